@@ -1,0 +1,46 @@
+# `make` alone lists what there is. Every target sets up .venv by itself, once.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format data-test
+
+# The first Python that is new enough; PYTHON=... on the command line chooses another.
+PYTHON ?= $(firstword $(shell for name in python3 python3.13 python3.12 python3.11; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name"; done))
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# One thread per process: the tests and the studies run as several processes.
+export OMP_NUM_THREADS ?= 1
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## install antiphon and the tested versions of its tools into .venv
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make: antiphon needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@echo "setting up $(VENV) (once; torch is a large download)"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@touch $@
+
+run: $(STAMP) ## sixteen networks learn to read digits together; then the table and how to open TensorBoard
+	@$(BIN)/antiphon study corporation --set agents=16 --set readouts=2 --steps 1800 --seeds 1 --jobs 2 --logdir runs/make-run
+
+test: $(STAMP) ## run the tests, and with them the examples of the README and of docs/
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+check: $(STAMP) ## everything to run before a commit: format, lint, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+format: $(STAMP) ## rewrite the code in the one format, sort its imports
+	$(BIN)/ruff check --fix --exit-zero .
+	$(BIN)/ruff format .
+
+data-test: $(STAMP) ## run the tests that need MNIST in the folder that ANTIPHON_DATA names
+	@test -n "$$ANTIPHON_DATA" || { echo "make data-test: set ANTIPHON_DATA to a folder that holds mnist/*-ubyte[.gz]" >&2; exit 2; }
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m data

@@ -1,0 +1,127 @@
+"""Convolutional networks."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from antiphon.agents.mlp import ACTIVATION_MODULES
+from antiphon.agents.network import Head, HeadedNetwork, Tensors, norm_module, sub, with_prefix
+from antiphon.nets.layers import ACTIVATIONS, initial_linear, initial_norm, norm_buffers, normalise
+
+__all__ = ["POOLS", "Conv"]
+
+POOLS = ("max", "avg", "none")
+_POOL_SIZE, _POOL_STRIDE, _POOL_PADDING = 3, 2, 1
+
+
+@final
+class Conv(HeadedNetwork):
+    """Layers of same-padded convolution, normalisation per channel, activation and 3x3 pooling of stride 2.
+
+    The form of the paper's convolutional networks (Jaderberg et al. 2017, appendix A).
+
+    Args:
+        input_shape: (channels, height, width).
+        filters: Filters of each layer.
+        heads: Its outputs.
+        norm: `batch`, `layer` or `none`.
+        activation: `relu`, `tanh` or `gelu`.
+        filter: Side of the filters (odd).
+        pool: `max`, `avg` or `none`, one per layer.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        filters: tuple[int, ...],
+        heads: tuple[Head, ...],
+        *,
+        norm: str = "batch",
+        activation: str = "relu",
+        filter: int = 5,
+        pool: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(input_shape, heads)
+        self.filters = filters
+        self.norm = norm
+        self.activation = activation
+        self.filter = filter
+        self.pool = pool or ("none",) * len(filters)
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Return the shape of one sample before the first layer and after each."""
+        _, height, width = self.input_shape
+        shapes = [self.input_shape]
+        for count, pool in zip(self.filters, self.pool, strict=True):
+            if pool != "none":
+                height, width = (height + 1) // _POOL_STRIDE, (width + 1) // _POOL_STRIDE
+            shapes.append((count, height, width))
+        return shapes
+
+    def trunk_shape(self) -> tuple[int, ...]:
+        return self.shapes()[-1]
+
+    def trunk_parameters(self, generator: torch.Generator) -> Tensors:
+        drawn: Tensors = {}
+        channels = self.input_shape[0]
+        for i, count in enumerate(self.filters):
+            shape = (count, channels, self.filter, self.filter)
+            weight, bias = initial_linear(channels * self.filter**2, shape, generator)
+            drawn |= {f"{i}.weight": weight, f"{i}.bias": bias}
+            drawn |= with_prefix(f"{i}.norm", initial_norm(self.norm, count))
+            channels = count
+        return drawn
+
+    def trunk_buffers(self) -> Tensors:
+        held: Tensors = {}
+        for i, count in enumerate(self.filters):
+            held |= with_prefix(f"{i}.norm", norm_buffers(self.norm, count))
+        return held
+
+    def trunk(
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool
+    ) -> tuple[Tensor, Tensors]:
+        activation = ACTIVATIONS[self.activation]
+        after: Tensors = {}
+        for i, pool in enumerate(self.pool):
+            x = F.conv2d(x, parameters[f"{i}.weight"], parameters[f"{i}.bias"], padding=self.filter // 2)
+            if self.norm != "none":
+                key = f"{i}.norm"
+                x, moved = normalise(self.norm, x, sub(parameters, key), sub(buffers, key), training=training)
+                after |= with_prefix(key, moved)
+            x = activation(x)
+            if pool == "max":
+                x = F.max_pool2d(x, _POOL_SIZE, _POOL_STRIDE, _POOL_PADDING)
+            elif pool == "avg":
+                x = F.avg_pool2d(x, _POOL_SIZE, _POOL_STRIDE, _POOL_PADDING)
+        return x, after
+
+    def trunk_modules(self, parameters: Tensors, buffers: Tensors) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        before = self.input_shape
+        for i, (pool, shape) in enumerate(zip(self.pool, self.shapes()[1:], strict=True)):
+            weight = parameters[f"{i}.weight"]
+            layer = nn.Conv2d(
+                before[0],
+                shape[0],
+                self.filter,
+                padding=self.filter // 2,
+                device=weight.device,
+                dtype=weight.dtype,
+            )
+            layer.load_state_dict({"weight": weight, "bias": parameters[f"{i}.bias"]})
+            layers.append(layer)
+            if self.norm != "none":
+                key = f"{i}.norm"
+                full = (shape[0], *before[1:])
+                layers.append(norm_module(self.norm, full, sub(parameters, key), sub(buffers, key)))
+            layers.append(ACTIVATION_MODULES[self.activation]())
+            if pool != "none":
+                kind = nn.MaxPool2d if pool == "max" else nn.AvgPool2d
+                layers.append(kind(_POOL_SIZE, _POOL_STRIDE, _POOL_PADDING))
+            before = shape
+        return nn.Sequential(*layers)

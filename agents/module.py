@@ -1,0 +1,156 @@
+"""Agents from the user's own torch modules."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable
+from typing import final
+
+import torch
+from torch import Tensor, fx, nn
+from torch.func import functional_call
+
+from antiphon.agents.network import (
+    Emitter,
+    Head,
+    Network,
+    Tensors,
+    features_of,
+    norm_module,
+    sub,
+    with_prefix,
+)
+from antiphon.errors import ScenarioError
+from antiphon.nets.layers import initial_norm, norm_buffers, normalise
+
+__all__ = ["ModuleNetwork"]
+
+_MODULE = "module"
+
+
+@final
+class ModuleNetwork(Network):
+    """A user's module, called with flat inputs; its output is split over the heads in canonical order.
+
+    Args:
+        source: A factory called with `inputs` and `outputs` (sizes), or a module.
+        input_shape: Shape of one sample; flattened.
+        heads: The objective's head first, then the message ports.
+        seed: Of the global random state under which a factory draws its initial parameters.
+
+    Raises:
+        ScenarioError: If the module does not turn [2, inputs] into [2, outputs].
+    """
+
+    pure = False
+
+    def __init__(
+        self,
+        source: Callable[..., nn.Module] | nn.Module,
+        input_shape: tuple[int, ...],
+        heads: tuple[Head, ...],
+        seed: int,
+    ) -> None:
+        super().__init__((features_of(input_shape),), heads)
+        inputs, outputs = self.input_shape[0], sum(head.features for head in heads)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            made = (
+                copy.deepcopy(source)
+                if isinstance(source, nn.Module)
+                else source(inputs=inputs, outputs=outputs)
+            )
+        if not isinstance(made, nn.Module):
+            raise ScenarioError(f"network: the factory returned {type(made).__name__}, not a torch.nn.Module")
+        self.module = made.cpu().float()
+        self._check(inputs, outputs)
+
+    def _check(self, inputs: int, outputs: int) -> None:
+        probe = copy.deepcopy(self.module).eval()
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                shape = tuple(probe(torch.zeros(2, inputs)).shape)
+        except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+            reason = str(error).splitlines()[0]
+            raise ScenarioError(
+                f"network: {type(self.module).__name__} does not take inputs of [batch, {inputs}] ({reason})"
+            ) from None
+        if shape != (2, outputs):
+            raise ScenarioError(
+                f"network: {type(self.module).__name__} turns [2, {inputs}] into {list(shape)}; the graph needs "
+                f"[2, {outputs}] (the objective's size plus the sizes of its messages)"
+            )
+
+    def parameters(self, generator: torch.Generator) -> Tensors:
+        drawn = {f"{_MODULE}.{name}": p.data.clone() for name, p in self.module.named_parameters()}
+        for head in self.heads.values():
+            drawn |= with_prefix(f"{head.name}.norm", initial_norm(head.norm, head.features))
+        return drawn
+
+    def buffers(self) -> Tensors:
+        held = {f"{_MODULE}.{name}": b.clone() for name, b in self.module.named_buffers()}
+        for head in self.heads.values():
+            held |= with_prefix(f"{head.name}.norm", norm_buffers(head.norm, head.features))
+        return held
+
+    def __call__(
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool, seed: int = 0
+    ) -> tuple[Tensors, Tensors]:
+        # Modules move their buffers in place: they get copies, so that state stays a value.
+        moved = {name: b.clone() for name, b in sub(buffers, _MODULE).items()}
+        self.module.train(training)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            y = functional_call(self.module, {**sub(parameters, _MODULE), **moved}, (x.flatten(1),))
+        after = with_prefix(_MODULE, moved)
+        ports: Tensors = {}
+        parts = torch.split(y, [head.features for head in self.heads.values()], dim=1)
+        for head, part in zip(self.heads.values(), parts, strict=True):
+            if head.norm != "none":
+                key = f"{head.name}.norm"
+                part, statistics = normalise(
+                    head.norm, part, sub(parameters, key), sub(buffers, key), training=training
+                )
+                after |= with_prefix(key, statistics)
+            ports[head.name] = part if len(head.size) == 1 else part.reshape(len(part), *head.size)
+        return ports, after
+
+    def port_shape(self, port: str) -> tuple[int, ...]:
+        return self.heads[port].size
+
+    def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
+        root.add_module(name, nn.Module())
+        place = root.get_submodule(name)
+        module = copy.deepcopy(self.module).to(next(iter(parameters.values()), torch.zeros(())))
+        module.load_state_dict({**sub(parameters, _MODULE), **sub(buffers, _MODULE)}, strict=False)
+        place.add_module(_MODULE, module)
+        for head in self.heads.values():
+            layers: list[nn.Module] = []
+            if head.norm != "none":
+                key = f"{head.name}.norm"
+                layers.append(
+                    norm_module(head.norm, (head.features,), sub(parameters, key), sub(buffers, key))
+                )
+            if len(head.size) > 1:
+                layers.append(nn.Unflatten(1, head.size))
+            place.add_module(f"head_{head.name}", nn.Sequential(*layers))
+        return _ModuleEmitter(name, tuple(self.heads.values()))
+
+
+class _ModuleEmitter(Emitter):
+    def __init__(self, name: str, heads: tuple[Head, ...]) -> None:
+        self._name = name
+        self._heads = heads
+
+    def __call__(self, graph: fx.Graph, x: fx.Node) -> dict[str, fx.Node]:
+        flat = graph.call_method("flatten", (x, 1))
+        y = graph.call_module(f"{self._name}.{_MODULE}", (flat,))
+        ports: dict[str, fx.Node] = {}
+        start = 0
+        for head in self._heads:
+            columns = (slice(None), slice(start, start + head.features))
+            part = graph.call_function(operator.getitem, (y, columns))
+            ports[head.name] = graph.call_module(f"{self._name}.head_{head.name}", (part,))
+            start += head.features
+        return ports

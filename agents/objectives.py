@@ -1,0 +1,70 @@
+"""Objectives: what turns an agent's output and a target into a loss per sample."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import final
+
+import torch
+from torch import Tensor
+
+from antiphon.nets.losses import cross_entropy, squared_error
+
+__all__ = ["OBJECTIVES", "Classification", "Objective", "Regression"]
+
+
+class Objective(ABC):
+    """A loss per sample, and the metric by which people read it."""
+
+    metric: str
+    """Name of what `score` returns: higher is better for `accuracy`, lower for `error`."""
+
+    @abstractmethod
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the loss per sample, [B], of output [B, size]."""
+
+    @abstractmethod
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the metric per sample, [B]."""
+
+    @staticmethod
+    @abstractmethod
+    def size(shape: tuple[int, ...], classes: int | None) -> int | None:
+        """Return the output size that a target of this shape needs, or None where the target does not fit."""
+
+
+@final
+class Classification(Objective):
+    """Cross-entropy against an integer target."""
+
+    metric = "accuracy"
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(output, target)
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        return (output.argmax(1) == target).to(output.dtype)
+
+    @staticmethod
+    def size(shape: tuple[int, ...], classes: int | None) -> int | None:
+        return classes if shape == () else None
+
+
+@final
+class Regression(Objective):
+    """Squared error against a float target, averaged over its components."""
+
+    metric = "error"
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        return squared_error(output, target)
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        return squared_error(output, target)
+
+    @staticmethod
+    def size(shape: tuple[int, ...], classes: int | None) -> int | None:
+        return None if classes is not None else int(torch.Size(shape).numel())
+
+
+OBJECTIVES: dict[str, type[Objective]] = {"classification": Classification, "regression": Regression}

@@ -1,0 +1,66 @@
+"""antiphon: independent networks that learn to work together through decoupled neural interfaces.
+
+Names load on first use, so that `import antiphon` is quick and the command line's help needs no torch.
+"""
+
+from importlib import import_module as _import_module
+from pathlib import Path as _Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from antiphon import comms, engine, envs, scenarios
+    from antiphon.engine.simulation import Simulation
+    from antiphon.engine.split import split
+    from antiphon.errors import AntiphonError, DataError, DivergenceError, RunError, ScenarioError
+    from antiphon.scenarios import Scenario, Template, load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AntiphonError",
+    "DataError",
+    "DivergenceError",
+    "RunError",
+    "Scenario",
+    "ScenarioError",
+    "Simulation",
+    "Template",
+    "__version__",
+    "comms",
+    "engine",
+    "envs",
+    "load",
+    "scenarios",
+    "split",
+]
+
+# The subpackages are folders of the repository root. A checkout reaches them through the symbolic
+# links in this folder; where those were not restored (Windows, some unzip tools), look beside it.
+_here = _Path(__file__).resolve().parent
+if not (_here / "agents").is_dir():
+    __path__.append(str(_here.parent))
+
+_FROM = {
+    "AntiphonError": "errors",
+    "DataError": "errors",
+    "DivergenceError": "errors",
+    "RunError": "errors",
+    "ScenarioError": "errors",
+    "Scenario": "scenarios",
+    "Template": "scenarios",
+    "load": "scenarios",
+    "Simulation": "engine.simulation",
+    "split": "engine.split",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FROM:
+        return getattr(_import_module(f"antiphon.{_FROM[name]}"), name)
+    if name in ("agents", "comms", "engine", "envs", "nets", "scenarios", "telemetry"):
+        return _import_module(f"antiphon.{name}")
+    raise AttributeError(f"module 'antiphon' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,134 @@
+"""What the verbs print: results as tables or as one line of JSON. Results go to stdout, the rest to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = [
+    "console",
+    "decimal",
+    "how_to_look",
+    "percent",
+    "print_json",
+    "remark",
+    "remarks",
+    "show_result",
+    "show_table",
+    "shown",
+]
+
+_ROWS = 10
+"""Agents or channels in a table of results; metrics.csv has all."""
+_WIDTH = 120
+"""Characters of a line where there is no terminal."""
+
+
+def console() -> Console:
+    """Return the console for results: stdout."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+
+
+def remarks() -> Console:
+    """Return the console for progress and remarks: stderr."""
+    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDTH)
+
+
+def remark(text: str, style: str = "") -> None:
+    """Print one line to stderr."""
+    remarks().print(Text(text, style=style), soft_wrap=True)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print an object as one line, the last of stdout."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def percent(value: float | None) -> str:
+    """Write a fraction: 0.9639 is `96.39 %`."""
+    return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """Write a number with some digits after the point; very small and very large ones with an exponent."""
+    if value is None:
+        return "–"
+    return f"{value:.{digits}f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.2e}"
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: int = 0, title: str = "") -> None:
+    """Print a table.
+
+    Args:
+        columns: Their headings.
+        rows: The cells, as plain text.
+        right: How many columns, counted from the right, hold numbers.
+        title: A line above it.
+    """
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="bold", title_justify="left")
+    table.title = Text(title, style="bold") if title else None
+    for index, heading in enumerate(columns):
+        number = index >= len(columns) - right
+        table.add_column(Text(heading), justify="right" if number else "left", no_wrap=number)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console().print(table)
+    console().print()
+
+
+def show_result(result: Mapping[str, Any]) -> None:
+    """Print the end of a run: readouts, agents with an objective, channels, accuracy, where it all is."""
+    variant = f" · {result['variant']}" if result["variant"] else ""
+    ended = "" if result["exit"] == "done" else f" · {result['exit']}"
+    heading = f"{result['scenario']}{variant} · seed {result['seed']} · {result['steps']:,} steps"
+    console().print(Text(f"\n{heading} · {result['seconds']:.1f} s{ended}\n", style="bold"))
+    readout = result["readout"]
+    readouts = [readout] if isinstance(readout, str) else readout
+    goals = {name: agent for name, agent in result["agents"].items() if "loss" in agent}
+    names = sorted(goals, key=lambda name: name not in readouts)
+    rows = [[name, _of_test(goals[name]), decimal(goals[name]["loss"])] for name in names[:_ROWS]]
+    show_table(["agent", "test accuracy", "loss"], rows, right=2)
+    _left_out(len(names))
+    channels = result["channels"]
+    if channels:
+        keys = ("sg_loss", "cosine", "norm_ratio")
+        rows = [[name, *(decimal(channels[name][key]) for key in keys)] for name in list(channels)[:_ROWS]]
+        show_table(["channel", "SG loss", "cosine", "norm ratio"], rows, right=3)
+        _left_out(len(channels))
+    if result["accuracy"] is not None:
+        by = readouts[0] if len(readouts) == 1 else f"mean of {len(readouts)} readouts"
+        style = "bold" if result["exit"] == "done" else ""
+        console().print(Text(f"accuracy     {percent(result['accuracy'])}", style=style), end="")
+        console().print(Text(f"   ({by}; test split, {result['examples']:,} examples)"))
+    console().print(Text(f"run          {shown(result['run_dir'])}"), soft_wrap=True)
+    how_to_look(result["run_dir"])
+
+
+def how_to_look(directory: str | Path) -> None:
+    """Print the command that opens TensorBoard."""
+    console().print(Text(f"TensorBoard  antiphon tb {shlex.quote(shown(directory))}"), soft_wrap=True)
+
+
+def shown(path: str | Path) -> str:
+    """Write a path as short as it can be from here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def _left_out(count: int) -> None:
+    if count > _ROWS:
+        console().print(Text(f"… and {count - _ROWS} more; metrics.csv has all\n", style="dim"))
+
+
+def _of_test(figures: Mapping[str, Any]) -> str:
+    return f"error {decimal(figures['error'])}" if "error" in figures else percent(figures.get("accuracy"))

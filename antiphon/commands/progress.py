@@ -1,0 +1,103 @@
+"""Progress of a run on stderr: a bar over a live table on a terminal, else a plain line every tenth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich import box
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from antiphon.commands.output import decimal, percent, remark, remarks
+
+if TYPE_CHECKING:
+    from antiphon.engine.run import Run
+
+__all__ = ["Watch"]
+
+_SECONDS = 0.5
+"""Between two pictures of the live table, and at least between two plain lines."""
+_ROWS = 6
+_TENTHS = 10
+
+
+class Watch:
+    """Shows how a run gets on; a context manager to be called after every step.
+
+    Args:
+        until: The step the run stops at.
+        start: The step it goes on from.
+    """
+
+    def __init__(self, until: int, start: int) -> None:
+        self._until = until
+        self._tenth = _TENTHS * start // max(until, 1)
+        self._begun = self._shown = time.monotonic()
+        self._scores: dict[str, dict[str, float]] = {}
+        self._live: Live | None = None
+        screen = remarks()
+        if screen.is_terminal:
+            self._bar = Progress(
+                BarColumn(bar_width=40),
+                MofNCompleteColumn(),
+                TextColumn("steps"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=screen,
+            )
+            self._task = self._bar.add_task("", total=until, completed=start)
+            self._live = Live(self._bar, console=screen, transient=True, auto_refresh=False)
+
+    def __call__(self, run: Run) -> None:
+        """Show the present step, if something was not shown a moment ago."""
+        step, now = run.simulation.now, time.monotonic()
+        last = step == self._until
+        if now - self._shown < _SECONDS and not last:
+            return
+        if self._live is not None:
+            self._shown = now
+            self._scores |= run.scores()
+            self._bar.update(self._task, completed=step)
+            self._live.update(Group(self._bar, _live_table(self._scores)), refresh=True)
+        elif _TENTHS * step // self._until > self._tenth:
+            self._shown, self._tenth = now, _TENTHS * step // self._until
+            done = f"{step:>{len(f'{self._until:,}')},}/{self._until:,} steps  {100 * step // self._until:3d} %"
+            remark(f"{done}{_line(run.scores())}  {now - self._begun:.0f} s")
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+
+def _live_table(scores: Mapping[str, Mapping[str, float]]) -> Table:
+    table = Table(box=box.SIMPLE, show_edge=False, header_style="bold")
+    for heading in ("readout", "loss", "accuracy"):
+        table.add_column(heading, justify="left" if heading == "readout" else "right")
+    for name, found in list(scores.items())[:_ROWS]:
+        score = percent(found["accuracy"]) if "accuracy" in found else decimal(found.get("error"))
+        table.add_row(name, decimal(found["loss"]), score)
+    return table
+
+
+def _line(scores: Mapping[str, Mapping[str, float]]) -> str:
+    """Say the mean over the readouts of what they scored since the last line."""
+    text = ""
+    for metric in ("loss", "accuracy", "error"):
+        values = [found[metric] for found in scores.values() if metric in found]
+        if values:
+            mean = sum(values) / len(values)
+            text += f"  {metric} {percent(mean) if metric == 'accuracy' else decimal(mean)}"
+    return text

@@ -1,0 +1,110 @@
+"""The verbs `run`, `resume` and `evaluate`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from antiphon.commands.arguments import new_directory, scenario_template, values_of
+from antiphon.commands.output import console, decimal, percent, print_json, remark, show_result, show_table, shown
+from antiphon.commands.progress import Watch
+from antiphon.engine.directory import RunDirectory, finite
+from antiphon.engine.request import Request
+from antiphon.engine.run import Outcome, Run, begin
+from antiphon.engine.run import resume as go_on
+from antiphon.engine.simulation import Simulation
+
+__all__ = ["evaluate", "resume", "run"]
+
+
+def run(
+    scenario: str,
+    *,
+    variant: str | None,
+    settings: list[str],
+    steps: int | None,
+    seed: int,
+    name: str | None,
+    resume_if_exists: bool,
+    logdir: Path | None,
+    device: str,
+    checkpoint_every: int | None,
+    json: bool,
+) -> int:
+    """Run a scenario; return the exit code."""
+    torch.set_num_threads(1)
+    request = Request(
+        template=scenario_template(scenario),
+        variant=variant,
+        values=values_of(settings),
+        steps=steps,
+        seed=seed,
+        device=device,
+        command=("antiphon", *sys.argv[1:]),
+    )
+    stem = f"{request.scenario.scenario}-{variant or 'default'}-s{seed}"
+    path = new_directory(logdir, name, stem)
+    finished = request.finished(path) if resume_if_exists else None
+    if finished is not None:
+        return _report(Outcome(finished), json)
+    begun = begin(request, path, resume_if_exists=resume_if_exists)
+    return _carry_out(begun, checkpoint_every, json)
+
+
+def resume(path: Path, *, steps: int | None, checkpoint_every: int | None, json: bool) -> int:
+    """Go on with a run; return the exit code."""
+    begun = go_on(path, steps)
+    if isinstance(begun, Outcome):
+        remark(f"{shown(path)}: is done; --steps N goes on to a later step")
+        return _report(begun, json)
+    return _carry_out(begun, checkpoint_every, json)
+
+
+def evaluate(path: Path, *, split: str, json: bool) -> int:
+    """Score the newest checkpoint of a run on a split; return the exit code."""
+    directory = RunDirectory.open(path)
+    torch.set_num_threads(directory.facts.get("threads", 1))
+    with Simulation.load(path) as simulation:
+        found = simulation.evaluate(split)
+        step = simulation.now
+    readouts = list(found.readout)
+    result = {
+        "scenario": directory.facts["scenario"],
+        "run_dir": str(path),
+        "split": split,
+        "examples": found.examples,
+        "steps": step,
+        "readout": readouts[0] if len(readouts) == 1 else readouts,
+        "accuracy": found.accuracy,
+        "loss": found.loss,
+        "agents": found.agents,
+    }
+    if json:
+        print_json(finite(result))
+        return 0
+    rows = [[name, percent(figures.get("accuracy")), decimal(figures["loss"])] for name, figures in found.agents.items()]
+    title = f"{result['scenario']} after {step:,} steps · {split} split, {found.examples:,} examples"
+    show_table(["agent", "accuracy", "loss"], rows, right=2, title=title)
+    console().print(f"accuracy  {percent(found.accuracy)}")
+    return 0
+
+
+def _carry_out(begun: Run, checkpoint_every: int | None, json: bool) -> int:
+    for line in begun.directory.facts["warnings"]:
+        remark(f"warning: {line}", "yellow")
+    start = begun.simulation.now
+    with Watch(begun.until, start) as watch:
+        outcome = begun.go(watch, checkpoint_every)
+    return _report(outcome, json)
+
+
+def _report(outcome: Outcome, json: bool) -> int:
+    if json:
+        print_json(outcome.result)
+    else:
+        show_result(outcome.result)
+    if outcome.error is not None:
+        remark(f"error: {outcome.error}")
+    return outcome.exit_code

@@ -1,0 +1,63 @@
+"""The errors antiphon raises: one line each that names the place, the value and the mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "AntiphonError",
+    "DataError",
+    "DivergenceError",
+    "EngineError",
+    "RunError",
+    "ScenarioError",
+    "suggest",
+]
+
+
+class AntiphonError(Exception):
+    """The base of every error that antiphon raises on purpose; `exit_code` is the command line's."""
+
+    exit_code = 2
+
+
+class ScenarioError(AntiphonError, ValueError):
+    """A scenario document, template, graph or override that cannot be run as written."""
+
+
+class DataError(AntiphonError, ValueError):
+    """A data file that is missing, truncated or not what its name promises."""
+
+
+class RunError(AntiphonError, ValueError):
+    """A run directory or checkpoint that cannot be written, read or continued."""
+
+
+class DivergenceError(AntiphonError, ArithmeticError):
+    """An agent or predictor produced a loss or gradient that is not finite."""
+
+    exit_code = 3
+
+
+class EngineError(AntiphonError, RuntimeError):
+    """A broken invariant of the engine itself: always a defect of antiphon, never of the input."""
+
+    exit_code = 1
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" for the nearest known name, or the list of known names.
+
+    Args:
+        name: What was written.
+        known: The names that would have been accepted.
+    """
+    names = sorted(str(item) for item in known)
+    near = difflib.get_close_matches(str(name), names, n=1)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    if not names:
+        return ""
+    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    return f"; known: {shown}"

@@ -1,0 +1,1 @@
+"""What runs a scenario: clocks, schedule, ledger, builder, backends, simulation, forks and checkpoints."""

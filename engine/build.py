@@ -1,0 +1,314 @@
+"""The builder: from a scenario (immutable data) to a system, in named steps.
+
+1. shapes; 2. learners (one per agent, or per group of tied agents); 3. agents; 4. channels; 5. units; 6. schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+
+from antiphon.agents.conv import Conv
+from antiphon.agents.learner import Learner
+from antiphon.agents.mlp import Mlp
+from antiphon.agents.module import ModuleNetwork
+from antiphon.agents.network import Head, Network
+from antiphon.agents.objectives import OBJECTIVES
+from antiphon.comms.context import ContextSpec
+from antiphon.comms.link import Link
+from antiphon.comms.predictors import PREDICTORS, LocalGradient, Predictor
+from antiphon.engine.clock import Clock
+from antiphon.engine.ledger import Ledger
+from antiphon.engine.parts import Agent, Channel, Goal, Unit
+from antiphon.engine.schedule import Schedule
+from antiphon.engine.shapes import Shapes, default_norm, head_of, resolve
+from antiphon.engine.system import System
+from antiphon.engine.units import unite, windows_of
+from antiphon.engine.weights import read_weights
+from antiphon.envs.signal import Description
+from antiphon.errors import ScenarioError
+from antiphon.nets.optimisers import Rate
+from antiphon.nets.optimisers import Schedule as RateSchedule
+from antiphon.nets.random import generator, seed_for
+from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec
+from antiphon.scenarios.training import OptimiserSpec
+
+__all__ = ["build"]
+
+
+def build(
+    scenario: Scenario,
+    env: Description,
+    *,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> System:
+    """Make a system.
+
+    Args:
+        scenario: What to build.
+        env: What its environment shows.
+        seed: Of the run; every part draws from it by its own name.
+        device: Where the numbers live.
+        dtype: Of all floats.
+
+    Raises:
+        ScenarioError: Something does not fit; the line names the place.
+    """
+    return _Builder(scenario, env, seed, device, dtype).build()
+
+
+class _Builder:
+    def __init__(
+        self, scenario: Scenario, env: Description, seed: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.scenario = scenario
+        self.env = env
+        self.seed = seed
+        self.device = device
+        self.dtype = dtype
+
+    def build(self) -> System:
+        shapes = resolve(self.scenario, self.env)
+        agents = self._agents(shapes)
+        units = self._units()
+        unit_of = {name: unit for unit in units for name in unit.members}
+        clocks = {name: agent.clock for name, agent in agents.items()}
+        channels = self._channels(shapes, clocks, unit_of)
+        for channel in channels.values():
+            agents[channel.sender].outputs.append(channel)
+            agents[channel.receiver].inputs.append(channel)
+        calls = self._calls(agents)
+        schedule = Schedule(clocks, calls, units)
+        return System(
+            agents,
+            channels,
+            units,
+            schedule,
+            self.env,
+            self.scenario.training.batch,
+            self.dtype,
+            self.device,
+        )
+
+    # --- agents ------------------------------------------------------------------------------------------
+
+    def _agents(self, shapes: Shapes) -> dict[str, Agent]:
+        learners: dict[str, Learner] = {}
+        agents: dict[str, Agent] = {}
+        for name, spec in self.scenario.agents.items():
+            owner = spec.share or name
+            key = f"share:{owner}" if spec.share else owner
+            if key not in learners:
+                learners[key] = self._learner(name, owner, spec, shapes)
+            else:
+                self._check_tied(name, learners[key], shapes)
+            clock = Clock(spec.clock.period, spec.clock.phase)
+            agents[name] = Agent(
+                name,
+                clock,
+                learners[key],
+                spec.observes,
+                spec.fan_in,
+                self._goal(name, spec),
+                self._align(name, spec),
+                seed=seed_for(self.seed, "agent", name),
+            )
+        return agents
+
+    def _learner(self, name: str, owner: str, spec: AgentSpec, shapes: Shapes) -> Learner:
+        kind, rate = self._optimiser(spec.optimiser)
+        learner = Learner(
+            self._network(name, owner, spec, shapes.inputs[name], shapes.heads[name]),
+            generator(self.seed, "agent", owner, "parameters"),
+            optimiser=kind,
+            rate=rate,
+            frozen=not spec.learn,
+            device=self.device,
+            dtype=self.dtype,
+        )
+        if spec.weights is not None:
+            read_weights(learner, spec.weights, f"agents.{name}.weights")
+        return learner
+
+    def _network(
+        self, name: str, owner: str, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
+    ) -> Network:
+        network = spec.network
+        if not isinstance(network, NetworkSpec):
+            try:
+                return ModuleNetwork(network, inputs, heads, seed_for(self.seed, "agent", owner, "module"))
+            except ScenarioError as error:
+                raise ScenarioError(f"agents.{name}.{error}") from None
+        norm = network.norm or default_norm(spec, self.env)
+        if network.kind == "conv":
+            return Conv(
+                inputs,
+                network.hidden,
+                heads,
+                norm=norm,
+                activation=network.activation,
+                filter=network.filter,
+                pool=network.pool,
+            )
+        return Mlp(inputs, network.hidden, heads, norm=norm, activation=network.activation)
+
+    def _check_tied(self, name: str, learner: Learner, shapes: Shapes) -> None:
+        first = learner.network
+        sizes = [head.size for head in first.heads.values()]
+        if (torch.Size(first.input_shape).numel(), *sizes) != (
+            torch.Size(shapes.inputs[name]).numel(),
+            *[head.size for head in shapes.heads[name]],
+        ) or list(first.heads) != [head.name for head in shapes.heads[name]]:
+            raise ScenarioError(
+                f"agents.{name}.share: tied agents need equal inputs and ports, got inputs {list(shapes.inputs[name])} "
+                f"and ports {[h.name for h in shapes.heads[name]]} against {list(first.input_shape)} and "
+                f"{list(first.heads)}; give their channels a common `port`"
+            )
+
+    def _goal(self, name: str, spec: AgentSpec) -> Goal | None:
+        if spec.objective is None:
+            return None
+        when = spec.objective.when
+        episodes = self.env.is_stream and self.env.episode_steps == self.env.hold
+        last = when == "last" or (when is None and episodes)
+        if last and not self.env.is_stream:
+            raise ScenarioError(
+                f"agents.{name}.objective.when: 'last' needs a stream of examples; use 'each'"
+            )
+        return Goal(OBJECTIVES[spec.objective.kind](), spec.objective.target, last, spec.objective.weight)
+
+    def _align(self, name: str, spec: AgentSpec) -> str | None:
+        if not spec.align:
+            return None
+        inputs = self.scenario.inputs_of(name)
+        if not inputs:
+            raise ScenarioError(f"agents.{name}.align: no channel leads to it; remove `align`")
+        return inputs[0].name if spec.align is True else str(spec.align)
+
+    def _optimiser(self, spec: OptimiserSpec | None) -> tuple[dict[str, object], Rate]:
+        spec = spec or self.scenario.training.optimiser
+        settings: dict[str, object] = {
+            "kind": spec.kind,
+            "momentum": spec.momentum,
+            "betas": spec.betas,
+            "weight_decay": spec.weight_decay,
+        }
+        schedule = RateSchedule()
+        if spec.schedule is not None:
+            s = spec.schedule
+            schedule = RateSchedule(kind=s.kind, at=s.at, factor=s.factor, warmup=s.warmup)
+        return settings, Rate(base=spec.lr, horizon=self.scenario.training.steps, schedule=schedule)
+
+    # --- channels ----------------------------------------------------------------------------------------
+
+    def _channels(
+        self, shapes: Shapes, clocks: Mapping[str, Clock], unit_of: Mapping[str, Unit]
+    ) -> dict[str, Channel]:
+        return {
+            spec.name: self._channel(spec, shapes.messages[spec.name], clocks, unit_of)
+            for spec in self.scenario.channels
+        }
+
+    def _channel(
+        self,
+        spec: ChannelSpec,
+        shape: tuple[int, ...],
+        clocks: Mapping[str, Clock],
+        unit_of: Mapping[str, Unit],
+    ) -> Channel:
+        size = torch.Size(shape).numel()
+        context = tuple(self._context(name) for name in spec.gradient.context)
+        predictor = None
+        if spec.coupling == "decoupled":
+            if spec.gradient.kind == "local":  # the control does not see its own target
+                context = tuple(c for c in context if c.name != spec.gradient.target)
+            predictor = self._predictor(spec, size, sum(c.features for c in context))
+        receiver = unit_of[spec.receiver]
+        returns = spec.coupling == "delayed" or (predictor is not None and predictor.needs_delta)
+        ledger = Ledger(
+            spec.name,
+            clocks[spec.sender],
+            clocks[spec.receiver],
+            receiver.windows,
+            Link(name=spec.name, delay=spec.link.delay, drop=spec.link.drop, seed=self.seed),
+            returns,
+            slack=self._slack(receiver),
+        )
+        return Channel(
+            spec.name,
+            spec.sender,
+            spec.receiver,
+            head_of(spec),
+            shape,
+            spec.coupling,
+            ledger,
+            torch.zeros(self.scenario.training.batch, size, dtype=self.dtype, device=self.device),
+            predictor,
+            context,
+            spec.gradient.target if spec.gradient.kind == "local" else None,
+            spec.gradient.scale,
+            spec.gradient.discount,
+            spec.gradient.apply,
+        )
+
+    @staticmethod
+    def _slack(receiver: Unit) -> int:
+        length = receiver.windows.end(1) - receiver.windows.end(0)
+        return (receiver.staleness + 1) * length if receiver.late else 0
+
+    def _context(self, name: str) -> ContextSpec:
+        if name not in self.env.signals:
+            return ContextSpec(name, ())
+        signal = self.env.signals[name]
+        return ContextSpec(name, signal.shape, signal.classes)
+
+    def _predictor(self, spec: ChannelSpec, size: int, context: int) -> Predictor:
+        kind, rate = self._optimiser(spec.gradient.optimiser or self.scenario.training.predictor)
+        make = PREDICTORS[spec.gradient.kind]
+        if make is LocalGradient:
+            assert spec.gradient.target is not None
+            target = self._context(spec.gradient.target)
+            make = partial(LocalGradient, outputs=target.features, classes=target.classes is not None)  # type: ignore[assignment]
+        return make(
+            size,
+            context,
+            generator=generator(self.seed, "channel", spec.name, "gradient"),
+            optimiser=kind,
+            rate=rate,
+            hidden=spec.gradient.hidden,
+            norm=spec.gradient.norm,
+            device=self.device,
+            dtype=self.dtype,
+        )
+
+    # --- units and schedule ------------------------------------------------------------------------------
+
+    def _units(self) -> list[Unit]:
+        units = []
+        for members in unite(self.scenario):
+            unit = Unit(members, windows_of(self.scenario, members, self.env))
+            leaving = [
+                channel
+                for channel in self.scenario.channels
+                if channel.coupling == "delayed"
+                and channel.sender in members
+                and channel.receiver not in members
+            ]
+            unit.late = bool(leaving)
+            unit.staleness = min((channel.staleness for channel in leaving), default=0)
+            units.append(unit)
+        return units
+
+    def _calls(self, agents: dict[str, Agent]) -> list[list[tuple[str, ...]]]:
+        waves = []
+        for wave in self.scenario.waves():
+            calls: dict[int, list[str]] = {}
+            for name in wave:
+                calls.setdefault(id(agents[name].learner), []).append(name)
+            waves.append([tuple(call) for call in calls.values()])
+        return waves

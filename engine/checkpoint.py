@@ -1,0 +1,144 @@
+"""Checkpoints: a state on disk as tensors (safetensors) and a manifest (JSON). Nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from antiphon.errors import RunError
+
+__all__ = ["FORMAT", "copy_tree", "latest", "read", "write"]
+
+FORMAT = 1
+"""Version of the layout; a reader refuses a newer one."""
+_TENSOR = "\x00tensor"
+
+
+def copy_tree(value: Any) -> Any:
+    """Return a deep copy of a state, with tensors cloned."""
+    if isinstance(value, Tensor):
+        return value.data.clone()
+    if isinstance(value, dict):
+        return {key: copy_tree(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [copy_tree(item) for item in value]
+    return value
+
+
+def write(path: Path, manifest: dict[str, Any], state: dict[str, Any]) -> None:
+    """Write a checkpoint folder, whole or not at all.
+
+    Args:
+        path: The folder; one that is there is replaced.
+        manifest: Plain data kept beside the state.
+        state: A tree of dicts with string keys, lists, plain values and tensors.
+
+    Raises:
+        RunError: The folder cannot be written.
+    """
+    tensors: dict[str, Tensor] = {}
+    tree = _pack(state, tensors)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        temporary.mkdir(parents=True)
+        save_file(tensors, temporary / "state.safetensors")
+        text = json.dumps({"format": FORMAT, **manifest, "state": tree})
+        (temporary / "state.json").write_text(text, encoding="utf-8")
+        if path.exists():
+            old = path.with_name(f".{path.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(path, old)
+            os.replace(temporary, path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(temporary, path)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise RunError(f"{path}: the checkpoint cannot be written ({error.strerror or error})") from None
+
+
+def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the manifest and the state of a checkpoint folder.
+
+    Raises:
+        RunError: It is missing, damaged, or of a newer format.
+    """
+    try:
+        manifest = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        tensors = load_file(path / "state.safetensors", device=str(device))
+        if manifest["format"] > FORMAT:
+            raise RunError(
+                f"{path}: checkpoint format {manifest['format']} is newer than {FORMAT}; use a newer antiphon"
+            )
+        state = _unpack(manifest.pop("state"), tensors)
+    except FileNotFoundError:
+        raise RunError(f"{path}: no checkpoint there (state.json and state.safetensors)") from None
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        if isinstance(error, RunError):
+            raise
+        raise RunError(
+            f"{path}: the checkpoint is damaged ({type(error).__name__}); use an earlier one"
+        ) from None
+    return manifest, state
+
+
+def latest(path: str | Path) -> Path:
+    """Return the newest checkpoint of a run directory, or the path itself where it is a checkpoint.
+
+    Raises:
+        RunError: There is none.
+    """
+    path = Path(path)
+    if (path / "state.json").exists():
+        return path
+    found = sorted(p for p in (path / "checkpoints").glob("step-*") if (p / "state.json").exists())
+    if not found:
+        raise RunError(f"{path}: neither a checkpoint nor a run with one")
+    return found[-1]
+
+
+def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        key = str(len(tensors))
+        tensors[key] = value.data.clone().contiguous()
+        return {_TENSOR: key}
+    if isinstance(value, dict):
+        return {_key(key): _pack(item, tensors) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_pack(item, tensors) for item in value]
+    return value
+
+
+def _key(key: object) -> str:
+    assert isinstance(key, str), key
+    return key
+
+
+def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {_TENSOR}:
+            return tensors[value[_TENSOR]]
+        return {key: _unpack(item, tensors) for key, item in value.items()}
+    return [_unpack(item, tensors) for item in value] if isinstance(value, list) else value
+
+
+def tensors_of(value: Any) -> Iterator[Tensor]:
+    """Yield every tensor of a state."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors_of(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors_of(item)

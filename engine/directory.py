@@ -1,0 +1,291 @@
+"""The run directory: what a run leaves on disk, written whole or not at all.
+
+`scenario.yaml` (resolved), `run.json` (where it comes from and how it ended), `metrics.csv`, TensorBoard's event
+files, `checkpoints/step-000000100/` (the newest two), `result.json` (what `--json` prints). Loads without torch.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shutil
+import subprocess
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import networkx as nx
+
+from antiphon.errors import RunError, ScenarioError
+from antiphon.scenarios import Scenario, warnings
+
+if TYPE_CHECKING:
+    from antiphon.engine.simulation import Simulation
+
+__all__ = ["FORMAT", "RunDirectory", "facts_of", "finite", "graph_of", "now", "open_directory", "write_json"]
+
+FORMAT = 1
+"""Version of the layout of a run directory; a reader refuses a newer one."""
+_KEPT = 2
+"""How many checkpoints are kept."""
+_PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
+
+
+def now() -> str:
+    """Return the present time as ISO 8601, with the zone, to the second."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def finite(value: Any) -> Any:
+    """Return plain data with every float that is not finite replaced by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain data as JSON; whoever reads the file meanwhile sees the old one or the new one.
+
+    Raises:
+        RunError: The file system refuses.
+    """
+    _write(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        sibling.write_text(text, encoding="utf-8")
+        os.replace(sibling, path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    finally:
+        sibling.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    reason = error.strerror or str(error)
+    return RunError(f"{path}: cannot be written ({reason}); choose a log directory that can")
+
+
+class RunDirectory:
+    """A run on disk.
+
+    Attributes:
+        path: The folder.
+        facts: What run.json says.
+    """
+
+    def __init__(self, path: Path, facts: dict[str, Any]) -> None:
+        self.path = path
+        self.facts = facts
+
+    @classmethod
+    def create(cls, path: str | Path, scenario: Scenario, facts: Mapping[str, Any]) -> Self:
+        """Make the folder with scenario.yaml and run.json in it; on any failure nothing is left.
+
+        Args:
+            path: A folder that is not there yet, or empty.
+            scenario: Resolved. One that holds Python objects leaves a note in its place.
+            facts: For run.json.
+
+        Raises:
+            RunError: The folder holds something, or cannot be written.
+        """
+        path = Path(path)
+        directory = cls(path, {"format": FORMAT, **facts})
+        made = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            if path.is_dir() and any(path.iterdir()):
+                raise RunError(
+                    f"{path}: is there already and not empty; choose another directory for a new run"
+                )
+            made.mkdir(parents=True)
+            _write(made / "scenario.yaml", _document(scenario))
+            write_json(made / "run.json", directory.facts)
+            if path.is_dir():
+                path.rmdir()
+            made.rename(path)
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+        return directory
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Return the run of a folder.
+
+        Raises:
+            RunError: The folder holds no run, a damaged one, or one of a newer format.
+        """
+        path = Path(path)
+        try:
+            facts = json.loads((path / "run.json").read_text(encoding="utf-8"))
+            version = int(facts["format"])
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(f"{path}: no run there (a run directory holds run.json)") from None
+        except OSError as error:
+            raise RunError(f"{path / 'run.json'}: cannot be read ({error.strerror})") from None
+        except (ValueError, KeyError, TypeError):
+            raise RunError(
+                f"{path / 'run.json'}: is damaged; start the run anew in another directory"
+            ) from None
+        if version > FORMAT:
+            raise RunError(f"{path}: format {version} is newer than {FORMAT}; use a newer antiphon")
+        return cls(path, facts)
+
+    def note(self, **facts: Any) -> None:
+        """Change facts and rewrite run.json."""
+        self.facts.update(facts)
+        write_json(self.path / "run.json", self.facts)
+
+    @property
+    def document(self) -> str:
+        """The text of scenario.yaml.
+
+        Raises:
+            RunError: It cannot be read.
+        """
+        try:
+            return (self.path / "scenario.yaml").read_text(encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"{self.path / 'scenario.yaml'}: cannot be read ({error.strerror})") from None
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What result.json says; None where there is none (yet)."""
+        try:
+            found: dict[str, Any] = json.loads((self.path / "result.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints, oldest first."""
+        found = (self.path / "checkpoints").glob("step-*")
+        return sorted(path for path in found if (path / "state.json").exists())
+
+    def checkpoint(self, simulation: Simulation) -> None:
+        """Save the simulation, and remove all checkpoints but the newest two."""
+        simulation.save(self.path / "checkpoints" / f"step-{simulation.now:09d}")
+        for path in self.checkpoints[:-_KEPT]:
+            shutil.rmtree(path, ignore_errors=True)
+        self.note(step=simulation.now)
+
+    def attach(self, simulation: Simulation) -> None:
+        """Have the simulation's figures written here, from its present step on.
+
+        Rows that an earlier session wrote after that step are dropped.
+        """
+        from antiphon.telemetry import CsvRecorder, Recorders, RunDescription, TensorBoardRecorder
+
+        scenario, start = simulation.scenario, simulation.now
+        description = RunDescription(
+            yaml=self.document,
+            hparams=_hparams(self.facts),
+            graph=graph_of(scenario),
+            names={
+                "agents": list(scenario.agents),
+                "channels": [(channel.name, channel.slug) for channel in scenario.channels],
+            },
+            start_step=start,
+            top=scenario.telemetry.top,
+        )
+        table, fresh = self.path / "metrics.csv", not (self.path / "metrics.csv").exists()
+        recorders = Recorders(
+            [CsvRecorder(table, None if fresh else start), TensorBoardRecorder(self.path, start)]
+        )
+        recorders.begin(description)
+        simulation.recorders.append(recorders)
+
+
+def open_directory(simulation: Simulation, path: Path) -> RunDirectory:
+    """Begin a run directory for a simulation made in Python; its figures are written from the first step.
+
+    Raises:
+        RunError: The folder holds something, or cannot be written.
+    """
+    facts = facts_of(simulation.scenario, seed=simulation.seed, device=str(simulation.device))
+    directory = RunDirectory.create(path, simulation.scenario, facts)
+    directory.attach(simulation)
+    return directory
+
+
+def facts_of(scenario: Scenario, *, seed: int, device: str, dtype: str = "float32") -> dict[str, Any]:
+    """Return what run.json says of a run that begins now, but for the template it comes from."""
+    return {
+        "scenario": scenario.scenario,
+        "seed": seed,
+        "steps": scenario.training.steps,
+        "device": device,
+        "dtype": dtype,
+        "backend": "reference",
+        "versions": _versions(),
+        "git": _commit(),
+        "warnings": warnings(scenario),
+        "started": now(),
+        "finished": None,
+        "seconds": 0.0,
+        "step": 0,
+        "exit": "running",
+        "error": None,
+    }
+
+
+def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
+    """Return who talks to whom, as telemetry draws it."""
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    for name, agent in scenario.agents.items():
+        role = "readout" if name in scenario.readouts else "agent" if agent.learn else "frozen"
+        graph.add_node(name, role=role)
+    for channel in scenario.channels:
+        attributes = {"coupling": channel.coupling, "delay": channel.link.delay}
+        graph.add_edge(channel.sender, channel.receiver, channel.key, **attributes)
+    return graph
+
+
+def _document(scenario: Scenario) -> str:
+    try:
+        return scenario.to_yaml()
+    except ScenarioError as error:
+        return f"# No document: {error}\n"
+
+
+def _hparams(facts: Mapping[str, Any]) -> dict[str, float | int | str | bool]:
+    values = {name: facts.get(name) for name in ("scenario", "variant", "seed")} | (facts.get("values") or {})
+    shown = {name: value for name, value in values.items() if value is not None}
+    return {n: v if isinstance(v, bool | int | float | str) else json.dumps(v) for n, v in shown.items()}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that this code runs from; None where it was installed otherwise."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

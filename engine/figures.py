@@ -1,0 +1,91 @@
+"""Figures: what a step says about agents and channels, as plain numbers for whoever records them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from antiphon.comms.alignment import alignment
+from antiphon.comms.cut import constant
+from antiphon.engine.reference import Learned
+from antiphon.engine.system import System
+from antiphon.telemetry.figures import Figure, HistogramRow
+
+__all__ = ["figures", "histograms"]
+
+
+@torch.no_grad()
+def figures(system: System, learned: Learned, step: int) -> list[Figure]:
+    """Return the figures of one step.
+
+    Per agent: `loss`, its objective's metric, `updates`, `parameter_norm`, `gradient_norm`. Per channel:
+    `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`), `injection_norm`, `message_mean`,
+    `message_std`, `age` (steps since the newest usable message was sent).
+    """
+    return [*_agents(system, learned), *_channels(system, learned, step)]
+
+
+def _agents(system: System, learned: Learned) -> Iterator[Figure]:
+    for update in learned.updates:
+        for name, losses in update.losses.items():
+            goal = system.agents[name].goal
+            assert goal is not None
+            yield Figure("agent", name, "loss", losses.loss.item() / losses.ticks)
+            yield Figure("agent", name, goal.objective.metric, losses.score.item() / losses.ticks)
+        for name, gradients in update.gradients.items():
+            found = [g for g in gradients if g is not None]
+            if found:
+                norms = torch.stack(torch._foreach_norm(found))
+                yield Figure("agent", name, "gradient_norm", norms.norm().item())
+    for name, agent in system.agents.items():
+        yield Figure("agent", name, "updates", float(agent.learner.updates))
+        parameters = list(agent.learner.parameters.values())
+        if parameters:
+            norms = torch.stack(torch._foreach_norm(parameters))
+            yield Figure("agent", name, "parameter_norm", norms.norm().item())
+
+
+def _channels(system: System, learned: Learned, step: int) -> Iterator[Figure]:
+    injected = {k: v for update in learned.updates for k, v in update.injected.items()}
+    for name, channel in system.channels.items():
+        if name in learned.lessons:
+            lesson = learned.lessons[name]
+            yield Figure("channel", name, "sg_loss", lesson.loss.item())
+            newest = lesson.examples[-1]
+            if newest.delta is not None and lesson.prediction is not None:
+                for metric, value in alignment(lesson.prediction, newest.delta).items():
+                    yield Figure("channel", name, metric, value.item())
+        if name in injected:
+            yield Figure("channel", name, "injection_norm", injected[name].norm(dim=1).mean().item())
+        records = channel.ledger.records
+        if records:
+            message = records[max(records)].message
+            yield Figure("channel", name, "message_mean", message.mean().item())
+            yield Figure("channel", name, "message_std", message.std().item())
+        newest_usable = channel.ledger.sender.latest(step - channel.ledger.link.delay)
+        if newest_usable is not None:
+            yield Figure("channel", name, "age", float(step - newest_usable))
+
+
+def histograms(system: System, learned: Learned) -> list[HistogramRow]:
+    """Return messages, and true and synthetic gradients of the channels that learned, as arrays."""
+    rows: list[HistogramRow] = []
+    for name, channel in system.channels.items():
+        records = channel.ledger.records
+        if records:
+            rows.append(("channel", name, "message", _array(records[max(records)].message)))
+        lesson = learned.lessons.get(name)
+        if lesson is not None and lesson.prediction is not None:
+            rows.append(("channel", name, "synthetic_gradient", _array(lesson.prediction)))
+            delta = lesson.examples[-1].delta
+            if delta is not None:
+                rows.append(("channel", name, "returned_gradient", _array(delta)))
+    return rows
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = constant(tensor).cpu().numpy()
+    return array

@@ -1,0 +1,61 @@
+"""A moment: the signals of one step, as whoever was there remembers them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.context import ContextSpec, encode
+
+__all__ = ["Lanes", "Moment", "besides", "either", "lanes_where"]
+
+Lanes = bool | Tensor
+"""A set of environments: all, none, or a mask [B] bool."""
+
+
+def either(a: Lanes, b: Lanes) -> Lanes:
+    """Return the union of two sets of environments."""
+    if a is True or b is True:
+        return True
+    if a is False:
+        return b
+    return a if b is False else torch.logical_or(a, b)
+
+
+def besides(a: Lanes) -> Lanes:
+    """Return the complement of a set of environments."""
+    return torch.logical_not(a) if isinstance(a, Tensor) else not a
+
+
+def lanes_where(lanes: Lanes, value: Tensor) -> Tensor:
+    """Return `value` [B, …] in `lanes` and zeros elsewhere; zeros are put, never multiplied."""
+    if lanes is True:
+        return value
+    if lanes is False:
+        return torch.zeros_like(value)
+    assert isinstance(lanes, Tensor)
+    return torch.where(lanes.view(-1, *([1] * (value.dim() - 1))), value, 0.0)
+
+
+@dataclass(slots=True)
+class Moment:
+    """The signals of a step, shared by all that was made of them.
+
+    Attributes:
+        step: When.
+        signals: By name, [B, …]; those known only after the step are added when it has been taken.
+    """
+
+    step: int
+    signals: dict[str, Tensor]
+    _encoded: dict[tuple[ContextSpec, ...], Tensor | None] = field(default_factory=dict)
+
+    def context(self, specs: Sequence[ContextSpec], dtype: torch.dtype) -> Tensor | None:
+        """Return a context's features [B, C], encoded once however many channels ask for them."""
+        key = tuple(specs)
+        if key not in self._encoded:
+            self._encoded[key] = encode(key, self.signals, dtype)
+        return self._encoded[key]

@@ -1,0 +1,103 @@
+"""The result of a run: the object that `--json` prints and result.json keeps."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from antiphon.engine.directory import finite
+from antiphon.engine.simulation import Simulation
+from antiphon.telemetry import Figure, HistogramRow, RunDescription
+
+__all__ = ["Newest", "result_of"]
+
+_OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
+"""Figures that every channel has in a result; null where its coupling gives none."""
+
+
+class Newest:
+    """A recorder that keeps the newest figure of every metric."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], dict[str, float]] = {}
+
+    def of(self, kind: str, name: str) -> dict[str, float]:
+        """Return the newest figures of an agent or channel by metric."""
+        return self._found.get((kind, name), {})
+
+    def read(self, table: Path, step: int) -> None:
+        """Take over what an earlier session wrote into metrics.csv up to a step."""
+        with table.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                if int(row["step"]) <= step:
+                    found = self._found.setdefault((row["kind"], row["name"]), {})
+                    found[row["metric"]] = float(row["value"])
+
+    def begin(self, description: RunDescription) -> None:
+        """Do nothing."""
+
+    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+        """Keep the figures."""
+        for row in rows:
+            self._found.setdefault((row.kind, row.name), {})[row.metric] = row.value
+
+    def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
+        """Do nothing: a result holds numbers only."""
+
+    def end(self, result: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def result_of(
+    simulation: Simulation, newest: Newest, facts: Mapping[str, Any], run_dir: str
+) -> dict[str, Any]:
+    """Evaluate the composed system on the test split and return the run's result.
+
+    Args:
+        simulation: In its present state; nothing of it changes.
+        newest: The figures of its training.
+        facts: What run.json says.
+        run_dir: The run directory, as the result names it.
+
+    Returns:
+        Plain data; what is not finite is None. `accuracy` is that of the readouts, averaged, in [0, 1]; loss and
+        accuracy of agents are of the test split too, their other figures and those of channels the newest
+        of the training.
+    """
+    scenario = simulation.scenario
+    readouts = list(scenario.readouts)
+    scores = simulation.evaluate("test") if "test" in simulation.world.env.splits else None
+    agents = {}
+    for name, agent in scenario.agents.items():
+        training = {
+            k: v for k, v in newest.of("agent", name).items() if k not in ("loss", "accuracy", "error")
+        }
+        objective = {"loss": None, "accuracy": None} if agent.objective else {}
+        agents[name] = {**objective, **(scores.agents.get(name, {}) if scores else {}), **training}
+    channels = {
+        channel.name: {**dict.fromkeys(_OF_CHANNELS), **newest.of("channel", channel.name)}
+        for channel in scenario.channels
+    }
+    result: dict[str, Any] = finite(
+        {
+            "scenario": scenario.scenario,
+            "variant": facts.get("variant"),
+            "seed": simulation.seed,
+            "steps": simulation.now,
+            "seconds": round(facts["seconds"], 3),
+            "run_dir": run_dir,
+            "exit": facts["exit"],
+            "readout": readouts[0] if len(readouts) == 1 else readouts,
+            "accuracy": scores.accuracy if scores else None,
+            "loss": scores.loss if scores else None,
+            "examples": scores.examples if scores else None,
+            "agents": agents,
+            "channels": channels,
+        }
+    )
+    return result

@@ -1,0 +1,244 @@
+"""A run: a simulation, its directory, and the loop that carries both to the end, or to a stop with a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from antiphon.engine.directory import RunDirectory, now, write_json
+from antiphon.engine.request import Request
+from antiphon.engine.result import Newest, result_of
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
+from antiphon.scenarios import Scenario
+
+__all__ = ["Outcome", "Run", "begin", "chosen_device", "resume"]
+
+_CHECKPOINTS = 10
+_FEWEST_STEPS = 100
+"""Between checkpoints, where nothing else is said: ten in a run, but at least so many steps apart."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        result: The object of `--json`.
+        exit_code: 0 done, 3 diverged, 130 or 143 stopped by a signal.
+        error: What diverged, and when; None otherwise.
+    """
+
+    result: Mapping[str, Any]
+    exit_code: int = 0
+    error: str | None = None
+
+
+class Run:
+    """A simulation that is written into a directory.
+
+    Args:
+        simulation: At the step it goes on from.
+        directory: Its run directory.
+        until: The step it stops at.
+    """
+
+    def __init__(self, simulation: Simulation, directory: RunDirectory, until: int) -> None:
+        self.simulation = simulation
+        self.directory = directory
+        self.until = until
+        self._newest = Newest()
+        self._scores: dict[str, list[Any]] = {}
+
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Return mean loss and metric of each readout that learned since the last call, on what it trained on."""
+        found = {}
+        for name, (metric, loss, score, ticks) in self._scores.items():
+            found[name] = {"loss": float(loss) / ticks, metric: float(score) / ticks}
+        self._scores = {}
+        return found
+
+    def go(
+        self, on_step: Callable[[Run], None] | None = None, checkpoint_every: int | None = None
+    ) -> Outcome:
+        """Run to the end; the simulation is closed afterwards.
+
+        Ctrl-C or SIGTERM ends it after the present step, with a checkpoint and a result; a second one at once.
+
+        Args:
+            on_step: Called after every step.
+            checkpoint_every: Steps between checkpoints; the newest two are kept. None: ten in a run, at least
+                100 steps apart.
+
+        Raises:
+            RunError: The directory cannot be written any more.
+        """
+        directory, simulation = self.directory, self.simulation
+        directory.attach(simulation)
+        self._newest.read(directory.path / "metrics.csv", simulation.now)
+        simulation.recorders.append(self._newest)
+        directory.note(exit="running", steps=self.until, finished=None, error=None)
+        before, start = directory.facts["seconds"], time.perf_counter()
+        error: str | None = None
+        try:
+            with _stop_signals() as stopped:
+                try:
+                    self._loop(stopped, on_step, checkpoint_every)
+                except DivergenceError as divergence:
+                    error = str(divergence)
+                ended = "diverged" if error else "stopped" if simulation.now < self.until else "done"
+                seconds = before + time.perf_counter() - start
+                directory.checkpoint(simulation)
+                directory.note(exit=ended, error=error, seconds=seconds, finished=now())
+                result = result_of(simulation, self._newest, directory.facts, str(directory.path))
+                write_json(directory.path / "result.json", result)
+                if ended == "done":
+                    for recorder in simulation.recorders:
+                        recorder.end(result)
+        except BaseException as failure:
+            with suppress(AntiphonError):
+                directory.note(exit="failed", error=str(failure) or type(failure).__name__, finished=now())
+            raise
+        finally:
+            simulation.close()
+        exit_code = {"done": 0, "diverged": DivergenceError.exit_code}.get(ended)
+        return Outcome(result, 128 + stopped[0] if exit_code is None else exit_code, error)
+
+    def _loop(
+        self, stopped: list[int], on_step: Callable[[Run], None] | None, checkpoint_every: int | None
+    ) -> None:
+        simulation = self.simulation
+        every = checkpoint_every or max(_FEWEST_STEPS, -(-self.until // _CHECKPOINTS))
+        readouts = set(simulation.scenario.readouts)
+        while simulation.now < self.until and not stopped:
+            simulation.step()
+            for update in simulation.learned.updates:
+                for name in readouts & update.losses.keys():
+                    self._count(name, update.losses[name])
+            if on_step is not None:
+                on_step(self)
+            if simulation.now % every == 0 and simulation.now < self.until:
+                self.directory.checkpoint(simulation)
+
+    def _count(self, name: str, losses: Any) -> None:
+        goal = self.simulation.system.agents[name].goal
+        assert goal is not None
+        sums = self._scores.setdefault(name, [goal.objective.metric, 0.0, 0.0, 0])
+        sums[1] = sums[1] + losses.loss
+        sums[2] = sums[2] + losses.score
+        sums[3] += losses.ticks
+
+
+def begin(request: Request, path: str | Path, *, resume_if_exists: bool = False) -> Run:
+    """Begin a run; what is asked of it is checked, and its scenario built, before anything is written.
+
+    Args:
+        request: What it shall be.
+        path: Its directory.
+        resume_if_exists: Go on with the run that is there already, if it is this one.
+
+    Raises:
+        ScenarioError: The scenario cannot be resolved or built.
+        DataError: Its data are missing or broken.
+        RunError: The directory holds something else, or cannot be written.
+    """
+    if resume_if_exists:
+        directory = request.existing(path)
+        if directory is not None:
+            return _go_on(directory, request.scenario.training.steps)
+    elif Path(path).is_dir() and any(Path(path).iterdir()):
+        raise RunError(
+            f"{path}: is there already and not empty; choose another name, or add --resume-if-exists to go on"
+        )
+    device = chosen_device(request.device)
+    simulation = Simulation(request.scenario, seed=request.seed, device=device)
+    facts = {**request.facts, "threads": torch.get_num_threads()}
+    return Run(
+        simulation, RunDirectory.create(path, request.scenario, facts), request.scenario.training.steps
+    )
+
+
+def resume(path: str | Path, steps: int | None = None) -> Run | Outcome:
+    """Go on with a run from its newest checkpoint, to the same bits as if it had never stopped.
+
+    Args:
+        path: The run directory.
+        steps: The step to stop at; schedules keep the scenario's `training.steps`. None: as the run was told.
+
+    Returns:
+        The run, or its outcome where it is at that step already.
+
+    Raises:
+        RunError: No run is there, it has gone further, or it cannot go on.
+        DivergenceError: It diverged and would do so again.
+    """
+    directory = RunDirectory.open(path)
+    facts = directory.facts
+    until = facts["steps"] if steps is None else steps
+    done, result = facts["step"], directory.result
+    if until < done:
+        raise RunError(f"--steps: {until}, but {path} has done {done} already; give more")
+    if until == done and facts["exit"] == "done" and result is not None:
+        return Outcome(result)
+    return _go_on(directory, until)
+
+
+def chosen_device(name: str) -> torch.device:
+    """Return a device by its name.
+
+    Raises:
+        ScenarioError: There is none of this name here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ScenarioError(
+            f"--device: there is no device '{name}' here; use cpu, or cuda where torch finds one"
+        ) from None
+    return device
+
+
+def _go_on(directory: RunDirectory, until: int) -> Run:
+    facts = directory.facts
+    if facts["exit"] == "diverged":
+        raise DivergenceError(f"{directory.path}: diverged and would do so again: {facts['error']}")
+    device = chosen_device(facts["device"])
+    torch.set_num_threads(facts.get("threads", 1))
+    if directory.checkpoints:
+        simulation = Simulation.load(directory.path, device=device)
+    else:  # it ended before its first checkpoint
+        scenario = Scenario.from_yaml(directory.document, str(directory.path / "scenario.yaml"))
+        dtype = getattr(torch, facts["dtype"])
+        simulation = Simulation(scenario, seed=facts["seed"], device=device, dtype=dtype)
+    return Run(simulation, directory, until)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM into the list that is handed out; a second one raises KeyboardInterrupt."""
+    stopped: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if stopped:
+            raise KeyboardInterrupt
+        stopped.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,175 @@
+"""Shapes: what each agent takes in and each channel carries, resolved without allocating anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from antiphon.agents.conv import Conv
+from antiphon.agents.mlp import Mlp
+from antiphon.agents.network import HIDDEN, OBJECTIVE, Head, features_of
+from antiphon.agents.objectives import OBJECTIVES
+from antiphon.envs.signal import Description
+from antiphon.errors import ScenarioError, suggest
+from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec
+
+__all__ = ["Shapes", "default_norm", "head_of", "resolve"]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Shapes of one sample.
+
+    Attributes:
+        inputs: What each agent's network takes in, by agent.
+        messages: By channel name.
+        heads: Each agent's heads, in canonical order: the objective's, then its ports.
+    """
+
+    inputs: dict[str, Shape]
+    messages: dict[str, Shape]
+    heads: dict[str, tuple[Head, ...]]
+
+
+def head_of(channel: ChannelSpec) -> str:
+    """Return the name of the sender's port that a channel reads."""
+    if channel.port is not None:
+        return f"port_{channel.port}"
+    if channel.size is None:
+        return HIDDEN
+    return f"to_{channel.receiver}" + ("" if channel.key == 0 else f"_{channel.key}")
+
+
+def default_norm(agent: AgentSpec, env: Description) -> str:
+    """Return `batch` for an agent that ticks once per example, else `layer` (semantics 19, 26)."""
+    once = env.is_stream and agent.clock.period >= env.hold
+    return "batch" if once else "layer"
+
+
+def resolve(scenario: Scenario, env: Description) -> Shapes:
+    """Find every shape.
+
+    Raises:
+        ScenarioError: A signal the environment does not show or may not be seen, a target that does not fit, or
+            sizes that do not go together; the line names the place.
+    """
+    _check_signals(scenario, env)
+    messages: dict[str, Shape] = {}
+    for channel in scenario.channels:
+        sender = scenario.agents[channel.sender]
+        if channel.size is not None:
+            messages[channel.name] = channel.size if isinstance(channel.size, tuple) else (channel.size,)
+        elif not isinstance(sender.network, NetworkSpec):
+            raise ScenarioError(
+                f"channel {channel.name}: size is missing; only built-in networks can pass on their last hidden "
+                "activation, so give the message a size"
+            )
+    inputs: dict[str, Shape] = {}
+    waiting = list(scenario.agents)
+    while waiting:
+        known = [name for name in waiting if all(c.name in messages for c in scenario.inputs_of(name))]
+        if not known:
+            raise ScenarioError(
+                f"agents {', '.join(waiting)}: each waits for the other's message to know its input; "
+                "give one of the channels between them a size"
+            )
+        for name in known:
+            waiting.remove(name)
+            inputs[name] = _input_shape(scenario, name, messages, env)
+            for channel in scenario.outputs_of(name):
+                if channel.size is None:
+                    messages[channel.name] = _hidden_shape(scenario, name, inputs[name], channel)
+    heads = {name: _heads(scenario, name, messages, env) for name in scenario.agents}
+    return Shapes(inputs, messages, heads)
+
+
+def _check_signals(scenario: Scenario, env: Description) -> None:
+    def known(name: str, place: str) -> None:
+        if name not in env.signals:
+            raise ScenarioError(f"{place}: no signal '{name}'{suggest(name, env.signals)}")
+
+    for name, agent in scenario.agents.items():
+        for signal in agent.observes:
+            known(signal, f"agents.{name}.observes")
+            if env.signals[signal].training_only:
+                raise ScenarioError(
+                    f"agents.{name}.observes: '{signal}' is a training-only signal, which no agent may see; "
+                    f"observe one of {', '.join(env.observations)}"
+                )
+        if agent.objective is not None:
+            known(agent.objective.target, f"agents.{name}.objective.target")
+    for i, channel in enumerate(scenario.channels):
+        if channel.coupling != "decoupled":
+            continue
+        for signal in channel.gradient.context:
+            known(signal, f"channels[{i}].gradient.context ({channel.name})")
+        if channel.gradient.kind == "local" and channel.gradient.target is not None:
+            known(channel.gradient.target, f"channels[{i}].gradient.target ({channel.name})")
+
+
+def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> Shape:
+    agent = scenario.agents[name]
+    seen = [env.signals[s].shape for s in agent.observes]
+    told = [messages[c.name] for c in scenario.inputs_of(name)]
+    if not seen and not told:
+        raise ScenarioError(
+            f"agents.{name}: it observes nothing and no channel leads to it; give it an input"
+        )
+    if agent.fan_in != "concat" and told:
+        if len(set(told)) > 1:
+            sizes = ", ".join(f"{c.name} {list(messages[c.name])}" for c in scenario.inputs_of(name))
+            raise ScenarioError(
+                f"agents.{name}.fan_in: {agent.fan_in} needs messages of one size, got {sizes}"
+            )
+        told = told[:1]
+    if isinstance(agent.network, NetworkSpec) and agent.network.kind == "conv":
+        shapes = [*seen, *told]
+        if any(len(shape) != 3 for shape in shapes) or len({shape[1:] for shape in shapes}) > 1:
+            given = ", ".join(str(list(shape)) for shape in shapes)
+            raise ScenarioError(
+                f"agents.{name}: a conv network needs [channels, height, width] inputs of one height and width, "
+                f"got {given}"
+            )
+        return (sum(shape[0] for shape in shapes), *shapes[0][1:])
+    return (sum(features_of(shape) for shape in [*seen, *told]),)
+
+
+def _hidden_shape(scenario: Scenario, name: str, inputs: Shape, channel: ChannelSpec) -> Shape:
+    network = scenario.agents[name].network
+    assert isinstance(network, NetworkSpec)
+    if network.kind == "conv":
+        return Conv(inputs, network.hidden, (), filter=network.filter, pool=network.pool).trunk_shape()
+    if not network.hidden:
+        raise ScenarioError(
+            f"channel {channel.name}: size is missing and '{name}' has no hidden layer to pass on; "
+            "give the message a size"
+        )
+    return Mlp(inputs, network.hidden, ()).trunk_shape()
+
+
+def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> tuple[Head, ...]:
+    agent = scenario.agents[name]
+    heads: list[Head] = []
+    if agent.objective is not None:
+        goal = agent.objective
+        signal = env.signals[goal.target]
+        size = OBJECTIVES[goal.kind].size(signal.shape, signal.classes)
+        if size is None:
+            have = f"{signal.classes} classes" if signal.classes is not None else "floats"
+            raise ScenarioError(
+                f"agents.{name}.objective: {goal.kind} does not fit the target '{goal.target}' "
+                f"({have}, shape {list(signal.shape)})"
+            )
+        heads.append(Head(OBJECTIVE, (size,)))
+    for channel in scenario.outputs_of(name):
+        head = head_of(channel)
+        if head != HIDDEN and all(head != known.name for known in heads):
+            norm = channel.norm or default_norm(agent, env)
+            heads.append(Head(head, messages[channel.name], norm))
+    if not heads and not scenario.outputs_of(name):
+        raise ScenarioError(
+            f"agents.{name}: it has no objective and no channel leaves it; nothing could use it"
+        )
+    return tuple(heads)

@@ -1,0 +1,362 @@
+"""The simulation: owns all state of a running scenario, steps it, forks it, saves it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import networkx as nx
+import torch
+from torch import fx
+
+from antiphon.engine import checkpoint
+from antiphon.engine.build import build
+from antiphon.engine.compose import compose
+from antiphon.engine.evaluation import Evaluation, evaluate
+from antiphon.engine.figures import figures, histograms
+from antiphon.engine.handles import AgentHandle
+from antiphon.engine.moment import Lanes, Moment
+from antiphon.engine.recording import Recording
+from antiphon.engine.reference import Learned, Reference
+from antiphon.engine.state import restore, snapshot
+from antiphon.engine.world import World
+from antiphon.envs import registry
+from antiphon.errors import RunError, ScenarioError
+from antiphon.scenarios import Scenario, Template, load
+from antiphon.telemetry.figures import Recorder
+
+__all__ = ["Simulation", "StepInfo"]
+
+_LOOK_AHEAD = 64
+"""Steps that a look at the channels takes at most, in a fork."""
+
+StepInfo = dict[str, Any]
+"""`step`, `ended` (which episodes ended) and `losses` ({agent: scalar tensor} of those that learned)."""
+
+
+class Simulation:
+    """A scenario that runs.
+
+    Args:
+        scenario: A scenario, a template (resolved with its defaults), a library name or a YAML file.
+        seed: Of everything that is drawn.
+        device: Where the numbers live.
+        dtype: Of all floats.
+        logdir: A run directory to be written from the first step; None: nothing is written.
+
+    Raises:
+        ScenarioError: The scenario cannot be built; the line names the place.
+        DataError: Its environment's data are missing or broken.
+        RunError: `logdir` cannot be written.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario | Template | str | Path,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        logdir: str | Path | None = None,
+    ) -> None:
+        if isinstance(scenario, str | Path):
+            scenario = load(scenario)
+        if isinstance(scenario, Template):
+            scenario = scenario.resolve()
+        self.scenario = scenario
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.recorders: list[Recorder] = []
+        self.recordings: list[Recording] = []
+        self.learned = Learned([], {})
+        """What was learned at the newest step."""
+        self._env = registry.make(
+            scenario.env, batch=scenario.training.batch, device=self.device, dtype=dtype
+        )
+        self._start(seed)
+        self.directory: Path | None = None
+        if logdir is not None:
+            from antiphon.engine.directory import open_directory
+
+            self.directory = open_directory(self, Path(logdir))
+
+    def _start(self, seed: int) -> None:
+        self.seed = seed
+        self.now = 0
+        self.system = build(
+            self.scenario, self._env.description, seed=seed, device=self.device, dtype=self.dtype
+        )
+        self.backend = Reference(self.system)
+        self.world = World(self._env, self.system.signals(), seed)
+
+    # --- running -----------------------------------------------------------------------------------------
+
+    def reset(self, seed: int | None = None) -> StepInfo:
+        """Start again from step 0 with fresh parameters.
+
+        Args:
+            seed: None keeps the present one.
+        """
+        self._start(self.seed if seed is None else seed)
+        return {"step": 0, "ended": False, "losses": {}}
+
+    def step(self) -> StepInfo:
+        """Take one environment step (semantics 13) and return what happened.
+
+        Raises:
+            DivergenceError: A loss or gradient was not finite; no parameter has been touched by this step.
+        """
+        step = self.now
+        watch = self._watching(step)
+        ended = self._advance(watch=watch)
+        if watch:
+            self._record(step)
+        for recording in self.recordings:
+            recording.take(self, step)
+        losses = {
+            name: found.loss for update in self.learned.updates for name, found in update.losses.items()
+        }
+        return {"step": step, "ended": ended, "losses": losses}
+
+    def _advance(self, *, watch: bool) -> Lanes:
+        """Take one step and return which episodes ended; nothing is recorded."""
+        step = self.now
+        self.backend.tick(step, self.world.moment)
+        ended: Lanes = self.world.advance()
+        self.learned = self.backend.learn(step, watch=watch)
+        if ended is not False:
+            for channel in self.system.channels.values():
+                channel.ledger.cut(step, ended)
+        self.now = step + 1
+        return ended
+
+    def steps(self, count: int) -> Iterator[StepInfo]:
+        """Take `count` steps, one at a time."""
+        for _ in range(count):
+            yield self.step()
+
+    def run(
+        self,
+        steps: int | None = None,
+        *,
+        episodes: int | None = None,
+        seconds: float | None = None,
+        on_step: Callable[[Simulation], None] | None = None,
+    ) -> None:
+        """Run for a while; Ctrl-C ends it after the present step, with a checkpoint where there is a directory.
+
+        Args:
+            steps: Environment steps; with nothing given, until `training.steps` have been done.
+            episodes: Until so many episodes of the first environment have ended.
+            seconds: At most so long, wall clock.
+            on_step: Called after every step.
+        """
+        if steps is None and episodes is None and seconds is None:
+            steps = max(0, self.scenario.training.steps - self.now)
+        done = count = 0
+        start = time.monotonic()
+        while (
+            (steps is None or done < steps)
+            and (episodes is None or count < episodes)
+            and (seconds is None or time.monotonic() - start < seconds)
+        ):
+            info = self.step()
+            done += 1
+            ended = info["ended"]
+            count += bool(ended if isinstance(ended, bool) else ended[0])
+            if on_step is not None:
+                on_step(self)
+
+    # --- looking -----------------------------------------------------------------------------------------
+
+    @property
+    def agents(self) -> dict[str, AgentHandle]:
+        """The agents by name: `.module` is an agent's network as a plain torch module."""
+        return {name: AgentHandle(agent) for name, agent in self.system.agents.items()}
+
+    @property
+    def graph(self) -> nx.MultiDiGraph[str]:
+        """The scenario's graph with the newest figures as attributes of its nodes and edges."""
+        graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+        rows = figures(self.system, self.learned, max(self.now - 1, 0))
+        found: dict[tuple[str, str], dict[str, float]] = {}
+        for row in rows:
+            found.setdefault((row.kind, row.name), {})[row.metric] = row.value
+        for name, spec in self.scenario.agents.items():
+            role = "readout" if name in self.scenario.readouts else "agent" if spec.learn else "frozen"
+            graph.add_node(name, role=role, **found.get(("agent", name), {}))
+        for channel in self.scenario.channels:
+            graph.add_edge(
+                channel.sender,
+                channel.receiver,
+                channel.key,
+                coupling=channel.coupling,
+                delay=channel.link.delay,
+                **found.get(("channel", channel.name), {}),
+            )
+        return graph
+
+    def channel_figures(self) -> dict[str, dict[str, float]]:
+        """Return each channel's newest figures, measured in a fork that is thrown away.
+
+        Returns:
+            By channel: `message_mean`, `message_std`, `age` (steps), and where it has a predictor `sg_loss` and
+            its alignment with what came back (`cosine`, `norm_ratio`, `r2`).
+        """
+        found: dict[str, dict[str, float]] = {name: {} for name in self.system.channels}
+        windows = [unit.windows.end(1) - unit.windows.end(0) for unit in self.system.units]
+        delays = [channel.ledger.link.delay for channel in self.system.channels.values()]
+        twin = self.fork()
+        for _ in range(min(2 * max(self.system.hold, *windows) + 2 * max(delays, default=0), _LOOK_AHEAD)):
+            twin._advance(watch=True)
+            for row in figures(twin.system, twin.learned, twin.now - 1):
+                if row.kind == "channel":
+                    found[row.name][row.metric] = row.value
+        return found
+
+    def record(self, name: str, quantities: Sequence[str], every: int = 1) -> Recording:
+        """Keep raw tensors over time.
+
+        Args:
+            name: An agent, or a channel (`a->b`).
+            quantities: Of an agent: names of its ports, `parameters`; of a channel: `message`, `delta`,
+                `prediction`.
+            every: Steps between entries.
+
+        Raises:
+            ScenarioError: There is no such agent, channel or quantity.
+        """
+        recording = Recording(self.system, name, tuple(quantities), every)
+        self.recordings.append(recording)
+        return recording
+
+    def evaluate(self, split: str = "test", links: str = "perfect") -> Evaluation:
+        """Score the composed system on a split; no bit of the run changes (semantics 24).
+
+        Args:
+            split: `test`, `validation` or `train`.
+            links: `perfect`: delays are kept, nothing is dropped.
+
+        Raises:
+            ScenarioError: No such split or kind of links, or the environment has no splits.
+        """
+        if links != "perfect":
+            raise ScenarioError(f"links: '{links}' is not known; use 'perfect'")
+        env = registry.make(
+            self.scenario.env, batch=self.scenario.training.batch, device=self.device, dtype=self.dtype
+        )
+        env.request(self.system.signals())
+        return evaluate(self.system, env, self.scenario.readouts, split)
+
+    def compose(self) -> fx.GraphModule:
+        """Return the corporation as one plain torch module: observed signals by name in, {readout: output} out."""
+        return compose(self.system, self.scenario.readouts)
+
+    # --- forking and saving ------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the whole state, without copying a tensor."""
+        return {
+            "now": self.now,
+            "seed": self.seed,
+            "env": self._env.state_dict(),
+            "present": dict(self.world.moment.signals),
+            "system": snapshot(self.system),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state of the same scenario; open windows are replayed from their tapes."""
+        if state["seed"] != self.seed:
+            self._start(state["seed"])
+        state = checkpoint.copy_tree(state)
+        self.now = state["now"]
+        self._env.load_state_dict(state["env"])
+        restore(self.system, state["system"], self.backend.ticker)
+        self.world.moment = Moment(self.now, state["present"])
+
+    def fork(self) -> Simulation:
+        """Return a copy of the whole simulation that goes on by itself; nothing is recorded in it."""
+        twin = Simulation(self.scenario, seed=self.seed, device=self.device, dtype=self.dtype)
+        twin.load_state_dict(self.state_dict())
+        return twin
+
+    def save(self, path: str | Path) -> Path:
+        """Write a checkpoint folder, whole or not at all, and return its path.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        path = Path(path)
+        try:
+            document: str | None = self.scenario.to_yaml()
+        except ScenarioError:  # holds Python objects: whoever loads it must bring the scenario along
+            document = None
+        manifest = {
+            "scenario": document,
+            "seed": self.seed,
+            "step": self.now,
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+        checkpoint.write(path, manifest, self.state_dict())
+        return path
+
+    @classmethod
+    def load(
+        cls, path: str | Path, scenario: Scenario | None = None, *, device: torch.device | str = "cpu"
+    ) -> Simulation:
+        """Return the simulation of a checkpoint, to go on to the same bits.
+
+        Args:
+            path: A checkpoint folder, or a run directory (its newest checkpoint).
+            scenario: Needed where the scenario holds Python objects.
+            device: Where it shall run.
+
+        Raises:
+            RunError: The checkpoint is missing, damaged, or needs its scenario.
+        """
+        place = checkpoint.latest(path)
+        manifest, state = checkpoint.read(place, device)
+        if scenario is None:
+            if manifest["scenario"] is None:
+                raise RunError(f"{place}: its scenario holds Python objects; load it with scenario=…")
+            scenario = Scenario.from_yaml(manifest["scenario"], str(place / "state.json"))
+        dtype = getattr(torch, manifest["dtype"])
+        simulation = cls(scenario, seed=manifest["seed"], device=device, dtype=dtype)
+        simulation.load_state_dict(state)
+        return simulation
+
+    # --- telemetry ---------------------------------------------------------------------------------------
+
+    def _watching(self, step: int) -> bool:
+        """Figures are taken at fixed steps: the first, every `telemetry.every`th, and the last of the run."""
+        if not self.recorders:
+            return False
+        every, last = self.scenario.telemetry.every, self.scenario.training.steps
+        return step == 0 or (step + 1) % every == 0 or step + 1 == last
+
+    def _record(self, step: int) -> None:
+        rows = figures(self.system, self.learned, step)
+        for recorder in self.recorders:
+            recorder.figures(step + 1, rows)
+        if self.scenario.telemetry.histograms:
+            arrays = histograms(self.system, self.learned)
+            for recorder in self.recorders:
+                recorder.histograms(step + 1, arrays)
+
+    def close(self) -> None:
+        """Close recorders and environment; a second call does nothing."""
+        for recorder in self.recorders:
+            recorder.close()
+        self.recorders = []
+        self._env.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

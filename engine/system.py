@@ -1,0 +1,67 @@
+"""A built scenario: everything a backend works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.parts import Agent, Channel, Unit
+from antiphon.engine.schedule import Schedule
+from antiphon.envs.signal import Description
+
+__all__ = ["System"]
+
+
+@dataclass(eq=False)
+class System:
+    """Agents, channels and units, made once by the builder.
+
+    Attributes:
+        agents: By name, in canonical order.
+        channels: By name, in canonical order.
+        units: What learns together.
+        schedule: When.
+        description: What the environment shows.
+        batch: B, the number of environments.
+        dtype: Of all floats.
+        device: Where everything lives.
+    """
+
+    agents: dict[str, Agent]
+    channels: dict[str, Channel]
+    units: list[Unit]
+    schedule: Schedule
+    description: Description
+    batch: int
+    dtype: torch.dtype
+    device: torch.device
+    unit_of: dict[str, Unit] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.unit_of = {name: unit for unit in self.units for name in unit.members}
+
+    @property
+    def hold(self) -> int:
+        """Steps for which the environment shows an example."""
+        return self.description.hold
+
+    def blank(self, signal: str) -> Tensor:
+        """Return zeros in the shape of a signal, [B, …]: what an aligned agent sees before its first message."""
+        shape = self.description.signals[signal].shape
+        return torch.zeros(self.batch, *shape, dtype=self.dtype, device=self.device)
+
+    def signals(self) -> set[str]:
+        """Return the names of all signals somebody asks for."""
+        names: set[str] = set()
+        for agent in self.agents.values():
+            names.update(agent.observes)
+            if agent.goal is not None:
+                names.add(agent.goal.target)
+        for channel in self.channels.values():
+            if channel.predictor is not None:
+                names.update(spec.name for spec in channel.context)
+                if channel.target is not None:
+                    names.add(channel.target)
+        return names

@@ -1,0 +1,115 @@
+"""Teaching: predictors learn from what has come back, each by one step on all that reached it (semantics 6)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from antiphon.comms.cut import constant
+from antiphon.comms.predictors import Example
+from antiphon.engine.ledger import Record
+from antiphon.engine.moment import besides
+from antiphon.engine.parts import Channel
+from antiphon.engine.system import System
+from antiphon.engine.tape import Tape
+from antiphon.errors import DivergenceError
+
+__all__ = ["Lesson", "Teacher"]
+
+
+@dataclass(slots=True)
+class Lesson:
+    """What a predictor learned from at one step."""
+
+    examples: list[Example]
+    loss: Tensor
+    """Summed over the examples, before the update."""
+    prediction: Tensor | None
+    """What it said of the newest example before the update; None unless asked for."""
+
+
+class Teacher:
+    """Asks and teaches the predictors of a system.
+
+    Args:
+        system: The channels.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+
+    def predict(self, channel: Channel, record: Record) -> Tensor | None:
+        """The synthetic gradient of a record, [B, size] per sample, remembered while it stays true."""
+        predictor = channel.predictor
+        assert predictor is not None
+        example = self.example(channel, record)
+        if example is None:
+            return None
+        prediction = constant(predictor.predict(example))
+        record.prediction = (prediction, predictor.updates)
+        return prediction
+
+    def example(self, channel: Channel, record: Record) -> Example | None:
+        """What a channel's predictor can say or learn of a record; None where its target is absent."""
+        if channel.target is not None and channel.target not in record.moment.signals:
+            return None
+        if not record.moment.signals and channel.context:
+            return None
+        return Example(
+            record.message,
+            record.moment.context(channel.context, self.system.dtype),
+            record.delta,
+            valid=record.counted if isinstance(record.counted, Tensor) else None,
+            target=record.moment.signals[channel.target] if channel.target is not None else None,
+        )
+
+    def own_lessons(self, tapes: list[Tape]) -> dict[str, list[Example]]:
+        """Examples of predictors to which nothing is returned: they learn when their sender does."""
+        lessons: dict[str, list[Example]] = {}
+        for tape in tapes:
+            for name, record in tape.sent:
+                channel = self.system.channels[name]
+                if channel.predictor is None or channel.predictor.needs_delta:
+                    continue
+                example = None if record.unread or record.silent is True else self.example(channel, record)
+                if example is not None:
+                    heard = besides(record.silent)
+                    example.valid = heard if isinstance(heard, Tensor) else None
+                    lessons.setdefault(name, []).append(example)
+        return lessons
+
+    def teach(self, lessons: dict[str, list[Example]], step: int, watch: bool) -> dict[str, Lesson]:
+        """Let each predictor take one step on all that reached it at this step."""
+        taught: dict[str, Lesson] = {}
+        for channel in self.system.channels.values():
+            predictor = channel.predictor
+            records = channel.ledger.take(step)
+            if predictor is None:
+                continue
+            examples = lessons.get(channel.name, [])
+            if predictor.needs_delta:
+                examples = [example for record in records if (example := self._lesson(channel, record))]
+            if not examples:
+                continue
+            prediction = constant(predictor.predict(examples[-1])) if watch else None
+            loss, gradients = predictor.gradients(examples)
+            if not math.isfinite(loss.item()):
+                raise DivergenceError(
+                    f"channel {channel.name}: the loss of its synthetic gradient at step {step} is not finite; "
+                    "lower gradient.optimiser.lr or gradient.scale"
+                )
+            taught[channel.name] = Lesson(examples, loss, prediction)
+            predictor.step(gradients, step)
+        return taught
+
+    def _lesson(self, channel: Channel, record: Record) -> Example | None:
+        """What a predictor learns from a record that has come back, with its prediction where still true."""
+        example = self.example(channel, record)
+        predictor = channel.predictor
+        if example is not None and predictor is not None and record.prediction is not None:
+            prediction, updates = record.prediction
+            if updates == predictor.updates:
+                example.prediction = prediction
+        return example

@@ -1,0 +1,127 @@
+"""Ticking: agents due at a step read, evaluate and send; a window's ticks can be replayed from its tape."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.aggregation import join
+from antiphon.engine.moment import Lanes, Moment, besides, lanes_where
+from antiphon.engine.parts import Agent
+from antiphon.engine.system import System
+from antiphon.engine.tape import Input, Part, Tape, Tick
+from antiphon.nets.random import seed_for
+
+__all__ = ["Ticker"]
+
+
+class Ticker:
+    """Evaluates the agents of a system, one call at a time.
+
+    Args:
+        system: The agents, channels and units.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+
+    def tick(self, step: int, moment: Moment) -> None:
+        """Let all agents due at `step` tick, in waves."""
+        for call in self.system.schedule.calls(step):
+            unit = self.system.unit_of[call[0]]
+            tape = unit.tape
+            window = unit.windows.number(step)
+            if tape.window != window:
+                tape.window = window
+                tape.start = {name: dict(self.system.agents[name].learner.buffers) for name in unit.members}
+            tick = Tick(step, [self._part(self.system.agents[name], step, moment, tape) for name in call])
+            learner = self.system.agents[call[0]].learner
+            learner.buffers = self.evaluate(tick, tape, learner.buffers)
+            tape.ticks.append(tick)
+            for part in tick.parts:
+                self._send(part, step, tape)
+
+    def _part(self, agent: Agent, step: int, moment: Moment, tape: Tape) -> Part:
+        part = Part(agent.name, moment, [])
+        for channel in agent.inputs:
+            reading = channel.ledger.receive(step)
+            record = reading.record
+            if channel.name == agent.align:
+                part.moment = Moment(-1, {}) if record is None else record.moment
+            if record is not None and (channel.name, record.stamp) in tape.live:
+                alive: Lanes = besides(record.dead)
+                part.inputs.append(Input(channel.name, record.stamp, None, alive=alive))
+                continue
+            if channel.coupling == "locked":  # made in an earlier window: its credit is lost
+                part.inputs.append(Input(channel.name, None, reading.value))
+                continue
+            use = channel.ledger.use(step, reading)
+            value = reading.value if use is None else use.leaf
+            part.inputs.append(Input(channel.name, None, value, use))
+        return part
+
+    def evaluate(
+        self, tick: Tick, tape: Tape, buffers: dict[str, Tensor], *, replay: bool = False
+    ) -> dict[str, Tensor]:
+        """Evaluate a tick's network, put the ports into its parts and return the new running statistics."""
+        rows = [self._gather(part, tape) for part in tick.parts]
+        first = self.system.agents[tick.parts[0].agent]
+        learner = first.learner
+        ports, after = learner.network(
+            learner.parameters,
+            buffers,
+            rows[0] if len(rows) == 1 else torch.cat(rows),
+            training=not learner.frozen,
+            seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(tick.step)),
+        )
+        for i, part in enumerate(tick.parts):
+            names = self.system.agents[part.agent].ports
+            part.ports = {n: ports[n] if len(rows) == 1 else ports[n].chunk(len(rows))[i] for n in names}
+        if replay:
+            self._relive(tick, tape)
+        return after
+
+    def _gather(self, part: Part, tape: Tape) -> Tensor:
+        agent = self.system.agents[part.agent]
+        shape = agent.learner.network.input_shape
+        flat = len(shape) == 1
+        observations: list[Tensor] = []
+        for name in agent.observes:
+            seen = part.moment.signals.get(name)
+            if seen is None:  # an aligned agent before its first message
+                seen = self.system.blank(name)
+            seen = seen.to(self.system.dtype)
+            observations.append(seen.flatten(1) if flat else seen)
+        messages: list[Tensor] = []
+        for entry, channel in zip(part.inputs, agent.inputs, strict=True):
+            if entry.stamp is not None:
+                value = lanes_where(entry.alive, tape.live[channel.name, entry.stamp].flatten(1))
+            else:
+                value = channel.zeros if entry.value is None else entry.value
+            messages.append(value if flat else value.reshape(len(value), *channel.shape))
+        came = [entry.stamp is not None or entry.value is not None for entry in part.inputs]
+        return join(agent.fan_in, observations, messages, came)
+
+    def _send(self, part: Part, step: int, tape: Tape) -> None:
+        for channel in self.system.agents[part.agent].outputs:
+            message = part.ports[channel.port]
+            record = channel.ledger.send(step, message, part.moment)
+            tape.sent.append((channel.name, record))
+            if channel.coupling == "locked":
+                tape.live[channel.name, step] = message
+
+    def _relive(self, tick: Tick, tape: Tape) -> None:
+        """Put the messages of a replayed tick back where the first evaluation put them."""
+        for part in tick.parts:
+            for channel in self.system.agents[part.agent].outputs:
+                message = part.ports[channel.port]
+                channel.ledger.records[tick.step].live = message
+                if channel.coupling == "locked":
+                    tape.live[channel.name, tick.step] = message
+
+    def replay(self, tape: Tape) -> None:
+        """Make a window's graph again from its tape; running statistics stay as they are."""
+        buffers = dict(tape.start)
+        for tick in tape.ticks:
+            name = tick.parts[0].agent
+            buffers[name] = self.evaluate(tick, tape, buffers[name], replay=True)

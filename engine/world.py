@@ -1,0 +1,59 @@
+"""The world a scenario runs in: an environment, seen as moments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.moment import Lanes, Moment
+from antiphon.envs.base import TorchVectorEnv
+
+__all__ = ["World"]
+
+
+class World:
+    """Turns an environment's returns into moments.
+
+    Args:
+        env: The environment; `World` owns it.
+        names: The signals somebody asks for.
+        seed: Of its resets.
+    """
+
+    def __init__(self, env: TorchVectorEnv, names: set[str], seed: int) -> None:
+        self.env = env
+        self.names = names
+        self._after = {name for name in names if env.signals[name].known == "after_step"}
+        env.request(names)
+        self.reset(seed)
+
+    def reset(self, seed: int) -> None:
+        """Start again from step 0."""
+        observations, info = self.env.reset(seed=seed)
+        self.moment = Moment(0, self._known(observations, info))
+
+    def _known(self, observations: dict[str, Tensor], info: dict[str, Any]) -> dict[str, Tensor]:
+        found = {name: observations[name] for name in self.names if name in observations}
+        for name in self.names - self._after:
+            if name in info:
+                found[name] = info[name]
+            if f"_{name}" in info:
+                found[f"_{name}"] = info[f"_{name}"]
+        return found
+
+    def advance(self) -> Lanes:
+        """Take one step; complete the present moment, make the next, and return which episodes ended."""
+        observations, _, terminated, truncated, info = self.env.step(None)
+        for name in self._after & info.keys():
+            self.moment.signals[name] = info[name]
+        step = self.moment.step
+        self.moment = Moment(step + 1, self._known(observations, info))
+        length = self.env.episode_steps
+        if length is not None:
+            return (step + 1) % length == 0
+        if self.env.is_stream:
+            return False
+        ended = torch.logical_or(torch.as_tensor(terminated), torch.as_tensor(truncated))
+        return ended if bool(ended.any()) else False

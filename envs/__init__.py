@@ -1,0 +1,57 @@
+"""Environments: what a corporation sees. Importing this registers their ids with Gymnasium; names load lazily."""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING, Any
+
+from antiphon.envs.registry import describe, ids, make, register
+from antiphon.envs.signal import Description, Signal
+
+if TYPE_CHECKING:
+    from antiphon.envs.adaptor import vector
+    from antiphon.envs.base import TorchVectorEnv
+    from antiphon.envs.conformance import check_vector_env
+    from antiphon.envs.images import ImageStream
+    from antiphon.envs.mnist import download
+    from antiphon.envs.stream import ExampleStream
+    from antiphon.envs.tensors import Source, from_dataset, from_tensors
+
+__all__ = [
+    "Description",
+    "ExampleStream",
+    "ImageStream",
+    "Signal",
+    "Source",
+    "TorchVectorEnv",
+    "check_vector_env",
+    "describe",
+    "download",
+    "from_dataset",
+    "from_tensors",
+    "ids",
+    "make",
+    "vector",
+]
+
+_LAZY = {
+    "ExampleStream": "stream",
+    "ImageStream": "images",
+    "Source": "tensors",
+    "TorchVectorEnv": "base",
+    "check_vector_env": "conformance",
+    "download": "mnist",
+    "from_dataset": "tensors",
+    "from_tensors": "tensors",
+    "vector": "adaptor",
+}
+
+register()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_import_module(f"{__name__}.{_LAZY[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,140 @@
+"""The contract of antiphon's environments: Gymnasium's vector environments, in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.spaces import Dict
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from antiphon.envs.signal import Description, Signal
+from antiphon.errors import ScenarioError, suggest
+
+__all__ = ["StepResult", "TorchVectorEnv"]
+
+StepResult = tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]
+"""Observations, reward, terminated, truncated (the last three `[batch]`) and info."""
+
+_FLOATS = {torch.float16: np.float16, torch.float32: np.float32, torch.float64: np.float64}
+
+
+class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
+    """A batch of environments whose signals are torch tensors on one device.
+
+    It is a `gymnasium.vector.VectorEnv` that resets ended environments in the same step. Observations are in
+    `obs`, training-only signals under their own names in `info`: of the observation that comes with them where
+    the signal is known at the tick, of the step just taken where it is known after it.
+
+    Attributes:
+        num_envs: Number of environments (the batch).
+        description: Everything known before the environment is made.
+        signals: The signals by name.
+        hold: Steps for which each example is shown.
+        episode_steps: Length of every episode, or None.
+        splits: Names of the data set's parts; empty if there is no data set.
+        is_stream: Whether this is a stream of independent examples.
+        requested: Names of the signals that are computed, in the order of `signals`.
+        device: Where the tensors are.
+        dtype: The type of float signals.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        description: Description,
+        single_action_space: gymnasium.Space[Any],
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if num_envs < 1:
+            raise ScenarioError(f"training.batch: {num_envs}; must be at least 1")
+        if dtype not in _FLOATS:
+            raise ScenarioError(f"dtype: {dtype}; use torch.float32 or torch.float64")
+        self.num_envs = num_envs
+        self.description = description
+        self.signals: dict[str, Signal] = dict(description.signals)
+        self.hold = description.hold
+        self.episode_steps = description.episode_steps
+        self.splits = description.splits
+        self.is_stream = description.is_stream
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+        self.single_action_space = single_action_space
+        self.action_space = batch_space(single_action_space, num_envs)
+        self.request(self.signals)
+
+    def request(self, names: Iterable[str]) -> None:
+        """Compute only these signals from the next reset on; without a request, all are computed.
+
+        Args:
+            names: Names of signals; their order does not matter.
+
+        Raises:
+            ScenarioError: A name is not one of `signals`.
+        """
+        wanted = set(names)
+        for name in sorted(wanted - set(self.signals)):
+            raise ScenarioError(f"env: no signal '{name}'{suggest(name, self.signals)}")
+        self.requested = tuple(name for name in self.signals if name in wanted)
+        observed = [name for name in self.requested if not self.signals[name].training_only]
+        spaces = {name: self.signals[name].space(_FLOATS[self.dtype]) for name in observed}
+        self.single_observation_space = Dict(spaces)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+
+    def example_count(self, split: str) -> int:
+        """Return the number of examples in a split.
+
+        Raises:
+            ScenarioError: There is no such split.
+        """
+        self._check_split(split)
+        return self.description.example_counts[split]
+
+    def batches(self, split: str, size: int) -> Iterator[dict[str, Tensor]]:
+        """Yield every example of a split once, in order: the requested signals, the last batch ragged.
+
+        Args:
+            split: One of `splits`.
+            size: Examples per batch.
+
+        Raises:
+            ScenarioError: There is no such split; environments without a data set have none.
+        """
+        self._check_split(split)
+        raise NotImplementedError(f"{type(self).__name__} has splits but does not say how to read them")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that `load_state_dict` needs to go on to the same bits: numbers and tensors."""
+        raise NotImplementedError
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly where `state_dict` was taken, in an environment made alike."""
+        raise NotImplementedError
+
+    def _divide(self, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Part the values of signals into observations and training-only signals."""
+        observations = {name: value for name, value in values.items() if not self.signals[name].training_only}
+        info = {name: value for name, value in values.items() if self.signals[name].training_only}
+        return observations, info
+
+    def _check_split(self, split: str) -> None:
+        check_split(split, self.splits)
+
+
+def check_split(split: str, splits: Sequence[str]) -> None:
+    """Refuse a split that is not one of `splits`.
+
+    Raises:
+        ScenarioError: Naming the nearest split, or saying that there is none.
+    """
+    if split not in splits:
+        ending = suggest(split, splits) if splits else "; this environment has no data set"
+        raise ScenarioError(f"env.split: no split '{split}'{ending}")

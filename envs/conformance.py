@@ -1,0 +1,179 @@
+"""What every environment of antiphon keeps to, as a check for one's own: Gymnasium has none for vectors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from gymnasium.vector import AutoresetMode
+from torch import Tensor
+
+from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.errors import RunError
+
+__all__ = ["check_vector_env"]
+
+
+def check_vector_env(env_factory: Callable[[], TorchVectorEnv], steps: int = 12) -> None:
+    """Check that environments keep the contract of `TorchVectorEnv`.
+
+    Args:
+        env_factory: Makes a new environment, each time alike.
+        steps: Steps for which environments are compared; let an episode end within.
+
+    Raises:
+        AssertionError: A part of the contract is broken; the message says which.
+    """
+    env = env_factory()
+    _require(isinstance(env, TorchVectorEnv), f"{type(env).__name__} is no TorchVectorEnv")
+    _require(
+        env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP,
+        "metadata['autoreset_mode'] is not AutoresetMode.SAME_STEP",
+    )
+    first = _roll(env, steps, seed=7)
+    for result in first:
+        _check_result(env, result)
+    _check_lengths(env, first)
+    _require(_equal(first, _roll(env, steps, seed=7)), "the same seed in one environment gives other steps")
+    _require(_equal(first, _roll(env_factory(), steps, seed=7)), "the same seed in a twin gives other steps")
+    _require(not _equal(first, _roll(env, steps, seed=8)), "another seed gives the same steps")
+    _check_state(env_factory, steps)
+    _check_request(env_factory)
+    for split in env.splits:
+        _check_split(env, split)
+
+
+def _roll(env: TorchVectorEnv, steps: int, seed: int) -> list[StepResult]:
+    """Reset and go some steps with the same random actions; the reset counts as a step without an end."""
+    obs, info = env.reset(seed=seed)
+    env.action_space.seed(0)
+    none = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
+    reward = torch.zeros(env.num_envs, dtype=env.dtype, device=env.device)
+    return [(obs, reward, none, none, info), *_go(env, steps)]
+
+
+def _go(env: TorchVectorEnv, steps: int) -> list[StepResult]:
+    return [env.step(env.action_space.sample()) for _ in range(steps)]
+
+
+def _check_result(env: TorchVectorEnv, result: StepResult) -> None:
+    obs, reward, terminated, truncated, info = result
+    _require(set(obs) == set(env.single_observation_space.spaces), f"obs has {sorted(obs)}")  # type: ignore[attr-defined]
+    for name, value in obs.items():
+        _require(not env.signals[name].training_only, f"obs has the training-only signal '{name}'")
+        _check_value(env, name, value)
+    for name, value in info.items():
+        if name in env.signals:
+            _require(env.signals[name].training_only, f"info has the observation '{name}'")
+            _check_value(env, name, value)
+    for name, signal in env.signals.items():
+        shown = name in info or not signal.training_only or signal.known == "after_step"
+        _require(shown, f"info lacks the training-only signal '{name}'")
+    size = (env.num_envs,)
+    _require(reward.shape == size and reward.dtype == env.dtype, f"reward is {_form(reward)}")
+    for name, flag in (("terminated", terminated), ("truncated", truncated)):
+        _require(flag.shape == size and flag.dtype == torch.bool, f"{name} is {_form(flag)}")
+    if bool((terminated | truncated).any()):
+        _require("final_obs" in info and "_final_obs" in info, "an episode ended without final_obs in info")
+        _require(set(info["final_obs"]) == set(obs), "final_obs has other names than obs")
+        _require(
+            torch.equal(info["_final_obs"], terminated | truncated),
+            "_final_obs is not where an episode ended",
+        )
+
+
+def _check_value(env: TorchVectorEnv, name: str, value: Tensor) -> None:
+    signal = env.signals[name]
+    wanted = (env.num_envs, *signal.shape)
+    dtype = env.dtype if signal.classes is None else torch.int64
+    fits = isinstance(value, Tensor) and value.shape == wanted and value.dtype == dtype
+    _require(fits, f"'{name}' is {_form(value)}, not {dtype} {wanted}")
+    _require(value.device.type == env.device.type, f"'{name}' is on {value.device}, not {env.device}")
+    low, high = (signal.low, signal.high) if signal.classes is None else (0, signal.classes - 1)
+    inside = bool(((value >= low) & (value <= high)).all())
+    _require(inside, f"'{name}' leaves its range from {low} to {high}")
+
+
+def _check_lengths(env: TorchVectorEnv, results: list[StepResult]) -> None:
+    """All environments of a static episode length end together, after that many steps."""
+    if env.episode_steps is None:
+        return
+    for step, (_, _, terminated, truncated, _) in enumerate(results):
+        due = step > 0 and step % env.episode_steps == 0
+        ended = terminated | truncated
+        _require(bool((ended == due).all()), f"step {step} contradicts episode_steps={env.episode_steps}")
+
+
+def _check_state(env_factory: Callable[[], TorchVectorEnv], steps: int) -> None:
+    """A copy made by state_dict goes on to the same bits; the numbers in it pass through JSON."""
+    env, twin = env_factory(), env_factory()
+    _roll(env, steps // 2, seed=3)
+    try:
+        state = _through_json(env.state_dict())
+    except RunError:  # an environment that cannot be saved says so
+        return
+    twin.load_state_dict(state)
+    env.action_space.seed(3)
+    twin.action_space.seed(3)
+    _require(_equal(_go(env, steps), _go(twin, steps)), "load_state_dict goes on to other steps")
+
+
+def _check_request(env_factory: Callable[[], TorchVectorEnv]) -> None:
+    """Asking for a single signal gives it alone, with the values it has among all."""
+    for name, signal in env_factory().signals.items():
+        env, alone = env_factory(), env_factory()
+        alone.request([name])
+        every, one = env.reset(seed=5), alone.reset(seed=5)
+        side = 1 if signal.training_only else 0
+        others = (set(one[0]) | set(one[1])) & set(env.signals) - {name}
+        _require(not others, f"request(['{name}']) also gives {sorted(others)}")
+        if signal.known == "tick":
+            _require(_equal(every[side][name], one[side][name]), f"request(['{name}']) changes its values")
+
+
+def _check_split(env: TorchVectorEnv, split: str) -> None:
+    """Each batch has every signal, and all batches together the split's number of examples."""
+    count = 0
+    for batch in env.batches(split, 100):
+        _require(set(batch) == set(env.signals), f"batches('{split}') have the signals {sorted(batch)}")
+        sizes = {len(value) for value in batch.values()}
+        _require(len(sizes) == 1, f"batches('{split}') have signals of unequal length")
+        count += sizes.pop()
+    wanted = env.example_count(split)
+    _require(count == wanted, f"batches('{split}') have {count} examples, not {wanted}")
+
+
+def _through_json(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state whose parts without tensors have been through JSON."""
+    return {
+        name: value if _has_tensor(value) else json.loads(json.dumps(value)) for name, value in state.items()
+    }
+
+
+def _has_tensor(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_tensor(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(_has_tensor(item) for item in value)
+    return isinstance(value, Tensor)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+def _form(value: Any) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise AssertionError(message)

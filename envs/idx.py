@@ -1,0 +1,81 @@
+"""IDX files, the format of MNIST: arrays of unsigned bytes, plain or gzipped."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.errors import DataError
+
+__all__ = ["read", "read_shape"]
+
+_UNSIGNED_BYTE = 0x08
+
+
+def read(path: Path, axes: int, mend: str) -> NDArray[np.uint8]:
+    """Return the array in an IDX file.
+
+    Args:
+        path: The file; gzipped if its name ends in `.gz`.
+        axes: Number of dimensions that it must have.
+        mend: What to do about a broken file, as the end of the error message.
+
+    Raises:
+        DataError: The file cannot be read, is no IDX file of bytes with that many axes, or has another length
+            than its header promises.
+    """
+    content = _bytes(path, None, mend)
+    shape = _shape(content, path, axes, mend)
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * axes)
+    promised = math.prod(shape)
+    if len(values) != promised:
+        fault = "truncated" if len(values) < promised else "too long"
+        sizes = "x".join(str(size) for size in shape)
+        raise DataError(
+            f"{path}: {fault}: its header promises {sizes} bytes, there are {len(values)}; {mend}"
+        )
+    return values.reshape(shape)
+
+
+def read_shape(path: Path, axes: int, mend: str) -> tuple[int, ...]:
+    """Return the shape of the array in an IDX file from its header alone.
+
+    Args:
+        path: The file; gzipped if its name ends in `.gz`.
+        axes: Number of dimensions that it must have.
+        mend: What to do about a broken file, as the end of the error message.
+
+    Raises:
+        DataError: The header cannot be read or is another one.
+    """
+    return _shape(_bytes(path, 4 + 4 * axes, mend), path, axes, mend)
+
+
+def _bytes(path: Path, count: int | None, mend: str) -> bytes:
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with cast(IO[bytes], opener(path, "rb")) as file:
+            return file.read(-1 if count is None else count)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: corrupt gzip file ({error}); {mend}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); {mend}") from error
+
+
+def _shape(content: bytes, path: Path, axes: int, mend: str) -> tuple[int, ...]:
+    magic = bytes((0, 0, _UNSIGNED_BYTE, axes))
+    if content[:4] != magic:
+        found = content[:4].hex() or "nothing"
+        raise DataError(
+            f"{path}: not an IDX file of {axes}-d bytes: starts with {found}, not {magic.hex()}; {mend}"
+        )
+    if len(content) < 4 + 4 * axes:
+        raise DataError(f"{path}: truncated in its header; {mend}")
+    return struct.unpack_from(f">{axes}I", content, 4)

@@ -1,0 +1,164 @@
+"""The MNIST database, or any other in its four files: found in a folder, or downloaded when asked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from antiphon.envs import idx
+from antiphon.envs.pictures import Pictures
+from antiphon.errors import DataError, suggest
+
+__all__ = ["CLASSES", "SIDE", "counts", "download", "load"]
+
+SIDE = 28
+"""Height and width of a picture, in pixels."""
+CLASSES = 10
+
+_HOST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+_CHECKSUMS = {
+    "train-images-idx3-ubyte": "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train-labels-idx1-ubyte": "md5:d53e105ee54ea40749a09fcbcd1e9432",
+    "t10k-images-idx3-ubyte": "md5:9fb629c4189551a2d022fa330f9573f3",
+    "t10k-labels-idx1-ubyte": "md5:ec29112dd5afa0611ce80d1b7f02629c",
+}
+"""The four files, and the checksums of what is downloaded: the files gzipped."""
+_MEND = "replace it by a sound copy"
+
+
+def load() -> Pictures:
+    """Read the pictures; the last twelfth of the training file (5,000 of MNIST's) is for validation.
+
+    Raises:
+        DataError: A file is missing, broken, or of another shape than MNIST's.
+    """
+    files = _locate()
+    parts = [_part(files, "train"), _part(files, "t10k")]
+    train, test = (len(labels) for _, labels in parts)
+    validation = _validation(train)
+    rows = np.arange(train + test)
+    return Pictures(
+        pixels=np.concatenate([pixels for pixels, _ in parts]),
+        labels=np.concatenate([labels for _, labels in parts]),
+        splits={
+            "train": rows[: train - validation],
+            "validation": rows[train - validation : train],
+            "test": rows[train:],
+        },
+        white=255,
+    )
+
+
+def counts() -> dict[str, int]:
+    """Return the number of pictures per split, from the files' headers; MNIST's where no file is found.
+
+    Raises:
+        DataError: A file is there whose header is broken.
+    """
+    train, test = 60_000, 10_000
+    folder = _folder()
+    if folder is not None:
+        files = _locate()
+        train = idx.read_shape(files["train-labels-idx1-ubyte"], 1, _MEND)[0]
+        test = idx.read_shape(files["t10k-labels-idx1-ubyte"], 1, _MEND)[0]
+    return {"train": train - _validation(train), "validation": _validation(train), "test": test}
+
+
+def download(name: str = "mnist") -> Path:
+    """Download a data set into the user's cache, checking what arrives; what is there already is kept.
+
+    Args:
+        name: The data set: mnist.
+
+    Returns:
+        The folder with the files.
+
+    Raises:
+        DataError: There is no such data set, pooch is not installed, or the download failed.
+    """
+    if name != "mnist":
+        raise DataError(f"no data set '{name}' to download{suggest(name, ['mnist'])}")
+    try:
+        import pooch  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise DataError(
+            "downloading needs pooch: pip install 'antiphon[data]', or set ANTIPHON_DATA to a folder with mnist/"
+        ) from error
+    folder = _cache(pooch)
+    for file, checksum in _CHECKSUMS.items():
+        try:
+            pooch.retrieve(f"{_HOST}{file}.gz", checksum, f"{file}.gz", folder)
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
+            reason = str(error).splitlines()[0]
+            raise DataError(
+                f"{_HOST}{file}.gz: download failed ({reason}); try again, or set ANTIPHON_DATA to a folder with mnist/"
+            ) from error
+    return folder
+
+
+def _validation(train: int) -> int:
+    return train // 12
+
+
+def _cache(pooch: Any) -> Path:
+    return Path(pooch.os_cache("antiphon")) / "mnist"
+
+
+def _folder() -> Path | None:
+    """Return the folder the files are read from, `$ANTIPHON_DATA/mnist` or else the cache, if one is there."""
+    data = os.environ.get("ANTIPHON_DATA")
+    if data and (Path(data) / "mnist").is_dir():
+        return Path(data) / "mnist"
+    try:
+        import pooch
+    except ImportError:
+        return None
+    cache = _cache(pooch)
+    return cache if cache.is_dir() else None
+
+
+def _locate() -> dict[str, Path]:
+    """Return the path of each of the four files."""
+    folder = _folder()
+    if folder is None:
+        data = os.environ.get("ANTIPHON_DATA")
+        place = (
+            f"ANTIPHON_DATA is '{data}', which has no folder mnist" if data else "ANTIPHON_DATA is not set"
+        )
+        raise DataError(
+            f"MNIST: {place}; name a folder that has mnist/train-images-idx3-ubyte[.gz] and the other three files,"
+            " or call antiphon.envs.download('mnist')"
+        )
+    found = {}
+    for name in _CHECKSUMS:
+        paths = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+        if not paths:
+            raise DataError(
+                f"{folder / name}[.gz]: no such file; copy it there, or name another ANTIPHON_DATA"
+            )
+        found[name] = paths[0]
+    return found
+
+
+def _part(files: dict[str, Path], part: str) -> tuple[Any, Any]:
+    """Read and compare the pictures and labels of one part, train or t10k."""
+    images, labels = files[f"{part}-images-idx3-ubyte"], files[f"{part}-labels-idx1-ubyte"]
+    pixels, classes = idx.read(images, 3, _MEND), idx.read(labels, 1, _MEND)
+    if pixels.shape[1:] != (SIDE, SIDE):
+        height, width = pixels.shape[1:]
+        raise DataError(f"{images}: pictures of {height}x{width}, not {SIDE}x{SIDE}; {_MEND}")
+    if len(pixels) != len(classes):
+        raise DataError(
+            f"{labels}: {len(classes)} labels for {len(pixels)} pictures in {images.name}; {_MEND}"
+        )
+    if len(pixels) < 12:
+        raise DataError(f"{images}: {len(pixels)} pictures, too few to split (12 at least); {_MEND}")
+    if classes.max() >= CLASSES:
+        raise DataError(f"{labels}: label {classes.max()}, the largest may be {CLASSES - 1}; {_MEND}")
+    return pixels, classes

@@ -1,0 +1,25 @@
+"""Labelled pictures as arrays: what the readers of data sets return. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Pictures"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Pictures with their classes and the splits that share them out."""
+
+    pixels: NDArray[np.uint8]
+    """`[count, height, width]`."""
+    labels: NDArray[np.uint8]
+    """`[count]`, classes numbered from 0."""
+    splits: dict[str, NDArray[Any]]
+    """Indices of each split; no picture is in two."""
+    white: int
+    """The pixel value that is shown as 1.0."""

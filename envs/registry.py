@@ -1,0 +1,115 @@
+"""The names of environments, and what becomes of a name, a source or an environment that a scenario gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+from gymnasium.vector import VectorEnv
+
+from antiphon.envs.options import ImageOptions
+from antiphon.envs.signal import Description
+from antiphon.errors import ScenarioError, suggest
+
+if TYPE_CHECKING:
+    import torch
+
+    from antiphon.envs.base import TorchVectorEnv
+
+__all__ = ["describe", "ids", "make", "register"]
+
+_DATA = {"antiphon/Digits-v0": "digits", "antiphon/Mnist-v0": "mnist"}
+"""The data set that each id shows unless told otherwise."""
+
+
+def ids() -> tuple[str, ...]:
+    """Return the ids that a scenario document may name."""
+    return tuple(_DATA)
+
+
+def register() -> None:
+    """Make the ids known to Gymnasium; done by `import antiphon.envs`."""
+    for name, data in _DATA.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(
+                name,
+                entry_point="antiphon.envs.images:ImageExample",
+                vector_entry_point="antiphon.envs.images:ImageStream",
+                kwargs={"data": data},
+            )
+
+
+def describe(spec: Any) -> Description:
+    """Return what an environment shows, reading no more of its data than headers.
+
+    Args:
+        spec: As of `make`.
+
+    Raises:
+        ScenarioError: As `make`.
+        DataError: A header that is there and broken.
+    """
+    found = _read(spec)
+    if found is not None:
+        return found.description()
+    if isinstance(getattr(spec, "description", None), Description):
+        return spec.description  # type: ignore[no-any-return]
+    if isinstance(spec, VectorEnv):
+        return make(spec, batch=spec.num_envs).description
+    return make(spec, batch=1).description
+
+
+def make(
+    spec: Any,
+    *,
+    batch: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    split: str | None = None,
+) -> TorchVectorEnv:
+    """Make the environment that a scenario declares.
+
+    Args:
+        spec: A mapping `{"id": …, **options}`, or an object with such an `id` and `kwargs`; anything with a `make`
+            that takes the other arguments, such as a `Source`; or a Gymnasium vector environment.
+        batch: Number of environments.
+        device: Where the tensors are.
+        dtype: The type of float signals; None: torch.float32.
+        split: The part of a data set that is streamed; None: the one in `spec`, or train.
+
+    Raises:
+        ScenarioError: An unknown id, option or split, a value that cannot be, or an environment of another batch.
+        DataError: The data are missing or broken.
+    """
+    import torch
+
+    dtype = torch.float32 if dtype is None else dtype
+    found = _read(spec)
+    if found is not None:
+        from antiphon.envs.images import ImageStream
+
+        options = {name: getattr(found, name) for name in ImageOptions.__slots__}
+        return ImageStream(batch, device=device, dtype=dtype, **{**options, "split": split or found.split})
+    if isinstance(spec, VectorEnv):
+        from antiphon.envs.adaptor import vector
+
+        return vector(spec, batch, device=device, dtype=dtype)
+    if callable(getattr(spec, "make", None)):
+        return spec.make(batch=batch, device=device, dtype=dtype, split=split or "train")  # type: ignore[no-any-return]
+    raise ScenarioError(
+        f"env: {type(spec).__name__} is no environment; give an id, antiphon.envs.from_tensors(…) or a VectorEnv"
+    )
+
+
+def _read(spec: Any) -> ImageOptions | None:
+    """Return the options of a declared environment, or None for an object that is none."""
+    if isinstance(spec, Mapping):
+        name, options = spec.get("id"), {key: value for key, value in spec.items() if key != "id"}
+    elif hasattr(spec, "id") and isinstance(getattr(spec, "kwargs", None), Mapping):
+        name, options = spec.id, dict(spec.kwargs)
+    else:
+        return None
+    if name not in ids():
+        raise ScenarioError(f"env.id: no environment '{name}'{suggest(str(name), _DATA)}")
+    return ImageOptions.parse(options, data=_DATA[name])

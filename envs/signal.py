@@ -1,0 +1,71 @@
+"""What an environment shows: named signals, and the summary of all of them. Needs no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+
+__all__ = ["Description", "Signal"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signal:
+    """One named tensor `[batch, *shape]` that an environment gives at every step."""
+
+    shape: tuple[int, ...] = ()
+    """Shape per environment; `()` is one number."""
+    classes: int | None = None
+    """Number of values of a categorical signal (int64, 0 … classes - 1); None: a float."""
+    training_only: bool = False
+    """True: for losses and gradient context alone, found in `info`; False: an observation."""
+    known: Literal["tick", "after_step"] = "tick"
+    """`tick`: shown with the observation of its step; `after_step`: known when the step has been taken."""
+    low: float = -math.inf
+    """Smallest value of a float."""
+    high: float = math.inf
+    """Largest value of a float."""
+
+    def space(self, dtype: Any = np.float32) -> gymnasium.Space[Any]:
+        """Return the Gymnasium space of one environment's value.
+
+        Args:
+            dtype: The numpy type of float values.
+        """
+        if self.classes is None:
+            return Box(self.low, self.high, self.shape, dtype)
+        if self.shape == ():
+            return Discrete(self.classes)
+        return MultiDiscrete(np.full(self.shape, self.classes))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Description:
+    """What can be known of an environment before it is made."""
+
+    signals: dict[str, Signal]
+    """All signals by name."""
+    hold: int = 1
+    """Steps for which each example is shown."""
+    episode_steps: int | None = None
+    """Length of every episode, all environments in step; None: endless or not known."""
+    splits: tuple[str, ...] = ()
+    """Parts of a data set that never mix, such as train, validation and test."""
+    example_counts: dict[str, int]
+    """Examples per split."""
+    is_stream: bool = False
+    """True: a stream of independent examples, on which no action has an effect."""
+
+    @property
+    def observations(self) -> tuple[str, ...]:
+        """Names of the signals that agents may see when deployed."""
+        return tuple(name for name, signal in self.signals.items() if not signal.training_only)
+
+    @property
+    def training_only(self) -> tuple[str, ...]:
+        """Names of the signals that exist in training alone."""
+        return tuple(name for name, signal in self.signals.items() if signal.training_only)

@@ -1,0 +1,198 @@
+"""Streams of independent examples drawn from a table that stays in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Discrete
+from gymnasium.utils import seeding
+from torch import Tensor
+
+from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.envs.signal import Description
+from antiphon.nets.random import integers, seed_for
+
+__all__ = ["ExampleStream", "Table"]
+
+_BLOCK = 64
+"""Examples per lane whose rows are drawn in one call; part of what a seed means."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The examples of a data set, a row each, and which rows belong to which split."""
+
+    columns: dict[str, Tensor]
+    """`[rows, *shape]` each."""
+    splits: dict[str, Tensor]
+    """Rows of each split, int64."""
+    divisors: dict[str, float] = field(default_factory=dict)
+    """Columns kept as bytes, to be divided by this number once they are floats."""
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Table:
+        """Return the table on a device with its floats of a type; nothing is copied that fits already."""
+        columns = {
+            name: column.to(device, dtype if column.is_floating_point() else column.dtype)
+            for name, column in self.columns.items()
+        }
+        return replace(self, columns=columns, splits={k: rows.to(device) for k, rows in self.splits.items()})
+
+
+class ExampleStream(TorchVectorEnv):
+    """A stream of independent examples, drawn with replacement, each shown for `hold` steps.
+
+    Description:
+        Example k of lane b is a pure function of (seed, k, b): neither history nor the number of lanes matters.
+    Action space:
+        A guess at the `answer`, `Discrete(classes)`; without an answer there is one action, without effect.
+        `step(None)` makes no guess.
+    Observation space:
+        The requested signals that are not training-only; the others are in `info`.
+    Rewards:
+        1.0 where the guess is the answer, else 0.0.
+    Episode end:
+        Never; where `episode_steps` is the hold, every environment terminates with its example.
+
+    Args:
+        num_envs: Number of lanes (the batch).
+        table: The examples.
+        description: Signals, hold and splits.
+        answer: The categorical column that actions guess, or None.
+        split: The part of the data that is streamed.
+        device: Where the tensors are.
+        dtype: The type of float signals.
+
+    Raises:
+        ScenarioError: There is no such split.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        table: Table,
+        description: Description,
+        *,
+        answer: str | None,
+        split: str = "train",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        classes = description.signals[answer].classes if answer is not None else None
+        super().__init__(num_envs, description, Discrete(classes or 1), device=device, dtype=dtype)
+        self._check_split(split)
+        self.split = split
+        self._table = table.to(self.device, dtype)
+        self._answer = answer
+        self._seed: int | None = None
+        self._example = 0  # examples shown to each lane since the last seed
+        self._tick = 0  # steps for which the present one has been shown
+        self._drawn: tuple[int, int] | None = None  # seed and number of the block of rows held
+        self._block = torch.empty(0)
+        self._rows = torch.empty(0)
+        self._observations: dict[str, Tensor] = {}
+        self._info: dict[str, Tensor] = {}
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Show the first example of a seed, or without one the next example of the stream.
+
+        Args:
+            seed: Names the stream; the same seed shows the same examples. None: go on (at first: a random seed).
+            options: Nothing is read from them.
+
+        Returns:
+            Observations and info.
+        """
+        if seed is not None:
+            self._seed, self._example = int(seed), 0
+        elif self._seed is None:
+            self._seed, self._example = seeding.np_random(None)[1], 0
+        else:
+            self._example += 1
+        self._tick = 0
+        self._show()
+        return dict(self._observations), dict(self._info)
+
+    def step(self, actions: Any = None) -> StepResult:
+        """Take the guesses on the examples shown, and show the next step's.
+
+        Args:
+            actions: Guessed classes `[batch]`, or None for no guess.
+
+        Returns:
+            Observations, reward, terminated, truncated, info. While an example is held its tensors are the same
+            objects: do not write into them. Where episodes ended, `info` has what was shown last in `final_obs`
+            and `final_info`.
+
+        Raises:
+            gymnasium.error.ResetNeeded: The stream was never reset.
+        """
+        if self._seed is None:
+            raise ResetNeeded("call reset() before step()")
+        reward = self._reward(actions)
+        last = self._observations, self._info
+        self._tick += 1
+        if self._tick == self.hold:
+            self._tick = 0
+            self._example += 1
+            self._show()
+        ended = self._tick == 0 and self.episode_steps is not None
+        terminated = torch.full((self.num_envs,), ended, device=self.device)
+        truncated = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+        info: dict[str, Any] = dict(self._info)
+        if ended:
+            info.update(final_obs=last[0], final_info=last[1])
+            info.update(_final_obs=terminated.clone(), _final_info=terminated.clone())
+        return dict(self._observations), reward, terminated, truncated, info
+
+    def batches(self, split: str, size: int) -> Iterator[dict[str, Tensor]]:
+        """Yield every example of a split once, in order: the requested signals, the last batch ragged."""
+        self._check_split(split)
+        rows = self._table.splits[split]
+        for start in range(0, len(rows), size):
+            yield self._signals_at(rows[start : start + size])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the stream: `seed`, `example` and `tick`."""
+        return {"seed": self._seed, "example": self._example, "tick": self._tick}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to a place in the stream."""
+        self._seed, self._example, self._tick = state["seed"], int(state["example"]), int(state["tick"])
+        if self._seed is not None:
+            self._show()
+
+    def _show(self) -> None:
+        """Look up the present example's rows and compute its signals."""
+        assert self._seed is not None
+        number, place = divmod(self._example, _BLOCK)
+        if self._drawn != (self._seed, number):
+            rows = self._table.splits[self.split]
+            drawn = integers(
+                seed_for(self._seed, "env"), number, self.num_envs * _BLOCK, len(rows), self.device
+            )
+            # Lane-major: what a lane is shown does not depend on how many lanes there are.
+            self._block = rows[drawn].view(self.num_envs, _BLOCK).t().contiguous()
+            self._drawn = self._seed, number
+        self._rows = self._block[place]
+        self._observations, self._info = self._divide(self._signals_at(self._rows))
+
+    def _signals_at(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return the requested signals of some rows of the table, in the order of `requested`."""
+        return {name: self._column(name, rows) for name in self.requested}
+
+    def _column(self, name: str, rows: Tensor) -> Tensor:
+        column = self._table.columns[name].index_select(0, rows)
+        divisor = self._table.divisors.get(name)
+        return column if divisor is None else column.to(self.dtype).div_(divisor)
+
+    def _reward(self, actions: Any) -> Tensor:
+        if actions is None or self._answer is None:
+            return torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
+        guess = torch.as_tensor(actions, device=self.device)
+        return (guess == self._column(self._answer, self._rows)).to(self.dtype)

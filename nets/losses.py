@@ -1,0 +1,18 @@
+"""Losses per sample, [B]: whoever sums them divides by the batch, always the whole batch."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["cross_entropy", "squared_error"]
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Return -log p(target), [B], for logits [B, classes] and an integer target [B]."""
+    return F.cross_entropy(logits, target, reduction="none")
+
+
+def squared_error(output: Tensor, target: Tensor) -> Tensor:
+    """Return the squared error averaged over components, [B], for output [B, size] and target [B, …]."""
+    return (output - target.reshape(output.shape)).square().mean(1)

@@ -1,0 +1,124 @@
+"""Optimisers as functions of (parameters, gradients, state), equal to torch's, and schedules of their rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Optimiser", "Rate", "Schedule"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How a learning rate changes over a run, as a factor of its base value."""
+
+    kind: str = "constant"
+    at: tuple[float, ...] = ()
+    """Fractions of the run after which the rate is multiplied by `factor` (`steps`)."""
+    factor: float = 0.1
+    """The multiplier (`steps`), or the factor reached at the end (`cosine`, `linear`)."""
+    warmup: float = 0.0
+    """Fraction of the run over which the rate rises linearly from zero."""
+
+    def __call__(self, progress: float) -> float:
+        """Return the factor at `progress`, the fraction of the run done; beyond 1 the last value holds."""
+        progress = min(max(progress, 0.0), 1.0)
+        rise = min(1.0, progress / self.warmup) if self.warmup > 0 else 1.0
+        if self.kind == "steps":
+            return rise * self.factor ** sum(progress >= at for at in self.at)
+        if self.kind == "cosine":
+            return rise * (self.factor + (1 - self.factor) * 0.5 * (1 + math.cos(math.pi * progress)))
+        if self.kind == "linear":
+            return rise * (1 + (self.factor - 1) * progress)
+        return rise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """A learning rate over a run of `horizon` steps."""
+
+    base: float
+    horizon: int
+    schedule: Schedule = Schedule()
+
+    def __call__(self, step: int) -> float:
+        """Return the rate used at `step`."""
+        return self.base * self.schedule(step / max(self.horizon, 1))
+
+
+class Optimiser:
+    """SGD, Adam or AdamW on a list of tensors; its state is data, so that a run can be forked and saved.
+
+    Args:
+        kind: `sgd`, `adam` or `adamw`.
+        parameters: The tensors it changes, in place.
+        momentum: SGD's.
+        betas: Adam's decay rates of the first and second moment.
+        weight_decay: L2 (`sgd`, `adam`) or decoupled (`adamw`).
+    """
+
+    EPSILON = 1e-8
+
+    def __init__(
+        self,
+        kind: str,
+        parameters: Sequence[Tensor],
+        *,
+        momentum: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.kind = kind
+        self.parameters = list(parameters)
+        self.momentum = momentum
+        self.betas = betas
+        self.weight_decay = weight_decay
+        moments = {
+            "sgd": ["momentum"] if momentum else [],
+            "adam": ["mean", "square"],
+            "adamw": ["mean", "square"],
+        }
+        self.state: dict[str, list[Tensor]] = {
+            name: [torch.zeros_like(p) for p in self.parameters] for name in moments[kind]
+        }
+        if kind != "sgd":  # one count for all: every parameter moves at every step
+            device = self.parameters[0].device if self.parameters else "cpu"
+            self.state["steps"] = [torch.zeros((), dtype=torch.float32, device=device)]
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor], rate: float) -> None:
+        """Move the parameters against `gradients` (one per parameter, in order) at learning rate `rate`."""
+        if not self.parameters:
+            return
+        if self.kind == "sgd":
+            self._sgd(gradients, rate)
+            return
+        count = self.state["steps"][0].add_(1)
+        fused = torch.ops.aten._fused_adamw_ if self.kind == "adamw" else torch.ops.aten._fused_adam_
+        fused(  # the kernel of torch.optim.Adam(fused=True), without its bookkeeping
+            self.parameters,
+            list(gradients),
+            self.state["mean"],
+            self.state["square"],
+            [],
+            [count] * len(self.parameters),
+            lr=rate,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            weight_decay=self.weight_decay,
+            eps=self.EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def _sgd(self, gradients: Sequence[Tensor], rate: float) -> None:
+        for i, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
+            if self.weight_decay:
+                g = g.add(p, alpha=self.weight_decay)
+            if self.momentum:
+                g = self.state["momentum"][i].mul_(self.momentum).add_(g)
+            p.add_(g, alpha=-rate)

@@ -1,0 +1,68 @@
+"""Random numbers that are functions of (seed, step, lane), so that order and history cannot matter.
+
+The generator is SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
+generators") evaluated at a counter, in wrapping int64 arithmetic, on any device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+__all__ = ["generator", "integers", "seed_for", "uniform"]
+
+_GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit number
+_MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
+_MASK = (1 << 64) - 1
+
+
+def seed_for(root: int, *names: str) -> int:
+    """Derive a seed from a root seed and the names of what it is for.
+
+    Adding an agent or channel changes nobody else's seed, because only names enter.
+
+    Args:
+        root: The seed of the run.
+        names: For example `("agent", "left", "parameters")`.
+
+    Returns:
+        A number in [0, 2**63).
+    """
+    text = "\x1f".join((str(root), *names)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def generator(root: int, *names: str) -> torch.Generator:
+    """Return a CPU generator seeded by `seed_for`, for initial parameters only."""
+    return torch.Generator().manual_seed(seed_for(root, *names))
+
+
+def _logical_shift(x: Tensor, bits: int) -> Tensor:
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _hash(seed: int, step: int, lanes: int, device: torch.device | str) -> Tensor:
+    """SplitMix64 at counter (step, lane): int64 [lanes], uniform over all 64-bit patterns."""
+    # Each step starts a stream of its own, far from its neighbours': the step is mixed once before the lanes.
+    base = (seed + (step + 1) * (_GAMMA & _MASK)) & _MASK
+    base = ((base ^ (base >> 30)) * (_MIX_1 & _MASK)) & _MASK
+    base = ((base ^ (base >> 27)) * (_MIX_2 & _MASK)) & _MASK
+    base ^= base >> 31
+    start = base - (1 << 64) if base >= 1 << 63 else base
+    x = start + (torch.arange(lanes, dtype=torch.int64, device=device) + 1) * _GAMMA
+    x = (x ^ _logical_shift(x, 30)) * _MIX_1
+    x = (x ^ _logical_shift(x, 27)) * _MIX_2
+    return x ^ _logical_shift(x, 31)
+
+
+def uniform(seed: int, step: int, lanes: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return float64 [lanes], uniform in [0, 1), a pure function of (seed, step, lane)."""
+    return _logical_shift(_hash(seed, step, lanes, device), 11).double() * 2.0**-53
+
+
+def integers(seed: int, step: int, lanes: int, high: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return int64 [lanes], uniform in [0, high), a pure function of (seed, step, lane)."""
+    return (uniform(seed, step, lanes, device) * high).long().clamp_(max=high - 1)

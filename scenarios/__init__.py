@@ -1,0 +1,44 @@
+"""Scenarios: who talks to whom, as data; documents, templates, networkx graphs, and the library."""
+
+from antiphon.scenarios.advice import warnings
+from antiphon.scenarios.catalogue import catalogue, library_names, load
+from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.parameters import ParameterSpec
+from antiphon.scenarios.parts import (
+    AgentSpec,
+    ChannelSpec,
+    ClockSpec,
+    EnvSpec,
+    GradientSpec,
+    LinkSpec,
+    NetworkSpec,
+    ObjectiveSpec,
+)
+from antiphon.scenarios.problems import DocumentError
+from antiphon.scenarios.schema import json_schema
+from antiphon.scenarios.template import Template
+from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec, TelemetrySpec, TrainingSpec
+
+__all__ = [
+    "AgentSpec",
+    "ChannelSpec",
+    "ClockSpec",
+    "DocumentError",
+    "EnvSpec",
+    "GradientSpec",
+    "LinkSpec",
+    "NetworkSpec",
+    "ObjectiveSpec",
+    "OptimiserSpec",
+    "ParameterSpec",
+    "Scenario",
+    "ScheduleSpec",
+    "TelemetrySpec",
+    "Template",
+    "TrainingSpec",
+    "catalogue",
+    "json_schema",
+    "library_names",
+    "load",
+    "warnings",
+]

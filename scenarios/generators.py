@@ -1,0 +1,212 @@
+"""Generators: a graph of networkx, one agent template and one channel template become agents and channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from antiphon.scenarios.fields import Count, IsReal, Name, Signal, Whole
+from antiphon.scenarios.problems import DocumentError
+from antiphon.scenarios.spec import Spec
+
+__all__ = ["Generated", "GraphSpec", "generate"]
+
+_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "small_world": ("neighbours", "rewire"),
+    "scale_free": ("neighbours",),
+    "random": ("probability",),
+    "tree": ("branching",),
+}
+
+
+class DealSpec(Spec):
+    """Signals dealt out to generated agents.
+
+    Attributes:
+        observes: Agent i additionally observes the signal of this name with `_<i>` behind it.
+    """
+
+    observes: Signal
+
+
+class GraphSpec(Spec):
+    """A generated graph.
+
+    Attributes:
+        kind: `chain`, `ring` (a directed cycle), `tree` (leaves to root), or, with channels both ways,
+            `small_world` (Watts-Strogatz, connected), `scale_free` (Barabasi-Albert), `random` (G(n, p),
+            made connected).
+        agents: How many.
+        prefix: What their names begin with; a number follows, padded with zeros.
+        neighbours: `small_world`: how many each is joined to before rewiring (even); `scale_free`: how
+            many a new agent is joined to.
+        rewire: `small_world`: the probability that an edge is rewired.
+        probability: `random`: that of an edge.
+        branching: `tree`: children of an agent.
+        seed: Of the kinds that draw.
+        readouts: How many agents are made from `readout_agent` too: the last ones of a chain, else evenly
+            spaced from the first (of a tree: the root).
+        deal: Signals dealt out to the agents.
+        known_to: Who may use a signal in its synthetic gradients: `all`, or `adjacent`: only agents with
+            a channel into a readout. Elsewhere it leaves the context, and a `local` gradient that it was
+            the target of makes the channel `detached`.
+        split: `chain`: the channel (from 1) that is made from `split_channel` too.
+    """
+
+    kind: Literal["chain", "ring", "tree", "small_world", "scale_free", "random"]
+    agents: Count
+    prefix: Name = "n"
+    neighbours: Count | None = None
+    rewire: Annotated[float, Field(ge=0, le=1), IsReal] | None = None
+    probability: Annotated[float, Field(ge=0, le=1), IsReal] | None = None
+    branching: Count | None = None
+    seed: Whole = 0
+    readouts: Count = 1
+    deal: DealSpec | None = None
+    known_to: dict[Signal, Literal["all", "adjacent"]] = Field(default_factory=dict)
+    split: Count | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        needs = _NEEDS.get(self.kind, ())
+        for field in ("neighbours", "rewire", "probability", "branching"):
+            if (getattr(self, field) is None) == (field in needs):
+                verb = "needs it" if field in needs else "has none; leave it out"
+                raise DocumentError((field,), f"a {self.kind} graph {verb}")
+        if self.readouts > self.agents:
+            raise DocumentError(
+                ("readouts",), f"must be at most the {self.agents} agents, not {self.readouts}"
+            )
+        if self.neighbours is not None and self.neighbours >= self.agents:
+            raise DocumentError(
+                ("neighbours",), f"must be less than the {self.agents} agents, not {self.neighbours}"
+            )
+        if self.kind == "small_world" and (self.neighbours or 0) % 2:
+            raise DocumentError(("neighbours",), f"must be even in a small world, not {self.neighbours}")
+        if self.split is not None and not (self.kind == "chain" and self.split < self.agents):
+            raise DocumentError(
+                ("split",), f"must number one of a chain's channels, from 1, not {self.split}"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a generator made.
+
+    Attributes:
+        agents: Their documents by name.
+        channels: Their documents.
+        readouts: The names of the readouts.
+        templates: For each agent's name and each channel's number the sections it was made from, the
+            one that counts most first.
+    """
+
+    agents: dict[str, dict[str, Any]]
+    channels: list[dict[str, Any]]
+    readouts: tuple[str, ...]
+    templates: dict[str | int, tuple[str, ...]]
+
+
+def generate(graph: GraphSpec, sections: Mapping[str, Mapping[str, Any]]) -> Generated:
+    """Make agents and channels.
+
+    Args:
+        graph: The graph.
+        sections: The sections `agent`, `channel` and, where given, `readout_agent`, `first_agent` and
+            `split_channel`, all parameters filled in.
+    """
+    width = len(str(graph.agents - 1))
+    names = [f"{graph.prefix}{index:0{width}}" for index in range(graph.agents)]
+    readouts = [names[index] for index in _readout_indices(graph)]
+    agents: dict[str, dict[str, Any]] = {}
+    templates: dict[str | int, tuple[str, ...]] = {}
+    for index, name in enumerate(names):
+        used = ["agent"]
+        if index == 0 and "first_agent" in sections:
+            used.append("first_agent")
+        if name in readouts and "readout_agent" in sections:
+            used.append("readout_agent")
+        agents[name] = _merged(sections, used)
+        observes = agents[name].get("observes", [])
+        if graph.deal is not None and isinstance(observes, list | tuple):
+            agents[name]["observes"] = [*observes, f"{graph.deal.observes}_{index}"]
+        templates[name] = tuple(reversed(used))
+    arcs = sorted(set(_arcs(graph)))
+    adjacent = {sender for sender, receiver in arcs if names[receiver] in readouts}
+    channels: list[dict[str, Any]] = []
+    for number, (sender, receiver) in enumerate(arcs):
+        used = ["channel", "split_channel"] if graph.split == number + 1 else ["channel"]
+        channel = {"from": names[sender], "to": names[receiver], **_merged(sections, used)}
+        for signal, who in graph.known_to.items():
+            if who == "adjacent" and sender not in adjacent:
+                channel = _without(channel, signal)
+        channels.append(channel)
+        templates[number] = tuple(reversed(used))
+    return Generated(agents, channels, tuple(sorted(readouts)), templates)
+
+
+def _merged(sections: Mapping[str, Mapping[str, Any]], used: list[str]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for section in used:
+        merged |= sections.get(section, {})
+    return merged
+
+
+def _readout_indices(graph: GraphSpec) -> list[int]:
+    if graph.kind == "chain":
+        return list(range(graph.agents - graph.readouts, graph.agents))
+    return [number * graph.agents // graph.readouts for number in range(graph.readouts)]
+
+
+def _without(channel: dict[str, Any], signal: str) -> dict[str, Any]:
+    """Return a channel whose sender does not know a signal."""
+    gradient = channel.get("gradient")
+    if not isinstance(gradient, Mapping):
+        return channel
+    known = dict(gradient)
+    if isinstance(gradient.get("context"), list | tuple):
+        known["context"] = [name for name in gradient["context"] if name != signal]
+    if gradient.get("target") != signal:
+        return {**channel, "gradient": known}
+    del known["target"]
+    local = gradient.get("kind") == "local" and channel.get("coupling", "decoupled") == "decoupled"
+    if not local:
+        return {**channel, "gradient": known}
+    return {**channel, "coupling": "detached", "gradient": {**known, "kind": "linear"}}
+
+
+def _arcs(graph: GraphSpec) -> Iterator[tuple[int, int]]:
+    count = graph.agents
+    if graph.kind == "chain":
+        yield from ((index, index + 1) for index in range(count - 1))
+    elif graph.kind == "ring":
+        yield from ((index, (index + 1) % count) for index in range(count))
+    elif graph.kind == "tree":
+        yield from ((child, (child - 1) // (graph.branching or 1)) for child in range(1, count))
+    else:
+        for one, other in _undirected(graph):
+            yield one, other
+            yield other, one
+
+
+def _undirected(graph: GraphSpec) -> list[tuple[int, int]]:
+    import networkx as nx
+
+    count, seed = graph.agents, graph.seed
+    neighbours, rewire = graph.neighbours or 0, graph.rewire or 0.0
+    if graph.kind == "small_world":
+        try:
+            made = nx.connected_watts_strogatz_graph(count, neighbours, rewire, seed=seed)
+        except nx.NetworkXError:
+            raise DocumentError((), "no connected small world was found; take more neighbours") from None
+        return list(made.edges)
+    if graph.kind == "scale_free":
+        return list(nx.barabasi_albert_graph(count, neighbours, seed=seed).edges)
+    made = nx.gnp_random_graph(count, graph.probability or 0.0, seed=seed)
+    parts = sorted(min(part) for part in nx.connected_components(made))
+    return [*made.edges, *pairwise(parts)]

@@ -1,0 +1,106 @@
+"""The networkx form of a scenario: agents are nodes, channels are edges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from antiphon.errors import suggest
+from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.names import channel_name
+from antiphon.scenarios.problems import DocumentError, kind_of
+from antiphon.scenarios.spec import plain
+from antiphon.scenarios.training import TrainingSpec
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+__all__ = ["from_graph", "to_graph"]
+
+_ENDS = ("from", "to", "sender", "receiver")
+
+
+def to_graph(scenario: Scenario) -> nx.MultiDiGraph[str]:
+    """Return a scenario as a graph; see `Scenario.to_graph`."""
+    import networkx as nx
+
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    for key, value in plain(scenario).items():
+        if key not in ("agents", "channels"):
+            graph.graph[key] = value
+    for name, agent in scenario.agents.items():
+        graph.add_node(name, **plain(agent))
+    for channel in scenario.channels:
+        attributes = {key: value for key, value in plain(channel).items() if key not in ("from", "to", "key")}
+        graph.add_edge(channel.sender, channel.receiver, key=channel.key, **attributes)
+    return graph
+
+
+def from_graph(graph: nx.Graph[Any], fields: Mapping[str, Any]) -> Scenario:
+    """Make a scenario of a graph; see `Scenario.from_graph`."""
+    if not graph.is_directed():
+        raise DocumentError((), "channels have a direction, the graph has none; use graph.to_directed()")
+    own = [name for name in Scenario.model_fields if name not in ("agents", "channels")]
+    given = {key: value for key, value in graph.graph.items() if key in own}
+    training = dict(_as_mapping(fields.get("training", given.get("training", {}))))
+    for key, value in fields.items():
+        if key in TrainingSpec.model_fields:
+            training[key] = value
+        elif key in own:
+            given[key] = value
+        else:
+            known = suggest(key, [*own, *TrainingSpec.model_fields])
+            raise DocumentError((key,), f"unknown argument {key!r}{known}")
+    agents: dict[str, Any] = {}
+    for node, attributes in graph.nodes(data=True):
+        name = _node_name(node)
+        if name in agents:
+            raise DocumentError(("agents", name), "two nodes have this name; rename one")
+        agents[name] = dict(attributes)
+    channels = [_channel(*edge) for edge in _edges(graph)]
+    document = {"scenario": "graph", **given, "agents": agents, "channels": channels, "training": training}
+    try:
+        return Scenario.model_validate(document)
+    except DocumentError as error:
+        raise _on_edge(error, channels) from None
+
+
+def _as_mapping(training: object) -> Mapping[str, Any]:
+    if isinstance(training, TrainingSpec):
+        return plain(training)
+    if not isinstance(training, Mapping):
+        raise DocumentError(("training",), f"must be a mapping of keys, not {kind_of(training)}")
+    return training
+
+
+def _edges(graph: nx.Graph[Any]) -> list[tuple[Any, Any, Any, dict[str, Any]]]:
+    import networkx as nx
+
+    if isinstance(graph, nx.MultiDiGraph):
+        return list(graph.edges(keys=True, data=True))
+    return [(a, b, data.get("key", 0), data) for a, b, data in graph.edges(data=True)]
+
+
+def _channel(sender: object, receiver: object, key: object, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    one, other = _node_name(sender), _node_name(receiver)
+    for end in _ENDS:
+        if end in attributes:
+            path = (f"channels[{channel_name(one, other, 0)}]", end)
+            raise DocumentError(path, "the edge itself says this; leave it out")
+    return {**attributes, "from": one, "to": other, "key": key}
+
+
+def _node_name(node: object) -> str:
+    if isinstance(node, str | int) and not isinstance(node, bool):
+        return str(node)
+    raise DocumentError(("agents",), f"a node is a word or a whole number, not {kind_of(node)}")
+
+
+def _on_edge(error: DocumentError, channels: list[dict[str, Any]]) -> DocumentError:
+    """Name the edge where the path has only its number, which nobody sees in a graph."""
+    path = error.path
+    if len(path) > 1 and path[0] == "channels" and isinstance(path[1], int):
+        channel = channels[path[1]]
+        name = channel_name(channel["from"], channel["to"], channel["key"])
+        return DocumentError((f"channels[{name}]", *path[2:]), error.message)
+    return error

@@ -1,0 +1,160 @@
+"""Parameters of a template: what they may be, and putting their values in the places that name them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import PlainValidator, WithJsonSchema, model_validator
+
+from antiphon.errors import suggest
+from antiphon.scenarios.fields import Real, Text, frozen_data
+from antiphon.scenarios.problems import DocumentError, Path, kind_of, show_value
+from antiphon.scenarios.spec import Spec
+
+__all__ = ["ParameterSpec", "substitute"]
+
+_REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)")
+_FREE_TEXT = ("description",)
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "bool": (bool,),
+    "list": (list, tuple),
+}
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a word",
+    "bool": "true or false",
+    "list": "a list",
+}
+
+_SCALAR_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
+
+
+def _data(value: object) -> Any:
+    return frozen_data(value)
+
+
+def _scalars(value: object) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple) or not value:
+        raise DocumentError((), f"must be a list of values, not {kind_of(value)}")
+    for index, item in enumerate(value):
+        if not isinstance(item, str | int | float | None):
+            raise DocumentError((index,), f"must be a word or number, not {show_value(item)}")
+    return tuple(frozen_data(value))
+
+
+_SCALARS_SCHEMA = {"type": "array", "items": _SCALAR_SCHEMA, "minItems": 1}
+
+Data = Annotated[Any, PlainValidator(_data), WithJsonSchema({})]
+Scalars = Annotated[tuple[Any, ...] | None, PlainValidator(_scalars), WithJsonSchema(_SCALARS_SCHEMA)]
+
+
+class ParameterSpec(Spec):
+    """One parameter of a template.
+
+    Attributes:
+        type: What its values are (a whole number counts as `float`); not needed beside `choices`.
+        choices: All the values it may have.
+        also: Words allowed beside the type, such as `episode`.
+        min: The smallest number.
+        max: The largest number.
+        default: Its value where nothing else is said.
+        help: What it does, in one line.
+    """
+
+    type: Literal["int", "float", "str", "bool", "list"] | None = None
+    choices: Scalars = None
+    also: Scalars = None
+    min: Real | None = None
+    max: Real | None = None
+    default: Data
+    help: Text = ""
+
+    written: ClassVar[frozenset[str]] = frozenset({"default"})
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if (self.type is None) == (self.choices is None):
+            raise DocumentError((), "needs either a type or its choices")
+        for bound in ("min", "max"):
+            if getattr(self, bound) is not None and self.type not in ("int", "float"):
+                raise DocumentError((bound,), "only numbers (type int or float) have bounds")
+        if self.also is not None and self.type is None:
+            raise DocumentError(("also",), "belongs to a type; add it to the choices")
+        problem = self.problem(self.default)
+        if problem is not None:
+            raise DocumentError(("default",), problem)
+        return self
+
+    def problem(self, value: object) -> str | None:
+        """Say why the parameter cannot have this value; None where it can."""
+        if self.choices is not None:
+            if any(_same(value, choice) for choice in self.choices):
+                return None
+            shown = ", ".join(show_value(choice) for choice in self.choices)
+            near = (
+                suggest(value, [c for c in self.choices if isinstance(c, str)])
+                if isinstance(value, str)
+                else ""
+            )
+            mend = near if near.startswith("; did") else ""
+            return f"must be one of {shown}, not {show_value(value)}{mend}"
+        assert self.type is not None
+        if self.also is not None and any(_same(value, word) for word in self.also):
+            return None
+        known = _TYPES[self.type]
+        if not isinstance(value, known) or (isinstance(value, bool) and self.type != "bool"):
+            also = "".join(f" or {show_value(word)}" for word in self.also or ())
+            mend = f"; write [{value}]" if self.type == "list" and isinstance(value, str) else ""
+            return f"must be {_WORDS[self.type]}{also}, not {kind_of(value)}{mend}"
+        if self.min is not None and isinstance(value, int | float) and not value >= self.min:
+            return f"must be at least {self.min:g}, not {show_value(value)}"
+        if self.max is not None and isinstance(value, int | float) and not value <= self.max:
+            return f"must be at most {self.max:g}, not {show_value(value)}"
+        return None
+
+
+def _same(value: object, choice: object) -> bool:
+    return value == choice and isinstance(value, bool) == isinstance(choice, bool)
+
+
+def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
+    """Return a document with every `$name` replaced by the value of that parameter.
+
+    Args:
+        value: A document or a part of it.
+        values: The parameters' values.
+        path: Where the part stands.
+
+    Raises:
+        DocumentError: No such parameter, or a `$` that is not a whole value.
+    """
+    if isinstance(value, Mapping):
+        for key in value:
+            if "$" in key:
+                raise DocumentError(
+                    path, f"key {show_value(key)}: '$' stands for whole values, never in keys"
+                )
+        free = _FREE_TEXT if not path else ()
+        return {
+            key: item if key in free else substitute(item, values, (*path, key))
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [substitute(item, values, (*path, index)) for index, item in enumerate(value)]
+    if not isinstance(value, str) or "$" not in value:
+        return value
+    match = _REFERENCE.fullmatch(value)
+    if match is None:
+        raise DocumentError(
+            path, f"{show_value(value)}: '$name' stands for a whole value; there is no arithmetic"
+        )
+    name = match.group(1)
+    if name not in values:
+        raise DocumentError(path, f"no parameter {name!r}{suggest(name, values)}")
+    return values[name]

@@ -1,0 +1,132 @@
+"""What is wrong with a document, told in one line: the path as its author writes it, the value, the mend."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from antiphon.errors import ScenarioError, suggest
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+__all__ = ["DocumentError", "Path", "kind_of", "show_path", "show_value", "translate"]
+
+Path = tuple[str | int, ...]
+
+_LONGEST_VALUE = 60
+_LARGEST_SHOWN = 10**18
+
+
+class DocumentError(ScenarioError):
+    """A ScenarioError that knows its place.
+
+    Attributes:
+        path: Where in the document: keys and list indices from the root.
+        message: What is wrong there and what would mend it.
+    """
+
+    def __init__(self, path: Path, message: str, prefix: str = "") -> None:
+        self.path = path
+        self.message = message
+        place = show_path(path)
+        super().__init__(prefix + (f"{place}: {message}" if place else message))
+
+    def under(self, path: Path) -> DocumentError:
+        """Return the same problem as seen from further up: its path begins with `path`."""
+        return DocumentError(path + self.path, self.message)
+
+    def located(self, source: str, lines: Mapping[Path, int]) -> DocumentError:
+        """Return the same problem with `file:line: ` in front.
+
+        Args:
+            source: The file's name, or another word for where the text came from.
+            lines: The line (from 1) of every path of the document; the nearest enclosing one is named.
+        """
+        place = next((self.path[:n] for n in range(len(self.path), -1, -1) if self.path[:n] in lines), None)
+        prefix = f"{source}: " if place is None else f"{source}:{lines[place]}: "
+        return DocumentError(self.path, self.message, prefix)
+
+
+def show_path(path: Path) -> str:
+    """Write a path as users do: `channels[2].gradient.context`."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{part}" if text else part
+    return text
+
+
+def show_value(value: object) -> str:
+    """Write a value as YAML would, on one line and not too long."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value) if abs(value) < _LARGEST_SHOWN else f"a number of {value.bit_length()} bits"
+    if isinstance(value, str | PurePath):
+        text = repr(str(value))
+    elif isinstance(value, list | tuple):
+        text = "[" + ", ".join(show_value(item) for item in value[:8]) + (", …]" if len(value) > 8 else "]")
+    elif isinstance(value, float):
+        text = repr(value)
+    elif isinstance(value, Mapping):
+        text = "{" + ", ".join(f"{key}: …" for key in list(value)[:8]) + "}"
+    else:
+        text = f"a Python {type(value).__name__}"
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+
+
+def kind_of(value: object) -> str:
+    """Name a value with its type where the value alone would not tell: for 'must be …, not …'."""
+    return f"the word {show_value(value)}" if isinstance(value, str) else show_value(value)
+
+
+def translate(error: ValidationError) -> DocumentError:
+    """Turn pydantic's error into one DocumentError: the first problem, and how many more there are."""
+    details = error.errors(include_url=False)
+    first = _problem(details[0])
+    more = len(details) - 1
+    message = first.message + (f" (and {more} more)" if more else "")
+    return DocumentError(first.path, message)
+
+
+def _problem(detail: ErrorDetails) -> DocumentError:
+    path = detail["loc"]
+    if path and path[-1] == "[key]":
+        path = (*path[:-2], str(path[-2]))
+    context: dict[str, Any] = detail.get("ctx", {})
+    cause = context.get("error")
+    if isinstance(cause, DocumentError):
+        return cause.under(path)
+    return DocumentError(path, _message(detail["type"], path, detail["input"], context, detail["msg"]))
+
+
+def _message(kind: str, path: Path, value: object, context: dict[str, Any], fallback: str) -> str:
+    if kind == "missing":
+        return "is missing"
+    if kind == "literal_error":
+        key = next((part for part in reversed(path) if isinstance(part, str)), "value")
+        known = re.findall(r"'([^']*)'", str(context["expected"]))
+        return f"unknown {key} {show_value(value)}{suggest(str(value), known)}"
+    bounds: dict[str, Callable[[], str]] = {
+        "greater_than": lambda: f"greater than {context['gt']:g}",
+        "greater_than_equal": lambda: f"at least {context['ge']:g}",
+        "less_than": lambda: f"less than {context['lt']:g}",
+        "less_than_equal": lambda: f"at most {context['le']:g}",
+        "too_short": lambda: f"a list of at least {context['min_length']}",
+        "too_long": lambda: f"a list of at most {context['max_length']}",
+        "model_type": lambda: "a mapping of keys",
+        "dict_type": lambda: "a mapping of keys",
+        "tuple_type": lambda: "a list",
+        "string_type": lambda: "a word",
+    }
+    if kind in bounds:
+        return f"must be {bounds[kind]()}, not {kind_of(value)}"
+    return fallback[:1].lower() + fallback[1:]

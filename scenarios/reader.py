@@ -1,0 +1,157 @@
+"""YAML without its traps: scalars as in YAML 1.2, no duplicate keys, no tags, and a line for every path.
+
+Keys are always words. `1e-3` is a number; `no`, `on` and `12:30` are words; `012` is twelve.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from antiphon.errors import ScenarioError
+from antiphon.scenarios.problems import DocumentError, Path, show_value
+
+__all__ = ["Document", "plain_scalar_tags", "read"]
+
+_CORE = "tag:yaml.org,2002:"
+_MOST_VALUES = 200_000
+
+_SCALARS: tuple[tuple[str, str, str], ...] = (
+    ("null", r"^(?:~|null|Null|NULL|)$", "~nN\0"),
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("int", r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$", "-+0123456789"),
+    (
+        "float",
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+        "-+.0123456789",
+    ),
+)
+
+
+def plain_scalar_tags() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """Return YAML 1.2's rules for unquoted scalars in PyYAML's form: by first character, tag and pattern."""
+    rules: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    for kind, pattern, starts in _SCALARS:
+        for start in starts:
+            rules.setdefault("" if start == "\0" else start, []).append((_CORE + kind, re.compile(pattern)))
+    return rules
+
+
+class _Loader(yaml.SafeLoader):
+    """Only composes: resolves unquoted scalars as YAML 1.2 does."""
+
+
+_Loader.yaml_implicit_resolvers = plain_scalar_tags()
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document as plain data.
+
+    Attributes:
+        data: Its keys and values.
+        lines: The line (from 1) of every path.
+        source: What errors call it.
+    """
+
+    data: Mapping[str, Any]
+    lines: Mapping[Path, int]
+    source: str
+
+
+def read(text: str, source: str) -> Document:
+    """Read one YAML document.
+
+    Args:
+        text: The document.
+        source: What errors call it: the file's name.
+
+    Raises:
+        ScenarioError: Broken YAML, a duplicate key, a tag, more than one document; with `source:line: `.
+    """
+    try:
+        node = _Loader(text).get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        parts = [part for part in (error.problem, error.context) if part]
+        raise ScenarioError(f"{source}{line}: broken YAML: {' '.join(', '.join(parts).split())}") from None
+    except yaml.reader.ReaderError as error:
+        number = text.count("\n", 0, error.position) + 1
+        raise ScenarioError(f"{source}:{number}: broken YAML: a character that no text may have") from None
+    except (RecursionError, ValueError):
+        raise ScenarioError(
+            f"{source}: broken YAML: nested too deeply, or a character out of range"
+        ) from None
+    if node is None:
+        raise ScenarioError(f"{source}: the document is empty; begin with 'scenario: NAME'")
+    builder = _Builder()
+    try:
+        data = builder.build(node, (), ())
+    except DocumentError as error:
+        raise error.located(source, builder.lines) from None
+    except RecursionError:
+        raise ScenarioError(f"{source}: broken YAML: nested too deeply") from None
+    if not isinstance(data, dict):
+        raise ScenarioError(f"{source}:1: a scenario is a mapping of keys, not {show_value(data)}")
+    return Document(data, builder.lines, source)
+
+
+class _Builder:
+    """Turns composed nodes into plain data and notes the line of every path."""
+
+    def __init__(self) -> None:
+        self.lines: dict[Path, int] = {}
+
+    def build(self, node: yaml.Node, path: Path, above: tuple[yaml.Node, ...]) -> Any:
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        if len(self.lines) > _MOST_VALUES:
+            raise DocumentError((), f"the document has more than {_MOST_VALUES} values (aliases counted)")
+        if node in above:
+            raise DocumentError(path, "an alias that contains itself; write the value out")
+        if isinstance(node, yaml.MappingNode) and node.tag == _CORE + "map":
+            return self._mapping(node, path, (*above, node))
+        if isinstance(node, yaml.SequenceNode) and node.tag == _CORE + "seq":
+            items = enumerate(node.value)
+            return [self.build(item, (*path, index), (*above, node)) for index, item in items]
+        if isinstance(node, yaml.ScalarNode):
+            return _scalar(node, path)
+        raise DocumentError(path, f"tag {node.tag!r}: tags are not followed; a document is plain data")
+
+    def _mapping(self, node: yaml.MappingNode, path: Path, above: tuple[yaml.Node, ...]) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise DocumentError(path, "a key is a word, not a list or mapping")
+            key = str(key_node.value)
+            if key in data:
+                first = self.lines[(*path, key)]
+                self.lines[(*path, key)] = line
+                raise DocumentError((*path, key), f"is given twice, first in line {first}; keep one")
+            self.lines[(*path, key)] = line
+            data[key] = self.build(value_node, (*path, key), above)
+        return data
+
+
+def _scalar(node: yaml.ScalarNode, path: Path) -> Any:
+    text = str(node.value)
+    kind = node.tag.removeprefix(_CORE)
+    try:
+        if kind == "str":
+            return text
+        if kind == "null" and (not text or text.lower() in ("~", "null")):
+            return None
+        if kind == "bool":
+            return {"true": True, "false": False}[text.lower()]
+        if kind == "int":
+            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        if kind == "float":
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    except (KeyError, ValueError):
+        raise DocumentError(path, f"{show_value(text)} is no YAML {kind}") from None
+    raise DocumentError(path, f"tag {node.tag!r}: tags are not followed; a document is plain data")

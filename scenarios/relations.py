@@ -1,0 +1,110 @@
+"""What follows from who is joined to whom: waves, locked groups, cycles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from typing import Literal
+
+from antiphon.scenarios.parts import AgentSpec, ChannelSpec
+
+__all__ = [
+    "components",
+    "cycle_among",
+    "episode_members",
+    "incoming",
+    "levels",
+    "locked_groups",
+    "outgoing",
+    "window_of",
+]
+
+Arcs = Iterable[tuple[str, str]]
+
+
+def incoming(agents: Collection[str], channels: Iterable[ChannelSpec]) -> dict[str, tuple[ChannelSpec, ...]]:
+    """Return the channels into every agent, in canonical order."""
+    found: dict[str, list[ChannelSpec]] = {agent: [] for agent in agents}
+    for channel in sorted(channels, key=lambda channel: channel.order):
+        found[channel.receiver].append(channel)
+    return {agent: tuple(its) for agent, its in found.items()}
+
+
+def outgoing(agents: Collection[str], channels: Iterable[ChannelSpec]) -> dict[str, tuple[ChannelSpec, ...]]:
+    """Return the channels out of every agent, in canonical order."""
+    found: dict[str, list[ChannelSpec]] = {agent: [] for agent in agents}
+    for channel in sorted(channels, key=lambda channel: channel.order):
+        found[channel.sender].append(channel)
+    return {agent: tuple(its) for agent, its in found.items()}
+
+
+def levels(agents: Collection[str], arcs: Arcs) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
+    """Return the topological levels of a graph, and what could not be placed (it lies on or behind a cycle).
+
+    Args:
+        agents: The nodes; their order within a level is kept.
+        arcs: Pairs (from, to).
+    """
+    waiting = {agent: set[str]() for agent in agents}
+    for sender, receiver in arcs:
+        waiting[receiver].add(sender)
+    placed: list[tuple[str, ...]] = []
+    while ready := tuple(agent for agent, senders in waiting.items() if not senders):
+        placed.append(ready)
+        for agent in ready:
+            del waiting[agent]
+        for senders in waiting.values():
+            senders.difference_update(ready)
+    return tuple(placed), tuple(waiting)
+
+
+def cycle_among(agents: Collection[str], arcs: Arcs) -> tuple[str, ...]:
+    """Return one cycle among agents each of which has a sender among them, from its first name on."""
+    senders: dict[str, str] = {}
+    for sender, receiver in sorted(arcs, reverse=True):
+        if sender in agents and receiver in agents:
+            senders[receiver] = sender
+    walk = [min(senders)]
+    while senders[walk[-1]] not in walk:
+        walk.append(senders[walk[-1]])
+    cycle = walk[walk.index(senders[walk[-1]]) :][::-1]
+    start = cycle.index(min(cycle))
+    return tuple(cycle[start:] + cycle[:start])
+
+
+def locked_groups(agents: Collection[str], channels: Iterable[ChannelSpec]) -> tuple[tuple[str, ...], ...]:
+    """Return the agents parted into maximal sets joined by locked channels, singletons included."""
+    group = {agent: [agent] for agent in agents}
+    for channel in channels:
+        one, other = group[channel.sender], group[channel.receiver]
+        if channel.coupling == "locked" and one is not other:
+            one.extend(other)
+            group.update(dict.fromkeys(other, one))
+    return tuple(sorted({tuple(sorted(members)) for members in group.values()}))
+
+
+def episode_members(group: Iterable[str], agents: Mapping[str, AgentSpec]) -> list[str]:
+    """Return the members of a group whose clock says `unroll: episode`."""
+    return [agent for agent in group if agents[agent].clock.unroll == "episode"]
+
+
+def window_of(group: Iterable[str], agents: Mapping[str, AgentSpec]) -> int | Literal["episode"]:
+    """Return a group's window in steps: the least common multiple of its members' period x unroll."""
+    steps = 1
+    for agent in group:
+        clock = agents[agent].clock
+        if clock.unroll == "episode":
+            return "episode"
+        steps = math.lcm(steps, clock.period * clock.unroll)
+    return steps
+
+
+def components(agents: Collection[str], arcs: Arcs) -> dict[str, int]:
+    """Number the strongly connected components: two agents lie on a common cycle if their numbers agree."""
+    import networkx as nx
+
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_nodes_from(agents)
+    graph.add_edges_from(arcs)
+    found = nx.strongly_connected_components(graph)
+    return {agent: number for number, members in enumerate(found) for agent in members}

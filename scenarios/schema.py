@@ -1,0 +1,103 @@
+"""The JSON Schema of documents, for editors: a scenario or a template, `$name` allowed for any value."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.generators import GraphSpec
+from antiphon.scenarios.parameters import ParameterSpec
+from antiphon.scenarios.parts import AgentSpec, ChannelSpec
+
+__all__ = ["json_schema", "schema_text"]
+
+_REFERENCE = {
+    "type": "string",
+    "pattern": r"^\$[A-Za-z_][A-Za-z0-9_-]*$",
+    "description": "a template's parameter",
+}
+
+_ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
+_WRITTEN = {"sender": "from", "receiver": "to"}
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of scenario documents and templates."""
+    parts = {
+        "parameter": ParameterSpec.model_json_schema(),
+        "graph": GraphSpec.model_json_schema(),
+        "agent": AgentSpec.model_json_schema(),
+        "channel": ChannelSpec.model_json_schema(),
+        "scenario": Scenario.model_json_schema(),
+    }
+    shared: dict[str, Any] = {}
+    for part in parts.values():
+        shared |= part.pop("$defs", {})
+    named = shared | {f"{part}_section": parts[part] for part in ("agent", "channel", "graph")}
+    definitions = {name: _with_references(schema) for name, schema in named.items()}
+    definitions["parameter"] = _explained(parts["parameter"])
+    definitions["reference"] = dict(_REFERENCE)
+    for section in ("agent_section", "channel_section"):
+        definitions[section].pop("required", None)
+    scenario = _with_references(parts["scenario"])
+    scenario["required"].remove("agents")
+    agent, channel, values = (
+        {"$ref": "#/$defs/agent_section"},
+        {"$ref": "#/$defs/channel_section"},
+        {"type": "object"},
+    )
+    scenario["properties"] |= {
+        "parameters": {"type": "object", "additionalProperties": {"$ref": "#/$defs/parameter"}},
+        "variants": {"type": "object", "additionalProperties": values},
+        "graph": {"$ref": "#/$defs/graph_section"},
+        "agent": agent,
+        "readout_agent": agent,
+        "first_agent": agent,
+        "channel": channel,
+        "split_channel": channel,
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$defs": dict(sorted(definitions.items())),
+        **scenario,
+        "title": "antiphon scenario",
+    }
+
+
+def schema_text() -> str:
+    """Return the JSON Schema as the text of the file that is shipped with the package."""
+    return json.dumps(json_schema(), indent=1, sort_keys=True) + "\n"
+
+
+def _with_references(schema: Any) -> Any:
+    """Return a schema whose every value may be a parameter instead."""
+    if isinstance(schema, list):
+        return [_with_references(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    changed = {key: _with_references(item) for key, item in _explained(schema).items()}
+    if "properties" in changed:
+        changed["properties"] = {name: _or_reference(item) for name, item in changed["properties"].items()}
+    for key in ("items", "additionalProperties"):
+        if isinstance(changed.get(key), dict):
+            changed[key] = _or_reference(changed[key])
+    return changed
+
+
+def _or_reference(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"$ref": "#/$defs/reference"}]}
+
+
+def _explained(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an object's schema with the attributes of its description told at the properties instead."""
+    text, _, rest = str(schema.get("description", "")).partition("\n\nAttributes:\n")
+    attributes = rest.partition("\n\n")[0]
+    if not attributes:
+        return schema
+    properties = {name: dict(item) for name, item in schema["properties"].items()}
+    for name, meaning in _ATTRIBUTE.findall(attributes):
+        properties[_WRITTEN.get(name, name)]["description"] = " ".join(meaning.split())
+    return {**schema, "description": text, "properties": properties}

@@ -1,0 +1,209 @@
+"""Templates: documents with parameters, variants and a generator, which resolve to scenarios."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from antiphon.errors import suggest
+from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.fields import FrozenMap, frozen_data
+from antiphon.scenarios.generators import Generated, GraphSpec, generate
+from antiphon.scenarios.names import name_problem
+from antiphon.scenarios.parameters import ParameterSpec, substitute
+from antiphon.scenarios.problems import DocumentError, Path, kind_of
+from antiphon.scenarios.reader import read
+
+__all__ = ["Template"]
+
+_DECLARATIONS = ("parameters", "variants")
+_SECTIONS = ("agent", "readout_agent", "first_agent", "channel", "split_channel")
+_KEYS = (*_DECLARATIONS, "graph", *_SECTIONS)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A document that has not been resolved yet.
+
+    Attributes:
+        name: Of the scenario.
+        description: What it is about.
+        parameters: What can be set.
+        variants: Named sets of parameter values.
+        text: The document as it was written.
+        source: What errors call it: the file's name.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, ParameterSpec]
+    variants: Mapping[str, Mapping[str, Any]]
+    text: str = field(repr=False)
+    source: str
+    _body: Mapping[str, Any] = field(repr=False)
+    _lines: Mapping[Path, int] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_yaml(cls, text: str, source: str = "scenario") -> Template:
+        """Read a document.
+
+        Args:
+            text: The document.
+            source: What errors call it: the file's name.
+
+        Raises:
+            ScenarioError: Broken YAML, or parameters or variants that are not accepted; the line begins
+                `source:line: `. What else is wrong shows when it is resolved.
+        """
+        document = read(text, source)
+        with _located(source, document.lines):
+            body = dict(document.data)
+            known = (*Scenario.model_fields, *_KEYS)
+            for key in body:
+                if key not in known:
+                    raise DocumentError((key,), f"unknown key {key!r}{suggest(key, known)}")
+            parameters = _parameters(body.pop("parameters", None))
+            variants = _variants(body.pop("variants", None), parameters)
+            problem = name_problem(body.get("scenario")) if "scenario" in body else "is missing"
+            if problem is not None:
+                raise DocumentError(("scenario",), problem)
+            description = body.get("description", "")
+            if not isinstance(description, str):
+                raise DocumentError(("description",), f"must be text, not {kind_of(description)}")
+        return cls(body["scenario"], description, parameters, variants, text, source, body, document.lines)
+
+    def settle(
+        self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
+    ) -> dict[str, Any]:
+        """Return the value of every parameter: its default, else the variant's, else the given one.
+
+        Raises:
+            ScenarioError: An unknown variant or parameter, or a value that it cannot have.
+        """
+        settled = {name: parameter.default for name, parameter in self.parameters.items()}
+        if variant is not None:
+            if variant not in self.variants:
+                raise DocumentError(
+                    (), f"{self.name} has no variant {variant!r}{suggest(variant, self.variants)}"
+                )
+            settled |= self.variants[variant]
+        for name, value in values.items():
+            if name not in self.parameters:
+                raise DocumentError(
+                    (), f"{self.name} has no parameter {name!r}{suggest(name, self.parameters)}"
+                )
+            problem = self.parameters[name].problem(value)
+            if problem is not None:
+                raise DocumentError((), f"parameter {name!r}: {problem}")
+            settled[name] = frozen_data(value, (name,))
+        return settled
+
+    def resolve(
+        self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
+    ) -> Scenario:
+        """Make the explicit scenario.
+
+        Args:
+            variant: The variant whose values replace the defaults.
+            values: Values of single parameters, which go before the variant's.
+
+        Raises:
+            ScenarioError: One line that names the place in the document, the value and the mend.
+        """
+        settled = self.settle(variant, values)
+        with _located(self.source, self._lines):
+            body = substitute(self._body, settled)
+            sections = {name: _section(name, body.pop(name)) for name in _SECTIONS if name in body}
+            graph = body.pop("graph", None)
+            if graph is None:
+                for name in sections:
+                    raise DocumentError(
+                        (name,), "is a part of a generated graph, but there is no graph; add one"
+                    )
+                return Scenario.model_validate(body)
+            return self._generated(body, graph, sections)
+
+    def _generated(
+        self, body: dict[str, Any], graph: Any, sections: Mapping[str, Mapping[str, Any]]
+    ) -> Scenario:
+        try:
+            made = generate(GraphSpec.model_validate(graph), sections)
+        except DocumentError as error:
+            raise error.under(("graph",)) from None
+        agents, channels = body.setdefault("agents", {}), body.get("channels", [])
+        if not isinstance(agents, dict) or not isinstance(channels, list):
+            return Scenario.model_validate(body)
+        for name in agents:
+            if name in made.agents:
+                raise DocumentError(("agents", name), "the graph makes an agent of this name too; rename one")
+        body["agents"] = {**agents, **made.agents}
+        body["channels"] = [*channels, *made.channels]
+        if "readout_agent" in sections:
+            body.setdefault("readout", list(made.readouts))
+        try:
+            return Scenario.model_validate(body)
+        except DocumentError as error:
+            raise self._in_section(error, made, len(channels)) from None
+
+    def _in_section(self, error: DocumentError, made: Generated, explicit: int) -> DocumentError:
+        """Lead a problem of a generated agent or channel back to the section that it was made from."""
+        if len(error.path) < 2:
+            return error
+        kind, item, *rest = error.path
+        key = item - explicit if kind == "channels" and isinstance(item, int) else item
+        sections = made.templates.get(key, ()) if kind in ("agents", "channels") else ()
+        if not sections or (isinstance(key, int) and key < 0):
+            return error
+        at = next((name for name in sections if rest and (name, rest[0]) in self._lines), sections[-1])
+        return DocumentError((at, *rest), error.message)
+
+
+@contextmanager
+def _located(source: str, lines: Mapping[Path, int]) -> Iterator[None]:
+    try:
+        yield
+    except DocumentError as error:
+        raise error.located(source, lines) from None
+
+
+def _section(name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise DocumentError((name,), f"must be a mapping of keys, not {kind_of(value)}")
+    return value
+
+
+def _parameters(declared: Any) -> Mapping[str, ParameterSpec]:
+    if declared is None:
+        return FrozenMap()
+    parameters: dict[str, ParameterSpec] = {}
+    for name, value in _section("parameters", declared).items():
+        path = ("parameters", name)
+        problem = name_problem(name) or ("begins with a digit or '-'" if name[0] in "0123456789-" else None)
+        if problem is not None:
+            raise DocumentError(path, problem)
+        try:
+            parameters[name] = ParameterSpec.model_validate(value)
+        except DocumentError as error:
+            raise error.under(path) from None
+    return FrozenMap(parameters)
+
+
+def _variants(declared: Any, parameters: Mapping[str, ParameterSpec]) -> Mapping[str, Mapping[str, Any]]:
+    if declared is None:
+        return FrozenMap()
+    variants: dict[str, Mapping[str, Any]] = {}
+    for variant, values in _section("variants", declared).items():
+        path: Path = ("variants", variant)
+        if not isinstance(values, dict):
+            raise DocumentError(path, f"must be a mapping of parameters, not {kind_of(values)}")
+        for name, value in values.items():
+            if name not in parameters:
+                raise DocumentError((*path, name), f"no parameter {name!r}{suggest(name, parameters)}")
+            problem = parameters[name].problem(value)
+            if problem is not None:
+                raise DocumentError((*path, name), problem)
+        variants[variant] = frozen_data(values, path)
+    return FrozenMap(variants)

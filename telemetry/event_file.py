@@ -1,0 +1,211 @@
+"""One TensorBoard event file, written with TensorBoard's own records and nothing else.
+
+`torch.utils.tensorboard` writes the same records; here they come without torch, many values in one event,
+pretty names beside the tags (which TensorBoard's fast loader drops), and always in the run's own folder (its
+`add_hparams` and `add_scalars` make runs of their own). Only this file knows TensorBoard's data structures.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
+from tensorboard.compat.proto.summary_pb2 import (  # type: ignore[import-untyped]
+    HistogramProto,
+    Summary,
+    SummaryMetadata,
+)
+from tensorboard.plugins.custom_scalar import layout_pb2  # type: ignore[import-untyped]
+from tensorboard.plugins.custom_scalar import metadata as layout_metadata
+from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2  # type: ignore[import-untyped]
+from tensorboard.plugins.hparams import metadata as hparams_metadata
+from tensorboard.plugins.text.summary_v2 import text_pb  # type: ignore[import-untyped]
+from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
+from tensorboard.util import tensor_util  # type: ignore[import-untyped]
+
+from antiphon.telemetry.layout import Chart
+from antiphon.telemetry.names import writing
+
+_FILE_NAME = re.compile(r"events\.out\.tfevents\.(\d+)\.")
+_LARGEST = float(np.finfo(np.float32).max)
+_BUCKETS = 30
+
+
+def event_files(folder: Path) -> dict[Path, int]:
+    """Return the event files in a folder, each with the time in its name (seconds)."""
+    found = {path: _FILE_NAME.match(path.name) for path in folder.glob("events.out.tfevents.*")}
+    return {path: int(match[1]) for path, match in found.items() if match}
+
+
+class EventFile:
+    """A new event file in a run's folder, named to be read after the files that are there.
+
+    Args:
+        folder: The run's folder; made if it is not there.
+
+    Raises:
+        RunError: If the file system refuses, here or later.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            newest = max(event_files(folder).values(), default=0)
+            stamp = max(int(time.time()), newest + 1)
+            self._path = folder / f"events.out.tfevents.{stamp:010d}.antiphon"
+            self._records = RecordWriter(self._path.open("xb"))
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def forget_after(self, step: int) -> None:
+        """Have readers drop what earlier files of the folder hold after `step`.
+
+        A session writes this at its start, the first one too: some readers heed only the second mark and
+        later ones.
+        """
+        start = SessionLog(status=SessionLog.START)
+        self._write(Event(wall_time=time.time(), step=step + 1, session_log=start))
+
+    def scalars(self, step: int, values: Iterable[tuple[str, str, float]]) -> None:
+        """Write numbers as (tag, pretty name, value); those that are not finite in float32 are skipped."""
+        finite = (row for row in values if math.isfinite(row[2]) and abs(row[2]) <= _LARGEST)
+        self._summarise(
+            step,
+            [
+                Summary.Value(tag=tag, metadata=SummaryMetadata(display_name=shown), simple_value=value)
+                for tag, shown, value in finite
+            ],
+        )
+
+    def histograms(self, step: int, values: Iterable[tuple[str, str, np.ndarray[Any, Any]]]) -> None:
+        """Write distributions as (tag, pretty name, array); values that are not finite are left out."""
+        protos = ((tag, shown, _histogram(array)) for tag, shown, array in values)
+        self._summarise(
+            step,
+            [
+                Summary.Value(tag=tag, metadata=SummaryMetadata(display_name=shown), histo=proto)
+                for tag, shown, proto in protos
+                if proto is not None
+            ],
+        )
+
+    def text(self, step: int, tag: str, text: str) -> None:
+        """Write text that is shown as it stands: none of it is taken for Markdown or HTML."""
+        block = "\n".join("    " + line for line in text.splitlines())
+        self._summarise(step, text_pb(tag, block).value)
+
+    def picture(self, step: int, tag: str, png: bytes, width: int, height: int) -> None:
+        """Write a picture, given as a PNG file of `width` x `height` pixels with four channels."""
+        image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)
+        self._summarise(step, [Summary.Value(tag=tag, image=image)])
+
+    def charts(self, step: int, categories: Mapping[str, Sequence[Chart]]) -> None:
+        """Write the layout of the Custom Scalars tab: charts by category."""
+        layout = layout_pb2.Layout(
+            category=[
+                layout_pb2.Category(title=title, chart=[_chart(chart) for chart in charts])
+                for title, charts in categories.items()
+            ]
+        )
+        value = Summary.Value(
+            tag=layout_metadata.CONFIG_SUMMARY_TAG,
+            metadata=layout_metadata.create_summary_metadata(),
+            tensor=tensor_util.make_tensor_proto(layout.SerializeToString()),
+        )
+        self._summarise(step, [value])
+
+    def hparams(
+        self, step: int, values: Mapping[str, float | int | str | bool], results: Sequence[tuple[str, str]]
+    ) -> None:
+        """Write the run's row of the HParams tab into the run itself.
+
+        Args:
+            step: Where on the step axis.
+            values: The hyperparameters.
+            results: (tag, pretty name) of the scalars shown beside them.
+        """
+        metrics = [
+            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=shown) for tag, shown in results
+        ]
+        infos = [api_pb2.HParamInfo(name=name, type=_hparam_type(value)) for name, value in values.items()]
+        start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
+        for name, value in values.items():
+            if isinstance(value, bool):
+                start.hparams[name].bool_value = value
+            elif isinstance(value, str):
+                start.hparams[name].string_value = value
+            else:
+                start.hparams[name].number_value = value
+        experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
+        self._hparams_record(step, hparams_metadata.EXPERIMENT_TAG, experiment=experiment)
+        self._hparams_record(step, hparams_metadata.SESSION_START_INFO_TAG, session_start_info=start)
+
+    def hparams_done(self, step: int) -> None:
+        """Mark the run as ended well in the HParams tab."""
+        done = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
+        self._hparams_record(step, hparams_metadata.SESSION_END_INFO_TAG, session_end_info=done)
+
+    def flush(self) -> None:
+        """Let readers see all that was written so far."""
+        with writing(self._path):
+            self._records.flush()
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        with writing(self._path):
+            self._records.close()
+
+    def _hparams_record(self, step: int, tag: str, **content: Any) -> None:
+        data = plugin_data_pb2.HParamsPluginData(**content)
+        metadata = hparams_metadata.create_summary_metadata(data)
+        self._summarise(
+            step, [Summary.Value(tag=tag, metadata=metadata, tensor=hparams_metadata.NULL_TENSOR)]
+        )
+
+    def _summarise(self, step: int, values: Sequence[Any]) -> None:
+        if values:
+            self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+
+    def _write(self, event: Any) -> None:
+        with writing(self._path):
+            self._records.write(event.SerializeToString())
+
+
+def _chart(chart: Chart) -> Any:
+    if chart.band is None:
+        lines = layout_pb2.MultilineChartContent(tag=[chart.tags])
+        return layout_pb2.Chart(title=chart.title, multiline=lines)
+    lower, upper = chart.band
+    series = layout_pb2.MarginChartContent.Series(value=chart.tags, lower=lower, upper=upper)
+    return layout_pb2.Chart(title=chart.title, margin=layout_pb2.MarginChartContent(series=[series]))
+
+
+def _hparam_type(value: object) -> Any:
+    if isinstance(value, bool):
+        return api_pb2.DATA_TYPE_BOOL
+    return api_pb2.DATA_TYPE_STRING if isinstance(value, str) else api_pb2.DATA_TYPE_FLOAT64
+
+
+def _histogram(array: np.ndarray[Any, Any]) -> Any | None:
+    """Return the counts in buckets of equal width, or None where nothing is finite."""
+    values = np.asarray(array, dtype=np.float64).ravel()
+    values = values[np.abs(values) <= _LARGEST]
+    if not values.size:
+        return None
+    edges = np.unique(np.linspace(values.min(), values.max(), _BUCKETS + 1))
+    single = edges.size == 1
+    counts = np.array([values.size]) if single else np.histogram(values, bins=edges)[0]
+    return HistogramProto(
+        min=values.min(),
+        max=values.max(),
+        num=values.size,
+        sum=values.sum(),
+        sum_squares=np.square(values).sum(),
+        bucket_limit=edges if single else edges[1:],
+        bucket=counts,
+    )

@@ -1,0 +1,121 @@
+"""What a run says about itself, and the contract of those who write it down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
+
+if TYPE_CHECKING:
+    import networkx as nx
+    import numpy as np
+
+Kind: TypeAlias = Literal["agent", "channel", "run"]
+"""What a figure is about. Figures about the whole run have the kind "run" and an empty name."""
+
+
+class Figure(NamedTuple):
+    """One number about an agent, a channel or the whole run, at one step.
+
+    Attributes:
+        kind: What the number is about.
+        name: The agent's or the channel's name ("a->b"); empty for the run.
+        metric: What was measured, such as "loss" or "sg_loss".
+        value: The number; it may be nan or infinite.
+    """
+
+    kind: Kind
+    name: str
+    metric: str
+    value: float
+
+
+HistogramRow: TypeAlias = "tuple[Kind, str, str, np.ndarray[Any, Any]]"
+"""(kind, name, metric, values): as `Figure`, with an array of any shape in place of the number."""
+
+
+class Names(TypedDict):
+    """Every agent and channel of a run, in canonical order."""
+
+    agents: Sequence[str]
+    channels: Sequence[tuple[str, str]]
+    """(name, slug) of each channel: ("a->b", "a__to__b")."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunDescription:
+    """What recorders are told before the first figure."""
+
+    yaml: str
+    """The resolved scenario as a document (any text where it has none)."""
+    hparams: Mapping[str, float | int | str | bool]
+    """The values that tell this run from others of a study."""
+    graph: nx.MultiDiGraph[str]
+    """Nodes are agents with `role` ("readout", "agent" or "frozen"); edges are channels, keyed as in the
+    scenario, with `coupling` and `delay` (steps)."""
+    names: Names
+    start_step: int = 0
+    """Steps done before this session: 0 for a new run, the checkpoint's step for a resumed one."""
+    top: int = 32
+    """Agents, and channels, that get curves of their own in a graph with more than so many."""
+
+
+class Recorder(Protocol):
+    """Who writes figures down. Calls come in the order begin, (figures | histograms)*, end?, close.
+
+    A recorder may raise RunError where it cannot write; it draws no random number and changes nothing
+    it is handed.
+    """
+
+    def begin(self, description: RunDescription) -> None:
+        """Open what is written to. Called once, before any figure."""
+
+    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+        """Write the figures of one step; what is written can be read at once. Steps ascend."""
+
+    def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
+        """Write distributions of one step."""
+
+    def end(self, result: Mapping[str, Any]) -> None:
+        """Write the result of a run that came to its end (the object of `--json`)."""
+
+    def close(self) -> None:
+        """Close all files, also after an error; a second call does nothing."""
+
+
+class Recorders:
+    """Several recorders as one.
+
+    Args:
+        recorders: They are called in this order.
+    """
+
+    def __init__(self, recorders: Iterable[Recorder]) -> None:
+        self._recorders = tuple(recorders)
+
+    def begin(self, description: RunDescription) -> None:
+        """Begin each recorder."""
+        for recorder in self._recorders:
+            recorder.begin(description)
+
+    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+        """Hand the figures of one step to each recorder."""
+        for recorder in self._recorders:
+            recorder.figures(step, rows)
+
+    def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
+        """Hand the distributions of one step to each recorder."""
+        for recorder in self._recorders:
+            recorder.histograms(step, rows)
+
+    def end(self, result: Mapping[str, Any]) -> None:
+        """Hand the result to each recorder."""
+        for recorder in self._recorders:
+            recorder.end(result)
+
+    def close(self) -> None:
+        """Close every recorder, even where closing one of them raises."""
+        with ExitStack() as stack:
+            for recorder in reversed(self._recorders):
+                stack.callback(recorder.close)

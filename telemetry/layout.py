@@ -1,0 +1,117 @@
+"""Which curves TensorBoard gets, and how they are laid side by side.
+
+TensorBoard slows down with thousands of tags, so a large graph gets curves for some agents and channels and,
+over all of them, mean, smallest and largest value.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple
+
+from antiphon.telemetry.figures import Figure, Kind, RunDescription
+from antiphon.telemetry.names import tag_part
+
+Family = Literal["agent", "channel"]
+
+
+class Chart(NamedTuple):
+    """One chart of the Custom Scalars tab.
+
+    Attributes:
+        title: What stands above it.
+        tags: A regular expression for the tags it draws; for a band, the tag of its middle line.
+        band: The tags of the band's lower and upper edge; None for plain lines.
+    """
+
+    title: str
+    tags: str
+    band: tuple[str, str] | None = None
+
+
+class Curves:
+    """The tags of one run: all agents and channels, or the first `top` of each and aggregates.
+
+    First come the readouts and the channels that end at one, then the others, in canonical order.
+
+    Args:
+        description: The run.
+    """
+
+    def __init__(self, description: RunDescription) -> None:
+        graph = description.graph
+        readouts = {
+            name for name, attributes in graph.nodes(data=True) if attributes.get("role") == "readout"
+        }
+        to_readout = {
+            f"{sender}->{receiver}" + (f":{key}" if key != 0 else "")
+            for sender, receiver, key in graph.edges(keys=True)
+            if receiver in readouts
+        }
+        agents = sorted(description.names["agents"], key=lambda name: name not in readouts)
+        channels = sorted(description.names["channels"], key=lambda pair: pair[0] not in to_readout)
+        slugs = dict(channels)
+        self._parts: dict[Family, dict[str, str]] = {
+            "agent": {name: tag_part(name) for name in agents[: description.top]},
+            "channel": {name: tag_part(slugs[name]) for name, _ in channels[: description.top]},
+        }
+        self._bounded = {
+            "agent": len(agents) > description.top,
+            "channel": len(channels) > description.top,
+        }
+        self._metrics: dict[Family, dict[str, None]] = {"agent": {}, "channel": {}}
+
+    def tag(self, kind: Kind, name: str, metric: str) -> tuple[str, str] | None:
+        """Return (tag, pretty name) of a curve, or None where this one gets none."""
+        if kind == "run":
+            return f"run/{tag_part(metric)}", f"run/{metric}"
+        part = self._parts[kind].get(name)
+        return None if part is None else (f"{kind}/{part}/{tag_part(metric)}", f"{kind}/{name}/{metric}")
+
+    def scalars(self, rows: Iterable[Figure]) -> Iterator[tuple[str, str, float]]:
+        """Yield (tag, pretty name, value) for the figures of one step: curves, then aggregates.
+
+        Aggregates are over the finite values among the figures.
+        """
+        together: dict[tuple[Family, str], list[float]] = {}
+        for row in rows:
+            named = self.tag(row.kind, row.name, row.metric)
+            if named is not None:
+                yield *named, row.value
+            if row.kind != "run":
+                self._metrics[row.kind].setdefault(row.metric)
+                if self._bounded[row.kind] and math.isfinite(row.value):
+                    together.setdefault((row.kind, row.metric), []).append(row.value)
+        for (family, metric), values in together.items():
+            of_all = f"{family}s/{tag_part(metric)}"
+            shown = f"{family}s/{metric}"
+            yield f"{of_all}/mean", f"{shown}/mean", math.fsum(values) / len(values)
+            yield f"{of_all}/min", f"{shown}/min", min(values)
+            yield f"{of_all}/max", f"{shown}/max", max(values)
+
+    @property
+    def metric_count(self) -> int:
+        """How many metrics have been seen; the charts change whenever it grows."""
+        return sum(map(len, self._metrics.values()))
+
+    def charts(self) -> dict[str, list[Chart]]:
+        """Return the charts by category: for each metric seen, all channels side by side, then all agents."""
+        categories: dict[str, list[Chart]] = {}
+        families: tuple[Family, ...] = ("channel", "agent")
+        for family in families:
+            metrics = [(metric, tag_part(metric)) for metric in self._metrics[family]]
+            title = f"{family.capitalize()}s"
+            if self._bounded[family] and metrics:
+                categories[f"{title}: mean, smallest and largest"] = [
+                    Chart(
+                        metric, f"{family}s/{part}/mean", (f"{family}s/{part}/min", f"{family}s/{part}/max")
+                    )
+                    for metric, part in metrics
+                ]
+            if metrics:
+                categories[title] = [
+                    Chart(metric, rf"^{family}/[^/]+/{re.escape(part)}$") for metric, part in metrics
+                ]
+        return categories

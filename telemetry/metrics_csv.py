@@ -1,0 +1,121 @@
+"""metrics.csv: every figure of a run as a long table that any tool reads."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import IO, Any
+
+from antiphon.errors import RunError
+from antiphon.telemetry.figures import Figure, HistogramRow, RunDescription
+from antiphon.telemetry.names import writing
+
+HEADER = ("step", "kind", "name", "metric", "value")
+
+
+class CsvRecorder:
+    """Writes figures as rows `step,kind,name,metric,value`.
+
+    Values are written with all their digits; those that are not finite as `nan`, `inf` and `-inf`.
+    Distributions and the result are not part of the table.
+
+    Args:
+        path: The file, `metrics.csv` in a run directory.
+        resume_step: None for a new run. For a run that goes on, the step of its checkpoint: rows after it,
+            and a last row that a crash tore, are dropped (the file is replaced whole), and new rows follow.
+    """
+
+    def __init__(self, path: str | Path, resume_step: int | None = None) -> None:
+        self._path = Path(path)
+        self._resume_step = resume_step
+        self._file: IO[str] | None = None
+
+    def begin(self, description: RunDescription) -> None:
+        """Open the table.
+
+        Raises:
+            RunError: If the file cannot be written, exists although the run is new, or is no table of
+                figures.
+        """
+        with writing(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if not self._path.exists():
+                self._file = self._path.open("x", encoding="utf-8", errors="surrogateescape", newline="")
+                csv.writer(self._file, lineterminator="\n").writerow(HEADER)
+                self._file.flush()
+            elif self._resume_step is None:
+                raise RunError(
+                    f"{self._path}: exists already; resume that run or choose another log directory"
+                )
+            else:
+                _drop_after(self._path, self._resume_step)
+                self._file = self._path.open("a", encoding="utf-8", errors="surrogateescape", newline="")
+
+    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+        """Append one row per figure.
+
+        Raises:
+            RunError: If the file system refuses.
+        """
+        assert self._file is not None, "begin() comes before figures()"
+        with writing(self._path):
+            table = csv.writer(self._file, lineterminator="\n")
+            table.writerows((step, row.kind, row.name, row.metric, repr(float(row.value))) for row in rows)
+            self._file.flush()
+
+    def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
+        """Do nothing: the table holds numbers only."""
+
+    def end(self, result: Mapping[str, Any]) -> None:
+        """Do nothing: the result has a file of its own."""
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            with writing(self._path):
+                self._file.close()
+            self._file = None
+
+
+def _drop_after(path: Path, step: int) -> None:
+    """Rewrite the table without the rows after `step`; the old file stays until the new one is whole."""
+    sibling = path.with_name(f".{path.name}.tmp")
+    try:
+        with sibling.open("w", encoding="utf-8", errors="surrogateescape", newline="") as target:
+            table = csv.writer(target, lineterminator="\n")
+            table.writerow(HEADER)
+            table.writerows(row for row in _whole_rows(path) if int(row[0]) <= step)
+        os.replace(sibling, path)
+    finally:
+        sibling.unlink(missing_ok=True)
+
+
+def _whole_rows(path: Path) -> Iterator[list[str]]:
+    """Yield the rows under the header, without a last one that has no end of line."""
+    torn = _is_torn(path)
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as source:
+        table = csv.reader(source)
+        header = next(table, [])
+        partial = torn and ",".join(HEADER).startswith(",".join(header))
+        if tuple(header) != HEADER and not partial:
+            raise RunError(f"{path}:1: no table of figures; its first line should be '{','.join(HEADER)}'")
+        numbered = ((table.line_num, row) for row in table)
+        for here, following in pairwise(chain(numbered, [None])):
+            if here is None or (following is None and torn):
+                return
+            line, row = here
+            if len(row) != len(HEADER) or not row[0].isdecimal():
+                found = ",".join(row)[:60]
+                raise RunError(f"{path}:{line}: '{found}' is no row of {','.join(HEADER)}; mend or remove it")
+            yield row
+
+
+def _is_torn(path: Path) -> bool:
+    """Say whether the file ends within a line: the process that wrote it was stopped while writing."""
+    with path.open("rb") as source:
+        size = source.seek(0, os.SEEK_END)
+        source.seek(max(size - 1, 0))
+        return source.read() != b"\n"

@@ -1,0 +1,44 @@
+"""Names as they may stand in a tag or a file, and the one line said when a file cannot be written."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from antiphon.errors import RunError
+
+_FOREIGN = re.compile(r"[^A-Za-z0-9_.\-]")
+
+
+def tag_part(text: str) -> str:
+    """Return a name as one part of a TensorBoard tag: letters, digits and `_ . -` only, never a slash.
+
+    A name that needs changing gets eight digits of its hash, so that two names never share a tag.
+
+    Args:
+        text: Any text; names from a scenario come back unchanged.
+    """
+    if text and not _FOREIGN.search(text):
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{_FOREIGN.sub('_', text)[:64]}-{digest}"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write into one line.
+
+    Args:
+        path: The file or folder that is being written.
+
+    Raises:
+        RunError: If the file system refuses.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunError(f"{path}: cannot be written ({reason}); choose a log directory that can") from error

@@ -1,0 +1,124 @@
+"""The recorder for TensorBoard: curves, distributions, the graph as a picture, the scenario as text."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from antiphon.errors import RunError
+from antiphon.telemetry.event_file import EventFile, event_files
+from antiphon.telemetry.figures import Figure, HistogramRow, RunDescription
+from antiphon.telemetry.layout import Curves
+from antiphon.telemetry.pictures import graph_png
+
+_log = logging.getLogger(__name__)
+
+_RESULTS = ("accuracy", "seconds")
+_LONGEST_TEXT = 100_000
+"""Characters of the scenario that are shown; TensorBoard is slow to draw more, and scenario.yaml has all."""
+
+
+class TensorBoardRecorder:
+    """Writes one run into one folder of TensorBoard events, without sub-runs.
+
+    Tags are `agent/<name>/<metric>`, `channel/<slug>/<metric>`, `run/<metric>` and, at the end,
+    `result/<key>`; distributions add `/histogram`. With more than `top` agents or channels only the first
+    `top` (readouts and the channels into them before the others) have curves, and
+    `agents/<metric>/mean|min|max`, `channels/…` sum up all. Figures that are not finite are skipped:
+    TensorBoard draws none; metrics.csv keeps them.
+
+    The description (text, picture, hyperparameters) is written once per folder. A resumed run adds a file and
+    has readers drop what the earlier ones hold after `start_step`.
+
+    Args:
+        logdir: The run's folder.
+        start_step: Steps done before this session.
+    """
+
+    def __init__(self, logdir: str | Path, start_step: int = 0) -> None:
+        self._logdir = Path(logdir)
+        self._start_step = start_step
+        self._last_step = start_step
+        self._charted = 0
+        self._curves: Curves | None = None
+        self._events: EventFile | None = None
+
+    def begin(self, description: RunDescription) -> None:
+        """Open an event file and describe the run.
+
+        Raises:
+            RunError: If the folder cannot be written.
+        """
+        self._curves = Curves(description)
+        described = bool(event_files(self._logdir))
+        self._events = events = EventFile(self._logdir)
+        events.forget_after(self._start_step)
+        if not described:
+            _describe(events, description)
+        events.flush()
+
+    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+        """Write the figures of one step.
+
+        Raises:
+            RunError: If the file system refuses.
+        """
+        assert self._events is not None, "begin() comes before figures()"
+        assert self._curves is not None
+        self._last_step = step
+        self._events.scalars(step, self._curves.scalars(rows))
+        if self._curves.metric_count > self._charted:
+            self._charted = self._curves.metric_count
+            self._events.charts(step, self._curves.charts())
+        self._events.flush()
+
+    def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
+        """Write distributions of one step.
+
+        Raises:
+            RunError: If the file system refuses.
+        """
+        assert self._events is not None, "begin() comes before histograms()"
+        assert self._curves is not None
+        named = ((self._curves.tag(kind, name, metric), values) for kind, name, metric, values in rows)
+        self._events.histograms(
+            step, [(f"{both[0]}/histogram", both[1], values) for both, values in named if both is not None]
+        )
+        self._events.flush()
+
+    def end(self, result: Mapping[str, Any]) -> None:
+        """Write the result's accuracy and seconds, which the HParams tab shows.
+
+        Raises:
+            RunError: If the file system refuses.
+        """
+        assert self._events is not None, "begin() comes before end()"
+        found = [(key, result[key]) for key in _RESULTS if isinstance(result.get(key), int | float)]
+        self._events.scalars(
+            self._last_step, [(f"result/{key}", f"result/{key}", value) for key, value in found]
+        )
+        self._events.hparams_done(self._last_step)
+        self._events.flush()
+
+    def close(self) -> None:
+        """Close the event file."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+
+def _describe(events: EventFile, description: RunDescription) -> None:
+    step = description.start_step
+    text = description.yaml
+    if len(text) > _LONGEST_TEXT:
+        text = text[:_LONGEST_TEXT] + "\n… (the rest is in scenario.yaml)"
+    events.text(step, "scenario/yaml", text)
+    events.hparams(step, description.hparams, [(f"result/{key}", key) for key in _RESULTS])
+    try:
+        png, width, height = graph_png(description.graph)
+    except RunError as error:
+        _log.info("TensorBoard shows no graph: %s", error)
+    else:
+        events.picture(step, "graph/picture", png, width, height)

@@ -1,0 +1,25 @@
+"""What every test stands on: one thread, no outside folders, the same random examples on every machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+hypothesis.settings.register_profile("antiphon", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("antiphon")
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Send runs that name no folder to a temporary one, and show local data to the tests marked `data` alone."""
+    monkeypatch.setenv("ANTIPHON_LOGDIR", str(tmp_path / "runs"))
+    if request.node.get_closest_marker("data") is None:
+        monkeypatch.delenv("ANTIPHON_DATA", raising=False)
+    elif not os.environ.get("ANTIPHON_DATA"):
+        pytest.skip("ANTIPHON_DATA names no folder")

@@ -1,0 +1,207 @@
+"""The examples of the README and of docs/ work: `python` blocks as programs, `antiphon` commands in a shell."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+SHELLS = {"bash", "console", "sh", "shell", "zsh"}
+REASON = re.compile(r"<!--\s*no-run:\s*(?P<reason>.*?)\s*-->")
+LONGEST_SECONDS = 120
+
+SHIM = """\
+#!{python}
+import os, sys
+
+words = sys.argv[1:]
+if words and words[0] in ("run", "study"):
+    for option, most in (("--steps", 20), ("--seeds", 1)):
+        joined = [word for word in words if word.startswith(option + "=")]
+        words = [part for word in words for part in (word.split("=", 1) if word in joined else [word])]
+        if option in words:
+            at = words.index(option) + 1
+            words[at] = str(min(int(words[at]), most))
+        elif option == "--steps":
+            words += [option, str(most)]
+os.execv({command!r}, [{command!r}, *words])
+"""
+"""Stands before the real command: at most 20 steps and one seed."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of a document."""
+
+    document: Path
+    line: int
+    """The line of its first line of code, from 1."""
+    language: str
+    text: str
+    reason: str | None
+    """Why it is not run; None where it is, empty where the comment says nothing."""
+
+    @property
+    def place(self) -> str:
+        """Where it stands: README.md:12."""
+        return f"{self.document.relative_to(ROOT).as_posix()}:{self.line}"
+
+    @property
+    def command(self) -> str:
+        """The first word of its first line that is not a comment."""
+        for line in self.text.splitlines():
+            if line.strip() and not line.lstrip().startswith("#"):
+                return line.split()[0]
+        return ""
+
+
+def blocks_of(document: Path, text: str) -> list[Block]:
+    """Return the fenced blocks of a Markdown text, in order."""
+    blocks: list[Block] = []
+    before, fence, language, start = "", "", "", 0
+    body: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        bare = line.strip()
+        if fence:
+            if bare == fence:
+                comment = REASON.fullmatch(before)
+                reason = comment["reason"] if comment else None
+                blocks.append(Block(document, start, language, "\n".join(body) + "\n", reason))
+                before, fence = "", ""
+            else:
+                body.append(line)
+        elif match := re.match(r"(`{3,}|~{3,})\s*(\w*)", bare):
+            fence, language, start, body = match[1], match[2].lower(), number + 1, []
+        elif bare:
+            before = bare
+    assert not fence, f"{document.name}:{start - 1}: the block has no end"
+    return blocks
+
+
+BLOCKS = [
+    block
+    for document in DOCUMENTS
+    if document.is_file()
+    for block in blocks_of(document, document.read_text(encoding="utf-8"))
+]
+PROGRAMS = {
+    document.relative_to(ROOT).as_posix(): found
+    for document in DOCUMENTS
+    if (
+        found := [b for b in BLOCKS if b.document == document and b.language == "python" and b.reason is None]
+    )
+}
+COMMANDS = [b for b in BLOCKS if b.language == "bash" and b.command == "antiphon" and b.reason is None]
+
+
+def run_program(blocks: list[Block], name: str) -> None:
+    """Execute python blocks in one namespace; a traceback shows the document's own lines."""
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    try:
+        for block in blocks:
+            text = "\n" * (block.line - 1) + block.text
+            exec(compile(text, str(block.document), "exec"), module.__dict__)  # noqa: S102 (our own documents)
+    finally:
+        del sys.modules[name]
+
+
+def run_commands(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a shell block in a folder, the installed `antiphon` with a toy budget."""
+    shim = folder / "bin" / "antiphon"
+    shim.parent.mkdir()
+    shim.write_text(
+        SHIM.format(python=sys.executable, command=str(Path(sys.executable).with_name("antiphon")))
+    )
+    shim.chmod(0o755)
+    path = os.pathsep.join([str(shim.parent), str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_SECONDS,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", sorted(PROGRAMS))
+def test_python_blocks_run_in_order(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_program(PROGRAMS[name], re.sub(r"\W", "_", name))
+
+
+@pytest.mark.parametrize("block", COMMANDS, ids=lambda block: block.place)
+def test_antiphon_commands_run(block: Block, tmp_path: Path) -> None:
+    done = run_commands(block.text, tmp_path)
+    assert done.returncode == 0, f"{block.place}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+
+
+def test_every_block_that_is_not_run_says_why() -> None:
+    for block in BLOCKS:
+        assert block.reason != "", f"{block.place}: no-run without a reason"
+        if block.language in SHELLS and block.reason is None:
+            run = block.language == "bash" and block.command in {"antiphon", "make"}
+            assert run, (
+                f"{block.place}: write <!-- no-run: reason --> above it, or begin with antiphon or make"
+            )
+
+
+def test_make_commands_name_targets_of_the_makefile() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for block in BLOCKS:
+        if block.language == "bash" and block.reason is None:
+            for target in re.findall(r"^make\s+([a-z-]+)", block.text, re.MULTILINE):
+                assert target in targets, f"{block.place}: the Makefile has no target {target}"
+
+
+def test_blocks_are_found_with_their_comments() -> None:
+    text = (
+        "# A\n\n```bash\nmake test\n```\n<!-- no-run: opens a server -->\n\n````markdown\n```\nx\n```\n````\n"
+        "<!-- no-run: -->\n```python\n1\n```\n"
+    )
+    found = blocks_of(ROOT / "A.md", text)
+    assert [(b.line, b.language, b.command, b.reason) for b in found] == [
+        (4, "bash", "make", None),
+        (9, "markdown", "```", "opens a server"),
+        (15, "python", "1", ""),
+    ]
+
+
+def test_a_block_without_an_end_is_named() -> None:
+    with pytest.raises(AssertionError, match=r"A\.md:1: the block has no end"):
+        blocks_of(ROOT / "A.md", "```python\n1\n")
+
+
+def test_a_program_shares_names_between_blocks_and_reports_the_documents_line() -> None:
+    good = Block(ROOT / "A.md", 3, "python", "x = 1\n", None)
+    bad = Block(ROOT / "A.md", 9, "python", "x += 1\nraise KeyError(x)\n", None)
+    with pytest.raises(KeyError, match="2") as caught:
+        run_program([good, bad], "a_md")
+    assert caught.traceback[-1].lineno + 1 == 10
+
+
+def test_commands_get_a_toy_budget(tmp_path: Path) -> None:
+    text = SHIM.format(python=sys.executable, command="/bin/echo")
+    shim = tmp_path / "antiphon"
+    shim.write_text(text)
+    for words, expected in {
+        "run NAME --json": "run NAME --json --steps 20",
+        "run NAME --steps 5": "run NAME --steps 5",
+        "study NAME --steps=900 --seeds 3": "study NAME --steps 20 --seeds 1",
+        "show NAME --yaml": "show NAME --yaml",
+    }.items():
+        done = subprocess.run(
+            [sys.executable, str(shim), *words.split()], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == expected

@@ -1,0 +1,219 @@
+"""Other people's vector environments: signals, both autoreset modes, and what has no translation."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from antiphon import envs
+from antiphon.errors import RunError, ScenarioError
+
+
+class Count(gymnasium.Env[dict[str, Any], int]):
+    """Counts its steps; an episode has 3 of them or 2, drawn at its reset."""
+
+    observation_space = spaces.Dict(
+        {
+            "count": spaces.Box(0, 99, (1,), np.float64),
+            "pixels": spaces.Box(0, 255, (2, 2), np.uint8),
+            "which": spaces.Discrete(4, start=1),
+            "bits": spaces.MultiBinary(2),
+        }
+    )
+    action_space: gymnasium.Space[Any] = spaces.Discrete(2)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        super().reset(seed=seed)
+        self.count, self.limit = 0, 3 - int(self.np_random.integers(2))
+        return self._show(), {}
+
+    def step(self, action: int) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        self.count += 1
+        return self._show(), float(action), self.count == self.limit, False, {}
+
+    def _show(self) -> dict[str, Any]:
+        return {
+            "count": np.array([float(self.count)]),
+            "pixels": np.full((2, 2), 51, np.uint8),
+            "which": 1 + self.count,
+            "bits": np.array([0, 1], np.int8),
+        }
+
+
+def counters(mode: AutoresetMode, number: int = 3) -> SyncVectorEnv:
+    return SyncVectorEnv([Count] * number, autoreset_mode=mode)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_contract(mode: AutoresetMode) -> None:
+    envs.check_vector_env(lambda: envs.make(counters(mode), batch=3), steps=20)
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "MountainCar-v0"])
+def test_environments_of_gymnasium_by_id(name: str) -> None:
+    env = envs.vector(name, 3)
+    assert list(env.signals) == ["observation", "reward"]
+    assert env.signals["reward"] == envs.Signal(training_only=True, known="after_step")
+    assert (env.hold, env.episode_steps, env.splits, env.is_stream) == (1, None, (), False)
+    env.close()
+    envs.check_vector_env(lambda: envs.vector(name, 3), steps=30)
+
+
+def test_signals_follow_the_spaces() -> None:
+    env = envs.make(counters(AutoresetMode.SAME_STEP), batch=3, dtype=torch.float64)
+    assert env.signals["count"] == envs.Signal(shape=(1,), low=0.0, high=99.0)
+    assert env.signals["pixels"] == envs.Signal(shape=(2, 2), low=0.0, high=1.0)
+    assert env.signals["which"] == envs.Signal(classes=4)
+    obs, info = env.reset(seed=0)
+    assert info == {}
+    assert torch.equal(obs["pixels"], torch.full((3, 2, 2), 0.2, dtype=torch.float64))
+    assert obs["which"].tolist() == [0, 0, 0]
+    assert obs["bits"].tolist() == [[0, 1]] * 3
+    assert env.single_action_space == spaces.Discrete(2)
+    _, reward, _, _, info = env.step(torch.tensor([0, 1, 1]))
+    assert reward.tolist() == info["reward"].tolist() == [0, 1, 1]
+
+
+def run(mode: AutoresetMode, steps: int) -> list[tuple[list[float], list[bool], list[float]]]:
+    """Return count, end and last count of each step."""
+    env = envs.make(counters(mode), batch=3)
+    env.reset(seed=0)
+    shown = []
+    for _ in range(steps):
+        obs, _, terminated, truncated, info = env.step(None)
+        assert not bool(truncated.any())
+        last = info["final_obs"]["count"].flatten() if "final_obs" in info else torch.full((3,), -1.0)
+        shown.append((obs["count"].flatten().tolist(), terminated.tolist(), last.tolist()))
+    return shown
+
+
+def test_an_end_is_always_followed_by_a_beginning() -> None:
+    for mode, extra in ((AutoresetMode.SAME_STEP, 0), (AutoresetMode.NEXT_STEP, 1)):
+        ends = 0
+        lengths = set()
+        since = [0] * 3
+        for counts, ended, last in run(mode, 40):
+            for lane in range(3):
+                since[lane] += 1
+                assert ended[lane] == (counts[lane] == 0)
+                if ended[lane]:
+                    assert last[lane] == since[lane] - extra
+                    lengths.add(since[lane])
+                    since[lane] = 0
+                    ends += 1
+        assert ends > 20
+        assert lengths == {2 + extra, 3 + extra}
+
+
+def test_random_actions_follow_the_seed() -> None:
+    env = envs.make(counters(AutoresetMode.SAME_STEP, 8), batch=8)
+    rolls = []
+    for seed in (1, 1, 2):
+        env.reset(seed=seed)
+        rolls.append(torch.stack([env.step(None)[1] for _ in range(5)]))
+    assert torch.equal(rolls[0], rolls[1])
+    assert not torch.equal(rolls[0], rolls[2])
+
+
+class Torch(gymnasium.vector.VectorEnv[torch.Tensor, torch.Tensor, torch.Tensor]):
+    """A vector environment in torch that can be saved: a sum of actions."""
+
+    def __init__(self) -> None:
+        self.num_envs = 2
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self.single_observation_space = spaces.Box(-9, 9, (1,))
+        self.single_action_space = spaces.Box(-1, 1, (1,))
+        self.observation_space = spaces.Box(-9, 9, (2, 1))
+        self.action_space = spaces.Box(-1, 1, (2, 1))
+        self.total = torch.zeros(2, 1)
+        self.closed_by_adaptor = False
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[torch.Tensor, dict[str, Any]]:
+        self.total = torch.zeros(2, 1)
+        return self.total, {}
+
+    def step(self, actions: torch.Tensor) -> Any:
+        self.total += actions.clamp(-1, 1)
+        off = torch.zeros(2, dtype=torch.bool)
+        return self.total, self.total[:, 0], off, off, {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"total": self.total.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.total = state["total"].clone()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        self.closed_by_adaptor = True
+
+
+def test_torch_environments_keep_their_tensors_and_state() -> None:
+    inner = Torch()
+    env = envs.make(inner, batch=2)
+    first, _ = env.reset(seed=0)
+    env.step(torch.ones(2, 1))
+    assert first["observation"].tolist() == [[0], [0]]  # a copy, though the environment writes in place
+    twin = envs.make(Torch(), batch=2)
+    twin.load_state_dict(env.state_dict())
+    for _ in range(2):
+        ones = torch.ones(2, 1)
+        assert torch.equal(env.step(ones)[0]["observation"], twin.step(ones)[0]["observation"])
+    env.close()
+    assert inner.closed_by_adaptor
+
+
+def test_environments_without_a_state_say_so() -> None:
+    env = envs.make(counters(AutoresetMode.SAME_STEP), batch=3)
+    env.reset(seed=0)
+    with pytest.raises(RunError, match="SyncVectorEnv cannot be saved or forked; give it state_dict"):
+        env.state_dict()
+
+
+class Odd(Count):
+    observation_space = spaces.Tuple([spaces.Discrete(2)])  # type: ignore[assignment]
+
+
+class Reward(Count):
+    observation_space = spaces.Dict({"reward": spaces.Discrete(2)})
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (
+            lambda: envs.vector("CartPol-v1", 2),
+            "no Gymnasium environment 'CartPol-v1'; did you mean 'CartPole-v1'?",
+        ),
+        (
+            lambda: envs.make(counters(AutoresetMode.SAME_STEP), batch=4),
+            "training.batch: 4, but the environment has 3",
+        ),
+        (lambda: envs.make(envs.make({"id": "antiphon/Digits-v0"}, batch=2), batch=4), "training.batch: 4"),
+        (
+            lambda: envs.vector(counters(AutoresetMode.DISABLED), 3),
+            "make the environment with AutoresetMode.SAME_STEP",
+        ),
+        (
+            lambda: envs.vector(SyncVectorEnv([Odd]), 1),
+            "the observation 'observation' is a Tuple; flatten it",
+        ),
+        (lambda: envs.vector(SyncVectorEnv([Reward]), 1), "an observation is called 'reward'"),
+    ],
+)
+def test_what_has_no_translation(make: Any, expected: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        make()
+    assert expected in str(caught.value)
+
+
+def test_ours_pass_through() -> None:
+    env = envs.make({"id": "antiphon/Digits-v0"}, batch=2)
+    assert envs.make(env, batch=2) is env
+    with pytest.raises(ScenarioError, match="this environment has no data set"):
+        envs.vector("CartPole-v1", 2).example_count("test")

@@ -1,0 +1,89 @@
+"""The conformance check finds what it promises to find."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode
+
+from antiphon import envs
+
+
+class Broken(envs.ImageStream):
+    """A stream with one fault, named by `fault`."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+        super().__init__(3, hold=2, episode="example")
+        if fault == "mode":
+            self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+        if fault == "length":
+            self.episode_steps = 3
+
+    def request(self, names: Any) -> None:
+        super().request(self.signals if self.fault == "request" else names)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        seed = {"deaf": 1, "forgetful": None}.get(self.fault, seed)
+        return super().reset(seed=seed, options=options)
+
+    def step(self, actions: Any = None) -> Any:
+        obs, reward, terminated, truncated, info = super().step(actions)
+        match self.fault:
+            case "leak":
+                obs["label"] = info.pop("label")
+            case "shape":
+                obs["image"] = obs["image"][:, 0]
+            case "range":
+                obs["image"] = obs["image"] + 1
+            case "type":
+                obs["image"] = obs["image"].double()
+            case "reward":
+                reward = reward[:, None]
+            case "flag":
+                truncated = truncated.float()
+            case "final":
+                info.pop("final_obs", None)
+            case "label":
+                info.pop("label")
+        return obs, reward, terminated, truncated, info
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        return {**state, "example": 0} if self.fault == "state" else state
+
+    def batches(self, split: str, size: int) -> Iterator[dict[str, torch.Tensor]]:
+        yield from super().batches(split, size)
+        if self.fault == "batches":
+            yield from super().batches(split, size)
+
+
+FAULTS = {
+    "mode": "AutoresetMode.SAME_STEP",
+    "leak": "obs has",
+    "shape": "'image' is torch.float32 (3, 8, 8)",
+    "range": "'image' leaves its range",
+    "type": "'image' is torch.float64",
+    "reward": "reward is torch.float32 (3, 1)",
+    "flag": "truncated is torch.float32",
+    "final": "without final_obs",
+    "length": "contradicts episode_steps=3",
+    "label": "info lacks the training-only signal 'label'",
+    "deaf": "another seed gives the same steps",
+    "forgetful": "the same seed in one environment gives other steps",
+    "request": "also gives",
+    "state": "load_state_dict goes on to other steps",
+    "batches": "have 2586 examples, not 1293",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_found(fault: str) -> None:
+    with pytest.raises(AssertionError) as caught:
+        envs.check_vector_env(lambda: Broken(fault))
+    assert FAULTS[fault] in str(caught.value)
+
+
+def test_the_sound_one_passes() -> None:
+    envs.check_vector_env(lambda: Broken("none"))

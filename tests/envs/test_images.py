@@ -1,0 +1,196 @@
+"""The picture streams: signals, order, episodes, the single twin, and Gymnasium's own checks."""
+
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.utils.env_checker import check_env
+
+from antiphon import envs
+from antiphon.envs import digits
+from antiphon.errors import ScenarioError
+
+DIGITS = "antiphon/Digits-v0"
+
+
+def make(batch: int = 4, **options: Any) -> envs.ImageStream:
+    made = envs.make({"id": DIGITS, **options}, batch=batch)
+    assert isinstance(made, envs.ImageStream)
+    return made
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"hold": 3}, {"hold": 3, "episode": "example"}, {"patches": 6, "patch_size": 2}, {"split": "test"}],
+)
+def test_contract(options: dict[str, Any]) -> None:
+    envs.check_vector_env(lambda: make(**options))
+    envs.check_vector_env(lambda: envs.make({"id": DIGITS, **options}, batch=3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("options", [{}, {"hold": 2}, {"hold": 2, "episode": "example"}, {"patches": 4}])
+def test_single_twin_passes_the_checks_of_gymnasium(options: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gymnasium.make(DIGITS, **options).unwrapped)
+
+
+@pytest.mark.parametrize("episode", ["stream", "example"])
+def test_single_twin_shows_what_the_first_lane_shows(episode: str) -> None:
+    stream, single = make(5, hold=2, episode=episode), gymnasium.make(DIGITS, hold=2, episode=episode)
+    obs, info = stream.reset(seed=3)
+    alone, facts = single.reset(seed=3)
+    for step in range(70):
+        assert np.array_equal(obs["image"][0].numpy(), alone["image"])
+        assert int(info["label"][0]) == facts["label"]
+        guess = step % 10
+        obs, reward, terminated, _, info = stream.step(torch.full((5,), guess))
+        alone, gain, ended, truncated, facts = single.step(guess)
+        assert (gain, ended, truncated) == (float(reward[0]), bool(terminated[0]), False)
+        if ended:
+            assert np.array_equal(info["final_obs"]["image"][0].numpy(), alone["image"])
+            alone, facts = single.reset()
+
+
+def test_gymnasium_makes_the_vector_kind_and_the_sync_kind() -> None:
+    stream = gymnasium.make_vec(DIGITS, num_envs=3, hold=2)
+    assert isinstance(stream, envs.ImageStream)
+    assert stream.num_envs == 3
+    together = gymnasium.make_vec(DIGITS, num_envs=3, vectorization_mode="sync")
+    assert together.reset(seed=0)[0]["image"].shape == (3, 1, 8, 8)
+    together.close()
+
+
+@pytest.mark.parametrize("name", envs.ids())
+def test_specs_round_trip_through_json(name: str) -> None:
+    spec = gymnasium.spec(name)
+    assert EnvSpec.from_json(spec.to_json()) == spec
+
+
+def test_pictures_are_those_of_the_split_and_their_labels_fit() -> None:
+    found = digits.load()
+    rows = found.splits["validation"]
+    known = {found.pixels[row].tobytes(): int(found.labels[row]) for row in rows}
+    env = envs.make({"id": DIGITS}, batch=64, split="validation")
+    seen = set()
+    obs, info = env.reset(seed=1)
+    for _ in range(20):
+        for image, label in zip(obs["image"], info["label"], strict=True):
+            key = (image * 16).round().byte().numpy().tobytes()
+            assert known[key] == int(label)
+            seen.add(key)
+        obs, _, _, _, info = env.step(None)
+    assert len(seen) == len(known)
+
+
+def test_halves_and_patches_are_parts_of_the_image() -> None:
+    env = make(7, patches=6, patch_size=3)
+    obs, _ = env.reset(seed=0)
+    assert torch.equal(torch.cat([obs["left_half"], obs["right_half"]], dim=-1), obs["image"])
+    windows = obs["image"][:, 0].unfold(1, 3, 1).unfold(2, 3, 1).reshape(7, -1, 3, 3)
+    for number in range(6):
+        same = (windows == obs[f"patch_{number}"][:, None]).all(dim=(2, 3)).all(dim=0)
+        assert bool(same.any())
+
+
+def test_hold_shows_each_picture_for_its_steps() -> None:
+    env = make(8, hold=3)
+    labels = [env.reset(seed=0)[1]["label"]]
+    for _ in range(8):
+        _, _, terminated, truncated, info = env.step(None)
+        assert not bool((terminated | truncated).any())
+        labels.append(info["label"])
+    assert torch.equal(labels[0], labels[1])
+    assert torch.equal(labels[0], labels[2])
+    assert torch.equal(labels[3], labels[5])
+    assert not torch.equal(labels[2], labels[3])
+    once = make(8)
+    steps = [once.reset(seed=0)[1]["label"], *(once.step(None)[4]["label"] for _ in range(2))]
+    assert all(torch.equal(a, b) for a, b in zip(steps, labels[::3], strict=True))
+
+
+def test_an_example_is_an_episode_where_asked() -> None:
+    env = make(2, hold=2, episode="example")
+    assert env.episode_steps == 2
+    first, _ = env.reset(seed=0)
+    _, _, terminated, _, info = env.step(None)
+    assert not bool(terminated.any())
+    assert "final_obs" not in info
+    obs, _, terminated, truncated, info = env.step(None)
+    assert bool(terminated.all())
+    assert not bool(truncated.any())
+    assert torch.equal(info["final_obs"]["image"], first["image"])
+    assert bool(info["_final_obs"].all())
+    assert not torch.equal(obs["image"], first["image"])
+
+
+def test_lanes_do_not_depend_on_their_number() -> None:
+    few, many = make(2), make(9)
+    a, b = few.reset(seed=5)[0], many.reset(seed=5)[0]
+    for _ in range(70):
+        assert torch.equal(a["image"], b["image"][:2])
+        a, b = few.step(None)[0], many.step(None)[0]
+
+
+def test_reset_without_a_seed_goes_on() -> None:
+    env, other = make(), make()
+    env.reset(seed=2)
+    again = env.reset()[1]["label"]
+    other.reset(seed=2)
+    assert torch.equal(other.step(None)[4]["label"], again)
+    fresh = [make(16).reset()[0]["image"] for _ in range(2)]
+    assert not torch.equal(fresh[0], fresh[1])
+
+
+def test_a_right_guess_is_rewarded() -> None:
+    env = make(6)
+    label = env.reset(seed=0)[1]["label"]
+    assert env.single_action_space == Discrete(10)
+    guess = label.clone()
+    guess[3:] = (guess[3:] + 1) % 10
+    assert env.step(guess)[1].tolist() == [1, 1, 1, 0, 0, 0]
+    assert env.step(None)[1].tolist() == [0] * 6
+    env.request(["image"])
+    assert env.step(np.full(6, 3))[1].dtype == torch.float32
+
+
+def test_step_before_reset() -> None:
+    with pytest.raises(ResetNeeded):
+        make().step(None)
+
+
+def test_only_what_is_requested_is_computed() -> None:
+    env = make(3, patches=4)
+    env.request({"label", "patch_2"})
+    obs, info = env.reset(seed=0)
+    assert (list(obs), list(info)) == (["patch_2"], ["label"])
+    assert env.single_observation_space == Dict(patch_2=Box(0, 1, (3, 3)))
+    assert torch.equal(obs["patch_2"], make(3, patches=4).reset(seed=0)[0]["patch_2"])
+    assert set(next(env.batches("test", 10))) == {"label", "patch_2"}
+    with pytest.raises(ScenarioError, match="no signal 'lable'; did you mean 'label'"):
+        env.request({"lable"})
+
+
+def test_batches_are_the_split_in_order() -> None:
+    env = make()
+    sizes = [len(batch["label"]) for batch in env.batches("test", 100)]
+    assert sizes == [100, 100, 100, 60]
+    assert env.example_count("test") == 360
+    found = digits.load()
+    labels = torch.cat([batch["label"] for batch in env.batches("test", 100)])
+    assert labels.tolist() == found.labels[found.splits["test"]].tolist()
+    with pytest.raises(ScenarioError, match="no split 'tset'; did you mean 'test'"):
+        next(env.batches("tset", 10))
+
+
+def test_state_before_the_first_reset() -> None:
+    env = make()
+    env.load_state_dict(make().state_dict())
+    with pytest.raises(ResetNeeded):
+        env.step(None)

@@ -1,0 +1,222 @@
+"""MNIST and its likes: where they are found, how they are split, what is refused, and the download."""
+
+import builtins
+import gc
+import gzip
+import hashlib
+import http.server
+import struct
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from antiphon import envs
+from antiphon.envs import mnist
+from antiphon.errors import DataError
+
+FILES = {
+    "train-images-idx3-ubyte": (24, 28, 28),
+    "train-labels-idx1-ubyte": (24,),
+    "t10k-images-idx3-ubyte": (13, 28, 28),
+    "t10k-labels-idx1-ubyte": (13,),
+}
+
+
+def content(shape: tuple[int, ...], top: int = 10) -> bytes:
+    values = np.random.default_rng(len(shape)).integers(
+        0, top if len(shape) == 1 else 256, shape, dtype=np.uint8
+    )
+    return bytes((0, 0, 8, len(shape))) + struct.pack(f">{len(shape)}I", *shape) + values.tobytes()
+
+
+def write(folder: Path, **changed: tuple[int, ...]) -> Path:
+    """Write a small set of MNIST's four files, two of them gzipped."""
+    folder.mkdir(parents=True)
+    for name, shape in FILES.items():
+        data = content(changed.get(name.replace("-", "_"), shape))
+        packed = "train" in name
+        (folder / (f"{name}.gz" if packed else name)).write_bytes(gzip.compress(data) if packed else data)
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that downloads go to, not yet there."""
+    monkeypatch.setattr(mnist, "_cache", lambda pooch: tmp_path / "cache" / "mnist")
+    return tmp_path / "cache" / "mnist"
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Path:
+    """A folder named by ANTIPHON_DATA, with a small set in it."""
+    folder = write(tmp_path / "data" / "mnist")
+    monkeypatch.setenv("ANTIPHON_DATA", str(folder.parent))
+    return folder
+
+
+def test_any_set_of_the_shape_is_read_and_split(data: Path) -> None:
+    found = mnist.load()
+    assert found.pixels.shape == (37, 28, 28)
+    assert {name: len(rows) for name, rows in found.splits.items()} == {
+        "train": 22,
+        "validation": 2,
+        "test": 13,
+    }
+    assert np.array_equal(np.concatenate(list(found.splits.values())), np.arange(37))
+    assert mnist.counts() == {"train": 22, "validation": 2, "test": 13}
+    test = np.frombuffer((data / "t10k-labels-idx1-ubyte").read_bytes()[8:], np.uint8)
+    assert np.array_equal(found.labels[found.splits["test"]], test)
+
+
+def test_the_stream_shows_the_set(data: Path) -> None:
+    env = envs.make({"id": "antiphon/Mnist-v0"}, batch=4, split="test")
+    obs, info = env.reset(seed=0)
+    assert obs["image"].shape == (4, 1, 28, 28)
+    assert obs["left_half"].shape == (4, 1, 28, 14)
+    assert 0.9 < float(obs["image"].max()) <= 1.0
+    assert info["label"].dtype == torch.int64
+
+
+def test_without_files_the_description_is_that_of_mnist(cache: Path) -> None:
+    description = envs.describe({"id": "antiphon/Mnist-v0"})
+    assert description.example_counts == {"train": 55_000, "validation": 5_000, "test": 10_000}
+    assert description.signals["image"].shape == (1, 28, 28)
+
+
+def message(call: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        call()
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_data_nowhere(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = message(mnist.load)
+    assert "ANTIPHON_DATA is not set" in text
+    assert "antiphon.envs.download('mnist')" in text
+    monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path))
+    assert f"ANTIPHON_DATA is '{tmp_path}', which has no folder mnist" in message(mnist.load)
+
+
+def test_a_missing_file(data: Path) -> None:
+    (data / "train-labels-idx1-ubyte.gz").unlink()
+    for call in (mnist.load, mnist.counts, lambda: envs.make({"id": "antiphon/Mnist-v0"}, batch=2)):
+        assert message(call).startswith(
+            f"{data / 'train-labels-idx1-ubyte'}[.gz]: no such file; copy it there"
+        )
+
+
+def test_a_truncated_file(data: Path) -> None:
+    path = data / "t10k-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-100])
+    text = message(mnist.load)
+    assert text.startswith(f"{path}: truncated")
+    assert text.endswith("replace it by a sound copy")
+
+
+def test_a_corrupt_gzip(data: Path) -> None:
+    path = data / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-500])
+    assert message(mnist.load).startswith(f"{path}: corrupt gzip file")
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"t10k_images_idx3_ubyte": (13, 32, 32)}, "pictures of 32x32, not 28x28"),
+        ({"t10k_labels_idx1_ubyte": (12,)}, "12 labels for 13 pictures in t10k-images-idx3-ubyte"),
+        ({"t10k_images_idx3_ubyte": (3, 28, 28), "t10k_labels_idx1_ubyte": (3,)}, "3 pictures, too few"),
+    ],
+)
+def test_sets_that_do_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, tuple[int, ...]], expected: str
+) -> None:
+    monkeypatch.setenv("ANTIPHON_DATA", str(write(tmp_path / "mnist", **changed).parent))
+    assert expected in message(mnist.load)
+
+
+def test_labels_beyond_the_classes(data: Path) -> None:
+    path = data / "t10k-labels-idx1-ubyte"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x0b")
+    assert message(mnist.load).startswith(f"{path}: label 11, the largest may be 9")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """A file server that logs nothing."""
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that a local server offers in place of the host, with the checksums of its files."""
+    folder = tmp_path / "host"
+    folder.mkdir()
+    sums = {}
+    for name, shape in FILES.items():
+        packed = gzip.compress(content(shape))
+        (folder / f"{name}.gz").write_bytes(packed)
+        sums[name] = f"md5:{hashlib.md5(packed).hexdigest()}"
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setattr(mnist, "_HOST", f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setattr(mnist, "_CHECKSUMS", sums)
+    yield folder
+    server.shutdown()
+    server.server_close()
+    gc.collect()  # pooch leaves the connection of a refused download to the collector: let it go in its own test
+
+
+def test_download_fills_the_cache_once(host: Path, cache: Path) -> None:
+    assert envs.download("mnist") == cache
+    assert mnist.counts() == {"train": 22, "validation": 2, "test": 13}
+    for path in host.iterdir():
+        path.unlink()
+    assert envs.download("mnist") == cache
+
+
+def test_download_refuses_what_has_another_checksum(host: Path, cache: Path) -> None:
+    (host / "train-images-idx3-ubyte.gz").write_bytes(b"something else")
+    text = message(envs.download)
+    assert "train-images-idx3-ubyte.gz: download failed" in text
+    assert not list(cache.glob("train-images*"))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_download_of_what_is_not_offered(host: Path, cache: Path) -> None:
+    (host / "t10k-labels-idx1-ubyte.gz").unlink()
+    assert "t10k-labels-idx1-ubyte.gz: download failed" in message(envs.download)
+
+
+def test_download_of_an_unknown_set() -> None:
+    assert "did you mean 'mnist'?" in message(lambda: envs.download("mnits"))
+
+
+def test_without_pooch(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = builtins.__import__
+
+    def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "pooch":
+            raise ImportError(name)
+        return found(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    assert "pip install 'antiphon[data]'" in message(envs.download)
+    assert "ANTIPHON_DATA is not set" in message(mnist.load)
+
+
+@pytest.mark.data
+def test_the_real_set() -> None:
+    found = mnist.load()
+    assert {name: len(rows) for name, rows in found.splits.items()} == mnist.counts()
+    assert mnist.counts() == {"train": 55_000, "validation": 5_000, "test": 10_000}
+    assert hashlib.md5(found.labels[:60_000].tobytes()).hexdigest() == "e86ee40d66677c011a9abda399ec8c4d"
+    envs.check_vector_env(lambda: envs.make({"id": "antiphon/Mnist-v0", "hold": 2, "patches": 32}, batch=8))

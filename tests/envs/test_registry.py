@@ -1,0 +1,105 @@
+"""From a declaration to an environment, and one clear line where there is no way."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium
+import pytest
+import torch
+
+from antiphon import envs
+from antiphon.errors import ScenarioError
+
+DIGITS = "antiphon/Digits-v0"
+
+
+def test_ids_are_registered() -> None:
+    assert envs.ids() == ("antiphon/Digits-v0", "antiphon/Mnist-v0")
+    assert set(envs.ids()) <= set(gymnasium.registry)
+
+
+def test_public_names_all_load() -> None:
+    assert dir(envs) == sorted(envs.__all__)
+    for name in envs.__all__:
+        assert getattr(envs, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'vectors'"):
+        _ = envs.vectors
+
+
+def test_make_takes_a_mapping_or_an_object() -> None:
+    by_mapping = envs.make({"id": DIGITS, "hold": 2}, batch=3, dtype=torch.float64, split="test")
+    by_object = envs.make(SimpleNamespace(id=DIGITS, kwargs={"hold": 2, "split": "test"}), batch=3)
+    for env in (by_mapping, by_object):
+        assert (env.num_envs, env.hold, env.split) == (3, 2, "test")  # type: ignore[attr-defined]
+    assert by_mapping.reset(seed=0)[0]["image"].dtype == torch.float64
+
+
+def test_describe_agrees_with_the_environment() -> None:
+    spec = {"id": DIGITS, "hold": 6, "episode": "example", "patches": 16}
+    description, env = envs.describe(spec), envs.make(spec, batch=2)
+    assert description == env.description == envs.describe(env)
+    assert description.hold == env.hold == description.episode_steps == 6
+    assert description.splits == ("train", "validation", "test")
+    assert description.signals["patch_15"].shape == (3, 3)
+    assert description.training_only == ("label",)
+    assert description.is_stream
+
+
+class Maker:
+    """An object that makes environments and says nothing else about them."""
+
+    def make(self, **options: Any) -> envs.TorchVectorEnv:
+        return envs.make({"id": DIGITS}, **options)
+
+
+def test_objects_with_make() -> None:
+    assert envs.make(Maker(), batch=5).num_envs == 5
+    assert envs.describe(Maker()).example_counts["test"] == 360
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (
+            {"id": "antiphon/Digit-v0"},
+            "env.id: no environment 'antiphon/Digit-v0'; did you mean 'antiphon/Digits-v0'?",
+        ),
+        ({"id": "os:system"}, "env.id: no environment 'os:system'; known: "),
+        ({"hold": 2}, "env.id: no environment 'None'"),
+        ({"id": [DIGITS]}, "env.id: no environment '['antiphon"),
+        ({"id": DIGITS, "holds": 2}, "env.holds: unknown key; did you mean 'hold'?"),
+        ({"id": DIGITS, "hold": 0}, "env.hold: 0; must be a whole number of at least 1"),
+        ({"id": DIGITS, "hold": True}, "env.hold: True; must be a whole number"),
+        ({"id": DIGITS, "hold": "2"}, "env.hold: '2'; must be a whole number"),
+        ({"id": DIGITS, "data": "mnits"}, "env.data: no data 'mnits'; did you mean 'mnist'?"),
+        (
+            {"id": DIGITS, "episode": "examples"},
+            "env.episode: no episode 'examples'; did you mean 'example'?",
+        ),
+        ({"id": DIGITS, "split": "tests"}, "env.split: no split 'tests'; did you mean 'test'?"),
+        ({"id": DIGITS, "data": ["mnist"]}, "env.data: no data '['mnist']'"),
+        ({"id": DIGITS, "patches": 0}, "env.patches: 0; must be a whole number from 1 to 1024"),
+        (
+            {"id": DIGITS, "patches": 4, "patch_size": 9},
+            "env.patch_size: 9; must be a whole number from 1 to 8",
+        ),
+        ({"id": DIGITS, "patch_size": 3}, "env.patch_size: 3, but there are no patches; set patches"),
+        (42, "env: int is no environment"),
+        ("antiphon/Digits-v0", "env: str is no environment"),
+    ],
+)
+def test_what_cannot_be_made_says_why(spec: Any, expected: str) -> None:
+    for call in (lambda: envs.make(spec, batch=2), lambda: envs.describe(spec)):
+        with pytest.raises(ScenarioError) as caught:
+            call()
+        assert str(caught.value).startswith(expected)
+        assert "\n" not in str(caught.value)
+
+
+def test_batch_split_and_type_are_checked() -> None:
+    with pytest.raises(ScenarioError, match=r"training\.batch: 0; must be at least 1"):
+        envs.make({"id": DIGITS}, batch=0)
+    with pytest.raises(ScenarioError, match="no split 'tset'"):
+        envs.make({"id": DIGITS}, batch=1, split="tset")
+    with pytest.raises(ScenarioError, match=r"dtype: torch\.int64; use torch\.float32"):
+        envs.make({"id": DIGITS}, batch=1, dtype=torch.int64)

@@ -1,0 +1,171 @@
+"""One's own data: kinds of tensors, splits that never mix, data sets, and what is refused."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from antiphon import envs
+from antiphon.errors import DataError, ScenarioError
+
+COUNT = 50
+IMAGES = torch.arange(COUNT * 6, dtype=torch.float32).reshape(COUNT, 2, 3) / 300
+LABELS = torch.arange(COUNT) % 4
+
+
+def every(env: envs.TorchVectorEnv, name: str) -> dict[str, torch.Tensor]:
+    return {split: torch.cat([batch[name] for batch in env.batches(split, 7)]) for split in env.splits}
+
+
+def test_contract() -> None:
+    source = envs.from_tensors(image=IMAGES, label=LABELS, hold=2, episode="example")
+    envs.check_vector_env(lambda: source.make(batch=3))
+    envs.check_vector_env(lambda: source.make(batch=3, dtype=torch.float64, split="validation"))
+
+
+def test_rows_stay_together_and_splits_never_mix() -> None:
+    env = envs.make(envs.from_tensors(image=IMAGES, label=LABELS), batch=4)
+    assert env.description.example_counts == {"train": 35, "validation": 5, "test": 10}
+    rows = {split: (values[:, 0, 0] * 50).round().long() for split, values in every(env, "image").items()}
+    assert torch.cat(list(rows.values())).sort().values.tolist() == list(range(COUNT))
+    for split, labels in every(env, "label").items():
+        assert torch.equal(labels, rows[split] % 4)
+    again = envs.from_tensors(image=IMAGES, label=LABELS).make(batch=1)
+    assert torch.equal(every(again, "image")["test"], every(env, "image")["test"])
+
+
+def test_the_stream_draws_from_its_split_alone() -> None:
+    source = envs.from_tensors(image=IMAGES, label=LABELS)
+    for split in source.description.splits:
+        env = source.make(batch=64, split=split)
+        allowed = set(every(env, "image")[split][:, 0, 0].tolist())
+        shown = set(env.reset(seed=0)[0]["image"][:, 0, 0].tolist())
+        shown |= {value for _ in range(10) for value in env.step(None)[0]["image"][:, 0, 0].tolist()}
+        assert shown == allowed
+
+
+def test_kinds_of_tensors() -> None:
+    source = envs.from_tensors(
+        picture=torch.full((COUNT, 2, 2), 51, dtype=torch.uint8),
+        words=torch.arange(COUNT * 3).reshape(COUNT, 3),
+        weight=torch.ones(COUNT, dtype=torch.float64),
+        mask=torch.ones(COUNT, 2, dtype=torch.bool),
+        label=np.arange(COUNT, dtype=np.uint8) % 3,
+    )
+    signals = source.description.signals
+    assert signals["picture"] == envs.Signal(shape=(2, 2), low=0.0, high=1.0)
+    assert signals["words"] == envs.Signal(shape=(3,), classes=150)
+    assert signals["weight"] == envs.Signal()
+    assert signals["mask"] == envs.Signal(shape=(2,))
+    assert signals["label"] == envs.Signal(classes=3, training_only=True)
+    obs, info = source.make(batch=2).reset(seed=0)
+    assert torch.equal(obs["picture"], torch.full((2, 2, 2), 0.2))
+    assert obs["weight"].dtype == obs["mask"].dtype == torch.float32
+    assert obs["words"].dtype == info["label"].dtype == torch.int64
+
+
+def test_streams_of_a_source_share_their_memory() -> None:
+    source = envs.from_tensors(image=IMAGES.double(), label=LABELS)
+    first, second = source.make(batch=2), source.make(batch=3)
+    assert first._table.columns["image"] is second._table.columns["image"]
+
+
+def test_training_only_is_named_or_found() -> None:
+    target = torch.randn(COUNT, 2)
+    source = envs.from_tensors(image=IMAGES, target=target, training_only=["target"])
+    assert source.description.training_only == ("target",)
+    env = source.make(batch=2)
+    assert env.single_action_space.n == 1  # type: ignore[attr-defined]
+    obs, info = env.reset(seed=0)
+    assert (list(obs), list(info)) == (["image"], ["target"])
+    assert env.step(env.action_space.sample())[1].tolist() == [0, 0]
+    open_labels = envs.from_tensors(image=IMAGES, label=LABELS, training_only=())
+    assert open_labels.description.observations == ("image", "label")
+
+
+def test_splits_without_a_share_are_left_out() -> None:
+    source = envs.from_tensors(image=IMAGES, test=0, validation=0)
+    assert source.description.example_counts == {"train": COUNT}
+    with pytest.raises(ScenarioError, match="no split 'test'; known: train"):
+        source.make(batch=1, split="test")
+
+
+def test_arrays_that_torch_takes_only_as_copies() -> None:
+    array = np.arange(20.0).reshape(10, 2)[::-1]
+    array.flags.writeable = False
+    assert envs.from_tensors(x=array).make(batch=1).reset(seed=0)[0]["x"].shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "expected"),
+    [
+        ({}, "from_tensors: no tensor given"),
+        ({"image": IMAGES, "label": LABELS[1:]}, "lengths disagree: image 50, label 49"),
+        ({"image": torch.tensor(1.0)}, "image: a single number"),
+        ({"image": torch.full((50, 2), float("nan"))}, "image: 100 of its values are not finite"),
+        ({"image": torch.ones(50, 2, dtype=torch.complex64)}, "image: complex numbers"),
+        ({"label": torch.tensor([0, -1, 2] * 9)}, "label: class -1; classes are numbered from 0"),
+        ({"image": torch.ones(50, 2, requires_grad=True)}, "requires a gradient; pass image.detach()"),
+        ({"image": ["a", "b"]}, "image: list cannot become a tensor"),
+        ({"image": IMAGES, "test": 1.0}, "test: 1.0; must be a share"),
+        ({"image": IMAGES, "test": 0.6, "validation": 0.5}, "50 examples leave none for training"),
+        ({"image": IMAGES[:2]}, "2 examples leave none for training with test=0.2 and validation=0.1"),
+        (
+            {"image": IMAGES, "training_only": ["imag"]},
+            "training_only: no tensor 'imag'; did you mean 'image'?",
+        ),
+    ],
+)
+def test_bad_data_is_named(tensors: dict[str, Any], expected: str) -> None:
+    with pytest.raises(DataError) as caught:
+        envs.from_tensors(**tensors)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_holds_are_refused() -> None:
+    with pytest.raises(ScenarioError, match=r"env\.hold: 0"):
+        envs.from_tensors(image=IMAGES, hold=0)
+    with pytest.raises(ScenarioError, match=r"env\.episode: no episode 'picture'"):
+        envs.from_tensors(image=IMAGES, episode="picture")
+
+
+def test_data_sets_of_tuples_dicts_and_numbers() -> None:
+    direct = envs.from_tensors(image=IMAGES, label=LABELS)
+    tuples = envs.from_dataset(TensorDataset(IMAGES, LABELS))
+    dicts = envs.from_dataset(
+        [
+            {"label": int(label), "image": image.numpy(), "more": 0}
+            for image, label in zip(IMAGES, LABELS, strict=True)
+        ]
+    )
+    for source in (tuples, dicts):
+        assert source.description == direct.description
+        for name in ("image", "label"):
+            one, other = every(source.make(batch=1), name), every(direct.make(batch=1), name)
+            assert all(torch.equal(one[split], other[split]) for split in one)
+
+
+def test_data_sets_may_use_any_names_and_options() -> None:
+    source = envs.from_dataset(TensorDataset(IMAGES, LABELS), ("hold", "test"), hold=3, test=0.1)
+    assert source.description.hold == 3
+    assert list(source.description.signals) == ["hold", "test"]
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        ([], "from_dataset: the data set is empty"),
+        ([(1.0, 2, 3)], "dataset[0]: 3 parts for the names image, label"),
+        ([1.0], "dataset[0]: float for the names image, label"),
+        ([{"image": 1.0, "lable": 1}], "dataset[0]: no 'label'; did you mean 'lable'?"),
+        ([(torch.ones(2), 0), (torch.ones(3), 1)], "image: items of unequal shape (2,) and (3,)"),
+        ([("cat", 0)], "image: str cannot become a tensor"),
+    ],
+)
+def test_bad_data_sets_are_named(items: list[Any], expected: str) -> None:
+    with pytest.raises(DataError) as caught:
+        envs.from_dataset(items)
+    assert expected in str(caught.value)

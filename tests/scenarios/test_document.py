@@ -1,0 +1,296 @@
+"""The scenario itself: what it accepts, what it refuses and in which words, what follows from it."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import (
+    AgentSpec,
+    ChannelSpec,
+    ClockSpec,
+    EnvSpec,
+    GradientSpec,
+    NetworkSpec,
+    OptimiserSpec,
+    Scenario,
+)
+
+OBJECTIVE = {"kind": "classification", "target": "label"}
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    """A small valid document (a -> b), with some keys changed."""
+    return {
+        "scenario": "small",
+        "env": {"id": "antiphon/Digits-v0"},
+        "agents": {"a": {"observes": ["image"]}, "b": {"objective": OBJECTIVE}},
+        "channels": [{"from": "a", "to": "b"}],
+        **changes,
+    }
+
+
+def agents(**changes: dict[str, Any]) -> dict[str, Any]:
+    """A document whose agents have other or further keys."""
+    plain = document()["agents"]
+    return document(
+        agents={name: {**plain.get(name, {}), **changes.get(name, {})} for name in {**plain, **changes}}
+    )
+
+
+def channels(*specs: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A document with these channels; a and b are the ends where none are given."""
+    return document(channels=[{"from": "a", "to": "b", **spec} for spec in specs], **more)
+
+
+def refused(data: Any) -> str:
+    with pytest.raises(ScenarioError) as caught:
+        Scenario.model_validate(data)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+def test_defaults() -> None:
+    scenario = Scenario.model_validate(document())
+    assert scenario.env == EnvSpec(id="antiphon/Digits-v0")
+    a, b = scenario.agents["a"], scenario.agents["b"]
+    assert a == AgentSpec(observes=("image",), network=NetworkSpec(kind="mlp", hidden=(128,)))
+    assert b.objective is not None
+    assert (b.objective.when, b.objective.weight) == (None, 1.0)
+    assert a.clock == ClockSpec(period=1, phase=0, unroll=1)
+    [channel] = scenario.channels
+    assert (channel.sender, channel.receiver, channel.key, channel.size) == ("a", "b", 0, None)
+    assert (channel.coupling, channel.gradient.kind, channel.link.delay) == ("decoupled", "linear", 0)
+    assert scenario.training.optimiser == OptimiserSpec(kind="adam", lr=0.001)
+    assert scenario.training.predictor is None
+    assert scenario.readouts == ("b",)
+
+
+def test_channels_are_known_by_ends_and_key() -> None:
+    scenario = Scenario.model_validate(
+        document(
+            agents={"a": {"observes": ["image"]}, "b": {"objective": OBJECTIVE}},
+            channels=[{"from": "a", "to": "b", "key": key} for key in ("x", 2, 0, 10)],
+        )
+    )
+    assert [channel.name for channel in scenario.channels] == ["a->b", "a->b:2", "a->b:10", "a->b:x"]
+    assert [channel.slug for channel in scenario.channels] == [
+        "a__to__b",
+        "a__to__b__2",
+        "a__to__b__10",
+        "a__to__b__x",
+    ]
+    assert ChannelSpec.model_validate({"from": "a", "to": "b", "key": "2"}).key == 2
+    assert ChannelSpec(sender="a", receiver="b") == ChannelSpec.model_validate({"from": "a", "to": "b"})
+
+
+def test_order_of_agents_and_channels_does_not_matter() -> None:
+    names = ["c", "a", "b"]
+    make = {name: {"observes": ["image"], "objective": OBJECTIVE} for name in names}
+    ends = [{"from": one, "to": other, "link": {"delay": 1}} for one in names for other in names]
+    one = Scenario.model_validate(document(agents=make, channels=ends))
+    other = Scenario.model_validate(document(agents=dict(reversed(make.items())), channels=ends[::-1]))
+    assert one == other
+    assert one.to_yaml() == other.to_yaml()
+    assert [channel.name for channel in one.channels][:4] == ["a->a", "a->b", "a->c", "b->a"]
+
+
+def test_kinds_may_be_bare_words() -> None:
+    scenario = Scenario.model_validate(channels({"gradient": "mlp"}))
+    assert scenario.channels[0].gradient == GradientSpec(kind="mlp", hidden=(1024,))
+    assert GradientSpec(kind="mlp").hidden == (1024,)
+    assert GradientSpec(kind="mlp", hidden=(64, 64)).hidden == (64, 64)
+    assert GradientSpec(kind="local").hidden == ()
+
+
+def test_numbers_are_not_guessed_from_words() -> None:
+    assert refused(agents(a={"clock": {"period": "2"}})) == (
+        "agents.a.clock.period: must be a whole number, not the word '2'"
+    )
+    assert refused(agents(a={"clock": {"period": True}})) == (
+        "agents.a.clock.period: must be a whole number, not true"
+    )
+    assert refused(agents(a={"clock": {"period": 2.0}})) == (
+        "agents.a.clock.period: must be a whole number, not 2.0"
+    )
+    assert refused(agents(a={"learn": "no"})) == "agents.a.learn: must be true or false, not the word 'no'"
+
+
+def test_numpy_numbers_are_numbers() -> None:
+    numpy = pytest.importorskip("numpy")
+    scenario = Scenario.model_validate(
+        channels({"size": numpy.int64(8)}, training={"optimiser": {"lr": numpy.float32(0.5)}})
+    )
+    assert type(scenario.channels[0].size) is int
+    assert type(scenario.training.optimiser.lr) is float
+
+
+class Source:
+    """Stands for a Python environment."""
+
+    def make(self) -> None: ...
+
+
+def network(inputs: int, outputs: int) -> None:
+    """Stands for a factory."""
+
+
+def test_python_objects_are_kept_but_cannot_become_yaml() -> None:
+    source = Source()
+    scenario = Scenario.model_validate(document(env=source))
+    assert scenario.env is source
+    with pytest.raises(ScenarioError) as caught:
+        scenario.to_yaml()
+    assert str(caught.value) == "env: a Python Source cannot become YAML; name a registered environment's id"
+
+    data = document(
+        agents={"a": {"observes": ["image"], "network": network, "objective": OBJECTIVE}}, channels=[]
+    )
+    scenario = Scenario.model_validate(data)
+    assert scenario.agents["a"].network is network
+    with pytest.raises(ScenarioError) as caught:
+        scenario.to_yaml()
+    assert str(caught.value) == (
+        "agents.a.network: a Python network cannot become YAML; name a built-in kind such as {kind: mlp}"
+    )
+
+
+def test_env_keeps_its_own_keys_as_plain_data() -> None:
+    scenario = Scenario.model_validate(
+        document(env={"id": "x/Y-v0", "sizes": [1, 2], "deep": {"a": [None, True]}})
+    )
+    assert isinstance(scenario.env, EnvSpec)
+    assert scenario.env.kwargs == {"sizes": (1, 2), "deep": {"a": (None, True)}}
+    assert refused(document(env={"id": "x", "f": network})) == (
+        "env.f: must be plain data (numbers, words, lists), not a Python function"
+    )
+    assert refused(document(env={"id": "x", "f": [float("nan")]})) == "env.f[0]: must be a number, not nan"
+    assert refused(document(env={"id": "x", "f": "$data"})) == (
+        "env.f: '$' begins a template's parameter, which '$data' is not"
+    )
+    assert refused(document(env={"id": "x", "f": {1: 2}})) == "env.f: 1 is not a key; keys are words"
+    assert refused(document(env={})) == "env.id: is missing"
+    assert refused(document(env="antiphon/Digits-v0")) == (
+        "env: must be a mapping of keys, not the word 'antiphon/Digits-v0'"
+    )
+
+
+def test_immutable_and_copied_whole() -> None:
+    scenario = Scenario.model_validate(document())
+    with pytest.raises(ValueError, match="frozen"):
+        scenario.training = scenario.training  # type: ignore[misc]
+    with pytest.raises(TypeError, match="does not change"):
+        scenario.agents["c"] = scenario.agents["a"]
+    assert scenario.readouts == ("b",)
+    assert scenario.waves() == (("a",), ("b",))
+    assert pickle.loads(pickle.dumps(scenario)) == scenario
+    assert copy.deepcopy(scenario) == scenario
+
+
+def test_with_training() -> None:
+    scenario = Scenario.model_validate(
+        document(training={"batch": 8, "optimiser": {"kind": "sgd", "lr": 0.1}})
+    )
+    changed = scenario.with_training(steps=50)
+    assert (changed.training.steps, changed.training.batch) == (50, 8)
+    assert changed.training.optimiser == scenario.training.optimiser
+    assert changed.agents == scenario.agents
+    with pytest.raises(ScenarioError, match=r"^training\.steps: must be at least 1, not 0$"):
+        scenario.with_training(steps=0)
+
+
+def joined(*names: str, **arcs: str) -> Scenario:
+    """A scenario of agents that all observe; arcs like `a_b="locked 1"` give coupling and delay."""
+    specs = []
+    for ends, text in arcs.items():
+        sender, receiver = ends.split("_")
+        coupling, delay = text.split()
+        specs.append({"from": sender, "to": receiver, "coupling": coupling, "link": {"delay": int(delay)}})
+    make = {name: {"observes": ["image"], "objective": OBJECTIVE} for name in names}
+    return Scenario.model_validate(document(agents=make, channels=specs))
+
+
+def test_waves_follow_channels_without_delay() -> None:
+    scenario = joined(
+        *"abcd", a_b="decoupled 0", b_d="locked 0", d_a="decoupled 1", c_d="detached 0", c_c="delayed 2"
+    )
+    assert scenario.waves() == (("a", "c"), ("b",), ("d",))
+    assert [channel.name for channel in scenario.inputs_of("d")] == ["b->d", "c->d"]
+    assert [channel.name for channel in scenario.outputs_of("d")] == ["d->a"]
+    assert scenario.inputs_of("b") == scenario.outputs_of("a")
+
+
+def test_locked_groups_and_windows() -> None:
+    make: dict[str, Any] = {name: {"observes": ["image"], "objective": OBJECTIVE} for name in "abcde"}
+    make["a"]["clock"] = {"period": 2, "unroll": 3}
+    make["b"]["clock"] = {"period": 4}
+    make["c"]["clock"] = {"unroll": "episode"}
+    specs = [
+        {"from": "b", "to": "a", "coupling": "locked"},
+        {"from": "d", "to": "e", "coupling": "locked"},
+        {"from": "a", "to": "d"},
+    ]
+    scenario = Scenario.model_validate(document(agents=make, channels=specs))
+    assert scenario.locked_groups() == (("a", "b"), ("c",), ("d", "e"))
+    assert [scenario.window(group) for group in scenario.locked_groups()] == [12, "episode", 1]
+
+
+def test_readout_may_be_one_or_several() -> None:
+    both = agents(a={"objective": OBJECTIVE})
+    assert Scenario.model_validate(both).readouts == ("a", "b")
+    assert Scenario.model_validate({**both, "readout": "a"}).readouts == ("a",)
+    assert Scenario.model_validate({**both, "readout": ["b", "a"]}).readouts == ("b", "a")
+
+
+def test_large_coprime_periods_are_fine_unless_locked() -> None:
+    make = {
+        name: {"observes": ["image"], "clock": {"period": p}}
+        for name, p in zip("abc", (997, 991, 983), strict=True)
+    }
+    make["c"]["objective"] = OBJECTIVE
+    specs = [{"from": "a", "to": "b"}, {"from": "b", "to": "c"}]
+    scenario = Scenario.model_validate(document(agents=make, channels=specs))
+    assert scenario.waves() == (("a",), ("b",), ("c",))
+    locked = [{**spec, "coupling": "locked"} for spec in specs]
+    assert refused(document(agents=make, channels=locked)) == (
+        "agents: the locked group a, b, c would learn every 971230541 steps, more than training.window_limit 1024; "
+        "choose periods and unrolls with a smaller common multiple, or another coupling"
+    )
+
+
+def test_the_first_of_several_problems_is_told() -> None:
+    data = agents(a={"clock": {"period": 0}}, b={"learn": 3})
+    assert refused(data) == "agents.a.clock.period: must be at least 1, not 0 (and 1 more)"
+
+
+def test_parts_alone_raise_the_same_error() -> None:
+    with pytest.raises(ScenarioError, match=r"^clok: unknown key 'clok'; did you mean 'clock'\?$"):
+        AgentSpec(clok={})
+    with pytest.raises(ScenarioError, match=r"^from: is missing \(and 1 more\)$"):
+        ChannelSpec()
+    with pytest.raises(ScenarioError, match=r"^must be a mapping of keys, not 5$"):
+        Scenario.model_validate(5)
+
+
+def test_a_cycle_behind_other_agents_is_named_alone() -> None:
+    with pytest.raises(ScenarioError, match=r"^channels: zero-delay cycle b -> d -> c -> b; "):
+        joined(
+            *"abcde",
+            a_b="decoupled 0",
+            b_d="decoupled 0",
+            d_c="decoupled 0",
+            c_b="decoupled 0",
+            c_e="decoupled 0",
+        )
+
+
+def test_a_discount_over_one_is_fine_off_cycles() -> None:
+    assert (
+        Scenario.model_validate(channels({"gradient": {"discount": 1.5}})).channels[0].gradient.discount
+        == 1.5
+    )

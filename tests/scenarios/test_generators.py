@@ -1,0 +1,271 @@
+"""Generators: what each kind of graph makes, and where its errors point."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import networkx as nx
+import pytest
+
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.writer import write
+
+OBJECTIVE = {"kind": "classification", "target": "label"}
+
+
+def made(graph: dict[str, Any], **sections: Any) -> Scenario:
+    document = {
+        "scenario": "x",
+        "env": {"id": "x"},
+        "graph": graph,
+        "agent": {"observes": ["image"]},
+        "readout_agent": {"objective": OBJECTIVE},
+        "channel": {"link": {"delay": 1}},
+        **sections,
+    }
+    return Template.from_yaml(
+        write({key: value for key, value in document.items() if value is not None})
+    ).resolve()
+
+
+def arcs(scenario: Scenario) -> list[tuple[str, str]]:
+    return [(channel.sender, channel.receiver) for channel in scenario.channels]
+
+
+def test_chain() -> None:
+    first = {"observes": ["image"]}
+    scenario = made({"kind": "chain", "agents": 3, "readouts": 2}, agent={}, first_agent=first)
+    assert list(scenario.agents) == ["n0", "n1", "n2"]
+    assert arcs(scenario) == [("n0", "n1"), ("n1", "n2")]
+    assert scenario.readout == ("n1", "n2")
+    assert [agent.observes for agent in scenario.agents.values()] == [("image",), (), ()]
+
+
+def test_names_are_padded_to_the_largest() -> None:
+    names = list(made({"kind": "chain", "agents": 11, "prefix": "cell-"}).agents)
+    assert (names[0], names[9], names[-1]) == ("cell-00", "cell-09", "cell-10")
+    assert list(made({"kind": "chain", "agents": 10}).agents)[-1] == "n9"
+
+
+def test_ring() -> None:
+    scenario = made({"kind": "ring", "agents": 4, "readouts": 2})
+    assert arcs(scenario) == [("n0", "n1"), ("n1", "n2"), ("n2", "n3"), ("n3", "n0")]
+    assert scenario.readout == ("n0", "n2")
+
+
+def test_tree_leads_from_the_leaves_to_the_root() -> None:
+    scenario = made({"kind": "tree", "agents": 7, "branching": 2}, channel={})
+    assert scenario.waves() == (("n3", "n4", "n5", "n6"), ("n1", "n2"), ("n0",))
+    assert scenario.readout == ("n0",)
+    assert len(made({"kind": "tree", "agents": 7, "branching": 6}, channel={}).waves()) == 2
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        {"kind": "small_world", "neighbours": 4, "rewire": 0.3},
+        {"kind": "scale_free", "neighbours": 2},
+        {"kind": "random", "probability": 0.02},
+        {"kind": "random", "probability": 0},
+        {"kind": "random", "probability": 1},
+    ],
+)
+def test_drawn_graphs_are_connected_symmetric_and_seeded(graph: dict[str, Any]) -> None:
+    scenario = made({**graph, "agents": 20, "seed": 3})
+    found = arcs(scenario)
+    assert {(receiver, sender) for sender, receiver in found} == set(found)
+    assert all(sender != receiver for sender, receiver in found)
+    assert nx.is_strongly_connected(nx.DiGraph(found))
+    assert len(nx.DiGraph(found)) == 20
+    assert made({**graph, "agents": 20, "seed": 3}) == scenario
+    if graph.get("probability") not in (0, 1):
+        assert made({**graph, "agents": 20, "seed": 4}) != scenario
+
+
+def test_small_world_keeps_the_number_of_neighbours_in_the_mean() -> None:
+    scenario = made({"kind": "small_world", "agents": 32, "neighbours": 4, "rewire": 0.3, "seed": 1})
+    assert len(scenario.channels) == 128
+
+
+def test_deal_gives_each_agent_its_own_signal() -> None:
+    scenario = made({"kind": "ring", "agents": 11, "deal": {"observes": "patch"}})
+    assert scenario.agents["n03"].observes == ("image", "patch_3")
+    assert scenario.agents["n10"].observes == ("image", "patch_10")
+
+
+def known(who: str, gradient: dict[str, Any], coupling: str = "decoupled") -> dict[str, tuple[str, ...]]:
+    """The channels of a chain of four by name, with coupling, kind, context and target."""
+    channel = {"gradient": gradient, "coupling": coupling}
+    scenario = made({"kind": "chain", "agents": 4, "known_to": {"label": who}}, channel=channel)
+    return {
+        c.name: (c.coupling, c.gradient.kind, *c.gradient.context, str(c.gradient.target))
+        for c in scenario.channels
+    }
+
+
+def test_known_to_adjacent_keeps_a_signal_from_those_that_send_to_no_readout() -> None:
+    linear = {"kind": "linear", "context": ["label", "age"], "target": "label"}
+    everywhere = ("decoupled", "linear", "label", "age", "label")
+    assert known("all", linear) == dict.fromkeys(["n0->n1", "n1->n2", "n2->n3"], everywhere)
+    assert known("adjacent", linear) == {
+        "n0->n1": ("decoupled", "linear", "age", "None"),
+        "n1->n2": ("decoupled", "linear", "age", "None"),
+        "n2->n3": everywhere,
+    }
+
+
+def test_a_local_gradient_without_its_target_is_detached() -> None:
+    local = {"kind": "local", "context": ["label"], "target": "label"}
+    assert known("adjacent", local) == {
+        "n0->n1": ("detached", "linear", "None"),
+        "n1->n2": ("detached", "linear", "None"),
+        "n2->n3": ("decoupled", "local", "label", "label"),
+    }
+    assert known("adjacent", {**local, "target": "other"})["n0->n1"] == ("decoupled", "local", "other")
+    assert known("adjacent", local, "locked")["n0->n1"][0] == "locked"
+
+
+def test_known_to_goes_by_the_sender_not_the_channel() -> None:
+    graph = {"kind": "ring", "agents": 3, "known_to": {"label": "adjacent"}}
+    extra = [{"from": "n2", "to": "n1", "link": {"delay": 1}, "gradient": {"context": ["label"]}}]
+    scenario = made(graph, channel={"link": {"delay": 1}, "gradient": {"context": ["label"]}}, channels=extra)
+    assert {c.name: c.gradient.context for c in scenario.channels} == {
+        "n0->n1": (),
+        "n1->n2": (),
+        "n2->n0": ("label",),
+        "n2->n1": ("label",),
+    }
+
+
+def test_split_changes_one_channel_of_a_chain() -> None:
+    sections = {"channel": {"coupling": "locked"}, "split_channel": {"coupling": "detached"}}
+    scenario = made({"kind": "chain", "agents": 4, "split": 2}, **sections)
+    assert [channel.coupling for channel in scenario.channels] == ["locked", "detached", "locked"]
+    assert scenario.locked_groups() == (("n0", "n1"), ("n2", "n3"))
+
+
+def test_explicit_agents_and_channels_stand_beside_generated_ones() -> None:
+    scenario = made(
+        {"kind": "chain", "agents": 2},
+        agents={"eye": {"observes": ["image"]}},
+        channels=[{"from": "eye", "to": "n1"}],
+        readout="n1",
+    )
+    assert list(scenario.agents) == ["eye", "n0", "n1"]
+    assert arcs(scenario) == [("eye", "n1"), ("n0", "n1")]
+
+
+def test_readout_follows_objectives_where_no_section_says_more() -> None:
+    scenario = made(
+        {"kind": "chain", "agents": 2},
+        agent={"observes": ["image"], "objective": OBJECTIVE},
+        readout_agent=None,
+    )
+    assert scenario.readout is None
+    assert scenario.readouts == ("n0", "n1")
+
+
+CHAIN = {"kind": "chain", "agents": 3}
+
+
+@pytest.mark.parametrize(
+    ("graph", "sections", "line"),
+    [
+        (
+            {"kind": "chian", "agents": 3},
+            {},
+            "scenario:3: graph.kind: unknown kind 'chian'; did you mean 'chain'?",
+        ),
+        ({"kind": "chain"}, {}, "scenario:3: graph.agents: is missing"),
+        ({**CHAIN, "agents": 0}, {}, "scenario:3: graph.agents: must be at least 1, not 0"),
+        ({**CHAIN, "readouts": 4}, {}, "scenario:3: graph.readouts: must be at most the 3 agents, not 4"),
+        ({**CHAIN, "seeds": 4}, {}, "scenario:3: graph.seeds: unknown key 'seeds'; did you mean 'seed'?"),
+        (
+            {**CHAIN, "neighbours": 2},
+            {},
+            "scenario:3: graph.neighbours: a chain graph has none; leave it out",
+        ),
+        ({"kind": "tree", "agents": 3}, {}, "scenario:3: graph.branching: a tree graph needs it"),
+        (
+            {"kind": "small_world", "agents": 4, "neighbours": 4, "rewire": 0},
+            {},
+            "scenario:3: graph.neighbours: must be less than the 4 agents, not 4",
+        ),
+        (
+            {"kind": "small_world", "agents": 8, "neighbours": 3, "rewire": 0},
+            {},
+            "scenario:3: graph.neighbours: must be even in a small world, not 3",
+        ),
+        (
+            {**CHAIN, "split": 3},
+            {},
+            "scenario:3: graph.split: must number one of a chain's channels, from 1, not 3",
+        ),
+        (
+            {**CHAIN, "known_to": {"label": "some"}},
+            {},
+            "scenario:3: graph.known_to.label: unknown label 'some'; known: adjacent, all",
+        ),
+        (
+            CHAIN,
+            {"agent": {"observes": ["image"], "network": {"hiden": [1]}}},
+            "scenario:4: agent.network.hiden: unknown key 'hiden'; did you mean 'hidden'? (and 2 more)",
+        ),
+        (
+            CHAIN,
+            {"readout_agent": {"objective": {"kind": "clasification", "target": "label"}}},
+            "scenario:5: readout_agent.objective.kind: unknown kind 'clasification'; did you mean 'classification'?",
+        ),
+        (
+            CHAIN,
+            {"channel": {"link": {"delay": -1}}},
+            "scenario:6: channel.link.delay: must be at least 0, not -1 (and 1 more)",
+        ),
+        (
+            CHAIN,
+            {"agents": {"n1": {}}},
+            "scenario:8: agents.n1: the graph makes an agent of this name too; rename one",
+        ),
+        (
+            CHAIN,
+            {"channels": [{"from": "n0", "to": "n9"}]},
+            "scenario:8: channels[0].to: no agent 'n9'; known: n0, n1, n2",
+        ),
+        (
+            CHAIN,
+            {"channels": "n0->n9"},
+            "scenario:7: channels: must be a list, not the word 'n0->n9'; write [n0->n9]",
+        ),
+        (CHAIN, {"agents": 3}, "scenario:7: agents: must be a mapping of keys, not 3"),
+        (
+            CHAIN,
+            {"agent": {"observes": "image"}},
+            "scenario:4: agent.observes: must be a list, not the word 'image'; write [image] (and 2 more)",
+        ),
+        (
+            {**CHAIN, "deal": {"observes": "patch"}},
+            {"agent": {"observes": "image"}},
+            "scenario:4: agent.observes: must be a list, not the word 'image'; write [image] (and 2 more)",
+        ),
+        (
+            CHAIN,
+            {"agent": {}},
+            "scenario:4: agent: observes nothing and no channel leads to it; give it one or the other",
+        ),
+    ],
+)
+def test_refused(graph: dict[str, Any], sections: dict[str, Any], line: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        made(graph, **sections)
+    assert str(caught.value) == line
+
+
+def test_a_small_world_that_is_never_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    def give_up(*_: object, **__: object) -> None:
+        raise nx.NetworkXError("Maximum number of tries exceeded")
+
+    monkeypatch.setattr(nx, "connected_watts_strogatz_graph", give_up)
+    with pytest.raises(ScenarioError) as caught:
+        made({"kind": "small_world", "agents": 400, "neighbours": 2, "rewire": 1})
+    assert str(caught.value) == "scenario:3: graph: no connected small world was found; take more neighbours"

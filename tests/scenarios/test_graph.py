@@ -1,0 +1,116 @@
+"""Scenarios of networkx graphs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import networkx as nx
+import pytest
+
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario
+
+ENV = {"id": "antiphon/Digits-v0"}
+OBJECTIVE = {"kind": "classification", "target": "label"}
+
+
+def eyes() -> nx.DiGraph[str]:
+    """Two eyes and a mind, with a Python network."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_node("left", network=network, observes=["left_half"])
+    graph.add_node("right", network=network, observes=["right_half"])
+    graph.add_node("mind", network=network, objective=OBJECTIVE)
+    for eye in ("left", "right"):
+        graph.add_edge(
+            eye, "mind", size=32, coupling="decoupled", gradient={"kind": "linear", "context": ["label"]}
+        )
+    return graph
+
+
+def network(inputs: int, outputs: int) -> None:
+    """Stands for a factory."""
+
+
+def refused(graph: nx.Graph[Any], **fields: Any) -> str:
+    with pytest.raises(ScenarioError) as caught:
+        Scenario.from_graph(graph, **{"env": ENV, **fields})
+    return str(caught.value)
+
+
+def test_digraph() -> None:
+    scenario = Scenario.from_graph(
+        eyes(), env=ENV, batch=256, optimiser={"kind": "sgd", "lr": 0.1}, readout="mind"
+    )
+    assert scenario.scenario == "graph"
+    assert scenario.training.batch == 256
+    assert scenario.training.optimiser.kind == "sgd"
+    assert scenario.readout == ("mind",)
+    assert [channel.name for channel in scenario.channels] == ["left->mind", "right->mind"]
+    assert scenario.agents["left"].network is network
+    assert Scenario.from_graph(scenario.to_graph()) == scenario
+
+
+def test_multigraph_keys_are_channel_keys() -> None:
+    graph: nx.MultiDiGraph[int] = nx.MultiDiGraph(scenario="numbers", env=ENV)
+    graph.add_node(0, observes=["image"])
+    graph.add_node(1, objective=OBJECTIVE)
+    graph.add_edge(0, 1)
+    graph.add_edge(0, 1, size=4)
+    graph.add_edge(0, 1, key="fast", size=[1, 2, 2])
+    scenario = Scenario.from_graph(graph)
+    assert scenario.scenario == "numbers"
+    assert [(channel.name, channel.size) for channel in scenario.channels] == [
+        ("0->1", None),
+        ("0->1:1", 4),
+        ("0->1:fast", (1, 2, 2)),
+    ]
+    assert list(scenario.to_graph().edges(keys=True)) == [("0", "1", 0), ("0", "1", 1), ("0", "1", "fast")]
+
+
+def test_to_graph_holds_what_a_document_would() -> None:
+    graph = Scenario.from_graph(eyes(), env=ENV).to_graph()
+    assert graph.nodes["mind"] == {
+        "network": network,
+        "objective": {"kind": "classification", "target": "label"},
+    }
+    assert graph.edges["left", "mind", 0] == {
+        "size": 32,
+        "coupling": "decoupled",
+        "gradient": {"kind": "linear", "context": ["label"]},
+    }
+    assert graph.graph["env"] == ENV
+
+
+def test_arguments_go_before_the_graphs_own() -> None:
+    scenario = Scenario.from_graph(eyes(), env=ENV, training={"batch": 8, "steps": 9}, steps=10)
+    again = Scenario.from_graph(scenario.to_graph(), batch=4, scenario="other")
+    assert (again.training.batch, again.training.steps, again.scenario) == (4, 10, "other")
+    assert Scenario.from_graph(eyes(), env=ENV, training=scenario.training) == scenario
+
+
+def test_refused() -> None:
+    graph = eyes()
+    graph.edges["left", "mind"]["sise"] = graph.edges["left", "mind"].pop("size")
+    assert refused(graph) == "channels[left->mind].sise: unknown key 'sise'; did you mean 'size'?"
+    graph = eyes()
+    graph.nodes["left"]["observe"] = ["image"]
+    assert refused(graph) == "agents.left.observe: unknown key 'observe'; did you mean 'observes'?"
+    graph = eyes()
+    graph.edges["left", "mind"]["from"] = "right"
+    assert refused(graph) == "channels[left->mind].from: the edge itself says this; leave it out"
+    graph = eyes()
+    graph.add_node(("a", 1))
+    assert refused(graph) == "agents: a node is a word or a whole number, not ['a', 1]"
+    assert refused(nx.DiGraph([(1, "1")])) == "agents.1: two nodes have this name; rename one"
+    assert refused(nx.Graph([(1, 2)])) == (
+        "channels have a direction, the graph has none; use graph.to_directed()"
+    )
+    assert refused(eyes(), stepz=3) == "stepz: unknown argument 'stepz'; did you mean 'steps'?"
+    assert refused(
+        eyes(), agents={}
+    ) == "agents: unknown argument 'agents'; known: batch, description, env, " + (
+        "optimiser, predictor, readout, scenario, steps, telemetry, training, window_limit"
+    )
+    assert refused(eyes(), training=3) == "training: must be a mapping of keys, not 3"
+    with pytest.raises(ScenarioError, match=r"^env: is missing$"):
+        Scenario.from_graph(eyes())

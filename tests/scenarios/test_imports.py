@@ -1,0 +1,26 @@
+"""Scenarios are data: importing and resolving them loads no torch and takes no time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+SCRIPT = """
+import sys
+from antiphon.scenarios import Scenario, catalogue, json_schema, load, warnings
+assert "networkx" not in sys.modules, "networkx is imported only where it is used"
+for template in catalogue().values():
+    warnings(template.resolve())
+json_schema()
+load("corporation").resolve().to_graph()
+heavy = sorted({"torch", "gymnasium", "numpy", "antiphon.engine"} & set(sys.modules))
+print("loaded:", *heavy)
+"""
+
+
+def test_nothing_heavy_is_imported() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stderr == ""
+    assert done.stdout.split() in (["loaded:"], ["loaded:", "numpy"])

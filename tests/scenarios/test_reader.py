@@ -1,0 +1,198 @@
+"""The YAML reader: none of YAML's traps, and a line number in every error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario
+from antiphon.scenarios.reader import read
+
+
+def value(text: str) -> Any:
+    return read(f"key: {text}\n", "f.yaml").data["key"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1e-3", 0.001),
+        ("1E5", 100000.0),
+        ("1.", 1.0),
+        (".5", 0.5),
+        ("+1.5e+3", 1500.0),
+        ("-.inf", float("-inf")),
+        ("012", 12),
+        ("0o17", 15),
+        ("0x1F", 31),
+        ("-7", -7),
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        ("!!str 12", "12"),
+        ("!!int '12'", 12),
+        ("!!float 1", 1.0),
+        ("'012'", "012"),
+    ],
+)
+def test_scalars(text: str, expected: Any) -> None:
+    found = value(text)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["no", "yes", "on", "off", "y", "n", "NO", "12:30", "1_000", "0b11", "2026-11-20", "1e", "e3", "=", "<<"],
+)
+def test_words_stay_words(word: str) -> None:
+    assert value(word) == word
+
+
+def test_keys_are_words() -> None:
+    data = read("no: 1\n1: 2\ntrue: 3\nnull: 4\n012: 5\n", "f.yaml").data
+    assert data == {"no": 1, "1": 2, "true": 3, "null": 4, "012": 5}
+
+
+def test_anchors_are_values() -> None:
+    document = read("a: &x {b: [1, 2]}\nc: *x\n", "f.yaml")
+    assert document.data == {"a": {"b": [1, 2]}, "c": {"b": [1, 2]}}
+    assert document.data["a"] is not document.data["c"]
+
+
+def test_lines_of_paths() -> None:
+    lines = read("a:\n  b:\n    - 1\n    - {c: 2,\n       d: 3}\n", "f.yaml").lines
+    assert lines[()] == 1
+    assert lines["a", "b"] == 2
+    assert lines["a", "b", 0] == 3
+    assert lines["a", "b", 1, "c"] == 4
+    assert lines["a", "b", 1, "d"] == 5
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "a: 1\nb: [1, 2\nc: 3\n",
+            "f.yaml:3: broken YAML: expected ',' or ']', but got ':', while parsing a flow sequence",
+        ),
+        ("a: 'x\n", "f.yaml:2: broken YAML: found unexpected end of stream, while scanning a quoted scalar"),
+        ("a: b: c\n", "f.yaml:1: broken YAML: mapping values are not allowed here"),
+        (
+            "a: 1\n\tb: 2\n",
+            "f.yaml:2: broken YAML: found character '\\t' that cannot start any token, while scanning for the next token",
+        ),
+        ("a: *x\n", "f.yaml:1: broken YAML: found undefined alias 'x'"),
+        (
+            "a: 1\n--- \nb: 1\n",
+            "f.yaml:2: broken YAML: but found another document, expected a single document in the stream",
+        ),
+        ("a: \x00\n", "f.yaml:1: broken YAML: a character that no text may have"),
+        ("", "f.yaml: the document is empty; begin with 'scenario: NAME'"),
+        ("# nothing\n", "f.yaml: the document is empty; begin with 'scenario: NAME'"),
+        ("- a\n", "f.yaml:1: a scenario is a mapping of keys, not ['a']"),
+        ("just words\n", "f.yaml:1: a scenario is a mapping of keys, not 'just words'"),
+        ("a: 1\nb: 2\na: 3\n", "f.yaml:3: a: is given twice, first in line 1; keep one"),
+        ("a:\n  - {b: 1, b: 1}\n", "f.yaml:2: a[0].b: is given twice, first in line 2; keep one"),
+        ("? [a]\n: 1\n", "f.yaml:1: a key is a word, not a list or mapping"),
+        (
+            "a: !!python/object/apply:os.system [ls]\n",
+            (
+                "f.yaml:1: a: tag 'tag:yaml.org,2002:python/object/apply:os.system': tags are not followed; "
+                "a document is plain data"
+            ),
+        ),
+        (
+            "a: !!python/name:os.system\n",
+            (
+                "f.yaml:1: a: tag 'tag:yaml.org,2002:python/name:os.system': tags are not followed; "
+                "a document is plain data"
+            ),
+        ),
+        (
+            "a:\n- !include x.yaml\n",
+            "f.yaml:2: a[0]: tag '!include': tags are not followed; a document is plain data",
+        ),
+        (
+            "a: !!set {b}\n",
+            "f.yaml:1: a: tag 'tag:yaml.org,2002:set': tags are not followed; a document is plain data",
+        ),
+        ("a: !!int x\n", "f.yaml:1: a: 'x' is no YAML int"),
+        ("a: !!bool no\n", "f.yaml:1: a: 'no' is no YAML bool"),
+        ("a: " + "9" * 5000 + "\n", f"f.yaml:1: a: '{'9' * 58}… is no YAML int"),
+        ("a: &x [1, *x]\n", "f.yaml:1: a[1]: an alias that contains itself; write the value out"),
+        ("[" * 5000, "f.yaml: broken YAML: nested too deeply, or a character out of range"),
+        (BOMB, "f.yaml:1: the document has more than 200000 values (aliases counted)"),
+    ],
+)
+def test_refused(text: str, line: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        read(text, "f.yaml")
+    assert str(caught.value) == line
+
+
+SMALL = """\
+scenario: small
+env: {id: antiphon/Digits-v0}
+agents:
+  A: {observes: [image]}
+  B: {objective: {kind: classification, target: label}}
+channels:
+  - {from: A, to: B}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("to: B", "to: C", "mine.yaml:7: channels[0].to: no agent 'C'; known: A, B"),
+        (
+            "observes: [image]",
+            "network: {hiden: [1]}",
+            "mine.yaml:4: agents.A.network.hiden: unknown key 'hiden'; did you mean 'hidden'?",
+        ),
+        ("env: {id", "env: {ID", "mine.yaml:2: env.id: is missing"),
+        ("scenario: small\n", "", "mine.yaml:1: scenario: is missing"),
+        (
+            "scenario: small",
+            "scenario: 12",
+            "mine.yaml:1: scenario: a name is a word, not 12; put it in quotes",
+        ),
+        (
+            "scenario: small",
+            "sceario: small",
+            "mine.yaml:1: sceario: unknown key 'sceario'; did you mean 'scenario'?",
+        ),
+        (
+            "to: B}",
+            "to: B, link: {delay: 1e-3}}",
+            "mine.yaml:7: channels[0].link.delay: must be a whole number, not 0.001",
+        ),
+        ("from: A", "from: on", "mine.yaml:7: channels[0].from: no agent 'on'; known: A, B"),
+        (
+            "  - {from: A, to: B}",
+            "  - {from: A, to: B}\n  - {from: B, to: A}",
+            "mine.yaml:6: channels: zero-delay cycle A -> B -> A; give one of these a link delay of 1 or more",
+        ),
+    ],
+)
+def test_errors_of_scenarios_name_the_line(old: str, new: str, line: str) -> None:
+    assert old in SMALL
+    assert Scenario.from_yaml(SMALL, "mine.yaml").scenario == "small"
+    with pytest.raises(ScenarioError) as caught:
+        Scenario.from_yaml(SMALL.replace(old, new), "mine.yaml")
+    assert str(caught.value) == line
+
+
+def test_numbers_as_people_write_them() -> None:
+    scenario = Scenario.from_yaml(SMALL + "training: {optimiser: {lr: 1e-3}, batch: 012}\n")
+    assert (scenario.training.optimiser.lr, scenario.training.batch) == (0.001, 12)

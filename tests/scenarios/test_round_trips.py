@@ -1,0 +1,265 @@
+"""Random scenarios: YAML, Python and networkx say exactly the same; random rubbish gets our own error."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import networkx as nx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario, Template, warnings
+
+NAMES = ["a", "B", "no", "1", "n-1", "null", "true", "1e3", "x_", "012"]
+SIGNALS = st.lists(
+    st.sampled_from(["image", "label", "on", "to.phase", "patch_3", "0x1"]), unique=True, max_size=3
+)
+FRACTIONS = st.floats(0, 1, exclude_max=True)
+NORMS = st.sampled_from(["batch", "layer", "none"])
+WORDS = st.text(max_size=8).filter(lambda text: "$" not in text)
+DATA = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+SCHEDULES = st.one_of(
+    st.fixed_dictionaries(
+        {"kind": st.just("steps"), "at": st.just([0.25, 0.5])}, optional={"factor": FRACTIONS}
+    ),
+    st.fixed_dictionaries({"kind": st.sampled_from(["cosine", "linear"])}, optional={"warmup": FRACTIONS}),
+)
+OPTIMISERS = some(
+    kind=st.sampled_from(["sgd", "adam", "adamw"]),
+    lr=st.floats(1e-8, 10),
+    momentum=FRACTIONS,
+    betas=st.tuples(FRACTIONS, FRACTIONS),
+    weight_decay=st.floats(0, 1),
+    schedule=st.none() | SCHEDULES,
+)
+NETWORKS = st.one_of(
+    st.just("mlp"),
+    some(hidden=st.lists(st.integers(1, 512), min_size=1, max_size=3), norm=st.none() | NORMS),
+    st.fixed_dictionaries(
+        {"kind": st.just("conv"), "hidden": st.just([4, 8]), "pool": st.just(["max", "none"])}
+    ),
+)
+GRADIENTS = st.one_of(
+    st.sampled_from(["linear", "mlp"]),
+    st.fixed_dictionaries(
+        {"kind": st.sampled_from(["linear", "mlp", "local"]), "target": st.just("label")},
+        optional={
+            "context": SIGNALS,
+            "scale": st.floats(0, 10),
+            "discount": st.floats(0, 1),
+            "apply": st.booleans(),
+            "hidden": st.lists(st.integers(1, 64), min_size=1, max_size=2),
+            "norm": NORMS,
+            "optimiser": OPTIMISERS,
+        },
+    ),
+)
+
+
+@st.composite
+def clocks(draw: st.DrawFn) -> dict[str, Any]:
+    period = draw(st.sampled_from([1, 2, 4]))
+    return {
+        "period": period,
+        "phase": draw(st.integers(-period, period - 1)),
+        "unroll": draw(st.sampled_from([1, 2])),
+    }
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> dict[str, Any]:
+    """A valid document: zero-delay channels run forwards in the drawn order of names only."""
+    names = draw(st.permutations(NAMES))[: draw(st.integers(1, 6))]
+    agents = {
+        name: draw(
+            st.fixed_dictionaries(
+                {"observes": SIGNALS.filter(bool), "network": NETWORKS, "clock": clocks()},
+                optional={
+                    "objective": st.fixed_dictionaries(
+                        {
+                            "kind": st.sampled_from(["classification", "regression"]),
+                            "target": st.just("label"),
+                        },
+                        optional={"when": st.sampled_from(["each", "last"]), "weight": st.floats(0.1, 2)},
+                    ),
+                    "optimiser": OPTIMISERS,
+                    "learn": st.booleans(),
+                    "weights": st.just("runs/x:a"),
+                },
+            )
+        )
+        for name in names
+    }
+    agents[names[-1]]["objective"] = {"kind": "classification", "target": "label"}
+    channels = []
+    for sender, receiver in draw(
+        st.lists(st.tuples(st.sampled_from(names), st.sampled_from(names)), max_size=8)
+    ):
+        forwards = names.index(sender) < names.index(receiver)
+        coupling = draw(st.sampled_from(["locked", "delayed", "detached", "decoupled"]))
+        link = {
+            "delay": draw(st.integers(0 if forwards else 1, 3)),
+            "drop": 0 if coupling == "locked" else draw(FRACTIONS),
+        }
+        channel = {"from": sender, "to": receiver, "key": len(channels), "coupling": coupling, "link": link}
+        channel |= draw(some(gradient=GRADIENTS, staleness=st.integers(1, 20), norm=NORMS))
+        if draw(st.booleans()):
+            channel |= {"size": draw(st.sampled_from([4, [1, 2, 3]])), "port": f"p{len(channels)}"}
+        channels.append(channel)
+    env = {
+        "id": draw(WORDS),
+        **draw(st.dictionaries(WORDS.filter(lambda key: key != "id"), DATA, max_size=3)),
+    }
+    top = draw(
+        some(
+            description=st.text(max_size=40),
+            telemetry=some(every=st.integers(1, 9), histograms=st.booleans()),
+        )
+    )
+    training = draw(
+        some(batch=st.integers(1, 99), steps=st.integers(1, 99), optimiser=OPTIMISERS, predictor=OPTIMISERS)
+    )
+    return {
+        "scenario": "random",
+        "env": env,
+        "agents": agents,
+        "channels": channels,
+        "training": training,
+        **top,
+    }
+
+
+@given(documents())
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+def test_forms_round_trip_exactly(document: dict[str, Any]) -> None:
+    scenario = Scenario.model_validate(document)
+    text = scenario.to_yaml()
+    again = Scenario.from_yaml(text)
+    assert again == scenario
+    assert again.to_yaml() == text
+    graph = scenario.to_graph()
+    assert Scenario.from_graph(graph) == scenario
+    assert Scenario.from_graph(nx.MultiDiGraph(graph.copy())) == scenario
+    assert Template.from_yaml(text).resolve() == scenario
+    assert all("\n" not in line for line in warnings(scenario))
+
+
+@given(documents())
+@settings(max_examples=40)
+def test_what_follows_is_sound(document: dict[str, Any]) -> None:
+    scenario = Scenario.model_validate(document)
+    level = {name: number for number, wave in enumerate(scenario.waves()) for name in wave}
+    assert sorted(level) == sorted(scenario.agents)
+    for channel in scenario.channels:
+        assert channel.link.delay > 0 or level[channel.sender] < level[channel.receiver]
+        assert channel in scenario.inputs_of(channel.receiver)
+        assert channel in scenario.outputs_of(channel.sender)
+    groups = scenario.locked_groups()
+    assert sorted(name for group in groups for name in group) == sorted(scenario.agents)
+    of = {name: group for group in groups for name in group}
+    assert all(of[c.sender] == of[c.receiver] for c in scenario.channels if c.coupling == "locked")
+    for group in groups:
+        clocks_of = [scenario.agents[name].clock for name in group]
+        assert scenario.window(group) == math.lcm(*(clock.period * int(clock.unroll) for clock in clocks_of))
+
+
+KEYS = [
+    *(
+        "scenario",
+        "env",
+        "id",
+        "agents",
+        "channels",
+        "training",
+        "graph",
+        "agent",
+        "channel",
+        "kind",
+        "parameters",
+    ),
+    *(
+        "from",
+        "to",
+        "key",
+        "size",
+        "port",
+        "gradient",
+        "link",
+        "delay",
+        "observes",
+        "network",
+        "hidden",
+        "clock",
+    ),
+    *(
+        "unroll",
+        "objective",
+        "target",
+        "align",
+        "variants",
+        "default",
+        "type",
+        "choices",
+        "readout",
+        "a",
+        "b",
+        "known_to",
+    ),
+]
+LEAVES = st.one_of(
+    st.sampled_from(
+        [*KEYS, "chain", "small_world", "$a", "$", "a$b", "local", "mlp", "episode", "label", "list", "int"]
+    ),
+    *(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=5),
+        st.sampled_from([10**400, -1, 0, 2]),
+    ),
+)
+RUBBISH = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=6),
+    max_leaves=25,
+)
+
+
+def problem_of(template: Template) -> str | None:
+    try:
+        template.resolve()
+    except ScenarioError as error:
+        return str(error)
+    return None
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), RUBBISH, max_size=6), st.booleans())
+@settings(max_examples=300)
+def test_rubbish_is_refused_with_our_error_alone(rubbish: dict[str, Any], graph: bool) -> None:
+    data = {"scenario": "x", "env": {"id": "x"}, "agents": {"a": rubbish}, "channels": [rubbish], **rubbish}
+    if graph:
+        data |= {"graph": {"kind": "chain", "agents": 2, **rubbish}, "agent": rubbish, "channel": rubbish}
+    assert "\n" not in (problem_of(Template("x", "", {}, {}, "", "x", data, {})) or "")
+
+
+@given(st.text(max_size=60) | st.text(alphabet="ab:[]{}-!&*#|>'\"%@ \n\t,?~012", max_size=60))
+@settings(max_examples=300)
+def test_any_text_is_refused_with_our_error_alone(text: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        Scenario.from_yaml(text, "f.yaml")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("f.yaml")

@@ -1,0 +1,225 @@
+"""Templates: parameters, variants, and where errors point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import Template, load
+
+TEXT = """\
+scenario: small
+description: costs $5
+variants:
+  locked: {coupling: locked, unroll: episode}
+  wide: {width: 512}
+parameters:
+  width: {type: int, min: 1, max: 1000, default: 8, help: units}
+  coupling: {choices: [locked, decoupled], default: decoupled}
+  unroll: {type: int, also: [episode], default: 1}
+  lr: {type: float, default: 1e-3}
+  context: {type: list, default: [label]}
+  name: {type: str, default: image}
+  apply: {type: bool, default: true}
+env: {id: antiphon/Digits-v0}
+agents:
+  a: {observes: [$name], network: {hidden: [$width, $width]}, clock: {unroll: $unroll}}
+  b: {objective: {kind: classification, target: label}, clock: {unroll: $unroll}}
+channels:
+  - {from: a, to: b, coupling: $coupling, gradient: {context: $context, apply: $apply}}
+training: {optimiser: {lr: $lr}}
+"""
+
+
+@pytest.fixture
+def template() -> Template:
+    """A template with a parameter of every type."""
+    return Template.from_yaml(TEXT, "small.yaml")
+
+
+def refused(text: str, **values: Any) -> str:
+    with pytest.raises(ScenarioError) as caught:
+        Template.from_yaml(text, "f.yaml").resolve(values=values)
+    return str(caught.value)
+
+
+def test_defaults(template: Template) -> None:
+    scenario = template.resolve()
+    assert scenario.description == "costs $5"
+    assert scenario.agents["a"].network.hidden == (8, 8)  # type: ignore[union-attr]
+    assert scenario.channels[0].gradient.context == ("label",)
+    assert scenario.training.optimiser.lr == 0.001
+
+
+def test_values_go_before_variants_and_variants_before_defaults(template: Template) -> None:
+    assert template.settle("locked", {"coupling": "decoupled", "context": []}) == {
+        "width": 8,
+        "coupling": "decoupled",
+        "unroll": "episode",
+        "lr": 0.001,
+        "context": (),
+        "name": "image",
+        "apply": True,
+    }
+    assert template.resolve("locked").channels[0].coupling == "locked"
+    assert template.resolve("wide", {"width": 3}).agents["a"].network.hidden == (3, 3)  # type: ignore[union-attr]
+
+
+def test_a_resolved_scenario_holds_no_template(template: Template) -> None:
+    text = template.resolve("wide").to_yaml()
+    assert "$" not in text.replace("$5", "")
+    assert "parameters" not in text
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"widht": 3}, "small has no parameter 'widht'; did you mean 'width'?"),
+        ({"width": "3"}, "parameter 'width': must be a whole number, not the word '3'"),
+        ({"width": 3.0}, "parameter 'width': must be a whole number, not 3.0"),
+        ({"width": True}, "parameter 'width': must be a whole number, not true"),
+        ({"width": 0}, "parameter 'width': must be at least 1, not 0"),
+        ({"width": 1001}, "parameter 'width': must be at most 1000, not 1001"),
+        ({"width": None}, "parameter 'width': must be a whole number, not null"),
+        (
+            {"coupling": "lokced"},
+            "parameter 'coupling': must be one of 'locked', 'decoupled', not 'lokced'; did you mean 'locked'?",
+        ),
+        ({"coupling": 1}, "parameter 'coupling': must be one of 'locked', 'decoupled', not 1"),
+        (
+            {"unroll": "epsiode"},
+            "parameter 'unroll': must be a whole number or 'episode', not the word 'epsiode'",
+        ),
+        ({"lr": "fast"}, "parameter 'lr': must be a number, not the word 'fast'"),
+        ({"context": "label"}, "parameter 'context': must be a list, not the word 'label'; write [label]"),
+        ({"name": 3}, "parameter 'name': must be a word, not 3"),
+        ({"apply": "yes"}, "parameter 'apply': must be true or false, not the word 'yes'"),
+        ({"unroll": 0}, "small.yaml:16: agents.a.clock.unroll: must be at least 1, not 0 (and 1 more)"),
+        ({"lr": float("nan")}, "lr: must be a number, not nan"),
+    ],
+)
+def test_refused_values(template: Template, values: dict[str, Any], line: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        template.resolve(values=values)
+    assert str(caught.value) == line
+
+
+def test_unknown_variant(template: Template) -> None:
+    with pytest.raises(ScenarioError, match=r"^small has no variant 'lockt'; did you mean 'locked'\?$"):
+        template.resolve("lockt")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("[$name]", "[$nmae]", "f.yaml:16: agents.a.observes[0]: no parameter 'nmae'; did you mean 'name'?"),
+        (
+            "[$name]",
+            "[a$name]",
+            "f.yaml:16: agents.a.observes[0]: 'a$name': '$name' stands for a whole value; there is no arithmetic",
+        ),
+        (
+            "[$width, $width]",
+            "[$width * 2]",
+            (
+                "f.yaml:16: agents.a.network.hidden[0]: '$width * 2': '$name' stands for a whole value; "
+                "there is no arithmetic"
+            ),
+        ),
+        (
+            "  a: {",
+            "  $name: {",
+            "f.yaml:15: agents: key '$name': '$' stands for whole values, never in keys",
+        ),
+        (
+            "wide: {width",
+            "wide: {wdth",
+            "f.yaml:5: variants.wide.wdth: no parameter 'wdth'; did you mean 'width'?",
+        ),
+        (
+            "wide: {width: 512}",
+            "wide: {width: 0}",
+            "f.yaml:5: variants.wide.width: must be at least 1, not 0",
+        ),
+        ("wide: {width: 512}", "wide: 3", "f.yaml:5: variants.wide: must be a mapping of parameters, not 3"),
+        ("default: 8", "default: 0", "f.yaml:7: parameters.width.default: must be at least 1, not 0"),
+        ("default: 8, ", "", "f.yaml:7: parameters.width.default: is missing"),
+        (
+            "type: int, min: 1",
+            "type: whole, min: 1",
+            "f.yaml:7: parameters.width.type: unknown type 'whole'; known: bool, float, int, list, str",
+        ),
+        ("max: 1000", "mxa: 1000", "f.yaml:7: parameters.width.mxa: unknown key 'mxa'; did you mean 'max'?"),
+        (
+            "type: str, ",
+            "type: str, min: 3, ",
+            "f.yaml:12: parameters.name.min: only numbers (type int or float) have bounds",
+        ),
+        ("{type: str, ", "{", "f.yaml:12: parameters.name: needs either a type or its choices"),
+        (
+            "choices: [locked, decoupled]",
+            "choices: [locked, decoupled], also: [x]",
+            "f.yaml:8: parameters.coupling.also: belongs to a type; add it to the choices",
+        ),
+        (
+            "choices: [locked, decoupled]",
+            "choices: locked",
+            "f.yaml:8: parameters.coupling.choices: must be a list of values, not the word 'locked'",
+        ),
+        (
+            "choices: [locked, decoupled]",
+            "choices: [locked, [a]]",
+            "f.yaml:8: parameters.coupling.choices[1]: must be a word or number, not ['a']",
+        ),
+        ("  width: {", "  1width: {", "f.yaml:7: parameters.1width: begins with a digit or '-'"),
+        ("scenario: small\n", "", "f.yaml:1: scenario: is missing"),
+        ("description: costs $5", "description: [1]", "f.yaml:2: description: must be text, not [1]"),
+        ("training:", "trianing:", "f.yaml:20: trianing: unknown key 'trianing'; did you mean 'training'?"),
+        (
+            "training:",
+            "channel: {}\ntraining:",
+            "f.yaml:20: channel: is a part of a generated graph, but there is no graph; add one",
+        ),
+        ("training:", "agent: 3\ntraining:", "f.yaml:20: agent: must be a mapping of keys, not 3"),
+    ],
+)
+def test_refused_documents(old: str, new: str, line: str) -> None:
+    assert old in TEXT
+    assert refused(TEXT.replace(old, new, 1)) == line
+
+
+def test_parameters_must_be_a_mapping() -> None:
+    assert (
+        refused("scenario: x\nparameters: [a]\n")
+        == "f.yaml:2: parameters: must be a mapping of keys, not ['a']"
+    )
+
+
+def test_load_reads_files(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT, encoding="utf-8")
+    template = load(path)
+    assert template == load(str(path))
+    assert (template.name, template.source, template.text) == ("small", str(path), TEXT)
+
+
+def test_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"scenario: caf\xe9\n")
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "file").write_text("scenario: 3\n", encoding="utf-8")
+    for name, line in {
+        "digit-mlp": "no scenario 'digit-mlp'; did you mean 'digits-mlp'?",
+        "mine.yaml": "mine.yaml: no such file",
+        "some/where": "some/where: no such file",
+        "latin.yaml": "latin.yaml: not a text file in UTF-8",
+        "folder.yaml": "folder.yaml: is a folder, not a scenario file",
+        "file": "file:1: scenario: a name is a word, not 3; put it in quotes",
+        "file/x.yaml": "file/x.yaml: cannot be read (Not a directory)",
+    }.items():
+        with pytest.raises(ScenarioError) as caught:
+            load(name)
+        assert str(caught.value) == line

@@ -1,0 +1,130 @@
+"""Which tags a run gets: all of a small graph, some and aggregates of a large one."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import networkx as nx
+import pytest
+
+from antiphon.telemetry import Figure, RunDescription
+from antiphon.telemetry.layout import Curves
+
+
+def describe(agents: int, readouts: tuple[int, ...], top: int, strides: int = 1) -> RunDescription:
+    """A ring, every agent sending to the next `strides`, with the given readouts."""
+    names = [f"n{index:04}" for index in range(agents)]
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    for index, name in enumerate(names):
+        graph.add_node(name, role="readout" if index in readouts else "agent")
+    pairs = sorted((names[i], names[(i + s) % agents]) for i in range(agents) for s in range(1, strides + 1))
+    for a, b in pairs:
+        graph.add_edge(a, b, key=0, coupling="decoupled", delay=1)
+    channels = [(f"{a}->{b}", f"{a}__to__{b}") for a, b in pairs]
+    return RunDescription(
+        yaml="", hparams={}, graph=graph, names={"agents": names, "channels": channels}, top=top
+    )
+
+
+def rows_of(description: RunDescription, metrics: int = 1) -> list[Figure]:
+    rows = [
+        Figure("agent", name, f"m{m}", float(i))
+        for i, name in enumerate(description.names["agents"])
+        for m in range(metrics)
+    ]
+    rows += [
+        Figure("channel", name, f"m{m}", float(i))
+        for i, (name, _) in enumerate(description.names["channels"])
+        for m in range(metrics)
+    ]
+    return [*rows, Figure("run", "", "steps_per_second", 7.0)]
+
+
+def test_a_small_graph_has_a_tag_per_figure_and_no_aggregates() -> None:
+    curves = Curves(describe(3, (0,), top=3))
+    assert {tag: shown for tag, shown, _ in curves.scalars(rows_of(describe(3, (0,), top=3)))} == {
+        "agent/n0000/m0": "agent/n0000/m0",
+        "agent/n0001/m0": "agent/n0001/m0",
+        "agent/n0002/m0": "agent/n0002/m0",
+        "channel/n0000__to__n0001/m0": "channel/n0000->n0001/m0",
+        "channel/n0001__to__n0002/m0": "channel/n0001->n0002/m0",
+        "channel/n0002__to__n0000/m0": "channel/n0002->n0000/m0",
+        "run/steps_per_second": "run/steps_per_second",
+    }
+
+
+def test_a_large_graph_has_bounded_tags() -> None:
+    description = describe(1000, (0,), top=32, strides=4)
+    assert len(description.names["channels"]) == 4000
+    tags = [tag for tag, _, _ in Curves(description).scalars(rows_of(description, metrics=6))]
+    assert len(tags) == len(set(tags)) == 6 * (32 + 32 + 3 + 3) + 1
+
+
+def test_readouts_and_the_channels_into_them_come_first() -> None:
+    description = describe(10, (4, 8), top=3)
+    tags = [tag for tag, _, _ in Curves(description).scalars(rows_of(description))]
+    assert [tag for tag in tags if tag.startswith("agent/")] == [
+        "agent/n0000/m0",
+        "agent/n0004/m0",
+        "agent/n0008/m0",
+    ]
+    assert [tag for tag in tags if tag.startswith("channel/")] == [
+        "channel/n0000__to__n0001/m0",
+        "channel/n0003__to__n0004/m0",
+        "channel/n0007__to__n0008/m0",
+    ]
+
+
+def test_aggregates_are_over_all_finite_values() -> None:
+    curves = Curves(describe(4, (), top=2))
+    rows = [Figure("agent", f"n000{i}", "loss", v) for i, v in enumerate((1.0, math.nan, math.inf, 5.0))]
+    values = {tag: value for tag, _, value in curves.scalars(rows) if tag.startswith("agents/")}
+    assert values == {"agents/loss/mean": 3.0, "agents/loss/min": 1.0, "agents/loss/max": 5.0}
+
+
+def test_parallel_channels_keep_their_own_tags() -> None:
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    graph.add_node("a", role="agent")
+    graph.add_node("b", role="readout")
+    graph.add_edge("a", "b", key=0)
+    graph.add_edge("a", "b", key="slow")
+    channels = [("a->b", "a__to__b"), ("a->b:slow", "a__to__b__slow"), ("b->a", "b__to__a")]
+    curves = Curves(
+        RunDescription(
+            yaml="", hparams={}, graph=graph, names={"agents": ["a", "b"], "channels": channels}, top=2
+        )
+    )
+    assert curves.tag("channel", "a->b", "age") == ("channel/a__to__b/age", "channel/a->b/age")
+    assert curves.tag("channel", "a->b:slow", "age") is not None
+    assert curves.tag("channel", "b->a", "age") is None
+
+
+@pytest.mark.parametrize("metric", ["a/b", "loss (mean)", "x.y"])
+def test_charts_match_exactly_the_tags_of_their_metric(metric: str) -> None:
+    curves = Curves(describe(3, (), top=32))
+    rows = [Figure("channel", "n0000->n0001", m, 1.0) for m in (metric, "xzy", f"{metric}2")]
+    tags = [tag for tag, _, _ in curves.scalars(rows)]
+    (chart, *_) = curves.charts()["Channels"]
+    assert chart.title == metric
+    assert [tag for tag in tags if re.compile(chart.tags).match(tag)] == tags[:1]
+
+
+def test_charts_grow_with_the_metrics_seen() -> None:
+    description = describe(5, (), top=2)
+    curves = Curves(description)
+    assert curves.charts() == {}
+    list(curves.scalars(rows_of(description, metrics=2)))
+    assert curves.metric_count == 4
+    charts = curves.charts()
+    assert list(charts) == [
+        "Channels: mean, smallest and largest",
+        "Channels",
+        "Agents: mean, smallest and largest",
+        "Agents",
+    ]
+    assert charts["Agents: mean, smallest and largest"][0] == (
+        "m0",
+        "agents/m0/mean",
+        ("agents/m0/min", "agents/m0/max"),
+    )

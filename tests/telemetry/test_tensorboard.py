@@ -1,0 +1,352 @@
+"""The TensorBoard recorder, read back with TensorBoard's own reader."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import markdown  # type: ignore[import-untyped]
+import networkx as nx
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer  # type: ignore[import-untyped]
+from tensorboard.backend.event_processing.plugin_event_accumulator import (  # type: ignore[import-untyped]
+    EventAccumulator as MigratingAccumulator,
+)
+from tensorboard.plugins.custom_scalar import layout_pb2  # type: ignore[import-untyped]
+from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ignore[import-untyped]
+
+from antiphon.errors import RunError
+from antiphon.telemetry import Figure, RunDescription, TensorBoardRecorder
+
+
+def describe(
+    agents: int = 3, *, top: int = 32, strides: int = 1, yaml: str = "scenario: x\n", start: int = 0
+) -> RunDescription:
+    names = [f"n{index:04}" for index in range(agents)]
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    for index, name in enumerate(names):
+        graph.add_node(name, role="agent" if index else "readout")
+    for index in range(agents):
+        for stride in range(1, strides + 1):
+            graph.add_edge(
+                names[index], names[(index + stride) % agents], key=0, coupling="decoupled", delay=1
+            )
+    return RunDescription(
+        yaml=yaml,
+        hparams={"lr": 0.001, "batch": 64, "coupling": "decoupled", "tied": False},
+        graph=graph,
+        names={
+            "agents": names,
+            "channels": [(f"{a}->{b}", f"{a}__to__{b}") for a, b in sorted(graph.edges())],
+        },
+        start_step=start,
+        top=top,
+    )
+
+
+def rows_at(step: int, description: RunDescription) -> list[Figure]:
+    rows = [Figure("agent", name, "loss", 1.0 / step) for name in description.names["agents"]]
+    rows += [Figure("channel", name, "sg_loss", 2.0 / step) for name, _ in description.names["channels"]]
+    return [*rows, Figure("run", "", "steps_per_second", float(step))]
+
+
+def record(logdir: Path, steps: range, start_step: int = 0, result: dict[str, Any] | None = None) -> None:
+    description = describe(start=start_step)
+    recorder = TensorBoardRecorder(logdir, start_step)
+    recorder.begin(description)
+    for step in steps:
+        recorder.figures(step, rows_at(step, description))
+    if result is not None:
+        recorder.end(result)
+    recorder.close()
+    recorder.close()
+
+
+def read(logdir: Path) -> Any:
+    everything = dict.fromkeys(("scalars", "histograms", "images", "tensors"), 0)
+    return EventAccumulator(str(logdir), size_guidance=everything).Reload()
+
+
+def curve(logdir: Path, tag: str) -> list[tuple[int, float]]:
+    return [(event.step, event.value) for event in read(logdir).Scalars(tag)]
+
+
+def test_curves_come_back_with_their_steps_and_pretty_names(tmp_path: Path) -> None:
+    record(tmp_path, range(100, 400, 100))
+    assert sorted(read(tmp_path).Tags()["scalars"]) == [
+        "agent/n0000/loss",
+        "agent/n0001/loss",
+        "agent/n0002/loss",
+        "channel/n0000__to__n0001/sg_loss",
+        "channel/n0001__to__n0002/sg_loss",
+        "channel/n0002__to__n0000/sg_loss",
+        "run/steps_per_second",
+    ]
+    assert curve(tmp_path, "run/steps_per_second") == [(100, 100.0), (200, 200.0), (300, 300.0)]
+    shown = MigratingAccumulator(str(tmp_path)).Reload().SummaryMetadata("channel/n0000__to__n0001/sg_loss")
+    assert shown.display_name == "channel/n0000->n0001/sg_loss"
+
+
+def test_figures_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
+    recorder = TensorBoardRecorder(tmp_path)
+    recorder.begin(describe())
+    recorder.figures(7, [Figure("run", "", "loss", 0.5)])
+    assert curve(tmp_path, "run/loss") == [(7, 0.5)]
+    recorder.close()
+
+
+def test_a_run_is_one_run_and_one_file(tmp_path: Path) -> None:
+    """No sub-runs for hyperparameters or for charts of several lines."""
+    record(tmp_path / "exp1", range(1, 3), result={"accuracy": 0.9, "seconds": 3})
+    assert list(EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload().Runs()) == ["exp1"]
+    assert [item.is_file() for item in (tmp_path / "exp1").iterdir()] == [True]
+
+
+def test_resumed_run_has_every_step_once(tmp_path: Path) -> None:
+    record(tmp_path, range(1, 8))
+    record(tmp_path, range(5, 10), start_step=4)
+    record(tmp_path, range(9, 12), start_step=8)
+    steps = list(range(1, 12))
+    for tag in ("agent/n0000/loss", "channel/n0000__to__n0001/sg_loss"):
+        assert [step for step, _ in curve(tmp_path, tag)] == steps
+        migrated = MigratingAccumulator(str(tmp_path)).Reload()
+        assert [event.step for event in migrated.Tensors(tag)] == steps
+    events = read(tmp_path)
+    for tag in ("scenario/yaml", hparams_metadata.SESSION_START_INFO_TAG):
+        assert len(events.Tensors(tag)) == 1
+    assert len(events.Images("graph/picture")) == 1
+    layouts = [event.step for event in events.Tensors("custom_scalars__config__")]
+    assert len(layouts) == len(set(layouts))
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_run_begun_again_in_its_folder_starts_over(tmp_path: Path) -> None:
+    record(tmp_path, range(1, 8))
+    record(tmp_path, range(1, 3))
+    assert [step for step, _ in curve(tmp_path, "agent/n0000/loss")] == [1, 2]
+
+
+def test_many_sessions_within_a_second_are_read_in_order(tmp_path: Path) -> None:
+    for start in range(12):
+        record(tmp_path, range(start + 1, start + 3), start_step=start)
+    assert [step for step, _ in curve(tmp_path, "run/steps_per_second")] == list(range(1, 14))
+
+
+def test_a_fork_in_a_new_folder_is_described_at_its_own_start(tmp_path: Path) -> None:
+    record(tmp_path, range(51, 53), start_step=50)
+    assert [event.step for event in read(tmp_path).Tensors("scenario/yaml")] == [50]
+
+
+def test_hyperparameters_and_result_lie_in_the_run_itself(tmp_path: Path) -> None:
+    record(tmp_path, range(1, 3), result={"accuracy": 0.75, "seconds": 3, "scenario": "x", "agents": {}})
+    metadata = MigratingAccumulator(str(tmp_path)).Reload()
+    start = hparams_metadata.parse_session_start_info_plugin_data(
+        metadata.SummaryMetadata(hparams_metadata.SESSION_START_INFO_TAG).plugin_data.content
+    )
+    assert start.hparams["lr"].number_value == 0.001
+    assert start.hparams["batch"].number_value == 64
+    assert start.hparams["coupling"].string_value == "decoupled"
+    assert start.hparams["tied"].WhichOneof("kind") == "bool_value"
+    experiment = hparams_metadata.parse_experiment_plugin_data(
+        metadata.SummaryMetadata(hparams_metadata.EXPERIMENT_TAG).plugin_data.content
+    )
+    assert [info.name for info in experiment.hparam_infos] == ["lr", "batch", "coupling", "tied"]
+    assert [info.name.tag for info in experiment.metric_infos] == ["result/accuracy", "result/seconds"]
+    hparams_metadata.parse_session_end_info_plugin_data(
+        metadata.SummaryMetadata(hparams_metadata.SESSION_END_INFO_TAG).plugin_data.content
+    )
+    assert curve(tmp_path, "result/accuracy") == [(2, 0.75)]
+
+
+def test_a_result_without_accuracy_is_no_error(tmp_path: Path) -> None:
+    record(tmp_path, range(1, 2), result={"accuracy": None, "seconds": 1.0})
+    assert "result/accuracy" not in read(tmp_path).Tags()["scalars"]
+
+
+def test_charts_put_all_channels_side_by_side(tmp_path: Path) -> None:
+    record(tmp_path, range(1, 3))
+    (event,) = read(tmp_path).Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    assert [category.title for category in layout.category] == ["Channels", "Agents"]
+    (chart,) = layout.category[0].chart
+    assert chart.title == "sg_loss"
+    assert list(chart.multiline.tag) == ["^channel/[^/]+/sg_loss$"]
+
+
+def test_a_metric_that_comes_late_gets_its_chart(tmp_path: Path) -> None:
+    recorder = TensorBoardRecorder(tmp_path)
+    recorder.begin(describe())
+    recorder.figures(1, [Figure("agent", "n0000", "loss", 1.0)])
+    recorder.figures(2, [Figure("agent", "n0000", "loss", 1.0)])
+    recorder.figures(3, [Figure("agent", "n0000", "accuracy", 1.0)])
+    recorder.close()
+    layouts = read(tmp_path).Tensors("custom_scalars__config__")
+    assert [event.step for event in layouts] == [1, 3]
+    last = layout_pb2.Layout.FromString(layouts[-1].tensor_proto.string_val[0])
+    assert [chart.title for chart in last.category[0].chart] == ["loss", "accuracy"]
+
+
+def test_a_thousand_agents_have_bounded_tags_and_bands(tmp_path: Path) -> None:
+    description = describe(1000, strides=4)
+    recorder = TensorBoardRecorder(tmp_path)
+    recorder.begin(description)
+    recorder.figures(1, rows_at(1, description))
+    recorder.histograms(1, [("agent", name, "weights", np.ones(3)) for name in description.names["agents"]])
+    recorder.close()
+    events = read(tmp_path)
+    assert len(events.Tags()["scalars"]) == 32 + 32 + 3 + 3 + 1
+    assert len(events.Tags()["histograms"]) == 32
+    layout = layout_pb2.Layout.FromString(
+        events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    )
+    (series,) = layout.category[0].chart[0].margin.series
+    assert (series.value, series.lower, series.upper) == (
+        "channels/sg_loss/mean",
+        "channels/sg_loss/min",
+        "channels/sg_loss/max",
+    )
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e39])
+def test_what_is_not_finite_is_skipped(tmp_path: Path, value: float) -> None:
+    recorder = TensorBoardRecorder(tmp_path)
+    recorder.begin(describe())
+    recorder.figures(1, [Figure("run", "", "x", value), Figure("run", "", "y", 1.0)])
+    recorder.close()
+    assert read(tmp_path).Tags()["scalars"] == ["run/y"]
+
+
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [
+        (np.arange(10.0).reshape(2, 5), 10),
+        (np.full(4, 3.0, dtype=np.float32), 4),
+        (np.array([1.0, 1.0 + 2**-52]), 2),
+        (np.array([math.nan, math.inf, 2.0, -1e308]), 1),
+        (np.array([-3e38, 3e38]), 2),
+        (np.array([1, 2, 3]), 3),
+    ],
+)
+def test_histograms_hold_the_finite_values(tmp_path: Path, values: np.ndarray[Any, Any], count: int) -> None:
+    recorder = TensorBoardRecorder(tmp_path)
+    recorder.begin(describe())
+    recorder.histograms(5, [("channel", "n0000->n0001", "message", values)])
+    recorder.close()
+    (event,) = read(tmp_path).Histograms("channel/n0000__to__n0001/message/histogram")
+    assert event.step == 5
+    assert event.histogram_value.num == sum(event.histogram_value.bucket) == count
+
+
+@pytest.mark.parametrize("values", [np.array([]), np.array([math.nan])])
+def test_an_empty_histogram_is_skipped(tmp_path: Path, values: np.ndarray[Any, Any]) -> None:
+    recorder = TensorBoardRecorder(tmp_path)
+    recorder.begin(describe())
+    recorder.histograms(1, [("agent", "n0000", "weights", values)])
+    recorder.close()
+    assert read(tmp_path).Tags()["histograms"] == []
+
+
+@pytest.mark.parametrize(
+    "text", ["description: '<script>alert(1)</script>'", "a: |\n  ```\n  # *b*\n", "", "é: 猫\n"]
+)
+def test_the_scenario_is_shown_as_it_stands(tmp_path: Path, text: str) -> None:
+    recorder = TensorBoardRecorder(tmp_path)
+    recorder.begin(describe(yaml="scenario: x\n" + text))
+    recorder.close()
+    (event,) = read(tmp_path).Tensors("scenario/yaml")
+    page = markdown.markdown(event.tensor_proto.string_val[0].decode(), extensions=["fenced_code", "tables"])
+    assert page.startswith("<pre><code>scenario: x")
+    assert page.count("<") == page.count(">") == 4
+
+
+def test_a_very_long_scenario_is_cut_and_says_so(tmp_path: Path) -> None:
+    recorder = TensorBoardRecorder(tmp_path)
+    recorder.begin(describe(yaml="- agent\n" * 100_000))
+    recorder.close()
+    text = read(tmp_path).Tensors("scenario/yaml")[0].tensor_proto.string_val[0].decode()
+    assert len(text) < 200_000
+    assert text.endswith("… (the rest is in scenario.yaml)")
+
+
+def test_names_with_slashes_make_no_further_folders_or_tags(tmp_path: Path) -> None:
+    name, slug = "../a/b->$\\frac", "../a/b__to__<i>"
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    graph.add_node("../a/b", role="agent")
+    graph.add_node("$\\frac", role="_hidden")
+    graph.add_edge("../a/b", "$\\frac", key=0, coupling="_$\\frac$", delay=0)
+    recorder = TensorBoardRecorder(tmp_path)
+    recorder.begin(
+        RunDescription(
+            yaml="",
+            hparams={"a/b": "<b>"},
+            graph=graph,
+            names={"agents": ["../a/b"], "channels": [(name, slug)]},
+        )
+    )
+    recorder.figures(1, [Figure("channel", name, "a/b", 1.0), Figure("agent", "unheard-of", "loss", 1.0)])
+    recorder.close()
+    (tag,) = read(tmp_path).Tags()["scalars"]
+    assert tag.count("/") == 2
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_graph_is_a_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    record(tmp_path, range(1, 2))
+    (event,) = read(tmp_path).Images("graph/picture")
+    assert event.encoded_image_string.startswith(b"\x89PNG")
+    assert event.width > 100
+    assert event.height > 100
+
+
+def test_without_matplotlib_all_but_the_picture_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in [module for module in sys.modules if module.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with caplog.at_level(logging.INFO, logger="antiphon.telemetry"):
+        record(tmp_path, range(1, 2))
+    (said,) = caplog.messages
+    assert "pip install 'antiphon[plots]'" in said
+    events = read(tmp_path)
+    assert events.Tags()["images"] == []
+    assert events.Tensors("scenario/yaml")
+
+
+def test_recording_draws_no_random_number_and_changes_nothing(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    description = describe()
+    weights = np.random.default_rng(0).normal(size=100)
+    kept = weights.copy()
+    before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # type: ignore[index]
+    recorder = TensorBoardRecorder(tmp_path)
+    recorder.begin(description)
+    recorder.figures(1, rows_at(1, description))
+    recorder.histograms(1, [("agent", "n0000", "weights", weights)])
+    recorder.end({"accuracy": 1.0})
+    recorder.close()
+    after = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # type: ignore[index]
+    assert before == after
+    np.testing.assert_array_equal(weights, kept)
+    assert nx.utils.graphs_equal(description.graph, describe().graph)
+
+
+def test_a_log_directory_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(RunError, match=r"runs: cannot be written \("):
+        record(tmp_path / "runs", range(1, 2))
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user")
+def test_a_log_directory_that_is_not_writable_is_one_line(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(RunError, match="cannot be written"):
+        record(tmp_path, range(1, 2))

@@ -1,0 +1,242 @@
+"""The rules of the code's shape, read from its source: who imports whom, what is never called, how long files are."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYERS = ("antiphon", "engine", "telemetry", "scenarios", "agents", "comms", "envs", "nets")
+"""Top first: a folder may import itself and what stands after it."""
+STRANGERS = {"telemetry": {"scenarios", "agents", "comms", "envs"}, "agents": {"envs"}, "comms": {"envs"}}
+"""Folders below that are nevertheless not to be known."""
+LONGEST_FILE = 400
+LONGEST_FUNCTION = 80
+PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+YAML_CALLS = {"unsafe_load", "unsafe_load_all", "full_load", "full_load_all"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One Python file: its path from the root, the folder whose rules it obeys, and its syntax tree."""
+
+    path: str
+    folder: str
+    lines: int
+    tree: ast.Module
+
+
+def read(folder: str) -> Iterator[Source]:
+    """Yield the Python files under a folder of the root, links not followed."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        inside = path.relative_to(ROOT)
+        if not any((ROOT / parent).is_symlink() for parent in inside.parents):
+            text = path.read_text(encoding="utf-8")
+            yield Source(str(inside), folder, len(text.splitlines()), ast.parse(text, str(path)))
+
+
+LIBRARY = [source for folder in LAYERS for source in read(folder)]
+OUTSIDE = [source for folder in ("tests", "benchmarks") for source in read(folder)]
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield (line, dotted name) of everything imported anywhere under a node, `from a import b` as `a.b`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = "." * node.level + (node.module or "")
+            yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
+
+
+def imports_when_loaded(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield what is imported by loading the file: not in functions, not under `if TYPE_CHECKING`."""
+    waiting: list[ast.AST] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from imports(node)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting.extend(node.orelse)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def layer(name: str) -> str | None:
+    """Return the folder that an imported name belongs to; None for other people's packages and for errors."""
+    first, _, rest = name.partition(".")
+    if first != "antiphon":
+        return None
+    second = rest.partition(".")[0]
+    if second == "errors":
+        return None
+    return second if second in LAYERS else "antiphon"
+
+
+def safe_loaders() -> set[str]:
+    """Return the names of the YAML loaders that build plain data only: SafeLoader and the library's subclasses."""
+    safe = {"SafeLoader", "CSafeLoader"}
+    for source in LIBRARY:
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.ClassDef) and any(final_name(base) in safe for base in node.bases):
+                safe.add(node.name)
+    return safe
+
+
+def final_name(node: ast.AST | None) -> str:
+    """Return `c` of `a.b.c` or of `c`, or nothing for any other expression."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def unsafe_loads(source: Source, loaders: set[str]) -> Iterator[str]:
+    """Yield what in a file could run code that a data file names."""
+    for line, name in imports(source.tree):
+        if name.partition(".")[0] in PICKLES:
+            yield f"{source.path}:{line}: {name} runs code from data"
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        place = f"{source.path}:{node.lineno}"
+        if called in {"yaml.load", "yaml.load_all"}:
+            loader = given.get("Loader", node.args[1] if len(node.args) > 1 else None)
+            if final_name(loader) not in loaders:
+                yield f"{place}: {called} without a subclass of SafeLoader"
+        elif called.startswith("yaml.") and final_name(node.func) in YAML_CALLS:
+            yield f"{place}: {called} builds any object"
+        elif called == "torch.load" and ast.unparse(given.get("weights_only", ast.Constant(None))) != "True":
+            yield f"{place}: torch.load without weights_only=True unpickles"
+        elif called == "np.load" and "allow_pickle" in given:
+            yield f"{place}: np.load with allow_pickle"
+        elif called in {"eval", "exec"}:
+            yield f"{place}: {called}"
+
+
+def test_the_folders_are_there_and_hold_code() -> None:
+    assert {source.folder for source in LIBRARY} == set(LAYERS)
+
+
+def test_imports_only_point_down() -> None:
+    wrong = []
+    for source in LIBRARY:
+        below = set(LAYERS[LAYERS.index(source.folder) :]) - STRANGERS.get(source.folder, set())
+        for line, name in imports(source.tree):
+            target = layer(name)
+            if target is not None and target not in below:
+                wrong.append(f"{source.path}:{line}: {source.folder}/ may not import {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_import_of_our_own_is_written_in_full() -> None:
+    bare = set(LAYERS) - {"antiphon"}
+    wrong = [
+        f"{source.path}:{line}: import antiphon.<folder>, not {name}"
+        for source in LIBRARY + OUTSIDE
+        for line, name in imports(source.tree)
+        if name.startswith(".") or name.partition(".")[0] in bare
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_must_load_fast_does_not_name_torch_when_loaded() -> None:
+    quick = [
+        s for s in LIBRARY if s.folder == "scenarios" or s.path in {"antiphon/__init__.py", "antiphon/cli.py"}
+    ]
+    quick += [s for s in LIBRARY if s.path == "telemetry/__init__.py"]
+    wrong = [
+        f"{source.path}:{line}: {name} at module level"
+        for source in quick
+        for line, name in imports_when_loaded(source.tree)
+        if name.partition(".")[0] == "torch"
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("module", ["antiphon", "antiphon.cli", "antiphon.scenarios", "antiphon.telemetry"])
+def test_loading_it_does_not_load_torch_by_way_of_others(module: str) -> None:
+    program = f"import sys, {module}; sys.exit('torch' in sys.modules and 'torch was loaded')"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_gradients_are_cut_only_in_comms() -> None:
+    wrong = [
+        f"{source.path}:{node.lineno}: .{node.attr}() belongs in comms/"
+        for source in LIBRARY
+        if source.folder != "comms"
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Attribute) and node.attr in {"detach", "detach_"}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_data_file_can_run_code() -> None:
+    loaders = safe_loaders()
+    wrong = [line for source in LIBRARY for line in unsafe_loads(source, loaders)]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import pickle",
+        "from cloudpickle import loads",
+        "yaml.load(text)",
+        "yaml.load(text, Loader=yaml.Loader)",
+        "yaml.load(text, yaml.FullLoader)",
+        "yaml.unsafe_load(text)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "np.load(path, allow_pickle=True)",
+        "eval(text)",
+    ],
+)
+def test_the_check_for_code_in_data_sees(text: str) -> None:
+    assert list(unsafe_loads(Source("planted.py", "nets", 1, ast.parse(text)), {"SafeLoader"}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "yaml.safe_load(text)",
+        "yaml.load(text, Loader=yaml.SafeLoader)",
+        "torch.load(path, weights_only=True)",
+    ],
+)
+def test_the_check_for_code_in_data_lets_pass(text: str) -> None:
+    assert not list(unsafe_loads(Source("planted.py", "nets", 1, ast.parse(text)), {"SafeLoader"}))
+
+
+def test_the_check_for_late_imports_tells_them_from_early_ones() -> None:
+    late = "def build():\n    import torch\nif TYPE_CHECKING:\n    from torch import Tensor\n"
+    early = "try:\n    import torch\nexcept ImportError:\n    pass\nclass A:\n    from torch import nn\n"
+    assert not list(imports_when_loaded(ast.parse(late)))
+    assert {name for _, name in imports_when_loaded(ast.parse(early))} == {"torch", "torch.nn"}
+
+
+def test_files_and_functions_are_short_enough_to_read() -> None:
+    long = [
+        f"{s.path}: {s.lines} lines, at most {LONGEST_FILE}"
+        for s in LIBRARY + OUTSIDE
+        if s.lines > LONGEST_FILE
+    ]
+    for source in LIBRARY:
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > LONGEST_FUNCTION:
+                    long.append(
+                        f"{source.path}:{node.lineno}: {node.name} has {length} lines, at most {LONGEST_FUNCTION}"
+                    )
+    assert not long, "\n".join(long)

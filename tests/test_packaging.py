@@ -1,0 +1,121 @@
+"""What is on disk, what pyproject.toml installs and what a checkout imports are the same packages."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+SETUPTOOLS: dict[str, Any] = PROJECT["tool"]["setuptools"]
+FOLDERS: dict[str, str] = SETUPTOOLS["package-dir"]
+NOT_PACKAGES = {"tests", "docs", "benchmarks", "build", "dist", "runs"}
+
+
+def folders_on_disk() -> Iterator[Path]:
+    """Yield every folder of the checkout that is a package, links not followed."""
+    for top in sorted(ROOT.iterdir()):
+        if top.name.startswith(".") or top.name in NOT_PACKAGES or not top.is_dir():
+            continue
+        for init in sorted(top.rglob("__init__.py")):
+            if not any(parent.is_symlink() for parent in init.parents if parent.is_relative_to(top)):
+                yield init.parent
+
+
+def import_name(folder: Path) -> str:
+    """Return the name under which a folder of the checkout is imported, antiphon.<folder>."""
+    parts = folder.relative_to(ROOT).parts
+    return ".".join(parts if parts[0] == "antiphon" else ("antiphon", *parts))
+
+
+def folder_of(package: str) -> Path:
+    """Return the folder of a listed package, through the entry of its nearest mapped parent."""
+    if package in FOLDERS:
+        return ROOT / FOLDERS[package]
+    parent, _, last = package.rpartition(".")
+    return folder_of(parent) / last
+
+
+def requirements() -> Iterator[str]:
+    """Yield the name of every dependency that pyproject.toml declares, antiphon itself left out."""
+    declared: list[str] = list(PROJECT["project"]["dependencies"])
+    for extra in PROJECT["project"]["optional-dependencies"].values():
+        declared += extra
+    for line in declared:
+        match = re.match(r"[A-Za-z0-9._-]+", line)
+        assert match, line
+        if match.group() != "antiphon":
+            yield match.group()
+
+
+def test_every_folder_with_an_init_is_installed_and_no_other() -> None:
+    assert sorted(SETUPTOOLS["packages"]) == sorted(import_name(folder) for folder in folders_on_disk())
+
+
+def test_the_map_names_listed_packages_and_folders_that_exist() -> None:
+    assert set(FOLDERS) <= set(SETUPTOOLS["packages"])
+    for package in SETUPTOOLS["packages"]:
+        assert (folder_of(package) / "__init__.py").is_file(), package
+
+
+@pytest.mark.parametrize("package", sorted(set(FOLDERS) - {"antiphon"}))
+def test_the_link_of_a_checkout_leads_to_the_mapped_folder(package: str) -> None:
+    link = ROOT / Path(*package.split("."))
+    if not link.is_symlink():
+        pytest.skip("this checkout was made without symbolic links")
+    assert link.resolve() == folder_of(package)
+    assert not link.readlink().is_absolute()
+
+
+def test_no_link_of_a_checkout_is_left_over() -> None:
+    links = {f"antiphon.{path.name}" for path in (ROOT / "antiphon").iterdir() if path.is_symlink()}
+    assert links <= set(FOLDERS)
+
+
+def test_pyright_reads_every_package_through_its_link() -> None:
+    included = {entry.replace("/", ".") for entry in PROJECT["tool"]["pyright"]["include"]}
+    assert included == {*FOLDERS, "tests"}
+
+
+def test_every_file_that_is_not_python_is_package_data() -> None:
+    patterns: dict[str, list[str]] = SETUPTOOLS["package-data"]
+    missing = []
+    for package in FOLDERS:
+        folder = folder_of(package)
+        for path in sorted(folder.rglob("*")):
+            inside = path.relative_to(folder)
+            link = package == "antiphon" and f"antiphon.{inside.parts[0]}" in FOLDERS
+            if link or path.is_dir() or path.name.startswith(".") or path.suffix in {".py", ".pyc"}:
+                continue
+            if not any(fnmatch(inside.as_posix(), pattern) for pattern in patterns.get(package, [])):
+                missing.append(str(path.relative_to(ROOT)))
+    assert not missing, f"not in the wheel: {missing}; add them to [tool.setuptools.package-data]"
+
+
+def test_every_pattern_of_package_data_finds_a_file() -> None:
+    for package, patterns in SETUPTOOLS["package-data"].items():
+        for pattern in patterns:
+            assert any(folder_of(package).glob(pattern)), f"{package}: nothing is called {pattern}"
+
+
+def test_constraints_pin_every_declared_dependency_exactly_and_nothing_else() -> None:
+    pinned = {}
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            match = re.fullmatch(r"([A-Za-z0-9._-]+)==([0-9.]+)", line)
+            assert match, f"constraints.txt: not an exact version: {line}"
+            pinned[match.group(1).lower()] = match.group(2)
+    assert sorted(pinned) == sorted({name.lower() for name in requirements()})
+
+
+def test_the_citation_names_the_version_of_the_package() -> None:
+    import antiphon
+
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {antiphon.__version__}\n" in citation
