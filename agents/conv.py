@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from antiphon.agents.mlp import ACTIVATION_MODULES
 from antiphon.agents.network import Head, HeadedNetwork, Tensors, norm_module, sub, with_prefix
+from antiphon.errors import ScenarioError
 from antiphon.nets.layers import ACTIVATIONS, initial_linear, initial_norm, norm_buffers, normalise
 
 __all__ = ["POOLS", "Conv"]
@@ -32,6 +33,9 @@ class Conv(HeadedNetwork):
         activation: `relu`, `tanh` or `gelu`.
         filter: Side of the filters (odd).
         pool: `max`, `avg` or `none`, one per layer.
+
+    Raises:
+        ScenarioError: If the filters' side is even, so that no padding keeps the image's size.
     """
 
     def __init__(
@@ -45,6 +49,10 @@ class Conv(HeadedNetwork):
         filter: int = 5,
         pool: tuple[str, ...] = (),
     ) -> None:
+        if filter % 2 == 0:
+            raise ScenarioError(
+                f"network.filter: {filter} is even and cannot be centred on a pixel; use {filter + 1}"
+            )
         super().__init__(input_shape, heads)
         self.filters = filters
         self.norm = norm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import operator
 from collections.abc import Callable
 from typing import final
@@ -40,7 +41,8 @@ class ModuleNetwork(Network):
         seed: Of the global random state under which a factory draws its initial parameters.
 
     Raises:
-        ScenarioError: If the module does not turn [2, inputs] into [2, outputs].
+        ScenarioError: If the factory does not take `inputs` and `outputs`, or the module does not turn
+            [2, inputs] into [2, outputs].
     """
 
     pure = False
@@ -56,11 +58,7 @@ class ModuleNetwork(Network):
         inputs, outputs = self.input_shape[0], sum(head.features for head in heads)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            made = (
-                copy.deepcopy(source)
-                if isinstance(source, nn.Module)
-                else source(inputs=inputs, outputs=outputs)
-            )
+            made = _made(source, inputs, outputs)
         if not isinstance(made, nn.Module):
             raise ScenarioError(f"network: the factory returned {type(made).__name__}, not a torch.nn.Module")
         self.module = made.cpu().float()
@@ -72,7 +70,7 @@ class ModuleNetwork(Network):
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 shape = tuple(probe(torch.zeros(2, inputs)).shape)
         except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-            reason = str(error).splitlines()[0]
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ScenarioError(
                 f"network: {type(self.module).__name__} does not take inputs of [batch, {inputs}] ({reason})"
             ) from None
@@ -100,7 +98,7 @@ class ModuleNetwork(Network):
         # Modules move their buffers in place: they get copies, so that state stays a value.
         moved = {name: b.clone() for name, b in sub(buffers, _MODULE).items()}
         self.module.train(training)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
             torch.manual_seed(seed)
             y = functional_call(self.module, {**sub(parameters, _MODULE), **moved}, (x.flatten(1),))
         after = with_prefix(_MODULE, moved)
@@ -136,6 +134,20 @@ class ModuleNetwork(Network):
                 layers.append(nn.Unflatten(1, head.size))
             place.add_module(f"head_{head.name}", nn.Sequential(*layers))
         return _ModuleEmitter(name, tuple(self.heads.values()))
+
+
+def _made(source: Callable[..., nn.Module] | nn.Module, inputs: int, outputs: int) -> object:
+    """Return a copy of a module, or what a factory makes."""
+    if isinstance(source, nn.Module):
+        return copy.deepcopy(source)
+    try:
+        inspect.signature(source).bind(inputs=inputs, outputs=outputs)
+    except TypeError as error:
+        name = getattr(source, "__name__", type(source).__name__)
+        raise ScenarioError(
+            f"network: {name} cannot be called as {name}(inputs={inputs}, outputs={outputs}): {error}"
+        ) from None
+    return source(inputs=inputs, outputs=outputs)
 
 
 class _ModuleEmitter(Emitter):

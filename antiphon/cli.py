@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -25,14 +25,18 @@ app = typer.Typer(
 
 Scenario = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A library scenario or a YAML file.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
-Variant = Annotated[str | None, typer.Option("--variant", "-v", metavar="V", help="A variant of the scenario.")]
+Variant = Annotated[
+    str | None, typer.Option("--variant", "-v", metavar="V", help="A variant of the scenario.")
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter; YAML; may be repeated.")
 ]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, metavar="N", help="Steps of training.")]
 LogDir = Annotated[
     Path | None,
-    typer.Option("--logdir", metavar="DIR", help="Where runs are written.  [default: $ANTIPHON_LOGDIR or runs]"),
+    typer.Option(
+        "--logdir", metavar="DIR", help="Where runs are written.  [default: $ANTIPHON_LOGDIR or runs]"
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="D", help="cpu, cuda, cuda:1, …")]
 Checkpoints = Annotated[
@@ -47,7 +51,7 @@ Checkpoints = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
 
 
-class Split(str, Enum):
+class Split(StrEnum):
     """The parts of a data set."""
 
     test = "test"
@@ -63,10 +67,14 @@ def run(
     steps: Steps = None,
     seed: Annotated[int, typer.Option("--seed", "-s", min=0, metavar="S", help="Of all that is drawn.")] = 0,
     name: Annotated[
-        str | None, typer.Option("--name", metavar="RUN", help="Of the run directory.  [default: from scenario and time]")
+        str | None,
+        typer.Option(
+            "--name", metavar="RUN", help="Of the run directory.  [default: from scenario and time]"
+        ),
     ] = None,
     resume_if_exists: Annotated[
-        bool, typer.Option("--resume-if-exists", help="Go on with the run that is there, or print its result.")
+        bool,
+        typer.Option("--resume-if-exists", help="Go on with the run that is there, or print its result."),
     ] = False,
     logdir: LogDir = None,
     device: Device = "cpu",
@@ -96,7 +104,8 @@ def run(
 def resume(
     path: RunPath,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, metavar="N", help="The step to stop at; schedules stay as they are.")
+        int | None,
+        typer.Option("--steps", min=1, metavar="N", help="The step to stop at; schedules stay as they are."),
     ] = None,
     checkpoint_every: Checkpoints = None,
     json: Json = False,
@@ -126,15 +135,21 @@ def show(
     ] = None,
     variant: Variant = None,
     settings: Settings = None,
-    yaml: Annotated[bool, typer.Option("--yaml", help="Print the scenario's document as it is written.")] = False,
-    resolved: Annotated[bool, typer.Option("--resolved", help="Print the explicit scenario as a document.")] = False,
+    yaml: Annotated[
+        bool, typer.Option("--yaml", help="Print the scenario's document as it is written.")
+    ] = False,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="Print the explicit scenario as a document.")
+    ] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of documents.")] = False,
     json: Json = False,
 ) -> None:
     """Explain a scenario, a run or an environment; without a name, list what there is."""
     from antiphon.commands import show as verb
 
-    verb.show(what, variant=variant, settings=settings or [], yaml=yaml, resolved=resolved, schema=schema, json=json)
+    verb.show(
+        what, variant=variant, settings=settings or [], yaml=yaml, resolved=resolved, schema=schema, json=json
+    )
 
 
 @app.command()
@@ -150,17 +165,24 @@ def study(
     scenario: Scenario,
     variants: Annotated[
         list[str] | None,
-        typer.Option("--variant", "-v", metavar="V", help="May be repeated.  [default: all of the scenario's]"),
+        typer.Option(
+            "--variant", "-v", metavar="V", help="May be repeated.  [default: all of the scenario's]"
+        ),
     ] = None,
     settings: Settings = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, metavar="K", help="Each variant runs with seeds 0 … K-1.")] = 3,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, metavar="K", help="Each variant runs with seeds 0 … K-1.")
+    ] = 3,
     steps: Steps = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, metavar="N", help="Runs at a time.  [default: one per core]")
+        int | None,
+        typer.Option("--jobs", "-j", min=1, metavar="N", help="Runs at a time.  [default: one per core]"),
     ] = None,
     logdir: Annotated[
         Path | None,
-        typer.Option("--logdir", metavar="DIR", help="The study's directory.  [default: new, where runs are written]"),
+        typer.Option(
+            "--logdir", metavar="DIR", help="The study's directory.  [default: new, where runs are written]"
+        ),
     ] = None,
     device: Device = "cpu",
     json: Json = False,
@@ -184,8 +206,12 @@ def study(
 
 @app.command()
 def tb(
-    path: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="A run, a study, or a folder of runs.")] = None,
-    port: Annotated[int | None, typer.Option("--port", min=0, max=65535, metavar="P", help="[default: 6006]")] = None,
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="A run, a study, or a folder of runs.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65535, metavar="P", help="[default: 6006]")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Open TensorBoard on runs, with enough samples to see every step."""

@@ -1,1 +1,63 @@
-"""antiphon.comms"""
+"""Channels: messages, links, and the synthetic gradients that come back on them.
+
+They work in anyone's loop. Here three networks learn to classify, each with an optimiser of its own, and none
+waits for the one above it (Jaderberg et al. 2017)::
+
+    import torch
+    from torch import nn
+    from antiphon import comms
+
+    eye = nn.Sequential(nn.Linear(20, 32), nn.BatchNorm1d(32), nn.ReLU())
+    mind = nn.Sequential(nn.Linear(32, 32), nn.BatchNorm1d(32), nn.ReLU())
+    voice = nn.Linear(32, 4)
+    seen = comms.Channel(32, context={"label": 4}, name="seen")
+    thought = comms.Channel(32, context={"label": 4}, name="thought")
+    optimisers = [torch.optim.Adam(network.parameters(), lr=1e-3) for network in (eye, mind, voice)]
+
+    for image, label in batches:
+        seen.send(eye(image), label=label)
+        thought.send(mind(seen.receive()), label=label)
+        loss = nn.functional.cross_entropy(voice(thought.receive()), label)
+
+        comms.learn(None, eye.parameters(), sent=[seen])  # sets the gradients; in any order
+        comms.learn(None, mind.parameters(), received=[seen], sent=[thought])
+        comms.learn(loss, voice.parameters(), received=[thought])
+        for optimiser in optimisers:
+            optimiser.step()
+        seen.learn()
+        thought.learn()
+
+`context` is what the predictor may know beside the message, `gradient` its kind ("linear", "mlp", "local"), and
+`coupling="detached"` sends nothing back. All predictions are made when the message is sent, before anything of the
+step has been learned. Delay, clocks and lossy links are the simulator's.
+"""
+
+from antiphon.comms.aggregation import join
+from antiphon.comms.alignment import alignment
+from antiphon.comms.channel import Channel, learn
+from antiphon.comms.credit import Injection, backward
+from antiphon.comms.link import Link
+from antiphon.comms.predictors import (
+    PREDICTORS,
+    Example,
+    LinearGradient,
+    LocalGradient,
+    MlpGradient,
+    Predictor,
+)
+
+__all__ = [
+    "PREDICTORS",
+    "Channel",
+    "Example",
+    "Injection",
+    "LinearGradient",
+    "Link",
+    "LocalGradient",
+    "MlpGradient",
+    "Predictor",
+    "alignment",
+    "backward",
+    "join",
+    "learn",
+]

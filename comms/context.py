@@ -24,7 +24,7 @@ class ContextSpec:
     @property
     def features(self) -> int:
         """Columns this signal takes in the encoding."""
-        return self.classes if self.classes is not None else int(torch.Size(self.shape).numel())
+        return int(torch.Size(self.shape).numel()) * (self.classes or 1)
 
 
 def encode(specs: Sequence[ContextSpec], signals: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Injection", "backward"]
+__all__ = ["Injection", "Pull", "backward", "backward_all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,56 +29,76 @@ class Injection:
     """What enters the deltas at the sender's own leaves."""
 
 
+@dataclass(slots=True)
+class Pull:
+    """What one closed window asks of a backward pass."""
+
+    objective: Tensor | None
+    """The window's summed loss (already divided by the batch), or None."""
+    injections: Sequence[Injection]
+    """What is put on the messages sent within the window."""
+    parameters: Sequence[Tensor]
+    """Tensors to differentiate; may be empty (a frozen agent)."""
+    leaves: Sequence[Tensor]
+    """Received messages, [B, size] each."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether parameters and leaves need a backward pass each."""
+        return bool(self.leaves) and any(i.scale != i.discount for i in self.injections)
+
+
+Gradients = list[Tensor | None]
+
+
 def backward(
     objective: Tensor | None,
     injections: Sequence[Injection],
     parameters: Sequence[Tensor],
     leaves: Sequence[Tensor],
     batch: int,
-) -> tuple[list[Tensor | None], list[Tensor | None]]:
-    """Return the gradients of the parameters and the per-sample deltas of the leaves.
+) -> tuple[Gradients, Gradients]:
+    """Return the gradients of the parameters and the per-sample deltas of the leaves of one window.
 
     Args:
-        objective: The window's summed loss (already divided by the batch), or None.
-        injections: What is put on the messages sent within the window.
-        parameters: Tensors to differentiate; may be empty (a frozen agent).
-        leaves: Received messages, [B, size] each.
+        objective: As of `Pull`, like the next three.
+        injections: What is put on the messages sent.
+        parameters: Tensors to differentiate.
+        leaves: Received messages.
         batch: B; deltas are B times dL/dleaf.
 
     Returns:
         Gradients in the order of `parameters` and deltas in the order of `leaves`; None where nothing
         depends on them.
     """
-    apart = bool(leaves) and any(i.scale != i.discount for i in injections)
-    if not apart:
-        gradients = _pull(objective, injections, [*parameters, *leaves], batch, False, discount=False)
-        count = len(parameters)
-        return gradients[:count], _per_sample(gradients[count:], batch)
-    own = _pull(objective, injections, parameters, batch, True, discount=False)
-    back = _pull(objective, injections, leaves, batch, False, discount=True)
-    return own, _per_sample(back, batch)
+    return backward_all([Pull(objective, injections, parameters, leaves)], batch)[0]
 
 
-def _per_sample(gradients: Sequence[Tensor | None], batch: int) -> list[Tensor | None]:
-    return [None if g is None else g * batch for g in gradients]
+def backward_all(pulls: Sequence[Pull], batch: int) -> list[tuple[Gradients, Gradients]]:
+    """Do `backward` for many windows whose graphs share nothing, in one pass where that is possible."""
+    together = [pull for pull in pulls if not pull.apart]
+    inputs = [t for pull in together for t in (*pull.parameters, *pull.leaves)]
+    ends = [_ends(pull, batch, discount=False) for pull in together]
+    found = iter(_gradients([end for some in ends for end in some], inputs, retain=False))
+    results: list[tuple[Gradients, Gradients]] = []
+    for pull in pulls:
+        if pull.apart:
+            own = _gradients(_ends(pull, batch, discount=False), pull.parameters, retain=True)
+            back = _gradients(_ends(pull, batch, discount=True), pull.leaves, retain=False)
+        else:
+            own = [next(found) for _ in pull.parameters]
+            back = [next(found) for _ in pull.leaves]
+        results.append((own, [None if g is None else g * batch for g in back]))
+    return results
 
 
-def _pull(
-    objective: Tensor | None,
-    injections: Sequence[Injection],
-    inputs: Sequence[Tensor],
-    batch: int,
-    retain: bool,
-    *,
-    discount: bool,
-) -> list[Tensor | None]:
-    outputs: list[Tensor] = []
-    weights: list[Tensor | None] = []
-    if objective is not None and objective.requires_grad:
-        outputs.append(objective)
-        weights.append(None)
+def _ends(pull: Pull, batch: int, *, discount: bool) -> list[tuple[Tensor, Tensor | None]]:
+    """Where a backward pass starts: tensors and the gradients put on them."""
+    ends: list[tuple[Tensor, Tensor | None]] = []
+    if pull.objective is not None and pull.objective.requires_grad:
+        ends.append((pull.objective, None))
     totals: dict[int, tuple[Tensor, Tensor]] = {}  # channels that share a port add their injections
-    for injection in injections:
+    for injection in pull.injections:
         factor = injection.discount if discount else injection.scale
         if factor and injection.message.requires_grad:
             weight = injection.gradient if factor == 1 else injection.gradient * factor
@@ -87,10 +107,14 @@ def _pull(
                 injection.message,
                 weight if known is None else known[1] + weight,
             )
-    for message, weight in totals.values():
-        outputs.append(message)
-        weights.append(weight.reshape(message.shape) / batch)
-    if not outputs or not inputs:
+    ends.extend((message, weight.reshape(message.shape) / batch) for message, weight in totals.values())
+    return ends
+
+
+def _gradients(
+    ends: Sequence[tuple[Tensor, Tensor | None]], inputs: Sequence[Tensor], *, retain: bool
+) -> Gradients:
+    if not ends or not inputs:
         return [None] * len(inputs)
-    found = torch.autograd.grad(outputs, inputs, weights, retain_graph=retain, allow_unused=True)
-    return list(found)
+    outputs, weights = [end for end, _ in ends], [weight for _, weight in ends]
+    return list(torch.autograd.grad(outputs, inputs, weights, retain_graph=retain, allow_unused=True))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -158,6 +158,10 @@ class LinearGradient(_DirectGradient):
 
     Its gradient is written out: 2/B error^T [m, c]. It is what autograd finds, at a third of the cost.
     """
+
+    def __init__(self, size: int, context: int, *, hidden: tuple[int, ...] = (), **settings: Any) -> None:
+        del hidden  # a scenario may keep them for its `mlp` variant
+        super().__init__(size, context, **settings)
 
     @torch.no_grad()
     def predict(self, example: Example) -> Tensor:

@@ -23,7 +23,7 @@ from antiphon.engine.clock import Clock
 from antiphon.engine.ledger import Ledger
 from antiphon.engine.parts import Agent, Channel, Goal, Unit
 from antiphon.engine.schedule import Schedule
-from antiphon.engine.shapes import Shapes, default_norm, head_of, resolve
+from antiphon.engine.shapes import RETURNED, Shapes, default_norm, head_of, resolve
 from antiphon.engine.system import System
 from antiphon.engine.units import unite, windows_of
 from antiphon.engine.weights import read_weights
@@ -222,12 +222,13 @@ class _Builder:
         unit_of: Mapping[str, Unit],
     ) -> Channel:
         size = torch.Size(shape).numel()
-        context = tuple(self._context(name) for name in spec.gradient.context)
+        context = tuple(self._context(name) for name in spec.gradient.context if name != RETURNED)
+        sees_returned = RETURNED in spec.gradient.context and spec.gradient.kind != "local"
         predictor = None
         if spec.coupling == "decoupled":
             if spec.gradient.kind == "local":  # the control does not see its own target
                 context = tuple(c for c in context if c.name != spec.gradient.target)
-            predictor = self._predictor(spec, size, sum(c.features for c in context))
+            predictor = self._predictor(spec, size, sum(c.features for c in context) + size * sees_returned)
         receiver = unit_of[spec.receiver]
         returns = spec.coupling == "delayed" or (predictor is not None and predictor.needs_delta)
         ledger = Ledger(
@@ -250,6 +251,7 @@ class _Builder:
             torch.zeros(self.scenario.training.batch, size, dtype=self.dtype, device=self.device),
             predictor,
             context,
+            sees_returned,
             spec.gradient.target if spec.gradient.kind == "local" else None,
             spec.gradient.scale,
             spec.gradient.discount,

@@ -39,13 +39,15 @@ def write(path: Path, manifest: dict[str, Any], state: dict[str, Any]) -> None:
     """Write a checkpoint folder, whole or not at all.
 
     Args:
-        path: The folder; one that is there is replaced.
+        path: The folder; a checkpoint that is there is replaced.
         manifest: Plain data kept beside the state.
         state: A tree of dicts with string keys, lists, plain values and tensors.
 
     Raises:
-        RunError: The folder cannot be written.
+        RunError: The folder cannot be written, or holds something else.
     """
+    if path.exists() and not (path / "state.json").is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise RunError(f"{path}: is there and no checkpoint; choose another path")
     tensors: dict[str, Tensor] = {}
     tree = _pack(state, tensors)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
@@ -62,9 +64,11 @@ def write(path: Path, manifest: dict[str, Any], state: dict[str, Any]) -> None:
             shutil.rmtree(old, ignore_errors=True)
         else:
             os.replace(temporary, path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"{path}: the checkpoint cannot be written ({reason})") from None
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise RunError(f"{path}: the checkpoint cannot be written ({error.strerror or error})") from None
 
 
 def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any], dict[str, Any]]:
@@ -75,21 +79,24 @@ def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any]
     """
     try:
         manifest = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        tensors = load_file(path / "state.safetensors", device=str(device))
         if manifest["format"] > FORMAT:
             raise RunError(
                 f"{path}: checkpoint format {manifest['format']} is newer than {FORMAT}; use a newer antiphon"
             )
+        tensors = load_file(path / "state.safetensors", device=str(device))
         state = _unpack(manifest.pop("state"), tensors)
     except FileNotFoundError:
         raise RunError(f"{path}: no checkpoint there (state.json and state.safetensors)") from None
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         if isinstance(error, RunError):
             raise
-        raise RunError(
-            f"{path}: the checkpoint is damaged ({type(error).__name__}); use an earlier one"
-        ) from None
+        raise damaged(path, error) from None
     return manifest, state
+
+
+def damaged(path: Path, error: Exception) -> RunError:
+    """Return what to raise for a checkpoint that is there but makes no sense."""
+    return RunError(f"{path}: the checkpoint is damaged ({type(error).__name__}); use an earlier one")
 
 
 def latest(path: str | Path) -> Path:

@@ -5,7 +5,9 @@ The module is a torch.fx graph of ordinary torch layers, unrolled over the steps
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import keyword
+import re
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import fx, nn
@@ -13,26 +15,52 @@ from torch import fx, nn
 from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.parts import Agent
 from antiphon.engine.system import System
+from antiphon.errors import ScenarioError
+from antiphon.scenarios.relations import components
 
-__all__ = ["compose", "steps_needed"]
+__all__ = ["compose", "observed", "steps_needed"]
 
 
 def steps_needed(system: System) -> int:
-    """Return for how many steps an example must be shown: `hold`, or until every path without a cycle has filled."""
-    reach = dict.fromkeys(system.agents, 0)
-    # Longest delays along acyclic paths: relax at most once per agent, so that cycles stop growing.
-    for _ in system.agents:
-        moved = False
-        for channel in system.channels.values():
-            arrival = system.agents[channel.receiver].clock.following(
-                reach[channel.sender] + channel.ledger.link.delay
-            )
-            if arrival > reach[channel.receiver]:
-                reach[channel.receiver] = arrival
-                moved = True
-        if not moved:
-            return max(system.hold, max(reach.values()) + 1)
-    return max(system.hold, 1)
+    """Return for how many steps an example must be shown: `hold`, or until every path has filled.
+
+    A path through a cycle never fills; there it is enough that all on the cycle have heard of each other. An
+    example that is an episode is shown for no longer than it lasts.
+    """
+    if system.description.is_stream and system.description.episode_steps is not None:
+        return system.hold
+    part = components(system.agents, [(c.sender, c.receiver) for c in system.channels.values()])
+    heard: dict[tuple[str, int], set[str]] = {}
+    """Whom an agent's tick has heard of, of those it is on a cycle with, each with all paths to it filled."""
+    waiting = set(system.agents)
+    step = 0
+    while waiting:
+        for name in (name for call in system.schedule.calls(step) for name in call):
+            filled, others = True, set()
+            for channel in system.agents[name].inputs:
+                stamp = channel.ledger.sender.latest(step - channel.ledger.link.delay)
+                news = set() if stamp is None else heard[channel.sender, stamp]
+                if part[channel.sender] == part[name]:
+                    others |= news
+                else:
+                    filled &= all(agent in news for agent in part if part[agent] == part[channel.sender])
+            heard[name, step] = others | {name} if filled else others
+            if all(agent in heard[name, step] for agent in part if part[agent] == part[name]):
+                waiting.discard(name)
+        step += 1
+    return max(system.hold, step)
+
+
+def observed(system: System) -> list[str]:
+    """Return the signals that agents see, in the order of the composed module's arguments.
+
+    Raises:
+        ScenarioError: There are none.
+    """
+    names = list(dict.fromkeys(s for agent in system.agents.values() for s in agent.observes))
+    if not names:
+        raise ScenarioError("agents: none observes a signal, so there is nothing to be shown; let one observe")
+    return names
 
 
 def compose(system: System, agents: Sequence[str], steps: int | None = None) -> fx.GraphModule:
@@ -44,8 +72,11 @@ def compose(system: System, agents: Sequence[str], steps: int | None = None) -> 
         steps: For how many steps it shows its inputs to the agents; None: as many as it needs.
 
     Returns:
-        A module called with the observed signals by name, each [batch, *shape], that returns
-        {agent: [batch, outputs]}.
+        A module called with the observed signals by name (what is no letter or digit in a name becomes `_`), each
+        [batch, *shape], that returns {agent: [batch, outputs]}.
+
+    Raises:
+        ScenarioError: No agent observes anything, or one of `agents` does not tick within `steps`.
     """
     return _Composer(system, steps or steps_needed(system)).compose(agents)
 
@@ -63,13 +94,15 @@ class _Composer:
         self.outputs: dict[str, fx.Node] = {}
 
     def compose(self, agents: Sequence[str]) -> fx.GraphModule:
-        seen = dict.fromkeys(s for agent in self.system.agents.values() for s in agent.observes)
-        for name in seen:
-            self.signals[name] = self.graph.placeholder(name)
+        words: set[str] = set()
+        for name in observed(self.system):
+            word = _word(name, words)
+            words.add(word)
+            self.signals[name] = self.graph.placeholder(word)
         learners = {id(a.learner): a for a in reversed(self.system.agents.values())}
         emitters = {
             key: a.learner.network.emit(
-                self.root, f"agent_{a.name}".replace("-", "_"), a.learner.parameters, a.learner.buffers
+                self.root, f"agent_{a.name}", a.learner.parameters, a.learner.buffers
             )
             for key, a in learners.items()
         }
@@ -79,6 +112,12 @@ class _Composer:
                     agent = self.system.agents[name]
                     ports = emitters[id(agent.learner)](self.graph, self._input(agent, step))
                     self._deliver(agent, ports, step)
+        for name in agents:
+            if name not in self.outputs:
+                raise ScenarioError(
+                    f"agents.{name}.clock: it does not tick in the {self.steps} steps for which an example is shown; "
+                    "raise env.hold, or lower its period or phase"
+                )
         self.graph.output({name: self.outputs[name] for name in agents})
         module = fx.GraphModule(self.root, self.graph, class_name="Corporation")
         module.graph.eliminate_dead_code()
@@ -133,3 +172,13 @@ class _Composer:
                 "new_zeros", (first, (rows, size)), {"dtype": self.system.dtype}
             )
         return self.zeros[key]
+
+
+def _word(name: str, taken: Collection[str]) -> str:
+    """A signal's name as the name of an argument that is not taken yet."""
+    word = re.sub(r"\W", "_", name)
+    if not word.isidentifier() or keyword.iskeyword(word):
+        word = f"_{word}"
+    while word in taken:
+        word += "_"
+    return word

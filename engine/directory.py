@@ -25,9 +25,20 @@ from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario, warnings
 
 if TYPE_CHECKING:
+    from antiphon.engine.run import Run
     from antiphon.engine.simulation import Simulation
 
-__all__ = ["FORMAT", "RunDirectory", "facts_of", "finite", "graph_of", "now", "open_directory", "write_json"]
+__all__ = [
+    "FORMAT",
+    "RunDirectory",
+    "facts_of",
+    "finite",
+    "graph_of",
+    "now",
+    "open_directory",
+    "write_json",
+    "write_text",
+]
 
 FORMAT = 1
 """Version of the layout of a run directory; a reader refuses a newer one."""
@@ -58,10 +69,10 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         RunError: The file system refuses.
     """
-    _write(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         sibling.write_text(text, encoding="utf-8")
@@ -110,7 +121,7 @@ class RunDirectory:
                     f"{path}: is there already and not empty; choose another directory for a new run"
                 )
             made.mkdir(parents=True)
-            _write(made / "scenario.yaml", _document(scenario))
+            write_text(made / "scenario.yaml", _document(scenario))
             write_json(made / "run.json", directory.facts)
             if path.is_dir():
                 path.rmdir()
@@ -210,16 +221,20 @@ class RunDirectory:
         simulation.recorders.append(recorders)
 
 
-def open_directory(simulation: Simulation, path: Path) -> RunDirectory:
+def open_directory(simulation: Simulation, path: Path) -> Run:
     """Begin a run directory for a simulation made in Python; its figures are written from the first step.
 
     Raises:
         RunError: The folder holds something, or cannot be written.
     """
-    facts = facts_of(simulation.scenario, seed=simulation.seed, device=str(simulation.device))
-    directory = RunDirectory.create(path, simulation.scenario, facts)
-    directory.attach(simulation)
-    return directory
+    from antiphon.engine.run import Run
+
+    scenario = simulation.scenario
+    dtype = str(simulation.dtype).removeprefix("torch.")
+    facts = facts_of(scenario, seed=simulation.seed, device=str(simulation.device), dtype=dtype)
+    run = Run(simulation, RunDirectory.create(path, scenario, facts), scenario.training.steps)
+    run.open()
+    return run
 
 
 def facts_of(scenario: Scenario, *, seed: int, device: str, dtype: str = "float32") -> dict[str, Any]:

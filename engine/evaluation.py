@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from antiphon.engine.compose import compose
+from antiphon.engine.compose import compose, observed
 from antiphon.engine.system import System
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import ScenarioError
@@ -72,13 +72,13 @@ def evaluate(system: System, env: TorchVectorEnv, readout: tuple[str, ...], spli
         )
     goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
     composed = compose(system, list(goals))
-    seen = [node.name for node in composed.graph.nodes if node.op == "placeholder"]
+    seen = observed(system)
     sums: dict[str, dict[str, float]] = {}
     for name, goal in goals.items():
         sums[name] = {"loss": 0.0, goal.objective.metric: 0.0}
     examples = 0
     for batch in env.batches(split, _ROWS):
-        outputs = composed(**{name: batch[name].to(system.dtype) for name in seen})
+        outputs = composed(*(batch[name].to(system.dtype) for name in seen))
         rows = len(batch[seen[0]])
         examples += rows
         for name, goal in goals.items():

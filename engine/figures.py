@@ -64,7 +64,7 @@ def _channels(system: System, learned: Learned, step: int) -> Iterator[Figure]:
         if records:
             message = records[max(records)].message
             yield Figure("channel", name, "message_mean", message.mean().item())
-            yield Figure("channel", name, "message_std", message.std().item())
+            yield Figure("channel", name, "message_std", message.std(correction=0).item())
         newest_usable = channel.ledger.sender.latest(step - channel.ledger.link.delay)
         if newest_usable is not None:
             yield Figure("channel", name, "age", float(step - newest_usable))

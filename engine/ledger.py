@@ -15,7 +15,7 @@ from torch import Tensor
 from antiphon.comms.cut import as_leaf, value_of
 from antiphon.comms.link import Link
 from antiphon.engine.clock import Clock, Windows
-from antiphon.engine.moment import Lanes, Moment, either, lanes_where
+from antiphon.engine.moment import Lanes, Moment, besides, either, lanes_where
 from antiphon.errors import EngineError
 
 __all__ = ["Ledger", "Reading", "Record", "Use"]
@@ -36,6 +36,8 @@ class Record:
     """Receiver windows that may hold uses and have not closed."""
     deadline: int
     """Step after which an open record is an engine error."""
+    returned: Tensor | None = None
+    """[B, size]: the newest delta that had come back when it was sent, for predictors conditioned on it."""
     lost: Tensor | None = None
     """[B] bool: the environments in which the link lost it."""
     dead: Lanes = False
@@ -113,6 +115,8 @@ class Ledger:
     """Per open receiver window: uses by (stamp, tick step; -1 where every use shares one leaf)."""
     returned: dict[int, list[Record]] = field(default_factory=dict)
     """Complete records by the step at which their delta reaches the sender."""
+    newest: Tensor | None = None
+    """[B, size]: the newest delta that has come back, zeros where that episode has ended."""
     held: Tensor | None = None
     """[B, size], on a link that loses: the newest message that arrived."""
     held_stamp: Tensor | None = None
@@ -131,6 +135,7 @@ class Ledger:
             deadline = self.windows.end(newest) + self.slack
         record = Record(step, value_of(message), moment, first, waiting, deadline, live=message)
         record.lost = self.link.lost(step, message.shape[0], message.device)
+        record.returned = self._newest(step)
         if first is None:
             record.finished = step
         self._forget(step)
@@ -147,6 +152,16 @@ class Ledger:
         last = self.receiver.latest(stop - 1)
         assert last is not None
         return first, last
+
+    def _newest(self, step: int) -> Tensor | None:
+        """The newest delta that the sender can know of when it ticks at `step`: it arrives as messages do."""
+        for record in self.returned.get(step, []) if self.link.delay else []:
+            self._remember(record)
+        return self.newest
+
+    def _remember(self, record: Record) -> None:
+        assert record.delta is not None
+        self.newest = lanes_where(besides(record.dead), record.delta)
 
     def _forget(self, step: int) -> None:
         """Drop records that nobody can ask for any more, and check that none has been left open."""
@@ -173,7 +188,7 @@ class Ledger:
             return Reading(record, record.message, True)
         if record.dead is True:
             return Reading(record, None, False)
-        alive = torch.logical_not(record.dead)
+        alive = besides(record.dead)
         return Reading(record, lanes_where(alive, record.message), alive)
 
     def _receive_lossy(self, due: Record) -> Reading:
@@ -230,6 +245,8 @@ class Ledger:
 
     def take(self, step: int) -> list[Record]:
         """Return the records whose delta reaches the sender at `step`, once."""
+        for record in self.returned.get(step, []):
+            self._remember(record)
         return self.returned.pop(step, [])
 
     def cut(self, step: int, ended: Lanes) -> None:
@@ -238,6 +255,8 @@ class Ledger:
             record.dead = either(record.dead, ended)
             if record.first_use is not None and record.first_use > step:
                 record.silent = either(record.silent, ended)
+        if self.newest is not None:
+            self.newest = lanes_where(besides(ended), self.newest)
         if self.held_stamp is not None:
             self.held_stamp = torch.where(
                 lanes_where(ended, torch.ones_like(self.held_stamp)) > 0, -1, self.held_stamp

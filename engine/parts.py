@@ -36,6 +36,9 @@ class Channel:
     """[B, size]: what a receiver reads before anything has come."""
     predictor: Predictor | None = None
     context: tuple[ContextSpec, ...] = ()
+    """Signals its predictor is conditioned on."""
+    sees_returned: bool = False
+    """Whether it is conditioned on the newest delta that came back too."""
     target: str | None = None
     """The named target of a `local` predictor."""
     scale: float = 1.0

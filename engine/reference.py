@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.comms.credit import Injection, backward
+from antiphon.comms.credit import Gradients, Injection, Pull, backward_all
 from antiphon.comms.cut import constant
 from antiphon.engine.ledger import Record
 from antiphon.engine.moment import Moment, besides, lanes_where
@@ -94,13 +94,14 @@ class Reference:
                 self._judge(unit, tape, step, closing, dropped)
             else:
                 closing.append((unit, tape))
-        updates = [self.gradients(unit, tape, step) for unit, tape in closing]
+        updates = self._updates(closing, step)
         lessons = self.teacher.own_lessons([tape for _, tape in closing])
         for unit, tape in [*closing, *dropped]:
             self._close(unit, tape, step)
-        for update in updates:
+        taught = self.teacher.prepare(lessons, step, watch=watch)
+        for update in updates:  # all is computed and finite: now, and only now, anything moves
             self._apply(update, step)
-        taught = self.teacher.teach(lessons, step, watch)
+        self.teacher.teach(taught, step)
         for _, tape in [*closing, *dropped]:
             tape.release()
         return Learned(updates, taught)
@@ -136,40 +137,56 @@ class Reference:
             return False
         return not record.complete or record.finished + channel.ledger.link.delay <= step
 
-    def gradients(self, unit: Unit, tape: Tape, step: int) -> Update:
-        """Pull one window's learning signal back to parameters and leaves; nothing changes but the ledger."""
-        update = Update(unit, tape)
-        objective = self._objective(tape, update)
-        injections = self._injections(tape, update)
-        learners: dict[int, str] = {}
-        for name in unit.members:
-            learners.setdefault(id(self.system.agents[name].learner), name)
-        parameters = [p for name in learners.values() for p in self.system.agents[name].learner.trainable]
-        uses = [
-            (self.system.channels[entry.channel], entry.use)
-            for tick in tape.ticks
-            for part in tick.parts
-            for entry in part.inputs
-            if entry.use is not None
-        ]
-        distinct = {id(use): (channel, use) for channel, use in uses}
-        leaves = [use.leaf for channel, use in distinct.values() if channel.ledger.returns]
-        own, deltas = backward(objective, injections, parameters, leaves, self.system.batch)
-        self._check(unit, [*own, *deltas], step)
-        back = iter(deltas)
-        for channel, use in distinct.values():
-            channel.ledger.book(use, next(back) if channel.ledger.returns else None)
-        rest = iter(own)
-        for name in learners.values():
-            learner = self.system.agents[name].learner
-            sharing = sum(self.system.agents[m].learner is learner for m in unit.members)
-            found = [next(rest) for _ in learner.trainable]
-            if sharing > 1:  # tied agents: the mean of the members' gradients
-                found = [None if g is None else g / sharing for g in found]
-            update.gradients[name] = found
-        return update
+    def _updates(self, closing: list[tuple[Unit, Tape]], step: int) -> list[Update]:
+        """Pull the learning signal of closed windows back to parameters and leaves; only the ledger changes."""
+        updates, pulls, uses = [], [], []
+        for unit, tape in closing:
+            update = Update(unit, tape)
+            consumed = {
+                id(entry.use): (self.system.channels[entry.channel], entry.use)
+                for tick in tape.ticks
+                for part in tick.parts
+                for entry in part.inputs
+                if entry.use is not None
+            }
+            pull = Pull(
+                self.objective(tape, update),
+                self._injections(tape, update),
+                [p for name in self._owners(unit) for p in self.system.agents[name].learner.trainable],
+                [use.leaf for channel, use in consumed.values() if channel.ledger.returns],
+            )
+            updates.append(update)
+            pulls.append(pull)
+            uses.append(list(consumed.values()))
+        results = backward_all(pulls, self.system.batch)
+        self._check(updates, results, step)
+        for update, consumed_by, (own, deltas) in zip(updates, uses, results, strict=True):
+            self._divide(update, own)
+            back = iter(deltas)
+            for channel, use in consumed_by:
+                channel.ledger.book(use, next(back) if channel.ledger.returns else None)
+        return updates
 
-    def _objective(self, tape: Tape, update: Update) -> Tensor | None:
+    def _owners(self, unit: Unit) -> list[str]:
+        """The first agent of each learner in a unit."""
+        owners: dict[int, str] = {}
+        for name in unit.members:
+            owners.setdefault(id(self.system.agents[name].learner), name)
+        return list(owners.values())
+
+    def _divide(self, update: Update, gradients: Gradients) -> None:
+        """Give each learner of a unit its gradients; tied agents get the mean of theirs."""
+        rest = iter(gradients)
+        for name in self._owners(update.unit):
+            learner = self.system.agents[name].learner
+            sharing = sum(self.system.agents[m].learner is learner for m in update.unit.members)
+            found = [next(rest) for _ in learner.trainable]
+            update.gradients[name] = (
+                [None if g is None else g / sharing for g in found] if sharing > 1 else found
+            )
+
+    def objective(self, tape: Tape, update: Update) -> Tensor | None:
+        """Sum a window's losses, each already divided by the batch, and note them in `update`; None without any."""
         total: Tensor | None = None
         for tick in tape.ticks:
             for part in tick.parts:
@@ -214,17 +231,18 @@ class Reference:
                 update.injected[name] = prediction
         return found
 
-    def _check(self, unit: Unit, gradients: list[Tensor | None], step: int) -> None:
-        found = [g for g in gradients if g is not None]
-        if not found:
+    def _check(self, updates: list[Update], results: list[tuple[Gradients, Gradients]], step: int) -> None:
+        """Raise if any gradient or delta is not finite, naming the first unit that it is so for."""
+        found = [g for own, deltas in results for g in (*own, *deltas) if g is not None]
+        if not found or math.isfinite(torch.stack(torch._foreach_norm(found)).sum().item()):
             return
-        total = math.fsum(norm.item() for norm in torch._foreach_norm(found))
-        if not math.isfinite(total):
-            who = ", ".join(f"'{name}'" for name in unit.members)
-            raise DivergenceError(
-                f"agent {who}: the gradient at step {step} is not finite; "
-                "lower its learning rate, or the scale of the synthetic gradients it receives"
-            )
+        for update, (own, deltas) in zip(updates, results, strict=True):
+            if not all(bool(g.isfinite().all()) for g in (*own, *deltas) if g is not None):
+                who = ", ".join(f"'{name}'" for name in update.unit.members)
+                raise DivergenceError(
+                    f"agent {who}: the gradient at step {step} is not finite; "
+                    "lower its learning rate, or the scale of the synthetic gradients it receives"
+                )
 
     def _close(self, unit: Unit, tape: Tape, step: int) -> None:
         for _, record in tape.sent:

@@ -96,7 +96,7 @@ class Request:
     def _differences(self, directory: RunDirectory) -> list[str]:
         """Say what of a run is not as asked: `width: 128 there, 64 asked`."""
         facts = directory.facts
-        pairs = {"scenario": (facts.get("scenario"), self.scenario.scenario)}
+        pairs: dict[str, tuple[Any, Any]] = {"scenario": (facts.get("scenario"), self.scenario.scenario)}
         there = facts.get("values") or {}
         pairs |= {name: (there.get(name), value) for name, value in self.settled.items()}
         pairs |= {"seed": (facts.get("seed"), self.seed), "device": (facts.get("device"), self.device)}

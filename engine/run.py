@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -17,6 +14,7 @@ import torch
 from antiphon.engine.directory import RunDirectory, now, write_json
 from antiphon.engine.request import Request
 from antiphon.engine.result import Newest, result_of
+from antiphon.engine.signals import stop_signals
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario
@@ -58,6 +56,7 @@ class Run:
         self.until = until
         self._newest = Newest()
         self._scores: dict[str, list[Any]] = {}
+        self._before = self._start = 0.0
 
     def scores(self) -> dict[str, dict[str, float]]:
         """Return mean loss and metric of each readout that learned since the last call, on what it trained on."""
@@ -66,6 +65,40 @@ class Run:
             found[name] = {"loss": float(loss) / ticks, metric: float(score) / ticks}
         self._scores = {}
         return found
+
+    def open(self) -> None:
+        """Begin to write the simulation's figures, after those of earlier sessions.
+
+        Raises:
+            RunError: The directory cannot be written.
+        """
+        directory, simulation = self.directory, self.simulation
+        directory.attach(simulation)
+        self._newest.read(directory.path / "metrics.csv", simulation.now)
+        simulation.recorders.append(self._newest)
+        directory.note(exit="running", steps=self.until, finished=None, error=None)
+        self._before, self._start = directory.facts["seconds"], time.perf_counter()
+
+    def finish(self, ended: str, error: str | None = None) -> dict[str, Any]:
+        """Write a checkpoint, run.json and result.json, and return the result; the simulation may go on.
+
+        Args:
+            ended: done, stopped or diverged.
+            error: What went wrong.
+
+        Raises:
+            RunError: The directory cannot be written.
+        """
+        directory, simulation = self.directory, self.simulation
+        seconds = self._before + time.perf_counter() - self._start
+        directory.checkpoint(simulation)
+        directory.note(exit=ended, error=error, seconds=seconds, finished=now())
+        result = result_of(simulation, self._newest, directory.facts, str(directory.path))
+        write_json(directory.path / "result.json", result)
+        if ended == "done":
+            for recorder in simulation.recorders:
+                recorder.end(result)
+        return result
 
     def go(
         self, on_step: Callable[[Run], None] | None = None, checkpoint_every: int | None = None
@@ -82,34 +115,23 @@ class Run:
         Raises:
             RunError: The directory cannot be written any more.
         """
-        directory, simulation = self.directory, self.simulation
-        directory.attach(simulation)
-        self._newest.read(directory.path / "metrics.csv", simulation.now)
-        simulation.recorders.append(self._newest)
-        directory.note(exit="running", steps=self.until, finished=None, error=None)
-        before, start = directory.facts["seconds"], time.perf_counter()
         error: str | None = None
+        self.open()
         try:
-            with _stop_signals() as stopped:
+            with stop_signals() as stopped:
                 try:
                     self._loop(stopped, on_step, checkpoint_every)
                 except DivergenceError as divergence:
                     error = str(divergence)
-                ended = "diverged" if error else "stopped" if simulation.now < self.until else "done"
-                seconds = before + time.perf_counter() - start
-                directory.checkpoint(simulation)
-                directory.note(exit=ended, error=error, seconds=seconds, finished=now())
-                result = result_of(simulation, self._newest, directory.facts, str(directory.path))
-                write_json(directory.path / "result.json", result)
-                if ended == "done":
-                    for recorder in simulation.recorders:
-                        recorder.end(result)
+                ended = "diverged" if error else "stopped" if self.simulation.now < self.until else "done"
+                result = self.finish(ended, error)
         except BaseException as failure:
             with suppress(AntiphonError):
-                directory.note(exit="failed", error=str(failure) or type(failure).__name__, finished=now())
+                reason = str(failure) or type(failure).__name__
+                self.directory.note(exit="failed", error=reason, finished=now())
             raise
         finally:
-            simulation.close()
+            self.simulation.close()
         exit_code = {"done": 0, "diverged": DivergenceError.exit_code}.get(ended)
         return Outcome(result, 128 + stopped[0] if exit_code is None else exit_code, error)
 
@@ -221,24 +243,3 @@ def _go_on(directory: RunDirectory, until: int) -> Run:
         dtype = getattr(torch, facts["dtype"])
         simulation = Simulation(scenario, seed=facts["seed"], device=device, dtype=dtype)
     return Run(simulation, directory, until)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM into the list that is handed out; a second one raises KeyboardInterrupt."""
-    stopped: list[int] = []
-
-    def stop(number: int, _: FrameType | None) -> None:
-        if stopped:
-            raise KeyboardInterrupt
-        stopped.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

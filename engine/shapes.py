@@ -13,7 +13,10 @@ from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec
 
-__all__ = ["Shapes", "default_norm", "head_of", "resolve"]
+__all__ = ["RETURNED", "Shapes", "default_norm", "head_of", "resolve"]
+
+RETURNED = "returned"
+"""In the context of a synthetic gradient: the newest gradient that has come back on its channel."""
 
 Shape = tuple[int, ...]
 
@@ -104,7 +107,8 @@ def _check_signals(scenario: Scenario, env: Description) -> None:
         if channel.coupling != "decoupled":
             continue
         for signal in channel.gradient.context:
-            known(signal, f"channels[{i}].gradient.context ({channel.name})")
+            if signal != RETURNED:
+                known(signal, f"channels[{i}].gradient.context ({channel.name})")
         if channel.gradient.kind == "local" and channel.gradient.target is not None:
             known(channel.gradient.target, f"channels[{i}].gradient.target ({channel.name})")
 

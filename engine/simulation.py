@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import networkx as nx
 import torch
+from gymnasium.vector import VectorEnv
 from torch import fx
 
 from antiphon.engine import checkpoint
@@ -19,14 +21,20 @@ from antiphon.engine.evaluation import Evaluation, evaluate
 from antiphon.engine.figures import figures, histograms
 from antiphon.engine.handles import AgentHandle
 from antiphon.engine.moment import Lanes, Moment
+from antiphon.engine.probe import Probe, true_gradients
+from antiphon.engine.progress import progress_bar
 from antiphon.engine.recording import Recording
 from antiphon.engine.reference import Learned, Reference
+from antiphon.engine.signals import stop_signals
 from antiphon.engine.state import restore, snapshot
 from antiphon.engine.world import World
 from antiphon.envs import registry
-from antiphon.errors import RunError, ScenarioError
+from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.telemetry.figures import Recorder
+
+if TYPE_CHECKING:
+    from antiphon.engine.run import Run
 
 __all__ = ["Simulation", "StepInfo"]
 
@@ -71,21 +79,22 @@ class Simulation:
         self.dtype = dtype
         self.recorders: list[Recorder] = []
         self.recordings: list[Recording] = []
-        self.learned = Learned([], {})
+        self.learned: Learned
         """What was learned at the newest step."""
         self._env = registry.make(
             scenario.env, batch=scenario.training.batch, device=self.device, dtype=dtype
         )
         self._start(seed)
-        self.directory: Path | None = None
+        self._written: Run | None = None
         if logdir is not None:
             from antiphon.engine.directory import open_directory
 
-            self.directory = open_directory(self, Path(logdir))
+            self._written = open_directory(self, Path(logdir))
 
     def _start(self, seed: int) -> None:
         self.seed = seed
         self.now = 0
+        self.learned = Learned([], {})
         self.system = build(
             self.scenario, self._env.description, seed=seed, device=self.device, dtype=self.dtype
         )
@@ -146,29 +155,51 @@ class Simulation:
         seconds: float | None = None,
         on_step: Callable[[Simulation], None] | None = None,
     ) -> None:
-        """Run for a while; Ctrl-C ends it after the present step, with a checkpoint where there is a directory.
+        """Run for a while. Ctrl-C ends it after the present step; a second one at once.
+
+        With a `logdir`, it ends with a checkpoint and a result there; on a terminal, it shows its progress.
 
         Args:
             steps: Environment steps; with nothing given, until `training.steps` have been done.
             episodes: Until so many episodes of the first environment have ended.
             seconds: At most so long, wall clock.
             on_step: Called after every step.
+
+        Raises:
+            DivergenceError: A loss or gradient was not finite; what was learned before is kept, also in `logdir`.
+            ScenarioError: Episodes are asked for, and the environment's never end.
         """
+        if episodes is not None and steps is None and seconds is None and self._endless:
+            raise ScenarioError("run: the environment's episodes never end; give steps=…, or use `episode: example`")
         if steps is None and episodes is None and seconds is None:
             steps = max(0, self.scenario.training.steps - self.now)
         done = count = 0
         start = time.monotonic()
-        while (
-            (steps is None or done < steps)
-            and (episodes is None or count < episodes)
-            and (seconds is None or time.monotonic() - start < seconds)
-        ):
-            info = self.step()
-            done += 1
-            ended = info["ended"]
-            count += bool(ended if isinstance(ended, bool) else ended[0])
-            if on_step is not None:
-                on_step(self)
+        with stop_signals() as stopped, progress_bar(steps) as advance:
+            while (
+                not stopped
+                and (steps is None or done < steps)
+                and (episodes is None or count < episodes)
+                and (seconds is None or time.monotonic() - start < seconds)
+            ):
+                try:
+                    info = self.step()
+                except DivergenceError as error:
+                    if self._written is not None:
+                        self._written.finish("diverged", str(error))
+                    raise
+                done += 1
+                ended = info["ended"]
+                count += bool(ended if isinstance(ended, bool) else ended[0])
+                advance()
+                if on_step is not None:
+                    on_step(self)
+        if self._written is not None:
+            self._written.finish("stopped" if stopped else "done")
+
+    @property
+    def _endless(self) -> bool:
+        return self._env.is_stream and self._env.episode_steps is None
 
     # --- looking -----------------------------------------------------------------------------------------
 
@@ -217,13 +248,21 @@ class Simulation:
                     found[row.name][row.metric] = row.value
         return found
 
+    def probe(self, horizon: int = 0) -> dict[str, Probe]:
+        """Return, per channel, the true gradient of the messages of the coming step, in a fork thrown away.
+
+        Args:
+            horizon: How many further steps' losses count.
+        """
+        return true_gradients(self, horizon)
+
     def record(self, name: str, quantities: Sequence[str], every: int = 1) -> Recording:
         """Keep raw tensors over time.
 
         Args:
             name: An agent, or a channel (`a->b`).
-            quantities: Of an agent: names of its ports, `parameters`; of a channel: `message`, `delta`,
-                `prediction`.
+            quantities: Of an agent: names of its parameters; of a channel: `message`, `delta` (what its predictor
+                learned from), `prediction` (what was injected).
             every: Steps between entries.
 
         Raises:
@@ -278,8 +317,15 @@ class Simulation:
         self.world.moment = Moment(self.now, state["present"])
 
     def fork(self) -> Simulation:
-        """Return a copy of the whole simulation that goes on by itself; nothing is recorded in it."""
-        twin = Simulation(self.scenario, seed=self.seed, device=self.device, dtype=self.dtype)
+        """Return a copy of the whole simulation that goes on by itself; nothing is recorded in it.
+
+        Raises:
+            RunError: The environment cannot be copied: it has no `state_dict`.
+        """
+        scenario = self.scenario
+        if isinstance(scenario.env, VectorEnv):  # one environment serves one simulation
+            scenario = scenario.model_copy(update={"env": copy.deepcopy(scenario.env)})
+        twin = Simulation(scenario, seed=self.seed, device=self.device, dtype=self.dtype)
         twin.load_state_dict(self.state_dict())
         return twin
 
@@ -319,13 +365,22 @@ class Simulation:
         """
         place = checkpoint.latest(path)
         manifest, state = checkpoint.read(place, device)
+        try:
+            document, seed, dtype = manifest["scenario"], manifest["seed"], getattr(torch, manifest["dtype"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise checkpoint.damaged(place, error) from None
         if scenario is None:
-            if manifest["scenario"] is None:
+            if document is None:
                 raise RunError(f"{place}: its scenario holds Python objects; load it with scenario=…")
-            scenario = Scenario.from_yaml(manifest["scenario"], str(place / "state.json"))
-        dtype = getattr(torch, manifest["dtype"])
-        simulation = cls(scenario, seed=manifest["seed"], device=device, dtype=dtype)
-        simulation.load_state_dict(state)
+            scenario = Scenario.from_yaml(document, str(place / "state.json"))
+        simulation = cls(scenario, seed=seed, device=device, dtype=dtype)
+        try:
+            simulation.load_state_dict(state)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            simulation.close()
+            if isinstance(error, AntiphonError):
+                raise
+            raise checkpoint.damaged(place, error) from None
         return simulation
 
     # --- telemetry ---------------------------------------------------------------------------------------

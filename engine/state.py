@@ -99,6 +99,7 @@ def _ledger(ledger: Ledger, moments: dict[int, Moment]) -> Tree:
         "message",
         "first_use",
         "deadline",
+        "returned",
         "lost",
         "dead",
         "silent",
@@ -122,6 +123,7 @@ def _ledger(ledger: Ledger, moments: dict[int, Moment]) -> Tree:
         "records": records,
         "uses": uses,
         "returned": [[step, [record.stamp for record in found]] for step, found in ledger.returned.items()],
+        "newest": ledger.newest,
         "held": ledger.held,
         "held_stamp": ledger.held_stamp,
         "arrived": ledger.arrived,
@@ -140,6 +142,7 @@ def _load_ledger(ledger: Ledger, saved: Mapping[str, Any], moments: Mapping[int,
     ledger.returned = {
         step: [ledger.records[stamp] for stamp in stamps] for step, stamps in saved["returned"]
     }
+    ledger.newest = saved["newest"]
     ledger.held, ledger.held_stamp, ledger.arrived = saved["held"], saved["held_stamp"], saved["arrived"]
 
 
@@ -179,7 +182,7 @@ def _load_tape(saved: Mapping[str, Any], system: System, moments: Mapping[int, M
                 if used is not None:
                     ledger = system.channels[channel].ledger
                     window = ledger.uses[tape.window]
-                    use = window[used, -1] if (used, -1) in window else window[used, step]
+                    use = window[used, step] if (used, step) in window else window[used, -1]
                     value = use.leaf
                 entries.append(Input(channel, stamp, value, use, alive))
             loaded.append(Part(agent, moments[moment], entries))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from antiphon.comms.cut import constant
@@ -26,6 +27,8 @@ class Lesson:
     examples: list[Example]
     loss: Tensor
     """Summed over the examples, before the update."""
+    gradients: list[Tensor]
+    """Of the predictor's trainable parameters."""
     prediction: Tensor | None
     """What it said of the newest example before the update; None unless asked for."""
 
@@ -59,11 +62,18 @@ class Teacher:
             return None
         return Example(
             record.message,
-            record.moment.context(channel.context, self.system.dtype),
+            self._context(channel, record),
             record.delta,
             valid=record.counted if isinstance(record.counted, Tensor) else None,
             target=record.moment.signals[channel.target] if channel.target is not None else None,
         )
+
+    def _context(self, channel: Channel, record: Record) -> Tensor | None:
+        context = record.moment.context(channel.context, self.system.dtype)
+        if not channel.sees_returned:
+            return context
+        returned = channel.zeros if record.returned is None else record.returned
+        return returned if context is None else torch.cat([context, returned], 1)
 
     def own_lessons(self, tapes: list[Tape]) -> dict[str, list[Example]]:
         """Examples of predictors to which nothing is returned: they learn when their sender does."""
@@ -80,9 +90,13 @@ class Teacher:
                     lessons.setdefault(name, []).append(example)
         return lessons
 
-    def teach(self, lessons: dict[str, list[Example]], step: int, watch: bool) -> dict[str, Lesson]:
-        """Let each predictor take one step on all that reached it at this step."""
-        taught: dict[str, Lesson] = {}
+    def prepare(self, lessons: dict[str, list[Example]], step: int, *, watch: bool) -> dict[str, Lesson]:
+        """Gather what reached each predictor at this step, with the gradients it will follow.
+
+        Raises:
+            DivergenceError: A predictor's loss is not finite.
+        """
+        prepared: dict[str, Lesson] = {}
         for channel in self.system.channels.values():
             predictor = channel.predictor
             records = channel.ledger.take(step)
@@ -95,14 +109,22 @@ class Teacher:
                 continue
             prediction = constant(predictor.predict(examples[-1])) if watch else None
             loss, gradients = predictor.gradients(examples)
-            if not math.isfinite(loss.item()):
-                raise DivergenceError(
-                    f"channel {channel.name}: the loss of its synthetic gradient at step {step} is not finite; "
-                    "lower gradient.optimiser.lr or gradient.scale"
-                )
-            taught[channel.name] = Lesson(examples, loss, prediction)
-            predictor.step(gradients, step)
-        return taught
+            prepared[channel.name] = Lesson(examples, loss, gradients, prediction)
+        losses = [lesson.loss for lesson in prepared.values()]
+        if losses and not math.isfinite(torch.stack(losses).sum().item()):
+            name = next(name for name, lesson in prepared.items() if not math.isfinite(lesson.loss.item()))
+            raise DivergenceError(
+                f"channel {name}: the loss of its synthetic gradient at step {step} is not finite; "
+                "lower gradient.optimiser.lr or gradient.scale"
+            )
+        return prepared
+
+    def teach(self, lessons: dict[str, Lesson], step: int) -> None:
+        """Let each predictor take its step."""
+        for name, lesson in lessons.items():
+            predictor = self.system.channels[name].predictor
+            assert predictor is not None
+            predictor.step(lesson.gradients, step)
 
     def _lesson(self, channel: Channel, record: Record) -> Example | None:
         """What a predictor learns from a record that has come back, with its prediction where still true."""

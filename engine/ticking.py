@@ -47,7 +47,8 @@ class Ticker:
             reading = channel.ledger.receive(step)
             record = reading.record
             if channel.name == agent.align:
-                part.moment = Moment(-1, {}) if record is None else record.moment
+                void = record is None or reading.value is None
+                part.moment = Moment(-1, {}) if void else record.moment
             if record is not None and (channel.name, record.stamp) in tape.live:
                 alive: Lanes = besides(record.dead)
                 part.inputs.append(Input(channel.name, record.stamp, None, alive=alive))

@@ -50,6 +50,13 @@ class Rate:
         return self.base * self.schedule(step / max(self.horizon, 1))
 
 
+def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """Return `gradient` with the strides of `parameter`: fused kernels read memory in order, whatever it means."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
+
+
 class Optimiser:
     """SGD, Adam or AdamW on a list of tensors; its state is data, so that a run can be forked and saved.
 
@@ -101,7 +108,7 @@ class Optimiser:
         fused = torch.ops.aten._fused_adamw_ if self.kind == "adamw" else torch.ops.aten._fused_adam_
         fused(  # the kernel of torch.optim.Adam(fused=True), without its bookkeeping
             self.parameters,
-            list(gradients),
+            [_laid_out_as(p, g) for p, g in zip(self.parameters, gradients, strict=True)],
             self.state["mean"],
             self.state["square"],
             [],

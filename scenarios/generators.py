@@ -52,8 +52,9 @@ class GraphSpec(Spec):
             spaced from the first (of a tree: the root).
         deal: Signals dealt out to the agents.
         known_to: Who may use a signal in its synthetic gradients: `all`, or `adjacent`: only agents with
-            a channel into a readout. Elsewhere it leaves the context, and a `local` gradient that it was
-            the target of makes the channel `detached`.
+            a channel into a readout. Elsewhere the channel is made from `blind_channel` too, the signal
+            leaves the context, and a `local` gradient that it was the target of makes the channel
+            `detached`.
         split: `chain`: the channel (from 1) that is made from `split_channel` too.
     """
 
@@ -117,8 +118,8 @@ def generate(graph: GraphSpec, sections: Mapping[str, Mapping[str, Any]]) -> Gen
 
     Args:
         graph: The graph.
-        sections: The sections `agent`, `channel` and, where given, `readout_agent`, `first_agent` and
-            `split_channel`, all parameters filled in.
+        sections: The sections `agent`, `channel` and, where given, `readout_agent`, `first_agent`,
+            `split_channel` and `blind_channel`, all parameters filled in.
     """
     width = len(str(graph.agents - 1))
     names = [f"{graph.prefix}{index:0{width}}" for index in range(graph.agents)]
@@ -140,11 +141,15 @@ def generate(graph: GraphSpec, sections: Mapping[str, Mapping[str, Any]]) -> Gen
     adjacent = {sender for sender, receiver in arcs if names[receiver] in readouts}
     channels: list[dict[str, Any]] = []
     for number, (sender, receiver) in enumerate(arcs):
-        used = ["channel", "split_channel"] if graph.split == number + 1 else ["channel"]
+        hidden = [s for s, who in graph.known_to.items() if who == "adjacent" and sender not in adjacent]
+        used = ["channel"]
+        if graph.split == number + 1:
+            used.append("split_channel")
+        if hidden and "blind_channel" in sections:
+            used.append("blind_channel")
         channel = {"from": names[sender], "to": names[receiver], **_merged(sections, used)}
-        for signal, who in graph.known_to.items():
-            if who == "adjacent" and sender not in adjacent:
-                channel = _without(channel, signal)
+        for signal in hidden:
+            channel = _without(channel, signal)
         channels.append(channel)
         templates[number] = tuple(reversed(used))
     return Generated(agents, channels, tuple(sorted(readouts)), templates)

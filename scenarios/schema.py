@@ -58,6 +58,7 @@ def json_schema() -> dict[str, Any]:
         "first_agent": agent,
         "channel": channel,
         "split_channel": channel,
+        "blind_channel": channel,
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

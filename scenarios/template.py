@@ -20,7 +20,7 @@ from antiphon.scenarios.reader import read
 __all__ = ["Template"]
 
 _DECLARATIONS = ("parameters", "variants")
-_SECTIONS = ("agent", "readout_agent", "first_agent", "channel", "split_channel")
+_SECTIONS = ("agent", "readout_agent", "first_agent", "channel", "split_channel", "blind_channel")
 _KEYS = (*_DECLARATIONS, "graph", *_SECTIONS)
 
 

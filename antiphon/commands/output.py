@@ -66,7 +66,9 @@ def decimal(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.2e}"
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: int = 0, title: str = "") -> None:
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: int = 0, title: str = ""
+) -> None:
     """Print a table.
 
     Args:
@@ -75,8 +77,9 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: 
         right: How many columns, counted from the right, hold numbers.
         title: A line above it.
     """
-    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="bold", title_justify="left")
-    table.title = Text(title, style="bold") if title else None
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="bold")
+    if title:
+        console().print(Text(title + "\n", style="bold"))
     for index, heading in enumerate(columns):
         number = index >= len(columns) - right
         table.add_column(Text(heading), justify="right" if number else "left", no_wrap=number)

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Self
 from rich import box
 from rich.console import Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from antiphon.commands.output import decimal, percent, remark, remarks
@@ -37,7 +44,8 @@ class Watch:
     def __init__(self, until: int, start: int) -> None:
         self._until = until
         self._tenth = _TENTHS * start // max(until, 1)
-        self._begun = self._shown = time.monotonic()
+        self._begun: float | None = None
+        self._shown = 0.0
         self._scores: dict[str, dict[str, float]] = {}
         self._live: Live | None = None
         screen = remarks()
@@ -57,6 +65,7 @@ class Watch:
     def __call__(self, run: Run) -> None:
         """Show the present step, if something was not shown a moment ago."""
         step, now = run.simulation.now, time.monotonic()
+        self._begun = self._begun or now
         last = step == self._until
         if now - self._shown < _SECONDS and not last:
             return
@@ -67,7 +76,9 @@ class Watch:
             self._live.update(Group(self._bar, _live_table(self._scores)), refresh=True)
         elif _TENTHS * step // self._until > self._tenth:
             self._shown, self._tenth = now, _TENTHS * step // self._until
-            done = f"{step:>{len(f'{self._until:,}')},}/{self._until:,} steps  {100 * step // self._until:3d} %"
+            done = (
+                f"{step:>{len(f'{self._until:,}')},}/{self._until:,} steps  {100 * step // self._until:3d} %"
+            )
             remark(f"{done}{_line(run.scores())}  {now - self._begun:.0f} s")
 
     def __enter__(self) -> Self:

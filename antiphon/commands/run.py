@@ -8,7 +8,16 @@ from pathlib import Path
 import torch
 
 from antiphon.commands.arguments import new_directory, scenario_template, values_of
-from antiphon.commands.output import console, decimal, percent, print_json, remark, show_result, show_table, shown
+from antiphon.commands.output import (
+    console,
+    decimal,
+    percent,
+    print_json,
+    remark,
+    show_result,
+    show_table,
+    shown,
+)
 from antiphon.commands.progress import Watch
 from antiphon.engine.directory import RunDirectory, finite
 from antiphon.engine.request import Request
@@ -17,6 +26,9 @@ from antiphon.engine.run import resume as go_on
 from antiphon.engine.simulation import Simulation
 
 __all__ = ["evaluate", "resume", "run"]
+
+_UNUSED = " is not used "
+"""Keys that a coupling does not use are for `check` to list: a template has them for its other variants."""
 
 
 def run(
@@ -84,7 +96,10 @@ def evaluate(path: Path, *, split: str, json: bool) -> int:
     if json:
         print_json(finite(result))
         return 0
-    rows = [[name, percent(figures.get("accuracy")), decimal(figures["loss"])] for name, figures in found.agents.items()]
+    rows = [
+        [name, percent(figures.get("accuracy")), decimal(figures["loss"])]
+        for name, figures in found.agents.items()
+    ]
     title = f"{result['scenario']} after {step:,} steps · {split} split, {found.examples:,} examples"
     show_table(["agent", "accuracy", "loss"], rows, right=2, title=title)
     console().print(f"accuracy  {percent(found.accuracy)}")
@@ -93,7 +108,8 @@ def evaluate(path: Path, *, split: str, json: bool) -> int:
 
 def _carry_out(begun: Run, checkpoint_every: int | None, json: bool) -> int:
     for line in begun.directory.facts["warnings"]:
-        remark(f"warning: {line}", "yellow")
+        if _UNUSED not in line:
+            remark(f"warning: {line}", "yellow")
     start = begun.simulation.now
     with Watch(begun.until, start) as watch:
         outcome = begun.go(watch, checkpoint_every)

@@ -25,7 +25,15 @@ def tb(path: Path | None, *, port: int | None, json: bool) -> None:
     folder = logdir_root(path)
     if not folder.is_dir():
         raise RunError(f"{folder}: no such folder; name a run directory or a folder of runs")
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--samples_per_plugin", _SAMPLES]
+    command = [
+        sys.executable,
+        "-m",
+        "tensorboard.main",
+        "--logdir",
+        str(folder),
+        "--samples_per_plugin",
+        _SAMPLES,
+    ]
     command += [] if port is None else ["--port", str(port)]
     if json:
         print_json({"logdir": str(folder), "command": command})

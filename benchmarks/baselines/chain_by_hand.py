@@ -19,8 +19,7 @@ class ChainByHand:
     def __init__(self, width: int = 256, depth: int = 4, inputs: int = 784, classes: int = 10) -> None:
         sizes = [inputs, *[width] * (depth - 1)]
         self.layers = [
-            nn.Sequential(nn.Linear(i, o), nn.BatchNorm1d(o), nn.ReLU())
-            for i, o in itertools.pairwise(sizes)
+            nn.Sequential(nn.Linear(i, o), nn.BatchNorm1d(o), nn.ReLU()) for i, o in itertools.pairwise(sizes)
         ]
         self.layers.append(nn.Sequential(nn.Linear(width, classes)))
         self.predictors = [nn.Linear(width + classes, width) for _ in range(depth - 1)]

@@ -183,7 +183,7 @@ def test_env_keeps_its_own_keys_as_plain_data() -> None:
 def test_immutable_and_copied_whole() -> None:
     scenario = Scenario.model_validate(document())
     with pytest.raises(ValueError, match="frozen"):
-        scenario.training = scenario.training  # type: ignore[misc]
+        scenario.training = scenario.training
     with pytest.raises(TypeError, match="does not change"):
         scenario.agents["c"] = scenario.agents["a"]
     assert scenario.readouts == ("b",)
@@ -269,10 +269,12 @@ def test_the_first_of_several_problems_is_told() -> None:
 
 
 def test_parts_alone_raise_the_same_error() -> None:
+    unknown: dict[str, Any] = {"clok": {}}
+    nothing: dict[str, Any] = {}
     with pytest.raises(ScenarioError, match=r"^clok: unknown key 'clok'; did you mean 'clock'\?$"):
-        AgentSpec(clok={})
+        AgentSpec(**unknown)
     with pytest.raises(ScenarioError, match=r"^from: is missing \(and 1 more\)$"):
-        ChannelSpec()
+        ChannelSpec(**nothing)
     with pytest.raises(ScenarioError, match=r"^must be a mapping of keys, not 5$"):
         Scenario.model_validate(5)
 

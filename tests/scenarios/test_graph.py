@@ -14,9 +14,9 @@ ENV = {"id": "antiphon/Digits-v0"}
 OBJECTIVE = {"kind": "classification", "target": "label"}
 
 
-def eyes() -> nx.DiGraph[str]:
+def eyes() -> nx.DiGraph[Any]:
     """Two eyes and a mind, with a Python network."""
-    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph: nx.DiGraph[Any] = nx.DiGraph()
     graph.add_node("left", network=network, observes=["left_half"])
     graph.add_node("right", network=network, observes=["right_half"])
     graph.add_node("mind", network=network, objective=OBJECTIVE)

@@ -1,0 +1,134 @@
+"""Scenarios explained as plain data: what is built, what it costs, who waits for whom, who learns with whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from antiphon.engine.build import build
+from antiphon.engine.system import System
+from antiphon.envs import Description, Signal, describe
+from antiphon.scenarios import AgentSpec, ChannelSpec, EnvSpec, NetworkSpec, Scenario, Template, warnings
+
+__all__ = ["built", "explain", "explain_environment", "explain_template"]
+
+
+def built(scenario: Scenario) -> System:
+    """Build a scenario without its data: the build check.
+
+    Raises:
+        ScenarioError: Something does not fit; the line names the place.
+    """
+    description = describe(scenario.env)
+    return build(scenario, description, seed=0, device=torch.device("cpu"), dtype=torch.float32)
+
+
+def explain(scenario: Scenario) -> dict[str, Any]:
+    """Return what a resolved scenario is.
+
+    Raises:
+        ScenarioError: It cannot be built.
+    """
+    system = built(scenario)
+    agents = {name: _agent(scenario, spec, system, name) for name, spec in scenario.agents.items()}
+    counted = {id(agent.learner): agent.learner.parameters for agent in system.agents.values()}
+    return {
+        "scenario": scenario.scenario,
+        "description": scenario.description,
+        "readout": list(scenario.readouts),
+        "batch": scenario.training.batch,
+        "steps": scenario.training.steps,
+        "parameters": sum(p.numel() for numbers in counted.values() for p in numbers.values()),
+        "agents": agents,
+        "channels": {channel.name: _channel(channel, system) for channel in scenario.channels},
+        "waves": [list(wave) for wave in scenario.waves()],
+        "locked_groups": [
+            {"agents": list(group), "window": scenario.window(group)}
+            for group in scenario.locked_groups()
+            if len(group) > 1
+        ],
+        "environment": explain_environment(_id(scenario), system.description),
+        "warnings": warnings(scenario),
+    }
+
+
+def explain_template(template: Template, settled: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a template, with the values they have, and its variants."""
+    parameters = {}
+    for name, parameter in template.parameters.items():
+        kind = " | ".join(map(str, parameter.choices)) if parameter.choices else str(parameter.type)
+        bounds = [f">= {parameter.min:g}"] if parameter.min is not None else []
+        bounds += [f"<= {parameter.max:g}"] if parameter.max is not None else []
+        also = [str(word) for word in parameter.also or ()]
+        accepts = " | ".join([" ".join([kind, *bounds]), *also])
+        parameters[name] = {"value": settled[name], "accepts": accepts, "help": parameter.help}
+    return {
+        "parameters": parameters,
+        "variants": {name: dict(values) for name, values in template.variants.items()},
+    }
+
+
+def explain_environment(name: str, description: Description) -> dict[str, Any]:
+    """Return what an environment shows."""
+    return {
+        "id": name,
+        "hold": description.hold,
+        "episode_steps": description.episode_steps,
+        "examples": dict(description.example_counts),
+        "signals": {name: _signal(signal) for name, signal in description.signals.items()},
+    }
+
+
+def _id(scenario: Scenario) -> str:
+    assert isinstance(scenario.env, EnvSpec)  # a document holds no Python environment
+    return scenario.env.id
+
+
+def _signal(signal: Signal) -> dict[str, Any]:
+    return {
+        "shape": list(signal.shape),
+        "classes": signal.classes,
+        "training_only": signal.training_only,
+        "known": signal.known,
+    }
+
+
+def _agent(scenario: Scenario, spec: AgentSpec, system: System, name: str) -> dict[str, Any]:
+    agent = system.agents[name]
+    objective = spec.objective
+    return {
+        "readout": name in scenario.readouts,
+        "observes": list(spec.observes),
+        "hears": [channel.name for channel in scenario.inputs_of(name)],
+        "inputs": list(agent.learner.network.input_shape),
+        "network": _network(spec),
+        "parameters": sum(p.numel() for p in agent.learner.parameters.values()),
+        "learns": spec.learn,
+        "clock": {"period": spec.clock.period, "phase": spec.clock.phase, "unroll": spec.clock.unroll},
+        "objective": None if objective is None else f"{objective.kind} of {objective.target}",
+    }
+
+
+def _network(spec: AgentSpec) -> str:
+    network = spec.network
+    if not isinstance(network, NetworkSpec):
+        return "Python"
+    sizes = ", ".join(map(str, network.hidden)) if network.hidden else "no hidden layer"
+    return f"{network.kind} {sizes}"
+
+
+def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:
+    decoupled = channel.coupling == "decoupled"
+    gradient = channel.gradient
+    return {
+        "from": channel.sender,
+        "to": channel.receiver,
+        "shape": list(system.channels[channel.name].shape),
+        "coupling": channel.coupling,
+        "gradient": gradient.kind if decoupled else None,
+        "context": list(gradient.context) if decoupled else [],
+        "target": gradient.target if decoupled and gradient.kind == "local" else None,
+        "delay": channel.link.delay,
+    }

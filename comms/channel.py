@@ -1,0 +1,359 @@
+"""Channels for anyone's training loop: messages go forward, a prediction of their gradient comes back at once.
+
+The simulator's channels also know delay, clocks and losses; these know none. A message is received in the step
+it was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.alignment import alignment
+from antiphon.comms.context import ContextSpec, encode
+from antiphon.comms.credit import Injection, backward
+from antiphon.comms.cut import as_leaf, constant, value_of
+from antiphon.comms.predictors import PREDICTORS, Example, LocalGradient, Predictor
+from antiphon.errors import ScenarioError, suggest
+from antiphon.nets.optimisers import Rate
+from antiphon.nets.random import generator
+
+__all__ = ["Channel", "learn"]
+
+_COUPLINGS = ("decoupled", "detached", "locked")
+_NORMS = ("batch", "layer", "none")
+_OPTIMISERS = ("sgd", "adam", "adamw")
+_OPTIMISER_KEYS = ("kind", "lr", "momentum", "betas", "weight_decay")
+_HIDDEN = (1024,)
+"""The hidden layers of an `mlp` that names none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gradient:
+    """What `gradient=` may say, as in a scenario."""
+
+    kind: str = "linear"
+    target: str | None = None
+    scale: float = 1.0
+    discount: float = 1.0
+    apply: bool = True
+    hidden: tuple[int, ...] = ()
+    norm: str = "batch"
+    optimiser: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Message:
+    """A message that was sent, until what came back for it has been learned from."""
+
+    example: Example
+    prediction: Tensor
+    """[B, size], when it was sent."""
+    updates: int
+    """How often the predictor had learned by then."""
+    leaf: Tensor | None = None
+    """What the receiver differentiates, once received."""
+    returned: bool = False
+    """Whether the receiver has learned from it."""
+
+    def book(self, delta: Tensor | None) -> None:
+        """Add what one use returns, per sample (None: the receiver's loss does not depend on it)."""
+        self.returned = True
+        if delta is not None:
+            flat, known = value_of(delta), self.example.delta
+            self.example.delta = flat if known is None else known + flat
+
+
+class Channel:
+    """A channel from one network to another, with a predictor of the gradient that comes back.
+
+    Each step: `send` by the sender, `receive` by the receiver, `learn` (the function) for both networks, and,
+    once both have learned, the channel's own `learn`. Under `torch.no_grad()` messages pass and nothing is kept.
+
+    Args:
+        size: Components of one message; messages are [B, size], or [B, ...] with as many components.
+        gradient: The synthetic gradient: `linear`, `mlp` or `local`, or the keys of a scenario's `gradient`:
+            `kind`, `target` (`local`: the name in `context` of what it predicts), `scale`, `discount`, `apply`,
+            `hidden`, `norm` and `optimiser` (`kind`, `lr`, `momentum`, `betas`, `weight_decay`).
+        context: What the predictor is conditioned on: a number of classes for integers [B], or the shape of one
+            sample for floats [B, *shape].
+        coupling: `decoupled`; `detached` (nothing comes back); or `locked` (true backpropagation: one `learn`
+            for both networks together).
+        lr: The learning rate of the predictor's Adam, where `gradient` names no optimiser.
+        seed: Of the predictor's hidden layers, together with `name`.
+        name: Shown in errors.
+        device: Where the predictor lives.
+        dtype: Of the predictor and the messages.
+
+    Attributes:
+        predictor: The predictor; None unless decoupled.
+
+    Raises:
+        ScenarioError: An argument that cannot be; the line names the channel and the mend.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        gradient: str | Mapping[str, Any] = "linear",
+        context: Mapping[str, int | tuple[int, ...]] | None = None,
+        coupling: str = "decoupled",
+        lr: float = 1e-3,
+        seed: int = 0,
+        name: str = "channel",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.name = name
+        self.size = size
+        self.coupling = coupling
+        self.dtype = dtype
+        if coupling not in _COUPLINGS:
+            raise self._error(f"coupling: there is no {coupling!r}{suggest(coupling, _COUPLINGS)}")
+        if size < 1:
+            raise self._error(f"size: {size} is not a number of components; use 1 or more")
+        specs = {key: _context_spec(key, given) for key, given in (context or {}).items()}
+        settings = _read_gradient(gradient, specs, self._error)
+        self._names = tuple(specs)
+        self._target = settings.target if settings.kind == "local" else None
+        self._context = tuple(spec for spec in specs.values() if spec.name != self._target)
+        self._scale = settings.scale if settings.apply else 0.0
+        self._discount = settings.discount if settings.apply else 0.0
+        self.predictor: Predictor | None = None
+        if coupling == "decoupled":
+            target = None if self._target is None else specs[self._target]
+            self.predictor = self._make_predictor(settings, target, lr, seed, device)
+        self._live: Tensor | None = None
+        self._newest: _Message | None = None
+        self._open: list[_Message] = []
+        self._injections: list[Injection] = []
+        self._compared: tuple[Tensor, Tensor] | None = None
+
+    def _make_predictor(
+        self,
+        settings: _Gradient,
+        target: ContextSpec | None,
+        lr: float,
+        seed: int,
+        device: torch.device | str,
+    ) -> Predictor:
+        optimiser: dict[str, Any] = {"kind": "adam", "lr": lr, **(settings.optimiser or {})}
+        rate = Rate(base=optimiser.pop("lr"), horizon=1)
+        common: dict[str, Any] = {
+            "generator": generator(seed, "channel", self.name, "gradient"),
+            "optimiser": optimiser,
+            "rate": rate,
+            "hidden": settings.hidden,
+            "norm": settings.norm,
+            "device": device,
+            "dtype": self.dtype,
+        }
+        features = sum(spec.features for spec in self._context)
+        if target is not None:
+            return LocalGradient(
+                self.size, features, outputs=target.features, classes=target.classes is not None, **common
+            )
+        return PREDICTORS[settings.kind](self.size, features, **common)
+
+    def __repr__(self) -> str:
+        return f"Channel(name={self.name!r}, size={self.size}, coupling={self.coupling!r})"
+
+    def send(self, message: Tensor, **context: Tensor) -> None:
+        """Send a message; the gradient that the sender will follow is predicted now.
+
+        Args:
+            message: [B, ...], with `size` components per sample.
+            context: The signals declared as `context`, [B] integers or [B, ...] floats, by name.
+
+        Raises:
+            ScenarioError: A message or context that is not what the channel was made for.
+        """
+        self._check(message, context)
+        self._live, self._newest = message, None
+        if self.predictor is None or not torch.is_grad_enabled():
+            return
+        example = Example(
+            value_of(message),
+            encode(self._context, context, self.dtype),
+            None,
+            target=None if self._target is None else context[self._target],
+        )
+        prediction = constant(self.predictor.predict(example))
+        self._newest = _Message(example, prediction, self.predictor.updates)
+        if self.predictor.needs_delta:  # what nobody has received by now, nobody will
+            self._open = [sent for sent in self._open if sent.leaf is not None]
+        self._open.append(self._newest)
+        if message.requires_grad and (self._scale or self._discount):
+            self._injections.append(Injection(message, prediction, self._scale, self._discount))
+
+    def receive(self) -> Tensor:
+        """Return the newest message, in the shape it was sent in.
+
+        It is cut from its sender (unless locked); however often it is received, it is one tensor, on which the
+        gradients of all uses meet.
+
+        Raises:
+            ScenarioError: Nothing has been sent.
+        """
+        if self._live is None:
+            raise self._error("nothing has been sent; call send before receive")
+        if self.coupling == "locked":
+            return self._live
+        if self._newest is None or self.predictor is None or not self.predictor.needs_delta:
+            return constant(self._live)
+        if self._newest.leaf is None:
+            self._newest.leaf = as_leaf(self._live)
+        return self._newest.leaf
+
+    def learn(self) -> Tensor | None:
+        """Let the predictor take one step on all that has come back; call it when both networks have learned.
+
+        Returns:
+            The predictor's loss before the step, a scalar: the mean over the batch of |SG(m, c) - delta|^2 (or of
+            the loss on `local`'s target), summed over messages. None where there is nothing to learn from.
+        """
+        predictor = self.predictor
+        if predictor is None:
+            return None
+        ready = [m for m in self._open if m.returned or not predictor.needs_delta]
+        if not ready:
+            return None
+        self._open = [m for m in self._open if not m.returned and predictor.needs_delta]
+        for message in ready:
+            example = message.example
+            if example.delta is None:
+                example.delta = torch.zeros_like(example.message)
+            if message.updates == predictor.updates:
+                example.prediction = message.prediction
+        newest = ready[-1].example.delta
+        if predictor.needs_delta and newest is not None:
+            self._compared = ready[-1].prediction, newest
+        loss, gradients = predictor.gradients([message.example for message in ready])
+        predictor.step(gradients, predictor.updates)
+        return loss
+
+    def alignment(self) -> dict[str, Tensor] | None:
+        """Return how like the synthetic gradient was to what came back, for the newest message learned from.
+
+        Returns:
+            `cosine`, `norm_ratio` and `r2`, as `antiphon.comms.alignment` defines them; None before anything came
+            back.
+        """
+        return None if self._compared is None else alignment(*self._compared)
+
+    def _uses(self) -> list[_Message]:
+        """The messages that were received and not yet learned from."""
+        return [message for message in self._open if message.leaf is not None]
+
+    def _rows(self) -> set[int]:
+        """The batch sizes of what a backward pass over this channel would touch."""
+        known = {len(injection.message) for injection in self._injections}
+        return known | {len(message.example.message) for message in self._uses()}
+
+    def _check(self, message: Tensor, context: Mapping[str, Tensor]) -> None:
+        shape = list(message.shape)
+        if len(shape) < 2 or message[:1].numel() != self.size:
+            raise self._error(f"message: {shape} is not [batch, {self.size}]; send that, or change size")
+        if message.dtype != self.dtype:
+            raise self._error(
+                f"message: it is {message.dtype}, the channel {self.dtype}; give the channel dtype="
+            )
+        for name in context:
+            if name not in self._names:
+                raise self._error(f"context: none is called '{name}'{suggest(name, self._names)}")
+        for name in self._names:
+            if name not in context:
+                raise self._error(f"context: '{name}' is missing; pass {name}= to send")
+
+    def _error(self, problem: str) -> ScenarioError:
+        return ScenarioError(f"channel {self.name}: {problem}")
+
+
+def learn(
+    objective: Tensor | None,
+    parameters: Iterable[Tensor],
+    *,
+    sent: Sequence[Channel] = (),
+    received: Sequence[Channel] = (),
+) -> None:
+    """Set the gradients of one network, and hand its channels what they are owed.
+
+    The network follows its objective plus `scale` times the predicted gradients of the messages it sent; what
+    goes back on the messages it received counts them with `discount`. Parameters do not move: an optimiser of
+    any kind moves them, once all have called this.
+
+    Args:
+        objective: The network's loss, a scalar, the mean over its B samples; None if it has none of its own.
+        parameters: Their `grad` is replaced: None for all of them if nothing reaches the network at all. Those
+            that do not require a gradient are left alone.
+        sent: The channels the network sent on since it last learned.
+        received: The channels it received on.
+
+    Raises:
+        ScenarioError: The objective is not a scalar, the channels carry batches of different sizes, or a locked
+            channel has only one of its ends here.
+    """
+    if objective is not None and objective.numel() != 1:
+        raise ScenarioError(f"learn: the objective is {list(objective.shape)}; give its mean over the batch")
+    for channel in dict.fromkeys([*sent, *received]):
+        if channel.coupling == "locked" and not (channel in sent and channel in received):
+            raise ScenarioError(
+                f"channel {channel.name}: it is locked, so its ends learn as one network; name it in both sent and "
+                "received of one learn, with the parameters of both"
+            )
+    rows = {count for channel in {*sent, *received} for count in channel._rows()}
+    if len(rows) > 1:
+        raise ScenarioError(
+            f"learn: the channels carry batches of {sorted(rows)} samples; let them be of one size"
+        )
+    trainable = [p for p in parameters if p.requires_grad]
+    injections = [injection for channel in sent for injection in channel._injections]
+    uses = [message for channel in received for message in channel._uses()]
+    leaves = [message.leaf for message in uses if message.leaf is not None]
+    gradients, deltas = backward(objective, injections, trainable, leaves, max(rows, default=1))
+    reached = any(gradient is not None for gradient in gradients)
+    for parameter, gradient in zip(trainable, gradients, strict=True):
+        parameter.grad = torch.zeros_like(parameter) if gradient is None and reached else gradient
+    for message, delta in zip(uses, deltas, strict=True):
+        message.book(delta)
+    for channel in sent:
+        channel._injections.clear()
+
+
+def _context_spec(name: str, given: int | tuple[int, ...]) -> ContextSpec:
+    return ContextSpec(name, (), given) if isinstance(given, int) else ContextSpec(name, tuple(given))
+
+
+def _read_gradient(
+    given: str | Mapping[str, Any], context: Mapping[str, ContextSpec], error: Callable[[str], ScenarioError]
+) -> _Gradient:
+    """Read `gradient=`, or raise what is wrong with it."""
+
+    def one_of(place: str, value: object, known: Sequence[str]) -> None:
+        if value not in known:
+            raise error(f"{place}: there is no {value!r}{suggest(str(value), known)}")
+
+    keys = dict(given) if isinstance(given, Mapping) else {"kind": given}
+    for key in keys:
+        one_of("gradient", key, [field.name for field in fields(_Gradient)])
+    one_of("gradient.kind", keys.get("kind", "linear"), list(PREDICTORS))
+    if keys.get("kind") == "mlp":
+        keys = {"hidden": _HIDDEN, **keys}
+    settings = _Gradient(**{**keys, "hidden": tuple(keys.get("hidden", ()))})
+    one_of("gradient.norm", settings.norm, _NORMS)
+    for key in settings.optimiser or {}:
+        one_of("gradient.optimiser", key, _OPTIMISER_KEYS)
+    if settings.optimiser is not None:
+        one_of("gradient.optimiser.kind", settings.optimiser.get("kind", "adam"), _OPTIMISERS)
+    if settings.kind == "mlp" and not settings.hidden:
+        raise error("gradient.hidden: an mlp has one or two hidden layers; or use kind linear")
+    if settings.kind == "local":
+        if settings.target is None:
+            raise error("gradient.target: a local gradient needs one; name a signal of context")
+        one_of("gradient.target", settings.target, list(context))
+    return settings

@@ -1,0 +1,376 @@
+"""`Channel` and `learn` in a plain torch loop: equal to the simulator, and clear about misuse."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from antiphon import comms
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario
+
+DOUBLE = torch.float64
+NAMES = "abcd"
+
+
+def chain(gradient: dict[str, Any], coupling: str) -> Simulation:
+    """Three hidden layers and a classifier on the embedded digits."""
+    layer = {"kind": "mlp", "hidden": [12], "norm": "batch"}
+    agents: dict[str, Any] = {name: {"network": layer} for name in "abc"}
+    agents["a"]["observes"] = ["image"]
+    agents["d"] = {"network": {"hidden": []}, "objective": {"kind": "classification", "target": "label"}}
+    scenario = {
+        "scenario": "chain",
+        "env": {"id": "antiphon/Digits-v0"},
+        "agents": agents,
+        "channels": [
+            {"from": s, "to": r, "coupling": coupling, "gradient": {"context": ["label"], **gradient}}
+            for s, r in itertools.pairwise(NAMES)
+        ],
+        "training": {"batch": 16, "steps": 100, "optimiser": {"kind": "adam", "lr": 0.003}},
+    }
+    return Simulation(Scenario.model_validate(scenario), dtype=DOUBLE)
+
+
+def layers_of(simulation: Simulation) -> list[nn.Sequential]:
+    """The agents as plain torch layers in training mode, with the same numbers."""
+    layers = []
+    for name in NAMES:
+        module = simulation.agents[name].module.get_submodule("network")
+        parts = ["trunk", "head_objective"] if name == "d" else ["trunk"]
+        layers.append(nn.Sequential(*(copy.deepcopy(module.get_submodule(p)) for p in parts)).train())
+    return layers
+
+
+@pytest.mark.parametrize(
+    ("gradient", "coupling"),
+    [
+        ({"scale": 0.25}, "decoupled"),
+        ({"kind": "mlp", "hidden": [6]}, "decoupled"),
+        ({"kind": "local", "target": "label"}, "decoupled"),
+        ({"apply": False}, "decoupled"),
+        ({}, "detached"),
+    ],
+)
+def test_a_loop_of_channels_equals_the_simulation(gradient: dict[str, Any], coupling: str) -> None:
+    simulation = chain(gradient, coupling)
+    layers = layers_of(simulation)
+    optimisers = [torch.optim.Adam(layer.parameters(), lr=0.003, fused=True) for layer in layers]
+    channels = [
+        comms.Channel(
+            12,
+            gradient=gradient,
+            context={"label": 10},
+            coupling=coupling,
+            lr=0.003,
+            name=f"{s}->{r}",
+            dtype=DOUBLE,
+        )
+        for s, r in itertools.pairwise(NAMES)
+    ]
+    for _ in range(100):
+        signals = simulation.world.moment.signals
+        h, label = signals["image"].flatten(1).to(DOUBLE), signals["label"]
+        for layer, channel in zip(layers, channels, strict=False):
+            channel.send(layer(h), label=label)
+            h = channel.receive()
+        loss = F.cross_entropy(layers[-1](h), label)
+        for i, layer in enumerate(layers):
+            objective = loss if i == 3 else None
+            comms.learn(
+                objective, layer.parameters(), sent=channels[i : i + 1], received=channels[max(i - 1, 0) : i]
+            )
+        for optimiser in optimisers:
+            optimiser.step()
+        losses = [channel.learn() for channel in channels]
+        simulation.step()
+        assert [loss is not None for loss in losses] == [coupling == "decoupled"] * 3
+    for name, layer in zip(NAMES, layers, strict=True):
+        own = simulation.agents[name].parameters.values()
+        for p, q in zip(own, layer.parameters(), strict=True):
+            torch.testing.assert_close(p, q, atol=1e-10, rtol=0, check_stride=False)
+    for channel, built in zip(channels, simulation.system.channels.values(), strict=True):
+        if channel.predictor is not None:
+            assert built.predictor is not None
+            for key, p in built.predictor.parameters.items():
+                torch.testing.assert_close(p, channel.predictor.parameters[key], atol=1e-10, rtol=0)
+
+
+def test_a_locked_channel_is_backpropagation() -> None:
+    below, above = nn.Linear(5, 4), nn.Linear(4, 3)
+    channel = comms.Channel(4, coupling="locked", context={"label": 3})
+    x, label = torch.randn(8, 5), torch.randint(3, (8,))
+    channel.send(below(x), label=label)
+    loss = F.cross_entropy(above(channel.receive()), label)
+    parameters = [*below.parameters(), *above.parameters()]
+    with pytest.raises(ScenarioError, match=r"channel channel: it is locked.* both sent and received"):
+        comms.learn(loss, above.parameters(), received=[channel])
+    comms.learn(loss, parameters, sent=[channel], received=[channel])
+    assert channel.learn() is None
+    found = [p.grad for p in parameters]
+    expected = torch.autograd.grad(F.cross_entropy(above(below(x)), label), parameters)
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+class Pair:
+    """A sender, a channel and a receiver that has trained its predictor a little."""
+
+    def __init__(self, steps: int = 5, **settings: Any) -> None:
+        torch.manual_seed(0)
+        self.below, self.above = nn.Linear(5, 4).double(), nn.Linear(4, 3).double()
+        self.channel = comms.Channel(4, context={"label": 3}, lr=0.1, dtype=DOUBLE, **settings)
+        for x, label in self.batches(steps):
+            self.forward(x, label)
+            self.channel.learn()
+
+    @staticmethod
+    def batches(count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for _ in range(count):
+            yield torch.randn(8, 5, dtype=DOUBLE), torch.randint(3, (8,))
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        """Send, receive, let the receiver learn; return the message."""
+        message: Tensor = self.below(x)
+        self.channel.send(message, label=label)
+        loss = F.cross_entropy(self.above(self.channel.receive()), label)
+        comms.learn(loss, self.above.parameters(), received=[self.channel])
+        return message
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp", "local"])
+def test_the_order_in_which_networks_and_channels_learn_does_not_matter(kind: str) -> None:
+    gradient = {"kind": kind} | ({"target": "label"} if kind == "local" else {})
+    found = []
+    for channel_first in (False, True):
+        pair = Pair(gradient=gradient)
+        pair.channel._injections.clear()
+        x, label = next(pair.batches(1))
+        pair.forward(x, label)
+        if channel_first:
+            pair.channel.learn()
+        comms.learn(None, pair.below.parameters(), sent=[pair.channel])
+        if not channel_first:
+            pair.channel.learn()
+        assert pair.below.weight.grad is not None
+        assert pair.below.weight.grad.abs().max() > 0
+        assert pair.channel.predictor is not None
+        found.append([pair.below.weight.grad, *pair.channel.predictor.trainable])
+    for first, second in zip(*found, strict=True):
+        assert torch.equal(first, second)
+
+
+def test_the_injected_gradient_is_the_scaled_prediction() -> None:
+    pair = Pair(gradient={"scale": 0.5})
+    pair.channel._injections.clear()
+    x, label = next(pair.batches(1))
+    message = pair.forward(x, label)
+    predictor = pair.channel.predictor
+    assert predictor is not None
+    context = F.one_hot(label, 3).double()
+    said = predictor.predict(comms.Example(message.detach(), context, None))
+    (expected,) = torch.autograd.grad((message * said * 0.5).sum() / 8, pair.below.weight, retain_graph=True)
+    comms.learn(None, pair.below.parameters(), sent=[pair.channel])
+    torch.testing.assert_close(pair.below.weight.grad, expected)
+
+
+def test_an_untrained_channel_injects_nothing_and_shows_how_alike_its_gradients_are() -> None:
+    pair = Pair(steps=0)
+    assert pair.channel.alignment() is None
+    x, label = next(pair.batches(1))
+    pair.forward(x, label)
+    comms.learn(None, pair.below.parameters(), sent=[pair.channel])
+    assert torch.equal(pair.below.weight.grad, torch.zeros(4, 5, dtype=DOUBLE))
+    assert pair.channel.learn() is not None
+    found = pair.channel.alignment()
+    assert found is not None
+    assert found["norm_ratio"] == 0
+    assert pair.channel.learn() is None, "it has learned from everything"
+
+
+def test_several_messages_of_a_window_are_learned_from_together() -> None:
+    pair = Pair(steps=0)
+    batches = list(pair.batches(3))
+    losses = []
+    for x, label in batches:
+        pair.channel.send(pair.below(x), label=label)
+        losses.append(F.cross_entropy(pair.above(pair.channel.receive()), label))
+    comms.learn(torch.stack(losses).sum(), pair.above.parameters(), received=[pair.channel])
+    total = pair.channel.learn()
+    deltas = []
+    for x, label in batches:
+        leaf = pair.below(x).detach().requires_grad_()
+        deltas.append(torch.autograd.grad(F.cross_entropy(pair.above(leaf), label) * 8, leaf)[0])
+    assert total is not None
+    torch.testing.assert_close(total, sum(d.square().sum() / 8 for d in deltas))
+
+
+def test_all_uses_of_a_message_meet_on_it_and_an_unread_one_is_void() -> None:
+    pair = Pair(steps=0)
+    (x, label), (other, _) = pair.batches(2)
+    pair.channel.send(pair.below(other), label=label)
+    pair.channel.send(pair.below(x), label=label)
+    assert pair.channel.receive() is pair.channel.receive()
+    for _ in range(2):
+        loss = F.cross_entropy(pair.above(pair.channel.receive()), label)
+        comms.learn(loss, pair.above.parameters(), received=[pair.channel])
+    once = torch.autograd.grad(loss_of(pair, x, label), pair.channel.receive(), allow_unused=True)
+    assert once == (None,)
+    leaf = pair.below(x).detach().requires_grad_()
+    delta = torch.autograd.grad(F.cross_entropy(pair.above(leaf), label) * 8, leaf)[0]
+    total = pair.channel.learn()
+    assert total is not None
+    torch.testing.assert_close(total, (2 * delta).square().sum() / 8)
+
+
+def loss_of(pair: Pair, x: Tensor, label: Tensor) -> Tensor:
+    return F.cross_entropy(pair.above(pair.below(x)), label)
+
+
+def test_a_message_the_receiver_ignores_teaches_zero() -> None:
+    pair = Pair()
+    x, label = next(pair.batches(1))
+    pair.channel.send(pair.below(x), label=label)
+    pair.channel.receive()
+    loss = F.cross_entropy(pair.above(torch.zeros(8, 4, dtype=DOUBLE)), label)
+    comms.learn(loss, pair.above.parameters(), received=[pair.channel])
+    assert pair.channel.learn() is not None
+    assert pair.channel._compared is not None
+    assert torch.equal(pair.channel._compared[1], torch.zeros(8, 4, dtype=DOUBLE))
+
+
+def test_nothing_is_kept_under_no_grad() -> None:
+    pair = Pair()
+    pair.channel._injections.clear()
+    x, label = next(pair.batches(1))
+    with torch.no_grad():
+        message = pair.below(x)
+        pair.channel.send(message, label=label)
+        assert torch.equal(pair.channel.receive(), message)
+    assert pair.channel.learn() is None
+    comms.learn(None, pair.below.parameters(), sent=[pair.channel])
+    assert pair.below.weight.grad is None
+
+
+def test_maps_are_received_in_the_shape_they_were_sent() -> None:
+    sender, receiver = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 1, 3)
+    channel = comms.Channel(2 * 4 * 4, context={"pos": (3,)}, lr=0.1)
+    for _ in range(2):
+        channel.send(sender(torch.randn(5, 1, 6, 6)), pos=torch.randn(5, 3))
+        message = channel.receive()
+        assert message.shape == (5, 2, 4, 4)
+        comms.learn(receiver(message).square().mean(), receiver.parameters(), received=[channel])
+        comms.learn(None, sender.parameters(), sent=[channel])
+        channel.learn()
+    assert sender.weight.grad is not None
+    assert sender.weight.grad.abs().max() > 0
+    assert channel.predictor is not None
+    assert channel.predictor.parameters["last.weight"].shape == (32, 32 + 3)
+
+
+def test_a_frozen_network_passes_gradients_on_and_gets_none() -> None:
+    pair = Pair(steps=0)
+    pair.above.requires_grad_(False)
+    for x, label in pair.batches(2):
+        pair.forward(x, label)
+        assert pair.channel.learn() is not None
+    assert pair.above.weight.grad is None
+
+
+def test_the_optimiser_of_the_gradient_wins_over_lr() -> None:
+    channel = comms.Channel(2, gradient={"optimiser": {"kind": "sgd", "lr": 0.5, "momentum": 0.9}}, lr=0.1)
+    assert channel.predictor is not None
+    assert channel.predictor.optimiser.kind == "sgd"
+    assert channel.predictor.optimiser.momentum == 0.9
+    assert channel.predictor.rate(7) == 0.5
+    assert repr(channel) == "Channel(name='channel', size=2, coupling='decoupled')"
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"size": 0}, "size: 0 is not a number of components; use 1 or more"),
+        ({"coupling": "lockt"}, "coupling: there is no 'lockt'; did you mean 'locked'?"),
+        ({"gradient": "linaer"}, "gradient.kind: there is no 'linaer'; did you mean 'linear'?"),
+        ({"gradient": {"scales": 1.0}}, "gradient: there is no 'scales'; did you mean 'scale'?"),
+        ({"gradient": {"norm": "bach"}}, "gradient.norm: there is no 'bach'; did you mean 'batch'?"),
+        ({"gradient": "local"}, "gradient.target: a local gradient needs one; name a signal of context"),
+        (
+            {"gradient": {"kind": "local", "target": "lable"}, "context": {"label": 3}},
+            "gradient.target: there is no 'lable'; did you mean 'label'?",
+        ),
+        (
+            {"gradient": {"kind": "mlp", "hidden": ()}},
+            "gradient.hidden: an mlp has one or two hidden layers; or use kind linear",
+        ),
+        (
+            {"gradient": {"optimiser": {"rate": 1.0}}},
+            "gradient.optimiser: there is no 'rate'; known: betas, kind, lr, momentum, weight_decay",
+        ),
+        (
+            {"gradient": {"optimiser": {"kind": "adamm"}}},
+            "gradient.optimiser.kind: there is no 'adamm'; did you mean 'adam'?",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_in_one_line(settings: dict[str, Any], line: str) -> None:
+    with pytest.raises(ScenarioError) as refused:
+        comms.Channel(**{"size": 4, "name": "up", **settings})
+    assert str(refused.value) == f"channel up: {line}"
+
+
+@pytest.mark.parametrize(
+    ("message", "context", "line"),
+    [
+        (
+            torch.zeros(8, 5),
+            {"label": torch.zeros(8, dtype=torch.int64)},
+            "message: [8, 5] is not [batch, 4]",
+        ),
+        (torch.zeros(4), {"label": torch.zeros(8, dtype=torch.int64)}, "message: [4] is not [batch, 4]"),
+        (torch.zeros(8, 4).double(), {}, "message: it is torch.float64, the channel torch.float32"),
+        (torch.zeros(8, 4), {}, "context: 'label' is missing; pass label= to send"),
+        (
+            torch.zeros(8, 4),
+            {"lable": torch.zeros(8)},
+            "context: none is called 'lable'; did you mean 'label'?",
+        ),
+    ],
+)
+def test_messages_that_do_not_fit_are_refused(message: Tensor, context: dict[str, Tensor], line: str) -> None:
+    channel = comms.Channel(4, context={"label": 3}, name="up")
+    with pytest.raises(ScenarioError) as refused:
+        channel.send(message, **context)
+    assert str(refused.value).startswith(f"channel up: {line}")
+    assert "\n" not in str(refused.value)
+
+
+def test_misuse_of_learn_and_receive_is_told() -> None:
+    with pytest.raises(ScenarioError, match="channel up: nothing has been sent; call send before receive"):
+        comms.Channel(4, name="up").receive()
+    with pytest.raises(ScenarioError, match=r"learn: the objective is \[8\]; give its mean"):
+        comms.learn(torch.zeros(8), [])
+    pair, other = Pair(steps=0), comms.Channel(4, dtype=DOUBLE)
+    x, label = next(pair.batches(1))
+    pair.channel.send(pair.below(x), label=label)
+    other.send(pair.below(x[:5]))
+    with pytest.raises(ScenarioError, match=r"learn: the channels carry batches of \[5, 8\] samples"):
+        comms.learn(None, pair.below.parameters(), sent=[pair.channel, other])
+
+
+def test_a_parameter_that_nothing_reaches_beside_others_gets_zeros() -> None:
+    network = nn.Linear(3, 2)
+    idle = nn.Parameter(torch.ones(2))
+    comms.learn(network(torch.randn(4, 3)).mean(), [*network.parameters(), idle])
+    assert idle.grad is not None
+    assert torch.equal(idle.grad, torch.zeros(2))
+    comms.learn(None, [idle])
+    assert idle.grad is None

@@ -1,0 +1,45 @@
+"""The loop in the package's documentation runs as it stands, and its networks learn."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from antiphon import comms
+
+
+def test_the_loop_of_the_documentation_learns() -> None:
+    assert comms.__doc__ is not None
+    blocks = re.findall(r"::\n\n((?:    .*\n|\n)+)", comms.__doc__)
+    assert len(blocks) == 1
+    torch.manual_seed(0)
+    truth = torch.randn(20, 4)
+    images = torch.randn(300, 64, 20)
+    names: dict[str, Any] = {"batches": [(image, (image @ truth).argmax(1)) for image in images]}
+    exec(compile(textwrap.dedent(blocks[0]), "comms", "exec"), names)
+    image, label = names["batches"][0]
+    with torch.no_grad():
+        output = names["voice"](names["mind"].eval()(names["eye"].eval()(image)))
+    assert F.cross_entropy(output, label) < 0.5
+    assert names["seen"].predictor.updates == 300
+
+
+def test_every_public_name_is_there() -> None:
+    for name in comms.__all__:
+        assert getattr(comms, name) is not None
+    wanted = {
+        "Channel",
+        "learn",
+        "Injection",
+        "backward",
+        "Predictor",
+        "PREDICTORS",
+        "Link",
+        "alignment",
+        "join",
+    }
+    assert wanted <= set(comms.__all__)

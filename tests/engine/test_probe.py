@@ -1,0 +1,318 @@
+"""Probes: true gradients against the locked coupling, against finite differences, and without a trace."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.engine.probe import Probe, true_gradients
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario
+
+DOUBLE = torch.float64
+SMOOTH: dict[str, Any] = {"kind": "mlp", "hidden": [6], "norm": "layer", "activation": "tanh"}
+GOAL = {"kind": "classification", "target": "label"}
+
+
+def make(
+    agents: dict[str, Any],
+    channels: list[dict[str, Any]],
+    *,
+    batch: int = 8,
+    seed: int = 0,
+    dtype: torch.dtype = DOUBLE,
+    **env: Any,
+) -> Simulation:
+    """A simulation on the embedded digits; channels are linear, decoupled and know the label."""
+    usual = {"gradient": {"kind": "linear", "context": ["label"]}}
+    scenario = Scenario.model_validate(
+        {
+            "scenario": "probed",
+            "env": {"id": "antiphon/Digits-v0", **env},
+            "agents": agents,
+            "channels": [{**usual, **channel} for channel in channels],
+            "training": {"batch": batch, "optimiser": {"kind": "adam", "lr": 0.01}},
+        }
+    )
+    return Simulation(scenario, seed=seed, dtype=dtype)
+
+
+def chain(coupling: str, norm: str = "batch") -> Simulation:
+    layer = {"kind": "mlp", "hidden": [7], "norm": norm}
+    agents: dict[str, Any] = {name: {"network": layer} for name in "abc"}
+    agents["a"]["observes"] = ["image"]
+    agents["d"] = {"network": {"kind": "mlp", "hidden": []}, "objective": GOAL}
+    return make(agents, [{"from": s, "to": r, "coupling": coupling} for s, r in ("ab", "bc", "cd")])
+
+
+def corporation(coupling: str, *, hold: int = 4, port: str | None = None, **link: Any) -> Simulation:
+    """Five agents that see a patch each, on a graph with cycles; two are told the label at the last step."""
+    pairs = ["ab", "ba", "bc", "cd", "da", "ce", "ec", "ed"]
+    unroll: Any = "episode" if coupling == "locked" else 1
+    agents: dict[str, Any] = {
+        name: {
+            "observes": [f"patch_{i}"],
+            "network": SMOOTH,
+            "clock": {"unroll": unroll},
+            **({"objective": GOAL} if name in "ad" else {}),
+        }
+        for i, name in enumerate("abcde")
+    }
+    channels = [
+        {
+            "from": s,
+            "to": r,
+            "size": 3,
+            "norm": "layer",
+            "coupling": coupling,
+            "link": {"delay": 1, **link},
+            **({} if port is None else {"port": port}),
+        }
+        for s, r in pairs
+    ]
+    return make(agents, channels, patches=5, hold=hold, episode="example")
+
+
+def locked_gradients(simulation: Simulation, horizon: int) -> dict[str, Tensor]:
+    """Plain autograd over the window of a locked group whose messages are all alive: B dL/dmessage."""
+    now = simulation.now
+    twin = simulation.fork()
+    system = twin.system
+    (unit,) = system.units
+    losses: list[Tensor] = []
+    for step in range(now, now + horizon + 1):
+        twin.backend.tick(step, twin.world.moment)
+        last = (step + 1) % system.hold == 0
+        for tick in unit.tape.ticks:
+            for part in tick.parts:
+                if tick.step == step and "objective" in part.ports and last:
+                    label = twin.world.moment.signals["label"]
+                    losses.append(-part.ports["objective"].log_softmax(1)[range(len(label)), label].sum())
+        twin.world.advance()
+    messages = {name: unit.tape.live[name, now] for name in system.channels}
+    found = torch.autograd.grad(losses, list(messages.values()), allow_unused=True)
+    return {
+        n: torch.zeros_like(m) if g is None else g for (n, m), g in zip(messages.items(), found, strict=True)
+    }
+
+
+def copy_learners(source: Simulation, target: Simulation) -> None:
+    for name, agent in source.system.agents.items():
+        target.system.agents[name].learner.load_state_dict(agent.learner.state_dict())
+
+
+def run_on(simulation: Simulation, horizon: int, channel: str, row: int, column: int, nudge: float) -> float:
+    """The summed losses of a fork's next steps, nothing learned, with one component of a message moved."""
+    twin = simulation.fork()
+    now = twin.now
+    for agent in twin.system.agents.values():
+        agent.learner.trainable = []
+    ledger = twin.system.channels[channel].ledger
+    send = ledger.send
+
+    def moved(step: int, message: Tensor, *rest: Any) -> Any:
+        record = send(step, message, *rest)
+        if step == now:
+            record.message = record.message.clone()
+            record.message[row, column] += nudge
+        return record
+
+    ledger.send = moved  # type: ignore[method-assign]
+    return sum(float(loss) for info in twin.steps(horizon + 1) for loss in info["losses"].values())
+
+
+def check_by_differences(simulation: Simulation, horizon: int, *, count: int = 4) -> dict[str, Probe]:
+    """Compare some components of every probe with central differences; return the probes."""
+    probes = true_gradients(simulation, horizon)
+    batch = simulation.scenario.training.batch
+    for number, (name, probe) in enumerate(probes.items()):
+        for i in range(count):
+            row, column = (3 * i + number) % batch, (i + number) % probe.true.shape[1]
+            loss = functools.partial(run_on, simulation, horizon, name, row, column)
+            slope = (loss(1e-5) - loss(-1e-5)) / 2e-5 * batch
+            assert float(probe.true[row, column]) == pytest.approx(slope, abs=1e-8, rel=1e-6), name
+    return probes
+
+
+def test_a_zero_delay_chain_has_the_gradients_of_the_locked_coupling() -> None:
+    decoupled, locked = chain("decoupled"), chain("locked")
+    decoupled.run(20)
+    locked.run(20)
+    copy_learners(decoupled, locked)
+    probes = true_gradients(decoupled)
+    expected = locked_gradients(locked, 0)
+    assert probes.keys() == expected.keys() == {"a->b", "b->c", "c->d"}
+    for name, probe in probes.items():
+        assert float(expected[name].norm()) > 1e-3
+        torch.testing.assert_close(probe.true, expected[name], atol=1e-10, rtol=0)
+
+
+def test_a_cyclic_corporation_has_the_gradients_of_the_locked_coupling_over_an_episode() -> None:
+    decoupled, locked = corporation("decoupled"), corporation("locked")
+    decoupled.run(20)
+    locked.run(20)
+    copy_learners(decoupled, locked)
+    probes = true_gradients(decoupled, horizon=3)
+    expected = locked_gradients(locked, 3)
+    again = true_gradients(locked, horizon=3)
+    reaching = {name for name in probes if float(expected[name].norm()) > 1e-6}
+    assert reaching == {"a->b", "b->a", "b->c", "c->e", "d->a", "e->c"}  # from d no readout is two hops away
+    for name, probe in probes.items():
+        torch.testing.assert_close(probe.true, expected[name], atol=1e-10, rtol=0)
+        torch.testing.assert_close(again[name].true, expected[name], atol=1e-10, rtol=0)
+
+
+def test_channels_of_one_port_have_a_gradient_each_and_together_the_ports() -> None:
+    decoupled, locked = corporation("decoupled", port="out"), corporation("locked", port="out")
+    decoupled.run(8)
+    locked.run(8)
+    copy_learners(decoupled, locked)
+    probes = true_gradients(decoupled, horizon=3)
+    expected = locked_gradients(locked, 3)  # of the port's message, for every channel that reads it
+    for sender, receivers in {"b": "ac", "c": "de", "e": "cd"}.items():
+        first, second = (probes[f"{sender}->{receiver}"].true for receiver in receivers)
+        assert not torch.equal(first, second)
+        torch.testing.assert_close(first + second, expected[f"{sender}->{receivers[0]}"], atol=1e-10, rtol=0)
+
+
+def test_gradients_of_a_corporation_are_those_of_finite_differences() -> None:
+    simulation = corporation("decoupled", port="out")
+    simulation.run(17)  # into an episode: what was sent before stands as numbers
+    probes = check_by_differences(simulation, 2)
+    assert any(float(probe.true.abs().max()) > 1e-3 for probe in probes.values())
+
+
+def test_gradients_end_where_the_episode_does() -> None:
+    simulation = corporation("decoupled")
+    simulation.run(19)  # the next step is an episode's last: nothing sent then is read before the cut
+    for probe in check_by_differences(simulation, 5, count=1).values():
+        assert torch.equal(probe.true, torch.zeros_like(probe.true))
+
+
+def test_links_lose_in_a_probe_what_they_lose_in_the_run() -> None:
+    simulation = corporation("decoupled", drop=0.4, hold=5)
+    simulation.run(15)
+    probes = check_by_differences(simulation, 4, count=3)
+    for name, probe in probes.items():
+        lost = simulation.system.channels[name].ledger.link.lost(15, 8, "cpu")
+        assert lost is not None
+        assert torch.equal(probe.true[lost], torch.zeros_like(probe.true[lost]))
+        assert bool((probe.true[~lost].norm(dim=1) > 0).any()), name
+
+
+def timescales() -> Simulation:
+    """Periods 1, 2 and 3, a phase, holds, delays, a mean, and windows that are open most of the time."""
+    agents: dict[str, Any] = {
+        "fast": {"observes": ["image"], "network": SMOOTH, "clock": {"unroll": 4}, "fan_in": "mean"},
+        "slow": {"network": SMOOTH, "clock": {"period": 3, "phase": -1, "unroll": 2}},
+        "even": {"observes": ["image"], "network": SMOOTH, "clock": {"period": 2, "unroll": 3}},
+        "judge": {"network": SMOOTH, "objective": GOAL},
+    }
+    channels = [
+        {"from": s, "to": r, "size": 4, "norm": "layer", "link": {"delay": d}}
+        for s, r, d in [
+            ("fast", "slow", 0),
+            ("slow", "fast", 2),
+            ("even", "fast", 1),
+            ("slow", "judge", 0),
+            ("fast", "even", 3),
+        ]
+    ]
+    return make(agents, channels)
+
+
+@pytest.mark.parametrize(
+    ("now", "due"), [(30, {"fast", "even"}), (31, {"fast"}), (32, {"fast", "slow", "even"})]
+)
+def test_clocks_of_all_periods_are_probed_in_the_middle_of_windows(now: int, due: set[str]) -> None:
+    simulation = timescales()
+    simulation.run(now)
+    probes = check_by_differences(simulation, 7, count=3)
+    assert {name.split("->")[0] for name in probes} == due
+    assert float(probes["fast->slow"].true.abs().max()) > 1e-6 if now == 32 else True
+
+
+def test_a_longer_horizon_adds_the_losses_of_later_steps() -> None:
+    simulation = timescales()
+    simulation.run(32)
+    far = [true_gradients(simulation, horizon)["slow->judge"].true for horizon in (0, 1, 2, 3)]
+    assert all(not torch.equal(early, late) for early, late in itertools.pairwise(far))
+    early = true_gradients(simulation, 1)["fast->even"].true  # on its way for three steps
+    assert torch.equal(early, torch.zeros_like(early))
+
+
+def test_what_the_channel_says_is_what_it_injects_at_the_next_step() -> None:
+    simulation = chain("decoupled")
+    simulation.run(30)
+    probes = true_gradients(simulation)
+    simulation.step()
+    injected = {k: v for update in simulation.learned.updates for k, v in update.injected.items()}
+    for name, probe in probes.items():
+        assert probe.synthetic is not None
+        assert torch.equal(probe.synthetic, injected[name])
+        assert probe.alignment.keys() == {"cosine", "norm_ratio", "r2"}
+        ratio = float(probe.synthetic.norm() / probe.true.norm())
+        assert probe.alignment["norm_ratio"] == pytest.approx(ratio)
+    assert not torch.equal(probes["a->b"].true, torch.zeros_like(probes["a->b"].true))
+
+
+@pytest.mark.parametrize("coupling", ["locked", "detached", "delayed"])
+def test_other_couplings_have_truth_and_no_prediction(coupling: str) -> None:
+    simulation, decoupled = chain(coupling), chain("decoupled")
+    for name, probe in true_gradients(simulation).items():
+        assert probe.synthetic is None
+        assert probe.alignment == {}
+        assert torch.equal(probe.true, true_gradients(decoupled)[name].true)
+
+
+@pytest.mark.parametrize("coupling", ["decoupled", "delayed", "detached", "locked"])
+def test_a_probe_changes_no_bit_of_the_run(coupling: str) -> None:
+    probed, other = corporation(coupling), corporation(coupling)
+    for _ in range(10):
+        true_gradients(probed, horizon=5)
+        probed.step()
+        other.step()
+    assert equal(probed.state_dict(), other.state_dict())
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two states are the same to the bit."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return bool(a == b)
+
+
+def test_a_frozen_corporation_can_be_probed() -> None:
+    agents: dict[str, Any] = {
+        "a": {"observes": ["image"], "network": SMOOTH, "learn": False},
+        "b": {"network": SMOOTH, "objective": GOAL, "learn": False},
+    }
+    simulation = make(agents, [{"from": "a", "to": "b"}])
+    probe = check_by_differences(simulation, 0)["a->b"]
+    assert float(probe.true.norm()) > 1e-3
+
+
+def test_a_message_that_no_loss_depends_on_has_a_gradient_of_zero() -> None:
+    agents: dict[str, Any] = {
+        "a": {"observes": ["image"], "network": SMOOTH, "objective": GOAL},
+        "b": {"network": SMOOTH},
+        "c": {"network": SMOOTH, "objective": GOAL},
+    }
+    simulation = make(agents, [{"from": "a", "to": "b"}, {"from": "b", "to": "c", "link": {"delay": 9}}])
+    probes = true_gradients(simulation, horizon=2)
+    assert all(torch.equal(p.true, torch.zeros_like(p.true)) for p in probes.values())
+
+
+def test_a_negative_horizon_is_refused() -> None:
+    with pytest.raises(ScenarioError, match="horizon is -1; it must be at least 0"):
+        true_gradients(chain("decoupled"), horizon=-1)
