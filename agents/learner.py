@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import Network, Tensors
-from antiphon.nets.optimisers import Optimiser, Rate
+from antiphon.nets.optimisers import Optimiser, Rate, step_all
 
 __all__ = ["Learner"]
 
@@ -52,13 +52,22 @@ class Learner:
         self.trainable: list[Tensor] = [] if frozen else list(self.parameters.values())
         self.optimiser = Optimiser(parameters=self.trainable, **optimiser)  # type: ignore[arg-type]
 
-    def step(self, gradients: Sequence[Tensor | None], now: int) -> None:
-        """Take one optimiser step; a parameter that nothing reached gets a zero gradient, as in torch's sum."""
+    def planned(
+        self, gradients: Sequence[Tensor | None], now: int
+    ) -> tuple[Optimiser, Sequence[Tensor], float]:
+        """Return the optimiser step that `gradients` ask for, and count it as taken.
+
+        A parameter that nothing reached gets a zero gradient, as in torch's sum.
+        """
         full = [
             torch.zeros_like(p) if g is None else g for p, g in zip(self.trainable, gradients, strict=True)
         ]
-        self.optimiser.step(full, self.rate(now))
         self.updates += 1
+        return self.optimiser, full, self.rate(now)
+
+    def step(self, gradients: Sequence[Tensor | None], now: int) -> None:
+        """Take one optimiser step."""
+        step_all([self.planned(gradients, now)])
 
     def state_dict(self) -> dict[str, object]:
         """Return every number that a fork or checkpoint needs, without copying."""

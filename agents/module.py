@@ -95,12 +95,12 @@ class ModuleNetwork(Network):
     def __call__(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool, seed: int = 0
     ) -> tuple[Tensors, Tensors]:
-        # Modules move their buffers in place: they get copies, so that state stays a value.
+        # Modules change buffers, and some their input, in place: they get copies, so that state stays a value.
         moved = {name: b.clone() for name, b in sub(buffers, _MODULE).items()}
         self.module.train(training)
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
             torch.manual_seed(seed)
-            y = functional_call(self.module, {**sub(parameters, _MODULE), **moved}, (x.flatten(1),))
+            y = functional_call(self.module, {**sub(parameters, _MODULE), **moved}, (x.flatten(1).clone(),))
         after = with_prefix(_MODULE, moved)
         ports: Tensors = {}
         parts = torch.split(y, [head.features for head in self.heads.values()], dim=1)
@@ -121,7 +121,10 @@ class ModuleNetwork(Network):
         root.add_module(name, nn.Module())
         place = root.get_submodule(name)
         module = copy.deepcopy(self.module).to(next(iter(parameters.values()), torch.zeros(())))
-        module.load_state_dict({**sub(parameters, _MODULE), **sub(buffers, _MODULE)}, strict=False)
+        module.load_state_dict(sub(parameters, _MODULE), strict=False)
+        held = sub(buffers, _MODULE)
+        for key, buffer in module.named_buffers():  # a state_dict leaves out those that are not saved
+            buffer.copy_(held[key])
         place.add_module(_MODULE, module)
         for head in self.heads.values():
             layers: list[nn.Module] = []
@@ -156,7 +159,7 @@ class _ModuleEmitter(Emitter):
         self._heads = heads
 
     def __call__(self, graph: fx.Graph, x: fx.Node) -> dict[str, fx.Node]:
-        flat = graph.call_method("flatten", (x, 1))
+        flat = graph.call_method("clone", (graph.call_method("flatten", (x, 1)),))
         y = graph.call_module(f"{self._name}.{_MODULE}", (flat,))
         ports: dict[str, fx.Node] = {}
         start = 0

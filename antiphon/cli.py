@@ -35,7 +35,7 @@ Steps = Annotated[int | None, typer.Option("--steps", min=1, metavar="N", help="
 LogDir = Annotated[
     Path | None,
     typer.Option(
-        "--logdir", metavar="DIR", help="Where runs are written.  [default: $ANTIPHON_LOGDIR or runs]"
+        "--logdir", metavar="DIR", help="Where runs are written (default: $ANTIPHON_LOGDIR or runs)."
     ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="D", help="cpu, cuda, cuda:1, …")]
@@ -45,7 +45,7 @@ Checkpoints = Annotated[
         "--checkpoint-every",
         min=1,
         metavar="N",
-        help="Steps between checkpoints; the newest two are kept.  [default: ten in a run]",
+        help="Steps between checkpoints; the newest two are kept (default: ten in a run).",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
@@ -68,9 +68,7 @@ def run(
     seed: Annotated[int, typer.Option("--seed", "-s", min=0, metavar="S", help="Of all that is drawn.")] = 0,
     name: Annotated[
         str | None,
-        typer.Option(
-            "--name", metavar="RUN", help="Of the run directory.  [default: from scenario and time]"
-        ),
+        typer.Option("--name", metavar="RUN", help="Of the run directory (default: from scenario and time)."),
     ] = None,
     resume_if_exists: Annotated[
         bool,
@@ -166,7 +164,7 @@ def study(
     variants: Annotated[
         list[str] | None,
         typer.Option(
-            "--variant", "-v", metavar="V", help="May be repeated.  [default: all of the scenario's]"
+            "--variant", "-v", metavar="V", help="May be repeated (default: all of the scenario's)."
         ),
     ] = None,
     settings: Settings = None,
@@ -176,12 +174,12 @@ def study(
     steps: Steps = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, metavar="N", help="Runs at a time.  [default: one per core]"),
+        typer.Option("--jobs", "-j", min=1, metavar="N", help="Runs at a time (default: one per core)."),
     ] = None,
     logdir: Annotated[
         Path | None,
         typer.Option(
-            "--logdir", metavar="DIR", help="The study's directory.  [default: new, where runs are written]"
+            "--logdir", metavar="DIR", help="The study's directory (default: new, where runs are written)."
         ),
     ] = None,
     device: Device = "cpu",
@@ -210,7 +208,7 @@ def tb(
         Path | None, typer.Argument(metavar="[DIR]", help="A run, a study, or a folder of runs.")
     ] = None,
     port: Annotated[
-        int | None, typer.Option("--port", min=0, max=65535, metavar="P", help="[default: 6006]")
+        int | None, typer.Option("--port", min=0, max=65535, metavar="P", help="(default: 6006)")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -233,6 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EngineError:
         raise
     except AntiphonError as error:
-        print(f"error: {error}", file=sys.stderr)
+        line = str(error).replace("\n", "\\n")
+        print(f"error: {line}", file=sys.stderr)
         return error.exit_code
     return 0

@@ -318,7 +318,12 @@ def learn(
     gradients, deltas = backward(objective, injections, trainable, leaves, max(rows, default=1))
     reached = any(gradient is not None for gradient in gradients)
     for parameter, gradient in zip(trainable, gradients, strict=True):
-        parameter.grad = torch.zeros_like(parameter) if gradient is None and reached else gradient
+        if not reached:
+            parameter.grad = None
+        elif gradient is None:
+            parameter.grad = torch.zeros_like(parameter)
+        else:  # a copy: autograd may give one tensor to several, or a view with strides of its own
+            parameter.grad = torch.empty_like(parameter).copy_(gradient)
     for message, delta in zip(uses, deltas, strict=True):
         message.book(delta)
     for channel in sent:

@@ -35,7 +35,7 @@ def encode(specs: Sequence[ContextSpec], signals: Mapping[str, Tensor], dtype: t
         if spec.classes is not None:
             columns.append(F.one_hot(value, spec.classes).to(dtype).flatten(1))
         else:
-            columns.append(value.to(dtype).flatten(1))
+            columns.append(value.to(dtype).reshape(len(value), -1))
     if not columns:
         return None
     return columns[0] if len(columns) == 1 else torch.cat(columns, 1)

@@ -17,7 +17,7 @@ from torch import Tensor
 from antiphon.comms.cut import constant
 from antiphon.nets.layers import initial_linear, initial_norm, linear, norm_buffers, normalise
 from antiphon.nets.losses import cross_entropy, squared_error
-from antiphon.nets.optimisers import Optimiser, Rate
+from antiphon.nets.optimisers import Optimiser, Rate, step_all
 
 __all__ = ["PREDICTORS", "Example", "LinearGradient", "LocalGradient", "MlpGradient", "Predictor"]
 
@@ -129,8 +129,12 @@ class Predictor(ABC):
 
     def step(self, gradients: Sequence[Tensor], now: int) -> None:
         """Take one optimiser step."""
-        self.optimiser.step(gradients, self.rate(now))
+        step_all([self.planned(gradients, now)])
+
+    def planned(self, gradients: Sequence[Tensor], now: int) -> tuple[Optimiser, Sequence[Tensor], float]:
+        """Return the optimiser step that `gradients` ask for, and count it as taken."""
         self.updates += 1
+        return self.optimiser, gradients, self.rate(now)
 
 
 class _DirectGradient(Predictor):

@@ -7,6 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from antiphon.errors import RunError
+from antiphon.errors import AntiphonError, RunError
 
 __all__ = ["FORMAT", "copy_tree", "latest", "read", "write"]
 
@@ -46,7 +47,11 @@ def write(path: Path, manifest: dict[str, Any], state: dict[str, Any]) -> None:
     Raises:
         RunError: The folder cannot be written, or holds something else.
     """
-    if path.exists() and not (path / "state.json").is_file() and not (path.is_dir() and not any(path.iterdir())):
+    if (
+        path.exists()
+        and not (path / "state.json").is_file()
+        and not (path.is_dir() and not any(path.iterdir()))
+    ):
         raise RunError(f"{path}: is there and no checkpoint; choose another path")
     tensors: dict[str, Tensor] = {}
     tree = _pack(state, tensors)
@@ -78,25 +83,35 @@ def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any]
         RunError: It is missing, damaged, or of a newer format.
     """
     try:
-        manifest = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        if manifest["format"] > FORMAT:
-            raise RunError(
-                f"{path}: checkpoint format {manifest['format']} is newer than {FORMAT}; use a newer antiphon"
-            )
-        tensors = load_file(path / "state.safetensors", device=str(device))
-        state = _unpack(manifest.pop("state"), tensors)
+        with whole(path):
+            manifest = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            if manifest["format"] > FORMAT:
+                raise RunError(
+                    f"{path}: checkpoint format {manifest['format']} is newer than {FORMAT}; use a newer antiphon"
+                )
+            tensors = load_file(path / "state.safetensors", device=str(device))
+            return manifest, _unpack(manifest.pop("state"), tensors)
     except FileNotFoundError:
         raise RunError(f"{path}: no checkpoint there (state.json and state.safetensors)") from None
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        if isinstance(error, RunError):
-            raise
-        raise damaged(path, error) from None
-    return manifest, state
+    except OSError as error:
+        raise RunError(f"{path}: the checkpoint cannot be read ({error.strerror or error})") from None
 
 
-def damaged(path: Path, error: Exception) -> RunError:
-    """Return what to raise for a checkpoint that is there but makes no sense."""
-    return RunError(f"{path}: the checkpoint is damaged ({type(error).__name__}); use an earlier one")
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Read a checkpoint under the suspicion that it is damaged.
+
+    Raises:
+        RunError: What was read makes no sense.
+    """
+    try:
+        yield
+    except AntiphonError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise RunError(
+            f"{path}: the checkpoint is damaged ({type(error).__name__}); use an earlier one"
+        ) from None
 
 
 def latest(path: str | Path) -> Path:
@@ -137,15 +152,3 @@ def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
             return tensors[value[_TENSOR]]
         return {key: _unpack(item, tensors) for key, item in value.items()}
     return [_unpack(item, tensors) for item in value] if isinstance(value, list) else value
-
-
-def tensors_of(value: Any) -> Iterator[Tensor]:
-    """Yield every tensor of a state."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from tensors_of(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from tensors_of(item)

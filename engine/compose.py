@@ -25,27 +25,28 @@ def steps_needed(system: System) -> int:
     """Return for how many steps an example must be shown: `hold`, or until every path has filled.
 
     A path through a cycle never fills; there it is enough that all on the cycle have heard of each other. An
-    example that is an episode is shown for no longer than it lasts.
+    example that is an episode is shown for as long as it lasts, or until every agent has ticked.
     """
     if system.description.is_stream and system.description.episode_steps is not None:
-        return system.hold
+        return max(system.hold, *(agent.clock.phase + 1 for agent in system.agents.values()))
     part = components(system.agents, [(c.sender, c.receiver) for c in system.channels.values()])
+    cycle = {name: {other for other in part if part[other] == part[name]} for name in part}
     heard: dict[tuple[str, int], set[str]] = {}
     """Whom an agent's tick has heard of, of those it is on a cycle with, each with all paths to it filled."""
     waiting = set(system.agents)
     step = 0
     while waiting:
         for name in (name for call in system.schedule.calls(step) for name in call):
-            filled, others = True, set()
+            filled, others = True, set[str]()
             for channel in system.agents[name].inputs:
                 stamp = channel.ledger.sender.latest(step - channel.ledger.link.delay)
                 news = set() if stamp is None else heard[channel.sender, stamp]
-                if part[channel.sender] == part[name]:
+                if channel.sender in cycle[name]:
                     others |= news
                 else:
-                    filled &= all(agent in news for agent in part if part[agent] == part[channel.sender])
+                    filled &= news == cycle[channel.sender]
             heard[name, step] = others | {name} if filled else others
-            if all(agent in heard[name, step] for agent in part if part[agent] == part[name]):
+            if heard[name, step] == cycle[name]:
                 waiting.discard(name)
         step += 1
     return max(system.hold, step)
@@ -59,26 +60,27 @@ def observed(system: System) -> list[str]:
     """
     names = list(dict.fromkeys(s for agent in system.agents.values() for s in agent.observes))
     if not names:
-        raise ScenarioError("agents: none observes a signal, so there is nothing to be shown; let one observe")
+        raise ScenarioError(
+            "agents: none observes a signal, so there is nothing to be shown; let one observe"
+        )
     return names
 
 
-def compose(system: System, agents: Sequence[str], steps: int | None = None) -> fx.GraphModule:
+def compose(system: System, agents: Sequence[str]) -> fx.GraphModule:
     """Return the system as one module in evaluation mode, with copies of the numbers.
 
     Args:
         system: What to compose.
         agents: Whose objective outputs it returns.
-        steps: For how many steps it shows its inputs to the agents; None: as many as it needs.
 
     Returns:
         A module called with the observed signals by name (what is no letter or digit in a name becomes `_`), each
-        [batch, *shape], that returns {agent: [batch, outputs]}.
+        [batch, *shape], that returns {agent: [batch, outputs]}; it shows them for `steps_needed` steps.
 
     Raises:
-        ScenarioError: No agent observes anything, or one of `agents` does not tick within `steps`.
+        ScenarioError: No agent observes anything.
     """
-    return _Composer(system, steps or steps_needed(system)).compose(agents)
+    return _Composer(system, steps_needed(system)).compose(agents)
 
 
 class _Composer:
@@ -101,9 +103,7 @@ class _Composer:
             self.signals[name] = self.graph.placeholder(word)
         learners = {id(a.learner): a for a in reversed(self.system.agents.values())}
         emitters = {
-            key: a.learner.network.emit(
-                self.root, f"agent_{a.name}", a.learner.parameters, a.learner.buffers
-            )
+            key: a.learner.network.emit(self.root, f"agent_{a.name}", a.learner.parameters, a.learner.buffers)
             for key, a in learners.items()
         }
         for step in range(self.steps):
@@ -112,12 +112,6 @@ class _Composer:
                     agent = self.system.agents[name]
                     ports = emitters[id(agent.learner)](self.graph, self._input(agent, step))
                     self._deliver(agent, ports, step)
-        for name in agents:
-            if name not in self.outputs:
-                raise ScenarioError(
-                    f"agents.{name}.clock: it does not tick in the {self.steps} steps for which an example is shown; "
-                    "raise env.hold, or lower its period or phase"
-                )
         self.graph.output({name: self.outputs[name] for name in agents})
         module = fx.GraphModule(self.root, self.graph, class_name="Corporation")
         module.graph.eliminate_dead_code()
@@ -159,7 +153,8 @@ class _Composer:
         if not flat:
             return self.signals[name]
         if name not in self.flat:
-            self.flat[name] = self.graph.call_method("flatten", (self.signals[name], 1))
+            method = "flatten" if self.system.description.signals[name].shape else "unsqueeze"
+            self.flat[name] = self.graph.call_method(method, (self.signals[name], 1))
         return self.flat[name]
 
     def _silence(self, size: int) -> fx.Node:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,27 +14,38 @@ from antiphon.engine.reference import Learned
 from antiphon.engine.system import System
 from antiphon.telemetry.figures import Figure, HistogramRow
 
-__all__ = ["figures", "histograms"]
+if TYPE_CHECKING:
+    from antiphon.engine.simulation import Simulation
+
+__all__ = ["channel_figures", "figures", "histograms"]
+
+
+_LOOK_AHEAD = 64
+"""Steps that a look at the channels takes at most, in a fork."""
 
 
 @torch.no_grad()
-def figures(system: System, learned: Learned, step: int) -> list[Figure]:
+def figures(
+    system: System, learned: Learned, scores: Mapping[str, Mapping[str, float]], step: int
+) -> list[Figure]:
     """Return the figures of one step.
 
-    Per agent: `loss`, its objective's metric, `updates`, `parameter_norm`, `gradient_norm`. Per channel:
-    `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`), `injection_norm`, `message_mean`,
-    `message_std`, `age` (steps since the newest usable message was sent).
+    Per agent: `loss` and its objective's metric, as `scores` has them, `updates`, `parameter_norm`,
+    `gradient_norm`. Per channel: `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`),
+    `injection_norm`, `message_mean`, `message_std`, `age` (steps since the newest usable message was sent).
+
+    Args:
+        system: The agents and channels.
+        learned: What was learned at the step.
+        scores: Loss and metric by agent, means since the last figures.
+        step: The step just taken.
     """
-    return [*_agents(system, learned), *_channels(system, learned, step)]
+    own = [Figure("agent", name, metric, v) for name, found in scores.items() for metric, v in found.items()]
+    return [*own, *_agents(system, learned), *_channels(system, learned, step)]
 
 
 def _agents(system: System, learned: Learned) -> Iterator[Figure]:
     for update in learned.updates:
-        for name, losses in update.losses.items():
-            goal = system.agents[name].goal
-            assert goal is not None
-            yield Figure("agent", name, "loss", losses.loss.item() / losses.ticks)
-            yield Figure("agent", name, goal.objective.metric, losses.score.item() / losses.ticks)
         for name, gradients in update.gradients.items():
             found = [g for g in gradients if g is not None]
             if found:
@@ -68,6 +79,23 @@ def _channels(system: System, learned: Learned, step: int) -> Iterator[Figure]:
         newest_usable = channel.ledger.sender.latest(step - channel.ledger.link.delay)
         if newest_usable is not None:
             yield Figure("channel", name, "age", float(step - newest_usable))
+
+
+def channel_figures(twin: Simulation) -> dict[str, dict[str, float]]:
+    """Return each channel's newest figures, found by letting a fork go on for some steps.
+
+    Args:
+        twin: The fork; it is used up.
+    """
+    system = twin.system
+    found: dict[str, dict[str, float]] = {name: {} for name in system.channels}
+    windows = [unit.windows.end(1) - unit.windows.end(0) for unit in system.units]
+    delays = [channel.ledger.link.delay for channel in system.channels.values()]
+    for _ in range(min(2 * max(system.hold, *windows) + 2 * max(delays, default=0), _LOOK_AHEAD)):
+        twin.advance(watch=True)
+        for row in _channels(system, twin.learned, twin.now - 1):
+            found[row.name][row.metric] = row.value
+    return found
 
 
 def histograms(system: System, learned: Learned) -> list[HistogramRow]:

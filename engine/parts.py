@@ -46,6 +46,11 @@ class Channel:
     apply: bool = True
 
     @property
+    def injects(self) -> bool:
+        """Whether its predictor's word is put on its messages."""
+        return self.predictor is not None and self.apply and bool(self.scale or self.discount)
+
+    @property
     def size(self) -> int:
         """Components of one message."""
         return int(torch.Size(self.shape).numel())

@@ -23,6 +23,7 @@ from antiphon.engine.tape import Tape
 from antiphon.engine.teaching import Lesson, Teacher
 from antiphon.engine.ticking import Ticker
 from antiphon.errors import DivergenceError
+from antiphon.nets.optimisers import step_all
 
 __all__ = ["Learned", "Losses", "Reference", "Update"]
 
@@ -94,17 +95,18 @@ class Reference:
                 self._judge(unit, tape, step, closing, dropped)
             else:
                 closing.append((unit, tape))
-        updates = self._updates(closing, step)
+        self._foresee(closing)
+        turns = [self._updates(turn, step) for turn in _turns(closing)]
         lessons = self.teacher.own_lessons([tape for _, tape in closing])
         for unit, tape in [*closing, *dropped]:
             self._close(unit, tape, step)
         taught = self.teacher.prepare(lessons, step, watch=watch)
-        for update in updates:  # all is computed and finite: now, and only now, anything moves
-            self._apply(update, step)
+        for updates in turns:  # all is computed and finite: now, and only now, anything moves
+            self._apply(updates, step)
         self.teacher.teach(taught, step)
         for _, tape in [*closing, *dropped]:
             tape.release()
-        return Learned(updates, taught)
+        return Learned([update for updates in turns for update in updates], taught)
 
     def _judge(
         self,
@@ -213,6 +215,16 @@ class Reference:
                     seen.ticks += 1
         return total
 
+    def _foresee(self, closing: list[tuple[Unit, Tape]]) -> None:
+        """Ask the predictors of all channels that inject, at once."""
+        asked = [
+            (self.system.channels[name], record)
+            for _, tape in closing
+            for name, record in tape.sent
+            if self.system.channels[name].injects
+        ]
+        self.teacher.foresee([(c, r) for c, r in asked if not r.unread and r.silent is not True])
+
     def _injections(self, tape: Tape, update: Update) -> list[Injection]:
         found: list[Injection] = []
         for name, record in tape.sent:
@@ -222,11 +234,10 @@ class Reference:
             if channel.coupling == "delayed":
                 if record.complete and record.delta is not None:
                     found.append(Injection(record.live, record.delta))
-            elif channel.predictor is not None and channel.apply and (channel.scale or channel.discount):
-                prediction = self.teacher.predict(channel, record)
-                if prediction is None:
+            elif channel.injects:
+                if record.prediction is None:
                     continue
-                prediction = lanes_where(besides(record.silent), prediction)
+                prediction = lanes_where(besides(record.silent), record.prediction[0])
                 found.append(Injection(record.live, prediction, channel.scale, channel.discount))
                 update.injected[name] = prediction
         return found
@@ -251,8 +262,23 @@ class Reference:
             for channel in self.system.agents[name].inputs:
                 channel.ledger.close(tape.window, step)
 
-    def _apply(self, update: Update, step: int) -> None:
-        for name, gradients in update.gradients.items():
-            learner = self.system.agents[name].learner
-            if learner.trainable and any(g is not None for g in gradients):
-                learner.step(gradients, step)
+    def _apply(self, updates: list[Update], step: int) -> None:
+        plans = []
+        for update in updates:
+            for name, gradients in update.gradients.items():
+                learner = self.system.agents[name].learner
+                if learner.trainable and any(g is not None for g in gradients):
+                    plans.append(learner.planned(gradients, step))
+        step_all(plans)
+
+
+def _turns(closing: list[tuple[Unit, Tape]]) -> list[list[tuple[Unit, Tape]]]:
+    """Part closed windows so that no two of one unit, which share its parameters, are differentiated together."""
+    turns: list[list[tuple[Unit, Tape]]] = []
+    taken: dict[int, int] = {}
+    for unit, tape in closing:
+        turn = taken[id(unit)] = taken.get(id(unit), -1) + 1
+        if turn == len(turns):
+            turns.append([])
+        turns[turn].append((unit, tape))
+    return turns

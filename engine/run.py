@@ -16,6 +16,7 @@ from antiphon.engine.request import Request
 from antiphon.engine.result import Newest, result_of
 from antiphon.engine.signals import stop_signals
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.tally import Tally
 from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario
 
@@ -55,16 +56,13 @@ class Run:
         self.directory = directory
         self.until = until
         self._newest = Newest()
-        self._scores: dict[str, list[Any]] = {}
+        self._tally = Tally(simulation.system)
         self._before = self._start = 0.0
 
     def scores(self) -> dict[str, dict[str, float]]:
         """Return mean loss and metric of each readout that learned since the last call, on what it trained on."""
-        found = {}
-        for name, (metric, loss, score, ticks) in self._scores.items():
-            found[name] = {"loss": float(loss) / ticks, metric: float(score) / ticks}
-        self._scores = {}
-        return found
+        found, readouts = self._tally.take(), self.simulation.scenario.readouts
+        return {name: found[name] for name in readouts if name in found}
 
     def open(self) -> None:
         """Begin to write the simulation's figures, after those of earlier sessions.
@@ -116,9 +114,9 @@ class Run:
             RunError: The directory cannot be written any more.
         """
         error: str | None = None
-        self.open()
         try:
             with stop_signals() as stopped:
+                self.open()
                 try:
                     self._loop(stopped, on_step, checkpoint_every)
                 except DivergenceError as divergence:
@@ -140,24 +138,13 @@ class Run:
     ) -> None:
         simulation = self.simulation
         every = checkpoint_every or max(_FEWEST_STEPS, -(-self.until // _CHECKPOINTS))
-        readouts = set(simulation.scenario.readouts)
         while simulation.now < self.until and not stopped:
             simulation.step()
-            for update in simulation.learned.updates:
-                for name in readouts & update.losses.keys():
-                    self._count(name, update.losses[name])
+            self._tally.add(simulation.learned)
             if on_step is not None:
                 on_step(self)
             if simulation.now % every == 0 and simulation.now < self.until:
                 self.directory.checkpoint(simulation)
-
-    def _count(self, name: str, losses: Any) -> None:
-        goal = self.simulation.system.agents[name].goal
-        assert goal is not None
-        sums = self._scores.setdefault(name, [goal.objective.metric, 0.0, 0.0, 0])
-        sums[1] = sums[1] + losses.loss
-        sums[2] = sums[2] + losses.score
-        sums[3] += losses.ticks
 
 
 def begin(request: Request, path: str | Path, *, resume_if_exists: bool = False) -> Run:

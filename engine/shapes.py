@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from antiphon.agents.conv import Conv
-from antiphon.agents.mlp import Mlp
 from antiphon.agents.network import HIDDEN, OBJECTIVE, Head, features_of
 from antiphon.agents.objectives import OBJECTIVES
 from antiphon.envs.signal import Description
@@ -69,6 +68,8 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
                 f"channel {channel.name}: size is missing; only built-in networks can pass on their last hidden "
                 "activation, so give the message a size"
             )
+        elif sender.network.kind == "mlp":
+            messages[channel.name] = _last_layer(channel, sender.network)
     inputs: dict[str, Shape] = {}
     waiting = list(scenario.agents)
     while waiting:
@@ -81,9 +82,11 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         for name in known:
             waiting.remove(name)
             inputs[name] = _input_shape(scenario, name, messages, env)
-            for channel in scenario.outputs_of(name):
-                if channel.size is None:
-                    messages[channel.name] = _hidden_shape(scenario, name, inputs[name], channel)
+            network = scenario.agents[name].network
+            if isinstance(network, NetworkSpec) and network.kind == "conv":
+                feature_map = Conv(inputs[name], network.hidden, (), filter=network.filter, pool=network.pool)
+                for channel in scenario.outputs_of(name):
+                    messages.setdefault(channel.name, feature_map.trunk_shape())
     heads = {name: _heads(scenario, name, messages, env) for name in scenario.agents}
     return Shapes(inputs, messages, heads)
 
@@ -140,17 +143,13 @@ def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env:
     return (sum(features_of(shape) for shape in [*seen, *told]),)
 
 
-def _hidden_shape(scenario: Scenario, name: str, inputs: Shape, channel: ChannelSpec) -> Shape:
-    network = scenario.agents[name].network
-    assert isinstance(network, NetworkSpec)
-    if network.kind == "conv":
-        return Conv(inputs, network.hidden, (), filter=network.filter, pool=network.pool).trunk_shape()
+def _last_layer(channel: ChannelSpec, network: NetworkSpec) -> Shape:
     if not network.hidden:
         raise ScenarioError(
-            f"channel {channel.name}: size is missing and '{name}' has no hidden layer to pass on; "
+            f"channel {channel.name}: size is missing and '{channel.sender}' has no hidden layer to pass on; "
             "give the message a size"
         )
-    return Mlp(inputs, network.hidden, ()).trunk_shape()
+    return network.hidden[-1:]
 
 
 def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> tuple[Head, ...]:

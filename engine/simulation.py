@@ -17,8 +17,9 @@ from torch import fx
 from antiphon.engine import checkpoint
 from antiphon.engine.build import build
 from antiphon.engine.compose import compose
+from antiphon.engine.directory import graph_of
 from antiphon.engine.evaluation import Evaluation, evaluate
-from antiphon.engine.figures import figures, histograms
+from antiphon.engine.figures import channel_figures, figures, histograms
 from antiphon.engine.handles import AgentHandle
 from antiphon.engine.moment import Lanes, Moment
 from antiphon.engine.probe import Probe, true_gradients
@@ -27,9 +28,11 @@ from antiphon.engine.recording import Recording
 from antiphon.engine.reference import Learned, Reference
 from antiphon.engine.signals import stop_signals
 from antiphon.engine.state import restore, snapshot
+from antiphon.engine.tally import Tally
+from antiphon.engine.weights import without_weights
 from antiphon.engine.world import World
 from antiphon.envs import registry
-from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
+from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.telemetry.figures import Recorder
 
@@ -37,9 +40,6 @@ if TYPE_CHECKING:
     from antiphon.engine.run import Run
 
 __all__ = ["Simulation", "StepInfo"]
-
-_LOOK_AHEAD = 64
-"""Steps that a look at the channels takes at most, in a fork."""
 
 StepInfo = dict[str, Any]
 """`step`, `ended` (which episodes ended) and `losses` ({agent: scalar tensor} of those that learned)."""
@@ -54,6 +54,7 @@ class Simulation:
         device: Where the numbers live.
         dtype: Of all floats.
         logdir: A run directory to be written from the first step; None: nothing is written.
+        threads: Of torch, in this process: small networks lose more to a second one than they gain.
 
     Raises:
         ScenarioError: The scenario cannot be built; the line names the place.
@@ -69,7 +70,9 @@ class Simulation:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         logdir: str | Path | None = None,
+        threads: int = 1,
     ) -> None:
+        torch.set_num_threads(threads)
         if isinstance(scenario, str | Path):
             scenario = load(scenario)
         if isinstance(scenario, Template):
@@ -100,6 +103,8 @@ class Simulation:
         )
         self.backend = Reference(self.system)
         self.world = World(self._env, self.system.signals(), seed)
+        self.tally = Tally(self.system)
+        self._scores: dict[str, dict[str, float]] = {}
 
     # --- running -----------------------------------------------------------------------------------------
 
@@ -120,7 +125,7 @@ class Simulation:
         """
         step = self.now
         watch = self._watching(step)
-        ended = self._advance(watch=watch)
+        ended = self.advance(watch=watch)
         if watch:
             self._record(step)
         for recording in self.recordings:
@@ -130,8 +135,12 @@ class Simulation:
         }
         return {"step": step, "ended": ended, "losses": losses}
 
-    def _advance(self, *, watch: bool) -> Lanes:
-        """Take one step and return which episodes ended; nothing is recorded."""
+    def advance(self, *, watch: bool = False) -> Lanes:
+        """Take one step and return which episodes ended; nothing is recorded.
+
+        Args:
+            watch: Whether what predictors said is kept in `learned`; it changes no number.
+        """
         step = self.now
         self.backend.tick(step, self.world.moment)
         ended: Lanes = self.world.advance()
@@ -139,6 +148,7 @@ class Simulation:
         if ended is not False:
             for channel in self.system.channels.values():
                 channel.ledger.cut(step, ended)
+        self.tally.add(self.learned)
         self.now = step + 1
         return ended
 
@@ -169,8 +179,11 @@ class Simulation:
             DivergenceError: A loss or gradient was not finite; what was learned before is kept, also in `logdir`.
             ScenarioError: Episodes are asked for, and the environment's never end.
         """
-        if episodes is not None and steps is None and seconds is None and self._endless:
-            raise ScenarioError("run: the environment's episodes never end; give steps=…, or use `episode: example`")
+        endless = self._env.is_stream and self._env.episode_steps is None
+        if episodes is not None and steps is None and seconds is None and endless:
+            raise ScenarioError(
+                "run: the environment's episodes never end; give steps=…, or use `episode: example`"
+            )
         if steps is None and episodes is None and seconds is None:
             steps = max(0, self.scenario.training.steps - self.now)
         done = count = 0
@@ -197,10 +210,6 @@ class Simulation:
         if self._written is not None:
             self._written.finish("stopped" if stopped else "done")
 
-    @property
-    def _endless(self) -> bool:
-        return self._env.is_stream and self._env.episode_steps is None
-
     # --- looking -----------------------------------------------------------------------------------------
 
     @property
@@ -211,23 +220,16 @@ class Simulation:
     @property
     def graph(self) -> nx.MultiDiGraph[str]:
         """The scenario's graph with the newest figures as attributes of its nodes and edges."""
-        graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
-        rows = figures(self.system, self.learned, max(self.now - 1, 0))
-        found: dict[tuple[str, str], dict[str, float]] = {}
-        for row in rows:
-            found.setdefault((row.kind, row.name), {})[row.metric] = row.value
-        for name, spec in self.scenario.agents.items():
-            role = "readout" if name in self.scenario.readouts else "agent" if spec.learn else "frozen"
-            graph.add_node(name, role=role, **found.get(("agent", name), {}))
-        for channel in self.scenario.channels:
-            graph.add_edge(
-                channel.sender,
-                channel.receiver,
-                channel.key,
-                coupling=channel.coupling,
-                delay=channel.link.delay,
-                **found.get(("channel", channel.name), {}),
-            )
+        graph = graph_of(self.scenario)
+        edges = {
+            channel.name: (channel.sender, channel.receiver, channel.key)
+            for channel in self.scenario.channels
+        }
+        for row in figures(
+            self.system, self.learned, self._scores | self.tally.means(), max(self.now - 1, 0)
+        ):
+            place = graph.nodes[row.name] if row.kind == "agent" else graph.edges[edges[row.name]]
+            place[row.metric] = row.value
         return graph
 
     def channel_figures(self) -> dict[str, dict[str, float]]:
@@ -237,16 +239,7 @@ class Simulation:
             By channel: `message_mean`, `message_std`, `age` (steps), and where it has a predictor `sg_loss` and
             its alignment with what came back (`cosine`, `norm_ratio`, `r2`).
         """
-        found: dict[str, dict[str, float]] = {name: {} for name in self.system.channels}
-        windows = [unit.windows.end(1) - unit.windows.end(0) for unit in self.system.units]
-        delays = [channel.ledger.link.delay for channel in self.system.channels.values()]
-        twin = self.fork()
-        for _ in range(min(2 * max(self.system.hold, *windows) + 2 * max(delays, default=0), _LOOK_AHEAD)):
-            twin._advance(watch=True)
-            for row in figures(twin.system, twin.learned, twin.now - 1):
-                if row.kind == "channel":
-                    found[row.name][row.metric] = row.value
-        return found
+        return channel_figures(self.fork())
 
     def probe(self, horizon: int = 0) -> dict[str, Probe]:
         """Return, per channel, the true gradient of the messages of the coming step, in a fork thrown away.
@@ -297,12 +290,19 @@ class Simulation:
     # --- forking and saving ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the whole state, without copying a tensor."""
+        """Return the whole state, without copying a tensor.
+
+        Raises:
+            RunError: The environment keeps its state to itself.
+        """
+        return {"env": self._env.state_dict(), **self._own_state()}
+
+    def _own_state(self) -> dict[str, Any]:
         return {
             "now": self.now,
             "seed": self.seed,
-            "env": self._env.state_dict(),
             "present": dict(self.world.moment.signals),
+            "tally": self.tally.state_dict(),
             "system": snapshot(self.system),
         }
 
@@ -315,17 +315,21 @@ class Simulation:
         self._env.load_state_dict(state["env"])
         restore(self.system, state["system"], self.backend.ticker)
         self.world.moment = Moment(self.now, state["present"])
+        self.tally.load_state_dict(state["tally"])
+
+    @classmethod
+    def _blank(cls, scenario: Scenario, **settings: Any) -> Self:
+        """Return a simulation that is about to take over a state: pretrained weights are not looked for."""
+        simulation = cls(without_weights(scenario), **settings)
+        simulation.scenario = scenario
+        return simulation
 
     def fork(self) -> Simulation:
-        """Return a copy of the whole simulation that goes on by itself; nothing is recorded in it.
-
-        Raises:
-            RunError: The environment cannot be copied: it has no `state_dict`.
-        """
+        """Return a copy that goes on by itself, unrecorded; RunError where the environment has no `state_dict`."""
         scenario = self.scenario
         if isinstance(scenario.env, VectorEnv):  # one environment serves one simulation
             scenario = scenario.model_copy(update={"env": copy.deepcopy(scenario.env)})
-        twin = Simulation(scenario, seed=self.seed, device=self.device, dtype=self.dtype)
+        twin = Simulation._blank(scenario, seed=self.seed, device=self.device, dtype=self.dtype)
         twin.load_state_dict(self.state_dict())
         return twin
 
@@ -334,6 +338,8 @@ class Simulation:
 
         Raises:
             RunError: It cannot be written.
+
+        An environment that keeps its state to itself is left out: such a checkpoint gives weights, but no run.
         """
         path = Path(path)
         try:
@@ -346,8 +352,15 @@ class Simulation:
             "step": self.now,
             "dtype": str(self.dtype).removeprefix("torch."),
         }
-        checkpoint.write(path, manifest, self.state_dict())
+        checkpoint.write(path, manifest, {"env": self._env_state(), **self._own_state()})
         return path
+
+    def _env_state(self) -> dict[str, Any] | None:
+        """The environment's state, or None where it keeps that to itself (somebody else's VectorEnv)."""
+        try:
+            return self._env.state_dict()
+        except RunError:
+            return None
 
     @classmethod
     def load(
@@ -365,22 +378,20 @@ class Simulation:
         """
         place = checkpoint.latest(path)
         manifest, state = checkpoint.read(place, device)
-        try:
+        with checkpoint.whole(place):
             document, seed, dtype = manifest["scenario"], manifest["seed"], getattr(torch, manifest["dtype"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise checkpoint.damaged(place, error) from None
+        if state.get("env") is None:
+            raise RunError(
+                f"{place}: its environment keeps its state to itself, so the run cannot go on; "
+                "take its agents into another one with `weights: RUN:agent`"
+            )
         if scenario is None:
             if document is None:
                 raise RunError(f"{place}: its scenario holds Python objects; load it with scenario=…")
             scenario = Scenario.from_yaml(document, str(place / "state.json"))
-        simulation = cls(scenario, seed=seed, device=device, dtype=dtype)
-        try:
+        simulation = cls._blank(scenario, seed=seed, device=device, dtype=dtype)
+        with checkpoint.whole(place):
             simulation.load_state_dict(state)
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-            simulation.close()
-            if isinstance(error, AntiphonError):
-                raise
-            raise checkpoint.damaged(place, error) from None
         return simulation
 
     # --- telemetry ---------------------------------------------------------------------------------------
@@ -393,7 +404,8 @@ class Simulation:
         return step == 0 or (step + 1) % every == 0 or step + 1 == last
 
     def _record(self, step: int) -> None:
-        rows = figures(self.system, self.learned, step)
+        self._scores = self.tally.take()
+        rows = figures(self.system, self.learned, self._scores, step)
         for recorder in self.recorders:
             recorder.figures(step + 1, rows)
         if self.scenario.telemetry.histograms:

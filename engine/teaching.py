@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.cut import constant
-from antiphon.comms.predictors import Example
+from antiphon.comms.predictors import Example, Predictor
+from antiphon.comms.stacked import gradients_all, predict_all
 from antiphon.engine.ledger import Record
 from antiphon.engine.moment import besides
 from antiphon.engine.parts import Channel
 from antiphon.engine.system import System
 from antiphon.engine.tape import Tape
 from antiphon.errors import DivergenceError
+from antiphon.nets.optimisers import step_all
 
 __all__ = ["Lesson", "Teacher"]
 
@@ -43,16 +45,22 @@ class Teacher:
     def __init__(self, system: System) -> None:
         self.system = system
 
+    def foresee(self, asked: list[tuple[Channel, Record]]) -> None:
+        """Ask predictors for the synthetic gradients of records, which remember them while they stay true."""
+        questions: list[tuple[Predictor, Example]] = []
+        records: list[Record] = []
+        for channel, record in asked:
+            example = self.example(channel, record)
+            if example is not None and channel.predictor is not None:
+                questions.append((channel.predictor, example))
+                records.append(record)
+        for record, (predictor, _), said in zip(records, questions, predict_all(questions), strict=True):
+            record.prediction = (constant(said), predictor.updates)
+
     def predict(self, channel: Channel, record: Record) -> Tensor | None:
-        """The synthetic gradient of a record, [B, size] per sample, remembered while it stays true."""
-        predictor = channel.predictor
-        assert predictor is not None
-        example = self.example(channel, record)
-        if example is None:
-            return None
-        prediction = constant(predictor.predict(example))
-        record.prediction = (prediction, predictor.updates)
-        return prediction
+        """Return the synthetic gradient of one record, [B, size] per sample; None where nothing can be said."""
+        self.foresee([(channel, record)])
+        return None if record.prediction is None else record.prediction[0]
 
     def example(self, channel: Channel, record: Record) -> Example | None:
         """What a channel's predictor can say or learn of a record; None where its target is absent."""
@@ -96,7 +104,7 @@ class Teacher:
         Raises:
             DivergenceError: A predictor's loss is not finite.
         """
-        prepared: dict[str, Lesson] = {}
+        reached: dict[str, tuple[Predictor, list[Example]]] = {}
         for channel in self.system.channels.values():
             predictor = channel.predictor
             records = channel.ledger.take(step)
@@ -105,11 +113,19 @@ class Teacher:
             examples = lessons.get(channel.name, [])
             if predictor.needs_delta:
                 examples = [example for record in records if (example := self._lesson(channel, record))]
-            if not examples:
-                continue
-            prediction = constant(predictor.predict(examples[-1])) if watch else None
-            loss, gradients = predictor.gradients(examples)
-            prepared[channel.name] = Lesson(examples, loss, gradients, prediction)
+            if examples:
+                reached[channel.name] = predictor, examples
+        said: list[Tensor | None] = [None] * len(reached)
+        if watch:
+            newest = [(predictor, examples[-1]) for predictor, examples in reached.values()]
+            said = [constant(prediction) for prediction in predict_all(newest)]
+        learned = gradients_all(list(reached.values()))
+        prepared = {
+            name: Lesson(examples, loss, gradients, prediction)
+            for (name, (_, examples)), (loss, gradients), prediction in zip(
+                reached.items(), learned, said, strict=True
+            )
+        }
         losses = [lesson.loss for lesson in prepared.values()]
         if losses and not math.isfinite(torch.stack(losses).sum().item()):
             name = next(name for name, lesson in prepared.items() if not math.isfinite(lesson.loss.item()))
@@ -121,10 +137,12 @@ class Teacher:
 
     def teach(self, lessons: dict[str, Lesson], step: int) -> None:
         """Let each predictor take its step."""
+        plans = []
         for name, lesson in lessons.items():
             predictor = self.system.channels[name].predictor
             assert predictor is not None
-            predictor.step(lesson.gradients, step)
+            plans.append(predictor.planned(lesson.gradients, step))
+        step_all(plans)
 
     def _lesson(self, channel: Channel, record: Record) -> Example | None:
         """What a predictor learns from a record that has come back, with its prediction where still true."""

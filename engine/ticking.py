@@ -47,8 +47,8 @@ class Ticker:
             reading = channel.ledger.receive(step)
             record = reading.record
             if channel.name == agent.align:
-                void = record is None or reading.value is None
-                part.moment = Moment(-1, {}) if void else record.moment
+                heard = record if reading.value is not None else None
+                part.moment = Moment(-1, {}) if heard is None else heard.moment
             if record is not None and (channel.name, record.stamp) in tape.live:
                 alive: Lanes = besides(record.dead)
                 part.inputs.append(Input(channel.name, record.stamp, None, alive=alive))
@@ -92,7 +92,7 @@ class Ticker:
             if seen is None:  # an aligned agent before its first message
                 seen = self.system.blank(name)
             seen = seen.to(self.system.dtype)
-            observations.append(seen.flatten(1) if flat else seen)
+            observations.append(seen.reshape(len(seen), -1) if flat else seen)
         messages: list[Tensor] = []
         for entry, channel in zip(part.inputs, agent.inputs, strict=True):
             if entry.stamp is not None:

@@ -53,6 +53,11 @@ def windows_of(scenario: Scenario, members: tuple[str, ...], env: Description) -
     joined = any(len(set(group) & set(members)) > 1 for group in scenario.locked_groups())
     if not joined:
         return TickWindows(Clock(first.period, first.phase), first.unroll)
-    window = scenario.window(members)
+    window, limit = scenario.window(members), scenario.training.window_limit
     assert isinstance(window, int)
+    if window > limit:  # a locked group alone has been checked, but tied agents join groups
+        raise ScenarioError(
+            f"agents {', '.join(members)}: locked and tied together they would learn every {window} steps, more than "
+            f"training.window_limit {limit}; choose periods and unrolls with a smaller common multiple"
+        )
     return StepWindows(window)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from antiphon.agents.learner import Learner
 from antiphon.engine import checkpoint
 from antiphon.errors import RunError, ScenarioError, suggest
+from antiphon.scenarios import Scenario
 
-__all__ = ["read_weights"]
+__all__ = ["read_weights", "without_weights"]
 
 
 def read_weights(learner: Learner, source: str, place: str) -> None:
@@ -41,3 +42,9 @@ def read_weights(learner: Learner, source: str, place: str) -> None:
     for key, parameter in learner.parameters.items():
         parameter.data.copy_(saved["parameters"][key])
     learner.buffers = {key: saved["buffers"][key].to(b) for key, b in learner.buffers.items()}
+
+
+def without_weights(scenario: Scenario) -> Scenario:
+    """Return a scenario in which no agent takes its numbers out of another run."""
+    agents = {name: spec.model_copy(update={"weights": None}) for name, spec in scenario.agents.items()}
+    return scenario.model_copy(update={"agents": agents})

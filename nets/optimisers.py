@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Optimiser", "Rate", "Schedule"]
+__all__ = ["Optimiser", "Rate", "Schedule", "step_all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,58 @@ class Rate:
     def __call__(self, step: int) -> float:
         """Return the rate used at `step`."""
         return self.base * self.schedule(step / max(self.horizon, 1))
+
+
+_Settings = tuple[str, tuple[float, float], float, float, torch.device]
+"""Kind, betas, weight decay, rate and device: what one call of the kernel has in common."""
+
+
+@torch.no_grad()
+def step_all(steps: Sequence[tuple[Optimiser, Sequence[Tensor], float]]) -> None:
+    """Let many optimisers take a step each, those of one kind and rate in one call of torch's fused kernel.
+
+    Args:
+        steps: Optimiser, gradients (one per parameter, in order) and learning rate.
+    """
+    groups: dict[_Settings, list[tuple[Optimiser, Sequence[Tensor]]]] = {}
+    for optimiser, gradients, rate in steps:
+        if not optimiser.parameters:
+            continue
+        if optimiser.kind == "sgd":
+            optimiser._sgd(gradients, rate)
+            continue
+        settings = (
+            optimiser.kind,
+            optimiser.betas,
+            optimiser.weight_decay,
+            rate,
+            optimiser.parameters[0].device,
+        )
+        groups.setdefault(settings, []).append((optimiser, gradients))
+    for (kind, _, decay, rate, _), members in groups.items():
+        first = members[0][0]
+        for optimiser, _ in members:
+            optimiser.state["steps"][0].add_(1)
+        fused = torch.ops.aten._fused_adamw_ if kind == "adamw" else torch.ops.aten._fused_adam_
+        fused(  # the kernel of torch.optim.Adam(fused=True), without its bookkeeping
+            [p for optimiser, _ in members for p in optimiser.parameters],
+            [
+                _laid_out_as(p, g)
+                for optimiser, gradients in members
+                for p, g in zip(optimiser.parameters, gradients, strict=True)
+            ],
+            [m for optimiser, _ in members for m in optimiser.state["mean"]],
+            [v for optimiser, _ in members for v in optimiser.state["square"]],
+            [],
+            [optimiser.state["steps"][0] for optimiser, _ in members for _ in optimiser.parameters],
+            lr=rate,
+            beta1=first.betas[0],
+            beta2=first.betas[1],
+            weight_decay=decay,
+            eps=Optimiser.EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
@@ -96,31 +148,9 @@ class Optimiser:
             device = self.parameters[0].device if self.parameters else "cpu"
             self.state["steps"] = [torch.zeros((), dtype=torch.float32, device=device)]
 
-    @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], rate: float) -> None:
         """Move the parameters against `gradients` (one per parameter, in order) at learning rate `rate`."""
-        if not self.parameters:
-            return
-        if self.kind == "sgd":
-            self._sgd(gradients, rate)
-            return
-        count = self.state["steps"][0].add_(1)
-        fused = torch.ops.aten._fused_adamw_ if self.kind == "adamw" else torch.ops.aten._fused_adam_
-        fused(  # the kernel of torch.optim.Adam(fused=True), without its bookkeeping
-            self.parameters,
-            [_laid_out_as(p, g) for p, g in zip(self.parameters, gradients, strict=True)],
-            self.state["mean"],
-            self.state["square"],
-            [],
-            [count] * len(self.parameters),
-            lr=rate,
-            beta1=self.betas[0],
-            beta2=self.betas[1],
-            weight_decay=self.weight_decay,
-            eps=self.EPSILON,
-            amsgrad=False,
-            maximize=False,
-        )
+        step_all([(self, gradients, rate)])
 
     def _sgd(self, gradients: Sequence[Tensor], rate: float) -> None:
         for i, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):

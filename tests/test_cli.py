@@ -170,15 +170,15 @@ def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(
         (["run", "digits-mlp", "--set", "width=wide"], "parameter 'width': must be a whole number"),
         (["run", "digits-mlp", "--set", "width=0"], "parameter 'width': must be at least 1, not 0"),
         (["run", "digits-mlp", "--set", "width=[1"], "--set 'width=[1':1: broken YAML"),
-        (["run", "digits-mlp", "--set", "width=!!int 3"], "tags are not followed"),
+        (["run", "digits-mlp", "--set", "width=!!python/name:os.system x"], "tags are not followed"),
         (["run", "digits-mlp", "--set", "width=3\nlr: 4"], "the value must be one YAML value"),
         (["run", "digits-mlp", "--set", "width=3", "--set", "width=4"], "'width' is set twice; keep one"),
         (["run", "digits-mlp", "--name", "../a"], "--name: '../a' cannot name a run directory"),
+        (["run", "digits-mlp", "--resume-if-exists"], "--resume-if-exists: which run? name it with --name"),
         (["run", "digits-mlp", "--device", "tpu9"], "there is no device 'tpu9' here"),
         (["run", "digits-mlp", "--logdir", "file"], "cannot be written (Not a directory)"),
         (["run", "mnist-mlp"], "ANTIPHON_DATA"),
         (["study", "digits-mlp", "--variant", "lokced"], "did you mean 'locked'?"),
-        (["study", "digits-mlp", "--jobs", "1", "--logdir", "file"], "file: no run there"),
         (["resume", "nothing"], "nothing: no run there"),
         (["evaluate", "nothing"], "nothing: no run there"),
         (["check", "digts-mlp"], "did you mean 'digits-mlp'?"),
@@ -305,7 +305,8 @@ def test_check_says_what_is_probably_not_meant(here: Path, capsys: pytest.Captur
 def test_check_builds_what_the_document_alone_does_not_show(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = "scenario: s\nenv: {id: antiphon/Digits-v0}\nagents:\n  a: {observes: [imge]}\n"
+    text = "scenario: s\nenv: {id: antiphon/Digits-v0}\nagents:\n"
+    text += "  a: {observes: [imge], objective: {kind: classification, target: label}}\n"
     (here / "s.yaml").write_text(text)
     line = error_line(capsys, "check", "s.yaml")
     assert "imge" in line
@@ -316,7 +317,8 @@ def test_study_prints_a_table_and_keeps_what_is_there(here: Path, capsys: pytest
     words = ["study", "digits-mlp", *TINY, "--seeds", "1", "--jobs", "1", "--logdir", "mine"]
     assert main(words) == 0
     captured = capsys.readouterr()
-    assert captured.err.splitlines()[0].startswith("[1/4] locked s0: ")
+    assert captured.err.splitlines()[0] == "4 runs of 6 steps, 1 at a time, in mine"
+    assert captured.err.splitlines()[1].startswith("[1/4] locked s0: ")
     assert "recovered" in captured.out
     assert "TensorBoard  antiphon tb mine" in captured.out
     assert main([*words, "--json"]) == 0
@@ -325,6 +327,12 @@ def test_study_prints_a_table_and_keeps_what_is_there(here: Path, capsys: pytest
     result = last_json(captured.out)
     assert list(result["variants"]) == ["locked", "detached", "local", "decoupled"]
     assert result["study_dir"] == "mine"
+
+
+def test_study_that_cannot_be_written_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "file").write_text("")
+    assert main(["study", "digits-mlp", *TINY, "--jobs", "1", "--logdir", "file"]) == 2
+    assert "error: locked s0: file/locked-s0: cannot be written" in capsys.readouterr().err
 
 
 def test_tb_opens_tensorboard_with_enough_samples(

@@ -73,7 +73,8 @@ class Watch:
             self._shown = now
             self._scores |= run.scores()
             self._bar.update(self._task, completed=step)
-            self._live.update(Group(self._bar, _live_table(self._scores)), refresh=True)
+            scores = [_live_table(self._scores)] if self._scores else []
+            self._live.update(Group(self._bar, *scores), refresh=True)
         elif _TENTHS * step // self._until > self._tenth:
             self._shown, self._tenth = now, _TENTHS * step // self._until
             done = (

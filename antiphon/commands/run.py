@@ -24,6 +24,7 @@ from antiphon.engine.request import Request
 from antiphon.engine.run import Outcome, Run, begin
 from antiphon.engine.run import resume as go_on
 from antiphon.engine.simulation import Simulation
+from antiphon.errors import RunError
 
 __all__ = ["evaluate", "resume", "run"]
 
@@ -46,6 +47,8 @@ def run(
     json: bool,
 ) -> int:
     """Run a scenario; return the exit code."""
+    if resume_if_exists and name is None:
+        raise RunError("--resume-if-exists: which run? name it with --name")
     torch.set_num_threads(1)
     request = Request(
         template=scenario_template(scenario),

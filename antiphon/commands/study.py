@@ -42,7 +42,11 @@ def study(
         device=device,
         command=("antiphon", *sys.argv[1:]),
     )
-    outcome = asked.go(jobs or _cores(), _say)
+    jobs = jobs or _cores()
+    requests = asked.requests().values()
+    budget = max(request.scenario.training.steps for request in requests)
+    remark(f"{len(requests)} runs of {budget:,} steps, {jobs} at a time, in {shown(asked.directory)}")
+    outcome = asked.go(jobs, _say)
     if json:
         print_json(outcome.result)
     elif outcome.exit_code == 0:

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from antiphon.engine.ledger import Record
+from antiphon.engine.moment import Moment
 from antiphon.engine.probe import Probe, true_gradients
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
@@ -48,12 +50,12 @@ def chain(coupling: str, norm: str = "batch") -> Simulation:
     agents: dict[str, Any] = {name: {"network": layer} for name in "abc"}
     agents["a"]["observes"] = ["image"]
     agents["d"] = {"network": {"kind": "mlp", "hidden": []}, "objective": GOAL}
-    return make(agents, [{"from": s, "to": r, "coupling": coupling} for s, r in ("ab", "bc", "cd")])
+    return make(agents, [{"from": s, "to": r, "coupling": coupling} for s, r in itertools.pairwise("abcd")])
 
 
 def corporation(coupling: str, *, hold: int = 4, port: str | None = None, **link: Any) -> Simulation:
     """Five agents that see a patch each, on a graph with cycles; two are told the label at the last step."""
-    pairs = ["ab", "ba", "bc", "cd", "da", "ce", "ec", "ed"]
+    pairs = [tuple(pair) for pair in ("ab", "ba", "bc", "cd", "da", "ce", "ec", "ed")]
     unroll: Any = "episode" if coupling == "locked" else 1
     agents: dict[str, Any] = {
         name: {
@@ -116,8 +118,8 @@ def run_on(simulation: Simulation, horizon: int, channel: str, row: int, column:
     ledger = twin.system.channels[channel].ledger
     send = ledger.send
 
-    def moved(step: int, message: Tensor, *rest: Any) -> Any:
-        record = send(step, message, *rest)
+    def moved(step: int, message: Tensor, moment: Moment) -> Record:
+        record = send(step, message, moment)
         if step == now:
             record.message = record.message.clone()
             record.message[row, column] += nudge
@@ -198,7 +200,7 @@ def test_gradients_end_where_the_episode_does() -> None:
 def test_links_lose_in_a_probe_what_they_lose_in_the_run() -> None:
     simulation = corporation("decoupled", drop=0.4, hold=5)
     simulation.run(15)
-    probes = check_by_differences(simulation, 4, count=3)
+    probes = check_by_differences(simulation, 4, count=2)
     for name, probe in probes.items():
         lost = simulation.system.channels[name].ledger.link.lost(15, 8, "cpu")
         assert lost is not None
@@ -242,7 +244,10 @@ def test_a_longer_horizon_adds_the_losses_of_later_steps() -> None:
     simulation = timescales()
     simulation.run(32)
     far = [true_gradients(simulation, horizon)["slow->judge"].true for horizon in (0, 1, 2, 3)]
-    assert all(not torch.equal(early, late) for early, late in itertools.pairwise(far))
+    assert all(not torch.equal(early, late) for early, late in itertools.pairwise(far[:3]))
+    torch.testing.assert_close(
+        far[3], far[2], atol=1e-12, rtol=0
+    )  # by then a newer message has taken its place
     early = true_gradients(simulation, 1)["fast->even"].true  # on its way for three steps
     assert torch.equal(early, torch.zeros_like(early))
 

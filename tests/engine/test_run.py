@@ -54,7 +54,7 @@ def test_a_run_leaves_the_directory_of_the_contract(tmp_path: Path) -> None:
     assert facts["template"] == {"source": "tiny.yaml", "text": TEMPLATE.text}
     assert {"python", "torch", "antiphon"} <= facts["versions"].keys()
     assert facts["started"] <= facts["finished"]
-    assert not [path for path in (tmp_path / "run").rglob(".*")]
+    assert not list((tmp_path / "run").rglob(".*"))
 
 
 def test_the_result_says_what_the_contract_says(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_another_run_is_not_continued(tmp_path: Path, changes: dict[str, Any], d
 def test_a_changed_template_is_another_run(tmp_path: Path) -> None:
     begin(request(), tmp_path / "run").simulation.close()
     changed = Template.from_yaml(TEMPLATE.text.replace("norm: batch", "norm: layer"), "tiny.yaml")
-    with pytest.raises(RunError, match="not what tiny.yaml says now"):
+    with pytest.raises(RunError, match=r"not what tiny\.yaml says now"):
         begin(request(template=changed), tmp_path / "run", resume_if_exists=True)
 
 

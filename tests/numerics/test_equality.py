@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.comms.predictors import Example
+from antiphon.comms.predictors import Example, Predictor
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 
@@ -19,7 +20,9 @@ DOUBLE = torch.float64
 DECAYING = {"kind": "adam", "lr": 0.01, "schedule": {"kind": "steps", "at": [0.5, 0.8], "factor": 0.1}}
 
 
-def chain(coupling: str, *, batch: int = 16, steps: int = 100, optimiser: str = "adam", **gradient: Any) -> Scenario:
+def chain(
+    coupling: str, *, batch: int = 16, steps: int = 100, optimiser: str = "adam", **gradient: Any
+) -> Scenario:
     """Three hidden layers and a classifier on the embedded digits."""
     gradient = {"kind": "linear", "context": ["label"], **gradient}
     return Scenario.model_validate(
@@ -36,7 +39,8 @@ def chain(coupling: str, *, batch: int = 16, steps: int = 100, optimiser: str = 
                 },
             },
             "channels": [
-                {"from": s, "to": r, "coupling": coupling, "gradient": gradient} for s, r in ("ab", "bc", "cd")
+                {"from": s, "to": r, "coupling": coupling, "gradient": gradient}
+                for s, r in ("ab", "bc", "cd")
             ],
             "training": {"batch": batch, "steps": steps, "optimiser": {"kind": optimiser, "lr": 0.003}},
         }
@@ -65,10 +69,17 @@ def difference(simulation: Simulation, layers: list[nn.Sequential]) -> float:
     worst = 0.0
     for name, layer in zip("abcd", layers, strict=True):
         own = list(simulation.agents[name].parameters.values())
-        worst = max(worst, *(float((p.data - q.data).abs().max()) for p, q in zip(own, layer.parameters(), strict=True)))
+        worst = max(
+            worst,
+            *(float((p.data - q.data).abs().max()) for p, q in zip(own, layer.parameters(), strict=True)),
+        )
         buffers = simulation.system.agents[name].learner.buffers
         theirs = {k: v for k, v in layer.named_buffers() if "running" in k}
-        worst = max(worst, *(float((p - q).abs().max()) for p, q in zip(buffers.values(), theirs.values(), strict=True)), 0.0)
+        worst = max(
+            worst,
+            *(float((p - q).abs().max()) for p, q in zip(buffers.values(), theirs.values(), strict=True)),
+            0.0,
+        )
     return worst
 
 
@@ -115,7 +126,9 @@ def test_a_decoupled_chain_equals_a_hand_written_loop(scale: float) -> None:
         for i in range(4):  # what a layer returns counts its predictor in full; what it learns, scaled
             if i:
                 if i < 3:
-                    (g,) = torch.autograd.grad(outputs[i], leaves[i - 1], predictions[i].detach() / batch, retain_graph=True)
+                    (g,) = torch.autograd.grad(
+                        outputs[i], leaves[i - 1], predictions[i].detach() / batch, retain_graph=True
+                    )
                 else:
                     (g,) = torch.autograd.grad(loss, leaves[i - 1], retain_graph=True)
                 deltas.append(g * batch)
@@ -135,7 +148,9 @@ def test_a_decoupled_chain_equals_a_hand_written_loop(scale: float) -> None:
     assert difference(simulation, layers) < 1e-10
     for channel, predictor in zip(simulation.system.channels.values(), predictors, strict=True):
         assert channel.predictor is not None
-        torch.testing.assert_close(channel.predictor.parameters["last.weight"], predictor.weight, atol=1e-10, rtol=0)
+        torch.testing.assert_close(
+            channel.predictor.parameters["last.weight"], predictor.weight, atol=1e-10, rtol=0
+        )
 
 
 def exact_gradients(simulation: Simulation) -> None:
@@ -153,9 +168,22 @@ def exact_gradients(simulation: Simulation) -> None:
         loss = F.cross_entropy(h, simulation.world.env_label, reduction="none").sum()  # type: ignore[attr-defined]
         return torch.autograd.grad(loss / len(h), message)[0] * len(h)
 
+    class Oracle(Predictor):
+        """Says the truth; learns nothing from it."""
+
+        def __init__(self, inner: Predictor, place: int) -> None:
+            self.__dict__.update(inner.__dict__)
+            self.place = place
+
+        def predict(self, example: Example) -> Tensor:
+            return predict_from(self.place, example)
+
+        def loss(self, example: Example) -> Tensor:
+            return self.forward(example.message, example.context, move=False).square().sum()
+
     for i, channel in enumerate(simulation.system.channels.values()):
         assert channel.predictor is not None
-        channel.predictor.predict = lambda example, i=i: predict_from(i, example)  # type: ignore[method-assign]
+        channel.predictor = Oracle(channel.predictor, i)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -182,14 +210,19 @@ def test_an_untrained_predictor_injects_exactly_nothing() -> None:
     for name in "abc":
         for old, new in zip(before[name], simulation.agents[name].parameters.values(), strict=True):
             assert torch.equal(old, new)
-    assert any(not torch.equal(o, n) for o, n in zip(before["d"], simulation.agents["d"].parameters.values(), strict=True))
+    assert any(
+        not torch.equal(o, n)
+        for o, n in zip(before["d"], simulation.agents["d"].parameters.values(), strict=True)
+    )
 
 
 def test_targets_of_a_linear_chain_keep_their_norm_at_every_distance() -> None:
     """Scale 0.1 with discount 1: what is learned is small, what is passed on is whole (semantics 3)."""
     linear = {"kind": "mlp", "hidden": [], "norm": "none"}
     names = ["a", "b", "c", "d", "e"]
-    agents: dict[str, Any] = {n: {"network": linear, "optimiser": {"kind": "sgd", "lr": 1e-12}} for n in names}
+    agents: dict[str, Any] = {
+        n: {"network": linear, "optimiser": {"kind": "sgd", "lr": 1e-12}} for n in names
+    }
     agents["a"]["observes"] = ["x"]
     agents["e"]["objective"] = {"kind": "regression", "target": "y"}
     from antiphon.envs import from_tensors
@@ -210,7 +243,7 @@ def test_targets_of_a_linear_chain_keep_their_norm_at_every_distance() -> None:
                     "norm": "none",
                     "gradient": {"kind": "linear", "context": ["y"], "scale": 0.1, "optimiser": DECAYING},
                 }
-                for s, r in zip(names, names[1:], strict=False)
+                for s, r in itertools.pairwise(names)
             ],
             "training": {"batch": 64, "steps": 4000},
         }

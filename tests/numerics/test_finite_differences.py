@@ -203,7 +203,7 @@ def test_an_objective_and_several_injections_add_up_whatever_port_they_are_put_o
         "c": {"network": mlp("layer", 6), "objective": GOAL},
         "d": {"observes": ["right_half"], "network": mlp("layer", 6), "objective": GOAL},
     }
-    channels = [
+    channels: list[dict[str, Any]] = [
         {"from": "a", "to": "b", "size": 4},
         {"from": "b", "to": "c", "size": 3, "port": "out"},
         {"from": "b", "to": "d", "size": 3, "port": "out", "gradient": deep},

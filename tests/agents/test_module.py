@@ -1,0 +1,122 @@
+"""Users' own modules as networks: same numbers, one line when they do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from antiphon.agents import OBJECTIVE, Head, ModuleNetwork
+from antiphon.errors import ScenarioError
+
+HEADS = (Head(OBJECTIVE, (3,)), Head("to_b", (2, 1, 2), "batch"))
+
+
+def net(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(inputs, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, outputs))
+
+
+class Counting(nn.Module):
+    """Keeps a buffer that is not saved with it."""
+
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.add_(1)
+        return x + self.calls
+
+
+class Refusing(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_it_equals_the_module_it_was_made_of(training: bool) -> None:
+    network = ModuleNetwork(net, (4, 2), HEADS, seed=0)
+    parameters = {k: v.double() for k, v in network.parameters(torch.Generator()).items()}
+    buffers = {k: v.double() if v.is_floating_point() else v for k, v in network.buffers().items()}
+    before = {k: v.clone() for k, v in buffers.items()}
+    x = torch.randn(5, 8, dtype=torch.float64)
+    ports, after = network(parameters, buffers, x, training=training)
+    assert {name: tuple(port.shape) for name, port in ports.items()} == {
+        OBJECTIVE: (5, 3),
+        "to_b": (5, 2, 1, 2),
+    }
+    assert [network.port_shape(name) for name in ports] == [(3,), (2, 1, 2)]
+    assert all(torch.equal(buffers[k], v) for k, v in before.items()), "buffers are values"
+    assert set(after) == set(buffers)
+    root, graph = nn.Module(), fx.Graph()
+    emitter = network.emit(root, "agent", parameters, buffers)
+    graph.output(emitter(graph, graph.placeholder("x")))
+    theirs = fx.GraphModule(root, graph).train(training)(x)
+    for name, port in ports.items():
+        torch.testing.assert_close(port, theirs[name])
+
+
+def test_a_module_is_copied_and_left_alone() -> None:
+    module = net(8, 7)
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    network = ModuleNetwork(module, (8,), HEADS, seed=0)
+    network(network.parameters(torch.Generator()), network.buffers(), torch.randn(5, 8), training=True)
+    assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
+
+
+def test_initial_numbers_follow_the_seed_and_leave_the_global_state_alone() -> None:
+    state = torch.get_rng_state()
+    first, again, other = (
+        ModuleNetwork(net, (8,), HEADS, seed).parameters(torch.Generator()) for seed in (1, 1, 2)
+    )
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first["module.0.weight"], again["module.0.weight"])
+    assert not torch.equal(first["module.0.weight"], other["module.0.weight"])
+
+
+def test_dropout_follows_the_seed_of_the_call() -> None:
+    network = ModuleNetwork(nn.Dropout(0.5), (20,), (Head(OBJECTIVE, (20,)),), seed=0)
+    x = torch.ones(4, 20)
+    state = torch.get_rng_state()
+    first, again, other = (network({}, {}, x, training=True, seed=s)[0][OBJECTIVE] for s in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(network({}, {}, x, training=False)[0][OBJECTIVE], x)
+
+
+def test_buffers_that_modules_do_not_save_are_kept_and_emitted() -> None:
+    network = ModuleNetwork(Counting(), (3,), (Head(OBJECTIVE, (3,)),), seed=0)
+    buffers = network.buffers()
+    for _ in range(4):
+        _, buffers = network({}, buffers, torch.zeros(2, 3), training=True)
+    assert buffers["module.calls"] == 4
+    root, graph = nn.Module(), fx.Graph()
+    emitter = network.emit(root, "agent", {}, buffers)
+    graph.output(emitter(graph, graph.placeholder("x")))
+    assert fx.GraphModule(root, graph)(torch.zeros(1, 3))[OBJECTIVE].tolist() == [[5.0, 5.0, 5.0]]
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        (lambda inputs, outputs: 3, "network: the factory returned int, not a torch.nn.Module"),
+        (
+            lambda i, o: net(i, o),
+            "network: <lambda> cannot be called as <lambda>(inputs=8, outputs=7): missing a required argument: 'i'",
+        ),
+        (nn.Linear(8, 5), "network: Linear turns [2, 8] into [2, 5]; the graph needs [2, 7]"),
+        (nn.Linear(9, 7), "network: Linear does not take inputs of [batch, 8] (mat1 and mat2 shapes"),
+        (Refusing(), "network: Refusing does not take inputs of [batch, 8] (NotImplementedError)"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(source: Callable[..., Any], line: str) -> None:
+    with pytest.raises(ScenarioError) as refused:
+        ModuleNetwork(source, (8,), HEADS, seed=0)
+    assert str(refused.value).startswith(line)
+    assert "\n" not in str(refused.value)

@@ -1,0 +1,149 @@
+"""Built-in networks against torch: as emitted, by hand, and stacked."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from antiphon.agents import HIDDEN, OBJECTIVE, Conv, Head, Mlp, Network
+from antiphon.agents.network import Tensors
+from antiphon.errors import ScenarioError
+
+DOUBLE = torch.float64
+HEADS = (Head(OBJECTIVE, (10,)), Head("to_b", (6,), "batch"), Head("map", (2, 3, 3), "layer"))
+
+
+def networks() -> dict[str, Network]:
+    return {
+        "mlp": Mlp((3, 4), (8, 7), HEADS),
+        "mlp, layer norm": Mlp((12,), (8,), HEADS, norm="layer", activation="tanh"),
+        "mlp, no norm": Mlp((12,), (8,), HEADS, norm="none", activation="gelu"),
+        "mlp, no hidden layer": Mlp((12,), (), HEADS),
+        "conv": Conv((2, 6, 5), (4, 3), HEADS, filter=3, pool=("max", "none")),
+        "conv, layer norm": Conv((2, 6, 5), (4,), HEADS, norm="layer", pool=("avg",)),
+        "conv, no norm": Conv((1, 6, 5), (4,), HEADS, norm="none", filter=1),
+    }
+
+
+def numbers(network: Network, seed: int = 0) -> tuple[Tensors, Tensors]:
+    """Parameters and buffers that are nobody's defaults, in float64."""
+    g = torch.Generator().manual_seed(seed)
+    parameters = network.parameters(g)
+    noise = {
+        k: torch.randn(v.shape, generator=g, dtype=DOUBLE)
+        for k, v in {**parameters, **network.buffers()}.items()
+    }
+    buffers = {k: v + noise[k].square() for k, v in network.buffers().items()}
+    return {k: v.to(DOUBLE) + 0.1 * noise[k] for k, v in parameters.items()}, buffers
+
+
+def inputs(network: Network, batch: int = 8, seed: int = 1) -> Tensor:
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, *network.input_shape, generator=g, dtype=DOUBLE)
+
+
+def emitted(network: Network, parameters: Tensors, buffers: Tensors) -> nn.Module:
+    """The network as plain torch modules called by a graph."""
+    root, graph = nn.Module(), fx.Graph()
+    emitter = network.emit(root, "agent", parameters, buffers)
+    graph.output(emitter(graph, graph.placeholder("x")))
+    return fx.GraphModule(root, graph)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("kind", list(networks()))
+def test_it_equals_the_torch_modules_it_emits(kind: str, training: bool) -> None:
+    network = networks()[kind]
+    parameters, buffers = numbers(network)
+    module = emitted(network, parameters, buffers).train(training)
+    x = inputs(network)
+    ports, after = network(parameters, buffers, x, training=training)
+    theirs = module(x)
+    assert set(ports) == set(theirs) == {HIDDEN, OBJECTIVE, "to_b", "map"}
+    for name, port in ports.items():
+        assert port.shape == (8, *network.port_shape(name))
+        torch.testing.assert_close(port, theirs[name])
+    moved = sorted(float(b.sum()) for name, b in module.named_buffers() if "running" in name)
+    assert sorted(float(b.sum()) for b in after.values()) == pytest.approx(moved)
+
+
+def test_an_mlp_equals_layers_written_by_hand() -> None:
+    network = Mlp((12,), (8,), (Head(OBJECTIVE, (4,)),))
+    parameters, buffers = numbers(network)
+    norm = nn.BatchNorm1d(8).double()
+    norm.load_state_dict(
+        {"weight": parameters["0.norm.gain"], "bias": parameters["0.norm.bias"]}
+        | {"running_mean": buffers["0.norm.mean"], "running_var": buffers["0.norm.var"]},
+        strict=False,
+    )
+    x = inputs(network)
+    hidden = torch.relu(norm(x @ parameters["0.weight"].T + parameters["0.bias"]))
+    ports, after = network(parameters, buffers, x, training=True)
+    torch.testing.assert_close(ports[HIDDEN], hidden)
+    torch.testing.assert_close(
+        ports[OBJECTIVE], hidden @ parameters["objective.weight"].T + parameters["objective.bias"]
+    )
+    torch.testing.assert_close(after["0.norm.mean"], norm.running_mean)
+    torch.testing.assert_close(after["0.norm.var"], norm.running_var)
+
+
+def test_a_conv_equals_layers_written_by_hand() -> None:
+    network = Conv((2, 6, 5), (4,), (Head(OBJECTIVE, (3,)),), norm="none", pool=("max",))
+    parameters, buffers = numbers(network)
+    layer = nn.Conv2d(2, 4, 5, padding=2).double()
+    layer.load_state_dict({"weight": parameters["0.weight"], "bias": parameters["0.bias"]})
+    x = inputs(network)
+    hidden = nn.MaxPool2d(3, 2, 1)(torch.relu(layer(x)))
+    ports, _ = network(parameters, buffers, x, training=True)
+    torch.testing.assert_close(ports[HIDDEN], hidden)
+    flat = hidden.flatten(1) @ parameters["objective.weight"].T + parameters["objective.bias"]
+    torch.testing.assert_close(ports[OBJECTIVE], flat)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "mlp, layer norm", "mlp, no norm", "mlp, no hidden layer"])
+def test_stacked_mlps_equal_one_at_a_time(kind: str) -> None:
+    network = networks()[kind]
+    several = [numbers(network, seed) for seed in range(3)]
+    parameters = {k: torch.stack([p[k] for p, _ in several]) for k in several[0][0]}
+    buffers = {k: torch.stack([b[k] for _, b in several]) for k in several[0][1]}
+    x = torch.stack([inputs(network, seed=seed) for seed in range(3)])
+    ports, after = network(parameters, buffers, x, training=True)
+    for i, (p, b) in enumerate(several):
+        alone, moved = network(p, b, x[i], training=True)
+        for name, port in alone.items():
+            torch.testing.assert_close(ports[name][i], port)
+        for name, buffer in moved.items():
+            torch.testing.assert_close(after[name][i], buffer)
+
+
+@pytest.mark.parametrize("kind", list(networks()))
+def test_buffers_are_values_and_parameters_follow_the_generator(kind: str) -> None:
+    network = networks()[kind]
+    parameters, buffers = numbers(network)
+    before = {k: v.clone() for k, v in buffers.items()}
+    _, after = network(parameters, buffers, inputs(network), training=True)
+    assert set(after) == set(buffers)
+    for key, value in before.items():
+        assert torch.equal(buffers[key], value)
+    first, again = (network.parameters(torch.Generator().manual_seed(5)) for _ in range(2))
+    assert all(torch.equal(first[k], again[k]) for k in first)
+
+
+@pytest.mark.parametrize("height", [5, 6, 7, 8])
+@pytest.mark.parametrize("pool", ["max", "avg", "none"])
+def test_the_shapes_of_a_conv_are_those_it_computes(height: int, pool: str) -> None:
+    network = Conv((1, height, 9), (2, 3), (), filter=3, pool=(pool, "none"))
+    ports, _ = network(*numbers(network), inputs(network), training=True)
+    assert ports[HIDDEN].shape == (8, *network.port_shape(HIDDEN))
+    assert [shape[0] for shape in network.shapes()] == [1, 2, 3]
+
+
+def test_filters_of_even_side_are_refused() -> None:
+    with pytest.raises(ScenarioError, match=r"network\.filter: 4 is even .* use 5"):
+        Conv((1, 8, 8), (2,), (), filter=4)
+
+
+def test_an_unknown_port_is_a_key_error() -> None:
+    with pytest.raises(KeyError):
+        Mlp((3,), (4,), ()).port_shape("to_b")

@@ -1,0 +1,62 @@
+"""Alignment in closed form."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.comms import alignment
+
+
+def gradients(seed: int = 0) -> Tensor:
+    return torch.randn(50, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def figures(synthetic: Tensor, true: Tensor) -> dict[str, float]:
+    return {name: float(value) for name, value in alignment(synthetic, true).items()}
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5, -2.0, 1e-9])
+def test_a_multiple_of_the_truth(factor: float) -> None:
+    true = gradients()
+    true = true - true.mean(0)
+    found = figures(factor * true, true)
+    assert found["cosine"] == pytest.approx(math.copysign(1, factor))
+    assert found["norm_ratio"] == pytest.approx(abs(factor))
+    assert found["r2"] == pytest.approx(1 - (1 - factor) ** 2)
+
+
+def test_gradients_that_have_become_small_are_compared_all_the_same() -> None:
+    true = gradients() * 1e-8
+    assert figures(true * 1e-3, true)["cosine"] == pytest.approx(1)
+
+
+def test_the_mean_explains_nothing_and_right_angles_have_no_cosine() -> None:
+    true = gradients()
+    assert figures(true.mean(0).expand_as(true), true)["r2"] == pytest.approx(0)
+    turned = torch.stack([-true[:, 1], true[:, 0], -true[:, 3], true[:, 2]], 1)
+    found = figures(turned, true)
+    assert found["cosine"] == pytest.approx(0)
+    assert found["norm_ratio"] == pytest.approx(1)
+
+
+def test_samples_without_a_true_gradient_have_no_say_in_the_cosine() -> None:
+    true = gradients()
+    true[10:] = 0
+    synthetic = true.clone()
+    synthetic[10:] = 1
+    assert figures(synthetic, true)["cosine"] == pytest.approx(1)
+
+
+def test_nothing_predicted() -> None:
+    found = figures(torch.zeros(50, 4).double(), gradients())
+    assert found["cosine"] == 0
+    assert found["norm_ratio"] == 0
+
+
+def test_where_the_truth_is_nothing_all_is_undefined() -> None:
+    for synthetic in (gradients(), torch.zeros(50, 4).double()):
+        assert all(math.isnan(value) for value in figures(synthetic, torch.zeros(50, 4).double()).values())

@@ -1,0 +1,109 @@
+"""One backward pass over one window, against autograd called by hand."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from antiphon.comms import Injection, backward
+from antiphon.comms.cut import as_leaf, constant, value_of
+
+DOUBLE = torch.float64
+BATCH = 6
+
+
+class Window:
+    """A network that received a leaf, has an objective and sent a message."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.network = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+        self.parameters = list(self.network.parameters())
+        self.leaf = torch.randn(BATCH, 4, dtype=DOUBLE, requires_grad=True)
+        self.message: Tensor = self.network(self.leaf)
+        self.objective: Tensor = self.message.square().sum() / BATCH
+        self.gradient = torch.randn(BATCH, 3, dtype=DOUBLE)
+
+    def surrogate(self, factor: float) -> Tensor:
+        extra: Tensor = factor * (self.message * self.gradient).sum() / BATCH
+        return self.objective + extra
+
+
+def assert_equal(found: list[Tensor | None], expected: tuple[Tensor, ...] | list[Tensor]) -> None:
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine is not None
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_scale_and_discount_apart_equal_two_explicit_calls() -> None:
+    w = Window()
+    expected = torch.autograd.grad(w.surrogate(0.25), w.parameters, retain_graph=True)
+    (back,) = torch.autograd.grad(w.surrogate(0.9), w.leaf, retain_graph=True)
+    own, deltas = backward(
+        w.objective, [Injection(w.message, w.gradient, 0.25, 0.9)], w.parameters, [w.leaf], BATCH
+    )
+    assert_equal(own, expected)
+    assert_equal(deltas, [back * BATCH])
+
+
+def test_equal_factors_need_one_call() -> None:
+    w = Window()
+    expected = torch.autograd.grad(w.surrogate(0.5), [*w.parameters, w.leaf], retain_graph=True)
+    own, deltas = backward(
+        w.objective, [Injection(w.message, w.gradient, 0.5, 0.5)], w.parameters, [w.leaf], BATCH
+    )
+    assert_equal(own, expected[:-1])
+    assert_equal(deltas, [expected[-1] * BATCH])
+
+
+def test_channels_that_share_a_port_add_their_injections() -> None:
+    w, twice = Window(), Window()
+    other = torch.randn(BATCH, 3, dtype=DOUBLE)
+    both = [Injection(w.message, w.gradient, 0.5, 1.0), Injection(w.message, other, 2.0, 0.0)]
+    own, deltas = backward(None, both, w.parameters, [w.leaf], BATCH)
+    expected = torch.autograd.grad(
+        twice.message, twice.parameters, (0.5 * w.gradient + 2 * other) / BATCH, retain_graph=True
+    )
+    (back,) = torch.autograd.grad(twice.message, twice.leaf, w.gradient)
+    assert_equal(own, expected)
+    assert_equal(deltas, [back])
+
+
+def test_factors_of_zero_put_nothing_on() -> None:
+    w = Window()
+    own, deltas = backward(None, [Injection(w.message, w.gradient, 0.0, 1.0)], w.parameters, [w.leaf], BATCH)
+    assert own == [None] * 4
+    assert deltas[0] is not None
+    w = Window()
+    own, deltas = backward(None, [Injection(w.message, w.gradient, 1.0, 0.0)], w.parameters, [w.leaf], BATCH)
+    assert all(g is not None for g in own)
+    assert deltas == [None]
+
+
+def test_a_message_of_maps_takes_a_flat_gradient() -> None:
+    weight = torch.randn(12, 4, dtype=DOUBLE, requires_grad=True)
+    x, gradient = torch.randn(BATCH, 4, dtype=DOUBLE), torch.randn(BATCH, 12, dtype=DOUBLE)
+    message = (x @ weight.T).view(BATCH, 3, 2, 2)
+    own, _ = backward(None, [Injection(message, gradient)], [weight], [], BATCH)
+    assert_equal(own, [gradient.T @ x / BATCH])
+
+
+def test_nothing_to_learn_from_gives_none() -> None:
+    w = Window()
+    assert backward(None, [], w.parameters, [w.leaf], BATCH) == ([None] * 4, [None])
+    unrelated = torch.zeros(2, requires_grad=True)
+    own, deltas = backward(w.objective, [], [unrelated], [w.leaf], BATCH)
+    assert own == [None]
+    assert deltas[0] is not None
+    assert backward(torch.zeros(()), [Injection(w.message.detach(), w.gradient)], [], [], BATCH) == ([], [])
+
+
+def test_what_crosses_a_border_is_cut() -> None:
+    message = torch.randn(3, 2, 2, requires_grad=True) * 2
+    assert value_of(message).shape == (3, 4)
+    assert not value_of(message).requires_grad
+    assert not constant(message).requires_grad
+    leaf = as_leaf(message)
+    assert leaf.is_leaf
+    assert leaf.requires_grad
+    assert leaf.data_ptr() == message.data_ptr()

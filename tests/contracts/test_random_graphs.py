@@ -1,0 +1,187 @@
+"""Random graphs over everything a document can say: accepted, run, saved in the middle, composed."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from antiphon.engine.build import build
+from antiphon.engine.simulation import Simulation
+from antiphon.envs import registry
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario
+
+Document = dict[str, Any]
+COUPLINGS = ("locked", "delayed", "detached", "decoupled")
+FAN_INS = ("concat", "sum", "mean")
+DELAYS = (0, 1, 2)
+STEPS = 8
+
+
+def draw(rng: random.Random) -> Document:
+    """Return a document that is meant to be accepted."""
+    names = list("abcd")[: rng.randint(2, 4)]
+    hold = rng.choice([1, 3])
+    episode = rng.choice(["stream", "example"])
+    whole = episode == "example" and rng.random() < 0.3
+    agents = {name: draw_agent(rng, hold, whole) for name in names}
+    agents[names[-1]]["objective"] = {"kind": "classification", "target": "label"}
+    channels = []
+    for i, sender in enumerate(names):
+        port = {"port": "p", "norm": draw_norm(rng)} if rng.random() < 0.3 else {}
+        for j, receiver in enumerate(names):
+            if rng.random() < (1.0 if j == i + 1 else 0.5 if j > i else 0.25):
+                channels.append(
+                    {"from": sender, "to": receiver, **draw_channel(rng, forward=j > i, port=port)}
+                )
+    for name, agent in agents.items():
+        told = [channel for channel in channels if channel["to"] == name]
+        plain = all("port" not in channel for channel in channels if channel["from"] == name)
+        if agent["fan_in"] == "concat" and plain and rng.random() < 0.3 and not agent.get("objective"):
+            agent.setdefault("observes", ["left_half"])
+        if not told:
+            agent.setdefault("observes", ["left_half"])
+        elif rng.random() < 0.15:
+            agent["align"] = True
+    if not any("observes" in agent for agent in agents.values()):
+        agents[names[0]]["observes"] = ["left_half"]
+    return {
+        "scenario": "random",
+        "env": {"id": "antiphon/Digits-v0", "hold": hold, "episode": episode},
+        "agents": agents,
+        "channels": channels,
+        "training": {
+            "batch": 3,
+            "steps": STEPS,
+            "optimiser": {"kind": rng.choice(["adam", "sgd", "adamw"]), "lr": 1e-3},
+        },
+    }
+
+
+def draw_norm(rng: random.Random) -> str:
+    return rng.choice(["batch", "layer", "none"])
+
+
+def draw_agent(rng: random.Random, hold: int, whole: bool) -> Document:
+    period = rng.choice([1, 1, 2, 3] if hold == 3 else [1, 1, 2])
+    clock = {"period": period, "phase": rng.randrange(-period, period)}
+    agent: Document = {
+        "network": {"kind": "mlp", "hidden": [4], "norm": draw_norm(rng)},
+        "clock": {**clock, "unroll": "episode" if whole else rng.choice([1, 1, 2, 3])},
+        "fan_in": rng.choice(FAN_INS),
+    }
+    if rng.random() < 0.1:
+        agent["learn"] = False
+    return agent
+
+
+def draw_channel(rng: random.Random, *, forward: bool, port: Document) -> Document:
+    coupling = rng.choice(COUPLINGS)
+    kind = rng.choice(["linear", "mlp", "local"])
+    gradient: Document = {
+        "kind": kind,
+        "target": "label",
+        "context": rng.choice([[], ["label"], ["label", "returned"]]),
+        "scale": rng.choice([0.0, 0.1, 1.0, 1.0, 2.0]),
+        "discount": rng.choice([0.0, 0.5, 1.0, 1.0]),
+        "apply": rng.random() < 0.8,
+        "norm": draw_norm(rng),
+    }
+    if kind == "mlp":
+        gradient["hidden"] = [3] * rng.randint(1, 2)
+    link: Document = {"delay": rng.choice(DELAYS if forward else DELAYS[1:])}
+    if coupling != "locked" and rng.random() < 0.15:
+        link["drop"] = 0.5
+    return {
+        "size": rng.choice([4, 4, None]) if not port else 4,
+        "coupling": coupling,
+        "gradient": gradient,
+        "link": link,
+        "staleness": rng.choice([1, 16]),
+        **port,
+    }
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every number of a state, by its place."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(item, f"{path}/{key}")
+    elif isinstance(value, list | tuple):
+        yield f"{path}#", len(value)
+        for i, item in enumerate(value):
+            yield from leaves(item, f"{path}/{i}")
+    else:
+        yield path, value
+
+
+def assert_same(one: Simulation, other: Simulation) -> None:
+    ours, theirs = dict(leaves(one.state_dict())), dict(leaves(other.state_dict()))
+    assert ours.keys() == theirs.keys()
+    for place, value in ours.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, theirs[place]), place
+        else:
+            assert value == theirs[place], place
+
+
+@cache
+def sample() -> tuple[Document, ...]:
+    """The same three hundred documents on every machine."""
+    return tuple(draw(random.Random(seed)) for seed in range(300))
+
+
+def test_nearly_all_are_accepted() -> None:
+    refused = []
+    for document in sample():
+        try:
+            scenario = Scenario.model_validate(document)
+            build(
+                scenario,
+                registry.describe(scenario.env),
+                seed=0,
+                device=torch.device("cpu"),
+                dtype=torch.float32,
+            )
+        except ScenarioError as error:
+            refused.append(str(error))
+    assert not any("\n" in line for line in refused)
+    assert len(refused) <= 0.05 * len(sample()), refused
+
+
+def test_everything_is_met() -> None:
+    met = set()
+    for document in sample():
+        periods = {name: agent["clock"]["period"] for name, agent in document["agents"].items()}
+        for channel in document["channels"]:
+            sender, receiver = periods[channel["from"]], periods[channel["to"]]
+            pace = (sender > receiver) - (sender < receiver)
+            fan_in = document["agents"][channel["to"]]["fan_in"]
+            met.add((channel["coupling"], pace, channel["link"]["delay"], fan_in))
+    assert set(product(COUPLINGS, (-1, 0, 1), DELAYS, FAN_INS)) <= met
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32), st.integers(1, STEPS - 1))
+def test_they_run_and_go_on_to_the_same_bits(seed: int, early: int) -> None:
+    scenario = Scenario.model_validate(draw(random.Random(seed)))
+    unbroken = Simulation(scenario)
+    unbroken.run(early)
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = Simulation.load(unbroken.save(Path(folder) / "saved"))
+    for simulation in (unbroken, loaded):
+        simulation.run(STEPS - early)
+    assert_same(loaded, unbroken)
+    outputs = unbroken.compose()(left_half=unbroken.world.moment.signals["left_half"])
+    for name in scenario.readouts:
+        assert outputs[name].shape == (3, 10)
+        assert bool(outputs[name].isfinite().all())

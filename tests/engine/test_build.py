@@ -1,0 +1,197 @@
+"""The builder and the simulation's front: what is made, and how it is run."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario, load
+
+GOAL = {"kind": "classification", "target": "label"}
+SMALL = {"width": 5, "size": 3, "batch": 4}
+
+
+def eyes(**values: Any) -> Simulation:
+    return Simulation(load("eyes").resolve(values={**SMALL, **values}))
+
+
+def single(**agent: Any) -> Scenario:
+    env = {"id": "antiphon/Digits-v0", **agent.pop("env", {})}
+    first = {"observes": ["image"], "network": {"hidden": [4]}, "objective": GOAL, **agent}
+    return Scenario.model_validate(
+        {"scenario": "one", "env": env, "agents": {"a": first}, "training": {"batch": 4}}
+    )
+
+
+def test_a_name_a_template_and_a_scenario_are_all_taken() -> None:
+    template = load("digits-mlp")
+    for given in ("digits-mlp", template, template.resolve()):
+        assert list(Simulation(given).agents) == ["n0", "n1", "n2", "n3"]
+
+
+def test_an_untrained_predictor_begins_at_nothing() -> None:
+    for gradient in ("linear", "mlp", "local"):
+        for channel in eyes(gradient=gradient).system.channels.values():
+            assert channel.predictor is not None
+            assert not bool(channel.predictor.parameters["last.weight"].any())
+            assert not bool(channel.predictor.parameters["last.bias"].any())
+
+
+def test_the_control_does_not_see_its_own_target() -> None:
+    channel = eyes(gradient="local").system.channels["left->mind"]
+    assert channel.context == ()
+    assert channel.target == "label"
+    assert [spec.name for spec in eyes().system.channels["left->mind"].context] == ["label"]
+
+
+@pytest.mark.parametrize("coupling", ["locked", "delayed", "detached"])
+def test_only_decoupled_channels_have_predictors(coupling: str) -> None:
+    channels = eyes(coupling=coupling).system.channels.values()
+    assert [channel.predictor for channel in channels] == [None, None]
+    assert [channel.ledger.returns for channel in channels] == [coupling == "delayed"] * 2
+
+
+def test_predictors_may_have_an_optimiser_of_their_own() -> None:
+    scenario = load("eyes").resolve(values=SMALL)
+    channels = [c.model_dump(by_alias=False) for c in scenario.channels]
+    channels[0]["gradient"]["optimiser"] = {"kind": "sgd", "lr": 0.5}
+    document = {
+        "scenario": "own",
+        "env": scenario.env,
+        "agents": scenario.agents,
+        "channels": channels,
+        "training": {
+            "batch": 4,
+            "predictor": {"kind": "adamw", "lr": 0.25},
+            "optimiser": {"kind": "adam", "lr": 0.125},
+        },
+    }
+    system = Simulation(Scenario.model_validate(document)).system
+    rates = [channel.predictor.rate.base for channel in system.channels.values() if channel.predictor]
+    kinds = [channel.predictor.optimiser.kind for channel in system.channels.values() if channel.predictor]
+    assert (rates, kinds) == ([0.5, 0.25], ["sgd", "adamw"])
+    assert system.agents["mind"].learner.rate.base == 0.125
+
+
+@pytest.mark.parametrize(
+    ("episode", "when", "counted"),
+    [
+        ("stream", None, [1, 1, 1, 1, 1, 1]),
+        ("example", None, [0, 0, 1, 0, 0, 1]),
+        ("stream", "last", [0, 0, 1, 0, 0, 1]),
+        ("example", "each", [1, 1, 1, 1, 1, 1]),
+    ],
+)
+def test_when_an_objective_counts(episode: str, when: str | None, counted: list[int]) -> None:
+    simulation = Simulation(single(objective={**GOAL, "when": when}, env={"hold": 3, "episode": episode}))
+    assert [len(info["losses"]) for info in simulation.steps(6)] == counted
+
+
+def test_an_objectives_weight_multiplies_its_loss() -> None:
+    losses = []
+    for weight in (1.0, 3.0):
+        info = Simulation(single(objective={**GOAL, "weight": weight}), dtype=torch.float64).step()
+        losses.append(float(info["losses"]["a"]))
+    assert losses[1] == pytest.approx(3 * losses[0], rel=1e-12)
+
+
+def test_a_users_network_is_called_with_its_sizes() -> None:
+    asked = []
+
+    def factory(inputs: int, outputs: int) -> nn.Module:
+        asked.append((inputs, outputs))
+        return nn.Linear(inputs, outputs)
+
+    simulation = Simulation(single(network=factory))
+    assert asked == [(64, 10)]
+    simulation.run(3)
+    assert simulation.agents["a"].updates == 3
+    with pytest.raises(
+        ScenarioError, match=r"agents\.a\.network: Linear turns \[2, 64\] into \[2, 9\]"
+    ) as caught:
+        Simulation(single(network=lambda inputs, outputs: nn.Linear(inputs, 9)))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_agents_module_is_its_network_in_evaluation_mode() -> None:
+    simulation = eyes()
+    simulation.run(4)
+    agent = simulation.agents["left"]
+    x = simulation.world.moment.signals["left_half"].flatten(1)
+    learner = simulation.system.agents["left"].learner
+    expected, _ = learner.network(learner.parameters, learner.buffers, x, training=False)
+    found = agent.module(x)
+    assert set(found) == {"hidden", "to_mind"}
+    torch.testing.assert_close(found["to_mind"], expected["to_mind"])
+    before = found["to_mind"].data.clone()
+    simulation.run(2)
+    assert agent.name == "left"
+    assert not torch.equal(agent.module(x)["to_mind"], before)
+    assert type(agent.module).__module__.startswith("torch")
+
+
+def test_the_graph_shows_the_newest_figures() -> None:
+    simulation = eyes()
+    simulation.run(3)
+    graph = simulation.graph
+    assert graph.nodes["mind"]["role"] == "readout"
+    assert graph.nodes["mind"]["updates"] == 3.0
+    assert graph.nodes["mind"]["loss"] > 0
+    edge = graph.edges["left", "mind", 0]
+    assert edge["coupling"] == "decoupled"
+    assert edge["age"] == edge["delay"] == 0
+    assert edge["sg_loss"] > 0
+
+
+def test_the_figures_of_channels_come_from_a_fork() -> None:
+    simulation = eyes()
+    simulation.run(3)
+    before = {k: p.data.clone() for k, p in simulation.agents["left"].parameters.items()}
+    found = simulation.channel_figures()
+    assert set(found) == {"left->mind", "right->mind"}
+    assert {"cosine", "norm_ratio", "sg_loss", "age", "message_mean", "message_std"} <= set(
+        found["left->mind"]
+    )
+    assert simulation.now == 3
+    assert all(torch.equal(before[k], p) for k, p in simulation.agents["left"].parameters.items())
+
+
+def test_one_sample_of_one_number_has_figures_too() -> None:
+    simulation = eyes(batch=1, size=1)
+    simulation.run(2)
+    assert simulation.graph.edges["left", "mind", 0]["message_std"] == 0.0
+
+
+def test_a_run_stops_after_steps_episodes_seconds_or_the_training() -> None:
+    simulation = Simulation(single(env={"hold": 3, "episode": "example"}).with_training(steps=20))
+    seen: list[int] = []
+    simulation.run(2, on_step=lambda s: seen.append(s.now))
+    assert seen == [1, 2]
+    simulation.run(episodes=2)
+    assert simulation.now == 6
+    simulation.run()
+    assert simulation.now == 20
+    start = time.monotonic()
+    simulation.run(seconds=0.05)
+    assert simulation.now > 20
+    assert time.monotonic() - start < 5
+    simulation.run()
+    assert [info["step"] for info in simulation.steps(2)] == [simulation.now - 2, simulation.now - 1]
+
+
+def test_episodes_that_never_end_are_not_waited_for() -> None:
+    with pytest.raises(ScenarioError, match="the environment's episodes never end"):
+        Simulation(single()).run(episodes=1)
+
+
+def test_it_is_a_context_that_closes_once() -> None:
+    with eyes() as simulation:
+        simulation.run(1)
+    simulation.close()
+    assert simulation.recorders == []

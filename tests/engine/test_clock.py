@@ -1,0 +1,52 @@
+"""Clocks and windows against plain enumeration."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from antiphon.engine.clock import Clock, StepWindows, TickWindows, Windows
+
+HORIZON = 60
+CLOCKS = [Clock(p, f) for p in (1, 2, 3, 5, 7) for f in range(-p, p)]
+
+
+@pytest.mark.parametrize("clock", CLOCKS, ids=str)
+def test_a_clock_agrees_with_counting(clock: Clock) -> None:
+    ticks = [t for t in range(3 * HORIZON) if (t - clock.phase) % clock.period == 0]
+    assert 0 <= clock.phase < clock.period
+    for step in range(HORIZON):
+        assert clock.due(step) == (step in ticks)
+        assert clock.following(step) == min(t for t in ticks if t >= step)
+        assert clock.latest(step) == max((t for t in ticks if t <= step), default=None)
+    for count, tick in enumerate(ticks[:20]):
+        assert clock.count(tick) == count
+        assert clock.step(count) == tick
+
+
+def test_a_negative_phase_counts_from_the_end() -> None:
+    assert Clock(4, -1) == Clock(4, 3)
+    assert Clock(4, -4) == Clock(4, 0)
+
+
+@pytest.mark.parametrize(("clock", "unroll"), list(itertools.product(CLOCKS[::3], (1, 2, 5))), ids=str)
+def test_windows_of_ticks_agree_with_counting(clock: Clock, unroll: int) -> None:
+    ticks = [t for t in range(12 * HORIZON) if clock.due(t)]
+    pieces = [ticks[i : i + unroll] for i in range(0, len(ticks) - unroll, unroll)]
+    agree(TickWindows(clock, unroll), pieces)
+
+
+@pytest.mark.parametrize("length", [1, 2, 6])
+def test_windows_of_steps_agree_with_counting(length: int) -> None:
+    pieces = [list(range(i, i + length)) for i in range(0, 2 * HORIZON, length)]
+    agree(StepWindows(length), pieces)
+
+
+def agree(windows: Windows, pieces: list[list[int]]) -> None:
+    ends = {piece[-1]: number for number, piece in enumerate(pieces)}
+    for number, piece in enumerate(pieces):
+        assert windows.end(number) == piece[-1]
+        assert {windows.number(tick) for tick in piece} == {number}
+    for step in range(min(HORIZON, pieces[-1][-1])):
+        assert windows.ending(step) == ends.get(step)

@@ -1,0 +1,209 @@
+"""`delayed`: the real gradient when it comes; the window is replayed with present parameters (semantics 27b)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from antiphon.engine.simulation import Simulation
+from antiphon.scenarios import Scenario
+
+DOUBLE = torch.float64
+LR = 0.1
+
+
+def chain(delay: int = 0, staleness: int = 16, clocks: dict[str, Any] | None = None, **more: Any) -> Scenario:
+    """a -> b -> c on the embedded digits, batch norm in a and b, plain gradient descent."""
+    layer = {"kind": "mlp", "hidden": [8], "norm": "batch"}
+    agents: dict[str, Any] = {
+        "a": {"observes": ["image"], "network": layer},
+        "b": {"network": layer},
+        "c": {
+            "network": {"kind": "mlp", "hidden": []},
+            "objective": {"kind": "classification", "target": "label"},
+        },
+    }
+    for name, clock in (clocks or {}).items():
+        agents[name]["clock"] = clock
+    link = {"coupling": "delayed", "link": {"delay": delay}, "staleness": staleness, **more}
+    return Scenario.model_validate(
+        {
+            "scenario": "delayed",
+            "env": {"id": "antiphon/Digits-v0"},
+            "agents": agents,
+            "channels": [{"from": s, "to": r, **link} for s, r in ("ab", "bc")],
+            "training": {"batch": 8, "optimiser": {"kind": "sgd", "lr": LR}},
+        }
+    )
+
+
+def torch_layers(simulation: Simulation) -> list[nn.Sequential]:
+    layers = []
+    for name in "abc":
+        network = simulation.agents[name].module.get_submodule("network")
+        parts = [network.get_submodule("head_objective" if name == "c" else "trunk")]
+        layers.append(nn.Sequential(*copy.deepcopy(parts)).train())
+    return layers
+
+
+def descend(layer: nn.Module, ends: list[tuple[Tensor, Tensor | None]], leaf: Tensor | None) -> Tensor | None:
+    """One step of plain gradient descent; return the gradient at the leaf."""
+    parameters = list(layer.parameters())
+    inputs = [*parameters, *([] if leaf is None else [leaf])]
+    found = torch.autograd.grad([e for e, _ in ends], inputs, [w for _, w in ends])
+    for p, g in zip(parameters, found, strict=False):
+        p.data -= LR * g
+    return None if leaf is None else found[-1]
+
+
+def replayed(layer: nn.Sequential, x: Tensor) -> Tensor:
+    """Evaluate with present parameters and batch statistics, the running ones untouched."""
+    for module in layer[0].children():
+        if isinstance(module, nn.BatchNorm1d):
+            x = F.batch_norm(x, None, None, module.weight, module.bias, True)
+        else:
+            x = module(x)
+    return x
+
+
+def assert_close(simulation: Simulation, layers: list[nn.Sequential]) -> None:
+    for name, layer in zip("abc", layers, strict=True):
+        for p, q in zip(simulation.agents[name].parameters.values(), layer.parameters(), strict=True):
+            torch.testing.assert_close(p.data, q.data, atol=1e-10, rtol=0)
+        running = [b for key, b in layer.named_buffers() if "running" in key]
+        for b, r in zip(simulation.system.agents[name].learner.buffers.values(), running, strict=True):
+            torch.testing.assert_close(b, r, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("delay", [0, 2])
+def test_a_chain_equals_a_hand_written_loop(delay: int) -> None:
+    """A delta returned at step t is learned from at t + 1 or, if its way back is longer, when it arrives."""
+    simulation = Simulation(chain(delay), dtype=DOUBLE)
+    a, b, c = layers = torch_layers(simulation)
+    seen: list[Tensor] = []
+    from_a: list[Tensor] = []
+    from_b: list[Tensor] = []
+    taken: dict[int, Tensor] = {}
+    wait = max(delay, 1)
+    returned_b: dict[int, tuple[int, Tensor]] = {}
+    returned_a: dict[int, tuple[int, Tensor]] = {}
+    for t in range(30):
+        signals = simulation.world.moment.signals
+        seen.append(signals["image"].flatten(1))
+        from_a.append(a(seen[t]).data)
+        if t >= delay:
+            taken[t] = from_a[t - delay]
+        from_b.append(b(taken.get(t, torch.zeros(8, 8, dtype=DOUBLE))).data)
+        heard = from_b[t - delay] if t >= delay else torch.zeros(8, 8, dtype=DOUBLE)
+        # c learns at once; what it finds at its leaf was made by b at t - delay.
+        leaf = heard.clone().requires_grad_()
+        delta = descend(c, [(F.cross_entropy(c(leaf), signals["label"]), None)], leaf)
+        # All that is done at a step uses the parameters of before it: b replays before a does, and apart.
+        jobs = []
+        if t in returned_b:
+            s, weight = returned_b[t]
+            own = taken[s].clone().requires_grad_() if s in taken else None
+            x = own if own is not None else torch.zeros(8, 8, dtype=DOUBLE)
+            jobs.append((b, [(replayed(b, x), weight)], own, s))
+        if t in returned_a:
+            s, weight = returned_a[t]
+            jobs.append((a, [(replayed(a, seen[s]), weight)], None, s))
+        for layer, ends, own, s in jobs:
+            back = descend(layer, ends, own)  # type: ignore[arg-type]
+            if layer is b and back is not None:
+                returned_a[t + wait] = (s - delay, back)
+        if t >= delay:
+            assert delta is not None
+            returned_b[t + wait] = (t - delay, delta)
+        simulation.step()
+        assert_close(simulation, layers)
+    assert simulation.agents["a"].updates == 30 - 2 * wait - 2 * delay
+
+
+def steps_learned(simulation: Simulation, agent: str, steps: int) -> Iterator[tuple[int, list[int]]]:
+    for t in range(steps):
+        simulation.step()
+        windows = [u.tape.window for u in simulation.learned.updates if agent in u.unit.members]
+        if windows:
+            yield t, windows
+
+
+def test_every_hop_costs_one_window() -> None:
+    simulation = Simulation(chain())
+    assert next(iter(steps_learned(simulation, "b", 9))) == (1, [0])
+    simulation = Simulation(chain())
+    assert next(iter(steps_learned(simulation, "a", 9))) == (2, [0])
+
+
+def test_windows_that_come_back_together_are_learned_one_by_one() -> None:
+    """The receiver's window holds three of the sender's: three replays, three optimiser steps of their own."""
+    simulation = Simulation(
+        chain(clocks={"b": {"unroll": 3}, "c": {"unroll": 3}}, size=4, norm="none"), dtype=DOUBLE
+    )
+    layers = torch_layers_with_port(simulation)
+    found = []
+    images: list[Tensor] = []
+    for _ in range(7):
+        images.append(simulation.world.moment.signals["image"].flatten(1))
+        records = dict(simulation.system.channels["a->b"].ledger.records)
+        before = {k: p.data.clone() for k, p in simulation.agents["a"].parameters.items()}
+        simulation.step()
+        updates = [u for u in simulation.learned.updates if "a" in u.unit.members]
+        for update in updates:
+            record = records[update.tape.window]
+            assert record.delta is not None
+            for layer, key in layers:
+                layer.load_state_dict({k: before[f"{key}.{k}"] for k in layer.state_dict()})
+            x = images[update.tape.window]
+            hidden = torch.relu(F.batch_norm(layers[0][0](x), None, None, *norm_of(before), True))
+            expected = torch.autograd.grad(layers[1][0](hidden), layers[0][0].weight, record.delta / 8)[0]
+            own = dict(zip(simulation.agents["a"].parameters, update.gradients["a"], strict=True))["0.weight"]
+            assert own is not None
+            torch.testing.assert_close(own, expected, atol=1e-10, rtol=0)
+        found.append(len(updates))
+    assert max(found) == 3
+    assert simulation.agents["a"].updates == sum(found)
+
+
+def torch_layers_with_port(simulation: Simulation) -> list[tuple[nn.Linear, str]]:
+    first, last = nn.Linear(64, 8).double(), nn.Linear(8, 4).double()
+    return [(first, "0"), (last, "to_b")]
+
+
+def norm_of(parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    return parameters["0.norm.gain"], parameters["0.norm.bias"]
+
+
+def test_what_is_too_old_is_dropped_and_the_ledger_stays_whole() -> None:
+    clocks = {"c": {"unroll": 6}}
+    simulation = Simulation(chain(staleness=2, clocks=clocks))
+    before = {k: p.data.clone() for k, p in simulation.agents["b"].parameters.items()}
+    learned = dict(steps_learned(simulation, "b", 30))
+    # Deltas are back one step after c's windows end (steps 5, 11, …): by then only the newest windows are left.
+    assert {t: windows for t, windows in learned.items() if t < 13} == {6: [4, 5], 12: [10, 11]}
+    assert any(not torch.equal(before[k], p) for k, p in simulation.agents["b"].parameters.items())
+    unit = simulation.system.unit_of["b"]
+    assert len(unit.pending) <= 3
+
+
+def test_a_cycle_of_delayed_channels_gives_every_window_up() -> None:
+    """Each waits for the other's window, which waits for its own: nothing ever comes back whole."""
+    net = {"kind": "mlp", "hidden": [4], "norm": "layer"}
+    goal = {"kind": "classification", "target": "label"}
+    pair = {"coupling": "delayed", "size": 3, "link": {"delay": 1}, "staleness": 2}
+    scenario = {
+        "scenario": "cycle",
+        "env": {"id": "antiphon/Digits-v0"},
+        "agents": {"a": {"observes": ["image"], "network": net}, "b": {"network": net, "objective": goal}},
+        "channels": [{"from": "a", "to": "b", **pair}, {"from": "b", "to": "a", **pair}],
+        "training": {"batch": 4},
+    }
+    simulation = Simulation(Scenario.model_validate(scenario))
+    simulation.run(20)
+    assert simulation.agents["a"].updates == 0

@@ -1,0 +1,93 @@
+"""A loss or gradient that is not finite ends the run; what was learned before that step is kept (semantics 32)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import DivergenceError
+from antiphon.scenarios import Scenario
+
+
+def chain(coupling: str = "decoupled", **training: Any) -> Scenario:
+    net = {"kind": "mlp", "hidden": [5], "norm": "none"}
+    goal = {"kind": "regression", "target": "right_half"}
+    return Scenario.model_validate(
+        {
+            "scenario": "divergence",
+            "env": {"id": "antiphon/Digits-v0"},
+            "agents": {
+                "a": {"observes": ["left_half"], "network": net},
+                "b": {"network": net},
+                "c": {"network": {"kind": "mlp", "hidden": []}, "objective": goal},
+            },
+            "channels": [
+                {"from": s, "to": r, "coupling": coupling, "gradient": {"context": ["label"]}}
+                for s, r in ("ab", "bc")
+            ],
+            "training": {"batch": 4, "optimiser": {"kind": "sgd", "lr": 0.01}, **training},
+        }
+    )
+
+
+def numbers(simulation: Simulation) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for name, agent in simulation.system.agents.items():
+        found |= {f"{name}.{k}": p.data.clone() for k, p in agent.learner.parameters.items()}
+        found |= {
+            f"{name}.{k}{i}": t.clone()
+            for k, ts in agent.learner.optimiser.state.items()
+            for i, t in enumerate(ts)
+        }
+    for name, channel in simulation.system.channels.items():
+        if channel.predictor is not None:
+            found |= {f"{name}.{k}": p.data.clone() for k, p in channel.predictor.parameters.items()}
+    return found
+
+
+def run_until_it_diverges(simulation: Simulation) -> tuple[str, int, dict[str, torch.Tensor]]:
+    for step in range(60):
+        before = numbers(simulation)
+        try:
+            simulation.step()
+        except DivergenceError as error:
+            return str(error), step, before
+    raise AssertionError("it did not diverge")
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+@pytest.mark.parametrize("coupling", ["locked", "decoupled", "delayed", "detached"])
+def test_a_huge_rate_ends_the_run_with_what_was_learned_before(coupling: str, kind: str) -> None:
+    simulation = Simulation(chain(coupling, optimiser={"kind": kind, "lr": 1e20}))
+    message, step, before = run_until_it_diverges(simulation)
+    assert f"step {step}" in message
+    assert "lower" in message
+    assert message.startswith(("agent 'a'", "agent 'b'", "agent 'c'", "channel a->b", "channel b->c"))
+    assert "\n" not in message
+    after = numbers(simulation)
+    assert all(torch.equal(before[k], v) for k, v in after.items())
+
+
+def test_a_predictor_that_diverges_stops_the_agents_at_the_same_step() -> None:
+    """Agents and predictors move together or not at all, whoever it was."""
+    simulation = Simulation(chain(predictor={"kind": "sgd", "lr": 1e15}))
+    for channel in simulation.system.channels.values():
+        channel.apply = False  # a shadow: agents stay finite while it explodes
+    message, step, before = run_until_it_diverges(simulation)
+    assert message.startswith(("channel a->b: ", "channel b->c: "))
+    assert f"step {step}" in message
+    assert all(torch.equal(before[k], v) for k, v in numbers(simulation).items())
+
+
+def test_a_bad_gradient_from_one_agent_keeps_all_from_moving() -> None:
+    simulation = Simulation(chain())
+    simulation.run(3)
+    simulation.agents["c"].parameters["objective.weight"].data.fill_(torch.nan)
+    before = numbers(simulation)
+    with pytest.raises(DivergenceError, match=r"agent 'c': the gradient at step 3 is not finite"):
+        simulation.step()
+    for name, value in numbers(simulation).items():
+        assert torch.equal(before[name], value) or name == "c.objective.weight"

@@ -1,0 +1,148 @@
+"""Layers against torch's own, alone and stacked; running statistics are values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from antiphon.nets.layers import (
+    ACTIVATIONS,
+    initial_linear,
+    initial_norm,
+    linear,
+    norm_buffers,
+    normalise,
+)
+
+DOUBLE = torch.float64
+
+
+def double(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed))
+
+
+def numbers(features: int, seed: int = 0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Parameters and running statistics that are nobody's defaults."""
+    parameters = {"gain": double(features, seed=seed + 1), "bias": double(features, seed=seed + 2)}
+    return parameters, {
+        "mean": double(features, seed=seed + 3),
+        "var": double(features, seed=seed + 4).square() + 0.1,
+    }
+
+
+def torch_norm(layer: nn.Module, parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> nn.Module:
+    """Torch's layer with these numbers."""
+    layer.double()
+    state = {"weight": parameters["gain"], "bias": parameters["bias"]}
+    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        state |= {"running_mean": buffers["mean"], "running_var": buffers["var"]}
+    layer.load_state_dict(state, strict=False)
+    return layer
+
+
+def test_linear_equals_torch_and_stacks() -> None:
+    x, weight, bias = double(3, 8, 5), double(3, 4, 5, seed=1), double(3, 4, seed=2)
+    stacked = linear(x, weight, bias)
+    for i in range(3):
+        torch.testing.assert_close(linear(x[i], weight[i], bias[i]), F.linear(x[i], weight[i], bias[i]))
+        torch.testing.assert_close(stacked[i], F.linear(x[i], weight[i], bias[i]))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("make", "shape"), [(lambda: nn.BatchNorm1d(6), (8, 6)), (lambda: nn.BatchNorm2d(6), (8, 6, 3, 2))]
+)
+def test_batch_norm_equals_torch(
+    make: Callable[[], nn.Module], shape: tuple[int, ...], training: bool
+) -> None:
+    parameters, buffers = numbers(6)
+    layer = torch_norm(make(), parameters, buffers).train(training)
+    x = double(*shape, seed=9)
+    y, moved = normalise("batch", x, parameters, buffers, training=training)
+    torch.testing.assert_close(y, layer(x))
+    torch.testing.assert_close(moved["mean"], layer.running_mean)
+    torch.testing.assert_close(moved["var"], layer.running_var)
+
+
+def test_layer_norm_equals_torch_and_keeps_nothing() -> None:
+    parameters, buffers = numbers(6)
+    x = double(8, 6, seed=9)
+    y, moved = normalise("layer", x, parameters, {}, training=True)
+    torch.testing.assert_close(y, torch_norm(nn.LayerNorm(6), parameters, buffers)(x))
+    assert moved == {}
+
+
+def test_layer_norm_of_maps_has_one_gain_per_channel() -> None:
+    parameters, _ = numbers(3)
+    x = double(4, 3, 5, 2, seed=9)
+    y, _ = normalise("layer", x, parameters, {}, training=True)
+    plain = (x - x.mean((1, 2, 3), keepdim=True)) / (
+        x.var((1, 2, 3), keepdim=True, correction=0) + 1e-5
+    ).sqrt()
+    view = (3, 1, 1)
+    torch.testing.assert_close(y, plain * parameters["gain"].view(view) + parameters["bias"].view(view))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", ["batch", "layer", "none"])
+def test_stacked_normalisation_equals_one_network_at_a_time(kind: str, training: bool) -> None:
+    several = [numbers(6, seed=10 * i) for i in range(3)]
+    parameters = {k: torch.stack([p[k] for p, _ in several]) for k in ("gain", "bias")}
+    buffers = {k: torch.stack([b[k] for _, b in several]) for k in norm_buffers(kind, 6)}
+    x = double(3, 8, 6, seed=9)
+    y, moved = normalise(kind, x, parameters, buffers, training=training)
+    for i, (p, b) in enumerate(several):
+        alone, after = normalise(kind, x[i], p, {k: b[k] for k in buffers}, training=training)
+        torch.testing.assert_close(y[i], alone)
+        assert set(moved) == set(after)
+        for key, value in after.items():
+            torch.testing.assert_close(moved[key][i], value)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_running_statistics_are_never_changed_in_place(stacked: bool) -> None:
+    parameters, buffers = numbers(6)
+    x = double(8, 6, seed=9)
+    if stacked:
+        parameters = {k: v.unsqueeze(0) for k, v in parameters.items()}
+        buffers = {k: v.unsqueeze(0) for k, v in buffers.items()}
+        x = x.unsqueeze(0)
+    before = {k: v.clone() for k, v in buffers.items()}
+    _, moved = normalise("batch", x, parameters, buffers, training=True)
+    for key, value in before.items():
+        assert torch.equal(buffers[key], value)
+        assert not torch.equal(moved[key], value)
+
+
+def test_a_single_row_uses_running_statistics_and_leaves_them() -> None:
+    parameters, buffers = numbers(6)
+    x = double(1, 6, seed=9)
+    y, moved = normalise("batch", x, parameters, buffers, training=True)
+    plain = (x - buffers["mean"]) / (buffers["var"] + 1e-5).sqrt()
+    torch.testing.assert_close(y, plain * parameters["gain"] + parameters["bias"])
+    for key, value in buffers.items():
+        assert torch.equal(moved[key], value)
+
+
+def test_initial_numbers() -> None:
+    weight, bias = initial_linear(400, (50, 400), torch.Generator().manual_seed(0))
+    assert weight.shape == (50, 400)
+    assert bias.shape == (50,)
+    assert 0.049 < float(weight.abs().max()) <= 0.05
+    assert abs(float(weight.mean())) < 1e-3
+    again, _ = initial_linear(400, (50, 400), torch.Generator().manual_seed(0))
+    assert torch.equal(weight, again)
+    assert initial_norm("none", 3) == {}
+    assert norm_buffers("layer", 3) == {}
+    assert {k: v.tolist() for k, v in initial_norm("layer", 2).items()} == {"gain": [1, 1], "bias": [0, 0]}
+    assert {k: v.tolist() for k, v in norm_buffers("batch", 2).items()} == {"mean": [0, 0], "var": [1, 1]}
+
+
+def test_activations_are_torchs() -> None:
+    x = double(20)
+    for name, layer in {"relu": nn.ReLU(), "tanh": nn.Tanh(), "gelu": nn.GELU()}.items():
+        torch.testing.assert_close(ACTIVATIONS[name](x), layer(x))
