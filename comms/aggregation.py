@@ -13,7 +13,7 @@ FAN_IN = ("concat", "sum", "mean")
 
 
 def join(
-    kind: str, observations: Sequence[Tensor], messages: Sequence[Tensor], valid: Sequence[bool]
+    kind: str, observations: Sequence[Tensor], messages: Sequence[Tensor], valid: Sequence[bool | Tensor]
 ) -> Tensor:
     """Return one input from observations and messages, joined along dimension 1.
 
@@ -21,12 +21,22 @@ def join(
         kind: `concat` in canonical order, or `sum` or `mean` over the messages.
         observations: [B, …] each, in declared order.
         messages: [B, …] each, in canonical order of their channels; zeros where nothing has come.
-        valid: Whether anything came on each channel; `mean` counts only those.
+        valid: In which environments anything came on each channel, all, none or [B] bool; `mean` counts only
+            those.
     """
     if kind == "concat" or not messages:
         parts = [*observations, *messages]
     else:
         total = messages[0] if len(messages) == 1 else torch.stack(list(messages)).sum(0)
-        count = sum(valid)
-        parts = [*observations, total / count if kind == "mean" and count > 1 else total]
+        parts = [*observations, total / _count(valid, total) if kind == "mean" else total]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _count(valid: Sequence[bool | Tensor], like: Tensor) -> int | Tensor:
+    """How many messages came, at least 1; per environment, [B, 1, …], where that differs."""
+    masks = [mask for mask in valid if isinstance(mask, Tensor)]
+    everywhere = sum(mask is True for mask in valid)
+    if not masks:
+        return max(everywhere, 1)
+    count = (torch.stack(masks).sum(0) + everywhere).clamp_min(1).to(like.dtype)
+    return count.view(-1, *([1] * (like.dim() - 1)))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 
@@ -180,7 +181,17 @@ class _Builder:
             raise ScenarioError(
                 f"agents.{name}.objective.when: 'last' needs a stream of examples; use 'each'"
             )
+        if last and not spec.align:
+            self._check_last_step(name, Clock(spec.clock.period, spec.clock.phase))
         return Goal(OBJECTIVES[spec.objective.kind](), spec.objective.target, last, spec.objective.weight)
+
+    def _check_last_step(self, name: str, clock: Clock) -> None:
+        """An objective counts only where its agent ticks at the last step of an example (semantics 14)."""
+        if (clock.phase + 1) % math.gcd(clock.period, self.env.hold):
+            raise ScenarioError(
+                f"agents.{name}.clock: it ticks at steps {clock.phase}, {clock.phase + clock.period}, …, never at an "
+                f"example's last (hold {self.env.hold}), when its objective counts; change phase or period"
+            )
 
     def _align(self, name: str, spec: AgentSpec) -> str | None:
         if not spec.align:

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import networkx as nx
 
+from antiphon.engine.advice import advice
 from antiphon.errors import RunError, ScenarioError
-from antiphon.scenarios import Scenario, warnings
+from antiphon.scenarios import Scenario
 
 if TYPE_CHECKING:
     from antiphon.engine.run import Run
@@ -248,7 +249,7 @@ def facts_of(scenario: Scenario, *, seed: int, device: str, dtype: str = "float3
         "backend": "reference",
         "versions": _versions(),
         "git": _commit(),
-        "warnings": warnings(scenario),
+        "warnings": advice(scenario),
         "started": now(),
         "finished": None,
         "seconds": 0.0,

@@ -85,6 +85,8 @@ class Reading:
     """The record due, if any was sent."""
     value: Tensor | None
     """[B, size]; None: nothing has come, zeros."""
+    came: Lanes
+    """Environments in which there is a message; zeros elsewhere."""
     counted: Lanes
     """Environments in which it is the due message itself, and valid."""
 
@@ -181,15 +183,15 @@ class Ledger:
         stamp = self.sender.latest(step - self.link.delay)
         record = None if stamp is None else self.records.get(stamp)
         if record is None or stamp is None:
-            return Reading(None, None, False)
+            return Reading(None, None, False, False)
         if record.lost is not None:
             return self._receive_lossy(record)
         if record.dead is False:
-            return Reading(record, record.message, True)
+            return Reading(record, record.message, True, True)
         if record.dead is True:
-            return Reading(record, None, False)
+            return Reading(record, None, False, False)
         alive = besides(record.dead)
-        return Reading(record, lanes_where(alive, record.message), alive)
+        return Reading(record, lanes_where(alive, record.message), alive, alive)
 
     def _receive_lossy(self, due: Record) -> Reading:
         if self.held is None or self.held_stamp is None:
@@ -203,7 +205,8 @@ class Ledger:
                 self.held = torch.where(missing.unsqueeze(1), self.held, record.message)
                 self.held_stamp = torch.where(missing, self.held_stamp, stamp)
         self.arrived = max(self.arrived, due.stamp)
-        return Reading(due, lanes_where(self.held_stamp >= 0, self.held), self.held_stamp == due.stamp)
+        came = self.held_stamp >= 0
+        return Reading(due, lanes_where(came, self.held), came, self.held_stamp == due.stamp)
 
     def use(self, step: int, reading: Reading) -> Use | None:
         """Book that the tick at `step` consumed `reading`, and return the leaf it may differentiate."""

@@ -60,7 +60,7 @@ class _LiveTicker(Ticker):
             reading = channel.ledger.receive(step)
             if channel.name == agent.align:
                 part.moment = Moment(-1, {}) if reading.record is None else reading.record.moment
-            part.inputs.append(Input(channel.name, None, reading.value))
+            part.inputs.append(Input(channel.name, None, reading.value, alive=reading.came))
         return part
 
     def _send(self, part: Part, step: int, tape: Tape) -> None:

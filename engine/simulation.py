@@ -380,7 +380,8 @@ class Simulation:
         manifest, state = checkpoint.read(place, device)
         with checkpoint.whole(place):
             document, seed, dtype = manifest["scenario"], manifest["seed"], getattr(torch, manifest["dtype"])
-        if state.get("env") is None:
+            bound = state["env"] is None
+        if bound:
             raise RunError(
                 f"{place}: its environment keeps its state to itself, so the run cannot go on; "
                 "take its agents into another one with `weights: RUN:agent`"

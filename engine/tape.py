@@ -30,7 +30,7 @@ class Input:
     use: Use | None = None
     """The ledger's use whose leaf `value` is."""
     alive: Lanes = True
-    """Environments in which a live message still stands."""
+    """Environments in which there is a message."""
 
 
 @dataclass(slots=True, eq=False)

@@ -54,11 +54,11 @@ class Ticker:
                 part.inputs.append(Input(channel.name, record.stamp, None, alive=alive))
                 continue
             if channel.coupling == "locked":  # made in an earlier window: its credit is lost
-                part.inputs.append(Input(channel.name, None, reading.value))
+                part.inputs.append(Input(channel.name, None, reading.value, alive=reading.came))
                 continue
             use = channel.ledger.use(step, reading)
             value = reading.value if use is None else use.leaf
-            part.inputs.append(Input(channel.name, None, value, use))
+            part.inputs.append(Input(channel.name, None, value, use, reading.came))
         return part
 
     def evaluate(
@@ -100,8 +100,7 @@ class Ticker:
             else:
                 value = channel.zeros if entry.value is None else entry.value
             messages.append(value if flat else value.reshape(len(value), *channel.shape))
-        came = [entry.stamp is not None or entry.value is not None for entry in part.inputs]
-        return join(agent.fan_in, observations, messages, came)
+        return join(agent.fan_in, observations, messages, [entry.alive for entry in part.inputs])
 
     def _send(self, part: Part, step: int, tape: Tape) -> None:
         for channel in self.system.agents[part.agent].outputs:

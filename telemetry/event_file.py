@@ -77,7 +77,7 @@ class EventFile:
         self._summarise(
             step,
             [
-                Summary.Value(tag=tag, metadata=SummaryMetadata(display_name=shown), simple_value=value)
+                Summary.Value(tag=tag, metadata=_metadata("scalars", shown), simple_value=value)
                 for tag, shown, value in finite
             ],
         )
@@ -88,7 +88,7 @@ class EventFile:
         self._summarise(
             step,
             [
-                Summary.Value(tag=tag, metadata=SummaryMetadata(display_name=shown), histo=proto)
+                Summary.Value(tag=tag, metadata=_metadata("histograms", shown), histo=proto)
                 for tag, shown, proto in protos
                 if proto is not None
             ],
@@ -209,3 +209,8 @@ def _histogram(array: np.ndarray[Any, Any]) -> Any | None:
         bucket_limit=edges if single else edges[1:],
         bucket=counts,
     )
+
+
+def _metadata(plugin: str, shown: str) -> SummaryMetadata:
+    """Which tab a value is for, and its pretty name."""
+    return SummaryMetadata(display_name=shown, plugin_data=SummaryMetadata.PluginData(plugin_name=plugin))

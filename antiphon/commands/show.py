@@ -68,7 +68,7 @@ def check(name: str, *, variant: str | None, settings: list[str], json: bool) ->
         ScenarioError: It cannot be run as written.
     """
     from antiphon.commands.explain import built
-    from antiphon.scenarios import warnings
+    from antiphon.engine.advice import advice
 
     template = scenario_template(name)
     values = values_of(settings)
@@ -77,7 +77,7 @@ def check(name: str, *, variant: str | None, settings: list[str], json: bool) ->
     for each in variants:
         scenario = template.resolve(each, values)
         built(scenario)
-        for line in warnings(scenario):
+        for line in advice(scenario):
             found.setdefault(line, []).append(each or "default")
     if json:
         lines = [{"warning": line, "variants": where} for line, where in found.items()]

@@ -1,0 +1,75 @@
+"""Advice about delays against what the environment shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from antiphon.engine.advice import advice
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario, load
+
+
+def scenario(delays: dict[str, int], align: dict[str, Any], **env: Any) -> Scenario:
+    return Scenario.model_validate(
+        {
+            "scenario": "late",
+            "env": {"id": "antiphon/Digits-v0", **env},
+            "agents": {
+                "a": {"observes": ["image"]},
+                "b": {"observes": ["image"], "align": align.get("b")},
+                "z": {"objective": {"kind": "classification", "target": "label"}, "align": align.get("z")},
+            },
+            "channels": [
+                {"from": name[0], "to": name[1], "size": 4, "coupling": "detached", "link": {"delay": delay}}
+                for name, delay in delays.items()
+            ],
+        }
+    )
+
+
+def late(found: list[str]) -> list[str]:
+    return [line for line in found if "later" in line or "different steps" in line]
+
+
+def test_an_objective_that_hears_of_an_older_example_is_named() -> None:
+    (line,) = late(advice(scenario({"az": 1}, {})))
+    assert line.startswith(
+        "agent z: hears what 'a' saw 1 steps later, when another example is shown (hold 1); "
+    )
+
+
+@pytest.mark.parametrize(
+    ("align", "env"),
+    [({"z": True}, {}), ({}, {"hold": 2}), ({}, {"hold": 1, "episode": "example"})],
+)
+def test_alignment_and_longer_examples_mend_it(align: dict[str, Any], env: dict[str, Any]) -> None:
+    assert late(advice(scenario({"az": 1}, align, **env))) == []
+
+
+def test_an_aligned_agent_with_messages_of_different_steps_is_named() -> None:
+    found = late(advice(scenario({"az": 1, "bz": 2}, {"z": "a->z"})))
+    assert found == ["agent z: is aligned, but its messages are of different steps (a->z 1, b->z 2 old)"]
+    assert late(advice(scenario({"ab": 1, "bz": 1, "az": 2}, {"b": True, "z": True}))) == []
+
+
+def test_library_scenarios_are_in_time() -> None:
+    for name in ("corporation", "eyes", "digits-mlp"):
+        assert late(advice(load(name).resolve())) == []
+    assert late(advice(load("digits-mlp").resolve(values={"delay": 3}))) == []
+
+
+def test_an_objective_that_never_ticks_when_it_counts_is_refused() -> None:
+    slow = {"objective": {"kind": "classification", "target": "label"}, "clock": {"period": 2}}
+    document = {
+        "scenario": "never",
+        "env": {"id": "antiphon/Digits-v0", "hold": 4, "episode": "example"},
+        "agents": {"a": {"observes": ["image"]}, "z": slow},
+        "channels": [{"from": "a", "to": "z", "size": 4}],
+    }
+    with pytest.raises(
+        ScenarioError, match=r"agents\.z\.clock: it ticks at steps 0, 2, …, never at an example's"
+    ):
+        Simulation(Scenario.model_validate(document))
