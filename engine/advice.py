@@ -15,7 +15,7 @@ __all__ = ["advice"]
 
 
 def advice(scenario: Scenario) -> list[str]:
-    """Return the scenario's warnings and those about delays against what the environment shows (semantics 21).
+    """Return the scenario's warnings and those about delays and waiting (semantics 21, 27b).
 
     Raises:
         ScenarioError: The environment is not known.
@@ -25,6 +25,7 @@ def advice(scenario: Scenario) -> list[str]:
     if env.is_stream and env.episode_steps != env.hold:
         found.extend(_late(scenario, env))
     found.extend(_mixed(scenario))
+    found.extend(_waiting_for_each_other(scenario))
     return found
 
 
@@ -70,3 +71,13 @@ def _lag(scenario: Scenario, name: str, agent: AgentSpec, lags: dict[str, int]) 
         return 0
     chosen = next((c for c in inputs if c.name == agent.align), inputs[0])
     return lags.get(chosen.sender, 0) + chosen.link.delay
+
+
+def _waiting_for_each_other(scenario: Scenario) -> Iterator[str]:
+    """Cycles of delayed channels: each agent's gradient waits for the next one's, so none ever comes."""
+    ways: nx.DiGraph[str] = nx.DiGraph()
+    ways.add_edges_from((c.sender, c.receiver) for c in scenario.channels if c.coupling == "delayed")
+    for part in nx.strongly_connected_components(ways):
+        if len(part) > 1:
+            names = ", ".join(sorted(part))
+            yield f"agents {names}: wait for each other's gradients over delayed channels, and never learn"

@@ -199,7 +199,13 @@ class _Builder:
         inputs = self.scenario.inputs_of(name)
         if not inputs:
             raise ScenarioError(f"agents.{name}.align: no channel leads to it; remove `align`")
-        return inputs[0].name if spec.align is True else str(spec.align)
+        chosen = inputs[0] if spec.align is True else next(c for c in inputs if c.name == spec.align)
+        if chosen.link.drop:
+            raise ScenarioError(
+                f"agents.{name}.align: channel {chosen.name} loses messages (drop {chosen.link.drop}), and what is held "
+                "then is of another example; align with a link that drops nothing"
+            )
+        return chosen.name
 
     def _optimiser(self, spec: OptimiserSpec | None) -> tuple[dict[str, object], Rate]:
         spec = spec or self.scenario.training.optimiser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -59,7 +60,8 @@ def write(path: Path, manifest: dict[str, Any], state: dict[str, Any]) -> None:
     try:
         temporary.mkdir(parents=True)
         save_file(tensors, temporary / "state.safetensors")
-        text = json.dumps({"format": FORMAT, **manifest, "state": tree})
+        digest = _digest(temporary / "state.safetensors")
+        text = json.dumps({"format": FORMAT, "sha256": digest, **manifest, "state": tree})
         (temporary / "state.json").write_text(text, encoding="utf-8")
         if path.exists():
             old = path.with_name(f".{path.name}.old")
@@ -89,12 +91,21 @@ def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any]
                 raise RunError(
                     f"{path}: checkpoint format {manifest['format']} is newer than {FORMAT}; use a newer antiphon"
                 )
+            if _digest(path / "state.safetensors") != manifest["sha256"]:
+                raise RunError(
+                    f"{path}: state.safetensors is not what was written (checksum); use an earlier one"
+                )
             tensors = load_file(path / "state.safetensors", device=str(device))
             return manifest, _unpack(manifest.pop("state"), tensors)
     except FileNotFoundError:
         raise RunError(f"{path}: no checkpoint there (state.json and state.safetensors)") from None
     except OSError as error:
         raise RunError(f"{path}: the checkpoint cannot be read ({error.strerror or error})") from None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

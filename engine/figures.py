@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import networkx as nx
 import numpy as np
 import torch
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.cut import constant
+from antiphon.engine.directory import graph_of
 from antiphon.engine.reference import Learned
 from antiphon.engine.system import System
 from antiphon.telemetry.figures import Figure, HistogramRow
@@ -17,7 +19,7 @@ from antiphon.telemetry.figures import Figure, HistogramRow
 if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation
 
-__all__ = ["channel_figures", "figures", "histograms"]
+__all__ = ["channel_figures", "figures", "histograms", "live_graph"]
 
 
 _LOOK_AHEAD = 64
@@ -96,6 +98,17 @@ def channel_figures(twin: Simulation) -> dict[str, dict[str, float]]:
         for row in _channels(system, twin.learned, twin.now - 1):
             found[row.name][row.metric] = row.value
     return found
+
+
+def live_graph(simulation: Simulation, scores: Mapping[str, Mapping[str, float]]) -> nx.MultiDiGraph[str]:
+    """Return a simulation's graph with the newest figures as attributes of its nodes and edges."""
+    scenario = simulation.scenario
+    graph = graph_of(scenario)
+    edges = {channel.name: (channel.sender, channel.receiver, channel.key) for channel in scenario.channels}
+    for row in figures(simulation.system, simulation.learned, scores, max(simulation.now - 1, 0)):
+        place = graph.nodes[row.name] if row.kind == "agent" else graph.edges[edges[row.name]]
+        place[row.metric] = row.value
+    return graph
 
 
 def histograms(system: System, learned: Learned) -> list[HistogramRow]:

@@ -6,7 +6,6 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import networkx as nx
@@ -17,15 +16,15 @@ from torch import fx
 from antiphon.engine import checkpoint
 from antiphon.engine.build import build
 from antiphon.engine.compose import compose
-from antiphon.engine.directory import graph_of
 from antiphon.engine.evaluation import Evaluation, evaluate
-from antiphon.engine.figures import channel_figures, figures, histograms
+from antiphon.engine.figures import channel_figures, figures, histograms, live_graph
 from antiphon.engine.handles import AgentHandle
 from antiphon.engine.moment import Lanes, Moment
 from antiphon.engine.probe import Probe, true_gradients
 from antiphon.engine.progress import progress_bar
 from antiphon.engine.recording import Recording
 from antiphon.engine.reference import Learned, Reference
+from antiphon.engine.saving import read_simulation, write_simulation
 from antiphon.engine.signals import stop_signals
 from antiphon.engine.state import restore, snapshot
 from antiphon.engine.tally import Tally
@@ -220,17 +219,7 @@ class Simulation:
     @property
     def graph(self) -> nx.MultiDiGraph[str]:
         """The scenario's graph with the newest figures as attributes of its nodes and edges."""
-        graph = graph_of(self.scenario)
-        edges = {
-            channel.name: (channel.sender, channel.receiver, channel.key)
-            for channel in self.scenario.channels
-        }
-        for row in figures(
-            self.system, self.learned, self._scores | self.tally.means(), max(self.now - 1, 0)
-        ):
-            place = graph.nodes[row.name] if row.kind == "agent" else graph.edges[edges[row.name]]
-            place[row.metric] = row.value
-        return graph
+        return live_graph(self, self._scores | self.tally.means())
 
     def channel_figures(self) -> dict[str, dict[str, float]]:
         """Return each channel's newest figures, measured in a fork that is thrown away.
@@ -341,19 +330,8 @@ class Simulation:
 
         An environment that keeps its state to itself is left out: such a checkpoint gives weights, but no run.
         """
-        path = Path(path)
-        try:
-            document: str | None = self.scenario.to_yaml()
-        except ScenarioError:  # holds Python objects: whoever loads it must bring the scenario along
-            document = None
-        manifest = {
-            "scenario": document,
-            "seed": self.seed,
-            "step": self.now,
-            "dtype": str(self.dtype).removeprefix("torch."),
-        }
-        checkpoint.write(path, manifest, {"env": self._env_state(), **self._own_state()})
-        return path
+        state = {"env": self._env_state(), **self._own_state()}
+        return write_simulation(Path(path), self.scenario, self.dtype, state)
 
     def _env_state(self) -> dict[str, Any] | None:
         """The environment's state, or None where it keeps that to itself (somebody else's VectorEnv)."""
@@ -376,23 +354,10 @@ class Simulation:
         Raises:
             RunError: The checkpoint is missing, damaged, or needs its scenario.
         """
-        place = checkpoint.latest(path)
-        manifest, state = checkpoint.read(place, device)
-        with checkpoint.whole(place):
-            document, seed, dtype = manifest["scenario"], manifest["seed"], getattr(torch, manifest["dtype"])
-            bound = state["env"] is None
-        if bound:
-            raise RunError(
-                f"{place}: its environment keeps its state to itself, so the run cannot go on; "
-                "take its agents into another one with `weights: RUN:agent`"
-            )
-        if scenario is None:
-            if document is None:
-                raise RunError(f"{place}: its scenario holds Python objects; load it with scenario=…")
-            scenario = Scenario.from_yaml(document, str(place / "state.json"))
-        simulation = cls._blank(scenario, seed=seed, device=device, dtype=dtype)
-        with checkpoint.whole(place):
-            simulation.load_state_dict(state)
+        saved = read_simulation(Path(path), scenario, device)
+        simulation = cls._blank(saved.scenario, seed=saved.seed, device=device, dtype=saved.dtype)
+        with checkpoint.whole(saved.place):
+            simulation.load_state_dict(saved.state)
         return simulation
 
     # --- telemetry ---------------------------------------------------------------------------------------
@@ -407,11 +372,10 @@ class Simulation:
     def _record(self, step: int) -> None:
         self._scores = self.tally.take()
         rows = figures(self.system, self.learned, self._scores, step)
+        arrays = histograms(self.system, self.learned) if self.scenario.telemetry.histograms else []
         for recorder in self.recorders:
             recorder.figures(step + 1, rows)
-        if self.scenario.telemetry.histograms:
-            arrays = histograms(self.system, self.learned)
-            for recorder in self.recorders:
+            if arrays:
                 recorder.histograms(step + 1, arrays)
 
     def close(self) -> None:
@@ -424,7 +388,5 @@ class Simulation:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -34,7 +34,10 @@ def draw(rng: random.Random) -> Document:
     episode = rng.choice(["stream", "example"])
     whole = episode == "example" and rng.random() < 0.3
     agents = {name: draw_agent(rng, hold, whole) for name in names}
-    agents[names[-1]]["objective"] = {"kind": "classification", "target": "label"}
+    clock = agents[names[-1]]["clock"]
+    misses = clock["period"] == hold and (clock["phase"] + 1) % hold  # the last step of every example
+    when = rng.choice(["each", "each" if misses else None])
+    agents[names[-1]]["objective"] = {"kind": "classification", "target": "label", "when": when}
     channels = []
     for i, sender in enumerate(names):
         port = {"port": "p", "norm": draw_norm(rng)} if rng.random() < 0.3 else {}
@@ -50,7 +53,7 @@ def draw(rng: random.Random) -> Document:
             agent.setdefault("observes", ["left_half"])
         if not told:
             agent.setdefault("observes", ["left_half"])
-        elif rng.random() < 0.15:
+        elif rng.random() < 0.15 and not any("drop" in channel["link"] for channel in told):
             agent["align"] = True
     if not any("observes" in agent for agent in agents.values()):
         agents[names[0]]["observes"] = ["left_half"]

@@ -55,6 +55,21 @@ def test_an_aligned_agent_with_messages_of_different_steps_is_named() -> None:
     assert late(advice(scenario({"ab": 1, "bz": 1, "az": 2}, {"b": True, "z": True}))) == []
 
 
+def test_delayed_channels_that_wait_for_each_other_are_named() -> None:
+    fields = load("corporation").resolve(values={"agents": 6, "coupling": "delayed"})
+    (line,) = [line for line in advice(fields) if "wait for each other" in line]
+    assert line.startswith("agents n0, n1, n2, n3, n4, n5: ")
+    chain = load("digits-mlp").resolve(values={"coupling": "delayed"})
+    assert not any("wait for each other" in line for line in advice(chain))
+
+
+def test_aligning_with_a_link_that_loses_messages_is_refused() -> None:
+    document = scenario({"az": 1}, {"z": True}).to_graph()
+    document.edges["a", "z", 0]["link"] = {"delay": 1, "drop": 0.3}
+    with pytest.raises(ScenarioError, match=r"^agents\.z\.align: channel a->z loses messages \(drop 0\.3\)"):
+        Simulation(Scenario.from_graph(document))
+
+
 def test_library_scenarios_are_in_time() -> None:
     for name in ("corporation", "eyes", "digits-mlp"):
         assert late(advice(load(name).resolve())) == []
