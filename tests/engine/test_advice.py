@@ -64,7 +64,7 @@ def test_delayed_channels_that_wait_for_each_other_are_named() -> None:
 
 
 def test_aligning_with_a_link_that_loses_messages_is_refused() -> None:
-    document = scenario({"az": 1}, {"z": True}).to_graph()
+    document = scenario({"az": 1, "bz": 1}, {"z": True}).to_graph()
     document.edges["a", "z", 0]["link"] = {"delay": 1, "drop": 0.3}
     with pytest.raises(ScenarioError, match=r"^agents\.z\.align: channel a->z loses messages \(drop 0\.3\)"):
         Simulation(Scenario.from_graph(document))

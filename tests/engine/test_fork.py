@@ -298,7 +298,7 @@ def test_tensors_of_another_run_are_refused(tmp_path: Path) -> None:
     )
     two = Simulation(other).save(tmp_path / "two")
     (two / "state.safetensors").replace(one / "state.safetensors")
-    with pytest.raises(RunError, match="damaged|checksum"):
+    with pytest.raises(RunError, match=r"damaged|checksum"):
         Simulation.load(one)
 
 
