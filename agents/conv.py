@@ -9,9 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.agents.mlp import ACTIVATION_MODULES
-from antiphon.agents.network import Head, HeadedNetwork, Tensors, norm_module, sub, with_prefix
+from antiphon.agents.network import (
+    Head,
+    HeadedNetwork,
+    Tensors,
+    initial_layers,
+    layer_buffers,
+    norm_module,
+    sub,
+    with_prefix,
+)
 from antiphon.errors import ScenarioError
-from antiphon.nets.layers import ACTIVATIONS, initial_linear, initial_norm, norm_buffers, normalise
+from antiphon.nets.layers import ACTIVATIONS, normalise
 
 __all__ = ["POOLS", "Conv"]
 
@@ -74,21 +83,12 @@ class Conv(HeadedNetwork):
         return self.shapes()[-1]
 
     def trunk_parameters(self, generator: torch.Generator) -> Tensors:
-        drawn: Tensors = {}
-        channels = self.input_shape[0]
-        for i, count in enumerate(self.filters):
-            shape = (count, channels, self.filter, self.filter)
-            weight, bias = initial_linear(channels * self.filter**2, shape, generator)
-            drawn |= {f"{i}.weight": weight, f"{i}.bias": bias}
-            drawn |= with_prefix(f"{i}.norm", initial_norm(self.norm, count))
-            channels = count
-        return drawn
+        sizes = zip(self.filters, self.input_shape[:1] + self.filters, strict=False)
+        shapes = [(count, channels, self.filter, self.filter) for count, channels in sizes]
+        return initial_layers(shapes, self.norm, generator)
 
     def trunk_buffers(self) -> Tensors:
-        held: Tensors = {}
-        for i, count in enumerate(self.filters):
-            held |= with_prefix(f"{i}.norm", norm_buffers(self.norm, count))
-        return held
+        return layer_buffers(self.filters, self.norm)
 
     def trunk(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool

@@ -12,12 +12,14 @@ from antiphon.agents.network import (
     HeadedNetwork,
     Tensors,
     features_of,
+    initial_layers,
+    layer_buffers,
     linear_module,
     norm_module,
     sub,
     with_prefix,
 )
-from antiphon.nets.layers import ACTIVATIONS, initial_linear, initial_norm, linear, norm_buffers, normalise
+from antiphon.nets.layers import ACTIVATIONS, linear, normalise
 
 __all__ = ["ACTIVATION_MODULES", "Mlp"]
 
@@ -54,20 +56,11 @@ class Mlp(HeadedNetwork):
         return self.hidden[-1:] or self.input_shape
 
     def trunk_parameters(self, generator: torch.Generator) -> Tensors:
-        drawn: Tensors = {}
-        inputs = self.input_shape[0]
-        for i, width in enumerate(self.hidden):
-            weight, bias = initial_linear(inputs, (width, inputs), generator)
-            drawn |= {f"{i}.weight": weight, f"{i}.bias": bias}
-            drawn |= with_prefix(f"{i}.norm", initial_norm(self.norm, width))
-            inputs = width
-        return drawn
+        shapes = list(zip(self.hidden, self.input_shape + self.hidden, strict=False))
+        return initial_layers(shapes, self.norm, generator)
 
     def trunk_buffers(self) -> Tensors:
-        held: Tensors = {}
-        for i, width in enumerate(self.hidden):
-            held |= with_prefix(f"{i}.norm", norm_buffers(self.norm, width))
-        return held
+        return layer_buffers(self.hidden, self.norm)
 
     def trunk(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool

@@ -6,7 +6,7 @@ Networks hold no parameters. Whoever runs them (one agent at a time, or many sta
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -209,6 +209,24 @@ class _HeadedEmitter(Emitter):
         for head in self._heads:
             ports[head] = graph.call_module(f"{self._name}.head_{head}", (hidden,))
         return ports
+
+
+def initial_layers(shapes: Sequence[tuple[int, ...]], norm: str, generator: torch.Generator) -> Tensors:
+    """Draw the parameters of hidden layers, given the shape [outputs, inputs, …] of each layer's weight."""
+    drawn: Tensors = {}
+    for i, shape in enumerate(shapes):
+        weight, bias = initial_linear(features_of(shape[1:]), shape, generator)
+        drawn |= {f"{i}.weight": weight, f"{i}.bias": bias}
+        drawn |= with_prefix(f"{i}.norm", initial_norm(norm, shape[0]))
+    return drawn
+
+
+def layer_buffers(widths: Sequence[int], norm: str) -> Tensors:
+    """Return the running statistics of hidden layers of so many features each."""
+    held: Tensors = {}
+    for i, width in enumerate(widths):
+        held |= with_prefix(f"{i}.norm", norm_buffers(norm, width))
+    return held
 
 
 def linear_module(weight: Tensor, bias: Tensor) -> nn.Linear:

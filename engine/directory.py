@@ -232,13 +232,21 @@ def open_directory(simulation: Simulation, path: Path) -> Run:
 
     scenario = simulation.scenario
     dtype = str(simulation.dtype).removeprefix("torch.")
-    facts = facts_of(scenario, seed=simulation.seed, device=str(simulation.device), dtype=dtype)
+    facts = facts_of(
+        scenario,
+        seed=simulation.seed,
+        device=str(simulation.device),
+        dtype=dtype,
+        threads=simulation.threads,
+    )
     run = Run(simulation, RunDirectory.create(path, scenario, facts), scenario.training.steps)
     run.open()
     return run
 
 
-def facts_of(scenario: Scenario, *, seed: int, device: str, dtype: str = "float32") -> dict[str, Any]:
+def facts_of(
+    scenario: Scenario, *, seed: int, device: str, dtype: str = "float32", threads: int = 1
+) -> dict[str, Any]:
     """Return what run.json says of a run that begins now, but for the template it comes from."""
     return {
         "scenario": scenario.scenario,
@@ -246,6 +254,7 @@ def facts_of(scenario: Scenario, *, seed: int, device: str, dtype: str = "float3
         "steps": scenario.training.steps,
         "device": device,
         "dtype": dtype,
+        "threads": threads,
         "backend": "reference",
         "versions": _versions(),
         "git": _commit(),

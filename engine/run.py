@@ -170,10 +170,8 @@ def begin(request: Request, path: str | Path, *, resume_if_exists: bool = False)
         )
     device = chosen_device(request.device)
     simulation = Simulation(request.scenario, seed=request.seed, device=device)
-    facts = {**request.facts, "threads": torch.get_num_threads()}
-    return Run(
-        simulation, RunDirectory.create(path, request.scenario, facts), request.scenario.training.steps
-    )
+    directory = RunDirectory.create(path, request.scenario, request.facts)
+    return Run(simulation, directory, request.scenario.training.steps)
 
 
 def resume(path: str | Path, steps: int | None = None) -> Run | Outcome:
@@ -222,11 +220,12 @@ def _go_on(directory: RunDirectory, until: int) -> Run:
     if facts["exit"] == "diverged":
         raise DivergenceError(f"{directory.path}: diverged and would do so again: {facts['error']}")
     device = chosen_device(facts["device"])
-    torch.set_num_threads(facts.get("threads", 1))
+    threads = facts["threads"]
     if directory.checkpoints:
-        simulation = Simulation.load(directory.path, device=device)
+        simulation = Simulation.load(directory.path, device=device, threads=threads)
     else:  # it ended before its first checkpoint
         scenario = Scenario.from_yaml(directory.document, str(directory.path / "scenario.yaml"))
         dtype = getattr(torch, facts["dtype"])
-        simulation = Simulation(scenario, seed=facts["seed"], device=device, dtype=dtype)
+        settings = {"device": device, "dtype": dtype, "threads": threads}
+        simulation = Simulation(scenario, seed=facts["seed"], **settings)
     return Run(simulation, directory, until)

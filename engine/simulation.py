@@ -71,6 +71,7 @@ class Simulation:
         logdir: str | Path | None = None,
         threads: int = 1,
     ) -> None:
+        self.threads = threads
         torch.set_num_threads(threads)
         if isinstance(scenario, str | Path):
             scenario = load(scenario)
@@ -81,8 +82,6 @@ class Simulation:
         self.dtype = dtype
         self.recorders: list[Recorder] = []
         self.recordings: list[Recording] = []
-        self.learned: Learned
-        """What was learned at the newest step."""
         self._env = registry.make(
             scenario.env, batch=scenario.training.batch, device=self.device, dtype=dtype
         )
@@ -96,7 +95,7 @@ class Simulation:
     def _start(self, seed: int) -> None:
         self.seed = seed
         self.now = 0
-        self.learned = Learned([], {})
+        self.learned = Learned([], {})  # at the newest step
         self.system = build(
             self.scenario, self._env.description, seed=seed, device=self.device, dtype=self.dtype
         )
@@ -318,7 +317,8 @@ class Simulation:
         scenario = self.scenario
         if isinstance(scenario.env, VectorEnv):  # one environment serves one simulation
             scenario = scenario.model_copy(update={"env": copy.deepcopy(scenario.env)})
-        twin = Simulation._blank(scenario, seed=self.seed, device=self.device, dtype=self.dtype)
+        settings = {"seed": self.seed, "device": self.device, "dtype": self.dtype}
+        twin = Simulation._blank(scenario, threads=self.threads, **settings)
         twin.load_state_dict(self.state_dict())
         return twin
 
@@ -342,7 +342,12 @@ class Simulation:
 
     @classmethod
     def load(
-        cls, path: str | Path, scenario: Scenario | None = None, *, device: torch.device | str = "cpu"
+        cls,
+        path: str | Path,
+        scenario: Scenario | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        threads: int = 1,
     ) -> Simulation:
         """Return the simulation of a checkpoint, to go on to the same bits.
 
@@ -350,12 +355,14 @@ class Simulation:
             path: A checkpoint folder, or a run directory (its newest checkpoint).
             scenario: Needed where the scenario holds Python objects.
             device: Where it shall run.
+            threads: Of torch.
 
         Raises:
             RunError: The checkpoint is missing, damaged, or needs its scenario.
         """
         saved = read_simulation(Path(path), scenario, device)
-        simulation = cls._blank(saved.scenario, seed=saved.seed, device=device, dtype=saved.dtype)
+        settings = {"seed": saved.seed, "device": device, "dtype": saved.dtype, "threads": threads}
+        simulation = cls._blank(saved.scenario, **settings)
         with checkpoint.whole(saved.place):
             simulation.load_state_dict(saved.state)
         return simulation

@@ -72,7 +72,7 @@ def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
         RunError: They cannot be written.
     """
     write_text(directory / "table.csv", _csv(study))
-    heading = f"# {study['scenario']}: {study['steps']:,} steps, {study['seeds']} seeds"
+    heading = f"# {study['scenario']}: {study['steps']:,} steps, {study['seeds']} seed{'s' if study['seeds'] != 1 else ''}"
     lines = [heading, "", _line(COLUMNS), _line(["---", *("---:" for _ in COLUMNS[1:])])]
     lines += [_line(row) for row in cells(study)]
     lines += [text for remark in remarks(study) for text in ("", remark)]

@@ -36,11 +36,8 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     Returns:
         `result` (None where there is none), `exit_code` and `error` (a line, or None).
     """
-    import torch
-
     from antiphon.engine.run import begin
 
-    torch.set_num_threads(1)
     try:
         request = Request(
             template=Template.from_yaml(job["text"], job["source"]),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import torch
-
 from antiphon.commands.arguments import new_directory, scenario_template, values_of
 from antiphon.commands.output import (
     console,
@@ -49,7 +47,6 @@ def run(
     """Run a scenario; return the exit code."""
     if resume_if_exists and name is None:
         raise RunError("--resume-if-exists: which run? name it with --name")
-    torch.set_num_threads(1)
     request = Request(
         template=scenario_template(scenario),
         variant=variant,
@@ -80,8 +77,7 @@ def resume(path: Path, *, steps: int | None, checkpoint_every: int | None, json:
 def evaluate(path: Path, *, split: str, json: bool) -> int:
     """Score the newest checkpoint of a run on a split; return the exit code."""
     directory = RunDirectory.open(path)
-    torch.set_num_threads(directory.facts.get("threads", 1))
-    with Simulation.load(path) as simulation:
+    with Simulation.load(path, threads=directory.facts["threads"]) as simulation:
         found = simulation.evaluate(split)
         step = simulation.now
     readouts = list(found.readout)
