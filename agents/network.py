@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
+from antiphon.nets import random
 from antiphon.nets.layers import initial_linear, initial_norm, linear, norm_buffers, normalise
 
 __all__ = [
@@ -148,8 +149,11 @@ class HeadedNetwork(Network):
     def parameters(self, generator: torch.Generator) -> Tensors:
         drawn = self.trunk_parameters(generator)
         inputs = features_of(self.trunk_shape())
-        for head in self.heads.values():
-            weight, bias = initial_linear(inputs, (head.features, inputs), generator)
+        for (
+            head
+        ) in self.heads.values():  # each from a seed of its own name: another head changes nothing here
+            own = random.generator(generator.initial_seed(), head.name)
+            weight, bias = initial_linear(inputs, (head.features, inputs), own)
             drawn |= {f"{head.name}.weight": weight, f"{head.name}.bias": bias}
             drawn |= with_prefix(f"{head.name}.norm", initial_norm(head.norm, head.features))
         return drawn

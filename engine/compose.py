@@ -101,16 +101,15 @@ class _Composer:
             word = _word(name, words)
             words.add(word)
             self.signals[name] = self.graph.placeholder(word)
-        learners = {id(a.learner): a for a in reversed(self.system.agents.values())}
         emitters = {
-            key: a.learner.network.emit(self.root, f"agent_{a.name}", a.learner.parameters, a.learner.buffers)
-            for key, a in learners.items()
+            name: a.learner.network.emit(self.root, f"agent_{name}", a.learner.parameters, a.learner.buffers)
+            for name, a in self.system.owners().items()
         }
         for step in range(self.steps):
             for call in self.system.schedule.calls(step):
                 for name in call:
                     agent = self.system.agents[name]
-                    ports = emitters[id(agent.learner)](self.graph, self._input(agent, step))
+                    ports = emitters[self.system.owner_of[name]](self.graph, self._input(agent, step))
                     self._deliver(agent, ports, step)
         self.graph.output({name: self.outputs[name] for name in agents})
         module = fx.GraphModule(self.root, self.graph, class_name="Corporation")

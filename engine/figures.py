@@ -19,7 +19,7 @@ from antiphon.telemetry.figures import Figure, HistogramRow
 if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation
 
-__all__ = ["channel_figures", "figures", "histograms", "live_graph"]
+__all__ = ["channel_figures", "figures", "histograms", "live_graph", "write_figures"]
 
 
 _LOOK_AHEAD = 64
@@ -69,7 +69,8 @@ def _channels(system: System, learned: Learned, step: int) -> Iterator[Figure]:
             yield Figure("channel", name, "sg_loss", lesson.loss.item())
             newest = lesson.examples[-1]
             if newest.delta is not None and lesson.prediction is not None:
-                for metric, value in alignment(lesson.prediction, newest.delta).items():
+                rows = slice(None) if newest.valid is None else newest.valid
+                for metric, value in alignment(lesson.prediction[rows], newest.delta[rows]).items():
                     yield Figure("channel", name, metric, value.item())
         if name in injected:
             yield Figure("channel", name, "injection_norm", injected[name].norm(dim=1).mean().item())
@@ -100,15 +101,26 @@ def channel_figures(twin: Simulation) -> dict[str, dict[str, float]]:
     return found
 
 
-def live_graph(simulation: Simulation, scores: Mapping[str, Mapping[str, float]]) -> nx.MultiDiGraph[str]:
+def live_graph(simulation: Simulation) -> nx.MultiDiGraph[str]:
     """Return a simulation's graph with the newest figures as attributes of its nodes and edges."""
-    scenario = simulation.scenario
+    scenario, scores = simulation.scenario, simulation.scores | simulation.tally.means()
     graph = graph_of(scenario)
     edges = {channel.name: (channel.sender, channel.receiver, channel.key) for channel in scenario.channels}
     for row in figures(simulation.system, simulation.learned, scores, max(simulation.now - 1, 0)):
         place = graph.nodes[row.name] if row.kind == "agent" else graph.edges[edges[row.name]]
         place[row.metric] = row.value
     return graph
+
+
+def write_figures(simulation: Simulation, step: int) -> None:
+    """Hand the figures of the step just taken to the simulation's recorders."""
+    rows = figures(simulation.system, simulation.learned, simulation.scores, step)
+    wanted = simulation.scenario.telemetry.histograms
+    arrays = histograms(simulation.system, simulation.learned) if wanted else []
+    for recorder in simulation.recorders:
+        recorder.figures(step + 1, rows)
+        if arrays:
+            recorder.histograms(step + 1, arrays)
 
 
 def histograms(system: System, learned: Learned) -> list[HistogramRow]:

@@ -132,9 +132,9 @@ class Ledger:
         waiting: set[int] = set()
         deadline = step
         if first is not None:
-            newest = self.windows.number(last)
-            waiting = set(range(self.windows.number(first), newest + 1))
-            deadline = self.windows.end(newest) + self.slack
+            ticks = range(first, last + 1, self.receiver.period)
+            waiting = {self.windows.number(tick) for tick in ticks}  # a window without a tick never closes
+            deadline = self.windows.end(max(waiting)) + self.slack
         record = Record(step, value_of(message), moment, first, waiting, deadline, live=message)
         record.lost = self.link.lost(step, message.shape[0], message.device)
         record.returned = self._newest(step)
@@ -163,7 +163,12 @@ class Ledger:
 
     def _remember(self, record: Record) -> None:
         assert record.delta is not None
-        self.newest = lanes_where(besides(record.dead), record.delta)
+        before = torch.zeros_like(record.delta) if self.newest is None else self.newest
+        if isinstance(record.counted, Tensor):  # where nothing came back, the one before is still the newest
+            newest = torch.where(record.counted.unsqueeze(1), record.delta, before)
+        else:
+            newest = record.delta
+        self.newest = lanes_where(besides(record.dead), newest)
 
     def _forget(self, step: int) -> None:
         """Drop records that nobody can ask for any more, and check that none has been left open."""

@@ -37,7 +37,7 @@ def lanes_where(lanes: Lanes, value: Tensor) -> Tensor:
     if lanes is False:
         return torch.zeros_like(value)
     assert isinstance(lanes, Tensor)
-    return torch.where(lanes.view(-1, *([1] * (value.dim() - 1))), value, 0.0)
+    return torch.where(lanes.view(-1, *([1] * (value.dim() - 1))), value, torch.zeros_like(value))
 
 
 @dataclass(slots=True)

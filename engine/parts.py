@@ -103,10 +103,12 @@ class Unit:
         staleness: How many windows a tape may wait.
         tape: The open window.
         pending: Windows that have ended and wait, oldest first.
+        owners: The first agent of each learner, with how many members share it.
     """
 
     members: tuple[str, ...]
     windows: Windows
+    owners: dict[str, int] = field(default_factory=dict)
     late: bool = False
     staleness: int = 0
     tape: Tape = field(default_factory=Tape)

@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from antiphon.engine.signals import stop_signals
+from antiphon.engine.stopping import stop_signals
 from antiphon.engine.worker import work
 
 __all__ = ["Pool"]

@@ -20,7 +20,7 @@ from antiphon.engine.reference import Update
 from antiphon.engine.system import System
 from antiphon.engine.tape import Input, Part, Tape
 from antiphon.engine.teaching import Teacher
-from antiphon.engine.ticking import Ticker
+from antiphon.engine.ticking import Ticker, aligned
 from antiphon.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class _LiveTicker(Ticker):
         for channel in agent.inputs:
             reading = channel.ledger.receive(step)
             if channel.name == agent.align:
-                part.moment = Moment(-1, {}) if reading.record is None else reading.record.moment
+                part.moment = aligned(reading)
             part.inputs.append(Input(channel.name, None, reading.value, alive=reading.came))
         return part
 

@@ -49,7 +49,7 @@ class Recording:
         if (step + 1) % self.every:
             return
         for quantity in self.quantities:
-            value = self._value(simulation, quantity)
+            value = self._value(simulation, quantity, step)
             if value is not None:
                 self.steps[quantity].append(step)
                 self.values[quantity].append(constant(value).clone())
@@ -58,13 +58,13 @@ class Recording:
         """Return a quantity's entries as one tensor [entries, …]."""
         return torch.stack(self.values[quantity])
 
-    def _value(self, simulation: Simulation, quantity: str) -> Tensor | None:
+    def _value(self, simulation: Simulation, quantity: str, step: int) -> Tensor | None:
         system = simulation.system
         if self.name in system.agents:
             return system.agents[self.name].learner.parameters[quantity]
         if quantity == "message":
             records = system.channels[self.name].ledger.records
-            return records[max(records)].message if records else None
+            return records[step].message if step in records else None
         if quantity == "prediction":
             for update in simulation.learned.updates:
                 if self.name in update.injected:

@@ -154,7 +154,7 @@ class Reference:
             pull = Pull(
                 self.objective(tape, update),
                 self._injections(tape, update),
-                [p for name in self._owners(unit) for p in self.system.agents[name].learner.trainable],
+                [p for name in unit.owners for p in self.system.agents[name].learner.trainable],
                 [use.leaf for channel, use in consumed.values() if channel.ledger.returns],
             )
             updates.append(update)
@@ -169,23 +169,14 @@ class Reference:
                 channel.ledger.book(use, next(back) if channel.ledger.returns else None)
         return updates
 
-    def _owners(self, unit: Unit) -> list[str]:
-        """The first agent of each learner in a unit."""
-        owners: dict[int, str] = {}
-        for name in unit.members:
-            owners.setdefault(id(self.system.agents[name].learner), name)
-        return list(owners.values())
-
     def _divide(self, update: Update, gradients: Gradients) -> None:
         """Give each learner of a unit its gradients; tied agents get the mean of theirs."""
         rest = iter(gradients)
-        for name in self._owners(update.unit):
-            learner = self.system.agents[name].learner
-            sharing = sum(self.system.agents[m].learner is learner for m in update.unit.members)
-            found = [next(rest) for _ in learner.trainable]
-            update.gradients[name] = (
-                [None if g is None else g / sharing for g in found] if sharing > 1 else found
-            )
+        for name, sharing in update.unit.owners.items():
+            found = [next(rest) for _ in self.system.agents[name].learner.trainable]
+            if sharing > 1:
+                found = [None if g is None else g / sharing for g in found]
+            update.gradients[name] = found
 
     def objective(self, tape: Tape, update: Update) -> Tensor | None:
         """Sum a window's losses, each already divided by the batch, and note them in `update`; None without any."""
@@ -198,11 +189,14 @@ class Reference:
                 if goal.last_only and (part.moment.step + 1) % self.system.hold:
                     continue
                 output, target = part.ports[OBJECTIVE], part.moment.signals[goal.target]
+                present = part.moment.signals.get(f"_{goal.target}")
+                if present is not None:  # before the loss too: what is absent may be no number at all
+                    target = lanes_where(present, target)
                 per_sample = goal.objective.loss(output, target)
                 score = goal.objective.score(constant(output), target)
-                present = part.moment.signals.get(f"_{goal.target}")
                 if present is not None:
                     per_sample, score = lanes_where(present, per_sample), lanes_where(present, score)
+                    score = score * (len(score) / present.sum().clamp_min(1))
                 loss = per_sample.sum() / self.system.batch
                 if goal.weight != 1.0:
                     loss = loss * goal.weight

@@ -14,8 +14,8 @@ import torch
 from antiphon.engine.directory import RunDirectory, now, write_json
 from antiphon.engine.request import Request
 from antiphon.engine.result import Newest, result_of
-from antiphon.engine.signals import stop_signals
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.stopping import stop_signals
 from antiphon.engine.tally import Tally
 from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario

@@ -17,7 +17,7 @@ from antiphon.engine import checkpoint
 from antiphon.engine.build import build
 from antiphon.engine.compose import compose
 from antiphon.engine.evaluation import Evaluation, evaluate
-from antiphon.engine.figures import channel_figures, figures, histograms, live_graph
+from antiphon.engine.figures import channel_figures, live_graph, write_figures
 from antiphon.engine.handles import AgentHandle
 from antiphon.engine.moment import Lanes, Moment
 from antiphon.engine.probe import Probe, true_gradients
@@ -25,8 +25,8 @@ from antiphon.engine.progress import progress_bar
 from antiphon.engine.recording import Recording
 from antiphon.engine.reference import Learned, Reference
 from antiphon.engine.saving import read_simulation, write_simulation
-from antiphon.engine.signals import stop_signals
-from antiphon.engine.state import restore, snapshot
+from antiphon.engine.state import restore, running_statistics, snapshot
+from antiphon.engine.stopping import stop_signals
 from antiphon.engine.tally import Tally
 from antiphon.engine.weights import without_weights
 from antiphon.engine.world import World
@@ -102,7 +102,8 @@ class Simulation:
         self.backend = Reference(self.system)
         self.world = World(self._env, self.system.signals(), seed)
         self.tally = Tally(self.system)
-        self._scores: dict[str, dict[str, float]] = {}
+        self.diverged: str | None = None
+        self.scores: dict[str, dict[str, float]] = {}  # means of loss and metric at the newest figures
 
     # --- running -----------------------------------------------------------------------------------------
 
@@ -125,7 +126,8 @@ class Simulation:
         watch = self._watching(step)
         ended = self.advance(watch=watch)
         if watch:
-            self._record(step)
+            self.scores = self.tally.take()
+            write_figures(self, step)
         for recording in self.recordings:
             recording.take(self, step)
         losses = {
@@ -139,10 +141,18 @@ class Simulation:
         Args:
             watch: Whether what predictors said is kept in `learned`; it changes no number.
         """
+        if self.diverged is not None:
+            raise DivergenceError(self.diverged)
         step = self.now
+        statistics = running_statistics(self.system)
         self.backend.tick(step, self.world.moment)
         ended: Lanes = self.world.advance()
-        self.learned = self.backend.learn(step, watch=watch)
+        try:
+            self.learned = self.backend.learn(step, watch=watch)
+        except DivergenceError as error:  # what was learned before stays as it was; the rest cannot go on
+            statistics()
+            self.diverged = str(error)
+            raise
         if ended is not False:
             for channel in self.system.channels.values():
                 channel.ledger.cut(step, ended)
@@ -218,7 +228,7 @@ class Simulation:
     @property
     def graph(self) -> nx.MultiDiGraph[str]:
         """The scenario's graph with the newest figures as attributes of its nodes and edges."""
-        return live_graph(self, self._scores | self.tally.means())
+        return live_graph(self)
 
     def channel_figures(self) -> dict[str, dict[str, float]]:
         """Return each channel's newest figures, measured in a fork that is thrown away.
@@ -265,11 +275,7 @@ class Simulation:
         """
         if links != "perfect":
             raise ScenarioError(f"links: '{links}' is not known; use 'perfect'")
-        env = registry.make(
-            self.scenario.env, batch=self.scenario.training.batch, device=self.device, dtype=self.dtype
-        )
-        env.request(self.system.signals())
-        return evaluate(self.system, env, self.scenario.readouts, split)
+        return evaluate(self.system, self._env, self.scenario.readouts, split)
 
     def compose(self) -> fx.GraphModule:
         """Return the corporation as one plain torch module: observed signals by name in, {readout: output} out."""
@@ -289,6 +295,7 @@ class Simulation:
         return {
             "now": self.now,
             "seed": self.seed,
+            "diverged": self.diverged,
             "present": dict(self.world.moment.signals),
             "tally": self.tally.state_dict(),
             "system": snapshot(self.system),
@@ -304,6 +311,7 @@ class Simulation:
         restore(self.system, state["system"], self.backend.ticker)
         self.world.moment = Moment(self.now, state["present"])
         self.tally.load_state_dict(state["tally"])
+        self.diverged = state["diverged"]
 
     @classmethod
     def _blank(cls, scenario: Scenario, **settings: Any) -> Self:
@@ -375,15 +383,6 @@ class Simulation:
             return False
         every, last = self.scenario.telemetry.every, self.scenario.training.steps
         return step == 0 or (step + 1) % every == 0 or step + 1 == last
-
-    def _record(self, step: int) -> None:
-        self._scores = self.tally.take()
-        rows = figures(self.system, self.learned, self._scores, step)
-        arrays = histograms(self.system, self.learned) if self.scenario.telemetry.histograms else []
-        for recorder in self.recorders:
-            recorder.figures(step + 1, rows)
-            if arrays:
-                recorder.histograms(step + 1, arrays)
 
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing."""

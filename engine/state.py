@@ -6,7 +6,7 @@ they are kept once, by step. Graphs are never stored; open windows are replayed 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from antiphon.comms.cut import as_leaf
@@ -17,7 +17,7 @@ from antiphon.engine.system import System
 from antiphon.engine.tape import Input, Part, Tape, Tick
 from antiphon.engine.ticking import Ticker
 
-__all__ = ["restore", "snapshot"]
+__all__ = ["restore", "running_statistics", "snapshot"]
 
 Tree = dict[str, Any]
 
@@ -31,7 +31,7 @@ def snapshot(system: System) -> Tree:
         for unit in system.units
     ]
     return {
-        "learners": {name: agent.learner.state_dict() for name, agent in _owners(system).items()},
+        "learners": {name: agent.learner.state_dict() for name, agent in system.owners().items()},
         "predictors": {
             name: _predictor(channel.predictor)
             for name, channel in system.channels.items()
@@ -49,7 +49,7 @@ def restore(system: System, state: Mapping[str, Any], ticker: Ticker) -> None:
     The tensors of `state` are taken over as they are, so hand in copies.
     """
     moments = {int(step): Moment(int(step), signals) for step, signals in state["moments"].items()}
-    for name, agent in _owners(system).items():
+    for name, agent in system.owners().items():
         agent.learner.load_state_dict(state["learners"][name])
     for name, channel in system.channels.items():
         if channel.predictor is not None:
@@ -61,12 +61,18 @@ def restore(system: System, state: Mapping[str, Any], ticker: Ticker) -> None:
         ticker.replay(unit.tape)
 
 
-def _owners(system: System) -> dict[str, Any]:
-    """The first agent of each learner."""
-    owners: dict[int, Any] = {}
-    for agent in system.agents.values():
-        owners.setdefault(id(agent.learner), agent)
-    return {agent.name: agent for agent in owners.values()}
+def running_statistics(system: System) -> Callable[[], None]:
+    """Return how to put all running statistics back to what they are now; they are values, so nothing is copied."""
+    learners = [(agent.learner, agent.learner.buffers) for agent in system.owners().values()]
+    predictors = [(c.predictor, dict(c.predictor.buffers)) for c in system.channels.values() if c.predictor]
+
+    def put_back() -> None:
+        for learner, buffers in learners:
+            learner.buffers = buffers
+        for predictor, buffers in predictors:
+            predictor.buffers = buffers
+
+    return put_back
 
 
 def _predictor(predictor: Predictor) -> Tree:

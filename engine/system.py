@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
@@ -38,14 +39,26 @@ class System:
     dtype: torch.dtype
     device: torch.device
     unit_of: dict[str, Unit] = field(init=False)
+    owner_of: dict[str, str] = field(init=False)
+    """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""
 
     def __post_init__(self) -> None:
         self.unit_of = {name: unit for unit in self.units for name in unit.members}
+        first: dict[int, str] = {}
+        for name, agent in self.agents.items():
+            first.setdefault(id(agent.learner), name)
+        self.owner_of = {name: first[id(agent.learner)] for name, agent in self.agents.items()}
+        for unit in self.units:
+            unit.owners = dict(Counter(self.owner_of[name] for name in unit.members))
 
     @property
     def hold(self) -> int:
         """Steps for which the environment shows an example."""
         return self.description.hold
+
+    def owners(self) -> dict[str, Agent]:
+        """Return the first agent of each learner."""
+        return {name: agent for name, agent in self.agents.items() if self.owner_of[name] == name}
 
     def blank(self, signal: str) -> Tensor:
         """Return zeros in the shape of a signal, [B, …]: what an aligned agent sees before its first message."""

@@ -59,7 +59,7 @@ class Tape:
 
     Attributes:
         window: Its number; -1 before its first tick.
-        start: Running statistics of each learner (by its first agent) at the window's start.
+        start: Running statistics of each learner, by its first agent, at the window's start.
         ticks: In the order they were made.
         sent: Records of the messages sent, by channel name, in order.
         live: Messages of this window with their graph, by (channel, stamp).

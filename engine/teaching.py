@@ -12,7 +12,7 @@ from antiphon.comms.cut import constant
 from antiphon.comms.predictors import Example, Predictor
 from antiphon.comms.stacked import gradients_all, predict_all
 from antiphon.engine.ledger import Record
-from antiphon.engine.moment import besides
+from antiphon.engine.moment import besides, lanes_where
 from antiphon.engine.parts import Channel
 from antiphon.engine.system import System
 from antiphon.engine.tape import Tape
@@ -52,9 +52,14 @@ class Teacher:
         for channel, record in asked:
             example = self.example(channel, record)
             if example is not None and channel.predictor is not None:
+                example.delta = None  # nobody predicts with the answer at hand
                 questions.append((channel.predictor, example))
                 records.append(record)
-        for record, (predictor, _), said in zip(records, questions, predict_all(questions), strict=True):
+        for record, (predictor, example), said in zip(
+            records, questions, predict_all(questions), strict=True
+        ):
+            if example.target is not None and example.valid is not None:  # no own loss, no injection
+                said = lanes_where(example.valid, said)
             record.prediction = (constant(said), predictor.updates)
 
     def predict(self, channel: Channel, record: Record) -> Tensor | None:
@@ -68,13 +73,17 @@ class Teacher:
             return None
         if not record.moment.signals and channel.context:
             return None
-        return Example(
-            record.message,
-            self._context(channel, record),
-            record.delta,
-            valid=record.counted if isinstance(record.counted, Tensor) else None,
-            target=record.moment.signals[channel.target] if channel.target is not None else None,
+        context = self._context(channel, record)
+        if channel.target is None:
+            valid = record.counted if isinstance(record.counted, Tensor) else None
+            return Example(record.message, context, record.delta, valid=valid)
+        target, present = (
+            record.moment.signals[channel.target],
+            record.moment.signals.get(f"_{channel.target}"),
         )
+        if present is not None:
+            target = lanes_where(present, target)
+        return Example(record.message, context, None, valid=present, target=target)
 
     def _context(self, channel: Channel, record: Record) -> Tensor | None:
         context = record.moment.context(channel.context, self.system.dtype)
@@ -94,7 +103,8 @@ class Teacher:
                 example = None if record.unread or record.silent is True else self.example(channel, record)
                 if example is not None:
                     heard = besides(record.silent)
-                    example.valid = heard if isinstance(heard, Tensor) else None
+                    if isinstance(heard, Tensor):
+                        example.valid = heard if example.valid is None else heard & example.valid
                     lessons.setdefault(name, []).append(example)
         return lessons
 
@@ -126,9 +136,13 @@ class Teacher:
                 reached.items(), learned, said, strict=True
             )
         }
-        losses = [lesson.loss for lesson in prepared.values()]
-        if losses and not math.isfinite(torch.stack(losses).sum().item()):
-            name = next(name for name, lesson in prepared.items() if not math.isfinite(lesson.loss.item()))
+        numbers = [number for lesson in prepared.values() for number in (lesson.loss, *lesson.gradients)]
+        if numbers and not math.isfinite(torch.stack(torch._foreach_norm(numbers)).sum().item()):
+            name = next(
+                name
+                for name, lesson in prepared.items()
+                if not all(bool(t.isfinite().all()) for t in (lesson.loss, *lesson.gradients))
+            )
             raise DivergenceError(
                 f"channel {name}: the loss of its synthetic gradient at step {step} is not finite; "
                 "lower gradient.optimiser.lr or gradient.scale"

@@ -6,13 +6,20 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.aggregation import join
+from antiphon.engine.ledger import Reading
 from antiphon.engine.moment import Lanes, Moment, besides, lanes_where
 from antiphon.engine.parts import Agent
 from antiphon.engine.system import System
 from antiphon.engine.tape import Input, Part, Tape, Tick
 from antiphon.nets.random import seed_for
 
-__all__ = ["Ticker"]
+__all__ = ["Ticker", "aligned"]
+
+
+def aligned(reading: Reading) -> Moment:
+    """Return the moment an aligned agent works on: that of the message it consumes; nothing before the first."""
+    heard = None if reading.value is None else reading.record
+    return Moment(-1, {}) if heard is None else heard.moment
 
 
 class Ticker:
@@ -33,7 +40,7 @@ class Ticker:
             window = unit.windows.number(step)
             if tape.window != window:
                 tape.window = window
-                tape.start = {name: dict(self.system.agents[name].learner.buffers) for name in unit.members}
+                tape.start = {name: dict(self.system.agents[name].learner.buffers) for name in unit.owners}
             tick = Tick(step, [self._part(self.system.agents[name], step, moment, tape) for name in call])
             learner = self.system.agents[call[0]].learner
             learner.buffers = self.evaluate(tick, tape, learner.buffers)
@@ -47,8 +54,7 @@ class Ticker:
             reading = channel.ledger.receive(step)
             record = reading.record
             if channel.name == agent.align:
-                heard = record if reading.value is not None else None
-                part.moment = Moment(-1, {}) if heard is None else heard.moment
+                part.moment = aligned(reading)
             if record is not None and (channel.name, record.stamp) in tape.live:
                 alive: Lanes = besides(record.dead)
                 part.inputs.append(Input(channel.name, record.stamp, None, alive=alive))
@@ -123,5 +129,5 @@ class Ticker:
         """Make a window's graph again from its tape; running statistics stay as they are."""
         buffers = dict(tape.start)
         for tick in tape.ticks:
-            name = tick.parts[0].agent
+            name = self.system.owner_of[tick.parts[0].agent]
             buffers[name] = self.evaluate(tick, tape, buffers[name], replay=True)

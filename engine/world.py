@@ -24,8 +24,8 @@ class World:
 
     def __init__(self, env: TorchVectorEnv, names: set[str], seed: int) -> None:
         self.env = env
-        self.names = names
-        self._after = {name for name in names if env.signals[name].known == "after_step"}
+        self.names = sorted(names)
+        self._after = [name for name in self.names if env.signals[name].known == "after_step"]
         env.request(names)
         self.reset(seed)
 
@@ -36,7 +36,9 @@ class World:
 
     def _known(self, observations: dict[str, Tensor], info: dict[str, Any]) -> dict[str, Tensor]:
         found = {name: observations[name] for name in self.names if name in observations}
-        for name in self.names - self._after:
+        for name in self.names:
+            if name in self._after:
+                continue
             if name in info:
                 found[name] = info[name]
             if f"_{name}" in info:
@@ -46,8 +48,10 @@ class World:
     def advance(self) -> Lanes:
         """Take one step; complete the present moment, make the next, and return which episodes ended."""
         observations, _, terminated, truncated, info = self.env.step(None)
-        for name in self._after & info.keys():
-            self.moment.signals[name] = info[name]
+        for name in self._after:
+            for key in (name, f"_{name}"):
+                if key in info:
+                    self.moment.signals[key] = info[key]
         step = self.moment.step
         self.moment = Moment(step + 1, self._known(observations, info))
         length = self.env.episode_steps

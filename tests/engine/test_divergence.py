@@ -42,6 +42,7 @@ def numbers(simulation: Simulation) -> dict[str, torch.Tensor]:
             for k, ts in agent.learner.optimiser.state.items()
             for i, t in enumerate(ts)
         }
+        found |= {f"{name}.{k}": b.clone() for k, b in agent.learner.buffers.items()}
     for name, channel in simulation.system.channels.items():
         if channel.predictor is not None:
             found |= {f"{name}.{k}": p.data.clone() for k, p in channel.predictor.parameters.items()}
@@ -61,14 +62,14 @@ def run_until_it_diverges(simulation: Simulation) -> tuple[str, int, dict[str, t
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
 @pytest.mark.parametrize("coupling", ["locked", "decoupled", "delayed", "detached"])
 def test_a_huge_rate_ends_the_run_with_what_was_learned_before(coupling: str, kind: str) -> None:
-    simulation = Simulation(chain(coupling, optimiser={"kind": kind, "lr": 1e20}))
+    simulation = Simulation(chain(coupling, optimiser={"kind": kind, "lr": 1e30}))
     message, step, before = run_until_it_diverges(simulation)
     assert f"step {step}" in message
     assert "lower" in message
     assert message.startswith(("agent 'a'", "agent 'b'", "agent 'c'", "channel a->b", "channel b->c"))
     assert "\n" not in message
     after = numbers(simulation)
-    assert all(torch.equal(before[k], v) for k, v in after.items())
+    assert all(torch.equal(before[k].nan_to_num(7.0), v.nan_to_num(7.0)) for k, v in after.items())
 
 
 def test_a_predictor_that_diverges_stops_the_agents_at_the_same_step() -> None:
