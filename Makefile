@@ -26,8 +26,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 run: $(STAMP) ## sixteen networks learn to read digits together; then the table and how to open TensorBoard
-	@$(BIN)/antiphon study corporation --variant locked --variant decoupled --variant local --variant detached \
-		--set agents=16 --set readouts=2 --steps 1800 --seeds 1 --jobs 2 --logdir runs/make-run
+	@$(BIN)/antiphon study corporation --set agents=16 --set readouts=2 --set sg_lr=0.0001 \
+		--steps 1800 --seeds 1 --jobs 2 --logdir runs/make-run
 
 test: $(STAMP) ## run the tests, and with them the examples of the README and of docs/
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q

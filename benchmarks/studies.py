@@ -19,7 +19,7 @@ from machine import machine
 
 FOUR = "--variant locked --variant decoupled --variant local --variant detached"
 STUDIES = {
-    "corporation-digits": f"corporation {FOUR} --set agents=16 --set readouts=2 --steps 1800",
+    "corporation-digits": "corporation --set agents=16 --set readouts=2 --set sg_lr=0.0001 --steps 1800",
     "corporation-4": f"corporation {FOUR} --set data=mnist --set context=all",
     "corporation-1": "corporation --set data=mnist --set readouts=1 --set hold=8 --set context=adjacent --steps 12000",
     "mnist-mlp-2000": "mnist-mlp --steps 2000",

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import networkx as nx
 
+from antiphon.engine.clock import Clock
+from antiphon.engine.units import unite
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.scenarios import Scenario, warnings
@@ -22,42 +24,81 @@ def advice(scenario: Scenario) -> list[str]:
     """
     env = describe(scenario.env)
     found = warnings(scenario)
-    if env.is_stream and env.episode_steps != env.hold:
-        found.extend(_late(scenario, env))
+    if env.is_stream:
+        found.extend(_over(scenario) if env.episode_steps == env.hold else _late(scenario, env))
+    found.extend(_lost_credit(scenario, env))
     found.extend(_mixed(scenario))
     found.extend(_waiting_for_each_other(scenario))
     return found
 
 
 def _late(scenario: Scenario, env: Description) -> Iterator[str]:
-    """Objectives that hear of an example when the next one is already shown."""
-    ways: nx.DiGraph[str] = nx.DiGraph()
-    ways.add_nodes_from(scenario.agents)
-    for channel in scenario.channels:
-        known = ways.get_edge_data(channel.sender, channel.receiver, {"delay": channel.link.delay})
-        delay = min(known["delay"], channel.link.delay)
-        ways.add_edge(channel.sender, channel.receiver, delay=delay)
-    seers = [name for name, agent in scenario.agents.items() if agent.observes]
+    """Objectives that hear of an example when another one is already shown."""
     for name, agent in scenario.agents.items():
         if agent.objective is None or agent.align:
             continue
-        for seer in seers:
-            if seer == name or not nx.has_path(ways, seer, name):
+        late = {
+            seer: steps for seer, steps in _ages(scenario, name).items() if steps >= env.hold and seer != name
+        }
+        if late:
+            seer = min(late, key=lambda seer: (late[seer], seer))
+            yield (
+                f"agent {name}: hears what '{seer}' saw {late[seer]} steps later, when another example is shown "
+                f"(hold {env.hold}); give it `align`, or the environment a longer `hold`"
+            )
+
+
+def _ages(scenario: Scenario, name: str) -> dict[str, int]:
+    """How old what an agent hears can be, by who saw it: the longest way, each cycle taken the shortest."""
+    ways: nx.DiGraph[str] = nx.DiGraph()
+    ways.add_nodes_from(scenario.agents)
+    for channel in scenario.channels:
+        known = ways.get_edge_data(channel.receiver, channel.sender, {"delay": 0})
+        ways.add_edge(channel.receiver, channel.sender, delay=max(known["delay"], channel.link.delay))
+    nearest = nx.single_source_dijkstra_path_length(ways, name, weight="delay")
+    ages = {node: int(steps) for node, steps in nearest.items()}
+    if nx.is_directed_acyclic_graph(ways):
+        for node in nx.topological_sort(ways):
+            for sender in ways.successors(node) if node in ages else ():
+                ages[sender] = max(ages[sender], ages[node] + ways.edges[node, sender]["delay"])
+    return {seer: age for seer, age in ages.items() if scenario.agents[seer].observes}
+
+
+def _over(scenario: Scenario) -> Iterator[str]:
+    """Aligned objectives that count at an example's last step, of which they hear when its episode has ended."""
+    lags = _lags(scenario)
+    for name, agent in scenario.agents.items():
+        if agent.objective is not None and agent.align and agent.objective.when != "each" and lags[name]:
+            yield (
+                f"agent {name}: hears of an example's last step {lags[name]} steps later, when its episode has ended, "
+                "so that its objective never counts; take the delays away, or use `when: each`"
+            )
+
+
+def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
+    """Locked channels whose messages are read in a later window, where their credit ends."""
+    for group in scenario.locked_groups():
+        if len(group) < 2:
+            continue
+        window = scenario.window(group)
+        length = env.episode_steps if window == "episode" else window
+        for channel in scenario.channels:
+            if channel.coupling != "locked" or channel.sender not in group or length is None:
                 continue
-            steps = nx.dijkstra_path_length(ways, seer, name, weight="delay")
-            if steps >= env.hold:
+            clocks = [scenario.agents[end].clock for end in (channel.sender, channel.receiver)]
+            sender, receiver = (Clock(clock.period, clock.phase) for clock in clocks)
+            sent = [step for step in range(length, 2 * length) if sender.due(step)]
+            lost = sum(receiver.following(step + channel.link.delay) >= 2 * length for step in sent)
+            if lost > 0 and channel.link.delay < length:
                 yield (
-                    f"agent {name}: hears what '{seer}' saw {steps} steps later, when another example is shown "
-                    f"(hold {env.hold}); give it `align`, or the environment a longer `hold`"
+                    f"channel {channel.name}: {lost} of {len(sent)} messages of a window are read after its end, where "
+                    "their credit is lost; use a longer unroll, or `unroll: episode`"
                 )
-                break
 
 
 def _mixed(scenario: Scenario) -> Iterator[str]:
     """Aligned agents whose messages were made from different examples."""
-    lags: dict[str, int] = {}
-    for _ in scenario.agents:
-        lags = {name: _lag(scenario, name, agent, lags) for name, agent in scenario.agents.items()}
+    lags = _lags(scenario)
     for name, agent in scenario.agents.items():
         found = {c.name: lags[c.sender] + c.link.delay for c in scenario.inputs_of(name)}
         if agent.align and len(set(found.values())) > 1:
@@ -65,19 +106,38 @@ def _mixed(scenario: Scenario) -> Iterator[str]:
             yield f"agent {name}: is aligned, but its messages are of different steps ({ages} old)"
 
 
+def _lags(scenario: Scenario) -> dict[str, int]:
+    """How many steps old the example is that each agent works on."""
+    lags = dict.fromkeys(scenario.agents, 0)
+    for _ in scenario.agents:
+        found = {name: _lag(scenario, name, agent, lags) for name, agent in scenario.agents.items()}
+        if found == lags:
+            break
+        lags = found
+    return lags
+
+
 def _lag(scenario: Scenario, name: str, agent: AgentSpec, lags: dict[str, int]) -> int:
     inputs = scenario.inputs_of(name)
     if not agent.align or not inputs:
         return 0
     chosen = next((c for c in inputs if c.name == agent.align), inputs[0])
-    return lags.get(chosen.sender, 0) + chosen.link.delay
+    return lags[chosen.sender] + chosen.link.delay
 
 
 def _waiting_for_each_other(scenario: Scenario) -> Iterator[str]:
-    """Cycles of delayed channels: each agent's gradient waits for the next one's, so none ever comes."""
-    ways: nx.DiGraph[str] = nx.DiGraph()
-    ways.add_edges_from((c.sender, c.receiver) for c in scenario.channels if c.coupling == "delayed")
+    """Cycles of delayed channels: each unit's gradient waits for the next one's, so none ever comes."""
+    unit_of = {name: members for members in unite(scenario) for name in members}
+    ways: nx.DiGraph[tuple[str, ...]] = nx.DiGraph()
+    for channel in scenario.channels:
+        if channel.coupling != "delayed":
+            continue
+        ends = unit_of[channel.sender], unit_of[channel.receiver]
+        if ends[0] == ends[1]:
+            yield f"channel {channel.name}: is delayed within what learns as one, and returns nothing; make it locked"
+        else:
+            ways.add_edge(*ends)
     for part in nx.strongly_connected_components(ways):
         if len(part) > 1:
-            names = ", ".join(sorted(part))
+            names = ", ".join(sorted(name for members in part for name in members))
             yield f"agents {names}: wait for each other's gradients over delayed channels, and never learn"

@@ -63,6 +63,68 @@ def test_delayed_channels_that_wait_for_each_other_are_named() -> None:
     assert not any("wait for each other" in line for line in advice(chain))
 
 
+def locked(clock: dict[str, Any], **channel: Any) -> list[str]:
+    document = {
+        "scenario": "locked",
+        "env": {"id": "antiphon/Digits-v0"},
+        "agents": {
+            "a": {"observes": ["image"], "clock": clock},
+            "z": {
+                "objective": {"kind": "classification", "target": "label"},
+                "clock": {"period": 2, "unroll": 2},
+            },
+        },
+        "channels": [{"from": "a", "to": "z", "size": 4, "coupling": "locked", **channel}],
+    }
+    return [line for line in advice(Scenario.model_validate(document)) if "credit is lost" in line]
+
+
+def test_locked_messages_read_after_their_window_are_counted() -> None:
+    assert locked({"period": 2, "unroll": 2}) == []
+    (line,) = locked({"period": 2, "phase": 1, "unroll": 2})
+    assert line.startswith("channel a->z: 1 of 2 messages of a window are read after its end")
+    (line,) = locked({"unroll": 4}, link={"delay": 1})
+    assert line.startswith("channel a->z: 2 of 4 messages")
+
+
+def test_an_aligned_objective_of_last_steps_that_are_over_is_named() -> None:
+    found = advice(scenario({"az": 1, "bz": 1}, {"z": True}, hold=3, episode="example"))
+    assert [line for line in found if "never counts" in line]
+    assert not any(
+        "never counts" in line for line in advice(scenario({"az": 1, "bz": 1}, {"z": True}, hold=3))
+    )
+
+
+def test_a_longer_way_beside_a_direct_one_is_named() -> None:
+    found = late(advice(scenario({"ab": 2, "bz": 0, "az": 0}, {}, hold=2)))
+    assert len(found) == 1
+    assert "hears what 'a' saw 2 steps later" in found[0]
+
+
+def test_delayed_channels_inside_one_unit_are_named() -> None:
+    document: dict[str, Any]
+    cycle = {"ab": ("locked", 0), "bc": ("delayed", 0), "ca": ("delayed", 1)}
+    document = {
+        "scenario": "unit",
+        "env": {"id": "antiphon/Digits-v0"},
+        "agents": {
+            "a": {"observes": ["image"]},
+            "b": {"objective": {"kind": "classification", "target": "label"}},
+            "c": {},
+        },
+        "channels": [
+            {"from": n[0], "to": n[1], "size": 4, "coupling": k, "link": {"delay": d}}
+            for n, (k, d) in cycle.items()
+        ],
+    }
+    assert any("a, b, c: wait for each other" in line for line in advice(Scenario.model_validate(document)))
+    del document["agents"]["c"]
+    document["channels"] = [document["channels"][0], {**document["channels"][2], "from": "b"}]
+    assert any(
+        "channel b->a: is delayed within" in line for line in advice(Scenario.model_validate(document))
+    )
+
+
 def test_aligning_with_a_link_that_loses_messages_is_refused() -> None:
     document = scenario({"az": 1, "bz": 1}, {"z": True}).to_graph()
     document.edges["a", "z", 0]["link"] = {"delay": 1, "drop": 0.3}
