@@ -218,6 +218,9 @@ def tb(
     verb.tb(path, port=port, json=json)
 
 
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "DefaultCPUAllocator")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
@@ -234,4 +237,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line = str(error).replace("\n", "\\n")
         print(f"error: {line}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in _OUT_OF_MEMORY):
+            raise
+        print(
+            "error: out of memory; lower training.batch, or the sizes of networks and messages",
+            file=sys.stderr,
+        )
+        return 4
     return 0

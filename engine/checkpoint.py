@@ -93,7 +93,7 @@ def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any]
                 )
             if _digest(path / "state.safetensors") != manifest["sha256"]:
                 raise RunError(
-                    f"{path}: state.safetensors is not what was written (checksum); use an earlier one"
+                    f"{path}: state.safetensors is not what was written (checksum); delete this folder to use an earlier one"
                 )
             tensors = load_file(path / "state.safetensors", device=str(device))
             return manifest, _unpack(manifest.pop("state"), tensors)
@@ -121,7 +121,7 @@ def whole(path: Path) -> Iterator[None]:
         raise
     except (LookupError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
         raise RunError(
-            f"{path}: the checkpoint is damaged ({type(error).__name__}); use an earlier one"
+            f"{path}: the checkpoint is damaged ({type(error).__name__}); delete it to use an earlier one"
         ) from None
 
 

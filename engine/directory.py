@@ -144,6 +144,8 @@ class RunDirectory:
         try:
             facts = json.loads((path / "run.json").read_text(encoding="utf-8"))
             version = int(facts["format"])
+            if version <= FORMAT:
+                _check_facts(facts)
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{path}: no run there (a run directory holds run.json)") from None
         except OSError as error:
@@ -278,6 +280,13 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
         attributes = {"coupling": channel.coupling, "delay": channel.link.delay}
         graph.add_edge(channel.sender, channel.receiver, channel.key, **attributes)
     return graph
+
+
+def _check_facts(facts: dict[str, Any]) -> None:
+    """Raise ValueError or KeyError where what everybody relies on is missing or of another kind."""
+    numbers = [facts[key] for key in ("seconds", "steps", "step", "seed", "threads")]
+    if not isinstance(facts.get("values", {}), dict) or not all(isinstance(n, int | float) for n in numbers):
+        raise ValueError
 
 
 def _document(scenario: Scenario) -> str:

@@ -11,16 +11,18 @@ from typing import Any
 
 import torch
 
+from antiphon.engine.devices import chosen_device
 from antiphon.engine.directory import RunDirectory, now, write_json
+from antiphon.engine.figures import figures
 from antiphon.engine.request import Request
 from antiphon.engine.result import Newest, result_of
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.stopping import stop_signals
 from antiphon.engine.tally import Tally
-from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
+from antiphon.errors import AntiphonError, DivergenceError, RunError
 from antiphon.scenarios import Scenario
 
-__all__ = ["Outcome", "Run", "begin", "chosen_device", "resume"]
+__all__ = ["Outcome", "Run", "begin", "resume"]
 
 _CHECKPOINTS = 10
 _FEWEST_STEPS = 100
@@ -91,6 +93,8 @@ class Run:
         seconds = self._before + time.perf_counter() - self._start
         directory.checkpoint(simulation)
         directory.note(exit=ended, error=error, seconds=seconds, finished=now())
+        at = max(simulation.now - 1, 0)  # a run that was stopped has no row of its own in the table
+        self._newest.figures(at, figures(simulation.system, simulation.learned, {}, at))
         result = result_of(simulation, self._newest, directory.facts, str(directory.path))
         write_json(directory.path / "result.json", result)
         if ended == "done":
@@ -138,6 +142,7 @@ class Run:
     ) -> None:
         simulation = self.simulation
         every = checkpoint_every or max(_FEWEST_STEPS, -(-self.until // _CHECKPOINTS))
+        simulation.until = self.until
         while simulation.now < self.until and not stopped:
             simulation.step()
             self._tally.add(simulation.learned)
@@ -197,22 +202,6 @@ def resume(path: str | Path, steps: int | None = None) -> Run | Outcome:
     if until == done and facts["exit"] == "done" and result is not None:
         return Outcome(result)
     return _go_on(directory, until)
-
-
-def chosen_device(name: str) -> torch.device:
-    """Return a device by its name.
-
-    Raises:
-        ScenarioError: There is none of this name here.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise ScenarioError(
-            f"--device: there is no device '{name}' here; use cpu, or cuda where torch finds one"
-        ) from None
-    return device
 
 
 def _go_on(directory: RunDirectory, until: int) -> Run:

@@ -16,6 +16,7 @@ from torch import fx
 from antiphon.engine import checkpoint
 from antiphon.engine.build import build
 from antiphon.engine.compose import compose
+from antiphon.engine.devices import chosen_device
 from antiphon.engine.evaluation import Evaluation, evaluate
 from antiphon.engine.figures import channel_figures, live_graph, write_figures
 from antiphon.engine.handles import AgentHandle
@@ -78,7 +79,7 @@ class Simulation:
         if isinstance(scenario, Template):
             scenario = scenario.resolve()
         self.scenario = scenario
-        self.device = torch.device(device)
+        self.device = chosen_device(device)
         self.dtype = dtype
         self.recorders: list[Recorder] = []
         self.recordings: list[Recording] = []
@@ -103,6 +104,7 @@ class Simulation:
         self.world = World(self._env, self.system.signals(), seed)
         self.tally = Tally(self.system)
         self.diverged: str | None = None
+        self.until = self.scenario.training.steps
         self.scores: dict[str, dict[str, float]] = {}  # means of loss and metric at the newest figures
 
     # --- running -----------------------------------------------------------------------------------------
@@ -194,6 +196,8 @@ class Simulation:
             )
         if steps is None and episodes is None and seconds is None:
             steps = max(0, self.scenario.training.steps - self.now)
+        if steps is not None:
+            self.until = self.now + steps
         done = count = 0
         start = time.monotonic()
         with stop_signals() as stopped, progress_bar(steps) as advance:
@@ -379,10 +383,8 @@ class Simulation:
 
     def _watching(self, step: int) -> bool:
         """Figures are taken at fixed steps: the first, every `telemetry.every`th, and the last of the run."""
-        if not self.recorders:
-            return False
-        every, last = self.scenario.telemetry.every, self.scenario.training.steps
-        return step == 0 or (step + 1) % every == 0 or step + 1 == last
+        every = self.scenario.telemetry.every
+        return bool(self.recorders) and (step == 0 or (step + 1) % every == 0 or step + 1 == self.until)
 
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing."""

@@ -144,8 +144,8 @@ class Teacher:
                 if not all(bool(t.isfinite().all()) for t in (lesson.loss, *lesson.gradients))
             )
             raise DivergenceError(
-                f"channel {name}: the loss of its synthetic gradient at step {step} is not finite; "
-                "lower gradient.optimiser.lr or gradient.scale"
+                f"agent '{self.system.channels[name].sender}': the loss of the synthetic gradient of its channel {name} "
+                f"at step {step} is not finite; lower its learning rate, or that of its synthetic gradients"
             )
         return prepared
 

@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 _LARGEST = 2**53
+_MOST = 2**31 - 1
 Value = TypeVar("Value")
 
 
@@ -151,6 +152,8 @@ def _size(value: object) -> int | tuple[int, ...] | None:
         sizes = (_whole(value),)
     if min(sizes) < 1:
         fail(f"must be at least 1, not {show_value(value)}")
+    if max(sizes) > _MOST:
+        fail(f"must be at most {_MOST}, not {show_value(value)}")
     return sizes if len(sizes) == 3 else sizes[0]
 
 
@@ -220,7 +223,7 @@ _NAMES_SCHEMA = {"anyOf": [_NAME_SCHEMA, {"type": "array", "items": _NAME_SCHEMA
 Sequence = BeforeValidator(_sequence)
 Whole = Annotated[int, BeforeValidator(_whole)]
 Index = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
-Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+Count = Annotated[int, Field(ge=1, le=_MOST), BeforeValidator(_whole)]
 IsReal = BeforeValidator(_real)
 Real = Annotated[float, IsReal]
 Flag = Annotated[bool, BeforeValidator(_flag)]

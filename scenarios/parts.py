@@ -193,7 +193,7 @@ class LinkSpec(Spec):
         drop: The probability that a message is lost.
     """
 
-    delay: Index = 0
+    delay: Annotated[Index, Field(le=1024)] = 0
     drop: Annotated[float, Field(ge=0, le=1), IsReal] = 0.0
 
 

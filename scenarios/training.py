@@ -77,7 +77,7 @@ class TrainingSpec(Spec):
         window_limit: The most steps that a locked group's window may have.
     """
 
-    batch: Count = 64
+    batch: Annotated[Count, Field(le=2**20)] = 64
     steps: Count = 1000
     optimiser: OptimiserSpec = OptimiserSpec()
     predictor: OptimiserSpec | None = None

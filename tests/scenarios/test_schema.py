@@ -38,6 +38,7 @@ def test_any_value_may_be_a_parameter_and_is_explained() -> None:
         {
             "default": 1,
             "description": "Steps from one tick to the next.",
+            "maximum": 2147483647,
             "minimum": 1,
             "title": "Period",
             "type": "integer",
