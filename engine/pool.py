@@ -88,8 +88,10 @@ class Pool:
                     index, job = next(waiting, (-1, {}))
                 if index < 0:
                     break
-                if worker is None or worker.poll() is not None:
-                    worker = self._start()
+                if worker is not None and worker.poll() is not None:
+                    _close(worker)
+                    worker = None
+                worker = worker or self._start()
                 ended.put((index, _ask(worker, job)))
         finally:
             if worker is not None:
