@@ -25,7 +25,7 @@ STUDIES = {
     "mnist-mlp-2000": "mnist-mlp --steps 2000",
     "mnist-mlp-5000": "mnist-mlp --steps 5000",
     "mnist-mlp-6": "mnist-mlp --set depth=6 --steps 5000",
-    "mnist-mlp-blind-2000": "mnist-mlp --set 'context=[]' --set sg_lr=0.01 --variant decoupled --steps 2000",
+    "mnist-mlp-blind-2000": "mnist-mlp --set 'context=[]' --set sg_lr=0.01 --steps 2000",
 }
 RESULTS = Path(__file__).parent / "results"
 

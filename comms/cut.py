@@ -1,6 +1,7 @@
 """The only place where gradients are cut: what crosses a border, and how.
 
-The meaning of a coupling is read here and in `credit.py`; nothing outside `comms/` detaches.
+The meaning of a coupling is read here and in `credit.py`. Elsewhere numbers are copied (initial values, checkpoints), but no
+path of a gradient is cut.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class Ledger:
 
     def _newest(self, step: int) -> Tensor | None:
         """The newest delta that the sender can know of when it ticks at `step`: it arrives as messages do."""
-        for record in self.returned.get(step, []) if self.link.delay else []:
+        for record in self.returned.get(step, []):
             self._remember(record)
         return self.newest
 
