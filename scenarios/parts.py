@@ -29,7 +29,7 @@ from antiphon.scenarios.fields import (
 from antiphon.scenarios.names import channel_name, channel_slug
 from antiphon.scenarios.problems import DocumentError, show_value
 from antiphon.scenarios.spec import OrObject, Spec
-from antiphon.scenarios.training import OptimiserSpec
+from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 __all__ = [
     "AgentSpec",
@@ -37,14 +37,26 @@ __all__ = [
     "ClockSpec",
     "Coupling",
     "EnvSpec",
+    "FeedbackSpec",
     "GradientSpec",
+    "InputSpec",
     "LinkSpec",
     "NetworkSpec",
     "ObjectiveSpec",
 ]
 
-Coupling = Literal["locked", "delayed", "detached", "decoupled"]
+Coupling = Literal["locked", "delayed", "detached", "decoupled", "unlocked"]
 Norm = Literal["batch", "layer", "none"]
+_HIDDEN = {"mlp": (1024,), "conv": (64,), "critic": (256,), "sobolev": (256,)}
+"""The hidden layers of the kinds that have some unless told otherwise."""
+
+
+def _with_hidden(data: Any, by_kind: Mapping[str, tuple[int, ...]]) -> Any:
+    """Return a predictor's document with the hidden layers of its kind where it names none."""
+    keys = {"kind": data} if isinstance(data, str) else data
+    if isinstance(keys, Mapping) and isinstance(keys.get("kind"), str) and keys["kind"] in by_kind:
+        return {"hidden": by_kind[keys["kind"]], **keys}
+    return data
 
 
 class EnvSpec(Spec):
@@ -140,27 +152,37 @@ class ObjectiveSpec(Spec):
 
 
 class GradientSpec(Spec):
-    """The synthetic gradient of a decoupled channel.
+    """The synthetic gradient of a decoupled or unlocked channel.
 
     Attributes:
-        kind: `linear`, `mlp`, or the control `local` (a predictor of `target`; nothing returned).
+        kind: What predicts it; `local` is the control (a predictor of `target`; nothing returned).
         context: Signals that condition it.
-        target: `local` only: the signal its own loss is on.
+        target: `local` and `sobolev_label` only: the signal its own loss is on.
         scale: What the injected gradient is multiplied by.
+        schedule: How `scale` moves over the training; None keeps it.
         discount: What the prediction is multiplied by inside targets further up.
+        clip: The largest norm, per sample, of what is injected; None: no limit.
         apply: False trains it without using it (a shadow).
-        hidden: Widths of its hidden layers: one or two for `mlp` (default 1024), up to two for `local`.
+        trace: Share of the gradient that comes back at once in what is injected (lambda of BP(lambda)).
+        propagate: Share of the predictor's own loss that reaches the sender.
+        hidden: Widths of its hidden layers, or their filters (`conv`).
+        filter: `conv` only: height and width of the filters, in pixels.
         norm: After each hidden layer.
         optimiser: Its own; None: `training.predictor`.
     """
 
-    kind: Literal["linear", "mlp", "local"] = "linear"
+    kind: Literal["linear", "mlp", "conv", "critic", "sobolev", "sobolev_label", "local"] = "linear"
     context: Signals = ()
     target: Signal | None = None
     scale: Annotated[float, Field(ge=0), IsReal] = 1.0
+    schedule: ScheduleSpec | None = None
     discount: Annotated[float, Field(ge=0), IsReal] = 1.0
+    clip: Annotated[float, Field(gt=0), IsReal] | None = None
     apply: Flag = True
+    trace: Annotated[float, Field(ge=0, le=1), IsReal] = 0.0
+    propagate: Annotated[float, Field(ge=0), IsReal] = 0.0
     hidden: Annotated[tuple[Count, ...], Field(max_length=2), Sequence] = ()
+    filter: Count = 5
     norm: Norm = "batch"
     optimiser: OptimiserSpec | None = None
 
@@ -170,11 +192,7 @@ class GradientSpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _hidden_by_kind(cls, data: Any) -> Any:
-        if data == "mlp":
-            return {"kind": "mlp", "hidden": (1024,)}
-        if isinstance(data, Mapping) and data.get("kind") == "mlp":
-            return {"hidden": (1024,), **data}
-        return data
+        return _with_hidden(data, _HIDDEN)
 
     @model_validator(mode="after")
     def _mlp_is_deep(self) -> Self:
@@ -185,16 +203,69 @@ class GradientSpec(Spec):
         return self
 
 
+class InputSpec(Spec):
+    """The synthetic input of a channel: what its receiver expects the message to be.
+
+    Attributes:
+        kind: What predicts it.
+        context: What it is predicted from: observations, and `held`, `age`, `from.phase`, `to.phase`.
+        hidden: Widths of its hidden layers: one or two for `mlp` (default 1024).
+        norm: After each hidden layer.
+        optimiser: Its own; None: `training.predictor`.
+    """
+
+    kind: Literal["linear", "mlp"] = "linear"
+    context: Signals = ()
+    hidden: Annotated[tuple[Count, ...], Field(max_length=2), Sequence] = ()
+    norm: Norm = "batch"
+    optimiser: OptimiserSpec | None = None
+
+    bare: ClassVar[str | None] = "kind"
+    written: ClassVar[frozenset[str]] = frozenset({"kind"})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hidden_by_kind(cls, data: Any) -> Any:
+        return _with_hidden(data, {"mlp": _HIDDEN["mlp"]})
+
+    @model_validator(mode="after")
+    def _mlp_is_deep(self) -> Self:
+        if self.kind == "mlp" and not self.hidden:
+            raise DocumentError(("hidden",), "an mlp input has one or two hidden layers; or use kind linear")
+        return self
+
+
+class FeedbackSpec(Spec):
+    """What carries the gradient back over a locked channel in place of the receiver's weights.
+
+    Attributes:
+        kind: `fa`: a fixed random matrix in place of the receiver's first layer; `dfa`: the error of an objective
+            through a fixed random matrix; `kickback`: that error through a matrix of ones.
+        of: `dfa` and `kickback` only: the agent whose objective it is; None: the scenario's only readout.
+    """
+
+    kind: Literal["fa", "dfa", "kickback"]
+    of: Name | None = None
+
+    bare: ClassVar[str | None] = "kind"
+
+
 class LinkSpec(Spec):
     """What happens to a message on the way.
 
     Attributes:
         delay: Steps from sending to arrival.
         drop: The probability that a message is lost.
+        noise: Standard deviation of what is added to every component.
+        bits: Bits per component, evenly spaced over the message's own range; None: not quantised.
+        rate: The share of the sender's ticks that send, evenly spaced.
     """
 
     delay: Annotated[Index, Field(le=1024)] = 0
     drop: Annotated[float, Field(ge=0, le=1), IsReal] = 0.0
+    noise: Annotated[float, Field(ge=0), IsReal] = 0.0
+    bits: Annotated[Count, Field(le=16)] | None = None
+    rate: Annotated[float, Field(gt=0, le=1), IsReal] = 1.0
 
 
 class ChannelSpec(Spec):
@@ -209,7 +280,9 @@ class ChannelSpec(Spec):
         port: Channels of one sender that name the same port carry the same message.
         norm: Of the port; None: batch if the sender ticks once per example, else layer.
         coupling: How learning signal crosses it.
-        gradient: Its synthetic gradient (`decoupled` only).
+        gradient: Its synthetic gradient (`decoupled` and `unlocked` only).
+        input: Its synthetic input: stands in where a message is missing (`decoupled`), or always (`unlocked`).
+        feedback: `locked` only: what carries the gradient back; None: the receiver's own weights.
         link: What happens to messages on the way.
         staleness: `delayed` only: the windows after which an unfinished gradient is given up.
     """
@@ -222,6 +295,8 @@ class ChannelSpec(Spec):
     norm: Norm | None = None
     coupling: Coupling = "decoupled"
     gradient: GradientSpec = GradientSpec()
+    input: InputSpec | None = None
+    feedback: FeedbackSpec | None = None
     link: LinkSpec = LinkSpec()
     staleness: Count = 16
 
@@ -261,6 +336,7 @@ class AgentSpec(Spec):
         share: Agents of the same group have one set of parameters.
         align: The incoming channel whose stamp's observation and target it is given; True: its first.
         fan_in: How the messages of its incoming channels are joined.
+        p_update: The probability that it learns from a window.
     """
 
     observes: Signals = ()
@@ -273,6 +349,7 @@ class AgentSpec(Spec):
     share: Name | None = None
     align: Align = None
     fan_in: Literal["concat", "sum", "mean"] = "concat"
+    p_update: Annotated[float, Field(gt=0, le=1), IsReal] = 1.0
 
     @model_validator(mode="after")
     def _weights_name_an_agent(self) -> Self:

@@ -11,7 +11,7 @@ from antiphon.scenarios.fields import Count, Flag, IsReal, Reals
 from antiphon.scenarios.problems import DocumentError, show_value
 from antiphon.scenarios.spec import Spec
 
-__all__ = ["OptimiserSpec", "ScheduleSpec", "TelemetrySpec", "TrainingSpec"]
+__all__ = ["OptimiserSpec", "ScheduleSpec", "TelemetrySpec", "TrainingSpec", "ValueSpec"]
 
 Decay = Annotated[float, Field(ge=0, lt=1), IsReal]
 
@@ -53,6 +53,7 @@ class OptimiserSpec(Spec):
         momentum: Of `sgd` only.
         betas: Of `adam` and `adamw` only.
         weight_decay: Added to the gradient (`sgd`, `adam`) or decoupled from it (`adamw`).
+        clip: The largest norm of all its gradients together; longer ones are shortened to it. None: no limit.
         schedule: How `lr` moves over the training; None keeps it.
     """
 
@@ -61,6 +62,7 @@ class OptimiserSpec(Spec):
     momentum: Decay = 0.0
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0), IsReal] = 0.0
+    clip: Annotated[float, Field(gt=0), IsReal] | None = None
     schedule: ScheduleSpec | None = None
 
     written: ClassVar[frozenset[str]] = frozenset({"kind", "lr"})
@@ -75,6 +77,9 @@ class TrainingSpec(Spec):
         optimiser: Of every agent that names none.
         predictor: Of every channel's predictor that names none; None: as `optimiser`.
         window_limit: The most steps that a locked group's window may have.
+        on_divergence: What follows a gradient that is not finite, or longer than `bound`: `stop` ends the run,
+            `quarantine` silences the agent or channel for good and lets the others go on.
+        bound: The largest norm of an agent's or a predictor's gradients that is not a divergence; None: any finite.
     """
 
     batch: Annotated[Count, Field(le=2**20)] = 64
@@ -82,8 +87,22 @@ class TrainingSpec(Spec):
     optimiser: OptimiserSpec = OptimiserSpec()
     predictor: OptimiserSpec | None = None
     window_limit: Count = 1024
+    on_divergence: Literal["stop", "quarantine"] = "stop"
+    bound: Annotated[float, Field(gt=0), IsReal] | None = None
 
     written: ClassVar[frozenset[str]] = frozenset({"batch", "steps", "optimiser"})
+
+
+class ValueSpec(Spec):
+    """How often the value of every channel is measured during a run.
+
+    Attributes:
+        every: Steps from one measurement to the next.
+        horizon: Steps of learning over which it is measured.
+    """
+
+    every: Count
+    horizon: Count = 50
 
 
 class TelemetrySpec(Spec):
@@ -93,8 +112,10 @@ class TelemetrySpec(Spec):
         every: Steps from one row of figures to the next.
         histograms: Whether histograms are recorded too.
         top: How many agents and channels have scalars of their own; the others are in the aggregates.
+        value: Measures what every channel's learning signal is worth, in forks; None: not during the run.
     """
 
     every: Count = 100
     histograms: Flag = False
     top: Count = 32
+    value: ValueSpec | None = None
