@@ -21,7 +21,7 @@ from antiphon.engine.evaluation import Evaluation, evaluate
 from antiphon.engine.figures import channel_figures, live_graph, write_figures
 from antiphon.engine.handles import AgentHandle
 from antiphon.engine.moment import Lanes, Moment
-from antiphon.engine.probe import Probe, true_gradients
+from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.progress import progress_bar
 from antiphon.engine.recording import Recording
 from antiphon.engine.reference import Learned, Reference

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from antiphon.commands.arguments import new_directory, scenario_template, values_of
 from antiphon.commands.output import console, how_to_look, percent, print_json, remark, show_table, shown
-from antiphon.engine.study import Ended, Study
-from antiphon.engine.table import COLUMNS, cells, remarks
+from antiphon.engine.studies.study import Ended, Study
+from antiphon.engine.studies.table import COLUMNS, cells, remarks
 
 __all__ = ["study"]
 

@@ -17,7 +17,7 @@ from gymnasium.spaces import Discrete
 from torch import Tensor, nn
 
 from antiphon.comms.predictors import Example, Predictor
-from antiphon.engine.probe import true_gradients
+from antiphon.engine.probes.truth import true_gradients
 from antiphon.engine.simulation import Simulation
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import Description, Signal

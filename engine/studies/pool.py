@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from antiphon.engine.stopping import stop_signals
-from antiphon.engine.worker import work
+from antiphon.engine.studies.worker import work
 
 __all__ = ["Pool"]
 
@@ -100,7 +100,7 @@ class Pool:
 
     def _start(self) -> subprocess.Popen[str]:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "antiphon.engine.worker"],
+            [sys.executable, "-m", "antiphon.engine.studies.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

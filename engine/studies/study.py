@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.engine.directory import graph_of
-from antiphon.engine.pool import Pool
-from antiphon.engine.recovered import Estimate, contrast, mean, recovered
 from antiphon.engine.request import Request
-from antiphon.engine.table import write_tables
-from antiphon.engine.worker import job_of
+from antiphon.engine.studies.pool import Pool
+from antiphon.engine.studies.recovered import Estimate, contrast, mean, recovered
+from antiphon.engine.studies.table import write_tables
+from antiphon.engine.studies.worker import job_of
 from antiphon.errors import EngineError, RunError
 from antiphon.scenarios import Template
 

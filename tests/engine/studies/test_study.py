@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from antiphon.engine.pool import Pool
 from antiphon.engine.request import Request
-from antiphon.engine.study import Ended, Study, summary
-from antiphon.engine.table import cells, remarks
-from antiphon.engine.worker import job_of, work
+from antiphon.engine.studies.pool import Pool
+from antiphon.engine.studies.study import Ended, Study, summary
+from antiphon.engine.studies.table import cells, remarks
+from antiphon.engine.studies.worker import job_of, work
 from antiphon.errors import EngineError, RunError, ScenarioError
 from antiphon.scenarios import Template, load
 
@@ -171,7 +171,7 @@ def test_a_worker_that_dies_is_a_defect_that_names_the_run(tmp_path: Path) -> No
 
 def test_a_defect_in_a_run_ends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = {"result": None, "exit_code": 1, "error": "the process that ran it ended with code -9"}
-    monkeypatch.setattr("antiphon.engine.pool.work", lambda job: answer)
+    monkeypatch.setattr("antiphon.engine.studies.pool.work", lambda job: answer)
     with pytest.raises(EngineError, match="locked s0: the process"):
         study(tmp_path).go(1, lambda run: None)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from antiphon.engine.ledger import Record
 from antiphon.engine.moment import Moment
-from antiphon.engine.probe import Probe, true_gradients
+from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from antiphon.engine.recovered import Contrast, contrast, mean, recovered
+from antiphon.engine.studies.recovered import Contrast, contrast, mean, recovered
 
 
 def test_mean_of_seeds_has_students_interval() -> None:

@@ -1,0 +1,1 @@
+"""Knowing whether a channel works: forks that are run, read and thrown away."""
