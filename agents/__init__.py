@@ -4,7 +4,7 @@ from antiphon.agents.conv import Conv
 from antiphon.agents.learner import Learner
 from antiphon.agents.mlp import Mlp
 from antiphon.agents.module import ModuleNetwork
-from antiphon.agents.network import HIDDEN, OBJECTIVE, Head, Network
+from antiphon.agents.network import HIDDEN, OBJECTIVE, Head, Network, Transport
 from antiphon.agents.objectives import OBJECTIVES, Classification, Objective, Regression
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "Network",
     "Objective",
     "Regression",
+    "Transport",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -13,10 +14,12 @@ from antiphon.agents.network import (
     Head,
     HeadedNetwork,
     Tensors,
+    Transport,
     initial_layers,
     layer_buffers,
     norm_module,
     sub,
+    transported,
     with_prefix,
 )
 from antiphon.errors import ScenarioError
@@ -39,7 +42,7 @@ class Conv(HeadedNetwork):
         filters: Filters of each layer.
         heads: Its outputs.
         norm: `batch`, `layer` or `none`.
-        activation: `relu`, `tanh` or `gelu`.
+        activation: `relu`, `tanh`, `gelu` or `identity`.
         filter: Side of the filters (odd).
         pool: `max`, `avg` or `none`, one per layer.
 
@@ -82,21 +85,30 @@ class Conv(HeadedNetwork):
     def trunk_shape(self) -> tuple[int, ...]:
         return self.shapes()[-1]
 
-    def trunk_parameters(self, generator: torch.Generator) -> Tensors:
+    def layer_shapes(self) -> list[tuple[int, ...]]:
         sizes = zip(self.filters, self.input_shape[:1] + self.filters, strict=False)
-        shapes = [(count, channels, self.filter, self.filter) for count, channels in sizes]
-        return initial_layers(shapes, self.norm, generator)
+        return [(count, channels, self.filter, self.filter) for count, channels in sizes]
+
+    def trunk_parameters(self, generator: torch.Generator) -> Tensors:
+        return initial_layers(self.layer_shapes(), self.norm, generator)
 
     def trunk_buffers(self) -> Tensors:
         return layer_buffers(self.filters, self.norm)
 
     def trunk(
-        self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        x: Tensor,
+        *,
+        training: bool,
+        transports: Sequence[Transport],
     ) -> tuple[Tensor, Tensors]:
         activation = ACTIVATIONS[self.activation]
         after: Tensors = {}
         for i, pool in enumerate(self.pool):
             x = F.conv2d(x, parameters[f"{i}.weight"], parameters[f"{i}.bias"], padding=self.filter // 2)
+            x = transported(x, f"{i}.weight", transports)
             if self.norm != "none":
                 key = f"{i}.norm"
                 x, moved = normalise(self.norm, x, sub(parameters, key), sub(buffers, key), training=training)

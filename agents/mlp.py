@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -11,19 +12,26 @@ from antiphon.agents.network import (
     Head,
     HeadedNetwork,
     Tensors,
+    Transport,
     features_of,
     initial_layers,
     layer_buffers,
     linear_module,
     norm_module,
     sub,
+    transported,
     with_prefix,
 )
 from antiphon.nets.layers import ACTIVATIONS, linear, normalise
 
 __all__ = ["ACTIVATION_MODULES", "Mlp"]
 
-ACTIVATION_MODULES: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
+ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "identity": nn.Identity,
+}
 
 
 @final
@@ -35,7 +43,7 @@ class Mlp(HeadedNetwork):
         hidden: Width of each hidden layer; may be empty.
         heads: Its outputs.
         norm: Of the hidden layers: `batch`, `layer` or `none`.
-        activation: `relu`, `tanh` or `gelu`.
+        activation: `relu`, `tanh`, `gelu` or `identity`.
     """
 
     def __init__(
@@ -55,20 +63,29 @@ class Mlp(HeadedNetwork):
     def trunk_shape(self) -> tuple[int, ...]:
         return self.hidden[-1:] or self.input_shape
 
+    def layer_shapes(self) -> list[tuple[int, ...]]:
+        return list(zip(self.hidden, self.input_shape + self.hidden, strict=False))
+
     def trunk_parameters(self, generator: torch.Generator) -> Tensors:
-        shapes = list(zip(self.hidden, self.input_shape + self.hidden, strict=False))
-        return initial_layers(shapes, self.norm, generator)
+        return initial_layers(self.layer_shapes(), self.norm, generator)
 
     def trunk_buffers(self) -> Tensors:
         return layer_buffers(self.hidden, self.norm)
 
     def trunk(
-        self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        x: Tensor,
+        *,
+        training: bool,
+        transports: Sequence[Transport],
     ) -> tuple[Tensor, Tensors]:
         activation = ACTIVATIONS[self.activation]
         after: Tensors = {}
         for i in range(len(self.hidden)):
             x = linear(x, parameters[f"{i}.weight"], parameters[f"{i}.bias"])
+            x = transported(x, f"{i}.weight", transports)
             if self.norm != "none":
                 key = f"{i}.norm"
                 x, moved = normalise(self.norm, x, sub(parameters, key), sub(buffers, key), training=training)

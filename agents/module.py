@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
@@ -17,6 +17,7 @@ from antiphon.agents.network import (
     Head,
     Network,
     Tensors,
+    Transport,
     features_of,
     norm_module,
     sub,
@@ -92,9 +93,23 @@ class ModuleNetwork(Network):
             held |= with_prefix(f"{head.name}.norm", norm_buffers(head.norm, head.features))
         return held
 
+    def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
+        raise ScenarioError(
+            f"network: feedback fa needs the first layer of a built-in network, and {type(self.module).__name__} "
+            "is a module of your own; use dfa, or an mlp or conv network"
+        )
+
     def __call__(
-        self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool, seed: int = 0
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        x: Tensor,
+        *,
+        training: bool,
+        seed: int = 0,
+        transports: Sequence[Transport] = (),
     ) -> tuple[Tensors, Tensors]:
+        assert not transports  # there are no weights for them
         # Modules change buffers, and some their input, in place: they get copies, so that state stays a value.
         moved = {name: b.clone() for name, b in sub(buffers, _MODULE).items()}
         self.module.train(training)

@@ -13,7 +13,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from antiphon.nets import random
-from antiphon.nets.layers import initial_linear, initial_norm, linear, norm_buffers, normalise
+from antiphon.nets.layers import (
+    initial_linear,
+    initial_norm,
+    linear,
+    norm_buffers,
+    normalise,
+    with_feedback,
+)
 
 __all__ = [
     "HIDDEN",
@@ -21,6 +28,7 @@ __all__ = [
     "Head",
     "Network",
     "Tensors",
+    "Transport",
     "features_of",
     "norm_module",
     "sub",
@@ -48,6 +56,21 @@ class Head:
     def features(self) -> int:
         """Components per sample."""
         return features_of(self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """The way back of one message by feedback alignment: through fixed weights instead of the network's own.
+
+    The message is in the network's input too, cut: nothing flows back there.
+    """
+
+    message: Tensor
+    """[rows, size], flat, with its sender's graph."""
+    weights: Tensors
+    """As `Network.feedback_weights` drew them."""
+    rows: slice | None = None
+    """The rows of the input that hold the message, where tied agents are evaluated as one batch; None: all."""
 
 
 def features_of(shape: tuple[int, ...]) -> int:
@@ -91,8 +114,31 @@ class Network(ABC):
         """Return initial running statistics (float32), by name."""
 
     @abstractmethod
+    def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
+        """Draw fixed weights (float32) through which the gradient returns to a message, as initial weights are drawn.
+
+        Args:
+            message: Shape of one sample of the message.
+            generator: Draws them.
+
+        Returns:
+            For each linear map that reads the input, by the name of its weight, the columns of its replacement
+            that meet the message: [outputs, size], or [filters, channels, side, side] for a convolution.
+
+        Raises:
+            ScenarioError: The network is a user's module, of which no first layer is known.
+        """
+
+    @abstractmethod
     def __call__(
-        self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool, seed: int = 0
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        x: Tensor,
+        *,
+        training: bool,
+        seed: int = 0,
+        transports: Sequence[Transport] = (),
     ) -> tuple[Tensors, Tensors]:
         """Return the ports, [B, *size] each, and the new buffers; nothing is changed in place.
 
@@ -102,6 +148,7 @@ class Network(ABC):
             x: [B, *input_shape].
             training: Whether batch statistics are used and moved.
             seed: Of the random numbers a user's module may draw at this tick.
+            transports: Messages whose gradient returns through fixed weights.
         """
 
     @abstractmethod
@@ -129,6 +176,10 @@ class HeadedNetwork(Network):
         """Shape of one sample of the last hidden activation (of the input, where there is no hidden layer)."""
 
     @abstractmethod
+    def layer_shapes(self) -> list[tuple[int, ...]]:
+        """Return the shape [outputs, inputs, …] of each hidden layer's weight."""
+
+    @abstractmethod
     def trunk_parameters(self, generator: torch.Generator) -> Tensors:
         """Draw the trunk's parameters."""
 
@@ -138,7 +189,13 @@ class HeadedNetwork(Network):
 
     @abstractmethod
     def trunk(
-        self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        x: Tensor,
+        *,
+        training: bool,
+        transports: Sequence[Transport],
     ) -> tuple[Tensor, Tensors]:
         """Return the last hidden activation and the trunk's new buffers."""
 
@@ -149,9 +206,7 @@ class HeadedNetwork(Network):
     def parameters(self, generator: torch.Generator) -> Tensors:
         drawn = self.trunk_parameters(generator)
         inputs = features_of(self.trunk_shape())
-        for (
-            head
-        ) in self.heads.values():  # each from a seed of its own name: another head changes nothing here
+        for head in self.heads.values():  # each from a seed of its own name: another changes nothing here
             own = random.generator(generator.initial_seed(), head.name)
             weight, bias = initial_linear(inputs, (head.features, inputs), own)
             drawn |= {f"{head.name}.weight": weight, f"{head.name}.bias": bias}
@@ -164,16 +219,36 @@ class HeadedNetwork(Network):
             held |= with_prefix(f"{head.name}.norm", norm_buffers(head.norm, head.features))
         return held
 
+    def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
+        layers = self.layer_shapes()
+        inputs = features_of(self.input_shape)
+        readers = {head.name: (head.features, inputs) for head in self.heads.values()}
+        size = message[0] if len(self.input_shape) > 1 else features_of(message)
+        drawn: Tensors = {}
+        for name, shape in ({"0": layers[0]} if layers else readers).items():
+            own = random.generator(generator.initial_seed(), name)
+            weight, _ = initial_linear(features_of(shape[1:]), (shape[0], size, *shape[2:]), own)
+            drawn[f"{name}.weight"] = weight
+        return drawn
+
     def __call__(
-        self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool, seed: int = 0
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        x: Tensor,
+        *,
+        training: bool,
+        seed: int = 0,
+        transports: Sequence[Transport] = (),
     ) -> tuple[Tensors, Tensors]:
-        hidden, after = self.trunk(parameters, buffers, x, training=training)
+        hidden, after = self.trunk(parameters, buffers, x, training=training, transports=transports)
         ports = {HIDDEN: hidden}
         flat = hidden
         if len(self.trunk_shape()) > 1:
             flat = hidden.flatten(-len(self.trunk_shape()))
         for name, head in self.heads.items():
             y = linear(flat, parameters[f"{name}.weight"], parameters[f"{name}.bias"])
+            y = transported(y, f"{name}.weight", transports)
             if head.norm != "none":
                 key = f"{name}.norm"
                 y, moved = normalise(head.norm, y, sub(parameters, key), sub(buffers, key), training=training)
@@ -213,6 +288,14 @@ class _HeadedEmitter(Emitter):
         for head in self._heads:
             ports[head] = graph.call_module(f"{self._name}.head_{head}", (hidden,))
         return ports
+
+
+def transported(y: Tensor, weight: str, transports: Sequence[Transport]) -> Tensor:
+    """Return what a layer gave, joined on the way back to the messages that have a replacement for its `weight`."""
+    for transport in transports:
+        if weight in transport.weights:
+            y = with_feedback(y, transport.message, transport.weights[weight], transport.rows)
+    return y
 
 
 def initial_layers(shapes: Sequence[tuple[int, ...]], norm: str, generator: torch.Generator) -> Tensors:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -49,14 +48,6 @@ Checkpoints = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
-
-
-class Split(StrEnum):
-    """The parts of a data set."""
-
-    test = "test"
-    validation = "validation"
-    train = "train"
 
 
 @app.command()
@@ -117,13 +108,71 @@ def resume(
 @app.command()
 def evaluate(
     path: RunPath,
-    split: Annotated[Split, typer.Option("--split", help="The part of the data to score.")] = Split.test,
+    split: Annotated[
+        str, typer.Option("--split", metavar="S", help="The part of the data: test, validation or train.")
+    ] = "test",
+    links: Annotated[
+        str,
+        typer.Option(
+            "--links", metavar="L", help="perfect, or as_run: losing and adding what they do in the run."
+        ),
+    ] = "perfect",
+    drop: Annotated[
+        float | None,
+        typer.Option("--drop", metavar="P", help="With --links as_run: what every link loses (0 to 1)."),
+    ] = None,
+    inputs: Annotated[
+        bool, typer.Option("--inputs/--no-inputs", help="Whether synthetic inputs stand in (as_run).")
+    ] = True,
+    ablate: Annotated[
+        str | None,
+        typer.Option(
+            "--ablate",
+            metavar="KIND",
+            help="Rank channels by what is lost without them: zero, mean, resample or delay=K.",
+        ),
+    ] = None,
+    value: Annotated[
+        bool, typer.Option("--value", help="Measure what each channel's learning signal is worth.")
+    ] = False,
+    represent: Annotated[
+        Path | None,
+        typer.Option("--represent", metavar="DIR", help="Write pictures and numbers of representations."),
+    ] = None,
+    channels: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--channels", metavar="A->B", help="Only these channels; may be repeated (default: all)."
+        ),
+    ] = None,
+    examples: Annotated[
+        int | None,
+        typer.Option("--examples", min=1, metavar="N", help="Of --ablate (2000) and --represent (400)."),
+    ] = None,
+    horizon: Annotated[
+        int | None,
+        typer.Option("--horizon", min=1, metavar="H", help="With --value: steps of learning."),
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option("--repeats", min=2, metavar="R", help="With --value: of the measurement.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Score the composed system of a run on data it has not learned from."""
-    from antiphon.commands import run as verb
+    """Score a run on data it has not learned from; rank its channels, measure them, look inside its agents."""
+    from antiphon.commands import evaluate as verb
+    from antiphon.engine.rehearsal import Links
 
-    raise typer.Exit(verb.evaluate(path, split=split.value, json=json))
+    asked = verb.Asked(
+        ablate=ablate,
+        represent=represent,
+        value=value,
+        channels=channels or None,
+        examples=examples,
+        horizon=horizon,
+        repeats=repeats,
+    )
+    how = Links(links, drop, inputs)
+    raise typer.Exit(verb.evaluate(path, split=split, links=how, asked=asked, json=json))
 
 
 @app.command()
@@ -160,17 +209,31 @@ def check(scenario: Scenario, variant: Variant = None, settings: Settings = None
 
 @app.command()
 def study(
-    scenario: Scenario,
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME|FILE]",
+            help="A library study, a study's document, or a scenario: all its variants.",
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="B", help="small or paper (default: the study's first, small)."),
+    ] = None,
     variants: Annotated[
         list[str] | None,
-        typer.Option(
-            "--variant", "-v", metavar="V", help="May be repeated (default: all of the scenario's)."
-        ),
+        typer.Option("--variant", "-v", metavar="V", help="May be repeated (default: all of the study's)."),
     ] = None,
     settings: Settings = None,
     seeds: Annotated[
-        int, typer.Option("--seeds", min=1, metavar="K", help="Each variant runs with seeds 0 … K-1.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            "--seeds",
+            min=1,
+            metavar="K",
+            help="Each line runs with seeds 0 … K-1 (default: the budget's, or 3).",
+        ),
+    ] = None,
     steps: Steps = None,
     jobs: Annotated[
         int | None,
@@ -185,11 +248,12 @@ def study(
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
-    """Run the variants of a scenario side by side over seeds, and compare them in a table."""
+    """Run a study: variants side by side over seeds, in a table and a figure; without a name, list what there is."""
     from antiphon.commands import study as verb
 
     code = verb.study(
-        scenario,
+        what,
+        budget=budget,
         variants=variants or [],
         settings=settings or [],
         seeds=seeds,

@@ -27,35 +27,42 @@ waits for the one above it (Jaderberg et al. 2017)::
         seen.learn()
         thought.learn()
 
-`context` is what the predictor may know beside the message, `gradient` its kind ("linear", "mlp", "local"), and
-`coupling="detached"` sends nothing back. All predictions are made when the message is sent, before anything of the
+`context` is what the predictor may know beside the message, `gradient` its kind ("linear", "mlp", "conv", "sobolev",
+"local", ...), and `coupling="detached"` sends nothing back. Critics ("sobolev") learn from the loss of each sample:
+hand `learn` an objective of [B]. All predictions are made when the message is sent, before anything of the
 step has been learned. Delay, clocks and lossy links are the simulator's.
 """
 
 from antiphon.comms.aggregation import join
 from antiphon.comms.alignment import alignment
 from antiphon.comms.channel import Channel, learn
+from antiphon.comms.convolution import ConvGradient
 from antiphon.comms.credit import Injection, backward
+from antiphon.comms.critics import CriticGradient, SobolevGradient
+from antiphon.comms.direct import LinearGradient, MlpGradient
+from antiphon.comms.inputs import INPUTS, InputModel, LinearInput, MlpInput
+from antiphon.comms.labels import LocalGradient, SobolevLabelGradient
 from antiphon.comms.link import Link
-from antiphon.comms.predictors import (
-    PREDICTORS,
-    Example,
-    LinearGradient,
-    LocalGradient,
-    MlpGradient,
-    Predictor,
-)
+from antiphon.comms.predictors import PREDICTORS, Example, Predictor
 
 __all__ = [
+    "INPUTS",
     "PREDICTORS",
     "Channel",
+    "ConvGradient",
+    "CriticGradient",
     "Example",
     "Injection",
+    "InputModel",
     "LinearGradient",
+    "LinearInput",
     "Link",
     "LocalGradient",
     "MlpGradient",
+    "MlpInput",
     "Predictor",
+    "SobolevGradient",
+    "SobolevLabelGradient",
     "alignment",
     "backward",
     "join",

@@ -6,8 +6,8 @@ it was sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +17,8 @@ from antiphon.comms.alignment import alignment
 from antiphon.comms.context import ContextSpec, encode
 from antiphon.comms.credit import Injection, backward
 from antiphon.comms.cut import as_leaf, constant, value_of
-from antiphon.comms.predictors import PREDICTORS, Example, LocalGradient, Predictor
+from antiphon.comms.predictors import PREDICTORS, Example, Predictor
+from antiphon.comms.settings import GradientSettings, read_gradient
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.optimisers import Rate
 from antiphon.nets.random import generator
@@ -25,25 +26,6 @@ from antiphon.nets.random import generator
 __all__ = ["Channel", "learn"]
 
 _COUPLINGS = ("decoupled", "detached", "locked")
-_NORMS = ("batch", "layer", "none")
-_OPTIMISERS = ("sgd", "adam", "adamw")
-_OPTIMISER_KEYS = ("kind", "lr", "momentum", "betas", "weight_decay")
-_HIDDEN = (1024,)
-"""The hidden layers of an `mlp` that names none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Gradient:
-    """What `gradient=` may say, as in a scenario."""
-
-    kind: str = "linear"
-    target: str | None = None
-    scale: float = 1.0
-    discount: float = 1.0
-    apply: bool = True
-    hidden: tuple[int, ...] = ()
-    norm: str = "batch"
-    optimiser: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -60,12 +42,14 @@ class _Message:
     returned: bool = False
     """Whether the receiver has learned from it."""
 
-    def book(self, delta: Tensor | None) -> None:
-        """Add what one use returns, per sample (None: the receiver's loss does not depend on it)."""
+    def book(self, delta: Tensor | None, losses: Tensor | None) -> None:
+        """Add what one use returns, per sample (no delta: the receiver's loss does not depend on it)."""
         self.returned = True
         if delta is not None:
             flat, known = value_of(delta), self.example.delta
             self.example.delta = flat if known is None else known + flat
+        if losses is not None:
+            self.example.loss = losses if self.example.loss is None else self.example.loss + losses
 
 
 class Channel:
@@ -75,10 +59,12 @@ class Channel:
     once both have learned, the channel's own `learn`. Under `torch.no_grad()` messages pass and nothing is kept.
 
     Args:
-        size: Components of one message; messages are [B, size], or [B, ...] with as many components.
-        gradient: The synthetic gradient: `linear`, `mlp` or `local`, or the keys of a scenario's `gradient`:
-            `kind`, `target` (`local`: the name in `context` of what it predicts), `scale`, `discount`, `apply`,
-            `hidden`, `norm` and `optimiser` (`kind`, `lr`, `momentum`, `betas`, `weight_decay`).
+        size: Components of one message, or [channels, height, width]; messages are [B, size], or [B, ...] with as
+            many components.
+        gradient: The kind of the synthetic gradient (`linear`, `mlp`, `conv`, `critic`, `sobolev`,
+            `sobolev_label`, `local`), or the keys of a scenario's `gradient`: `kind`, `target` (the name in
+            `context` of what `local` and `sobolev_label` predict), `scale`, `discount`, `apply`, `hidden`,
+            `filter`, `norm` and `optimiser` (`kind`, `lr`, `momentum`, `betas`, `weight_decay`, `clip`).
         context: What the predictor is conditioned on: a number of classes for integers [B], or the shape of one
             sample for floats [B, *shape].
         coupling: `decoupled`; `detached` (nothing comes back); or `locked` (true backpropagation: one `learn`
@@ -98,7 +84,7 @@ class Channel:
 
     def __init__(
         self,
-        size: int,
+        size: int | Sequence[int],
         *,
         gradient: str | Mapping[str, Any] = "linear",
         context: Mapping[str, int | tuple[int, ...]] | None = None,
@@ -110,33 +96,36 @@ class Channel:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.name = name
-        self.size = size
+        self.shape = (size,) if isinstance(size, int) else tuple(size)
+        self.size = torch.Size(self.shape).numel()
         self.coupling = coupling
         self.dtype = dtype
         if coupling not in _COUPLINGS:
             raise self._error(f"coupling: there is no {coupling!r}{suggest(coupling, _COUPLINGS)}")
-        if size < 1:
-            raise self._error(f"size: {size} is not a number of components; use 1 or more")
+        if any(extent < 1 for extent in self.shape):
+            shown = size if isinstance(size, int) else list(size)
+            raise self._error(f"size: {shown} is not a number of components; use 1 or more")
         specs = {key: _context_spec(key, given) for key, given in (context or {}).items()}
-        settings = _read_gradient(gradient, specs, self._error)
+        settings = read_gradient(gradient, specs, self._error)
         self._names = tuple(specs)
-        self._target = settings.target if settings.kind == "local" else None
+        self._target = settings.target
         self._context = tuple(spec for spec in specs.values() if spec.name != self._target)
         self._scale = settings.scale if settings.apply else 0.0
         self._discount = settings.discount if settings.apply else 0.0
         self.predictor: Predictor | None = None
         if coupling == "decoupled":
-            target = None if self._target is None else specs[self._target]
+            target = None if settings.target is None else specs[settings.target]
             self.predictor = self._make_predictor(settings, target, lr, seed, device)
         self._live: Tensor | None = None
         self._newest: _Message | None = None
         self._open: list[_Message] = []
         self._injections: list[Injection] = []
+        self._expected: list[Tensor] = []
         self._compared: tuple[Tensor, Tensor] | None = None
 
     def _make_predictor(
         self,
-        settings: _Gradient,
+        settings: GradientSettings,
         target: ContextSpec | None,
         lr: float,
         seed: int,
@@ -144,21 +133,22 @@ class Channel:
     ) -> Predictor:
         optimiser: dict[str, Any] = {"kind": "adam", "lr": lr, **(settings.optimiser or {})}
         rate = Rate(base=optimiser.pop("lr"), horizon=1)
-        common: dict[str, Any] = {
-            "generator": generator(seed, "channel", self.name, "gradient"),
-            "optimiser": optimiser,
-            "rate": rate,
-            "hidden": settings.hidden,
-            "norm": settings.norm,
-            "device": device,
-            "dtype": self.dtype,
-        }
-        features = sum(spec.features for spec in self._context)
-        if target is not None:
-            return LocalGradient(
-                self.size, features, outputs=target.features, classes=target.classes is not None, **common
+        try:
+            return PREDICTORS[settings.kind](
+                self.shape,
+                self._context,
+                generator=generator(seed, "channel", self.name, "gradient"),
+                optimiser=optimiser,
+                rate=rate,
+                hidden=settings.hidden,
+                norm=settings.norm,
+                filter=settings.filter,
+                target=target,
+                device=device,
+                dtype=self.dtype,
             )
-        return PREDICTORS[settings.kind](self.size, features, **common)
+        except ScenarioError as error:
+            raise self._error(str(error)) from None
 
     def __repr__(self) -> str:
         return f"Channel(name={self.name!r}, size={self.size}, coupling={self.coupling!r})"
@@ -190,6 +180,8 @@ class Channel:
         self._open.append(self._newest)
         if message.requires_grad and (self._scale or self._discount):
             self._injections.append(Injection(message, prediction, self._scale, self._discount))
+        if self.predictor.needs_loss and self._discount:
+            self._expected.append(self.predictor.value(example) * self._discount)
 
     def receive(self) -> Tensor:
         """Return the newest message, in the shape it was sent in.
@@ -214,8 +206,8 @@ class Channel:
         """Let the predictor take one step on all that has come back; call it when both networks have learned.
 
         Returns:
-            The predictor's loss before the step, a scalar: the mean over the batch of |SG(m, c) - delta|^2 (or of
-            the loss on `local`'s target), summed over messages. None where there is nothing to learn from.
+            The predictor's loss before the step, a scalar: the mean over the batch of |SG(m, c) - delta|^2, or of
+            what its kind learns by, summed over messages. None where there is nothing to learn from.
         """
         predictor = self.predictor
         if predictor is None:
@@ -288,18 +280,17 @@ def learn(
     any kind moves them, once all have called this.
 
     Args:
-        objective: The network's loss, a scalar, the mean over its B samples; None if it has none of its own.
+        objective: The network's loss: the mean over its B samples, a scalar, or the loss of each, [B], whose mean
+            is followed (a critic on a received channel learns from each); None if it has none of its own.
         parameters: Their `grad` is replaced: None for all of them if nothing reaches the network at all. Those
             that do not require a gradient are left alone.
         sent: The channels the network sent on since it last learned.
         received: The channels it received on.
 
     Raises:
-        ScenarioError: The objective is not a scalar, the channels carry batches of different sizes, or a locked
-            channel has only one of its ends here.
+        ScenarioError: The objective is neither, or only its mean is given where a critic learns, the channels carry
+            batches of different sizes, or a locked channel has only one of its ends here.
     """
-    if objective is not None and objective.numel() != 1:
-        raise ScenarioError(f"learn: the objective is {list(objective.shape)}; give its mean over the batch")
     for channel in dict.fromkeys([*sent, *received]):
         if channel.coupling == "locked" and not (channel in sent and channel in received):
             raise ScenarioError(
@@ -311,11 +302,14 @@ def learn(
         raise ScenarioError(
             f"learn: the channels carry batches of {sorted(rows)} samples; let them be of one size"
         )
+    _check_objective(objective, rows)
     trainable = [p for p in parameters if p.requires_grad]
     injections = [injection for channel in sent for injection in channel._injections]
-    uses = [message for channel in received for message in channel._uses()]
-    leaves = [message.leaf for message in uses if message.leaf is not None]
-    gradients, deltas = backward(objective, injections, trainable, leaves, max(rows, default=1))
+    uses = [(channel, message) for channel in received for message in channel._uses()]
+    leaves = [message.leaf for _, message in uses if message.leaf is not None]
+    losses = [_losses(channel, objective, sent, message.example.message) for channel, message in uses]
+    mean = None if objective is None else objective.mean()
+    gradients, deltas = backward(mean, injections, trainable, leaves, max(rows, default=1))
     reached = any(gradient is not None for gradient in gradients)
     for parameter, gradient in zip(trainable, gradients, strict=True):
         if not reached:
@@ -324,41 +318,44 @@ def learn(
             parameter.grad = torch.zeros_like(parameter)
         else:  # a copy: autograd may give one tensor to several, or a view with strides of its own
             parameter.grad = torch.empty_like(parameter).copy_(gradient)
-    for message, delta in zip(uses, deltas, strict=True):
-        message.book(delta)
+    for (_, message), delta, loss in zip(uses, deltas, losses, strict=True):
+        message.book(delta, loss)
     for channel in sent:
         channel._injections.clear()
+        channel._expected.clear()
+
+
+def _check_objective(objective: Tensor | None, rows: set[int]) -> None:
+    if objective is None or objective.numel() == 1:
+        return
+    if objective.dim() != 1:
+        raise ScenarioError(
+            f"learn: the objective is {list(objective.shape)}; give its mean over the batch, or one loss per sample"
+        )
+    if rows and len(objective) not in rows:
+        raise ScenarioError(
+            f"learn: the objective is of {len(objective)} samples, but the channels carry batches of {max(rows)}; "
+            "give one loss per sample"
+        )
+
+
+def _losses(
+    channel: Channel, objective: Tensor | None, sent: Sequence[Channel], message: Tensor
+) -> Tensor | None:
+    """What a critic on `channel` learns, [B]: the receiver's losses, and what its own critics expect."""
+    if channel.predictor is None or not channel.predictor.needs_loss:
+        return None
+    rows = len(message)
+    expected = [value for other in sent for value in other._expected]
+    if objective is not None:
+        if objective.numel() != rows:
+            raise ScenarioError(
+                f"channel {channel.name}: its critic learns the receiver's loss of each sample; give learn an "
+                f"objective of [{rows}], not its mean"
+            )
+        expected.append(constant(objective).view(rows))
+    return torch.stack(expected).sum(0) if expected else message.new_zeros(rows)
 
 
 def _context_spec(name: str, given: int | tuple[int, ...]) -> ContextSpec:
     return ContextSpec(name, (), given) if isinstance(given, int) else ContextSpec(name, tuple(given))
-
-
-def _read_gradient(
-    given: str | Mapping[str, Any], context: Mapping[str, ContextSpec], error: Callable[[str], ScenarioError]
-) -> _Gradient:
-    """Read `gradient=`, or raise what is wrong with it."""
-
-    def one_of(place: str, value: object, known: Sequence[str]) -> None:
-        if value not in known:
-            raise error(f"{place}: there is no {value!r}{suggest(str(value), known)}")
-
-    keys = dict(given) if isinstance(given, Mapping) else {"kind": given}
-    for key in keys:
-        one_of("gradient", key, [field.name for field in fields(_Gradient)])
-    one_of("gradient.kind", keys.get("kind", "linear"), list(PREDICTORS))
-    if keys.get("kind") == "mlp":
-        keys = {"hidden": _HIDDEN, **keys}
-    settings = _Gradient(**{**keys, "hidden": tuple(keys.get("hidden", ()))})
-    one_of("gradient.norm", settings.norm, _NORMS)
-    for key in settings.optimiser or {}:
-        one_of("gradient.optimiser", key, _OPTIMISER_KEYS)
-    if settings.optimiser is not None:
-        one_of("gradient.optimiser.kind", settings.optimiser.get("kind", "adam"), _OPTIMISERS)
-    if settings.kind == "mlp" and not settings.hidden:
-        raise error("gradient.hidden: an mlp has one or two hidden layers; or use kind linear")
-    if settings.kind == "local":
-        if settings.target is None:
-            raise error("gradient.target: a local gradient needs one; name a signal of context")
-        one_of("gradient.target", settings.target, list(context))
-    return settings

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Injection", "Pull", "backward", "backward_all"]
+__all__ = ["Injection", "Pull", "backward", "backward_all", "clipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,12 @@ class Pull:
 
 
 Gradients = list[Tensor | None]
+
+
+def clipped(gradient: Tensor, norm: float) -> Tensor:
+    """Return per-sample gradients [B, size], those longer than `norm` shortened to it."""
+    length = gradient.norm(dim=1, keepdim=True)
+    return torch.where(length > norm, gradient * (norm / length.clamp_min(norm)), gradient)
 
 
 def backward(

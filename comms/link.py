@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from antiphon.nets.random import seed_for, uniform
+from antiphon.comms.cut import constant
+from antiphon.nets.random import normal, seed_for, uniform
 
 __all__ = ["Link"]
 
@@ -17,15 +18,19 @@ class Link:
     """A way from sender to receiver.
 
     Attributes:
-        name: The channel's name; it seeds the losses.
+        name: The channel's name; it seeds the losses and the noise.
         delay: Steps between sending and arrival; the gradient takes as long on its way back.
         drop: Probability that a message is lost, drawn per environment.
+        noise: Standard deviation of what is added to every component.
+        bits: Bits per component, evenly spaced over the message's own range; None: not quantised.
         seed: Of the run.
     """
 
     name: str
     delay: int = 0
     drop: float = 0.0
+    noise: float = 0.0
+    bits: int | None = None
     seed: int = 0
 
     def lost(self, stamp: int, batch: int, device: torch.device | str) -> Tensor | None:
@@ -33,3 +38,35 @@ class Link:
         if self.drop == 0.0:
             return None
         return uniform(seed_for(self.seed, "link", self.name), stamp, batch, device) < self.drop
+
+    def carry(self, stamp: int, message: Tensor) -> Tensor:
+        """Return the message of `stamp` as it is received: quantised at its sender, noisy from the way.
+
+        A pure function of seed, name, stamp and message. The gradient passes straight through: what comes back
+        on the message as received is that of the message as sent.
+
+        Args:
+            stamp: The step at which it was sent.
+            message: [B, M], with or without its sender's graph.
+
+        Returns:
+            [B, M]; `message` itself on a link that changes nothing.
+        """
+        if self.bits is None and self.noise == 0.0:
+            return message
+        sent = constant(message)
+        received = sent if self.bits is None else _quantised(sent, self.bits)
+        if self.noise:
+            drawn = normal(seed_for(self.seed, "noise", self.name), stamp, sent.numel(), sent.device)
+            received = received + (self.noise * drawn).view_as(sent).to(sent.dtype)
+        # The difference is zero, so the values are exactly those received.
+        return received + (message - sent) if message.requires_grad else received
+
+
+def _quantised(message: Tensor, bits: int) -> Tensor:
+    """Round [B, M] to 2^bits levels evenly spaced over [-s, s], s the largest magnitude of each sample."""
+    intervals = (1 << bits) - 1
+    largest = message.abs().amax(1, keepdim=True)
+    share = message / torch.where(largest > 0, largest, torch.ones_like(largest))  # of a zero message: zeros
+    level = ((share + 1) * (intervals / 2)).round()
+    return largest * ((2 * level - intervals) / intervals)

@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.comms.predictors import Example, LinearGradient, LocalGradient, Predictor
+from antiphon.comms.direct import LinearGradient
+from antiphon.comms.gradient import Example, Predictor
+from antiphon.comms.labels import LocalGradient
 
 __all__ = ["gradients_all", "predict_all"]
 

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from functools import partial
 
 import torch
 
@@ -17,25 +15,21 @@ from antiphon.agents.mlp import Mlp
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import Head, Network
 from antiphon.agents.objectives import OBJECTIVES
-from antiphon.comms.context import ContextSpec
-from antiphon.comms.link import Link
-from antiphon.comms.predictors import PREDICTORS, LocalGradient, Predictor
 from antiphon.engine.clock import Clock
-from antiphon.engine.ledger import Ledger
-from antiphon.engine.parts import Agent, Channel, Goal, Unit
+from antiphon.engine.divergence import Divergence
+from antiphon.engine.parts import Agent, Goal, Unit
+from antiphon.engine.rates import optimiser_of
 from antiphon.engine.schedule import Schedule
-from antiphon.engine.shapes import RETURNED, Shapes, default_norm, head_of, resolve
+from antiphon.engine.shapes import Shapes, default_norm, resolve
 from antiphon.engine.system import System
 from antiphon.engine.units import unite, windows_of
 from antiphon.engine.weights import read_weights
+from antiphon.engine.wiring import Wiring
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
-from antiphon.nets.optimisers import Rate
-from antiphon.nets.optimisers import Schedule as RateSchedule
 from antiphon.nets.random import generator, seed_for
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec
-from antiphon.scenarios.training import OptimiserSpec
+from antiphon.scenarios.parts import AgentSpec, NetworkSpec
 
 __all__ = ["build"]
 
@@ -79,7 +73,8 @@ class _Builder:
         units = self._units()
         unit_of = {name: unit for unit in units for name in unit.members}
         clocks = {name: agent.clock for name, agent in agents.items()}
-        channels = self._channels(shapes, clocks, unit_of)
+        wiring = Wiring(self.scenario, self.env, shapes, agents, unit_of, self.seed, self.device, self.dtype)
+        channels = {spec.name: wiring.channel(spec) for spec in self.scenario.channels}
         for channel in channels.values():
             agents[channel.sender].outputs.append(channel)
             agents[channel.receiver].inputs.append(channel)
@@ -94,6 +89,7 @@ class _Builder:
             self.scenario.training.batch,
             self.dtype,
             self.device,
+            Divergence(self.scenario.training.on_divergence == "quarantine", self.scenario.training.bound),
         )
 
     # --- agents ------------------------------------------------------------------------------------------
@@ -118,11 +114,13 @@ class _Builder:
                 self._goal(name, spec),
                 self._align(name, spec),
                 seed=seed_for(self.seed, "agent", name),
+                p_update=spec.p_update,
+                draws=seed_for(self.seed, "update", owner),
             )
         return agents
 
     def _learner(self, name: str, owner: str, spec: AgentSpec, shapes: Shapes) -> Learner:
-        kind, rate = self._optimiser(spec.optimiser)
+        kind, rate = optimiser_of(spec.optimiser, self.scenario)
         learner = Learner(
             self._network(name, owner, spec, shapes.inputs[name], shapes.heads[name]),
             generator(self.seed, "agent", owner, "parameters"),
@@ -200,110 +198,7 @@ class _Builder:
         if not inputs:
             raise ScenarioError(f"agents.{name}.align: no channel leads to it; remove `align`")
         chosen = inputs[0] if spec.align is True else next(c for c in inputs if c.name == spec.align)
-        if chosen.link.drop:
-            raise ScenarioError(
-                f"agents.{name}.align: channel {chosen.name} loses messages (drop {chosen.link.drop}), and what is held "
-                "then is of another example; align with a link that drops nothing"
-            )
         return chosen.name
-
-    def _optimiser(self, spec: OptimiserSpec | None) -> tuple[dict[str, object], Rate]:
-        spec = spec or self.scenario.training.optimiser
-        settings: dict[str, object] = {
-            "kind": spec.kind,
-            "momentum": spec.momentum,
-            "betas": spec.betas,
-            "weight_decay": spec.weight_decay,
-        }
-        schedule = RateSchedule()
-        if spec.schedule is not None:
-            s = spec.schedule
-            schedule = RateSchedule(kind=s.kind, at=s.at, factor=s.factor, warmup=s.warmup)
-        return settings, Rate(base=spec.lr, horizon=self.scenario.training.steps, schedule=schedule)
-
-    # --- channels ----------------------------------------------------------------------------------------
-
-    def _channels(
-        self, shapes: Shapes, clocks: Mapping[str, Clock], unit_of: Mapping[str, Unit]
-    ) -> dict[str, Channel]:
-        return {
-            spec.name: self._channel(spec, shapes.messages[spec.name], clocks, unit_of)
-            for spec in self.scenario.channels
-        }
-
-    def _channel(
-        self,
-        spec: ChannelSpec,
-        shape: tuple[int, ...],
-        clocks: Mapping[str, Clock],
-        unit_of: Mapping[str, Unit],
-    ) -> Channel:
-        size = torch.Size(shape).numel()
-        context = tuple(self._context(name) for name in spec.gradient.context if name != RETURNED)
-        sees_returned = RETURNED in spec.gradient.context and spec.gradient.kind != "local"
-        predictor = None
-        if spec.coupling == "decoupled":
-            if spec.gradient.kind == "local":  # the control does not see its own target
-                context = tuple(c for c in context if c.name != spec.gradient.target)
-            predictor = self._predictor(spec, size, sum(c.features for c in context) + size * sees_returned)
-        receiver = unit_of[spec.receiver]
-        returns = spec.coupling == "delayed" or (predictor is not None and predictor.needs_delta)
-        ledger = Ledger(
-            spec.name,
-            clocks[spec.sender],
-            clocks[spec.receiver],
-            receiver.windows,
-            Link(name=spec.name, delay=spec.link.delay, drop=spec.link.drop, seed=self.seed),
-            returns,
-            slack=self._slack(receiver),
-        )
-        return Channel(
-            spec.name,
-            spec.sender,
-            spec.receiver,
-            head_of(spec),
-            shape,
-            spec.coupling,
-            ledger,
-            torch.zeros(self.scenario.training.batch, size, dtype=self.dtype, device=self.device),
-            predictor,
-            context,
-            sees_returned,
-            spec.gradient.target if spec.gradient.kind == "local" else None,
-            spec.gradient.scale,
-            spec.gradient.discount,
-            spec.gradient.apply,
-        )
-
-    @staticmethod
-    def _slack(receiver: Unit) -> int:
-        length = receiver.windows.end(1) - receiver.windows.end(0)
-        return (receiver.staleness + 1) * length if receiver.late else 0
-
-    def _context(self, name: str) -> ContextSpec:
-        if name not in self.env.signals:
-            return ContextSpec(name, ())
-        signal = self.env.signals[name]
-        return ContextSpec(name, signal.shape, signal.classes)
-
-    def _predictor(self, spec: ChannelSpec, size: int, context: int) -> Predictor:
-        kind, rate = self._optimiser(spec.gradient.optimiser or self.scenario.training.predictor)
-        make = PREDICTORS[spec.gradient.kind]
-        if make is LocalGradient:
-            assert spec.gradient.target is not None
-            target = self._context(spec.gradient.target)
-            make = partial(LocalGradient, outputs=target.features, classes=target.classes is not None)  # type: ignore[assignment]
-        return make(
-            size,
-            context,
-            generator=generator(self.seed, "channel", spec.name, "gradient"),
-            optimiser=kind,
-            rate=rate,
-            hidden=spec.gradient.hidden,
-            norm=spec.gradient.norm,
-            device=self.device,
-            dtype=self.dtype,
-        )
 
     # --- units and schedule ------------------------------------------------------------------------------
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import final
 
-__all__ = ["Clock", "StepWindows", "TickWindows", "Windows"]
+__all__ = ["Clock", "Sends", "StepWindows", "TickWindows", "Windows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,47 @@ class Clock:
     def following(self, step: int) -> int:
         """The first tick at or after `step`."""
         return self.phase if step <= self.phase else step + (self.phase - step) % self.period
+
+
+@final
+class Sends:
+    """When a sender sends: on a share of its ticks, evenly spaced; message k goes at its tick floor(k / rate).
+
+    Args:
+        clock: The sender's.
+        rate: The share, in (0, 1], as the decimal it is written as: 0.1 is a tenth, so no rounding adds up.
+
+    Attributes:
+        latest: The newest stamp sent at or before a step, if there was one; the clock's own where every tick sends.
+    """
+
+    latest: Callable[[int], int | None]
+
+    def __init__(self, clock: Clock, rate: float = 1.0) -> None:
+        self.clock = clock
+        self.rate = rate
+        self._every = 1 / Fraction(str(rate))
+        self.latest = clock.latest if rate == 1 else self._latest
+
+    def due(self, step: int) -> bool:
+        """Whether a message is sent at `step`."""
+        return self.latest(step) == step
+
+    def after(self, step: int) -> int:
+        """The first stamp sent after `step`."""
+        tick = self.clock.following(step + 1)
+        return tick if self.rate == 1 else self._stamp(self._before(self.clock.count(tick)))
+
+    def _latest(self, step: int) -> int | None:
+        tick = self.clock.latest(step)
+        return None if tick is None else self._stamp(self._before(self.clock.count(tick) + 1) - 1)
+
+    def _before(self, count: int) -> int:
+        """How many messages go at the ticks numbered below `count`: the least k with floor(k / rate) >= count."""
+        return -(-count * self._every.denominator // self._every.numerator)
+
+    def _stamp(self, message: int) -> int:
+        return self.clock.step(message * self._every.numerator // self._every.denominator)
 
 
 class Windows(ABC):

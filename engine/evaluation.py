@@ -1,19 +1,25 @@
-"""Evaluation: the composed system on a split it has not learned from (semantics 24)."""
+"""Evaluation: a system on a split that it does not learn from, composed or as it runs (semantics 24)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from antiphon.engine.compose import compose, observed
+from antiphon.engine.rehearsal import Links, Rehearsal
 from antiphon.engine.system import System
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import ScenarioError
+from antiphon.nets.random import seed_for
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "evaluate", "examples", "rehearsal_seed"]
 
 _ROWS = 1000
+"""Examples shown at once, at most; part of what a seed means to links as they run."""
+_PERFECT = Links()
 
 
 @dataclass(frozen=True)
@@ -25,12 +31,14 @@ class Evaluation:
         examples: How many examples it has; each was shown once.
         readout: The agents whose metric, averaged, is the scenario's.
         agents: By agent with an objective: `loss` and the metric of its objective (`accuracy` or `error`).
+        links: How messages travelled.
     """
 
     split: str
     examples: int
     readout: tuple[str, ...]
     agents: dict[str, dict[str, float]]
+    links: Links = _PERFECT
 
     def _mean(self, metric: str) -> float:
         values = [self.agents[name][metric] for name in self.readout if metric in self.agents[name]]
@@ -57,11 +65,55 @@ class Evaluation:
         return "\n".join(lines)
 
 
-@torch.no_grad()
-def evaluate(system: System, env: TorchVectorEnv, readout: tuple[str, ...], split: str) -> Evaluation:
-    """Show every example of a split once to the composed system, from silence, and score its last outputs.
+def evaluate(
+    system: System,
+    env: TorchVectorEnv,
+    readout: tuple[str, ...],
+    split: str,
+    links: Links = _PERFECT,
+    seed: int = 0,
+) -> Evaluation:
+    """Show every example of a split once, from silence, and score each agent's newest output.
 
-    Delays are kept; nothing is dropped; no training-only signal reaches an agent.
+    Each is shown for `steps_needed` steps; delays are kept, and no training-only signal reaches an agent. Over
+    perfect links it is the composed module that is scored.
+
+    Args:
+        system: What to evaluate; no bit of it changes.
+        env: Its environment.
+        readout: The agents whose metric is the scenario's.
+        split: The part of the data.
+        links: How messages travel.
+        seed: Of the run; what is lost and added on the way is drawn from it, and from the split, every time alike.
+
+    Raises:
+        ScenarioError: The environment is no stream of examples, or has no such split.
+    """
+    goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
+    sums = {name: {"loss": 0.0, goal.objective.metric: 0.0} for name, goal in goals.items()}
+    score = _composed(system) if links.kind == "perfect" else _as_run(system, links, seed, split)
+    count = 0
+    for number, batch in enumerate(examples(env, split)):
+        count += len(next(iter(batch.values())))
+        for name, figures in score(number, batch).items():
+            for metric, figure in zip(sums[name], figures, strict=True):
+                sums[name][metric] += figure.sum().item()
+    agents = {
+        name: {metric: total / count for metric, total in found.items()} for name, found in sums.items()
+    }
+    return Evaluation(split, count, readout, agents, links)
+
+
+def examples(
+    env: TorchVectorEnv, split: str, limit: int | None = None, rows: int | None = None
+) -> Iterator[dict[str, Tensor]]:
+    """Yield the examples of a split in order, in batches that are as large as each other, to within one row.
+
+    Args:
+        env: A stream of examples.
+        split: The part of the data.
+        limit: At most so many, spread evenly over the split; None: all.
+        rows: In a batch, at most.
 
     Raises:
         ScenarioError: The environment is no stream of examples, or has no such split.
@@ -70,20 +122,65 @@ def evaluate(system: System, env: TorchVectorEnv, readout: tuple[str, ...], spli
         raise ScenarioError(
             "evaluate: the environment is no stream of examples and has no splits to evaluate on"
         )
+    count = env.example_count(split)
+    rows = rows or _ROWS
+    wanted = count if limit is None else min(limit, count)
+    if wanted == count:
+        yield from env.batches(split, _even(count, rows))
+        return
+    chosen = torch.arange(wanted) * count // wanted
+    kept: list[dict[str, Tensor]] = []
+    start = 0
+    for batch in env.batches(split, rows):
+        stop = start + len(next(iter(batch.values())))
+        here = chosen[(chosen >= start) & (chosen < stop)] - start
+        kept.append({name: value[here.to(value.device)] for name, value in batch.items()})
+        start = stop
+    whole = {name: torch.cat([part[name] for part in kept]) for name in kept[0]}
+    size = _even(wanted, rows)
+    for start in range(0, wanted, size):
+        yield {name: value[start : start + size] for name, value in whole.items()}
+
+
+def rehearsal_seed(seed: int, split: str, batch: int) -> int:
+    """Return the seed of what links lose and add while batch number `batch` of a split is shown."""
+    return seed_for(seed, "evaluation", split, str(batch))
+
+
+def _even(count: int, rows: int) -> int:
+    batches = max(-(-count // rows), 1)
+    return max(-(-count // batches), 1)
+
+
+_Scores = dict[str, tuple[Tensor, Tensor]]
+"""Loss and metric per example, [rows] each, by agent with an objective."""
+
+
+def _composed(system: System) -> Callable[[int, dict[str, Tensor]], _Scores]:
     goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
-    composed = compose(system, list(goals))
-    seen = observed(system)
-    sums: dict[str, dict[str, float]] = {}
-    for name, goal in goals.items():
-        sums[name] = {"loss": 0.0, goal.objective.metric: 0.0}
-    examples = 0
-    for batch in env.batches(split, _ROWS):
-        outputs = composed(*(batch[name].to(system.dtype) for name in seen))
-        rows = len(batch[seen[0]])
-        examples += rows
-        for name, goal in goals.items():
-            target = batch[goal.target]
-            sums[name]["loss"] += goal.objective.loss(outputs[name], target).sum().item()
-            sums[name][goal.objective.metric] += goal.objective.score(outputs[name], target).sum().item()
-    agents = {name: {k: v / examples for k, v in found.items()} for name, found in sums.items()}
-    return Evaluation(split, examples, readout, agents)
+    module, seen = compose(system, list(goals)), observed(system)
+
+    def score(number: int, batch: dict[str, Tensor]) -> _Scores:
+        with torch.no_grad():
+            outputs = module(*(batch[name].to(system.dtype) for name in seen))
+        return {
+            name: (
+                goal.objective.loss(outputs[name], batch[goal.target]),
+                goal.objective.score(outputs[name], batch[goal.target]),
+            )
+            for name, goal in goals.items()
+        }
+
+    return score
+
+
+def _as_run(
+    system: System, links: Links, seed: int, split: str
+) -> Callable[[int, dict[str, Tensor]], _Scores]:
+    goals = [name for name, agent in system.agents.items() if agent.goal is not None]
+
+    def score(number: int, batch: dict[str, Tensor]) -> _Scores:
+        rehearsal = Rehearsal(system, batch, links, seed=rehearsal_seed(seed, split, number), ends=goals)
+        return rehearsal.losses(rehearsal.run())
+
+    return score

@@ -12,6 +12,7 @@ import torch
 from antiphon.comms.alignment import alignment
 from antiphon.comms.cut import constant
 from antiphon.engine.directory import graph_of
+from antiphon.engine.parts import Channel
 from antiphon.engine.reference import Learned
 from antiphon.engine.system import System
 from antiphon.telemetry.figures import Figure, HistogramRow
@@ -34,7 +35,8 @@ def figures(
 
     Per agent: `loss` and its objective's metric, as `scores` has them, `updates`, `parameter_norm`,
     `gradient_norm`. Per channel: `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`),
-    `injection_norm`, `message_mean`, `message_std`, `age` (steps since the newest usable message was sent).
+    `injection_norm`, `message_mean`, `message_std`, `age` (steps since the newest usable message was sent), `traffic`
+    (bits a step and environment), and on links that lose or with a synthetic input `lost`, `stand_in`, `si_loss`.
 
     Args:
         system: The agents and channels.
@@ -55,6 +57,8 @@ def _agents(system: System, learned: Learned) -> Iterator[Figure]:
                 yield Figure("agent", name, "gradient_norm", norms.norm().item())
     for name, agent in system.agents.items():
         yield Figure("agent", name, "updates", float(agent.learner.updates))
+        if system.divergence.quarantine:
+            yield Figure("agent", name, "silenced", float(agent.silenced))
         parameters = list(agent.learner.parameters.values())
         if parameters:
             norms = torch.stack(torch._foreach_norm(parameters))
@@ -62,6 +66,8 @@ def _agents(system: System, learned: Learned) -> Iterator[Figure]:
 
 
 def _channels(system: System, learned: Learned, step: int) -> Iterator[Figure]:
+    for name, loss in learned.inputs.items():
+        yield Figure("channel", name, "si_loss", loss.item())
     injected = {k: v for update in learned.updates for k, v in update.injected.items()}
     for name, channel in system.channels.items():
         if name in learned.lessons:
@@ -82,6 +88,24 @@ def _channels(system: System, learned: Learned, step: int) -> Iterator[Figure]:
         newest_usable = channel.ledger.sender.latest(step - channel.ledger.link.delay)
         if newest_usable is not None:
             yield Figure("channel", name, "age", float(step - newest_usable))
+        yield from _on_the_way(channel, step)
+
+
+def _on_the_way(channel: Channel, step: int) -> Iterator[Figure]:
+    """What the link did to the message due now: `lost`, `stand_in` (shares of environments), `traffic` (bits a step)."""
+    ledger, link = channel.ledger, channel.ledger.link
+    if link.drop or channel.input is not None:
+        stamp = ledger.sender.latest(step - link.delay)
+        record = None if stamp is None else ledger.records.get(stamp)
+        if record is not None:
+            lost = 0.0 if record.lost is None else record.lost.float().mean().item()
+            yield Figure("channel", channel.name, "lost", lost)
+            if channel.input is not None:
+                share = 1.0 if channel.coupling == "unlocked" else lost
+                yield Figure("channel", channel.name, "stand_in", share)
+    width = link.bits or torch.finfo(channel.zeros.dtype).bits
+    sends = ledger.sender.rate / ledger.sender.clock.period
+    yield Figure("channel", channel.name, "traffic", channel.size * width * sends)
 
 
 def channel_figures(twin: Simulation) -> dict[str, dict[str, float]]:

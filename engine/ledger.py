@@ -14,7 +14,7 @@ from torch import Tensor
 
 from antiphon.comms.cut import as_leaf, value_of
 from antiphon.comms.link import Link
-from antiphon.engine.clock import Clock, Windows
+from antiphon.engine.clock import Clock, Sends, Windows
 from antiphon.engine.moment import Lanes, Moment, besides, either, lanes_where
 from antiphon.errors import EngineError
 
@@ -28,6 +28,8 @@ class Record:
     stamp: int
     message: Tensor
     """[B, size], as sent."""
+    received: Tensor
+    """[B, size], as it arrives: with the link's noise, in its bits."""
     moment: Moment
     """The signals it was made from."""
     first_use: int | None
@@ -48,6 +50,8 @@ class Record:
     """Environments in which a use counted."""
     delta: Tensor | None = None
     """[B, size], per sample, accumulated over the counted uses."""
+    loss: Tensor | None = None
+    """[B]: what its receiver lost in the windows that used it, for critics."""
     finished: int | None = None
     """Step at which its last window closed."""
     pinned: bool = True
@@ -88,7 +92,11 @@ class Reading:
     came: Lanes
     """Environments in which there is a message; zeros elsewhere."""
     counted: Lanes
-    """Environments in which it is the due message itself, and valid."""
+    """Environments in which it is the due message itself, or what stands in for it, and valid."""
+    stood: Lanes = False
+    """Environments in which a synthetic input stands in for it."""
+    moment: Moment | None = None
+    """The signals that what is read was made from, where they are not the record's own in all environments."""
 
 
 @dataclass
@@ -97,21 +105,25 @@ class Ledger:
 
     Attributes:
         name: The channel's name.
-        sender: The sender's clock.
+        sender: When the sender sends.
         receiver: The receiver's clock.
         windows: The receiving unit's windows.
         link: Delay and losses.
         returns: Whether deltas are wanted; where not, uses are only counted.
         slack: Steps that a record may stay open beyond its last window (a late receiver's staleness).
+        remembers: Whether the message before the due one is kept, for a synthetic input that reads it.
+        aligns: Whether the receiver works on the signals of the message it reads.
     """
 
     name: str
-    sender: Clock
+    sender: Sends
     receiver: Clock
     windows: Windows
     link: Link
     returns: bool
     slack: int = 0
+    remembers: bool = False
+    aligns: bool = False
     records: dict[int, Record] = field(default_factory=dict)
     uses: dict[int, dict[tuple[int, int], Use]] = field(default_factory=dict)
     """Per open receiver window: uses by (stamp, tick step; -1 where every use shares one leaf)."""
@@ -120,8 +132,14 @@ class Ledger:
     newest: Tensor | None = None
     """[B, size]: the newest delta that has come back, zeros where that episode has ended."""
     held: Tensor | None = None
-    """[B, size], on a link that loses: the newest message that arrived."""
+    """[B, size], on a link that loses, or where it is remembered: the newest message that arrived."""
     held_stamp: Tensor | None = None
+    """[B], its stamp; -1: none."""
+    held_signals: dict[str, Tensor] = field(default_factory=dict)
+    """The signals that the held message was made from, where the receiver works on them."""
+    prior: Tensor | None = None
+    """[B, size]: what was held before the due message."""
+    prior_stamp: Tensor | None = None
     """[B], its stamp; -1: none."""
     arrived: int = -1
     """Newest stamp already taken into `held`."""
@@ -135,7 +153,9 @@ class Ledger:
             ticks = range(first, last + 1, self.receiver.period)
             waiting = {self.windows.number(tick) for tick in ticks}  # a window without a tick never closes
             deadline = self.windows.end(max(waiting)) + self.slack
-        record = Record(step, value_of(message), moment, first, waiting, deadline, live=message)
+        sent = value_of(message)
+        received = self.link.carry(step, sent)
+        record = Record(step, sent, received, moment, first, waiting, deadline, live=message)
         record.lost = self.link.lost(step, message.shape[0], message.device)
         record.returned = self._newest(step)
         if first is None:
@@ -147,7 +167,7 @@ class Ledger:
     def _scheduled(self, stamp: int) -> tuple[int | None, int]:
         """First and last receiver tick that a perfect link lets use `stamp` (None, …) where there is none."""
         start = stamp + self.link.delay
-        stop = start + self.sender.period
+        stop = self.sender.after(stamp) + self.link.delay
         first = self.receiver.following(start)
         if first >= stop:
             return None, stamp
@@ -178,7 +198,7 @@ class Ledger:
                 if record.deadline < step:
                     raise EngineError(f"{self.name}: the record of step {stamp} is still open at step {step}")
             elif not record.pinned and newest is not None and stamp < newest:
-                if self.link.drop and stamp > self.arrived:
+                if (self.link.drop or self.remembers) and stamp > self.arrived:
                     continue
                 if record.finished + self.link.delay < step or not record.complete:
                     del self.records[stamp]
@@ -189,49 +209,111 @@ class Ledger:
         record = None if stamp is None else self.records.get(stamp)
         if record is None or stamp is None:
             return Reading(None, None, False, False)
-        if record.lost is not None:
-            return self._receive_lossy(record)
+        if record.lost is not None or self.remembers:
+            return self._receive_held(record)
         if record.dead is False:
-            return Reading(record, record.message, True, True)
+            return Reading(record, record.received, True, True)
         if record.dead is True:
             return Reading(record, None, False, False)
         alive = besides(record.dead)
-        return Reading(record, lanes_where(alive, record.message), alive, alive)
+        return Reading(record, lanes_where(alive, record.received), alive, alive)
 
-    def _receive_lossy(self, due: Record) -> Reading:
+    def _receive_held(self, due: Record) -> Reading:
         if self.held is None or self.held_stamp is None:
             self.held = torch.zeros_like(due.message)
             self.held_stamp = torch.full((due.message.shape[0],), -1, device=due.message.device)
-        for stamp, record in self.records.items():
-            if self.arrived < stamp <= due.stamp and record.dead is not True:
-                assert record.lost is not None
-                missing = either(record.lost, record.dead)
-                assert isinstance(missing, Tensor)
-                self.held = torch.where(missing.unsqueeze(1), self.held, record.message)
-                self.held_stamp = torch.where(missing, self.held_stamp, stamp)
-        self.arrived = max(self.arrived, due.stamp)
+        if due.stamp > self.arrived:
+            for stamp, record in self.records.items():
+                if self.arrived < stamp < due.stamp:
+                    self._hold(record)
+            self.prior, self.prior_stamp = self.held, self.held_stamp
+            self._hold(due)
+            self.arrived = due.stamp
         came = self.held_stamp >= 0
-        return Reading(due, lanes_where(came, self.held), came, self.held_stamp == due.stamp)
+        moment = self._moment_of_held(due, came) if self.aligns else None
+        counted = self.held_stamp == due.stamp
+        return Reading(due, lanes_where(came, self.held), came, counted, moment=moment)
+
+    def _moment_of_held(self, due: Record, came: Tensor) -> Moment:
+        """The signals of what is held, which may be of another step in every environment; absent where nothing is."""
+        signals = {name: value for name, value in self.held_signals.items() if not name.startswith("_")}
+        present = {f"_{name}": self.held_signals.get(f"_{name}", came) & came for name in signals}
+        return Moment(due.stamp, signals | present)
+
+    def _hold(self, record: Record) -> None:
+        """Take a message that arrived in place of the one held, where it did."""
+        missing = either(False if record.lost is None else record.lost, record.dead)
+        if missing is True or self.held is None or self.held_stamp is None:
+            return
+        stamp = torch.full_like(self.held_stamp, record.stamp)
+        if self.aligns:
+            self.held_signals = _mixed(besides(missing), record.moment.signals, self.held_signals)
+        if missing is False:
+            self.held, self.held_stamp = record.received, stamp
+        else:
+            self.held = torch.where(missing.unsqueeze(1), self.held, record.received)
+            self.held_stamp = torch.where(missing, self.held_stamp, stamp)
+
+    def missing(self, reading: Reading, *, always: bool) -> Lanes:
+        """Return the environments in which the due message is missing, though its example goes on.
+
+        Args:
+            reading: What the tick found.
+            always: Whether it counts as missing even where it has come (`unlocked`).
+        """
+        if reading.record is None:
+            return False
+        alive = besides(reading.record.dead)
+        if always or alive is False:
+            return alive
+        if reading.counted is True:
+            return False
+        absent = besides(reading.counted)
+        if alive is True or absent is True:
+            return absent if alive is True else alive
+        assert isinstance(alive, Tensor)
+        assert isinstance(absent, Tensor)
+        return alive & absent
+
+    def stand_in(self, reading: Reading, value: Tensor, lanes: Lanes) -> Reading:
+        """Return a reading in which `value` [B, size] stands in for the due message in `lanes`."""
+        if isinstance(lanes, Tensor):
+            before = torch.zeros_like(value) if reading.value is None else reading.value
+            value = torch.where(lanes.unsqueeze(1), value, before)
+        came, counted = either(reading.came, lanes), either(reading.counted, lanes)
+        moment = reading.moment
+        if moment is not None and reading.record is not None:
+            moment = Moment(moment.step, _mixed(lanes, reading.record.moment.signals, moment.signals))
+        return Reading(reading.record, value, came, counted, lanes, moment)
 
     def use(self, step: int, reading: Reading) -> Use | None:
         """Book that the tick at `step` consumed `reading`, and return the leaf it may differentiate."""
         if reading.record is None or reading.value is None or reading.counted is False:
             return None
         window = self.uses.setdefault(self.windows.number(step), {})
-        shared = reading.counted is True
+        shared = reading.counted is True and reading.stood is False
         key = (reading.record.stamp, -1 if shared else step)
         if key not in window:
             leaf = as_leaf(reading.value) if self.returns else reading.value
             window[key] = Use(reading.record, leaf, reading.counted)
         return window[key]
 
-    def book(self, use: Use, delta: Tensor | None) -> None:
-        """Add a counted use's delta, [B, size] per sample (None: the loss does not depend on it)."""
+    def book(self, use: Use, delta: Tensor | None, loss: Tensor | None = None) -> None:
+        """Add a counted use's delta and loss.
+
+        Args:
+            use: The use.
+            delta: [B, size], per sample; None: the loss does not depend on it.
+            loss: [B], of the window; None: nobody asks for it.
+        """
         record = use.record
         record.counted = either(record.counted, use.counted)
         if delta is not None:
             delta = lanes_where(use.counted, delta)
             record.delta = delta if record.delta is None else record.delta + delta
+        if loss is not None:
+            loss = lanes_where(use.counted, loss)
+            record.loss = loss if record.loss is None else record.loss + loss
 
     def close(self, window: int, step: int) -> None:
         """Note that the receiver's `window` has been learned (or dropped) at `step`."""
@@ -266,6 +348,29 @@ class Ledger:
         if self.newest is not None:
             self.newest = lanes_where(besides(ended), self.newest)
         if self.held_stamp is not None:
-            self.held_stamp = torch.where(
-                lanes_where(ended, torch.ones_like(self.held_stamp)) > 0, -1, self.held_stamp
-            )
+            self.held_stamp = self._forgotten(self.held_stamp, ended)
+        if self.prior_stamp is not None:
+            self.prior_stamp = self._forgotten(self.prior_stamp, ended)
+
+    @staticmethod
+    def _forgotten(stamp: Tensor, ended: Lanes) -> Tensor:
+        return torch.where(lanes_where(ended, torch.ones_like(stamp)) > 0, -1, stamp)
+
+
+def _mixed(lanes: Lanes, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The signals `one` in `lanes`, and `other` elsewhere; a mask `_name` that one of them lacks is all present."""
+    if lanes is True or not other:
+        return dict(one)
+    mixed = {}
+    for name in dict.fromkeys([*one, *other]):
+        value = one.get(name, other.get(name))
+        assert value is not None
+        full = torch.ones_like(value) if name.startswith("_") else value
+        mine, theirs = one.get(name, full), other.get(name, full)
+        where = (
+            lanes
+            if isinstance(lanes, Tensor)
+            else torch.zeros(len(value), dtype=torch.bool, device=value.device)
+        )
+        mixed[name] = torch.where(where.view(-1, *([1] * (value.dim() - 1))), mine, theirs)
+    return mixed

@@ -8,15 +8,24 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
-from antiphon.agents.network import OBJECTIVE
+from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.agents.objectives import Objective
 from antiphon.comms.context import ContextSpec
+from antiphon.comms.feedback import DirectFeedback
+from antiphon.comms.inputs import InputModel
 from antiphon.comms.predictors import Predictor
 from antiphon.engine.clock import Clock, Windows
 from antiphon.engine.ledger import Ledger
 from antiphon.engine.tape import Tape
+from antiphon.nets.optimisers import Rate
+from antiphon.nets.random import uniform
 
-__all__ = ["Agent", "Channel", "Goal", "Unit"]
+__all__ = ["Agent", "Channel", "Goal", "Heard", "Unit"]
+
+
+_ONE = Rate(base=1.0, horizon=1)
+Heard = tuple[Tensor | None, Tensor, Tensor | None]
+"""Context [B, features], message as received [B, size], and where it arrived [B] (None: everywhere)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,19 +45,47 @@ class Channel:
     """[B, size]: what a receiver reads before anything has come."""
     predictor: Predictor | None = None
     context: tuple[ContextSpec, ...] = ()
-    """Signals its predictor is conditioned on."""
-    sees_returned: bool = False
-    """Whether it is conditioned on the newest delta that came back too."""
+    """Signals of the environment that its predictor is conditioned on."""
+    ends: tuple[str, ...] = ()
+    """Signals of the channel's ends that its predictor is conditioned on."""
     target: str | None = None
-    """The named target of a `local` predictor."""
-    scale: float = 1.0
+    """The named target of a predictor with a loss of its own."""
+    scale: Rate = _ONE
     discount: float = 1.0
+    clip: float | None = None
+    trace: float = 0.0
+    propagate: float = 0.0
     apply: bool = True
+    input: InputModel | None = None
+    """Predicts the message, for the receiver."""
+    input_context: tuple[ContextSpec, ...] = ()
+    input_ends: tuple[str, ...] = ()
+    heard: list[Heard] = field(default_factory=list)
+    """What its synthetic input learns from at the end of the step."""
+    direct: DirectFeedback | None = None
+    """Carries an objective's error to the sender in place of backpropagation."""
+    error_of: str = ""
+    """The agent whose objective that is."""
+    aligned: Tensors | None = None
+    """Feedback alignment: the fixed weights that carry the gradient back, by the receiver's parameter."""
+    muted: bool = False
+    """Whether its predictor has diverged: it learns no more, and injects nothing."""
 
     @property
     def injects(self) -> bool:
         """Whether its predictor's word is put on its messages."""
-        return self.predictor is not None and self.apply and bool(self.scale or self.discount)
+        said = self.apply and bool(self.scale.base or self.discount)
+        return self.predictor is not None and said and not self.muted
+
+    @property
+    def hears_losses(self) -> bool:
+        """Whether its predictor learns what its receiver loses."""
+        return self.predictor is not None and self.predictor.needs_loss
+
+    @property
+    def mixes(self) -> bool:
+        """Whether what is injected contains what comes back at the same step."""
+        return self.injects and bool(self.trace or self.propagate)
 
     @property
     def size(self) -> int:
@@ -82,6 +119,18 @@ class Agent:
     outputs: list[Channel] = field(default_factory=list)
     seed: int = 0
     """Of what a user's module draws."""
+    p_update: float = 1.0
+    """The probability that it learns from a window."""
+    draws: int = 0
+    """Seed of those draws; tied agents have the same."""
+    silenced: bool = False
+    """Whether it has diverged: it learns no more, and its messages are void."""
+
+    def drawn(self, window: int) -> bool:
+        """Whether it learns from `window`."""
+        if self.silenced:
+            return False
+        return self.p_update == 1.0 or uniform(self.draws, window, 1).item() < self.p_update
 
     @property
     def ports(self) -> tuple[str, ...]:

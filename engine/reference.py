@@ -6,23 +6,22 @@ from the parameters of before the step; then predictors learn from what has come
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.comms.credit import Gradients, Injection, Pull, backward_all
+from antiphon.comms.credit import Gradients, Injection, Pull, backward_all, clipped
 from antiphon.comms.cut import constant
 from antiphon.engine.ledger import Record
 from antiphon.engine.moment import Moment, besides, lanes_where
 from antiphon.engine.parts import Channel, Unit
 from antiphon.engine.system import System
-from antiphon.engine.tape import Tape
+from antiphon.engine.tape import Part, Tape
 from antiphon.engine.teaching import Lesson, Teacher
 from antiphon.engine.ticking import Ticker
-from antiphon.errors import DivergenceError
 from antiphon.nets.optimisers import step_all
 
 __all__ = ["Learned", "Losses", "Reference", "Update"]
@@ -50,6 +49,8 @@ class Update:
     losses: dict[str, Losses] = field(default_factory=dict)
     injected: dict[str, Tensor] = field(default_factory=dict)
     """Newest injection by channel, for telemetry."""
+    loss: Tensor | None = None
+    """[B], the objectives' losses per sample, summed over the window."""
 
 
 @dataclass(slots=True)
@@ -59,6 +60,8 @@ class Learned:
     updates: list[Update]
     lessons: dict[str, Lesson]
     """By channel."""
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    """Losses of the synthetic inputs that learned, by channel."""
 
 
 class Reference:
@@ -96,7 +99,7 @@ class Reference:
             else:
                 closing.append((unit, tape))
         self._foresee(closing)
-        turns = [self._updates(turn, step) for turn in _turns(closing)]
+        turns = [self._updates(turn, step) for turn in self._turns(closing)]
         lessons = self.teacher.own_lessons([tape for _, tape in closing])
         for unit, tape in [*closing, *dropped]:
             self._close(unit, tape, step)
@@ -104,9 +107,10 @@ class Reference:
         for updates in turns:  # all is computed and finite: now, and only now, anything moves
             self._apply(updates, step)
         self.teacher.teach(taught, step)
+        heard = self.teacher.teach_inputs(step)
         for _, tape in [*closing, *dropped]:
             tape.release()
-        return Learned([update for updates in turns for update in updates], taught)
+        return Learned([update for updates in turns for update in updates], taught, heard)
 
     def _judge(
         self,
@@ -153,26 +157,57 @@ class Reference:
             }
             pull = Pull(
                 self.objective(tape, update),
-                self._injections(tape, update),
-                [p for name in unit.owners for p in self.system.agents[name].learner.trainable],
+                self._injections(tape, update, step),
+                [
+                    p
+                    for name in self._learning(unit, tape)
+                    for p in self.system.agents[name].learner.trainable
+                ],
                 [use.leaf for channel, use in consumed.values() if channel.ledger.returns],
             )
             updates.append(update)
             pulls.append(pull)
             uses.append(list(consumed.values()))
         results = backward_all(pulls, self.system.batch)
-        self._check(updates, results, step)
+        diverged = self._check(updates, results, step)
         for update, consumed_by, (own, deltas) in zip(updates, uses, results, strict=True):
+            if update in diverged:
+                continue
             self._divide(update, own)
             back = iter(deltas)
             for channel, use in consumed_by:
-                channel.ledger.book(use, next(back) if channel.ledger.returns else None)
-        return updates
+                delta = next(back) if channel.ledger.returns else None
+                loss = self._returned_loss(update) if channel.hears_losses else None
+                channel.ledger.book(use, delta, loss)
+        return [update for update in updates if update not in diverged]
+
+    def _learning(self, unit: Unit, tape: Tape) -> list[str]:
+        """The first agents of the learners that learn from a window."""
+        return [name for name in unit.owners if self.system.agents[name].drawn(tape.window)]
+
+    def _returned_loss(self, update: Update) -> Tensor:
+        """[B]: the window's losses, and what the critics of the channels it sent on expect beyond (semantics 9)."""
+        loss = self.system.nothing if update.loss is None else update.loss
+        for name, record in update.tape.sent:
+            channel = self.system.channels[name]
+            if (
+                channel.predictor is None
+                or not channel.hears_losses
+                or record.unread
+                or record.silent is True
+            ):
+                continue
+            example = self.teacher.example(channel, record, answered=False)
+            if example is not None and not channel.muted:
+                value = channel.discount * constant(channel.predictor.value(example))
+                loss = loss + lanes_where(besides(record.silent), value)
+        return loss
 
     def _divide(self, update: Update, gradients: Gradients) -> None:
         """Give each learner of a unit its gradients; tied agents get the mean of theirs."""
         rest = iter(gradients)
-        for name, sharing in update.unit.owners.items():
+        for name in self._learning(update.unit, update.tape):
+            sharing = update.unit.owners[name]
             found = [next(rest) for _ in self.system.agents[name].learner.trainable]
             if sharing > 1:
                 found = [None if g is None else g / sharing for g in found]
@@ -183,23 +218,12 @@ class Reference:
         total: Tensor | None = None
         for tick in tape.ticks:
             for part in tick.parts:
-                goal = self.system.agents[part.agent].goal
-                if goal is None or goal.target not in part.moment.signals:
+                found = self._loss(part)
+                if found is None:
                     continue
-                if goal.last_only and (part.moment.step + 1) % self.system.hold:
-                    continue
-                output, target = part.ports[OBJECTIVE], part.moment.signals[goal.target]
-                present = part.moment.signals.get(f"_{goal.target}")
-                if present is not None:  # before the loss too: what is absent may be no number at all
-                    target = lanes_where(present, target)
-                per_sample = goal.objective.loss(output, target)
-                score = goal.objective.score(constant(output), target)
-                if present is not None:
-                    per_sample, score = lanes_where(present, per_sample), lanes_where(present, score)
-                    score = score * (len(score) / present.sum().clamp_min(1))
-                loss = per_sample.sum() / self.system.batch
-                if goal.weight != 1.0:
-                    loss = loss * goal.weight
+                per_sample, score = found
+                loss, lost = per_sample.sum() / self.system.batch, constant(per_sample)
+                update.loss = lost if update.loss is None else update.loss + lost
                 total = loss if total is None else total + loss
                 seen = update.losses.get(part.agent)
                 if seen is None:
@@ -208,6 +232,24 @@ class Reference:
                     seen.loss, seen.score = seen.loss + constant(loss), seen.score + score.mean()
                     seen.ticks += 1
         return total
+
+    def _loss(self, part: Part) -> tuple[Tensor, Tensor] | None:
+        """An objective's loss and score at one tick, [B] each, zero where its target is absent; None if it is everywhere."""
+        goal = self.system.agents[part.agent].goal
+        if goal is None or not part.drawn or goal.target not in part.moment.signals:
+            return None
+        if goal.last_only and (part.moment.step + 1) % self.system.hold:
+            return None
+        output, target = part.ports[OBJECTIVE], part.moment.signals[goal.target]
+        present = part.moment.signals.get(f"_{goal.target}")
+        if present is not None:  # before the loss too: what is absent may be no number at all
+            target = lanes_where(present, target)
+        per_sample = goal.objective.loss(output, target)
+        score = goal.objective.score(constant(output), target)
+        if present is not None:
+            per_sample, score = lanes_where(present, per_sample), lanes_where(present, score)
+            score = score * (len(score) / present.sum().clamp_min(1))
+        return per_sample if goal.weight == 1.0 else per_sample * goal.weight, score
 
     def _foresee(self, closing: list[tuple[Unit, Tape]]) -> None:
         """Ask the predictors of all channels that inject, at once."""
@@ -219,35 +261,82 @@ class Reference:
         ]
         self.teacher.foresee([(c, r) for c, r in asked if not r.unread and r.silent is not True])
 
-    def _injections(self, tape: Tape, update: Update) -> list[Injection]:
+    def _injections(self, tape: Tape, update: Update, step: int) -> list[Injection]:
         found: list[Injection] = []
         for name, record in tape.sent:
             channel = self.system.channels[name]
             if record.unread or record.silent is True or record.live is None:
                 continue
+            if not self.system.agents[channel.sender].drawn(tape.window):
+                continue
+            credit = self.credit(channel, record)
+            if credit is None:
+                continue
+            credit = lanes_where(besides(record.silent), credit)
             if channel.coupling == "delayed":
-                if record.complete and record.delta is not None:
-                    found.append(Injection(record.live, record.delta))
-            elif channel.injects:
-                if record.prediction is None:
-                    continue
-                prediction = lanes_where(besides(record.silent), record.prediction[0])
-                found.append(Injection(record.live, prediction, channel.scale, channel.discount))
-                update.injected[name] = prediction
-        return found
+                found.append(Injection(record.live, credit))
+            else:
+                found.append(Injection(record.live, credit, channel.scale(step), channel.discount))
+                update.injected[name] = credit
+        return [*found, *self._direct(tape)]
 
-    def _check(self, updates: list[Update], results: list[tuple[Gradients, Gradients]], step: int) -> None:
-        """Raise if any gradient or delta is not finite, naming the first unit that it is so for."""
-        found = [g for own, deltas in results for g in (*own, *deltas) if g is not None]
-        if not found or math.isfinite(torch.stack(torch._foreach_norm(found)).sum().item()):
-            return
-        for update, (own, deltas) in zip(updates, results, strict=True):
-            if not all(bool(g.isfinite().all()) for g in (*own, *deltas) if g is not None):
-                who = ", ".join(f"'{name}'" for name in update.unit.members)
-                raise DivergenceError(
-                    f"agent {who}: the gradient at step {step} is not finite; "
-                    "lower its learning rate, or the scale of the synthetic gradients it receives"
-                )
+    def credit(self, channel: Channel, record: Record) -> Tensor | None:
+        """Return what is put on a message, [B, size] per sample before `scale`; None: nothing.
+
+        With `trace` and `propagate`, what its receiver has just returned is mixed in (semantics 11; BP(lambda)).
+        """
+        if channel.coupling == "delayed":
+            return record.delta if record.complete else None
+        if not channel.injects or record.prediction is None:
+            return None
+        credit = record.prediction[0]
+        if channel.mixes:
+            delta = channel.zeros if record.delta is None else record.delta
+            credit = torch.lerp(credit, delta, channel.trace) if channel.trace else credit
+            example = self.teacher.example(channel, record) if channel.propagate else None
+            if example is not None and channel.predictor is not None:
+                example.delta = delta
+                credit = credit + channel.propagate * channel.predictor.propagated(example)
+        return credit if channel.clip is None else clipped(credit, channel.clip)
+
+    def _direct(self, tape: Tape) -> Iterator[Injection]:
+        """Errors of objectives, carried straight to the messages made before them in the window (semantics 10)."""
+        for name, record in tape.sent:
+            channel = self.system.channels[name]
+            if channel.direct is None or record.live is None or record.unread:
+                continue
+            if not self.system.agents[channel.sender].drawn(tape.window):
+                continue
+            for tick in tape.ticks:
+                for part in tick.parts:
+                    if part.agent == channel.error_of and tick.step >= record.stamp:
+                        error = self._error(part)
+                        if error is not None:
+                            yield Injection(record.live, channel.direct.signal(error))
+
+    def _error(self, part: Part) -> Tensor | None:
+        """[B, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""
+        loss = self._loss(part)
+        if loss is None or not loss[0].requires_grad:
+            return None
+        return torch.autograd.grad(loss[0].sum(), part.ports[OBJECTIVE], retain_graph=True)[0]
+
+    def _check(
+        self, updates: list[Update], results: list[tuple[Gradients, Gradients]], step: int
+    ) -> list[Update]:
+        """Return the updates that have diverged, or raise, naming the first unit that has."""
+        numbers = {str(i): [*own, *deltas] for i, (own, deltas) in enumerate(results)}
+        diverged = [updates[int(i)] for i in self.system.divergence.of(numbers)]
+        for update in diverged:
+            who = ", ".join(f"'{name}'" for name in update.unit.members)
+            self.system.divergence.report(
+                step,
+                f"agent {who}: the gradient at step {step} is not finite; "
+                "lower its learning rate, or the scale of the synthetic gradients it receives",
+            )
+            for name in update.unit.members:
+                self.system.agents[name].silenced = True
+        return diverged
 
     def _close(self, unit: Unit, tape: Tape, step: int) -> None:
         for _, record in tape.sent:
@@ -265,14 +354,16 @@ class Reference:
                     plans.append(learner.planned(gradients, step))
         step_all(plans)
 
+    def _turns(self, closing: list[tuple[Unit, Tape]]) -> list[list[tuple[Unit, Tape]]]:
+        """Part closed windows into what is differentiated together.
 
-def _turns(closing: list[tuple[Unit, Tape]]) -> list[list[tuple[Unit, Tape]]]:
-    """Part closed windows so that no two of one unit, which share its parameters, are differentiated together."""
-    turns: list[list[tuple[Unit, Tape]]] = []
-    taken: dict[int, int] = {}
-    for unit, tape in closing:
-        turn = taken[id(unit)] = taken.get(id(unit), -1) + 1
-        if turn == len(turns):
-            turns.append([])
-        turns[turn].append((unit, tape))
-    return turns
+        No two windows of one unit, which share its parameters, are; and where a channel mixes in what comes back
+        at the same step, its receiver is differentiated before its sender.
+        """
+        turns: list[list[tuple[Unit, Tape]]] = []
+        taken: dict[int, int] = {}
+        for unit, tape in sorted(closing, key=lambda one: self.system.depths.get(id(one[0]), 0)):
+            turn = taken[id(unit)] = max(taken.get(id(unit), -1) + 1, self.system.depths.get(id(unit), 0))
+            turns.extend([] for _ in range(turn + 1 - len(turns)))
+            turns[turn].append((unit, tape))
+        return [turn for turn in turns if turn]

@@ -98,6 +98,7 @@ def result_of(
             "examples": scores.examples if scores else None,
             "agents": agents,
             "channels": channels,
+            "events": [{"step": step, "event": line} for step, line in simulation.events],
         }
     )
     return result

@@ -12,10 +12,12 @@ from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec
 
-__all__ = ["RETURNED", "Shapes", "default_norm", "head_of", "resolve"]
+__all__ = ["GRADIENT_ENDS", "INPUT_ENDS", "Shapes", "default_norm", "head_of", "resolve"]
 
-RETURNED = "returned"
-"""In the context of a synthetic gradient: the newest gradient that has come back on its channel."""
+GRADIENT_ENDS = ("returned", "from.phase", "to.phase")
+"""Signals of a channel's ends that a synthetic gradient may be conditioned on."""
+INPUT_ENDS = ("held", "age", "from.phase", "to.phase")
+"""Those of a synthetic input."""
 
 Shape = tuple[int, ...]
 
@@ -92,28 +94,49 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
 
 
 def _check_signals(scenario: Scenario, env: Description) -> None:
-    def known(name: str, place: str) -> None:
-        if name not in env.signals:
-            raise ScenarioError(f"{place}: no signal '{name}'{suggest(name, env.signals)}")
-
     for name, agent in scenario.agents.items():
         for signal in agent.observes:
-            known(signal, f"agents.{name}.observes")
+            _known(signal, f"agents.{name}.observes", env)
             if env.signals[signal].training_only:
                 raise ScenarioError(
                     f"agents.{name}.observes: '{signal}' is a training-only signal, which no agent may see; "
                     f"observe one of {', '.join(env.observations)}"
                 )
         if agent.objective is not None:
-            known(agent.objective.target, f"agents.{name}.objective.target")
+            _known(agent.objective.target, f"agents.{name}.objective.target", env)
     for i, channel in enumerate(scenario.channels):
-        if channel.coupling != "decoupled":
+        if channel.coupling in ("decoupled", "unlocked"):
+            _check_predictors(channel, f"channels[{i}]", env)
+
+
+def _check_predictors(channel: ChannelSpec, place: str, env: Description) -> None:
+    """Names that lead nowhere, and what an input may not know: it is evaluated when deployed, at the tick."""
+    gradient, model = channel.gradient, channel.input
+    for signal in gradient.context:
+        if signal not in GRADIENT_ENDS:
+            _known(signal, f"{place}.gradient.context ({channel.name})", env)
+    if gradient.kind in ("local", "sobolev_label") and gradient.target is not None:
+        _known(gradient.target, f"{place}.gradient.target ({channel.name})", env)
+    for signal in () if model is None else model.context:
+        if signal in INPUT_ENDS:
             continue
-        for signal in channel.gradient.context:
-            if signal != RETURNED:
-                known(signal, f"channels[{i}].gradient.context ({channel.name})")
-        if channel.gradient.kind == "local" and channel.gradient.target is not None:
-            known(channel.gradient.target, f"channels[{i}].gradient.target ({channel.name})")
+        where = f"{place}.input.context ({channel.name})"
+        _known(signal, where, env)
+        if env.signals[signal].training_only:
+            raise ScenarioError(
+                f"{where}: '{signal}' is a training-only signal, which no synthetic input may see; "
+                f"use one of {', '.join(env.observations)}"
+            )
+        if env.signals[signal].known == "after_step":
+            raise ScenarioError(
+                f"{where}: '{signal}' is known only after the step, and an input is needed at the tick; "
+                f"use one of {', '.join(env.observations)}"
+            )
+
+
+def _known(name: str, place: str, env: Description) -> None:
+    if name not in env.signals:
+        raise ScenarioError(f"{place}: no signal '{name}'{suggest(name, env.signals)}")
 
 
 def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> Shape:

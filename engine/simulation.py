@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -20,14 +19,13 @@ from antiphon.engine.devices import chosen_device
 from antiphon.engine.evaluation import Evaluation, evaluate
 from antiphon.engine.figures import channel_figures, live_graph, write_figures
 from antiphon.engine.handles import AgentHandle
+from antiphon.engine.loop import keep_stepping
 from antiphon.engine.moment import Lanes, Moment
 from antiphon.engine.probes.truth import Probe, true_gradients
-from antiphon.engine.progress import progress_bar
 from antiphon.engine.recording import Recording
 from antiphon.engine.reference import Learned, Reference
 from antiphon.engine.saving import read_simulation, write_simulation
 from antiphon.engine.state import restore, running_statistics, snapshot
-from antiphon.engine.stopping import stop_signals
 from antiphon.engine.tally import Tally
 from antiphon.engine.weights import without_weights
 from antiphon.engine.world import World
@@ -189,36 +187,12 @@ class Simulation:
             DivergenceError: A loss or gradient was not finite; what was learned before is kept, also in `logdir`.
             ScenarioError: Episodes are asked for, and the environment's never end.
         """
-        endless = self._env.is_stream and self._env.episode_steps is None
-        if episodes is not None and steps is None and seconds is None and endless:
-            raise ScenarioError(
-                "run: the environment's episodes never end; give steps=…, or use `episode: example`"
-            )
-        if steps is None and episodes is None and seconds is None:
-            steps = max(0, self.scenario.training.steps - self.now)
-        if steps is not None:
-            self.until = self.now + steps
-        done = count = 0
-        start = time.monotonic()
-        with stop_signals() as stopped, progress_bar(steps) as advance:
-            while (
-                not stopped
-                and (steps is None or done < steps)
-                and (episodes is None or count < episodes)
-                and (seconds is None or time.monotonic() - start < seconds)
-            ):
-                try:
-                    info = self.step()
-                except DivergenceError as error:
-                    if self._written is not None:
-                        self._written.finish("diverged", str(error))
-                    raise
-                done += 1
-                ended = info["ended"]
-                count += bool(ended if isinstance(ended, bool) else ended[0])
-                advance()
-                if on_step is not None:
-                    on_step(self)
+        try:
+            stopped = keep_stepping(self, steps, episodes, seconds, on_step)
+        except DivergenceError as error:
+            if self._written is not None:
+                self._written.finish("diverged", str(error))
+            raise
         if self._written is not None:
             self._written.finish("stopped" if stopped else "done")
 
@@ -228,6 +202,11 @@ class Simulation:
     def agents(self) -> dict[str, AgentHandle]:
         """The agents by name: `.module` is an agent's network as a plain torch module."""
         return {name: AgentHandle(agent) for name, agent in self.system.agents.items()}
+
+    @property
+    def events(self) -> list[tuple[int, str]]:
+        """What has been put into quarantine so far: (step, one line)."""
+        return self.system.divergence.events
 
     @property
     def graph(self) -> nx.MultiDiGraph[str]:

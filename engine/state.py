@@ -6,11 +6,11 @@ they are kept once, by step. Graphs are never stored; open windows are replayed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from antiphon.comms.cut import as_leaf
-from antiphon.comms.predictors import Predictor
+from antiphon.comms.model import Model
 from antiphon.engine.ledger import Ledger, Record, Use
 from antiphon.engine.moment import Moment
 from antiphon.engine.system import System
@@ -20,11 +20,13 @@ from antiphon.engine.ticking import Ticker
 __all__ = ["restore", "running_statistics", "snapshot"]
 
 Tree = dict[str, Any]
+Moments = dict[int, tuple[Moment, int]]
+"""By identity: the moment and its number."""
 
 
 def snapshot(system: System) -> Tree:
     """Return the state of everything but the environment, without copying a tensor."""
-    moments: dict[int, Moment] = {}
+    moments: Moments = {}
     ledgers = {name: _ledger(channel.ledger, moments) for name, channel in system.channels.items()}
     units = [
         {"tape": _tape(unit.tape, moments), "pending": [_tape(tape, moments) for tape in unit.pending]}
@@ -37,9 +39,19 @@ def snapshot(system: System) -> Tree:
             for name, channel in system.channels.items()
             if channel.predictor is not None
         },
+        "inputs": {
+            name: _predictor(channel.input)
+            for name, channel in system.channels.items()
+            if channel.input is not None
+        },
+        "quarantine": {
+            "silenced": [name for name, agent in system.agents.items() if agent.silenced],
+            "muted": [name for name, channel in system.channels.items() if channel.muted],
+            "events": [list(event) for event in system.divergence.events],
+        },
         "ledgers": ledgers,
         "units": units,
-        "moments": {str(step): dict(moment.signals) for step, moment in moments.items()},
+        "moments": [[moment.step, dict(moment.signals)] for moment, _ in moments.values()],
     }
 
 
@@ -48,13 +60,19 @@ def restore(system: System, state: Mapping[str, Any], ticker: Ticker) -> None:
 
     The tensors of `state` are taken over as they are, so hand in copies.
     """
-    moments = {int(step): Moment(int(step), signals) for step, signals in state["moments"].items()}
+    moments = [Moment(step, signals) for step, signals in state["moments"]]
     for name, agent in system.owners().items():
         agent.learner.load_state_dict(state["learners"][name])
     for name, channel in system.channels.items():
         if channel.predictor is not None:
             _load_predictor(channel.predictor, state["predictors"][name])
+        if channel.input is not None:
+            _load_predictor(channel.input, state["inputs"][name])
+        channel.muted = name in state["quarantine"]["muted"]
         _load_ledger(channel.ledger, state["ledgers"][name], moments)
+    for name, agent in system.agents.items():
+        agent.silenced = name in state["quarantine"]["silenced"]
+    system.divergence.events = [(step, line) for step, line in state["quarantine"]["events"]]
     for unit, saved in zip(system.units, state["units"], strict=True):
         unit.tape = _load_tape(saved["tape"], system, moments)
         unit.pending = [_load_tape(tape, system, moments) for tape in saved["pending"]]
@@ -64,7 +82,10 @@ def restore(system: System, state: Mapping[str, Any], ticker: Ticker) -> None:
 def running_statistics(system: System) -> Callable[[], None]:
     """Return how to put all running statistics back to what they are now; they are values, so nothing is copied."""
     learners = [(agent.learner, agent.learner.buffers) for agent in system.owners().values()]
-    predictors = [(c.predictor, dict(c.predictor.buffers)) for c in system.channels.values() if c.predictor]
+    models = [
+        model for c in system.channels.values() for model in (c.predictor, c.input) if model is not None
+    ]
+    predictors = [(model, dict(model.buffers)) for model in models]
 
     def put_back() -> None:
         for learner, buffers in learners:
@@ -75,7 +96,7 @@ def running_statistics(system: System) -> Callable[[], None]:
     return put_back
 
 
-def _predictor(predictor: Predictor) -> Tree:
+def _predictor(predictor: Model) -> Tree:
     return {
         "parameters": dict(predictor.parameters),
         "buffers": dict(predictor.buffers),
@@ -84,7 +105,7 @@ def _predictor(predictor: Predictor) -> Tree:
     }
 
 
-def _load_predictor(predictor: Predictor, saved: Mapping[str, Any]) -> None:
+def _load_predictor(predictor: Model, saved: Mapping[str, Any]) -> None:
     for name, p in predictor.parameters.items():
         p.data.copy_(saved["parameters"][name])
     predictor.buffers = dict(saved["buffers"])
@@ -94,15 +115,15 @@ def _load_predictor(predictor: Predictor, saved: Mapping[str, Any]) -> None:
     predictor.updates = saved["updates"]
 
 
-def _moment(moment: Moment, moments: dict[int, Moment]) -> int:
-    moments[moment.step] = moment
-    return moment.step
+def _moment(moment: Moment, moments: Moments) -> int:
+    return moments.setdefault(id(moment), (moment, len(moments)))[1]
 
 
-def _ledger(ledger: Ledger, moments: dict[int, Moment]) -> Tree:
+def _ledger(ledger: Ledger, moments: Moments) -> Tree:
     plain = (
         "stamp",
         "message",
+        "received",
         "first_use",
         "deadline",
         "returned",
@@ -111,6 +132,7 @@ def _ledger(ledger: Ledger, moments: dict[int, Moment]) -> Tree:
         "silent",
         "counted",
         "delta",
+        "loss",
         "finished",
         "pinned",
     )
@@ -133,10 +155,13 @@ def _ledger(ledger: Ledger, moments: dict[int, Moment]) -> Tree:
         "held": ledger.held,
         "held_stamp": ledger.held_stamp,
         "arrived": ledger.arrived,
+        "held_signals": ledger.held_signals,
+        "prior": ledger.prior,
+        "prior_stamp": ledger.prior_stamp,
     }
 
 
-def _load_ledger(ledger: Ledger, saved: Mapping[str, Any], moments: Mapping[int, Moment]) -> None:
+def _load_ledger(ledger: Ledger, saved: Mapping[str, Any], moments: Sequence[Moment]) -> None:
     ledger.records = {}
     for entry in saved["records"]:
         fields = {**entry, "waiting": set(entry["waiting"]), "moment": moments[entry["moment"]]}
@@ -149,10 +174,11 @@ def _load_ledger(ledger: Ledger, saved: Mapping[str, Any], moments: Mapping[int,
         step: [ledger.records[stamp] for stamp in stamps] for step, stamps in saved["returned"]
     }
     ledger.newest = saved["newest"]
-    ledger.held, ledger.held_stamp, ledger.arrived = saved["held"], saved["held_stamp"], saved["arrived"]
+    for name in ("held", "held_stamp", "arrived", "held_signals", "prior", "prior_stamp"):
+        setattr(ledger, name, saved[name])
 
 
-def _tape(tape: Tape, moments: dict[int, Moment]) -> Tree:
+def _tape(tape: Tape, moments: Moments) -> Tree:
     ticks = []
     for tick in tape.ticks:
         parts = []
@@ -177,7 +203,7 @@ def _tape(tape: Tape, moments: dict[int, Moment]) -> Tree:
     }
 
 
-def _load_tape(saved: Mapping[str, Any], system: System, moments: Mapping[int, Moment]) -> Tape:
+def _load_tape(saved: Mapping[str, Any], system: System, moments: Sequence[Moment]) -> Tape:
     tape = Tape(saved["window"], {name: dict(buffers) for name, buffers in saved["start"].items()})
     for step, parts in saved["ticks"]:
         loaded = []
@@ -191,7 +217,8 @@ def _load_tape(saved: Mapping[str, Any], system: System, moments: Mapping[int, M
                     use = window[used, step] if (used, step) in window else window[used, -1]
                     value = use.leaf
                 entries.append(Input(channel, stamp, value, use, alive))
-            loaded.append(Part(agent, moments[moment], entries))
+            drawn = system.agents[agent].drawn(tape.window)
+            loaded.append(Part(agent, moments[moment], entries, drawn))
         tape.ticks.append(Tick(step, loaded))
     tape.sent = [(name, system.channels[name].ledger.records[stamp]) for name, stamp in saved["sent"]]
     return tape

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+import networkx as nx
 import torch
 from torch import Tensor
 
+from antiphon.engine.divergence import Divergence
 from antiphon.engine.parts import Agent, Channel, Unit
 from antiphon.engine.schedule import Schedule
 from antiphon.envs.signal import Description
@@ -28,6 +30,7 @@ class System:
         batch: B, the number of environments.
         dtype: Of all floats.
         device: Where everything lives.
+        divergence: What follows numbers that are not finite.
     """
 
     agents: dict[str, Agent]
@@ -38,9 +41,12 @@ class System:
     batch: int
     dtype: torch.dtype
     device: torch.device
+    divergence: Divergence = field(default_factory=Divergence)
     unit_of: dict[str, Unit] = field(init=False)
     owner_of: dict[str, str] = field(init=False)
     """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""
+    depths: dict[int, int] = field(init=False)
+    """By unit (its id): after how many others it is differentiated, where channels mix in what they return."""
 
     def __post_init__(self) -> None:
         self.unit_of = {name: unit for unit in self.units for name in unit.members}
@@ -50,6 +56,15 @@ class System:
         self.owner_of = {name: first[id(agent.learner)] for name, agent in self.agents.items()}
         for unit in self.units:
             unit.owners = dict(Counter(self.owner_of[name] for name in unit.members))
+        self.depths = self._depths()
+        self.nothing = torch.zeros(self.batch, dtype=self.dtype, device=self.device)
+
+    def _depths(self) -> dict[int, int]:
+        waits: nx.DiGraph[int] = nx.DiGraph()
+        for channel in self.channels.values():
+            if channel.mixes:
+                waits.add_edge(id(self.unit_of[channel.receiver]), id(self.unit_of[channel.sender]))
+        return {unit: depth for depth, some in enumerate(nx.topological_generations(waits)) for unit in some}
 
     @property
     def hold(self) -> int:
@@ -73,6 +88,7 @@ class System:
             if agent.goal is not None:
                 names.add(agent.goal.target)
         for channel in self.channels.values():
+            names.update(spec.name for spec in channel.input_context)
             if channel.predictor is not None:
                 names.update(spec.name for spec in channel.context)
                 if channel.target is not None:

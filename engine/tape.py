@@ -41,6 +41,8 @@ class Part:
     moment: Moment
     """The signals it worked on (its own step's, or those its aligned message was made from)."""
     inputs: list[Input]
+    drawn: bool = True
+    """Whether the agent learns from this window; if not, its inputs are constants."""
     ports: Tensors = field(default_factory=dict)
     """Live outputs; empty once the window has closed."""
 

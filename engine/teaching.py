@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from antiphon.comms.cut import constant
 from antiphon.comms.predictors import Example, Predictor
 from antiphon.comms.stacked import gradients_all, predict_all
+from antiphon.engine.contexts import Contexts
 from antiphon.engine.ledger import Record
 from antiphon.engine.moment import besides, lanes_where
 from antiphon.engine.parts import Channel
 from antiphon.engine.system import System
 from antiphon.engine.tape import Tape
-from antiphon.errors import DivergenceError
 from antiphon.nets.optimisers import step_all
 
 __all__ = ["Lesson", "Teacher"]
@@ -44,15 +42,15 @@ class Teacher:
 
     def __init__(self, system: System) -> None:
         self.system = system
+        self.contexts = Contexts(system)
 
     def foresee(self, asked: list[tuple[Channel, Record]]) -> None:
         """Ask predictors for the synthetic gradients of records, which remember them while they stay true."""
         questions: list[tuple[Predictor, Example]] = []
         records: list[Record] = []
         for channel, record in asked:
-            example = self.example(channel, record)
+            example = self.example(channel, record, answered=False)  # nobody predicts with the answer at hand
             if example is not None and channel.predictor is not None:
-                example.delta = None  # nobody predicts with the answer at hand
                 questions.append((channel.predictor, example))
                 records.append(record)
         for record, (predictor, example), said in zip(
@@ -67,30 +65,31 @@ class Teacher:
         self.foresee([(channel, record)])
         return None if record.prediction is None else record.prediction[0]
 
-    def example(self, channel: Channel, record: Record) -> Example | None:
-        """What a channel's predictor can say or learn of a record; None where its target is absent."""
+    def example(self, channel: Channel, record: Record, *, answered: bool = True) -> Example | None:
+        """What a channel's predictor can say or learn of a record; None where its target is absent.
+
+        Args:
+            channel: The channel.
+            record: One of its records.
+            answered: Whether what has come back is in it.
+        """
         if channel.target is not None and channel.target not in record.moment.signals:
             return None
         if not record.moment.signals and channel.context:
             return None
-        context = self._context(channel, record)
-        if channel.target is None:
-            valid = record.counted if isinstance(record.counted, Tensor) else None
-            return Example(record.message, context, record.delta, valid=valid)
-        target, present = (
-            record.moment.signals[channel.target],
-            record.moment.signals.get(f"_{channel.target}"),
-        )
-        if present is not None:
-            target = lanes_where(present, target)
-        return Example(record.message, context, None, valid=present, target=target)
-
-    def _context(self, channel: Channel, record: Record) -> Tensor | None:
-        context = record.moment.context(channel.context, self.system.dtype)
-        if not channel.sees_returned:
-            return context
-        returned = channel.zeros if record.returned is None else record.returned
-        return returned if context is None else torch.cat([context, returned], 1)
+        context = self.contexts.of_gradient(channel, record)
+        example = Example(record.message, context, None)
+        valid: Tensor | None = None
+        if answered and channel.ledger.returns:
+            example.delta, example.loss = record.delta, record.loss
+            valid = example.valid = record.counted if isinstance(record.counted, Tensor) else None
+        if channel.target is not None:
+            example.target = record.moment.signals[channel.target]
+            present = record.moment.signals.get(f"_{channel.target}")
+            if present is not None:
+                example.target = lanes_where(present, example.target)
+                example.valid = present if valid is None else present & valid
+        return example
 
     def own_lessons(self, tapes: list[Tape]) -> dict[str, list[Example]]:
         """Examples of predictors to which nothing is returned: they learn when their sender does."""
@@ -98,7 +97,9 @@ class Teacher:
         for tape in tapes:
             for name, record in tape.sent:
                 channel = self.system.channels[name]
-                if channel.predictor is None or channel.predictor.needs_delta:
+                if channel.predictor is None or channel.ledger.returns or channel.muted:
+                    continue
+                if not self.system.agents[channel.sender].drawn(tape.window):
                     continue
                 example = None if record.unread or record.silent is True else self.example(channel, record)
                 if example is not None:
@@ -118,10 +119,10 @@ class Teacher:
         for channel in self.system.channels.values():
             predictor = channel.predictor
             records = channel.ledger.take(step)
-            if predictor is None:
+            if predictor is None or channel.muted:
                 continue
             examples = lessons.get(channel.name, [])
-            if predictor.needs_delta:
+            if channel.ledger.returns:
                 examples = [example for record in records if (example := self._lesson(channel, record))]
             if examples:
                 reached[channel.name] = predictor, examples
@@ -136,18 +137,41 @@ class Teacher:
                 reached.items(), learned, said, strict=True
             )
         }
-        numbers = [number for lesson in prepared.values() for number in (lesson.loss, *lesson.gradients)]
-        if numbers and not math.isfinite(torch.stack(torch._foreach_norm(numbers)).sum().item()):
-            name = next(
-                name
-                for name, lesson in prepared.items()
-                if not all(bool(t.isfinite().all()) for t in (lesson.loss, *lesson.gradients))
-            )
-            raise DivergenceError(
-                f"agent '{self.system.channels[name].sender}': the loss of the synthetic gradient of its channel {name} "
-                f"at step {step} is not finite; lower its learning rate, or that of its synthetic gradients"
-            )
+        self._check(prepared, step)
         return prepared
+
+    def _check(self, prepared: dict[str, Lesson], step: int) -> None:
+        """Stop at, or mute, what is not finite or longer than the bound.
+
+        Raises:
+            DivergenceError: A predictor has diverged, and the scenario says stop.
+        """
+        diverged = self.system.divergence.of(
+            {name: lesson.gradients for name, lesson in prepared.items()},
+            {name: lesson.loss for name, lesson in prepared.items()},
+        )
+        for name in diverged:
+            channel = self.system.channels[name]
+            what = f"the loss of the synthetic gradient of its channel {name} at step {step} is not finite"
+            self.system.divergence.report(
+                step,
+                f"agent '{channel.sender}': {what}; lower its learning rate, or that of its synthetic gradients",
+            )
+            channel.muted = True
+            del prepared[name]
+
+    def teach_inputs(self, step: int) -> dict[str, Tensor]:
+        """Let each synthetic input take a step on the messages that came at this step; return its loss by channel."""
+        found: dict[str, Tensor] = {}
+        plans = []
+        for name, channel in self.system.channels.items():
+            if channel.input is not None and channel.heard:
+                loss, gradients = channel.input.gradients(channel.heard)
+                channel.heard = []
+                found[name] = loss
+                plans.append(channel.input.planned(gradients, step))
+        step_all(plans)
+        return found
 
     def teach(self, lessons: dict[str, Lesson], step: int) -> None:
         """Let each predictor take its step."""

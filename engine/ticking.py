@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
+from antiphon.agents.network import Transport
 from antiphon.comms.aggregation import join
-from antiphon.engine.ledger import Reading
-from antiphon.engine.moment import Lanes, Moment, besides, lanes_where
-from antiphon.engine.parts import Agent
+from antiphon.comms.cut import constant
+from antiphon.comms.inputs import InputModel
+from antiphon.engine.contexts import Contexts
+from antiphon.engine.ledger import Reading, Record
+from antiphon.engine.moment import Lanes, Moment, besides, either, lanes_where
+from antiphon.engine.parts import Agent, Channel
 from antiphon.engine.system import System
 from antiphon.engine.tape import Input, Part, Tape, Tick
 from antiphon.nets.random import seed_for
@@ -18,8 +24,9 @@ __all__ = ["Ticker", "aligned"]
 
 def aligned(reading: Reading) -> Moment:
     """Return the moment an aligned agent works on: that of the message it consumes; nothing before the first."""
-    heard = None if reading.value is None else reading.record
-    return Moment(-1, {}) if heard is None else heard.moment
+    if reading.value is None or reading.record is None:
+        return Moment(-1, {})
+    return reading.record.moment if reading.moment is None else reading.moment
 
 
 class Ticker:
@@ -31,6 +38,7 @@ class Ticker:
 
     def __init__(self, system: System) -> None:
         self.system = system
+        self.contexts = Contexts(system)
 
     def tick(self, step: int, moment: Moment) -> None:
         """Let all agents due at `step` tick, in waves."""
@@ -49,23 +57,45 @@ class Ticker:
                 self._send(part, step, tape)
 
     def _part(self, agent: Agent, step: int, moment: Moment, tape: Tape) -> Part:
-        part = Part(agent.name, moment, [])
+        part = Part(agent.name, moment, [], agent.drawn(tape.window))
         for channel in agent.inputs:
             reading = channel.ledger.receive(step)
             record = reading.record
+            if channel.input is not None and record is not None:
+                reading = self._stood_in(channel, channel.input, record, reading, step)
             if channel.name == agent.align:
                 part.moment = aligned(reading)
             if record is not None and (channel.name, record.stamp) in tape.live:
                 alive: Lanes = besides(record.dead)
                 part.inputs.append(Input(channel.name, record.stamp, None, alive=alive))
                 continue
-            if channel.coupling == "locked":  # made in an earlier window: its credit is lost
+            if (
+                channel.coupling == "locked" or not part.drawn
+            ):  # made in an earlier window: its credit is lost
                 part.inputs.append(Input(channel.name, None, reading.value, alive=reading.came))
                 continue
             use = channel.ledger.use(step, reading)
             value = reading.value if use is None else use.leaf
             part.inputs.append(Input(channel.name, None, value, use, reading.came))
         return part
+
+    def _stood_in(
+        self, channel: Channel, model: InputModel, record: Record, reading: Reading, step: int
+    ) -> Reading:
+        """Let the synthetic input stand in where the due message is missing; note what it can learn from."""
+        if (
+            channel.input_context and not record.moment.signals
+        ):  # made by an aligned agent before its first message
+            return reading
+        context = self.contexts.of_input(channel, record, step)
+        if record.first_use == step and record.dead is not True:
+            away = either(False if record.lost is None else record.lost, record.dead)
+            arrived = torch.logical_not(away) if isinstance(away, Tensor) else None
+            channel.heard.append((context, record.received, arrived))
+        missing = channel.ledger.missing(reading, always=channel.coupling == "unlocked")
+        if missing is False:
+            return reading
+        return channel.ledger.stand_in(reading, constant(model.predict(context, self.system.batch)), missing)
 
     def evaluate(
         self, tick: Tick, tape: Tape, buffers: dict[str, Tensor], *, replay: bool = False
@@ -80,6 +110,7 @@ class Ticker:
             rows[0] if len(rows) == 1 else torch.cat(rows),
             training=not learner.frozen,
             seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(tick.step)),
+            transports=[way for i, part in enumerate(tick.parts) for way in self._transports(part, tape, i)],
         )
         for i, part in enumerate(tick.parts):
             names = self.system.agents[part.agent].ports
@@ -103,27 +134,50 @@ class Ticker:
         for entry, channel in zip(part.inputs, agent.inputs, strict=True):
             if entry.stamp is not None:
                 value = lanes_where(entry.alive, tape.live[channel.name, entry.stamp].flatten(1))
+                if not part.drawn or channel.direct is not None or channel.aligned is not None:
+                    value = constant(value)  # no gradient goes back this way
             else:
                 value = channel.zeros if entry.value is None else entry.value
             messages.append(value if flat else value.reshape(len(value), *channel.shape))
         return join(agent.fan_in, observations, messages, [entry.alive for entry in part.inputs])
 
+    def _transports(self, part: Part, tape: Tape, position: int) -> Iterator[Transport]:
+        """The messages whose gradient goes back through fixed weights (feedback alignment)."""
+        inputs = self.system.agents[part.agent].inputs
+        for entry, channel in zip(part.inputs, inputs, strict=True):
+            if channel.aligned is not None and entry.stamp is not None and part.drawn:
+                message = lanes_where(entry.alive, tape.live[channel.name, entry.stamp].flatten(1))
+                first = position * self.system.batch
+                yield Transport(message, channel.aligned, slice(first, first + self.system.batch))
+
     def _send(self, part: Part, step: int, tape: Tape) -> None:
-        for channel in self.system.agents[part.agent].outputs:
+        agent = self.system.agents[part.agent]
+        for channel in agent.outputs:
+            if not channel.ledger.sender.due(step):
+                continue
             message = part.ports[channel.port]
             record = channel.ledger.send(step, message, part.moment)
+            if agent.silenced:
+                record.dead = record.silent = True
             tape.sent.append((channel.name, record))
             if channel.coupling == "locked":
-                tape.live[channel.name, step] = message
+                tape.live[channel.name, step] = self._carried(channel, step, message)
 
     def _relive(self, tick: Tick, tape: Tape) -> None:
         """Put the messages of a replayed tick back where the first evaluation put them."""
         for part in tick.parts:
             for channel in self.system.agents[part.agent].outputs:
+                if not channel.ledger.sender.due(tick.step):
+                    continue
                 message = part.ports[channel.port]
                 channel.ledger.records[tick.step].live = message
                 if channel.coupling == "locked":
-                    tape.live[channel.name, tick.step] = message
+                    tape.live[channel.name, tick.step] = self._carried(channel, tick.step, message)
+
+    @staticmethod
+    def _carried(channel: Channel, step: int, message: Tensor) -> Tensor:
+        """A message with its graph, as its link lets it arrive."""
+        return channel.ledger.link.carry(step, message.flatten(1))
 
     def replay(self, tape: Tape) -> None:
         """Make a window's graph again from its tape; running statistics stay as they are."""

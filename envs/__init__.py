@@ -10,14 +10,16 @@ if TYPE_CHECKING:
     from antiphon.envs.adaptor import vector
     from antiphon.envs.base import TorchVectorEnv
     from antiphon.envs.conformance import check_vector_env
+    from antiphon.envs.datasets import download
+    from antiphon.envs.hyperplane import HyperplaneStream
     from antiphon.envs.images import ImageStream
-    from antiphon.envs.mnist import download
     from antiphon.envs.stream import ExampleStream
     from antiphon.envs.tensors import Source, from_dataset, from_tensors
 
 __all__ = [
     "Description",
     "ExampleStream",
+    "HyperplaneStream",
     "ImageStream",
     "Signal",
     "Source",
@@ -34,11 +36,12 @@ __all__ = [
 
 _LAZY = {
     "ExampleStream": "stream",
+    "HyperplaneStream": "hyperplane",
     "ImageStream": "images",
     "Source": "tensors",
     "TorchVectorEnv": "base",
     "check_vector_env": "conformance",
-    "download": "mnist",
+    "download": "datasets",
     "from_dataset": "tensors",
     "from_tensors": "tensors",
     "vector": "adaptor",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import gymnasium
@@ -84,10 +85,21 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         for name in sorted(wanted - set(self.signals)):
             raise ScenarioError(f"env: no signal '{name}'{suggest(name, self.signals)}")
         self.requested = tuple(name for name in self.signals if name in wanted)
+        for name in ("single_observation_space", "observation_space"):
+            self.__dict__.pop(name, None)
+
+    # Spaces have a bound per number: for large batches they cost more than all else, and only Gymnasium asks.
+
+    @cached_property
+    def single_observation_space(self) -> Dict:  # type: ignore[override]
+        """The requested observations of one environment."""
         observed = [name for name in self.requested if not self.signals[name].training_only]
-        spaces = {name: self.signals[name].space(_FLOATS[self.dtype]) for name in observed}
-        self.single_observation_space = Dict(spaces)
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        return Dict({name: self.signals[name].space(_FLOATS[self.dtype]) for name in observed})
+
+    @cached_property
+    def observation_space(self) -> gymnasium.Space[Any]:  # type: ignore[override]
+        """The requested observations of all environments."""
+        return batch_space(self.single_observation_space, self.num_envs)
 
     def example_count(self, split: str) -> int:
         """Return the number of examples in a split.

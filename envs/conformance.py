@@ -60,7 +60,7 @@ def _go(env: TorchVectorEnv, steps: int) -> list[StepResult]:
 
 def _check_result(env: TorchVectorEnv, result: StepResult) -> None:
     obs, reward, terminated, truncated, info = result
-    _require(set(obs) == set(env.single_observation_space.spaces), f"obs has {sorted(obs)}")  # type: ignore[attr-defined]
+    _require(set(obs) == set(env.single_observation_space.spaces), f"obs has {sorted(obs)}")
     for name, value in obs.items():
         _require(not env.signals[name].training_only, f"obs has the training-only signal '{name}'")
         _check_value(env, name, value)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from antiphon.envs import idx
+from antiphon.envs.folders import fetch, find_folder, nowhere
 from antiphon.envs.pictures import Pictures
-from antiphon.errors import DataError, suggest
+from antiphon.errors import DataError
 
-__all__ = ["CLASSES", "SIDE", "counts", "download", "load"]
+__all__ = ["CLASSES", "SIDE", "counts", "download", "files", "load"]
 
 SIDE = 28
 """Height and width of a picture, in pixels."""
@@ -59,82 +59,45 @@ def counts() -> dict[str, int]:
         DataError: A file is there whose header is broken.
     """
     train, test = 60_000, 10_000
-    folder = _folder()
-    if folder is not None:
+    if find_folder("mnist") is not None:
         files = _locate()
         train = idx.read_shape(files["train-labels-idx1-ubyte"], 1, _MEND)[0]
         test = idx.read_shape(files["t10k-labels-idx1-ubyte"], 1, _MEND)[0]
     return {"train": train - _validation(train), "validation": _validation(train), "test": test}
 
 
-def download(name: str = "mnist") -> Path:
-    """Download a data set into the user's cache, checking what arrives; what is there already is kept.
-
-    Args:
-        name: The data set: mnist.
+def download() -> Path:
+    """Download the four files into the user's cache, checking what arrives; what is there already is kept.
 
     Returns:
         The folder with the files.
 
     Raises:
-        DataError: There is no such data set, pooch is not installed, or the download failed.
+        DataError: pooch is not installed, or the download failed.
     """
-    if name != "mnist":
-        raise DataError(f"no data set '{name}' to download{suggest(name, ['mnist'])}")
-    try:
-        import pooch  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise DataError(
-            "downloading needs pooch: pip install 'antiphon[data]', or set ANTIPHON_DATA to a folder with mnist/"
-        ) from error
-    folder = _cache(pooch)
     for file, checksum in _CHECKSUMS.items():
-        try:
-            pooch.retrieve(f"{_HOST}{file}.gz", checksum, f"{file}.gz", folder)
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
-            reason = str(error).splitlines()[0]
-            raise DataError(
-                f"{_HOST}{file}.gz: download failed ({reason}); try again, or set ANTIPHON_DATA to a folder with mnist/"
-            ) from error
-    return folder
+        path = fetch("mnist", f"{_HOST}{file}.gz", checksum)
+    return path.parent
+
+
+def files() -> tuple[Path, ...]:
+    """Return the paths of the four files.
+
+    Raises:
+        DataError: A file is missing.
+    """
+    return tuple(_locate().values())
 
 
 def _validation(train: int) -> int:
     return train // 12
 
 
-def _cache(pooch: Any) -> Path:
-    return Path(pooch.os_cache("antiphon")) / "mnist"
-
-
-def _folder() -> Path | None:
-    """Return the folder the files are read from, `$ANTIPHON_DATA/mnist` or else the cache, if one is there."""
-    data = os.environ.get("ANTIPHON_DATA")
-    if data and (Path(data) / "mnist").is_dir():
-        return Path(data) / "mnist"
-    try:
-        import pooch
-    except ImportError:
-        return None
-    cache = _cache(pooch)
-    return cache if cache.is_dir() else None
-
-
 def _locate() -> dict[str, Path]:
     """Return the path of each of the four files."""
-    folder = _folder()
+    folder = find_folder("mnist")
     if folder is None:
-        data = os.environ.get("ANTIPHON_DATA")
-        place = (
-            f"ANTIPHON_DATA is '{data}', which has no folder mnist" if data else "ANTIPHON_DATA is not set"
-        )
-        raise DataError(
-            f"MNIST: {place}; name a folder that has mnist/train-images-idx3-ubyte[.gz] and the other three files,"
-            " or call antiphon.envs.download('mnist')"
-        )
+        raise nowhere("MNIST", "mnist", "mnist/train-images-idx3-ubyte[.gz] and the other three files")
     found = {}
     for name in _CHECKSUMS:
         paths = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]

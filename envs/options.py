@@ -1,22 +1,21 @@
-"""The options of the picture streams, checked, and what follows from them. Needs no torch."""
+"""The options of the streams, checked, and what follows from them. Needs no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from antiphon.envs import digits, mnist
+from antiphon.envs.datasets import DATA_SETS, DataSet
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["EPISODES", "ImageOptions", "check_hold"]
+__all__ = ["EPISODES", "LABELS", "HyperplaneOptions", "ImageOptions", "check_hold"]
 
 EPISODES = ("stream", "example")
 """`stream`: never ends; `example`: each example is an episode of `hold` steps."""
-
-_SIDES = {"digits": digits.SIDE, "mnist": mnist.SIDE}
-_PATCH_SIZES = {"digits": 3, "mnist": 8}
+LABELS = ("linear", "noisy", "random")
+"""`linear`: the side of the hyperplane; `noisy`: so, but a tenth of them swapped; `random`: tossed up."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +27,7 @@ class ImageOptions:
     """
 
     data: str = "digits"
-    """The data set: digits (embedded, 8x8) or mnist (28x28)."""
+    """The data set: digits (embedded, 8x8), mnist (28x28), cifar10 or shapes (embedded; both 32x32 in colour)."""
     split: str = "train"
     """The part that is streamed: train, validation or test."""
     hold: int = 1
@@ -38,64 +37,96 @@ class ImageOptions:
     patches: int | None = None
     """Number of patches the picture is also shown in, as signals patch_0, patch_1, …"""
     patch_size: int | None = None
-    """Height and width of a patch, in pixels (3 of 8, 8 of 28)."""
+    """Height and width of a patch, in pixels (3 of 8, 8 of 28 and 32)."""
 
     def __post_init__(self) -> None:
-        _check_choice("data", self.data, _SIDES)
+        _check_choice("data", self.data, DATA_SETS)
         _check_choice("split", self.split, ("train", "validation", "test"))
         check_hold(self.hold, self.episode)
         if self.patches is not None:
             _check_whole("patches", self.patches, 1, 1024)
         if self.patch_size is not None:
-            _check_whole("patch_size", self.patch_size, 1, self.side)
+            _check_whole("patch_size", self.patch_size, 1, self.source.side)
             if self.patches is None:
                 raise ScenarioError(
                     f"env.patch_size: {self.patch_size}, but there are no patches; set patches"
                 )
 
-    @classmethod
-    def parse(cls, values: Mapping[str, Any], **defaults: Any) -> ImageOptions:
-        """Check the keys and values of a document.
-
-        Args:
-            values: Keys and values as written.
-            defaults: Values of keys that are not.
-
-        Raises:
-            ScenarioError: An unknown key, or a value that cannot be.
-        """
-        known = [item.name for item in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise ScenarioError(f"env.{key}: unknown key{suggest(key, known)}")
-        return cls(**{**defaults, **values})
-
     @property
-    def side(self) -> int:
-        """Height and width of a picture, in pixels."""
-        return _SIDES[self.data]
+    def source(self) -> DataSet:
+        """The data set itself."""
+        return DATA_SETS[self.data]
 
     @property
     def patch_side(self) -> int:
         """Height and width of a patch, in pixels."""
-        return self.patch_size or _PATCH_SIZES[self.data]
+        return self.patch_size or self.source.patch_size
+
+    @property
+    def patch_shape(self) -> tuple[int, ...]:
+        """Shape of a patch; one of a grey picture has no axis for colours."""
+        side = self.patch_side
+        return (side, side) if self.source.colours == 1 else (self.source.colours, side, side)
 
     def description(self) -> Description:
         """Return signals, hold, episodes and splits; reads at most the headers of the data's files."""
-        side, half, patch = self.side, self.side // 2, self.patch_side
-        signals = {"image": _grey(1, side, side)}
-        signals |= {name: _grey(1, side, half) for name in ("left_half", "right_half")}
-        signals |= {f"patch_{number}": _grey(patch, patch) for number in range(self.patches or 0)}
+        colours, side = self.source.colours, self.source.side
+        signals = {"image": _pixels(colours, side, side)}
+        signals |= {name: _pixels(colours, side, side // 2) for name in ("left_half", "right_half")}
+        signals |= {f"patch_{number}": _pixels(*self.patch_shape) for number in range(self.patches or 0)}
         signals["label"] = Signal(classes=10, training_only=True)
-        counts = digits.COUNTS if self.data == "digits" else mnist.counts()
+        counts = self.source.counts()
         return Description(
             signals=signals,
             hold=self.hold,
             episode_steps=self.hold if self.episode == "example" else None,
             splits=tuple(counts),
-            example_counts=dict(counts),
+            example_counts=counts,
             is_stream=True,
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HyperplaneOptions:
+    """What can be asked of points on the two sides of a hyperplane.
+
+    Raises:
+        ScenarioError: A value that cannot be; the message names key, value and mend.
+    """
+
+    labels: str = "linear"
+    """`linear`, `noisy` or `random`."""
+    size: int = 2
+    """Dimensions of a point."""
+    points: int | None = None
+    """How many points; None: ten per dimension, and at least 100."""
+    seed: int = 0
+    """Names the data set: another seed draws other points, hyperplane and labels."""
+    split: str = "train"
+    """The part that is streamed: all points are in `train`."""
+
+    def __post_init__(self) -> None:
+        _check_choice("labels", self.labels, LABELS)
+        _check_whole("size", self.size, 1, 10_000)
+        if self.points is not None:
+            _check_whole("points", self.points, 1, 100_000)
+        _check_whole("seed", self.seed, 0, None)
+        _check_choice("split", self.split, ("train",))
+
+    @property
+    def count(self) -> int:
+        """Number of points."""
+        return self.points or max(100, 10 * self.size)
+
+    def description(self) -> Description:
+        """Return signals and splits."""
+        signals = {
+            "x": Signal(shape=(self.size,)),
+            "label": Signal(classes=2, training_only=True),
+            "onehot": Signal(shape=(2,), training_only=True, low=0.0, high=1.0),
+        }
+        counts = {"train": self.count}
+        return Description(signals=signals, splits=tuple(counts), example_counts=counts, is_stream=True)
 
 
 def check_hold(hold: Any, episode: Any) -> None:
@@ -108,11 +139,11 @@ def check_hold(hold: Any, episode: Any) -> None:
     _check_choice("episode", episode, EPISODES)
 
 
-def _grey(*shape: int) -> Signal:
+def _pixels(*shape: int) -> Signal:
     return Signal(shape=shape, low=0.0, high=1.0)
 
 
-def _check_choice(key: str, value: Any, choices: Any) -> None:
+def _check_choice(key: str, value: Any, choices: Iterable[str]) -> None:
     if value not in tuple(choices):
         raise ScenarioError(f"env.{key}: no {key} '{value}'{suggest(str(value), choices)}")
 

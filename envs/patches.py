@@ -34,11 +34,25 @@ def positions(count: int, size: int, height: int, width: int) -> list[tuple[int,
     return [corners[place] for place in np.random.RandomState(0).permutation(count)]
 
 
-def pixel_indices(corners: list[tuple[int, int]], size: int, width: int) -> NDArray[np.int64]:
-    """Return int64 `[patches, size * size]`: where each patch's pixels are in the flattened picture."""
+def pixel_indices(
+    corners: list[tuple[int, int]], size: int, height: int, width: int, colours: int = 1
+) -> NDArray[np.int64]:
+    """Return where each patch's pixels are in the flattened picture `[colours, height, width]`.
+
+    Args:
+        corners: Upper left corner (row, column) of each patch.
+        size: Height and width of a patch.
+        height: Height of the picture.
+        width: Width of the picture.
+        colours: Planes of the picture.
+
+    Returns:
+        int64 `[patches, colours * size * size]`.
+    """
     inside = np.arange(size)[:, None] * width + np.arange(size)
+    planes = np.arange(colours)[:, None] * (height * width) + inside.reshape(1, -1)
     starts = np.array([top * width + left for top, left in corners], dtype=np.int64)
-    return starts[:, None] + inside.reshape(1, -1)
+    return starts[:, None] + planes.reshape(1, -1)
 
 
 def _spread(count: int, last: int) -> list[int]:

@@ -16,7 +16,7 @@ class Pictures:
     """Pictures with their classes and the splits that share them out."""
 
     pixels: NDArray[np.uint8]
-    """`[count, height, width]`."""
+    """`[count, height, width]`, or of coloured ones `[count, 3, height, width]`."""
     labels: NDArray[np.uint8]
     """`[count]`, classes numbered from 0."""
     splits: dict[str, NDArray[Any]]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 from gymnasium.vector import VectorEnv
 
-from antiphon.envs.options import ImageOptions
+from antiphon.envs.options import HyperplaneOptions, ImageOptions
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
 
@@ -19,24 +21,49 @@ if TYPE_CHECKING:
 
 __all__ = ["describe", "ids", "make", "register"]
 
-_DATA = {"antiphon/Digits-v0": "digits", "antiphon/Mnist-v0": "mnist"}
-"""The data set that each id shows unless told otherwise."""
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What an id stands for."""
+
+    options: type[ImageOptions | HyperplaneOptions]
+    stream: str
+    """Module and class of the vectorised kind; made of the options' fields."""
+    single: str
+    """Module and class of the plain kind."""
+    defaults: dict[str, Any]
+    """Options that the id sets unless told otherwise."""
+
+
+def _pictures(data: str) -> _Entry:
+    module = "antiphon.envs.images"
+    return _Entry(ImageOptions, f"{module}:ImageStream", f"{module}:ImageExample", {"data": data})
+
+
+_ENTRIES = {
+    "antiphon/Digits-v0": _pictures("digits"),
+    "antiphon/Mnist-v0": _pictures("mnist"),
+    "antiphon/Cifar10-v0": _pictures("cifar10"),
+    "antiphon/Hyperplane-v0": _Entry(
+        HyperplaneOptions,
+        "antiphon.envs.hyperplane:HyperplaneStream",
+        "antiphon.envs.hyperplane:HyperplaneExample",
+        {},
+    ),
+}
 
 
 def ids() -> tuple[str, ...]:
     """Return the ids that a scenario document may name."""
-    return tuple(_DATA)
+    return tuple(_ENTRIES)
 
 
 def register() -> None:
     """Make the ids known to Gymnasium; done by `import antiphon.envs`."""
-    for name, data in _DATA.items():
+    for name, entry in _ENTRIES.items():
         if name not in gymnasium.registry:
             gymnasium.register(
-                name,
-                entry_point="antiphon.envs.images:ImageExample",
-                vector_entry_point="antiphon.envs.images:ImageStream",
-                kwargs={"data": data},
+                name, entry_point=entry.single, vector_entry_point=entry.stream, kwargs=dict(entry.defaults)
             )
 
 
@@ -52,7 +79,7 @@ def describe(spec: Any) -> Description:
     """
     found = _read(spec)
     if found is not None:
-        return found.description()
+        return found[1].description()
     if isinstance(getattr(spec, "description", None), Description):
         return spec.description  # type: ignore[no-any-return]
     if isinstance(spec, VectorEnv):
@@ -87,10 +114,13 @@ def make(
     dtype = torch.float32 if dtype is None else dtype
     found = _read(spec)
     if found is not None:
-        from antiphon.envs.images import ImageStream
-
-        options = {name: getattr(found, name) for name in ImageOptions.__slots__}
-        return ImageStream(batch, device=device, dtype=dtype, **{**options, "split": split or found.split})
+        entry, given = found
+        module, _, stream = entry.stream.partition(":")
+        options = {item.name: getattr(given, item.name) for item in fields(given)}
+        made: TorchVectorEnv = getattr(import_module(module), stream)(
+            batch, device=device, dtype=dtype, **{**options, "split": split or given.split}
+        )
+        return made
     if isinstance(spec, VectorEnv):
         from antiphon.envs.adaptor import vector
 
@@ -102,14 +132,19 @@ def make(
     )
 
 
-def _read(spec: Any) -> ImageOptions | None:
-    """Return the options of a declared environment, or None for an object that is none."""
+def _read(spec: Any) -> tuple[_Entry, ImageOptions | HyperplaneOptions] | None:
+    """Return what a declared environment is and its options, or None for an object that is none."""
     if isinstance(spec, Mapping):
-        name, options = spec.get("id"), {key: value for key, value in spec.items() if key != "id"}
+        name, values = spec.get("id"), {key: value for key, value in spec.items() if key != "id"}
     elif hasattr(spec, "id") and isinstance(getattr(spec, "kwargs", None), Mapping):
-        name, options = spec.id, dict(spec.kwargs)
+        name, values = spec.id, dict(spec.kwargs)
     else:
         return None
     if name not in ids():
-        raise ScenarioError(f"env.id: no environment '{name}'{suggest(str(name), _DATA)}")
-    return ImageOptions.parse(options, data=_DATA[name])
+        raise ScenarioError(f"env.id: no environment '{name}'{suggest(str(name), _ENTRIES)}")
+    entry = _ENTRIES[name]
+    known = [item.name for item in fields(entry.options)]
+    for key in values:
+        if key not in known:
+            raise ScenarioError(f"env.{key}: unknown key{suggest(key, known)}")
+    return entry, entry.options(**{**entry.defaults, **values})

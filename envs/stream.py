@@ -169,8 +169,13 @@ class ExampleStream(TorchVectorEnv):
 
     def _show(self) -> None:
         """Look up the present example's rows and compute its signals."""
+        self._rows = self._rows_of(self._example)
+        self._observations, self._info = self._divide(self._signals_at(self._rows))
+
+    def _rows_of(self, example: int) -> Tensor:
+        """Return the row of the table that each lane shows as its example of that number, int64 `[batch]`."""
         assert self._seed is not None
-        number, place = divmod(self._example, _BLOCK)
+        number, place = divmod(example, _BLOCK)
         if self._drawn != (self._seed, number):
             rows = self._table.splits[self.split]
             drawn = integers(
@@ -179,8 +184,7 @@ class ExampleStream(TorchVectorEnv):
             # Lane-major: what a lane is shown does not depend on how many lanes there are.
             self._block = rows[drawn].view(self.num_envs, _BLOCK).t().contiguous()
             self._drawn = self._seed, number
-        self._rows = self._block[place]
-        self._observations, self._info = self._divide(self._signals_at(self._rows))
+        return self._block[place]
 
     def _signals_at(self, rows: Tensor) -> dict[str, Tensor]:
         """Return the requested signals of some rows of the table, in the order of `requested`."""

@@ -8,14 +8,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-__all__ = ["ACTIVATIONS", "MOMENTUM", "initial_linear", "initial_norm", "linear", "norm_buffers", "normalise"]
+__all__ = [
+    "ACTIVATIONS",
+    "MOMENTUM",
+    "initial_linear",
+    "initial_norm",
+    "linear",
+    "norm_buffers",
+    "normalise",
+    "with_feedback",
+]
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "tanh": torch.tanh, "gelu": F.gelu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "gelu": F.gelu,
+    "identity": lambda x: x,
+}
 MOMENTUM = 0.1
 """How far batch norm's running statistics move at each tick, as in torch."""
 _EPSILON = 1e-5
@@ -92,3 +108,39 @@ def normalise(
     else:
         y = F.batch_norm(x, mean, var, gain, bias, learning, MOMENTUM, _EPSILON)
     return y, {"mean": mean, "var": var}
+
+
+def with_feedback(y: Tensor, message: Tensor, weight: Tensor, rows: slice | None = None) -> Tensor:
+    """Return `y` unchanged, but let its gradient reach `message` through `weight` (Lillicrap et al. 2016).
+
+    The message has no other path to `y`: it was cut before it entered the layer. Second derivatives are not to be had.
+
+    Args:
+        y: What a linear map or a same-padded convolution gave, [B, O] or [B, O, H, W].
+        message: [R, size], flat.
+        weight: Fixed, [O, size] or [O, channels, side, side], of the shape that maps a message to a row of `y`.
+        rows: Which rows of `y` were made from the message, R of them; None: all.
+    """
+    returned: Tensor = _Feedback.apply(y, message, weight, rows)  # type: ignore[no-untyped-call]
+    return returned
+
+
+class _Feedback(torch.autograd.Function):
+    """Forward: the first argument. Backward: its gradient, and that gradient through a fixed weight."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, message: Tensor, weight: Tensor, rows: slice | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.rows = rows
+        return y.view_as(y)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        part = gradient if ctx.rows is None else gradient[ctx.rows]
+        if weight.dim() == 2:
+            back = part @ weight
+        else:
+            back = F.conv_transpose2d(part, weight, padding=weight.shape[-1] // 2).flatten(1)
+        return gradient, back, None, None

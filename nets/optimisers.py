@@ -65,6 +65,8 @@ def step_all(steps: Sequence[tuple[Optimiser, Sequence[Tensor], float]]) -> None
     for optimiser, gradients, rate in steps:
         if not optimiser.parameters:
             continue
+        if optimiser.clip is not None:
+            gradients = _clipped(gradients, optimiser.clip)
         if optimiser.kind == "sgd":
             optimiser._sgd(gradients, rate)
             continue
@@ -102,6 +104,16 @@ def step_all(steps: Sequence[tuple[Optimiser, Sequence[Tensor], float]]) -> None
         )
 
 
+def _clipped(gradients: Sequence[Tensor], largest: float) -> Sequence[Tensor]:
+    """Return gradients whose norm, taken together, is at most `largest`; the host waits for no number.
+
+    It is torch.nn.utils.clip_grad_norm_ without the 1e-6 that it adds to the norm: a longer gradient becomes as long
+    as allowed, and one that is not longer keeps its bits.
+    """
+    norm = torch.stack(torch._foreach_norm(list(gradients))).norm()
+    return torch._foreach_mul(list(gradients), (largest / norm).clamp(max=1.0))
+
+
 def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
     """Return `gradient` with the strides of `parameter`: fused kernels read memory in order, whatever it means."""
     if gradient.stride() == parameter.stride():
@@ -118,6 +130,7 @@ class Optimiser:
         momentum: SGD's.
         betas: Adam's decay rates of the first and second moment.
         weight_decay: L2 (`sgd`, `adam`) or decoupled (`adamw`).
+        clip: The largest norm of all its gradients together; None: no limit.
     """
 
     EPSILON = 1e-8
@@ -130,12 +143,14 @@ class Optimiser:
         momentum: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
+        clip: float | None = None,
     ) -> None:
         self.kind = kind
         self.parameters = list(parameters)
         self.momentum = momentum
         self.betas = betas
         self.weight_decay = weight_decay
+        self.clip = clip
         moments = {
             "sgd": ["momentum"] if momentum else [],
             "adam": ["mean", "square"],

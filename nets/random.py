@@ -11,7 +11,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-__all__ = ["generator", "integers", "seed_for", "uniform"]
+__all__ = ["generator", "integers", "normal", "seed_for", "uniform"]
 
 _GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit number
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
@@ -66,3 +66,12 @@ def uniform(seed: int, step: int, lanes: int, device: torch.device | str = "cpu"
 def integers(seed: int, step: int, lanes: int, high: int, device: torch.device | str = "cpu") -> Tensor:
     """Return int64 [lanes], uniform in [0, high), a pure function of (seed, step, lane)."""
     return (uniform(seed, step, lanes, device) * high).long().clamp_(max=high - 1)
+
+
+def normal(seed: int, step: int, lanes: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return float64 [lanes], standard normal, a pure function of (seed, step, lane)."""
+    # One number per lane through the inverse of the distribution function: pairing lanes, as Box and Muller do,
+    # would make the last of an odd number special. The half keeps clear of both ends, where it is infinite.
+    inside = (_logical_shift(_hash(seed, step, lanes, device), 12).double() + 0.5) * 2.0**-52
+    drawn: Tensor = torch.special.ndtri(inside)
+    return drawn

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec, ChannelSpec, GradientSpec, NetworkSpec
+from antiphon.scenarios.parts import ChannelSpec
 from antiphon.scenarios.relations import window_of
-from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
+from antiphon.scenarios.unused import unused_by_agent, unused_by_channel, unused_by_optimiser
 
 __all__ = ["warnings"]
 
@@ -17,8 +17,8 @@ _MOST_NAMED = 4
 def warnings(scenario: Scenario) -> list[str]:
     """Return what probably is not meant, one line each.
 
-    Agents that no learning signal can reach, channels that nobody reads or that no credit crosses, and
-    keys that the chosen kind or coupling does not use.
+    Agents that no learning signal can reach, channels that nobody reads, that lose everything or that no
+    credit crosses, predictors that cannot be of use, and keys that the chosen kind or coupling does not use.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for kind, name, message in _all(scenario):
@@ -44,13 +44,19 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
         yield from (("channel", channel.name, message) for message in _unread(scenario, channel))
     yield from (("channel", name, "heard by no agent with an objective") for name in _unheard(scenario))
     for channel in scenario.channels:
-        yield from (("channel", channel.name, message) for message in _unused_by_channel(channel))
+        yield from (("channel", channel.name, message) for message in _doubtful(scenario, channel))
+    for channel in scenario.channels:
+        yield from (("channel", channel.name, message) for message in unused_by_channel(channel))
     for name, agent in scenario.agents.items():
-        yield from (("agent", name, message) for message in _unused_by_agent(agent))
+        yield from (("agent", name, message) for message in unused_by_agent(agent))
     for field in ("optimiser", "predictor"):
         optimiser = getattr(scenario.training, field)
-        for message in _unused_by_optimiser(optimiser):
+        for message in unused_by_optimiser(optimiser):
             yield "training", f"training.{field}", message
+    value, steps = scenario.telemetry.value, scenario.training.steps
+    if value is not None and value.every > steps:
+        message = f"measures nothing before step {value.every}, and training.steps is {steps}"
+        yield "training", "telemetry.value", message
 
 
 def _closure(start: Iterable[str], steps: Iterable[tuple[str, str]]) -> set[str]:
@@ -87,19 +93,46 @@ def _unreached(scenario: Scenario) -> Iterator[Finding]:
     with_signal = {name for name, agent in scenario.agents.items() if agent.objective}
     back: list[tuple[str, str]] = []
     for channel in scenario.channels:
-        gradient = channel.gradient
-        if channel.coupling == "detached" or channel.name in blocked:
-            continue
-        if channel.coupling == "decoupled":
-            if not gradient.apply or gradient.scale == 0:
-                continue
-            if gradient.kind == "local":
-                with_signal.add(channel.sender)
-        back.append((channel.receiver, channel.sender))
+        if _has_signal_of_its_own(channel) and channel.name not in blocked:
+            with_signal.add(channel.sender)
+        if _carries(channel) and channel.name not in blocked:
+            back.append((channel.receiver, channel.sender))
     reached = _closure(with_signal, back)
     for name, agent in scenario.agents.items():
         if agent.learn and name not in reached:
             yield "agent", name, "reached by no learning signal"
+
+
+def _injects(channel: ChannelSpec) -> bool:
+    return channel.gradient.apply and channel.gradient.scale > 0
+
+
+def _has_signal_of_its_own(channel: ChannelSpec) -> bool:
+    """Whether its sender learns from the channel though its receiver may have nothing to return."""
+    if channel.coupling in ("decoupled", "unlocked"):
+        kind = channel.gradient.kind
+        return _injects(channel) and (
+            kind == "local" or (kind == "sobolev_label" and not _is_silent(channel))
+        )
+    direct = channel.feedback is not None and channel.feedback.kind != "fa"
+    return channel.coupling == "locked" and direct
+
+
+def _carries(channel: ChannelSpec) -> bool:
+    """Whether its sender learns what its receiver returns."""
+    if channel.coupling == "detached":
+        return False
+    if channel.coupling == "locked":
+        return channel.feedback is None or channel.feedback.kind == "fa"
+    if channel.coupling == "delayed":
+        return not _is_silent(channel)
+    return _injects(channel) and channel.gradient.kind != "local" and not _is_silent(channel)
+
+
+def _is_silent(channel: ChannelSpec) -> bool:
+    """Whether its receiver never uses a message nor what stands in for one, so that nothing is ever returned."""
+    stands_in = channel.input is not None and channel.coupling in ("decoupled", "unlocked")
+    return channel.link.drop == 1 and not stands_in
 
 
 def _unheard(scenario: Scenario) -> list[str]:
@@ -116,55 +149,26 @@ def _unread(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
         yield f"read by nobody before step {read}, and training.steps is {scenario.training.steps}"
 
 
-def _unused(key: str, reason: str) -> str:
-    return f"{key} is not used {reason}"
-
-
-def _unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
-    gradient = channel.gradient
-    if channel.coupling != "decoupled":
-        if gradient != GradientSpec():
-            yield _unused("gradient", f"by a {channel.coupling} channel")
-    else:
-        if gradient.kind != "local" and gradient.target is not None:
-            yield _unused("gradient.target", f"by a gradient of kind {gradient.kind}")
-        if gradient.kind == "linear" and gradient.hidden:
-            yield _unused("gradient.hidden", "by a gradient of kind linear")
-        if (gradient.kind == "linear" or not gradient.hidden) and gradient.norm != "batch":
-            yield _unused("gradient.norm", "by a gradient without hidden layers")
-        if gradient.optimiser is not None:
-            yield from (f"gradient.optimiser.{text}" for text in _unused_by_optimiser(gradient.optimiser))
-    if channel.coupling != "delayed" and channel.staleness != 16:
-        yield _unused("staleness", f"by a {channel.coupling} channel")
-    if channel.size is None and channel.norm is not None:
-        yield _unused("norm", "by a channel without a size")
-
-
-def _unused_by_agent(agent: AgentSpec) -> Iterator[str]:
-    network = agent.network
-    if isinstance(network, NetworkSpec) and network.kind == "mlp":
-        if network.filter != 5:
-            yield _unused("network.filter", "by an mlp")
-        if network.pool:
-            yield _unused("network.pool", "by an mlp")
-        if not network.hidden and network.norm is not None:
-            yield _unused("network.norm", "without hidden layers")
-    if agent.optimiser is not None:
-        if not agent.learn:
-            yield _unused("optimiser", "by an agent that does not learn")
-        yield from (f"optimiser.{text}" for text in _unused_by_optimiser(agent.optimiser))
-
-
-def _unused_by_optimiser(optimiser: OptimiserSpec | None) -> Iterator[str]:
-    if optimiser is None:
+def _doubtful(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
+    """What a channel is set to do, but will hardly do."""
+    if channel.link.drop == 1:
+        yield "loses every message; give it a link.drop below 1"
+    if channel.feedback is not None and channel.coupling == "locked" and channel.feedback.kind == "kickback":
+        of = channel.feedback.of or scenario.readouts[0]
+        objective = scenario.agents[of].objective
+        if objective is not None and objective.kind == "classification":
+            yield f"kickback returns nothing: the errors of {of!r}, a classification, add up to 0; use dfa"
+    if channel.coupling not in ("decoupled", "unlocked"):
         return
-    if optimiser.kind != "sgd" and optimiser.momentum:
-        yield _unused("momentum", f"by {optimiser.kind}")
-    if optimiser.kind == "sgd" and optimiser.betas != OptimiserSpec().betas:
-        yield _unused("betas", "by sgd")
-    schedule = optimiser.schedule
-    if schedule is not None:
-        if schedule.kind != "steps" and schedule.at:
-            yield _unused("schedule.at", f"by a {schedule.kind} schedule")
-        if schedule.kind == "constant" and schedule.factor != ScheduleSpec().factor:
-            yield _unused("schedule.factor", "by a constant schedule")
+    gradient, model = channel.gradient, channel.input
+    if gradient.kind == "critic":
+        yield "a critic alone is a baseline that hardly teaches; use kind sobolev"
+    late = [key for key in ("trace", "propagate") if getattr(gradient, key) > 0]
+    if late:
+        yield f"update-locked by gradient.{late[0]}: its sender waits for what its receiver returns"
+    if model is None or (channel.coupling == "decoupled" and channel.link.drop == 0):
+        return
+    if not model.context:
+        yield "its synthetic input has no context and predicts the mean; name observations"
+    if channel.coupling == "unlocked" and (channel.link.noise > 0 or channel.link.bits is not None):
+        yield "noise and bits only disturb what its synthetic input learns from"

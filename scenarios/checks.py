@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from antiphon.errors import suggest
+from antiphon.scenarios.couplings import COUPLING_CHECKS
 from antiphon.scenarios.parts import AgentSpec, NetworkSpec
 from antiphon.scenarios.problems import DocumentError, Path, show_value
 from antiphon.scenarios.relations import (
@@ -68,19 +69,6 @@ def _channel_ends(scenario: Scenario) -> None:
             )
 
 
-def _channel_couplings(scenario: Scenario) -> None:
-    for index, channel in enumerate(scenario.channels):
-        path = ("channels", index)
-        gradient = channel.gradient
-        if channel.coupling == "locked" and channel.link.drop > 0:
-            message = f"a locked channel loses nothing, not {channel.link.drop}; leave it out"
-            raise DocumentError((*path, "link", "drop"), f"{message}, or use another coupling")
-        if channel.coupling == "decoupled" and gradient.kind == "local" and gradient.target is None:
-            raise DocumentError(
-                (*path, "gradient", "target"), "a local gradient needs the name of its target"
-            )
-
-
 def _ports(scenario: Scenario) -> None:
     ports: dict[tuple[str, str], tuple[int, Any]] = {}
     for index, channel in enumerate(scenario.channels):
@@ -135,7 +123,7 @@ def _shared(scenario: Scenario) -> None:
         if agent.share is None:
             continue
         other = first.setdefault(agent.share, name)
-        for field in ("network", "clock", "optimiser", "learn", "weights"):
+        for field in ("network", "clock", "optimiser", "learn", "weights", "p_update"):
             if getattr(agent, field) != getattr(scenario.agents[other], field):
                 message = (
                     f"differs from agent {other!r}, with which it shares parameters (share: {agent.share})"
@@ -186,11 +174,11 @@ def _discounts_on_cycles(scenario: Scenario) -> None:
 _CHECKS: tuple[Callable[[Scenario], None], ...] = (
     _channel_ends,
     _agents_and_readout,
-    _channel_couplings,
     _ports,
     _agent_inputs,
     _shared,
     _zero_delay_cycles,
     _locked_windows,
     _discounts_on_cycles,
+    *COUPLING_CHECKS,
 )

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from antiphon.scenarios.fields import Count, IsReal, Name, Signal, Whole
-from antiphon.scenarios.problems import DocumentError
+from antiphon.scenarios.problems import DocumentError, Path
 from antiphon.scenarios.spec import Spec
 
 __all__ = ["Generated", "GraphSpec", "generate"]
@@ -27,7 +27,8 @@ class DealSpec(Spec):
     """Signals dealt out to generated agents.
 
     Attributes:
-        observes: Agent i additionally observes the signal of this name with `_<i>` behind it.
+        observes: Agent i additionally observes the signal of this name with `_<i>` behind it. In the context of
+            a synthetic gradient the name stands for the sender's, in that of a synthetic input for the receiver's.
     """
 
     observes: Signal
@@ -51,10 +52,10 @@ class GraphSpec(Spec):
         readouts: How many agents are made from `readout_agent` too: the last ones of a chain, else evenly
             spaced from the first (of a tree: the root).
         deal: Signals dealt out to the agents.
-        known_to: Who may use a signal in its synthetic gradients: `all`, or `adjacent`: only agents with
-            a channel into a readout. Elsewhere the channel is made from `blind_channel` too, the signal
-            leaves the context, and a `local` gradient that it was the target of makes the channel
-            `detached`.
+        known_to: Who may use a signal in its predictors (a sender in its synthetic gradients, a receiver in its
+            synthetic inputs): `all`, or `adjacent`: only agents with a channel into a readout. Elsewhere the
+            signal leaves the context; the channel of a sender that lacks it is made from `blind_channel` too, and a
+            `local` or `sobolev_label` gradient that it was the target of makes the channel `detached`.
         split: `chain`: the channel (from 1) that is made from `split_channel` too.
     """
 
@@ -103,63 +104,79 @@ class Generated:
         agents: Their documents by name.
         channels: Their documents.
         readouts: The names of the readouts.
-        templates: For each agent's name and each channel's number the sections it was made from, the
-            one that counts most first.
+        templates: For each agent's name and each channel's number the paths of the sections it was made from,
+            the one that counts most first.
     """
 
     agents: dict[str, dict[str, Any]]
     channels: list[dict[str, Any]]
     readouts: tuple[str, ...]
-    templates: dict[str | int, tuple[str, ...]]
+    templates: dict[str | int, tuple[Path, ...]]
 
 
-def generate(graph: GraphSpec, sections: Mapping[str, Mapping[str, Any]]) -> Generated:
+def generate(graph: GraphSpec, sections: Mapping[str, Any]) -> Generated:
     """Make agents and channels.
 
     Args:
         graph: The graph.
-        sections: The sections `agent`, `channel` and, where given, `readout_agent`, `first_agent`,
-            `split_channel` and `blind_channel`, all parameters filled in.
+        sections: The sections `agent`, `channel` and, where given, `dealt_agents` (a list of them),
+            `readout_agent`, `first_agent`, `split_channel` and `blind_channel`, all parameters filled in.
     """
     width = len(str(graph.agents - 1))
     names = [f"{graph.prefix}{index:0{width}}" for index in range(graph.agents)]
     readouts = [names[index] for index in _readout_indices(graph)]
     agents: dict[str, dict[str, Any]] = {}
-    templates: dict[str | int, tuple[str, ...]] = {}
+    templates: dict[str | int, tuple[Path, ...]] = {}
+    dealt = sections.get("dealt_agents", ())
     for index, name in enumerate(names):
-        used = ["agent"]
-        if index == 0 and "first_agent" in sections:
-            used.append("first_agent")
-        if name in readouts and "readout_agent" in sections:
-            used.append("readout_agent")
-        agents[name] = _merged(sections, used)
+        used: list[Path] = [("agent",)]
+        if dealt:
+            used.append(("dealt_agents", index % len(dealt)))
+        if index == 0:
+            used.append(("first_agent",))
+        if name in readouts:
+            used.append(("readout_agent",))
+        agents[name], templates[name] = _merged(sections, used)
         observes = agents[name].get("observes", [])
         if graph.deal is not None and isinstance(observes, list | tuple):
             agents[name]["observes"] = [*observes, f"{graph.deal.observes}_{index}"]
-        templates[name] = tuple(reversed(used))
     arcs = sorted(set(_arcs(graph)))
     adjacent = {sender for sender, receiver in arcs if names[receiver] in readouts}
     channels: list[dict[str, Any]] = []
     for number, (sender, receiver) in enumerate(arcs):
-        hidden = [s for s, who in graph.known_to.items() if who == "adjacent" and sender not in adjacent]
-        used = ["channel"]
+        hidden, unheard = (
+            [s for s, who in graph.known_to.items() if who == "adjacent" and end not in adjacent]
+            for end in (sender, receiver)
+        )
+        used = [("channel",)]
         if graph.split == number + 1:
-            used.append("split_channel")
-        if hidden and "blind_channel" in sections:
-            used.append("blind_channel")
-        channel = {"from": names[sender], "to": names[receiver], **_merged(sections, used)}
+            used.append(("split_channel",))
+        if hidden:
+            used.append(("blind_channel",))
+        made, templates[number] = _merged(sections, used)
+        channel = {"from": names[sender], "to": names[receiver], **made}
         for signal in hidden:
-            channel = _without(channel, signal)
+            channel = _unknown_to_sender(channel, signal)
+        for signal in unheard:
+            channel = _in_context(channel, "input", signal, ())
+        if graph.deal is not None:
+            dealt_signal = graph.deal.observes
+            channel = _in_context(channel, "gradient", dealt_signal, (f"{dealt_signal}_{sender}",))
+            channel = _in_context(channel, "input", dealt_signal, (f"{dealt_signal}_{receiver}",))
         channels.append(channel)
-        templates[number] = tuple(reversed(used))
     return Generated(agents, channels, tuple(sorted(readouts)), templates)
 
 
-def _merged(sections: Mapping[str, Mapping[str, Any]], used: list[str]) -> dict[str, Any]:
+def _merged(sections: Mapping[str, Any], used: list[Path]) -> tuple[dict[str, Any], tuple[Path, ...]]:
+    """Return the sections at some paths as one, later ones first, and the paths of those that there are."""
     merged: dict[str, Any] = {}
-    for section in used:
-        merged |= sections.get(section, {})
-    return merged
+    found: list[Path] = []
+    for path in used:
+        if path[0] in sections:
+            section = sections[str(path[0])]
+            merged |= section[path[1]] if len(path) > 1 else section
+            found.append(path)
+    return merged, tuple(reversed(found))
 
 
 def _readout_indices(graph: GraphSpec) -> list[int]:
@@ -168,19 +185,24 @@ def _readout_indices(graph: GraphSpec) -> list[int]:
     return [number * graph.agents // graph.readouts for number in range(graph.readouts)]
 
 
-def _without(channel: dict[str, Any], signal: str) -> dict[str, Any]:
-    """Return a channel whose sender does not know a signal."""
-    gradient = channel.get("gradient")
-    if not isinstance(gradient, Mapping):
+def _in_context(channel: dict[str, Any], key: str, signal: str, others: tuple[str, ...]) -> dict[str, Any]:
+    """Return a channel in the context of whose predictor `key` other signals stand in place of one."""
+    model = channel.get(key)
+    if not isinstance(model, Mapping) or not isinstance(model.get("context"), list | tuple):
         return channel
-    known = dict(gradient)
-    if isinstance(gradient.get("context"), list | tuple):
-        known["context"] = [name for name in gradient["context"] if name != signal]
-    if gradient.get("target") != signal:
-        return {**channel, "gradient": known}
-    del known["target"]
-    local = gradient.get("kind") == "local" and channel.get("coupling", "decoupled") == "decoupled"
-    if not local:
+    context = [new for name in model["context"] for new in (others if name == signal else (name,))]
+    return {**channel, key: {**model, "context": context}}
+
+
+def _unknown_to_sender(channel: dict[str, Any], signal: str) -> dict[str, Any]:
+    """Return a channel whose sender does not know a signal."""
+    channel = _in_context(channel, "gradient", signal, ())
+    gradient = channel.get("gradient")
+    if not isinstance(gradient, Mapping) or gradient.get("target") != signal:
+        return channel
+    known = {key: value for key, value in gradient.items() if key != "target"}
+    predicted = channel.get("coupling", "decoupled") in ("decoupled", "unlocked")
+    if not predicted or gradient.get("kind") not in ("local", "sobolev_label"):
         return {**channel, "gradient": known}
     return {**channel, "coupling": "detached", "gradient": {**known, "kind": "linear"}}
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AliasChoices, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, ConfigDict, Field, model_validator
 
 from antiphon.scenarios.fields import (
     Align,
@@ -88,7 +88,7 @@ class NetworkSpec(Spec):
         kind: `mlp`, or `conv` for images.
         hidden: Widths of the hidden layers (`mlp`), or filters of the convolutions (`conv`).
         norm: After every hidden layer; None: batch if the agent ticks once per example, else layer.
-        activation: After every norm.
+        activation: After every norm; `identity` makes the network linear.
         filter: `conv` only: height and width of the filters, in pixels.
         pool: `conv` only: what follows each convolution; one per layer, or none at all.
     """
@@ -96,7 +96,7 @@ class NetworkSpec(Spec):
     kind: Literal["mlp", "conv"] = "mlp"
     hidden: Counts = (128,)
     norm: Norm | None = None
-    activation: Literal["relu", "tanh", "gelu"] = "relu"
+    activation: Literal["relu", "tanh", "gelu", "identity"] = "relu"
     filter: Count = 5
     pool: Annotated[tuple[Literal["max", "avg", "none"], ...], Sequence] = ()
 
@@ -207,14 +207,14 @@ class InputSpec(Spec):
     """The synthetic input of a channel: what its receiver expects the message to be.
 
     Attributes:
-        kind: What predicts it.
+        kind: What predicts it; `none` is as if there were no synthetic input, for templates.
         context: What it is predicted from: observations, and `held`, `age`, `from.phase`, `to.phase`.
         hidden: Widths of its hidden layers: one or two for `mlp` (default 1024).
         norm: After each hidden layer.
         optimiser: Its own; None: `training.predictor`.
     """
 
-    kind: Literal["linear", "mlp"] = "linear"
+    kind: Literal["linear", "mlp", "none"] = "linear"
     context: Signals = ()
     hidden: Annotated[tuple[Count, ...], Field(max_length=2), Sequence] = ()
     norm: Norm = "batch"
@@ -233,6 +233,10 @@ class InputSpec(Spec):
         if self.kind == "mlp" and not self.hidden:
             raise DocumentError(("hidden",), "an mlp input has one or two hidden layers; or use kind linear")
         return self
+
+
+def _or_none(given: InputSpec | None) -> InputSpec | None:
+    return None if given is None or given.kind == "none" else given
 
 
 class FeedbackSpec(Spec):
@@ -295,7 +299,7 @@ class ChannelSpec(Spec):
     norm: Norm | None = None
     coupling: Coupling = "decoupled"
     gradient: GradientSpec = GradientSpec()
-    input: InputSpec | None = None
+    input: Annotated[InputSpec | None, AfterValidator(_or_none)] = None
     feedback: FeedbackSpec | None = None
     link: LinkSpec = LinkSpec()
     staleness: Count = 16

@@ -13,9 +13,11 @@ __all__ = [
     "cycle_among",
     "episode_members",
     "incoming",
+    "learning_steps",
     "levels",
     "locked_groups",
     "outgoing",
+    "units",
     "window_of",
 ]
 
@@ -74,10 +76,26 @@ def cycle_among(agents: Collection[str], arcs: Arcs) -> tuple[str, ...]:
 
 def locked_groups(agents: Collection[str], channels: Iterable[ChannelSpec]) -> tuple[tuple[str, ...], ...]:
     """Return the agents parted into maximal sets joined by locked channels, singletons included."""
+    return _joined(agents, [(c.sender, c.receiver) for c in channels if c.coupling == "locked"])
+
+
+def units(agents: Mapping[str, AgentSpec], channels: Iterable[ChannelSpec]) -> tuple[tuple[str, ...], ...]:
+    """Return the agents parted into what learns as one: joined by locked channels or by shared parameters."""
+    tied: dict[str, str] = {}
+    for name, agent in agents.items():
+        if agent.share is not None:
+            tied.setdefault(agent.share, name)
+    pairs = [(tied[agent.share], name) for name, agent in agents.items() if agent.share is not None]
+    pairs += [(c.sender, c.receiver) for c in channels if c.coupling == "locked"]
+    return _joined(agents, pairs)
+
+
+def _joined(agents: Collection[str], pairs: Arcs) -> tuple[tuple[str, ...], ...]:
+    """Return the agents parted into maximal sets joined by pairs, singletons included."""
     group = {agent: [agent] for agent in agents}
-    for channel in channels:
-        one, other = group[channel.sender], group[channel.receiver]
-        if channel.coupling == "locked" and one is not other:
+    for sender, receiver in pairs:
+        one, other = group[sender], group[receiver]
+        if one is not other:
             one.extend(other)
             group.update(dict.fromkeys(other, one))
     return tuple(sorted({tuple(sorted(members)) for members in group.values()}))
@@ -97,6 +115,25 @@ def window_of(group: Iterable[str], agents: Mapping[str, AgentSpec]) -> int | Li
             return "episode"
         steps = math.lcm(steps, clock.period * clock.unroll)
     return steps
+
+
+def learning_steps(
+    unit: Collection[str], agents: Mapping[str, AgentSpec], *, locked: bool
+) -> tuple[int | Literal["episode"], int]:
+    """Return how many steps lie between the steps at which a unit learns, and the first of these (0: the episode's).
+
+    Args:
+        unit: Its members.
+        agents: All agents.
+        locked: Whether a locked channel joins members: it then learns every so many steps, at their last.
+    """
+    window = window_of(unit, agents)
+    if window == "episode":
+        return window, 0
+    if locked:
+        return window, window - 1
+    clock = agents[min(unit)].clock
+    return window, window - clock.period + clock.phase % clock.period
 
 
 def components(agents: Collection[str], arcs: Arcs) -> dict[str, int]:

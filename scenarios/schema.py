@@ -54,6 +54,7 @@ def json_schema() -> dict[str, Any]:
         "variants": {"type": "object", "additionalProperties": values},
         "graph": {"$ref": "#/$defs/graph_section"},
         "agent": agent,
+        "dealt_agents": {"type": "array", "items": agent, "minItems": 1},
         "readout_agent": agent,
         "first_agent": agent,
         "channel": channel,

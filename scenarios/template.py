@@ -20,7 +20,15 @@ from antiphon.scenarios.reader import read
 __all__ = ["Template"]
 
 _DECLARATIONS = ("parameters", "variants")
-_SECTIONS = ("agent", "readout_agent", "first_agent", "channel", "split_channel", "blind_channel")
+_SECTIONS = (
+    "agent",
+    "dealt_agents",
+    "readout_agent",
+    "first_agent",
+    "channel",
+    "split_channel",
+    "blind_channel",
+)
 _KEYS = (*_DECLARATIONS, "graph", *_SECTIONS)
 
 
@@ -116,7 +124,7 @@ class Template:
         settled = self.settle(variant, values)
         with _located(self.source, self._lines):
             body = substitute(self._body, settled)
-            sections = {name: _section(name, body.pop(name)) for name in _SECTIONS if name in body}
+            sections = {name: _sections(name, body.pop(name)) for name in _SECTIONS if name in body}
             graph = body.pop("graph", None)
             if graph is None:
                 for name in sections:
@@ -126,9 +134,7 @@ class Template:
                 return Scenario.model_validate(body)
             return self._generated(body, graph, sections)
 
-    def _generated(
-        self, body: dict[str, Any], graph: Any, sections: Mapping[str, Mapping[str, Any]]
-    ) -> Scenario:
+    def _generated(self, body: dict[str, Any], graph: Any, sections: Mapping[str, Any]) -> Scenario:
         try:
             made = generate(GraphSpec.model_validate(graph), sections)
         except DocumentError as error:
@@ -157,8 +163,8 @@ class Template:
         sections = made.templates.get(key, ()) if kind in ("agents", "channels") else ()
         if not sections or (isinstance(key, int) and key < 0):
             return error
-        at = next((name for name in sections if rest and (name, rest[0]) in self._lines), sections[-1])
-        return DocumentError((at, *rest), error.message)
+        at = next((path for path in sections if rest and (*path, rest[0]) in self._lines), sections[-1])
+        return DocumentError((*at, *rest), error.message)
 
 
 @contextmanager
@@ -167,6 +173,17 @@ def _located(source: str, lines: Mapping[Path, int]) -> Iterator[None]:
         yield
     except DocumentError as error:
         raise error.located(source, lines) from None
+
+
+def _sections(name: str, value: Any) -> Any:
+    if name != "dealt_agents":
+        return _section(name, value)
+    if not isinstance(value, list) or not value:
+        raise DocumentError((name,), f"must be a list of agents' keys, not {kind_of(value)}")
+    for index, item in enumerate(value):
+        if not isinstance(item, dict):
+            raise DocumentError((name, index), f"must be a mapping of keys, not {kind_of(item)}")
+    return value
 
 
 def _section(name: str, value: Any) -> Mapping[str, Any]:

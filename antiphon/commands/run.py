@@ -1,4 +1,4 @@
-"""The verbs `run`, `resume` and `evaluate`."""
+"""The verbs `run` and `resume`."""
 
 from __future__ import annotations
 
@@ -6,25 +6,14 @@ import sys
 from pathlib import Path
 
 from antiphon.commands.arguments import new_directory, scenario_template, values_of
-from antiphon.commands.output import (
-    console,
-    decimal,
-    percent,
-    print_json,
-    remark,
-    show_result,
-    show_table,
-    shown,
-)
+from antiphon.commands.output import print_json, remark, show_result, shown
 from antiphon.commands.progress import Watch
-from antiphon.engine.directory import RunDirectory, finite
 from antiphon.engine.request import Request
 from antiphon.engine.run import Outcome, Run, begin
 from antiphon.engine.run import resume as go_on
-from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError
 
-__all__ = ["evaluate", "resume", "run"]
+__all__ = ["resume", "run"]
 
 _UNUSED = " is not used "
 """Keys that a coupling does not use are for `check` to list: a template has them for its other variants."""
@@ -72,37 +61,6 @@ def resume(path: Path, *, steps: int | None, checkpoint_every: int | None, json:
         remark(f"{shown(path)}: is done; --steps N goes on to a later step")
         return _report(begun, json)
     return _carry_out(begun, checkpoint_every, json)
-
-
-def evaluate(path: Path, *, split: str, json: bool) -> int:
-    """Score the newest checkpoint of a run on a split; return the exit code."""
-    directory = RunDirectory.open(path)
-    with Simulation.load(path, threads=directory.facts["threads"]) as simulation:
-        found = simulation.evaluate(split)
-        step = simulation.now
-    readouts = list(found.readout)
-    result = {
-        "scenario": directory.facts["scenario"],
-        "run_dir": str(path),
-        "split": split,
-        "examples": found.examples,
-        "steps": step,
-        "readout": readouts[0] if len(readouts) == 1 else readouts,
-        "accuracy": found.accuracy,
-        "loss": found.loss,
-        "agents": found.agents,
-    }
-    if json:
-        print_json(finite(result))
-        return 0
-    rows = [
-        [name, percent(figures.get("accuracy")), decimal(figures["loss"])]
-        for name, figures in found.agents.items()
-    ]
-    title = f"{result['scenario']} after {step:,} steps · {split} split, {found.examples:,} examples"
-    show_table(["agent", "accuracy", "loss"], rows, right=2, title=title)
-    console().print(f"accuracy  {percent(found.accuracy)}")
-    return 0
 
 
 def _carry_out(begun: Run, checkpoint_every: int | None, json: bool) -> int:

@@ -5,36 +5,51 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from antiphon.commands.arguments import new_directory, scenario_template, values_of
-from antiphon.commands.output import console, how_to_look, percent, print_json, remark, show_table, shown
+from antiphon.commands.output import (
+    console,
+    decimal,
+    how_to_look,
+    percent,
+    print_json,
+    remark,
+    show_table,
+    shown,
+)
+from antiphon.engine.studies.plan import Asked, Plan, plan
 from antiphon.engine.studies.study import Ended, Study
-from antiphon.engine.studies.table import COLUMNS, cells, remarks
+from antiphon.engine.studies.table import cells, columns, heading, named, remarks
+from antiphon.errors import RunError, ScenarioError, suggest
+from antiphon.scenarios import library_names
+from antiphon.scenarios.study import StudySpec, find_study, study_names
 
 __all__ = ["study"]
 
+_DOCUMENTS = (".yaml", ".yml")
+
 
 def study(
-    scenario: str,
+    what: str | None,
     *,
+    budget: str | None,
     variants: list[str],
     settings: list[str],
-    seeds: int,
+    seeds: int | None,
     steps: int | None,
     jobs: int | None,
     logdir: Path | None,
     device: str,
     json: bool,
 ) -> int:
-    """Compare the variants of a scenario over seeds; return the exit code."""
-    template = scenario_template(scenario)
-    asked = Study(
-        template=template,
-        directory=logdir or new_directory(None, None, f"study-{template.name}"),
+    """Run a study, or compare the variants of a scenario over seeds; return the exit code."""
+    asked = Asked(
+        budget=budget,
         variants=variants,
         values=values_of(settings),
         seeds=seeds,
@@ -42,41 +57,110 @@ def study(
         device=device,
         command=("antiphon", *sys.argv[1:]),
     )
+    if what is None:
+        if budget or variants or settings or seeds or steps or logdir:
+            raise RunError(f"study: which one? known: {', '.join(study_names())}")
+        return _list(asked, json)
+    wanted = _study(what, asked, logdir)
     jobs = jobs or _cores()
-    requests = asked.requests().values()
-    budget = max(request.scenario.training.steps for request in requests)
-    remark(f"{len(requests)} runs of {budget:,} steps, {jobs} at a time, in {shown(asked.directory)}")
-    outcome = asked.go(jobs, _say)
+    remark(f"{_cost(wanted.plan)}, {jobs} at a time, in {shown(wanted.directory)}")
+    outcome = wanted.go(jobs, _say)
     if json:
         print_json(outcome.result)
     elif outcome.exit_code == 0:
-        _show(outcome.result, asked.directory)
+        _show(outcome.result, wanted.directory)
+    if outcome.missing is not None:
+        remark(f"no picture: {outcome.missing}")
     if outcome.exit_code:
-        remark(f"stopped; the same command with --logdir {shown(asked.directory)} goes on")
+        remark(f"stopped; the same command with --logdir {shown(wanted.directory)} goes on")
     return outcome.exit_code
+
+
+def _study(what: str, asked: Asked, logdir: Path | None) -> Study:
+    """Return the study of a name or file: a document, or all variants of one scenario.
+
+    Raises:
+        ScenarioError: There is none, or one that is not accepted.
+    """
+    spec = find_study(what)
+    if spec is not None:
+        return Study(
+            spec=spec, directory=logdir or new_directory(None, None, f"study-{spec.study}"), asked=asked
+        )
+    known = {*study_names(), *library_names()}
+    bare = Path(what).suffix not in _DOCUMENTS and Path(what).parent == Path()
+    if bare and what not in known and not Path(what).exists():
+        raise ScenarioError(f"no study or scenario {what!r}{suggest(what, known)}")
+    template = scenario_template(what)
+    directory = logdir or new_directory(None, None, f"study-{template.name}")
+    return Study.of_template(template, directory, asked)
+
+
+def _list(asked: Asked, json: bool) -> int:
+    """Print the library's studies with what each budget costs."""
+    specs = {name: spec for name in study_names() if (spec := find_study(name)) is not None}
+    plans = {
+        name: {budget: plan(spec, replace(asked, budget=budget)) for budget in spec.budgets}
+        for name, spec in specs.items()
+    }
+    if json:
+        print_json({"studies": {name: _listed(spec, plans[name]) for name, spec in specs.items()}})
+        return 0
+    budgets = list(dict.fromkeys(budget for found in plans.values() for budget in found))
+    rows = [
+        [name, *(_cost(found[budget]) if budget in found else "" for budget in budgets)]
+        for name, found in plans.items()
+    ]
+    show_table(["study", *(f"budget {budget}" for budget in budgets)], rows)
+    for name, spec in specs.items():
+        console().print(Text(f"{name}: {' '.join(spec.description.split())}", style="dim"))
+    console().print(Text("\nantiphon study NAME [--budget small|paper] [--jobs N]"))
+    return 0
+
+
+def _listed(spec: StudySpec, plans: Mapping[str, Plan]) -> dict[str, Any]:
+    budgets = {
+        budget: {
+            "runs": len(found.runs),
+            "seeds": found.seeds,
+            "steps": list(found.steps),
+            "total_steps": sum(run.request.scenario.training.steps for run in found.runs.values()),
+        }
+        for budget, found in plans.items()
+    }
+    return {"description": " ".join(spec.description.split()), "budgets": budgets}
+
+
+def _cost(found: Plan) -> str:
+    """Say how much a plan is: `12 runs of 2,000 steps`."""
+    least, most = found.steps[0], found.steps[-1]
+    steps = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+    return f"{len(found.runs)} run{'s' if len(found.runs) != 1 else ''} of {steps} steps"
 
 
 def _say(run: Ended) -> None:
     done = "kept" if run.kept else f"{run.result['seconds']:.0f} s"
-    outcome = percent(run.result["accuracy"]) if run.result["exit"] == "done" else run.result["exit"]
-    remark(f"[{run.number}/{run.total}] {run.variant} s{run.seed}: {outcome} ({done})")
+    outcome = run.result["exit"]
+    if outcome == "done":
+        accuracy, loss = run.result["accuracy"], run.result["loss"]
+        outcome = percent(accuracy) if accuracy is not None else f"loss {decimal(loss)}"
+    remark(f"[{run.number}/{run.total}] {run.label} s{run.seed}: {outcome} ({done})")
 
 
 def _show(result: Mapping[str, Any], directory: Path) -> None:
-    seeds = f"{result['seeds']} seeds" if result["seeds"] > 1 else "1 seed"
     remark("")
-    show_table(
-        COLUMNS,
-        cells(result),
-        right=len(COLUMNS) - 1,
-        title=f"{result['scenario']} · {result['steps']:,} steps · {seeds}",
-    )
+    names = columns(result)
+    show_table(names, cells(result), right=len(names) - named(result), title=heading(result))
     for line in remarks(result):
         console().print(Text(line, style="dim"))
     console().print()
     console().print(Text(f"table        {shown(directory / 'table.md')}, table.csv"), soft_wrap=True)
-    if (directory / "graph.png").exists():
-        console().print(Text(f"picture      {shown(directory / 'graph.png')}"), soft_wrap=True)
+    pictures = [name for name in ("figure.svg", "graph.png") if (directory / name).exists()]
+    if pictures:
+        first, *others = pictures
+        console().print(
+            Text(", ".join([f"pictures     {shown(directory / first)}", *others])), soft_wrap=True
+        )
     how_to_look(directory)
 
 

@@ -1,6 +1,7 @@
 """Statistics of a study: means with intervals, and *recovered*, what a variant regains of backpropagation's gain.
 
-recovered = (variant - detached) / (locked - detached), in the readout's accuracy (semantics 35). Pure functions.
+recovered = (variant - detached) / (locked - detached), in the readout's metric, turned so that more is better
+(semantics 35). Pure functions.
 """
 
 from __future__ import annotations
@@ -61,14 +62,14 @@ class Contrast:
         return self.difference > _ERRORS * self.error
 
 
-def mean(values: Sequence[float], examples: int | None = None) -> Estimate:
-    """Return a mean with its interval: Student's t over seeds, or for one seed Wilson's of the test split.
-
-    Ends that lie outside of [0, 1] are moved to it.
+def mean(values: Sequence[float], examples: int | None = None, *, share: bool = True) -> Estimate:
+    """Return a mean with its interval: Student's t over seeds, or for one seed Wilson's of the split.
 
     Args:
-        values: One accuracy per seed, in [0, 1]; at least one.
-        examples: In the test split.
+        values: One figure per seed; at least one.
+        examples: In the split that was scored.
+        share: Whether figures are shares of examples: then ends that lie outside of [0, 1] are moved to it.
+            Other figures of one seed have no interval.
     """
     centre = statistics.fmean(values)
     if len(values) > 1:
@@ -76,12 +77,13 @@ def mean(values: Sequence[float], examples: int | None = None) -> Estimate:
         freedom = len(values) - 1
         quantile = _T[freedom - 1] if freedom <= len(_T) else _Z + 2.4 / freedom
         half = quantile * sd / math.sqrt(len(values))
-        return Estimate(centre, max(centre - half, 0.0), min(centre + half, 1.0), sd)
-    if not examples:
+        low, high = centre - half, centre + half
+        return Estimate(centre, max(low, 0.0) if share else low, min(high, 1.0) if share else high, sd)
+    if not examples or not share:
         return Estimate(centre)
-    share = _Z**2 / examples
-    middle = (centre + share / 2) / (1 + share)
-    half = _Z / (1 + share) * math.sqrt(centre * (1 - centre) / examples + share / (4 * examples))
+    weight = _Z**2 / examples
+    middle = (centre + weight / 2) / (1 + weight)
+    half = _Z / (1 + weight) * math.sqrt(centre * (1 - centre) / examples + weight / (4 * examples))
     return Estimate(centre, middle - half, middle + half)
 
 
@@ -91,9 +93,9 @@ def contrast(
     """Return how far locked lies above detached; None where they share no seed.
 
     Args:
-        locked: Accuracy by seed, in [0, 1].
+        locked: Figure by seed, where more is better.
         detached: Likewise.
-        examples: In the test split.
+        examples: In the split that was scored, where figures are shares of them; else None.
     """
     seeds = sorted(locked.keys() & detached.keys())
     if not seeds:
@@ -116,7 +118,7 @@ def recovered(
     the ratio may be printed is `Contrast.resolved`'s to say.
 
     Args:
-        variant: Accuracy by seed.
+        variant: Figure by seed, where more is better.
         locked: Likewise.
         detached: Likewise.
 

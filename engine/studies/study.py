@@ -1,26 +1,35 @@
-"""A study: the variants of one template side by side over seeds, each run in its own directory."""
+"""A study: the lines of its document side by side over seeds, each run in its own directory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from antiphon.engine.directory import graph_of
-from antiphon.engine.request import Request
+from antiphon.engine.studies.figure import draw_figure
+from antiphon.engine.studies.plan import Asked, Plan, PlannedRun, plan
 from antiphon.engine.studies.pool import Pool
-from antiphon.engine.studies.recovered import Estimate, contrast, mean, recovered
+from antiphon.engine.studies.representations import (
+    draw_representations,
+    kept_representations,
+    write_representations,
+)
+from antiphon.engine.studies.scoring import kept_scores
+from antiphon.engine.studies.summary import Finished, summary
 from antiphon.engine.studies.table import write_tables
 from antiphon.engine.studies.worker import job_of
 from antiphon.errors import EngineError, RunError
 from antiphon.scenarios import Template
+from antiphon.scenarios.study import StudySpec
 
-__all__ = ["Ended", "Study", "StudyOutcome", "summary"]
+__all__ = ["Ended", "Study", "StudyOutcome"]
 
-DEFAULT = "default"
-"""What the runs of a template without variants are called."""
 _INPUT = 2
+_OF_RUNS = ("variant", "steps", "accuracy", "loss", "seconds", "exit", "run_dir")
+"""What a study's result repeats of each run's."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class Ended:
     Attributes:
         number: How many have ended, this one included.
         total: How many there are.
-        variant: Of the run.
+        label: The line of the table that it is of, in words.
         seed: Of the run.
         result: Of the run.
         kept: Whether it was there already.
@@ -38,7 +47,7 @@ class Ended:
 
     number: int
     total: int
-    variant: str
+    label: str
     seed: int
     result: Mapping[str, Any]
     kept: bool
@@ -51,10 +60,12 @@ class StudyOutcome:
     Attributes:
         result: The object of `--json`.
         exit_code: 0 done, 130 or 143 stopped by a signal.
+        missing: Why there are no pictures; None where there are.
     """
 
     result: Mapping[str, Any]
     exit_code: int = 0
+    missing: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,157 +73,124 @@ class Study:
     """What a study is asked to be.
 
     Attributes:
-        template: Whose variants are compared.
-        directory: Where its runs go: `<variant>-s<seed>`.
-        variants: Some of the template's; empty: all.
-        values: Parameters set in every run.
-        seeds: Every variant runs with 0 … seeds - 1.
-        steps: Of every run; None: the template's.
-        device: Where the numbers live.
-        command: The command line, for the record.
+        spec: Its document.
+        directory: Where its runs go: `<line>-s<seed>`.
+        asked: What is asked beside the document.
+        templates: Scenarios by the name that rows give them; others are loaded.
     """
 
-    template: Template
+    spec: StudySpec
     directory: Path
-    variants: Sequence[str] = ()
-    values: Mapping[str, Any] = field(default_factory=dict)
-    seeds: int = 3
-    steps: int | None = None
-    device: str = "cpu"
-    command: tuple[str, ...] = ()
+    asked: Asked = field(default_factory=Asked)
+    templates: Mapping[str, Template] = field(default_factory=dict)
 
-    def requests(self) -> dict[tuple[str, int], Request]:
-        """Return every run by variant and seed; all variants of a seed before the next seed.
+    @classmethod
+    def of_template(cls, template: Template, directory: Path, asked: Asked) -> Study:
+        """Return the study that a scenario alone is: its variants side by side."""
+        spec = StudySpec.of_template(template)
+        return cls(spec=spec, directory=directory, asked=asked, templates={template.name: template})
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Every line and run.
 
         Raises:
-            ScenarioError: A variant or value that the template does not accept.
+            ScenarioError: Something that a scenario does not accept.
         """
-        variants: list[str | None] = (
-            list(dict.fromkeys(self.variants)) or list(self.template.variants) or [None]
-        )
-        return {
-            (variant or DEFAULT, seed): Request(
-                template=self.template,
-                variant=variant,
-                values=self.values,
-                steps=self.steps,
-                seed=seed,
-                device=self.device,
-                command=self.command,
-            )
-            for seed in range(self.seeds)
-            for variant in variants
-        }
+        return plan(self.spec, self.asked, self.templates)
 
     def go(self, jobs: int, on_run: Callable[[Ended], None]) -> StudyOutcome:
-        """Carry out the runs that are not there yet, and write table.csv, table.md and graph.png.
+        """Carry out the runs that are not there yet, and write table.csv, table.md, figure.svg and graph.png.
 
         Args:
             jobs: Runs at a time.
             on_run: Called when a run ends.
 
         Raises:
-            ScenarioError: A variant or value that the template does not accept; nothing has been run.
+            ScenarioError: A variant or value that a scenario does not accept; nothing has been run.
             RunError: A run is there with other values (nothing has been run), or one failed.
             EngineError: A run ended by a defect.
         """
-        requests = self.requests()
-        paths = {key: self.directory / f"{key[0]}-s{key[1]}" for key in requests}
-        for request in requests.values():
-            assert request.scenario
-        results = {key: request.finished(paths[key]) for key, request in requests.items()}
+        runs = self.plan.runs
+        finished = {name: found for name, run in runs.items() if (found := self._kept(run)) is not None}
         ended = 0
-        for (variant, seed), result in results.items():
-            if result is not None:
-                ended += 1
-                on_run(Ended(ended, len(requests), variant, seed, result, kept=True))
-        todo = [key for key, result in results.items() if result is None]
+        for name, found in finished.items():
+            ended += 1
+            on_run(Ended(ended, len(runs), runs[name].label, runs[name].seed, found.result, kept=True))
+        todo = [run for name, run in runs.items() if name not in finished]
         pool = Pool(min(jobs, max(len(todo), 1)))
-        answers = pool.answers([job_of(requests[key], paths[key]) for key in todo])
+        answers = pool.answers([self._job(run) for run in todo])
         try:
             for index, answer in answers:
-                variant, seed = todo[index]
+                run = todo[index]
                 if answer["result"] is None:
                     kind = RunError if answer["exit_code"] == _INPUT else EngineError
-                    raise kind(f"{variant} s{seed}: {answer['error']}")
-                results[variant, seed] = answer["result"]
+                    raise kind(f"{run.label} s{run.seed}: {answer['error']}")
+                finished[run.name] = Finished(answer["result"], answer["scores"])
                 ended += 1
-                on_run(Ended(ended, len(requests), variant, seed, answer["result"], kept=False))
+                on_run(Ended(ended, len(runs), run.label, run.seed, answer["result"], kept=False))
         finally:
             answers.close()
-        result = self._result(results, stopped=bool(pool.stopped))
+        result = self._result(finished, stopped=bool(pool.stopped))
         if pool.stopped:
             return StudyOutcome(result, 128 + pool.stopped[0])
         write_tables(self.directory, result)
-        self._draw()
-        return StudyOutcome(result)
+        if self.spec.representations:
+            write_representations(result, self.directory)
+        return StudyOutcome(result, missing=self._draw(result))
 
-    def _result(
-        self, results: Mapping[tuple[str, int], Mapping[str, Any] | None], stopped: bool
-    ) -> dict[str, Any]:
-        found = {key: result for key, result in results.items() if result is not None}
-        steps = max((result["steps"] for result in found.values()), default=None)
+    def _job(self, run: PlannedRun) -> dict[str, Any]:
+        path, wanted = self.directory / run.name, self.spec.representations
+        return job_of(run.request, path, run.scorings, representations=wanted)
+
+    def _kept(self, run: PlannedRun) -> Finished | None:
+        """Return a run that is there already, done and scored as is wanted."""
+        path = self.directory / run.name
+        result = run.request.finished(path)
+        if result is None:
+            return None
+        if self.spec.representations and kept_representations(path, result["steps"]) is None:
+            return None
+        scores = kept_scores(path, result["steps"]) if run.scorings else {}
+        return Finished(result, scores) if all(s.name in scores for s in run.scorings) else None
+
+    def _result(self, finished: Mapping[str, Finished], stopped: bool) -> dict[str, Any]:
+        spec, planned = self.spec, self.plan
         return {
-            "scenario": self.template.name,
+            "study": spec.study,
+            "budget": planned.budget,
             "study_dir": str(self.directory),
-            "steps": steps,
-            "seeds": self.seeds,
             "exit": "stopped" if stopped else "done",
-            **summary(found),
-            "runs": [
-                {"variant": variant, "seed": seed}
-                | {key: result[key] for key in ("accuracy", "seconds", "exit", "run_dir")}
-                for (variant, seed), result in found.items()
-            ],
+            "metric": spec.metric,
+            "steps": list(planned.steps),
+            "seeds": planned.seeds,
+            "axes": list(planned.axes),
+            "several": planned.several,
+            "x": planned.x,
+            "tuned": {name: list(values) for name, values in planned.tuned.items()},
+            "fixed": list(planned.fixed),
+            "lines": summary(planned, finished),
+            "runs": {
+                name: {"seed": run.seed, "scores": dict(finished[name].scores)}
+                | {key: finished[name].result[key] for key in _OF_RUNS}
+                for name, run in planned.runs.items()
+                if name in finished
+            },
         }
 
-    def _draw(self) -> None:
-        """Draw the graph that the template has with these values and no variant, where matplotlib is there."""
+    def _draw(self, result: Mapping[str, Any]) -> str | None:
+        """Draw the figure, and of a study of one scenario its graph with its defaults; say why not, if so."""
         from antiphon.telemetry import draw_graph
 
-        graph = graph_of(self.template.resolve(None, self.values))
+        templates = {run.request.template.source: run.request for run in self.plan.runs.values()}
         try:
-            draw_graph(graph, self.directory / "graph.png")
-        except RunError:
-            return
-
-
-def summary(results: Mapping[tuple[str, int], Mapping[str, Any]]) -> dict[str, Any]:
-    """Compare variants.
-
-    Args:
-        results: Of runs, by variant and seed.
-
-    Returns:
-        `contrast` (locked - detached, its standard error, whether it is resolved; None without both) and
-        `variants`: by name `n`, `diverged`, `seconds` (mean), `accuracy` and `recovered` (each with value and
-        interval, or None).
-    """
-    scores: dict[str, dict[int, float]] = {}
-    seconds: dict[str, list[float]] = {}
-    diverged: dict[str, int] = {}
-    examples = next((result["examples"] for result in results.values()), None)
-    for (variant, seed), result in results.items():
-        scores.setdefault(variant, {})
-        seconds.setdefault(variant, []).append(result["seconds"])
-        diverged[variant] = diverged.get(variant, 0) + (result["exit"] == "diverged")
-        if result["exit"] == "done" and result["accuracy"] is not None:
-            scores[variant][seed] = result["accuracy"]
-    locked, detached = scores.get("locked", {}), scores.get("detached", {})
-    gap = contrast(locked, detached, examples)
-    variants = {}
-    for variant, found in scores.items():
-        share: Estimate | None = None
-        if gap is not None and gap.resolved:
-            share = recovered(found, locked, detached)
-        variants[variant] = {
-            "n": len(found),
-            "diverged": diverged[variant],
-            "accuracy": asdict(mean(list(found.values()), examples)) if found else None,
-            "recovered": None if share is None else asdict(share),
-            "seconds": sum(seconds[variant]) / len(seconds[variant]),
-        }
-    return {
-        "contrast": None if gap is None else asdict(gap) | {"resolved": gap.resolved},
-        "variants": variants,
-    }
+            draw_figure(result, self.directory / "figure.svg")
+            if self.spec.representations:
+                draw_representations(result, self.directory)
+            if len(templates) == 1:
+                request = next(iter(templates.values()))
+                values = {**self.spec.set, **self.asked.values}
+                draw_graph(graph_of(request.template.resolve(None, values)), self.directory / "graph.png")
+        except RunError as error:
+            return str(error)
+        return None

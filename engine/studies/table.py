@@ -4,64 +4,88 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from antiphon.engine.directory import write_text
+from antiphon.engine.studies.plan import worded
+from antiphon.engine.studies.summary import DETACHED, LOCKED
 
-__all__ = ["COLUMNS", "cells", "remarks", "write_tables"]
+__all__ = ["cells", "columns", "heading", "is_share", "metric_name", "named", "remarks", "write_tables"]
 
-COLUMNS = ("variant", "n", "accuracy %", "95 % interval", "recovered", "95 % interval", "seconds")
-_CSV = (
-    *("variant", "n", "diverged", "accuracy_mean", "accuracy_sd", "accuracy_low", "accuracy_high"),
-    *("recovered", "recovered_low", "recovered_high", "seconds"),
-)
-_REFERENCES = ("locked", "detached")
-"""Variants whose recovered is 1 and 0 by definition."""
+_INTERVAL = "95 % interval"
+_RECOVERED = "recovered [95 %]"
+_METRICS = {
+    "accuracy": "Accuracy",
+    "error": "Error",
+    "loss": "Loss",
+    "train_loss": "Loss",
+    "excess_loss": "Loss, less the least that a linear model can have,",
+}
+_ESTIMATE = ("value", "sd", "low", "high")
+
+
+def columns(study: Mapping[str, Any]) -> list[str]:
+    """Return the headings: of what tells lines apart, then of numbers (from `named` on)."""
+    paper = ["paper"] if _has(study, "paper") else []
+    recovered = [_RECOVERED] if _has(study, "contrast") else []
+    return [*_names(study), metric_name(study), _INTERVAL, *paper, "n", *recovered, "seconds"]
+
+
+def metric_name(study: Mapping[str, Any]) -> str:
+    """Return what a figure of the table is, with its unit."""
+    return f"{study['metric'].replace('_', ' ')}{' %' if is_share(study) else ''}"
+
+
+def is_share(study: Mapping[str, Any]) -> bool:
+    """Return whether its figures are shares of examples, written in per cent."""
+    return all(line["share"] for line in study["lines"])
+
+
+def named(study: Mapping[str, Any]) -> int:
+    """Return how many columns tell lines apart."""
+    return len(_names(study))
+
+
+def heading(study: Mapping[str, Any]) -> str:
+    """Return what stands above the table: name, budget, steps and seeds."""
+    budget = "" if study["budget"] == "default" else f", budget {study['budget']}"
+    steps = " – ".join(f"{count:,}" for count in dict.fromkeys([min(study["steps"]), max(study["steps"])]))
+    seeds = f"{study['seeds']} seed" + ("s" if study["seeds"] != 1 else "")
+    return f"{study['study']}{budget}: {steps} steps, {seeds}"
 
 
 def cells(study: Mapping[str, Any]) -> list[list[str]]:
-    """Return a row of text for each variant, in the order of `COLUMNS`."""
-    rows = []
-    for name, found in study["variants"].items():
-        accuracy, share = found["accuracy"], found["recovered"]
-        diverged = f" ({found['diverged']} diverged)" if found["diverged"] else ""
-        undefined = "undefined" if study["contrast"] and not study["contrast"]["resolved"] else "–"
-        rows.append(
-            [
-                name + diverged,
-                str(found["n"]),
-                _mean(accuracy),
-                _interval(accuracy, 100, 1),
-                undefined if share is None else f"{share['value']:.2f}",
-                "" if share is None or name in _REFERENCES else _interval(share, 1, 2),
-                _seconds(found["seconds"]),
-            ]
-        )
-    return rows
+    """Return a row of text for each line, in the order of `columns`."""
+    paper, recovered = _has(study, "paper"), _has(study, "contrast")
+    return [
+        [
+            *_name_cells(study, line),
+            _mean(study, line),
+            _range(line["ours"], *_digits(study, interval=True)),
+            *([_paper(study, line)] if paper else []),
+            str(line["n"]),
+            *([_recovered(line)] if recovered else []),
+            "–" if line["seconds"] is None else _seconds(line["seconds"]),
+        ]
+        for line in study["lines"]
+    ]
 
 
 def remarks(study: Mapping[str, Any]) -> list[str]:
     """Return the lines under the table: what its numbers are."""
-    counts = [found["n"] for found in study["variants"].values()]
-    interval = (
-        "Student's t over seeds" if max(counts, default=0) > 1 else "Wilson's, of the test split (one seed)"
-    )
-    lines = [f"Accuracy of the readout on the test split; interval: {interval}. Seconds: mean per run."]
-    gap = study["contrast"]
-    if gap is None:
-        lines.append("Recovered needs the variants locked and detached.")
-        return lines
-    margin = f"{100 * gap['difference']:.1f} points, standard error {100 * gap['error']:.2f}"
-    if gap["resolved"]:
-        over = "; interval: bootstrap over seeds, paired" if max(counts) > 1 else ""
-        lines.append(
-            f"Recovered: (variant - detached) / (locked - detached){over}. locked - detached: {margin}."
-        )
-    else:
-        lines.append(f"Recovered is undefined: locked - detached is within three standard errors ({margin}).")
-    lines.append("Learning rates are as the scenario gives them: none was tuned for a variant.")
+    lines = [_of_metric(study), _of_recovered(study)]
+    for name, values in study["tuned"].items():
+        listed = ", ".join(worded(value) for value in values)
+        lines.append(f"{name}: of {listed}, for each line the one that was best on the validation split.")
+    for name in study["fixed"]:
+        lines.append(f"{name}: fixed here; it was not chosen on the validation split.")
+    if not study["tuned"]:
+        lines.append("Learning rates are as the scenario gives them: none was tuned for a variant.")
+    sources = dict.fromkeys(line["paper"]["source"] for line in study["lines"] if line["paper"])
+    if sources:
+        lines.append("Paper, at its own budget: " + "; ".join(sources) + ".")
     return lines
 
 
@@ -72,34 +96,140 @@ def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
         RunError: They cannot be written.
     """
     write_text(directory / "table.csv", _csv(study))
-    heading = f"# {study['scenario']}: {study['steps']:,} steps, {study['seeds']} seed{'s' if study['seeds'] != 1 else ''}"
-    lines = [heading, "", _line(COLUMNS), _line(["---", *("---:" for _ in COLUMNS[1:])])]
+    names = columns(study)
+    rules = ["---"] * named(study) + ["---:"] * (len(names) - named(study))
+    lines = [f"# {heading(study)}", "", _line(names), _line(rules)]
     lines += [_line(row) for row in cells(study)]
     lines += [text for remark in remarks(study) for text in ("", remark)]
     write_text(directory / "table.md", "\n".join(lines) + "\n")
 
 
 def _csv(study: Mapping[str, Any]) -> str:
+    """One line of numbers, unrounded, for every line of the table."""
+    tuned = list(study["tuned"])
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(_CSV)
-    undefined = "undefined" if study["contrast"] and not study["contrast"]["resolved"] else None
-    for name, found in study["variants"].items():
-        accuracy, share = found["accuracy"] or {}, found["recovered"] or {}
-        row = [
-            name,
-            found["n"],
-            found["diverged"],
-            *(accuracy.get(key) for key in ("value", "sd", "low", "high")),
+    table.writerow(
+        [
+            *("row", *study["axes"], "variant", *tuned, "n", "diverged"),
+            *("metric", "mean", "sd", "low", "high", "paper", "paper_sure"),
+            *("recovered", "recovered_low", "recovered_high", "seconds"),
         ]
-        row += [
-            share.get("value", undefined),
-            share.get("low"),
-            share.get("high"),
-            round(found["seconds"], 3),
-        ]
-        table.writerow(row)
+    )
+    for line in study["lines"]:
+        ours, share, paper = line["ours"] or {}, line["recovered"] or {}, line["paper"] or {}
+        undefined = "undefined" if _unresolved(line) else None
+        table.writerow(
+            [
+                line["row"],
+                *(line["point"].get(axis) for axis in study["axes"]),
+                line["variant"],
+                *(line["tuned"].get(name) for name in tuned),
+                line["n"],
+                line["diverged"],
+                study["metric"],
+                *(ours.get(key) for key in _ESTIMATE),
+                *(paper.get(key) for key in ("value", "sure")),
+                *(share.get("value", undefined), share.get("low"), share.get("high")),
+                None if line["seconds"] is None else round(line["seconds"], 3),
+            ]
+        )
     return text.getvalue()
+
+
+def _has(study: Mapping[str, Any], key: str) -> bool:
+    return any(line[key] is not None for line in study["lines"])
+
+
+def _names(study: Mapping[str, Any]) -> list[str]:
+    row = ["scenario"] if study["several"] else []
+    return [*row, *study["axes"], "variant", *study["tuned"]]
+
+
+def _name_cells(study: Mapping[str, Any], line: Mapping[str, Any]) -> Iterable[str]:
+    if study["several"]:
+        yield line["row"]
+    for axis in study["axes"]:
+        yield worded(line["point"][axis]) if axis in line["point"] else ""
+    yield line["variant"] + (f" ({line['diverged']} diverged)" if line["diverged"] else "")
+    for name in study["tuned"]:
+        yield worded(line["tuned"][name]) if name in line["tuned"] else ""
+
+
+def _of_metric(study: Mapping[str, Any]) -> str:
+    split = "training" if study["metric"] in ("train_loss", "excess_loss") else "test"
+    metric = _METRICS[study["metric"]]
+    one_seed = "Wilson's, of the split (one seed)" if is_share(study) else "none (one seed)"
+    several = max((line["n"] for line in study["lines"]), default=0) > 1
+    interval = "Student's t over seeds" if several else one_seed
+    return f"{metric} of the readout on the {split} split; interval: {interval}. Seconds: mean per run."
+
+
+def _of_recovered(study: Mapping[str, Any]) -> str:
+    gaps = {(line["row"], str(line["point"])): line["contrast"] for line in study["lines"]}
+    found = [gap for gap in gaps.values() if gap is not None]
+    if not found:
+        return f"Recovered needs the variants {LOCKED} and {DETACHED}."
+    margin = f"{LOCKED} - {DETACHED}"
+    several = any(line["n"] > 1 for line in study["lines"])
+    formula = f"Recovered: (variant - {DETACHED}) / ({margin})"
+    over = "; interval: bootstrap over seeds, paired" if several else ""
+    if len(gaps) > 1:
+        return f"{formula} of the same line but for the variant{over}; undefined where {margin} is within three standard errors."
+    size = _margin(study, found[0])
+    if not found[0]["resolved"]:
+        return f"Recovered is undefined: {margin} is within three standard errors ({size})."
+    return f"{formula}{over}. {margin}: {size}."
+
+
+def _margin(study: Mapping[str, Any], gap: Mapping[str, Any]) -> str:
+    if is_share(study):
+        return f"{100 * gap['difference']:.1f} points, standard error {100 * gap['error']:.2f}"
+    return f"{gap['difference']:.4g}, standard error {gap['error']:.2g}"
+
+
+def _unresolved(line: Mapping[str, Any]) -> bool:
+    return line["contrast"] is not None and not line["contrast"]["resolved"]
+
+
+def _recovered(line: Mapping[str, Any]) -> str:
+    if line["recovered"] is None:
+        return "undefined" if _unresolved(line) else "–"
+    interval = "" if line["variant"] in (LOCKED, DETACHED) else _range(line["recovered"], 1, 2)
+    return _number(line["recovered"]["value"], 2) + (f" [{interval}]" if interval else "")
+
+
+def _number(value: float, digits: int) -> str:
+    """Write a number with some digits after the point; a zero has no sign."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def _digits(study: Mapping[str, Any], *, interval: bool = False) -> tuple[float, int]:
+    """Return what a figure is multiplied by, and how many digits follow the point."""
+    return (100, 1 if interval else 2) if is_share(study) else (1, 5)
+
+
+def _mean(study: Mapping[str, Any], line: Mapping[str, Any]) -> str:
+    estimate = line["ours"]
+    if estimate is None:
+        return "–"
+    factor, digits = _digits(study)
+    spread = "" if estimate["sd"] is None else f" ± {factor * estimate['sd']:.{digits}f}"
+    return _number(factor * estimate["value"], digits) + spread
+
+
+def _paper(study: Mapping[str, Any], line: Mapping[str, Any]) -> str:
+    if line["paper"] is None:
+        return ""
+    value = line["paper"]["value"]
+    figure = f"{100 * value:.10g}" if is_share(study) else f"{value:.5f}"
+    return f"{figure} ({line['paper']['sure']})"
+
+
+def _range(estimate: Mapping[str, Any] | None, factor: float, digits: int) -> str:
+    if estimate is None or estimate["low"] is None:
+        return ""
+    return " – ".join(_number(factor * estimate[end], digits) for end in ("low", "high"))
 
 
 def _line(row: Sequence[str]) -> str:
@@ -108,16 +238,3 @@ def _line(row: Sequence[str]) -> str:
 
 def _seconds(value: float) -> str:
     return f"{value:.1f}" if value < 10 else f"{value:.0f}"
-
-
-def _mean(estimate: Mapping[str, Any] | None) -> str:
-    if estimate is None:
-        return "–"
-    spread = "" if estimate["sd"] is None else f" ± {100 * estimate['sd']:.2f}"
-    return f"{100 * estimate['value']:.2f}{spread}"
-
-
-def _interval(estimate: Mapping[str, Any] | None, factor: float, digits: int) -> str:
-    if estimate is None or estimate["low"] is None:
-        return ""
-    return f"{factor * estimate['low']:.{digits}f} – {factor * estimate['high']:.{digits}f}"

@@ -19,10 +19,11 @@ def networks() -> dict[str, Network]:
         "mlp": Mlp((3, 4), (8, 7), HEADS),
         "mlp, layer norm": Mlp((12,), (8,), HEADS, norm="layer", activation="tanh"),
         "mlp, no norm": Mlp((12,), (8,), HEADS, norm="none", activation="gelu"),
+        "mlp, identity": Mlp((12,), (8, 7), HEADS, norm="none", activation="identity"),
         "mlp, no hidden layer": Mlp((12,), (), HEADS),
         "conv": Conv((2, 6, 5), (4, 3), HEADS, filter=3, pool=("max", "none")),
         "conv, layer norm": Conv((2, 6, 5), (4,), HEADS, norm="layer", pool=("avg",)),
-        "conv, no norm": Conv((1, 6, 5), (4,), HEADS, norm="none", filter=1),
+        "conv, no norm": Conv((1, 6, 5), (4,), HEADS, norm="none", filter=1, activation="identity"),
     }
 
 
@@ -88,6 +89,17 @@ def test_an_mlp_equals_layers_written_by_hand() -> None:
     torch.testing.assert_close(after["0.norm.var"], norm.running_var)
 
 
+def test_layers_of_identity_are_one_linear_map() -> None:
+    network = networks()["mlp, identity"]
+    parameters, buffers = numbers(network)
+    zero, one, two = (network(parameters, buffers, x, training=True)[0][HIDDEN] for x in _multiples(network))
+    torch.testing.assert_close(two - zero, 2 * (one - zero))
+
+
+def _multiples(network: Network) -> list[Tensor]:
+    return [factor * inputs(network) for factor in (0, 1, 2)]
+
+
 def test_a_conv_equals_layers_written_by_hand() -> None:
     network = Conv((2, 6, 5), (4,), (Head(OBJECTIVE, (3,)),), norm="none", pool=("max",))
     parameters, buffers = numbers(network)
@@ -101,7 +113,9 @@ def test_a_conv_equals_layers_written_by_hand() -> None:
     torch.testing.assert_close(ports[OBJECTIVE], flat)
 
 
-@pytest.mark.parametrize("kind", ["mlp", "mlp, layer norm", "mlp, no norm", "mlp, no hidden layer"])
+@pytest.mark.parametrize(
+    "kind", ["mlp", "mlp, identity", "mlp, layer norm", "mlp, no norm", "mlp, no hidden layer"]
+)
 def test_stacked_mlps_equal_one_at_a_time(kind: str) -> None:
     network = networks()[kind]
     several = [numbers(network, seed) for seed in range(3)]

@@ -27,11 +27,14 @@ def test_a_multiple_of_the_truth(factor: float) -> None:
     assert found["cosine"] == pytest.approx(math.copysign(1, factor))
     assert found["norm_ratio"] == pytest.approx(abs(factor))
     assert found["r2"] == pytest.approx(1 - (1 - factor) ** 2)
+    assert found["pooled_cosine"] == pytest.approx(math.copysign(1, factor))
 
 
 def test_gradients_that_have_become_small_are_compared_all_the_same() -> None:
     true = gradients() * 1e-8
-    assert figures(true * 1e-3, true)["cosine"] == pytest.approx(1)
+    found = figures(true * 1e-3, true)
+    assert found["cosine"] == pytest.approx(1)
+    assert found["pooled_cosine"] == pytest.approx(1)
 
 
 def test_the_mean_explains_nothing_and_right_angles_have_no_cosine() -> None:
@@ -51,12 +54,44 @@ def test_samples_without_a_true_gradient_have_no_say_in_the_cosine() -> None:
     assert figures(synthetic, true)["cosine"] == pytest.approx(1)
 
 
+def test_in_the_pooled_cosine_samples_weigh_as_much_as_their_gradients() -> None:
+    true = torch.tensor([[3.0, 0.0], [0.1, 0.0], [0.1, 0.0]], dtype=torch.float64)
+    synthetic = torch.tensor([[3.0, 0.0], [-0.1, 0.0], [-0.1, 0.0]], dtype=torch.float64)
+    found = figures(synthetic, true)
+    assert found["cosine"] == pytest.approx(-1 / 3)
+    assert found["pooled_cosine"] == pytest.approx((9 - 0.02) / (9 + 0.02))
+
+
+def test_the_squared_error_is_bias_and_variance() -> None:
+    true, noise = gradients(), gradients(1)
+    shift = torch.tensor([0.3, 0.0, -0.4, 0.0], dtype=torch.float64)
+    noise = noise - noise.mean(0)
+    found = figures(true + shift + noise, true)
+    assert found["bias2"] == pytest.approx(0.25)
+    assert found["variance"] == pytest.approx(float(noise.square().sum(1).mean()))
+    total = float((shift + noise).square().sum(1).mean())  # what a predictor's loss is
+    assert found["bias2"] + found["variance"] == pytest.approx(total)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "other"), [("shift", "bias2", "variance"), ("noise", "variance", "bias2")]
+)
+def test_an_error_of_one_kind_is_booked_as_that(error: str, kind: str, other: str) -> None:
+    noise = gradients(1)
+    wrong = torch.ones_like(noise) if error == "shift" else noise - noise.mean(0)
+    found = figures(gradients() + wrong, gradients())
+    assert found[kind] == pytest.approx(float(wrong.square().sum(1).mean()))
+    assert found[other] == pytest.approx(0, abs=1e-12)
+
+
 def test_nothing_predicted() -> None:
     found = figures(torch.zeros(50, 4).double(), gradients())
-    assert found["cosine"] == 0
+    assert found["cosine"] == found["pooled_cosine"] == 0
     assert found["norm_ratio"] == 0
 
 
 def test_where_the_truth_is_nothing_all_is_undefined() -> None:
     for synthetic in (gradients(), torch.zeros(50, 4).double()):
-        assert all(math.isnan(value) for value in figures(synthetic, torch.zeros(50, 4).double()).values())
+        found = figures(synthetic, torch.zeros(50, 4).double())
+        assert all(math.isnan(found[name]) for name in ("cosine", "pooled_cosine", "norm_ratio", "r2"))
+        assert found["bias2"] + found["variance"] == pytest.approx(float(synthetic.square().sum(1).mean()))

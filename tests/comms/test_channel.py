@@ -56,6 +56,8 @@ def layers_of(simulation: Simulation) -> list[nn.Sequential]:
         ({"scale": 0.25}, "decoupled"),
         ({"kind": "mlp", "hidden": [6]}, "decoupled"),
         ({"kind": "local", "target": "label"}, "decoupled"),
+        ({"kind": "sobolev", "hidden": [6], "discount": 0.5}, "decoupled"),
+        ({"kind": "sobolev_label", "target": "label"}, "decoupled"),
         ({"apply": False}, "decoupled"),
         ({}, "detached"),
     ],
@@ -82,9 +84,9 @@ def test_a_loop_of_channels_equals_the_simulation(gradient: dict[str, Any], coup
         for layer, channel in zip(layers, channels, strict=False):
             channel.send(layer(h), label=label)
             h = channel.receive()
-        loss = F.cross_entropy(layers[-1](h), label)
+        each = F.cross_entropy(layers[-1](h), label, reduction="none")
         for i, layer in enumerate(layers):
-            objective = loss if i == 3 else None
+            objective = each if i == 3 else None
             comms.learn(
                 objective, layer.parameters(), sent=channels[i : i + 1], received=channels[max(i - 1, 0) : i]
             )
@@ -141,14 +143,14 @@ class Pair:
         """Send, receive, let the receiver learn; return the message."""
         message: Tensor = self.below(x)
         self.channel.send(message, label=label)
-        loss = F.cross_entropy(self.above(self.channel.receive()), label)
-        comms.learn(loss, self.above.parameters(), received=[self.channel])
+        losses = F.cross_entropy(self.above(self.channel.receive()), label, reduction="none")
+        comms.learn(losses, self.above.parameters(), received=[self.channel])
         return message
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp", "local"])
+@pytest.mark.parametrize("kind", ["linear", "mlp", "local", "sobolev", "sobolev_label"])
 def test_the_order_in_which_networks_and_channels_learn_does_not_matter(kind: str) -> None:
-    gradient = {"kind": kind} | ({"target": "label"} if kind == "local" else {})
+    gradient = {"kind": kind, "target": "label"}
     found = []
     for channel_first in (False, True):
         pair = Pair(gradient=gradient)
@@ -299,6 +301,15 @@ def test_the_optimiser_of_the_gradient_wins_over_lr() -> None:
         ({"gradient": {"norm": "bach"}}, "gradient.norm: there is no 'bach'; did you mean 'batch'?"),
         ({"gradient": "local"}, "gradient.target: a local gradient needs one; name a signal of context"),
         (
+            {"gradient": "sobolev_label"},
+            "gradient.target: a sobolev_label gradient needs one; name a signal of context",
+        ),
+        (
+            {"gradient": "conv"},
+            "size: a conv gradient reads maps [channels, height, width], not [4]; use kind mlp",
+        ),
+        ({"size": (2, 0, 3)}, "size: [2, 0, 3] is not a number of components; use 1 or more"),
+        (
             {"gradient": {"kind": "local", "target": "lable"}, "context": {"label": 3}},
             "gradient.target: there is no 'lable'; did you mean 'label'?",
         ),
@@ -308,7 +319,7 @@ def test_the_optimiser_of_the_gradient_wins_over_lr() -> None:
         ),
         (
             {"gradient": {"optimiser": {"rate": 1.0}}},
-            "gradient.optimiser: there is no 'rate'; known: betas, kind, lr, momentum, weight_decay",
+            "gradient.optimiser: there is no 'rate'; known: betas, clip, kind, lr, momentum, weight_decay",
         ),
         (
             {"gradient": {"optimiser": {"kind": "adamm"}}},
@@ -351,8 +362,10 @@ def test_messages_that_do_not_fit_are_refused(message: Tensor, context: dict[str
 def test_misuse_of_learn_and_receive_is_told() -> None:
     with pytest.raises(ScenarioError, match="channel up: nothing has been sent; call send before receive"):
         comms.Channel(4, name="up").receive()
-    with pytest.raises(ScenarioError, match=r"learn: the objective is \[8\]; give its mean"):
-        comms.learn(torch.zeros(8), [])
+    with pytest.raises(
+        ScenarioError, match=r"learn: the objective is \[8, 3\]; give its mean over the batch, or one"
+    ):
+        comms.learn(torch.zeros(8, 3), [])
     pair, other = Pair(steps=0), comms.Channel(4, dtype=DOUBLE)
     x, label = next(pair.batches(1))
     pair.channel.send(pair.below(x), label=label)

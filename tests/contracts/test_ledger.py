@@ -15,14 +15,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from antiphon.comms.link import Link
 from antiphon.engine.build import build
+from antiphon.engine.clock import Clock, Sends, TickWindows
 from antiphon.engine.ledger import Ledger, Reading, Record, Use
-from antiphon.engine.moment import Moment
+from antiphon.engine.moment import Lanes, Moment
 from antiphon.engine.reference import Reference
 from antiphon.envs.signal import Description, Signal
+from antiphon.nets.random import seed_for, uniform
 from antiphon.scenarios import Scenario
 
-COUPLINGS = ("locked", "delayed", "detached", "decoupled")
+COUPLINGS = ("locked", "delayed", "detached", "decoupled", "unlocked")
+P_UPDATE = 0.6
 
 
 def _load_oracle() -> ModuleType:
@@ -43,6 +47,8 @@ oracle = _load_oracle()
 class Log:
     consumed: dict[tuple[str, int], int | None] = field(default_factory=dict)
     fates: dict[tuple[str, int], Any] = field(default_factory=dict)
+    stood: set[tuple[str, int]] = field(default_factory=set)
+    heard: dict[tuple[str, int], int] = field(default_factory=dict)
 
 
 class LoggedLedger(Ledger):
@@ -55,6 +61,7 @@ class LoggedLedger(Ledger):
         self.log, self.losses = log, losses
         self._ticks: dict[Use, list[int]] = {}
         self._counted: dict[int, list[int]] = {}
+        self._tick = -1
 
     def send(self, step: int, message: Tensor, moment: Moment) -> Record:
         record = super().send(step, message, moment)
@@ -76,8 +83,16 @@ class LoggedLedger(Ledger):
                 isinstance(reading.counted, Tensor) and bool(reading.counted[0])
             ):
                 stamp = reading.record.stamp
+        self._tick = step
         self.log.consumed[self.name, step] = stamp
         return reading
+
+    def stand_in(self, reading: Reading, value: Tensor, lanes: Lanes) -> Reading:
+        if bool(torch.as_tensor(lanes).any()):
+            assert reading.record is not None
+            self.log.consumed[self.name, self._tick] = reading.record.stamp
+            self.log.stood.add((self.name, self._tick))
+        return super().stand_in(reading, value, lanes)
 
     def use(self, step: int, reading: Reading) -> Use | None:
         use = super().use(step, reading)
@@ -85,8 +100,8 @@ class LoggedLedger(Ledger):
             self._ticks.setdefault(use, []).append(step)
         return use
 
-    def book(self, use: Use, delta: Tensor | None) -> None:
-        super().book(use, delta)
+    def book(self, use: Use, delta: Tensor | None, loss: Tensor | None = None) -> None:
+        super().book(use, delta, loss)
         self._counted.setdefault(use.record.stamp, []).extend(self._ticks.get(use, []))
 
     def _finish(self, record: Record, step: int) -> None:
@@ -98,16 +113,8 @@ class LoggedLedger(Ledger):
         self.log.fates[self.name, record.stamp] = oracle.Fate(state, step, learned, counted)
 
 
-def run_engine(
-    clocks: dict[str, Any],
-    links: list[Any],
-    horizon: int,
-    lost: set[tuple[str, int]],
-    ends: set[int],
-    *,
-    lanes: bool,
-) -> Log:
-    scenario = Scenario(
+def scenario_of(clocks: dict[str, Any], links: list[Any], sparse: set[str]) -> Scenario:
+    return Scenario(
         scenario="contract",
         env={"id": "antiphon/Digits-v0"},
         agents={
@@ -116,6 +123,7 @@ def run_engine(
                 "network": {"kind": "mlp", "hidden": [], "norm": "none"},
                 "clock": {"period": c.period, "phase": c.phase, "unroll": c.unroll},
                 "objective": {"kind": "regression", "target": "x"},
+                "p_update": P_UPDATE if name in sparse else 1.0,
             }
             for name, c in clocks.items()
         },
@@ -126,14 +134,28 @@ def run_engine(
                 "size": 1,
                 "norm": "none",
                 "coupling": link.coupling,
-                "link": {"delay": link.delay},
+                "input": {"context": ["x", "held", "age"]} if link.stand_in else None,
+                "link": {"delay": link.delay, "rate": link.rate},
                 "staleness": link.staleness,
             }
             for link in links
         ],
         training={"batch": 1, "window_limit": 10_000},
     )
+
+
+def run_engine(
+    clocks: dict[str, Any],
+    links: list[Any],
+    horizon: int,
+    lost: set[tuple[str, int]],
+    ends: set[int],
+    sparse: set[str],
+    *,
+    lanes: bool,
+) -> Log:
     env = Description(signals={"x": Signal(shape=(1,))}, example_counts={})
+    scenario = scenario_of(clocks, links, sparse)
     system = build(scenario, env, seed=0, device=torch.device("cpu"), dtype=torch.float64)
     log = Log()
     for channel in system.channels.values():
@@ -145,6 +167,11 @@ def run_engine(
     backend = Reference(system)
     for step in range(horizon):
         backend.tick(step, Moment(step, {"x": torch.ones(1, 1, dtype=torch.float64)}))
+        for name, channel in system.channels.items():
+            for _, message, arrived in channel.heard:
+                if arrived is None or bool(arrived):
+                    records = channel.ledger.records.values()
+                    log.heard[name, step] = next(r.stamp for r in records if r.received is message)
         backend.learn(step)
         if step in ends:
             for channel in system.channels.values():
@@ -158,13 +185,24 @@ def agree(
     horizon: int,
     lost: set[tuple[str, int]] = frozenset(),  # type: ignore[assignment]
     ends: set[int] = frozenset(),  # type: ignore[assignment]
+    sparse: set[str] = frozenset(),  # type: ignore[assignment]
     *,
     lanes: bool = False,
 ) -> None:
-    expected = oracle.simulate(clocks, links, horizon, lost, ends)
-    found = run_engine(clocks, links, horizon, lost, ends, lanes=lanes)
-    story = f"{clocks} {links} lost={sorted(lost)} ends={sorted(ends)}"
+    undrawn = {
+        (name, window)
+        for name in sparse
+        for window in range(horizon)
+        if uniform(seed_for(0, "update", name), window, 1).item() >= P_UPDATE
+    }
+    expected = oracle.simulate(clocks, links, horizon, lost, ends, undrawn)
+    found = run_engine(clocks, links, horizon, lost, ends, sparse, lanes=lanes)
+    story = (
+        f"{clocks} {links} lost={sorted(lost)} ends={sorted(ends)} undrawn={sorted(undrawn)} lanes={lanes}"
+    )
     assert found.consumed == expected.consumed, story
+    assert found.stood == expected.stood, story
+    assert found.heard == expected.heard, story
     locked = {link.name for link in links if link.coupling == "locked"}
     fates = {}
     for (name, stamp), fate in found.fates.items():
@@ -191,8 +229,10 @@ def test_pairs_of_clocks_agree_with_the_event_simulator(coupling: str, delay: in
     clocks = [
         oracle.Clock(p, f, u) for p in (1, 2, 3) for f in range(-1 if p > 1 else 0, p - 1) for u in (1, 2)
     ]
-    for sender, receiver in itertools.product(clocks, clocks):
-        links = [oracle.Link("a->b", "a", "b", delay, coupling, staleness=rng.choice([1, 2, 16]))]
+    for sender, receiver in rng.sample(list(itertools.product(clocks, clocks)), 70):
+        stand_in = coupling == "unlocked" or (coupling == "decoupled" and rng.random() < 0.5)
+        staleness, rate = rng.choice([1, 2, 16]), rng.choice([1.0, 1.0, 0.5, 0.4])
+        links = [oracle.Link("a->b", "a", "b", delay, coupling, staleness, rate, stand_in)]
         lost, ends, lanes = patterns(rng, ["a->b"], 16)
         agree(
             {"a": sender, "b": receiver},
@@ -200,6 +240,7 @@ def test_pairs_of_clocks_agree_with_the_event_simulator(coupling: str, delay: in
             16,
             set() if coupling == "locked" else lost,
             ends,
+            {name for name in "ab" if rng.random() < 0.3},
             lanes=lanes,
         )
 
@@ -217,15 +258,34 @@ def test_random_graphs_agree_with_the_event_simulator(seed: int) -> None:
         for sender, receiver in itertools.permutations(names, 2):
             if rng.random() < 0.5:
                 delay = rng.choice([0, 0, 1, 2, 5]) if sender < receiver else rng.choice([1, 2, 3])
+                coupling, rate = rng.choice(COUPLINGS), rng.choice([1.0, 1.0, 0.75, 0.4])
+                stand_in = coupling == "unlocked" or (coupling == "decoupled" and rng.random() < 0.5)
+                staleness = rng.choice([1, 2, 3, 16])
                 name = f"{sender}->{receiver}"
-                links.append(
-                    oracle.Link(
-                        name, sender, receiver, delay, rng.choice(COUPLINGS), rng.choice([1, 2, 3, 16])
-                    )
-                )
+                links.append(oracle.Link(name, sender, receiver, delay, coupling, staleness, rate, stand_in))
         linked = {link.sender for link in links} | {link.receiver for link in links}
         clocks = {name: clock for name, clock in clocks.items() if name in linked}
         if not links:
             continue
         lost, ends, lanes = patterns(rng, [x.name for x in links if x.coupling != "locked"], 24)
-        agree(clocks, links, 24, lost, ends, lanes=lanes)
+        sparse = {name for name in clocks if rng.random() < 0.3}
+        agree(clocks, links, 24, lost, ends, sparse, lanes=lanes)
+
+
+@pytest.mark.parametrize("bits", [None, 1, 3])
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_what_is_received_agrees_with_the_event_simulator(bits: int | None, noise: float) -> None:
+    link = Link(name="a->b", delay=2, bits=bits, noise=noise, seed=5)
+    ledger = Ledger("a->b", Sends(Clock()), Clock(), TickWindows(Clock()), link, returns=True)
+    messages = {step: uniform(1, step, 6).view(2, 3) - 0.5 for step in range(8)}
+    for step, message in messages.items():
+        ledger.send(step, message, Moment(step, {}))
+        reading = ledger.receive(step)
+        if step >= 2:
+            assert reading.record is not None
+            assert torch.equal(reading.record.message, messages[step - 2])
+            seed = seed_for(5, "noise", "a->b")
+            rows = messages[step - 2].tolist()
+            expected = oracle.received(rows, step - 2, bits=bits, noise=noise, seed=seed)
+            assert torch.allclose(reading.value, torch.tensor(expected, dtype=torch.float64), atol=1e-14)  # type: ignore[arg-type]
+        ledger.close(step, step)

@@ -19,14 +19,24 @@ from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario, catalogue
 
 SMALL: dict[str, dict[str, Any]] = {
+    "big-corporation": {"agents": 8, "readouts": 2, "hold": 3, "size": 3, "batch": 4},
+    "cifar10-cnn": {"data": "shapes", "filters": 2, "predictor": 4, "batch": 4},
+    "cifar10-mlp": {"data": "shapes", "depth": 3, "width": 6, "batch": 4},
     "corporation": {"agents": 6, "readouts": 2, "hold": 3, "width": 5, "size": 3, "batch": 4},
+    "deep-mlp": {"depth": 5, "width": 6, "batch": 4},
     "digits-mlp": {"width": 6, "batch": 4},
     "eyes": {"width": 6, "size": 3, "batch": 4},
+    "hyperplane": {"points": 4},
+    "lossy": {"width": 6, "size": 3, "hold": 4, "delay": 1, "batch": 4},
     "mnist-cnn": {"filters": 2, "predictor": 4, "batch": 4},
     "mnist-mlp": {"width": 6, "batch": 4},
     "mnist-split": {"width": 6, "batch": 4},
+    "pipelined": {"width": 6, "batch": 4},
+    "sparse-updates": {"width": 6, "batch": 4, "p_update": 0.6},
+    "unlocked": {"depth": 3, "width": 6, "units": 5, "batch": 4},
 }
 MORE: dict[str, list[dict[str, Any]]] = {
+    "cifar10-cnn": [{"gradient": "sobolev_label"}],
     "corporation": [
         {"coupling": "delayed"},
         {"context": "adjacent"},
@@ -34,14 +44,24 @@ MORE: dict[str, list[dict[str, Any]]] = {
         {"gradient": "mlp"},
         {"unroll": 2},
         {"unroll": "episode"},
+        {"drop": 0.4, "delay": 2, "input": "mlp", "p_update": 0.6, "hold": 5},
+        {"context": "adjacent", "gradient": "sobolev", "relay": "sobolev"},
     ],
     "digits-mlp": [
         {"coupling": "delayed"},
         {"delay": 1},
         {"coupling": "delayed", "delay": 2},
         {"gradient": "mlp", "context": []},
+        {"gradient": "critic"},
+        {"gradient": "sobolev", "delay": 1},
+        {"gradient": "sobolev_label"},
+        {"coupling": "locked", "feedback": "fa"},
+        {"coupling": "locked", "feedback": "dfa"},
     ],
-    "mnist-cnn": [{"coupling": "delayed"}],
+    "lossy": [{"noise": 0.5, "input": "linear"}],
+    "mnist-cnn": [{"coupling": "delayed"}, {"gradient": "conv"}, {"gradient": "sobolev"}],
+    "sparse-updates": [{"coupling": "locked", "depth": 3}],
+    "unlocked": [{"gradient": "sobolev_label", "input": "linear"}],
 }
 """Other mechanisms that a scenario's parameters reach."""
 
@@ -137,7 +157,7 @@ def test_its_composition_is_made_of_torch_alone(name: str, values: dict[str, Any
     assert not any(simulation.world.env.signals[name].training_only for name in shown)
     outputs = module(**{name: signals[name] for name in shown})
     assert set(outputs) == set(simulation.scenario.readouts)
-    assert all(output.shape == (4, 10) for output in outputs.values())
+    assert all(output.shape == (4, 2 if name == "hyperplane" else 10) for output in outputs.values())
     assert isinstance(module, fx.GraphModule)
     assert isinstance(module, nn.Module)
 

@@ -125,13 +125,6 @@ def test_delayed_channels_inside_one_unit_are_named() -> None:
     )
 
 
-def test_aligning_with_a_link_that_loses_messages_is_refused() -> None:
-    document = scenario({"az": 1, "bz": 1}, {"z": True}).to_graph()
-    document.edges["a", "z", 0]["link"] = {"delay": 1, "drop": 0.3}
-    with pytest.raises(ScenarioError, match=r"^agents\.z\.align: channel a->z loses messages \(drop 0\.3\)"):
-        Simulation(Scenario.from_graph(document))
-
-
 def test_library_scenarios_are_in_time() -> None:
     for name in ("corporation", "eyes", "digits-mlp"):
         assert late(advice(load(name).resolve())) == []

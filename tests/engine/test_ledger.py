@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from antiphon.comms.link import Link
-from antiphon.engine.clock import Clock, TickWindows
+from antiphon.engine.clock import Clock, Sends, TickWindows
 from antiphon.engine.ledger import Ledger, Use
 from antiphon.engine.moment import Lanes, Moment
 from antiphon.errors import EngineError
@@ -16,7 +16,7 @@ BATCH, SIZE = 3, 2
 
 def ledger(sender: Clock, receiver: Clock, unroll: int = 1, delay: int = 0, drop: float = 0.0) -> Ledger:
     link = Link(name="a->b", delay=delay, drop=drop)
-    return Ledger("a->b", sender, receiver, TickWindows(receiver, unroll), link, returns=True)
+    return Ledger("a->b", Sends(sender), receiver, TickWindows(receiver, unroll), link, returns=True)
 
 
 def send(found: Ledger, step: int) -> None:

@@ -14,6 +14,7 @@ from gymnasium.utils.env_checker import check_env
 
 from antiphon import envs
 from antiphon.envs import digits
+from antiphon.envs.patches import positions
 from antiphon.errors import ScenarioError
 
 DIGITS = "antiphon/Digits-v0"
@@ -97,6 +98,34 @@ def test_halves_and_patches_are_parts_of_the_image() -> None:
     for number in range(6):
         same = (windows == obs[f"patch_{number}"][:, None]).all(dim=(2, 3)).all(dim=0)
         assert bool(same.any())
+
+
+def test_halves_and_patches_of_coloured_pictures_have_all_colours() -> None:
+    env = make(3, data="shapes", patches=4, patch_size=5)
+    obs, _ = env.reset(seed=0)
+    assert torch.equal(torch.cat([obs["left_half"], obs["right_half"]], dim=-1), obs["image"])
+    corners = positions(4, 5, 32, 32)
+    for number, (top, left) in enumerate(corners):
+        assert torch.equal(obs[f"patch_{number}"], obs["image"][:, :, top : top + 5, left : left + 5])
+
+
+def test_environments_of_one_data_set_share_its_memory() -> None:
+    tables = [make(batch, split=split)._table for batch, split in ((2, "train"), (5, "test"))]
+    assert tables[0].columns["image"] is tables[1].columns["image"]
+    doubled = envs.make({"id": DIGITS}, batch=2, dtype=torch.float64)
+    assert doubled._table.columns["image"] is tables[0].columns["image"]  # type: ignore[attr-defined]
+
+
+def test_spaces_follow_the_request() -> None:
+    env = make(3)
+    assert set(env.single_observation_space) == {"image", "left_half", "right_half"}
+    assert isinstance(env.observation_space, Dict)
+    assert env.observation_space["image"].shape == (3, 1, 8, 8)
+    env.request(["left_half", "label"])
+    assert set(env.single_observation_space) == {"left_half"}
+    assert env.single_observation_space["left_half"].shape == (1, 8, 4)
+    assert env.observation_space.shape is None
+    assert list(env.observation_space) == ["left_half"]
 
 
 def test_hold_shows_each_picture_for_its_steps() -> None:

@@ -11,10 +11,12 @@ from antiphon import envs
 from antiphon.errors import ScenarioError
 
 DIGITS = "antiphon/Digits-v0"
+HYPERPLANE = "antiphon/Hyperplane-v0"
 
 
 def test_ids_are_registered() -> None:
-    assert envs.ids() == ("antiphon/Digits-v0", "antiphon/Mnist-v0")
+    names = ("Digits", "Mnist", "Cifar10", "Hyperplane")
+    assert envs.ids() == tuple(f"antiphon/{name}-v0" for name in names)
     assert set(envs.ids()) <= set(gymnasium.registry)
 
 
@@ -72,6 +74,16 @@ def test_objects_with_make() -> None:
         ({"id": DIGITS, "hold": True}, "env.hold: True; must be a whole number"),
         ({"id": DIGITS, "hold": "2"}, "env.hold: '2'; must be a whole number"),
         ({"id": DIGITS, "data": "mnits"}, "env.data: no data 'mnits'; did you mean 'mnist'?"),
+        ({"id": DIGITS, "labels": "linear"}, "env.labels: unknown key; "),
+        (
+            {"id": HYPERPLANE, "labels": "noise"},
+            "env.labels: no labels 'noise'; did you mean 'noisy'?",
+        ),
+        ({"id": HYPERPLANE, "size": 0}, "env.size: 0; must be a whole number from 1 to 10000"),
+        ({"id": HYPERPLANE, "points": 0}, "env.points: 0; must be a whole number from 1 to 100000"),
+        ({"id": HYPERPLANE, "seed": -1}, "env.seed: -1; must be a whole number of at least 0"),
+        ({"id": HYPERPLANE, "split": "test"}, "env.split: no split 'test'; known: train"),
+        ({"id": HYPERPLANE, "hold": 2}, "env.hold: unknown key; known: labels, points, seed, size, split"),
         (
             {"id": DIGITS, "episode": "examples"},
             "env.episode: no episode 'examples'; did you mean 'example'?",

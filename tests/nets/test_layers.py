@@ -16,6 +16,7 @@ from antiphon.nets.layers import (
     linear,
     norm_buffers,
     normalise,
+    with_feedback,
 )
 
 DOUBLE = torch.float64
@@ -144,5 +145,47 @@ def test_initial_numbers() -> None:
 
 def test_activations_are_torchs() -> None:
     x = double(20)
-    for name, layer in {"relu": nn.ReLU(), "tanh": nn.Tanh(), "gelu": nn.GELU()}.items():
+    for name, layer in {
+        "relu": nn.ReLU(),
+        "tanh": nn.Tanh(),
+        "gelu": nn.GELU(),
+        "identity": nn.Identity(),
+    }.items():
         torch.testing.assert_close(ACTIVATIONS[name](x), layer(x))
+
+
+def test_feedback_changes_nothing_forward_and_returns_through_its_weight() -> None:
+    y, message = double(8, 4).requires_grad_(), double(8, 5, seed=1).requires_grad_()
+    weight, told = double(4, 5, seed=2), double(8, 4, seed=3)
+    out = with_feedback(y, message, weight)
+    assert torch.equal(out, y)
+    own, back = torch.autograd.grad(out, [y, message], told)
+    assert torch.equal(own, told)
+    torch.testing.assert_close(back, told @ weight)
+
+
+def test_feedback_of_some_rows_takes_only_theirs() -> None:
+    y, weight, told = double(8, 4).requires_grad_(), double(4, 5, seed=2), double(8, 4, seed=3)
+    first, second = (double(4, 5, seed=i).requires_grad_() for i in (4, 5))
+    out = with_feedback(with_feedback(y, first, weight, slice(0, 4)), second, -weight, slice(4, 8))
+    back = torch.autograd.grad(out, [first, second], told)
+    torch.testing.assert_close(back[0], told[:4] @ weight)
+    torch.testing.assert_close(back[1], -told[4:] @ weight)
+
+
+@pytest.mark.parametrize("side", [1, 3, 5])
+def test_feedback_of_a_convolution_is_what_a_convolution_with_its_weight_returns(side: int) -> None:
+    weight, told = double(4, 2, side, side, seed=2), double(3, 4, 6, 5, seed=3)
+    x = double(3, 2, 6, 5).requires_grad_()
+    (expected,) = torch.autograd.grad(F.conv2d(x, weight, padding=side // 2), x, told)
+    y, message = double(3, 4, 6, 5, seed=1).requires_grad_(), double(3, 60, seed=4).requires_grad_()
+    (back,) = torch.autograd.grad(with_feedback(y, message, weight), message, told)
+    torch.testing.assert_close(back, expected.flatten(1))
+
+
+def test_feedback_has_no_second_derivative_and_says_so() -> None:
+    y, message = double(2, 3).requires_grad_(), double(2, 3, seed=1).requires_grad_()
+    out = with_feedback(y, message, double(3, 3, seed=2)).square().sum()
+    (back,) = torch.autograd.grad(out, message, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        back.sum().backward()

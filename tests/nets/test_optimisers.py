@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.nets.optimisers import Optimiser, Rate, Schedule
+from antiphon.nets.optimisers import Optimiser, Rate, Schedule, step_all
 
 DOUBLE = torch.float64
 TORCHS: dict[str, type[torch.optim.Optimizer]] = {
@@ -60,6 +60,61 @@ def test_memory_layout_does_not_matter(kind: str, parameter: Tensor, gradient: T
         for _ in range(3):
             optimiser.step([g], 0.1)
     assert torch.equal(plain, strided)
+
+
+def several(seed: int) -> list[Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    return [torch.randn(4, 3, dtype=DOUBLE, generator=g), torch.randn(3, dtype=DOUBLE, generator=g)]
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+def test_clipping_equals_torchs_over_all_gradients_of_one_optimiser(kind: str) -> None:
+    """To the 1e-6 that torch adds to the norm."""
+    mine, theirs = several(0), [p.requires_grad_() for p in several(0)]
+    own = Optimiser(kind, mine, clip=1.5)
+    reference = TORCHS[kind](theirs, lr=0.1, weight_decay=0.0)  # type: ignore[call-arg]
+    for seed in range(1, 20):
+        gradients = [g * seed / 10 for g in several(seed)]  # some longer, some not
+        for p, gradient in zip(theirs, gradients, strict=True):
+            p.grad = gradient.clone()
+        torch.nn.utils.clip_grad_norm_(theirs, 1.5)
+        reference.step()
+        own.step(gradients, 0.1)
+    for p, q in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(p, q.data, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("clip", "length"), [(2.0, 2.0), (5.0, 5.0), (7.0, 5.0), (None, 5.0)])
+def test_a_gradient_becomes_exactly_as_long_as_allowed_and_is_left_alone(
+    clip: float | None, length: float
+) -> None:
+    parameters = [torch.zeros(1, dtype=DOUBLE), torch.zeros(2, dtype=DOUBLE)]
+    gradients = [torch.tensor([3.0], dtype=DOUBLE), torch.tensor([0.0, -4.0], dtype=DOUBLE)]
+    Optimiser("sgd", parameters, clip=clip).step(gradients, 1.0)
+    moved = torch.cat(parameters)
+    assert float(moved.norm()) == pytest.approx(length, rel=1e-15)
+    assert moved[1] == 0
+    assert gradients[0] == 3
+
+
+def test_clipping_leaves_a_short_gradient_its_bits_and_a_zero_one_zero() -> None:
+    for gradients in (several(1), [torch.zeros_like(g) for g in several(1)]):
+        free, limited = several(0), several(0)
+        Optimiser("sgd", free).step(gradients, 0.1)
+        Optimiser("sgd", limited, clip=1e3).step(gradients, 0.1)
+        for p, q in zip(free, limited, strict=True):
+            assert torch.equal(p, q)
+
+
+def test_each_optimiser_of_a_grouped_step_is_clipped_by_its_own_gradients() -> None:
+    clips = (None, 0.5, 2.0)
+    alone, together = ([several(seed) for seed in range(3)] for _ in range(2))
+    for i, clip in enumerate(clips):
+        Optimiser("adam", alone[i], clip=clip).step(several(i + 5), 0.1)
+    step_all([(Optimiser("adam", together[i], clip=c), several(i + 5), 0.1) for i, c in enumerate(clips)])
+    for own, other in zip(alone, together, strict=True):
+        for p, q in zip(own, other, strict=True):
+            assert torch.equal(p, q)
 
 
 def test_state_is_data_and_starts_at_zero() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
 
-from antiphon.nets.random import generator, integers, seed_for, uniform
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.nets.random import generator, integers, normal, seed_for, uniform
 
 
 def test_numbers_are_uniform_over_lanes_and_over_steps() -> None:
@@ -19,9 +23,27 @@ def test_numbers_are_uniform_over_lanes_and_over_steps() -> None:
         assert chi_square < 43.8, "19 degrees of freedom, p = 0.001"
 
 
-def test_neighbours_are_uncorrelated() -> None:
-    rows = torch.stack([uniform(7, step, 2_000) for step in range(50)]) - 0.5
-    other = torch.stack([uniform(8, step, 2_000) for step in range(50)]) - 0.5
+def test_normal_numbers_have_the_moments_and_quantiles_of_a_normal_distribution() -> None:
+    over_lanes = normal(1, 0, 100_000)
+    over_steps = torch.cat([normal(1, step, 4) for step in range(25_000)])
+    for numbers in (over_lanes, over_steps):
+        assert numbers.dtype == torch.float64
+        for power, moment, variance in [(1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)]:
+            bound = 4 * (variance / len(numbers)) ** 0.5
+            assert abs(float((numbers**power).mean()) - moment) < bound
+        for quantile in (-3.0, -1.0, 0.0, 0.5, 2.0):
+            share = float(torch.special.ndtr(torch.tensor(quantile)))
+            bound = 4 * (share * (1 - share) / len(numbers)) ** 0.5
+            assert abs(float((numbers < quantile).double().mean()) - share) < bound
+        assert bool(numbers.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    "draw", [lambda *at: (uniform(*at) - 0.5) * 12**0.5, normal], ids=["uniform", "normal"]
+)
+def test_neighbours_are_uncorrelated(draw: Callable[[int, int, int], Tensor]) -> None:
+    rows = torch.stack([draw(7, step, 2_000) for step in range(50)])
+    other = torch.stack([draw(8, step, 2_000) for step in range(50)])
     pairs = [
         (rows[:, 1:], rows[:, :-1]),
         (rows[1:], rows[:-1]),
@@ -29,22 +51,25 @@ def test_neighbours_are_uncorrelated() -> None:
         (rows[1:, :-1], rows[:-1, 1:]),
     ]
     for a, b in pairs:
-        assert abs(float((a * b).mean() * 12)) < 4 / a.numel() ** 0.5
+        assert abs(float((a * b).mean())) < 4 / a.numel() ** 0.5
 
 
-def test_order_and_history_cannot_matter() -> None:
-    forwards = [uniform(3, step, 8) for step in range(10)]
-    backwards = [uniform(3, step, 8) for step in reversed(range(10))][::-1]
+@pytest.mark.parametrize("draw", [uniform, normal])
+def test_order_and_history_cannot_matter(draw: Callable[[int, int, int], Tensor]) -> None:
+    forwards = [draw(3, step, 8) for step in range(10)]
+    backwards = [draw(3, step, 8) for step in reversed(range(10))][::-1]
     for a, b in zip(forwards, backwards, strict=True):
         assert torch.equal(a, b)
     state = torch.get_rng_state()
-    uniform(3, 0, 8)
+    draw(3, 0, 8)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_more_lanes_leave_the_first_ones_alone() -> None:
     assert torch.equal(uniform(3, 5, 100)[:7], uniform(3, 5, 7))
     assert torch.equal(integers(3, 5, 100, 10)[:7], integers(3, 5, 7, 10))
+    for lanes in (0, 1, 7, 8):
+        assert torch.equal(normal(3, 5, 100)[:lanes], normal(3, 5, lanes))
     assert uniform(3, 5, 0).shape == (0,)
 
 
@@ -59,10 +84,12 @@ def test_large_seeds_and_steps_stay_in_range() -> None:
     for seed in (0, 2**63 - 1, seed_for(0, "x")):
         numbers = uniform(seed, 2**40, 1_000)
         assert 0.4 < float(numbers.mean()) < 0.6
+        assert abs(float(normal(seed, 2**40, 1_000).mean())) < 0.2
 
 
 def test_the_device_is_the_callers_choice() -> None:
     assert uniform(0, 0, 3, "meta").device.type == "meta"
+    assert normal(0, 0, 3, "meta").device.type == "meta"
     assert integers(0, 0, 3, 5, torch.device("cpu")).device.type == "cpu"
 
 

@@ -91,7 +91,8 @@ class Window:
             prediction = self.predictions.get((name, record.stamp))
             if prediction is not None:
                 assert record.live is not None
-                weight = getattr(self.simulation.system.channels[name], factor)
+                channel = self.simulation.system.channels[name]
+                weight = channel.scale.base if factor == "scale" else channel.discount
                 total = total + weight * (record.live.flatten(1) * prediction).sum() / BATCH
         return total.item()
 

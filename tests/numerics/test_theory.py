@@ -1,121 +1,37 @@
 """What theory says of synthetic gradients, run through antiphon (Czarnecki et al. 2017; its numbering).
 
-Data are shown whole at every step, so a run is the deterministic iteration that the theorems speak of.
-N is the number of examples.
+The taxonomy of its table 1 has a file of its own. N is the number of examples.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import pytest
 import torch
 import torch.nn.functional as F
-from gymnasium.spaces import Discrete
 from torch import Tensor, nn
 
 from antiphon.comms.predictors import Example, Predictor
 from antiphon.engine.probes.truth import true_gradients
 from antiphon.engine.simulation import Simulation
-from antiphon.envs.base import StepResult, TorchVectorEnv
-from antiphon.envs.signal import Description, Signal
 from antiphon.nets.optimisers import Optimiser, Rate
-from antiphon.scenarios import Scenario
+from tests.numerics.whole import (
+    DOUBLE,
+    LINEAR,
+    Whole,
+    adam,
+    best_fit,
+    drawn,
+    loss_of,
+    predictor_of,
+    run_of,
+    updates_of,
+    with_ones,
+)
 
-DOUBLE = torch.float64
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
-LINEAR = {"kind": "mlp", "hidden": [], "norm": "none"}
-
-
-@dataclass(frozen=True)
-class Whole:
-    """A source whose environments show all N examples at every step: `x` [N, inputs], `y` [N, outputs] or classes."""
-
-    x: Tensor
-    y: Tensor
-
-    @property
-    def description(self) -> Description:
-        classes = None if self.y.is_floating_point() else int(self.y.max()) + 1
-        y = Signal(shape=tuple(self.y.shape[1:]), classes=classes, training_only=True)
-        return Description(
-            signals={"x": Signal(shape=tuple(self.x.shape[1:])), "y": y}, example_counts={}, is_stream=True
-        )
-
-    def make(self, *, batch: int, **where: Any) -> TorchVectorEnv:
-        where.pop("split")
-        return _WholeEnv(self, batch, **where)
-
-
-class _WholeEnv(TorchVectorEnv):
-    def __init__(self, source: Whole, batch: int, **where: Any) -> None:
-        super().__init__(batch, source.description, Discrete(1), **where)
-        assert batch == len(source.x)
-        self._shown = {"x": source.x}, {"y": source.y}
-
-    def reset(self, **_: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return self._shown
-
-    def step(self, actions: Any = None) -> StepResult:
-        nothing = torch.zeros(self.num_envs, dtype=torch.bool)
-        return self._shown[0], nothing, nothing, nothing, self._shown[1]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
-
-
-def run_of(
-    source: Whole,
-    layers: dict[str, Any],
-    judge: Any,
-    couplings: tuple[str, ...],
-    *,
-    sizes: tuple[int, ...],
-    kind: str = "regression",
-    weight: float = 1.0,
-    learn: bool = True,
-    training: dict[str, Any] | None = None,
-) -> Simulation:
-    """A chain of `layers`, then `judge`, which turns the last message into the output that the objective scores."""
-    names = [*layers, "judge"]
-    agents = {name: {"network": network, "learn": learn} for name, network in layers.items()}
-    agents[names[0]]["observes"] = ["x"]
-    agents["judge"] = {"network": judge, "objective": {"kind": kind, "target": "y", "weight": weight}}
-    gradient = {"kind": "linear", "context": ["y"]}
-    channels = [
-        {"from": s, "to": r, "size": n, "norm": "none", "coupling": coupling, "gradient": gradient}
-        for s, r, n, coupling in zip(names[:-1], names[1:], sizes, couplings, strict=True)
-    ]
-    parts: dict[str, Any] = {"env": source, "agents": agents, "channels": channels}
-    parts["training"] = {"batch": len(source.x), **(training or {})}
-    return Simulation(Scenario.model_validate({"scenario": "theory", **parts}), dtype=DOUBLE)
-
-
-def drawn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
-
-
-def with_ones(x: Tensor) -> Tensor:
-    return torch.cat([x, torch.ones(len(x), 1, dtype=DOUBLE)], 1)
-
-
-def best_fit(source: Whole) -> Tensor:
-    """The prediction of least squares, [N, outputs]."""
-    features = with_ones(source.x)
-    target = source.y.reshape(len(features), -1)
-    solution: Tensor = torch.linalg.lstsq(features, target).solution
-    return features @ solution
-
-
-def predictor_of(simulation: Simulation) -> Predictor:
-    predictor = simulation.system.channels["f->judge"].predictor
-    assert predictor is not None
-    return predictor
 
 
 # --- 2.2: spurious critical points ------------------------------------------------------------------------
@@ -127,8 +43,8 @@ class ScalarGradient(Predictor):
 
     def __init__(self, value: float, rate: float) -> None:
         super().__init__(
-            1,
-            0,
+            (1,),
+            (),
             generator=torch.Generator(),
             optimiser={"kind": "sgd"},
             rate=Rate(base=rate, horizon=1),
@@ -182,8 +98,7 @@ def test_a_synthetic_gradient_can_add_critical_points_that_the_loss_has_not(a: f
     assert float((true * simulation.world.moment.signals["x"]).sum()) == pytest.approx(
         6 * math.copysign(1, a)
     )
-    (update,) = [u for u in simulation.learned.updates if "f" in u.gradients]
-    assert all(float(g.abs().max()) == 0 for g in update.gradients["f"] if g is not None)
+    assert all(float(g.abs().max()) == 0 for g in updates_of(simulation)["f"])
     predictor = predictor_of(simulation)
     assert predictor.parameters["c"].item() == 0
     assert simulation.agents["f"].parameters["to_judge.weight"].item() == a
@@ -287,14 +202,6 @@ def test_with_line_search_the_sum_of_the_norms_falls_at_every_step_and_the_optim
 # --- Corollary 1 and Table 2: where a linear synthetic gradient reaches the optimum, and where it does not ---
 
 
-def adam(lr: float, **schedule: Any) -> dict[str, Any]:
-    return {"kind": "adam", "lr": lr, **({"schedule": schedule} if schedule else {})}
-
-
-def loss_of(simulation: Simulation) -> float:
-    return float(simulation.step()["losses"]["judge"])
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_deep_linear_model_on_squared_error_reaches_the_solution_of_linear_regression(seed: int) -> None:
     """Three linear layers, one synthetic gradient; within 1e-5 of a loss of 0.1, from above 2."""
@@ -343,33 +250,6 @@ def test_a_linear_synthetic_gradient_fits_squared_error_but_not_a_separable_log_
     stuck.run(200)
     assert early > 0.07
     assert loss_of(stuck) > 0.07
-
-
-# --- 2.3: the taxonomy's rows that have a coupling of their own --------------------------------------------
-
-
-@pytest.mark.parametrize("coupling", ["decoupled", "locked"])
-def test_the_rows_of_the_taxonomy_give_the_gradients_of_our_couplings(coupling: str) -> None:
-    """SG: dL/dh is SG(h, y), whose target is dL/dh. Bprop: what -<t, h> gives for the target t = -dL/dh."""
-    source = Whole(drawn(5, 30, 3), drawn(6, 30, 2))
-    simulation = run_of(source, {"f": LINEAR}, nn.Linear(2, 2), (coupling,), sizes=(2,))
-    simulation.run(20)
-    probe = true_gradients(simulation)["f->judge"]
-    f = {name: p.clone().requires_grad_() for name, p in simulation.agents["f"].parameters.items()}
-    h = F.linear(source.x, f["to_judge.weight"], f["to_judge.bias"])
-    target = -probe.true
-    told = probe.synthetic if coupling == "decoupled" else -target
-    assert told is not None
-    expected = torch.autograd.grad((told * h).sum() / 30, list(f.values()))
-    simulation.step()
-    (update,) = [u for u in simulation.learned.updates if "f" in u.gradients]
-    for own, wanted in zip(update.gradients["f"], expected, strict=True):
-        torch.testing.assert_close(own, wanted, atol=1e-12, rtol=0)
-    if coupling == "decoupled":
-        lesson = simulation.learned.lessons["f->judge"]
-        torch.testing.assert_close(lesson.examples[0].delta, probe.true, atol=1e-12, rtol=0)
-        error = (told - probe.true).square().sum() / 30
-        assert float(lesson.loss) == pytest.approx(float(error), rel=1e-12)
 
 
 # --- A frozen linear chain: the true gradient is a linear function of message and target --------------------

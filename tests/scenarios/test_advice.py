@@ -90,6 +90,38 @@ def test_channels_that_nobody_reads() -> None:
             {"gradient": {"optimiser": {"kind": "sgd", "betas": [0.5, 0.5]}}},
             ["gradient.optimiser.betas is not used by sgd"],
         ),
+        ({"gradient": {"filter": 3}}, ["gradient.filter is not used by a gradient of kind linear"]),
+        (
+            {"gradient": {"kind": "sobolev", "target": "label"}},
+            ["gradient.target is not used by a gradient of kind sobolev"],
+        ),
+        ({"gradient": {"kind": "sobolev_label", "target": "label"}}, []),
+        (
+            {"gradient": {"kind": "local", "target": "label", "context": ["returned"]}},
+            ["returned in gradient.context is not used by a gradient of kind local"],
+        ),
+        (
+            {"gradient": {"schedule": {"kind": "linear", "at": [0.5]}}},
+            ["gradient.schedule.at is not used by a linear schedule"],
+        ),
+        ({"input": {"context": ["image"]}}, ["input is not used where the link loses nothing"]),
+        ({"input": {"context": ["image"]}, "coupling": "locked"}, ["input is not used by a locked channel"]),
+        (
+            {"input": {"context": ["image"], "hidden": [3], "norm": "layer"}, "link": {"drop": 0.1}},
+            [
+                "input.hidden is not used by an input of kind linear",
+                "input.norm is not used by an input without hidden layers",
+            ],
+        ),
+        (
+            {"input": {"context": ["image"], "optimiser": {"momentum": 0.5}}, "link": {"drop": 0.1}},
+            ["input.optimiser.momentum is not used by adam"],
+        ),
+        ({"feedback": "fa"}, ["feedback is not used by a decoupled channel"]),
+        (
+            {"feedback": {"kind": "fa", "of": "b"}, "coupling": "locked"},
+            ["feedback.of is not used by feedback of kind fa"],
+        ),
         ({"staleness": 3}, ["staleness is not used by a decoupled channel"]),
         ({"norm": "none"}, ["norm is not used by a channel without a size"]),
         ({"norm": "none", "size": 4}, []),
@@ -106,13 +138,100 @@ def test_keys_that_a_channel_does_not_use(channel: dict[str, Any], lines: list[s
         ({"network": {"filter": 3}}, ["network.filter is not used by an mlp"]),
         ({"network": {"pool": ["max"]}}, ["network.pool is not used by an mlp"]),
         ({"network": {"kind": "conv", "hidden": [3], "filter": 3, "pool": ["max"]}}, []),
+        (
+            {"network": {"hidden": [], "activation": "tanh"}},
+            ["network.activation is not used without hidden layers"],
+        ),
+        ({"network": {"activation": "identity"}}, []),
         ({"optimiser": {"momentum": 0.9}}, ["optimiser.momentum is not used by adam"]),
         ({"optimiser": {"kind": "sgd", "momentum": 0.9}}, []),
         ({"learn": False, "optimiser": {}}, ["optimiser is not used by an agent that does not learn"]),
     ],
 )
 def test_keys_that_an_agent_does_not_use(agent: dict[str, Any], lines: list[str]) -> None:
-    assert advice({}, a=agent) == [f"agent a: {line}" for line in lines]
+    assert advice({"size": 2}, a=agent) == [f"agent a: {line}" for line in lines]
+
+
+LOST = "loses every message; give it a link.drop below 1"
+UNREACHED = "agent a: reached by no learning signal"
+SI = {"kind": "linear", "context": ["image"]}
+
+
+@pytest.mark.parametrize(
+    ("channel", "lines"),
+    [
+        ({"link": {"drop": 1}}, [UNREACHED, f"channel a->b: {LOST}"]),
+        ({"link": {"drop": 1}, "coupling": "delayed"}, [UNREACHED, f"channel a->b: {LOST}"]),
+        ({"link": {"drop": 1}, "gradient": {"kind": "local", "target": "label"}}, [f"channel a->b: {LOST}"]),
+        (
+            {"link": {"drop": 1}, "gradient": {"kind": "sobolev_label", "target": "label"}},
+            [UNREACHED, f"channel a->b: {LOST}"],
+        ),
+        ({"link": {"drop": 1}, "input": SI}, [f"channel a->b: {LOST}"]),
+        (
+            {"link": {"drop": 1, "noise": 0.5, "bits": 3}, "input": SI},
+            [
+                f"channel a->b: {LOST}",
+                "channel a->b: link.noise is not used where every message is lost",
+                "channel a->b: link.bits is not used where every message is lost",
+            ],
+        ),
+        ({"coupling": "unlocked", "input": SI}, []),
+        ({"coupling": "unlocked", "input": SI, "gradient": {"apply": False}}, [UNREACHED]),
+        ({"coupling": "unlocked", "input": SI, "gradient": {"scale": 0}}, [UNREACHED]),
+        (
+            {"coupling": "unlocked", "input": SI, "link": {"bits": 3}},
+            ["channel a->b: noise and bits only disturb what its synthetic input learns from"],
+        ),
+        (
+            {"coupling": "unlocked", "input": "linear"},
+            ["channel a->b: its synthetic input has no context and predicts the mean; name observations"],
+        ),
+        ({"coupling": "locked", "feedback": "fa"}, []),
+        ({"coupling": "locked", "feedback": "dfa"}, []),
+        (
+            {"coupling": "locked", "feedback": "kickback"},
+            [
+                "channel a->b: kickback returns nothing: the errors of 'b', a classification, add up to 0; use dfa"
+            ],
+        ),
+        (
+            {"gradient": "critic"},
+            ["channel a->b: a critic alone is a baseline that hardly teaches; use kind sobolev"],
+        ),
+        (
+            {"gradient": {"trace": 0.5}},
+            ["channel a->b: update-locked by gradient.trace: its sender waits for what its receiver returns"],
+        ),
+        (
+            {"gradient": {"propagate": 0.5}},
+            [
+                "channel a->b: update-locked by gradient.propagate: its sender waits for what its receiver returns"
+            ],
+        ),
+    ],
+)
+def test_what_a_channel_will_hardly_do(channel: dict[str, Any], lines: list[str]) -> None:
+    assert advice(channel) == lines
+
+
+def test_kickback_from_a_regression() -> None:
+    goal = {"objective": {"kind": "regression", "target": "label"}}
+    assert advice({"coupling": "locked", "feedback": "kickback"}, b=goal) == []
+
+
+def test_a_value_that_is_never_measured() -> None:
+    data = {
+        "scenario": "x",
+        "env": {"id": "x"},
+        "agents": {"b": {"observes": ["image"], "objective": OBJECTIVE}},
+    }
+    for steps, lines in (
+        (99, ["telemetry.value: measures nothing before step 100, and training.steps is 99"]),
+        (100, []),
+    ):
+        watched = {**data, "training": {"steps": steps}, "telemetry": {"value": {"every": 100}}}
+        assert warnings(Scenario.model_validate(watched)) == lines
 
 
 def test_keys_that_training_does_not_use() -> None:
@@ -134,4 +253,12 @@ def test_many_are_counted() -> None:
 def test_an_empty_network_does_not_use_its_norm() -> None:
     assert advice({"size": 2}, a={"network": {"hidden": [], "norm": "batch"}}) == [
         "agent a: network.norm is not used without hidden layers"
+    ]
+
+
+def test_a_shadow_does_not_use_what_forms_its_injection() -> None:
+    shadow = {"apply": False, "scale": 0.5, "clip": 1, "propagate": 0.5, "schedule": {"kind": "cosine"}}
+    keys = ("scale", "schedule", "clip", "propagate")
+    assert [line for line in advice({"gradient": shadow}) if "is not used" in line] == [
+        f"channel a->b: gradient.{key} is not used where apply is false" for key in keys
     ]

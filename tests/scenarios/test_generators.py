@@ -8,7 +8,7 @@ import networkx as nx
 import pytest
 
 from antiphon.errors import ScenarioError
-from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios import NetworkSpec, Scenario, Template
 from antiphon.scenarios.writer import write
 
 OBJECTIVE = {"kind": "classification", "target": "label"}
@@ -94,6 +94,42 @@ def test_deal_gives_each_agent_its_own_signal() -> None:
     assert scenario.agents["n10"].observes == ("image", "patch_10")
 
 
+def test_a_dealt_signal_in_a_context_is_the_senders_or_the_receivers() -> None:
+    scenario = made(
+        {"kind": "ring", "agents": 3, "deal": {"observes": "patch"}},
+        channel={
+            "link": {"delay": 1},
+            "gradient": {"context": ["patch", "label"]},
+            "input": {"context": ["held", "patch"]},
+        },
+    )
+    assert {c.name: (c.gradient.context, c.input.context) for c in scenario.channels if c.input} == {
+        "n0->n1": (("patch_0", "label"), ("held", "patch_1")),
+        "n1->n2": (("patch_1", "label"), ("held", "patch_2")),
+        "n2->n0": (("patch_2", "label"), ("held", "patch_0")),
+    }
+
+
+def test_dealt_agents_take_turns() -> None:
+    scenario = made(
+        {"kind": "ring", "agents": 5, "readouts": 2},
+        agent={"observes": ["image"], "learn": False},
+        dealt_agents=[{"network": {"hidden": [3]}}, {"network": {"hidden": [4]}, "learn": True}],
+        first_agent={"observes": ["other"]},
+        readout_agent={"objective": OBJECTIVE, "network": {"hidden": [5]}},
+    )
+    agents = scenario.agents.values()
+    assert [agent.network.hidden[0] for agent in agents if isinstance(agent.network, NetworkSpec)] == [
+        5,
+        4,
+        5,
+        4,
+        3,
+    ]
+    assert [agent.learn for agent in agents] == [False, True, False, True, False]
+    assert [agent.observes for agent in agents] == [("other",), *[("image",)] * 4]
+
+
 def known(who: str, gradient: dict[str, Any], coupling: str = "decoupled") -> dict[str, tuple[str, ...]]:
     """The channels of a chain of four by name, with coupling, kind, context and target."""
     channel = {"gradient": gradient, "coupling": coupling}
@@ -105,12 +141,12 @@ def known(who: str, gradient: dict[str, Any], coupling: str = "decoupled") -> di
 
 
 def test_known_to_adjacent_keeps_a_signal_from_those_that_send_to_no_readout() -> None:
-    linear = {"kind": "linear", "context": ["label", "age"], "target": "label"}
-    everywhere = ("decoupled", "linear", "label", "age", "label")
+    linear = {"kind": "linear", "context": ["label", "odd"], "target": "label"}
+    everywhere = ("decoupled", "linear", "label", "odd", "label")
     assert known("all", linear) == dict.fromkeys(["n0->n1", "n1->n2", "n2->n3"], everywhere)
     assert known("adjacent", linear) == {
-        "n0->n1": ("decoupled", "linear", "age", "None"),
-        "n1->n2": ("decoupled", "linear", "age", "None"),
+        "n0->n1": ("decoupled", "linear", "odd", "None"),
+        "n1->n2": ("decoupled", "linear", "odd", "None"),
         "n2->n3": everywhere,
     }
 
@@ -124,6 +160,32 @@ def test_a_local_gradient_without_its_target_is_detached() -> None:
     }
     assert known("adjacent", {**local, "target": "other"})["n0->n1"] == ("decoupled", "local", "other")
     assert known("adjacent", local, "locked")["n0->n1"][0] == "locked"
+
+
+def test_a_class_predictor_without_its_target_is_detached_too() -> None:
+    labelled = {"kind": "sobolev_label", "context": ["label"], "target": "label"}
+    assert known("adjacent", labelled)["n0->n1"] == ("detached", "linear", "None")
+    model = {"input": {"context": ["image"]}}
+    scenario = made(
+        {"kind": "chain", "agents": 3, "known_to": {"label": "adjacent"}},
+        channel={"coupling": "unlocked", "gradient": labelled, **model},
+    )
+    assert [c.coupling for c in scenario.channels] == ["detached", "unlocked"]
+    critic = {"kind": "critic", "context": ["label"], "target": "label"}
+    assert known("adjacent", critic)["n0->n1"] == ("decoupled", "critic", "None")
+
+
+def test_known_to_keeps_a_signal_from_the_inputs_of_those_that_send_to_no_readout() -> None:
+    scenario = made(
+        {"kind": "chain", "agents": 4, "known_to": {"image": "adjacent"}},
+        channel={"gradient": {"context": ["image"]}, "input": {"context": ["image", "held"]}},
+    )
+    contexts = {c.name: (c.gradient.context, c.input.context) for c in scenario.channels if c.input}
+    assert contexts == {
+        "n0->n1": ((), ("held",)),
+        "n1->n2": ((), ("image", "held")),
+        "n2->n3": (("image",), ("held",)),
+    }
 
 
 def test_known_to_goes_by_the_sender_not_the_channel() -> None:
@@ -216,6 +278,18 @@ CHAIN = {"kind": "chain", "agents": 3}
             CHAIN,
             {"readout_agent": {"objective": {"kind": "clasification", "target": "label"}}},
             "scenario:5: readout_agent.objective.kind: unknown kind 'clasification'; did you mean 'classification'?",
+        ),
+        (
+            CHAIN,
+            {"dealt_agents": [{}, {"network": {"hidden": [0]}}]},
+            "scenario:7: dealt_agents[1].network.hidden[0]: must be at least 1, not 0",
+        ),
+        (CHAIN, {"dealt_agents": {}}, "scenario:7: dealt_agents: must be a list of agents' keys, not {}"),
+        (CHAIN, {"dealt_agents": []}, "scenario:7: dealt_agents: must be a list of agents' keys, not []"),
+        (
+            CHAIN,
+            {"dealt_agents": [{}, 3]},
+            "scenario:7: dealt_agents[1]: must be a mapping of keys, not 3",
         ),
         (
             CHAIN,

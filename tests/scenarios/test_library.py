@@ -8,8 +8,27 @@ import pytest
 
 from antiphon.scenarios import EnvSpec, NetworkSpec, Scenario, catalogue, library_names, load, warnings
 
-NAMES = ("corporation", "digits-mlp", "eyes", "mnist-cnn", "mnist-mlp", "mnist-split")
+NAMES = (
+    "big-corporation",
+    "cifar10-cnn",
+    "cifar10-mlp",
+    "corporation",
+    "deep-mlp",
+    "digits-mlp",
+    "eyes",
+    "lossy",
+    "mnist-cnn",
+    "mnist-mlp",
+    "mnist-split",
+    "pipelined",
+    "sparse-updates",
+    "unlocked",
+)
 VARIANTS = ("locked", "detached", "local", "decoupled")
+THEORY = ("hyperplane",)
+"""Scenarios in which gradients are looked at, not tasks to be learned: their variants are their own."""
+SMALL = {"big-corporation": {"agents": 24}}
+KINDS = ("critic", "sobolev", "sobolev_label", "local")
 
 
 def network(scenario: Scenario, agent: str) -> NetworkSpec:
@@ -24,12 +43,12 @@ def kwargs(scenario: Scenario) -> dict[str, Any]:
 
 
 def test_catalogue() -> None:
-    assert library_names() == NAMES
+    assert library_names() == tuple(sorted((*NAMES, *THEORY)))
     templates = catalogue()
-    assert tuple(templates) == NAMES
+    assert tuple(templates) == library_names()
     for name, template in templates.items():
         assert template.name == name
-        assert tuple(template.variants)[:4] == VARIANTS
+        assert tuple(template.variants)[:4] == VARIANTS or name in THEORY
         assert template.description
         assert template.source == f"{name}.yaml"
 
@@ -37,21 +56,53 @@ def test_catalogue() -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_variant_resolves_and_round_trips(name: str, variant: str) -> None:
-    scenario = load(name).resolve(variant)
+    scenario = load(name).resolve(variant, SMALL.get(name, {}))
     assert Scenario.from_yaml(scenario.to_yaml()) == scenario
     assert Scenario.from_graph(scenario.to_graph()) == scenario
     expected = {"locked": "locked", "detached": "detached"}.get(variant, "decoupled")
+    if (name, variant) == ("unlocked", "local"):
+        expected = "unlocked"
     kinds = {channel.coupling for channel in scenario.channels}
     assert kinds == ({expected, "locked"} if name == "mnist-split" else {expected})
     if variant == "local":
-        assert {c.gradient.kind for c in scenario.channels if c.coupling == "decoupled"} == {"local"}
-    reached = not any("reached by no learning signal" in line for line in warnings(scenario))
+        predicted = ("decoupled", "unlocked")
+        assert {c.gradient.kind for c in scenario.channels if c.coupling in predicted} == {"local"}
+
+
+def cases() -> list[tuple[str, str]]:
+    return [(name, variant) for name in NAMES for variant in load(name).variants]
+
+
+@pytest.mark.parametrize(("name", "variant"), cases())
+def test_no_variant_does_what_is_not_meant(name: str, variant: str) -> None:
+    """Nothing is said but that keys of other variants are not used, and that `detached` reaches nobody."""
+    found = [line for line in warnings(load(name).resolve(variant)) if " is not used " not in line]
+    reached = not any("reached by no learning signal" in line for line in found)
     assert reached == (variant != "detached")
+    assert len(found) == (variant == "detached")
 
 
-def test_the_decoupled_variant_is_the_default() -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_kinds_of_credit_are_a_choice(name: str) -> None:
+    template = load(name)
+    choices = template.parameters["gradient"].choices or ()
+    assert set(KINDS) < set(choices)
+    if name not in ("big-corporation", "corporation"):
+        for kind in choices:
+            scenario = template.resolve(values={"gradient": kind})
+            assert kind in {channel.gradient.kind for channel in scenario.channels}
+
+
+def test_the_default_is_the_decoupled_variant_or_the_unlocked() -> None:
+    for name in NAMES:
+        variant = "unlocked" if name == "unlocked" else "decoupled"
+        assert load(name).resolve() == load(name).resolve(variant)
+
+
+def test_every_parameter_is_explained_unless_it_is_plain() -> None:
     for template in catalogue().values():
-        assert template.resolve() == template.resolve("decoupled")
+        silent = {name for name, parameter in template.parameters.items() if not parameter.help}
+        assert silent <= {"batch", "coupling", "data", "steps"}
 
 
 @pytest.mark.parametrize(
@@ -133,6 +184,19 @@ def test_corporation() -> None:
     assert {c.gradient.context for c in scenario.channels} == {("label",)}
     assert scenario.waves() == (tuple(scenario.agents),)
     assert network(scenario, "n00") == NetworkSpec(hidden=(64,), norm="layer")
+    assert {(c.input, c.link.drop) for c in scenario.channels} == {(None, 0.0)}
+    assert {agent.p_update for agent in scenario.agents.values()} == {1.0}
+
+
+def test_corporation_over_bad_links() -> None:
+    values = {"drop": 0.2, "delay": 2, "input": "mlp", "p_update": 0.5}
+    scenario = load("corporation").resolve(values=values)
+    assert {(c.link.drop, c.link.delay) for c in scenario.channels} == {(0.2, 2)}
+    assert {agent.p_update for agent in scenario.agents.values()} == {0.5}
+    for channel in scenario.channels:
+        assert channel.input is not None
+        own = f"patch_{int(channel.receiver[1:])}"
+        assert channel.input.context == (own, "held", "age")
 
 
 def test_corporation_locked_learns_over_the_whole_episode() -> None:
@@ -158,3 +222,69 @@ def test_corporation_with_the_label_known_to_adjacent_agents_only() -> None:
     assert {c.coupling for c in relayed.channels} == {"decoupled"}
     for channel in relayed.channels:
         assert channel.gradient.kind == ("local" if channel.sender in adjacent else "linear")
+
+
+def test_sparse_updates() -> None:
+    scenario = load("sparse-updates").resolve(values={"p_update": 0.05})
+    assert {name: agent.p_update for name, agent in scenario.agents.items()} == dict.fromkeys(
+        scenario.agents, 0.05
+    )
+
+
+def test_unlocked_hears_what_it_makes_of_the_image() -> None:
+    scenario = load("unlocked").resolve(values={"input": "linear"})
+    assert {channel.coupling for channel in scenario.channels} == {"unlocked"}
+    for channel in scenario.channels:
+        assert channel.input is not None
+        assert (channel.input.kind, channel.input.context) == ("linear", ("image",))
+
+
+def test_deep_mlp_has_21_layers() -> None:
+    assert len(load("deep-mlp").resolve().agents) == 21
+
+
+def test_cifar10_scenarios_have_a_stand_in() -> None:
+    for name in ("cifar10-cnn", "cifar10-mlp"):
+        assert kwargs(load(name).resolve()) == {"data": "cifar10"}
+        assert kwargs(load(name).resolve(values={"data": "shapes"})) == {"data": "shapes"}
+    scenario = load("cifar10-mlp").resolve()
+    assert [network(scenario, agent).hidden for agent in scenario.agents] == [(1000,)] * 4 + [()]
+    convolved = load("cifar10-cnn").resolve()
+    assert [network(convolved, agent).hidden for agent in convolved.agents] == [(128,), (128,), ()]
+    assert {channel.gradient.kind for channel in convolved.channels} == {"conv"}
+
+
+def test_pipelined_ticks_in_one_wave() -> None:
+    template = load("pipelined")
+    assert template.resolve().waves() == (("n0", "n1", "n2", "n3"),)
+    assert len(template.resolve("locked").waves()) == 4
+
+
+def test_lossy() -> None:
+    template = load("lossy")
+    assert tuple(template.variants) == (*VARIANTS, "with_si", "without_si", "si_alone", "loss_free")
+    assert template.resolve("with_si") == template.resolve()
+    links = {(channel.link.drop, channel.link.delay) for channel in template.resolve().channels}
+    assert links == {(0.2, 3)}
+    contexts = [c.input.context for c in template.resolve().channels if c.input]
+    assert contexts == [("patch_1", "held", "age"), ("patch_2", "held", "age")]
+    alone = template.resolve("si_alone").channels
+    assert [(c.coupling, c.input and c.input.context) for c in alone] == [
+        ("unlocked", ("patch_1",)),
+        ("unlocked", ("patch_2",)),
+    ]
+    for variant in ("locked", "without_si", "loss_free"):
+        channels = template.resolve(variant).channels
+        assert {channel.input for channel in channels} == {None}
+        assert {channel.link.drop for channel in channels} == {0.2 if variant == "without_si" else 0.0}
+
+
+def test_big_corporation() -> None:
+    scenario = load("big-corporation").resolve()
+    assert len(scenario.agents) == 300
+    kinds = {network(scenario, agent) for agent in scenario.agents}
+    assert len(kinds) >= 3
+    degrees = sorted(len(scenario.inputs_of(agent)) for agent in scenario.agents)
+    assert degrees[0] == 2
+    assert degrees[-1] > 20
+    assert scenario.agents["n123"].observes == ("patch_123",)

@@ -55,16 +55,33 @@ NETWORKS = st.one_of(
 GRADIENTS = st.one_of(
     st.sampled_from(["linear", "mlp"]),
     st.fixed_dictionaries(
-        {"kind": st.sampled_from(["linear", "mlp", "local"]), "target": st.just("label")},
+        {
+            "kind": st.sampled_from(["linear", "mlp", "critic", "sobolev", "sobolev_label", "local"]),
+            "target": st.just("label"),
+        },
         optional={
             "context": SIGNALS,
             "scale": st.floats(0, 10),
+            "schedule": st.none() | SCHEDULES,
+            "clip": st.none() | st.floats(0.1, 10),
             "discount": st.floats(0, 1),
             "apply": st.booleans(),
             "hidden": st.lists(st.integers(1, 64), min_size=1, max_size=2),
             "norm": NORMS,
             "optimiser": OPTIMISERS,
         },
+    ),
+)
+
+
+INPUTS = st.one_of(
+    st.sampled_from(["linear", "mlp"]),
+    some(
+        kind=st.sampled_from(["linear", "mlp"]),
+        context=st.lists(st.sampled_from(["image", "held", "age", "from.phase"]), unique=True, max_size=3),
+        hidden=st.lists(st.integers(1, 64), min_size=1, max_size=2),
+        norm=NORMS,
+        optimiser=OPTIMISERS,
     ),
 )
 
@@ -98,6 +115,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
                     "optimiser": OPTIMISERS,
                     "learn": st.booleans(),
                     "weights": st.just("runs/x:a"),
+                    "p_update": st.floats(0.01, 1),
                 },
             )
         )
@@ -109,13 +127,18 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         st.lists(st.tuples(st.sampled_from(names), st.sampled_from(names)), max_size=8)
     ):
         forwards = names.index(sender) < names.index(receiver)
-        coupling = draw(st.sampled_from(["locked", "delayed", "detached", "decoupled"]))
+        coupling = draw(st.sampled_from(["locked", "delayed", "detached", "decoupled", "unlocked"]))
         link = {
             "delay": draw(st.integers(0 if forwards else 1, 3)),
             "drop": 0 if coupling == "locked" else draw(FRACTIONS),
+            **draw(some(noise=st.floats(0, 2), bits=st.none() | st.integers(1, 16), rate=st.floats(0.1, 1))),
         }
         channel = {"from": sender, "to": receiver, "key": len(channels), "coupling": coupling, "link": link}
         channel |= draw(some(gradient=GRADIENTS, staleness=st.integers(1, 20), norm=NORMS))
+        if coupling == "unlocked" or draw(st.booleans()):
+            channel["input"] = draw(INPUTS)
+        if draw(st.booleans()):
+            channel["feedback"] = "fa"
         if draw(st.booleans()):
             channel |= {"size": draw(st.sampled_from([4, [1, 2, 3]])), "port": f"p{len(channels)}"}
         channels.append(channel)
@@ -126,11 +149,22 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     top = draw(
         some(
             description=st.text(max_size=40),
-            telemetry=some(every=st.integers(1, 9), histograms=st.booleans()),
+            telemetry=some(
+                every=st.integers(1, 9),
+                histograms=st.booleans(),
+                value=st.none() | st.fixed_dictionaries({"every": st.integers(1, 9)}),
+            ),
         )
     )
     training = draw(
-        some(batch=st.integers(1, 99), steps=st.integers(1, 99), optimiser=OPTIMISERS, predictor=OPTIMISERS)
+        some(
+            batch=st.integers(1, 99),
+            steps=st.integers(1, 99),
+            optimiser=OPTIMISERS,
+            predictor=OPTIMISERS,
+            on_divergence=st.sampled_from(["stop", "quarantine"]),
+            bound=st.none() | st.floats(1, 100),
+        )
     )
     return {
         "scenario": "random",

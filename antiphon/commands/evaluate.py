@@ -1,0 +1,258 @@
+"""The verb `evaluate`: a run's newest checkpoint scored, and on demand taken apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from antiphon.commands.output import console, decimal, percent, print_json, remark, remarks, show_table
+from antiphon.commands.represent import represent, show_representations
+from antiphon.engine.directory import RunDirectory, finite
+from antiphon.engine.evaluation import Evaluation
+from antiphon.engine.evaluation import evaluate as score
+from antiphon.engine.probes.ablation import Ablation, Change, Kind, ablate
+from antiphon.engine.probes.value import Values, value
+from antiphon.engine.rehearsal import Links
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import RunError
+
+__all__ = ["Asked", "evaluate"]
+
+_ROWS = 20
+"""Channels in a table."""
+_ABLATED = 2000
+"""Examples of an ablation, unless told otherwise."""
+_REPRESENTED = 400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is to be told beside the score.
+
+    Attributes:
+        ablate: What messages are replaced by, channel by channel; None: no ablation.
+        represent: Where pictures and numbers of representations go; None: nowhere.
+        value: Whether the channels' values are measured.
+        channels: Which channels; None: all.
+        examples: At most so many; None: as many as each asks for by itself.
+        horizon: Steps over which a value is measured; None: its own.
+        repeats: Of the measurement of a value; None: its own.
+
+    Raises:
+        RunError: A number that nothing asked for would use.
+    """
+
+    ablate: str | None = None
+    represent: Path | None = None
+    value: bool = False
+    channels: Sequence[str] | None = None
+    examples: int | None = None
+    horizon: int | None = None
+    repeats: int | None = None
+
+    def __post_init__(self) -> None:
+        users = {
+            "--examples": (self.examples, bool(self.ablate or self.represent), "--ablate or --represent"),
+            "--channels": (
+                self.channels,
+                bool(self.ablate or self.value or self.represent),
+                "--ablate, --value or --represent",
+            ),
+            "--horizon": (self.horizon, self.value, "--value"),
+            "--repeats": (self.repeats, self.value, "--value"),
+        }
+        for option, (given, used, users_of_it) in users.items():
+            if given is not None and not used:
+                raise RunError(f"{option}: has no effect here; it goes with {users_of_it}")
+
+
+def evaluate(path: Path, *, split: str, links: Links, asked: Asked, json: bool) -> int:
+    """Score the newest checkpoint of a run on a split, and tell what else is asked; return the exit code."""
+    kind = None if asked.ablate is None else Kind.read(asked.ablate)
+    directory = RunDirectory.open(path)
+    with Simulation.load(path, threads=directory.facts["threads"]) as simulation:
+        found = score(
+            simulation.system,
+            simulation.world.env,
+            simulation.scenario.readouts,
+            split,
+            links,
+            simulation.seed,
+        )
+        result = _result(directory, path, simulation, found)
+        if not json:
+            _show(result, found)
+        if kind is not None:
+            ablated = _ablate(simulation, kind, split, links, asked)
+            result["ablation"] = _ablation(ablated)
+            if not json:
+                _show_ablation(ablated)
+        if asked.value:
+            valued, cosines = _value(simulation, asked), _cosines(simulation)
+            result["value"] = valued.to_dict() | {"cosine": cosines}
+            if not json:
+                _show_value(valued, cosines)
+        if asked.represent is not None:
+            shown = represent(
+                simulation, asked.represent, split, asked.examples or _REPRESENTED, asked.channels
+            )
+            result["representations"] = shown
+            if not json:
+                show_representations(shown)
+    if json:
+        print_json(finite(result))
+    return 0
+
+
+def _result(directory: RunDirectory, path: Path, simulation: Simulation, found: Evaluation) -> dict[str, Any]:
+    readouts = list(found.readout)
+    return {
+        "scenario": directory.facts["scenario"],
+        "run_dir": str(path),
+        "split": found.split,
+        "links": found.links.kind,
+        "drop": found.links.drop,
+        "inputs": found.links.inputs,
+        "examples": found.examples,
+        "steps": simulation.now,
+        "readout": readouts[0] if len(readouts) == 1 else readouts,
+        "accuracy": found.accuracy,
+        "loss": found.loss,
+        "agents": found.agents,
+    }
+
+
+def _show(result: dict[str, Any], found: Evaluation) -> None:
+    rows = [
+        [name, percent(figures.get("accuracy")), decimal(figures["loss"])]
+        for name, figures in found.agents.items()
+    ]
+    links = "" if found.links.kind == "perfect" else f" · {_links(found.links)}"
+    title = f"{result['scenario']} after {result['steps']:,} steps · {found.split} split, {found.examples:,} examples"
+    show_table(["agent", "accuracy", "loss"], rows, right=2, title=title + links)
+    console().print(f"accuracy  {percent(finite(found.accuracy))}")
+
+
+def _links(links: Links) -> str:
+    lost = "" if links.drop is None else f", losing {percent(links.drop)}"
+    return f"links as run{lost}{'' if links.inputs else ', no synthetic inputs'}"
+
+
+# --- ablation ----------------------------------------------------------------------------------------------
+
+
+def _ablate(simulation: Simulation, kind: Kind, split: str, links: Links, asked: Asked) -> Ablation:
+    with _progress("rehearsals") as watch:
+        return ablate(
+            simulation,
+            kind,
+            split=split,
+            channels=asked.channels,
+            links=links,
+            limit=asked.examples or _ABLATED,
+            watch=watch,
+        )
+
+
+def _ablation(found: Ablation) -> dict[str, Any]:
+    def plain(changes: dict[str, Change]) -> dict[str, dict[str, float | None]]:
+        return {metric: {"change": c.value, "half": c.half} for metric, c in changes.items()}
+
+    return {
+        "kind": str(found.kind),
+        "examples": found.examples,
+        "intact": found.intact,
+        "ranked": found.ranked(),
+        "channels": {
+            name: {
+                "readouts": plain(found.readouts[name]),
+                "agents": {agent: plain(changes) for agent, changes in found.channels[name].items()},
+            }
+            for name in found.ranked()
+        },
+    }
+
+
+def _show_ablation(found: Ablation) -> None:
+    metric = next((name for name in next(iter(found.readouts.values())) if name != "loss"), None)
+    rows = []
+    for name in found.ranked()[:_ROWS]:
+        changes = found.readouts[name]
+        agents = found.channels[name]
+        most = max(agents, key=lambda agent: agents[agent]["loss"].value)
+        row = [name, *_change(changes["loss"], 1, 4)]
+        if metric is not None:
+            row += _change(changes[metric], *((100, 2) if metric == "accuracy" else (1, 4)))
+        rows.append([*row, most if agents[most]["loss"].resolved else "–"])
+    heads = ["channel", "loss", "±"]
+    if metric is not None:
+        heads += ["accuracy, points" if metric == "accuracy" else metric, "±"]
+    title = f"\nWithout each channel ({found.kind}): change over {found.examples:,} examples, 95 % interval"
+    show_table([*heads, "most for"], rows, right=len(heads), title=title)
+    _left_out(len(found.channels))
+
+
+def _change(change: Change, factor: float, digits: int) -> list[str]:
+    half = "–" if change.half is None else f"{factor * change.half:.{digits}f}"
+    return [f"{factor * change.value:+.{digits}f}", half]
+
+
+def _left_out(count: int) -> None:
+    if count > _ROWS:
+        console().print(f"… and {count - _ROWS} more; --json has all\n")
+
+
+# --- value -------------------------------------------------------------------------------------------------
+
+
+def _value(simulation: Simulation, asked: Asked) -> Values:
+    given = {"horizon": asked.horizon, "repeats": asked.repeats}
+    remark("measuring what learning signals are worth, in forks …")
+    return value(
+        simulation, channels=asked.channels, **{name: n for name, n in given.items() if n is not None}
+    )
+
+
+def _cosines(simulation: Simulation) -> dict[str, float | None]:
+    """What alignment says of the same channels: shown beside the value, because it misleads."""
+    figures = simulation.channel_figures()
+    return {name: finite(found["cosine"]) for name, found in figures.items() if "cosine" in found}
+
+
+def _show_value(found: Values, cosines: dict[str, float | None]) -> None:
+    rows = []
+    for row in found.rows[:_ROWS]:
+        interval = "" if row.low is None or row.high is None else f"[{row.low:.2f}, {row.high:.2f}]"
+        losses = [decimal(finite(loss)) for loss in (row.zero, row.synthetic, row.true)]
+        worth = "undefined" if row.value is None else f"{row.value:.2f}"
+        rows.append([row.name, worth, interval, *losses, decimal(cosines.get(row.name))])
+    title = f"\nValue over {found.horizon} steps, {found.repeats} repeats, {found.seconds:.0f} s"
+    heads = ["channel", "value", "95 % interval", "loss zero", "synthetic", "true", "cosine"]
+    show_table(heads, rows, right=len(heads) - 1, title=title)
+    _left_out(len(found.rows))
+    for row in found.rows[:_ROWS]:
+        if row.why:
+            console().print(f"{row.name}: {row.why}")
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show on stderr how a long measurement gets on: a bar on a terminal, else a line every quarter."""
+    screen = remarks()
+    if screen.is_terminal:
+        columns = (BarColumn(bar_width=40), MofNCompleteColumn(), TextColumn(what), TimeRemainingColumn())
+        with Progress(*columns, console=screen, transient=True) as bar:
+            task = bar.add_task("")
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+
+    def line(done: int, total: int) -> None:
+        if 4 * done // total > 4 * (done - 1) // total:
+            remark(f"{done:,}/{total:,} {what}")
+
+    yield line

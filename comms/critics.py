@@ -1,0 +1,106 @@
+"""Critics: they expect the receiver's loss, and the derivative of what they expect is the synthetic gradient.
+
+`critic` learns the loss alone; `sobolev` matches the returned gradient too (Czarnecki et al. 2017, "Sobolev
+Training for Neural Networks", 1706.04859).  Shapes: B batch, M message, K outputs, R real (continuous) features.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.context import ContextSpec
+from antiphon.comms.cut import as_leaf, constant
+from antiphon.comms.gradient import Example, Predictor, counted
+from antiphon.comms.model import Numbers
+
+__all__ = ["CriticGradient", "SobolevGradient"]
+
+
+class _Critic(Predictor):
+    """v(m, c): [m, c] through the layers to one output per value of the first categorical signal, which selects.
+
+    A scalar v to which the label is only an input must learn to be ten functions; selected by it, it is ten.
+    The other signals are inputs, and real ones enter once more as m^T W c, so that dv/dm depends on
+    them without hidden layers too. All of it starts at zero: v = 0 and dv/dm = 0.
+    """
+
+    needs_loss: ClassVar[bool] = True
+
+    def _sizes(self) -> tuple[int, int]:
+        places, first = [], 0
+        for spec in self.context:
+            places.append((spec, slice(first, first + spec.features)))
+            first += spec.features
+        chosen = next((pair for pair in places if _selects(pair[0])), None)
+        self._selector = None if chosen is None else chosen[1]
+        self._others = [place for spec, place in places if chosen is None or spec is not chosen[0]]
+        self._real = [place for spec, place in places if spec.classes is None]
+        inputs = self.size + sum(place.stop - place.start for place in self._others)
+        return inputs, 1 if chosen is None else chosen[0].features
+
+    def _initial(self, inputs: int, outputs: int, generator: torch.Generator) -> tuple[Numbers, Numbers]:
+        drawn, held = super()._initial(inputs, outputs, generator)
+        if self._real:
+            drawn["bilinear"] = torch.zeros(self.size, sum(place.stop - place.start for place in self._real))
+        return drawn, held
+
+    def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
+        """Return v, [B]."""
+        if context is None:
+            return self.run(message, move=move).squeeze(1)
+        outputs = self.run(torch.cat([message, *(context[:, place] for place in self._others)], 1), move=move)
+        if self._selector is None:
+            value = outputs.squeeze(1)
+        else:
+            value = (outputs * context[:, self._selector]).sum(1)
+        if self._real:
+            real = torch.cat([context[:, place] for place in self._real], 1)
+            value = value + ((message @ self.parameters["bilinear"]) * real).sum(1)
+        return value
+
+    def value(self, example: Example) -> Tensor:
+        with torch.no_grad():
+            return self.forward(example.message, example.context, move=False)
+
+    def predict(self, example: Example) -> Tensor:
+        _, slope = self._value_and_slope(example, move=False, keep=False)
+        return slope
+
+    def _value_and_slope(self, example: Example, *, move: bool, keep: bool) -> tuple[Tensor, Tensor]:
+        """v [B] and dv/dm [B, M]; `keep` for a slope that can be differentiated itself."""
+        with torch.enable_grad():
+            message = as_leaf(example.message)
+            value = self.forward(message, example.context, move=move)
+            return value, torch.autograd.grad(value.sum(), message, create_graph=keep)[0]
+
+    def _surprise(self, example: Example, value: Tensor) -> Tensor:
+        """The mean over the batch of |v - returned loss|."""
+        assert example.loss is not None
+        return counted(example, value - constant(example.loss)).abs().sum() / len(value)
+
+
+def _selects(spec: ContextSpec) -> bool:
+    """Whether a signal is one choice among classes."""
+    return spec.classes is not None and spec.features == spec.classes
+
+
+@final
+class CriticGradient(_Critic):
+    """Learns the returned loss by |v - loss|. A baseline: nothing holds its derivative to the truth."""
+
+    def loss(self, example: Example) -> Tensor:
+        return self._surprise(example, self.forward(example.message, example.context, move=True))
+
+
+@final
+class SobolevGradient(_Critic):
+    """Learns the returned loss and gradient by |v - loss| + |dv/dm - delta|_1."""
+
+    def loss(self, example: Example) -> Tensor:
+        assert example.delta is not None
+        value, slope = self._value_and_slope(example, move=True, keep=True)
+        mismatch = counted(example, slope - example.delta).abs().sum() / len(slope)
+        return self._surprise(example, value) + mismatch

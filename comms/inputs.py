@@ -1,0 +1,118 @@
+"""Synthetic inputs: models at the receiver that say what a message will be before it is there (or instead of it).
+
+Jaderberg et al. 2017, "complete unlock".  Shapes: B batch, M message components, C context features.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.context import ContextSpec
+from antiphon.comms.cut import constant
+from antiphon.comms.model import Model
+from antiphon.nets.optimisers import Rate
+
+__all__ = ["INPUTS", "InputModel", "LinearInput", "MlpInput"]
+
+
+class InputModel(Model, ABC):
+    """A model of a message with an optimiser of its own; its last layer starts at zero: at first it expects zeros.
+
+    Args:
+        size: M.
+        context: The signals it is predicted from, in the order in which the encoding holds their features.
+        generator: Draws the hidden layers' initial parameters.
+        optimiser: Kind and settings, as `Optimiser` takes them.
+        rate: The learning rate over the run.
+        hidden: Widths of the hidden layers.
+        norm: Of the hidden layers.
+        device: Where its numbers live.
+        dtype: Of its numbers.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        context: Sequence[ContextSpec],
+        *,
+        generator: torch.Generator,
+        optimiser: dict[str, object],
+        rate: Rate,
+        hidden: tuple[int, ...] = (),
+        norm: str = "batch",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.size = size
+        self.context = tuple(context)
+        super().__init__(
+            sum(spec.features for spec in context),
+            size,
+            generator=generator,
+            optimiser=optimiser,
+            rate=rate,
+            hidden=hidden,
+            norm=norm,
+            device=device,
+            dtype=dtype,
+        )
+
+    def predict(self, context: Tensor | None, rows: int) -> Tensor:
+        """Return what the message should be, [B, M], without a graph: no loss of the receiver trains it.
+
+        Args:
+            context: [B, C]; None for a model without context.
+            rows: B.
+        """
+        with torch.no_grad():
+            return self._forward(context, rows, move=False)
+
+    def gradients(
+        self, examples: Sequence[tuple[Tensor | None, Tensor, Tensor | None]]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the mean over the batch of ||SI(c) - m||^2, summed over examples, and its gradients.
+
+        Args:
+            examples: Context [B, C] or None, the message as it was received [B, M], and where it arrived: [B] bool, None
+                for everywhere.
+        """
+        losses = [self._loss(*example) for example in examples]
+        total = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        return constant(total), list(torch.autograd.grad(total, self.trainable))
+
+    def _loss(self, context: Tensor | None, message: Tensor, arrived: Tensor | None) -> Tensor:
+        error = self._forward(context, len(message), move=True) - message
+        if arrived is not None:
+            error = torch.where(arrived.unsqueeze(1), error, 0.0)
+        return error.square().sum() / len(message)
+
+    def _forward(self, context: Tensor | None, rows: int, *, move: bool) -> Tensor:
+        if context is None:
+            last = self.parameters["last.bias"]
+            context = last.new_zeros(rows, 0)
+        return self.run(context, move=move)
+
+
+@final
+class LinearInput(InputModel):
+    """SI(c) = c W^T + b."""
+
+    def __init__(
+        self, size: int, context: Sequence[ContextSpec], *, hidden: tuple[int, ...] = (), **settings: Any
+    ) -> None:
+        del hidden  # a scenario may keep them for its `mlp` variant
+        super().__init__(size, context, **settings)
+
+
+@final
+class MlpInput(InputModel):
+    """One or two hidden layers of linear map, normalisation and ReLU, then a linear layer (the form of the paper)."""
+
+
+INPUTS: dict[str, type[InputModel]] = {"linear": LinearInput, "mlp": MlpInput}
+"""Synthetic inputs by kind."""

@@ -1,0 +1,105 @@
+"""What predictors of gradients and of messages share: layers, numbers, and an optimiser of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from antiphon.nets.layers import initial_linear, initial_norm, linear, norm_buffers, normalise
+from antiphon.nets.optimisers import Optimiser, Rate, step_all
+
+__all__ = ["Model", "Numbers"]
+
+Numbers = dict[str, Tensor]
+
+
+class Model:
+    """Hidden layers (linear map, normalisation, ReLU), then a linear layer that starts at zero.
+
+    Args:
+        inputs: What it reads.
+        outputs: What it says.
+        generator: Draws the hidden layers' initial parameters.
+        optimiser: Kind and settings, as `Optimiser` takes them.
+        rate: The learning rate over the run.
+        hidden: Widths of the hidden layers.
+        norm: Of the hidden layers.
+        device: Where its numbers live.
+        dtype: Of its numbers.
+
+    Attributes:
+        parameters: What it learns, by name.
+        buffers: Running statistics of its normalisation, by name.
+        optimiser: Its own.
+        updates: How often it has learned.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        generator: torch.Generator,
+        optimiser: dict[str, object],
+        rate: Rate,
+        hidden: tuple[int, ...] = (),
+        norm: str = "batch",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.hidden = hidden
+        self.norm = norm
+        self.rate = rate
+        self.updates = 0
+        drawn, held = self._initial(inputs, outputs, generator)
+        self.parameters: Numbers = {
+            k: v.to(device=device, dtype=dtype).requires_grad_() for k, v in drawn.items()
+        }
+        self.buffers: Numbers = {k: v.to(device=device, dtype=dtype) for k, v in held.items()}
+        self.trainable = list(self.parameters.values())
+        self.optimiser = Optimiser(parameters=self.trainable, **optimiser)  # type: ignore[arg-type]
+
+    def _initial(self, inputs: int, outputs: int, generator: torch.Generator) -> tuple[Numbers, Numbers]:
+        drawn: Numbers = {}
+        held: Numbers = {}
+        for i, width in enumerate(self.hidden):
+            shape = self._weight(width, inputs)
+            fan_in = shape[1:].numel()
+            drawn[f"{i}.weight"], drawn[f"{i}.bias"] = initial_linear(fan_in, tuple(shape), generator)
+            drawn |= {f"{i}.norm.{k}": v for k, v in initial_norm(self.norm, width).items()}
+            held |= {f"{i}.norm.{k}": v for k, v in norm_buffers(self.norm, width).items()}
+            inputs = width
+        drawn["last.weight"] = torch.zeros(self._weight(outputs, inputs))
+        drawn["last.bias"] = torch.zeros(outputs)
+        return drawn, held
+
+    def _weight(self, outputs: int, inputs: int) -> torch.Size:
+        """Shape of a layer's weight."""
+        return torch.Size((outputs, inputs))
+
+    def _layer(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return linear(x, weight, bias)
+
+    def run(self, x: Tensor, *, move: bool) -> Tensor:
+        """Return what the layers make of `x`, [B, …]; running statistics move only where `move` says so."""
+        for i in range(len(self.hidden)):
+            x = self._layer(x, self.parameters[f"{i}.weight"], self.parameters[f"{i}.bias"])
+            if self.norm != "none":
+                own = {k: self.parameters[f"{i}.norm.{k}"] for k in ("gain", "bias")}
+                statistics = {k: self.buffers[f"{i}.norm.{k}"] for k in norm_buffers(self.norm, 1)}
+                x, moved = normalise(self.norm, x, own, statistics, training=True)
+                if move:
+                    self.buffers |= {f"{i}.norm.{k}": v for k, v in moved.items()}
+            x = torch.relu(x)
+        return self._layer(x, self.parameters["last.weight"], self.parameters["last.bias"])
+
+    def step(self, gradients: Sequence[Tensor], now: int) -> None:
+        """Take one optimiser step."""
+        step_all([self.planned(gradients, now)])
+
+    def planned(self, gradients: Sequence[Tensor], now: int) -> tuple[Optimiser, Sequence[Tensor], float]:
+        """Return the optimiser step that `gradients` ask for, and count it as taken."""
+        self.updates += 1
+        return self.optimiser, gradients, self.rate(now)

@@ -1,0 +1,282 @@
+"""Ablation: what each agent loses without each channel, with common random numbers and intervals.
+
+A channel's messages are replaced before they go out, one channel at a time; what the links lose and add stays the
+same, and losses are compared example by example.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.evaluation import examples, rehearsal_seed
+from antiphon.engine.parts import Channel
+from antiphon.engine.probes.intervals import student
+from antiphon.engine.rehearsal import Links, Rehearsal, Replacement
+from antiphon.engine.system import System
+from antiphon.errors import ScenarioError, suggest
+from antiphon.nets.random import seed_for, uniform
+
+if TYPE_CHECKING:
+    from antiphon.engine.simulation import Simulation
+
+__all__ = ["ABLATIONS", "Ablation", "Change", "Kind", "ablate"]
+
+ABLATIONS = ("zero", "mean", "resample", "delay")
+_ROWS = 500
+"""Examples at once, at most: the messages of all steps are kept."""
+_PERFECT = Links()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What messages are replaced by.
+
+    Attributes:
+        name: `zero`; `mean`: their mean over the examples; `resample`: the message made for another example; `delay`:
+            the one made some steps earlier for the same example, before the first one zeros.
+        steps: `delay` only: how many steps earlier.
+
+    Raises:
+        ScenarioError: No such kind, or a delay of less than one step.
+    """
+
+    name: str
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        if self.name not in ABLATIONS:
+            raise ScenarioError(f"ablate: no kind '{self.name}'{suggest(self.name, ABLATIONS)}")
+        if self.name == "delay" and self.steps < 1:
+            raise ScenarioError(f"ablate: delay={self.steps}; must be at least 1 step, for example delay=3")
+        if self.name != "delay" and self.steps:
+            raise ScenarioError(f"ablate: '{self.name}' takes no number; only delay=K does")
+
+    @classmethod
+    def read(cls, text: str) -> Kind:
+        """Read `zero`, `mean`, `resample` or `delay=K`.
+
+        Raises:
+            ScenarioError: It is something else.
+        """
+        name, equals, steps = text.partition("=")
+        if not equals:
+            return cls(name, 0)
+        if not steps.strip().isascii() or not steps.strip().removeprefix("-").isdigit():
+            raise ScenarioError(f"ablate: '{text}' must name a number of steps, for example delay=3")
+        return cls(name, int(steps))
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.steps}" if self.name == "delay" else self.name
+
+
+@dataclass(frozen=True)
+class Change:
+    """A mean over examples of ablated minus intact, with its 95 % interval.
+
+    Attributes:
+        value: The mean.
+        half: Half the interval's width, Student's t over the pairs; None for a single example.
+    """
+
+    value: float
+    half: float | None
+
+    @classmethod
+    def of(cls, pairs: Tensor, quantile: float | None) -> Change:
+        """Return the mean of paired differences.
+
+        Args:
+            pairs: [examples].
+            quantile: Student's t for so many; None where there is only one.
+        """
+        if quantile is None:
+            return cls(pairs.mean().item(), None)
+        return cls(pairs.mean().item(), quantile * pairs.std().item() / math.sqrt(len(pairs)))
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.half is not None and abs(self.value) > self.half
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What each agent loses without each channel.
+
+    Attributes:
+        kind: What messages were replaced by.
+        split: The examples' split.
+        links: How messages travelled.
+        examples: How many there were.
+        readout: The scenario's readouts.
+        intact: By agent with an objective: `loss` and its metric with every channel in place.
+        channels: By channel and agent: by `loss` and metric, the change without the channel.
+        readouts: By channel: the changes of the readouts' means: of `loss`, and of the metric if they all have the same.
+    """
+
+    kind: Kind
+    split: str
+    links: Links
+    examples: int
+    readout: tuple[str, ...]
+    intact: dict[str, dict[str, float]]
+    channels: dict[str, dict[str, dict[str, Change]]] = field(default_factory=dict)
+    readouts: dict[str, dict[str, Change]] = field(default_factory=dict)
+
+    def ranked(self, agent: str | None = None) -> list[str]:
+        """Return the channels, most needed first: by what the readouts' mean loss, or an agent's, gains without it."""
+
+        def gain(channel: str) -> float:
+            changes = self.readouts[channel] if agent is None else self.channels[channel][agent]
+            return changes["loss"].value
+
+        return sorted(self.channels, key=lambda channel: (-gain(channel), channel))
+
+
+def ablate(
+    simulation: Simulation,
+    kind: Kind,
+    *,
+    split: str = "test",
+    channels: Sequence[str] | None = None,
+    links: Links = _PERFECT,
+    limit: int | None = None,
+    watch: Callable[[int, int], None] | None = None,
+) -> Ablation:
+    """Evaluate a system with the messages of one channel after the other replaced.
+
+    Args:
+        simulation: What to evaluate; no bit of it changes.
+        kind: What messages are replaced by.
+        split: The part of the data.
+        channels: Which; None: all.
+        links: How messages travel, with or without the channel; what they lose is drawn from the run's seed.
+        limit: At most so many examples, spread evenly over the split; None: all.
+        watch: Called with how many rehearsals are done, and of how many.
+
+    Raises:
+        ScenarioError: No such channel or split, or nothing to do without.
+    """
+    system = simulation.system
+    names = list(system.channels) if channels is None else list(dict.fromkeys(channels))
+    for name in names:
+        if name not in system.channels:
+            raise ScenarioError(f"channels: no channel '{name}'{suggest(name, system.channels)}")
+    if not names:
+        raise ScenarioError("ablate: the scenario has no channel to do without")
+    if limit is not None and limit < 1:
+        raise ScenarioError(f"examples: must be at least 1, not {limit}")
+    goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
+    rehearsals = [
+        Rehearsal(
+            system,
+            batch,
+            links,
+            seed=rehearsal_seed(simulation.seed, split, number),
+            ends=goals,
+            history=kind.name == "delay",
+        )
+        for number, batch in enumerate(examples(simulation.world.env, split, limit, _ROWS))
+    ]
+    count = sum(rehearsal.rows for rehearsal in rehearsals)
+    before, after = _rehearse(rehearsals, system, kind, names, watch or _unwatched)
+    metrics = {name: ("loss", goal.objective.metric) for name, goal in goals.items()}
+    intact = {a: {m: v.mean().item() for m, v in zip(metrics[a], before[a], strict=True)} for a in goals}
+    found = Ablation(kind, split, links, count, simulation.scenario.readouts, intact)
+    quantile = student(count - 1) if count > 1 else None
+    for name in names:
+        pairs = {a: [y - x for x, y in zip(before[a], after[name][a], strict=True)] for a in goals}
+        found.channels[name] = {
+            a: {m: Change.of(pair, quantile) for m, pair in zip(metrics[a], pairs[a], strict=True)}
+            for a in goals
+        }
+        shared = dict.fromkeys(metrics[a] for a in found.readout)
+        found.readouts[name] = {
+            m: Change.of(torch.stack([pairs[a][i] for a in found.readout]).mean(0), quantile)
+            for i, m in enumerate(next(iter(shared))[: 2 if len(shared) == 1 else 1])
+        }
+    return found
+
+
+_Scores = dict[str, tuple[Tensor, Tensor]]
+"""Loss and metric per example, [rows] each, by agent with an objective."""
+
+
+def _unwatched(done: int, total: int) -> None:
+    """Let a rehearsal pass without remark."""
+
+
+def _rehearse(
+    rehearsals: Sequence[Rehearsal],
+    system: System,
+    kind: Kind,
+    names: Sequence[str],
+    watch: Callable[[int, int], None],
+) -> tuple[_Scores, dict[str, _Scores]]:
+    """Return what the examples score with every channel in place, and without each."""
+    means = _means(rehearsals) if kind.name == "mean" else {}
+    before: list[_Scores] = []
+    after: dict[str, list[_Scores]] = {name: [] for name in names}
+    for number, rehearsal in enumerate(rehearsals):
+        intact = rehearsal.run()
+        before.append(rehearsal.losses(intact))
+        partner = _partners(rehearsal)
+        for done, name in enumerate(names):
+            replaced = Replacement(name, _message(kind, system.channels[name], means.get(name, {}), partner))
+            after[name].append(rehearsal.losses(rehearsal.run(replaced, intact)))
+            watch(number * len(names) + done + 1, len(names) * len(rehearsals))
+    return _joined(before), {name: _joined(found) for name, found in after.items()}
+
+
+def _joined(parts: Sequence[_Scores]) -> _Scores:
+    return {
+        name: (torch.cat([part[name][0] for part in parts]), torch.cat([part[name][1] for part in parts]))
+        for name in parts[0]
+    }
+
+
+def _means(rehearsals: Sequence[Rehearsal]) -> dict[str, dict[int, Tensor]]:
+    """Return the mean message, [size], by channel and stamp, over all examples."""
+    sums: dict[str, dict[int, Tensor]] = {}
+    for rehearsal in rehearsals:
+        for name, sent in rehearsal.run().sent.items():
+            own = sums.setdefault(name, {})
+            for stamp, message in sent.items():
+                total = message.sum(0)
+                own[stamp] = own[stamp] + total if stamp in own else total
+    rows = sum(rehearsal.rows for rehearsal in rehearsals)
+    return {name: {stamp: total / rows for stamp, total in own.items()} for name, own in sums.items()}
+
+
+def _partners(rehearsal: Rehearsal) -> Tensor:
+    """Return for each example another one of its batch, [rows]: one drawn cycle through all of them."""
+    drawn = uniform(seed_for(rehearsal.seed, "ablation"), 0, rehearsal.rows)
+    order = drawn.argsort()
+    partner = torch.empty_like(order)
+    partner[order] = order.roll(1)
+    return partner
+
+
+def _message(
+    kind: Kind, channel: Channel, means: Mapping[int, Tensor], partner: Tensor
+) -> Callable[[int, Mapping[int, Tensor]], Tensor]:
+    """Return what makes the message that goes out instead of the one of a stamp."""
+
+    def message(stamp: int, made: Mapping[int, Tensor]) -> Tensor:
+        true = made[stamp]
+        if kind.name == "mean":
+            return means[stamp].expand_as(true)
+        if kind.name == "resample":
+            return true[partner.to(true.device)]
+        earlier = channel.ledger.sender.latest(stamp - kind.steps) if kind.name == "delay" else None
+        if earlier is None or earlier not in made:  # before the first one, or nobody reads what is sent now
+            return torch.zeros_like(true)
+        return made[earlier]
+
+    return message

@@ -1,0 +1,221 @@
+"""The loss that a synthetic gradient implies, held against the true one.
+
+A synthetic gradient is a field over messages; integrated along a line it is the change of a loss (Czarnecki et al.
+2017, "Understanding synthetic gradients and decoupled neural interfaces", section 4). The line runs from the mean
+message to each example's own; the true loss is had by letting the network go on from there.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from antiphon.comms.predictors import LinearGradient, Predictor
+from antiphon.engine.evaluation import examples as shown
+from antiphon.engine.ledger import Record
+from antiphon.engine.moment import Moment
+from antiphon.engine.parts import Channel
+from antiphon.engine.rehearsal import Links, Rehearsal, Replacement, Trace
+from antiphon.engine.system import System
+from antiphon.engine.teaching import Teacher
+from antiphon.errors import ScenarioError, suggest
+
+if TYPE_CHECKING:
+    from antiphon.engine.simulation import Simulation
+
+__all__ = ["ImpliedLoss", "Quadratic", "implied_loss", "quadratic"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """The loss that a linear synthetic gradient SG(m, c) = A m + B c + b implies: m S m / 2 + (B c + b) m + const.
+
+    Attributes:
+        curvature: S = (A + A^T) / 2, [M, M].
+        slope: B, [M, C].
+        constant: b, [M].
+        symmetry: |S|^2 / |A|^2: 1 where it is the gradient of a loss, less where part of it is no loss's gradient; NaN
+            for A = 0.
+    """
+
+    curvature: Array
+    slope: Array
+    constant: Array
+    symmetry: float
+
+    def loss(self, message: Array, context: Array | None = None) -> Array:
+        """Return the implied loss, but for a constant, [B], of messages [B, M] and contexts [B, C]."""
+        linear = self.constant if context is None else context @ self.slope.T + self.constant
+        curved: Array = ((message @ self.curvature) * message).sum(1)
+        straight: Array = (linear * message).sum(1)
+        return curved / 2 + straight
+
+
+@dataclass(frozen=True)
+class ImpliedLoss:
+    """What a channel's synthetic gradient makes of the loss along lines between messages.
+
+    Attributes:
+        channel: Its name.
+        implied: [examples, points], from 0 at the mean message to each example's own.
+        true: [examples, points], the sum of all objectives, weighted.
+        offset: Mean of true - implied: the constant that a gradient leaves open.
+        correlation: Of the two over all examples and points; NaN where one never changes.
+        changes: Of how much the two change from the mean message on: what differs between examples there is left out.
+        symmetry: Of a linear predictor: how far it is the gradient of any loss; None for others.
+    """
+
+    channel: str
+    implied: Array
+    true: Array
+    offset: float
+    correlation: float
+    changes: float
+    symmetry: float | None
+
+
+def quadratic(predictor: Predictor) -> Quadratic:
+    """Return the loss that a linear synthetic gradient implies.
+
+    Raises:
+        ScenarioError: The predictor is not linear.
+    """
+    if not isinstance(predictor, LinearGradient):
+        raise ScenarioError("implied loss: only a `linear` gradient implies a quadratic one")
+    weight = predictor.parameters["last.weight"].double().numpy(force=True)
+    own, size = weight[:, : predictor.size], float((weight[:, : predictor.size] ** 2).sum())
+    symmetric = (own + own.T) / 2
+    share = float((symmetric**2).sum()) / size if size else float("nan")
+    bias = predictor.parameters["last.bias"].double().numpy(force=True)
+    return Quadratic(symmetric, weight[:, predictor.size :], bias, share)
+
+
+def implied_loss(
+    simulation: Simulation,
+    channels: Sequence[str] | None = None,
+    *,
+    examples: int = 400,
+    split: str = "test",
+    points: int = 9,
+) -> dict[str, ImpliedLoss]:
+    """Integrate synthetic gradients along lines of messages, and compare with the loss there.
+
+    The messages of all steps of an example move along together; the sums of the trapezoidal rule are exact for a
+    linear synthetic gradient.
+
+    Args:
+        simulation: What to look at; no bit of it changes.
+        channels: Which; None: all that have a predictor.
+        examples: At most so many, spread evenly over the split.
+        split: The part of the data.
+        points: On each line, both ends included.
+
+    Raises:
+        ScenarioError: No such channel, a channel without a synthetic gradient, or too few points.
+    """
+    system = simulation.system
+    names = [n for n, c in system.channels.items() if c.predictor is not None]
+    for name in channels or ():
+        if name not in system.channels:
+            raise ScenarioError(f"channels: no channel '{name}'{suggest(name, system.channels)}")
+        if name not in names:
+            raise ScenarioError(f"channels: {name} has no synthetic gradient, which alone implies a loss")
+    if points < 2:
+        raise ScenarioError(f"points: a line needs at least 2, not {points}")
+    if examples < 1:
+        raise ScenarioError(f"examples: must be at least 1, not {examples}")
+    goals = [name for name, agent in system.agents.items() if agent.goal is not None]
+    (batch,) = shown(simulation.world.env, split, examples, examples)  # one: the mean message is that of all
+    rehearsal = Rehearsal(system, batch, Links(), seed=simulation.seed, ends=goals)
+    chosen = names if channels is None else dict.fromkeys(channels)
+    return {name: _Lines(system, rehearsal, batch, system.channels[name]).compare(points) for name in chosen}
+
+
+class _Lines:
+    """The lines from the mean message to each example's own, on one channel."""
+
+    def __init__(
+        self, system: System, rehearsal: Rehearsal, signals: Mapping[str, Tensor], channel: Channel
+    ) -> None:
+        self.system = system
+        self.rehearsal = rehearsal
+        self.moment = Moment(0, dict(signals))
+        self.channel = channel
+        self.intact = rehearsal.run()
+        own = self.intact.sent.get(channel.name, {})
+        self.own = {stamp: own[stamp] for stamp in sorted(rehearsal.read(channel.name))}
+        self.mean = {stamp: message.mean(0, keepdim=True) for stamp, message in self.own.items()}
+        stage = copy.copy(system)
+        stage.batch = rehearsal.rows
+        self.teacher = Teacher(stage)
+
+    def compare(self, points: int) -> ImpliedLoss:
+        """Walk along the lines."""
+        shares = np.linspace(0.0, 1.0, points)
+        slopes = np.stack([self._slope(float(share)) for share in shares], 1)
+        steps = (slopes[:, 1:] + slopes[:, :-1]) / 2 / (points - 1)
+        implied = np.concatenate([np.zeros((len(slopes), 1)), np.cumsum(steps, 1)], 1)
+        true = np.stack([self._loss(float(share)) for share in shares], 1)
+        predictor = self.channel.predictor
+        symmetry = quadratic(predictor).symmetry if isinstance(predictor, LinearGradient) else None
+        return ImpliedLoss(
+            self.channel.name,
+            implied,
+            true,
+            float((true - implied).mean()),
+            _correlation(true, implied),
+            _correlation((true - true[:, :1])[:, 1:], implied[:, 1:]),
+            symmetry,
+        )
+
+    def _at(self, stamp: int, share: float) -> Tensor:
+        return self.mean[stamp] + share * (self.own[stamp] - self.mean[stamp])
+
+    def _slope(self, share: float) -> Array:
+        """The derivative of the implied loss by the share of the way, [examples]."""
+        total = np.zeros(self.rehearsal.rows)
+        for stamp, own in self.own.items():
+            said = self._said(stamp, self._at(stamp, share))
+            along = own - self.mean[stamp]
+            total += (said.double() * along.double()).sum(1).cpu().numpy()
+        return total
+
+    def _said(self, stamp: int, message: Tensor) -> Tensor:
+        """What the predictor says of a message, [rows, size]."""
+        place = copy.copy(self.channel)
+        place.zeros = torch.zeros_like(message)
+        arrival = stamp + self.channel.ledger.link.delay
+        first = self.channel.ledger.receiver.following(arrival)
+        record = Record(stamp, message, message, self.moment, first, set(), first)
+        said = self.teacher.predict(place, record)
+        return torch.zeros_like(message) if said is None else said
+
+    def _loss(self, share: float) -> Array:
+        """The true loss that far along, [examples]: the network goes on from there."""
+
+        def message(stamp: int, made: Mapping[int, Tensor]) -> Tensor:
+            return self._at(stamp, share) if stamp in self.own else made[stamp]
+
+        trace: Trace = self.rehearsal.run(Replacement(self.channel.name, message), self.intact)
+        total = np.zeros(self.rehearsal.rows)
+        for name, (loss, _) in self.rehearsal.losses(trace).items():
+            goal = self.system.agents[name].goal
+            assert goal is not None
+            total += goal.weight * loss.double().cpu().numpy()
+        return total
+
+
+def _correlation(a: Array, b: Array) -> float:
+    """Pearson's correlation over all entries; NaN where one of them does not vary."""
+    x, y = a.ravel() - a.mean(), b.ravel() - b.mean()
+    scale = float(np.linalg.norm(x) * np.linalg.norm(y))
+    return float(x @ y) / scale if scale > 0 else float("nan")

@@ -1,0 +1,195 @@
+"""A system run on as one differentiable whole: what every probe of the truth stands on (semantics 33a).
+
+Every message made from here on is passed with its graph, whatever its channel's coupling and wherever windows end;
+parameters stay, nothing learns. What was sent before stands as numbers. Links delay, lose and spoil as in the run,
+the gradient going straight through noise and bits; `p_update` and synthetic inputs play no part.
+
+It works on copies of what changes (ledgers, tapes, running statistics) and shares what does not (parameters, past
+messages), so that a truth costs a forward and a backward pass, and no fork.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.learner import Learner
+from antiphon.comms.cut import constant
+from antiphon.engine.ledger import Ledger, Record
+from antiphon.engine.moment import Lanes, Moment
+from antiphon.engine.parts import Agent, Channel, Unit
+from antiphon.engine.reference import Losses, Reference, Update
+from antiphon.engine.system import System
+from antiphon.engine.tape import Input, Part, Tape
+from antiphon.engine.ticking import Ticker, aligned
+
+if TYPE_CHECKING:
+    from antiphon.engine.simulation import Simulation
+    from antiphon.engine.world import World
+
+__all__ = ["Live", "LiveTicker", "ahead_of", "rewired"]
+
+
+class LiveTicker(Ticker):
+    """Passes every message on with its graph: by the ledger's rules, but cut nowhere.
+
+    Args:
+        system: What ticks.
+        start: The step whose messages are differentiated.
+        marked: The channels they are of.
+    """
+
+    def __init__(self, system: System, start: int, marked: Collection[str]) -> None:
+        super().__init__(system)
+        self.start = start
+        self.marked = marked
+        self.sent: dict[str, Record] = {}
+        """Records of the step `start`, by channel: their messages are what is differentiated."""
+
+    def _part(self, agent: Agent, step: int, moment: Moment, tape: Tape) -> Part:
+        part = Part(agent.name, moment, [], drawn=not agent.silenced)
+        for channel in agent.inputs:
+            reading = channel.ledger.receive(step)
+            if channel.name == agent.align:
+                part.moment = aligned(reading)
+            part.inputs.append(Input(channel.name, None, reading.value, alive=reading.came))
+        return part
+
+    def _send(self, part: Part, step: int, tape: Tape) -> None:
+        agent = self.system.agents[part.agent]
+        for channel in agent.outputs:
+            if not channel.ledger.sender.due(step):
+                continue
+            message = part.ports[channel.port].flatten(1)
+            record = channel.ledger.send(step, message, part.moment)
+            if agent.silenced:
+                record.dead = record.silent = True
+            if step == self.start and channel.name in self.marked:
+                message = message.clone()  # channels that share a port have a gradient each
+                if not message.requires_grad:
+                    message.requires_grad_()
+                self.sent[channel.name] = record
+            record.message = message
+            record.received = channel.ledger.link.carry(step, message)
+
+
+class Live:
+    """A copy of a system that ticks on with all its graphs, for some steps.
+
+    Args:
+        system: What is copied; no bit of it changes.
+        start: The step whose messages are differentiated: the next one.
+        horizon: How many further steps will be taken.
+        marked: The channels whose messages are differentiated.
+    """
+
+    def __init__(self, system: System, start: int, horizon: int, marked: Collection[str] = ()) -> None:
+        self.system = _shadow(system, horizon)
+        self.backend = Reference(self.system)
+        self.ticker = LiveTicker(self.system, start, marked)
+
+    def tick(self, step: int, moment: Moment) -> None:
+        """Let all agents due at `step` tick."""
+        self.ticker.tick(step, moment)
+
+    def run(self, world: World, steps: int) -> None:
+        """Take steps in a world, which moves on."""
+        for _ in range(steps):
+            step = world.moment.step
+            self.tick(step, world.moment)
+            self.cut(step, world.advance())
+
+    def cut(self, step: int, ended: Lanes) -> None:
+        """End the episodes that ended at `step`: no path goes through."""
+        if ended is not False:
+            for channel in self.system.channels.values():
+                channel.ledger.cut(step, ended)
+
+    def losses(self) -> tuple[list[Tensor], dict[str, Losses]]:
+        """Return the summed loss of every unit that has one, and what each objective said."""
+        totals: list[Tensor] = []
+        seen: dict[str, Losses] = {}
+        for unit in self.system.units:
+            update = Update(unit, unit.tape)
+            total = self.backend.objective(unit.tape, update)
+            if total is not None:
+                totals.append(total)
+            seen |= update.losses
+        return totals, seen
+
+    def gradients(self) -> dict[str, Tensor]:
+        """Return B times the gradient of all losses by every marked message that was sent, [B, size]."""
+        messages = [record.message for record in self.ticker.sent.values()]
+        outputs = [loss for loss in self.losses()[0] if loss.requires_grad]
+        if not outputs or not messages:
+            return {name: torch.zeros_like(record.message) for name, record in self.ticker.sent.items()}
+        found = torch.autograd.grad(outputs, messages, allow_unused=True)
+        return {
+            name: torch.zeros_like(message) if g is None else g * self.system.batch
+            for name, message, g in zip(self.ticker.sent, messages, found, strict=True)
+        }
+
+
+def ahead_of(bench: Simulation, simulation: Simulation) -> World:
+    """Return the world of `bench`, put where that of `simulation` is: it shows the same steps to come."""
+    world, moment = bench.world, simulation.world.moment
+    world.env.load_state_dict(simulation.world.env.state_dict())
+    world.moment = Moment(moment.step, dict(moment.signals))
+    return world
+
+
+def rewired(
+    system: System,
+    channels: dict[str, Channel],
+    learners: dict[int, Learner] | None = None,
+    units: list[Unit] | None = None,
+) -> System:
+    """Return a system with other channels of the same names, sharing everything else.
+
+    Args:
+        system: What is copied.
+        channels: All channels, by name.
+        learners: Others in place of some, by the identity of these.
+        units: Others in place of its own.
+    """
+    instead = learners or {}
+    agents = {
+        name: replace(
+            agent,
+            learner=instead.get(id(agent.learner), agent.learner),
+            inputs=[channels[channel.name] for channel in agent.inputs],
+            outputs=[channels[channel.name] for channel in agent.outputs],
+        )
+        for name, agent in system.agents.items()
+    }
+    return replace(system, agents=agents, channels=channels, units=units or system.units)
+
+
+def _shadow(system: System, horizon: int) -> System:
+    """A system that shares parameters and messages with `system`, and nothing that a tick or an episode's end changes."""
+    learners: dict[int, Learner] = {}
+    for agent in system.owners().values():
+        learner = learners[id(agent.learner)] = copy.copy(agent.learner)
+        learner.parameters = {name: constant(p) for name, p in learner.parameters.items()}
+        learner.trainable = []
+    channels = {
+        name: replace(channel, ledger=_reopened(channel.ledger, horizon), heard=[])
+        for name, channel in system.channels.items()
+    }
+    units = [replace(unit, tape=Tape(), pending=[]) for unit in system.units]
+    return rewired(system, channels, learners, units=units)
+
+
+def _reopened(ledger: Ledger, horizon: int) -> Ledger:
+    """A copy whose records may stay open for the length of a probe: no window closes there."""
+    records = {stamp: copy.copy(record) for stamp, record in ledger.records.items()}
+    for record in records.values():
+        record.deadline += horizon
+    return replace(
+        ledger, records=records, uses={}, returned=dict(ledger.returned), slack=ledger.slack + horizon
+    )

@@ -1,0 +1,146 @@
+"""Representations: what agents make of examples, compared within and across agents, and the size of their weights.
+
+Representational dissimilarity as in Czarnecki et al. 2017, "Understanding synthetic gradients and decoupled neural
+interfaces", section 5: 1 - correlation between the representations of two examples, examples sorted by label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.agents.network import HIDDEN
+from antiphon.engine.evaluation import examples as shown
+from antiphon.engine.rehearsal import Links, Rehearsal
+from antiphon.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from antiphon.engine.simulation import Simulation
+
+__all__ = ["Representations", "dissimilarity", "rdm", "represent", "similarity", "weight_norms"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Representations:
+    """What every agent makes of some examples at its newest tick.
+
+    Attributes:
+        split: Where the examples are from.
+        agents: By agent, [examples, features]: its last hidden activation, or of a user's module all its outputs.
+        target: The categorical signal that the examples are sorted by; None where no objective has one.
+        labels: Its values, [examples], rising; empty without a target.
+    """
+
+    split: str
+    agents: dict[str, Array]
+    target: str | None
+    labels: NDArray[np.int64]
+
+
+def represent(simulation: Simulation, examples: int = 400, split: str = "test") -> Representations:
+    """Show examples over perfect links and return what each agent makes of them, sorted by label.
+
+    Args:
+        simulation: What to look at; no bit of it changes.
+        examples: At most so many, spread evenly over the split.
+        split: The part of the data.
+
+    Raises:
+        ScenarioError: The environment has no such split, or there is less than one example to show.
+    """
+    if examples < 1:
+        raise ScenarioError(f"examples: must be at least 1, not {examples}")
+    system = simulation.system
+    parts: dict[str, list[Array]] = {name: [] for name in system.agents}
+    target = _target(simulation)
+    labels: list[NDArray[np.int64]] = []
+    for batch in shown(simulation.world.env, split, examples):
+        rehearsal = Rehearsal(system, batch, Links(), seed=simulation.seed, every_port=True)
+        trace = rehearsal.run()
+        for name in system.agents:
+            ports = rehearsal.last(trace, name)
+            kept = [ports[HIDDEN]] if HIDDEN in ports else list(ports.values())
+            parts[name].append(np.concatenate([_numbers(port) for port in kept], 1))
+        if target is not None:
+            labels.append(batch[target].cpu().numpy().astype(np.int64))
+    whole = np.concatenate(labels) if labels else np.zeros(0, np.int64)
+    rows = np.concatenate(parts[next(iter(parts))]).shape[0]
+    order = np.argsort(whole, kind="stable") if labels else np.arange(rows)
+    found = {name: np.concatenate(part)[order] for name, part in parts.items()}
+    return Representations(split, found, target, whole[order] if labels else whole)
+
+
+def rdm(simulation: Simulation, examples: int = 400, split: str = "test") -> dict[str, Array]:
+    """Return each agent's representational dissimilarity matrix, [examples, examples].
+
+    Args:
+        simulation: What to look at.
+        examples: At most so many, spread evenly over the split.
+        split: The part of the data.
+
+    Raises:
+        ScenarioError: The environment has no such split.
+    """
+    found = represent(simulation, examples, split)
+    return {name: dissimilarity(made) for name, made in found.agents.items()}
+
+
+def dissimilarity(representation: Array) -> Array:
+    """Return 1 - correlation between every two rows of [examples, features], in [0, 2].
+
+    A row without variance correlates with none; every row is itself.
+    """
+    centred = representation - representation.mean(1, keepdims=True)
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    unit = np.divide(centred, length, out=np.zeros_like(centred), where=length > 0)
+    found = 1.0 - unit @ unit.T
+    np.fill_diagonal(found, 0.0)
+    bounded: Array = np.clip(found, 0.0, 2.0)
+    return bounded
+
+
+def similarity(matrices: Mapping[str, Array]) -> Array:
+    """Return how alike agents see what is alike: the correlation of their dissimilarities, [agents, agents].
+
+    A block of ones says that the representation stays the same over these agents.
+
+    Args:
+        matrices: By agent, [examples, examples].
+    """
+    size = len(next(iter(matrices.values())))
+    upper = np.triu_indices(size, 1)
+    return 1.0 - dissimilarity(np.stack([matrix[upper] for matrix in matrices.values()]))
+
+
+def weight_norms(simulation: Simulation) -> dict[str, dict[str, float]]:
+    """Return the Frobenius norm of every weight matrix, by agent and layer."""
+    return {
+        name: {
+            key.removesuffix(".weight"): float(np.linalg.norm(value.numpy(force=True)))
+            for key, value in agent.learner.parameters.items()
+            if value.dim() > 1
+        }
+        for name, agent in simulation.system.agents.items()
+    }
+
+
+def _target(simulation: Simulation) -> str | None:
+    """Return the first readout's categorical target, or else any agent's."""
+    agents, signals = simulation.system.agents, simulation.system.description.signals
+    for name in (*simulation.scenario.readouts, *agents):
+        goal = agents[name].goal
+        if goal is not None and signals[goal.target].classes is not None and not signals[goal.target].shape:
+            return goal.target
+    return None
+
+
+def _numbers(port: Tensor) -> Array:
+    return port.flatten(1).cpu().numpy().astype(np.float64)

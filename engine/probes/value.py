@@ -1,0 +1,298 @@
+"""Value: what a channel's learning signal is worth over a horizon, between nothing (0) and the truth (1).
+
+Three forks go on from one state with common random numbers: in one the channel's signal is true, in one it is what
+its coupling makes it, in one it is nothing. All learn for `horizon` steps on the same examples. With the losses of
+the readouts in the second half of them,
+
+    value = (zero - synthetic) / (zero - true),
+
+a ratio of means over repeats that start where the one before ended (semantics 36).
+
+Every loss is of examples not yet learned from. Reading them over half of the horizon, and not at its end, costs
+nothing and is the less noisy of the two: single updates shake the parameters, and the mean over many does not move
+with them, while a larger sample of examples at the end does not help against it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from antiphon.engine.checkpoint import copy_tree
+from antiphon.engine.probes.intervals import ratio
+from antiphon.engine.probes.steering import Silenced, Truthful
+from antiphon.engine.reference import Reference
+from antiphon.errors import DivergenceError, ScenarioError, suggest
+from antiphon.telemetry.figures import Figure
+
+if TYPE_CHECKING:
+    from antiphon.engine.simulation import Simulation
+
+__all__ = ["COUPLING", "Value", "Values", "value", "write_value"]
+
+COUPLING = "all channels"
+"""The name of the row in which the signals of all channels are replaced together."""
+_RUN_REPEATS = 3
+"""Repeats of a measurement during a run."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """What one channel's learning signal is worth, or that of all channels together.
+
+    Attributes:
+        name: The channel's, or `COUPLING`.
+        value: 1: as good as the true gradient; 0: as good as none; negative: worse than none. None: undefined.
+        low: Lower end of its 95 % interval; None without a value.
+        high: Upper end.
+        true: Mean loss of the readouts with the true signal, in the horizon's second half, over repeats.
+        synthetic: With the channel's own.
+        zero: With none.
+        gain: zero - true: what the truth brings.
+        error: The standard error of `gain`.
+        look_ahead: Further steps whose losses counted in the true signal.
+        seconds: What the measurement took, without what all rows share.
+        why: Why there is no value; empty where there is one.
+    """
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    true: float
+    synthetic: float
+    zero: float
+    gain: float
+    error: float
+    look_ahead: int
+    seconds: float
+    why: str = ""
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"{self.name}: undefined: {self.why}"
+        losses = f"loss {self.true:.4f} true, {self.synthetic:.4f} synthetic, {self.zero:.4f} zero"
+        return f"{self.name}: {self.value:.2f} [{self.low:.2f}, {self.high:.2f}] ({losses})"
+
+
+@dataclass(frozen=True)
+class Values:
+    """The value of some channels.
+
+    Attributes:
+        rows: All channels together first, then each of those asked for, in canonical order.
+        step: From which step on.
+        horizon: Steps of learning.
+        repeats: Successive starting points.
+        seconds: What the measurement took.
+    """
+
+    rows: tuple[Value, ...]
+    step: int
+    horizon: int
+    repeats: int
+    seconds: float
+
+    def __getitem__(self, name: str) -> Value:
+        """Return the row of a channel, or of `COUPLING`."""
+        return next(row for row in self.rows if row.name == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data: the attributes, `rows` as a list of theirs."""
+        return asdict(self) | {"rows": [asdict(row) for row in self.rows]}
+
+    def __str__(self) -> str:
+        head = f"value over {self.horizon} steps from step {self.step}, {self.repeats} repeats"
+        return "\n".join([head, *(f"  {row}" for row in self.rows)])
+
+
+def value(
+    simulation: Simulation,
+    *,
+    channels: Sequence[str] | None = None,
+    horizon: int = 50,
+    repeats: int = 5,
+    look_ahead: int | None = None,
+) -> Values:
+    """Measure what the learning signals of channels are worth, in forks; no bit of `simulation` changes.
+
+    The true signal of a message is the gradient that `true_gradients` finds when it is sent. It takes the place of
+    whatever the coupling puts there, at full size; of a locked channel, true and zero signals replace what passes
+    with the graph. Messages sent before a fork keep the signal they were owed.
+
+    Args:
+        simulation: What to measure, after any number of steps.
+        channels: Which to measure one by one, beside all together; None: every one; empty: none.
+        horizon: Steps of learning, at least 1.
+        repeats: Successive starting points, at least 2: the interval is over them.
+        look_ahead: Further steps whose losses count in a message's true signal; None: as many as it can reach
+            (`antiphon.engine.probes.reach`).
+
+    Raises:
+        ScenarioError: There is no such channel, a number is too small, or no readout has a loss.
+        RunError: The environment has no `state_dict`, so there are no forks.
+    """
+    started = time.monotonic()
+    groups = _groups(simulation, channels)
+    for name, given, least in [
+        ("horizon", horizon, 1),
+        ("repeats", repeats, 2),
+        ("look_ahead", look_ahead or 0, 0),
+    ]:
+        if given < least:
+            raise ScenarioError(f"value: {name} is {given}; it must be at least {least}")
+    measured = [_Measured(name, members, look_ahead) for name, members in groups.items()]
+    main, other, bench = simulation.fork(), simulation.fork(), simulation.fork()
+    for _ in range(repeats):
+        state = copy_tree(main.state_dict())
+        synthetic = _outcome(main, horizon)
+        if isinstance(synthetic, str):
+            for row in measured:
+                row.failed = f"as it is, the run diverges: {synthetic}"
+            break
+        for row in measured:
+            row.measure(other, bench, state, synthetic, horizon)
+    for twin in (main, other, bench):
+        twin.close()
+    rows = tuple(row.result() for row in measured)
+    return Values(rows, simulation.now, horizon, repeats, time.monotonic() - started)
+
+
+class _Measured:
+    """The losses of one row, as they come in."""
+
+    def __init__(self, name: str, members: list[str], ahead: int | None) -> None:
+        self.name = name
+        self.members = members
+        self.ahead = ahead
+        self.farthest = 0
+        self.failed = ""
+        self.seconds = 0.0
+        self.losses: list[tuple[float, float, float]] = []
+        """True, synthetic and zero, per repeat."""
+
+    def measure(
+        self,
+        fork: Simulation,
+        bench: Simulation,
+        state: dict[str, Any],
+        synthetic: float,
+        horizon: int,
+    ) -> None:
+        """Let a fork go on from `state` twice: with the true signal and with none."""
+        if self.failed:
+            return
+        started = time.monotonic()
+        found: list[float] = []
+        for kind in ("true", "zero"):
+            fork.backend = Reference(fork.system)  # a steered one would not know a locked window's tape
+            fork.load_state_dict(state)
+            if kind == "true":
+                fork.backend = truthful = Truthful(fork, self.members, bench, self.ahead)
+            else:
+                fork.backend = Silenced(fork.system, self.members, fork.now)
+            loss = _outcome(fork, horizon)
+            if isinstance(loss, str):
+                self.failed = f"with a {kind} signal it diverges: {loss}"
+                return
+            found.append(loss)
+        self.farthest = max(self.farthest, truthful.farthest)
+        self.losses.append((found[0], synthetic, found[1]))
+        self.seconds += time.monotonic() - started
+
+    def result(self) -> Value:
+        """Return the row."""
+        if self.failed:
+            unknown = dict.fromkeys(("true", "synthetic", "zero", "gain", "error"), math.nan)
+            return Value(
+                self.name,
+                None,
+                None,
+                None,
+                look_ahead=self.farthest,
+                seconds=self.seconds,
+                why=self.failed,
+                **unknown,
+            )
+        wholes = [zero - true for true, _, zero in self.losses]
+        found = ratio([zero - synthetic for _, synthetic, zero in self.losses], wholes)
+        true, synthetic, zero = (sum(losses) / len(losses) for losses in zip(*self.losses, strict=True))
+        why = ""
+        if found.value is None:
+            gain = f"{found.whole:.2g}, standard error {found.error:.2g}"
+            why = f"over this horizon the truth brings nothing that can be told from chance ({gain})"
+        return Value(
+            self.name,
+            found.value,
+            found.low,
+            found.high,
+            true,
+            synthetic,
+            zero,
+            found.whole,
+            found.error,
+            self.farthest,
+            self.seconds,
+            why,
+        )
+
+
+def _groups(simulation: Simulation, channels: Sequence[str] | None) -> dict[str, list[str]]:
+    known = list(simulation.system.channels)
+    if not known:
+        raise ScenarioError("value: the scenario has no channels")
+    for name in channels or ():
+        if name not in known:
+            raise ScenarioError(f"value: no channel '{name}'{suggest(name, known)}")
+    chosen = known if channels is None else [name for name in known if name in channels]
+    return {COUPLING: known} | {name: [name] for name in chosen}
+
+
+def _outcome(simulation: Simulation, horizon: int) -> float | str:
+    """Learn for a while, and return the readouts' mean loss in the second half; where it diverges, the error's line."""
+    readouts = simulation.scenario.readouts
+    sums = dict.fromkeys(readouts, (0.0, 0))
+    try:
+        for step in range(horizon):
+            simulation.advance()
+            if step < horizon // 2:
+                continue
+            for update in simulation.learned.updates:
+                for name in update.losses.keys() & sums.keys():
+                    said, (loss, ticks) = update.losses[name], sums[name]
+                    sums[name] = loss + said.loss.item(), ticks + said.ticks
+    except DivergenceError as error:
+        return str(error)
+    means = [loss / ticks for loss, ticks in sums.values() if ticks]
+    if not means:
+        raise ScenarioError(
+            f"value: no readout ({', '.join(readouts)}) has learned from a loss in the second half of {horizon} steps; "
+            "use a longer horizon"
+        )
+    return sum(means) / len(means)
+
+
+def write_value(simulation: Simulation, step: int) -> None:
+    """Measure values during a run and hand them to its recorders, with what they cost.
+
+    Per channel, and for the run as a whole (all channels together): `value`, `value_low` and `value_high`, where
+    there is one; for the run, `value_seconds`.
+
+    Args:
+        simulation: The run, just after `step`; its scenario's `telemetry.value` says the horizon.
+        step: The step just taken.
+    """
+    asked = simulation.scenario.telemetry.value
+    assert asked is not None
+    found = value(simulation, horizon=asked.horizon, repeats=_RUN_REPEATS)
+    rows = [Figure("run", "", "value_seconds", found.seconds)]
+    for row in found.rows:
+        if row.value is not None and row.low is not None and row.high is not None:
+            about = ("run", "") if row.name == COUPLING else ("channel", row.name)
+            numbers = {"value": row.value, "value_low": row.low, "value_high": row.high}
+            rows += [Figure(*about, metric, number) for metric, number in numbers.items()]  # type: ignore[arg-type]
+    for recorder in simulation.recorders:
+        recorder.figures(step + 1, rows)

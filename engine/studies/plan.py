@@ -1,0 +1,334 @@
+"""From a study's document to its runs: every line of the table, what is tried for it, and each run once."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from antiphon.engine.request import Request
+from antiphon.engine.studies.scoring import Scoring
+from antiphon.errors import ScenarioError, suggest
+from antiphon.scenarios import Scenario, Template, load
+from antiphon.scenarios.problems import show_value
+from antiphon.scenarios.study import DEFAULT, BudgetSpec, PaperSpec, RowSpec, StudySpec, VariantSpec
+
+__all__ = ["Asked", "Candidate", "Line", "Plan", "PlannedRun", "plan", "worded"]
+
+_OF_TRAINING = ("train_loss", "excess_loss")
+"""Metrics of the training split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is asked of a study beside its document.
+
+    Attributes:
+        budget: Its name; None: the document's first.
+        variants: Some of the study's; empty: all.
+        values: Parameters set in every run: they are neither on the grid nor tuned then.
+        seeds: In place of the budget's.
+        steps: In place of the budget's.
+        device: Where the numbers live.
+        command: The command line, for the record.
+    """
+
+    budget: str | None = None
+    variants: Sequence[str] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
+    seeds: int | None = None
+    steps: int | None = None
+    device: str = "cpu"
+    command: tuple[str, ...] = ()
+
+
+@dataclass
+class PlannedRun:
+    """One run, whatever number of lines it serves.
+
+    Attributes:
+        name: Of its directory.
+        label: What progress calls it.
+        seed: Of all that is drawn.
+        request: What it shall be.
+        scorings: How it is to be scored, beside on the test split over perfect links.
+    """
+
+    name: str
+    label: str
+    seed: int
+    request: Request
+    scorings: list[Scoring] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Values that are tried for a line.
+
+    Attributes:
+        values: Of the parameters that are tuned; empty where none is.
+        runs: Names of the runs by seed.
+    """
+
+    values: Mapping[str, Any]
+    runs: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table.
+
+    Attributes:
+        row: The row of the document it is of, by name.
+        point: Its values on the grid.
+        variant: The variant of the study.
+        scoring: How its runs are scored.
+        paper: What a paper reports; value and how sure.
+        candidates: What is tried for it, at least one.
+    """
+
+    row: str
+    point: Mapping[str, Any]
+    variant: str
+    scoring: Scoring
+    paper: tuple[float, PaperSpec] | None
+    candidates: Sequence[Candidate]
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """What it shares with the lines that it is compared with: all but the variant."""
+        return self.row, json.dumps(dict(self.point), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of a study.
+
+    Attributes:
+        spec: Its document.
+        budget: The budget's name.
+        seeds: Of every line.
+        lines: In the order of the table.
+        runs: By name, all of a seed before the next seed.
+        tuned: Lists of values, by parameter, of which each line takes the best.
+        fixed: Parameters that the document tunes, and this budget does not.
+    """
+
+    spec: StudySpec
+    budget: str
+    seeds: int
+    lines: Sequence[Line]
+    runs: Mapping[str, PlannedRun]
+    tuned: Mapping[str, Sequence[Any]]
+    fixed: Sequence[str]
+
+    @cached_property
+    def axes(self) -> tuple[str, ...]:
+        """The axes of all grids."""
+        return tuple(dict.fromkeys(axis for line in self.lines for axis in line.point))
+
+    @cached_property
+    def steps(self) -> tuple[int, ...]:
+        """How many steps runs take: the different numbers, rising."""
+        return tuple(
+            sorted({run.request.scenario.training.steps for run in self.runs.values() if not run.seed})
+        )
+
+    @property
+    def x(self) -> str | None:
+        """The axis that the figure runs along: the one that is asked for, or the only one there is."""
+        asked = self.spec.figure.x if self.spec.figure else None
+        if asked in self.axes:
+            return asked
+        return self.axes[0] if len(self.axes) == 1 else None
+
+    @property
+    def several(self) -> bool:
+        """Whether there are lines of more than one row of the document."""
+        return len({line.row for line in self.lines}) > 1
+
+
+def plan(spec: StudySpec, asked: Asked, templates: Mapping[str, Template] | None = None) -> Plan:
+    """Work out every run of a study.
+
+    Args:
+        spec: The document.
+        asked: What is asked beside it.
+        templates: By the name that rows give them; others are loaded.
+
+    Raises:
+        ScenarioError: A budget, variant, parameter or value that there is not; nothing has been run.
+    """
+    name, budget = _budget(spec, asked)
+    rows = [row for row in spec.rows if not row.budgets or name in row.budgets]
+    loaded = {row.scenario: (templates or {}).get(row.scenario) or load(row.scenario) for row in rows}
+    titles = [row.name or loaded[row.scenario].name for row in rows]
+    for title in titles:
+        if titles.count(title) > 1:
+            raise ScenarioError(f"{spec.study}: two rows are called {title!r}; give one of them a name")
+    every = [variants_of(spec, row, loaded[row.scenario]) for row in rows]
+    _known_variants(spec, asked.variants, {name for variants in every for name in variants})
+    builder = _Builder(spec, asked, budget, len(rows) > 1)
+    for row, title, variants in zip(rows, titles, every, strict=True):
+        builder.add(row, title, loaded[row.scenario], variants)
+    if not builder.lines:
+        raise ScenarioError(f"{spec.study}: the budget {name!r} has no rows; choose another")
+    runs = dict(sorted(builder.runs.items(), key=lambda item: item[1].seed))
+    return Plan(
+        spec, name, asked.seeds or budget.seeds, builder.lines, runs, *_tuning(spec, rows, budget, asked)
+    )
+
+
+def _tuning(
+    spec: StudySpec, rows: Sequence[RowSpec], budget: BudgetSpec, asked: Asked
+) -> tuple[dict[str, Sequence[Any]], list[str]]:
+    """Return the values that are tried by parameter, and the parameters that would be tuned but are set."""
+    listed = {name: values for row in rows for name, values in spec.tune_of(row).items()}
+    fixed = [name for name in listed if name in budget.set or name in asked.values]
+    return {name: values for name, values in listed.items() if name not in fixed}, fixed
+
+
+def variants_of(spec: StudySpec, row: RowSpec, template: Template) -> Mapping[str, VariantSpec]:
+    """Return the variants of a row, each with the template's variant that it is, if it is one."""
+    named = spec.variants_of(row)
+    if named is None:
+        named = {name: VariantSpec() for name in template.variants} or {DEFAULT: VariantSpec()}
+    return {name: _of_template(spec, name, variant, template) for name, variant in named.items()}
+
+
+def _of_template(spec: StudySpec, name: str, variant: VariantSpec, template: Template) -> VariantSpec:
+    if variant.variant is None and template.variants:
+        variant = variant.model_copy(update={"variant": name})
+    if variant.variant is not None and variant.variant not in template.variants:
+        known = suggest(variant.variant, template.variants)
+        raise ScenarioError(
+            f"{spec.study}: variant {name!r}: {template.name} has no variant {variant.variant!r}{known}"
+        )
+    return variant
+
+
+def _budget(spec: StudySpec, asked: Asked) -> tuple[str, BudgetSpec]:
+    name = asked.budget or next(iter(spec.budgets))
+    if name not in spec.budgets:
+        alone = list(spec.budgets) == [DEFAULT]
+        known = "; a scenario has none: say --steps and --seeds" if alone else suggest(name, spec.budgets)
+        raise ScenarioError(f"{spec.study} has no budget {name!r}{known}")
+    return name, spec.budgets[name]
+
+
+def _known_variants(spec: StudySpec, wanted: Sequence[str], known: set[str]) -> None:
+    for name in wanted:
+        if name not in known:
+            raise ScenarioError(f"{spec.study} has no variant {name!r}{suggest(name, known)}")
+
+
+def worded(value: object) -> str:
+    """Write a parameter's value as people do: a word as it is, anything else as in YAML."""
+    return value if isinstance(value, str) else show_value(value)
+
+
+class _Builder:
+    """Collects lines and runs; equal runs are one."""
+
+    def __init__(self, spec: StudySpec, asked: Asked, budget: BudgetSpec, several: bool) -> None:
+        self.spec, self.asked, self.budget, self.several = spec, asked, budget, several
+        self.lines: list[Line] = []
+        self.runs: dict[str, PlannedRun] = {}
+        self._names: dict[tuple[str, int], str] = {}
+
+    def add(self, row: RowSpec, title: str, template: Template, variants: Mapping[str, VariantSpec]) -> None:
+        """Add the lines of one row of the document: all variants at a point before the next point."""
+        asked, budget = self.asked, self.budget
+        fixed = {*budget.set, *asked.values}
+        grid = {
+            axis: budget.grid.get(axis, values)
+            for axis, values in self.spec.grid_of(row).items()
+            if axis not in asked.values
+        }
+        tune = {name: values for name, values in self.spec.tune_of(row).items() if name not in fixed}
+        for point in _product(grid):
+            for name, variant in variants.items():
+                if asked.variants and name not in asked.variants:
+                    continue
+                values = {**self.spec.set, **row.set, **budget.set, **point, **variant.set, **asked.values}
+                evaluate = variant.evaluate or self.spec.evaluate
+                metric = self.spec.metric
+                split = "train" if metric in _OF_TRAINING else "test"
+                scoring = Scoring(split, evaluate.links, evaluate.drop, excess=metric == "excess_loss")
+                words = [title] if self.several else []
+                words += [f"{axis}={worded(value)}" for axis, value in point.items()] + [name]
+                candidates = [
+                    Candidate(
+                        tuned, self._runs(template, variant, {**values, **tuned}, words, tuned, scoring)
+                    )
+                    for tuned in _product(tune)
+                ]
+                self.lines.append(Line(title, point, name, scoring, _paper(row, name, point), candidates))
+
+    def _runs(
+        self,
+        template: Template,
+        variant: VariantSpec,
+        values: Mapping[str, Any],
+        words: Sequence[str],
+        tuned: Mapping[str, Any],
+        scoring: Scoring,
+    ) -> dict[int, str]:
+        """Return the names of a candidate's runs by seed; a run that is there already serves again."""
+        label = [*words, *(f"{name}={worded(value)}" for name, value in tuned.items())]
+        scorings = [scoring, *([Scoring("validation", scoring.links, scoring.drop)] if tuned else [])]
+        found, same = {}, ""
+        for seed in range(self.asked.seeds or self.budget.seeds):
+            follows = {} if self.spec.seed_as is None else {self.spec.seed_as: seed}
+            request = Request(
+                template=template,
+                variant=variant.variant,
+                values={**values, **follows},
+                steps=self.asked.steps or self.budget.steps,
+                seed=seed,
+                device=self.asked.device,
+                command=self.asked.command,
+            )
+            if follows or not same:
+                same = repr(self._scenario(request, label))
+            key = (same, seed)
+            if key not in self._names:
+                name = self._names[key] = self._name(label, seed)
+                self.runs[name] = PlannedRun(name, " ".join(label), seed, request)
+            run = self.runs[self._names[key]]
+            run.scorings += [s for s in scorings if not s.plain and s not in run.scorings]
+            found[seed] = run.name
+        return found
+
+    def _scenario(self, request: Request, label: Sequence[str]) -> Scenario:
+        """Resolve a run's scenario, or say which run it is that cannot be."""
+        try:
+            return request.scenario
+        except ScenarioError as error:
+            if self.spec.study == request.template.name:
+                raise
+            raise ScenarioError(f"{self.spec.study}: {' '.join(label)}: {error}") from None
+
+    def _name(self, label: Sequence[str], seed: int) -> str:
+        """Return the name of a new run's directory: `depth-3-locked-s0`."""
+        stem = "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", word).strip("-") for word in label)
+        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        return next(name for stem in names if (name := f"{stem}-s{seed}") not in self.runs)
+
+
+def _product(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """Yield every combination of values, the last axis fastest; one empty combination of no axes."""
+    for values in itertools.product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))
+
+
+def _paper(row: RowSpec, variant: str, point: Mapping[str, Any]) -> tuple[float, PaperSpec] | None:
+    for paper in row.paper:
+        value = paper.at(point) if paper.variant == variant else None
+        if value is not None:
+            return value, paper
+    return None

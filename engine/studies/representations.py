@@ -1,0 +1,166 @@
+"""What the agents of a study's runs make of examples: measured per run, kept beside it, compared in one picture.
+
+Per agent the accuracy of a linear probe and the norm of its weights; between agents the similarity of what they take
+to be alike (Czarnecki et al. 2017, "Understanding synthetic gradients and decoupled neural interfaces", section 5).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from antiphon.engine.directory import finite, write_json, write_text
+from antiphon.engine.studies.figure import described, save, styles_of
+from antiphon.errors import RunError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_representations", "kept_representations", "measure_representations", "write_representations"]
+
+_FILE = "representations.json"
+_QUANTITIES = {
+    "probe_train": "linear probe, training %",
+    "probe_test": "linear probe, test %",
+    "weight_norm": "norm of weights",
+}
+_ACROSS = 4
+_PANEL = 2.6
+"""Inches."""
+
+
+def kept_representations(path: Path, steps: int) -> dict[str, Any] | None:
+    """Return what was measured of a finished run: `agents`, `similarity`, and a list for every other quantity.
+
+    Args:
+        path: The run directory.
+        steps: How many steps it has done; what was measured after another number is of no use.
+    """
+    try:
+        kept: dict[str, Any] = json.loads((path / _FILE).read_text(encoding="utf-8"))
+        return kept if kept["steps"] == steps else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def measure_representations(path: Path, steps: int) -> None:
+    """Measure a finished run, if that has not been done.
+
+    Args:
+        path: The run directory, with a checkpoint.
+        steps: How many steps it has done.
+
+    Raises:
+        ScenarioError: Its environment has no classes or no test split.
+        RunError: The directory cannot be read or written.
+    """
+    if kept_representations(path, steps) is not None:
+        return
+    from antiphon.engine.probes.linear_probe import linear_probe
+    from antiphon.engine.probes.representation import rdm, similarity, weight_norms
+    from antiphon.engine.simulation import Simulation
+
+    with Simulation.load(path) as simulation:
+        probes = linear_probe(simulation)
+        alike = similarity(rdm(simulation))
+        norms = weight_norms(simulation)
+    agents = list(probes)
+    found = {
+        "steps": steps,
+        "agents": agents,
+        "probe_train": [probes[name].train for name in agents],
+        "probe_test": [probes[name].test for name in agents],
+        "weight_norm": [math.hypot(*norms[name].values()) for name in agents],
+        "similarity": alike.tolist(),
+    }
+    write_json(path / _FILE, finite(found))
+
+
+def write_representations(study: Mapping[str, Any], directory: Path) -> None:
+    """Write representations.csv, long form: what was measured of the runs that the table's lines are of.
+
+    Args:
+        study: Its result.
+        directory: Of the study.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["row", *study["axes"], "variant", "run", "quantity", "agent", "other", "value"])
+    for line, run, found in _measured(study, directory):
+        what = [line["row"], *(line["point"].get(axis) for axis in study["axes"]), line["variant"], run]
+        for quantity in _QUANTITIES:
+            for agent, value in zip(found["agents"], found[quantity], strict=True):
+                table.writerow([*what, quantity, agent, None, value])
+        for agent, values in zip(found["agents"], found["similarity"], strict=True):
+            for other, value in zip(found["agents"], values, strict=True):
+                table.writerow([*what, "similarity", agent, other, value])
+    write_text(directory / "representations.csv", text.getvalue())
+
+
+def draw_representations(study: Mapping[str, Any], directory: Path) -> Figure:
+    """Draw representations.svg: means over seeds along the agents, and a map of similarity for every line.
+
+    Args:
+        study: Its result.
+        directory: Of the study.
+
+    Raises:
+        RunError: If matplotlib is not installed, or the file cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise RunError("representations.svg needs matplotlib: pip install 'antiphon[plots]'") from error
+    by_line: dict[str, list[Mapping[str, Any]]] = {}
+    looks = {}
+    styles = styles_of(study["lines"])
+    for line, _, found in _measured(study, directory):
+        by_line.setdefault(described(study, line), []).append(found)
+        looks[described(study, line)] = styles[line["variant"]]
+    across = max(min(len(by_line), _ACROSS), len(_QUANTITIES))
+    down = -(-len(by_line) // across)
+    figure = Figure(facecolor="white", layout="constrained", figsize=(_PANEL * across, _PANEL * (down + 1)))
+    grid = figure.subplots(down + 1, across, squeeze=False)
+    for axes, (quantity, title) in zip(grid[0], _QUANTITIES.items(), strict=False):
+        factor = 100 if title.endswith("%") else 1
+        for name, runs in by_line.items():
+            values = [factor * value for value in _mean([run[quantity] for run in runs])]
+            axes.plot(values, label=name, markersize=3, linewidth=1, **looks[name])
+        axes.set(title=title, xlabel="agent")
+        axes.grid(alpha=0.25, linewidth=0.5)
+    grid[0, len(_QUANTITIES) - 1].legend(fontsize=7)
+    for axes, (name, runs) in zip(grid[1:].flat, by_line.items(), strict=False):
+        rows = [_mean([run["similarity"][i] for run in runs]) for i in range(len(runs[0]["agents"]))]
+        image = axes.imshow(rows, vmin=0, vmax=1, cmap="viridis")
+        axes.set(title=f"similarity: {name}", xlabel="agent", ylabel="agent")
+        figure.colorbar(image, ax=axes, shrink=0.7)
+    for axes in [*grid[0][len(_QUANTITIES) :], *list(grid[1:].flat)[len(by_line) :]]:
+        axes.remove()
+    save(figure, directory / "representations.svg")
+    return figure
+
+
+def _measured(
+    study: Mapping[str, Any], directory: Path
+) -> Iterator[tuple[Mapping[str, Any], str, dict[str, Any]]]:
+    """Yield (line, name of the run, what was measured of it) of all runs that the lines are of."""
+    for line in study["lines"]:
+        for name in line["runs"]:
+            steps = study["runs"][name]["steps"]
+            found = kept_representations(directory / name, steps)
+            if found is not None:
+                yield line, name, found
+
+
+def _mean(rows: Sequence[Sequence[float | None]]) -> list[float]:
+    """Return the mean of each column over the rows that have it; NaN where none has."""
+    columns = [[value for value in column if value is not None] for column in zip(*rows, strict=True)]
+    return [sum(column) / len(column) if column else math.nan for column in columns]

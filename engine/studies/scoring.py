@@ -1,0 +1,144 @@
+"""How the finished runs of a study are scored, and where that is kept: evaluations.json beside result.json."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from antiphon.engine.directory import write_json
+from antiphon.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from antiphon.engine.simulation import Simulation
+
+__all__ = ["Scoring", "add_scores", "figures", "kept_scores", "least_loss"]
+
+_FILE = "evaluations.json"
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """A way to score the composed system.
+
+    Attributes:
+        split: `test`, `validation` or `train`.
+        links: `perfect` or `as_run`.
+        drop: With `as_run`: the probability that a message is lost; None: as in the training.
+        excess: Whether `excess_loss` is found too: by how much the loss is more than the least of a linear model.
+    """
+
+    split: str = "test"
+    links: str = "perfect"
+    drop: float | None = None
+    excess: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether every run is scored so anyway."""
+        return self == Scoring()
+
+    @property
+    def name(self) -> str:
+        """What evaluations.json calls it."""
+        words = [self.split, *([self.links] if self.links != "perfect" else [])]
+        words += [f"drop {self.drop}"] if self.drop is not None else []
+        return ", ".join([*words, *(["excess"] if self.excess else [])])
+
+
+def figures(readouts: str | Sequence[str], agents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return the means over the readouts of `accuracy`, `error` and `loss`, of what each has.
+
+    The error of readouts that classify is the complement of their accuracy.
+
+    Args:
+        readouts: Their names.
+        agents: Figures by agent.
+    """
+    names = [readouts] if isinstance(readouts, str) else readouts
+    found = {}
+    for metric in ("accuracy", "error", "loss"):
+        values = [agents[name].get(metric) for name in names]
+        numbers = [value for value in values if value is not None]
+        if numbers and len(numbers) == len(values):
+            found[metric] = sum(numbers) / len(numbers)
+    if "accuracy" in found:
+        found["error"] = 1 - found["accuracy"]
+    return found
+
+
+def kept_scores(path: Path, steps: int) -> dict[str, dict[str, float]]:
+    """Return what a finished run has been scored, by `Scoring.name`.
+
+    Args:
+        path: The run directory.
+        steps: How many steps it has done; scores of another number are of no use.
+    """
+    try:
+        kept = json.loads((path / _FILE).read_text(encoding="utf-8"))
+        scores: dict[str, dict[str, float]] = kept["scores"] if kept["steps"] == steps else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return scores
+
+
+def add_scores(path: Path, steps: int, wanted: Sequence[Scoring]) -> dict[str, dict[str, float]]:
+    """Score a finished run in all ways that are wanted, and return all that it has been scored.
+
+    Args:
+        path: The run directory, with a checkpoint.
+        steps: How many steps it has done.
+        wanted: How to score it; what is kept is not done again.
+
+    Raises:
+        ScenarioError: It cannot be scored so.
+        RunError: The directory cannot be read or written.
+    """
+    from antiphon.engine.simulation import Simulation
+
+    kept = kept_scores(path, steps)
+    missing = [scoring for scoring in wanted if scoring.name not in kept]
+    if not missing:
+        return kept
+    with Simulation.load(path) as simulation:
+        for scoring in missing:
+            kept[scoring.name] = _score(simulation, scoring)
+    write_json(path / _FILE, {"steps": steps, "scores": kept})
+    return kept
+
+
+def _score(simulation: Simulation, scoring: Scoring) -> dict[str, float]:
+    drop = {} if scoring.drop is None else {"drop": scoring.drop}
+    found = simulation.evaluate(scoring.split, links=scoring.links, **drop)
+    score = figures(found.readout, found.agents) | {"examples": found.examples}
+    if scoring.excess:
+        score["excess_loss"] = score["loss"] - least_loss(simulation, scoring.split)
+    return {name: value for name, value in score.items() if math.isfinite(value)}
+
+
+def least_loss(simulation: Simulation, split: str) -> float:
+    """Return the least mean loss on a split of a linear map from all that is observed to the readout's target.
+
+    Raises:
+        ScenarioError: There are several readouts.
+    """
+    import torch
+
+    from antiphon.engine.compose import observed
+    from antiphon.engine.evaluation import examples
+    from antiphon.nets.optimum import optimum
+
+    readouts = simulation.scenario.readouts
+    if len(readouts) > 1:
+        raise ScenarioError(
+            f"excess_loss: is of one readout, not of {len(readouts)}; name one in the scenario"
+        )
+    objective = simulation.scenario.agents[readouts[0]].objective
+    assert objective is not None
+    batches = list(examples(simulation.world.env, split))
+    seen = [torch.cat([batch[name] for batch in batches]).flatten(1) for name in observed(simulation.system)]
+    targets = torch.cat([batch[objective.target] for batch in batches])
+    return optimum(torch.cat(seen, 1), targets, objective.kind)

@@ -1,0 +1,86 @@
+"""Where data sets that are not embedded lie: a folder that the user names, or the cache that downloads fill."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from antiphon.errors import DataError
+
+__all__ = ["cache_folder", "fetch", "find_folder", "nowhere"]
+
+
+def find_folder(name: str) -> Path | None:
+    """Return the folder a data set is read from, `$ANTIPHON_DATA/name` or else the cache, if one is there."""
+    data = os.environ.get("ANTIPHON_DATA")
+    if data and (Path(data) / name).is_dir():
+        return Path(data) / name
+    try:
+        import pooch  # type: ignore[import-untyped]
+    except ImportError:
+        return None
+    cache = _cache(pooch) / name
+    return cache if cache.is_dir() else None
+
+
+def nowhere(title: str, name: str, files: str) -> DataError:
+    """Return the error for a data set of which no folder is there.
+
+    Args:
+        title: The data set's own name.
+        name: Its folder.
+        files: The files that belong there.
+    """
+    data = os.environ.get("ANTIPHON_DATA")
+    place = f"ANTIPHON_DATA is '{data}', which has no folder {name}" if data else "ANTIPHON_DATA is not set"
+    return DataError(
+        f"{title}: {place}; name a folder that has {files}, or call antiphon.envs.download('{name}')"
+    )
+
+
+def fetch(name: str, url: str, checksum: str) -> Path:
+    """Download a file into the cache, checking what arrives; what is there already is kept.
+
+    Args:
+        name: The data set's folder.
+        url: Where the file is; its last part is the file's name.
+        checksum: `md5:…`, of the file.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        DataError: pooch is not installed, or the download failed.
+    """
+    pooch = _pooch(name)
+    try:
+        return Path(pooch.retrieve(url, checksum, url.rpartition("/")[2], cache_folder(name)))
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{url}: download failed ({reason}); try again, or set ANTIPHON_DATA to a folder with {name}/"
+        ) from error
+
+
+def cache_folder(name: str) -> Path:
+    """Return the folder that downloads of a data set go to, there or not.
+
+    Raises:
+        DataError: pooch, which knows the place, is not installed.
+    """
+    return _cache(_pooch(name)) / name
+
+
+def _pooch(name: str) -> Any:
+    try:
+        import pooch
+    except ImportError as error:
+        raise DataError(
+            f"downloading needs pooch: pip install 'antiphon[data]', or set ANTIPHON_DATA to a folder with {name}/"
+        ) from error
+    return pooch
+
+
+def _cache(pooch: Any) -> Path:
+    return Path(pooch.os_cache("antiphon"))

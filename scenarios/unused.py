@@ -1,0 +1,108 @@
+"""Keys that are kept but change nothing, because the chosen kind or coupling does not look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from antiphon.scenarios.parts import AgentSpec, ChannelSpec, GradientSpec, InputSpec, NetworkSpec
+from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
+
+__all__ = ["unused_by_agent", "unused_by_channel", "unused_by_optimiser"]
+
+
+def _unused(key: str, reason: str) -> str:
+    return f"{key} is not used {reason}"
+
+
+def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
+    """Say which keys of a channel change nothing."""
+    coupling = f"by a {channel.coupling} channel"
+    if channel.coupling in ("decoupled", "unlocked"):
+        yield from _by_gradient(channel.gradient)
+    elif channel.gradient != GradientSpec():
+        yield _unused("gradient", coupling)
+    if channel.input is not None:
+        if channel.coupling not in ("decoupled", "unlocked"):
+            yield _unused("input", coupling)
+        elif channel.coupling == "decoupled" and channel.link.drop == 0:
+            yield _unused("input", "where the link loses nothing")
+        else:
+            yield from _by_input(channel.input)
+    if channel.feedback is not None:
+        if channel.coupling != "locked":
+            yield _unused("feedback", coupling)
+        elif channel.feedback.kind == "fa" and channel.feedback.of is not None:
+            yield _unused("feedback.of", "by feedback of kind fa")
+    if channel.coupling != "delayed" and channel.staleness != 16:
+        yield _unused("staleness", coupling)
+    if channel.size is None and channel.norm is not None:
+        yield _unused("norm", "by a channel without a size")
+    if channel.link.drop == 1:
+        for key, plain in (("noise", 0.0), ("bits", None)):
+            if getattr(channel.link, key) != plain:
+                yield _unused(f"link.{key}", "where every message is lost")
+
+
+def _by_gradient(gradient: GradientSpec) -> Iterator[str]:
+    kind = f"by a gradient of kind {gradient.kind}"
+    if gradient.kind not in ("local", "sobolev_label") and gradient.target is not None:
+        yield _unused("gradient.target", kind)
+    if gradient.kind == "local" and "returned" in gradient.context:
+        yield _unused("returned in gradient.context", kind)
+    if gradient.kind == "linear" and gradient.hidden:
+        yield _unused("gradient.hidden", kind)
+    if gradient.kind != "conv" and gradient.filter != 5:
+        yield _unused("gradient.filter", kind)
+    if (gradient.kind == "linear" or not gradient.hidden) and gradient.norm != "batch":
+        yield _unused("gradient.norm", "by a gradient without hidden layers")
+    if not gradient.apply:
+        for key, plain in (("scale", 1.0), ("schedule", None), ("clip", None), ("propagate", 0.0)):
+            if getattr(gradient, key) != plain:
+                yield _unused(f"gradient.{key}", "where apply is false")
+    yield from (f"gradient.{text}" for text in _by_schedule(gradient.schedule))
+    yield from (f"gradient.optimiser.{text}" for text in unused_by_optimiser(gradient.optimiser))
+
+
+def _by_input(model: InputSpec) -> Iterator[str]:
+    if model.kind == "linear" and model.hidden:
+        yield _unused("input.hidden", "by an input of kind linear")
+    if model.kind == "linear" and model.norm != "batch":
+        yield _unused("input.norm", "by an input without hidden layers")
+    yield from (f"input.optimiser.{text}" for text in unused_by_optimiser(model.optimiser))
+
+
+def unused_by_agent(agent: AgentSpec) -> Iterator[str]:
+    """Say which keys of an agent change nothing."""
+    network = agent.network
+    if isinstance(network, NetworkSpec) and network.kind == "mlp":
+        if network.filter != 5:
+            yield _unused("network.filter", "by an mlp")
+        if network.pool:
+            yield _unused("network.pool", "by an mlp")
+        if not network.hidden and network.norm is not None:
+            yield _unused("network.norm", "without hidden layers")
+        if not network.hidden and network.activation != "relu":
+            yield _unused("network.activation", "without hidden layers")
+    if agent.optimiser is not None and not agent.learn:
+        yield _unused("optimiser", "by an agent that does not learn")
+    yield from (f"optimiser.{text}" for text in unused_by_optimiser(agent.optimiser))
+
+
+def unused_by_optimiser(optimiser: OptimiserSpec | None) -> Iterator[str]:
+    """Say which keys of an optimiser change nothing."""
+    if optimiser is None:
+        return
+    if optimiser.kind != "sgd" and optimiser.momentum:
+        yield _unused("momentum", f"by {optimiser.kind}")
+    if optimiser.kind == "sgd" and optimiser.betas != OptimiserSpec().betas:
+        yield _unused("betas", "by sgd")
+    yield from _by_schedule(optimiser.schedule)
+
+
+def _by_schedule(schedule: ScheduleSpec | None) -> Iterator[str]:
+    if schedule is None:
+        return
+    if schedule.kind != "steps" and schedule.at:
+        yield _unused("schedule.at", f"by a {schedule.kind} schedule")
+    if schedule.kind == "constant" and schedule.factor != ScheduleSpec().factor:
+        yield _unused("schedule.factor", "by a constant schedule")

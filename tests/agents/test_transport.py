@@ -1,0 +1,152 @@
+"""Feedback alignment: the way back of a message through fixed weights instead of its receiver's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from antiphon.agents import OBJECTIVE, Conv, Head, Mlp, ModuleNetwork, Network, Transport
+from antiphon.agents.network import Tensors
+from antiphon.errors import ScenarioError
+
+DOUBLE = torch.float64
+HEADS = (Head(OBJECTIVE, (10,)), Head("to_b", (6,), "batch"))
+OBSERVED, TOLD = 3, 4
+"""Of the seven inputs of a flat network, and of the seven channels of a convolution's."""
+
+
+def flat(hidden: tuple[int, ...]) -> Network:
+    return Mlp((OBSERVED + TOLD,), hidden, HEADS, norm="layer", activation="tanh")
+
+
+def conv() -> Network:
+    return Conv((OBSERVED + TOLD, 6, 5), (4, 3), HEADS, filter=3, pool=("max", "none"))
+
+
+NETWORKS = {"hidden layers": flat((8, 7)), "no hidden layer": flat(()), "conv": conv()}
+each_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+
+
+def drawn(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
+
+
+def message_shape(network: Network) -> tuple[int, ...]:
+    return (TOLD, *network.input_shape[1:])
+
+
+def weights_of(network: Network, seed: int = 3) -> Tensors:
+    drawn = network.feedback_weights(message_shape(network), torch.Generator().manual_seed(seed))
+    return {name: weight.double() for name, weight in drawn.items()}
+
+
+def numbers(network: Network) -> tuple[Tensors, Tensors]:
+    parameters = network.parameters(torch.Generator().manual_seed(0))
+    return {k: v.double().requires_grad_() for k, v in parameters.items()}, {
+        k: v.double() for k, v in network.buffers().items()
+    }
+
+
+def inputs(network: Network) -> tuple[Tensor, Tensor]:
+    """An observation and a message, [8, …] each."""
+    space = network.input_shape[1:]
+    return drawn(1, 8, OBSERVED, *space).requires_grad_(), drawn(2, 8, TOLD, *space).requires_grad_()
+
+
+def loss_of(network: Network, numbers: tuple[Tensors, Tensors], x: Tensor, *ways: Transport) -> Tensor:
+    ports, _ = network(*numbers, x, training=True, transports=ways)
+    return sum((ports[head.name] * drawn(5, *ports[head.name].shape)).sum() for head in HEADS)  # type: ignore[return-value]
+
+
+def gradients(network: Network, weights: Tensors | None) -> dict[str, Tensor]:
+    """Of the parameters, the observation and the message, by backpropagation or with feedback `weights`."""
+    own = numbers(network)
+    observed, told = inputs(network)
+    if weights is None:
+        loss = loss_of(network, own, torch.cat([observed, told], 1))
+    else:
+        x = torch.cat([observed, told.detach()], 1)
+        loss = loss_of(network, own, x, Transport(told.flatten(1), weights))
+    found = torch.autograd.grad(loss, [*own[0].values(), observed, told], allow_unused=True)
+    return {name: g for name, g in zip([*own[0], "observed", "told"], found, strict=True) if g is not None}
+
+
+@each_network
+def test_with_the_networks_own_weights_it_is_backpropagation(network: Network) -> None:
+    own, _ = numbers(network)
+    weights = {name: own[name].data[:, OBSERVED:] for name in weights_of(network)}
+    expected, found = gradients(network, None), gradients(network, weights)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient)
+
+
+@each_network
+def test_only_what_the_message_is_told_depends_on_the_weights(network: Network) -> None:
+    expected, found = gradients(network, None), gradients(network, weights_of(network))
+    assert not torch.allclose(found.pop("told"), expected.pop("told"))
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient)
+
+
+def test_a_message_is_told_the_gradient_of_the_first_layer_through_the_weights() -> None:
+    network = Mlp((OBSERVED + TOLD,), (8,), (Head(OBJECTIVE, (2,)),), norm="none", activation="tanh")
+    (weight,) = weights_of(network).values()
+    own, (observed, told) = numbers(network)[0], inputs(network)
+    g = F.linear(torch.cat([observed, told], 1), own["0.weight"], own["0.bias"])
+    output = F.linear(torch.tanh(g), own["objective.weight"], own["objective.bias"])
+    (back,) = torch.autograd.grad(output.square().sum(), g)
+    x = torch.cat([observed, told.detach()], 1)
+    ports, _ = network(own, {}, x, training=True, transports=[Transport(told, {"0.weight": weight})])
+    (found,) = torch.autograd.grad(ports[OBJECTIVE].square().sum(), told)
+    torch.testing.assert_close(found, back @ weight)
+
+
+def test_without_a_hidden_layer_every_head_returns_through_a_weight_of_its_own() -> None:
+    network = flat(())
+    weights = weights_of(network)
+    assert {name: tuple(w.shape) for name, w in weights.items()} == {
+        "objective.weight": (10, TOLD),
+        "to_b.weight": (6, TOLD),
+    }
+    whole = gradients(network, weights)["told"]
+    parts = [gradients(network, {k: w * (k == name) for k, w in weights.items()})["told"] for name in weights]
+    torch.testing.assert_close(whole, parts[0] + parts[1])
+    assert all(float(part.abs().max()) > 0 for part in parts)
+
+
+def test_tied_agents_in_one_batch_each_have_a_way_back() -> None:
+    network, own = flat((8,)), numbers(flat((8,)))
+    weights = [weights_of(network, seed) for seed in (3, 4)]
+    observed, told = inputs(network)
+    x = torch.cat([observed, told.detach()], 1)
+    first, second = told[:5], told[5:]
+    ways = Transport(first, weights[0], slice(0, 5)), Transport(second, weights[1], slice(5, 8))
+    found = torch.autograd.grad(loss_of(network, own, x, *ways), told)[0]
+    for i, rows in enumerate((slice(0, 5), slice(5, 8))):
+        (alone,) = torch.autograd.grad(loss_of(network, own, x, Transport(told, weights[i])), told)
+        torch.testing.assert_close(found[rows], alone[rows])
+
+
+def test_weights_are_drawn_as_the_layer_they_replace_and_follow_the_generator() -> None:
+    network = Mlp((400,), (50,), HEADS)
+    (weight,) = network.feedback_weights((100,), torch.Generator().manual_seed(0)).values()
+    assert weight.shape == (50, 100)
+    assert 0.049 < float(weight.abs().max()) <= 0.05  # 1/sqrt(400): that of the whole layer
+    first, again, other = (weights_of(flat(()), seed) for seed in (3, 3, 4))
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert not torch.equal(first["to_b.weight"], other["to_b.weight"])
+    fewer = Mlp((7,), (), HEADS[1:]).feedback_weights((TOLD,), torch.Generator().manual_seed(3))
+    assert torch.equal(fewer["to_b.weight"].double(), first["to_b.weight"])  # another head changes nothing
+
+
+def test_a_map_that_a_flat_network_reads_is_flattened() -> None:
+    (weight,) = flat((8,)).feedback_weights((2, 1, 2), torch.Generator()).values()
+    assert weight.shape == (8, 4)
+
+
+def test_a_module_of_the_users_own_is_refused() -> None:
+    network = ModuleNetwork(nn.Linear(3, 10), (3,), HEADS[:1], seed=0)
+    with pytest.raises(ScenarioError, match=r"feedback fa needs the first layer .* Linear is a module"):
+        network.feedback_weights((3,), torch.Generator())

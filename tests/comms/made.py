@@ -1,0 +1,95 @@
+"""Small predictors of every kind, and messages for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from antiphon.comms.context import ContextSpec
+from antiphon.comms.predictors import PREDICTORS, Example, Predictor
+from antiphon.nets.optimisers import Rate
+
+DOUBLE = torch.float64
+BATCH, CHANNELS, SIDE, CLASSES = 6, 2, 3, 3
+SHAPE = (CHANNELS, SIDE, SIDE)
+"""Of a message: a map, so that all kinds can read it."""
+SIZE = CHANNELS * SIDE * SIDE
+LABEL, PLACE = ContextSpec("label", (), CLASSES), ContextSpec("place", (2,))
+CONTEXT = (LABEL, PLACE)
+CLASS, NUMBERS = ContextSpec("answer", (), 4), ContextSpec("answer", (2,))
+OWN_LOSS = ("local", "sobolev_label")
+
+
+def draw(*shape: int, seed: int) -> Tensor:
+    """Standard normal numbers that depend on the seed alone."""
+    return torch.randn(*shape, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed))
+
+
+def make(
+    kind: str,
+    *,
+    trained: bool = True,
+    shape: tuple[int, ...] = SHAPE,
+    context: tuple[ContextSpec, ...] = CONTEXT,
+    regression: bool = False,
+    **given: Any,
+) -> Predictor:
+    """A predictor; `trained` fills what starts at zero with other numbers."""
+    settings: dict[str, Any] = {
+        "generator": torch.Generator().manual_seed(0),
+        "optimiser": {"kind": "adam"},
+        "rate": Rate(base=0.01, horizon=1),
+        "dtype": DOUBLE,
+        "filter": 3,
+        "target": (NUMBERS if regression else CLASS) if kind in OWN_LOSS else None,
+        "hidden": (4, 5) if kind == "mlp" else (),
+        **given,
+    }
+    own = PREDICTORS[kind](shape, context, **settings)
+    if trained:
+        for i, parameter in enumerate(own.trainable):
+            if not parameter.any():
+                with torch.no_grad():
+                    parameter.copy_(0.3 * draw(*parameter.shape, seed=50 + i))
+    return own
+
+
+def example(seed: int = 1, *, batch: int = BATCH, size: int = SIZE, regression: bool = False) -> Example:
+    """A message that has come back, with all that any kind learns from, conditioned on `CONTEXT`."""
+    label = F.one_hot((torch.arange(batch) + seed) % CLASSES, CLASSES)
+    return Example(
+        draw(batch, size, seed=seed),
+        torch.cat([label.to(DOUBLE), draw(batch, 2, seed=seed + 1)], 1),
+        draw(batch, size, seed=seed + 2),
+        target=draw(batch, 2, seed=seed + 3) if regression else torch.arange(batch) % 4,
+        loss=draw(batch, seed=seed + 4).abs(),
+    )
+
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "linear": ("linear", {}),
+    "mlp": ("mlp", {}),
+    "conv": ("conv", {}),
+    "conv, hidden filters": ("conv", {"hidden": (4, 3)}),
+    "critic": ("critic", {}),
+    "critic, a hidden layer": ("critic", {"hidden": (5,)}),
+    "sobolev": ("sobolev", {}),
+    "sobolev, a hidden layer": ("sobolev", {"hidden": (5,)}),
+    "sobolev, two, layer norm": ("sobolev", {"hidden": (5, 4), "norm": "layer"}),
+    "sobolev_label": ("sobolev_label", {}),
+    "sobolev_label, a hidden layer": ("sobolev_label", {"hidden": (5,)}),
+    "sobolev_label, regression": ("sobolev_label", {"regression": True}),
+    "local": ("local", {}),
+    "local, a hidden layer": ("local", {"hidden": (5,)}),
+    "local, regression": ("local", {"regression": True}),
+}
+"""Every kind in the forms that differ, by a name for test ids."""
+
+
+def case(name: str, **given: Any) -> tuple[Predictor, Example]:
+    """A predictor of `CASES` and an example for it."""
+    kind, settings = CASES[name]
+    return make(kind, **settings, **given), example(regression=bool(settings.get("regression")))

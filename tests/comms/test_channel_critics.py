@@ -1,0 +1,166 @@
+"""Critics in a plain torch loop: what each learns is the loss of its receiver and what comes after it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from antiphon import comms
+from antiphon.errors import ScenarioError
+from antiphon.scenarios.parts import GradientSpec
+
+DOUBLE = torch.float64
+ROWS = 8
+
+
+class Three:
+    """Two critics in a chain of three networks; the middle one has no objective of its own."""
+
+    def __init__(self, *, discount: float = 1.0, apply: bool = True) -> None:
+        torch.manual_seed(0)
+        self.first, self.second, self.third = (nn.Linear(n, m).double() for n, m in ((5, 4), (4, 4), (4, 3)))
+        gradient = {"kind": "sobolev", "hidden": [6], "discount": discount, "apply": apply}
+        self.near, self.far = (
+            comms.Channel(4, gradient=gradient, context={"label": 3}, lr=0.05, name=name, dtype=DOUBLE)
+            for name in ("near", "far")
+        )
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Send both messages; return the losses [B] and the second network's message."""
+        x, label = torch.randn(ROWS, 5, dtype=DOUBLE), torch.randint(3, (ROWS,))
+        self.near.send(self.first(x), label=label)
+        message: Tensor = self.second(self.near.receive())
+        self.far.send(message, label=label)
+        return F.cross_entropy(self.third(self.far.receive()), label, reduction="none"), message
+
+    def step(self) -> None:
+        losses, _ = self.forward()
+        comms.learn(losses, self.third.parameters(), received=[self.far])
+        comms.learn(None, self.second.parameters(), received=[self.near], sent=[self.far])
+        comms.learn(None, self.first.parameters(), sent=[self.near])
+        self.near.learn()
+        self.far.learn()
+
+    def returned(self, channel: comms.Channel) -> Tensor | None:
+        """What came back as loss for its newest message."""
+        return channel._open[-1].example.loss
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.25])
+def test_what_comes_back_is_the_receivers_loss_and_the_value_of_its_own_critics(discount: float) -> None:
+    three = Three(discount=discount)
+    for _ in range(5):
+        three.step()
+    losses, _ = three.forward()
+    predictor = three.far.predictor
+    assert predictor is not None
+    value = predictor.value(three.far._open[-1].example)
+    assert value.abs().max() > 0.01
+    comms.learn(losses, three.third.parameters(), received=[three.far])
+    comms.learn(None, three.second.parameters(), received=[three.near], sent=[three.far])
+    assert torch.equal(three.returned(three.far), losses.detach())
+    assert torch.equal(three.returned(three.near), value * discount)
+    mine = losses.detach() + 1
+    losses, _ = three.forward()
+    comms.learn(losses * 0 + mine, three.second.parameters(), received=[three.near], sent=[three.far])
+    again = three.returned(three.near)
+    assert again is not None
+    assert (again - mine).abs().max() > 0.01 * discount, "its own objective and the value of what it sent"
+
+
+def test_a_shadow_adds_nothing_to_what_its_sender_returns() -> None:
+    three = Three(apply=False)
+    for _ in range(5):
+        three.step()
+    three.forward()
+    comms.learn(None, three.second.parameters(), received=[three.near], sent=[three.far])
+    assert torch.equal(three.returned(three.near), torch.zeros(ROWS, dtype=DOUBLE))
+
+
+def test_losses_of_several_uses_are_summed() -> None:
+    three = Three()
+    losses, _ = three.forward()
+    for _ in range(2):
+        comms.learn(losses, three.third.parameters(), received=[three.far])
+        losses = F.cross_entropy(three.third(three.far.receive()), torch.zeros(ROWS).long(), reduction="none")
+    total = three.returned(three.far)
+    assert total is not None
+    assert total.shape == (ROWS,)
+    assert (total > losses.detach()).all()
+
+
+def test_losses_per_sample_are_followed_by_their_mean() -> None:
+    three = Three()
+    losses, _ = three.forward()
+    expected = torch.autograd.grad(losses.mean(), list(three.third.parameters()), retain_graph=True)
+    comms.learn(losses, three.third.parameters(), received=[three.far])
+    for parameter, gradient in zip(three.third.parameters(), expected, strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_the_system_learns_through_two_critics() -> None:
+    """Only the last network has an objective, and only what it returns reaches the first, hop by hop."""
+    torch.manual_seed(0)
+    three = Three()
+    truth = torch.randn(5, 3, dtype=DOUBLE)
+    optimisers = [torch.optim.Adam(n.parameters(), lr=0.01) for n in (three.first, three.second, three.third)]
+    start = three.first.weight.detach().clone()
+    for _ in range(300):
+        x = torch.randn(64, 5, dtype=DOUBLE)
+        label = (x @ truth).argmax(1)
+        three.near.send(three.first(x), label=label)
+        three.far.send(three.second(three.near.receive()), label=label)
+        losses = F.cross_entropy(three.third(three.far.receive()), label, reduction="none")
+        comms.learn(losses, three.third.parameters(), received=[three.far])
+        comms.learn(None, three.second.parameters(), received=[three.near], sent=[three.far])
+        comms.learn(None, three.first.parameters(), sent=[three.near])
+        for optimiser in optimisers:
+            optimiser.step()
+        three.near.learn()
+        three.far.learn()
+    assert (three.first.weight - start).abs().max() > 0.1
+    assert losses.mean() < 0.5
+    found = three.near.alignment()
+    assert found is not None
+    assert found["r2"] > 0
+
+
+def test_a_mean_is_not_enough_for_a_critic() -> None:
+    three = Three()
+    losses, _ = three.forward()
+    with pytest.raises(ScenarioError) as refused:
+        comms.learn(losses.mean(), three.third.parameters(), received=[three.far])
+    assert str(refused.value) == (
+        "channel far: its critic learns the receiver's loss of each sample; give learn an objective of [8], not its mean"
+    )
+    with pytest.raises(ScenarioError) as refused:
+        comms.learn(losses[:5], three.third.parameters(), received=[three.far])
+    assert str(refused.value) == (
+        "learn: the objective is of 5 samples, but the channels carry batches of 8; give one loss per sample"
+    )
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp", "conv", "critic", "sobolev", "sobolev_label", "local"])
+def test_hidden_layers_are_by_default_those_of_a_scenario(kind: str) -> None:
+    gradient = {"kind": kind, "target": "label"}
+    channel = comms.Channel((2, 3, 3), gradient=gradient, context={"label": 3})
+    assert channel.predictor is not None
+    assert channel.predictor.hidden == GradientSpec.model_validate(gradient).hidden
+    assert channel.predictor.filter == GradientSpec.model_validate(gradient).filter
+
+
+def test_maps_may_be_told_by_convolutions() -> None:
+    sender, receiver = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 1, 3)
+    channel = comms.Channel([2, 4, 4], gradient={"kind": "conv", "hidden": [5], "filter": 3}, lr=0.05)
+    for _ in range(2):
+        channel.send(sender(torch.randn(5, 1, 6, 6)))
+        message = channel.receive()
+        assert message.shape == (5, 2, 4, 4)
+        comms.learn(receiver(message).square().mean(), receiver.parameters(), received=[channel])
+        comms.learn(None, sender.parameters(), sent=[channel])
+        channel.learn()
+    assert sender.weight.grad is not None
+    assert sender.weight.grad.abs().max() > 0

@@ -1,0 +1,127 @@
+"""Critics: the synthetic gradient is the slope of the loss they expect, and the label chooses which."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from antiphon.comms.context import ContextSpec
+from antiphon.comms.predictors import Example, Predictor
+from tests.comms.made import BATCH, CLASSES, DOUBLE, LABEL, PLACE, SIZE, draw, example, make
+
+CRITICS = ("critic", "sobolev")
+RETURNED = ContextSpec("returned", (SIZE,))
+
+
+@pytest.mark.parametrize("kind", CRITICS)
+@pytest.mark.parametrize("given", [{}, {"hidden": (5, 4)}, {"hidden": (5,), "norm": "layer"}])
+def test_what_it_says_is_the_slope_of_its_value(kind: str, given: dict[str, object]) -> None:
+    """Of the value of the whole batch: under batch norm a message moves its neighbours' values too."""
+    own, each = make(kind, **given), example()
+    said, step = own.predict(each), 1e-6
+    for row, column in ((0, 0), (2, 5), (BATCH - 1, SIZE - 1)):
+        totals = []
+        for sign in (1, -1):
+            moved = each.message.clone()
+            moved[row, column] += sign * step
+            totals.append(own.value(dataclasses.replace(each, message=moved)).sum().item())
+        assert float(said[row, column]) == pytest.approx((totals[0] - totals[1]) / (2 * step), rel=1e-5)
+
+
+def values_by_hand(own: Predictor, each: Example) -> torch.Tensor:
+    """The value of a critic without hidden layers, conditioned on LABEL and PLACE, row by row."""
+    weight, bias, bilinear = (own.parameters[key].data for key in ("last.weight", "last.bias", "bilinear"))
+    assert each.context is not None
+    rows = []
+    for message, context in zip(each.message, each.context, strict=True):
+        label, place = int(context[:CLASSES].argmax()), context[CLASSES:]
+        rows.append(
+            weight[label] @ torch.cat([message, place]) + bias[label] + message @ (bilinear @ place),
+        )
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("kind", CRITICS)
+def test_the_first_categorical_signal_selects_and_real_ones_enter_twice(kind: str) -> None:
+    own, each = make(kind), example()
+    assert own.parameters["last.weight"].shape == (CLASSES, SIZE + 2)
+    assert own.parameters["bilinear"].shape == (SIZE, 2)
+    torch.testing.assert_close(own.value(each), values_by_hand(own, each))
+
+
+def test_the_order_of_the_context_is_that_of_its_signals() -> None:
+    own, turned = make("sobolev"), make("sobolev", context=(PLACE, LABEL))
+    each = example()
+    assert each.context is not None
+    swapped = torch.cat([each.context[:, CLASSES:], each.context[:, :CLASSES]], 1)
+    other = dataclasses.replace(each, context=swapped)
+    assert torch.equal(turned.predict(other), own.predict(each))
+    assert torch.equal(turned.value(other), own.value(each))
+
+
+def test_of_several_categorical_signals_the_first_selects() -> None:
+    second = ContextSpec("second", (), 2)
+    own = make("sobolev", context=(second, LABEL))
+    assert own.parameters["last.weight"].shape == (2, SIZE + CLASSES)
+    assert "bilinear" not in own.parameters
+    pair = ContextSpec("pair", (2,), 3)  # two choices at once are no single choice
+    assert make("sobolev", context=(pair,)).parameters["last.weight"].shape == (1, SIZE + 6)
+
+
+def test_without_a_categorical_signal_there_is_one_output() -> None:
+    assert make("critic", context=()).parameters["last.weight"].shape == (1, SIZE)
+    own = make("critic", context=(PLACE, RETURNED))
+    assert own.parameters["last.weight"].shape == (1, SIZE + 2 + SIZE)
+    assert own.parameters["bilinear"].shape == (SIZE, 2 + SIZE)
+    bare = make("critic", context=())
+    each = dataclasses.replace(example(), context=None)
+    expected = F.linear(each.message, bare.parameters["last.weight"], bare.parameters["last.bias"]).squeeze(1)
+    assert torch.equal(bare.value(each), expected.detach())
+
+
+def test_the_loss_of_a_critic_is_the_mean_distance_from_what_came_back() -> None:
+    own, each = make("critic"), example()
+    assert each.loss is not None
+    torch.testing.assert_close(own.loss(each).detach(), (own.value(each) - each.loss).abs().mean())
+
+
+def test_sobolev_adds_the_distance_of_the_slopes() -> None:
+    own, each = make("sobolev", hidden=(5,)), example()
+    assert each.loss is not None
+    assert each.delta is not None
+    slopes = (own.predict(each) - each.delta).abs().sum(1).mean()
+    values = (own.value(each) - each.loss).abs().mean()
+    torch.testing.assert_close(own.loss(each).detach(), values + slopes)
+
+
+def quadratic(kind: str, *, matched: bool = True) -> tuple[float, float]:
+    """Of a loss |m - centre(label)|^2 / 2: cosine of what is said with its slope after 200 steps, and norm ratio."""
+    own = make(kind, trained=False, shape=(4,), context=(LABEL,), hidden=(32,), norm="none")
+    centres = draw(CLASSES, 4, seed=3)
+    for now in range(200):
+        message, label = draw(64, 4, seed=100 + now), torch.arange(64) % CLASSES
+        slope = message - centres[label]
+        each = Example(
+            message,
+            F.one_hot(label, CLASSES).to(DOUBLE),
+            slope if matched else torch.zeros_like(slope),
+            loss=slope.square().sum(1) / 2,
+        )
+        own.step(own.gradients([each])[1], now)
+    said = own.predict(each)
+    return float(F.cosine_similarity(said, slope).mean()), float(said.norm() / slope.norm())
+
+
+@pytest.mark.parametrize("kind", CRITICS)
+def test_the_slope_of_a_learned_loss_is_learned(kind: str) -> None:
+    cosine, ratio = quadratic(kind)
+    assert cosine > 0.9
+    assert ratio == pytest.approx(1, abs=0.2)
+
+
+def test_only_sobolev_is_held_to_the_slope_that_came_back() -> None:
+    assert quadratic("critic", matched=False) == quadratic("critic")
+    assert quadratic("sobolev", matched=False)[1] < 0.7

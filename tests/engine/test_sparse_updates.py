@@ -1,0 +1,221 @@
+"""Sparse updates: who is not drawn for a window learns nothing from it and returns nothing (semantics 7, 17)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.engine.simulation import Simulation
+from antiphon.nets.random import seed_for, uniform
+from antiphon.scenarios import Scenario
+
+LAYER = {"kind": "mlp", "hidden": [6], "norm": "none", "activation": "tanh"}
+GOAL = {"kind": "classification", "target": "label"}
+
+
+def chain(
+    coupling: str, p: float, *, unroll: int = 1, names: str = "abc", delay: int = 0, **more: Any
+) -> Scenario:
+    """Agents one after the other; only the last has an objective."""
+    agents: dict[str, Any] = {
+        name: {"network": LAYER, "clock": {"unroll": unroll}, "p_update": p, **more} for name in names
+    }
+    agents[names[0]]["observes"] = ["image"]
+    agents[names[-1]]["objective"] = GOAL
+    return Scenario(
+        scenario="chain",
+        env={"id": "antiphon/Digits-v0"},
+        agents=agents,
+        channels=[
+            {
+                "from": s,
+                "to": r,
+                "size": 4,
+                "norm": "none",
+                "coupling": coupling,
+                "gradient": {"context": ["label"]},
+                "link": {"delay": delay},
+            }
+            for s, r in zip(names, names[1:], strict=False)
+        ],
+        training={"batch": 8, "steps": 100},
+    )
+
+
+def drawn(owner: str, window: int, p: float) -> bool:
+    return uniform(seed_for(0, "update", owner), window, 1).item() < p
+
+
+def parameters(simulation: Simulation, name: str) -> list[Tensor]:
+    return [p.clone() for p in simulation.agents[name].parameters.values()]
+
+
+def moved(before: list[Tensor], after: list[Tensor]) -> bool:
+    return any(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("coupling", ["decoupled", "detached", "delayed"])
+@pytest.mark.parametrize("unroll", [1, 2])
+def test_parameters_move_at_the_end_of_drawn_windows_and_else_keep_their_bits(
+    coupling: str, unroll: int
+) -> None:
+    with Simulation(chain(coupling, 0.5, unroll=unroll)) as simulation:
+        for step in range(24):
+            before = {name: parameters(simulation, name) for name in "abc"}
+            simulation.step()
+            window, last = divmod(step, unroll)
+            learns = last == unroll - 1 and drawn("c", window, 0.5)
+            assert moved(before["c"], parameters(simulation, "c")) == learns
+            if coupling == "decoupled":
+                for name in "ab":
+                    if not (last == unroll - 1 and drawn(name, window, 0.5)):
+                        assert not moved(before[name], parameters(simulation, name))
+        if coupling != "detached":
+            assert all(simulation.agents[name].updates > 2 for name in "abc")
+
+
+@pytest.mark.parametrize("p", [0.05, 0.5, 0.9])
+def test_windows_are_drawn_at_their_rate(p: float) -> None:
+    with Simulation(chain("detached", p)) as simulation:
+        found = {name: [a.drawn(w) for w in range(2_000)] for name, a in simulation.system.agents.items()}
+    bound = 4 * (p * (1 - p) / 2_000) ** 0.5
+    for name, flags in found.items():
+        assert abs(sum(flags) / 2_000 - p) < bound
+        assert flags[:50] == [drawn(name, window, p) for window in range(50)]
+    both = sum(a and b for a, b in zip(found["a"], found["b"], strict=True)) / 2_000
+    assert abs(both - p * p) < bound
+
+
+def test_an_undrawn_window_returns_nothing_and_injects_nothing() -> None:
+    with Simulation(chain("decoupled", 0.5)) as simulation:
+        for step in range(30):
+            simulation.step()
+            lessons = simulation.learned.lessons
+            for sender, receiver in ("ab", "bc"):
+                name = f"{sender}->{receiver}"
+                assert (name in lessons) == drawn(receiver, step, 0.5)
+                record = simulation.system.channels[name].ledger.records[step]
+                assert record.finished == step
+                assert record.complete == drawn(receiver, step, 0.5), "void where no use counted"
+                assert record.delta is None or record.complete
+            injected = {n: u.injected for u in simulation.learned.updates for n in u.unit.members}
+            for name in "ab":
+                assert bool(injected[name]) == drawn(name, step, 0.5)
+
+
+def test_uses_count_in_drawn_windows_only_though_the_message_is_read_in_both() -> None:
+    """A slow sender: two windows of its receiver read each message, and the delta is of those drawn."""
+    scenario = Scenario(
+        scenario="slow",
+        env={"id": "antiphon/Digits-v0"},
+        agents={
+            "a": {"observes": ["image"], "network": LAYER, "clock": {"period": 2}},
+            "b": {"network": LAYER, "objective": GOAL, "p_update": 0.5},
+        },
+        channels=[
+            {"from": "a", "to": "b", "size": 4, "norm": "none", "gradient": {"apply": False, "kind": "linear"}}
+        ],
+        training={"batch": 8, "steps": 100, "optimiser": {"kind": "sgd", "lr": 1e-9}},
+    )
+    with Simulation(scenario, dtype=torch.float64) as simulation:
+        recording = simulation.record("a->b", ["delta"])
+        simulation.run(40)
+    always = scenario.model_copy(
+        update={"agents": {**scenario.agents, "b": scenario.agents["b"].model_copy(update={"p_update": 1.0})}}
+    )
+    for step, delta in zip(recording.steps["delta"], recording.values["delta"], strict=True):
+        counted = [drawn("b", step - 1, 0.5), drawn("b", step, 0.5)]
+        assert any(counted)
+        if all(counted):
+            with Simulation(always, dtype=torch.float64) as simulation:
+                same = simulation.record("a->b", ["delta"])
+                simulation.run(step + 1)
+            assert torch.allclose(delta, same.values["delta"][-1], atol=1e-6)
+            break
+    expected = [s for s in range(1, 40, 2) if drawn("b", s - 1, 0.5) or drawn("b", s, 0.5)]
+    assert recording.steps["delta"] == expected
+
+
+def test_in_a_locked_group_the_first_moves_only_if_all_above_are_drawn() -> None:
+    p = 0.6
+    with Simulation(chain("locked", p)) as simulation:
+        seen = dict.fromkeys("abc", 0)
+        for step in range(200):
+            before = {name: parameters(simulation, name) for name in "abc"}
+            simulation.step()
+            flags = [drawn(name, step, p) for name in "abc"]
+            for i, name in enumerate("abc"):
+                learns = moved(before[name], parameters(simulation, name))
+                assert learns == all(flags[i:])
+                seen[name] += learns
+    for i, name in enumerate("abc"):
+        share = p ** (3 - i)
+        assert abs(seen[name] / 200 - share) < 4 * (share * (1 - share) / 200) ** 0.5
+
+
+def test_in_a_locked_group_those_drawn_learn_what_they_would_without_the_others() -> None:
+    """a learns from b's own objective; c is not drawn, and nothing of its loss comes through."""
+
+    def found(p_of_c: float, weight_of_c: float) -> list[Tensor]:
+        scenario = chain("locked", 1.0)
+        agents = {name: agent.model_dump() for name, agent in scenario.agents.items()}
+        agents["b"]["objective"] = GOAL
+        agents["c"] |= {"p_update": p_of_c, "objective": {**GOAL, "weight": weight_of_c}}
+        with Simulation(scenario.model_validate({**scenario.model_dump(), "agents": agents})) as simulation:
+            simulation.step()
+            return parameters(simulation, "a")
+
+    assert not drawn("c", 0, 0.05)
+    undrawn = found(0.05, 1.0)
+    assert not moved(undrawn, found(0.05, 7.0))
+    assert moved(undrawn, found(1.0, 1.0))
+
+
+def test_tied_agents_share_the_draw() -> None:
+    scenario = Scenario(
+        scenario="tied",
+        env={"id": "antiphon/Digits-v0"},
+        agents={
+            name: {
+                "observes": ["image"],
+                "network": LAYER,
+                "objective": GOAL,
+                "share": "both",
+                "p_update": 0.5,
+            }
+            for name in "ab"
+        },
+        channels=[],
+        training={"batch": 8},
+    )
+    with Simulation(scenario) as simulation:
+        for step in range(20):
+            before = parameters(simulation, "a")
+            simulation.step()
+            assert moved(before, parameters(simulation, "b")) == drawn("both", step, 0.5)
+
+
+def test_a_fork_draws_what_the_run_draws_and_other_seeds_draw_otherwise() -> None:
+    with Simulation(chain("decoupled", 0.3, unroll=3)) as simulation:
+        simulation.run(7)
+        twin = simulation.fork()
+        for each in (simulation, twin):
+            each.run(20)
+        for name in "abc":
+            assert not moved(parameters(simulation, name), parameters(twin, name))
+    with Simulation(chain("decoupled", 0.3), seed=1) as other:
+        flags = [other.system.agents["a"].drawn(window) for window in range(40)]
+    assert flags != [drawn("a", window, 0.3) for window in range(40)]
+
+
+def test_running_statistics_go_on_where_nothing_is_learned() -> None:
+    scenario = chain("decoupled", 0.05, network={**LAYER, "norm": "batch"})
+    with Simulation(scenario) as simulation:
+        assert not drawn("a", 0, 0.05)
+        before = [b.clone() for b in simulation.system.agents["a"].learner.buffers.values()]
+        simulation.step()
+        after = list(simulation.system.agents["a"].learner.buffers.values())
+    assert moved(before, after)

@@ -1,0 +1,56 @@
+"""The list of data sets: any id shows any of them, and each is as it says."""
+
+from pathlib import Path
+
+import pytest
+
+from antiphon import envs
+from antiphon.envs.datasets import DATA_SETS
+from antiphon.errors import DataError
+
+EMBEDDED = [name for name, found in DATA_SETS.items() if found.download is None]
+
+
+def test_every_id_of_pictures_shows_every_data_set() -> None:
+    for name in ("Digits", "Mnist", "Cifar10"):
+        for data, found in DATA_SETS.items():
+            signals = envs.describe({"id": f"antiphon/{name}-v0", "data": data, "patches": 2}).signals
+            assert signals["image"].shape == (found.colours, found.side, found.side)
+            assert signals["patch_1"].shape[-1] == found.patch_size
+
+
+@pytest.mark.parametrize(("name", "data"), [("Digits", "digits"), ("Mnist", "mnist"), ("Cifar10", "cifar10")])
+def test_an_id_without_data_shows_its_own(name: str, data: str) -> None:
+    bare, named = ({"id": f"antiphon/{name}-v0", **given} for given in ({}, {"data": data}))
+    assert envs.describe(bare) == envs.describe(named)
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_what_is_embedded_is_as_it_says(name: str) -> None:
+    source = DATA_SETS[name]
+    found = source.load()
+    assert source.files() == ()
+    assert {split: len(rows) for split, rows in found.splits.items()} == source.counts()
+    assert found.pixels.reshape(len(found.labels), -1).shape[1] == source.colours * source.side**2
+    assert int(found.pixels.max()) <= found.white
+
+
+def test_counts_cannot_be_spoiled() -> None:
+    for name in EMBEDDED:
+        DATA_SETS[name].counts()["train"] = 0
+        assert DATA_SETS[name].counts()["train"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"), [("mnits", "did you mean 'mnist'?"), ("shapes", "known: cifar10, mnist")]
+)
+def test_download_of_what_is_not_offered(name: str, ending: str) -> None:
+    with pytest.raises(DataError) as caught:
+        envs.download(name)
+    assert str(caught.value) == f"no data set '{name}' to download; {ending}"
+
+
+def test_the_cache_is_left_alone_by_looking(cache: Path) -> None:
+    with pytest.raises(DataError):
+        envs.make({"id": "antiphon/Cifar10-v0"}, batch=1)
+    assert not cache.exists()

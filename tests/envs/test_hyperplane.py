@@ -1,0 +1,143 @@
+"""Points and a hyperplane: the data sets of the theory paper, and epochs that miss and repeat no point."""
+
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+from torch import Tensor
+
+from antiphon import envs
+
+NAME = "antiphon/Hyperplane-v0"
+
+
+def make(batch: int = 4, dtype: torch.dtype = torch.float64, **options: Any) -> envs.TorchVectorEnv:
+    return envs.make({"id": NAME, **options}, batch=batch, dtype=dtype)
+
+
+def data(**options: Any) -> dict[str, Tensor]:
+    (batch,) = make(**options).batches("train", 10_000)
+    return batch
+
+
+@pytest.mark.parametrize("options", [{}, {"labels": "noisy", "size": 100}, {"labels": "random", "points": 7}])
+def test_contract(options: dict[str, Any]) -> None:
+    envs.check_vector_env(lambda: make(**options))
+    envs.check_vector_env(lambda: make(3, torch.float32, **options))
+
+
+def test_single_twin_passes_the_checks_of_gymnasium_and_shows_the_same() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", ".*Box observation space m.* value is -?infinity")
+        check_env(gymnasium.make(NAME, size=3).unwrapped)
+    stream, single = make(1, torch.float32, size=3), gymnasium.make(NAME, size=3)
+    obs, info = stream.reset(seed=3)
+    alone, facts = single.reset(seed=3)
+    for _ in range(5):
+        assert np.array_equal(obs["x"][0].numpy(), alone["x"])
+        assert facts == {"label": int(info["label"][0]), "onehot": info["onehot"][0].tolist()}
+        obs, _, _, _, info = stream.step(None)
+        alone, gain, _, _, facts = single.step(facts["label"])
+        assert gain == 1
+
+
+def test_the_paper_s_numbers_of_points() -> None:
+    assert envs.describe({"id": NAME}).example_counts == {"train": 100}
+    assert envs.describe({"id": NAME, "size": 100}).example_counts == {"train": 1000}
+    assert envs.describe({"id": NAME, "points": 30}).example_counts == {"train": 30}
+    description = envs.describe({"id": NAME, "size": 5})
+    assert description.observations == ("x",)
+    assert description.training_only == ("label", "onehot")
+    assert description.signals["x"].shape == (5,)
+
+
+def test_points_are_standard_normal() -> None:
+    x = data(size=100)["x"]
+    assert abs(float(x.mean())) < 0.01
+    assert abs(float(x.var()) - 1) < 0.02
+    assert float((x.T @ x / len(x) - torch.eye(100)).abs().max()) < 0.2
+
+
+@pytest.mark.parametrize("size", [2, 100])
+def test_linear_labels_are_the_side_of_a_plane_through_the_origin(size: int) -> None:
+    found = data(size=size)
+    wanted = found["label"] * 2.0 - 1
+    weights = torch.zeros(size, dtype=torch.float64)
+    for _ in range(10_000):  # the perceptron: it ends if and only if there is such a plane
+        wrong = (found["x"] @ weights * wanted <= 0).nonzero()
+        if not len(wrong):
+            break
+        row = wrong[0, 0]
+        weights += wanted[row] * found["x"][row]
+    else:
+        pytest.fail("not separable")
+
+
+def test_a_tenth_of_the_noisy_labels_are_swapped() -> None:
+    for size, swapped in ((2, 10), (100, 100)):
+        linear, noisy = data(size=size), data(size=size, labels="noisy")
+        assert torch.equal(linear["x"], noisy["x"])
+        assert int((linear["label"] != noisy["label"]).sum()) == swapped
+
+
+def test_random_labels_have_nothing_to_do_with_the_points() -> None:
+    linear, random = data(size=100), data(size=100, labels="random")
+    assert torch.equal(linear["x"], random["x"])
+    agreement = float((linear["label"] == random["label"]).double().mean())
+    assert abs(agreement - 0.5) < 0.06
+    assert abs(float(random["label"].double().mean()) - 0.5) < 0.06
+
+
+def test_onehot_says_what_the_label_says() -> None:
+    found = data(labels="random")
+    assert found["onehot"].dtype == torch.float64
+    assert torch.equal(found["onehot"].argmax(1), found["label"])
+    assert torch.equal(found["onehot"].sum(1), torch.ones(100, dtype=torch.float64))
+
+
+def test_a_seed_is_a_data_set() -> None:
+    sets = [data(seed=seed)["x"] for seed in range(10)]
+    assert len({float(x[0, 0]) for x in sets}) == 10
+    assert torch.equal(sets[3], data(seed=3)["x"])
+    tossed = [data(seed=seed, labels="random")["label"] for seed in (0, 1)]
+    assert not torch.equal(*tossed)
+
+
+def test_a_full_batch_shows_every_point_at_every_step() -> None:
+    env = make(100)
+    every = data()["x"].sort(dim=0).values
+    steps = [env.reset(seed=4)[0]["x"], *(env.step(None)[0]["x"] for _ in range(3))]
+    for shown in steps:
+        assert torch.equal(shown.sort(dim=0).values, every)
+    assert not torch.equal(steps[0], steps[1])
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 12, 13, 30])
+def test_epochs_miss_and_repeat_no_point(batch: int) -> None:
+    env = make(batch, points=12)
+    numbers = {float(x[0]): row for row, x in enumerate(data(points=12)["x"])}
+    shown = [env.reset(seed=1)[0]["x"], *(env.step(None)[0]["x"] for _ in range(40))]
+    rows = [numbers[float(x[0])] for x in torch.cat(shown)]
+    epochs = [rows[start : start + 12] for start in range(0, len(rows) - 11, 12)]
+    assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+def test_points_and_labels_stay_together() -> None:
+    known = {float(x[0]): int(label) for x, label in zip(*(data()[k] for k in ("x", "label")), strict=True)}
+    env = make(7)
+    obs, info = env.reset(seed=0)
+    for _ in range(30):
+        assert [known[float(x)] for x in obs["x"][:, 0]] == info["label"].tolist()
+        obs, _, _, _, info = env.step(None)
+
+
+def test_environments_of_one_data_set_share_its_memory() -> None:
+    tables = [make(batch, dtype)._table for batch, dtype in ((2, torch.float64), (5, torch.float64))]  # type: ignore[attr-defined]
+    assert tables[0].columns["x"] is tables[1].columns["x"]
+    assert make(2, torch.float32).reset(seed=0)[0]["x"].dtype == torch.float32

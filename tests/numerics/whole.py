@@ -1,0 +1,129 @@
+"""Deterministic runs: chains of networks that see a whole data set at every step, as the theorems have it.
+
+N is the number of examples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from gymnasium.spaces import Discrete
+from torch import Tensor
+
+from antiphon.comms.predictors import Predictor
+from antiphon.engine.simulation import Simulation
+from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.envs.signal import Description, Signal
+from antiphon.scenarios import Scenario
+
+DOUBLE = torch.float64
+LINEAR = {"kind": "mlp", "hidden": [], "norm": "none"}
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A source whose environments show all N examples at every step: `x` [N, inputs], `y` [N, outputs] or classes."""
+
+    x: Tensor
+    y: Tensor
+
+    @property
+    def description(self) -> Description:
+        classes = None if self.y.is_floating_point() else int(self.y.max()) + 1
+        y = Signal(shape=tuple(self.y.shape[1:]), classes=classes, training_only=True)
+        return Description(
+            signals={"x": Signal(shape=tuple(self.x.shape[1:])), "y": y}, example_counts={}, is_stream=True
+        )
+
+    def make(self, *, batch: int, **where: Any) -> TorchVectorEnv:
+        where.pop("split")
+        return _WholeEnv(self, batch, **where)
+
+
+class _WholeEnv(TorchVectorEnv):
+    def __init__(self, source: Whole, batch: int, **where: Any) -> None:
+        super().__init__(batch, source.description, Discrete(1), **where)
+        assert batch == len(source.x)
+        self._shown = {"x": source.x}, {"y": source.y}
+
+    def reset(self, **_: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return self._shown
+
+    def step(self, actions: Any = None) -> StepResult:
+        nothing = torch.zeros(self.num_envs, dtype=torch.bool)
+        return self._shown[0], nothing, nothing, nothing, self._shown[1]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def run_of(
+    source: Whole,
+    layers: dict[str, Any],
+    judge: Any,
+    couplings: tuple[str, ...],
+    *,
+    sizes: tuple[int, ...],
+    kind: str = "regression",
+    weight: float = 1.0,
+    learn: bool = True,
+    feedback: str | None = None,
+    training: dict[str, Any] | None = None,
+) -> Simulation:
+    """A chain of `layers`, then `judge`, which turns the last message into the output that the objective scores."""
+    names = [*layers, "judge"]
+    agents = {name: {"network": network, "learn": learn} for name, network in layers.items()}
+    agents[names[0]]["observes"] = ["x"]
+    goal = {"kind": kind, "target": "y", "weight": weight}
+    agents["judge"] = {"network": judge, "objective": goal, "learn": learn}
+    shared = {"norm": "none", "gradient": {"kind": "linear", "context": ["y"]}, "feedback": feedback}
+    channels = [
+        {"from": s, "to": r, "size": n, "coupling": coupling, **shared}
+        for s, r, n, coupling in zip(names[:-1], names[1:], sizes, couplings, strict=True)
+    ]
+    parts: dict[str, Any] = {"env": source, "agents": agents, "channels": channels}
+    parts["training"] = {"batch": len(source.x), **(training or {})}
+    return Simulation(Scenario.model_validate({"scenario": "theory", **parts}), dtype=DOUBLE)
+
+
+def drawn(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
+
+
+def with_ones(x: Tensor) -> Tensor:
+    return torch.cat([x, torch.ones(len(x), 1, dtype=DOUBLE)], 1)
+
+
+def best_fit(source: Whole) -> Tensor:
+    """The prediction of least squares, [N, outputs]."""
+    features = with_ones(source.x)
+    target = source.y.reshape(len(features), -1)
+    solution: Tensor = torch.linalg.lstsq(features, target).solution
+    return features @ solution
+
+
+def adam(lr: float, **schedule: Any) -> dict[str, Any]:
+    return {"kind": "adam", "lr": lr, **({"schedule": schedule} if schedule else {})}
+
+
+def loss_of(simulation: Simulation) -> float:
+    """Of the next step, before what is learned from it."""
+    return float(simulation.step()["losses"]["judge"])
+
+
+def predictor_of(simulation: Simulation) -> Predictor:
+    """That of the channel from `f` to the judge."""
+    predictor = simulation.system.channels["f->judge"].predictor
+    assert predictor is not None
+    return predictor
+
+
+def updates_of(simulation: Simulation) -> dict[str, list[Tensor]]:
+    """The gradients that each agent followed at the last step."""
+    found = {name: g for update in simulation.learned.updates for name, g in update.gradients.items()}
+    return {name: [g for g in gradients if g is not None] for name, gradients in found.items()}
