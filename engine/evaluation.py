@@ -70,7 +70,7 @@ def evaluate(
     env: TorchVectorEnv,
     readout: tuple[str, ...],
     split: str,
-    links: Links = _PERFECT,
+    links: Links | str = _PERFECT,
     seed: int = 0,
 ) -> Evaluation:
     """Show every example of a split once, from silence, and score each agent's newest output.
@@ -83,12 +83,13 @@ def evaluate(
         env: Its environment.
         readout: The agents whose metric is the scenario's.
         split: The part of the data.
-        links: How messages travel.
+        links: How messages travel; a word for their kind will do.
         seed: Of the run; what is lost and added on the way is drawn from it, and from the split, every time alike.
 
     Raises:
-        ScenarioError: The environment is no stream of examples, or has no such split.
+        ScenarioError: The environment is no stream of examples, or has no such split; no such kind of links.
     """
+    links = Links.read(links)
     goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
     sums = {name: {"loss": 0.0, goal.objective.metric: 0.0} for name, goal in goals.items()}
     score = _composed(system) if links.kind == "perfect" else _as_run(system, links, seed, split)

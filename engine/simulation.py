@@ -22,6 +22,7 @@ from antiphon.engine.handles import AgentHandle
 from antiphon.engine.loop import keep_stepping
 from antiphon.engine.moment import Lanes, Moment
 from antiphon.engine.probes.truth import Probe, true_gradients
+from antiphon.engine.probes.value import write_value
 from antiphon.engine.recording import Recording
 from antiphon.engine.reference import Learned, Reference
 from antiphon.engine.saving import read_simulation, write_simulation
@@ -128,6 +129,9 @@ class Simulation:
         if watch:
             self.scores = self.tally.take()
             write_figures(self, step)
+        if self.recorders and self.scenario.telemetry.value is not None:
+            if (step + 1) % self.scenario.telemetry.value.every == 0:
+                write_value(self, step)
         for recording in self.recordings:
             recording.take(self, step)
         losses = {

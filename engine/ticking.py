@@ -157,11 +157,15 @@ class Ticker:
                 continue
             message = part.ports[channel.port]
             record = channel.ledger.send(step, message, part.moment)
-            if agent.silenced:
+            if agent.silenced or self._mute(record):
                 record.dead = record.silent = True
             tape.sent.append((channel.name, record))
             if channel.coupling == "locked":
                 tape.live[channel.name, step] = self._carried(channel, step, message)
+
+    def _mute(self, record: Record) -> bool:
+        """Whether a message would poison who reads it: under quarantine only, since looking costs."""
+        return self.system.divergence.quarantine and not bool(record.message.isfinite().all())
 
     def _relive(self, tick: Tick, tape: Tape) -> None:
         """Put the messages of a replayed tick back where the first evaluation put them."""

@@ -74,7 +74,7 @@ class ImageStream(ExampleStream):
         self._options = options
         super().__init__(
             num_envs,
-            _placed(data, _identity(options.source.files()), torch.device(device)),
+            _table(data, _identity(options.source.files()), torch.device(device)),
             options.description(),
             answer="label",
             split=split,
@@ -98,7 +98,7 @@ class ImageStream(ExampleStream):
         values: dict[str, Tensor] = {}
         if any(name != "label" for name in self.requested):
             flat = self._column("image", rows)
-            image = flat.view(len(rows), -1, side, side)
+            image = flat.view(-1, self._options.source.colours, side, side)
             values = {"image": image, "left_half": image[..., :half], "right_half": image[..., half:]}
             if self._patches:
                 pieces = flat.index_select(1, self._pixels)
@@ -116,11 +116,11 @@ def _identity(paths: tuple[Path, ...]) -> tuple[tuple[str, int, int], ...]:
 
 
 @functools.lru_cache(maxsize=4)
-def _table(data: str, files: tuple[tuple[str, int, int], ...]) -> Table:
-    """Return a data set, read once per process and state of its files; all streams of it share its memory."""
+def _table(data: str, files: tuple[tuple[str, int, int], ...], device: torch.device) -> Table:
+    """Return a data set, read once per process, state of its files and device; all streams share its memory."""
     found = DATA_SETS[data].load()
     pixels = found.pixels if found.pixels.flags.writeable else found.pixels.copy()  # torch takes no other
-    return Table(
+    table = Table(
         columns={
             "image": torch.from_numpy(pixels).flatten(1),
             "label": torch.from_numpy(found.labels.astype(np.int64)),
@@ -128,12 +128,7 @@ def _table(data: str, files: tuple[tuple[str, int, int], ...]) -> Table:
         splits={name: torch.from_numpy(rows) for name, rows in found.splits.items()},
         divisors={"image": float(found.white)},
     )
-
-
-@functools.lru_cache(maxsize=4)
-def _placed(data: str, files: tuple[tuple[str, int, int], ...], device: torch.device) -> Table:
-    """Return a data set on a device; its columns are whole numbers, of one type whatever the floats are."""
-    return _table(data, files).to(device, torch.float32)
+    return table.to(device, torch.float32)  # whatever the stream's floats: its columns are whole numbers
 
 
 class ImageExample(SingleExample):

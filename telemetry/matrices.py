@@ -97,6 +97,7 @@ def draw_profiles(
         axes.plot(places, list(profile.values()), marker="o", markersize=3, color=colour, label=name)
     axes.set_xticks(range(len(agents)), agents, rotation=90, fontsize=7, parse_math=False)
     axes.set_ylabel(label, color=_INK)
+    axes.margins(y=0.1)
     axes.set_ylim(low, high)
     axes.grid(color="#dfe5ea", linewidth=0.6)
     legend = axes.legend(frameon=False, fontsize=8)

@@ -19,7 +19,8 @@ from antiphon.engine.probes.ablation import Ablation, Change, Kind, ablate
 from antiphon.engine.probes.value import Values, value
 from antiphon.engine.rehearsal import Links
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import RunError
+from antiphon.errors import RunError, suggest
+from antiphon.telemetry.names import writing
 
 __all__ = ["Asked", "evaluate"]
 
@@ -76,6 +77,7 @@ def evaluate(path: Path, *, split: str, links: Links, asked: Asked, json: bool) 
     kind = None if asked.ablate is None else Kind.read(asked.ablate)
     directory = RunDirectory.open(path)
     with Simulation.load(path, threads=directory.facts["threads"]) as simulation:
+        _check(simulation, asked)
         found = score(
             simulation.system,
             simulation.world.env,

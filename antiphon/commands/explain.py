@@ -106,6 +106,7 @@ def _agent(scenario: Scenario, spec: AgentSpec, system: System, name: str) -> di
         "network": _network(spec),
         "parameters": sum(p.numel() for p in agent.learner.parameters.values()),
         "learns": spec.learn,
+        "p_update": spec.p_update,
         "clock": {"period": spec.clock.period, "phase": spec.clock.phase, "unroll": spec.clock.unroll},
         "objective": None if objective is None else f"{objective.kind} of {objective.target}",
     }
@@ -120,15 +121,21 @@ def _network(spec: AgentSpec) -> str:
 
 
 def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:
-    decoupled = channel.coupling == "decoupled"
-    gradient = channel.gradient
+    predicted = channel.coupling in ("decoupled", "unlocked")
+    gradient, link = channel.gradient, channel.link
+    own = gradient.kind in ("local", "sobolev_label")
+    has_input = predicted and channel.input is not None
     return {
         "from": channel.sender,
         "to": channel.receiver,
         "shape": list(system.channels[channel.name].shape),
         "coupling": channel.coupling,
-        "gradient": gradient.kind if decoupled else None,
-        "context": list(gradient.context) if decoupled else [],
-        "target": gradient.target if decoupled and gradient.kind == "local" else None,
-        "delay": channel.link.delay,
+        "gradient": gradient.kind if predicted else None,
+        "context": list(gradient.context) if predicted else [],
+        "target": gradient.target if predicted and own else None,
+        "input": channel.input.kind if has_input and channel.input else None,
+        "input_context": list(channel.input.context) if has_input and channel.input else [],
+        "feedback": channel.feedback.kind if channel.coupling == "locked" and channel.feedback else None,
+        "delay": link.delay,
+        "link": {"drop": link.drop, "noise": link.noise, "bits": link.bits, "rate": link.rate},
     }

@@ -38,7 +38,7 @@ def represent(
 
     Args:
         simulation: What to look at.
-        folder: Where `representations.npz` and the pictures go; it is made.
+        folder: Where `representations.npz` and the pictures go; it is there.
         split: Where the examples are from.
         examples: Of the matrices and the implied losses, at most.
         channels: Whose implied losses; None: of all that have a synthetic gradient.
@@ -60,7 +60,6 @@ def represent(
         },
     }
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(folder / "representations.npz", **arrays)
     pictures = _draw(folder, matrices, found.labels, alike, probes, norms, implied)
     return {
@@ -117,7 +116,7 @@ def _draw(
         layers: dict[str, dict[str, float]] = {}
         for name, own in norms.items():
             for layer, norm in own.items():
-                kind = layer if layer.isdigit() or layer == OBJECTIVE else "messages"
+                kind = f"layer {layer}" if layer.isdigit() else layer if layer == OBJECTIVE else "messages"
                 layers.setdefault(kind, {})[name] = norm
         draw_profiles(layers, folder / "weights.png", label="Frobenius norm", low=0.0)
         files.append("weights.png")

@@ -132,7 +132,7 @@ def _environment(name: str, values: Mapping[str, Any], json: bool) -> None:
         print_json(explained)
         return
     _signals(explained)
-    if not values:
+    if not values and "image" in explained["signals"]:
         remark("--set shows it with other options, for example --set patches=4 --set hold=6")
 
 
@@ -207,6 +207,7 @@ def _agents(explained: Mapping[str, Any]) -> None:
         ticks = "every step" if clock["period"] == 1 else f"every {clock['period']}, phase {clock['phase']}"
         learns = f"each {clock['unroll']} ticks" if clock["unroll"] != 1 else "each tick"
         learns = f"each {clock['unroll']}" if isinstance(clock["unroll"], str) else learns
+        learns += f", p {agent['p_update']:g}" if agent["p_update"] != 1 else ""
         heard = f"{len(agent['hears'])} channel" + ("" if len(agent["hears"]) == 1 else "s")
         inputs = [*agent["observes"], *([heard] if agent["hears"] else [])]
         goal = (agent["objective"] or "–") + (" (readout)" if agent["readout"] else "")
@@ -237,10 +238,38 @@ def _channels(channels: Mapping[str, Any]) -> None:
         if channel["context"]:
             gradient += f", given {', '.join(channel['context'])}"
         size = " x ".join(map(str, channel["shape"]))
-        rows.append((name, [], [], (channel["coupling"], gradient, size, str(channel["delay"]))))
+        coupling = channel["coupling"] + (f" ({channel['feedback']})" if channel["feedback"] else "")
+        rows.append((name, [], [], (coupling, gradient, _input(channel), size, _link(channel))))
     cells = [[names, *key] for names, _, _, key in _joined(rows)]
+    heads = ["channel", "coupling", "gradient", "input", "size", "link"]
+    if all(row[3] == "–" for row in cells):
+        heads.remove("input")
+        cells = [[*row[:3], *row[4:]] for row in cells]
     if cells:
-        show_table(["channel", "coupling", "gradient", "size", "delay"], cells, right=2)
+        show_table(heads, cells, right=2)
+
+
+def _input(channel: Mapping[str, Any]) -> str:
+    if channel["input"] is None:
+        return "–"
+    given = channel["input_context"]
+    return channel["input"] + (f", given {', '.join(given)}" if given else "")
+
+
+def _link(channel: Mapping[str, Any]) -> str:
+    """What happens on the way, in words: `delay 2, loses 20 %`."""
+    link, words = channel["link"], []
+    if channel["delay"]:
+        words.append(f"delay {channel['delay']}")
+    if link["drop"]:
+        words.append(f"loses {100 * link['drop']:g} %")
+    if link["noise"]:
+        words.append(f"noise {link['noise']:g}")
+    if link["bits"]:
+        words.append(f"{link['bits']} bit" + ("" if link["bits"] == 1 else "s"))
+    if link["rate"] != 1:
+        words.append(f"rate {link['rate']:g}")
+    return ", ".join(words) or "–"
 
 
 def _joined(rows: Sequence[Row]) -> list[Row]:

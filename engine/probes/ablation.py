@@ -141,11 +141,11 @@ class Ablation:
 
 def ablate(
     simulation: Simulation,
-    kind: Kind,
+    kind: Kind | str,
     *,
     split: str = "test",
     channels: Sequence[str] | None = None,
-    links: Links = _PERFECT,
+    links: Links | str = _PERFECT,
     limit: int | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> Ablation:
@@ -153,17 +153,19 @@ def ablate(
 
     Args:
         simulation: What to evaluate; no bit of it changes.
-        kind: What messages are replaced by.
+        kind: What messages are replaced by: `zero`, `mean`, `resample` or `delay=K`.
         split: The part of the data.
         channels: Which; None: all.
-        links: How messages travel, with or without the channel; what they lose is drawn from the run's seed.
+        links: How messages travel, with or without the channel (a word for their kind will do); what they lose is
+            drawn from the run's seed.
         limit: At most so many examples, spread evenly over the split; None: all.
         watch: Called with how many rehearsals are done, and of how many.
 
     Raises:
         ScenarioError: No such channel or split, or nothing to do without.
     """
-    system = simulation.system
+    system, links = simulation.system, Links.read(links)
+    kind = Kind.read(kind) if isinstance(kind, str) else kind
     names = list(system.channels) if channels is None else list(dict.fromkeys(channels))
     for name in names:
         if name not in system.channels:

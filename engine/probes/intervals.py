@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ class Ratio:
         low: Lower end of the interval; None without a value.
         high: Upper end.
         whole: mean(wholes).
-        error: Its standard error, without the trend over repeats.
+        error: Its standard error.
     """
 
     value: float | None
@@ -56,12 +55,12 @@ def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Ratio:
     where parts are a fixed share of wholes, however these vary.
 
     Args:
-        parts: One number per repeat, in order; at least two.
+        parts: One number per repeat; at least two.
         wholes: Likewise. The ratio is undefined unless their mean exceeds three standard errors.
     """
     count = len(parts)
     part, whole = statistics.fmean(parts), statistics.fmean(wholes)
-    error = _error(wholes)
+    error = statistics.stdev(wholes) / math.sqrt(count)
     if not whole > _ERRORS * error:
         return Ratio(None, None, None, whole, error)
     value = part / whole
@@ -69,14 +68,3 @@ def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Ratio:
     spread = statistics.stdev(residuals) / math.sqrt(count)
     half = student(count - 1) * spread / whole
     return Ratio(value, value - half, value + half, whole, error)
-
-
-def _error(values: Sequence[float]) -> float:
-    """The standard error of a mean, from the differences of neighbours, so that a trend does not count as chance.
-
-    What a gradient brings falls as a network learns: the spread over repeats would be mostly that
-    (von Neumann 1941, the mean square successive difference).
-    """
-    count = len(values)
-    squares = sum((late - early) ** 2 for early, late in itertools.pairwise(values))
-    return math.sqrt(squares / (2 * (count - 1)) / count)

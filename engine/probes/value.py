@@ -6,7 +6,9 @@ the readouts in the second half of them,
 
     value = (zero - synthetic) / (zero - true),
 
-a ratio of means over repeats that start where the one before ended (semantics 36).
+a ratio of means over repeats (semantics 36). Repeats start from the same parameters and see other examples: time
+moves on between them while nothing learns. Would each start where the one before ended, the fall of what learning
+still brings, often tenfold within a few horizons, would pass for chance.
 
 Every loss is of examples not yet learned from. Reading them over half of the horizon, and not at its end, costs
 nothing and is the less noisy of the two: single updates shake the parameters, and the mean over many does not move
@@ -24,8 +26,11 @@ from typing import TYPE_CHECKING, Any
 from antiphon.engine.checkpoint import copy_tree
 from antiphon.engine.probes.intervals import ratio
 from antiphon.engine.probes.steering import Silenced, Truthful
+from antiphon.engine.probes.still import Still
 from antiphon.engine.reference import Reference
+from antiphon.engine.system import System
 from antiphon.errors import DivergenceError, ScenarioError, suggest
+from antiphon.nets.optimisers import Rate
 from antiphon.telemetry.figures import Figure
 
 if TYPE_CHECKING:
@@ -86,7 +91,7 @@ class Values:
         rows: All channels together first, then each of those asked for, in canonical order.
         step: From which step on.
         horizon: Steps of learning.
-        repeats: Successive starting points.
+        repeats: Sets of examples.
         seconds: What the measurement took.
     """
 
@@ -121,13 +126,14 @@ def value(
 
     The true signal of a message is the gradient that `true_gradients` finds when it is sent. It takes the place of
     whatever the coupling puts there, at full size; of a locked channel, true and zero signals replace what passes
-    with the graph. Messages sent before a fork keep the signal they were owed.
+    with the graph. Messages sent before a fork keep the signal they were owed. Learning rates follow their
+    schedules; those of a run that is over are what the schedules start from.
 
     Args:
         simulation: What to measure, after any number of steps.
         channels: Which to measure one by one, beside all together; None: every one; empty: none.
         horizon: Steps of learning, at least 1.
-        repeats: Successive starting points, at least 2: the interval is over them.
+        repeats: Sets of examples, at least 2: the interval is over them.
         look_ahead: Further steps whose losses count in a message's true signal; None: as many as it can reach
             (`antiphon.engine.probes.reach`).
 
@@ -145,20 +151,37 @@ def value(
         if given < least:
             raise ScenarioError(f"value: {name} is {given}; it must be at least {least}")
     measured = [_Measured(name, members, look_ahead) for name, members in groups.items()]
-    main, other, bench = simulation.fork(), simulation.fork(), simulation.fork()
+    still, fork, bench = simulation.fork(), simulation.fork(), simulation.fork()
+    still.backend = Still(still.system)
+    if simulation.now >= simulation.scenario.training.steps:
+        _hold_rates(fork.system)
     for _ in range(repeats):
-        state = copy_tree(main.state_dict())
-        synthetic = _outcome(main, horizon)
+        state = copy_tree(still.state_dict())
+        fork.backend = Reference(fork.system)
+        fork.load_state_dict(state)
+        synthetic = _outcome(fork, horizon)
         if isinstance(synthetic, str):
             for row in measured:
                 row.failed = f"as it is, the run diverges: {synthetic}"
             break
         for row in measured:
-            row.measure(other, bench, state, synthetic, horizon)
-    for twin in (main, other, bench):
+            row.measure(fork, bench, state, synthetic, horizon)
+        for _ in range(horizon):
+            still.advance()
+    for twin in (still, fork, bench):
         twin.close()
     rows = tuple(row.result() for row in measured)
     return Values(rows, simulation.now, horizon, repeats, time.monotonic() - started)
+
+
+def _hold_rates(system: System) -> None:
+    """Let all learn at the rates that schedules start from: after the last step, these may have come to nothing."""
+    predictors = [channel.predictor for channel in system.channels.values()]
+    inputs = [channel.input for channel in system.channels.values()]
+    learners = [agent.learner for agent in system.owners().values()]
+    for model in (*learners, *predictors, *inputs):
+        if model is not None:
+            model.rate = Rate(base=model.rate.base, horizon=1)
 
 
 class _Measured:

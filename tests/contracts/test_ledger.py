@@ -114,33 +114,35 @@ class LoggedLedger(Ledger):
 
 
 def scenario_of(clocks: dict[str, Any], links: list[Any], sparse: set[str]) -> Scenario:
-    return Scenario(
-        scenario="contract",
-        env={"id": "antiphon/Digits-v0"},
-        agents={
-            name: {
-                "observes": ["x"],
-                "network": {"kind": "mlp", "hidden": [], "norm": "none"},
-                "clock": {"period": c.period, "phase": c.phase, "unroll": c.unroll},
-                "objective": {"kind": "regression", "target": "x"},
-                "p_update": P_UPDATE if name in sparse else 1.0,
-            }
-            for name, c in clocks.items()
-        },
-        channels=[
-            {
-                "from": link.sender,
-                "to": link.receiver,
-                "size": 1,
-                "norm": "none",
-                "coupling": link.coupling,
-                "input": {"context": ["x", "held", "age"]} if link.stand_in else None,
-                "link": {"delay": link.delay, "rate": link.rate},
-                "staleness": link.staleness,
-            }
-            for link in links
-        ],
-        training={"batch": 1, "window_limit": 10_000},
+    return Scenario.model_validate(
+        {
+            "scenario": "contract",
+            "env": {"id": "antiphon/Digits-v0"},
+            "agents": {
+                name: {
+                    "observes": ["x"],
+                    "network": {"kind": "mlp", "hidden": [], "norm": "none"},
+                    "clock": {"period": c.period, "phase": c.phase, "unroll": c.unroll},
+                    "objective": {"kind": "regression", "target": "x"},
+                    "p_update": P_UPDATE if name in sparse else 1.0,
+                }
+                for name, c in clocks.items()
+            },
+            "channels": [
+                {
+                    "from": link.sender,
+                    "to": link.receiver,
+                    "size": 1,
+                    "norm": "none",
+                    "coupling": link.coupling,
+                    "input": {"context": ["x", "held", "age"]} if link.stand_in else None,
+                    "link": {"delay": link.delay, "rate": link.rate},
+                    "staleness": link.staleness,
+                }
+                for link in links
+            ],
+            "training": {"batch": 1, "window_limit": 10_000},
+        }
     )
 
 

@@ -64,6 +64,8 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "unlocked": [{"gradient": "sobolev_label", "input": "linear"}],
 }
 """Other mechanisms that a scenario's parameters reach."""
+ALIKE = ("big-corporation", "cifar10-cnn", "cifar10-mlp", "deep-mlp", "mnist-split", "pipelined")
+"""Scenarios that differ from others in data and size alone: interrupted once, not twice."""
 
 
 def cases() -> Iterator[Any]:
@@ -133,7 +135,7 @@ def test_all_scenarios_of_the_library_are_tried() -> None:
 def test_saved_loaded_and_gone_on_to_the_same_bits(name: str, values: dict[str, Any], tmp_path: Path) -> None:
     unbroken = Simulation(resolved(name, values), seed=3)
     unbroken.run(8)
-    for early in (1, 4):
+    for early in (4,) if name in ALIKE else (1, 4):
         first = Simulation(resolved(name, values), seed=3)
         first.run(early)
         loaded = Simulation.load(first.save(tmp_path / f"{early}"))

@@ -21,7 +21,8 @@ from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 
 Document = dict[str, Any]
-COUPLINGS = ("locked", "delayed", "detached", "decoupled")
+COUPLINGS = ("locked", "delayed", "detached", "decoupled", "unlocked")
+KINDS = ("linear", "mlp", "conv", "critic", "sobolev", "sobolev_label", "local")
 FAN_INS = ("concat", "sum", "mean")
 DELAYS = (0, 1, 2)
 STEPS = 8
@@ -34,6 +35,12 @@ def draw(rng: random.Random) -> Document:
     episode = rng.choice(["stream", "example"])
     whole = episode == "example" and rng.random() < 0.3
     agents = {name: draw_agent(rng, hold, whole) for name in names}
+    together = (
+        rng.random() < 0.25
+    )  # all tick and learn at the same steps, so that gradients may be back at once
+    if together:
+        clock = {"period": 1, "phase": 0, "unroll": agents["a"]["clock"]["unroll"]}
+        agents = {name: {**agent, "clock": clock} for name, agent in agents.items()}
     clock = agents[names[-1]]["clock"]
     misses = clock["period"] == hold and (clock["phase"] + 1) % hold  # the last step of every example
     when = rng.choice(["each", "each" if misses else None])
@@ -43,9 +50,8 @@ def draw(rng: random.Random) -> Document:
         port = {"port": "p", "norm": draw_norm(rng)} if rng.random() < 0.3 else {}
         for j, receiver in enumerate(names):
             if rng.random() < (1.0 if j == i + 1 else 0.5 if j > i else 0.25):
-                channels.append(
-                    {"from": sender, "to": receiver, **draw_channel(rng, forward=j > i, port=port)}
-                )
+                drawn = draw_channel(rng, forward=j > i, port=port, together=together)
+                channels.append({"from": sender, "to": receiver, **drawn})
     for name, agent in agents.items():
         told = [channel for channel in channels if channel["to"] == name]
         plain = all("port" not in channel for channel in channels if channel["from"] == name)
@@ -53,21 +59,45 @@ def draw(rng: random.Random) -> Document:
             agent.setdefault("observes", ["left_half"])
         if not told:
             agent.setdefault("observes", ["left_half"])
-        elif rng.random() < 0.15 and not any("drop" in channel["link"] for channel in told):
+        elif rng.random() < 0.15:
             agent["align"] = True
     if not any("observes" in agent for agent in agents.values()):
         agents[names[0]]["observes"] = ["left_half"]
+    draw_feedback(rng, names, channels)
     return {
         "scenario": "random",
         "env": {"id": "antiphon/Digits-v0", "hold": hold, "episode": episode},
         "agents": agents,
         "channels": channels,
-        "training": {
-            "batch": 3,
-            "steps": STEPS,
-            "optimiser": {"kind": rng.choice(["adam", "sgd", "adamw"]), "lr": 1e-3},
-        },
+        "training": draw_training(rng),
     }
+
+
+def draw_training(rng: random.Random) -> Document:
+    training: Document = {
+        "batch": 3,
+        "steps": STEPS,
+        "optimiser": {"kind": rng.choice(["adam", "sgd", "adamw"]), "lr": 1e-3},
+        "on_divergence": rng.choice(["stop", "quarantine"]),
+    }
+    if rng.random() < 0.2:
+        training["optimiser"]["clip"] = 0.5
+    if training["on_divergence"] == "quarantine":
+        training["bound"] = rng.choice([None, 3.0])
+    return training
+
+
+def draw_feedback(rng: random.Random, names: list[str], channels: list[Document]) -> None:
+    """Let some locked channels carry their gradient back by other means than the receiver's weights."""
+    group = {name: {name} for name in names}
+    for channel in channels:
+        if channel["coupling"] == "locked":
+            both = group[channel["from"]] | group[channel["to"]]
+            group.update(dict.fromkeys(both, both))
+    for channel in channels:
+        if channel["coupling"] == "locked" and rng.random() < 0.4:
+            kinds = ["fa", "dfa", "kickback"] if names[-1] in group[channel["from"]] else ["fa"]
+            channel["feedback"] = rng.choice(kinds)
 
 
 def draw_norm(rng: random.Random) -> str:
@@ -84,34 +114,64 @@ def draw_agent(rng: random.Random, hold: int, whole: bool) -> Document:
     }
     if rng.random() < 0.1:
         agent["learn"] = False
+    if rng.random() < 0.25:
+        agent["p_update"] = rng.choice([0.05, 0.5])
     return agent
 
 
-def draw_channel(rng: random.Random, *, forward: bool, port: Document) -> Document:
+def draw_channel(rng: random.Random, *, forward: bool, port: Document, together: bool) -> Document:
     coupling = rng.choice(COUPLINGS)
-    kind = rng.choice(["linear", "mlp", "local"])
-    gradient: Document = {
-        "kind": kind,
-        "target": "label",
-        "context": rng.choice([[], ["label"], ["label", "returned"]]),
-        "scale": rng.choice([0.0, 0.1, 1.0, 1.0, 2.0]),
-        "discount": rng.choice([0.0, 0.5, 1.0, 1.0]),
-        "apply": rng.random() < 0.8,
-        "norm": draw_norm(rng),
-    }
-    if kind == "mlp":
-        gradient["hidden"] = [3] * rng.randint(1, 2)
-    link: Document = {"delay": rng.choice(DELAYS if forward else DELAYS[1:])}
-    if coupling != "locked" and rng.random() < 0.15:
-        link["drop"] = 0.5
-    return {
-        "size": rng.choice([4, 4, None]) if not port else 4,
+    size = 4 if port else rng.choice([4, 4, None, [1, 2, 2]])
+    link = draw_link(rng, coupling, DELAYS if forward else DELAYS[1:])
+    gradient = draw_gradient(rng, size)
+    at_once = together and coupling == "decoupled" and link["delay"] == 0
+    if at_once and gradient["kind"] in ("linear", "mlp") and rng.random() < 0.7:
+        link = {"delay": 0, "noise": link.get("noise", 0.0)}
+        gradient |= {"trace": rng.choice([0.0, 0.5, 1.0]), "propagate": rng.choice([0.0, 0.3])}
+    channel = {
+        "size": size,
         "coupling": coupling,
         "gradient": gradient,
         "link": link,
         "staleness": rng.choice([1, 16]),
         **port,
     }
+    if coupling == "unlocked" or rng.random() < 0.3:
+        known = ["left_half", "right_half", "held", "age", "from.phase", "to.phase"]
+        context = rng.sample(known, rng.randint(0, 3))
+        channel["input"] = {"kind": rng.choice(["linear", "mlp"]), "hidden": [3], "context": context}
+    return channel
+
+
+def draw_gradient(rng: random.Random, size: Any) -> Document:
+    kind = rng.choice([kind for kind in KINDS if kind != "conv" or isinstance(size, list)])
+    gradient: Document = {
+        "kind": kind,
+        "target": "label",
+        "context": rng.choice([[], ["label"], ["label", "returned"], ["from.phase", "label", "to.phase"]]),
+        "scale": rng.choice([0.0, 0.1, 1.0, 1.0, 2.0]),
+        "discount": rng.choice([0.0, 0.5, 1.0, 1.0]),
+        "apply": rng.random() < 0.8,
+        "norm": draw_norm(rng),
+        "clip": rng.choice([None, None, 0.1]),
+        "schedule": rng.choice([None, None, {"kind": "linear", "factor": 0.0}]),
+    }
+    if kind not in ("linear", "local"):
+        gradient |= {"hidden": [3] * rng.randint(1, 2), "filter": rng.choice([1, 3])}
+    return gradient
+
+
+def draw_link(rng: random.Random, coupling: str, delays: tuple[int, ...]) -> Document:
+    link: Document = {"delay": rng.choice(delays)}
+    if coupling != "locked" and rng.random() < 0.25:
+        link["drop"] = rng.choice([0.5, 1.0])
+    if rng.random() < 0.2:
+        link["noise"] = 0.1
+    if rng.random() < 0.2:
+        link["bits"] = rng.choice([1, 4])
+    if rng.random() < 0.25:
+        link["rate"] = rng.choice([0.5, 0.4])
+    return link
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -162,7 +222,7 @@ def test_nearly_all_are_accepted() -> None:
 
 
 def test_everything_is_met() -> None:
-    met = set()
+    met, features = set(), set()
     for document in sample():
         periods = {name: agent["clock"]["period"] for name, agent in document["agents"].items()}
         for channel in document["channels"]:
@@ -170,7 +230,24 @@ def test_everything_is_met() -> None:
             pace = (sender > receiver) - (sender < receiver)
             fan_in = document["agents"][channel["to"]]["fan_in"]
             met.add((channel["coupling"], pace, channel["link"]["delay"], fan_in))
+            features |= features_of(channel)
+        features |= {
+            key for agent in document["agents"].values() for key in ("p_update", "align") if key in agent
+        }
+    assert {*product(("decoupled", "unlocked"), KINDS), "p_update", "align", "trace", "propagate"} <= features
+    assert set(product(("fa", "dfa", "kickback"), ("locked",))) <= features
+    for key in ("drop", "noise", "bits", "rate", "clip", "schedule"):
+        assert set(product([key], COUPLINGS)) - {("drop", "locked")} <= features, key
     assert set(product(COUPLINGS, (-1, 0, 1), DELAYS, FAN_INS)) <= met
+
+
+def features_of(channel: Document) -> set[Any]:
+    """What a channel has beside its coupling, pace and delay."""
+    coupling, gradient = channel["coupling"], channel["gradient"]
+    found: set[Any] = {(coupling, gradient["kind"]), (channel.get("feedback"), coupling)}
+    found |= {key for key in ("trace", "propagate") if gradient.get(key)}
+    found |= {(key, coupling) for key in ("drop", "noise", "bits", "rate") if key in channel["link"]}
+    return found | {(key, coupling) for key in ("clip", "schedule") if gradient[key]}
 
 
 @settings(max_examples=60)

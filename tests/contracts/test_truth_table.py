@@ -225,7 +225,15 @@ def simulation_of(ways: list[Way]) -> Simulation:
     env = {"id": "antiphon/Digits-v0"}
     training = {"batch": 1}
     return Simulation(
-        Scenario(scenario="table", env=env, agents=agents, channels=channels, training=training)
+        Scenario.model_validate(
+            {
+                "scenario": "table",
+                "env": env,
+                "agents": agents,
+                "channels": channels,
+                "training": training,
+            }
+        )
     )
 
 

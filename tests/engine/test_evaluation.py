@@ -137,7 +137,7 @@ def test_what_it_says() -> None:
     ("split", "links", "expected"),
     [
         ("tset", "perfect", "no split 'tset'; did you mean 'test'"),
-        ("test", "as_run", "'as_run' is not known"),
+        ("test", "as_rnu", "'as_rnu' is not known"),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_clear_line(split: str, links: str, expected: str) -> None:

@@ -36,15 +36,17 @@ def pair(**channel: Any) -> Scenario:
         "gradient": {"context": ["label"]},
         "input": {"context": ["right_half"], "optimiser": SGD},
     }
-    return Scenario(
-        scenario="pair",
-        env={"id": "antiphon/Digits-v0"},
-        agents={
-            "eye": {"observes": ["left_half"], "network": PLAIN, "clock": clocks[0]},
-            "mind": {"observes": ["right_half"], "network": PLAIN, "objective": goal, "clock": clocks[1]},
-        },
-        channels=[{**link, **channel}],
-        training={"batch": BATCH, "steps": 50},
+    return Scenario.model_validate(
+        {
+            "scenario": "pair",
+            "env": {"id": "antiphon/Digits-v0"},
+            "agents": {
+                "eye": {"observes": ["left_half"], "network": PLAIN, "clock": clocks[0]},
+                "mind": {"observes": ["right_half"], "network": PLAIN, "objective": goal, "clock": clocks[1]},
+            },
+            "channels": [{**link, **channel}],
+            "training": {"batch": BATCH, "steps": 50},
+        }
     )
 
 
@@ -193,7 +195,7 @@ def test_its_context_is_of_the_moment_of_the_message_it_stands_in_for(
         return genuine(model, context, rows)
 
     monkeypatch.setattr(InputModel, "predict", predict)
-    slow = ({}, {"period": 3, "phase": 1})
+    slow: tuple[dict[str, int], dict[str, int]] = ({}, {"period": 3, "phase": 1})
     scenario = pair(coupling="unlocked", link={"delay": 2, "rate": 0.5}, clocks=slow)
     stamps = {4: 2, 7: 4, 10: 8, 13: 10}  # sent at 0 2 4 …, under way for two steps, read at 1 4 7 10 13
     with Simulation(scenario) as simulation:
@@ -220,6 +222,7 @@ def test_held_and_age_are_those_of_the_newest_that_came_before(monkeypatch: pyte
     )
     with Simulation(scenario) as simulation:
         held, stamp_held = torch.zeros(BATCH, SIZE), torch.full((BATCH,), -1)
+        due = torch.zeros(BATCH, SIZE)
         for step in range(14):
             sent = linear(simulation, "eye", halves(simulation)[0])
             simulation.step()
@@ -230,10 +233,10 @@ def test_held_and_age_are_those_of_the_newest_that_came_before(monkeypatch: pyte
                 names = channel_of(simulation).input_ends
                 assert torch.equal(context, torch.cat([columns[name] for name in names], 1))
                 came = ~lost_at(simulation, step - 1)
-                held = torch.where(came.unsqueeze(1), arriving, held)
+                held = torch.where(came.unsqueeze(1), due, held)
                 stamp_held = torch.where(came, step - 1, stamp_held)
                 asked.clear()
-            arriving = channel_of(simulation).ledger.link.carry(step, sent)
+            due = channel_of(simulation).ledger.link.carry(step, sent)
         assert (held != 0).any()
 
 
@@ -300,7 +303,9 @@ def test_one_that_diverges_stops_the_run_before_any_of_its_parameters_moves() ->
         simulation.run(2)
         model = model_of(simulation)
         model.parameters["last.weight"].data.fill_(1e38)
-        before = [p.clone() for p in [*model.parameters.values(), *simulation.agents["mind"].parameters.values()]]
+        before = [
+            p.clone() for p in [*model.parameters.values(), *simulation.agents["mind"].parameters.values()]
+        ]
         with pytest.raises(DivergenceError, match=NAME):
             simulation.step()
         after = [*model.parameters.values(), *simulation.agents["mind"].parameters.values()]

@@ -11,69 +11,97 @@ from antiphon.engine.simulation import Simulation
 from antiphon.envs import Source, from_tensors
 from antiphon.scenarios import Scenario
 
-BATCH = 64
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
 
 
-def parity(rows: int) -> Source:
-    """The receiver wants the sign of x_0; `label`, which the context may hold, is the sign of x_1."""
-    x = torch.randn(rows, 6, generator=torch.Generator().manual_seed(1))
-    wanted, label = (x[:, 0] > 0).long(), (x[:, 1] > 0).long()
-    return from_tensors(x=x, wanted=wanted, label=label, training_only=["wanted", "label"])
+def corners(rows: int) -> Source:
+    """Noise on 4x4 pixels. The receiver wants the sign of one corner; `label`, which is for training, is another's."""
+    image = torch.randn(rows, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    wanted, label = ((image[:, 0, place, :2].sum((1, 2)) > 0).long() for place in (slice(2), slice(2, 4)))
+    return from_tensors(image=image, wanted=wanted, label=label, training_only=["wanted", "label"], test=0.25)
 
 
-def accuracy(gradient: dict[str, Any], seed: int) -> float:
-    """Of a receiver that hears x only through one number, after 400 steps."""
-    scenario = Scenario.model_validate(
-        {
-            "scenario": "information",
-            "env": parity(4_000),
-            "agents": {
-                "sender": {"observes": ["x"], "network": {"kind": "mlp", "hidden": [16]}},
-                "receiver": {
-                    "network": {"kind": "mlp", "hidden": [16]},
-                    "objective": {"kind": "classification", "target": "wanted"},
-                },
-            },
-            "channels": [
-                {"from": "sender", "to": "receiver", "size": 1, "norm": "batch", "gradient": gradient}
-            ],
-            "training": {"batch": BATCH, "steps": 400, "optimiser": {"kind": "adam", "lr": 0.003}},
-        }
-    )
-    simulation = Simulation(scenario, seed=seed)
-    simulation.run()
-    return simulation.evaluate().accuracy
-
-
-@pytest.mark.parametrize("kind", ["linear", "mlp"])
-def test_with_nothing_returned_the_injection_stays_exactly_zero(kind: str) -> None:
-    document = {
-        "scenario": "silence",
-        "env": parity(500),
+def pair(
+    gradient: dict[str, Any], seed: int = 0, *, size: Any = (1, 1, 1), coupling: str = "decoupled"
+) -> Simulation:
+    """A sender that sees the image and has no objective, and a receiver that hears it through a narrow message."""
+    scenario = {
+        "scenario": "information",
+        "env": corners(4_000),
         "agents": {
-            "sender": {"observes": ["x"]},
-            "receiver": {"objective": {"kind": "classification", "target": "wanted"}},
+            "sender": {"observes": ["image"], "network": {"kind": "mlp", "hidden": [16]}},
+            "receiver": {
+                "network": {"kind": "mlp", "hidden": [16]},
+                "objective": {"kind": "classification", "target": "wanted"},
+            },
         },
         "channels": [
-            {"from": "sender", "to": "receiver", "size": 3, "gradient": {"kind": kind, "context": ["label"]}}
+            {
+                "from": "sender",
+                "to": "receiver",
+                "size": size,
+                "norm": "batch",
+                "coupling": coupling,
+                "gradient": gradient,
+            }
         ],
-        "training": {"batch": BATCH},
+        "training": {"batch": 64, "steps": 300, "optimiser": {"kind": "adam", "lr": 0.003}},
     }
-    simulation = Simulation(Scenario.model_validate(document))
+    return Simulation(Scenario.model_validate(scenario), seed=seed)
+
+
+def accuracy(gradient: dict[str, Any], seed: int, **given: Any) -> float:
+    """Of the receiver after 300 steps, on examples not seen."""
+    simulation = pair(gradient, seed, **given)
+    simulation.run()
+    return float(simulation.evaluate().accuracy)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp", "conv", "critic", "sobolev", "sobolev_label"])
+def test_with_nothing_returned_the_injection_stays_exactly_zero(kind: str) -> None:
+    """Neither delta nor loss comes back, so nothing of the receiver can: (a) of the rule."""
+    hidden = [8] if kind in ("mlp", "conv", "sobolev") else []
+    gradient = {"kind": kind, "context": ["label"], "target": "label", "hidden": hidden, "filter": 3}
+    simulation = pair(gradient, size=(3, 1, 1))
     ledger = simulation.system.channels["sender->receiver"].ledger
     ledger.take = lambda step: []  # type: ignore[method-assign]
     start = {k: p.data.clone() for k, p in simulation.agents["sender"].parameters.items()}
-    simulation.run(steps=20)
-    for update in simulation.learned.updates:
-        assert all(not bool(injection.any()) for injection in update.injected.values())
+    for _ in range(20):
+        simulation.step()
+        for update in simulation.learned.updates:
+            assert all(not bool(injection.any()) for injection in update.injected.values())
     for key, p in simulation.agents["sender"].parameters.items():
         assert torch.equal(p, start[key])
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_sender_learns_what_its_receiver_is_asked_and_local_only_its_own_label(seed: int) -> None:
-    """Through one number: .98-.99 against .51-.54 (detached .55-.62) in three seeds."""
-    asked = accuracy({"kind": "linear", "context": ["wanted"]}, seed)
-    own = accuracy({"kind": "local", "target": "label"}, seed)
-    assert asked > 0.9
-    assert own < 0.75
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    ("kind", "hidden"), [("linear", []), ("mlp", [16]), ("conv", [16]), ("sobolev", [32])]
+)
+def test_a_sender_learns_what_its_receiver_is_asked(kind: str, hidden: list[int], seed: int) -> None:
+    """Through one number: (b) of the rule, three seeds.
+
+    Nothing that is for training tells the predictor what is wanted: its context is what the sender sees itself,
+    and a label of something else. After 300 steps linear .93-.97, mlp .95-.97, conv .95-.97, sobolev .94-.96,
+    where backpropagation reaches .96-.97.
+    """
+    gradient = {"kind": kind, "context": ["image", "label"], "hidden": hidden, "filter": 3}
+    assert accuracy(gradient, seed) > 0.88
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("context", [[], ["image"]])
+def test_local_learns_its_own_label_and_nothing_of_what_is_asked(context: list[str], seed: int) -> None:
+    """In three seeds .47-.51, whether or not the image is in its context; what nobody teaches reaches .59-.64."""
+    assert accuracy({"kind": "local", "target": "label", "context": context}, seed) < 0.65
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("kind", ["linear", "mlp", "sobolev"])
+def test_an_unrelated_label_alone_leaves_nothing_to_say_through_one_number(kind: str, seed: int) -> None:
+    """What a predictor is conditioned on decides what it can carry: the same kinds, without the image.
+
+    E[delta | m, label] tends to zero as the receiver learns what to expect of m: .49-.65, as `detached`.
+    """
+    assert accuracy({"kind": kind, "context": ["label"], "hidden": [32]}, seed) < 0.75

@@ -96,3 +96,10 @@ def test_recovered_of_one_seed_has_no_interval() -> None:
 def test_recovered_is_none_without_a_common_seed_or_a_gain() -> None:
     assert recovered({1: 0.7}, {0: 0.9}, {0: 0.5}) is None
     assert recovered({0: 0.7}, {0: 0.5}, {0: 0.5}) is None
+
+
+def test_what_is_no_share_has_no_bounds_and_needs_seeds() -> None:
+    found = mean([0.9, 1.1], share=False)
+    assert found.high == pytest.approx(1.0 + 12.706 * 0.1)
+    assert found.low == pytest.approx(1.0 - 12.706 * 0.1)
+    assert mean([0.9], examples=100, share=False).low is None

@@ -1,0 +1,179 @@
+"""Ablation: channels ranked by what is lost without them, example by example, with the same random numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon.engine.evaluation import evaluate
+from antiphon.engine.probes import ablation
+from antiphon.engine.probes.ablation import ABLATIONS, Change, Kind, ablate
+from antiphon.engine.rehearsal import Links
+from antiphon.engine.simulation import Simulation
+from antiphon.envs import from_tensors
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario
+
+COUNT = 400
+GENERATOR = torch.Generator().manual_seed(0)
+X = torch.randn(COUNT, 4, generator=GENERATOR)
+NOISE = torch.randn(COUNT, 4, generator=GENERATOR)
+LABEL = (X[:, 0] > 0).long() + 2 * (X[:, 1] > 0).long()
+SCORE = NOISE[:, 0]
+NET = {"kind": "mlp", "hidden": [16], "norm": "none"}
+
+
+def simulate(link: dict[str, Any] | None = None, **channel: Any) -> Simulation:
+    """`eye` sees what decides, `ear` what does not (but the score); both speak to both judges."""
+    classify = {"kind": "classification", "target": "label"}
+    regress = {"kind": "regression", "target": "score"}
+    common = {"size": 4, "norm": "none", "coupling": "locked", "link": link or {}, **channel}
+    scenario = {
+        "scenario": "judges",
+        "env": from_tensors(
+            x=X, noise=NOISE, label=LABEL, score=SCORE, test=0.5, training_only=["label", "score"]
+        ),
+        "readout": "judge",
+        "agents": {
+            "eye": {"observes": ["x"], "network": NET},
+            "ear": {"observes": ["noise"], "network": NET},
+            "judge": {"network": NET, "objective": classify},
+            "other": {"network": NET, "objective": regress},
+        },
+        "channels": [{"from": a, "to": b, **common} for a in ("eye", "ear") for b in ("judge", "other")],
+        "training": {"batch": 32, "steps": 300, "optimiser": {"kind": "adam", "lr": 0.01}},
+    }
+    return Simulation(Scenario.model_validate(scenario), seed=1)
+
+
+@pytest.fixture(scope="module")
+def trained() -> Simulation:
+    simulation = simulate()
+    simulation.run(200)
+    return simulation
+
+
+@pytest.mark.parametrize("kind", ABLATIONS)
+def test_the_channel_that_matters_comes_first_for_whom_it_matters(trained: Simulation, kind: str) -> None:
+    found = ablate(trained, Kind(kind, 1 if kind == "delay" else 0))
+    assert found.ranked()[0] == "eye->judge"
+    assert found.ranked("other")[0] == "ear->other"
+    assert found.readouts["eye->judge"]["loss"].resolved
+    assert found.readouts["eye->judge"]["accuracy"].value < -0.2
+    assert found.channels["ear->other"]["other"]["error"].value > 0.2
+    unreached = found.channels["eye->judge"]["other"]["loss"]
+    assert (unreached.value, unreached.half, unreached.resolved) == (0.0, 0.0, False)
+
+
+def test_it_agrees_with_a_system_whose_channel_is_silent(trained: Simulation) -> None:
+    found = ablate(trained, Kind("zero"))
+    silent = trained.fork()
+    head = silent.system.agents["eye"].learner.parameters
+    for name in ("to_judge.weight", "to_judge.bias"):
+        head[name].data.zero_()
+    whole, without = trained.evaluate(), silent.evaluate()
+    changes = found.channels["eye->judge"]["judge"]
+    assert found.intact["judge"]["loss"] == pytest.approx(whole.loss, rel=1e-5)
+    assert changes["loss"].value == pytest.approx(without.loss - whole.loss, rel=1e-4)
+    assert changes["accuracy"].value == pytest.approx(without.accuracy - whole.accuracy, abs=1e-6)
+
+
+def test_means_and_partners_are_of_all_examples(trained: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = ablate(trained, Kind("mean"))
+    monkeypatch.setattr(ablation, "_ROWS", 60)
+    parts = ablate(trained, Kind("mean"))
+    assert parts.examples == whole.examples == 200
+    for name, changes in whole.readouts.items():
+        assert parts.readouts[name]["loss"].value == pytest.approx(changes["loss"].value, rel=1e-4, abs=1e-6)
+    rehearsal = ablation.Rehearsal(trained.system, {"x": X, "noise": NOISE}, Links(), seed=0)
+    partner = ablation._partners(rehearsal)
+    assert partner.sort().values.tolist() == list(range(COUNT))
+    assert not bool((partner == torch.arange(COUNT)).any())
+
+
+def test_over_links_as_they_run_losses_are_common() -> None:
+    simulation = simulate({"drop": 0.3, "noise": 0.2}, coupling="detached")
+    links = Links("as_run")
+    one, two = (ablate(simulation, Kind("zero"), links=links) for _ in range(2))
+    assert one == two
+    intact = evaluate(
+        simulation.system, simulation.world.env, ("judge",), "test", links, simulation.seed
+    ).loss
+    assert one.intact["judge"]["loss"] == pytest.approx(intact, rel=1e-6)
+    everything_lost = ablate(simulation, Kind("zero"), links=Links("as_run", drop=1.0))
+    assert all(changes["loss"].value == 0 for changes in everything_lost.readouts.values())
+
+
+def test_only_some_channels_and_examples(trained: Simulation) -> None:
+    seen: list[tuple[int, int]] = []
+    found = ablate(
+        trained,
+        Kind("zero"),
+        channels=["ear->judge"],
+        limit=50,
+        watch=lambda done, total: seen.append((done, total)),
+    )
+    assert (list(found.channels), found.examples, seen) == (["ear->judge"], 50, [(1, 1)])
+
+
+def test_it_changes_no_bit_of_the_run() -> None:
+    watched, plain = simulate(), simulate()
+    for _ in range(3):
+        ablate(watched, Kind("resample"), limit=20)
+        watched.step()
+        plain.step()
+    for name, agent in plain.system.agents.items():
+        other = watched.system.agents[name].learner.parameters
+        assert all(torch.equal(p, other[key]) for key, p in agent.learner.parameters.items())
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
+    draws = torch.randn(2000, 12, generator=torch.Generator().manual_seed(2)) + 0.5
+    covered = [abs(c.value - 0.5) <= c.half for row in draws if (c := Change.of(row, 2.201)).half is not None]
+    assert sum(covered) / 2000 == pytest.approx(0.95, abs=0.02)
+    assert Change.of(torch.ones(1), None).half is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("zreo", "ablate: no kind 'zreo'; did you mean 'zero'"),
+        ("delay", "delay=0; must be at least 1 step, for example delay=3"),
+        ("delay=0", "delay=0; must be at least 1 step"),
+        ("delay=-2", "delay=-2; must be at least 1 step"),
+        ("delay=two", "'delay=two' must name a number of steps"),
+        ("delay=", "'delay=' must name a number of steps"),
+        ("zero=3", "'zero' takes no number; only delay=K does"),
+        ("zero=", "'zero=' must name a number of steps"),
+    ],
+)
+def test_kinds_that_cannot_be_are_one_clear_line(text: str, expected: str) -> None:
+    with pytest.raises(ScenarioError, match=expected) as caught:
+        Kind.read(text)
+    assert "\n" not in str(caught.value)
+    assert [str(Kind.read(word)) for word in ("mean", "delay=3")] == ["mean", "delay=3"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"channels": ["eye->jugde"]}, "channels: no channel 'eye->jugde'; did you mean 'eye->judge'"),
+        ({"split": "tset"}, "no split 'tset'; did you mean 'test'"),
+        ({"limit": 0}, "examples: must be at least 1, not 0"),
+    ],
+)
+def test_what_cannot_be_ablated_is_one_clear_line(
+    trained: Simulation, asked: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(ScenarioError, match=expected) as caught:
+        ablate(trained, Kind("zero"), **asked)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_scenario_without_channels_has_nothing_to_do_without() -> None:
+    agents = {"a": {"observes": ["x"], "objective": {"kind": "classification", "target": "label"}}}
+    scenario = {"scenario": "alone", "env": from_tensors(x=X, label=LABEL), "agents": agents}
+    with pytest.raises(ScenarioError, match="no channel to do without"):
+        ablate(Simulation(Scenario.model_validate(scenario)), Kind("zero"))

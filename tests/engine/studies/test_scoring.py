@@ -1,0 +1,73 @@
+"""Scores of finished runs: kept beside them, of the right number of steps, and what a linear model can have."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from antiphon.engine.request import Request
+from antiphon.engine.run import begin
+from antiphon.engine.simulation import Simulation
+from antiphon.engine.studies.scoring import Scoring, add_scores, figures, kept_scores, least_loss
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import load
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A finished run of four steps."""
+    values = {"depth": 2, "width": 8, "batch": 16}
+    begin(Request(template=load("digits-mlp"), values=values, steps=4), tmp_path / "run").go()
+    return tmp_path / "run"
+
+
+def test_figures_are_means_over_readouts() -> None:
+    agents = {"a": {"accuracy": 0.5, "loss": 1.0}, "b": {"accuracy": 0.7, "loss": 3.0}, "c": {"error": 4.0}}
+    assert figures(["a", "b"], agents) == pytest.approx({"accuracy": 0.6, "error": 0.4, "loss": 2.0})
+    assert figures("c", agents) == {"error": 4.0}
+    assert figures(["a", "c"], agents) == {}
+
+
+def test_scores_are_what_the_simulation_says_and_are_kept(run: Path) -> None:
+    found = add_scores(run, 4, [Scoring("validation"), Scoring("train")])
+    with Simulation.load(run) as simulation:
+        assert found["validation"]["accuracy"] == simulation.evaluate("validation").accuracy
+        assert found["train"]["loss"] == simulation.evaluate("train").loss
+    assert kept_scores(run, 4) == found
+    changed = json.loads((run / "evaluations.json").read_text())
+    changed["scores"]["train"]["loss"] = 7.0
+    (run / "evaluations.json").write_text(json.dumps(changed))
+    assert add_scores(run, 4, [Scoring("train")])["train"]["loss"] == 7.0
+
+
+def test_scores_of_another_number_of_steps_are_of_no_use(run: Path) -> None:
+    add_scores(run, 4, [Scoring("validation")])
+    assert kept_scores(run, 5) == {}
+    (run / "evaluations.json").write_text("[")
+    assert kept_scores(run, 4) == {}
+
+
+def test_names_tell_scorings_apart() -> None:
+    names = [
+        Scoring("validation").name,
+        Scoring(links="as_run").name,
+        Scoring(links="as_run", drop=0.2).name,
+        Scoring("train", excess=True).name,
+    ]
+    assert names == ["validation", "test, as_run", "test, as_run, drop 0.2", "train, excess"]
+
+
+def test_the_least_loss_of_a_linear_model_is_below_that_of_a_run(run: Path) -> None:
+    found = add_scores(run, 4, [Scoring("train", excess=True)])["train, excess"]
+    with Simulation.load(run) as simulation:
+        least = least_loss(simulation, "train")
+    assert found["excess_loss"] == pytest.approx(found["loss"] - least)
+    assert 0 <= least < found["loss"]
+
+
+def test_the_least_loss_is_of_one_readout(run: Path) -> None:
+    scenario = load("corporation").resolve(values={"agents": 6, "readouts": 2, "neighbours": 2})
+    with Simulation(scenario) as simulation, pytest.raises(ScenarioError, match="one readout, not of 2"):
+        least_loss(simulation, "train")

@@ -1,0 +1,204 @@
+"""Quarantine: what diverges learns no more and falls silent; the others go on (semantics 32)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import DivergenceError
+from antiphon.scenarios import Scenario
+
+BATCH = 8
+LAYER = {"kind": "mlp", "hidden": [6], "norm": "none", "activation": "tanh"}
+GOAL = {"kind": "classification", "target": "label"}
+
+
+def fork_of_two(*, clock: dict[str, Any] | None = None, **training: Any) -> Scenario:
+    """Two eyes that tell one mind; each knows what it is for."""
+    gradient = {"context": ["label"]}
+    return Scenario.model_validate(
+        {
+            "scenario": "eyes",
+            "env": {"id": "antiphon/Digits-v0"},
+            "agents": {
+                "left": {"observes": ["left_half"], "network": LAYER, "clock": clock or {}},
+                "right": {"observes": ["right_half"], "network": LAYER, "clock": clock or {}},
+                "mind": {"network": LAYER, "objective": GOAL},
+            },
+            "channels": [
+                {"from": eye, "to": "mind", "size": 4, "norm": "none", "gradient": gradient}
+                for eye in ("left", "right")
+            ],
+            "training": {"batch": BATCH, "steps": 100, "on_divergence": "quarantine", **training},
+        }
+    )
+
+
+def poison(simulation: Simulation, channel: str, value: float) -> None:
+    """Let a channel's predictor say something enormous, or no number at all."""
+    predictor = simulation.system.channels[channel].predictor
+    assert predictor is not None
+    for parameter in predictor.parameters.values():
+        parameter.data.fill_(value)
+
+
+def parameters(simulation: Simulation, name: str) -> list[Tensor]:
+    return [p.clone() for p in simulation.agents[name].parameters.values()]
+
+
+def same(one: list[Tensor], other: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def last_message(simulation: Simulation, channel: str) -> Tensor:
+    """What the receiver reads of the newest message."""
+    ledger = simulation.system.channels[channel].ledger
+    reading = ledger.receive(simulation.now - 1)
+    return torch.zeros(BATCH, 4) if reading.value is None else reading.value
+
+
+@pytest.mark.parametrize(("value", "bound"), [(1e6, 100.0), (float("nan"), None), (float("inf"), None)])
+def test_a_diverging_agent_stays_as_it_was_and_the_others_go_on(value: float, bound: float | None) -> None:
+    with Simulation(fork_of_two(bound=bound)) as simulation:
+        simulation.run(5)
+        assert simulation.events == []
+        poison(simulation, "left->mind", value)
+        before = {name: parameters(simulation, name) for name in ("left", "right", "mind")}
+        simulation.step()
+        assert same(before["left"], parameters(simulation, "left"))
+        for name in ("right", "mind"):
+            assert not same(before[name], parameters(simulation, name))
+        simulation.run(10)
+        assert same(before["left"], parameters(simulation, "left"))
+        assert all(bool(p.isfinite().all()) for name in before for p in parameters(simulation, name))
+        step, line = simulation.events[0]
+        assert step == 5
+        assert "left" in line
+        assert "\n" not in line
+        assert simulation.system.agents["left"].silenced
+        assert not simulation.system.agents["right"].silenced
+        assert simulation.agents["left"].updates == 5
+        assert simulation.agents["right"].updates == 16
+
+
+def test_its_messages_fall_silent_and_count_no_more() -> None:
+    with Simulation(fork_of_two(bound=100.0)) as simulation:
+        simulation.run(5)
+        poison(simulation, "left->mind", 1e6)
+        simulation.run(3)
+        assert not last_message(simulation, "left->mind").any()
+        assert last_message(simulation, "right->mind").any()
+        record = simulation.system.channels["left->mind"].ledger.records[simulation.now - 1]
+        assert not record.complete
+        assert "left->mind" not in simulation.learned.lessons
+        assert "right->mind" in simulation.learned.lessons
+
+
+def test_nothing_re_enters_by_itself() -> None:
+    with Simulation(fork_of_two(bound=100.0)) as simulation:
+        simulation.run(3)
+        poison(simulation, "left->mind", 1e6)
+        simulation.step()
+        poison(simulation, "left->mind", 0.0)
+        before = parameters(simulation, "left")
+        simulation.run(10)
+        assert same(before, parameters(simulation, "left"))
+        assert len([line for _, line in simulation.events if "left" in line]) >= 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e30])
+def test_a_diverging_predictor_is_muted_and_its_sender_goes_on(value: float) -> None:
+    """A shadow injects nothing, so that only the predictor is at fault."""
+    document = fork_of_two(bound=1e6).model_dump(mode="json")
+    document["channels"][0]["gradient"]["apply"] = False
+    document["agents"]["left"]["objective"] = GOAL
+    with Simulation(Scenario.model_validate(document)) as simulation:
+        simulation.run(5)
+        poison(simulation, "left->mind", value)
+        predictor = simulation.system.channels["left->mind"].predictor
+        assert predictor is not None
+        before = [p.clone() for p in predictor.parameters.values()]
+        left = parameters(simulation, "left")
+        simulation.run(4)
+        assert same(
+            [torch.nan_to_num(p) for p in before],
+            [torch.nan_to_num(p) for p in predictor.parameters.values()],
+        )
+        assert simulation.system.channels["left->mind"].muted
+        assert not simulation.system.agents["left"].silenced
+        assert not same(left, parameters(simulation, "left"))
+        assert last_message(simulation, "left->mind").any()
+        ((step, line),) = simulation.events
+        assert step == 5
+        assert "left->mind" in line
+
+
+def test_a_locked_group_is_silenced_as_one() -> None:
+    document = fork_of_two(bound=100.0).model_dump(mode="json")
+    document["agents"]["ear"] = {"observes": ["image"], "network": LAYER}
+    document["channels"].append(
+        {"from": "ear", "to": "left", "size": 4, "norm": "none", "coupling": "locked"}
+    )
+    with Simulation(Scenario.model_validate(document)) as simulation:
+        simulation.run(3)
+        poison(simulation, "left->mind", 1e6)
+        before = {name: parameters(simulation, name) for name in ("ear", "left", "right")}
+        simulation.run(3)
+        assert same(before["ear"], parameters(simulation, "ear"))
+        assert same(before["left"], parameters(simulation, "left"))
+        assert not same(before["right"], parameters(simulation, "right"))
+        assert "ear" in simulation.events[0][1]
+
+
+@pytest.mark.parametrize("unroll", [1, 3])
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_fork_and_a_saved_run_remember_it(unroll: int, after: int, tmp_path: Path) -> None:
+    """With a window of three ticks only the predictor is at fault: it is muted before its sender learns."""
+    with Simulation(fork_of_two(bound=100.0, clock={"unroll": unroll})) as simulation:
+        simulation.run(6)
+        poison(simulation, "left->mind", 1e6)
+        simulation.run(3 + after)
+        assert simulation.system.agents["left"].silenced == (unroll == 1)
+        loaded = Simulation.load(simulation.save(tmp_path / "saved"))
+        twin = simulation.fork()
+        for each in (simulation, loaded, twin):
+            each.run(8)
+        for name in ("left", "right", "mind"):
+            assert same(parameters(simulation, name), parameters(twin, name))
+            assert same(parameters(simulation, name), parameters(loaded, name))
+        assert simulation.events == twin.events == loaded.events
+        for each in (twin, loaded):
+            for own, theirs in zip(
+                simulation.system.agents.values(), each.system.agents.values(), strict=True
+            ):
+                assert own.silenced == theirs.silenced
+            for name, channel in simulation.system.channels.items():
+                assert channel.muted == each.system.channels[name].muted == (name == "left->mind")
+            each.close()
+
+
+def test_without_quarantine_the_run_stops_at_the_bound() -> None:
+    with Simulation(fork_of_two(on_divergence="stop", bound=100.0)) as simulation:
+        simulation.run(5)
+        poison(simulation, "left->mind", 1e6)
+        before = {name: parameters(simulation, name) for name in ("left", "right", "mind")}
+        with pytest.raises(DivergenceError, match="'left'") as caught:
+            simulation.step()
+        assert "\n" not in str(caught.value)
+        for name, found in before.items():
+            assert same(found, parameters(simulation, name))
+
+
+def test_a_bound_that_is_never_reached_changes_no_bit() -> None:
+    found = []
+    for training in ({"bound": 1e6}, {}, {"on_divergence": "stop"}):
+        with Simulation(fork_of_two(**training)) as simulation:
+            simulation.run(10)
+            found.append([p for name in ("left", "mind") for p in parameters(simulation, name)])
+    assert same(found[0], found[1])
+    assert same(found[1], found[2])
