@@ -25,6 +25,10 @@ class _Critic(Predictor):
     A scalar v to which the label is only an input must learn to be ten functions; selected by it, it is ten.
     The other signals are inputs, and real ones enter once more as m^T W c, so that dv/dm depends on
     them without hidden layers too. All of it starts at zero: v = 0 and dv/dm = 0.
+
+    Under batch norm the slope is that of the batch's summed value: a message moves its neighbours' values too, as it
+    moves their losses in a receiver with batch norm, from which delta comes. With the statistics held constant
+    MNIST-4 reaches 95.0 instead of 98.1 % at 1,000 steps.
     """
 
     needs_loss: ClassVar[bool] = True

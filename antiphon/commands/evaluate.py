@@ -111,6 +111,16 @@ def evaluate(path: Path, *, split: str, links: Links, asked: Asked, json: bool) 
     return 0
 
 
+def _check(simulation: Simulation, asked: Asked) -> None:
+    """Refuse what would only fail after a while."""
+    for name in asked.channels or ():
+        if name not in simulation.system.channels:
+            raise RunError(f"--channels: no channel '{name}'{suggest(name, simulation.system.channels)}")
+    if asked.represent is not None:
+        with writing(asked.represent):
+            asked.represent.mkdir(parents=True, exist_ok=True)
+
+
 def _result(directory: RunDirectory, path: Path, simulation: Simulation, found: Evaluation) -> dict[str, Any]:
     readouts = list(found.readout)
     return {

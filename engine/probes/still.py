@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from antiphon.comms.predictors import Example
 from antiphon.engine.reference import Reference, Update
 from antiphon.engine.system import System
+from antiphon.engine.tape import Tape
 from antiphon.engine.teaching import Lesson, Teacher
 
 __all__ = ["Still"]
 
 
 class _Idle(Teacher):
-    """Prepares lessons that nobody learns."""
+    """Takes note of what has come back, and learns nothing from it."""
 
-    def teach(self, lessons: dict[str, Lesson], step: int) -> None:
-        """Teach nothing."""
+    def own_lessons(self, tapes: list[Tape]) -> dict[str, list[Example]]:
+        """Gather no lessons."""
+        return {}
+
+    def prepare(self, lessons: dict[str, list[Example]], step: int, *, watch: bool) -> dict[str, Lesson]:
+        """Let the gradients that reach their senders at this step be known to them."""
+        for channel in self.system.channels.values():
+            channel.ledger.take(step)
+        return {}
 
     def teach_inputs(self, step: int) -> dict[str, Tensor]:
         """Forget what synthetic inputs would learn from."""
@@ -29,11 +38,15 @@ class Still(Reference):
 
     Args:
         system: What runs.
+        follows: Whether the gradients that agents would follow are found all the same.
     """
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, *, follows: bool = False) -> None:
         super().__init__(system)
         self.teacher = _Idle(system)
+        if not follows:
+            for agent in system.owners().values():
+                agent.learner.trainable = []
 
     def _apply(self, updates: list[Update], step: int) -> None:
         """Leave all parameters as they are."""

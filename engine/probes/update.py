@@ -80,7 +80,7 @@ def _followed(simulation: Simulation) -> dict[str, _Followed]:
     """The gradient of every agent's first window that has not begun, by agent."""
     twin = simulation.fork()
     system = twin.system
-    twin.backend = Still(system)
+    twin.backend = Still(system, follows=True)
     begun = {id(unit): unit.tape.window if unit.tape.ticks else -1 for unit in system.units}
     wanted = {name for name, agent in system.owners().items() if agent.learner.trainable}
     longest = max((unit.staleness + 1) * (unit.windows.end(1) - unit.windows.end(0)) for unit in system.units)

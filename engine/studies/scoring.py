@@ -111,8 +111,12 @@ def add_scores(path: Path, steps: int, wanted: Sequence[Scoring]) -> dict[str, d
 
 
 def _score(simulation: Simulation, scoring: Scoring) -> dict[str, float]:
-    drop = {} if scoring.drop is None else {"drop": scoring.drop}
-    found = simulation.evaluate(scoring.split, links=scoring.links, **drop)
+    from antiphon.engine.evaluation import evaluate
+    from antiphon.engine.rehearsal import Links
+
+    system, env, readouts = simulation.system, simulation.world.env, simulation.scenario.readouts
+    links = Links(scoring.links, scoring.drop)
+    found = evaluate(system, env, readouts, scoring.split, links, simulation.seed)
     score = figures(found.readout, found.agents) | {"examples": found.examples}
     if scoring.excess:
         score["excess_loss"] = score["loss"] - least_loss(simulation, scoring.split)

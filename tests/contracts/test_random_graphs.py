@@ -35,9 +35,7 @@ def draw(rng: random.Random) -> Document:
     episode = rng.choice(["stream", "example"])
     whole = episode == "example" and rng.random() < 0.3
     agents = {name: draw_agent(rng, hold, whole) for name in names}
-    together = (
-        rng.random() < 0.25
-    )  # all tick and learn at the same steps, so that gradients may be back at once
+    together = rng.random() < 0.2  # all learn at the same steps, so that gradients may be back at once
     if together:
         clock = {"period": 1, "phase": 0, "unroll": agents["a"]["clock"]["unroll"]}
         agents = {name: {**agent, "clock": clock} for name, agent in agents.items()}
@@ -50,7 +48,11 @@ def draw(rng: random.Random) -> Document:
         port = {"port": "p", "norm": draw_norm(rng)} if rng.random() < 0.3 else {}
         for j, receiver in enumerate(names):
             if rng.random() < (1.0 if j == i + 1 else 0.5 if j > i else 0.25):
-                drawn = draw_channel(rng, forward=j > i, port=port, together=together)
+                drawn = draw_channel(rng, forward=j > i, port=port, fan_in=agents[receiver]["fan_in"])
+                if together and drawn["coupling"] in ("locked", "delayed"):
+                    drawn["coupling"] = "decoupled"
+                if together and j > i and drawn["coupling"] == "decoupled":
+                    put_at_once(rng, drawn)
                 channels.append({"from": sender, "to": receiver, **drawn})
     for name, agent in agents.items():
         told = [channel for channel in channels if channel["to"] == name]
@@ -119,15 +121,22 @@ def draw_agent(rng: random.Random, hold: int, whole: bool) -> Document:
     return agent
 
 
-def draw_channel(rng: random.Random, *, forward: bool, port: Document, together: bool) -> Document:
+def put_at_once(rng: random.Random, channel: Document) -> None:
+    """Let a channel's sender use what its receiver returns at the same step."""
+    channel["link"] = {"delay": 0, "noise": rng.choice([0.0, 0.1])}
+    channel["gradient"] |= {
+        "kind": rng.choice(["linear", "mlp"]),
+        "hidden": [3],
+        "trace": rng.choice([0.0, 0.5, 1.0]),
+        "propagate": rng.choice([0.0, 0.3]),
+    }
+
+
+def draw_channel(rng: random.Random, *, forward: bool, port: Document, fan_in: str) -> Document:
     coupling = rng.choice(COUPLINGS)
-    size = 4 if port else rng.choice([4, 4, None, [1, 2, 2]])
+    size = 4 if port else rng.choice([4, 4, None, [1, 2, 2] if fan_in == "concat" else 4])
     link = draw_link(rng, coupling, DELAYS if forward else DELAYS[1:])
     gradient = draw_gradient(rng, size)
-    at_once = together and coupling == "decoupled" and link["delay"] == 0
-    if at_once and gradient["kind"] in ("linear", "mlp") and rng.random() < 0.7:
-        link = {"delay": 0, "noise": link.get("noise", 0.0)}
-        gradient |= {"trace": rng.choice([0.0, 0.5, 1.0]), "propagate": rng.choice([0.0, 0.3])}
     channel = {
         "size": size,
         "coupling": coupling,

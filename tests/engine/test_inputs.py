@@ -277,6 +277,28 @@ def test_evaluation_over_perfect_links_does_without_it() -> None:
         assert simulation.evaluate(links="as_run").agents != as_run.agents
 
 
+def test_the_figures_say_what_the_link_does() -> None:
+    link = {"drop": 0.4, "bits": 3, "rate": 0.5, "delay": 1}
+    with Simulation(pair(link=link, clocks=({"period": 2}, {}))) as simulation:
+        simulation.run(20)
+        figures = simulation.channel_figures()[NAME]
+        assert 0 < figures["lost"] < 1
+        assert figures["stand_in"] == figures["lost"]
+        assert figures["si_loss"] > 0
+        assert (
+            figures["traffic"] == SIZE * 3 / 4
+        )  # at every other tick of an agent that ticks at every other step
+        assert 1 <= figures["age"] <= 4
+    with Simulation(pair(coupling="unlocked")) as simulation:
+        simulation.run(5)
+        figures = simulation.channel_figures()[NAME]
+        assert (figures["lost"], figures["stand_in"]) == (0.0, 1.0)
+        assert figures["traffic"] == SIZE * 32
+    with Simulation(pair(input=None)) as simulation:
+        simulation.run(5)
+        assert not {"stand_in", "si_loss"} & simulation.channel_figures()[NAME].keys()
+
+
 @pytest.mark.parametrize(
     ("context", "message"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,28 @@ def test_without_quarantine_the_run_stops_at_the_bound() -> None:
         assert "\n" not in str(caught.value)
         for name, found in before.items():
             assert same(found, parameters(simulation, name))
+
+
+def test_the_bound_is_on_what_reaches_parameters() -> None:
+    """What an agent returns is per sample, and as many times longer as the batch is large: no bound is on that."""
+    largest = 0.0
+    with Simulation(fork_of_two()) as simulation:
+        for _ in range(5):
+            simulation.step()
+            learned = simulation.learned
+            found: list[Sequence[Tensor | None]] = [lesson.gradients for lesson in learned.lessons.values()]
+            found += [g for update in learned.updates for g in update.gradients.values()]
+            largest = max([largest, *(norm_of(gradients) for gradients in found)])
+    with Simulation(fork_of_two(bound=largest * 1.01)) as simulation:
+        simulation.run(5)
+        assert simulation.events == []
+    with Simulation(fork_of_two(bound=largest * 0.99)) as simulation:
+        simulation.run(5)
+        assert len(simulation.events) == 1
+
+
+def norm_of(gradients: Sequence[Tensor | None]) -> float:
+    return float(torch.stack([g.norm() for g in gradients if g is not None]).norm())
 
 
 def test_a_bound_that_is_never_reached_changes_no_bit() -> None:

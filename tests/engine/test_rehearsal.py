@@ -17,6 +17,7 @@ from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 
+Tensors = dict[str, Tensor]
 ROWS = 16
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(60, 5, generator=GENERATOR)
@@ -46,12 +47,13 @@ def ring(link: Mapping[str, Any], *, unroll: int = 2, **channel: Any) -> Scenari
             "agents": {
                 "a": {"observes": ["x"], "network": NET, "learn": False, "clock": {"unroll": unroll}},
                 "b": {"network": NET, "learn": False, "clock": {"period": 2, "unroll": unroll}},
-                "c": {"network": NET, "learn": False, "clock": {"unroll": unroll}},
+                "c": {"network": NET, "learn": False, "fan_in": "mean", "clock": {"unroll": unroll}},
                 "d": {**HEARER, "clock": {"unroll": unroll}},
             },
             "channels": [
                 {"from": "a", "to": "b", "link": {**link}, **common},
                 {"from": "b", "to": "c", "link": {**link}, **common},
+                {"from": "a", "to": "c", "link": {**link}, **common},
                 {"from": "c", "to": "a", "link": {"delay": 1, **link, **delayed(link)}, **common},
                 {"from": "b", "to": "d", "link": {**link}, **common},
                 {"from": "c", "to": "d", "link": {**link}, **common},
@@ -77,18 +79,14 @@ def simulate(scenario: Scenario) -> Simulation:
     return simulation
 
 
-def lived(simulation: Simulation, steps: int) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
-    """Let the run itself tick, learning nothing; return every agent's newest ports, and what was shown."""
+def lived(simulation: Simulation, steps: int) -> tuple[dict[tuple[str, int], Tensors], Tensors]:
+    """Let the run itself tick, learning nothing; return all ports by agent and step, and what was shown."""
     shown = dict(simulation.world.moment.signals)
     for step in range(steps):
         simulation.backend.tick(step, simulation.world.moment)
         simulation.world.advance()
-    newest = {}
-    for unit in simulation.system.units:
-        for tick in unit.tape.ticks:
-            for part in tick.parts:
-                newest[part.agent] = dict(part.ports)
-    return newest, shown
+    ticks = [tick for unit in simulation.system.units for tick in unit.tape.ticks]
+    return {(part.agent, tick.step): dict(part.ports) for tick in ticks for part in tick.parts}, shown
 
 
 @pytest.mark.parametrize("name", LINKS)
@@ -97,13 +95,13 @@ def test_as_run_is_what_the_run_itself_does(name: str, inputs: bool) -> None:
     scenario = ring(LINKS[name], unroll=40, **({"input": INPUT} if inputs else {}))  # all in one window
     simulation = simulate(scenario)
     steps = steps_needed(simulation.system)
-    newest, shown = lived(simulation, steps)
-    rehearsal = Rehearsal(simulation.system, shown, Links("as_run"), seed=simulation.seed, every_port=True)
+    happened, shown = lived(simulation, steps)
+    rehearsal = Rehearsal(simulation.system, shown, Links("as_run"), seed=simulation.seed)
     trace = rehearsal.run()
-    for agent, ports in newest.items():
-        mine = rehearsal.last(trace, agent)
+    assert {agent for agent, _ in trace.ports} == set("abcd")
+    for tick, ports in trace.ports.items():
         for port, value in ports.items():
-            torch.testing.assert_close(mine[port], value, rtol=0, atol=1e-6)
+            torch.testing.assert_close(value, happened[tick][port], rtol=0, atol=1e-6)
 
 
 def test_the_comparison_with_the_run_can_fail() -> None:
@@ -197,3 +195,42 @@ def test_links_that_cannot_be_are_one_clear_line(settings: dict[str, Any], expec
     with pytest.raises(ScenarioError, match=expected) as caught:
         Links(**settings)
     assert "\n" not in str(caught.value)
+
+
+def test_an_aligned_agent_sees_nothing_before_its_first_message() -> None:
+    scenario = {
+        "scenario": "aligned",
+        "env": from_tensors(x=X, label=LABEL, hold=4, test=0.5),
+        "agents": {
+            "a": {"observes": ["x"], "network": NET, "clock": {"unroll": 40}},
+            "b": {"observes": ["x"], "network": NET, "align": "a->b", "clock": {"unroll": 40}},
+            "c": {"network": NET, "objective": GOAL, "clock": {"unroll": 40}},
+        },
+        "channels": [
+            {"from": "a", "to": "b", "size": 3, "link": {"delay": 2}},
+            {"from": "b", "to": "c", "size": 3, "link": {"drop": 0.5}, "input": {"context": ["x"]}},
+        ],
+        "training": {"batch": ROWS, "steps": 50},
+    }
+    for agent in scenario["agents"].values():  # type: ignore[attr-defined]
+        agent["learn"] = False
+    simulation = simulate(Scenario.model_validate(scenario))
+    happened, shown = lived(simulation, 4)
+    rehearsal = Rehearsal(simulation.system, shown, Links("as_run"), seed=simulation.seed)
+    trace = rehearsal.run()
+    assert trace.blank == {("b", 0), ("b", 1)}
+    torch.testing.assert_close(
+        rehearsal.last(trace, "c")[OBJECTIVE], happened["c", 3][OBJECTIVE], rtol=0, atol=1e-6
+    )
+
+
+def test_messages_of_a_silenced_agent_are_nothing_as_the_run_goes() -> None:
+    simulation = simulate(ring({}))
+    simulation.system.agents["b"].silenced = True
+    read = {}
+    for kind in ("perfect", "as_run"):
+        rehearsal = Rehearsal(simulation.system, {"x": X, "label": LABEL}, Links(kind), seed=0)
+        readings = rehearsal.run().readings
+        read[kind] = [value for (name, _), (value, _) in readings.items() if name == "b->d"][-1]
+    assert read["perfect"].any()
+    assert not read["as_run"].any()

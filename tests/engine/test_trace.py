@@ -216,6 +216,13 @@ def test_the_loss_of_the_predictor_reaches_the_sender(kind: dict[str, Any], reco
         load(predictor.parameters, learned)
 
 
+@pytest.mark.parametrize("kind", ["critic", "sobolev", "sobolev_label", "local"])
+def test_a_predictor_without_such_a_loss_is_refused(kind: str) -> None:
+    with pytest.raises(ScenarioError, match="propagate") as caught:
+        Simulation(chain("ab", kind=kind, target="label", propagate=0.5))
+    assert "\n" not in str(caught.value)
+
+
 def load(parameters: dict[str, Tensor], values: dict[str, Tensor]) -> None:
     for name, parameter in parameters.items():
         parameter.data.copy_(values[name])
@@ -342,8 +349,11 @@ def test_noise_is_the_same_in_a_fork_and_after_a_replay() -> None:
 # --- stamps ------------------------------------------------------------------------------------------------
 
 
-def test_an_aligned_receiver_works_on_the_example_of_what_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over a link that loses: in each environment the target of the message that is held there, or none yet."""
+@pytest.mark.parametrize("stands_in", [False, True])
+def test_an_aligned_receiver_works_on_the_example_of_what_it_reads(
+    stands_in: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a link that loses: the target of the message held in each environment, or of the one stood in for."""
     seen: list[tuple[Tensor, Tensor]] = []
     genuine = Ticker._gather
 
@@ -356,6 +366,7 @@ def test_an_aligned_receiver_works_on_the_example_of_what_it_reads(monkeypatch: 
     monkeypatch.setattr(Ticker, "_gather", gather)
     document = chain("ab", PLAIN, link={"delay": 2, "drop": 0.6}).model_dump(mode="json")
     document["agents"]["b"]["align"] = True
+    document["channels"][0]["input"] = {"context": ["right_half"]} if stands_in else None
     with Simulation(Scenario.model_validate(document)) as simulation:
         link = simulation.system.channels["a->b"].ledger.link
         labels: list[Tensor] = []
@@ -367,7 +378,7 @@ def test_an_aligned_receiver_works_on_the_example_of_what_it_reads(monkeypatch: 
                 continue
             lost = link.lost(step - 2, BATCH, "cpu")
             assert lost is not None
-            stamp = torch.where(lost, stamp, step - 2)
+            stamp = torch.where(lost & (not stands_in), stamp, step - 2)
             label, present = seen.pop()
             assert torch.equal(present, stamp >= 0)
             expected = torch.stack(labels)[stamp.clamp(min=0), torch.arange(BATCH)]

@@ -200,7 +200,7 @@ def test_a_small_enough_error_turns_the_update_by_a_small_enough_angle() -> None
     features = with_ones(source.x)
     stretch = float(torch.linalg.matrix_norm(features, 2))
     holds = 0
-    for _ in range(400):
+    for _ in range(150):
         weight, bias, head, shift = (number.clone() for number in numbers(simulation))
         m = F.linear(source.x, weight, bias)
         delta = (F.linear(m, head, shift) - source.y) @ head
@@ -219,7 +219,7 @@ def test_a_small_enough_error_turns_the_update_by_a_small_enough_angle() -> None
             holds += 1
             cosine = float((taken * true).sum() / taken.norm() / true.norm())
             assert cosine >= 2 * math.sqrt(0.5) / 1.5
-    assert holds > 20
+    assert holds > 5
     best = float((best_fit(source) - source.y).square().mean())
     simulation.run(1500)
     assert abs(float(simulation.step()["losses"]["judge"]) - best * OUTPUTS / 2) < 1e-6

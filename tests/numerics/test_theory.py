@@ -6,17 +6,18 @@ The taxonomy of its table 1 has a file of its own. N is the number of examples.
 from __future__ import annotations
 
 import math
-from typing import final
+from typing import Any, final
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.comms.predictors import Example, Predictor
 from antiphon.engine.probes.truth import true_gradients
 from antiphon.engine.simulation import Simulation
 from antiphon.nets.optimisers import Optimiser, Rate
+from antiphon.nets.optimum import optimum
+from antiphon.scenarios import catalogue
 from tests.numerics.whole import (
     DOUBLE,
     LINEAR,
@@ -222,34 +223,28 @@ def test_a_deep_linear_model_on_squared_error_reaches_the_solution_of_linear_reg
     assert abs(loss_of(simulation) - best) < 1e-5
 
 
+def excess(seed: int, coupling: str = "decoupled", **values: Any) -> float:
+    """The loss of the library's experiment after 400 steps on 200 points in 20 dimensions, less the least there is."""
+    size = {"size": 20, "points": 200, "data_seed": seed, "lr": 0.1, "sg_lr": 0.1}
+    template = catalogue()["hyperplane"]
+    simulation = Simulation(
+        template.resolve(values={**size, "coupling": coupling, "steps": 400, **values}), dtype=DOUBLE
+    )
+    simulation.run()
+    (spec,) = (agent.objective for agent in simulation.scenario.agents.values() if agent.objective)
+    shown = simulation.world.moment.signals
+    reached = float(simulation.step()["losses"]["above"])
+    return reached - optimum(shown["x"], shown[spec.target], spec.kind)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_linear_synthetic_gradient_fits_squared_error_but_not_a_separable_log_loss(seed: int) -> None:
-    """Table 2, on 200 points in 20 dimensions parted by a hyperplane: its optimum is 0 for the log loss.
-
-    After 600 steps backpropagation is below 0.02; the synthetic gradient stays above 0.07, and 200 more do not help.
-    On the squared error of the same labels it is within 1e-8 of the optimum.
-    """
-    x = drawn(seed, 200, 20)
-    labels = (x @ drawn(seed + 100, 20) > 0).long()
-
-    def after(coupling: str, kind: str, source: Whole, lr: float, steps: int) -> Simulation:
-        rates = {"optimiser": adam(lr), "predictor": adam(0.1)}
-        simulation = run_of(
-            source, {"f": LINEAR}, nn.Identity(), (coupling,), sizes=(2,), kind=kind, training=rates
-        )
-        simulation.run(steps)
-        return simulation
-
-    one_hot = Whole(x, F.one_hot(labels, 2).to(DOUBLE))
-    best = float((best_fit(one_hot) - one_hot.y).square().mean())
-    assert abs(loss_of(after("decoupled", "regression", one_hot, 0.03, 200)) - best) < 1e-8
-    classes = Whole(x, labels)
-    assert loss_of(after("locked", "classification", classes, 0.1, 600)) < 0.02
-    stuck = after("decoupled", "classification", classes, 0.1, 600)
-    early = loss_of(stuck)
-    stuck.run(200)
-    assert early > 0.07
-    assert loss_of(stuck) > 0.07
+    """Table 2: of the log loss, noise brings the optimum back from infinity to where a quadratic can be."""
+    assert abs(excess(seed, loss="regression", target="onehot")) < 1e-6
+    assert excess(seed, "locked") < 0.03
+    assert excess(seed) > 0.045
+    assert 0 < excess(seed, labels="noisy") < 0.01
+    assert 0 <= excess(seed, labels="random") < 0.002
 
 
 # --- A frozen linear chain: the true gradient is a linear function of message and target --------------------

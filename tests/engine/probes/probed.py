@@ -58,7 +58,14 @@ def chain(
 
 
 def corporation(
-    coupling: str, *, hold: int = 4, port: str | None = None, unroll: Any = None, rate: float = 1.0, **link: Any
+    coupling: str,
+    *,
+    hold: int = 4,
+    port: str | None = None,
+    unroll: Any = None,
+    rate: float = 1.0,
+    batch: int = 8,
+    **link: Any,
 ) -> Simulation:
     """Five agents that see a patch each, on a graph with cycles; two are told the label at the last step."""
     pairs = [tuple(pair) for pair in ("ab", "ba", "bc", "cd", "da", "ce", "ec", "ed")]
@@ -85,7 +92,7 @@ def corporation(
         }
         for s, r in pairs
     ]
-    return make(agents, channels, patches=5, hold=hold, episode="example")
+    return make(agents, channels, batch=batch, patches=5, hold=hold, episode="example")
 
 
 def timescales() -> Simulation:

@@ -188,7 +188,9 @@ def test_channels_that_send_at_a_rate_are_probed_when_they_send() -> None:
     ],
     ids=["p_update", "unlocked", "feedback"],
 )
-def test_sparse_updates_synthetic_inputs_and_fixed_feedback_have_no_say_in_the_truth(other: Simulation) -> None:
+def test_sparse_updates_synthetic_inputs_and_fixed_feedback_have_no_say_in_the_truth(
+    other: Simulation,
+) -> None:
     plain = true_gradients(chain("decoupled"))
     for name, probe in true_gradients(other).items():
         assert torch.equal(probe.true, plain[name].true)

@@ -71,3 +71,19 @@ def test_the_least_loss_is_of_one_readout(run: Path) -> None:
     scenario = load("corporation").resolve(values={"agents": 6, "readouts": 2, "neighbours": 2})
     with Simulation(scenario) as simulation, pytest.raises(ScenarioError, match="one readout, not of 2"):
         least_loss(simulation, "train")
+
+
+def test_over_links_as_they_ran_what_is_lost_counts(tmp_path: Path) -> None:
+    values = {"agents": 2, "delay": 1, "hold": 3, "part": 6, "width": 16}
+    request = Request(template=load("lossy"), variant="locked", values=values, steps=300)
+    begin(request, tmp_path / "run").go()
+    wanted = [
+        Scoring(),
+        Scoring(links="as_run", drop=0.0),
+        Scoring(links="as_run", drop=0.5),
+        Scoring(links="as_run", drop=1.0),
+    ]
+    found = add_scores(tmp_path / "run", 300, wanted)
+    perfect, none_lost, half_lost, all_lost = (found[scoring.name]["loss"] for scoring in wanted)
+    assert none_lost == pytest.approx(perfect)
+    assert none_lost < half_lost < all_lost

@@ -1,0 +1,146 @@
+"""Alignment beside its ceiling: closed forms, and a predictor that reaches it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon.engine.probes.ceiling import best_linear, ceilings
+from antiphon.engine.simulation import Simulation
+from antiphon.envs import from_tensors
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario
+from tests.engine.probes.probed import GOAL, SMOOTH, chain, equal, make
+
+PLAIN: dict[str, Any] = {"kind": "mlp", "hidden": [], "norm": "none"}
+
+
+def regression(context: list[str]) -> Simulation:
+    """A frozen linear receiver with a squared error: its gradient is linear in the message and the target."""
+    drawn = torch.randn(400, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    source = from_tensors(seen=drawn[:, :4], wanted=drawn[:, 4:], training_only=["wanted"])
+    scenario = Scenario(
+        scenario="closed",
+        env=source,
+        agents={
+            "a": {
+                "observes": ["seen"],
+                "network": {"kind": "mlp", "hidden": [5], "norm": "none"},
+                "learn": False,
+            },
+            "b": {"network": PLAIN, "objective": {"kind": "regression", "target": "wanted"}, "learn": False},
+        },
+        channels=[{"from": "a", "to": "b", "gradient": {"kind": "linear", "context": context}}],
+        training={
+            "batch": 16,
+            "steps": 3000,
+            "predictor": {"kind": "adam", "lr": 0.01, "schedule": {"kind": "cosine"}},
+        },
+    )
+    return Simulation(scenario, dtype=torch.float64)
+
+
+def test_where_the_truth_is_linear_in_message_and_context_the_ceiling_is_one() -> None:
+    found = ceilings(regression(["wanted"]))["a->b"]
+    assert found.linear["r2"] == pytest.approx(1, abs=1e-6)
+    assert found.linear["cosine"] == pytest.approx(1, abs=1e-6)
+    assert found.linear["bias2"] + found.linear["variance"] == pytest.approx(0, abs=1e-6)
+    assert found.synthetic["norm_ratio"] == 0  # an untrained predictor says nothing
+    assert found.samples >= 10 * (5 + 2)
+
+
+def test_without_the_target_the_ceiling_is_what_the_message_tells() -> None:
+    blind = ceilings(regression([]))["a->b"].linear["r2"]
+    assert blind < 0.9
+
+
+@pytest.mark.parametrize("kind", ["receiver", "chain"])
+def test_on_a_frozen_network_a_trained_linear_synthetic_gradient_reaches_its_ceiling(kind: str) -> None:
+    frozen = {"network": {"kind": "mlp", "hidden": [12], "norm": "batch"}, "learn": False}
+    agents: dict[str, Any] = {"a": {"observes": ["image"], **frozen}, "b": {**frozen, "objective": GOAL}}
+    channels = [{"from": "a", "to": "b"}]
+    if kind == "chain":  # the target of the first is then what the second has learned to say
+        agents |= {"b": frozen, "c": {**frozen, "objective": GOAL}}
+        channels.append({"from": "b", "to": "c"})
+    predictor = {"kind": "adam", "lr": 0.03, "schedule": {"kind": "cosine", "factor": 0.0}}
+    simulation = make(
+        agents, channels, batch=64, dtype=torch.float32, training={"predictor": predictor, "steps": 600}
+    )
+    simulation.run(600)
+    found = ceilings(simulation)
+    last = list(found)[-1]
+    assert found[last].linear["r2"] > 0.3
+    assert found[last].synthetic["r2"] == pytest.approx(found[last].linear["r2"], abs=0.02)
+    assert found[last].synthetic["cosine"] == pytest.approx(found[last].linear["cosine"], abs=0.02)
+
+
+def test_the_best_linear_map_is_found_also_where_columns_repeat() -> None:
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(200, 3, generator=g, dtype=torch.float64)
+    x = torch.cat([x, x[:, :1], torch.ones(200, 1).double()], 1)
+    y = x @ torch.randn(5, 2, generator=g, dtype=torch.float64) + 3
+    weight, bias = best_linear(x, y)
+    torch.testing.assert_close(x @ weight + bias, y, atol=1e-8, rtol=0)
+
+
+def test_of_noise_nothing_is_predicted() -> None:
+    g = torch.Generator().manual_seed(2)
+    x, y = (torch.randn(100, size, generator=g, dtype=torch.float64) for size in (40, 3))
+    weight, bias = best_linear(x, y)
+    fresh = torch.randn(1000, 40, generator=g, dtype=torch.float64)
+    assert float((fresh @ weight + bias).square().mean()) < 0.15  # unpenalised: about 0.7
+
+
+def test_a_model_of_the_label_is_measured_against_what_the_label_tells() -> None:
+    gradient = {"kind": "local", "target": "label", "context": ["label"]}
+    found = ceilings(chain("decoupled", gradient=gradient))
+    known = ceilings(chain("decoupled"))
+    assert found.keys() == known.keys()
+    assert found["c->d"].linear["r2"] == pytest.approx(known["c->d"].linear["r2"])
+
+
+def test_lost_messages_are_left_out() -> None:
+    whole, lossy = (
+        ceilings(chain("decoupled", link={"drop": drop}), channels=["c->d"])["c->d"] for drop in (0.0, 0.5)
+    )
+    assert lossy.linear["r2"] > whole.linear["r2"] - 0.2  # zeros for what was lost would leave half of it
+
+
+def test_figures_stand_beside_their_ceilings() -> None:
+    row = ceilings(chain("decoupled"), channels=["b->c"])["b->c"].to_dict()
+    assert {
+        "cosine",
+        "cosine_ceiling",
+        "r2",
+        "r2_ceiling",
+        "pooled_cosine_ceiling",
+        "bias2",
+        "samples",
+    } <= row.keys()
+
+
+def test_no_bit_of_the_run_changes_and_nothing_learns_meanwhile() -> None:
+    simulation, other = chain("decoupled"), chain("decoupled")
+    for each in (simulation, other):
+        each.run(3)
+    ceilings(simulation)
+    assert equal(simulation.state_dict(), other.state_dict())
+
+
+def test_channels_without_predictors_have_no_alignment() -> None:
+    assert ceilings(chain("locked")) == {}
+    with pytest.raises(ScenarioError, match="ceilings: 'a->b' has no predictor"):
+        ceilings(chain("locked"), channels=["a->b"])
+    with pytest.raises(ScenarioError, match="ceilings: 'a->c' is none of the scenario's channels"):
+        ceilings(chain("decoupled"), channels=["a->c"])
+
+
+def test_agents_that_pass_through_time_are_looked_at_over_their_delays() -> None:
+    agents: dict[str, Any] = {
+        "a": {"observes": ["image"], "network": SMOOTH},
+        "b": {"network": SMOOTH, "objective": GOAL, "align": True},
+    }
+    found = ceilings(make(agents, [{"from": "a", "to": "b", "link": {"delay": 2}}]))["a->b"]
+    assert found.linear["r2"] > 0.1

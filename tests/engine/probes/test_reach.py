@@ -1,0 +1,90 @@
+"""How far ahead effects lie, against the gradients themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon.engine.probes.reach import look_ahead
+from antiphon.engine.probes.truth import true_gradients
+from tests.engine.probes.probed import GOAL, SMOOTH, chain, corporation, make, timescales
+
+
+def test_a_chain_without_delay_sees_all_in_the_step() -> None:
+    system = chain("decoupled").system
+    assert [look_ahead(system, [name], 5) for name in system.channels] == [0, 0, 0]
+
+
+def test_delays_on_the_way_add_up() -> None:
+    system = chain("decoupled", link={"delay": 2}).system
+    assert [look_ahead(system, [name], 5) for name in ("a->b", "b->c", "c->d")] == [6, 4, 2]
+    assert look_ahead(system, ["c->d", "a->b"], 5) == 6
+
+
+@pytest.mark.parametrize(("stamp", "expected"), [(0, 3), (2, 1), (3, 0), (4, 3)])
+def test_an_episode_ends_every_path(stamp: int, expected: int) -> None:
+    system = corporation("decoupled").system  # only the last of four steps has a loss
+    assert look_ahead(system, list(system.channels), stamp) == expected
+
+
+def test_what_reaches_no_objective_in_time_reaches_none() -> None:
+    system = corporation("decoupled").system
+    assert look_ahead(system, ["e->d"], 2) == 1
+    assert look_ahead(system, ["c->e"], 2) == 0  # d is two hops away, and the episode ends after one
+
+
+def test_on_a_cycle_it_is_as_far_as_the_farthest_objective_first_reached() -> None:
+    agents: dict[str, Any] = {
+        "a": {"observes": ["image"], "network": SMOOTH},
+        "b": {"network": SMOOTH, "objective": GOAL},
+        "c": {"network": SMOOTH, "objective": GOAL},
+    }
+    channels = [
+        {"from": s, "to": r, "link": {"delay": d}}
+        for s, r, d in [("a", "b", 0), ("b", "c", 3), ("c", "a", 1)]
+    ]
+    system = make(agents, channels).system
+    assert look_ahead(system, ["a->b"], 10) == 3
+    assert look_ahead(system, ["c->a"], 10) == 4
+    assert look_ahead(system, ["b->c"], 10) == 4  # round to b
+
+
+def test_a_cycle_that_never_reads_what_is_sent_is_left_at_last() -> None:
+    agents: dict[str, Any] = {
+        "a": {"observes": ["image"], "network": SMOOTH},
+        "b": {"network": SMOOTH},
+        "c": {"network": SMOOTH, "clock": {"period": 2, "phase": 1}, "objective": GOAL},
+    }
+    channels = [{"from": s, "to": r, "link": {"delay": 1}} for s, r in ("ab", "ba", "ac")]
+    system = make(agents, channels).system
+    assert look_ahead(system, ["a->b"], 0) == 3
+    assert look_ahead(system, ["a->c"], 1) == 0  # due at step 2, and replaced before c ticks at 3
+
+
+@pytest.mark.parametrize("now", [30, 31, 32])
+def test_nothing_lies_beyond_on_clocks_of_all_periods_without_a_cycle(now: int) -> None:
+    agents: dict[str, Any] = {
+        "fast": {"observes": ["image"], "network": SMOOTH, "clock": {"unroll": 2}},
+        "slow": {"network": SMOOTH, "clock": {"period": 3, "phase": -1}},
+        "even": {"network": SMOOTH, "clock": {"period": 2}},
+        "judge": {"network": SMOOTH, "objective": GOAL},
+    }
+    pairs = [("fast", "slow", 0), ("slow", "even", 2), ("even", "judge", 1), ("fast", "judge", 0)]
+    channels = [{"from": s, "to": r, "size": 4, "norm": "layer", "link": {"delay": d}} for s, r, d in pairs]
+    simulation = make(agents, channels)
+    simulation.run(now)
+    for name, probe in true_gradients(simulation, 12).items():
+        reach = look_ahead(simulation.system, [name], now)
+        near = true_gradients(simulation, reach)[name].true
+        torch.testing.assert_close(near, probe.true, atol=1e-14, rtol=0)
+        if reach:
+            nearer = true_gradients(simulation, reach - 1)[name].true
+            assert not torch.allclose(nearer, probe.true, atol=1e-9)
+
+
+def test_channels_that_do_not_send_reach_nothing() -> None:
+    system = timescales().system
+    assert look_ahead(system, ["slow->judge"], 30) == 0
+    assert look_ahead(system, ["slow->judge"], 32) == 2

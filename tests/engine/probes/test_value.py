@@ -1,0 +1,297 @@
+"""What a learning signal is worth: 1 for the truth, 0 for nothing, and no bit of the run changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon.engine.probes.steering import Silenced, Truthful
+from antiphon.engine.probes.truth import true_gradients
+from antiphon.engine.probes.value import COUPLING, value, write_value
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import ScenarioError
+from antiphon.telemetry.figures import Figure, HistogramRow, RunDescription
+from tests.engine.probes.probed import GOAL, SMOOTH, chain, corporation, equal, make, timescales
+
+COSINE = {"kind": "adam", "lr": 0.01, "schedule": {"kind": "cosine", "factor": 0.0}}
+
+
+def wide(coupling: str, **settings: Any) -> Simulation:
+    """A chain with a batch large enough to tell what a few steps bring."""
+    return chain(coupling, **{**settings, "training": {"batch": 64, **settings.get("training", {})}})
+
+
+def measured(simulation: Simulation, **settings: Any) -> Any:
+    return value(simulation, **{"horizon": 6, "repeats": 3, **settings})
+
+
+def test_a_locked_chain_is_worth_what_backpropagation_is() -> None:
+    found = measured(wide("locked"))
+    assert [row.name for row in found.rows] == [COUPLING, "a->b", "b->c", "c->d"]
+    for row in found.rows:
+        assert (row.value, row.low, row.high) == pytest.approx((1, 1, 1), abs=1e-9)
+        assert row.gain > 3 * row.error > 0
+        assert row.look_ahead == 0
+    assert found[COUPLING].gain == pytest.approx(found["c->d"].gain)  # a cut there is a cut for all
+
+
+def test_a_locked_corporation_too_over_its_episodes() -> None:
+    row = value(corporation("locked"), horizon=16, repeats=2, channels=[])[COUPLING]
+    assert row.synthetic == pytest.approx(row.true, abs=1e-9)
+    assert abs(row.gain) > 1e-4
+    assert row.look_ahead == 3
+
+
+@pytest.mark.parametrize(
+    "channel",
+    [
+        {"coupling": "detached"},
+        {"coupling": "decoupled", "gradient": {"kind": "linear", "context": ["label"], "apply": False}},
+        {"coupling": "decoupled", "gradient": {"kind": "linear", "optimiser": {"kind": "sgd", "lr": 1e-300}}},
+    ],
+    ids=["detached", "shadow", "zero predictor"],
+)
+def test_a_signal_that_is_nothing_is_worth_nothing(channel: dict[str, Any]) -> None:
+    found = measured(wide(**channel), channels=["a->b"])
+    for row in found.rows:
+        assert (row.value, row.low, row.high) == (0, 0, 0)
+        assert row.synthetic == row.zero > row.true
+
+
+def test_a_chain_told_the_truth_learns_as_a_locked_one_does() -> None:
+    locked, decoupled = (chain(coupling, "layer") for coupling in ("locked", "decoupled"))
+    decoupled.backend = Truthful(decoupled, list(decoupled.system.channels), decoupled.fork())
+    compare(locked, decoupled, 12)
+
+
+def test_so_does_a_corporation_with_delays_over_whole_episodes() -> None:
+    locked, decoupled = (corporation(coupling, unroll="episode") for coupling in ("locked", "decoupled"))
+    decoupled.backend = Truthful(decoupled, list(decoupled.system.channels), decoupled.fork())
+    compare(locked, decoupled, 24)
+
+
+def test_without_a_signal_a_chain_learns_as_a_detached_one_does() -> None:
+    for coupling in ("locked", "decoupled", "delayed"):
+        detached, silenced = chain("detached"), chain(coupling)
+        silenced.backend = Silenced(silenced.system, list(silenced.system.channels), 0)
+        compare(detached, silenced, 6)
+
+
+def compare(one: Simulation, other: Simulation, steps: int) -> None:
+    """Take steps and hold the parameters of all agents together."""
+    for simulation in (one, other):
+        for _ in range(steps):
+            simulation.advance()
+    for name, agent in one.system.agents.items():
+        for key, parameter in agent.learner.parameters.items():
+            torch.testing.assert_close(
+                other.system.agents[name].learner.parameters[key], parameter, atol=1e-9, rtol=0
+            )
+
+
+def test_the_truth_put_on_messages_is_that_of_the_step_they_are_made_at() -> None:
+    simulation = timescales()  # senders that learn several ticks at once, holds, delays
+    names = list(simulation.system.channels)
+    simulation.run(5)
+    simulation.backend = backend = Truthful(simulation, names, simulation.fork(), ahead=4)
+    for step in range(5, 17):
+        probes = true_gradients(simulation, 4)
+        simulation.advance()
+        for name, probe in probes.items():
+            found = backend.credit(
+                simulation.system.channels[name], simulation.system.channels[name].ledger.records[step]
+            )
+            assert found is not None
+            torch.testing.assert_close(found, probe.true, atol=1e-12, rtol=0)
+
+
+def test_messages_sent_before_keep_their_signal() -> None:
+    simulation = chain("decoupled", link={"delay": 1})
+    simulation.run(10)
+    steered = simulation.fork()
+    steered.backend = Silenced(steered.system, ["a->b"], 11)  # what is sent at step 10 is not meant
+    simulation.step()
+    steered.step()
+    for key, parameter in simulation.system.agents["a"].learner.parameters.items():
+        assert torch.equal(steered.system.agents["a"].learner.parameters[key], parameter)
+    simulation.step()
+    steered.step()
+    weights = (each.system.agents["a"].learner.parameters["0.weight"] for each in (simulation, steered))
+    assert not torch.equal(*weights)
+
+
+@pytest.mark.parametrize(
+    "simulation",
+    [
+        chain("decoupled", link={"drop": 0.3, "noise": 0.1, "bits": 6}),
+        chain("decoupled", agent={"p_update": 0.5}),
+        chain("decoupled", link={"drop": 0.3}, input={"kind": "linear"}),
+        chain("unlocked", input={"kind": "linear"}),
+        chain("delayed"),
+        chain("locked", feedback="fa"),
+        chain("locked", feedback={"kind": "dfa", "of": "d"}),
+        chain("decoupled", gradient={"kind": "linear", "context": ["label"], "trace": 0.5}),
+        chain("decoupled", gradient={"kind": "linear", "context": ["label"], "scale": 0.3, "clip": 0.1}),
+        chain("decoupled", gradient={"kind": "sobolev", "context": ["label"]}),
+        timescales(),
+        corporation("decoupled", unroll=2),
+    ],
+    ids=[
+        "links",
+        "p_update",
+        "input",
+        "unlocked",
+        "delayed",
+        "fa",
+        "dfa",
+        "trace",
+        "scale",
+        "sobolev",
+        "clocks",
+        "episodes",
+    ],
+)
+def test_every_coupling_can_be_measured_and_keeps_its_bits(simulation: Simulation) -> None:
+    simulation.run(9)
+    other = simulation.fork()
+    found = value(simulation, horizon=8, repeats=2, channels=list(simulation.system.channels)[:1])
+    assert equal(simulation.state_dict(), other.state_dict())
+    for row in found.rows:
+        assert row.why == "" or row.value is None
+        assert row.true != row.zero
+        assert row.synthetic == pytest.approx(row.zero, abs=1)
+
+
+def test_feedback_alignment_is_worth_something_between() -> None:
+    found = measured(wide("locked", feedback="fa"), horizon=30, channels=[])[COUPLING]
+    assert found.value is not None
+    assert 0.01 < found.value < 0.99
+
+
+def test_repeats_see_other_examples_and_start_from_the_same_parameters() -> None:
+    simulation = chain("decoupled")
+    first, both = (
+        measured(simulation, repeats=2, channels=[])[COUPLING],
+        measured(simulation, channels=[])[COUPLING],
+    )
+    assert first.zero != both.zero
+    assert abs(first.zero - both.zero) < 0.1  # nothing was learned between the repeats
+
+
+def test_where_the_truth_brings_nothing_there_is_no_value() -> None:
+    agents: dict[str, Any] = {
+        "a": {"observes": ["image"], "network": SMOOTH, "learn": False},
+        "b": {"network": SMOOTH, "objective": GOAL},
+    }
+    found = measured(make(agents, [{"from": "a", "to": "b"}]))
+    for row in found.rows:
+        assert row.value is row.low is row.high is None
+        assert row.gain == row.error == 0
+        assert "the truth brings nothing that can be told from chance" in row.why
+    assert "a->b: undefined: over this horizon the truth brings nothing" in str(found)
+
+
+def test_a_run_that_is_over_learns_at_the_rates_its_schedules_started_from() -> None:
+    simulation = wide("locked", training={"steps": 10, "optimiser": COSINE})
+    simulation.run()
+    assert measured(simulation, channels=[])[COUPLING].value == pytest.approx(1, abs=1e-9)
+
+
+def test_divergence_leaves_no_value_and_is_named() -> None:
+    simulation = chain("decoupled", training={"optimiser": {"kind": "sgd", "lr": 1e200}})
+    found = measured(simulation)
+    assert all(row.value is None for row in found.rows)
+    assert "as it is, the run diverges: agent" in found[COUPLING].why
+
+
+def test_divergence_of_one_row_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulation = wide("decoupled")
+    honest = Truthful.instead
+
+    def broken(self: Truthful, record: Any, channel: Any) -> Any:
+        true = honest(self, record, channel)
+        return true * torch.nan if channel.name == "a->b" and len(self.names) == 1 else true
+
+    monkeypatch.setattr(Truthful, "instead", broken)
+    found = measured(simulation)
+    assert found["a->b"].why.startswith("with a true signal it diverges: agent 'a'")
+    assert found["a->b"].value is None
+    assert found["b->c"].why == ""
+
+
+def test_figures_can_be_written_as_plain_data() -> None:
+    found = measured(chain("decoupled"), channels=["b->c"])
+    data = json.loads(json.dumps(found.to_dict()))
+    assert [row["name"] for row in data["rows"]] == [COUPLING, "b->c"]
+    assert data["horizon"] == 6
+    assert data["seconds"] > data["rows"][1]["seconds"] > 0
+    assert str(found).startswith("value over 6 steps from step 0, 3 repeats\n  all channels: ")
+
+
+class Kept:
+    """A recorder that keeps what it is handed."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, Sequence[Figure]]] = []
+
+    def begin(self, description: RunDescription) -> None: ...
+
+    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+        self.rows.append((step, rows))
+
+    def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None: ...
+
+    def end(self, result: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_a_run_is_told_its_values_and_what_they_cost() -> None:
+    simulation = wide("locked")
+    telemetry = simulation.scenario.telemetry.model_copy(
+        update={"value": type("V", (), {"every": 4, "horizon": 6})()}
+    )
+    simulation.scenario = simulation.scenario.model_copy(update={"telemetry": telemetry})
+    simulation.recorders = [kept := Kept()]
+    before = simulation.fork().state_dict()
+    write_value(simulation, 3)
+    assert equal(simulation.state_dict(), before)
+    ((step, rows),) = kept.rows
+    assert step == 4
+    assert rows[0][:3] == ("run", "", "value_seconds")
+    found = {(row.kind, row.name, row.metric): row.value for row in rows}
+    assert found["run", "", "value"] == pytest.approx(1)
+    for name in simulation.system.channels:
+        assert found["channel", name, "value"] == pytest.approx(1)
+        assert found["channel", name, "value_low"] <= found["channel", name, "value_high"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"channels": ["a->c"]}, "value: no channel 'a->c'"),
+        ({"horizon": 0}, "value: horizon is 0; it must be at least 1"),
+        ({"repeats": 1}, "value: repeats is 1; it must be at least 2"),
+        ({"look_ahead": -1}, "value: look_ahead is -1; it must be at least 0"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(settings: dict[str, Any], line: str) -> None:
+    with pytest.raises(ScenarioError, match=line):
+        value(chain("locked"), **settings)
+
+
+def test_a_horizon_without_a_loss_is_refused() -> None:
+    with pytest.raises(
+        ScenarioError, match=r"no readout .* has learned from a loss in the second half of 2 steps"
+    ):
+        value(corporation("locked"), horizon=2)
+
+
+def test_a_scenario_without_channels_has_no_value() -> None:
+    agents = {"a": {"observes": ["image"], "network": SMOOTH, "objective": GOAL}}
+    with pytest.raises(ScenarioError, match="value: the scenario has no channels"):
+        value(make(agents, []))

@@ -1,0 +1,121 @@
+"""`antiphon study`: the library's list, documents, overrides, what it prints, what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from antiphon.cli import main
+from antiphon.scenarios.study import study_names
+
+TEXT = """\
+study: toy
+rows: [digits-mlp]
+variants: [locked, detached, local]
+set: {width: 8, batch: 16}
+grid: {depth: [2, 3]}
+metric: error
+budgets:
+  small: {steps: 4, seeds: 2}
+  paper: {steps: 6, seeds: 1}
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with a study in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy.yaml").write_text(TEXT)
+    return tmp_path
+
+
+def test_without_a_name_it_lists_studies_with_their_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in study_names())
+    assert "runs of 500,000 steps" in printed
+    assert main(["study", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["studies"]
+    small = listed["dni-unlock"]["budgets"]["small"]
+    assert small == {"runs": 15, "seeds": 3, "steps": [5000], "total_steps": 75_000}
+
+
+def test_a_document_is_run_under_a_budget_and_gone_on_with(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["study", "toy.yaml", "--budget", "paper", "--jobs", "1", "--logdir", "mine"]
+    assert main(words) == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[0] == "6 runs of 6 steps, 1 at a time, in mine"
+    assert captured.err.splitlines()[1].startswith("[1/6] depth=2 locked s0: ")
+    assert "toy, budget paper: 6 steps, 1 seed" in captured.out
+    assert "table        mine/table.md, table.csv" in captured.out
+    assert "pictures     mine/figure.svg, graph.png" in captured.out
+    assert main([*words, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("(kept)") == 6
+    result = json.loads(captured.out)
+    assert (result["study"], result["budget"], result["metric"]) == ("toy", "paper", "error")
+    assert len(result["lines"]) == len(result["runs"]) == 6
+
+
+def test_variants_values_seeds_and_steps_can_be_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "study",
+        "toy.yaml",
+        "-v",
+        "local",
+        "--set",
+        "depth=2",
+        "--seeds",
+        "1",
+        "--steps",
+        "3",
+        "-j",
+        "1",
+    ]
+    assert main([*words, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert list(result["runs"]) == ["local-s0"]
+    assert result["runs"]["local-s0"]["steps"] == 3
+    assert Path(result["study_dir"]).name.startswith("study-toy-")
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["dni-tabel1"], "no study or scenario 'dni-tabel1'; did you mean 'dni-table1'?"),
+        (["missing.yaml"], "missing.yaml: no such file"),
+        (["toy.yaml", "--budget", "papr"], "toy has no budget 'papr'; did you mean 'paper'?"),
+        (["toy.yaml", "-v", "lokal"], "toy has no variant 'lokal'; did you mean 'local'?"),
+        (["toy.yaml", "--set", "widht=3"], "digits-mlp has no parameter 'widht'; did you mean 'width'?"),
+        (["digits-mlp", "--budget", "paper"], "a scenario has none: say --steps and --seeds"),
+        (["--seeds", "3"], "study: which one? known: "),
+        (["broken.yaml"], "broken.yaml:2: rows: must be a list, not 3"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str], words: list[str], problem: str
+) -> None:
+    (here / "broken.yaml").write_text("study: toy\nrows: 3\n")
+    assert main(["study", *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert problem in captured.err
+    assert sorted(path.name for path in here.iterdir()) == ["broken.yaml", "toy.yaml"]
+
+
+def test_a_picture_that_cannot_be_drawn_is_said(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    assert main(["study", "toy.yaml", "-v", "detached", "--seeds", "1", "-j", "1", "--logdir", "mine"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1] == (
+        "no picture: figure.svg needs matplotlib: pip install 'antiphon[plots]'"
+    )
+    assert "pictures" not in captured.out
