@@ -29,24 +29,36 @@ class Divergence:
     events: list[tuple[int, str]] = field(default_factory=list)
 
     def of(
-        self, gradients: Mapping[str, Sequence[Tensor | None]], losses: Mapping[str, Tensor] | None = None
-    ) -> list[str]:
-        """Return the names whose gradients or loss are not finite, or whose gradients are longer than the bound.
+        self,
+        gradients: Mapping[str, Sequence[Tensor | None]],
+        beside: Mapping[str, Sequence[Tensor | None]] | None = None,
+    ) -> dict[str, str]:
+        """Return what has diverged: by name, what is wrong with it.
 
         All are looked at in one go; only where something is wrong, or there is a bound, one by one.
+
+        Args:
+            gradients: What is about to move parameters, by name: to be finite, and no longer than the bound.
+            beside: By the same names, what has to be finite too: losses, and what goes back.
         """
-        present = {name: [t for t in found if t is not None] for name, found in gradients.items()}
-        losses = losses or {}
-        every = [*losses.values(), *(t for found in present.values() for t in found)]
-        if not every:
-            return []
-        if self.bound is None and math.isfinite(torch.stack(torch._foreach_norm(every)).sum().item()):
-            return []
-        return [
-            name
-            for name, found in present.items()
-            if self._too_long(found) or not _finite([*found, *([losses[name]] if name in losses else [])])
-        ]
+        beside = beside or {}
+        moving = {name: [t for t in found if t is not None] for name, found in gradients.items()}
+        every = {
+            name: [*found, *(t for t in beside.get(name, ()) if t is not None)]
+            for name, found in moving.items()
+        }
+        numbers = [t for found in every.values() for t in found]
+        if not numbers:
+            return {}
+        if self.bound is None and math.isfinite(torch.stack(torch._foreach_norm(numbers)).sum().item()):
+            return {}
+        diverged = {}
+        for name, found in every.items():
+            if not _finite(found):
+                diverged[name] = "is not finite"
+            elif self._too_long(moving[name]):
+                diverged[name] = f"is longer than training.bound {self.bound:g}"
+        return diverged
 
     def _too_long(self, gradients: Sequence[Tensor]) -> bool:
         if self.bound is None or not gradients:

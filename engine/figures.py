@@ -66,7 +66,7 @@ def _agents(system: System, learned: Learned) -> Iterator[Figure]:
 
 
 def _channels(system: System, learned: Learned, step: int) -> Iterator[Figure]:
-    for name, loss in learned.inputs.items():
+    for name, (loss, _) in learned.inputs.items():
         yield Figure("channel", name, "si_loss", loss.item())
     injected = {k: v for update in learned.updates for k, v in update.injected.items()}
     for name, channel in system.channels.items():

@@ -69,7 +69,9 @@ class Channel:
     aligned: Tensors | None = None
     """Feedback alignment: the fixed weights that carry the gradient back, by the receiver's parameter."""
     muted: bool = False
-    """Whether its predictor has diverged: it learns no more, and injects nothing."""
+    """Whether its synthetic gradient has diverged: it learns no more, and injects nothing."""
+    deaf: bool = False
+    """Whether its synthetic input has diverged: it learns no more, and stands in for nothing."""
 
     @property
     def injects(self) -> bool:

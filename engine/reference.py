@@ -20,7 +20,7 @@ from antiphon.engine.moment import Moment, besides, lanes_where
 from antiphon.engine.parts import Channel, Unit
 from antiphon.engine.system import System
 from antiphon.engine.tape import Part, Tape
-from antiphon.engine.teaching import Lesson, Teacher
+from antiphon.engine.teaching import Heard, Lesson, Teacher
 from antiphon.engine.ticking import Ticker
 from antiphon.nets.optimisers import step_all
 
@@ -60,8 +60,8 @@ class Learned:
     updates: list[Update]
     lessons: dict[str, Lesson]
     """By channel."""
-    inputs: dict[str, Tensor] = field(default_factory=dict)
-    """Losses of the synthetic inputs that learned, by channel."""
+    inputs: dict[str, Heard] = field(default_factory=dict)
+    """Losses and gradients of the synthetic inputs that learned, by channel."""
 
 
 class Reference:
@@ -104,10 +104,11 @@ class Reference:
         for unit, tape in [*closing, *dropped]:
             self._close(unit, tape, step)
         taught = self.teacher.prepare(lessons, step, watch=watch)
+        heard = self.teacher.prepare_inputs(step)
         for updates in turns:  # all is computed and finite: now, and only now, anything moves
             self._apply(updates, step)
         self.teacher.teach(taught, step)
-        heard = self.teacher.teach_inputs(step)
+        self.teacher.teach_inputs(heard, step)
         for _, tape in [*closing, *dropped]:
             tape.release()
         return Learned([update for updates in turns for update in updates], taught, heard)
@@ -325,18 +326,21 @@ class Reference:
         self, updates: list[Update], results: list[tuple[Gradients, Gradients]], step: int
     ) -> list[Update]:
         """Return the updates that have diverged, or raise, naming the first unit that has."""
-        numbers = {str(i): [*own, *deltas] for i, (own, deltas) in enumerate(results)}
-        diverged = [updates[int(i)] for i in self.system.divergence.of(numbers)]
-        for update in diverged:
-            who = ", ".join(f"'{name}'" for name in update.unit.members)
+        diverged = self.system.divergence.of(
+            {str(i): own for i, (own, _) in enumerate(results)},
+            {str(i): deltas for i, (_, deltas) in enumerate(results)},
+        )
+        for i, what in diverged.items():
+            members = updates[int(i)].unit.members
+            who = ", ".join(f"'{name}'" for name in members)
             self.system.divergence.report(
                 step,
-                f"agent {who}: the gradient at step {step} is not finite; "
+                f"agent {who}: the gradient at step {step} {what}; "
                 "lower its learning rate, or the scale of the synthetic gradients it receives",
             )
-            for name in update.unit.members:
+            for name in members:
                 self.system.agents[name].silenced = True
-        return diverged
+        return [updates[int(i)] for i in diverged]
 
     def _close(self, unit: Unit, tape: Tape, step: int) -> None:
         for _, record in tape.sent:

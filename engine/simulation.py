@@ -25,6 +25,7 @@ from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.probes.value import write_value
 from antiphon.engine.recording import Recording
 from antiphon.engine.reference import Learned, Reference
+from antiphon.engine.rehearsal import Links
 from antiphon.engine.saving import read_simulation, write_simulation
 from antiphon.engine.state import restore, running_statistics, snapshot
 from antiphon.engine.tally import Tally
@@ -250,19 +251,18 @@ class Simulation:
         self.recordings.append(recording)
         return recording
 
-    def evaluate(self, split: str = "test", links: str = "perfect") -> Evaluation:
-        """Score the composed system on a split; no bit of the run changes (semantics 24).
+    def evaluate(self, split: str = "test", links: Links | str = "perfect") -> Evaluation:
+        """Score the system on a split; no bit of the run changes (semantics 24).
 
         Args:
             split: `test`, `validation` or `train`.
-            links: `perfect`: delays are kept, nothing is dropped.
+            links: `perfect`: the composed system; delays are kept, nothing is dropped, no synthetic input is used.
+                `as_run`: over the links as they are in the run. Or `Links("as_run", drop=…, inputs=…)`.
 
         Raises:
             ScenarioError: No such split or kind of links, or the environment has no splits.
         """
-        if links != "perfect":
-            raise ScenarioError(f"links: '{links}' is not known; use 'perfect'")
-        return evaluate(self.system, self._env, self.scenario.readouts, split)
+        return evaluate(self.system, self._env, self.scenario.readouts, split, links, self.seed)
 
     def compose(self) -> fx.GraphModule:
         """Return the corporation as one plain torch module: observed signals by name in, {readout: output} out."""

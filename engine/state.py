@@ -47,6 +47,7 @@ def snapshot(system: System) -> Tree:
         "quarantine": {
             "silenced": [name for name, agent in system.agents.items() if agent.silenced],
             "muted": [name for name, channel in system.channels.items() if channel.muted],
+            "deaf": [name for name, channel in system.channels.items() if channel.deaf],
             "events": [list(event) for event in system.divergence.events],
         },
         "ledgers": ledgers,
@@ -69,6 +70,7 @@ def restore(system: System, state: Mapping[str, Any], ticker: Ticker) -> None:
         if channel.input is not None:
             _load_predictor(channel.input, state["inputs"][name])
         channel.muted = name in state["quarantine"]["muted"]
+        channel.deaf = name in state["quarantine"]["deaf"]
         _load_ledger(channel.ledger, state["ledgers"][name], moments)
     for name, agent in system.agents.items():
         agent.silenced = name in state["quarantine"]["silenced"]

@@ -17,7 +17,10 @@ from antiphon.engine.system import System
 from antiphon.engine.tape import Tape
 from antiphon.nets.optimisers import step_all
 
-__all__ = ["Lesson", "Teacher"]
+__all__ = ["Heard", "Lesson", "Teacher"]
+
+Heard = tuple[Tensor, list[Tensor]]
+"""The loss of a synthetic input on what came at a step, and the gradients of its parameters."""
 
 
 @dataclass(slots=True)
@@ -148,30 +151,52 @@ class Teacher:
         """
         diverged = self.system.divergence.of(
             {name: lesson.gradients for name, lesson in prepared.items()},
-            {name: lesson.loss for name, lesson in prepared.items()},
+            {name: [lesson.loss] for name, lesson in prepared.items()},
         )
-        for name in diverged:
+        for name, what in diverged.items():
             channel = self.system.channels[name]
-            what = f"the loss of the synthetic gradient of its channel {name} at step {step} is not finite"
             self.system.divergence.report(
                 step,
-                f"agent '{channel.sender}': {what}; lower its learning rate, or that of its synthetic gradients",
+                f"agent '{channel.sender}': the loss of the synthetic gradient of its channel {name} at step {step} {what}; "
+                "lower its learning rate, or that of its synthetic gradients",
             )
             channel.muted = True
             del prepared[name]
 
-    def teach_inputs(self, step: int) -> dict[str, Tensor]:
-        """Let each synthetic input take a step on the messages that came at this step; return its loss by channel."""
-        found: dict[str, Tensor] = {}
-        plans = []
+    def prepare_inputs(self, step: int) -> dict[str, Heard]:
+        """Gather what each synthetic input heard at this step, with the gradients it will follow.
+
+        Raises:
+            DivergenceError: One has diverged, and the scenario says stop.
+        """
+        found: dict[str, Heard] = {}
         for name, channel in self.system.channels.items():
-            if channel.input is not None and channel.heard:
-                loss, gradients = channel.input.gradients(channel.heard)
-                channel.heard = []
-                found[name] = loss
-                plans.append(channel.input.planned(gradients, step))
-        step_all(plans)
+            if channel.input is not None and channel.heard and not channel.deaf:
+                found[name] = channel.input.gradients(channel.heard)
+            channel.heard = []
+        diverged = self.system.divergence.of(
+            {name: gradients for name, (_, gradients) in found.items()},
+            {name: [loss] for name, (loss, _) in found.items()},
+        )
+        for name, what in diverged.items():
+            channel = self.system.channels[name]
+            self.system.divergence.report(
+                step,
+                f"agent '{channel.receiver}': the loss of the synthetic input of its channel {name} at step {step} {what}; "
+                "lower the learning rate of the synthetic input",
+            )
+            channel.deaf = True
+            del found[name]
         return found
+
+    def teach_inputs(self, heard: dict[str, Heard], step: int) -> None:
+        """Let each synthetic input take its step."""
+        plans = []
+        for name, (_, gradients) in heard.items():
+            model = self.system.channels[name].input
+            assert model is not None
+            plans.append(model.planned(gradients, step))
+        step_all(plans)
 
     def teach(self, lessons: dict[str, Lesson], step: int) -> None:
         """Let each predictor take its step."""

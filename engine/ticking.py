@@ -61,7 +61,7 @@ class Ticker:
         for channel in agent.inputs:
             reading = channel.ledger.receive(step)
             record = reading.record
-            if channel.input is not None and record is not None:
+            if channel.input is not None and record is not None and not channel.deaf:
                 reading = self._stood_in(channel, channel.input, record, reading, step)
             if channel.name == agent.align:
                 part.moment = aligned(reading)

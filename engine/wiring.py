@@ -156,6 +156,12 @@ class Wiring:
         self, spec: ChannelSpec, shape: Shape, context: tuple[ContextSpec, ...], target: str | None
     ) -> Predictor:
         kind, rate = optimiser_of(spec.gradient.optimiser or self.scenario.training.predictor, self.scenario)
+        if spec.gradient.propagate and not PREDICTORS[spec.gradient.kind].propagates:
+            kinds = ", ".join(name for name, made in PREDICTORS.items() if made.propagates)
+            raise ScenarioError(
+                f"channel {spec.name}: gradient.propagate: the loss of a gradient of kind {spec.gradient.kind} does not "
+                f"reach the sender; leave it out, or use {kinds}"
+            )
         try:
             return PREDICTORS[spec.gradient.kind](
                 shape,

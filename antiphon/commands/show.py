@@ -253,7 +253,7 @@ def _input(channel: Mapping[str, Any]) -> str:
     if channel["input"] is None:
         return "–"
     given = channel["input_context"]
-    return channel["input"] + (f", given {', '.join(given)}" if given else "")
+    return f"{channel['input']}" + (f", given {', '.join(given)}" if given else "")
 
 
 def _link(channel: Mapping[str, Any]) -> str:

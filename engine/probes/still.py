@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from antiphon.comms.predictors import Example
 from antiphon.engine.reference import Reference, Update
 from antiphon.engine.system import System
 from antiphon.engine.tape import Tape
-from antiphon.engine.teaching import Lesson, Teacher
+from antiphon.engine.teaching import Heard, Lesson, Teacher
 
 __all__ = ["Still"]
 
@@ -26,7 +24,7 @@ class _Idle(Teacher):
             channel.ledger.take(step)
         return {}
 
-    def teach_inputs(self, step: int) -> dict[str, Tensor]:
+    def prepare_inputs(self, step: int) -> dict[str, Heard]:
         """Forget what synthetic inputs would learn from."""
         for channel in self.system.channels.values():
             channel.heard = []
