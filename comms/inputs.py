@@ -62,15 +62,16 @@ class InputModel(Model, ABC):
             dtype=dtype,
         )
 
-    def predict(self, context: Tensor | None, rows: int) -> Tensor:
+    def predict(self, context: Tensor | None, rows: int, *, training: bool = True) -> Tensor:
         """Return what the message should be, [B, M], without a graph: no loss of the receiver trains it.
 
         Args:
             context: [B, C]; None for a model without context.
             rows: B.
+            training: Whether batch norm uses the statistics of these rows; deployed, it uses the running ones.
         """
         with torch.no_grad():
-            return self._forward(context, rows, move=False)
+            return self._forward(context, rows, move=False, training=training)
 
     def gradients(
         self, examples: Sequence[tuple[Tensor | None, Tensor, Tensor | None]]
@@ -91,11 +92,11 @@ class InputModel(Model, ABC):
             error = torch.where(arrived.unsqueeze(1), error, 0.0)
         return error.square().sum() / len(message)
 
-    def _forward(self, context: Tensor | None, rows: int, *, move: bool) -> Tensor:
+    def _forward(self, context: Tensor | None, rows: int, *, move: bool, training: bool = True) -> Tensor:
         if context is None:
             last = self.parameters["last.bias"]
             context = last.new_zeros(rows, 0)
-        return self.run(context, move=move)
+        return self.run(context, move=move, training=training)
 
 
 @final

@@ -82,14 +82,20 @@ class Model:
     def _layer(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return linear(x, weight, bias)
 
-    def run(self, x: Tensor, *, move: bool) -> Tensor:
-        """Return what the layers make of `x`, [B, …]; running statistics move only where `move` says so."""
+    def run(self, x: Tensor, *, move: bool, training: bool = True) -> Tensor:
+        """Return what the layers make of `x`, [B, …].
+
+        Args:
+            x: What they read.
+            move: Whether running statistics move.
+            training: Whether batch norm uses the statistics of these rows, or the running ones.
+        """
         for i in range(len(self.hidden)):
             x = self._layer(x, self.parameters[f"{i}.weight"], self.parameters[f"{i}.bias"])
             if self.norm != "none":
                 own = {k: self.parameters[f"{i}.norm.{k}"] for k in ("gain", "bias")}
                 statistics = {k: self.buffers[f"{i}.norm.{k}"] for k in norm_buffers(self.norm, 1)}
-                x, moved = normalise(self.norm, x, own, statistics, training=True)
+                x, moved = normalise(self.norm, x, own, statistics, training=training)
                 if move:
                     self.buffers |= {f"{i}.norm.{k}": v for k, v in moved.items()}
             x = torch.relu(x)

@@ -343,7 +343,8 @@ class Rehearsal:
         place.ledger.prior, place.ledger.prior_stamp = self._held(trace, channel, before)
         message = trace.sent[channel.name][due]
         record = Record(due, message, message, self._moment, step, set(), step)
-        return channel.input.predict(self._contexts.of_input(place, record, step), self.rows)
+        context = self._contexts.of_input(place, record, step)
+        return channel.input.predict(context, self.rows, training=False)
 
     def _silence(self, size: int) -> Tensor:
         if size not in self._zeros:

@@ -164,7 +164,7 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
     if gradient.kind == "critic":
         yield "a critic alone is a baseline that hardly teaches; use kind sobolev"
     late = [key for key in ("trace", "propagate") if getattr(gradient, key) > 0]
-    if late:
+    if late and gradient.apply:
         yield f"update-locked by gradient.{late[0]}: its sender waits for what its receiver returns"
     if model is None or (channel.coupling == "decoupled" and channel.link.drop == 0):
         return

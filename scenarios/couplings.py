@@ -95,7 +95,7 @@ def _at_once(scenario: Scenario) -> None:
     asked = [
         (index, channel, key)
         for index, channel in enumerate(scenario.channels)
-        if channel.coupling in _PREDICTED
+        if channel.coupling in _PREDICTED and channel.gradient.apply
         for key in ("trace", "propagate")
         if getattr(channel.gradient, key) > 0
     ]

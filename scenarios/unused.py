@@ -56,8 +56,8 @@ def _by_gradient(gradient: GradientSpec) -> Iterator[str]:
     if (gradient.kind == "linear" or not gradient.hidden) and gradient.norm != "batch":
         yield _unused("gradient.norm", "by a gradient without hidden layers")
     if not gradient.apply:
-        for key, plain in (("scale", 1.0), ("schedule", None), ("clip", None), ("propagate", 0.0)):
-            if getattr(gradient, key) != plain:
+        for key in ("scale", "schedule", "clip", "trace", "propagate"):
+            if getattr(gradient, key) != getattr(GradientSpec(), key):
                 yield _unused(f"gradient.{key}", "where apply is false")
     yield from (f"gradient.{text}" for text in _by_schedule(gradient.schedule))
     yield from (f"gradient.optimiser.{text}" for text in unused_by_optimiser(gradient.optimiser))

@@ -10,19 +10,23 @@ a ratio of means over repeats (semantics 36). Repeats start from the same parame
 moves on between them while nothing learns. Would each start where the one before ended, the fall of what learning
 still brings, often tenfold within a few horizons, would pass for chance.
 
-Every loss is of examples not yet learned from. Reading them over half of the horizon, and not at its end, costs
-nothing and is the less noisy of the two: single updates shake the parameters, and the mean over many does not move
-with them, while a larger sample of examples at the end does not help against it.
+Learning rates fall to nothing over the horizon, from what they are, in all forks alike. At a steady rate a network
+that learns is shaken by it, one that is held is not, and once the first steep gains are made the shaking costs more
+than a short horizon brings: the truth would seem to harm. Every loss is of examples not yet learned from. Reading
+them over half of the horizon, and not at its end, costs nothing and is the less noisy of the two.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from antiphon.agents.learner import Learner
+from antiphon.comms.inputs import InputModel
+from antiphon.comms.predictors import Predictor
 from antiphon.engine.checkpoint import copy_tree
 from antiphon.engine.probes.intervals import ratio
 from antiphon.engine.probes.steering import Silenced, Truthful
@@ -126,8 +130,8 @@ def value(
 
     The true signal of a message is the gradient that `true_gradients` finds when it is sent. It takes the place of
     whatever the coupling puts there, at full size; of a locked channel, true and zero signals replace what passes
-    with the graph. Messages sent before a fork keep the signal they were owed. Learning rates follow their
-    schedules; those of a run that is over are what the schedules start from.
+    with the graph. Messages sent before a fork keep the signal they were owed. Learning rates
+    start from those of now, or in a run that is over from those its schedules started from, and fall to nothing.
 
     Args:
         simulation: What to measure, after any number of steps.
@@ -153,19 +157,18 @@ def value(
     measured = [_Measured(name, members, look_ahead) for name, members in groups.items()]
     still, fork, bench = simulation.fork(), simulation.fork(), simulation.fork()
     still.backend = Still(still.system)
-    if simulation.now >= simulation.scenario.training.steps:
-        _hold_rates(fork.system)
+    rates = _rates(simulation, horizon)
     for _ in range(repeats):
         state = copy_tree(still.state_dict())
         fork.backend = Reference(fork.system)
         fork.load_state_dict(state)
-        synthetic = _outcome(fork, horizon)
+        synthetic = _outcome(fork, rates, horizon)
         if isinstance(synthetic, str):
             for row in measured:
                 row.failed = f"as it is, the run diverges: {synthetic}"
             break
         for row in measured:
-            row.measure(fork, bench, state, synthetic, horizon)
+            row.measure(fork, bench, state, synthetic, rates, horizon)
         for _ in range(horizon):
             still.advance()
     for twin in (still, fork, bench):
@@ -174,14 +177,33 @@ def value(
     return Values(rows, simulation.now, horizon, repeats, time.monotonic() - started)
 
 
-def _hold_rates(system: System) -> None:
-    """Let all learn at the rates that schedules start from: after the last step, these may have come to nothing."""
-    predictors = [channel.predictor for channel in system.channels.values()]
-    inputs = [channel.input for channel in system.channels.values()]
-    learners = [agent.learner for agent in system.owners().values()]
-    for model in (*learners, *predictors, *inputs):
-        if model is not None:
-            model.rate = Rate(base=model.rate.base, horizon=1)
+@dataclass(frozen=True)
+class _Falling(Rate):
+    """A learning rate that falls from `base` to nothing within `horizon` steps of `start`."""
+
+    start: int = 0
+
+    def __call__(self, step: int) -> float:
+        return self.base * max(0.0, 1 - (step - self.start) / self.horizon)
+
+
+def _models(system: System) -> Iterator[Learner | Predictor | InputModel]:
+    """Whatever learns."""
+    for agent in system.owners().values():
+        yield agent.learner
+    for channel in system.channels.values():
+        if channel.predictor is not None:
+            yield channel.predictor
+        if channel.input is not None:
+            yield channel.input
+
+
+def _rates(simulation: Simulation, horizon: int) -> list[float]:
+    """The rates that learning goes on at: the highest of the horizon, or after the run's end the schedules' own."""
+    now = simulation.now
+    if now >= simulation.scenario.training.steps:
+        return [model.rate.base for model in _models(simulation.system)]
+    return [max(map(model.rate, range(now, now + horizon))) for model in _models(simulation.system)]
 
 
 class _Measured:
@@ -203,6 +225,7 @@ class _Measured:
         bench: Simulation,
         state: dict[str, Any],
         synthetic: float,
+        rates: list[float],
         horizon: int,
     ) -> None:
         """Let a fork go on from `state` twice: with the true signal and with none."""
@@ -217,7 +240,7 @@ class _Measured:
                 fork.backend = truthful = Truthful(fork, self.members, bench, self.ahead)
             else:
                 fork.backend = Silenced(fork.system, self.members, fork.now)
-            loss = _outcome(fork, horizon)
+            loss = _outcome(fork, rates, horizon)
             if isinstance(loss, str):
                 self.failed = f"with a {kind} signal it diverges: {loss}"
                 return
@@ -274,8 +297,10 @@ def _groups(simulation: Simulation, channels: Sequence[str] | None) -> dict[str,
     return {COUPLING: known} | {name: [name] for name in chosen}
 
 
-def _outcome(simulation: Simulation, horizon: int) -> float | str:
+def _outcome(simulation: Simulation, rates: list[float], horizon: int) -> float | str:
     """Learn for a while, and return the readouts' mean loss in the second half; where it diverges, the error's line."""
+    for model, rate in zip(_models(simulation.system), rates, strict=True):
+        model.rate = _Falling(base=rate, horizon=horizon, start=simulation.now)
     readouts = simulation.scenario.readouts
     sums = dict.fromkeys(readouts, (0.0, 0))
     try:

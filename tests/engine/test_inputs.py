@@ -269,7 +269,7 @@ def tensors(tree: Any) -> Iterator[Tensor]:
 
 
 def test_evaluation_over_perfect_links_does_without_it() -> None:
-    with Simulation(pair(coupling="unlocked")) as simulation:
+    with Simulation(pair(coupling="unlocked", link={"drop": 0.4})) as simulation:
         simulation.run(30)
         perfect, as_run = simulation.evaluate(), simulation.evaluate(links="as_run")
         model_of(simulation).parameters["last.bias"].data.fill_(50.0)

@@ -241,8 +241,9 @@ def excess(seed: int, coupling: str = "decoupled", **values: Any) -> float:
 def test_a_linear_synthetic_gradient_fits_squared_error_but_not_a_separable_log_loss(seed: int) -> None:
     """Table 2: of the log loss, noise brings the optimum back from infinity to where a quadratic can be."""
     assert abs(excess(seed, loss="regression", target="onehot")) < 1e-6
-    assert excess(seed, "locked") < 0.03
-    assert excess(seed) > 0.045
+    locked, separable = excess(seed, "locked"), excess(seed)
+    assert locked < 0.03
+    assert separable > locked + 0.02
     assert 0 < excess(seed, labels="noisy") < 0.01
     assert 0 <= excess(seed, labels="random") < 0.002
 

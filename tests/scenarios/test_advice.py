@@ -257,8 +257,16 @@ def test_an_empty_network_does_not_use_its_norm() -> None:
 
 
 def test_a_shadow_does_not_use_what_forms_its_injection() -> None:
-    shadow = {"apply": False, "scale": 0.5, "clip": 1, "propagate": 0.5, "schedule": {"kind": "cosine"}}
-    keys = ("scale", "schedule", "clip", "propagate")
-    assert [line for line in advice({"gradient": shadow}) if "is not used" in line] == [
-        f"channel a->b: gradient.{key} is not used where apply is false" for key in keys
+    shadow = {
+        "apply": False,
+        "scale": 0.5,
+        "clip": 1,
+        "trace": 1,
+        "propagate": 0.5,
+        "schedule": {"kind": "cosine"},
+    }
+    keys = ("scale", "schedule", "clip", "trace", "propagate")
+    assert advice({"gradient": shadow, "link": {"delay": 1}}) == [
+        "agent a: reached by no learning signal",
+        *(f"channel a->b: gradient.{key} is not used where apply is false" for key in keys),
     ]

@@ -267,11 +267,10 @@ def test_lossy() -> None:
     links = {(channel.link.drop, channel.link.delay) for channel in template.resolve().channels}
     assert links == {(0.2, 3)}
     contexts = [c.input.context for c in template.resolve().channels if c.input]
-    assert contexts == [("patch_1", "held", "age"), ("patch_2", "held", "age")]
+    assert contexts == [(f"patch_{number}", "held", "age") for number in (1, 2, 3)]
     alone = template.resolve("si_alone").channels
     assert [(c.coupling, c.input and c.input.context) for c in alone] == [
-        ("unlocked", ("patch_1",)),
-        ("unlocked", ("patch_2",)),
+        ("unlocked", (f"patch_{number}",)) for number in (1, 2, 3)
     ]
     for variant in ("locked", "without_si", "loss_free"):
         channels = template.resolve(variant).channels
