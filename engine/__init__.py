@@ -1,9 +1,12 @@
 """What runs a scenario.
 
-What a step is:      clock, schedule, units, moment, world, ledger, tape, ticking, teaching, reference; parts, system
-One simulation:      build (shapes, weights), simulation; state, checkpoint, saving; compose, evaluation; probe, recording,
-                     handles; split, advice, progress
-Runs and studies:    run (request, directory, result, stopping, tally, figures); study (pool, worker, table, recovered)
+What a step is:      clock, schedule, units, moment, world, ledger, tape, contexts, ticking, teaching, reference,
+                     divergence; parts, system
+One simulation:      build (shapes, wiring, rates, weights), simulation, loop; state, checkpoint, saving; compose,
+                     evaluation, rehearsal; recording, handles; split, advice, progress
+Runs:                run (request, directory, result, stopping, tally, figures)
+Knowing:             probes/, forks that are run, read and thrown away
+Many runs:           studies/
 
 `reference`, `ticking` and `teaching` are the specification that other backends are held to: read them first.
 """

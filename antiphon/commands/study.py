@@ -155,7 +155,9 @@ def _show(result: Mapping[str, Any], directory: Path) -> None:
         console().print(Text(line, style="dim"))
     console().print()
     console().print(Text(f"table        {shown(directory / 'table.md')}, table.csv"), soft_wrap=True)
-    pictures = [name for name in ("figure.svg", "representations.svg", "graph.png") if (directory / name).exists()]
+    pictures = [
+        name for name in ("figure.svg", "representations.svg", "graph.png") if (directory / name).exists()
+    ]
     if pictures:
         first, *others = pictures
         console().print(

@@ -62,7 +62,7 @@ class Value:
         zero: With none.
         gain: zero - true: what the truth brings.
         error: The standard error of `gain`.
-        look_ahead: Further steps whose losses counted in the true signal.
+        ahead: Further steps whose losses counted in the true signal.
         seconds: What the measurement took, without what all rows share.
         why: Why there is no value; empty where there is one.
     """
@@ -76,7 +76,7 @@ class Value:
     zero: float
     gain: float
     error: float
-    look_ahead: int
+    ahead: int
     seconds: float
     why: str = ""
 
@@ -124,7 +124,7 @@ def value(
     channels: Sequence[str] | None = None,
     horizon: int = 50,
     repeats: int = 5,
-    look_ahead: int | None = None,
+    ahead: int | None = None,
 ) -> Values:
     """Measure what the learning signals of channels are worth, in forks; no bit of `simulation` changes.
 
@@ -138,11 +138,11 @@ def value(
         channels: Which to measure one by one, beside all together; None: every one; empty: none.
         horizon: Steps of learning, at least 1.
         repeats: Sets of examples, at least 2: the interval is over them.
-        look_ahead: Further steps whose losses count in a message's true signal; None: as many as it can reach
+        ahead: Further steps whose losses count in a message's true signal; None: as many as it can reach
             (`antiphon.engine.probes.reach`).
 
     Raises:
-        ScenarioError: There is no such channel, a number is too small, or no readout has a loss.
+        ScenarioError: There is no such channel, or a number is too small.
         RunError: The environment has no `state_dict`, so there are no forks.
     """
     started = time.monotonic()
@@ -150,11 +150,11 @@ def value(
     for name, given, least in [
         ("horizon", horizon, 1),
         ("repeats", repeats, 2),
-        ("look_ahead", look_ahead or 0, 0),
+        ("ahead", ahead or 0, 0),
     ]:
         if given < least:
             raise ScenarioError(f"value: {name} is {given}; it must be at least {least}")
-    measured = [_Measured(name, members, look_ahead) for name, members in groups.items()]
+    measured = [_Measured(name, members, ahead) for name, members in groups.items()]
     still, fork, bench = simulation.fork(), simulation.fork(), simulation.fork()
     still.backend = Still(still.system)
     rates = _rates(simulation, horizon)
@@ -165,7 +165,7 @@ def value(
         synthetic = _outcome(fork, rates, horizon)
         if isinstance(synthetic, str):
             for row in measured:
-                row.failed = f"as it is, the run diverges: {synthetic}"
+                row.failed = f"as it is, {synthetic}"
             break
         for row in measured:
             row.measure(fork, bench, state, synthetic, rates, horizon)
@@ -242,7 +242,7 @@ class _Measured:
                 fork.backend = Silenced(fork.system, self.members, fork.now)
             loss = _outcome(fork, rates, horizon)
             if isinstance(loss, str):
-                self.failed = f"with a {kind} signal it diverges: {loss}"
+                self.failed = f"with a {kind} signal, {loss}"
                 return
             found.append(loss)
         self.farthest = max(self.farthest, truthful.farthest)
@@ -258,7 +258,7 @@ class _Measured:
                 None,
                 None,
                 None,
-                look_ahead=self.farthest,
+                ahead=self.farthest,
                 seconds=self.seconds,
                 why=self.failed,
                 **unknown,
@@ -298,7 +298,7 @@ def _groups(simulation: Simulation, channels: Sequence[str] | None) -> dict[str,
 
 
 def _outcome(simulation: Simulation, rates: list[float], horizon: int) -> float | str:
-    """Learn for a while, and return the readouts' mean loss in the second half; where it diverges, the error's line."""
+    """Learn for a while, and return the readouts' mean loss in the second half, or why there is none."""
     for model, rate in zip(_models(simulation.system), rates, strict=True):
         model.rate = _Falling(base=rate, horizon=horizon, start=simulation.now)
     readouts = simulation.scenario.readouts
@@ -313,13 +313,11 @@ def _outcome(simulation: Simulation, rates: list[float], horizon: int) -> float 
                     said, (loss, ticks) = update.losses[name], sums[name]
                     sums[name] = loss + said.loss.item(), ticks + said.ticks
     except DivergenceError as error:
-        return str(error)
+        return f"it diverges: {error}"
     means = [loss / ticks for loss, ticks in sums.values() if ticks]
     if not means:
-        raise ScenarioError(
-            f"value: no readout ({', '.join(readouts)}) has learned from a loss in the second half of {horizon} steps; "
-            "use a longer horizon"
-        )
+        names = ", ".join(readouts)
+        return f"no readout ({names}) learns from a loss in the second half of {horizon} steps; use a longer horizon"
     return sum(means) / len(means)
 
 

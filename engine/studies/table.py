@@ -81,7 +81,7 @@ def remarks(study: Mapping[str, Any]) -> list[str]:
         lines.append(f"{name}: of {listed}, for each line the one that was best on the validation split.")
     for name in study["fixed"]:
         lines.append(f"{name}: fixed here; it was not chosen on the validation split.")
-    if not study["tuned"]:
+    if not study["tuned"] and not study["fixed"]:
         lines.append("Learning rates are as the scenario gives them: none was tuned for a variant.")
     sources = dict.fromkeys(line["paper"]["source"] for line in study["lines"] if line["paper"])
     if sources:
