@@ -68,7 +68,9 @@ class LinearGradient(DirectGradient):
         total, weight, bias = None, None, None
         for example in examples:
             said = example.prediction  # without hidden layers no statistics move, so it may be remembered
-            error = _error(example, self.predict(example) if said is None else said)
+            error = _error(
+                example, self.forward(example.message, example.context, move=False) if said is None else said
+            )
             loss = error.square().sum() / len(error)
             error = error * (2.0 / len(error))
             message = error.T @ example.message

@@ -82,8 +82,10 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
             continue
         window = scenario.window(group)
         length = env.episode_steps if window == "episode" else window
+        if length is None or length == env.episode_steps:  # what is on its way when an episode ends is void, not lost
+            continue
         for channel in scenario.channels:
-            if channel.coupling != "locked" or channel.sender not in group or length is None:
+            if channel.coupling != "locked" or channel.sender not in group:
                 continue
             clocks = [scenario.agents[end].clock for end in (channel.sender, channel.receiver)]
             sender, receiver = (Clock(clock.period, clock.phase) for clock in clocks)

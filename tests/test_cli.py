@@ -216,7 +216,7 @@ def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise EngineError("a ledger does not add up")
 
-    monkeypatch.setattr("antiphon.commands.run.evaluate", broken)
+    monkeypatch.setattr("antiphon.commands.evaluate.evaluate", broken)
     with pytest.raises(EngineError, match="does not add up"):
         main(["evaluate", "a"])
 
@@ -252,7 +252,7 @@ def test_show_puts_many_agents_together(capsys: pytest.CaptureFixture[str]) -> N
     text = capsys.readouterr().out
     for part in ("n01, n02, … (28)", "learn as one network", "the episode", "patch_0 … patch_31"):
         assert part in text
-    assert text.count("\n") < 70
+    assert text.count("\n") < 80
 
 
 def test_what_show_prints_can_be_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -325,7 +325,7 @@ def test_study_prints_a_table_and_keeps_what_is_there(here: Path, capsys: pytest
     captured = capsys.readouterr()
     assert captured.err.count("(kept)") == 4
     result = last_json(captured.out)
-    assert list(result["variants"]) == ["locked", "detached", "local", "decoupled"]
+    assert [line["variant"] for line in result["lines"]] == ["locked", "detached", "local", "decoupled"]
     assert result["study_dir"] == "mine"
 
 
