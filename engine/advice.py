@@ -82,7 +82,9 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
             continue
         window = scenario.window(group)
         length = env.episode_steps if window == "episode" else window
-        if length is None or length == env.episode_steps:  # what is on its way when an episode ends is void, not lost
+        if (
+            length is None or length == env.episode_steps
+        ):  # what is on its way when an episode ends is void, not lost
             continue
         for channel in scenario.channels:
             if channel.coupling != "locked" or channel.sender not in group:

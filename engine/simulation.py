@@ -32,7 +32,7 @@ from antiphon.engine.tally import Tally
 from antiphon.engine.weights import without_weights
 from antiphon.engine.world import World
 from antiphon.envs import registry
-from antiphon.errors import DivergenceError, RunError, ScenarioError
+from antiphon.errors import DivergenceError, RunError
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.telemetry.figures import Recorder
 
@@ -130,9 +130,9 @@ class Simulation:
         if watch:
             self.scores = self.tally.take()
             write_figures(self, step)
-        if self.recorders and self.scenario.telemetry.value is not None:
-            if (step + 1) % self.scenario.telemetry.value.every == 0:
-                write_value(self, step)
+        valued = self.scenario.telemetry.value
+        if self.recorders and valued is not None and (step + 1) % valued.every == 0:
+            write_value(self, step)
         for recording in self.recordings:
             recording.take(self, step)
         losses = {
