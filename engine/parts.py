@@ -127,12 +127,16 @@ class Agent:
     """Seed of those draws; tied agents have the same."""
     silenced: bool = False
     """Whether it has diverged: it learns no more, and its messages are void."""
+    _draw: tuple[int, bool] = (-1, True)
+    """The newest draw, with its window: it is asked for often."""
 
     def drawn(self, window: int) -> bool:
         """Whether it learns from `window`."""
-        if self.silenced:
-            return False
-        return self.p_update == 1.0 or uniform(self.draws, window, 1).item() < self.p_update
+        if self.silenced or self.p_update == 1.0:
+            return not self.silenced
+        if self._draw[0] != window:
+            self._draw = window, uniform(self.draws, window, 1).item() < self.p_update
+        return self._draw[1]
 
     @property
     def ports(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from antiphon.comms.credit import Gradients, Injection, Pull, backward_all, clip
 from antiphon.comms.cut import constant
 from antiphon.engine.ledger import Record
 from antiphon.engine.moment import Moment, besides, lanes_where
-from antiphon.engine.parts import Channel, Unit
+from antiphon.engine.parts import Agent, Channel, Unit
 from antiphon.engine.system import System
 from antiphon.engine.tape import Part, Tape
 from antiphon.engine.teaching import Heard, Lesson, Teacher
@@ -258,7 +258,7 @@ class Reference:
             (self.system.channels[name], record)
             for _, tape in closing
             for name, record in tape.sent
-            if self.system.channels[name].injects
+            if self.system.channels[name].injects and self._sender(name).drawn(tape.window)
         ]
         self.teacher.foresee([(c, r) for c, r in asked if not r.unread and r.silent is not True])
 
@@ -268,7 +268,7 @@ class Reference:
             channel = self.system.channels[name]
             if record.unread or record.silent is True or record.live is None:
                 continue
-            if not self.system.agents[channel.sender].drawn(tape.window):
+            if not self._sender(name).drawn(tape.window):
                 continue
             credit = self.credit(channel, record)
             if credit is None:
@@ -280,6 +280,9 @@ class Reference:
                 found.append(Injection(record.live, credit, channel.scale(step), channel.discount))
                 update.injected[name] = credit
         return [*found, *self._direct(tape)]
+
+    def _sender(self, channel: str) -> Agent:
+        return self.system.agents[self.system.channels[channel].sender]
 
     def credit(self, channel: Channel, record: Record) -> Tensor | None:
         """Return what is put on a message, [B, size] per sample before `scale`; None: nothing.
@@ -306,7 +309,7 @@ class Reference:
             channel = self.system.channels[name]
             if channel.direct is None or record.live is None or record.unread:
                 continue
-            if not self.system.agents[channel.sender].drawn(tape.window):
+            if not self._sender(name).drawn(tape.window):
                 continue
             for tick in tape.ticks:
                 for part in tick.parts:
