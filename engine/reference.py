@@ -176,10 +176,10 @@ class Reference:
                 continue
             self._divide(update, own)
             back = iter(deltas)
+            lost = self._returned_loss(update) if any(c.hears_losses for c, _ in consumed_by) else None
             for channel, use in consumed_by:
                 delta = next(back) if channel.ledger.returns else None
-                loss = self._returned_loss(update) if channel.hears_losses else None
-                channel.ledger.book(use, delta, loss)
+                channel.ledger.book(use, delta, lost if channel.hears_losses else None)
         return [update for update in updates if update not in diverged]
 
     def _learning(self, unit: Unit, tape: Tape) -> list[str]:
@@ -305,18 +305,30 @@ class Reference:
 
     def _direct(self, tape: Tape) -> Iterator[Injection]:
         """Errors of objectives, carried straight to the messages made before them in the window (semantics 10)."""
-        for name, record in tape.sent:
-            channel = self.system.channels[name]
-            if channel.direct is None or record.live is None or record.unread:
-                continue
-            if not self._sender(name).drawn(tape.window):
-                continue
-            for tick in tape.ticks:
-                for part in tick.parts:
-                    if part.agent == channel.error_of and tick.step >= record.stamp:
-                        error = self._error(part)
-                        if error is not None:
-                            yield Injection(record.live, channel.direct.signal(error))
+        told = [(self.system.channels[name], record) for name, record in tape.sent]
+        told = [
+            (channel, record)
+            for channel, record in told
+            if channel.direct is not None
+            and record.live is not None
+            and not record.unread
+            and self._sender(channel.name).drawn(tape.window)
+        ]
+        if not told:
+            return
+        sources = {channel.error_of for channel, _ in told}
+        errors = [
+            (tick.step, part.agent, error)
+            for tick in tape.ticks
+            for part in tick.parts
+            if part.agent in sources and (error := self._error(part)) is not None
+        ]
+        for channel, record in told:
+            assert channel.direct is not None
+            assert record.live is not None
+            for step, agent, error in errors:
+                if agent == channel.error_of and step >= record.stamp:
+                    yield Injection(record.live, channel.direct.signal(error))
 
     def _error(self, part: Part) -> Tensor | None:
         """[B, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""
