@@ -22,7 +22,7 @@ from antiphon.engine.handles import AgentHandle
 from antiphon.engine.loop import keep_stepping
 from antiphon.engine.moment import Lanes, Moment
 from antiphon.engine.probes.truth import Probe, true_gradients
-from antiphon.engine.probes.value import write_value
+from antiphon.engine.probes.value import Values, value, write_value
 from antiphon.engine.recording import Recording
 from antiphon.engine.reference import Learned, Reference
 from antiphon.engine.rehearsal import Links
@@ -87,6 +87,8 @@ class Simulation:
             scenario.env, batch=scenario.training.batch, device=self.device, dtype=dtype
         )
         self._start(seed)
+        if scenario.telemetry.value is not None:
+            self._env.state_dict()  # forks will need it: what keeps it to itself is refused now, not in mid-run
         self._written: Run | None = None
         if logdir is not None:
             from antiphon.engine.directory import open_directory
@@ -234,6 +236,19 @@ class Simulation:
             horizon: How many further steps' losses count.
         """
         return true_gradients(self, horizon)
+
+    def value(self, channels: Sequence[str] | None = None, horizon: int = 50, repeats: int = 5) -> Values:
+        """Return what the learning signal of channels is worth, each and all together, in forks (semantics 36).
+
+        Args:
+            channels: Which; None: each of them, besides all together.
+            horizon: Steps of learning over which it is measured.
+            repeats: How often, each time on other examples: they give the interval.
+
+        Raises:
+            ScenarioError: There is no such channel, or nothing to measure.
+        """
+        return value(self, channels=channels, horizon=horizon, repeats=repeats)
 
     def record(self, name: str, quantities: Sequence[str], every: int = 1) -> Recording:
         """Keep raw tensors over time.

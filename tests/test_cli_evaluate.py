@@ -64,7 +64,7 @@ def test_value_stands_beside_alignment(run: Path, capsys: pytest.CaptureFixture[
     found = evaluated(capsys, run, *words)["value"]
     assert (found["horizon"], found["repeats"]) == (3, 2)
     assert [row["name"] for row in found["rows"]] == ["all channels", "n0->n1"]
-    assert -1 <= found["cosine"]["n0->n1"] <= 1
+    assert -1 <= found["alignment"]["n0->n1"]["cosine"] <= 1
     assert main(["evaluate", str(run), *words]) == 0
     table = capsys.readouterr().out
     assert "Value over 3 steps, 2 repeats" in table

@@ -16,6 +16,7 @@ from antiphon.engine.directory import RunDirectory, finite
 from antiphon.engine.evaluation import Evaluation
 from antiphon.engine.evaluation import evaluate as score
 from antiphon.engine.probes.ablation import Ablation, Change, Kind, ablate
+from antiphon.engine.probes.ceiling import ceilings
 from antiphon.engine.probes.value import Values, value
 from antiphon.engine.rehearsal import Links
 from antiphon.engine.simulation import Simulation
@@ -95,10 +96,10 @@ def evaluate(path: Path, *, split: str, links: Links, asked: Asked, json: bool) 
             if not json:
                 _show_ablation(ablated)
         if asked.value:
-            valued, cosines = _value(simulation, asked), _cosines(simulation)
-            result["value"] = valued.to_dict() | {"cosine": cosines}
+            valued, likeness = _value(simulation, asked), _likeness(simulation, asked.channels)
+            result["value"] = valued.to_dict() | {"alignment": likeness}
             if not json:
-                _show_value(valued, cosines)
+                _show_value(valued, likeness)
         if asked.represent is not None:
             shown = represent(
                 simulation, asked.represent, split, asked.examples or _REPRESENTED, asked.channels
@@ -230,21 +231,27 @@ def _value(simulation: Simulation, asked: Asked) -> Values:
     )
 
 
-def _cosines(simulation: Simulation) -> dict[str, float | None]:
-    """What alignment says of the same channels: shown beside the value, because it misleads."""
-    figures = simulation.channel_figures()
-    return {name: finite(found["cosine"]) for name, found in figures.items() if "cosine" in found}
+def _likeness(simulation: Simulation, channels: Sequence[str] | None) -> dict[str, dict[str, Any]]:
+    """What alignment says of the same channels, beside its ceiling: shown with the value, because it misleads."""
+    asked = [
+        name
+        for name, channel in simulation.system.channels.items()
+        if channel.predictor is not None and (not channels or name in channels)
+    ]
+    return {name: finite(found.to_dict()) for name, found in ceilings(simulation, channels=asked).items()}
 
 
-def _show_value(found: Values, cosines: dict[str, float | None]) -> None:
+def _show_value(found: Values, likeness: dict[str, dict[str, Any]]) -> None:
     rows = []
     for row in found.rows[:_ROWS]:
         interval = "" if row.low is None or row.high is None else f"[{row.low:.2f}, {row.high:.2f}]"
         losses = [decimal(finite(loss)) for loss in (row.zero, row.synthetic, row.true)]
         worth = "undefined" if row.value is None else f"{row.value:.2f}"
-        rows.append([row.name, worth, interval, *losses, decimal(cosines.get(row.name))])
+        like = likeness.get(row.name, {})
+        cosines = [decimal(like.get(key)) for key in ("cosine", "cosine_ceiling")]
+        rows.append([row.name, worth, interval, *losses, *cosines])
     title = f"\nValue over {found.horizon} steps, {found.repeats} repeats, {found.seconds:.0f} s"
-    heads = ["channel", "value", "95 % interval", "loss zero", "synthetic", "true", "cosine"]
+    heads = ["channel", "value", "95 % interval", "loss zero", "synthetic", "true", "cosine", "its ceiling"]
     show_table(heads, rows, right=len(heads) - 1, title=title)
     _left_out(len(found.rows))
     for row in found.rows[:_ROWS]:

@@ -324,8 +324,8 @@ def _outcome(simulation: Simulation, rates: list[float], horizon: int) -> float 
 def write_value(simulation: Simulation, step: int) -> None:
     """Measure values during a run and hand them to its recorders, with what they cost.
 
-    Per channel, and for the run as a whole (all channels together): `value`, `value_low` and `value_high`, where
-    there is one; for the run, `value_seconds`.
+    Per channel (where there are no more than `telemetry.top`), and for the run as a whole (all channels together):
+    `value`, `value_low` and `value_high`, where there is one; for the run, `value_seconds`.
 
     Args:
         simulation: The run, just after `step`; its scenario's `telemetry.value` says the horizon.
@@ -333,7 +333,8 @@ def write_value(simulation: Simulation, step: int) -> None:
     """
     asked = simulation.scenario.telemetry.value
     assert asked is not None
-    found = value(simulation, horizon=asked.horizon, repeats=_RUN_REPEATS)
+    few = len(simulation.system.channels) <= simulation.scenario.telemetry.top
+    found = value(simulation, channels=None if few else [], horizon=asked.horizon, repeats=_RUN_REPEATS)
     rows = [Figure("run", "", "value_seconds", found.seconds)]
     for row in found.rows:
         if row.value is not None and row.low is not None and row.high is not None:
