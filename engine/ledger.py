@@ -7,6 +7,7 @@ environment, what counts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -298,22 +299,24 @@ class Ledger:
             window[key] = Use(reading.record, leaf, reading.counted)
         return window[key]
 
-    def book(self, use: Use, delta: Tensor | None, loss: Tensor | None = None) -> None:
-        """Add a counted use's delta and loss.
-
-        Args:
-            use: The use.
-            delta: [B, size], per sample; None: the loss does not depend on it.
-            loss: [B], of the window; None: nobody asks for it.
-        """
+    def book(self, use: Use, delta: Tensor | None) -> None:
+        """Add a counted use's delta, [B, size] per sample (None: the loss does not depend on it)."""
         record = use.record
         record.counted = either(record.counted, use.counted)
         if delta is not None:
             delta = lanes_where(use.counted, delta)
             record.delta = delta if record.delta is None else record.delta + delta
-        if loss is not None:
-            loss = lanes_where(use.counted, loss)
-            record.loss = loss if record.loss is None else record.loss + loss
+
+    @staticmethod
+    def book_loss(uses: Sequence[Use], loss: Tensor) -> None:
+        """Add a window's loss [B] to each record that it used: once, in however many ticks that was."""
+        heard: dict[int, tuple[Record, Lanes]] = {}
+        for use in uses:
+            _, before = heard.get(id(use.record), (use.record, False))
+            heard[id(use.record)] = use.record, either(before, use.counted)
+        for record, lanes in heard.values():
+            told = lanes_where(lanes, loss)
+            record.loss = told if record.loss is None else record.loss + told
 
     def close(self, window: int, step: int) -> None:
         """Note that the receiver's `window` has been learned (or dropped) at `step`."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE
 from antiphon.comms.credit import Gradients, Injection, Pull, backward_all, clipped
 from antiphon.comms.cut import constant
-from antiphon.engine.ledger import Record
+from antiphon.engine.ledger import Ledger, Record
 from antiphon.engine.moment import Moment, besides, lanes_where
 from antiphon.engine.parts import Agent, Channel, Unit
 from antiphon.engine.system import System
@@ -176,10 +176,11 @@ class Reference:
                 continue
             self._divide(update, own)
             back = iter(deltas)
-            lost = self._returned_loss(update) if any(c.hears_losses for c, _ in consumed_by) else None
             for channel, use in consumed_by:
-                delta = next(back) if channel.ledger.returns else None
-                channel.ledger.book(use, delta, lost if channel.hears_losses else None)
+                channel.ledger.book(use, next(back) if channel.ledger.returns else None)
+            told = [use for channel, use in consumed_by if channel.hears_losses]
+            if told:
+                Ledger.book_loss(told, self._returned_loss(update))
         return [update for update in updates if update not in diverged]
 
     def _learning(self, unit: Unit, tape: Tape) -> list[str]:

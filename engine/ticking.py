@@ -69,9 +69,8 @@ class Ticker:
                 alive: Lanes = besides(record.dead)
                 part.inputs.append(Input(channel.name, record.stamp, None, alive=alive))
                 continue
-            if (
-                channel.coupling == "locked" or not part.drawn
-            ):  # made in an earlier window: its credit is lost
+            if channel.coupling == "locked" or not part.drawn:
+                # Over a locked channel it was made in an earlier window, where its credit is lost.
                 part.inputs.append(Input(channel.name, None, reading.value, alive=reading.came))
                 continue
             use = channel.ledger.use(step, reading)
@@ -83,10 +82,8 @@ class Ticker:
         self, channel: Channel, model: InputModel, record: Record, reading: Reading, step: int
     ) -> Reading:
         """Let the synthetic input stand in where the due message is missing; note what it can learn from."""
-        if (
-            channel.input_context and not record.moment.signals
-        ):  # made by an aligned agent before its first message
-            return reading
+        if channel.input_context and not record.moment.signals:
+            return reading  # made by an aligned agent before its first message
         context = self.contexts.of_input(channel, record, step)
         if record.first_use == step and record.dead is not True:
             away = either(False if record.lost is None else record.lost, record.dead)

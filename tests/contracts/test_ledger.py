@@ -100,8 +100,8 @@ class LoggedLedger(Ledger):
             self._ticks.setdefault(use, []).append(step)
         return use
 
-    def book(self, use: Use, delta: Tensor | None, loss: Tensor | None = None) -> None:
-        super().book(use, delta, loss)
+    def book(self, use: Use, delta: Tensor | None) -> None:
+        super().book(use, delta)
         self._counted.setdefault(use.record.stamp, []).extend(self._ticks.get(use, []))
 
     def _finish(self, record: Record, step: int) -> None:
