@@ -36,7 +36,8 @@ def figures(
     Per agent: `loss` and its objective's metric, as `scores` has them, `updates`, `parameter_norm`,
     `gradient_norm`. Per channel: `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`),
     `injection_norm`, `message_mean`, `message_std`, `age` (steps since the newest usable message was sent), `traffic`
-    (bits a step and environment), and on links that lose or with a synthetic input `lost`, `stand_in`, `si_loss`.
+    (bits a step and environment), on links that lose or with a synthetic input `lost`, `stand_in`, `si_loss`, and on
+    links with noise or bits `distortion`.
 
     Args:
         system: The agents and channels.
@@ -92,17 +93,23 @@ def _channels(system: System, learned: Learned, step: int) -> Iterator[Figure]:
 
 
 def _on_the_way(channel: Channel, step: int) -> Iterator[Figure]:
-    """What the link did to the message due now: `lost`, `stand_in` (shares of environments), `traffic` (bits a step)."""
+    """What the link did to the message due now, and what it carries.
+
+    `lost` and `stand_in` (shares of environments), `distortion` (root of the mean squared change by noise and bits, in
+    the message's own units), `traffic` (bits a step and environment).
+    """
     ledger, link = channel.ledger, channel.ledger.link
-    if link.drop or channel.input is not None:
-        stamp = ledger.sender.latest(step - link.delay)
-        record = None if stamp is None else ledger.records.get(stamp)
-        if record is not None:
-            lost = 0.0 if record.lost is None else record.lost.float().mean().item()
-            yield Figure("channel", channel.name, "lost", lost)
-            if channel.input is not None:
-                share = 1.0 if channel.coupling == "unlocked" else lost
-                yield Figure("channel", channel.name, "stand_in", share)
+    stamp = ledger.sender.latest(step - link.delay)
+    record = None if stamp is None else ledger.records.get(stamp)
+    if record is not None and (link.drop or channel.input is not None):
+        lost = 0.0 if record.lost is None else record.lost.float().mean().item()
+        yield Figure("channel", channel.name, "lost", lost)
+        if channel.input is not None:
+            share = 1.0 if channel.coupling == "unlocked" else lost
+            yield Figure("channel", channel.name, "stand_in", share)
+    if record is not None and (link.noise or link.bits):
+        change = (record.received - record.message).square().mean().sqrt().item()
+        yield Figure("channel", channel.name, "distortion", change)
     width = link.bits or torch.finfo(channel.zeros.dtype).bits
     sends = ledger.sender.rate / ledger.sender.clock.period
     yield Figure("channel", channel.name, "traffic", channel.size * width * sends)

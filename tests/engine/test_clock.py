@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
-import pickle
 from decimal import Decimal
 
 import pytest
@@ -68,7 +68,7 @@ def test_a_rate_is_kept_to_the_message_for_ever(rate: float) -> None:
 def test_sending_at_every_tick_is_the_clocks_own_business() -> None:
     clock = Clock(3, 1)
     assert Sends(clock).latest == clock.latest
-    copied = pickle.loads(pickle.dumps(Sends(clock, 0.4)))
+    copied = copy.deepcopy(Sends(clock, 0.4))
     assert [step for step in range(30) if copied.due(step)] == [1, 7, 16, 22]
 
 

@@ -289,14 +289,18 @@ def test_the_figures_say_what_the_link_does() -> None:
             figures["traffic"] == SIZE * 3 / 4
         )  # at every other tick of an agent that ticks at every other step
         assert 1 <= figures["age"] <= 4
+        assert 0 < figures["distortion"] < 1
     with Simulation(pair(coupling="unlocked")) as simulation:
         simulation.run(5)
         figures = simulation.channel_figures()[NAME]
         assert (figures["lost"], figures["stand_in"]) == (0.0, 1.0)
         assert figures["traffic"] == SIZE * 32
+    with Simulation(pair(link={"noise": 0.5})) as simulation:
+        simulation.run(5)
+        assert simulation.channel_figures()[NAME]["distortion"] == pytest.approx(0.5, rel=0.3)
     with Simulation(pair(input=None)) as simulation:
         simulation.run(5)
-        assert not {"stand_in", "si_loss"} & simulation.channel_figures()[NAME].keys()
+        assert not {"stand_in", "si_loss", "distortion"} & simulation.channel_figures()[NAME].keys()
 
 
 @pytest.mark.parametrize(
