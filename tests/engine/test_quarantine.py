@@ -225,3 +225,18 @@ def test_a_bound_that_is_never_reached_changes_no_bit() -> None:
             found.append([p for name in ("left", "mind") for p in parameters(simulation, name)])
     assert same(found[0], found[1])
     assert same(found[1], found[2])
+
+
+def test_a_message_that_is_no_number_is_silent_before_anyone_reads_it() -> None:
+    """The eye whose output overflows is the only one harmed: the mind goes on, and learns from the other."""
+    with Simulation(fork_of_two()) as simulation:
+        simulation.run(3)
+        for name, parameter in simulation.agents["left"].parameters.items():
+            if name.startswith("to_mind"):
+                parameter.data.fill_(torch.inf)
+        before = parameters(simulation, "mind")
+        simulation.run(3)
+        assert not simulation.system.agents["mind"].silenced
+        assert not same(before, parameters(simulation, "mind"))
+        assert all(bool(p.isfinite().all()) for p in simulation.agents["mind"].parameters.values())
+        assert not bool(last_message(simulation, "left->mind").any())

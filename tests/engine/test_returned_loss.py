@@ -53,3 +53,31 @@ def test_the_loss_of_a_window_is_told_once(drop: float) -> None:
         assert bool(heard.any())
         assert torch.allclose(example.loss[heard], update.loss[heard])
         assert not bool(example.loss[~heard].any())
+
+
+def test_who_has_no_loss_of_its_own_returns_what_its_critic_expects() -> None:
+    """The first critic of a chain hears the second's value, times its discount; the classifier's own loss goes back one hop."""
+    gradient = {"kind": "sobolev", "context": ["label"], "discount": 0.5}
+    channels = [{"from": a, "to": b, "size": 4, "gradient": gradient} for a, b in ("xy", "yz")]
+    document = {
+        "scenario": "hops",
+        "env": {"id": "antiphon/Digits-v0"},
+        "agents": {
+            "x": {"observes": ["image"]},
+            "y": {},
+            "z": {"objective": {"kind": "classification", "target": "label"}},
+        },
+        "channels": channels,
+        "training": {"batch": 16, "steps": 20},
+    }
+    with Simulation(Scenario.model_validate(document)) as simulation:
+        simulation.run(5)
+        twin = simulation.fork()
+        simulation.step()
+        near = simulation.learned.lessons["y->z"].examples[0]
+        far = simulation.learned.lessons["x->y"].examples[0]
+        critic = twin.system.channels["y->z"].predictor  # as it was before the step
+        assert critic is not None
+        value = critic.value(near)
+        assert value.abs().max() > 0
+        assert torch.allclose(far.loss, 0.5 * value)  # type: ignore[arg-type]
