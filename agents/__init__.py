@@ -4,14 +4,18 @@ from antiphon.agents.conv import Conv
 from antiphon.agents.learner import Learner
 from antiphon.agents.mlp import Mlp
 from antiphon.agents.module import ModuleNetwork
-from antiphon.agents.network import HIDDEN, OBJECTIVE, Head, Network, Transport
-from antiphon.agents.objectives import OBJECTIVES, Classification, Objective, Regression
+from antiphon.agents.network import FUTURE, HIDDEN, OBJECTIVE, STATE, Head, Network, Transport
+from antiphon.agents.objectives import OBJECTIVES, Classification, Coding, Objective, Regression
+from antiphon.agents.recurrent import Recurrent
 
 __all__ = [
+    "FUTURE",
     "HIDDEN",
     "OBJECTIVE",
     "OBJECTIVES",
+    "STATE",
     "Classification",
+    "Coding",
     "Conv",
     "Head",
     "Learner",
@@ -19,6 +23,7 @@ __all__ = [
     "ModuleNetwork",
     "Network",
     "Objective",
+    "Recurrent",
     "Regression",
     "Transport",
 ]

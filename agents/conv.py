@@ -9,19 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from antiphon.agents.headed import HeadedNetwork, SequentialEmitter
+from antiphon.agents.layers import initial_layers, layer_buffers, norm_module, transported
 from antiphon.agents.mlp import ACTIVATION_MODULES
-from antiphon.agents.network import (
-    Head,
-    HeadedNetwork,
-    Tensors,
-    Transport,
-    initial_layers,
-    layer_buffers,
-    norm_module,
-    sub,
-    transported,
-    with_prefix,
-)
+from antiphon.agents.network import HIDDEN, Emitter, Head, Tensors, Transport, sub, with_prefix
 from antiphon.errors import ScenarioError
 from antiphon.nets.layers import ACTIVATIONS, normalise
 
@@ -85,7 +76,11 @@ class Conv(HeadedNetwork):
     def trunk_shape(self) -> tuple[int, ...]:
         return self.shapes()[-1]
 
+    def first_layer(self) -> dict[str, tuple[int, ...]]:
+        return {"0": self.layer_shapes()[0]} if self.filters else {}
+
     def layer_shapes(self) -> list[tuple[int, ...]]:
+        """Return the shape [filters, channels, side, side] of each layer's weight."""
         sizes = zip(self.filters, self.input_shape[:1] + self.filters, strict=False)
         return [(count, channels, self.filter, self.filter) for count, channels in sizes]
 
@@ -103,7 +98,8 @@ class Conv(HeadedNetwork):
         *,
         training: bool,
         transports: Sequence[Transport],
-    ) -> tuple[Tensor, Tensors]:
+        state: Tensor | None,
+    ) -> tuple[Tensors, Tensors]:
         activation = ACTIVATIONS[self.activation]
         after: Tensors = {}
         for i, pool in enumerate(self.pool):
@@ -118,9 +114,9 @@ class Conv(HeadedNetwork):
                 x = F.max_pool2d(x, _POOL_SIZE, _POOL_STRIDE, _POOL_PADDING)
             elif pool == "avg":
                 x = F.avg_pool2d(x, _POOL_SIZE, _POOL_STRIDE, _POOL_PADDING)
-        return x, after
+        return {HIDDEN: x}, after
 
-    def trunk_modules(self, parameters: Tensors, buffers: Tensors) -> nn.Sequential:
+    def emit_trunk(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
         layers: list[nn.Module] = []
         before = self.input_shape
         for i, (pool, shape) in enumerate(zip(self.pool, self.shapes()[1:], strict=True)):
@@ -144,4 +140,4 @@ class Conv(HeadedNetwork):
                 kind = nn.MaxPool2d if pool == "max" else nn.AvgPool2d
                 layers.append(kind(_POOL_SIZE, _POOL_STRIDE, _POOL_PADDING))
             before = shape
-        return nn.Sequential(*layers)
+        return SequentialEmitter(root, name, layers)

@@ -8,20 +8,9 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from antiphon.agents.network import (
-    Head,
-    HeadedNetwork,
-    Tensors,
-    Transport,
-    features_of,
-    initial_layers,
-    layer_buffers,
-    linear_module,
-    norm_module,
-    sub,
-    transported,
-    with_prefix,
-)
+from antiphon.agents.headed import HeadedNetwork, SequentialEmitter
+from antiphon.agents.layers import initial_layers, layer_buffers, linear_module, norm_module, transported
+from antiphon.agents.network import HIDDEN, Emitter, Head, Tensors, Transport, features_of, sub, with_prefix
 from antiphon.nets.layers import ACTIVATIONS, linear, normalise
 
 __all__ = ["ACTIVATION_MODULES", "Mlp"]
@@ -63,7 +52,11 @@ class Mlp(HeadedNetwork):
     def trunk_shape(self) -> tuple[int, ...]:
         return self.hidden[-1:] or self.input_shape
 
+    def first_layer(self) -> dict[str, tuple[int, ...]]:
+        return {"0": self.layer_shapes()[0]} if self.hidden else {}
+
     def layer_shapes(self) -> list[tuple[int, ...]]:
+        """Return the shape [outputs, inputs] of each hidden layer's weight."""
         return list(zip(self.hidden, self.input_shape + self.hidden, strict=False))
 
     def trunk_parameters(self, generator: torch.Generator) -> Tensors:
@@ -80,7 +73,8 @@ class Mlp(HeadedNetwork):
         *,
         training: bool,
         transports: Sequence[Transport],
-    ) -> tuple[Tensor, Tensors]:
+        state: Tensor | None,
+    ) -> tuple[Tensors, Tensors]:
         activation = ACTIVATIONS[self.activation]
         after: Tensors = {}
         for i in range(len(self.hidden)):
@@ -91,9 +85,9 @@ class Mlp(HeadedNetwork):
                 x, moved = normalise(self.norm, x, sub(parameters, key), sub(buffers, key), training=training)
                 after |= with_prefix(key, moved)
             x = activation(x)
-        return x, after
+        return {HIDDEN: x}, after
 
-    def trunk_modules(self, parameters: Tensors, buffers: Tensors) -> nn.Sequential:
+    def emit_trunk(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
         layers: list[nn.Module] = []
         for i, width in enumerate(self.hidden):
             layers.append(linear_module(parameters[f"{i}.weight"], parameters[f"{i}.bias"]))
@@ -101,4 +95,4 @@ class Mlp(HeadedNetwork):
                 key = f"{i}.norm"
                 layers.append(norm_module(self.norm, (width,), sub(parameters, key), sub(buffers, key)))
             layers.append(ACTIVATION_MODULES[self.activation]())
-        return nn.Sequential(*layers)
+        return SequentialEmitter(root, name, layers)

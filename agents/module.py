@@ -12,17 +12,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
-from antiphon.agents.network import (
-    Emitter,
-    Head,
-    Network,
-    Tensors,
-    Transport,
-    features_of,
-    norm_module,
-    sub,
-    with_prefix,
-)
+from antiphon.agents.layers import norm_module
+from antiphon.agents.network import Emitter, Head, Network, Tensors, Transport, features_of, sub, with_prefix
 from antiphon.errors import ScenarioError
 from antiphon.nets.layers import initial_norm, norm_buffers, normalise
 
@@ -96,7 +87,7 @@ class ModuleNetwork(Network):
     def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
         raise ScenarioError(
             f"network: feedback fa needs the first layer of a built-in network, and {type(self.module).__name__} "
-            "is a module of your own; use dfa, or an mlp or conv network"
+            "is a module of your own; use dfa, or a network of a built-in kind"
         )
 
     def __call__(
@@ -108,8 +99,10 @@ class ModuleNetwork(Network):
         training: bool,
         seed: int = 0,
         transports: Sequence[Transport] = (),
+        state: Tensor | None = None,
     ) -> tuple[Tensors, Tensors]:
         assert not transports  # there are no weights for them
+        assert state is None  # and it remembers nothing
         # Modules change buffers, and some their input, in place: they get copies, so that state stays a value.
         moved = {name: b.clone() for name, b in sub(buffers, _MODULE).items()}
         self.module.train(training)
@@ -173,7 +166,7 @@ class _ModuleEmitter(Emitter):
         self._name = name
         self._heads = heads
 
-    def __call__(self, graph: fx.Graph, x: fx.Node) -> dict[str, fx.Node]:
+    def __call__(self, graph: fx.Graph, x: fx.Node, state: fx.Node | None = None) -> dict[str, fx.Node]:
         flat = graph.call_method("clone", (graph.call_method("flatten", (x, 1)),))
         y = graph.call_module(f"{self._name}.{_MODULE}", (flat,))
         ports: dict[str, fx.Node] = {}

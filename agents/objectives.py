@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import final
 
 import torch
 from torch import Tensor
 
-from antiphon.nets.losses import cross_entropy, squared_error
+from antiphon.nets.losses import binary_cross_entropy, cross_entropy, squared_error
 
-__all__ = ["OBJECTIVES", "Classification", "Objective", "Regression"]
+__all__ = ["OBJECTIVES", "Classification", "Coding", "Objective", "Regression"]
 
 
 class Objective(ABC):
     """A loss per sample, and the metric by which people read it."""
 
     metric: str
-    """Name of what `score` returns: higher is better for `accuracy`, lower for `error`."""
+    """Name of what `score` returns: higher is better for `accuracy`, lower for `error` and `bits`."""
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -67,4 +68,35 @@ class Regression(Objective):
         return None if classes is not None else int(torch.Size(shape).numel())
 
 
-OBJECTIVES: dict[str, type[Objective]] = {"classification": Classification, "regression": Regression}
+@final
+class Coding(Objective):
+    """What a target costs to write down with the output as the model of it: bits are what people read.
+
+    An integer target is one symbol: softmax cross-entropy over the classes. A float target of zeros and ones is
+    a vector of independent bits: sigmoid cross-entropies, whose sum is the loss (in nats) and whose mean per
+    component is the metric (the form of the copy tasks, Graves et al. 2014, "Neural Turing Machines").
+    """
+
+    metric = "bits"
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        if target.is_floating_point():
+            return binary_cross_entropy(output, target)
+        return cross_entropy(output, target)
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        components = output.shape[1] if target.is_floating_point() else 1
+        return self.loss(output, target) / (components * math.log(2))
+
+    @staticmethod
+    def size(shape: tuple[int, ...], classes: int | None) -> int | None:
+        if classes is not None:
+            return classes if shape == () else None
+        return int(torch.Size(shape).numel())
+
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "classification": Classification,
+    "regression": Regression,
+    "coding": Coding,
+}

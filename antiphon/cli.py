@@ -189,13 +189,28 @@ def show(
         bool, typer.Option("--resolved", help="Print the explicit scenario as a document.")
     ] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of documents.")] = False,
+    timeline: Annotated[
+        bool,
+        typer.Option("--timeline", help="Print who ticks when, what is read, how far back credit reaches."),
+    ] = False,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, metavar="N", help="With --timeline: how many.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Explain a scenario, a run or an environment; without a name, list what there is."""
     from antiphon.commands import show as verb
 
     verb.show(
-        what, variant=variant, settings=settings or [], yaml=yaml, resolved=resolved, schema=schema, json=json
+        what,
+        variant=variant,
+        settings=settings or [],
+        yaml=yaml,
+        resolved=resolved,
+        schema=schema,
+        json=json,
+        timeline=timeline,
+        steps=steps,
     )
 
 

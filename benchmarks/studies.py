@@ -36,7 +36,9 @@ STUDIES = {
 """Studies of one scenario: what follows `antiphon study`."""
 RESULTS = Path(__file__).parent / "results"
 KEPT = {"table.csv": ".csv", "figure.svg": ".svg"}
-KEPT |= {f"representations.{kind}": f"-representations.{kind}" for kind in ("csv", "svg")}
+KEPT |= {
+    f"{what}.{kind}": f"-{what}.{kind}" for what in ("curves", "representations") for kind in ("csv", "svg")
+}
 """What is copied, if it is there, and what is put behind the study's name for it."""
 
 

@@ -41,11 +41,14 @@ class Pull:
     """Tensors to differentiate; may be empty (a frozen agent)."""
     leaves: Sequence[Tensor]
     """Received messages, [B, size] each."""
+    auxiliary: Tensor | None = None
+    """A loss (already divided by the batch) that the parameters follow and no delta contains, or None."""
 
     @property
     def apart(self) -> bool:
         """Whether parameters and leaves need a backward pass each."""
-        return bool(self.leaves) and any(i.scale != i.discount for i in self.injections)
+        differ = self.auxiliary is not None or any(i.scale != i.discount for i in self.injections)
+        return bool(self.leaves) and differ
 
 
 Gradients = list[Tensor | None]
@@ -101,8 +104,9 @@ def backward_all(pulls: Sequence[Pull], batch: int) -> list[tuple[Gradients, Gra
 def _ends(pull: Pull, batch: int, *, discount: bool) -> list[tuple[Tensor, Tensor | None]]:
     """Where a backward pass starts: tensors and the gradients put on them."""
     ends: list[tuple[Tensor, Tensor | None]] = []
-    if pull.objective is not None and pull.objective.requires_grad:
-        ends.append((pull.objective, None))
+    for loss in (pull.objective, None if discount else pull.auxiliary):
+        if loss is not None and loss.requires_grad:
+            ends.append((loss, None))
     totals: dict[int, tuple[Tensor, Tensor]] = {}  # channels that share a port add their injections
     for injection in pull.injections:
         factor = injection.discount if discount else injection.scale

@@ -1,9 +1,9 @@
 """What runs a scenario.
 
-What a step is:      clock, schedule, units, moment, world, ledger, tape, contexts, ticking, teaching, reference,
-                     divergence; parts, system
-One simulation:      build (shapes, wiring, rates, weights), simulation, loop; state, checkpoint, saving; compose,
-                     evaluation, rehearsal; recording, handles; split, advice, progress
+What a step is:      clock, schedule, units, moment, world, record, ledger, tape, contexts, ticking, judging, returns,
+                     teaching, reference, divergence; parts, system
+One simulation:      build (shapes, wiring, rates, weights), simulation, loop; state, checkpoint, saving; compose
+                     (rounds, unrolling), evaluation, rehearsal, rollout; recording, handles; split, advice, timeline
 Runs:                run (request, directory, result, stopping, tally, figures)
 Knowing:             probes/, forks that are run, read and thrown away
 Many runs:           studies/

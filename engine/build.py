@@ -15,12 +15,13 @@ from antiphon.agents.mlp import Mlp
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import Head, Network
 from antiphon.agents.objectives import OBJECTIVES
-from antiphon.engine.clock import Clock
+from antiphon.agents.recurrent import Recurrent
+from antiphon.engine.clock import Clock, EpisodeWindows
 from antiphon.engine.divergence import Divergence
-from antiphon.engine.parts import Agent, Goal, Unit
+from antiphon.engine.parts import Agent, Channel, Goal, Unit
 from antiphon.engine.rates import optimiser_of
 from antiphon.engine.schedule import Schedule
-from antiphon.engine.shapes import Shapes, default_norm, resolve
+from antiphon.engine.shapes import Shapes, default_norm, memories, resolve
 from antiphon.engine.system import System
 from antiphon.engine.units import unite, windows_of
 from antiphon.engine.weights import read_weights
@@ -70,14 +71,23 @@ class _Builder:
     def build(self) -> System:
         shapes = resolve(self.scenario, self.env)
         agents = self._agents(shapes)
-        units = self._units()
+        longest = self.env.longest_episode
+        episode = None if longest is None else EpisodeWindows(longest)
+        units = self._units(episode)
         unit_of = {name: unit for unit in units for name in unit.members}
         clocks = {name: agent.clock for name, agent in agents.items()}
         wiring = Wiring(self.scenario, self.env, shapes, agents, unit_of, self.seed, self.device, self.dtype)
-        channels = {spec.name: wiring.channel(spec) for spec in self.scenario.channels}
+        specs = [*(c for c in self.scenario.channels if not c.state), *memories(self.scenario)]
+        channels = {
+            spec.name: wiring.channel(spec) for spec in sorted(specs, key=lambda channel: channel.order)
+        }
         for channel in channels.values():
-            agents[channel.sender].outputs.append(channel)
-            agents[channel.receiver].inputs.append(channel)
+            if channel.state:
+                agents[channel.sender].memory = channel
+            else:
+                agents[channel.sender].outputs.append(channel)
+                agents[channel.receiver].inputs.append(channel)
+        self._trails(agents, channels)
         calls = self._calls(agents)
         schedule = Schedule(clocks, calls, units)
         return System(
@@ -90,7 +100,22 @@ class _Builder:
             self.dtype,
             self.device,
             Divergence(self.scenario.training.on_divergence == "quarantine", self.scenario.training.bound),
+            next((name for name, spec in self.scenario.agents.items() if spec.acts), None),
+            episode,
         )
+
+    @staticmethod
+    def _trails(agents: dict[str, Agent], channels: dict[str, Channel]) -> None:
+        """Let those agents keep their newest states whose states predictors are conditioned on."""
+        for channel in channels.values():
+            asked = (
+                ("from.state", channel.sender, 0),
+                ("to.state", channel.receiver, channel.ledger.link.delay),
+            )
+            for end, name, delay in asked:
+                if end in channel.ends:
+                    agents[name].trail = {}
+                    agents[name].looked_back = max(agents[name].looked_back, delay)
 
     # --- agents ------------------------------------------------------------------------------------------
 
@@ -154,6 +179,18 @@ class _Builder:
                 filter=network.filter,
                 pool=network.pool,
             )
+        if network.recurrent:
+            return Recurrent(
+                inputs,
+                network.size,
+                heads,
+                kind=network.kind,
+                encoder=network.encoder,
+                norm=norm,
+                activation=network.activation,
+                cell_norm=network.cell_norm,
+                leak=network.leak,
+            )
         return Mlp(inputs, network.hidden, heads, norm=norm, activation=network.activation)
 
     def _check_tied(self, name: str, learner: Learner, shapes: Shapes) -> None:
@@ -202,10 +239,10 @@ class _Builder:
 
     # --- units and schedule ------------------------------------------------------------------------------
 
-    def _units(self) -> list[Unit]:
+    def _units(self, episode: EpisodeWindows | None) -> list[Unit]:
         units = []
         for members in unite(self.scenario):
-            unit = Unit(members, windows_of(self.scenario, members, self.env))
+            unit = Unit(members, windows_of(self.scenario, members, self.env, episode))
             leaving = [
                 channel
                 for channel in self.scenario.channels

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import final
 
-__all__ = ["Clock", "Sends", "StepWindows", "TickWindows", "Windows"]
+__all__ = ["Clock", "EpisodeWindows", "Sends", "StepWindows", "TickWindows", "Windows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +140,34 @@ class StepWindows(Windows):
 
     def ending(self, step: int) -> int | None:
         return step // self.length if (step + 1) % self.length == 0 else None
+
+
+@final
+class EpisodeWindows(Windows):
+    """Windows that are the episodes of an environment whose length is known when each begins, and only then.
+
+    Of episodes to come it is known that they come: all of them are the next one, until it begins.
+
+    Args:
+        longest: Steps that an episode has at most.
+    """
+
+    def __init__(self, longest: int) -> None:
+        self.longest = longest
+        self.current = self.start = 0
+        self.length = longest
+
+    def begin(self, step: int, length: int, number: int) -> None:
+        """Note that episode `number`, of `length` steps, begins at `step`."""
+        self.start, self.length, self.current = step, length, number
+
+    def number(self, tick: int) -> int:
+        if tick < self.start:
+            return self.current - 1
+        return self.current if tick < self.start + self.length else self.current + 1
+
+    def end(self, number: int) -> int:
+        return self.start + self.length - 1 + (number - self.current) * self.longest
+
+    def ending(self, step: int) -> int | None:
+        return self.current if step == self.start + self.length - 1 else None

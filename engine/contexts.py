@@ -2,19 +2,21 @@
 
 Of the ends, a synthetic gradient may know `returned` (the newest gradient that has come back), a synthetic input
 `held` (the newest message that came before the one it stands in for) and its `age`; both may know `from.phase` and
-`to.phase`: which tick of its window the sender or the receiver is at.
+`to.phase`: which tick of its window the sender or the receiver is at. A synthetic gradient may know the states of the
+ends too: `from.state`, the sender's of the tick that made the message, and `to.state`, the newest of the receiver's
+that had crossed the link by then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.comms.context import ContextSpec
-from antiphon.engine.clock import Clock, TickWindows, Windows
+from antiphon.engine.clock import Clock, EpisodeWindows, TickWindows, Windows
 from antiphon.engine.ledger import Record
 from antiphon.engine.parts import Channel
 from antiphon.engine.system import System
@@ -26,11 +28,16 @@ def ticks_of(windows: Windows, clock: Clock) -> int:
     """Return how many ticks of `clock` a window has at most."""
     if isinstance(windows, TickWindows):
         return windows.unroll
-    return -(-(windows.end(0) + 1) // clock.period)
+    steps = windows.longest if isinstance(windows, EpisodeWindows) else windows.end(0) + 1
+    return -(-steps // clock.period)
 
 
 def ends_of(
-    names: tuple[str, ...], shape: tuple[int, ...], sender_ticks: int, receiver_ticks: int
+    names: tuple[str, ...],
+    shape: tuple[int, ...],
+    sender_ticks: int,
+    receiver_ticks: int,
+    states: Mapping[str, int],
 ) -> tuple[ContextSpec, ...]:
     """Return what the end signals `names` of a channel are.
 
@@ -39,6 +46,7 @@ def ends_of(
         shape: Of one message.
         sender_ticks: Of a window of the sender.
         receiver_ticks: Of a window of the receiver.
+        states: Components of the ends' states, by `from.state` and `to.state`; 0: it has none.
     """
     specs = {
         "returned": ContextSpec("returned", shape),
@@ -47,6 +55,7 @@ def ends_of(
         "from.phase": ContextSpec("from.phase", (), sender_ticks),
         "to.phase": ContextSpec("to.phase", (), receiver_ticks),
     }
+    specs |= {name: ContextSpec(name, (size,)) for name, size in states.items()}
     return tuple(specs[name] for name in names)
 
 
@@ -69,8 +78,17 @@ class Contexts:
             "returned": lambda: channel.zeros if record.returned is None else record.returned,
             "from.phase": lambda: self._phase(channel.sender, record.stamp),
             "to.phase": lambda: self._phase(channel.receiver, record.first_use),
+            "from.state": lambda: self._state(channel.sender, record.states.get("from.state")),
+            "to.state": lambda: self._state(channel.receiver, record.states.get("to.state")),
         }
         return _joined(seen, [ends[name]() for name in channel.ends])
+
+    def _state(self, agent: str, state: Tensor | None) -> Tensor:
+        """[B, state size]: a state of an agent; zeros before its first."""
+        if state is not None:
+            return state
+        size = self.system.agents[agent].learner.network.state_size
+        return torch.zeros(self.system.batch, size, dtype=self.system.dtype, device=self.system.device)
 
     def of_input(self, channel: Channel, record: Record, step: int) -> Tensor | None:
         """Return what a synthetic input that stands in for `record` at the tick at `step` is conditioned on."""
@@ -105,11 +123,12 @@ class Contexts:
         count = ticks_of(windows, clock)
         encoded = torch.zeros(count, dtype=self.system.dtype, device=self.system.device)
         if tick is not None:
-            at = (
-                clock.count(tick)
-                if isinstance(windows, TickWindows)
-                else tick % (windows.end(0) + 1) // clock.period
-            )
+            if isinstance(windows, TickWindows):
+                at = clock.count(tick)
+            elif isinstance(windows, EpisodeWindows):  # how far an episode is from its start
+                at = (tick - windows.start) // clock.period
+            else:
+                at = tick % (windows.end(0) + 1) // clock.period
             encoded = F.one_hot(torch.tensor(at % count, device=self.system.device), count).to(
                 self.system.dtype
             )

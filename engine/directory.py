@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 import networkx as nx
 
 from antiphon.engine.advice import advice
+from antiphon.engine.timeline import span, timeline
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario
 
@@ -215,6 +216,7 @@ class RunDirectory:
             },
             start_step=start,
             top=scenario.telemetry.top,
+            timeline=timeline(simulation.system, 0, span(simulation.system)),
         )
         table, fresh = self.path / "metrics.csv", not (self.path / "metrics.csv").exists()
         recorders = Recorders(
@@ -275,9 +277,13 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     for name, agent in scenario.agents.items():
         role = "readout" if name in scenario.readouts else "agent" if agent.learn else "frozen"
-        graph.add_node(name, role=role)
+        graph.add_node(name, role=role, period=agent.clock.period)
     for channel in scenario.channels:
-        attributes = {"coupling": channel.coupling, "delay": channel.link.delay}
+        attributes = {
+            "coupling": channel.coupling,
+            "delay": channel.link.delay,
+            "carries": channel.carries,
+        }
         graph.add_edge(channel.sender, channel.receiver, channel.key, **attributes)
     return graph
 

@@ -1,4 +1,7 @@
-"""Evaluation: a system on a split that it does not learn from, composed or as it runs (semantics 24)."""
+"""Evaluation: a system on a split that it does not learn from, over perfect links or as it runs (semantics 24).
+
+Of a stream, every example is shown once; in other environments the system runs forward, once through the split.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,21 @@ from torch import Tensor
 
 from antiphon.engine.compose import compose, observed
 from antiphon.engine.rehearsal import Links, Rehearsal
+from antiphon.engine.rollout import Rollout
 from antiphon.engine.system import System
-from antiphon.envs.base import TorchVectorEnv
+from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import seed_for
 
-__all__ = ["Evaluation", "evaluate", "examples", "rehearsal_seed"]
+__all__ = ["Evaluation", "Make", "evaluate", "examples", "rehearsal_seed"]
+
+Make = Callable[[int, str], TorchVectorEnv]
+"""Makes a second environment, like the run's, of a batch and a split."""
 
 _ROWS = 1000
 """Examples shown at once, at most; part of what a seed means to links as they run."""
+_LANES = 64
+"""Environments side by side in which a system runs forward, whatever the run's batch."""
 _PERFECT = Links()
 
 
@@ -28,9 +37,10 @@ class Evaluation:
 
     Attributes:
         split: The split.
-        examples: How many examples it has; each was shown once.
+        examples: How many examples it has, each shown once; elsewhere the targets that a readout was scored on.
         readout: The agents whose metric, averaged, is the scenario's.
-        agents: By agent with an objective: `loss` and the metric of its objective (`accuracy` or `error`).
+        agents: By agent with an objective: `loss` and the metric of its objective (`accuracy`, `error` or `bits`);
+            NaN where it never had a target.
         links: How messages travelled.
     """
 
@@ -48,6 +58,11 @@ class Evaluation:
     def accuracy(self) -> float:
         """Mean accuracy of the readouts in [0, 1]; NaN where none classifies."""
         return self._mean("accuracy")
+
+    @property
+    def bits(self) -> float:
+        """Mean bits that a target costs the readouts; NaN where none codes."""
+        return self._mean("bits")
 
     @property
     def loss(self) -> float:
@@ -72,11 +87,13 @@ def evaluate(
     split: str,
     links: Links | str = _PERFECT,
     seed: int = 0,
+    make: Make | None = None,
 ) -> Evaluation:
-    """Show every example of a split once, from silence, and score each agent's newest output.
+    """Score a system on a split, from silence; delays are kept, and no training-only signal reaches an agent.
 
-    Each is shown for `steps_needed` steps; delays are kept, and no training-only signal reaches an agent. Over
-    perfect links it is the composed module that is scored.
+    Of a stream of examples each is shown once, for `steps_needed` steps, and each agent's newest output is scored: over
+    perfect links that of the composed module. In other environments the system runs forward for `evaluation_steps`
+    in an environment of its own, and ticks with a target are scored once all paths to the agent have filled.
 
     Args:
         system: What to evaluate; no bit of it changes.
@@ -84,12 +101,15 @@ def evaluate(
         readout: The agents whose metric is the scenario's.
         split: The part of the data.
         links: How messages travel; a word for their kind will do.
-        seed: Of the run; what is lost and added on the way is drawn from it, and from the split, every time alike.
+        seed: Of the run; what is shown, lost and added is drawn from it, and from the split, every time alike.
+        make: Makes the environment to run forward in; streams of examples need none.
 
     Raises:
-        ScenarioError: The environment is no stream of examples, or has no such split; no such kind of links.
+        ScenarioError: The environment has no splits, or not this one; no such kind of links; no target for a readout.
     """
     links = Links.read(links)
+    if not env.is_stream:
+        return _forward(system, env, readout, split, links, seed, make)
     goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
     sums = {name: {"loss": 0.0, goal.objective.metric: 0.0} for name, goal in goals.items()}
     score = _composed(system) if links.kind == "perfect" else _as_run(system, links, seed, split)
@@ -103,6 +123,49 @@ def evaluate(
         name: {metric: total / count for metric, total in found.items()} for name, found in sums.items()
     }
     return Evaluation(split, count, readout, agents, links)
+
+
+def _forward(
+    system: System,
+    env: TorchVectorEnv,
+    readout: tuple[str, ...],
+    split: str,
+    links: Links,
+    seed: int,
+    make: Make | None,
+) -> Evaluation:
+    """Run a system forward, once through a split."""
+    if env.evaluation_steps is None:
+        raise ScenarioError(f"evaluate: the environment has no splits to evaluate on; {_progress(env)}")
+    check_split(split, env.splits)
+    assert make is not None  # an environment can be made again if it can be made of a split
+    own = make(_LANES, split)
+    steps = own.evaluation_steps
+    assert steps is not None
+    scores = Rollout(system, own, links, rehearsal_seed(seed, split, 0)).run(steps)
+    agents: dict[str, dict[str, float]] = {}
+    for name, score in scores.items():
+        if name in readout and not score.count:
+            raise ScenarioError(
+                f"evaluate: within the {steps} steps of the {split} split no tick of '{name}' has a target and all paths "
+                "to it filled; shorten delays or periods, or take more data"
+            )
+        goal = system.agents[name].goal
+        assert goal is not None
+        count = score.count or float("nan")
+        agents[name] = {"loss": score.loss / count, goal.objective.metric: score.metric / count}
+    targets = [scores[name].count for name in readout if name in scores]
+    return Evaluation(split, max(targets, default=0), readout, agents, links)
+
+
+def _progress(env: TorchVectorEnv) -> str:
+    """Where an environment without splits shows how far a system has come."""
+    figures = ", ".join(env.figures())
+    return (
+        f"its own figures in the run show progress: {figures}"
+        if figures
+        else "the run's losses show progress"
+    )
 
 
 def examples(
@@ -121,7 +184,7 @@ def examples(
     """
     if not env.is_stream:
         raise ScenarioError(
-            "evaluate: the environment is no stream of examples and has no splits to evaluate on"
+            "env: it is no stream of examples, and only examples can be looked at one by one; evaluate without that"
         )
     count = env.example_count(split)
     rows = rows or _ROWS

@@ -35,7 +35,7 @@ def figures(
 
     Per agent: `loss` and its objective's metric, as `scores` has them, `updates`, `parameter_norm`,
     `gradient_norm`. Per channel: `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`),
-    `injection_norm`, `message_mean`, `message_std`, `age` (steps since the newest usable message was sent), `traffic`
+    `injection_norm`, `message_mean`, `message_std`, of states `outliers` (gradients shortened so far), `age` (steps since the newest usable message was sent), `traffic`
     (bits a step and environment), on links that lose or with a synthetic input `lost`, `stand_in`, `si_loss`, and on
     links with noise or bits `distortion`.
 
@@ -86,6 +86,8 @@ def _channels(system: System, learned: Learned, step: int) -> Iterator[Figure]:
             message = records[max(records)].message
             yield Figure("channel", name, "message_mean", message.mean().item())
             yield Figure("channel", name, "message_std", message.std(correction=0).item())
+        if channel.outliers is not None:
+            yield Figure("channel", name, "outliers", float(channel.outliers.bites))
         newest_usable = channel.ledger.sender.latest(step - channel.ledger.link.delay)
         if newest_usable is not None:
             yield Figure("channel", name, "age", float(step - newest_usable))
@@ -110,6 +112,8 @@ def _on_the_way(channel: Channel, step: int) -> Iterator[Figure]:
     if record is not None and (link.noise or link.bits):
         change = (record.received - record.message).square().mean().sqrt().item()
         yield Figure("channel", channel.name, "distortion", change)
+    if channel.state:
+        return  # it stays where it is
     width = link.bits or torch.finfo(channel.zeros.dtype).bits
     sends = ledger.sender.rate / ledger.sender.clock.period
     yield Figure("channel", channel.name, "traffic", channel.size * width * sends)
@@ -138,14 +142,17 @@ def live_graph(simulation: Simulation) -> nx.MultiDiGraph[str]:
     graph = graph_of(scenario)
     edges = {channel.name: (channel.sender, channel.receiver, channel.key) for channel in scenario.channels}
     for row in figures(simulation.system, simulation.learned, scores, max(simulation.now - 1, 0)):
-        place = graph.nodes[row.name] if row.kind == "agent" else graph.edges[edges[row.name]]
-        place[row.metric] = row.value
+        if row.kind == "agent":
+            graph.nodes[row.name][row.metric] = row.value
+        elif row.name in edges:  # a state that a scenario does not mention is no edge of its graph
+            graph.edges[edges[row.name]][row.metric] = row.value
     return graph
 
 
 def write_figures(simulation: Simulation, step: int) -> None:
     """Hand the figures of the step just taken to the simulation's recorders."""
     rows = figures(simulation.system, simulation.learned, simulation.scores, step)
+    rows += [Figure("env", "", metric, value) for metric, value in simulation.world.env.figures().items()]
     wanted = simulation.scenario.telemetry.histograms
     arrays = histograms(simulation.system, simulation.learned) if wanted else []
     for recorder in simulation.recorders:

@@ -8,7 +8,7 @@ environment, what counts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -17,87 +17,10 @@ from antiphon.comms.cut import as_leaf, value_of
 from antiphon.comms.link import Link
 from antiphon.engine.clock import Clock, Sends, Windows
 from antiphon.engine.moment import Lanes, Moment, besides, either, lanes_where
+from antiphon.engine.record import Reading, Record, Use
 from antiphon.errors import EngineError
 
 __all__ = ["Ledger", "Reading", "Record", "Use"]
-
-
-@dataclass(slots=True, eq=False)
-class Record:
-    """One message: what was sent, and what has come back."""
-
-    stamp: int
-    message: Tensor
-    """[B, size], as sent."""
-    received: Tensor
-    """[B, size], as it arrives: with the link's noise, in its bits."""
-    moment: Moment
-    """The signals it was made from."""
-    first_use: int | None
-    """First receiver tick that the schedule lets use it; None: it will be replaced unread."""
-    waiting: set[int]
-    """Receiver windows that may hold uses and have not closed."""
-    deadline: int
-    """Step after which an open record is an engine error."""
-    returned: Tensor | None = None
-    """[B, size]: the newest delta that had come back when it was sent, for predictors conditioned on it."""
-    lost: Tensor | None = None
-    """[B] bool: the environments in which the link lost it."""
-    dead: Lanes = False
-    """Environments whose episode ended since it was sent: there it is void from then on."""
-    silent: Lanes = False
-    """Environments whose episode ended before it could be used: there nothing is injected either."""
-    counted: Lanes = False
-    """Environments in which a use counted."""
-    delta: Tensor | None = None
-    """[B, size], per sample, accumulated over the counted uses."""
-    loss: Tensor | None = None
-    """[B]: what its receiver lost in the windows that used it, for critics."""
-    finished: int | None = None
-    """Step at which its last window closed."""
-    pinned: bool = True
-    """Whether the sender has still to learn from it."""
-    live: Tensor | None = None
-    """The message with the sender's graph, while the sender's window is open."""
-    prediction: tuple[Tensor, int] | None = None
-    """What its predictor said of it, and after how many updates."""
-
-    @property
-    def unread(self) -> bool:
-        """Whether the schedule shows that a newer message replaces it before any tick."""
-        return self.first_use is None
-
-    @property
-    def complete(self) -> bool:
-        """Whether its delta is whole: all windows closed, at least one use counted."""
-        return self.finished is not None and self.counted is not False
-
-
-@dataclass(slots=True, eq=False)
-class Use:
-    """A record consumed within one receiver window: the leaf its gradient comes back on."""
-
-    record: Record
-    leaf: Tensor
-    counted: Lanes
-
-
-@dataclass(slots=True)
-class Reading:
-    """What a receiver tick finds on a channel."""
-
-    record: Record | None
-    """The record due, if any was sent."""
-    value: Tensor | None
-    """[B, size]; None: nothing has come, zeros."""
-    came: Lanes
-    """Environments in which there is a message; zeros elsewhere."""
-    counted: Lanes
-    """Environments in which it is the due message itself, or what stands in for it, and valid."""
-    stood: Lanes = False
-    """Environments in which a synthetic input stands in for it."""
-    moment: Moment | None = None
-    """The signals that what is read was made from, where they are not the record's own in all environments."""
 
 
 @dataclass
@@ -111,9 +34,12 @@ class Ledger:
         windows: The receiving unit's windows.
         link: Delay and losses.
         returns: Whether deltas are wanted; where not, uses are only counted.
+        back: Steps that a delta takes back to the sender; negative: as many as a message takes.
         slack: Steps that a record may stay open beyond its last window (a late receiver's staleness).
         remembers: Whether the message before the due one is kept, for a synthetic input that reads it.
         aligns: Whether the receiver works on the signals of the message it reads.
+        read: What a tick that several messages reach since the one before it does with them.
+        state: Whether the messages are states that an agent hands to its own next tick.
     """
 
     name: str
@@ -122,9 +48,12 @@ class Ledger:
     windows: Windows
     link: Link
     returns: bool
+    back: int = -1
     slack: int = 0
     remembers: bool = False
     aligns: bool = False
+    read: str = "last"
+    state: bool = False
     records: dict[int, Record] = field(default_factory=dict)
     uses: dict[int, dict[tuple[int, int], Use]] = field(default_factory=dict)
     """Per open receiver window: uses by (stamp, tick step; -1 where every use shares one leaf)."""
@@ -144,6 +73,10 @@ class Ledger:
     """[B], its stamp; -1: none."""
     arrived: int = -1
     """Newest stamp already taken into `held`."""
+
+    def __post_init__(self) -> None:
+        if self.back < 0:
+            self.back = self.link.delay
 
     def send(self, step: int, message: Tensor, moment: Moment) -> Record:
         """Enter a message made at `step` and return its record."""
@@ -170,11 +103,17 @@ class Ledger:
         start = stamp + self.link.delay
         stop = self.sender.after(stamp) + self.link.delay
         first = self.receiver.following(start)
+        if self.state and self.windows.number(first) == self.windows.number(stamp):
+            return None, stamp  # within a window a state is passed on with its graph
         if first >= stop:
-            return None, stamp
+            return (None, stamp) if self.read == "last" else (first, first)
         last = self.receiver.latest(stop - 1)
         assert last is not None
         return first, last
+
+    def is_read(self, stamp: int) -> bool:
+        """Whether the schedule lets a message of `stamp` be read: a state, by another window than its own."""
+        return self._scheduled(stamp)[0] is not None
 
     def _newest(self, step: int) -> Tensor | None:
         """The newest delta that the sender can know of when it ticks at `step`: it arrives as messages do."""
@@ -201,12 +140,33 @@ class Ledger:
             elif not record.pinned and newest is not None and stamp < newest:
                 if (self.link.drop or self.remembers) and stamp > self.arrived:
                     continue
-                if record.finished + self.link.delay < step or not record.complete:
+                if record.finished + self.back < step or not record.complete:
                     del self.records[stamp]
 
+    def receive_all(self, step: int) -> list[Reading]:
+        """Return what the receiver's tick at `step` finds, oldest first: one reading, or as many as `read` asks for."""
+        if self.read == "last":
+            return [self.receive(step)]
+        due = [reading for stamp in self.due(step) if (reading := self._reading(stamp)).record is not None]
+        return due or [Reading(None, None, False, False)]
+
+    def due(self, step: int) -> list[int]:
+        """Return the stamps that reach the receiver's tick at `step`, oldest first; empty before the first."""
+        newest = self.sender.latest(step - self.link.delay)
+        if newest is None:
+            return []
+        found = [newest]
+        if self.read != "last":
+            since = step - self.receiver.period - self.link.delay
+            while (stamp := self.sender.latest(found[0] - 1)) is not None and stamp > since:
+                found.insert(0, stamp)
+        return found
+
     def receive(self, step: int) -> Reading:
-        """Return what the receiver's tick at `step` finds (semantics 18)."""
-        stamp = self.sender.latest(step - self.link.delay)
+        """Return the newest message that the receiver's tick at `step` finds (semantics 18)."""
+        return self._reading(self.sender.latest(step - self.link.delay))
+
+    def _reading(self, stamp: int | None) -> Reading:
         record = None if stamp is None else self.records.get(stamp)
         if record is None or stamp is None:
             return Reading(None, None, False, False)
@@ -270,11 +230,7 @@ class Ledger:
         if reading.counted is True:
             return False
         absent = besides(reading.counted)
-        if alive is True or absent is True:
-            return absent if alive is True else alive
-        assert isinstance(alive, Tensor)
-        assert isinstance(absent, Tensor)
-        return alive & absent
+        return _both(alive, absent)
 
     def stand_in(self, reading: Reading, value: Tensor, lanes: Lanes) -> Reading:
         """Return a reading in which `value` [B, size] stands in for the due message in `lanes`."""
@@ -334,7 +290,7 @@ class Ledger:
         if record.complete and self.returns:
             if record.delta is None:
                 record.delta = torch.zeros_like(record.message)
-            self.returned.setdefault(step + self.link.delay, []).append(record)
+            self.returned.setdefault(step + self.back, []).append(record)
 
     def take(self, step: int) -> list[Record]:
         """Return the records whose delta reaches the sender at `step`, once."""
@@ -342,8 +298,16 @@ class Ledger:
             self._remember(record)
         return self.returned.pop(step, [])
 
-    def cut(self, step: int, ended: Lanes) -> None:
-        """Void what is held or in flight in the environments whose episode ended at `step` (semantics 20)."""
+    def cut(self, step: int, ended: Lanes, terminated: Lanes = False) -> None:
+        """Void what is held or in flight in the environments whose episode ended at `step` (semantics 20).
+
+        Args:
+            step: The step just taken; nobody has learned at it yet.
+            ended: Where an episode ended.
+            terminated: Where it ended for good, not by a limit of time: after such a state nothing follows.
+        """
+        if self.state and self.returns and terminated is not False:
+            self._last_state(step, terminated)
         for record in self.records.values():
             record.dead = either(record.dead, ended)
             if record.first_use is not None and record.first_use > step:
@@ -355,9 +319,28 @@ class Ledger:
         if self.prior_stamp is not None:
             self.prior_stamp = self._forgotten(self.prior_stamp, ended)
 
+    def _last_state(self, step: int, terminated: Lanes) -> None:
+        """Let the gradient of the state that an episode ended with be known: it is zero."""
+        stamp = self.sender.latest(step)
+        record = None if stamp is None else self.records.get(stamp)
+        if record is None:
+            return
+        last = _both(terminated, besides(record.dead))
+        if last is False or (isinstance(last, Tensor) and not bool(last.any())):
+            return
+        if record.unread:  # of no more use but as an example, which is complete now
+            known = replace(record, counted=last, delta=torch.zeros_like(record.message))
+            self.returned.setdefault(step + self.back, []).append(known)
+        else:
+            record.counted = either(record.counted, last)
+
     @staticmethod
     def _forgotten(stamp: Tensor, ended: Lanes) -> Tensor:
         return torch.where(lanes_where(ended, torch.ones_like(stamp)) > 0, -1, stamp)
+
+
+def _both(a: Lanes, b: Lanes) -> Lanes:
+    return besides(either(besides(a), besides(b)))
 
 
 def _mixed(lanes: Lanes, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -30,8 +30,7 @@ def keep_stepping(
         ScenarioError: Episodes are asked for, and the environment's never end.
     """
     env = simulation.world.env
-    endless = env.is_stream and env.episode_steps is None
-    if episodes is not None and steps is None and seconds is None and endless:
+    if episodes is not None and steps is None and seconds is None and env.endless:
         raise ScenarioError(
             "run: the environment's episodes never end; give steps=…, or use `episode: example`"
         )

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
-from antiphon.agents.network import OBJECTIVE, Tensors
+from antiphon.agents.network import OBJECTIVE, STATE, Tensors
 from antiphon.agents.objectives import Objective
 from antiphon.comms.context import ContextSpec
 from antiphon.comms.feedback import DirectFeedback
 from antiphon.comms.inputs import InputModel
+from antiphon.comms.outliers import Outliers
 from antiphon.comms.predictors import Predictor
 from antiphon.engine.clock import Clock, Windows
 from antiphon.engine.ledger import Ledger
@@ -20,8 +21,12 @@ from antiphon.engine.tape import Tape
 from antiphon.nets.optimisers import Rate
 from antiphon.nets.random import uniform
 
-__all__ = ["Agent", "Channel", "Goal", "Heard", "Unit"]
+__all__ = ["AGE", "FUTURE", "Agent", "Channel", "Goal", "Heard", "Unit"]
 
+AGE = "age"
+"""What an agent observes to know how old the messages are that it reads."""
+FUTURE = "future"
+"""The port of the auxiliary task: what the synthetic gradient of the window's end will be (semantics 12)."""
 
 _ONE = Rate(base=1.0, horizon=1)
 Heard = tuple[Tensor | None, Tensor, Tensor | None]
@@ -54,8 +59,16 @@ class Channel:
     discount: float = 1.0
     clip: float | None = None
     trace: float = 0.0
+    span: int = 1
+    """Windows that the returns of a state's gradient reach over (lambda-returns)."""
+    auxiliary: float = 0.0
+    """Weight of the auxiliary task: to foretell the synthetic gradient of the window's end (semantics 12)."""
+    outliers: Outliers | None = None
+    """Shortens what comes back for a state where it is out of all proportion."""
     propagate: float = 0.0
     apply: bool = True
+    slots: int = 1
+    """Messages that a tick reads side by side."""
     input: InputModel | None = None
     """Predicts the message, for the receiver."""
     input_context: tuple[ContextSpec, ...] = ()
@@ -87,7 +100,17 @@ class Channel:
     @property
     def mixes(self) -> bool:
         """Whether what is injected contains what comes back at the same step."""
-        return self.injects and bool(self.trace or self.propagate)
+        return self.injects and not self.state and bool(self.trace or self.propagate)
+
+    @property
+    def traced(self) -> bool:
+        """Whether what its predictor learns from is a return over several windows."""
+        return self.state and self.predictor is not None and self.trace > 0 and self.span > 1
+
+    @property
+    def state(self) -> bool:
+        """Whether its messages are the states that an agent hands to its own next tick."""
+        return self.ledger.state
 
     @property
     def size(self) -> int:
@@ -119,6 +142,12 @@ class Agent:
     """Name of the incoming channel whose moment the agent works on."""
     inputs: list[Channel] = field(default_factory=list)
     outputs: list[Channel] = field(default_factory=list)
+    memory: Channel | None = None
+    """What carries its state to its own next tick; None: it has none."""
+    trail: dict[int, Tensor] | None = None
+    """Its newest states by step, [B, state size], where predictors are conditioned on them; None: nobody asks."""
+    looked_back: int = 0
+    """Steps that the oldest state lies back for which one asks."""
     seed: int = 0
     """Of what a user's module draws."""
     p_update: float = 1.0
@@ -139,12 +168,26 @@ class Agent:
         return self._draw[1]
 
     @property
+    def sees_ages(self) -> bool:
+        """Whether it observes how old the messages are that it reads."""
+        return AGE in self.observes
+
+    @property
     def ports(self) -> tuple[str, ...]:
         """The ports somebody reads."""
         names = [channel.port for channel in self.outputs]
         if self.goal is not None:
             names.append(OBJECTIVE)
+        if self.memory is not None:
+            names.append(STATE)
+            if self.memory.auxiliary:
+                names.append(FUTURE)
         return tuple(dict.fromkeys(names))
+
+    @property
+    def channels(self) -> list[Channel]:
+        """What leads to it, its memory included."""
+        return self.inputs if self.memory is None else [*self.inputs, self.memory]
 
 
 @dataclass(slots=True, eq=False)
@@ -158,6 +201,7 @@ class Unit:
         staleness: How many windows a tape may wait.
         tape: The open window.
         pending: Windows that have ended and wait, oldest first.
+        past: The newest windows learned from, oldest first, where returns reach over several.
         owners: The first agent of each learner, with how many members share it.
     """
 
@@ -168,3 +212,4 @@ class Unit:
     staleness: int = 0
     tape: Tape = field(default_factory=Tape)
     pending: list[Tape] = field(default_factory=list)
+    past: list[Tape] = field(default_factory=list)

@@ -12,30 +12,20 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import OBJECTIVE
 from antiphon.comms.credit import Gradients, Injection, Pull, backward_all, clipped
 from antiphon.comms.cut import constant
+from antiphon.engine.judging import Judge, Losses, Verdict
 from antiphon.engine.ledger import Ledger, Record
 from antiphon.engine.moment import Moment, besides, lanes_where
-from antiphon.engine.parts import Agent, Channel, Unit
+from antiphon.engine.parts import FUTURE, Agent, Channel, Unit
+from antiphon.engine.returns import Returns
 from antiphon.engine.system import System
-from antiphon.engine.tape import Part, Tape
+from antiphon.engine.tape import Tape
 from antiphon.engine.teaching import Heard, Lesson, Teacher
 from antiphon.engine.ticking import Ticker
 from antiphon.nets.optimisers import step_all
 
-__all__ = ["Learned", "Losses", "Reference", "Update"]
-
-
-@dataclass(slots=True)
-class Losses:
-    """What an agent's objective said of the ticks of a window."""
-
-    loss: Tensor
-    """Sum over ticks of the mean over the batch."""
-    score: Tensor
-    """Mean over ticks and batch of the objective's metric."""
-    ticks: int
+__all__ = ["Learned", "Reference", "Update"]
 
 
 @dataclass(slots=True, eq=False)
@@ -46,11 +36,15 @@ class Update:
     tape: Tape
     gradients: dict[str, list[Tensor | None]] = field(default_factory=dict)
     """By the learner's first agent, in the order of its trainable parameters."""
-    losses: dict[str, Losses] = field(default_factory=dict)
+    verdict: Verdict = field(default_factory=Verdict)
+    """What its objectives said."""
     injected: dict[str, Tensor] = field(default_factory=dict)
     """Newest injection by channel, for telemetry."""
-    loss: Tensor | None = None
-    """[B], the objectives' losses per sample, summed over the window."""
+
+    @property
+    def losses(self) -> dict[str, Losses]:
+        """What the objectives said, by agent."""
+        return self.verdict.losses
 
 
 @dataclass(slots=True)
@@ -75,6 +69,8 @@ class Reference:
         self.system = system
         self.ticker = Ticker(system)
         self.teacher = Teacher(system)
+        self.judge = Judge(system)
+        self.returns = Returns(system, self.ticker, self._replayed)
 
     def tick(self, step: int, moment: Moment) -> None:
         """Let all agents due at `step` tick, in waves."""
@@ -92,7 +88,8 @@ class Reference:
         for unit, window in self.system.schedule.ending(step):
             tape = unit.tape
             unit.tape = Tape()
-            if tape.window != window:
+            if tape.window != window:  # nobody ticked in it
+                self._close(unit, Tape(window), step)
                 continue
             if unit.late:
                 self._judge(unit, tape, step, closing, dropped)
@@ -103,7 +100,8 @@ class Reference:
         lessons = self.teacher.own_lessons([tape for _, tape in closing])
         for unit, tape in [*closing, *dropped]:
             self._close(unit, tape, step)
-        taught = self.teacher.prepare(lessons, step, watch=watch)
+        returns = self.returns.extend(closing, step)
+        taught = self.teacher.prepare(lessons, returns, step, watch=watch)
         heard = self.teacher.prepare_inputs(step)
         for updates in turns:  # all is computed and finite: now, and only now, anything moves
             self._apply(updates, step)
@@ -142,22 +140,22 @@ class Reference:
             return True
         if record.finished is None or record.finished >= step:
             return False
-        return not record.complete or record.finished + channel.ledger.link.delay <= step
+        return not record.complete or record.finished + channel.ledger.back <= step
 
     def _updates(self, closing: list[tuple[Unit, Tape]], step: int) -> list[Update]:
         """Pull the learning signal of closed windows back to parameters and leaves; only the ledger changes."""
         updates, pulls, uses = [], [], []
         for unit, tape in closing:
-            update = Update(unit, tape)
+            update = Update(unit, tape, verdict=self.judge.window(tape))
             consumed = {
                 id(entry.use): (self.system.channels[entry.channel], entry.use)
                 for tick in tape.ticks
                 for part in tick.parts
-                for entry in part.inputs
+                for entry in part.consumed
                 if entry.use is not None
             }
             pull = Pull(
-                self.objective(tape, update),
+                update.verdict.total,
                 self._injections(tape, update, step),
                 [
                     p
@@ -165,6 +163,7 @@ class Reference:
                     for p in self.system.agents[name].learner.trainable
                 ],
                 [use.leaf for channel, use in consumed.values() if channel.ledger.returns],
+                self._foretold(unit, tape),
             )
             updates.append(update)
             pulls.append(pull)
@@ -183,13 +182,29 @@ class Reference:
                 Ledger.book_loss(told, self._returned_loss(update))
         return [update for update in updates if update not in diverged]
 
+    def _foretold(self, unit: Unit, tape: Tape) -> Tensor | None:
+        """The auxiliary losses: heads after the first tick foretell the window end's synthetic gradients (semantics 12)."""
+        total: Tensor | None = None
+        for name in unit.members:
+            memory = self.system.agents[name].memory
+            if memory is None or not memory.auxiliary:
+                continue
+            first = next((p for tick in tape.ticks for p in tick.parts if p.agent == name), None)
+            last = next((record for channel, record in tape.sent if channel == memory.name), None)
+            if first is None or not first.drawn or last is None or last.prediction is None:
+                continue
+            error = first.ports[FUTURE] - lanes_where(besides(last.silent), last.prediction[0])
+            loss = memory.auxiliary * error.square().sum() / self.system.batch
+            total = loss if total is None else total + loss
+        return total
+
     def _learning(self, unit: Unit, tape: Tape) -> list[str]:
         """The first agents of the learners that learn from a window."""
         return [name for name in unit.owners if self.system.agents[name].drawn(tape.window)]
 
     def _returned_loss(self, update: Update) -> Tensor:
         """[B]: the window's losses, and what the critics of the channels it sent on expect beyond (semantics 9)."""
-        loss = self.system.nothing if update.loss is None else update.loss
+        loss = self.system.nothing if update.verdict.samples is None else update.verdict.samples
         for name, record in update.tape.sent:
             channel = self.system.channels[name]
             if (
@@ -214,44 +229,6 @@ class Reference:
             if sharing > 1:
                 found = [None if g is None else g / sharing for g in found]
             update.gradients[name] = found
-
-    def objective(self, tape: Tape, update: Update) -> Tensor | None:
-        """Sum a window's losses, each already divided by the batch, and note them in `update`; None without any."""
-        total: Tensor | None = None
-        for tick in tape.ticks:
-            for part in tick.parts:
-                found = self._loss(part)
-                if found is None:
-                    continue
-                per_sample, score = found
-                loss, lost = per_sample.sum() / self.system.batch, constant(per_sample)
-                update.loss = lost if update.loss is None else update.loss + lost
-                total = loss if total is None else total + loss
-                seen = update.losses.get(part.agent)
-                if seen is None:
-                    update.losses[part.agent] = Losses(constant(loss), score.mean(), 1)
-                else:
-                    seen.loss, seen.score = seen.loss + constant(loss), seen.score + score.mean()
-                    seen.ticks += 1
-        return total
-
-    def _loss(self, part: Part) -> tuple[Tensor, Tensor] | None:
-        """An objective's loss and score at one tick, [B] each, zero where its target is absent; None if it is everywhere."""
-        goal = self.system.agents[part.agent].goal
-        if goal is None or not part.drawn or goal.target not in part.moment.signals:
-            return None
-        if goal.last_only and (part.moment.step + 1) % self.system.hold:
-            return None
-        output, target = part.ports[OBJECTIVE], part.moment.signals[goal.target]
-        present = part.moment.signals.get(f"_{goal.target}")
-        if present is not None:  # before the loss too: what is absent may be no number at all
-            target = lanes_where(present, target)
-        per_sample = goal.objective.loss(output, target)
-        score = goal.objective.score(constant(output), target)
-        if present is not None:
-            per_sample, score = lanes_where(present, per_sample), lanes_where(present, score)
-            score = score * (len(score) / present.sum().clamp_min(1))
-        return per_sample if goal.weight == 1.0 else per_sample * goal.weight, score
 
     def _foresee(self, closing: list[tuple[Unit, Tape]]) -> None:
         """Ask the predictors of all channels that inject, at once."""
@@ -281,6 +258,11 @@ class Reference:
                 found.append(Injection(record.live, credit, channel.scale(step), channel.discount))
                 update.injected[name] = credit
         return [*found, *self._direct(tape)]
+
+    def _replayed(self, unit: Unit, tape: Tape, step: int) -> list[Injection]:
+        """What is put on the messages of a window that has been replayed."""
+        self._foresee([(unit, tape)])
+        return self._injections(tape, Update(unit, tape), step)
 
     def _sender(self, channel: str) -> Agent:
         return self.system.agents[self.system.channels[channel].sender]
@@ -322,7 +304,7 @@ class Reference:
             (tick.step, part.agent, error)
             for tick in tape.ticks
             for part in tick.parts
-            if part.agent in sources and (error := self._error(part)) is not None
+            if part.agent in sources and (error := self.judge.error(part)) is not None
         ]
         for channel, record in told:
             assert channel.direct is not None
@@ -330,13 +312,6 @@ class Reference:
             for step, agent, error in errors:
                 if agent == channel.error_of and step >= record.stamp:
                     yield Injection(record.live, channel.direct.signal(error))
-
-    def _error(self, part: Part) -> Tensor | None:
-        """[B, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""
-        loss = self._loss(part)
-        if loss is None or not loss[0].requires_grad:
-            return None
-        return torch.autograd.grad(loss[0].sum(), part.ports[OBJECTIVE], retain_graph=True)[0]
 
     def _check(
         self, updates: list[Update], results: list[tuple[Gradients, Gradients]], step: int
@@ -362,7 +337,7 @@ class Reference:
         for _, record in tape.sent:
             record.pinned = False
         for name in unit.members:
-            for channel in self.system.agents[name].inputs:
+            for channel in self.system.agents[name].channels:
                 channel.ledger.close(tape.window, step)
 
     def _apply(self, updates: list[Update], step: int) -> None:

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.comms.aggregation import join
+from antiphon.comms.aggregation import join, together
 from antiphon.comms.link import Link
 from antiphon.engine.compose import steps_needed
 from antiphon.engine.contexts import Contexts
 from antiphon.engine.ledger import Record
-from antiphon.engine.moment import Lanes, Moment
-from antiphon.engine.parts import Agent, Channel
+from antiphon.engine.moment import Lanes, Moment, lanes_where
+from antiphon.engine.parts import AGE, Agent, Channel
 from antiphon.engine.system import System
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import seed_for
@@ -101,6 +101,8 @@ class Trace:
     """What went out in their place."""
     readings: dict[tuple[str, int], tuple[Tensor, Lanes]] = field(default_factory=dict)
     """By channel and step of the reader's tick: what it read, [rows, size], and where anything had come."""
+    ages: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    """Likewise, for readers that observe it: how old the newest message was, [rows], in ticks of its sender."""
     changed: set[tuple[str, int]] = field(default_factory=set)
     """Messages, by channel and stamp, that are not those of the rehearsal this one is held against."""
     held: dict[tuple[str, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
@@ -111,11 +113,11 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """One agent's tick, with the newest stamp that is due on each of its channels."""
+    """One agent's tick, with the stamps that are due on each of its channels, its memory last."""
 
     agent: Agent
     step: int
-    due: tuple[int | None, ...]
+    due: tuple[list[int], ...]
 
 
 class Rehearsal:
@@ -149,7 +151,11 @@ class Rehearsal:
         self.seed = seed
         self._history = history
         self._every_port = every_port
-        self._link = {name: links.of(c.ledger.link, seed) for name, c in system.channels.items()}
+        self._link = {
+            channel.name: channel.ledger.link if channel.state else links.of(channel.ledger.link, seed)
+            for agent in system.agents.values()
+            for channel in agent.channels
+        }
         self._lost: dict[tuple[str, int], Tensor] = {}
         self._moment = Moment(0, dict(signals))
         stage = copy.copy(system)
@@ -179,10 +185,11 @@ class Rehearsal:
     def read(self, channel: str) -> set[int]:
         """Return the stamps of a channel that are due at some tick."""
         return {
-            due
+            stamp
             for turn in self._turns
-            for entry, due in zip(turn.agent.inputs, turn.due, strict=True)
-            if entry.name == channel and due is not None
+            for entry, due in zip(turn.agent.channels, turn.due, strict=True)
+            for stamp in due
+            if entry.name == channel
         }
 
     def losses(self, trace: Trace) -> dict[str, tuple[Tensor, Tensor]]:
@@ -200,7 +207,7 @@ class Rehearsal:
     def _plan(self, ends: Collection[str]) -> list[_Turn]:
         """Return the ticks that reach the newest ones of `ends`, in order."""
         turns = [
-            _Turn(agent, step, tuple(self._due(channel, step) for channel in agent.inputs))
+            _Turn(agent, step, tuple(channel.ledger.due(step) for channel in agent.channels))
             for step in range(steps_needed(self.system))
             for call in self.system.schedule.calls(step)
             for agent in (self.system.agents[name] for name in call)
@@ -211,37 +218,37 @@ class Rehearsal:
         for turn in reversed(turns):
             if (turn.agent.name, turn.step) in wanted:
                 kept.append(turn)
-                for channel, due in zip(turn.agent.inputs, turn.due, strict=True):
+                for channel, due in zip(turn.agent.channels, turn.due, strict=True):
                     wanted.update((channel.sender, stamp) for stamp in self._behind(channel, due))
         return kept[::-1]
 
-    @staticmethod
-    def _due(channel: Channel, step: int) -> int | None:
-        return channel.ledger.sender.latest(step - channel.ledger.link.delay)
-
-    def _behind(self, channel: Channel, due: int | None) -> Iterator[int]:
+    def _behind(self, channel: Channel, due: list[int]) -> Iterator[int]:
         """The stamps that what is read may depend on, newest first."""
-        exact = self._link[channel.name].drop == 0 and not self._history
-        while due is not None:
-            yield due
-            due = None if exact else channel.ledger.sender.latest(due - 1)
+        yield from reversed(due)
+        if due and (self._link[channel.name].drop or self._history):
+            earlier = channel.ledger.sender.latest(due[0] - 1)
+            while earlier is not None:
+                yield earlier
+                earlier = channel.ledger.sender.latest(earlier - 1)
 
     def _tick(self, turn: _Turn, trace: Trace, replaced: Replacement | None, against: Trace | None) -> None:
         agent, step = turn.agent, turn.step
         new = False
-        for channel, due in zip(agent.inputs, turn.due, strict=True):
+        for channel, due in zip(agent.channels, turn.due, strict=True):
             key = channel.name, step
             if against is None or any((channel.name, s) in trace.changed for s in self._behind(channel, due)):
-                trace.readings[key] = self._read(trace, channel, due, step)
+                trace.readings[key] = self._read_all(trace, channel, due, step)
                 new = True
             else:
                 trace.readings[key] = against.readings[key]
+                if key in against.ages:
+                    trace.ages[key] = against.ages[key]
         if against is None or new:
             trace.ports[agent.name, step] = self._evaluate(agent, step, trace)
         else:
             trace.ports[agent.name, step] = against.ports[agent.name, step]
             trace.blank |= against.blank & {(agent.name, step)}
-        for channel in agent.outputs:
+        for channel in [*agent.outputs, *([] if agent.memory is None else [agent.memory])]:
             if channel.ledger.sender.due(step):
                 self._send(channel, step, trace, replaced, changed=against is not None and new)
 
@@ -263,13 +270,18 @@ class Rehearsal:
         readings = [trace.readings[channel.name, step] for channel in agent.inputs]
         observations = []
         for name in agent.observes:
+            if name == AGE:
+                observations.append(
+                    torch.stack([trace.ages[channel.name, step] for channel in agent.inputs], 1)
+                )
+                continue
             seen = self.signals[name].to(self.system.dtype)
             if self._unaligned(agent, readings):
                 seen = torch.zeros_like(seen)
                 trace.blank.add((agent.name, step))
             observations.append(seen.reshape(self.rows, -1) if flat else seen)
         messages = [
-            value if flat else value.reshape(self.rows, *channel.shape)
+            value if flat else value.reshape(self.rows, -1, *channel.shape[1:])
             for (value, _), channel in zip(readings, agent.inputs, strict=True)
         ]
         ports, _ = network(
@@ -278,6 +290,7 @@ class Rehearsal:
             join(agent.fan_in, observations, messages, [came for _, came in readings]),
             training=False,
             seed=0 if network.pure else seed_for(self.seed, "tick", agent.name, str(step)),
+            state=None if agent.memory is None else trace.readings[agent.memory.name, step][0],
         )
         return ports if self._every_port else {name: ports[name] for name in agent.ports}
 
@@ -290,20 +303,33 @@ class Rehearsal:
 
     # --- what is read ------------------------------------------------------------------------------------
 
-    def _read(self, trace: Trace, channel: Channel, due: int | None, step: int) -> tuple[Tensor, Lanes]:
-        """Return what a tick finds on a channel (semantics 18), and where it is a message."""
-        running = self._links.kind == "as_run"
-        if due is None or (running and self.system.agents[channel.sender].silenced):
-            return self._silence(channel.size), False
+    def _read_all(self, trace: Trace, channel: Channel, due: list[int], step: int) -> tuple[Tensor, Lanes]:
+        """Return what a tick finds on a channel (semantics 18), several messages as one, and where anything has come."""
+        if self._links.kind == "as_run" and self.system.agents[channel.sender].silenced:
+            due = []
+        found = [self._read(trace, channel, stamp, step) for stamp in due]
+        if self.system.agents[channel.receiver].sees_ages and not channel.state:
+            age = self._silence(1).squeeze(1)
+            if found:
+                _, came, stamp = found[-1]
+                age = lanes_where(came, (age + (step - stamp)) / channel.ledger.sender.clock.period)
+            trace.ages[channel.name, step] = age
+        read: list[tuple[Tensor, Lanes]] = [(value, came) for value, came, _ in found]
+        return together(channel.ledger.read, read or [(self._silence(channel.size), False)], channel.slots)
+
+    def _read(
+        self, trace: Trace, channel: Channel, due: int, step: int
+    ) -> tuple[Tensor, Lanes, int | Tensor]:
+        """Return what stands for the message of `due`, where there is any, and the stamp of what is read."""
         lost = self._lost_in(channel, due)
         if lost is None:
-            return self._link[channel.name].carry(due, trace.sent[channel.name][due]), True
+            return self._link[channel.name].carry(due, trace.sent[channel.name][due]), True, due
         value, stamps = self._held(trace, channel, due)
         came = stamps >= 0
         if channel.input is not None and self._links.inputs and (channel.sender, due) not in trace.blank:
             stands = self._stand_in(trace, channel, due, step)
-            value, came = torch.where(lost.unsqueeze(1), stands, value), came | lost
-        return value, came
+            return torch.where(lost.unsqueeze(1), stands, value), came | lost, due
+        return value, came, stamps
 
     def _lost_in(self, channel: Channel, stamp: int) -> Tensor | None:
         link = self._link[channel.name]

@@ -11,8 +11,10 @@ from antiphon.engine.directory import finite
 from antiphon.engine.simulation import Simulation
 from antiphon.telemetry import Figure, HistogramRow, RunDescription
 
-__all__ = ["Newest", "result_of"]
+__all__ = ["Newest", "over", "result_of"]
 
+_OF_TEST = ("loss", "accuracy", "error", "bits")
+"""Figures of agents that a result takes from the test split, not from the training."""
 _OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
 """Figures that every channel has in a result; null where its coupling gives none."""
 
@@ -65,19 +67,19 @@ def result_of(
         run_dir: The run directory, as the result names it.
 
     Returns:
-        Plain data; what is not finite is None. `accuracy` is that of the readouts, averaged, in [0, 1]; loss and
-        accuracy of agents are of the test split too, their other figures and those of channels the newest
-        of the training.
+        Plain data; what is not finite is None. `accuracy` (in [0, 1]), `error` and `bits` are means over the
+        readouts that have them, else None; loss and metric of agents are of the test split too (None where the
+        environment has none), their other figures and those of channels the newest of the training. `env` is what
+        the environment says of progress.
     """
     scenario = simulation.scenario
     readouts = list(scenario.readouts)
     scores = simulation.evaluate("test") if "test" in simulation.world.env.splits else None
     agents = {}
-    for name, agent in scenario.agents.items():
-        training = {
-            k: v for k, v in newest.of("agent", name).items() if k not in ("loss", "accuracy", "error")
-        }
-        objective = {"loss": None, "accuracy": None} if agent.objective else {}
+    for name in scenario.agents:
+        training = {k: v for k, v in newest.of("agent", name).items() if k not in _OF_TEST}
+        goal = simulation.system.agents[name].goal
+        objective = dict.fromkeys(("loss", goal.objective.metric)) if goal else {}
         agents[name] = {**objective, **(scores.agents.get(name, {}) if scores else {}), **training}
     channels = {
         channel.name: {**dict.fromkeys(_OF_CHANNELS), **newest.of("channel", channel.name)}
@@ -93,12 +95,24 @@ def result_of(
             "run_dir": run_dir,
             "exit": facts["exit"],
             "readout": readouts[0] if len(readouts) == 1 else readouts,
-            "accuracy": scores.accuracy if scores else None,
-            "loss": scores.loss if scores else None,
+            **{metric: over(readouts, metric, agents) for metric in ("accuracy", "error", "bits", "loss")},
             "examples": scores.examples if scores else None,
+            "env": simulation.world.env.figures(),
             "agents": agents,
             "channels": channels,
             "events": [{"step": step, "event": line} for step, line in simulation.events],
         }
     )
     return result
+
+
+def over(readouts: Sequence[str], metric: str, agents: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Return the mean of a metric over the readouts that have it.
+
+    Args:
+        readouts: Their names.
+        metric: `accuracy`, `error`, `bits` or `loss`.
+        agents: Figures by agent.
+    """
+    values = [agents[name][metric] for name in readouts if agents[name].get(metric) is not None]
+    return sum(values) / len(values) if values else None

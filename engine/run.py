@@ -19,6 +19,7 @@ from antiphon.engine.result import Newest, result_of
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.stopping import stop_signals
 from antiphon.engine.tally import Tally
+from antiphon.engine.timed import Timed
 from antiphon.errors import AntiphonError, DivergenceError, RunError
 from antiphon.scenarios import Scenario
 
@@ -75,9 +76,15 @@ class Run:
         directory, simulation = self.directory, self.simulation
         directory.attach(simulation)
         self._newest.read(directory.path / "metrics.csv", simulation.now)
+        simulation.recorders[-1] = Timed(simulation.recorders[-1], self._seconds)
         simulation.recorders.append(self._newest)
         directory.note(exit="running", steps=self.until, finished=None, error=None)
-        self._before, self._start = directory.facts["seconds"], time.perf_counter()
+        told = self._newest.of("run", "").get("seconds", 0.0)  # a crash leaves run.json behind the table
+        self._before, self._start = max(directory.facts["seconds"], told), time.perf_counter()
+
+    def _seconds(self) -> float:
+        """Return how long the run has taken so far, all sessions together."""
+        return self._before + time.perf_counter() - self._start
 
     def finish(self, ended: str, error: str | None = None) -> dict[str, Any]:
         """Write a checkpoint, run.json and result.json, and return the result; the simulation may go on.
@@ -90,7 +97,7 @@ class Run:
             RunError: The directory cannot be written.
         """
         directory, simulation = self.directory, self.simulation
-        seconds = self._before + time.perf_counter() - self._start
+        seconds = self._seconds()
         directory.checkpoint(simulation)
         directory.note(exit=ended, error=error, seconds=seconds, finished=now())
         at = max(simulation.now - 1, 0)  # a run that was stopped has no row of its own in the table

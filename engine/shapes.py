@@ -7,14 +7,26 @@ from dataclasses import dataclass
 from antiphon.agents.conv import Conv
 from antiphon.agents.network import HIDDEN, OBJECTIVE, Head, features_of
 from antiphon.agents.objectives import OBJECTIVES
+from antiphon.engine.parts import AGE, FUTURE
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
+from antiphon.nets.recurrent import Cell
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec
 
-__all__ = ["GRADIENT_ENDS", "INPUT_ENDS", "Shapes", "default_norm", "head_of", "resolve"]
+__all__ = [
+    "GRADIENT_ENDS",
+    "INPUT_ENDS",
+    "Shapes",
+    "default_norm",
+    "head_of",
+    "memories",
+    "resolve",
+    "slots_of",
+    "state_size",
+]
 
-GRADIENT_ENDS = ("returned", "from.phase", "to.phase")
+GRADIENT_ENDS = ("returned", "from.phase", "to.phase", "from.state", "to.state")
 """Signals of a channel's ends that a synthetic gradient may be conditioned on."""
 INPUT_ENDS = ("held", "age", "from.phase", "to.phase")
 """Those of a synthetic input."""
@@ -35,6 +47,33 @@ class Shapes:
     inputs: dict[str, Shape]
     messages: dict[str, Shape]
     heads: dict[str, tuple[Head, ...]]
+
+
+def state_size(agent: AgentSpec) -> int:
+    """Return the components of the state that an agent hands to its next tick; 0: it has none."""
+    network = agent.network
+    if not isinstance(network, NetworkSpec) or not network.recurrent:
+        return 0
+    return Cell(kind=network.kind, inputs=1, size=network.size).state_size
+
+
+def memories(scenario: Scenario) -> list[ChannelSpec]:
+    """Return the state channels of all recurrent agents: where a scenario names none, a detached one."""
+    found = []
+    for name, agent in scenario.agents.items():
+        if state_size(agent):
+            implied = {"from": name, "to": name, "carries": "state", "coupling": "detached"}
+            found.append(scenario.memory_of(name) or ChannelSpec.model_validate(implied))
+    return found
+
+
+def slots_of(channel: ChannelSpec, scenario: Scenario) -> int:
+    """Return how many messages of a channel its reader's tick finds, side by side or one of them."""
+    if channel.read == "last" or channel.state:
+        return 1
+    return max(
+        1, scenario.agents[channel.receiver].clock.period // scenario.agents[channel.sender].clock.period
+    )
 
 
 def head_of(channel: ChannelSpec) -> str:
@@ -60,8 +99,12 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
             sizes that do not go together; the line names the place.
     """
     _check_signals(scenario, env)
-    messages: dict[str, Shape] = {}
+    messages: dict[str, Shape] = {
+        channel.name: (state_size(scenario.agents[channel.sender]),) for channel in memories(scenario)
+    }
     for channel in scenario.channels:
+        if channel.state:
+            continue
         sender = scenario.agents[channel.sender]
         if channel.size is not None:
             messages[channel.name] = channel.size if isinstance(channel.size, tuple) else (channel.size,)
@@ -72,6 +115,8 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
             )
         elif sender.network.kind == "mlp":
             messages[channel.name] = _last_layer(channel, sender.network)
+        elif sender.network.recurrent:
+            messages[channel.name] = (sender.network.size,)
     inputs: dict[str, Shape] = {}
     waiting = list(scenario.agents)
     while waiting:
@@ -96,6 +141,8 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
 def _check_signals(scenario: Scenario, env: Description) -> None:
     for name, agent in scenario.agents.items():
         for signal in agent.observes:
+            if signal == AGE:
+                continue
             _known(signal, f"agents.{name}.observes", env)
             if env.signals[signal].training_only:
                 raise ScenarioError(
@@ -141,8 +188,9 @@ def _known(name: str, place: str, env: Description) -> None:
 
 def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> Shape:
     agent = scenario.agents[name]
-    seen = [env.signals[s].shape for s in agent.observes]
-    told = [messages[c.name] for c in scenario.inputs_of(name)]
+    inputs = scenario.inputs_of(name)
+    seen = [(len(inputs),) if s == AGE else env.signals[s].shape for s in agent.observes]
+    told = [_side_by_side(messages[c.name], c, scenario) for c in inputs]
     if not seen and not told:
         raise ScenarioError(
             f"agents.{name}: it observes nothing and no channel leads to it; give it an input"
@@ -164,6 +212,11 @@ def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env:
             )
         return (sum(shape[0] for shape in shapes), *shapes[0][1:])
     return (sum(features_of(shape) for shape in [*seen, *told]),)
+
+
+def _side_by_side(shape: Shape, channel: ChannelSpec, scenario: Scenario) -> Shape:
+    """Shape of what a tick reads of a channel."""
+    return (shape[0] * slots_of(channel, scenario), *shape[1:]) if channel.read == "concat" else shape
 
 
 def _last_layer(channel: ChannelSpec, network: NetworkSpec) -> Shape:
@@ -194,6 +247,9 @@ def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Descr
         if head != HIDDEN and all(head != known.name for known in heads):
             norm = channel.norm or default_norm(agent, env)
             heads.append(Head(head, messages[channel.name], norm))
+    memory = scenario.memory_of(name)
+    if memory is not None and memory.coupling == "decoupled" and memory.gradient.auxiliary:
+        heads.append(Head(FUTURE, (state_size(agent),)))
     if not heads and not scenario.outputs_of(name):
         raise ScenarioError(
             f"agents.{name}: it has no objective and no channel leaves it; nothing could use it"

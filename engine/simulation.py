@@ -32,6 +32,7 @@ from antiphon.engine.tally import Tally
 from antiphon.engine.weights import without_weights
 from antiphon.engine.world import World
 from antiphon.envs import registry
+from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import DivergenceError, RunError
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.telemetry.figures import Recorder
@@ -79,13 +80,10 @@ class Simulation:
         if isinstance(scenario, Template):
             scenario = scenario.resolve()
         self.scenario = scenario
-        self.device = chosen_device(device)
-        self.dtype = dtype
+        self.device, self.dtype = chosen_device(device), dtype
         self.recorders: list[Recorder] = []
         self.recordings: list[Recording] = []
-        self._env = registry.make(
-            scenario.env, batch=scenario.training.batch, device=self.device, dtype=dtype
-        )
+        self._env = self._make(scenario.training.batch)
         self._start(seed)
         if scenario.telemetry.value is not None:
             self._env.state_dict()  # forks will need it: what keeps it to itself is refused now, not in mid-run
@@ -104,6 +102,7 @@ class Simulation:
         )
         self.backend = Reference(self.system)
         self.world = World(self._env, self.system.signals(), seed)
+        self.system.next_episode(0, self._env.episode_length)
         self.tally = Tally(self.system)
         self.diverged: str | None = None
         self.until = self.scenario.training.steps
@@ -153,24 +152,23 @@ class Simulation:
         step = self.now
         statistics = running_statistics(self.system)
         self.backend.tick(step, self.world.moment)
-        ended: Lanes = self.world.advance()
+        ends = self.world.advance(self.backend.ticker.action)
+        self.system.cut(step, ends)  # known before anybody learns
         try:
             self.learned = self.backend.learn(step, watch=watch)
         except DivergenceError as error:  # what was learned before stays as it was; the rest cannot go on
             statistics()
             self.diverged = str(error)
             raise
-        if ended is not False:
-            for channel in self.system.channels.values():
-                channel.ledger.cut(step, ended)
+        if ends.ended is True:
+            self.system.next_episode(self.world.moment.step, self._env.episode_length)
         self.tally.add(self.learned)
         self.now = step + 1
-        return ended
+        return ends.ended
 
     def steps(self, count: int) -> Iterator[StepInfo]:
         """Take `count` steps, one at a time."""
-        for _ in range(count):
-            yield self.step()
+        return (self.step() for _ in range(count))
 
     def run(
         self,
@@ -223,9 +221,8 @@ class Simulation:
     def channel_figures(self) -> dict[str, dict[str, float]]:
         """Return each channel's newest figures, measured in a fork that is thrown away.
 
-        Returns:
-            By channel: `message_mean`, `message_std`, `age` (steps), and where it has a predictor `sg_loss` and
-            its alignment with what came back (`cosine`, `norm_ratio`, `r2`).
+        Among them `message_mean`, `message_std`, `age` (steps), and where it has a predictor `sg_loss` and its
+        alignment with what came back (`cosine`, `norm_ratio`, `r2`).
         """
         return channel_figures(self.fork())
 
@@ -277,7 +274,12 @@ class Simulation:
         Raises:
             ScenarioError: No such split or kind of links, or the environment has no splits.
         """
-        return evaluate(self.system, self._env, self.scenario.readouts, split, links, self.seed)
+        return evaluate(self.system, self._env, self.scenario.readouts, split, links, self.seed, self._make)
+
+    def _make(self, batch: int, split: str | None = None) -> TorchVectorEnv:
+        """Make an environment of the scenario; None: of the part of the data that it trains on."""
+        env = self.scenario.env
+        return registry.make(env, batch=batch, device=self.device, dtype=self.dtype, split=split)
 
     def compose(self) -> fx.GraphModule:
         """Return the corporation as one plain torch module: observed signals by name in, {readout: output} out."""
@@ -299,6 +301,7 @@ class Simulation:
             "seed": self.seed,
             "diverged": self.diverged,
             "present": dict(self.world.moment.signals),
+            "elapsed": self.world.elapsed,
             "tally": self.tally.state_dict(),
             "system": snapshot(self.system),
         }
@@ -312,6 +315,7 @@ class Simulation:
         self._env.load_state_dict(state["env"])
         restore(self.system, state["system"], self.backend.ticker)
         self.world.moment = Moment(self.now, state["present"])
+        self.world.elapsed = state["elapsed"]
         self.tally.load_state_dict(state["tally"])
         self.diverged = state["diverged"]
 
@@ -327,16 +331,13 @@ class Simulation:
         scenario = self.scenario
         if isinstance(scenario.env, VectorEnv):  # one environment serves one simulation
             scenario = scenario.model_copy(update={"env": copy.deepcopy(scenario.env)})
-        settings = {"seed": self.seed, "device": self.device, "dtype": self.dtype}
-        twin = Simulation._blank(scenario, threads=self.threads, **settings)
+        alike = {"seed": self.seed, "device": self.device, "dtype": self.dtype, "threads": self.threads}
+        twin = Simulation._blank(scenario, **alike)
         twin.load_state_dict(self.state_dict())
         return twin
 
     def save(self, path: str | Path) -> Path:
-        """Write a checkpoint folder, whole or not at all, and return its path.
-
-        Raises:
-            RunError: It cannot be written.
+        """Write a checkpoint folder, whole or not at all, and return its path; RunError where it cannot be written.
 
         An environment that keeps its state to itself is left out: such a checkpoint gives weights, but no run.
         """

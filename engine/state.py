@@ -6,7 +6,7 @@ they are kept once, by step. Graphs are never stored; open windows are replayed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from antiphon.comms.cut import as_leaf
@@ -27,11 +27,21 @@ Moments = dict[int, tuple[Moment, int]]
 def snapshot(system: System) -> Tree:
     """Return the state of everything but the environment, without copying a tensor."""
     moments: Moments = {}
-    ledgers = {name: _ledger(channel.ledger, moments) for name, channel in system.channels.items()}
+    tapes = [tape for unit in system.units for tape in (unit.tape, *unit.pending, *unit.past)]
+    named = [(name, record) for tape in tapes for name, record in _records(tape)]
+    ledgers = {
+        name: _ledger(channel.ledger, [record for owner, record in named if owner == name], moments)
+        for name, channel in system.channels.items()
+    }
     units = [
-        {"tape": _tape(unit.tape, moments), "pending": [_tape(tape, moments) for tape in unit.pending]}
+        {
+            "tape": _tape(unit.tape, moments),
+            "pending": [_tape(tape, moments) for tape in unit.pending],
+            "past": [_tape(tape, moments) for tape in unit.past],
+        }
         for unit in system.units
     ]
+    episode = system.episode
     return {
         "learners": {name: agent.learner.state_dict() for name, agent in system.owners().items()},
         "predictors": {
@@ -52,6 +62,17 @@ def snapshot(system: System) -> Tree:
         },
         "ledgers": ledgers,
         "units": units,
+        "episode": None if episode is None else [episode.start, episode.length, episode.current],
+        "trails": {
+            name: [[step, state] for step, state in agent.trail.items()]
+            for name, agent in system.agents.items()
+            if agent.trail is not None
+        },
+        "outliers": {
+            name: channel.outliers.state_dict()
+            for name, channel in system.channels.items()
+            if channel.outliers is not None
+        },
         "moments": [[moment.step, dict(moment.signals)] for moment, _ in moments.values()],
     }
 
@@ -62,22 +83,30 @@ def restore(system: System, state: Mapping[str, Any], ticker: Ticker) -> None:
     The tensors of `state` are taken over as they are, so hand in copies.
     """
     moments = [Moment(step, signals) for step, signals in state["moments"]]
+    if system.episode is not None:
+        system.episode.begin(*state["episode"])
+    for name, trail in state["trails"].items():
+        system.agents[name].trail = dict(trail)
     for name, agent in system.owners().items():
         agent.learner.load_state_dict(state["learners"][name])
+    records: dict[str, dict[int, Record]] = {}
     for name, channel in system.channels.items():
         if channel.predictor is not None:
             _load_predictor(channel.predictor, state["predictors"][name])
         if channel.input is not None:
             _load_predictor(channel.input, state["inputs"][name])
+        if channel.outliers is not None:
+            channel.outliers.load_state_dict(state["outliers"][name])
         channel.muted = name in state["quarantine"]["muted"]
         channel.deaf = name in state["quarantine"]["deaf"]
-        _load_ledger(channel.ledger, state["ledgers"][name], moments)
+        records[name] = _load_ledger(channel.ledger, state["ledgers"][name], moments)
     for name, agent in system.agents.items():
         agent.silenced = name in state["quarantine"]["silenced"]
     system.divergence.events = [(step, line) for step, line in state["quarantine"]["events"]]
     for unit, saved in zip(system.units, state["units"], strict=True):
-        unit.tape = _load_tape(saved["tape"], system, moments)
-        unit.pending = [_load_tape(tape, system, moments) for tape in saved["pending"]]
+        unit.tape = _load_tape(saved["tape"], system, moments, records)
+        unit.pending = [_load_tape(tape, system, moments, records) for tape in saved["pending"]]
+        unit.past = [_load_tape(tape, system, moments, records) for tape in saved["past"]]
         ticker.replay(unit.tape)
 
 
@@ -121,36 +150,48 @@ def _moment(moment: Moment, moments: Moments) -> int:
     return moments.setdefault(id(moment), (moment, len(moments)))[1]
 
 
-def _ledger(ledger: Ledger, moments: Moments) -> Tree:
-    plain = (
-        "stamp",
-        "message",
-        "received",
-        "first_use",
-        "deadline",
-        "returned",
-        "lost",
-        "dead",
-        "silent",
-        "counted",
-        "delta",
-        "loss",
-        "finished",
-        "pinned",
-    )
-    records = []
-    for record in ledger.records.values():
-        entry: Tree = {name: getattr(record, name) for name in plain}
-        entry["waiting"] = sorted(record.waiting)
-        entry["moment"] = _moment(record.moment, moments)
-        records.append(entry)
+def _records(tape: Tape) -> Iterator[tuple[str, Record]]:
+    """The records that a tape holds, by channel: some a ledger may have no more use for."""
+    yield from tape.sent
+    for tick in tape.ticks:
+        for part in tick.parts:
+            yield from ((entry.channel, entry.use.record) for entry in part.consumed if entry.use is not None)
+
+
+_PLAIN = (
+    "stamp",
+    "message",
+    "received",
+    "first_use",
+    "deadline",
+    "returned",
+    "states",
+    "lost",
+    "dead",
+    "silent",
+    "counted",
+    "delta",
+    "loss",
+    "finished",
+    "pinned",
+)
+
+
+def _ledger(ledger: Ledger, held: Sequence[Record], moments: Moments) -> Tree:
+    def saved(record: Record) -> Tree:
+        entry: Tree = {name: getattr(record, name) for name in _PLAIN}
+        return {**entry, "waiting": sorted(record.waiting), "moment": _moment(record.moment, moments)}
+
+    returned = [record for found in ledger.returned.values() for record in found]
+    loose = {record.stamp: record for record in (*held, *returned) if record.stamp not in ledger.records}
     uses = [
         [window, stamp, tick, use.leaf, use.counted]
         for window, found in ledger.uses.items()
         for (stamp, tick), use in found.items()
     ]
     return {
-        "records": records,
+        "records": [saved(record) for record in ledger.records.values()],
+        "loose": [saved(record) for record in loose.values()],
         "uses": uses,
         "returned": [[step, [record.stamp for record in found]] for step, found in ledger.returned.items()],
         "newest": ledger.newest,
@@ -163,40 +204,43 @@ def _ledger(ledger: Ledger, moments: Moments) -> Tree:
     }
 
 
-def _load_ledger(ledger: Ledger, saved: Mapping[str, Any], moments: Sequence[Moment]) -> None:
-    ledger.records = {}
-    for entry in saved["records"]:
-        fields = {**entry, "waiting": set(entry["waiting"]), "moment": moments[entry["moment"]]}
-        ledger.records[entry["stamp"]] = Record(**fields)
+def _load_ledger(ledger: Ledger, saved: Mapping[str, Any], moments: Sequence[Moment]) -> dict[int, Record]:
+    """Fill a ledger, and return its records by stamp, those that only tapes hold among them."""
+
+    def loaded(entry: Tree) -> Record:
+        return Record(**{**entry, "waiting": set(entry["waiting"]), "moment": moments[entry["moment"]]})
+
+    ledger.records = {entry["stamp"]: loaded(entry) for entry in saved["records"]}
+    known = {entry["stamp"]: loaded(entry) for entry in saved["loose"]} | ledger.records
     ledger.uses = {}
     for window, stamp, tick, leaf, counted in saved["uses"]:
         leaf = as_leaf(leaf) if ledger.returns else leaf
-        ledger.uses.setdefault(window, {})[stamp, tick] = Use(ledger.records[stamp], leaf, counted)
-    ledger.returned = {
-        step: [ledger.records[stamp] for stamp in stamps] for step, stamps in saved["returned"]
-    }
+        ledger.uses.setdefault(window, {})[stamp, tick] = Use(known[stamp], leaf, counted)
+    ledger.returned = {step: [known[stamp] for stamp in stamps] for step, stamps in saved["returned"]}
     ledger.newest = saved["newest"]
     for name in ("held", "held_stamp", "arrived", "held_signals", "prior", "prior_stamp"):
         setattr(ledger, name, saved[name])
+    return known
 
 
 def _tape(tape: Tape, moments: Moments) -> Tree:
-    ticks = []
-    for tick in tape.ticks:
-        parts = []
-        for part in tick.parts:
-            inputs = [
+    ticks = [
+        [
+            tick.step,
+            [
                 [
-                    entry.channel,
-                    entry.stamp,
-                    None if entry.use is not None else entry.value,
-                    None if entry.use is None else entry.use.record.stamp,
-                    entry.alive,
+                    part.agent,
+                    _moment(part.moment, moments),
+                    [_input(entry) for entry in part.inputs],
+                    part.drawn,
+                    None if part.memory is None else _input(part.memory),
+                    part.ages,
                 ]
-                for entry in part.inputs
-            ]
-            parts.append([part.agent, _moment(part.moment, moments), inputs])
-        ticks.append([tick.step, parts])
+                for part in tick.parts
+            ],
+        ]
+        for tick in tape.ticks
+    ]
     return {
         "window": tape.window,
         "start": {name: dict(buffers) for name, buffers in tape.start.items()},
@@ -205,22 +249,39 @@ def _tape(tape: Tape, moments: Moments) -> Tree:
     }
 
 
-def _load_tape(saved: Mapping[str, Any], system: System, moments: Sequence[Moment]) -> Tape:
+def _input(entry: Input) -> list[Any]:
+    use = entry.use
+    used = None if use is None else [use.record.stamp, use.counted]
+    return [entry.channel, entry.stamp, entry.value, used, entry.alive]
+
+
+def _load_tape(
+    saved: Mapping[str, Any],
+    system: System,
+    moments: Sequence[Moment],
+    records: Mapping[str, Mapping[int, Record]],
+) -> Tape:
     tape = Tape(saved["window"], {name: dict(buffers) for name, buffers in saved["start"].items()})
+
+    def loaded(entry: list[Any], step: int) -> Input:
+        channel, stamp, value, used, alive = entry
+        use = None
+        if used is not None:
+            ledger = system.channels[channel].ledger
+            open_uses = ledger.uses.get(tape.window, {})
+            use = open_uses.get((used[0], step)) or open_uses.get((used[0], -1))
+            if use is None:  # the window has closed: only this tape still asks for it
+                leaf = as_leaf(value) if ledger.returns else value
+                use = Use(records[channel][used[0]], leaf, used[1])
+            value = use.leaf
+        return Input(channel, stamp, value, use, alive)
+
     for step, parts in saved["ticks"]:
-        loaded = []
-        for agent, moment, inputs in parts:
-            entries = []
-            for channel, stamp, value, used, alive in inputs:
-                use = None
-                if used is not None:
-                    ledger = system.channels[channel].ledger
-                    window = ledger.uses[tape.window]
-                    use = window[used, step] if (used, step) in window else window[used, -1]
-                    value = use.leaf
-                entries.append(Input(channel, stamp, value, use, alive))
-            drawn = system.agents[agent].drawn(tape.window)
-            loaded.append(Part(agent, moments[moment], entries, drawn))
-        tape.ticks.append(Tick(step, loaded))
-    tape.sent = [(name, system.channels[name].ledger.records[stamp]) for name, stamp in saved["sent"]]
+        found = []
+        for agent, moment, inputs, drawn, memory, ages in parts:
+            entries = [loaded(entry, step) for entry in inputs]
+            own = None if memory is None else loaded(memory, step)
+            found.append(Part(agent, moments[moment], entries, drawn, own, ages))
+        tape.ticks.append(Tick(step, found))
+    tape.sent = [(name, records[name][stamp]) for name, stamp in saved["sent"]]
     return tape

@@ -9,9 +9,12 @@ import networkx as nx
 import torch
 from torch import Tensor
 
+from antiphon.engine.clock import EpisodeWindows
 from antiphon.engine.divergence import Divergence
-from antiphon.engine.parts import Agent, Channel, Unit
+from antiphon.engine.moment import besides, lanes_where
+from antiphon.engine.parts import AGE, Agent, Channel, Unit
 from antiphon.engine.schedule import Schedule
+from antiphon.engine.world import Ends
 from antiphon.envs.signal import Description
 
 __all__ = ["System"]
@@ -31,6 +34,8 @@ class System:
         dtype: Of all floats.
         device: Where everything lives.
         divergence: What follows numbers that are not finite.
+        actor: The agent whose output is the environment's action, if one acts.
+        episode: The windows of those that learn once an episode, where its length varies.
     """
 
     agents: dict[str, Agent]
@@ -42,6 +47,8 @@ class System:
     dtype: torch.dtype
     device: torch.device
     divergence: Divergence = field(default_factory=Divergence)
+    actor: str | None = None
+    episode: EpisodeWindows | None = None
     unit_of: dict[str, Unit] = field(init=False)
     owner_of: dict[str, str] = field(init=False)
     """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""
@@ -66,6 +73,22 @@ class System:
                 waits.add_edge(id(self.unit_of[channel.receiver]), id(self.unit_of[channel.sender]))
         return {unit: depth for depth, some in enumerate(nx.topological_generations(waits)) for unit in some}
 
+    def cut(self, step: int, ends: Ends) -> None:
+        """End the episodes that ended at `step`: what is held, in flight or remembered is void there (semantics 20)."""
+        if ends.ended is False:
+            return
+        for channel in self.channels.values():
+            channel.ledger.cut(step, ends.ended, ends.terminated)
+        for agent in self.agents.values():
+            if agent.trail is not None:
+                alive = besides(ends.ended)
+                agent.trail = {stamp: lanes_where(alive, state) for stamp, state in agent.trail.items()}
+
+    def next_episode(self, step: int, length: int | None) -> None:
+        """Tell those that learn once an episode how long the one is that begins at `step`; None: they know it."""
+        if self.episode is not None and length is not None:
+            self.episode.begin(step, length, 0 if step == 0 else self.episode.current + 1)
+
     @property
     def hold(self) -> int:
         """Steps for which the environment shows an example."""
@@ -84,7 +107,7 @@ class System:
         """Return the names of all signals somebody asks for."""
         names: set[str] = set()
         for agent in self.agents.values():
-            names.update(agent.observes)
+            names.update(name for name in agent.observes if name != AGE)
             if agent.goal is not None:
                 names.add(agent.goal.target)
         for channel in self.channels.values():

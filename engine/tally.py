@@ -21,7 +21,7 @@ class Tally:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._sums: dict[str, tuple[Tensor, Tensor, int]] = {}
+        self._sums: dict[str, tuple[Tensor, Tensor, int | Tensor]] = {}
 
     def add(self, learned: Learned) -> None:
         """Count what was learned at one step."""
@@ -29,18 +29,21 @@ class Tally:
             for name, losses in update.losses.items():
                 known = self._sums.get(name)
                 if known is None:
-                    self._sums[name] = (losses.loss, losses.score, losses.ticks)
+                    self._sums[name] = (losses.loss, losses.score, losses.count)
                 else:
-                    loss, score, ticks = known
-                    self._sums[name] = (loss + losses.loss, score + losses.score, ticks + losses.ticks)
+                    loss, score, count = known
+                    self._sums[name] = (loss + losses.loss, score + losses.score, count + losses.count)
 
     def means(self) -> dict[str, dict[str, float]]:
-        """Return `loss` and the objective's metric, means per tick, by agent."""
+        """Return `loss` and the objective's metric by agent, means over all ticks and environments with a target."""
         found = {}
-        for name, (loss, score, ticks) in self._sums.items():
+        for name, (loss, score, count) in self._sums.items():
             goal = self._system.agents[name].goal
             assert goal is not None
-            found[name] = {"loss": loss.item() / ticks, goal.objective.metric: score.item() / ticks}
+            samples = int(count)
+            if samples:
+                mean = loss.item() * self._system.batch / samples
+                found[name] = {"loss": mean, goal.objective.metric: score.item() / samples}
         return found
 
     def take(self) -> dict[str, dict[str, float]]:
@@ -54,4 +57,4 @@ class Tally:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the sums."""
-        self._sums = {name: (loss, score, ticks) for name, (loss, score, ticks) in state.items()}
+        self._sums = {name: (loss, score, count) for name, (loss, score, count) in state.items()}

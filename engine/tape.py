@@ -35,7 +35,10 @@ class Input:
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """One agent's share in a tick."""
+    """One agent's share in a tick.
+
+    Several inputs of one channel, one after the other, are the messages that it reads side by side, oldest first.
+    """
 
     agent: str
     moment: Moment
@@ -43,8 +46,17 @@ class Part:
     inputs: list[Input]
     drawn: bool = True
     """Whether the agent learns from this window; if not, its inputs are constants."""
+    memory: Input | None = None
+    """What a recurrent agent read of its own state; None for others."""
+    ages: Tensor | None = None
+    """[B, channels]: how old the messages are, for an agent that observes it."""
     ports: Tensors = field(default_factory=dict)
     """Live outputs; empty once the window has closed."""
+
+    @property
+    def consumed(self) -> list[Input]:
+        """All that it read over channels, its own state among it."""
+        return self.inputs if self.memory is None else [*self.inputs, self.memory]
 
 
 @dataclass(slots=True, eq=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from antiphon.comms.cut import constant
+from antiphon.comms.outliers import Outliers
 from antiphon.comms.predictors import Example, Predictor
 from antiphon.comms.stacked import gradients_all, predict_all
 from antiphon.engine.contexts import Contexts
@@ -85,6 +86,10 @@ class Teacher:
         valid: Tensor | None = None
         if answered and channel.ledger.returns:
             example.delta, example.loss = record.delta, record.loss
+            if (
+                channel.hears_losses and example.loss is None
+            ):  # after an episode's end nothing is lost any more
+                example.loss = self.system.nothing
             valid = example.valid = record.counted if isinstance(record.counted, Tensor) else None
         if channel.target is not None:
             example.target = record.moment.signals[channel.target]
@@ -112,8 +117,21 @@ class Teacher:
                     lessons.setdefault(name, []).append(example)
         return lessons
 
-    def prepare(self, lessons: dict[str, list[Example]], step: int, *, watch: bool) -> dict[str, Lesson]:
+    def prepare(
+        self,
+        lessons: dict[str, list[Example]],
+        returns: dict[str, list[Record]],
+        step: int,
+        *,
+        watch: bool,
+    ) -> dict[str, Lesson]:
         """Gather what reached each predictor at this step, with the gradients it will follow.
+
+        Args:
+            lessons: Of predictors to which nothing is returned, by channel.
+            returns: Records of states whose return over several windows is known now, by channel.
+            step: The step just taken.
+            watch: Whether predictions are kept for telemetry.
 
         Raises:
             DivergenceError: A predictor's loss is not finite.
@@ -125,6 +143,11 @@ class Teacher:
             if predictor is None or channel.muted:
                 continue
             examples = lessons.get(channel.name, [])
+            if (
+                channel.traced
+            ):  # what was consumed has to wait for its return; an episode's last state need not
+                records = [record for record in records if record.unread or record.dead is True]
+                records += returns.get(channel.name, [])
             if channel.ledger.returns:
                 examples = [example for record in records if (example := self._lesson(channel, record))]
             if examples:
@@ -209,6 +232,8 @@ class Teacher:
 
     def _lesson(self, channel: Channel, record: Record) -> Example | None:
         """What a predictor learns from a record that has come back, with its prediction where still true."""
+        if channel.outliers is not None and record.delta is not None:
+            self._shorten(channel, channel.outliers, record)
         example = self.example(channel, record)
         predictor = channel.predictor
         if example is not None and predictor is not None and record.prediction is not None:
@@ -216,3 +241,15 @@ class Teacher:
             if updates == predictor.updates:
                 example.prediction = prediction
         return example
+
+    def _shorten(self, channel: Channel, outliers: Outliers, record: Record) -> None:
+        """Shorten what came back for a state where it is out of all proportion, and say so the first time."""
+        assert record.delta is not None
+        before = outliers.bites
+        record.delta = outliers.shortened(record.delta)
+        if outliers.bites and not before:
+            line = (
+                f"channel {channel.name}: a gradient came back more than ten times as long as the median; it is "
+                "shortened, as all such will be"
+            )
+            self.system.divergence.events.append((record.stamp, line))

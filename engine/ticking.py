@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import Transport
-from antiphon.comms.aggregation import join
+from antiphon.agents.network import OBJECTIVE, STATE, Transport
+from antiphon.comms.aggregation import join, together
 from antiphon.comms.cut import constant
 from antiphon.comms.inputs import InputModel
 from antiphon.engine.contexts import Contexts
 from antiphon.engine.ledger import Reading, Record
 from antiphon.engine.moment import Lanes, Moment, besides, either, lanes_where
-from antiphon.engine.parts import Agent, Channel
+from antiphon.engine.parts import AGE, Agent, Channel
 from antiphon.engine.system import System
 from antiphon.engine.tape import Input, Part, Tape, Tick
 from antiphon.nets.random import seed_for
@@ -39,9 +39,12 @@ class Ticker:
     def __init__(self, system: System) -> None:
         self.system = system
         self.contexts = Contexts(system)
+        self.action: Tensor | None = None
+        """[B, outputs]: what the acting agent did at the newest step; None: it did not tick, or none acts."""
 
     def tick(self, step: int, moment: Moment) -> None:
         """Let all agents due at `step` tick, in waves."""
+        self.action = None
         for call in self.system.schedule.calls(step):
             unit = self.system.unit_of[call[0]]
             tape = unit.tape
@@ -55,28 +58,53 @@ class Ticker:
             tape.ticks.append(tick)
             for part in tick.parts:
                 self._send(part, step, tape)
+                if part.agent == self.system.actor:
+                    self.action = constant(part.ports[OBJECTIVE])
 
     def _part(self, agent: Agent, step: int, moment: Moment, tape: Tape) -> Part:
         part = Part(agent.name, moment, [], agent.drawn(tape.window))
+        ages: list[Tensor] = []
         for channel in agent.inputs:
-            reading = channel.ledger.receive(step)
-            record = reading.record
-            if channel.input is not None and record is not None and not channel.deaf:
-                reading = self._stood_in(channel, channel.input, record, reading, step)
+            readings = channel.ledger.receive_all(step)
+            newest = readings[-1]
+            if channel.input is not None and newest.record is not None and not channel.deaf:
+                newest = self._stood_in(channel, channel.input, newest.record, newest, step)
+                readings = [newest]
             if channel.name == agent.align:
-                part.moment = aligned(reading)
-            if record is not None and (channel.name, record.stamp) in tape.live:
-                alive: Lanes = besides(record.dead)
-                part.inputs.append(Input(channel.name, record.stamp, None, alive=alive))
-                continue
-            if channel.coupling == "locked" or not part.drawn:
-                # Over a locked channel it was made in an earlier window, where its credit is lost.
-                part.inputs.append(Input(channel.name, None, reading.value, alive=reading.came))
-                continue
-            use = channel.ledger.use(step, reading)
-            value = reading.value if use is None else use.leaf
-            part.inputs.append(Input(channel.name, None, value, use, reading.came))
+                part.moment = aligned(newest)
+            part.inputs.extend(self._consumed(channel, reading, part, step, tape) for reading in readings)
+            if agent.sees_ages:
+                ages.append(self._age(channel, newest, step))
+        if agent.memory is not None:
+            reading = agent.memory.ledger.receive(step)
+            part.memory = self._consumed(agent.memory, reading, part, step, tape)
+        if ages:
+            part.ages = torch.stack(ages, 1)
         return part
+
+    @staticmethod
+    def _consumed(channel: Channel, reading: Reading, part: Part, step: int, tape: Tape) -> Input:
+        """Note what a tick reads, as it will be differentiated: made in this window, a leaf, or a constant."""
+        record = reading.record
+        if record is not None and (channel.name, record.stamp) in tape.live:
+            return Input(channel.name, record.stamp, None, alive=besides(record.dead))
+        if channel.coupling == "locked" or not part.drawn:
+            # Over a locked channel it was made in an earlier window, where its credit is lost.
+            return Input(channel.name, None, reading.value, alive=reading.came)
+        use = channel.ledger.use(step, reading)
+        value = reading.value if use is None else use.leaf
+        return Input(channel.name, None, value, use, reading.came)
+
+    def _age(self, channel: Channel, reading: Reading, step: int) -> Tensor:
+        """[B]: how old what is read is, in ticks of its sender; 0 where nothing has come."""
+        blank = self.system.nothing
+        if reading.record is None or reading.came is False:
+            return blank
+        ledger = channel.ledger
+        age: Tensor | int = step - reading.record.stamp
+        if ledger.held_stamp is not None and reading.stood is False:
+            age = step - ledger.held_stamp
+        return lanes_where(reading.came, (blank + age) / ledger.sender.clock.period)
 
     def _stood_in(
         self, channel: Channel, model: InputModel, record: Record, reading: Reading, step: int
@@ -108,6 +136,7 @@ class Ticker:
             training=not learner.frozen,
             seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(tick.step)),
             transports=[way for i, part in enumerate(tick.parts) for way in self._transports(part, tape, i)],
+            state=self._states(tick, tape) if learner.network.state_size else None,
         )
         for i, part in enumerate(tick.parts):
             names = self.system.agents[part.agent].ports
@@ -122,26 +151,52 @@ class Ticker:
         flat = len(shape) == 1
         observations: list[Tensor] = []
         for name in agent.observes:
+            if name == AGE:
+                continue
             seen = part.moment.signals.get(name)
             if seen is None:  # an aligned agent before its first message
                 seen = self.system.blank(name)
             seen = seen.to(self.system.dtype)
             observations.append(seen.reshape(len(seen), -1) if flat else seen)
+        if part.ages is not None:
+            observations.insert(agent.observes.index(AGE), part.ages)
         messages: list[Tensor] = []
-        for entry, channel in zip(part.inputs, agent.inputs, strict=True):
-            if entry.stamp is not None:
-                value = lanes_where(entry.alive, tape.live[channel.name, entry.stamp].flatten(1))
-                if not part.drawn or channel.direct is not None or channel.aligned is not None:
-                    value = constant(value)  # no gradient goes back this way
-            else:
-                value = channel.zeros if entry.value is None else entry.value
-            messages.append(value if flat else value.reshape(len(value), *channel.shape))
-        return join(agent.fan_in, observations, messages, [entry.alive for entry in part.inputs])
+        came: list[Lanes] = []
+        entries = iter(part.inputs)
+        entry = next(entries, None)
+        for channel in agent.inputs:
+            read: list[tuple[Tensor, Lanes]] = []
+            while entry is not None and entry.channel == channel.name:
+                value = self._value(entry, channel, part, tape)
+                read.append((value if flat else value.reshape(len(value), *channel.shape), entry.alive))
+                entry = next(entries, None)
+            message, there = together(channel.ledger.read, read, channel.slots)
+            messages.append(message)
+            came.append(there)
+        return join(agent.fan_in, observations, messages, came)
+
+    def _value(self, entry: Input, channel: Channel, part: Part, tape: Tape) -> Tensor:
+        """[B, size]: what was read over a channel, with as much of its graph as the coupling lets through."""
+        if entry.stamp is None:
+            return channel.zeros if entry.value is None else entry.value
+        value = lanes_where(entry.alive, tape.live[channel.name, entry.stamp].flatten(1))
+        cut = not part.drawn or channel.direct is not None or channel.aligned is not None
+        return constant(value) if cut else value
+
+    def _states(self, tick: Tick, tape: Tape) -> Tensor:
+        """[rows, state size]: the states that the agents of one call take up."""
+        found = []
+        for part in tick.parts:
+            memory = self.system.agents[part.agent].memory
+            assert memory is not None
+            assert part.memory is not None
+            found.append(self._value(part.memory, memory, part, tape))
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def _transports(self, part: Part, tape: Tape, position: int) -> Iterator[Transport]:
         """The messages whose gradient goes back through fixed weights (feedback alignment)."""
-        inputs = self.system.agents[part.agent].inputs
-        for entry, channel in zip(part.inputs, inputs, strict=True):
+        for entry in part.inputs:
+            channel = self.system.channels[entry.channel]
             if channel.aligned is not None and entry.stamp is not None and part.drawn:
                 message = lanes_where(entry.alive, tape.live[channel.name, entry.stamp].flatten(1))
                 first = position * self.system.batch
@@ -149,16 +204,54 @@ class Ticker:
 
     def _send(self, part: Part, step: int, tape: Tape) -> None:
         agent = self.system.agents[part.agent]
+        if agent.trail is not None:
+            kept = agent.clock.latest(step - agent.looked_back)
+            agent.trail = {s: value for s, value in agent.trail.items() if kept is None or s >= kept}
+            agent.trail[step] = constant(part.ports[STATE])
         for channel in agent.outputs:
             if not channel.ledger.sender.due(step):
                 continue
             message = part.ports[channel.port]
             record = channel.ledger.send(step, message, part.moment)
+            record.states = self._ends(channel, step)
             if agent.silenced or self._mute(record):
                 record.dead = record.silent = True
             tape.sent.append((channel.name, record))
             if channel.coupling == "locked":
                 tape.live[channel.name, step] = self._carried(channel, step, message)
+        self._remember(agent, part, step, tape)
+
+    def _remember(self, agent: Agent, part: Part, step: int, tape: Tape) -> None:
+        """Hand a recurrent agent's state to its next tick: with its graph to one of the same window."""
+        memory = agent.memory
+        if memory is None:
+            return
+        state = part.ports[STATE]
+        record = memory.ledger.send(step, state, part.moment)
+        record.states = self._ends(memory, step)
+        if agent.silenced or self._mute(record):
+            record.dead = record.silent = True
+        tape.live[memory.name, step] = state
+        if record.unread:
+            record.pinned = False
+        else:
+            tape.sent.append((memory.name, record))
+
+    def _ends(self, channel: Channel, step: int) -> dict[str, Tensor]:
+        """The states of a channel's ends that its predictor will be shown: the far one has crossed the link."""
+        found = {}
+        for end, agent, delay in (
+            ("from.state", channel.sender, 0),
+            ("to.state", channel.receiver, channel.ledger.link.delay),
+        ):
+            if end not in channel.ends:
+                continue
+            trail = self.system.agents[agent].trail
+            assert trail is not None
+            made = [stamp for stamp in trail if stamp <= step - delay]
+            if made:
+                found[end] = trail[max(made)]
+        return found
 
     def _mute(self, record: Record) -> bool:
         """Whether a message would poison who reads it: under quarantine only, since looking costs."""
@@ -167,13 +260,18 @@ class Ticker:
     def _relive(self, tick: Tick, tape: Tape) -> None:
         """Put the messages of a replayed tick back where the first evaluation put them."""
         for part in tick.parts:
-            for channel in self.system.agents[part.agent].outputs:
-                if not channel.ledger.sender.due(tick.step):
-                    continue
-                message = part.ports[channel.port]
-                channel.ledger.records[tick.step].live = message
-                if channel.coupling == "locked":
+            agent = self.system.agents[part.agent]
+            for channel in agent.outputs:
+                if channel.ledger.sender.due(tick.step) and channel.coupling == "locked":
+                    message = part.ports[channel.port]
                     tape.live[channel.name, tick.step] = self._carried(channel, tick.step, message)
+            if agent.memory is not None:
+                tape.live[agent.memory.name, tick.step] = part.ports[STATE]
+        made = {part.agent: part.ports for part in tick.parts}
+        for name, record in tape.sent:
+            channel = self.system.channels[name]
+            if record.stamp == tick.step and channel.sender in made:
+                record.live = made[channel.sender][channel.port]
 
     @staticmethod
     def _carried(channel: Channel, step: int, message: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import networkx as nx
 
-from antiphon.engine.clock import Clock, StepWindows, TickWindows, Windows
+from antiphon.engine.clock import Clock, EpisodeWindows, StepWindows, TickWindows, Windows
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
 from antiphon.scenarios.document import Scenario
@@ -31,33 +31,56 @@ def unite(scenario: Scenario) -> list[tuple[str, ...]]:
     return sorted(found, key=lambda members: order[members[0]])
 
 
-def windows_of(scenario: Scenario, members: tuple[str, ...], env: Description) -> Windows:
+def windows_of(
+    scenario: Scenario, members: tuple[str, ...], env: Description, episode: EpisodeWindows | None
+) -> Windows:
     """Return the windows of a unit.
 
+    Args:
+        scenario: Whose unit it is.
+        members: Of the unit.
+        env: What the environment shows.
+        episode: The windows of those that learn once an episode, where its length varies.
+
     Raises:
-        ScenarioError: Its window is the episode, but the environment's episodes have no fixed length.
+        ScenarioError: Its window is the episode, but the environment's episodes have no known length, or too great a
+            one.
     """
+    window, limit = scenario.window(members), scenario.training.window_limit
+    if window == "episode":
+        return _episodes(scenario, members, env, episode)
     first = scenario.agents[members[0]].clock
-    if first.unroll == "episode":
-        if env.episode_steps is None:
-            raise ScenarioError(
-                f"agents.{members[0]}.clock.unroll: 'episode' needs episodes of one known length; "
-                "use `episode: example` in env, or a number"
-            )
-        if env.episode_steps > scenario.training.window_limit:
-            raise ScenarioError(
-                f"agents.{members[0]}.clock.unroll: an episode of {env.episode_steps} steps exceeds "
-                f"training.window_limit ({scenario.training.window_limit})"
-            )
-        return StepWindows(env.episode_steps)
     joined = any(len(set(group) & set(members)) > 1 for group in scenario.locked_groups())
     if not joined:
+        assert isinstance(first.unroll, int)
         return TickWindows(Clock(first.period, first.phase), first.unroll)
-    window, limit = scenario.window(members), scenario.training.window_limit
-    assert isinstance(window, int)
     if window > limit:  # a locked group alone has been checked, but tied agents join groups
         raise ScenarioError(
             f"agents {', '.join(members)}: locked and tied together they would learn every {window} steps, more than "
             f"training.window_limit {limit}; choose periods and unrolls with a smaller common multiple"
         )
     return StepWindows(window)
+
+
+def _episodes(
+    scenario: Scenario, members: tuple[str, ...], env: Description, episode: EpisodeWindows | None
+) -> Windows:
+    name = next((n for n in members if scenario.agents[n].clock.unroll == "episode"), members[0])
+    place = f"agents.{name}.clock.unroll"
+    if scenario.agents[name].clock.unroll != "episode":
+        place = f"agents.{name}: its locked state makes its window the episode, which"
+    longest = env.longest_episode if env.episode_steps is None else env.episode_steps
+    if longest is None:
+        raise ScenarioError(
+            f"{place}: 'episode' needs episodes of one known length; "
+            "use `episode: example` in env, or a number of ticks"
+        )
+    if longest > scenario.training.window_limit:
+        raise ScenarioError(
+            f"{place}: an episode of {longest} steps exceeds training.window_limit "
+            f"({scenario.training.window_limit})"
+        )
+    if env.episode_steps is not None:
+        return StepWindows(env.episode_steps)
+    assert episode is not None
+    return episode

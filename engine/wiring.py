@@ -7,19 +7,20 @@ from dataclasses import dataclass
 
 import torch
 
-from antiphon.agents.network import OBJECTIVE, Tensors
+from antiphon.agents.network import OBJECTIVE, STATE, Tensors
 from antiphon.comms.context import ContextSpec
 from antiphon.comms.feedback import DirectFeedback
 from antiphon.comms.inputs import INPUTS, InputModel
 from antiphon.comms.labels import LabelGradient
 from antiphon.comms.link import Link
+from antiphon.comms.outliers import Outliers
 from antiphon.comms.predictors import PREDICTORS, Predictor
 from antiphon.engine.clock import Sends
 from antiphon.engine.contexts import ends_of, ticks_of
 from antiphon.engine.ledger import Ledger
 from antiphon.engine.parts import Agent, Channel, Unit
 from antiphon.engine.rates import optimiser_of, rate_of
-from antiphon.engine.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of
+from antiphon.engine.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of, state_size
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import generator
@@ -82,7 +83,7 @@ class Wiring:
             spec.name,
             spec.sender,
             spec.receiver,
-            head_of(spec),
+            STATE if spec.state else head_of(spec),
             shape,
             spec.coupling,
             self._ledger(spec, returns),
@@ -97,9 +98,14 @@ class Wiring:
             gradient.discount,
             gradient.clip,
             gradient.trace,
-            gradient.propagate,
-            gradient.apply,
+            propagate=gradient.propagate,
+            apply=gradient.apply,
+            slots=slots_of(spec, self.scenario),
         )
+        if spec.state and predictor is not None:
+            channel.span = gradient.span
+            channel.auxiliary = gradient.auxiliary
+            channel.outliers = Outliers() if predictor.needs_delta else None
         if spec.input is not None and spec.coupling in ("decoupled", "unlocked"):
             channel.input_context = self._signals(spec, spec.input.context, INPUT_ENDS)
             channel.input_ends = tuple(name for name in spec.input.context if name in INPUT_ENDS)
@@ -112,6 +118,13 @@ class Wiring:
         receiver = self.unit_of[spec.receiver]
         length = receiver.windows.end(1) - receiver.windows.end(0)
         link = spec.link
+        if spec.state:  # made at one tick, read at the next, and nothing is between
+            clock = self.agents[spec.sender].clock
+            way = Link(name=spec.name, delay=1, drop=0.0, noise=0.0, bits=None, seed=self.seed)
+            slack = (receiver.staleness + 1) * length if receiver.late else 0
+            return Ledger(
+                spec.name, Sends(clock), clock, receiver.windows, way, returns, 0, slack, state=True
+            )
         return Ledger(
             spec.name,
             Sends(self.agents[spec.sender].clock, link.rate),
@@ -126,6 +139,8 @@ class Wiring:
                 seed=self.seed,
             ),
             returns,
+            back=-1 if link.back is None else link.back,
+            read=spec.read,
             slack=(receiver.staleness + 1) * length if receiver.late else 0,
             remembers=spec.input is not None and bool({"held", "age"} & set(spec.input.context)),
             aligns=self.agents[spec.receiver].align == spec.name,
@@ -148,7 +163,11 @@ class Wiring:
             ticks_of(self.unit_of[name].windows, self.agents[name].clock)
             for name in (spec.sender, spec.receiver)
         )
-        return ends_of(names, shape, sender, receiver)
+        states = {
+            end: state_size(self.scenario.agents[name])
+            for end, name in (("from.state", spec.sender), ("to.state", spec.receiver))
+        }
+        return ends_of(names, shape, sender, receiver, states)
 
     # --- predictors ---------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,7 +11,16 @@ from torch import Tensor
 from antiphon.engine.moment import Lanes, Moment
 from antiphon.envs.base import TorchVectorEnv
 
-__all__ = ["World"]
+__all__ = ["Ends", "World"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Which environments' episodes ended at a step."""
+
+    ended: Lanes = False
+    terminated: Lanes = False
+    """Those that ended for good, not by a limit of time."""
 
 
 class World:
@@ -33,6 +43,7 @@ class World:
         """Start again from step 0."""
         observations, info = self.env.reset(seed=seed)
         self.moment = Moment(0, self._known(observations, info))
+        self.elapsed = 0  # steps of the present episode, where its length is known
 
     def _known(self, observations: dict[str, Tensor], info: dict[str, Any]) -> dict[str, Tensor]:
         found = {name: observations[name] for name in self.names if name in observations}
@@ -45,19 +56,30 @@ class World:
                 found[f"_{name}"] = info[f"_{name}"]
         return found
 
-    def advance(self) -> Lanes:
-        """Take one step; complete the present moment, make the next, and return which episodes ended."""
-        observations, _, terminated, truncated, info = self.env.step(None)
+    def advance(self, action: Tensor | None = None) -> Ends:
+        """Take one step; complete the present moment, make the next, and return which episodes ended.
+
+        Args:
+            action: [B, outputs], what the acting agent did; None: nothing.
+        """
+        length = self.env.episode_length
+        observations, _, terminated, truncated, info = self.env.step(action)
         for name in self._after:
             for key in (name, f"_{name}"):
                 if key in info:
                     self.moment.signals[key] = info[key]
         step = self.moment.step
         self.moment = Moment(step + 1, self._known(observations, info))
-        length = self.env.episode_steps
-        if length is not None:
-            return (step + 1) % length == 0
-        if self.env.is_stream:
-            return False
-        ended = torch.logical_or(torch.as_tensor(terminated), torch.as_tensor(truncated))
-        return ended if bool(ended.any()) else False
+        if length is not None:  # all end together, and it is known when
+            self.elapsed += 1
+            if self.elapsed < length:
+                return Ends()
+            self.elapsed = 0
+            return Ends(True, bool(terminated[0]))
+        if self.env.description.endless:
+            return Ends()
+        terminated, truncated = torch.as_tensor(terminated), torch.as_tensor(truncated)
+        ended = torch.logical_or(terminated, truncated)
+        if not bool(ended.any()):
+            return Ends()
+        return Ends(ended, terminated if bool(terminated.any()) else False)

@@ -10,17 +10,24 @@ if TYPE_CHECKING:
     from antiphon.envs.adaptor import vector
     from antiphon.envs.base import TorchVectorEnv
     from antiphon.envs.conformance import check_vector_env
+    from antiphon.envs.copying import Copy, RepeatCopy
+    from antiphon.envs.counting import CountDigits
     from antiphon.envs.datasets import download
     from antiphon.envs.hyperplane import HyperplaneStream
     from antiphon.envs.images import ImageStream
+    from antiphon.envs.reading import CharText
     from antiphon.envs.stream import ExampleStream
     from antiphon.envs.tensors import Source, from_dataset, from_tensors
 
 __all__ = [
+    "CharText",
+    "Copy",
+    "CountDigits",
     "Description",
     "ExampleStream",
     "HyperplaneStream",
     "ImageStream",
+    "RepeatCopy",
     "Signal",
     "Source",
     "TorchVectorEnv",
@@ -35,9 +42,13 @@ __all__ = [
 ]
 
 _LAZY = {
+    "CharText": "reading",
+    "Copy": "copying",
+    "CountDigits": "counting",
     "ExampleStream": "stream",
     "HyperplaneStream": "hyperplane",
     "ImageStream": "images",
+    "RepeatCopy": "copying",
     "Source": "tensors",
     "TorchVectorEnv": "base",
     "check_vector_env": "conformance",

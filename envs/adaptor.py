@@ -12,7 +12,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.envs.base import StepResult, TorchVectorEnv, chosen
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import RunError, ScenarioError, suggest
 
@@ -128,11 +128,20 @@ class VectorAdaptor(TorchVectorEnv):
         """Take a step.
 
         Args:
-            actions: As `action_space` has them, in a tensor or array; None: random actions.
+            actions: As `action_space` has them, in a tensor or array, or of discrete ones the logits `[batch,
+                actions]`, of which the largest is taken; None: random actions.
+
+        Raises:
+            ScenarioError: Logits of another number of actions.
         """
+        space = self.single_action_space
         if actions is None:
             actions = self._env.action_space.sample()
-        elif isinstance(actions, Tensor) and not self._speaks_torch:
+        elif (
+            isinstance(actions, Tensor) and actions.is_floating_point() and isinstance(space, spaces.Discrete)
+        ):
+            actions = chosen(actions, int(space.n)) + int(space.start)
+        if isinstance(actions, Tensor) and not self._speaks_torch:
             actions = actions.numpy(force=True)
         obs, reward, terminated, truncated, info = self._env.step(actions)
         before, self._shown = self._shown, self._observe(obs)

@@ -38,6 +38,8 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         signals: The signals by name.
         hold: Steps for which each example is shown.
         episode_steps: Length of every episode, or None.
+        longest_episode: Length of the longest episode where lengths vary but all environments are in step, or None.
+        endless: Whether no episode ever ends.
         splits: Names of the data set's parts; empty if there is no data set.
         is_stream: Whether this is a stream of independent examples.
         requested: Names of the signals that are computed, in the order of `signals`.
@@ -63,6 +65,8 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         self.signals: dict[str, Signal] = dict(description.signals)
         self.hold = description.hold
         self.episode_steps = description.episode_steps
+        self.longest_episode = description.longest_episode
+        self.endless = description.endless
         self.splits = description.splits
         self.is_stream = description.is_stream
         self.device = torch.device(device)
@@ -101,6 +105,20 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         """The requested observations of all environments."""
         return batch_space(self.single_observation_space, self.num_envs)
 
+    @property
+    def episode_length(self) -> int | None:
+        """Length of the present episode in steps, the same in all environments; None: endless or not known."""
+        return self.episode_steps
+
+    @property
+    def evaluation_steps(self) -> int | None:
+        """Steps from a reset that go through the environment's split once; None: there is no such pass."""
+        return None
+
+    def figures(self) -> dict[str, float]:
+        """Return what the environment itself says of progress, such as the difficulty reached, by name."""
+        return {}
+
     def example_count(self, split: str) -> int:
         """Return the number of examples in a split.
 
@@ -121,6 +139,10 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
             ScenarioError: There is no such split; environments without a data set have none.
         """
         self._check_split(split)
+        if not self.is_stream:
+            raise ScenarioError(
+                f"env.split: the split '{split}' has no examples apart from each other; go through it step by step"
+            )
         raise NotImplementedError(f"{type(self).__name__} has splits but does not say how to read them")
 
     def state_dict(self) -> dict[str, Any]:
@@ -139,6 +161,26 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
 
     def _check_split(self, split: str) -> None:
         check_split(split, self.splits)
+
+
+def chosen(actions: Tensor, choices: int) -> Tensor:
+    """Return the choice of each lane, int64 or as given.
+
+    Args:
+        actions: Choices `[batch]`, or logits `[batch, choices]`, of which the largest is taken.
+        choices: How many there are to choose from.
+
+    Raises:
+        ScenarioError: Logits of another number of choices.
+    """
+    if actions.ndim < 2:
+        return actions
+    if actions.ndim > 2 or actions.shape[1] != choices:
+        raise ScenarioError(
+            f"env: actions are {list(actions.shape)}; give the logits of {choices} choices, "
+            f"{[len(actions), choices]}"
+        )
+    return actions.argmax(1)
 
 
 def check_split(split: str, splits: Sequence[str]) -> None:

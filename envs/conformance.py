@@ -35,14 +35,19 @@ def check_vector_env(env_factory: Callable[[], TorchVectorEnv], steps: int = 12)
     first = _roll(env, steps, seed=7)
     for result in first:
         _check_result(env, result)
-    _check_lengths(env, first)
+    _check_lengths(env, steps)
     _require(_equal(first, _roll(env, steps, seed=7)), "the same seed in one environment gives other steps")
     _require(_equal(first, _roll(env_factory(), steps, seed=7)), "the same seed in a twin gives other steps")
     _require(not _equal(first, _roll(env, steps, seed=8)), "another seed gives the same steps")
     _check_state(env_factory, steps)
     _check_request(env_factory)
     for split in env.splits:
-        _check_split(env, split)
+        if env.is_stream:
+            _check_split(env, split)
+        else:
+            _require(env.example_count(split) > 0, f"the split '{split}' has no examples")
+    passes = env.evaluation_steps
+    _require(passes is None or passes > 0, f"evaluation_steps is {passes}")
 
 
 def _roll(env: TorchVectorEnv, steps: int, seed: int) -> list[StepResult]:
@@ -68,6 +73,9 @@ def _check_result(env: TorchVectorEnv, result: StepResult) -> None:
         if name in env.signals:
             _require(env.signals[name].training_only, f"info has the observation '{name}'")
             _check_value(env, name, value)
+            present = info.get(f"_{name}", torch.ones(env.num_envs, dtype=torch.bool))
+            fits = present.shape == (env.num_envs,) and present.dtype == torch.bool
+            _require(fits, f"the mask '_{name}' is {_form(present)}")
     for name, signal in env.signals.items():
         shown = name in info or not signal.training_only or signal.known == "after_step"
         _require(shown, f"info lacks the training-only signal '{name}'")
@@ -96,14 +104,28 @@ def _check_value(env: TorchVectorEnv, name: str, value: Tensor) -> None:
     _require(inside, f"'{name}' leaves its range from {low} to {high}")
 
 
-def _check_lengths(env: TorchVectorEnv, results: list[StepResult]) -> None:
-    """All environments of a static episode length end together, after that many steps."""
-    if env.episode_steps is None:
-        return
-    for step, (_, _, terminated, truncated, _) in enumerate(results):
-        due = step > 0 and step % env.episode_steps == 0
-        ended = terminated | truncated
-        _require(bool((ended == due).all()), f"step {step} contradicts episode_steps={env.episode_steps}")
+def _check_lengths(env: TorchVectorEnv, steps: int) -> None:
+    """Episodes whose length is told at their reset end then, in all environments; endless ones never do."""
+    env.reset(seed=7)
+    env.action_space.seed(0)
+    told = env.endless or env.episode_steps is not None or env.longest_episode is not None
+    done = 0
+    for step in range(1, steps + 1 if told else 1):
+        length = env.episode_length
+        _require(
+            (length is None) == env.endless, f"step {step}: endless={env.endless}, episode_length={length}"
+        )
+        longest = env.longest_episode or env.episode_steps or 0
+        _require(
+            length is None or length <= longest, f"step {step}: episode_length={length} exceeds {longest}"
+        )
+        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        done += 1
+        due = done == length
+        _require(
+            bool(((terminated | truncated) == due).all()), f"step {step} contradicts episode_length={length}"
+        )
+        done = 0 if due else done
 
 
 def _check_state(env_factory: Callable[[], TorchVectorEnv], steps: int) -> None:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from antiphon.errors import DataError
 
-__all__ = ["cache_folder", "fetch", "find_folder", "nowhere"]
+__all__ = ["Identity", "cache_folder", "fetch", "find_folder", "identity", "nowhere"]
+
+Identity = tuple[str, int, int]
+"""What changes with a file: its path, size in bytes and time of change in nanoseconds."""
+
+
+def identity(paths: Iterable[Path]) -> tuple[Identity, ...]:
+    """Return what changes when one of some files does: the key under which their contents may be kept."""
+    found = [(path, path.stat()) for path in paths]
+    return tuple((str(path), facts.st_size, facts.st_mtime_ns) for path, facts in found)
 
 
 def find_folder(name: str) -> Path | None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from antiphon.envs.options import HyperplaneOptions
-from antiphon.envs.single import SingleExample
+from antiphon.envs.single import SingleLane
 from antiphon.envs.stream import ExampleStream, Table
 from antiphon.nets.random import normal, seed_for, uniform
 
@@ -98,7 +98,7 @@ def _placed(options: HyperplaneOptions, device: torch.device, dtype: torch.dtype
     return table.to(device, dtype)
 
 
-class HyperplaneExample(SingleExample):
+class HyperplaneExample(SingleLane):
     """One lane of a `HyperplaneStream` as a plain Gymnasium environment: numpy in, numpy out.
 
     Args:

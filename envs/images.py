@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,13 @@ import torch
 from torch import Tensor
 
 from antiphon.envs.datasets import DATA_SETS
+from antiphon.envs.folders import Identity, identity
 from antiphon.envs.options import ImageOptions
 from antiphon.envs.patches import pixel_indices, positions
-from antiphon.envs.single import SingleExample
+from antiphon.envs.single import SingleLane
 from antiphon.envs.stream import ExampleStream, Table
 
-__all__ = ["ImageExample", "ImageStream"]
+__all__ = ["ImageExample", "ImageStream", "picture_table"]
 
 
 class ImageStream(ExampleStream):
@@ -74,7 +74,7 @@ class ImageStream(ExampleStream):
         self._options = options
         super().__init__(
             num_envs,
-            _table(data, _identity(options.source.files()), torch.device(device)),
+            picture_table(data, torch.device(device)),
             options.description(),
             answer="label",
             split=split,
@@ -109,14 +109,21 @@ class ImageStream(ExampleStream):
         return {name: values[name] for name in self.requested}
 
 
-def _identity(paths: tuple[Path, ...]) -> tuple[tuple[str, int, int], ...]:
-    """Return what changes with a file: its path, size in bytes and time of change."""
-    found = [(path, path.stat()) for path in paths]
-    return tuple((str(path), facts.st_size, facts.st_mtime_ns) for path, facts in found)
+def picture_table(data: str, device: torch.device) -> Table:
+    """Return a data set as `image` (bytes, flat) and `label`, shared by all environments that show it.
+
+    Args:
+        data: A name in `DATA_SETS`.
+        device: Where the tensors are.
+
+    Raises:
+        DataError: The data are missing or broken.
+    """
+    return _table(data, identity(DATA_SETS[data].files()), device)
 
 
 @functools.lru_cache(maxsize=4)
-def _table(data: str, files: tuple[tuple[str, int, int], ...], device: torch.device) -> Table:
+def _table(data: str, files: tuple[Identity, ...], device: torch.device) -> Table:
     """Return a data set, read once per process, state of its files and device; all streams share its memory."""
     found = DATA_SETS[data].load()
     pixels = found.pixels if found.pixels.flags.writeable else found.pixels.copy()  # torch takes no other
@@ -131,7 +138,7 @@ def _table(data: str, files: tuple[tuple[str, int, int], ...], device: torch.dev
     return table.to(device, torch.float32)  # whatever the stream's floats: its columns are whole numbers
 
 
-class ImageExample(SingleExample):
+class ImageExample(SingleLane):
     """One lane of an `ImageStream` as a plain Gymnasium environment: numpy in, numpy out.
 
     Args:

@@ -10,8 +10,19 @@ from antiphon.envs.datasets import DATA_SETS, DataSet
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["EPISODES", "LABELS", "HyperplaneOptions", "ImageOptions", "check_hold"]
+__all__ = [
+    "EPISODES",
+    "LABELS",
+    "SPLITS",
+    "HyperplaneOptions",
+    "ImageOptions",
+    "check_choice",
+    "check_hold",
+    "check_whole",
+]
 
+SPLITS = ("train", "validation", "test")
+"""The parts of a data set."""
 EPISODES = ("stream", "example")
 """`stream`: never ends; `example`: each example is an episode of `hold` steps."""
 LABELS = ("linear", "noisy", "random")
@@ -40,13 +51,13 @@ class ImageOptions:
     """Height and width of a patch, in pixels (3 of 8, 8 of 28 and 32)."""
 
     def __post_init__(self) -> None:
-        _check_choice("data", self.data, DATA_SETS)
-        _check_choice("split", self.split, ("train", "validation", "test"))
+        check_choice("data", self.data, DATA_SETS)
+        check_choice("split", self.split, SPLITS)
         check_hold(self.hold, self.episode)
         if self.patches is not None:
-            _check_whole("patches", self.patches, 1, 1024)
+            check_whole("patches", self.patches, 1, 1024)
         if self.patch_size is not None:
-            _check_whole("patch_size", self.patch_size, 1, self.source.side)
+            check_whole("patch_size", self.patch_size, 1, self.source.side)
             if self.patches is None:
                 raise ScenarioError(
                     f"env.patch_size: {self.patch_size}, but there are no patches; set patches"
@@ -80,6 +91,7 @@ class ImageOptions:
             signals=signals,
             hold=self.hold,
             episode_steps=self.hold if self.episode == "example" else None,
+            endless=self.episode == "stream",
             splits=tuple(counts),
             example_counts=counts,
             is_stream=True,
@@ -106,12 +118,12 @@ class HyperplaneOptions:
     """The part that is streamed: all points are in `train`."""
 
     def __post_init__(self) -> None:
-        _check_choice("labels", self.labels, LABELS)
-        _check_whole("size", self.size, 1, 10_000)
+        check_choice("labels", self.labels, LABELS)
+        check_whole("size", self.size, 1, 10_000)
         if self.points is not None:
-            _check_whole("points", self.points, 1, 100_000)
-        _check_whole("seed", self.seed, 0, None)
-        _check_choice("split", self.split, ("train",))
+            check_whole("points", self.points, 1, 100_000)
+        check_whole("seed", self.seed, 0, None)
+        check_choice("split", self.split, ("train",))
 
     @property
     def count(self) -> int:
@@ -126,7 +138,9 @@ class HyperplaneOptions:
             "onehot": Signal(shape=(2,), training_only=True, low=0.0, high=1.0),
         }
         counts = {"train": self.count}
-        return Description(signals=signals, splits=tuple(counts), example_counts=counts, is_stream=True)
+        return Description(
+            signals=signals, splits=tuple(counts), example_counts=counts, is_stream=True, endless=True
+        )
 
 
 def check_hold(hold: Any, episode: Any) -> None:
@@ -135,20 +149,30 @@ def check_hold(hold: Any, episode: Any) -> None:
     Raises:
         ScenarioError: Naming key, value and mend.
     """
-    _check_whole("hold", hold, 1, None)
-    _check_choice("episode", episode, EPISODES)
+    check_whole("hold", hold, 1, None)
+    check_choice("episode", episode, EPISODES)
 
 
 def _pixels(*shape: int) -> Signal:
     return Signal(shape=shape, low=0.0, high=1.0)
 
 
-def _check_choice(key: str, value: Any, choices: Iterable[str]) -> None:
+def check_choice(key: str, value: Any, choices: Iterable[str]) -> None:
+    """Refuse an option's value that is none of the choices.
+
+    Raises:
+        ScenarioError: Naming key, value and the nearest choice.
+    """
     if value not in tuple(choices):
         raise ScenarioError(f"env.{key}: no {key} '{value}'{suggest(str(value), choices)}")
 
 
-def _check_whole(key: str, value: Any, least: int, most: int | None) -> None:
+def check_whole(key: str, value: Any, least: int, most: int | None) -> None:
+    """Refuse an option's value that is no whole number from `least` to `most`.
+
+    Raises:
+        ScenarioError: Naming key, value and bounds.
+    """
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole or value < least or (most is not None and value > most):
         bounds = f"from {least} to {most}" if most is not None else f"of at least {least}"

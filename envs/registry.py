@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 
 from antiphon.envs.options import HyperplaneOptions, ImageOptions
+from antiphon.envs.options_in_time import CopyOptions, CountOptions, RepeatCopyOptions, TextOptions
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
 
@@ -21,17 +22,19 @@ if TYPE_CHECKING:
 
 __all__ = ["describe", "ids", "make", "register"]
 
+_Options = ImageOptions | HyperplaneOptions | CountOptions | CopyOptions | RepeatCopyOptions | TextOptions
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
     """What an id stands for."""
 
-    options: type[ImageOptions | HyperplaneOptions]
-    stream: str
+    options: type[_Options]
+    lanes: str
     """Module and class of the vectorised kind; made of the options' fields."""
     single: str
     """Module and class of the plain kind."""
-    defaults: dict[str, Any]
+    defaults: dict[str, Any] = field(default_factory=dict)
     """Options that the id sets unless told otherwise."""
 
 
@@ -48,7 +51,16 @@ _ENTRIES = {
         HyperplaneOptions,
         "antiphon.envs.hyperplane:HyperplaneStream",
         "antiphon.envs.hyperplane:HyperplaneExample",
-        {},
+    ),
+    "antiphon/CountDigits-v0": _Entry(
+        CountOptions, "antiphon.envs.counting:CountDigits", "antiphon.envs.counting:CountDigitsLane"
+    ),
+    "antiphon/Copy-v0": _Entry(CopyOptions, "antiphon.envs.copying:Copy", "antiphon.envs.copying:CopyLane"),
+    "antiphon/RepeatCopy-v0": _Entry(
+        RepeatCopyOptions, "antiphon.envs.copying:RepeatCopy", "antiphon.envs.copying:RepeatCopyLane"
+    ),
+    "antiphon/CharText-v0": _Entry(
+        TextOptions, "antiphon.envs.reading:CharText", "antiphon.envs.reading:CharTextLane"
     ),
 }
 
@@ -63,7 +75,7 @@ def register() -> None:
     for name, entry in _ENTRIES.items():
         if name not in gymnasium.registry:
             gymnasium.register(
-                name, entry_point=entry.single, vector_entry_point=entry.stream, kwargs=dict(entry.defaults)
+                name, entry_point=entry.single, vector_entry_point=entry.lanes, kwargs=dict(entry.defaults)
             )
 
 
@@ -111,14 +123,19 @@ def make(
     """
     import torch
 
+    from antiphon.envs.base import check_split
+
     dtype = torch.float32 if dtype is None else dtype
     found = _read(spec)
     if found is not None:
         entry, given = found
-        module, _, stream = entry.stream.partition(":")
+        module, _, lanes = entry.lanes.partition(":")
         options = {item.name: getattr(given, item.name) for item in fields(given)}
-        made: TorchVectorEnv = getattr(import_module(module), stream)(
-            batch, device=device, dtype=dtype, **{**options, "split": split or given.split}
+        if split is not None:
+            check_split(split, given.description().splits)
+            options["split"] = split
+        made: TorchVectorEnv = getattr(import_module(module), lanes)(
+            batch, device=device, dtype=dtype, **options
         )
         return made
     if isinstance(spec, VectorEnv):
@@ -132,7 +149,7 @@ def make(
     )
 
 
-def _read(spec: Any) -> tuple[_Entry, ImageOptions | HyperplaneOptions] | None:
+def _read(spec: Any) -> tuple[_Entry, _Options] | None:
     """Return what a declared environment is and its options, or None for an object that is none."""
     if isinstance(spec, Mapping):
         name, values = spec.get("id"), {key: value for key, value in spec.items() if key != "id"}

@@ -52,7 +52,11 @@ class Description:
     hold: int = 1
     """Steps for which each example is shown."""
     episode_steps: int | None = None
-    """Length of every episode, all environments in step; None: endless or not known."""
+    """Length of every episode, all environments in step; None: endless, varying or not known."""
+    longest_episode: int | None = None
+    """In steps, where lengths vary: each is known at the episode's reset and the same in all environments."""
+    endless: bool = False
+    """True: no episode ever ends."""
     splits: tuple[str, ...] = ()
     """Parts of a data set that never mix, such as train, validation and test."""
     example_counts: dict[str, int]

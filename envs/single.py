@@ -1,47 +1,50 @@
-"""One lane of a stream as a plain Gymnasium environment."""
+"""One lane of a vector environment as a plain Gymnasium environment."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import gymnasium
+import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.envs.stream import ExampleStream
+from antiphon.envs.base import TorchVectorEnv
 
-__all__ = ["SingleExample"]
+__all__ = ["SingleLane"]
 
 
-class SingleExample(gymnasium.Env[dict[str, NDArray[Any]], int]):
-    """The only lane of a stream of examples: numpy in, numpy out.
+class SingleLane(gymnasium.Env[dict[str, NDArray[Any]], Any]):
+    """The only lane of an environment: numpy in, numpy out.
 
     Args:
-        stream: Has one lane.
+        lanes: Has one lane.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium declares it an instance attribute
 
-    def __init__(self, stream: ExampleStream) -> None:
-        self._stream = stream
-        self.observation_space: gymnasium.Space[Any] = stream.single_observation_space
-        self.action_space: gymnasium.Space[Any] = stream.single_action_space
+    def __init__(self, lanes: TorchVectorEnv) -> None:
+        self._lanes = lanes
+        self.observation_space: gymnasium.Space[Any] = lanes.single_observation_space
+        self.action_space: gymnasium.Space[Any] = lanes.single_action_space
         self._next: tuple[dict[str, Tensor], dict[str, Any]] | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Show the first example of a seed, or without one the next."""
+        """Begin with what a seed names, or without one go on to the next example or episode."""
         super().reset(seed=seed)
         shown = self._next if seed is None else None
         self._next = None
-        return _single(*(shown or self._stream.reset(seed=seed)))
+        return _single(*(shown or self._lanes.reset(seed=seed)))
 
-    def step(self, action: int | None) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
-        """Take a guess at the example's class, and show the next step's example."""
-        obs, reward, terminated, _, info = self._stream.step(None if action is None else [int(action)])
+    def step(self, action: Any) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
+        """Take an action, or None for none, and show the next step."""
+        obs, reward, terminated, _, info = self._lanes.step(
+            None if action is None else np.asarray(action)[None]
+        )
         ended = bool(terminated.item())
-        if ended:  # the stream has moved on to the next example, this environment waits for its reset
+        if ended:  # the lane has moved on to the next episode, this environment waits for its reset
             shown = info.pop("final_obs"), info.pop("final_info")
             self._next = obs, {name: info[name] for name in shown[1]}
             obs, info = shown

@@ -12,11 +12,11 @@ from gymnasium.spaces import Discrete
 from gymnasium.utils import seeding
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.envs.base import StepResult, TorchVectorEnv, chosen
 from antiphon.envs.signal import Description
 from antiphon.nets.random import integers, seed_for
 
-__all__ = ["ExampleStream", "Table"]
+__all__ = ["Draws", "ExampleStream", "Table"]
 
 _BLOCK = 64
 """Examples per lane whose rows are drawn in one call; part of what a seed means."""
@@ -40,6 +40,32 @@ class Table:
             for name, column in self.columns.items()
         }
         return replace(self, columns=columns, splits={k: rows.to(device) for k, rows in self.splits.items()})
+
+
+class Draws:
+    """Rows of a split drawn with replacement: a pure function of (seed, number, lane), however many the lanes.
+
+    Args:
+        rows: Of the split, int64.
+        lanes: How many draw (the batch).
+    """
+
+    def __init__(self, rows: Tensor, lanes: int) -> None:
+        self._rows = rows
+        self._lanes = lanes
+        self._drawn: tuple[int, int] | None = None  # seed and number of the block held
+        self._block = torch.empty(0)
+
+    def rows(self, seed: int, number: int) -> Tensor:
+        """Return the row that each lane draws as its example of that number, int64 `[batch]`."""
+        number, place = divmod(number, _BLOCK)
+        if self._drawn != (seed, number):
+            count = self._lanes * _BLOCK
+            drawn = integers(seed_for(seed, "env"), number, count, len(self._rows), self._rows.device)
+            # Lane-major: what a lane is shown does not depend on how many lanes there are.
+            self._block = self._rows[drawn].view(self._lanes, _BLOCK).t().contiguous()
+            self._drawn = seed, number
+        return self._block[place]
 
 
 class ExampleStream(TorchVectorEnv):
@@ -90,8 +116,7 @@ class ExampleStream(TorchVectorEnv):
         self._seed: int | None = None
         self._example = 0  # examples shown to each lane since the last seed
         self._tick = 0  # steps for which the present one has been shown
-        self._drawn: tuple[int, int] | None = None  # seed and number of the block of rows held
-        self._block = torch.empty(0)
+        self._draws = Draws(self._table.splits[split], num_envs)
         self._rows = torch.empty(0)
         self._observations: dict[str, Tensor] = {}
         self._info: dict[str, Tensor] = {}
@@ -122,7 +147,7 @@ class ExampleStream(TorchVectorEnv):
         """Take the guesses on the examples shown, and show the next step's.
 
         Args:
-            actions: Guessed classes `[batch]`, or None for no guess.
+            actions: Guessed classes `[batch]`, or their logits `[batch, classes]`; None: no guess.
 
         Returns:
             Observations, reward, terminated, truncated, info. While an example is held its tensors are the same
@@ -131,6 +156,7 @@ class ExampleStream(TorchVectorEnv):
 
         Raises:
             gymnasium.error.ResetNeeded: The stream was never reset.
+            ScenarioError: Logits of another number of classes.
         """
         if self._seed is None:
             raise ResetNeeded("call reset() before step()")
@@ -175,16 +201,7 @@ class ExampleStream(TorchVectorEnv):
     def _rows_of(self, example: int) -> Tensor:
         """Return the row of the table that each lane shows as its example of that number, int64 `[batch]`."""
         assert self._seed is not None
-        number, place = divmod(example, _BLOCK)
-        if self._drawn != (self._seed, number):
-            rows = self._table.splits[self.split]
-            drawn = integers(
-                seed_for(self._seed, "env"), number, self.num_envs * _BLOCK, len(rows), self.device
-            )
-            # Lane-major: what a lane is shown does not depend on how many lanes there are.
-            self._block = rows[drawn].view(self.num_envs, _BLOCK).t().contiguous()
-            self._drawn = self._seed, number
-        return self._block[place]
+        return self._draws.rows(self._seed, example)
 
     def _signals_at(self, rows: Tensor) -> dict[str, Tensor]:
         """Return the requested signals of some rows of the table, in the order of `requested`."""
@@ -198,5 +215,5 @@ class ExampleStream(TorchVectorEnv):
     def _reward(self, actions: Any) -> Tensor:
         if actions is None or self._answer is None:
             return torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
-        guess = torch.as_tensor(actions, device=self.device)
+        guess = chosen(torch.as_tensor(actions, device=self.device), int(self.single_action_space.n))  # type: ignore[attr-defined]
         return (guess == self._column(self._answer, self._rows)).to(self.dtype)

@@ -178,6 +178,7 @@ def _source(
         signals=signals,
         hold=hold,
         episode_steps=hold if episode == "example" else None,
+        endless=episode == "stream",
         splits=tuple(splits),
         example_counts={name: len(rows) for name, rows in splits.items()},
         is_stream=True,

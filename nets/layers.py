@@ -55,10 +55,12 @@ def norm_buffers(kind: str, features: int) -> dict[str, Tensor]:
     return {"mean": torch.zeros(features), "var": torch.ones(features)} if kind == "batch" else {}
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return x W^T + b: weight [O, I] or stacked [N, O, I]."""
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return x W^T + b, or x W^T alone: weight [O, I] or stacked [N, O, I]."""
     if weight.dim() == 2:
         return F.linear(x, weight, bias)
+    if bias is None:
+        return torch.bmm(x, weight.transpose(-1, -2))
     return torch.baddbmm(bias.unsqueeze(-2), x, weight.transpose(-1, -2))
 
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["cross_entropy", "squared_error"]
+__all__ = ["binary_cross_entropy", "cross_entropy", "squared_error"]
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Return -log p(target), [B], for logits [B, classes] and an integer target [B]."""
     return F.cross_entropy(logits, target, reduction="none")
+
+
+def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Return -log p(target), [B], summed over independent components, for logits [B, size] and a target of 0s and 1s [B, …]."""
+    bits = target.reshape(logits.shape).to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, bits, reduction="none").sum(1)
 
 
 def squared_error(output: Tensor, target: Tensor) -> Tensor:

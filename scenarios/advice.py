@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import ChannelSpec
-from antiphon.scenarios.relations import window_of
 from antiphon.scenarios.unused import unused_by_agent, unused_by_channel, unused_by_optimiser
 
 __all__ = ["warnings"]
 
 _MOST_NAMED = 4
+_ONLY_A_CRITIC = "a critic alone is a baseline that hardly teaches; use kind sobolev"
 
 
 def warnings(scenario: Scenario) -> list[str]:
@@ -80,7 +80,7 @@ def _blocked(scenario: Scenario) -> set[str]:
     blocked = set()
     for channel in scenario.channels:
         if channel.coupling == "locked":
-            window = window_of(group_of[channel.sender], scenario.agents)
+            window = scenario.window(group_of[channel.sender])
             if window != "episode" and channel.link.delay >= window:
                 blocked.add(channel.name)
     return blocked
@@ -138,7 +138,7 @@ def _is_silent(channel: ChannelSpec) -> bool:
 def _unheard(scenario: Scenario) -> list[str]:
     objectives = [name for name, agent in scenario.agents.items() if agent.objective]
     heard = _closure(objectives, [(channel.receiver, channel.sender) for channel in scenario.channels])
-    return [channel.name for channel in scenario.channels if channel.receiver not in heard]
+    return [c.name for c in scenario.channels if c.receiver not in heard and not c.state]
 
 
 def _unread(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
@@ -151,6 +151,12 @@ def _unread(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
 
 def _doubtful(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
     """What a channel is set to do, but will hardly do."""
+    if channel.state:
+        yield from _doubtful_state(scenario, channel)
+        return
+    periods = [scenario.agents[name].clock.period for name in (channel.sender, channel.receiver)]
+    if channel.read != "last" and periods[1] <= periods[0]:
+        yield f"read {channel.read} is read last: its receiver ticks no more slowly than its sender"
     if channel.link.drop == 1:
         yield "loses every message; give it a link.drop below 1"
     if channel.feedback is not None and channel.coupling == "locked" and channel.feedback.kind == "kickback":
@@ -162,7 +168,7 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
         return
     gradient, model = channel.gradient, channel.input
     if gradient.kind == "critic":
-        yield "a critic alone is a baseline that hardly teaches; use kind sobolev"
+        yield _ONLY_A_CRITIC
     late = [key for key in ("trace", "propagate") if getattr(gradient, key) > 0]
     if late and gradient.apply:
         yield f"update-locked by gradient.{late[0]}: its sender waits for what its receiver returns"
@@ -172,3 +178,13 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
         yield "its synthetic input has no context and predicts the mean; name observations"
     if channel.coupling == "unlocked" and (channel.link.noise > 0 or channel.link.bits is not None):
         yield "noise and bits only disturb what its synthetic input learns from"
+
+
+def _doubtful_state(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
+    if channel.coupling != "decoupled":
+        return
+    group = next(group for group in scenario.locked_groups() if channel.sender in group)
+    if scenario.window(group) == "episode":
+        yield "the window is the episode, so that no state is handed on to be predicted; make it locked"
+    if channel.gradient.kind == "critic":
+        yield _ONLY_A_CRITIC

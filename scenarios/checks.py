@@ -12,15 +12,18 @@ from antiphon.errors import suggest
 from antiphon.scenarios.couplings import COUPLING_CHECKS
 from antiphon.scenarios.parts import AgentSpec, NetworkSpec
 from antiphon.scenarios.problems import DocumentError, Path, show_value
+from antiphon.scenarios.reading import AGE, READ_CHECKS
 from antiphon.scenarios.relations import (
     components,
     cycle_among,
-    episode_members,
+    episode_agents,
     incoming,
     levels,
     locked_groups,
+    undelayed,
     window_of,
 )
+from antiphon.scenarios.states import STATE_CHECKS
 
 if TYPE_CHECKING:
     from antiphon.scenarios.document import Scenario
@@ -56,6 +59,17 @@ def _agents_and_readout(scenario: Scenario) -> None:
             raise DocumentError(("readout",), f"agent {name!r} has no objective to be read; give it one")
 
 
+def _acting(scenario: Scenario) -> None:
+    acting = [name for name, agent in scenario.agents.items() if agent.acts]
+    if len(acting) > 1:
+        message = f"{acting[0]!r} acts already, and the environment takes the actions of one; leave it out"
+        raise DocumentError(("agents", acting[1], "acts"), message)
+    for name in acting:
+        if scenario.agents[name].objective is None:
+            message = "the action is the output that an objective reads, and it has none; give it one"
+            raise DocumentError(("agents", name, "acts"), message)
+
+
 def _channel_ends(scenario: Scenario) -> None:
     seen: dict[str, int] = {}
     for index, channel in enumerate(scenario.channels):
@@ -63,7 +77,7 @@ def _channel_ends(scenario: Scenario) -> None:
         _require_agent(channel.receiver, scenario.agents, ("channels", index, "to"))
         first = seen.setdefault(channel.name, index)
         if first != index:
-            mend = "give one of them another key"
+            mend = "an agent has one state; leave it out" if channel.state else "give one of them another key"
             raise DocumentError(
                 ("channels", index), f"{channel.name} is already declared as channels[{first}]; {mend}"
             )
@@ -74,6 +88,8 @@ def _ports(scenario: Scenario) -> None:
     for index, channel in enumerate(scenario.channels):
         path = ("channels", index)
         network = scenario.agents[channel.sender].network
+        if channel.state:
+            continue
         if channel.size is None:
             if channel.port is not None:
                 raise DocumentError((*path, "size"), f"port {channel.port!r} needs a size")
@@ -81,7 +97,7 @@ def _ports(scenario: Scenario) -> None:
                 raise DocumentError(
                     (*path, "size"), f"agent {channel.sender!r} has a network of its own; give a size"
                 )
-            if not network.hidden:
+            if not network.hidden and not network.recurrent:
                 message = f"agent {channel.sender!r} has no hidden layer that could be carried; give a size"
                 raise DocumentError((*path, "size"), message)
         if channel.port is None:
@@ -102,6 +118,9 @@ def _agent_inputs(scenario: Scenario) -> None:
         names = [channel.name for channel in channels[name]]
         if not names and not agent.observes:
             raise DocumentError(path, "observes nothing and no channel leads to it; give it one or the other")
+        if AGE in agent.observes and not names:
+            message = f"{AGE!r} is how old the messages are that it reads, and no channel leads to this agent"
+            raise DocumentError((*path, "observes"), f"{message}; leave it out")
         if agent.align is True and not names:
             raise DocumentError((*path, "align"), "no channel leads to this agent; leave it out")
         if isinstance(agent.align, str) and agent.align not in names:
@@ -132,7 +151,7 @@ def _shared(scenario: Scenario) -> None:
 
 
 def _zero_delay_cycles(scenario: Scenario) -> None:
-    arcs = [(c.sender, c.receiver) for c in scenario.channels if c.link.delay == 0]
+    arcs = undelayed(scenario.channels)
     _, stuck = levels(scenario.agents, arcs)
     if stuck:
         cycle = cycle_among(stuck, arcs)
@@ -144,17 +163,20 @@ def _zero_delay_cycles(scenario: Scenario) -> None:
 
 def _locked_windows(scenario: Scenario) -> None:
     limit = scenario.training.window_limit
+    episodic = episode_agents(scenario.agents, scenario.channels)
     for group in locked_groups(scenario.agents, scenario.channels):
         if len(group) == 1:
             continue
         shown = ", ".join(group[:8]) + (f", … ({len(group)} agents)" if len(group) > 8 else "")
-        whole = episode_members(group, scenario.agents)
+        whole = [name for name in group if name in episodic]
         if whole and len(whole) < len(group):
             other = next(agent for agent in group if agent not in whole)
-            message = f"must be episode, as {whole[0]!r} of the same locked group has it, not"
+            clock = scenario.agents[whole[0]].clock
+            why = "has it" if clock.unroll == "episode" else "needs it, its state being locked"
+            message = f"must be episode, as {whole[0]!r} of the same locked group {why}, not"
             unroll = scenario.agents[other].clock.unroll
             raise DocumentError(("agents", other, "clock", "unroll"), f"{message} {unroll}")
-        window = window_of(group, scenario.agents)
+        window = window_of(group, scenario.agents, episodic)
         if window != "episode" and window > limit:
             message = f"the locked group {shown} would learn every {show_value(window)} steps, more than"
             mend = "choose periods and unrolls with a smaller common multiple, or another coupling"
@@ -174,6 +196,8 @@ def _discounts_on_cycles(scenario: Scenario) -> None:
 _CHECKS: tuple[Callable[[Scenario], None], ...] = (
     _channel_ends,
     _agents_and_readout,
+    _acting,
+    *STATE_CHECKS,
     _ports,
     _agent_inputs,
     _shared,
@@ -181,4 +205,5 @@ _CHECKS: tuple[Callable[[Scenario], None], ...] = (
     _locked_windows,
     _discounts_on_cycles,
     *COUPLING_CHECKS,
+    *READ_CHECKS,
 )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from antiphon.errors import suggest
 from antiphon.scenarios.parts import ChannelSpec, NetworkSpec
 from antiphon.scenarios.problems import DocumentError, Path
-from antiphon.scenarios.relations import learning_steps, levels, units
+from antiphon.scenarios.relations import episode_agents, learning_steps, levels, units
+from antiphon.scenarios.states import STATES
 
 if TYPE_CHECKING:
     from antiphon.scenarios.document import Scenario
@@ -20,7 +21,7 @@ __all__ = ["COUPLING_CHECKS"]
 
 _PREDICTED = ("decoupled", "unlocked")
 _FOR_INPUTS = ("held", "age")
-_FOR_GRADIENTS = ("returned",)
+_FOR_GRADIENTS = ("returned", *STATES)
 
 
 def _requirements(scenario: Scenario) -> None:
@@ -45,7 +46,7 @@ def _gradient(scenario: Scenario, channel: ChannelSpec, path: Path) -> None:
     if gradient.kind == "conv":
         network = scenario.agents[channel.sender].network
         flat = isinstance(channel.size, int)
-        if flat or (channel.size is None and isinstance(network, NetworkSpec) and network.kind == "mlp"):
+        if flat or (channel.size is None and isinstance(network, NetworkSpec) and network.kind != "conv"):
             message = "a conv gradient needs messages of [channels, height, width]; use kind mlp"
             raise DocumentError((*path, "kind"), message)
 
@@ -95,7 +96,7 @@ def _at_once(scenario: Scenario) -> None:
     asked = [
         (index, channel, key)
         for index, channel in enumerate(scenario.channels)
-        if channel.coupling in _PREDICTED and channel.gradient.apply
+        if channel.coupling in _PREDICTED and channel.gradient.apply and not channel.state
         for key in ("trace", "propagate")
         if getattr(channel.gradient, key) > 0
     ]
@@ -126,6 +127,8 @@ def _not_at_once(scenario: Scenario, channel: ChannelSpec, unit_of: dict[str, tu
         return "the channel is unlocked; make it decoupled"
     if link.delay:
         return f"the link has a delay of {link.delay}; make it 0"
+    if link.back:
+        return f"the link's way back takes {link.back} steps; make link.back 0"
     if link.drop or link.rate < 1:
         key, value = ("drop", 0) if link.drop else ("rate", 1)
         return f"the link has a {key} of {getattr(link, key)}; make it {value}"
@@ -140,9 +143,12 @@ def _not_at_once(scenario: Scenario, channel: ChannelSpec, unit_of: dict[str, tu
         if late is not None:
             return f"{name!r} learns late, {late} being delayed; give that another coupling"
     clocks = [scenario.agents[name].clock for name in ends]
+    whole = episode_agents(scenario.agents, scenario.channels)
     ticks = [(clock.period, clock.phase % clock.period) for clock in clocks]
     learns = [
-        learning_steps(unit, scenario.agents, locked=any(set(g) & set(unit) for g in _locked(scenario)))
+        learning_steps(
+            unit, scenario.agents, whole, locked=any(set(g) & set(unit) for g in _locked(scenario))
+        )
         for unit in (one, other)
     ]
     if ticks[0] != ticks[1] or learns[0] != learns[1]:

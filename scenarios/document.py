@@ -11,7 +11,15 @@ from pydantic import AfterValidator, model_validator
 from antiphon.scenarios.checks import check
 from antiphon.scenarios.fields import FrozenMap, Name, Names, Sequence, Text
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec, EnvSpec
-from antiphon.scenarios.relations import incoming, levels, locked_groups, outgoing, window_of
+from antiphon.scenarios.relations import (
+    episode_agents,
+    incoming,
+    levels,
+    locked_groups,
+    outgoing,
+    undelayed,
+    window_of,
+)
 from antiphon.scenarios.spec import OrObject, Spec, plain
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
 
@@ -73,12 +81,16 @@ class Scenario(Spec):
         return self.readout or tuple(name for name, agent in self.agents.items() if agent.objective)
 
     def inputs_of(self, agent: str) -> tuple[ChannelSpec, ...]:
-        """Return the channels into an agent, in canonical order (that of a `concat` fan-in)."""
+        """Return the message channels into an agent, in canonical order (that of a `concat` fan-in)."""
         return self._inputs[agent]
 
     def outputs_of(self, agent: str) -> tuple[ChannelSpec, ...]:
-        """Return the channels out of an agent, in canonical order."""
+        """Return the message channels out of an agent, in canonical order."""
         return self._outputs[agent]
+
+    def memory_of(self, agent: str) -> ChannelSpec | None:
+        """Return an agent's state channel; None: it has none, or a recurrent agent's is a detached one."""
+        return self._memories.get(agent)
 
     def locked_groups(self) -> tuple[tuple[str, ...], ...]:
         """Return the agents parted into maximal sets joined by locked channels.
@@ -89,12 +101,12 @@ class Scenario(Spec):
 
     def window(self, group: Iterable[str]) -> int | Literal["episode"]:
         """Return a locked group's window: steps from one learning to the next, or `episode`."""
-        return window_of(group, self.agents)
+        return window_of(group, self.agents, self._episodic)
 
     def waves(self) -> tuple[tuple[str, ...], ...]:
         """Return the order in which agents due at one step tick.
 
-        These are the topological levels over the channels without delay, each level sorted by name.
+        These are the topological levels over the message channels without delay, each level sorted by name.
         """
         return self._waves
 
@@ -168,9 +180,17 @@ class Scenario(Spec):
         return outgoing(self.agents, self.channels)
 
     @cached_property
+    def _memories(self) -> dict[str, ChannelSpec]:
+        return {channel.sender: channel for channel in self.channels if channel.state}
+
+    @cached_property
+    def _episodic(self) -> frozenset[str]:
+        return episode_agents(self.agents, self.channels)
+
+    @cached_property
     def _groups(self) -> tuple[tuple[str, ...], ...]:
         return locked_groups(self.agents, self.channels)
 
     @cached_property
     def _waves(self) -> tuple[tuple[str, ...], ...]:
-        return levels(self.agents, [(c.sender, c.receiver) for c in self.channels if c.link.delay == 0])[0]
+        return levels(self.agents, undelayed(self.channels))[0]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from antiphon.errors import suggest
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.names import channel_name
+from antiphon.scenarios.parts import STATE
 from antiphon.scenarios.problems import DocumentError, kind_of
 from antiphon.scenarios.spec import plain
 from antiphon.scenarios.training import TrainingSpec
@@ -87,6 +88,8 @@ def _channel(sender: object, receiver: object, key: object, attributes: Mapping[
         if end in attributes:
             path = (f"channels[{channel_name(one, other, 0)}]", end)
             raise DocumentError(path, "the edge itself says this; leave it out")
+    if attributes.get("carries") == "state" and isinstance(key, int):
+        key = STATE  # the number is networkx's own
     return {**attributes, "from": one, "to": other, "key": key}
 
 

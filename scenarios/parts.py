@@ -11,13 +11,11 @@ from pydantic import AfterValidator, AliasChoices, ConfigDict, Field, model_vali
 from antiphon.scenarios.fields import (
     Align,
     Count,
-    Counts,
     Flag,
     Index,
     IsReal,
     Key,
     Name,
-    Sequence,
     Signal,
     Signals,
     Size,
@@ -27,11 +25,14 @@ from antiphon.scenarios.fields import (
     frozen_data,
 )
 from antiphon.scenarios.names import channel_name, channel_slug
+from antiphon.scenarios.networks import NetworkSpec, Norm
+from antiphon.scenarios.predictors import FeedbackSpec, GradientSpec, InputSpec
 from antiphon.scenarios.problems import DocumentError, show_value
 from antiphon.scenarios.spec import OrObject, Spec
-from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
+from antiphon.scenarios.training import OptimiserSpec
 
 __all__ = [
+    "STATE",
     "AgentSpec",
     "ChannelSpec",
     "ClockSpec",
@@ -45,18 +46,13 @@ __all__ = [
     "ObjectiveSpec",
 ]
 
+STATE = "state"
+"""The key of state channels."""
 Coupling = Literal["locked", "delayed", "detached", "decoupled", "unlocked"]
-Norm = Literal["batch", "layer", "none"]
-_HIDDEN = {"mlp": (1024,), "conv": (64,), "critic": (256,), "sobolev": (256,)}
-"""The hidden layers of the kinds that have some unless told otherwise."""
 
 
-def _with_hidden(data: Any, by_kind: Mapping[str, tuple[int, ...]]) -> Any:
-    """Return a predictor's document with the hidden layers of its kind where it names none."""
-    keys = {"kind": data} if isinstance(data, str) else data
-    if isinstance(keys, Mapping) and isinstance(keys.get("kind"), str) and keys["kind"] in by_kind:
-        return {"hidden": by_kind[keys["kind"]], **keys}
-    return data
+def _or_none(given: InputSpec | None) -> InputSpec | None:
+    return None if given is None or given.kind == "none" else given
 
 
 class EnvSpec(Spec):
@@ -79,38 +75,6 @@ class EnvSpec(Spec):
     @classmethod
     def _plain_data(cls, data: Any) -> Any:
         return frozen_data(data) if isinstance(data, Mapping) else data
-
-
-class NetworkSpec(Spec):
-    """A built-in network.
-
-    Attributes:
-        kind: `mlp`, or `conv` for images.
-        hidden: Widths of the hidden layers (`mlp`), or filters of the convolutions (`conv`).
-        norm: After every hidden layer; None: batch if the agent ticks once per example, else layer.
-        activation: After every norm; `identity` makes the network linear.
-        filter: `conv` only: height and width of the filters, in pixels.
-        pool: `conv` only: what follows each convolution; one per layer, or none at all.
-    """
-
-    kind: Literal["mlp", "conv"] = "mlp"
-    hidden: Counts = (128,)
-    norm: Norm | None = None
-    activation: Literal["relu", "tanh", "gelu", "identity"] = "relu"
-    filter: Count = 5
-    pool: Annotated[tuple[Literal["max", "avg", "none"], ...], Sequence] = ()
-
-    bare: ClassVar[str | None] = "kind"
-    written: ClassVar[frozenset[str]] = frozenset({"kind", "hidden"})
-
-    @model_validator(mode="after")
-    def _conv_fits(self) -> Self:
-        if self.kind == "conv" and not self.hidden:
-            raise DocumentError(("hidden",), "a conv network needs at least one layer of filters")
-        if self.pool and len(self.pool) != len(self.hidden):
-            layers = f"{len(self.hidden)} hidden layer" + ("" if len(self.hidden) == 1 else "s")
-            raise DocumentError(("pool",), f"has {len(self.pool)} entries for {layers}; give one for each")
-        return self
 
 
 class ClockSpec(Spec):
@@ -138,120 +102,18 @@ class ObjectiveSpec(Spec):
     """What an agent is trained for.
 
     Attributes:
-        kind: Cross-entropy (`classification`) or squared error (`regression`).
+        kind: Cross-entropy (`classification`), squared error (`regression`), or how much the target costs to
+            tell (`coding`): of a categorical one cross-entropy, of zeros and ones each component's own.
         target: The signal it should give.
         when: Whether each step of an example counts or only its last; None: last where
             examples are episodes, else each.
         weight: What the loss is multiplied by.
     """
 
-    kind: Literal["classification", "regression"]
+    kind: Literal["classification", "regression", "coding"]
     target: Signal
     when: Literal["each", "last"] | None = None
     weight: Annotated[float, Field(gt=0), IsReal] = 1.0
-
-
-class GradientSpec(Spec):
-    """The synthetic gradient of a decoupled or unlocked channel.
-
-    Attributes:
-        kind: What predicts it; `local` is the control (a predictor of `target`; nothing returned).
-        context: Signals that condition it.
-        target: `local` and `sobolev_label` only: the signal its own loss is on.
-        scale: What the injected gradient is multiplied by.
-        schedule: How `scale` moves over the training; None keeps it.
-        discount: What the prediction is multiplied by inside targets further up.
-        clip: The largest norm, per sample, of what is injected; None: no limit.
-        apply: False trains it without using it (a shadow).
-        trace: Share of the gradient that comes back at once in what is injected (lambda of BP(lambda)).
-        propagate: Share of the predictor's own loss that reaches the sender.
-        hidden: Widths of its hidden layers, or their filters (`conv`).
-        filter: `conv` only: height and width of the filters, in pixels.
-        norm: After each hidden layer.
-        optimiser: Its own; None: `training.predictor`.
-    """
-
-    kind: Literal["linear", "mlp", "conv", "critic", "sobolev", "sobolev_label", "local"] = "linear"
-    context: Signals = ()
-    target: Signal | None = None
-    scale: Annotated[float, Field(ge=0), IsReal] = 1.0
-    schedule: ScheduleSpec | None = None
-    discount: Annotated[float, Field(ge=0), IsReal] = 1.0
-    clip: Annotated[float, Field(gt=0), IsReal] | None = None
-    apply: Flag = True
-    trace: Annotated[float, Field(ge=0, le=1), IsReal] = 0.0
-    propagate: Annotated[float, Field(ge=0), IsReal] = 0.0
-    hidden: Annotated[tuple[Count, ...], Field(max_length=2), Sequence] = ()
-    filter: Count = 5
-    norm: Norm = "batch"
-    optimiser: OptimiserSpec | None = None
-
-    bare: ClassVar[str | None] = "kind"
-    written: ClassVar[frozenset[str]] = frozenset({"kind"})
-
-    @model_validator(mode="before")
-    @classmethod
-    def _hidden_by_kind(cls, data: Any) -> Any:
-        return _with_hidden(data, _HIDDEN)
-
-    @model_validator(mode="after")
-    def _mlp_is_deep(self) -> Self:
-        if self.kind == "mlp" and not self.hidden:
-            raise DocumentError(
-                ("hidden",), "an mlp gradient has one or two hidden layers; or use kind linear"
-            )
-        return self
-
-
-class InputSpec(Spec):
-    """The synthetic input of a channel: what its receiver expects the message to be.
-
-    Attributes:
-        kind: What predicts it; `none` is as if there were no synthetic input, for templates.
-        context: What it is predicted from: observations, and `held`, `age`, `from.phase`, `to.phase`.
-        hidden: Widths of its hidden layers: one or two for `mlp` (default 1024).
-        norm: After each hidden layer.
-        optimiser: Its own; None: `training.predictor`.
-    """
-
-    kind: Literal["linear", "mlp", "none"] = "linear"
-    context: Signals = ()
-    hidden: Annotated[tuple[Count, ...], Field(max_length=2), Sequence] = ()
-    norm: Norm = "batch"
-    optimiser: OptimiserSpec | None = None
-
-    bare: ClassVar[str | None] = "kind"
-    written: ClassVar[frozenset[str]] = frozenset({"kind"})
-
-    @model_validator(mode="before")
-    @classmethod
-    def _hidden_by_kind(cls, data: Any) -> Any:
-        return _with_hidden(data, {"mlp": _HIDDEN["mlp"]})
-
-    @model_validator(mode="after")
-    def _mlp_is_deep(self) -> Self:
-        if self.kind == "mlp" and not self.hidden:
-            raise DocumentError(("hidden",), "an mlp input has one or two hidden layers; or use kind linear")
-        return self
-
-
-def _or_none(given: InputSpec | None) -> InputSpec | None:
-    return None if given is None or given.kind == "none" else given
-
-
-class FeedbackSpec(Spec):
-    """What carries the gradient back over a locked channel in place of the receiver's weights.
-
-    Attributes:
-        kind: `fa`: a fixed random matrix in place of the receiver's first layer; `dfa`: the error of an objective
-            through a fixed random matrix; `kickback`: that error through a matrix of ones.
-        of: `dfa` and `kickback` only: the agent whose objective it is; None: the scenario's only readout.
-    """
-
-    kind: Literal["fa", "dfa", "kickback"]
-    of: Name | None = None
-
-    bare: ClassVar[str | None] = "kind"
 
 
 class LinkSpec(Spec):
@@ -263,6 +125,7 @@ class LinkSpec(Spec):
         noise: Standard deviation of what is added to every component.
         bits: Bits per component, evenly spaced over the message's own range; None: not quantised.
         rate: The share of the sender's ticks that send, evenly spaced.
+        back: Steps that the gradient takes back to the sender; None: as `delay`.
     """
 
     delay: Annotated[Index, Field(le=1024)] = 0
@@ -270,6 +133,7 @@ class LinkSpec(Spec):
     noise: Annotated[float, Field(ge=0), IsReal] = 0.0
     bits: Annotated[Count, Field(le=16)] | None = None
     rate: Annotated[float, Field(gt=0, le=1), IsReal] = 1.0
+    back: Annotated[Index, Field(le=1024)] | None = None
 
 
 class ChannelSpec(Spec):
@@ -278,7 +142,8 @@ class ChannelSpec(Spec):
     Attributes:
         sender: The agent whose messages it carries (`from` in documents).
         receiver: The agent that reads them (`to` in documents).
-        key: Tells parallel channels apart.
+        key: Tells parallel channels apart; that of a state is `state`.
+        carries: Messages, or the state that a recurrent agent hands to its next tick (`from` and `to` are the same).
         size: Components of a message, or [channels, height, width]; None carries the sender's last
             hidden activation (built-in networks only).
         port: Channels of one sender that name the same port carry the same message.
@@ -287,6 +152,8 @@ class ChannelSpec(Spec):
         gradient: Its synthetic gradient (`decoupled` and `unlocked` only).
         input: Its synthetic input: stands in where a message is missing (`decoupled`), or always (`unlocked`).
         feedback: `locked` only: what carries the gradient back; None: the receiver's own weights.
+        read: What a slower receiver makes of the messages since its last tick: takes the `last`, their `mean`, or
+            all of them side by side, oldest first (`concat`).
         link: What happens to messages on the way.
         staleness: `delayed` only: the windows after which an unfinished gradient is given up.
     """
@@ -294,6 +161,7 @@ class ChannelSpec(Spec):
     sender: Name = Field(validation_alias=AliasChoices("from", "sender"))
     receiver: Name = Field(validation_alias=AliasChoices("to", "receiver"))
     key: Key = 0
+    carries: Literal["message", "state"] = "message"
     size: Size = None
     port: Name | None = None
     norm: Norm | None = None
@@ -301,10 +169,23 @@ class ChannelSpec(Spec):
     gradient: GradientSpec = GradientSpec()
     input: Annotated[InputSpec | None, AfterValidator(_or_none)] = None
     feedback: FeedbackSpec | None = None
+    read: Literal["last", "mean", "concat"] = "last"
     link: LinkSpec = LinkSpec()
     staleness: Count = 16
 
     written: ClassVar[frozenset[str]] = frozenset({"coupling"})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _key_of_a_state(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("carries") == "state":
+            return {"key": STATE, **data}
+        return data
+
+    @property
+    def state(self) -> bool:
+        """Whether it carries a state."""
+        return self.carries == "state"
 
     @cached_property
     def name(self) -> str:
@@ -330,10 +211,11 @@ class AgentSpec(Spec):
     """One independent network.
 
     Attributes:
-        observes: The signals it sees, in order.
+        observes: The signals it sees, in order; `age`: how old the messages are that it reads.
         network: A built-in network, or from Python a module or a factory called with `inputs`, `outputs`.
         clock: When it ticks and learns.
         objective: What it is trained for; None: only what its channels bring.
+        acts: Whether the output that its objective reads is the environment's action.
         optimiser: Its own; None: `training.optimiser`.
         learn: False keeps its parameters.
         weights: `RUN:agent`, where its first parameters are read from.
@@ -347,6 +229,7 @@ class AgentSpec(Spec):
     network: Annotated[NetworkSpec | Callable[..., Any], OrObject(NetworkSpec, _is_network)] = NetworkSpec()
     clock: ClockSpec = ClockSpec()
     objective: ObjectiveSpec | None = None
+    acts: Flag = False
     optimiser: OptimiserSpec | None = None
     learn: Flag = True
     weights: Text | None = None

@@ -1,4 +1,7 @@
-"""What follows from who is joined to whom: waves, locked groups, cycles."""
+"""What follows from who is joined to whom: waves, locked groups, cycles.
+
+State channels join no agent to another; they only make an agent's window the episode (where locked).
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,13 @@ from antiphon.scenarios.parts import AgentSpec, ChannelSpec
 __all__ = [
     "components",
     "cycle_among",
-    "episode_members",
+    "episode_agents",
     "incoming",
     "learning_steps",
     "levels",
     "locked_groups",
     "outgoing",
+    "undelayed",
     "units",
     "window_of",
 ]
@@ -25,18 +29,20 @@ Arcs = Iterable[tuple[str, str]]
 
 
 def incoming(agents: Collection[str], channels: Iterable[ChannelSpec]) -> dict[str, tuple[ChannelSpec, ...]]:
-    """Return the channels into every agent, in canonical order."""
+    """Return the message channels into every agent, in canonical order."""
     found: dict[str, list[ChannelSpec]] = {agent: [] for agent in agents}
     for channel in sorted(channels, key=lambda channel: channel.order):
-        found[channel.receiver].append(channel)
+        if not channel.state:
+            found[channel.receiver].append(channel)
     return {agent: tuple(its) for agent, its in found.items()}
 
 
 def outgoing(agents: Collection[str], channels: Iterable[ChannelSpec]) -> dict[str, tuple[ChannelSpec, ...]]:
-    """Return the channels out of every agent, in canonical order."""
+    """Return the message channels out of every agent, in canonical order."""
     found: dict[str, list[ChannelSpec]] = {agent: [] for agent in agents}
     for channel in sorted(channels, key=lambda channel: channel.order):
-        found[channel.sender].append(channel)
+        if not channel.state:
+            found[channel.sender].append(channel)
     return {agent: tuple(its) for agent, its in found.items()}
 
 
@@ -58,6 +64,11 @@ def levels(agents: Collection[str], arcs: Arcs) -> tuple[tuple[tuple[str, ...], 
         for senders in waiting.values():
             senders.difference_update(ready)
     return tuple(placed), tuple(waiting)
+
+
+def undelayed(channels: Iterable[ChannelSpec]) -> list[tuple[str, str]]:
+    """Return the ends (from, to) of the message channels without delay, along which agents due at one step wait."""
+    return [(c.sender, c.receiver) for c in channels if not c.state and c.link.delay == 0]
 
 
 def cycle_among(agents: Collection[str], arcs: Arcs) -> tuple[str, ...]:
@@ -101,33 +112,43 @@ def _joined(agents: Collection[str], pairs: Arcs) -> tuple[tuple[str, ...], ...]
     return tuple(sorted({tuple(sorted(members)) for members in group.values()}))
 
 
-def episode_members(group: Iterable[str], agents: Mapping[str, AgentSpec]) -> list[str]:
-    """Return the members of a group whose clock says `unroll: episode`."""
-    return [agent for agent in group if agents[agent].clock.unroll == "episode"]
+def episode_agents(agents: Mapping[str, AgentSpec], channels: Iterable[ChannelSpec]) -> frozenset[str]:
+    """Return the agents whose window is the episode: their clock says so, or their state is locked."""
+    locked = (channel.sender for channel in channels if channel.state and channel.coupling == "locked")
+    return frozenset([*locked, *(name for name, agent in agents.items() if agent.clock.unroll == "episode")])
 
 
-def window_of(group: Iterable[str], agents: Mapping[str, AgentSpec]) -> int | Literal["episode"]:
-    """Return a group's window in steps: the least common multiple of its members' period x unroll."""
+def window_of(
+    group: Iterable[str], agents: Mapping[str, AgentSpec], whole: Collection[str]
+) -> int | Literal["episode"]:
+    """Return a group's window in steps: the least common multiple of its members' period x unroll.
+
+    Args:
+        group: Its members.
+        agents: All agents.
+        whole: Those whose window is the episode (`episode_agents`).
+    """
     steps = 1
     for agent in group:
         clock = agents[agent].clock
-        if clock.unroll == "episode":
+        if agent in whole or clock.unroll == "episode":
             return "episode"
         steps = math.lcm(steps, clock.period * clock.unroll)
     return steps
 
 
 def learning_steps(
-    unit: Collection[str], agents: Mapping[str, AgentSpec], *, locked: bool
+    unit: Collection[str], agents: Mapping[str, AgentSpec], whole: Collection[str], *, locked: bool
 ) -> tuple[int | Literal["episode"], int]:
     """Return how many steps lie between the steps at which a unit learns, and the first of these (0: the episode's).
 
     Args:
         unit: Its members.
         agents: All agents.
+        whole: Those whose window is the episode (`episode_agents`).
         locked: Whether a locked channel joins members: it then learns every so many steps, at their last.
     """
-    window = window_of(unit, agents)
+    window = window_of(unit, agents, whole)
     if window == "episode":
         return window, 0
     if locked:

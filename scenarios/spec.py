@@ -56,6 +56,10 @@ class Spec(BaseModel):
         except ValidationError as error:
             raise translate(error) from None
 
+    def shown(self) -> frozenset[str]:
+        """Return the fields that are written out even where they have their default."""
+        return self.written
+
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
@@ -84,9 +88,10 @@ def plain(spec: Spec) -> dict[str, Any]:
     Python objects (callables, environments) stay as they are.
     """
     data: dict[str, Any] = {}
+    shown = spec.shown()
     for field, info in type(spec).model_fields.items():
         value = getattr(spec, field)
-        if field in spec.written or info.is_required() or value != info.default:
+        if field in shown or info.is_required() or value != info.default:
             data[_spellings(type(spec), field)[0]] = _plain_value(value)
     for key, value in (spec.model_extra or {}).items():
         data[key] = _plain_value(value)

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from antiphon.errors import suggest
 from antiphon.scenarios.fields import Count, Flag, FrozenMap, IsReal, Name, Real, Sequence, Text, frozen_data
+from antiphon.scenarios.metrics import OF_TRAINING, Bounds, Metrics, on_validation
 from antiphon.scenarios.names import name_problem
 from antiphon.scenarios.problems import DocumentError, kind_of, show_value
 from antiphon.scenarios.reader import read
@@ -121,7 +122,7 @@ Variants = Annotated[dict[str, VariantSpec], BeforeValidator(_variants)]
 
 
 class PaperSpec(Spec):
-    """What a paper reports for lines of the table, in the study's metric (shares, not per cent).
+    """What a paper reports for lines of the table, in the study's first metric (shares, not per cent).
 
     Attributes:
         variant: Of the lines.
@@ -217,9 +218,13 @@ class StudySpec(Spec):
         set: Values of parameters in every run.
         grid: Of every row that names none.
         tune: Of every row that names none.
-        metric: `accuracy` or `error` (its complement; of a regression: the squared error) or `loss` of the readouts on
-            the test split; `train_loss`: that on the training split, or `excess_loss`: that less the least that a linear
-            model can have.
+        metric: What is tabulated, a table each; empty: the metric of the readouts' objective. `accuracy`, `error` (its
+            complement; of a regression: the squared error), `bits` or `loss` of the readouts on the test split;
+            `A.accuracy` likewise of an agent; `train_loss`: that of the readouts on the training split, or
+            `excess_loss`: that less the least that a linear model can have; any other word is a figure of the
+            environment. Lines are tuned by the first, and papers' figures are of it.
+        bound: By metric (a number alone: of the only one) what seeds are counted that keep to it.
+        curves: Metrics in training that are drawn against steps and seconds, in curves.csv and .svg.
         evaluate: How finished runs are scored.
         seed_as: A parameter that has the seed of the run as its value, such as a data set's own.
         representations: Whether what agents make of examples is compared too, in representations.csv and .svg.
@@ -234,7 +239,9 @@ class StudySpec(Spec):
     set: Values = FrozenMap()
     grid: Axes = FrozenMap()
     tune: Axes = FrozenMap()
-    metric: Literal["accuracy", "error", "loss", "train_loss", "excess_loss"] = "accuracy"
+    metric: Metrics = ()
+    bound: Bounds = FrozenMap()
+    curves: Metrics = ()
     evaluate: EvaluateSpec = EvaluateSpec()
     seed_as: Name | None = None
     representations: Flag = False
@@ -280,10 +287,10 @@ class StudySpec(Spec):
                     raise DocumentError(
                         ("rows", index), f"{axis!r} is on the grid and tuned; it can be only one of them"
                     )
-                if self.metric in ("train_loss", "excess_loss"):
+                if self.metric and not on_validation(self.metric[0]):
                     raise DocumentError(
                         ("tune",),
-                        f"is chosen on the validation split; {self.metric} is of another, so leave it out",
+                        f"is chosen on the validation split; {self.metric[0]} is not, so leave it out",
                     )
             self._paper_fits(index, row)
         axes = {axis for row in self.rows for axis in self.grid_of(row)}
@@ -298,6 +305,25 @@ class StudySpec(Spec):
                 ("figure", "x"), f"{self.figure.x!r} is no axis of the grid{suggest(self.figure.x, axes)}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _metrics_fit(self) -> Self:
+        for metric in self.bound:
+            if metric and metric not in self.metric:
+                known = suggest(metric, self.metric)
+                raise DocumentError(("bound", metric), f"is no metric of the study{known}")
+            if not metric and len(self.metric) > 1:
+                raise DocumentError(
+                    ("bound",), f"of which metric? write {{{self.metric[0]}: {self.bound[metric]}}}"
+                )
+        for metric in self.curves:
+            if metric in OF_TRAINING:
+                raise DocumentError(("curves",), f"{metric} is known at the end alone; name loss")
+        return self
+
+    def bound_of(self, metric: str) -> float | None:
+        """Return what a metric is bounded by, if it is."""
+        return self.bound.get(metric, self.bound.get(""))
 
     def _paper_fits(self, index: int, row: RowSpec) -> None:
         variants = self.variants_of(row)

@@ -35,6 +35,8 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
             yield _unused("feedback.of", "by feedback of kind fa")
     if channel.coupling != "delayed" and channel.staleness != 16:
         yield _unused("staleness", coupling)
+    if channel.link.back is not None and channel.coupling in ("locked", "detached"):
+        yield _unused("link.back", coupling)
     if channel.size is None and channel.norm is not None:
         yield _unused("norm", "by a channel without a size")
     if channel.link.drop == 1:
@@ -55,6 +57,8 @@ def _by_gradient(gradient: GradientSpec) -> Iterator[str]:
         yield _unused("gradient.filter", kind)
     if (gradient.kind == "linear" or not gradient.hidden) and gradient.norm != "batch":
         yield _unused("gradient.norm", "by a gradient without hidden layers")
+    if not gradient.trace and gradient.span != GradientSpec().span:
+        yield _unused("gradient.span", "where trace is 0")
     if not gradient.apply:
         for key in ("scale", "schedule", "clip", "trace", "propagate"):
             if getattr(gradient, key) != getattr(GradientSpec(), key):
@@ -73,19 +77,31 @@ def _by_input(model: InputSpec) -> Iterator[str]:
 
 def unused_by_agent(agent: AgentSpec) -> Iterator[str]:
     """Say which keys of an agent change nothing."""
-    network = agent.network
-    if isinstance(network, NetworkSpec) and network.kind == "mlp":
-        if network.filter != 5:
-            yield _unused("network.filter", "by an mlp")
-        if network.pool:
-            yield _unused("network.pool", "by an mlp")
-        if not network.hidden and network.norm is not None:
-            yield _unused("network.norm", "without hidden layers")
-        if not network.hidden and network.activation != "relu":
-            yield _unused("network.activation", "without hidden layers")
+    if isinstance(agent.network, NetworkSpec):
+        yield from (f"network.{text}" for text in _by_network(agent.network))
     if agent.optimiser is not None and not agent.learn:
         yield _unused("optimiser", "by an agent that does not learn")
     yield from (f"optimiser.{text}" for text in unused_by_optimiser(agent.optimiser))
+
+
+def _by_network(network: NetworkSpec) -> Iterator[str]:
+    plain, kind = NetworkSpec(), f"by a network of kind {network.kind}"
+    others = {
+        "hidden": network.recurrent,
+        "size": not network.recurrent,
+        "encoder": not network.recurrent,
+        "cell_norm": not network.recurrent,
+        "leak": network.kind != "leaky",
+        "filter": network.kind != "conv",
+        "pool": network.kind != "conv",
+    }
+    for key, useless in others.items():
+        if useless and getattr(network, key) != getattr(plain, key):
+            yield _unused(key, kind)
+    if not (network.encoder if network.recurrent else network.hidden):
+        for key in ("norm", "activation"):
+            if getattr(network, key) != getattr(plain, key):
+                yield _unused(key, "without hidden layers")
 
 
 def unused_by_optimiser(optimiser: OptimiserSpec | None) -> Iterator[str]:

@@ -3,7 +3,7 @@
 Nothing here knows agents, channels or torch. A simulation describes itself once (`RunDescription`), then
 hands `Figure` rows to a `Recorder`; what a recorder does with them can change no number of the run.
 
-`TensorBoardRecorder` and `draw_graph` are imported on first use, so that importing this package stays quick.
+`TensorBoardRecorder`, `draw_graph` and `draw_timeline` are imported on first use, so that importing this package stays quick.
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind, Names, Recorder, Recorders, RunDescription
 from antiphon.telemetry.metrics_csv import CsvRecorder
+from antiphon.telemetry.raster_text import raster_lines
+from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
 
 if TYPE_CHECKING:
     from antiphon.telemetry.pictures import draw_graph
+    from antiphon.telemetry.raster import draw_timeline
     from antiphon.telemetry.tensorboard import TensorBoardRecorder
 
 __all__ = [
+    "AgentTimes",
+    "ChannelTimes",
     "CsvRecorder",
     "Figure",
     "HistogramRow",
@@ -27,7 +32,10 @@ __all__ = [
     "Recorders",
     "RunDescription",
     "TensorBoardRecorder",
+    "Timeline",
     "draw_graph",
+    "draw_timeline",
+    "raster_lines",
 ]
 
 
@@ -40,4 +48,8 @@ def __getattr__(name: str) -> Any:
         from antiphon.telemetry.pictures import draw_graph
 
         return draw_graph
+    if name == "draw_timeline":
+        from antiphon.telemetry.raster import draw_timeline
+
+        return draw_timeline
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     import networkx as nx
     import numpy as np
 
-Kind: TypeAlias = Literal["agent", "channel", "run"]
-"""What a figure is about. Figures about the whole run have the kind "run" and an empty name."""
+    from antiphon.telemetry.timeline import Timeline
+
+Kind: TypeAlias = Literal["agent", "channel", "env", "run"]
+"""What a figure is about. Figures about the environment or the whole run have an empty name."""
 
 
 class Figure(NamedTuple):
@@ -20,7 +22,7 @@ class Figure(NamedTuple):
 
     Attributes:
         kind: What the number is about.
-        name: The agent's or the channel's name ("a->b"); empty for the run.
+        name: The agent's or the channel's name ("a->b"); empty for the environment and the run.
         metric: What was measured, such as "loss" or "sg_loss".
         value: The number; it may be nan or infinite.
     """
@@ -52,13 +54,16 @@ class RunDescription:
     hparams: Mapping[str, float | int | str | bool]
     """The values that tell this run from others of a study."""
     graph: nx.MultiDiGraph[str]
-    """Nodes are agents with `role` ("readout", "agent" or "frozen"); edges are channels, keyed as in the
-    scenario, with `coupling` and `delay` (steps)."""
+    """Nodes are agents with `role` ("readout", "agent" or "frozen") and `period` (steps; 1 where it is missing);
+    edges are channels, keyed as in the scenario, with `coupling`, `delay` (steps) and `carries` ("state" for those
+    that carry an agent's state to itself)."""
     names: Names
     start_step: int = 0
     """Steps done before this session: 0 for a new run, the checkpoint's step for a resumed one."""
     top: int = 32
     """Agents, and channels, that get curves of their own in a graph with more than so many."""
+    timeline: Timeline | None = None
+    """What happens in the first steps; None: nobody has worked it out."""
 
 
 class Recorder(Protocol):

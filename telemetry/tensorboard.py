@@ -12,10 +12,11 @@ from antiphon.telemetry.event_file import EventFile, event_files
 from antiphon.telemetry.figures import Figure, HistogramRow, RunDescription
 from antiphon.telemetry.layout import Curves
 from antiphon.telemetry.pictures import graph_png
+from antiphon.telemetry.raster import timeline_png
 
 _log = logging.getLogger(__name__)
 
-_RESULTS = ("accuracy", "seconds")
+_RESULTS = ("accuracy", "error", "bits", "seconds")
 _LONGEST_TEXT = 100_000
 """Characters of the scenario that are shown; TensorBoard is slow to draw more, and scenario.yaml has all."""
 
@@ -24,7 +25,7 @@ class TensorBoardRecorder:
     """Writes one run into one folder of TensorBoard events, without sub-runs.
 
     Tags are `agent/<name>/<metric>`, `channel/<slug>/<metric>`, `run/<metric>` and, at the end,
-    `result/<key>`; distributions add `/histogram`. With more than `top` agents or channels only the first
+    `result/<key>`; what the environment says is `env/<metric>`; distributions add `/histogram`. With more than `top` agents or channels only the first
     `top` (readouts and the channels into them before the others) have curves, and
     `agents/<metric>/mean|min|max`, `channels/…` sum up all. Figures that are not finite are skipped:
     TensorBoard draws none; metrics.csv keeps them.
@@ -89,7 +90,7 @@ class TensorBoardRecorder:
         self._events.flush()
 
     def end(self, result: Mapping[str, Any]) -> None:
-        """Write the result's accuracy and seconds, which the HParams tab shows.
+        """Write the result's metric and seconds, which the HParams tab shows.
 
         Raises:
             RunError: If the file system refuses.
@@ -117,8 +118,8 @@ def _describe(events: EventFile, description: RunDescription) -> None:
     events.text(step, "scenario/yaml", text)
     events.hparams(step, description.hparams, [(f"result/{key}", key) for key in _RESULTS])
     try:
-        png, width, height = graph_png(description.graph)
+        events.picture(step, "graph/picture", *graph_png(description.graph))
+        if description.timeline is not None:
+            events.picture(step, "time/raster", *timeline_png(description.timeline))
     except RunError as error:
-        _log.info("TensorBoard shows no graph: %s", error)
-    else:
-        events.picture(step, "graph/picture", png, width, height)
+        _log.info("TensorBoard shows no pictures: %s", error)

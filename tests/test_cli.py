@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from antiphon.cli import main
+from antiphon.commands.output import in_short, show_result
 from antiphon.errors import EngineError
 
 VERBS = ["run", "resume", "evaluate", "show", "check", "study", "tb"]
@@ -45,6 +46,7 @@ def test_help_of_every_verb_is_quick_and_loads_no_torch() -> None:
     program = f"""
 import sys, time
 from antiphon.cli import main
+from antiphon.commands.output import in_short, show_result
 codes = [main(words) for words in ([], *[[verb] for verb in {VERBS}]) for words in [words + ["--help"]]]
 print("codes", set(codes), "torch" in sys.modules, time.process_time())
 """
@@ -66,6 +68,48 @@ def test_run_prints_tables_and_where_to_look(here: Path, capsys: pytest.CaptureF
     assert (here / "mine/exp1/result.json").exists()
 
 
+def closing(capsys: pytest.CaptureFixture[str], agents: dict[str, Any], **more: Any) -> str:
+    """Return what a run prints in the end."""
+    readout = next(iter(agents))
+    found = {metric: agents[readout].get(metric) for metric in ("accuracy", "error", "bits")}
+    head: dict[str, Any] = {
+        "scenario": "toy",
+        "variant": None,
+        "seed": 0,
+        "steps": 4,
+        "seconds": 1.0,
+        "exit": "done",
+    }
+    head |= {"run_dir": "a", "readout": readout, "examples": 360, "env": {}, "channels": {}}
+    show_result(head | found | {"agents": agents} | more)
+    return capsys.readouterr().out
+
+
+def test_the_end_of_a_run_tells_bits_and_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    text = closing(capsys, {"a": {"bits": 0.41234, "loss": 2.0}, "quiet": {"updates": 3.0}})
+    assert "test bits" in text
+    assert "bits         0.412   (a; test split, 360 examples)" in text
+    assert "accuracy" not in text
+    assert "quiet" not in text
+    both = {"a": {"accuracy": 0.5, "loss": 1.0}, "b": {"error": 2.0, "loss": 2.0}}
+    assert "on the test split" in closing(capsys, both)
+
+
+def test_the_end_of_a_run_tells_what_the_environment_says(capsys: pytest.CaptureFixture[str]) -> None:
+    unread = {"a": {"bits": None, "loss": None}}
+    text = closing(capsys, unread, examples=None, env={"solved": 9.0, "bits": 0.41234, "odd": None})
+    assert "environment  solved 9, bits 0.412, odd –" in text
+    assert "test" not in text
+
+
+def test_a_run_in_few_words() -> None:
+    empty = dict.fromkeys(("accuracy", "error", "bits", "loss"))
+    assert in_short(empty | {"accuracy": 0.5}) == "50.00 %"
+    assert in_short(empty | {"bits": 0.5, "env": {"solved": 1.0}}) == "bits 0.500"
+    assert in_short(empty | {"env": {"solved": 1.0}}) == "solved 1"
+    assert in_short(empty | {"loss": 2.0, "env": {}}) == "loss 2.000"
+
+
 def test_run_names_directories_by_scenario_variant_seed_and_time(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,6 +127,7 @@ def test_json_is_the_last_line_of_stdout(here: Path, capsys: pytest.CaptureFixtu
     assert captured.out.count("\n") == 1
     result = last_json(captured.out)
     keys = {"scenario", "seed", "steps", "seconds", "run_dir", "readout", "accuracy", "agents", "channels"}
+    keys |= {"error", "bits", "env"}
     assert keys <= result.keys()
     assert (result["scenario"], result["steps"], result["run_dir"], result["readout"]) == (
         "digits-mlp",

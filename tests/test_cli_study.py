@@ -61,6 +61,23 @@ def test_a_document_is_run_under_a_budget_and_gone_on_with(
     assert len(result["lines"]) == len(result["runs"]) == 6
 
 
+def test_a_table_for_every_metric_and_a_picture_of_the_curves(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = TEXT.replace("metric: error", "metric: [error, loss]\nbound: {error: 0.95}\ncurves: loss")
+    (here / "toy.yaml").write_text(text)
+    words = ["study", "toy.yaml", "--set", "depth=2", "--seeds", "1", "--jobs", "1", "--logdir", "mine"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("toy, budget small: 4 steps, 1 seed") == 1
+    assert printed.count("variant ") == 2
+    assert "≤ 95 %" in printed
+    assert "1 of 1" in printed
+    assert "steps to locked" in printed
+    assert "pictures     mine/figure.svg, curves.svg, graph.png" in printed
+    assert printed.count("Learning rates are as the scenario gives them") == 1
+
+
 def test_variants_values_seeds_and_steps_can_be_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [
         "study",

@@ -10,15 +10,25 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from antiphon.commands.output import console, decimal, percent, print_json, remark, remarks, show_table
+from antiphon.commands.output import (
+    METRICS,
+    console,
+    decimal,
+    percent,
+    print_json,
+    remark,
+    remarks,
+    scored,
+    show_table,
+)
 from antiphon.commands.represent import represent, show_representations
 from antiphon.engine.directory import RunDirectory, finite
 from antiphon.engine.evaluation import Evaluation
-from antiphon.engine.evaluation import evaluate as score
 from antiphon.engine.probes.ablation import Ablation, Change, Kind, ablate
 from antiphon.engine.probes.ceiling import ceilings
 from antiphon.engine.probes.value import Values, value
 from antiphon.engine.rehearsal import Links
+from antiphon.engine.result import over
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError, suggest
 from antiphon.telemetry.names import writing
@@ -79,14 +89,7 @@ def evaluate(path: Path, *, split: str, links: Links, asked: Asked, json: bool) 
     directory = RunDirectory.open(path)
     with Simulation.load(path, threads=directory.facts["threads"]) as simulation:
         _check(simulation, asked)
-        found = score(
-            simulation.system,
-            simulation.world.env,
-            simulation.scenario.readouts,
-            split,
-            links,
-            simulation.seed,
-        )
+        found = simulation.evaluate(split, links)
         result = _result(directory, path, simulation, found)
         if not json:
             _show(result, found)
@@ -134,21 +137,24 @@ def _result(directory: RunDirectory, path: Path, simulation: Simulation, found: 
         "examples": found.examples,
         "steps": simulation.now,
         "readout": readouts[0] if len(readouts) == 1 else readouts,
-        "accuracy": found.accuracy,
-        "loss": found.loss,
+        **{metric: over(readouts, metric, found.agents) for metric in (*METRICS, "loss")},
         "agents": found.agents,
     }
 
 
 def _show(result: dict[str, Any], found: Evaluation) -> None:
+    metrics = {metric for figures in found.agents.values() for metric in METRICS if metric in figures}
+    heading = metrics.pop() if len(metrics) == 1 else "metric"
     rows = [
-        [name, percent(figures.get("accuracy")), decimal(figures["loss"])]
+        [name, scored(finite(figures), named=bool(metrics)), decimal(finite(figures["loss"]))]
         for name, figures in found.agents.items()
     ]
     links = "" if found.links.kind == "perfect" else f" · {_links(found.links)}"
     title = f"{result['scenario']} after {result['steps']:,} steps · {found.split} split, {found.examples:,} examples"
-    show_table(["agent", "accuracy", "loss"], rows, right=2, title=title + links)
-    console().print(f"accuracy  {percent(finite(found.accuracy))}")
+    show_table(["agent", heading, "loss"], rows, right=2, title=title + links)
+    for metric in METRICS:
+        if finite(result[metric]) is not None:
+            console().print(f"{metric:<9} {scored(finite({metric: result[metric]}))}")
 
 
 def _links(links: Links) -> str:

@@ -76,6 +76,7 @@ def explain_environment(name: str, description: Description) -> dict[str, Any]:
         "id": name,
         "hold": description.hold,
         "episode_steps": description.episode_steps,
+        "longest_episode": description.longest_episode,
         "examples": dict(description.example_counts),
         "signals": {name: _signal(signal) for name, signal in description.signals.items()},
     }
@@ -116,6 +117,9 @@ def _network(spec: AgentSpec) -> str:
     network = spec.network
     if not isinstance(network, NetworkSpec):
         return "Python"
+    if network.recurrent:
+        before = f" behind {', '.join(map(str, network.encoder))}" if network.encoder else ""
+        return f"{network.kind} {network.size}{before}"
     sizes = ", ".join(map(str, network.hidden)) if network.hidden else "no hidden layer"
     return f"{network.kind} {sizes}"
 
@@ -136,6 +140,14 @@ def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:
         "input": channel.input.kind if has_input and channel.input else None,
         "input_context": list(channel.input.context) if has_input and channel.input else [],
         "feedback": channel.feedback.kind if channel.coupling == "locked" and channel.feedback else None,
+        "carries": channel.carries,
+        "read": channel.read,
         "delay": link.delay,
-        "link": {"drop": link.drop, "noise": link.noise, "bits": link.bits, "rate": link.rate},
+        "link": {
+            "drop": link.drop,
+            "noise": link.noise,
+            "bits": link.bits,
+            "rate": link.rate,
+            "back": link.delay if link.back is None else link.back,
+        },
     }

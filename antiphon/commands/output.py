@@ -16,18 +16,23 @@ from rich.table import Table
 from rich.text import Text
 
 __all__ = [
+    "METRICS",
     "console",
     "decimal",
     "how_to_look",
+    "in_short",
     "percent",
     "print_json",
     "remark",
     "remarks",
+    "scored",
     "show_result",
     "show_table",
     "shown",
 ]
 
+METRICS = ("accuracy", "error", "bits")
+"""Of objectives, in the order in which they are told."""
 _ROWS = 10
 """Agents or channels in a table of results; metrics.csv has all."""
 _WIDTH = 120
@@ -99,8 +104,11 @@ def show_result(result: Mapping[str, Any]) -> None:
     readouts = [readout] if isinstance(readout, str) else readout
     goals = {name: agent for name, agent in result["agents"].items() if "loss" in agent}
     names = sorted(goals, key=lambda name: name not in readouts)
-    rows = [[name, _of_test(goals[name]), decimal(goals[name]["loss"])] for name in names[:_ROWS]]
-    show_table(["agent", "test accuracy", "loss"], rows, right=2)
+    if any(goal["loss"] is not None for goal in goals.values()):
+        metrics = {metric for goal in goals.values() for metric in METRICS if metric in goal}
+        rows = [[name, scored(goals[name]), decimal(goals[name]["loss"])] for name in names[:_ROWS]]
+        heading = f"test {metrics.pop()}" if len(metrics) == 1 else "on the test split"
+        show_table(["agent", heading, "loss"], rows, right=2)
     _left_out(len(names))
     channels = result["channels"]
     if channels:
@@ -108,11 +116,14 @@ def show_result(result: Mapping[str, Any]) -> None:
         rows = [[name, *(decimal(channels[name][key]) for key in keys)] for name in list(channels)[:_ROWS]]
         show_table(["channel", "SG loss", "cosine", "norm ratio"], rows, right=3)
         _left_out(len(channels))
-    if result["accuracy"] is not None:
-        by = readouts[0] if len(readouts) == 1 else f"mean of {len(readouts)} readouts"
-        style = "bold" if result["exit"] == "done" else ""
-        console().print(Text(f"accuracy     {percent(result['accuracy'])}", style=style), end="")
-        console().print(Text(f"   ({by}; test split, {result['examples']:,} examples)"))
+    style = "bold" if result["exit"] == "done" else ""
+    for metric in METRICS:
+        if result[metric] is not None:
+            by = readouts[0] if len(readouts) == 1 else f"mean of {len(readouts)} readouts"
+            console().print(Text(f"{metric:<12} {_written(metric, result[metric])}", style=style), end="")
+            console().print(Text(f"   ({by}; test split, {result['examples']:,} examples)"))
+    if result["env"]:
+        console().print(Text(f"environment  {_listed(result['env'])}", style=style))
     console().print(Text(f"run          {shown(result['run_dir'])}"), soft_wrap=True)
     how_to_look(result["run_dir"])
 
@@ -133,5 +144,31 @@ def _left_out(count: int) -> None:
         console().print(Text(f"… and {count - _ROWS} more; metrics.csv has all\n", style="dim"))
 
 
-def _of_test(figures: Mapping[str, Any]) -> str:
-    return f"error {decimal(figures['error'])}" if "error" in figures else percent(figures.get("accuracy"))
+def scored(figures: Mapping[str, Any], *, named: bool = False) -> str:
+    """Write the metric of an agent's objective: `96.39 %`, or where it has to be said which one, `bits 0.412`."""
+    for metric in METRICS:
+        if metric in figures:
+            word = f"{metric} " if named and metric != "accuracy" else ""
+            return word + _written(metric, figures[metric])
+    return "–"
+
+
+def in_short(result: Mapping[str, Any]) -> str:
+    """Write how well a run did in a few words: the readouts' metric, or what the environment says, or the loss."""
+    found = {metric: result[metric] for metric in METRICS if result.get(metric) is not None}
+    if found:
+        return scored(found, named=True)
+    return _listed(result.get("env", {})) or f"loss {decimal(result['loss'])}"
+
+
+def _written(metric: str, value: float | None) -> str:
+    return percent(value) if metric == "accuracy" else decimal(value)
+
+
+def _listed(figures: Mapping[str, float | None]) -> str:
+    """Write figures of an environment: `solved 9, bits 0.412`; what counts things has no digits."""
+    words = [
+        f"{name} {value:,.0f}" if value is not None and value == round(value) else f"{name} {decimal(value)}"
+        for name, value in figures.items()
+    ]
+    return ", ".join(words)

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from antiphon.commands.output import decimal, percent, remark, remarks
+from antiphon.commands.output import METRICS, decimal, percent, remark, remarks, scored
 
 if TYPE_CHECKING:
     from antiphon.engine.run import Run
@@ -96,18 +96,18 @@ class Watch:
 
 def _live_table(scores: Mapping[str, Mapping[str, float]]) -> Table:
     table = Table(box=box.SIMPLE, show_edge=False, header_style="bold")
-    for heading in ("readout", "loss", "accuracy"):
+    metrics = {metric for found in scores.values() for metric in METRICS if metric in found}
+    for heading in ("readout", "loss", metrics.pop() if len(metrics) == 1 else "metric"):
         table.add_column(heading, justify="left" if heading == "readout" else "right")
     for name, found in list(scores.items())[:_ROWS]:
-        score = percent(found["accuracy"]) if "accuracy" in found else decimal(found.get("error"))
-        table.add_row(name, decimal(found["loss"]), score)
+        table.add_row(name, decimal(found["loss"]), scored(found, named=bool(metrics)))
     return table
 
 
 def _line(scores: Mapping[str, Mapping[str, float]]) -> str:
     """Say the mean over the readouts of what they scored since the last line."""
     text = ""
-    for metric in ("loss", "accuracy", "error"):
+    for metric in ("loss", *METRICS):
         values = [found[metric] for found in scores.values() if metric in found]
         if values:
             mean = sum(values) / len(values)

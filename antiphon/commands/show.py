@@ -34,19 +34,27 @@ def show(
     resolved: bool,
     schema: bool,
     json: bool,
+    timeline: bool = False,
+    steps: int | None = None,
 ) -> None:
-    """Explain a scenario, run or environment, print its document, or list what there is."""
-    if sum((yaml, resolved, schema)) > 1:
-        raise ScenarioError("show: --yaml, --resolved and --schema exclude each other; give one")
+    """Explain a scenario, run or environment, print its document or timeline, or list what there is."""
+    if sum((yaml, resolved, schema, timeline)) > 1:
+        raise ScenarioError("show: --yaml, --resolved, --schema and --timeline exclude each other; give one")
+    if steps is not None and not timeline:
+        raise ScenarioError("show --steps is for --timeline; give both, or neither")
     values = values_of(settings)
     if schema:
         console().print_json(data=json_schema(), indent=1, highlight=False) if not json else print_json(
             json_schema()
         )
     elif what is None:
-        if yaml or resolved or variant or values:
+        if yaml or resolved or timeline or variant or values:
             raise ScenarioError("show: name a scenario, run or environment")
         _list(json)
+    elif timeline:
+        from antiphon.commands.timeline import show_timeline
+
+        show_timeline(scenario_template(what).resolve(variant, values), steps, json=json)
     elif _is_environment(what):
         _environment(what, values, json)
     elif yaml:
@@ -269,6 +277,10 @@ def _link(channel: Mapping[str, Any]) -> str:
         words.append(f"{link['bits']} bit" + ("" if link["bits"] == 1 else "s"))
     if link["rate"] != 1:
         words.append(f"rate {link['rate']:g}")
+    if link["back"] != channel["delay"]:
+        words.append(f"back {link['back']}")
+    if channel["read"] != "last":
+        words.append(f"reads {'the mean of ' if channel['read'] == 'mean' else ''}all since the last tick")
     return ", ".join(words) or "–"
 
 
@@ -316,6 +328,8 @@ def _order(explained: Mapping[str, Any]) -> str:
 def _signals(environment: Mapping[str, Any]) -> None:
     hold = f" · each for {environment['hold']} steps" if environment["hold"] > 1 else ""
     ends = f" · episodes of {environment['episode_steps']} steps" if environment["episode_steps"] else ""
+    if environment["longest_episode"]:
+        ends = f" · episodes of at most {environment['longest_episode']} steps"
     counts = ", ".join(f"{split} {count:,}" for split, count in environment["examples"].items())
     show_table(
         ["signal", "kind", "shape", "seen by"],

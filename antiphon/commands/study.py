@@ -14,9 +14,8 @@ from rich.text import Text
 from antiphon.commands.arguments import new_directory, scenario_template, values_of
 from antiphon.commands.output import (
     console,
-    decimal,
     how_to_look,
-    percent,
+    in_short,
     print_json,
     remark,
     show_table,
@@ -24,7 +23,7 @@ from antiphon.commands.output import (
 )
 from antiphon.engine.studies.plan import Asked, Plan, plan
 from antiphon.engine.studies.study import Ended, Study
-from antiphon.engine.studies.table import cells, columns, heading, named, remarks
+from antiphon.engine.studies.table import cells, columns, common_remarks, heading, named, remarks, views
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.scenarios import library_names
 from antiphon.scenarios.study import StudySpec, find_study, study_names
@@ -140,23 +139,24 @@ def _cost(found: Plan) -> str:
 
 def _say(run: Ended) -> None:
     done = "kept" if run.kept else f"{run.result['seconds']:.0f} s"
-    outcome = run.result["exit"]
-    if outcome == "done":
-        accuracy, loss = run.result["accuracy"], run.result["loss"]
-        outcome = percent(accuracy) if accuracy is not None else f"loss {decimal(loss)}"
+    outcome = run.result["exit"] if run.result["exit"] != "done" else in_short(run.result)
     remark(f"[{run.number}/{run.total}] {run.label} s{run.seed}: {outcome} ({done})")
 
 
 def _show(result: Mapping[str, Any], directory: Path) -> None:
     remark("")
-    names = columns(result)
-    show_table(names, cells(result), right=len(names) - named(result), title=heading(result))
-    for line in remarks(result):
-        console().print(Text(line, style="dim"))
-    console().print()
+    for number, view in enumerate(views(result)):
+        names = columns(view)
+        title = "" if number else heading(view)
+        show_table(names, cells(view), right=len(names) - named(view), title=title)
+        for line in [*remarks(view), *([] if number + 1 < len(views(result)) else common_remarks(view))]:
+            console().print(Text(line, style="dim"))
+        console().print()
     console().print(Text(f"table        {shown(directory / 'table.md')}, table.csv"), soft_wrap=True)
     pictures = [
-        name for name in ("figure.svg", "representations.svg", "graph.png") if (directory / name).exists()
+        name
+        for name in ("figure.svg", "curves.svg", "representations.svg", "graph.png")
+        if (directory / name).exists()
     ]
     if pictures:
         first, *others = pictures

@@ -20,17 +20,17 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.comms.cut import constant
-from antiphon.engine.ledger import Ledger, Record
-from antiphon.engine.moment import Lanes, Moment
+from antiphon.engine.judging import Judge, Losses
+from antiphon.engine.ledger import Ledger, Reading, Record
+from antiphon.engine.moment import Moment
 from antiphon.engine.parts import Agent, Channel, Unit
-from antiphon.engine.reference import Losses, Reference, Update
 from antiphon.engine.system import System
 from antiphon.engine.tape import Input, Part, Tape
 from antiphon.engine.ticking import Ticker, aligned
+from antiphon.engine.world import Ends, World
 
 if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation
-    from antiphon.engine.world import World
 
 __all__ = ["Live", "LiveTicker", "ahead_of", "rewired"]
 
@@ -53,16 +53,28 @@ class LiveTicker(Ticker):
 
     def _part(self, agent: Agent, step: int, moment: Moment, tape: Tape) -> Part:
         part = Part(agent.name, moment, [], drawn=not agent.silenced)
+        ages: list[Tensor] = []
         for channel in agent.inputs:
-            reading = channel.ledger.receive(step)
+            readings = channel.ledger.receive_all(step)
             if channel.name == agent.align:
-                part.moment = aligned(reading)
-            part.inputs.append(Input(channel.name, None, reading.value, alive=reading.came))
+                part.moment = aligned(readings[-1])
+            part.inputs.extend(self._read(channel, reading) for reading in readings)
+            if agent.sees_ages:
+                ages.append(self._age(channel, readings[-1], step))
+        if ages:
+            part.ages = torch.stack(ages, 1)
+        if agent.memory is not None:
+            part.memory = self._read(agent.memory, agent.memory.ledger.receive(step))
         return part
+
+    @staticmethod
+    def _read(channel: Channel, reading: Reading) -> Input:
+        return Input(channel.name, None, reading.value, alive=reading.came)
 
     def _send(self, part: Part, step: int, tape: Tape) -> None:
         agent = self.system.agents[part.agent]
-        for channel in agent.outputs:
+        memory = [] if agent.memory is None else [agent.memory]
+        for channel in [*agent.outputs, *memory]:
             if not channel.ledger.sender.due(step):
                 continue
             message = part.ports[channel.port].flatten(1)
@@ -90,7 +102,7 @@ class Live:
 
     def __init__(self, system: System, start: int, horizon: int, marked: Collection[str] = ()) -> None:
         self.system = _shadow(system, horizon)
-        self.backend = Reference(self.system)
+        self.judge = Judge(self.system)
         self.ticker = LiveTicker(self.system, start, marked)
 
     def tick(self, step: int, moment: Moment) -> None:
@@ -102,24 +114,21 @@ class Live:
         for _ in range(steps):
             step = world.moment.step
             self.tick(step, world.moment)
-            self.cut(step, world.advance())
+            self.cut(step, world.advance(self.ticker.action))
 
-    def cut(self, step: int, ended: Lanes) -> None:
+    def cut(self, step: int, ends: Ends) -> None:
         """End the episodes that ended at `step`: no path goes through."""
-        if ended is not False:
-            for channel in self.system.channels.values():
-                channel.ledger.cut(step, ended)
+        self.system.cut(step, ends)
 
     def losses(self) -> tuple[list[Tensor], dict[str, Losses]]:
         """Return the summed loss of every unit that has one, and what each objective said."""
         totals: list[Tensor] = []
         seen: dict[str, Losses] = {}
         for unit in self.system.units:
-            update = Update(unit, unit.tape)
-            total = self.backend.objective(unit.tape, update)
-            if total is not None:
-                totals.append(total)
-            seen |= update.losses
+            verdict = self.judge.window(unit.tape)
+            if verdict.total is not None:
+                totals.append(verdict.total)
+            seen |= verdict.losses
         return totals, seen
 
     def gradients(self) -> dict[str, Tensor]:
@@ -140,6 +149,7 @@ def ahead_of(bench: Simulation, simulation: Simulation) -> World:
     world, moment = bench.world, simulation.world.moment
     world.env.load_state_dict(simulation.world.env.state_dict())
     world.moment = Moment(moment.step, dict(moment.signals))
+    world.elapsed = simulation.world.elapsed
     return world
 
 
@@ -164,6 +174,7 @@ def rewired(
             learner=instead.get(id(agent.learner), agent.learner),
             inputs=[channels[channel.name] for channel in agent.inputs],
             outputs=[channels[channel.name] for channel in agent.outputs],
+            memory=None if agent.memory is None else channels[agent.memory.name],
         )
         for name, agent in system.agents.items()
     }
@@ -181,7 +192,7 @@ def _shadow(system: System, horizon: int) -> System:
         name: replace(channel, ledger=_reopened(channel.ledger, horizon), heard=[])
         for name, channel in system.channels.items()
     }
-    units = [replace(unit, tape=Tape(), pending=[]) for unit in system.units]
+    units = [replace(unit, tape=Tape(), pending=[], past=[]) for unit in system.units]
     return rewired(system, channels, learners, units=units)
 
 

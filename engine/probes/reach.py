@@ -44,7 +44,7 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
                 if agent.goal is not None and _counts(system, name, step):
                     last = step
                     goals.discard(name)
-                for channel in agent.outputs:
+                for channel in agent.outputs if agent.memory is None else [*agent.outputs, agent.memory]:
                     if channel.ledger.sender.due(step):
                         _touch(touched, channel, step)
         touched.pop(step, None)

@@ -109,7 +109,8 @@ class Truthful(Silenced):
         return self._true.get((channel.name, record.stamp))
 
     def _sends(self, name: str, step: int) -> bool:
-        return self.system.channels[name].ledger.sender.due(step)
+        ledger = self.system.channels[name].ledger
+        return ledger.sender.due(step) and (not ledger.state or ledger.is_read(step))
 
 
 def _steerable(system: System, names: Sequence[str]) -> System:

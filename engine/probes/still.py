@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from antiphon.comms.predictors import Example
+from antiphon.engine.ledger import Record
 from antiphon.engine.reference import Reference, Update
 from antiphon.engine.system import System
 from antiphon.engine.tape import Tape
@@ -18,7 +19,14 @@ class _Idle(Teacher):
         """Gather no lessons."""
         return {}
 
-    def prepare(self, lessons: dict[str, list[Example]], step: int, *, watch: bool) -> dict[str, Lesson]:
+    def prepare(
+        self,
+        lessons: dict[str, list[Example]],
+        returns: dict[str, list[Record]],
+        step: int,
+        *,
+        watch: bool,
+    ) -> dict[str, Lesson]:
         """Let the gradients that reach their senders at this step be known to them."""
         for channel in self.system.channels.values():
             channel.ledger.take(step)

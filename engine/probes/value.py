@@ -310,11 +310,12 @@ def _outcome(simulation: Simulation, rates: list[float], horizon: int) -> float 
                 continue
             for update in simulation.learned.updates:
                 for name in update.losses.keys() & sums.keys():
-                    said, (loss, ticks) = update.losses[name], sums[name]
-                    sums[name] = loss + said.loss.item(), ticks + said.ticks
+                    said, (loss, count) = update.losses[name], sums[name]
+                    total = said.loss.item() * simulation.system.batch
+                    sums[name] = loss + total, count + int(said.count)
     except DivergenceError as error:
         return f"it diverges: {error}"
-    means = [loss / ticks for loss, ticks in sums.values() if ticks]
+    means = [loss / count for loss, count in sums.values() if count]
     if not means:
         names = ", ".join(readouts)
         return f"no readout ({names}) learns from a loss in the second half of {horizon} steps; use a longer horizon"

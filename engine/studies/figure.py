@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.studies.plan import worded
-from antiphon.engine.studies.table import heading, is_share, metric_name
+from antiphon.engine.studies.table import heading, is_share, metric_name, views
 from antiphon.errors import RunError
 from antiphon.telemetry.names import writing
 
@@ -51,7 +51,7 @@ def draw_figure(study: Mapping[str, Any], path: Path) -> Figure:
     if study["x"] is None:
         _draw_points(figure, study, styles)
     else:
-        _draw_panels(figure, study, styles)
+        _draw_metrics(figure, study, styles)
     save(figure, path)
     return figure
 
@@ -77,8 +77,33 @@ def styles_of(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _draw_panels(figure: Figure, study: Mapping[str, Any], styles: Mapping[str, Mapping[str, Any]]) -> None:
-    """Draw a panel for all that differs in variant and x alone."""
+def _draw_metrics(figure: Figure, study: Mapping[str, Any], styles: Mapping[str, Mapping[str, Any]]) -> None:
+    """Draw the panels of each metric under those of the one before."""
+    shown = views(study)
+    panels = [_panels(view) for view in shown]
+    across = min(math.isqrt(len(panels[0]) - 1) + 1, _ACROSS)
+    down = -(-len(panels[0]) // across)
+    figure.set_size_inches(_PANEL[0] * across + 1.2, _PANEL[1] * down * len(shown) + 0.3)
+    parts = figure.subfigures(len(shown), 1, squeeze=False)[:, 0]
+    for part, view, of_view in zip(parts, shown, panels, strict=True):
+        grid = part.subplots(down, across, squeeze=False, sharey=True)
+        for axes, (title, lines) in zip(grid.flat, of_view.items(), strict=False):
+            axes.set_title(title, fontsize=9)
+            _draw_lines(axes, view, lines, styles)
+        for axes in list(grid.flat)[len(of_view) :]:
+            axes.remove()
+        for axes in grid[:, 0]:
+            axes.set_ylabel(metric_name(view))
+    drawn = {
+        key: handle
+        for axes in figure.axes
+        for handle, key in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", fontsize=8, frameon=False)
+
+
+def _panels(study: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the lines of each panel by its title: all that differ in variant and x alone."""
     panels: dict[str, list[Mapping[str, Any]]] = {}
     for line in study["lines"]:
         if study["x"] in line["point"]:
@@ -86,23 +111,7 @@ def _draw_panels(figure: Figure, study: Mapping[str, Any], styles: Mapping[str, 
             words = [line["row"]] if study["several"] else []
             words += [f"{axis} {worded(value)}" for axis, value in rest.items()]
             panels.setdefault(", ".join(words), []).append(line)
-    across = min(math.isqrt(len(panels) - 1) + 1, _ACROSS)
-    down = -(-len(panels) // across)
-    figure.set_size_inches(_PANEL[0] * across + 1.2, _PANEL[1] * down + 0.3)
-    grid = figure.subplots(down, across, squeeze=False, sharey=True)
-    for axes, (title, lines) in zip(grid.flat, panels.items(), strict=False):
-        axes.set_title(title, fontsize=9)
-        _draw_lines(axes, study, lines, styles)
-    for axes in list(grid.flat)[len(panels) :]:
-        axes.remove()
-    for axes in grid[:, 0]:
-        axes.set_ylabel(metric_name(study))
-    drawn = {
-        key: handle
-        for axes in figure.axes
-        for handle, key in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", fontsize=8, frameon=False)
+    return panels
 
 
 def _draw_lines(
@@ -148,25 +157,27 @@ def _places(x: str, lines: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float
 
 
 def _draw_points(figure: Figure, study: Mapping[str, Any], styles: Mapping[str, Mapping[str, Any]]) -> None:
-    """Draw the lines of the table one under the other."""
+    """Draw the lines of the table one under the other, and the metrics side by side."""
+    shown = views(study)
+    figure.set_size_inches(2.6 + 3.8 * len(shown), 1.2 + _ROW_HEIGHT * len(study["lines"]))
+    grid = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
+    for axes, view in zip(grid, shown, strict=True):
+        factor = 100 if is_share(view) else 1
+        for height, line in enumerate(view["lines"]):
+            style = styles[line["variant"]]
+            if line["ours"]:
+                errors = _errors([line["ours"]], factor)
+                look = {"markersize": 5, "capsize": 2, "linestyle": "none", **style}
+                axes.errorbar([factor * line["ours"]["value"]], [height], xerr=errors, **look)
+            if line["paper"]:
+                look = {"linestyle": "none", "markerfacecolor": "none", "markersize": 7, **style}
+                axes.plot([factor * line["paper"]["value"]], [height], **look)
+        hollow = " (hollow: paper)" if any(line["paper"] for line in view["lines"]) else ""
+        axes.set_xlabel(metric_name(view) + hollow)
+        axes.grid(alpha=0.25, linewidth=0.5)
     lines = study["lines"]
-    figure.set_size_inches(6.4, 1.2 + _ROW_HEIGHT * len(lines))
-    axes = figure.subplots()
-    factor = 100 if is_share(study) else 1
-    for height, line in enumerate(lines):
-        style = styles[line["variant"]]
-        if line["ours"]:
-            errors = _errors([line["ours"]], factor)
-            middle = factor * line["ours"]["value"]
-            axes.errorbar([middle], [height], xerr=errors, markersize=5, capsize=2, linestyle="none", **style)
-        if line["paper"]:
-            paper = factor * line["paper"]["value"]
-            axes.plot([paper], [height], linestyle="none", markerfacecolor="none", markersize=7, **style)
-    axes.set_yticks(range(len(lines)), [described(study, line) for line in lines], fontsize=8)
-    axes.invert_yaxis()
-    hollow = " (hollow: paper)" if any(line["paper"] for line in lines) else ""
-    axes.set_xlabel(metric_name(study) + hollow)
-    axes.grid(alpha=0.25, linewidth=0.5)
+    grid[0].set_yticks(range(len(lines)), [described(study, line) for line in lines], fontsize=8)
+    grid[0].invert_yaxis()
 
 
 def described(study: Mapping[str, Any], line: Mapping[str, Any]) -> str:

@@ -14,13 +14,11 @@ from antiphon.engine.request import Request
 from antiphon.engine.studies.scoring import Scoring
 from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios import Scenario, Template, load
+from antiphon.scenarios.metrics import OF_AGENTS, OF_KIND, OF_TRAINING, parted
 from antiphon.scenarios.problems import show_value
 from antiphon.scenarios.study import DEFAULT, BudgetSpec, PaperSpec, RowSpec, StudySpec, VariantSpec
 
 __all__ = ["Asked", "Candidate", "Line", "Plan", "PlannedRun", "plan", "worded"]
-
-_OF_TRAINING = ("train_loss", "excess_loss")
-"""Metrics of the training split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +123,16 @@ class Plan:
     runs: Mapping[str, PlannedRun]
     tuned: Mapping[str, Sequence[Any]]
     fixed: Sequence[str]
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """What is tabulated: what the document says, or the metric of the first run's readouts (or their loss)."""
+        if self.spec.metric:
+            return self.spec.metric
+        scenario = next(iter(self.runs.values())).request.scenario
+        objectives = [scenario.agents[name].objective for name in scenario.readouts]
+        kinds = {objective.kind for objective in objectives if objective is not None}
+        return (OF_KIND[kinds.pop()][0] if len(kinds) == 1 else "loss",)
 
     @cached_property
     def axes(self) -> tuple[str, ...]:
@@ -256,8 +264,8 @@ class _Builder:
                     continue
                 values = {**self.spec.set, **row.set, **budget.set, **point, **variant.set, **asked.values}
                 evaluate = variant.evaluate or self.spec.evaluate
-                metric = self.spec.metric
-                split = "train" if metric in _OF_TRAINING else "test"
+                metric = next(iter(self.spec.metric), "")
+                split = "train" if metric in OF_TRAINING else "test"
                 scoring = Scoring(split, evaluate.links, evaluate.drop, excess=metric == "excess_loss")
                 words = [title] if self.several else []
                 words += [f"{axis}={worded(value)}" for axis, value in point.items()] + [name]
@@ -307,6 +315,7 @@ class _Builder:
     def _scenario(self, request: Request, label: Sequence[str]) -> Scenario:
         """Resolve a run's scenario, or say which run it is that cannot be."""
         try:
+            _metrics_are_there(self.spec, request.scenario)
             return request.scenario
         except ScenarioError as error:
             if self.spec.study == request.template.name:
@@ -318,6 +327,21 @@ class _Builder:
         stem = "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", word).strip("-") for word in label)
         names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
         return next(name for stem in names if (name := f"{stem}-s{seed}") not in self.runs)
+
+
+def _metrics_are_there(spec: StudySpec, scenario: Scenario) -> None:
+    """Refuse a metric or curve of an agent that there is not, or that its objective does not have."""
+    goals = {name: a.objective.kind for name, a in scenario.agents.items() if a.objective is not None}
+    for key, metrics in (("metric", spec.metric), ("curves", spec.curves)):
+        for metric in metrics:
+            agent, what = parted(metric)
+            if agent is not None and agent not in goals:
+                known = suggest(agent, goals)
+                raise ScenarioError(f"{key}: {metric}: no agent {agent!r} with an objective{known}")
+            for name in scenario.readouts if agent is None and what in OF_AGENTS else (agent,):
+                if name is not None and what not in (*OF_KIND[goals[name]], "loss"):
+                    known = suggest(what, (*OF_KIND[goals[name]], "loss"))
+                    raise ScenarioError(f"{key}: {metric}: {name} has none, it is for {goals[name]}{known}")
 
 
 def _product(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:

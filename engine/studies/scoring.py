@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.directory import write_json
 from antiphon.errors import ScenarioError
+from antiphon.scenarios.metrics import OF_AGENTS
 
 if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation
 
-__all__ = ["Scoring", "add_scores", "figures", "kept_scores", "least_loss"]
+__all__ = ["Scoring", "add_scores", "figures", "kept_scores", "least_loss", "mean_of"]
 
 _FILE = "evaluations.json"
+_FORMAT = 2
+"""Of the file: another one's scores are of no use."""
 
 
 @dataclass(frozen=True)
@@ -49,25 +52,46 @@ class Scoring:
         return ", ".join([*words, *(["excess"] if self.excess else [])])
 
 
-def figures(readouts: str | Sequence[str], agents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Return the means over the readouts of `accuracy`, `error` and `loss`, of what each has.
+def figures(
+    readouts: str | Sequence[str],
+    agents: Mapping[str, Mapping[str, Any]],
+    env: Mapping[str, float | None] | None = None,
+) -> dict[str, float]:
+    """Return what a study may tabulate, by its name there.
 
-    The error of readouts that classify is the complement of their accuracy.
+    The means over the readouts of `accuracy`, `error`, `bits` and `loss`, of what each has; the same of every agent
+    (`A.accuracy`); what the environment says, where the readouts have nothing of that name. The error of who
+    classifies is the complement of the accuracy.
 
     Args:
         readouts: Their names.
         agents: Figures by agent.
+        env: Figures of the environment.
     """
     names = [readouts] if isinstance(readouts, str) else readouts
-    found = {}
-    for metric in ("accuracy", "error", "loss"):
-        values = [agents[name].get(metric) for name in names]
-        numbers = [value for value in values if value is not None]
-        if numbers and len(numbers) == len(values):
-            found[metric] = sum(numbers) / len(numbers)
-    if "accuracy" in found:
-        found["error"] = 1 - found["accuracy"]
-    return found
+    found: dict[str, float] = {}
+    for metric in OF_AGENTS:
+        value = mean_of([agents[name].get(metric) for name in names])
+        found |= {} if value is None else {metric: value}
+    every = {
+        f"{name}.{metric}": value
+        for name, own in agents.items()
+        for metric, value in _with_error(
+            {metric: own[metric] for metric in OF_AGENTS if own.get(metric) is not None}
+        ).items()
+    }
+    said = {name: value for name, value in (env or {}).items() if value is not None}
+    return said | every | _with_error(found)
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Return the mean of figures; None where one is missing."""
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None
+
+
+def _with_error(found: Mapping[str, float]) -> dict[str, float]:
+    return {**found, "error": 1 - found["accuracy"]} if "accuracy" in found else dict(found)
 
 
 def kept_scores(path: Path, steps: int) -> dict[str, dict[str, float]]:
@@ -79,7 +103,9 @@ def kept_scores(path: Path, steps: int) -> dict[str, dict[str, float]]:
     """
     try:
         kept = json.loads((path / _FILE).read_text(encoding="utf-8"))
-        scores: dict[str, dict[str, float]] = kept["scores"] if kept["steps"] == steps else {}
+        scores: dict[str, dict[str, float]] = (
+            kept["scores"] if (kept["format"], kept["steps"]) == (_FORMAT, steps) else {}
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return scores
@@ -106,17 +132,14 @@ def add_scores(path: Path, steps: int, wanted: Sequence[Scoring]) -> dict[str, d
     with Simulation.load(path) as simulation:
         for scoring in missing:
             kept[scoring.name] = _score(simulation, scoring)
-    write_json(path / _FILE, {"steps": steps, "scores": kept})
+    write_json(path / _FILE, {"format": _FORMAT, "steps": steps, "scores": kept})
     return kept
 
 
 def _score(simulation: Simulation, scoring: Scoring) -> dict[str, float]:
-    from antiphon.engine.evaluation import evaluate
     from antiphon.engine.rehearsal import Links
 
-    system, env, readouts = simulation.system, simulation.world.env, simulation.scenario.readouts
-    links = Links(scoring.links, scoring.drop)
-    found = evaluate(system, env, readouts, scoring.split, links, simulation.seed)
+    found = simulation.evaluate(scoring.split, Links(scoring.links, scoring.drop))
     score = figures(found.readout, found.agents) | {"examples": found.examples}
     if scoring.excess:
         score["excess_loss"] = score["loss"] - least_loss(simulation, scoring.split)

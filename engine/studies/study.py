@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from antiphon.engine.directory import graph_of
+from antiphon.engine.studies.curves import learning_curves, read_curves, write_curves
+from antiphon.engine.studies.curves_figure import draw_curves
 from antiphon.engine.studies.figure import draw_figure
 from antiphon.engine.studies.plan import Asked, Plan, PlannedRun, plan
 from antiphon.engine.studies.pool import Pool
@@ -21,8 +23,9 @@ from antiphon.engine.studies.scoring import kept_scores
 from antiphon.engine.studies.summary import Finished, summary
 from antiphon.engine.studies.table import write_tables
 from antiphon.engine.studies.worker import job_of
-from antiphon.errors import EngineError, RunError
+from antiphon.errors import EngineError, RunError, ScenarioError, suggest
 from antiphon.scenarios import Template
+from antiphon.scenarios.metrics import is_of_env, parted
 from antiphon.scenarios.study import StudySpec
 
 __all__ = ["Ended", "Study", "StudyOutcome"]
@@ -102,12 +105,15 @@ class Study:
     def go(self, jobs: int, on_run: Callable[[Ended], None]) -> StudyOutcome:
         """Carry out the runs that are not there yet, and write table.csv, table.md, figure.svg and graph.png.
 
+        Where they are asked for: representations.csv and .svg, curves.csv and .svg.
+
         Args:
             jobs: Runs at a time.
             on_run: Called when a run ends.
 
         Raises:
-            ScenarioError: A variant or value that a scenario does not accept; nothing has been run.
+            ScenarioError: A variant or value that a scenario does not accept (nothing has been run), or a metric that
+                its environment does not know.
             RunError: A run is there with other values (nothing has been run), or one failed.
             EngineError: A run ended by a defect.
         """
@@ -116,6 +122,7 @@ class Study:
         ended = 0
         for name, found in finished.items():
             ended += 1
+            self._check(runs[name], found)
             on_run(Ended(ended, len(runs), runs[name].label, runs[name].seed, found.result, kept=True))
         todo = [run for name, run in runs.items() if name not in finished]
         pool = Pool(min(jobs, max(len(todo), 1)))
@@ -128,6 +135,7 @@ class Study:
                     raise kind(f"{run.label} s{run.seed}: {answer['error']}")
                 finished[run.name] = Finished(answer["result"], answer["scores"])
                 ended += 1
+                self._check(run, finished[run.name])
                 on_run(Ended(ended, len(runs), run.label, run.seed, answer["result"], kept=False))
         finally:
             answers.close()
@@ -137,11 +145,22 @@ class Study:
         write_tables(self.directory, result)
         if self.spec.representations:
             write_representations(result, self.directory)
+        if self.spec.curves:
+            write_curves(result, self.directory)
         return StudyOutcome(result, missing=self._draw(result))
 
     def _job(self, run: PlannedRun) -> dict[str, Any]:
         path, wanted = self.directory / run.name, self.spec.representations
         return job_of(run.request, path, run.scorings, representations=wanted)
+
+    def _check(self, run: PlannedRun, found: Finished) -> None:
+        """Raise ScenarioError where a run that has ended does not know a metric of the environment's."""
+        known = found.result.get("env", {})
+        for metric in (*self.spec.metric, *self.spec.curves):
+            if is_of_env(metric) and metric not in known:
+                raise ScenarioError(
+                    f"{self.spec.study}: {run.label}: the environment says nothing of {metric!r}{suggest(metric, known)}"
+                )
 
     def _kept(self, run: PlannedRun) -> Finished | None:
         """Return a run that is there already, done and scored as is wanted."""
@@ -156,12 +175,12 @@ class Study:
 
     def _result(self, finished: Mapping[str, Finished], stopped: bool) -> dict[str, Any]:
         spec, planned = self.spec, self.plan
+        first, *others = [self._table(metric, finished) for metric in planned.metrics]
         return {
             "study": spec.study,
             "budget": planned.budget,
             "study_dir": str(self.directory),
             "exit": "stopped" if stopped else "done",
-            "metric": spec.metric,
             "steps": list(planned.steps),
             "seeds": planned.seeds,
             "axes": list(planned.axes),
@@ -169,7 +188,9 @@ class Study:
             "x": planned.x,
             "tuned": {name: list(values) for name, values in planned.tuned.items()},
             "fixed": list(planned.fixed),
-            "lines": summary(planned, finished),
+            **first,
+            "further": others,
+            "curves": self._curves(first["lines"], finished) if spec.curves else [],
             "runs": {
                 name: {"seed": run.seed, "scores": dict(finished[name].scores)}
                 | {key: finished[name].result[key] for key in _OF_RUNS}
@@ -177,6 +198,32 @@ class Study:
                 if name in finished
             },
         }
+
+    def _table(self, metric: str, finished: Mapping[str, Finished]) -> dict[str, Any]:
+        """Return what is tabulated of a metric, whose it is, its bound and the lines."""
+        readouts = next(iter(self.plan.runs.values())).request.scenario.readouts
+        done = [run.result for run in finished.values() if run.result["exit"] == "done"]
+        unread = done and all(run.get(metric) is None and metric in run.get("env", {}) for run in done)
+        of = "environment" if is_of_env(metric) or unread else parted(metric)[0] or "readout"
+        sole = readouts[0] if of == "readout" and len(readouts) == 1 else None
+        return {
+            "metric": metric,
+            "of": of,
+            "agent": parted(metric)[0] or sole,
+            "bound": self.spec.bound_of(metric),
+            "lines": summary(self.plan, finished, metric),
+        }
+
+    def _curves(
+        self, lines: Sequence[Mapping[str, Any]], finished: Mapping[str, Finished]
+    ) -> list[dict[str, Any]]:
+        runs = {}
+        for name in {name for line in lines for name in line["runs"]}:
+            if name in finished and finished[name].result["exit"] == "done":
+                readouts = self.plan.runs[name].request.scenario.readouts
+                table = self.directory / name / "metrics.csv"
+                runs[name] = read_curves(table, self.spec.curves, readouts)
+        return learning_curves(lines, self.spec.curves, runs)
 
     def _draw(self, result: Mapping[str, Any]) -> str | None:
         """Draw the figure, and of a study of one scenario its graph with its defaults; say why not, if so."""
@@ -187,6 +234,8 @@ class Study:
             draw_figure(result, self.directory / "figure.svg")
             if self.spec.representations:
                 draw_representations(result, self.directory)
+            if self.spec.curves:
+                draw_curves(result, self.directory / "curves.svg")
             if len(templates) == 1:
                 request = next(iter(templates.values()))
                 values = {**self.spec.set, **self.asked.values}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from antiphon.engine.studies.plan import Candidate, Line, Plan
 from antiphon.engine.studies.recovered import Estimate, contrast, mean, recovered
 from antiphon.engine.studies.scoring import Scoring, figures
+from antiphon.scenarios.metrics import less_is_better, parted
 from antiphon.scenarios.study import PaperSpec
 
 __all__ = ["DETACHED", "LOCKED", "Finished", "summary"]
@@ -34,9 +35,11 @@ class Finished:
         """Return its figures; none where it has not been scored so, or has diverged."""
         if self.result["exit"] != "done":
             return {}
+        env: Mapping[str, float | None] = self.result.get("env", {})
         if not scoring.plain:
-            return self.scores.get(scoring.name, {})
-        return figures(self.result["readout"], self.result["agents"])
+            said = {name: value for name, value in env.items() if value is not None}
+            return {**said, **self.scores.get(scoring.name, {})}
+        return figures(self.result["readout"], self.result["agents"], env)
 
 
 @dataclass(frozen=True)
@@ -61,45 +64,53 @@ class _Scored:
     def is_share(self, metric: str) -> bool:
         """Whether its figures are shares of examples: then they lie in [0, 1]."""
         done = [run for run in self.runs.values() if run.result["exit"] == "done"]
-        return metric in ("accuracy", "error") and all(
-            "accuracy" in run.score(self.line.scoring) for run in done
-        )
+        agent, what = parted(metric)
+        accuracy = "accuracy" if agent is None else f"{agent}.accuracy"
+        return what in ("accuracy", "error") and all(accuracy in run.score(self.line.scoring) for run in done)
 
 
-def summary(plan: Plan, finished: Mapping[str, Finished]) -> list[dict[str, Any]]:
-    """Return what each line of the table says.
+def summary(plan: Plan, finished: Mapping[str, Finished], metric: str | None = None) -> list[dict[str, Any]]:
+    """Return what each line of the table of a metric says.
 
     Args:
         plan: Of the study.
         finished: The runs that have ended, by name.
+        metric: One of the study's; None: the first.
 
     Returns:
-        In the table's order, plain data: `row`, `point`, `variant`, `runs` (their names), `tuned` (chosen values), `validation` (the mean
-        that they were chosen by), `n`, `diverged`, `ours` (value, interval, sd), `paper`, `recovered`, `contrast`
-        (locked - detached of its group, its standard error, whether it is resolved), `share` (whether the metric is
-        a share of examples) and `seconds` (mean per run). What there is not is None.
+        In the table's order, plain data: `row`, `point`, `variant`, `runs` (their names), `tuned` (chosen values),
+        `validation` (the mean of the first metric that they were chosen by), `n`, `diverged`, `within` (how many keep
+        to the bound), `ours` (value, interval, sd), `paper`, `recovered`, `contrast` (locked - detached of its group,
+        its standard error, whether it is resolved), `share` (whether the metric is a share of examples) and `seconds`
+        (mean per run). What there is not is None.
     """
-    metric = plan.spec.metric.removeprefix("train_")
-    scored = [_scored(line, finished, metric) for line in plan.lines]
+    first = plan.metrics[0]
+    wanted = metric or first
+    scored = [
+        _scored(line, finished, first.removeprefix("train_"), wanted.removeprefix("train_"))
+        for line in plan.lines
+    ]
     groups: dict[tuple[str, str], dict[str, _Scored]] = {}
     for one in scored:
         groups.setdefault(one.line.group, {})[one.line.variant] = one
-    return [_said(one, groups[one.line.group], metric) for one in scored]
+    bound = plan.spec.bound_of(wanted)
+    said = [_said(one, groups[one.line.group], wanted.removeprefix("train_"), bound) for one in scored]
+    return [one if wanted == first else one | {"paper": None} for one in said]
 
 
-def _scored(line: Line, finished: Mapping[str, Finished], metric: str) -> _Scored:
-    """Choose among the candidates of a line: the fewest diverged, then the best on the validation split."""
+def _scored(line: Line, finished: Mapping[str, Finished], first: str, metric: str) -> _Scored:
+    """Choose among the candidates of a line: the fewest diverged, then the best on validation by the first metric."""
     best: tuple[tuple[int, float], _Scored] | None = None
     for candidate in line.candidates:
         runs = {seed: finished[name] for seed, name in candidate.runs.items() if name in finished}
-        scores = _by_seed(runs, line.scoring, metric)
+        done = len(_by_seed(runs, line.scoring, first))
         seen = Scoring("validation", line.scoring.links, line.scoring.drop)
-        validation = list(_by_seed(runs, seen, metric).values())
+        validation = list(_by_seed(runs, seen, first).values())
         middle = sum(validation) / len(validation) if validation else None
-        key = (len(scores), -math.inf if middle is None else _good(metric, middle))
+        key = (done, -math.inf if middle is None else _good(first, middle))
         if best is None or key > best[0]:
             tuned = middle if candidate.values else None
-            best = key, _Scored(line, candidate, runs, scores, tuned)
+            best = key, _Scored(line, candidate, runs, _by_seed(runs, line.scoring, metric), tuned)
     assert best is not None
     return best[1]
 
@@ -111,10 +122,10 @@ def _by_seed(runs: Mapping[int, Finished], scoring: Scoring, metric: str) -> dic
 
 def _good(metric: str, value: float) -> float:
     """Turn a figure so that more is better; a share of errors becomes the share of what is right."""
-    return value if metric == "accuracy" else 1 - value
+    return 1 - value if less_is_better(metric) else value
 
 
-def _said(one: _Scored, group: Mapping[str, _Scored], metric: str) -> dict[str, Any]:
+def _said(one: _Scored, group: Mapping[str, _Scored], metric: str, bound: float | None) -> dict[str, Any]:
     line, share = one.line, one.is_share(metric)
     examples = one.examples if share else None
     good = {
@@ -134,6 +145,7 @@ def _said(one: _Scored, group: Mapping[str, _Scored], metric: str) -> dict[str, 
         "validation": one.validation,
         "n": len(one.scores),
         "diverged": sum(run.result["exit"] == "diverged" for run in one.runs.values()),
+        "within": None if bound is None else _within(one.scores.values(), metric, bound),
         "ours": _plain(mean(list(one.scores.values()), examples, share=share) if one.scores else None),
         "paper": None if line.paper is None else _paper(*line.paper),
         "recovered": _plain(regained),
@@ -141,6 +153,11 @@ def _said(one: _Scored, group: Mapping[str, _Scored], metric: str) -> dict[str, 
         "share": share,
         "seconds": sum(seconds) / len(seconds) if seconds else None,
     }
+
+
+def _within(values: Iterable[float], metric: str, bound: float) -> int:
+    """Count the figures on the right side of a bound, or on it."""
+    return sum(value <= bound if less_is_better(metric) else value >= bound for value in values)
 
 
 def _plain(estimate: Estimate | None) -> dict[str, float | None] | None:

@@ -11,18 +11,26 @@ from typing import Any
 from antiphon.engine.directory import write_text
 from antiphon.engine.studies.plan import worded
 from antiphon.engine.studies.summary import DETACHED, LOCKED
+from antiphon.scenarios.metrics import OF_TRAINING, less_is_better, parted
 
-__all__ = ["cells", "columns", "heading", "is_share", "metric_name", "named", "remarks", "write_tables"]
+__all__ = [
+    "cells",
+    "columns",
+    "common_remarks",
+    "heading",
+    "is_share",
+    "metric_name",
+    "named",
+    "remarks",
+    "views",
+    "write_tables",
+]
 
 _INTERVAL = "95 % interval"
 _RECOVERED = "recovered [95 %]"
-_METRICS = {
-    "accuracy": "Accuracy",
-    "error": "Error",
-    "loss": "Loss",
-    "train_loss": "Loss",
-    "excess_loss": "Loss, less the least that a linear model can have,",
-}
+_METRICS = {"train_loss": "Loss", "excess_loss": "Loss, less the least that a linear model can have,"}
+"""What a metric is called in a sentence, where that is not its name."""
+_LOCKED_STEPS = "steps to locked"
 _ESTIMATE = ("value", "sd", "low", "high")
 
 
@@ -30,7 +38,14 @@ def columns(study: Mapping[str, Any]) -> list[str]:
     """Return the headings: of what tells lines apart, then of numbers (from `named` on)."""
     paper = ["paper"] if _has(study, "paper") else []
     recovered = [_RECOVERED] if _has(study, "contrast") else []
-    return [*_names(study), metric_name(study), _INTERVAL, *paper, "n", *recovered, "seconds"]
+    bound = [] if study["bound"] is None else [_bound(study)]
+    steps = [_LOCKED_STEPS] if _curves(study) else []
+    return [*_names(study), metric_name(study), _INTERVAL, *paper, "n", *bound, *recovered, *steps, "seconds"]
+
+
+def views(study: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return a study as one of a single metric, for each of its metrics."""
+    return [study, *({**study, **other} for other in study["further"])]
 
 
 def metric_name(study: Mapping[str, Any]) -> str:
@@ -58,7 +73,7 @@ def heading(study: Mapping[str, Any]) -> str:
 
 def cells(study: Mapping[str, Any]) -> list[list[str]]:
     """Return a row of text for each line, in the order of `columns`."""
-    paper, recovered = _has(study, "paper"), _has(study, "contrast")
+    paper, recovered, curves = _has(study, "paper"), _has(study, "contrast"), _curves(study)
     return [
         [
             *_name_cells(study, line),
@@ -66,7 +81,9 @@ def cells(study: Mapping[str, Any]) -> list[list[str]]:
             _range(line["ours"], *_digits(study, interval=True)),
             *([_paper(study, line)] if paper else []),
             str(line["n"]),
+            *([] if study["bound"] is None else [f"{line['within']} of {len(line['runs'])}"]),
             *([_recovered(line)] if recovered else []),
+            *([_steps(curves.get(_place(line)))] if curves else []),
             "–" if line["seconds"] is None else _seconds(line["seconds"]),
         ]
         for line in study["lines"]
@@ -74,8 +91,21 @@ def cells(study: Mapping[str, Any]) -> list[list[str]]:
 
 
 def remarks(study: Mapping[str, Any]) -> list[str]:
-    """Return the lines under the table: what its numbers are."""
+    """Return the lines under the table of a metric: what its numbers are."""
     lines = [_of_metric(study), _of_recovered(study)]
+    if study["bound"] is not None:
+        lines.append(f"{_bound(study)}: how many seeds came to the end and keep to it.")
+    if _curves(study):
+        lines.append(
+            f"{_LOCKED_STEPS.capitalize()}: where the curve in training, its mean over seeds smoothed over a twentieth"
+            f" of its length, is first as good as that of {LOCKED} in the end."
+        )
+    return lines
+
+
+def common_remarks(study: Mapping[str, Any]) -> list[str]:
+    """Return the lines under the last table: what goes for all."""
+    lines = []
     for name, values in study["tuned"].items():
         listed = ", ".join(worded(value) for value in values)
         lines.append(f"{name}: of {listed}, for each line the one that was best on the validation split.")
@@ -96,44 +126,48 @@ def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
         RunError: They cannot be written.
     """
     write_text(directory / "table.csv", _csv(study))
-    names = columns(study)
-    rules = ["---"] * named(study) + ["---:"] * (len(names) - named(study))
-    lines = [f"# {heading(study)}", "", _line(names), _line(rules)]
-    lines += [_line(row) for row in cells(study)]
-    lines += [text for remark in remarks(study) for text in ("", remark)]
+    lines = [f"# {heading(study)}"]
+    for view in views(study):
+        names = columns(view)
+        rules = ["---"] * named(view) + ["---:"] * (len(names) - named(view))
+        lines += ["", _line(names), _line(rules), *(_line(row) for row in cells(view))]
+        lines += [text for remark in remarks(view) for text in ("", remark)]
+    lines += [text for remark in common_remarks(study) for text in ("", remark)]
     write_text(directory / "table.md", "\n".join(lines) + "\n")
 
 
 def _csv(study: Mapping[str, Any]) -> str:
-    """One line of numbers, unrounded, for every line of the table."""
+    """One line of numbers, unrounded, for every line of every table."""
     tuned = list(study["tuned"])
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(
         [
             *("row", *study["axes"], "variant", *tuned, "n", "diverged"),
-            *("metric", "mean", "sd", "low", "high", "paper", "paper_sure"),
-            *("recovered", "recovered_low", "recovered_high", "seconds"),
+            *("metric", "mean", "sd", "low", "high", "bound", "within", "paper", "paper_sure"),
+            *("recovered", "recovered_low", "recovered_high", "steps_to_locked", "seconds"),
         ]
     )
-    for line in study["lines"]:
-        ours, share, paper = line["ours"] or {}, line["recovered"] or {}, line["paper"] or {}
-        undefined = "undefined" if _unresolved(line) else None
-        table.writerow(
-            [
-                line["row"],
-                *(line["point"].get(axis) for axis in study["axes"]),
-                line["variant"],
-                *(line["tuned"].get(name) for name in tuned),
-                line["n"],
-                line["diverged"],
-                study["metric"],
-                *(ours.get(key) for key in _ESTIMATE),
-                *(paper.get(key) for key in ("value", "sure")),
-                *(share.get("value", undefined), share.get("low"), share.get("high")),
-                None if line["seconds"] is None else round(line["seconds"], 3),
-            ]
-        )
+    for view in views(study):
+        curves = _curves(view)
+        for line in view["lines"]:
+            ours, share, paper = line["ours"] or {}, line["recovered"] or {}, line["paper"] or {}
+            undefined = "undefined" if _unresolved(line) else None
+            table.writerow(
+                [
+                    line["row"],
+                    *(line["point"].get(axis) for axis in study["axes"]),
+                    line["variant"],
+                    *(line["tuned"].get(name) for name in tuned),
+                    *(line["n"], line["diverged"], view["metric"]),
+                    *(ours.get(key) for key in _ESTIMATE),
+                    *(view["bound"], line["within"]),
+                    *(paper.get(key) for key in ("value", "sure")),
+                    *(share.get("value", undefined), share.get("low"), share.get("high")),
+                    curves.get(_place(line), {}).get("steps_to_locked"),
+                    None if line["seconds"] is None else round(line["seconds"], 3),
+                ]
+            )
     return text.getvalue()
 
 
@@ -157,12 +191,49 @@ def _name_cells(study: Mapping[str, Any], line: Mapping[str, Any]) -> Iterable[s
 
 
 def _of_metric(study: Mapping[str, Any]) -> str:
-    split = "training" if study["metric"] in ("train_loss", "excess_loss") else "test"
-    metric = _METRICS[study["metric"]]
+    what = parted(study["metric"])[1]
+    metric = _METRICS.get(what, what.replace("_", " ").capitalize())
+    split = "training" if what in OF_TRAINING else "test"
+    whose = "the readout" if study["of"] == "readout" else study["of"]
+    where = f"of {whose} on the {split} split"
+    if study["of"] == "environment":
+        where = "as the environment says at the end of the training"
     one_seed = "Wilson's, of the split (one seed)" if is_share(study) else "none (one seed)"
     several = max((line["n"] for line in study["lines"]), default=0) > 1
     interval = "Student's t over seeds" if several else one_seed
-    return f"{metric} of the readout on the {split} split; interval: {interval}. Seconds: mean per run."
+    return f"{metric} {where}; interval: {interval}. Seconds: mean per run."
+
+
+def _bound(study: Mapping[str, Any]) -> str:
+    """Return the heading of what keeps to the bound: `≤ 40 %`."""
+    factor = 100 if is_share(study) else 1
+    sign = "≤" if less_is_better(study["metric"]) else "≥"
+    return f"{sign} {factor * study['bound']:.6g}{' %' if is_share(study) else ''}"
+
+
+def _place(of: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return what tells a line, or a curve, from others."""
+    return of["row"], str(of["point"]), of["variant"]
+
+
+def _curves(study: Mapping[str, Any]) -> dict[tuple[str, str, str], Mapping[str, Any]]:
+    """Return the curves that belong to the table by line: of its metric, or else of the agent that it is of.
+
+    None where no line is called locked: there is nothing to come up to.
+    """
+    if not any(line["variant"] == LOCKED for line in study["lines"]):
+        return {}
+    curves, what = study["curves"], parted(study["metric"])[1]
+    own = [c for c in curves if c["metric"] in (study["metric"], f"{study['agent']}.{what}")]
+    near = [curve for curve in curves if study["agent"] and parted(curve["metric"])[0] == study["agent"]]
+    first = (own or near)[:1]
+    return {_place(curve): curve for curve in curves if first and curve["metric"] == first[0]["metric"]}
+
+
+def _steps(curve: Mapping[str, Any] | None) -> str:
+    if curve is None:
+        return "–"
+    return "never" if curve["steps_to_locked"] is None else f"{curve['steps_to_locked']:,}"
 
 
 def _of_recovered(study: Mapping[str, Any]) -> str:
@@ -206,7 +277,9 @@ def _number(value: float, digits: int) -> str:
 
 def _digits(study: Mapping[str, Any], *, interval: bool = False) -> tuple[float, int]:
     """Return what a figure is multiplied by, and how many digits follow the point."""
-    return (100, 1 if interval else 2) if is_share(study) else (1, 5)
+    if is_share(study):
+        return 100, 1 if interval else 2
+    return 1, 2 if study["of"] == "environment" else 5
 
 
 def _mean(study: Mapping[str, Any], line: Mapping[str, Any]) -> str:
@@ -222,7 +295,7 @@ def _paper(study: Mapping[str, Any], line: Mapping[str, Any]) -> str:
     if line["paper"] is None:
         return ""
     value = line["paper"]["value"]
-    figure = f"{100 * value:.10g}" if is_share(study) else f"{value:.5f}"
+    figure = f"{100 * value:.10g}" if is_share(study) else _number(value, _digits(study)[1])
     return f"{figure} ({line['paper']['sure']})"
 
 

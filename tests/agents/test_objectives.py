@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -29,6 +31,38 @@ def test_regression() -> None:
     assert objective.metric == "error"
 
 
+def test_coding_of_a_symbol() -> None:
+    objective = OBJECTIVES["coding"]()
+    output, target = torch.randn(4, 5), torch.tensor([0, 1, 4, 2])
+    nats = F.cross_entropy(output, target, reduction="none")
+    torch.testing.assert_close(objective.loss(output, target), nats)
+    torch.testing.assert_close(objective.score(output, target), nats / math.log(2))
+    even = objective.score(torch.zeros(1, 8), torch.tensor([3]))
+    torch.testing.assert_close(even, torch.tensor([3.0]))  # one of eight: three bits
+    assert objective.metric == "bits"
+
+
+def test_coding_of_a_vector_of_bits() -> None:
+    objective = OBJECTIVES["coding"]()
+    output, target = torch.randn(4, 6), torch.randint(2, (4, 2, 3)).float()
+    p = torch.where(target.flatten(1) == 1, output.sigmoid(), 1 - output.sigmoid())
+    torch.testing.assert_close(objective.loss(output, target), -p.log().sum(1))
+    torch.testing.assert_close(objective.score(output, target), -p.log2().mean(1))
+    assert objective.score(torch.zeros(2, 6), target[:2]).tolist() == pytest.approx([1, 1])
+    scalar = objective.loss(output[:, :1], target[:, 0, 0])
+    torch.testing.assert_close(scalar, -p[:, 0].log())
+
+
+@pytest.mark.parametrize("target", [torch.tensor([1]), torch.tensor([[1.0, 0.0]])])
+def test_coding_is_finite_when_surely_wrong(target: torch.Tensor) -> None:
+    output = torch.tensor([[-1e4, 1e4] if target.is_floating_point() else [1e4, -1e4]]).requires_grad_()
+    objective = OBJECTIVES["coding"]()
+    loss = objective.loss(output, target)
+    assert loss.item() == pytest.approx(2e4)
+    assert torch.autograd.grad(loss.sum(), output)[0].abs().tolist() == [[1, 1]]
+    assert objective.score(output.double(), target).dtype == torch.float64
+
+
 @pytest.mark.parametrize(
     ("kind", "shape", "classes", "size"),
     [
@@ -38,6 +72,10 @@ def test_regression() -> None:
         ("regression", (), None, 1),
         ("regression", (2, 3), None, 6),
         ("regression", (), 10, None),
+        ("coding", (), 10, 10),
+        ("coding", (3,), 10, None),
+        ("coding", (9,), None, 9),
+        ("coding", (), None, 1),
     ],
 )
 def test_which_targets_fit(kind: str, shape: tuple[int, ...], classes: int | None, size: int | None) -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.agents import OBJECTIVE, Conv, Head, Mlp, ModuleNetwork, Network, Transport
+from antiphon.agents import OBJECTIVE, Conv, Head, Mlp, ModuleNetwork, Network, Recurrent, Transport
 from antiphon.agents.network import Tensors
 from antiphon.errors import ScenarioError
 
@@ -25,7 +25,17 @@ def conv() -> Network:
     return Conv((OBSERVED + TOLD, 6, 5), (4, 3), HEADS, filter=3, pool=("max", "none"))
 
 
-NETWORKS = {"hidden layers": flat((8, 7)), "no hidden layer": flat(()), "conv": conv()}
+def recurrent(encoder: tuple[int, ...]) -> Network:
+    return Recurrent((OBSERVED + TOLD,), 5, HEADS, kind="gru", encoder=encoder, cell_norm="layer")
+
+
+NETWORKS = {
+    "hidden layers": flat((8, 7)),
+    "no hidden layer": flat(()),
+    "conv": conv(),
+    "recurrent": recurrent(()),
+    "recurrent, encoder": recurrent((8,)),
+}
 each_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import random
-import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-from types import ModuleType
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -24,31 +20,22 @@ from antiphon.engine.reference import Reference
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import seed_for, uniform
 from antiphon.scenarios import Scenario
+from tests.contracts.event_links import received
+from tests.contracts.event_scene import Clock as Ticking
+from tests.contracts.event_scene import Fate, Place, Scene
+from tests.contracts.event_scene import Link as Line
+from tests.contracts.event_simulator import simulate
 
 COUPLINGS = ("locked", "delayed", "detached", "decoupled", "unlocked")
 P_UPDATE = 0.6
 
 
-def _load_oracle() -> ModuleType:
-    path = Path(__file__).with_name("event_simulator.py")
-    spec = importlib.util.spec_from_file_location("event_simulator", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["event_simulator"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-oracle = _load_oracle()
-
-
 @dataclass
 class Log:
-    consumed: dict[tuple[str, int], int | None] = field(default_factory=dict)
-    fates: dict[tuple[str, int], Any] = field(default_factory=dict)
-    stood: set[tuple[str, int]] = field(default_factory=set)
-    heard: dict[tuple[str, int], int] = field(default_factory=dict)
+    consumed: dict[Place, tuple[int, ...]] = field(default_factory=dict)
+    fates: dict[tuple[str, int], Fate] = field(default_factory=dict)
+    stood: set[Place] = field(default_factory=set)
+    heard: dict[Place, int] = field(default_factory=dict)
 
 
 class LoggedLedger(Ledger):
@@ -56,9 +43,10 @@ class LoggedLedger(Ledger):
 
     log: Log
     losses: set[int]
+    way_back: int
 
-    def attach(self, log: Log, losses: set[int]) -> None:
-        self.log, self.losses = log, losses
+    def attach(self, log: Log, losses: set[int], way_back: int) -> None:
+        self.log, self.losses, self.way_back = log, losses, way_back
         self._ticks: dict[Use, list[int]] = {}
         self._counted: dict[int, list[int]] = {}
         self._tick = -1
@@ -68,30 +56,32 @@ class LoggedLedger(Ledger):
         if self.losses:
             record.lost = torch.tensor([step in self.losses])
         state = "void" if record.unread else "open"
-        self.log.fates[self.name, step] = oracle.Fate(state, step if record.unread else None, None, ())
+        self.log.fates[self.name, step] = Fate(state, step if record.unread else None)
         return record
 
-    def receive(self, step: int) -> Reading:
-        reading = super().receive(step)
-        stamp: int | None = None
-        if reading.record is not None and reading.value is not None:
-            if self.losses:
-                assert self.held_stamp is not None
-                held = int(self.held_stamp[0])
-                stamp = None if held < 0 else held
-            elif reading.counted is True or (
-                isinstance(reading.counted, Tensor) and bool(reading.counted[0])
-            ):
-                stamp = reading.record.stamp
+    def receive_all(self, step: int) -> list[Reading]:
+        readings = super().receive_all(step)
         self._tick = step
-        self.log.consumed[self.name, step] = stamp
-        return reading
+        self.log.consumed[self.name, step, 0] = tuple(
+            stamp for reading in readings if (stamp := self._stamp(reading)) is not None
+        )
+        return readings
+
+    def _stamp(self, reading: Reading) -> int | None:
+        if reading.record is None or reading.value is None:
+            return None
+        if self.losses:
+            assert self.held_stamp is not None
+            held = int(self.held_stamp[0])
+            return None if held < 0 else held
+        there = reading.counted is True or (isinstance(reading.counted, Tensor) and bool(reading.counted[0]))
+        return reading.record.stamp if there else None
 
     def stand_in(self, reading: Reading, value: Tensor, lanes: Lanes) -> Reading:
         if bool(torch.as_tensor(lanes).any()):
             assert reading.record is not None
-            self.log.consumed[self.name, self._tick] = reading.record.stamp
-            self.log.stood.add((self.name, self._tick))
+            self.log.consumed[self.name, self._tick, 0] = (reading.record.stamp,)
+            self.log.stood.add((self.name, self._tick, 0))
         return super().stand_in(reading, value, lanes)
 
     def use(self, step: int, reading: Reading) -> Use | None:
@@ -106,11 +96,11 @@ class LoggedLedger(Ledger):
 
     def _finish(self, record: Record, step: int) -> None:
         super()._finish(record, step)
-        counted = tuple(sorted(self._counted.get(record.stamp, [])))
+        counted = tuple((tick, 0) for tick in sorted(self._counted.get(record.stamp, [])))
         assert record.complete == bool(counted)
-        learned = step + self.link.delay if counted else None
+        learned = step + self.way_back if counted else None
         state = "complete" if counted else "void"
-        self.log.fates[self.name, record.stamp] = oracle.Fate(state, step, learned, counted)
+        self.log.fates[self.name, record.stamp] = Fate(state, step, learned, counted)
 
 
 def scenario_of(clocks: dict[str, Any], links: list[Any], sparse: set[str]) -> Scenario:
@@ -136,7 +126,8 @@ def scenario_of(clocks: dict[str, Any], links: list[Any], sparse: set[str]) -> S
                     "norm": "none",
                     "coupling": link.coupling,
                     "input": {"context": ["x", "held", "age"]} if link.stand_in else None,
-                    "link": {"delay": link.delay, "rate": link.rate},
+                    "link": {"delay": link.delay, "rate": link.rate, "back": link.back},
+                    "read": link.read,
                     "staleness": link.staleness,
                 }
                 for link in links
@@ -163,7 +154,8 @@ def run_engine(
     for channel in system.channels.values():
         channel.ledger.__class__ = LoggedLedger
         assert isinstance(channel.ledger, LoggedLedger)
-        channel.ledger.attach(log, {stamp for name, stamp in lost if name == channel.name})
+        back = next(link.way_back for link in links if link.name == channel.name)
+        channel.ledger.attach(log, {stamp for name, stamp in lost if name == channel.name}, back)
         if channel.coupling != "locked" and channel.ledger.losses:
             object.__setattr__(channel.ledger.link, "drop", 0.5)
     backend = Reference(system)
@@ -173,11 +165,11 @@ def run_engine(
             for _, message, arrived in channel.heard:
                 if arrived is None or bool(arrived):
                     records = channel.ledger.records.values()
-                    log.heard[name, step] = next(r.stamp for r in records if r.received is message)
-        backend.learn(step)
+                    log.heard[name, step, 0] = next(r.stamp for r in records if r.received is message)
         if step in ends:
             for channel in system.channels.values():
                 channel.ledger.cut(step, torch.tensor([True]) if lanes else True)
+        backend.learn(step)
     return log
 
 
@@ -197,7 +189,15 @@ def agree(
         for window in range(horizon)
         if uniform(seed_for(0, "update", name), window, 1).item() >= P_UPDATE
     }
-    expected = oracle.simulate(clocks, links, horizon, lost, ends, undrawn)
+    scene = Scene(
+        clocks,
+        links,
+        horizon,
+        lost={(name, stamp, 0) for name, stamp in lost},
+        ends={(step, 0): True for step in ends},
+        undrawn=undrawn,
+    )
+    expected = simulate(scene)
     found = run_engine(clocks, links, horizon, lost, ends, sparse, lanes=lanes)
     story = (
         f"{clocks} {links} lost={sorted(lost)} ends={sorted(ends)} undrawn={sorted(undrawn)} lanes={lanes}"
@@ -211,7 +211,7 @@ def agree(
         if name in locked:
             continue
         if fate.learned is not None and fate.learned >= horizon:
-            fate = oracle.Fate(fate.state, fate.finished, None, fate.counted)
+            fate = Fate(fate.state, fate.finished, None, fate.counted)
         fates[name, stamp] = fate
     assert fates == expected.fates, story
 
@@ -228,14 +228,17 @@ def patterns(
 @pytest.mark.parametrize("delay", range(4))
 def test_pairs_of_clocks_agree_with_the_event_simulator(coupling: str, delay: int) -> None:
     rng = random.Random(f"{coupling}{delay}")
-    clocks = [
-        oracle.Clock(p, f, u) for p in (1, 2, 3) for f in range(-1 if p > 1 else 0, p - 1) for u in (1, 2)
-    ]
+    clocks = [Ticking(p, f, u) for p in (1, 2, 3) for f in range(-1 if p > 1 else 0, p - 1) for u in (1, 2)]
     for sender, receiver in rng.sample(list(itertools.product(clocks, clocks)), 70):
         stand_in = coupling == "unlocked" or (coupling == "decoupled" and rng.random() < 0.5)
         staleness, rate = rng.choice([1, 2, 16]), rng.choice([1.0, 1.0, 0.5, 0.4])
-        links = [oracle.Link("a->b", "a", "b", delay, coupling, staleness, rate, stand_in)]
+        back = rng.choice([None, None, 0, 3])
+        links = [Line("a->b", "a", "b", delay, coupling, staleness, rate, stand_in, back=back)]
         lost, ends, lanes = patterns(rng, ["a->b"], 16)
+        if not stand_in and rng.random() < 0.4:
+            whole = receiver.period % sender.period == 0
+            read = rng.choice(["mean", "concat", "concat"] if whole else ["mean"])
+            links, lost = [replace(links[0], rate=1.0, read=read)], set()
         agree(
             {"a": sender, "b": receiver},
             links,
@@ -255,7 +258,7 @@ def test_random_graphs_agree_with_the_event_simulator(seed: int) -> None:
         clocks = {}
         for name in names:
             period = rng.choice([1, 1, 2, 3, 4])
-            clocks[name] = oracle.Clock(period, rng.randrange(-period, period), rng.choice([1, 1, 2, 3]))
+            clocks[name] = Ticking(period, rng.randrange(-period, period), rng.choice([1, 1, 2, 3]))
         links = []
         for sender, receiver in itertools.permutations(names, 2):
             if rng.random() < 0.5:
@@ -264,7 +267,7 @@ def test_random_graphs_agree_with_the_event_simulator(seed: int) -> None:
                 stand_in = coupling == "unlocked" or (coupling == "decoupled" and rng.random() < 0.5)
                 staleness = rng.choice([1, 2, 3, 16])
                 name = f"{sender}->{receiver}"
-                links.append(oracle.Link(name, sender, receiver, delay, coupling, staleness, rate, stand_in))
+                links.append(Line(name, sender, receiver, delay, coupling, staleness, rate, stand_in))
         linked = {link.sender for link in links} | {link.receiver for link in links}
         clocks = {name: clock for name, clock in clocks.items() if name in linked}
         if not links:
@@ -288,6 +291,6 @@ def test_what_is_received_agrees_with_the_event_simulator(bits: int | None, nois
             assert torch.equal(reading.record.message, messages[step - 2])
             seed = seed_for(5, "noise", "a->b")
             rows = messages[step - 2].tolist()
-            expected = oracle.received(rows, step - 2, bits=bits, noise=noise, seed=seed)
+            expected = received(rows, step - 2, bits=bits, noise=noise, seed=seed)
             assert torch.allclose(reading.value, torch.tensor(expected, dtype=torch.float64), atol=1e-14)  # type: ignore[arg-type]
         ledger.close(step, step)

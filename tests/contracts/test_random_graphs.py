@@ -25,6 +25,7 @@ COUPLINGS = ("locked", "delayed", "detached", "decoupled", "unlocked")
 KINDS = ("linear", "mlp", "conv", "critic", "sobolev", "sobolev_label", "local")
 FAN_INS = ("concat", "sum", "mean")
 DELAYS = (0, 1, 2)
+CELLS = ("rnn", "leaky", "gru", "lstm")
 STEPS = 8
 
 
@@ -63,9 +64,12 @@ def draw(rng: random.Random) -> Document:
             agent.setdefault("observes", ["left_half"])
         elif rng.random() < 0.15:
             agent["align"] = True
+        elif "observes" in agent and rng.random() < 0.4:
+            agent["observes"] = [*agent["observes"], "age"]
     if not any("observes" in agent for agent in agents.values()):
         agents[names[0]]["observes"] = ["left_half"]
     draw_feedback(rng, names, channels)
+    draw_time(rng, agents, channels)
     return {
         "scenario": "random",
         "env": {"id": "antiphon/Digits-v0", "hold": hold, "episode": episode},
@@ -102,6 +106,43 @@ def draw_feedback(rng: random.Random, names: list[str], channels: list[Document]
             channel["feedback"] = rng.choice(kinds)
 
 
+def draw_time(rng: random.Random, agents: Document, channels: list[Document]) -> None:
+    """Give some agents a state, and let some channels tell of it, hand on several messages, or answer late."""
+    states = [name for name, agent in agents.items() if agent["network"]["kind"] in CELLS]
+    for channel in channels:
+        ends = {"from.state": channel["from"], "to.state": channel["to"]}
+        told = [signal for signal, name in ends.items() if name in states]
+        if told and rng.random() < 0.4:
+            channel["gradient"]["context"] = [*channel["gradient"]["context"], rng.choice(told)]
+        at_once = channel["gradient"].get("trace") or channel["gradient"].get("propagate")
+        if rng.random() < 0.2 and not at_once:
+            channel["link"]["back"] = rng.choice([0, 1, 3])
+        periods = [agents[channel[end]]["clock"]["period"] for end in ("from", "to")]
+        whole = not periods[1] % periods[0] and agents[channel["to"]]["fan_in"] == "concat"
+        plain = not channel["link"].keys() & {"drop", "rate"} and "input" not in channel
+        if plain and not agents[channel["to"]].get("align") and rng.random() < 0.5:
+            channel["read"] = rng.choice(["mean", "concat", "concat"] if whole else ["mean"])
+    for name in states:
+        if rng.random() < 0.7:
+            episode = agents[name]["clock"]["unroll"] == "episode"
+            coupling = rng.choice(["detached", "decoupled", "decoupled", *(["locked"] if episode else [])])
+            gradient = draw_gradient(rng, 3)
+            gradient |= {"span": rng.randint(1, 3), "auxiliary": rng.choice([0.0, 0.5])}
+            if gradient["kind"] != "local":
+                gradient["trace"] = rng.choice([0.0, 0.5, 1.0])
+            state = {"from": name, "to": name, "carries": "state", "coupling": coupling, "gradient": gradient}
+            channels.append(state)
+
+
+def draw_network(rng: random.Random) -> Document:
+    if rng.random() < 0.5:
+        return {"kind": "mlp", "hidden": [4], "norm": draw_norm(rng)}
+    cell: Document = {"kind": rng.choice(CELLS), "size": 4, "cell_norm": draw_norm(rng)}
+    if rng.random() < 0.3:
+        cell |= {"encoder": [3], "norm": draw_norm(rng)}
+    return cell
+
+
 def draw_norm(rng: random.Random) -> str:
     return rng.choice(["batch", "layer", "none"])
 
@@ -110,7 +151,7 @@ def draw_agent(rng: random.Random, hold: int, whole: bool) -> Document:
     period = rng.choice([1, 1, 2, 3] if hold == 3 else [1, 1, 2])
     clock = {"period": period, "phase": rng.randrange(-period, period)}
     agent: Document = {
-        "network": {"kind": "mlp", "hidden": [4], "norm": draw_norm(rng)},
+        "network": draw_network(rng),
         "clock": {**clock, "unroll": "episode" if whole else rng.choice([1, 1, 2, 3])},
         "fan_in": rng.choice(FAN_INS),
     }
@@ -208,8 +249,8 @@ def assert_same(one: Simulation, other: Simulation) -> None:
 
 @cache
 def sample() -> tuple[Document, ...]:
-    """The same three hundred documents on every machine."""
-    return tuple(draw(random.Random(seed)) for seed in range(300))
+    """The same four hundred documents on every machine."""
+    return tuple(draw(random.Random(seed)) for seed in range(400))
 
 
 def test_nearly_all_are_accepted() -> None:
@@ -233,13 +274,18 @@ def test_nearly_all_are_accepted() -> None:
 def test_everything_is_met() -> None:
     met, features = set(), set()
     for document in sample():
+        cells = {agent["network"]["kind"] for agent in document["agents"].values()}
+        features |= cells.intersection(CELLS)
+        features |= {"age" for agent in document["agents"].values() if "age" in agent.get("observes", [])}
         periods = {name: agent["clock"]["period"] for name, agent in document["agents"].items()}
         for channel in document["channels"]:
+            features |= features_of(channel)
+            if "carries" in channel:
+                continue
             sender, receiver = periods[channel["from"]], periods[channel["to"]]
             pace = (sender > receiver) - (sender < receiver)
             fan_in = document["agents"][channel["to"]]["fan_in"]
             met.add((channel["coupling"], pace, channel["link"]["delay"], fan_in))
-            features |= features_of(channel)
         features |= {
             key for agent in document["agents"].values() for key in ("p_update", "align") if key in agent
         }
@@ -247,6 +293,14 @@ def test_everything_is_met() -> None:
     assert set(product(("fa", "dfa", "kickback"), ("locked",))) <= features
     for key in ("drop", "noise", "bits", "rate", "clip", "schedule"):
         assert set(product([key], COUPLINGS)) - {("drop", "locked")} <= features, key
+    assert {*CELLS, "age", "from.state", "to.state", ("state", "trace"), ("state", "auxiliary")} <= features
+    assert set(product(["state"], ["locked", "detached", "decoupled"])) <= features
+    assert set(product(["state"], ["decoupled"], [kind for kind in KINDS if kind != "conv"])) <= features
+    assert (
+        set(product(("mean", "concat"), COUPLINGS)) - {("mean", "unlocked"), ("concat", "unlocked")}
+        <= features
+    )
+    assert set(product(["back"], COUPLINGS)) <= features
     assert set(product(COUPLINGS, (-1, 0, 1), DELAYS, FAN_INS)) <= met
 
 
@@ -255,7 +309,12 @@ def features_of(channel: Document) -> set[Any]:
     coupling, gradient = channel["coupling"], channel["gradient"]
     found: set[Any] = {(coupling, gradient["kind"]), (channel.get("feedback"), coupling)}
     found |= {key for key in ("trace", "propagate") if gradient.get(key)}
-    found |= {(key, coupling) for key in ("drop", "noise", "bits", "rate") if key in channel["link"]}
+    if "carries" in channel:
+        found = {("state", coupling), ("state", coupling, gradient["kind"])}
+        return found | {("state", key) for key in ("trace", "auxiliary") if gradient.get(key)}
+    found |= {(key, coupling) for key in ("drop", "noise", "bits", "rate", "back") if key in channel["link"]}
+    found |= {(channel["read"], coupling)} if "read" in channel else set()
+    found |= {key for key in ("from.state", "to.state") if key in gradient["context"]}
     return found | {(key, coupling) for key in ("clip", "schedule") if gradient[key]}
 
 

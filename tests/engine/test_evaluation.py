@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -10,8 +11,11 @@ from torch import Tensor, fx
 
 from antiphon.engine import evaluation
 from antiphon.engine.compose import compose
+from antiphon.engine.rehearsal import Links
+from antiphon.engine.rollout import Rollout
 from antiphon.engine.simulation import Simulation
-from antiphon.envs import from_tensors
+from antiphon.envs import from_tensors, registry
+from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.tensors import Source
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
@@ -161,3 +165,119 @@ def test_signals_may_have_any_name(name: str) -> None:
     simulation = Simulation(Scenario.model_validate(scenario))
     simulation.run(2)
     assert 0 <= simulation.evaluate().accuracy <= 1
+
+
+# --- environments to run forward in ------------------------------------------------------------------------
+
+LSTM = {"kind": "lstm", "size": 8}
+
+
+def forward(
+    env: dict[str, Any], agents: dict[str, Any], channels: Any = (), readout: str = "a"
+) -> Simulation:
+    agents = {name: {"network": LSTM, **agent} for name, agent in agents.items()}
+    scenario = {"scenario": "forward", "env": env, "readout": readout, "agents": agents, "channels": channels}
+    return Simulation(Scenario.model_validate({**scenario, "training": {"batch": 4, "steps": 10}}))
+
+
+def counting(delay: int = 0) -> Simulation:
+    agents = {
+        "a": {"observes": ["image"], "objective": {"kind": "classification", "target": "odd"}},
+        "b": {
+            "clock": {"period": 2, "phase": -1},
+            "objective": {"kind": "classification", "target": "threes"},
+        },
+    }
+    channels = [{"from": "a", "to": "b", "size": 3, "link": {"delay": delay, "drop": 0.5}}]
+    return forward({"id": "antiphon/CountDigits-v0", "window": 2}, agents, channels, "b")
+
+
+def reading() -> Simulation:
+    agent = {"observes": ["char"], "objective": {"kind": "coding", "target": "next"}}
+    return forward({"id": "antiphon/CharText-v0"}, {"a": agent})
+
+
+def make(simulation: Simulation) -> evaluation.Make:
+    def second(batch: int, split: str) -> TorchVectorEnv:
+        return registry.make(simulation.scenario.env, batch=batch, split=split)
+
+    return second
+
+
+def test_elsewhere_the_system_runs_forward_once_through_the_split() -> None:
+    simulation = counting()
+    simulation.run(20)
+    found = simulation.evaluate("validation")
+    env = make(simulation)(64, "validation")
+    assert env.evaluation_steps is not None
+    seed = evaluation.rehearsal_seed(simulation.seed, "validation", 0)
+    scores = Rollout(simulation.system, env, Links(), seed).run(env.evaluation_steps)
+    assert found.examples == scores["b"].count == 64 * env.evaluation_steps // 4
+    assert found.accuracy == found.agents["b"]["accuracy"] == scores["b"].metric / scores["b"].count
+    assert found.agents["a"]["loss"] == scores["a"].loss / scores["a"].count
+    assert simulation.evaluate("validation") == found
+    assert simulation.evaluate("test") != found
+    assert simulation.evaluate("validation", "as_run").loss != found.loss
+
+
+def test_bits_are_a_metric_like_others() -> None:
+    simulation = reading()
+    simulation.run(20)
+    found = simulation.evaluate("validation")
+    assert set(found.agents["a"]) == {"loss", "bits"}
+    assert found.bits == found.agents["a"]["bits"] == pytest.approx(found.loss / math.log(2))
+    assert math.isnan(found.accuracy)
+    assert f"bits {found.bits:.4f}" in str(found)
+    assert 1 < found.bits < 8
+
+
+def test_running_forward_changes_no_bit_of_the_run() -> None:
+    watched, plain = counting(1), counting(1)
+    for _ in range(5):
+        watched.evaluate("validation", "as_run")
+        watched.evaluate("train")
+        watched.step()
+        plain.step()
+    for name, agent in plain.system.agents.items():
+        other = watched.system.agents[name].learner
+        assert all(torch.equal(v, other.parameters[k]) for k, v in agent.learner.parameters.items())
+    assert plain.state_dict()["env"] == watched.state_dict()["env"]
+
+
+def test_who_never_has_a_target_is_nan_unless_it_is_the_readout() -> None:
+    simulation = counting(delay=160)
+    with pytest.raises(
+        ScenarioError, match="no tick of 'b' has a target and all paths to it filled; shorten"
+    ) as caught:
+        simulation.evaluate()
+    assert "\n" not in str(caught.value)
+    found = evaluation.evaluate(
+        simulation.system, simulation.world.env, ("a",), "test", make=make(simulation)
+    )
+    assert found.examples == 64 * 64
+    assert math.isnan(found.agents["b"]["loss"])
+    assert 0 <= found.accuracy <= 1
+
+
+def test_an_environment_without_splits_says_what_shows_progress() -> None:
+    agent = {
+        "observes": ["symbol"],
+        "objective": {"kind": "coding", "target": "target"},
+        "acts": True,
+    }
+    simulation = forward({"id": "antiphon/Copy-v0"}, {"a": agent})
+    simulation.run(3)
+    expected = "has no splits to evaluate on; its own figures in the run show progress: .*difficulty, solved"
+    with pytest.raises(ScenarioError, match=expected) as caught:
+        simulation.evaluate()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_split_that_is_none_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(ScenarioError, match="no split 'tset'; did you mean 'test'"):
+        counting().evaluate("tset")
+
+
+def test_only_examples_can_be_looked_at_one_by_one() -> None:
+    with pytest.raises(ScenarioError, match="no stream of examples, and only examples can be looked at"):
+        next(evaluation.examples(counting().world.env, "test"))

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.compose import compose, observed, steps_needed
+from antiphon.engine.probes.ablation import ablate
+from antiphon.engine.probes.representation import represent
 from antiphon.engine.rehearsal import Links, Rehearsal, Replacement, Trace
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
@@ -63,6 +65,42 @@ def ring(link: Mapping[str, Any], *, unroll: int = 2, **channel: Any) -> Scenari
     )
 
 
+def corporation(link: Mapping[str, Any], *, unroll: int = 2, **channel: Any) -> Scenario:
+    """Recurrent agents on a cycle, one of them slow; an example is an episode of six steps."""
+    common = {"size": 3, "gradient": {"context": ["label"]}, **channel}
+    slow = {key: value for key, value in link.items() if key in ("delay", "noise", "bits")}
+    kinds = {"a": "lstm", "b": "gru", "c": "leaky", "d": "rnn"}
+    agents: dict[str, dict[str, Any]] = {
+        name: {"network": {"kind": kind, "size": 5}, "learn": False, "clock": {"unroll": unroll}}
+        for name, kind in kinds.items()
+    }
+    agents["a"]["observes"] = ["x"]
+    agents["b"]["clock"] = {"period": 3, "phase": -1, "unroll": unroll}
+    agents["c"] |= {"fan_in": "mean", "observes": ["age"]}
+    agents["d"] |= {"objective": GOAL, "observes": ["x", "age"]}
+    return Scenario.model_validate(
+        {
+            "scenario": "corporation",
+            "env": from_tensors(x=X, label=LABEL, hold=6, episode="example", test=0.5),
+            "readout": "d",
+            "agents": agents,
+            "channels": [
+                {"from": "a", "to": "b", **common, "input": None, "link": slow, "read": "concat"},
+                {"from": "a", "to": "b", "key": 1, **common, "input": None, "link": slow, "read": "mean"},
+                {"from": "b", "to": "c", "link": {**link}, **common},
+                {"from": "a", "to": "c", "link": {**link}, **common},
+                {"from": "c", "to": "a", "link": {**link, **delayed(link)}, **common},
+                {"from": "c", "to": "d", "link": {**link}, **common},
+                {"from": "a", "to": "a", "carries": "state"},
+            ],
+            "training": {"batch": ROWS, "steps": 50},
+        }
+    )
+
+
+KINDS = {"ring": ring, "corporation": corporation}
+
+
 def delayed(link: Mapping[str, Any]) -> dict[str, Any]:
     return {"delay": max(1, link.get("delay", 0))}
 
@@ -91,8 +129,10 @@ def lived(simulation: Simulation, steps: int) -> tuple[dict[tuple[str, int], Ten
 
 @pytest.mark.parametrize("name", LINKS)
 @pytest.mark.parametrize("inputs", [False, True])
-def test_as_run_is_what_the_run_itself_does(name: str, inputs: bool) -> None:
-    scenario = ring(LINKS[name], unroll=40, **({"input": INPUT} if inputs else {}))  # all in one window
+@pytest.mark.parametrize("kind", KINDS)
+def test_as_run_is_what_the_run_itself_does(kind: str, name: str, inputs: bool) -> None:
+    given = {"input": INPUT} if inputs else {}
+    scenario = KINDS[kind](LINKS[name], unroll=40, **given)  # all in one window
     simulation = simulate(scenario)
     steps = steps_needed(simulation.system)
     happened, shown = lived(simulation, steps)
@@ -111,12 +151,14 @@ def test_the_comparison_with_the_run_can_fail() -> None:
     for seed in (simulation.seed, simulation.seed + 1):
         rehearsal = Rehearsal(simulation.system, shown, Links("as_run"), seed=seed)
         seen[seed] = rehearsal.last(rehearsal.run(), "d")[OBJECTIVE]
-    assert not torch.allclose(*seen.values())
+    one, other = seen.values()
+    assert not torch.allclose(one, other)
 
 
 @pytest.mark.parametrize("name", LINKS)
-def test_over_perfect_links_it_is_the_composed_module(name: str) -> None:
-    simulation = simulate(ring(LINKS[name], input=INPUT))
+@pytest.mark.parametrize("kind", KINDS)
+def test_over_perfect_links_it_is_the_composed_module(kind: str, name: str) -> None:
+    simulation = simulate(KINDS[kind](LINKS[name], input=INPUT))
     signals = {"x": X, "label": LABEL}
     rehearsal = Rehearsal(simulation.system, signals, Links(), seed=0)
     module = compose(simulation.system, ["d"])
@@ -125,10 +167,11 @@ def test_over_perfect_links_it_is_the_composed_module(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["delay", "all"])
-@pytest.mark.parametrize("kind", ["perfect", "as_run"])
-def test_what_a_replacement_leaves_alone_is_not_computed_again(name: str, kind: str) -> None:
-    simulation = simulate(ring(LINKS[name], input=INPUT))
-    rehearsal = Rehearsal(simulation.system, {"x": X, "label": LABEL}, Links(kind), seed=0, history=True)
+@pytest.mark.parametrize("links", ["perfect", "as_run"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_replacement_leaves_alone_is_not_computed_again(kind: str, name: str, links: str) -> None:
+    simulation = simulate(KINDS[kind](LINKS[name], input=INPUT))
+    rehearsal = Rehearsal(simulation.system, {"x": X, "label": LABEL}, Links(links), seed=0, history=True)
     intact = rehearsal.run()
 
     def zeros(stamp: int, made: Mapping[int, Tensor]) -> Tensor:
@@ -141,7 +184,9 @@ def test_what_a_replacement_leaves_alone_is_not_computed_again(name: str, kind: 
             for key, ports in anew.ports.items()
             for port, value in ports.items()
         )
-    shared = _shared(intact, rehearsal.run(Replacement("b->d", zeros), intact))
+    shared = _shared(
+        intact, rehearsal.run(Replacement("c->d" if kind == "corporation" else "b->d", zeros), intact)
+    )
     assert {agent for agent, _ in shared} >= {"a", "b", "c"}
     assert "d" not in {agent for agent, step in shared if step == steps_needed(simulation.system) - 1}
 
@@ -234,3 +279,28 @@ def test_messages_of_a_silenced_agent_are_nothing_as_the_run_goes() -> None:
         read[kind] = [value for (name, _), (value, _) in readings.items() if name == "b->d"][-1]
     assert read["perfect"].any()
     assert not read["as_run"].any()
+
+
+def test_a_state_is_handed_on_within_its_example_alone() -> None:
+    simulation = simulate(corporation({}))
+    system = simulation.system
+    rehearsal = Rehearsal(system, {"x": X, "label": LABEL}, Links(), seed=0)
+    trace = rehearsal.run()
+    read = {step: reading for (name, step), reading in trace.readings.items() if name == "a->a:state"}
+    assert list(read) == list(range(6))
+    assert not read[0][0].any()
+    assert all(torch.equal(read[step][0], trace.ports["a", step - 1]["state"]) for step in range(1, 6))
+    forgetful = rehearsal.run(
+        Replacement("a->a:state", lambda stamp, made: torch.zeros_like(made[stamp])), trace
+    )
+    assert not torch.allclose(
+        rehearsal.last(trace, "d")[OBJECTIVE], rehearsal.last(forgetful, "d")[OBJECTIVE]
+    )
+
+
+def test_what_rests_on_it_looks_into_recurrent_agents() -> None:
+    simulation = simulate(corporation({"drop": 0.3}))
+    assert simulation.evaluate("test", "as_run").examples == simulation.evaluate().examples == 30
+    found = ablate(simulation, "resample", channels=["c->d", "a->b"])
+    assert found.channels["c->d"]["d"]["loss"].value != 0
+    assert {made.shape for made in represent(simulation, 10).agents.values()} == {(10, 5)}

@@ -47,11 +47,11 @@ def test_the_loss_of_a_window_is_told_once(drop: float) -> None:
         simulation.run(TICKS)
         (update,) = (u for u in simulation.learned.updates if u.unit.members == ("mind",))
         (example,) = simulation.learned.lessons["eye->mind"].examples
-        assert update.loss is not None
+        assert update.verdict.samples is not None
         assert example.loss is not None
         heard = torch.ones(16, dtype=torch.bool) if example.valid is None else example.valid
         assert bool(heard.any())
-        assert torch.allclose(example.loss[heard], update.loss[heard])
+        assert torch.allclose(example.loss[heard], update.verdict.samples[heard])
         assert not bool(example.loss[~heard].any())
 
 

@@ -38,7 +38,7 @@ def test_a_held_example_is_shown_again() -> None:
     found = world({"image"}, hold=3)
     shown = [found.moment.signals["image"]]
     for _ in range(3):
-        assert found.advance() is False
+        assert found.advance().ended is False
         shown.append(found.moment.signals["image"])
     assert torch.equal(shown[0], shown[2])
     assert not torch.equal(shown[2], shown[3])
@@ -46,7 +46,7 @@ def test_a_held_example_is_shown_again() -> None:
 
 def test_episodes_end_with_their_example() -> None:
     found = world({"image"}, hold=3, episode="example")
-    assert [found.advance() for _ in range(7)] == [False, False, True, False, False, True, False]
+    assert [found.advance().ended for _ in range(7)] == [False, False, True, False, False, True, False]
 
 
 def test_a_reset_with_the_same_seed_shows_the_same() -> None:
@@ -88,9 +88,9 @@ def test_what_is_known_after_the_step_completes_the_moment_of_that_step() -> Non
     found = World(registry.make(Counters(3), batch=3), {"observation", "reward"}, seed=0)
     first = found.moment
     assert set(first.signals) == {"observation"}
-    assert found.advance() is False
+    assert found.advance().ended is False
     assert first.signals["reward"].tolist() == [1.0, 1.0, 1.0]
-    ended = found.advance()
+    ended = found.advance().ended
     assert isinstance(ended, torch.Tensor)
     assert ended.tolist() == [True, False, False]
     assert found.moment.signals["observation"].flatten().tolist() == [0.0, 2.0, 2.0]

@@ -80,6 +80,15 @@ def test_signals_follow_the_spaces() -> None:
     assert reward.tolist() == info["reward"].tolist() == [0, 1, 1]
 
 
+def test_of_logits_the_largest_acts() -> None:
+    env = envs.make(counters(AutoresetMode.SAME_STEP), batch=3)
+    env.reset(seed=0)
+    reward = env.step(torch.tensor([[0.5, -1.0], [-2.0, -1.0], [0.0, 3.0]]))[1]
+    assert reward.tolist() == [0, 1, 1]
+    with pytest.raises(ScenarioError, match=r"actions are \[3, 4\]; give the logits of 2 choices, \[3, 2\]"):
+        env.step(torch.zeros(3, 4))
+
+
 def run(mode: AutoresetMode, steps: int) -> list[tuple[list[float], list[bool], list[float]]]:
     """Return count, end and last count of each step."""
     env = envs.make(counters(mode), batch=3)

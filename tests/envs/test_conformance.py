@@ -20,6 +20,10 @@ class Broken(envs.ImageStream):
             self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         if fault == "length":
             self.episode_steps = 3
+        if fault == "endless":
+            self.endless = True
+        if fault == "longest":
+            self.longest_episode = 1
 
     def request(self, names: Any) -> None:
         super().request(self.signals if self.fault == "request" else names)
@@ -47,7 +51,13 @@ class Broken(envs.ImageStream):
                 info.pop("final_obs", None)
             case "label":
                 info.pop("label")
+            case "mask":
+                info["_label"] = info["label"].int()
         return obs, reward, terminated, truncated, info
+
+    @property
+    def evaluation_steps(self) -> int | None:
+        return 0 if self.fault == "pass" else None
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
@@ -68,7 +78,11 @@ FAULTS = {
     "reward": "reward is torch.float32 (3, 1)",
     "flag": "truncated is torch.float32",
     "final": "without final_obs",
-    "length": "contradicts episode_steps=3",
+    "length": "contradicts episode_length=3",
+    "endless": "endless=True, episode_length=2",
+    "longest": "episode_length=2 exceeds 1",
+    "mask": "the mask '_label' is torch.int32 (3,)",
+    "pass": "evaluation_steps is 0",
     "label": "info lacks the training-only signal 'label'",
     "deaf": "another seed gives the same steps",
     "forgetful": "the same seed in one environment gives other steps",

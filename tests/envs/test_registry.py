@@ -12,10 +12,14 @@ from antiphon.errors import ScenarioError
 
 DIGITS = "antiphon/Digits-v0"
 HYPERPLANE = "antiphon/Hyperplane-v0"
+COUNT = "antiphon/CountDigits-v0"
+COPY = "antiphon/Copy-v0"
+REPEAT = "antiphon/RepeatCopy-v0"
+TEXT = "antiphon/CharText-v0"
 
 
 def test_ids_are_registered() -> None:
-    names = ("Digits", "Mnist", "Cifar10", "Hyperplane")
+    names = ("Digits", "Mnist", "Cifar10", "Hyperplane", "CountDigits", "Copy", "RepeatCopy", "CharText")
     assert envs.ids() == tuple(f"antiphon/{name}-v0" for name in names)
     assert set(envs.ids()) <= set(gymnasium.registry)
 
@@ -96,6 +100,29 @@ def test_objects_with_make() -> None:
             "env.patch_size: 9; must be a whole number from 1 to 8",
         ),
         ({"id": DIGITS, "patch_size": 3}, "env.patch_size: 3, but there are no patches; set patches"),
+        ({"id": COUNT, "data": "cifar10"}, "env.data: no data 'cifar10'; known: digits, mnist"),
+        ({"id": COUNT, "levels": 5}, "env.levels: 5; must be a whole number from 1 to 4"),
+        ({"id": COUNT, "window": 1}, "env.window: 1; must be a whole number of at least 2"),
+        (
+            {"id": COUNT, "window": 65},
+            "env.window: 65; 2 levels would count over 4225 digits, and at most 4096",
+        ),
+        ({"id": COUNT, "split": "all"}, "env.split: no split 'all'; known: test, train, validation"),
+        ({"id": COPY, "bits": 0}, "env.bits: 0; must be a whole number from 1 to 64"),
+        ({"id": COPY, "length": 25}, "env.length: 25; must be a whole number from 1 to 24"),
+        ({"id": COPY, "max_length": 0}, "env.max_length: 0; must be a whole number from 1 to 1024"),
+        (
+            {"id": COPY, "threshold": -0.1},
+            "env.threshold: -0.1; must be a number of bits, 0 for no curriculum",
+        ),
+        ({"id": COPY, "threshold": "low"}, "env.threshold: 'low'; must be a number of bits"),
+        ({"id": COPY, "threshold": float("nan")}, "env.threshold: nan; must be a number of bits"),
+        ({"id": COPY, "repeats": 2}, "env.repeats: unknown key; known: bits, length, max_length, threshold"),
+        ({"id": COPY, "split": "test"}, "env.split: unknown key; "),
+        ({"id": REPEAT, "length": 5, "repeats": 5}, "env.repeats: 5 times length 5 exceeds max_length 24; "),
+        ({"id": REPEAT, "repeats": 0}, "env.repeats: 0; must be a whole number from 1 to 24"),
+        ({"id": TEXT, "text": 3}, "env.text: 3; must be the name of a text, without .txt"),
+        ({"id": TEXT, "split": "tests"}, "env.split: no split 'tests'; did you mean 'test'?"),
         (42, "env: int is no environment"),
         ("antiphon/Digits-v0", "env: str is no environment"),
     ],
@@ -113,5 +140,7 @@ def test_batch_split_and_type_are_checked() -> None:
         envs.make({"id": DIGITS}, batch=0)
     with pytest.raises(ScenarioError, match="no split 'tset'"):
         envs.make({"id": DIGITS}, batch=1, split="tset")
+    with pytest.raises(ScenarioError, match="no split 'train'; this environment has no data set"):
+        envs.make({"id": COPY}, batch=1, split="train")
     with pytest.raises(ScenarioError, match=r"dtype: torch\.int64; use torch\.float32"):
         envs.make({"id": DIGITS}, batch=1, dtype=torch.int64)

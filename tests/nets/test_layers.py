@@ -51,6 +51,8 @@ def test_linear_equals_torch_and_stacks() -> None:
     for i in range(3):
         torch.testing.assert_close(linear(x[i], weight[i], bias[i]), F.linear(x[i], weight[i], bias[i]))
         torch.testing.assert_close(stacked[i], F.linear(x[i], weight[i], bias[i]))
+        torch.testing.assert_close(linear(x, weight, None)[i], F.linear(x[i], weight[i]))
+        torch.testing.assert_close(linear(x[i], weight[i], None), F.linear(x[i], weight[i]))
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from antiphon.nets.losses import cross_entropy, squared_error
+from antiphon.nets.losses import binary_cross_entropy, cross_entropy, squared_error
 
 
 def test_cross_entropy_is_minus_log_p_of_each_sample() -> None:
@@ -15,6 +15,15 @@ def test_cross_entropy_is_minus_log_p_of_each_sample() -> None:
     assert loss.shape == (8,)
     torch.testing.assert_close(loss, -logits.log_softmax(1)[torch.arange(8), target])
     torch.testing.assert_close(loss.mean(), F.cross_entropy(logits, target))
+
+
+@pytest.mark.parametrize("shape", [(8, 6), (8, 2, 3)])
+def test_binary_cross_entropy_adds_components_up(shape: tuple[int, ...]) -> None:
+    logits, target = torch.randn(8, 6), torch.randint(2, shape).float()
+    loss = binary_cross_entropy(logits, target)
+    assert loss.shape == (8,)
+    mean = F.binary_cross_entropy(logits.sigmoid(), target.reshape(8, 6))
+    torch.testing.assert_close(loss.mean(), 6 * mean)
 
 
 @pytest.mark.parametrize("shape", [(8, 6), (8, 2, 3)])

@@ -135,8 +135,8 @@ def test_keys_that_a_channel_does_not_use(channel: dict[str, Any], lines: list[s
 @pytest.mark.parametrize(
     ("agent", "lines"),
     [
-        ({"network": {"filter": 3}}, ["network.filter is not used by an mlp"]),
-        ({"network": {"pool": ["max"]}}, ["network.pool is not used by an mlp"]),
+        ({"network": {"filter": 3}}, ["network.filter is not used by a network of kind mlp"]),
+        ({"network": {"pool": ["max"]}}, ["network.pool is not used by a network of kind mlp"]),
         ({"network": {"kind": "conv", "hidden": [3], "filter": 3, "pool": ["max"]}}, []),
         (
             {"network": {"hidden": [], "activation": "tanh"}},

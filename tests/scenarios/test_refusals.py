@@ -60,8 +60,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         channels({"noise": 0.1}),
         (
-            "channels[0].noise: unknown key 'noise'; known: coupling, feedback, from, gradient, input, key, link, norm, port, "
-            "size, staleness, to"
+            "channels[0].noise: unknown key 'noise'; known: carries, coupling, feedback, from, gradient, input, key, link, "
+            "norm, port, read, size, …"
         ),
     ),
     (channels({"to": "B"}), "channels[0].to: no agent 'B'; known: a, b"),
@@ -81,7 +81,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     # kinds
     (
         agents(a={"network": "torch.nn:Linear"}),
-        "agents.a.network.kind: unknown kind 'torch.nn:Linear'; known: conv, mlp",
+        "agents.a.network.kind: unknown kind 'torch.nn:Linear'; known: conv, gru, leaky, lstm, mlp, rnn",
     ),
     (
         channels({"coupling": "decupled"}),

@@ -52,6 +52,16 @@ NETWORKS = st.one_of(
         {"kind": st.just("conv"), "hidden": st.just([4, 8]), "pool": st.just(["max", "none"])}
     ),
 )
+CELLS = st.fixed_dictionaries(
+    {"kind": st.sampled_from(["rnn", "leaky", "gru", "lstm"])},
+    optional={
+        "size": st.integers(1, 64),
+        "encoder": st.lists(st.integers(1, 64), max_size=2),
+        "norm": st.none() | NORMS,
+        "cell_norm": NORMS,
+        "leak": st.floats(0.1, 1),
+    },
+)
 GRADIENTS = st.one_of(
     st.sampled_from(["linear", "mlp"]),
     st.fixed_dictionaries(
@@ -74,6 +84,14 @@ GRADIENTS = st.one_of(
 )
 
 
+OF_STATES = some(
+    kind=st.sampled_from(["linear", "mlp", "sobolev"]),
+    trace=FRACTIONS,
+    span=st.integers(1, 8),
+    auxiliary=st.floats(0, 2),
+    discount=st.floats(0, 1),
+    context=SIGNALS,
+)
 INPUTS = st.one_of(
     st.sampled_from(["linear", "mlp"]),
     some(
@@ -99,15 +117,20 @@ def clocks(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
     """A valid document: zero-delay channels run forwards in the drawn order of names only."""
+    remembering = draw(st.booleans())
     names = draw(st.permutations(NAMES))[: draw(st.integers(1, 6))]
     agents = {
         name: draw(
             st.fixed_dictionaries(
-                {"observes": SIGNALS.filter(bool), "network": NETWORKS, "clock": clocks()},
+                {
+                    "observes": SIGNALS.filter(bool),
+                    "network": CELLS if remembering else NETWORKS,
+                    "clock": clocks(),
+                },
                 optional={
                     "objective": st.fixed_dictionaries(
                         {
-                            "kind": st.sampled_from(["classification", "regression"]),
+                            "kind": st.sampled_from(["classification", "regression", "coding"]),
                             "target": st.just("label"),
                         },
                         optional={"when": st.sampled_from(["each", "last"]), "weight": st.floats(0.1, 2)},
@@ -132,6 +155,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             "delay": draw(st.integers(0 if forwards else 1, 3)),
             "drop": 0 if coupling == "locked" else draw(FRACTIONS),
             **draw(some(noise=st.floats(0, 2), bits=st.none() | st.integers(1, 16), rate=st.floats(0.1, 1))),
+            **draw(some(back=st.none() | st.integers(0, 3))),
         }
         channel = {"from": sender, "to": receiver, "key": len(channels), "coupling": coupling, "link": link}
         channel |= draw(some(gradient=GRADIENTS, staleness=st.integers(1, 20), norm=NORMS))
@@ -141,7 +165,19 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             channel["feedback"] = "fa"
         if draw(st.booleans()):
             channel |= {"size": draw(st.sampled_from([4, [1, 2, 3]])), "port": f"p{len(channels)}"}
+        if (
+            "input" not in channel
+            and coupling != "unlocked"
+            and not link["drop"]
+            and link.get("rate", 1) == 1
+        ):
+            channel["read"] = draw(st.sampled_from(["last", "mean"]))
         channels.append(channel)
+    if remembering:
+        coupling = draw(st.sampled_from(["locked", "detached", "decoupled"]))
+        state = {"carries": "state", "coupling": coupling, "gradient": draw(OF_STATES)}
+        whole = coupling == "locked"  # a group of which some wait for the episode is refused
+        channels += [{"from": name, "to": name, **state} for name in names if whole or draw(st.booleans())]
     env = {
         "id": draw(WORDS),
         **draw(st.dictionaries(WORDS.filter(lambda key: key != "id"), DATA, max_size=3)),
@@ -228,7 +264,8 @@ def test_what_follows_is_sound(document: dict[str, Any]) -> None:
     scenario = Scenario.model_validate(document)
     level = {name: number for number, wave in enumerate(scenario.waves()) for name in wave}
     assert sorted(level) == sorted(scenario.agents)
-    for channel in scenario.channels:
+    messages = [channel for channel in scenario.channels if not channel.state]
+    for channel in messages:
         assert channel.link.delay > 0 or level[channel.sender] < level[channel.receiver]
         assert channel in scenario.inputs_of(channel.receiver)
         assert channel in scenario.outputs_of(channel.sender)
@@ -236,7 +273,13 @@ def test_what_follows_is_sound(document: dict[str, Any]) -> None:
     assert sorted(name for group in groups for name in group) == sorted(scenario.agents)
     of = {name: group for group in groups for name in group}
     assert all(of[c.sender] == of[c.receiver] for c in scenario.channels if c.coupling == "locked")
+    for channel in scenario.channels:
+        assert not channel.state or scenario.memory_of(channel.sender) is channel
     for group in groups:
+        memory = scenario.memory_of(group[0])
+        if memory is not None and memory.coupling == "locked":
+            assert scenario.window(group) == "episode"
+            continue
         clocks_of = [scenario.agents[name].clock for name in group]
         assert scenario.window(group) == math.lcm(*(clock.period * int(clock.unroll) for clock in clocks_of))
 

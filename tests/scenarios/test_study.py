@@ -8,6 +8,7 @@ import pytest
 
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import library_names, load
+from antiphon.scenarios.metrics import is_of_env, less_is_better, on_validation, parted
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study, study_names
 
 TEXT = """\
@@ -61,6 +62,19 @@ def test_figures_of_papers_are_found_by_the_axis() -> None:
     assert paper.at({}) is None
 
 
+def test_metrics_are_of_readouts_of_agents_or_of_the_environment() -> None:
+    spec = StudySpec.from_yaml(
+        HEAD + "metric: [A.error, bits, solved]\nbound: {A.error: 0.4}\ncurves: A.loss"
+    )
+    assert (spec.metric, spec.curves) == (("A.error", "bits", "solved"), ("A.loss",))
+    assert [spec.bound_of(metric) for metric in spec.metric] == [0.4, None, None]
+    assert [parted(metric) for metric in spec.metric] == [("A", "error"), (None, "bits"), (None, "solved")]
+    assert [less_is_better(metric) for metric in spec.metric] == [True, True, False]
+    assert [is_of_env(metric) for metric in spec.metric] == [False, False, True]
+    assert [on_validation(metric) for metric in spec.metric] == [True, True, False]
+    assert StudySpec.from_yaml(HEAD + "bound: 3").bound_of("accuracy") == 3.0
+
+
 def test_a_scenario_alone_is_a_study_of_all_its_variants() -> None:
     spec = StudySpec.of_template(load("digits-mlp"))
     assert (spec.study, [row.scenario for row in spec.rows]) == ("digits-mlp", ["digits-mlp"])
@@ -73,6 +87,21 @@ def test_a_scenario_alone_is_a_study_of_all_its_variants() -> None:
         ("study: toy\n", "s.yaml:1: rows: is missing (and 1 more)"),
         (HEAD + "varients: [a]", "s.yaml:4: varients: unknown key 'varients'; did you mean 'variants'?"),
         (HEAD + "metric: acuracy", "s.yaml:4: metric: unknown metric 'acuracy'; did you mean 'accuracy'?"),
+        (
+            HEAD + "metric: [accuracy, A.acuracy]",
+            "metric: unknown metric 'A.acuracy'; write AGENT.METRIC; did",
+        ),
+        (HEAD + "metric: A__b.error", "metric: unknown metric 'A__b.error'; write AGENT.METRIC"),
+        (HEAD + "metric: so lved", "metric: unknown metric 'so lved'"),
+        (HEAD + "metric: 3", "metric: must be a metric, not 3"),
+        (HEAD + "metric: [A.error, A.error]", "metric: names 'A.error' twice"),
+        (HEAD + "metric: [loss, train_loss]", "metric: train_loss is of the training split and stands alone"),
+        (HEAD + "curves: excess_loss", "curves: excess_loss is known at the end alone; name loss"),
+        (HEAD + "metric: [error, loss]\nbound: 0.4", "bound: of which metric? write {error: 0.4}"),
+        (HEAD + "metric: error\nbound: {eror: 1}", "bound.eror: is no metric of the study; did you mean"),
+        (HEAD + "metric: error\nbound: {error: low}", "bound.error: must be a number, or numbers by metric"),
+        (HEAD + "bound: low", "s.yaml:4: bound: must be a number, or numbers by metric, not the word 'low'"),
+        (HEAD + "metric: solved\ntune: {lr: [1]}", "tune: is chosen on the validation split; solved is not"),
         (HEAD + "variants: []", "s.yaml:4: variants: is an empty list; leave it out"),
         (HEAD + "variants: [a, a]", "s.yaml:4: variants[1]: names 'a' twice"),
         (HEAD + "variants: {a: {st: {}}}", "s.yaml:4: variants.a.st: unknown key 'st'; did you mean 'set'?"),

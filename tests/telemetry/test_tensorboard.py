@@ -7,6 +7,7 @@ import math
 import os
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ig
 
 from antiphon.errors import RunError
 from antiphon.telemetry import Figure, RunDescription, TensorBoardRecorder
+from antiphon.telemetry.timeline import AgentTimes, Timeline
 
 
 def describe(
@@ -158,7 +160,12 @@ def test_hyperparameters_and_result_lie_in_the_run_itself(tmp_path: Path) -> Non
         metadata.SummaryMetadata(hparams_metadata.EXPERIMENT_TAG).plugin_data.content
     )
     assert [info.name for info in experiment.hparam_infos] == ["lr", "batch", "coupling", "tied"]
-    assert [info.name.tag for info in experiment.metric_infos] == ["result/accuracy", "result/seconds"]
+    assert [info.name.tag for info in experiment.metric_infos] == [
+        "result/accuracy",
+        "result/error",
+        "result/bits",
+        "result/seconds",
+    ]
     hparams_metadata.parse_session_end_info_plugin_data(
         metadata.SummaryMetadata(hparams_metadata.SESSION_END_INFO_TAG).plugin_data.content
     )
@@ -304,6 +311,30 @@ def test_the_graph_is_a_picture(tmp_path: Path) -> None:
     assert event.encoded_image_string.startswith(b"\x89PNG")
     assert event.width > 100
     assert event.height > 100
+
+
+def test_the_timeline_is_a_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    yes = np.ones(3, bool)
+    alone = AgentTimes(
+        name="n0000",
+        period=1,
+        recurrent=False,
+        group=("n0000",),
+        ticks=yes,
+        ends=yes,
+        since=np.arange(3),
+        state_credit=~yes,
+        message_credit=~yes,
+        late_credit=~yes,
+    )
+    timeline = Timeline(start=0, steps=3, agents=(alone,), channels=(), episode_ends=~yes)
+    recorder = TensorBoardRecorder(tmp_path)
+    recorder.begin(replace(describe(1), timeline=timeline))
+    recorder.close()
+    (event,) = read(tmp_path).Images("time/raster")
+    assert event.encoded_image_string.startswith(b"\x89PNG")
+    assert event.width == 1280
 
 
 def test_without_matplotlib_all_but_the_picture_is_written(

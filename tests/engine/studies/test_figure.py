@@ -20,7 +20,7 @@ def line(
 
 def study(lines: list[dict[str, Any]], x: str | None, several: bool = False) -> dict[str, Any]:
     head = {"study": "toy", "budget": "small", "metric": "error", "steps": [5], "seeds": 2}
-    return head | {"axes": ["depth"], "several": several, "x": x, "lines": lines}
+    return head | {"axes": ["depth"], "several": several, "x": x, "lines": lines, "further": []}
 
 
 def test_a_line_for_every_variant_with_its_interval_and_the_papers_points(tmp_path: Path) -> None:
@@ -76,6 +76,19 @@ def test_without_an_axis_the_lines_of_the_table_stand_one_under_the_other(tmp_pa
     (axes,) = draw_figure(study(lines, None), tmp_path / "figure.svg").axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["depth=3 locked", "depth=3 local"]
     assert axes.containers[0][0].get_xydata().tolist() == [[50.0, 0.0]]
+
+
+@pytest.mark.parametrize("x", ["depth", None])
+def test_every_metric_has_panels_of_its_own(tmp_path: Path, x: str | None) -> None:
+    lines = [line(variant, 0.5, {"depth": 3}) for variant in ("locked", "local")]
+    bits = [line(variant, 0.25, {"depth": 3}, share=False) for variant in ("locked", "local")]
+    both = study(lines, x) | {"further": [{"metric": "b.bits", "lines": bits}]}
+    first, second = draw_figure(both, tmp_path / "figure.svg").axes
+    names = [(axes.get_ylabel() if x else axes.get_xlabel()) for axes in (first, second)]
+    assert names == ["error %", "b.bits"]
+    at = 1 if x else 0
+    assert [axes.containers[0][0].get_xydata()[0][at] for axes in (first, second)] == [50.0, 0.25]
+    assert [len(axes.containers) for axes in (first, second)] == [2, 2]
 
 
 def test_the_same_study_gives_the_same_bytes(tmp_path: Path) -> None:

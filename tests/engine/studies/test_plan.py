@@ -86,6 +86,37 @@ def test_what_a_budget_or_the_user_sets_is_not_tuned(asked: dict[str, Any]) -> N
     assert {run.request.settled["lr"] for run in found.runs.values()} == {0.1}
 
 
+def test_the_metric_is_that_of_the_readout_where_none_is_named() -> None:
+    assert planned("rows: [digits-mlp]").metrics == ("accuracy",)
+    regression = planned("rows: [{scenario: hyperplane, set: {loss: regression, target: onehot}}]")
+    assert regression.metrics == ("error",)
+    assert planned("rows: [digits-mlp]\nmetric: [loss, n1.error]\nset: {depth: 2}").metrics == (
+        "loss",
+        "n1.error",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "metric: n9.error",
+            "toy: locked: metric: n9.error: no agent 'n9' with an objective; known: n1",
+        ),
+        ("metric: n0.error", "metric: n0.error: no agent 'n0' with an objective"),
+        (
+            "curves: n1.bits",
+            "curves: n1.bits: n1 has none, it is for classification; known: accuracy, error, loss",
+        ),
+        ("metric: bits", "metric: bits: n1 has none, it is for classification"),
+    ],
+)
+def test_metrics_that_no_agent_has_are_refused(text: str, problem: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        planned("rows: [digits-mlp]\nset: {depth: 2}\n" + text)
+    assert problem in str(caught.value)
+
+
 def test_a_budget_replaces_axes_steps_and_seeds() -> None:
     found = planned("rows: [digits-mlp]\nvariants: [locked]\ngrid: {depth: [2]}", DEEPER, budget="paper")
     assert [line.point["depth"] for line in found.lines] == [2, 3, 4]
@@ -168,7 +199,7 @@ def test_every_library_study_has_a_plan_under_every_budget(name: str) -> None:
         groups: dict[tuple[str, str], set[str]] = {}
         for line in found.lines:
             groups.setdefault(line.group, set()).add(line.variant)
-        if spec.metric in ("accuracy", "error"):
+        if found.metrics[0] in ("accuracy", "error"):
             assert all(
                 {"locked", "detached", "local"} & variants >= {"locked", "detached"}
                 for variants in groups.values()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,9 +26,25 @@ def run(tmp_path: Path) -> Path:
 
 def test_figures_are_means_over_readouts() -> None:
     agents = {"a": {"accuracy": 0.5, "loss": 1.0}, "b": {"accuracy": 0.7, "loss": 3.0}, "c": {"error": 4.0}}
-    assert figures(["a", "b"], agents) == pytest.approx({"accuracy": 0.6, "error": 0.4, "loss": 2.0})
-    assert figures("c", agents) == {"error": 4.0}
-    assert figures(["a", "c"], agents) == {}
+    assert _of_readouts(figures(["a", "b"], agents)) == pytest.approx(
+        {"accuracy": 0.6, "error": 0.4, "loss": 2.0}
+    )
+    assert _of_readouts(figures("c", agents)) == {"error": 4.0}
+    assert _of_readouts(figures(["a", "c"], agents)) == {}
+
+
+def test_figures_are_of_every_agent_and_of_the_environment_too() -> None:
+    agents: dict[str, dict[str, Any]] = {
+        "a": {"accuracy": 0.75, "loss": 1.0, "updates": 9.0},
+        "c": {"bits": 0.5, "loss": None},
+    }
+    found = figures("a", agents, {"solved": 3.0, "bits": 0.1, "loss": 7.0, "quiet": None})
+    own = {"a.accuracy": 0.75, "a.error": 0.25, "a.loss": 1.0, "c.bits": 0.5}
+    assert found == {"accuracy": 0.75, "error": 0.25, "loss": 1.0, "solved": 3.0, "bits": 0.1} | own
+
+
+def _of_readouts(found: dict[str, float]) -> dict[str, float]:
+    return {metric: value for metric, value in found.items() if "." not in metric}
 
 
 def test_scores_are_what_the_simulation_says_and_are_kept(run: Path) -> None:
@@ -45,6 +62,9 @@ def test_scores_are_what_the_simulation_says_and_are_kept(run: Path) -> None:
 def test_scores_of_another_number_of_steps_are_of_no_use(run: Path) -> None:
     add_scores(run, 4, [Scoring("validation")])
     assert kept_scores(run, 5) == {}
+    older = json.loads((run / "evaluations.json").read_text()) | {"format": 1}
+    (run / "evaluations.json").write_text(json.dumps(older))
+    assert kept_scores(run, 4) == {}
     (run / "evaluations.json").write_text("[")
     assert kept_scores(run, 4) == {}
 

@@ -163,6 +163,73 @@ def test_a_metric_of_the_training_split(tmp_path: Path) -> None:
     assert "train loss" in (tmp_path / "table.md").read_text().splitlines()[2]
 
 
+TIMELY = """
+study: timely
+rows: [digits-mlp]
+variants: [locked, local]
+set: {width: 8, batch: 16, depth: 2}
+metric: [n1.accuracy, n1.error, solved]
+bound: {n1.error: 0.99, solved: 3}
+curves: [n1.error, loss]
+budgets: {small: {steps: 12, seeds: 2}}
+"""
+
+
+@pytest.fixture
+def solving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every environment says that it has solved two tasks."""
+    monkeypatch.setattr("antiphon.envs.base.TorchVectorEnv.figures", lambda env: {"solved": 2.0})
+
+
+@pytest.mark.usefixtures("solving")
+def test_several_metrics_are_a_table_each_and_curves_stand_beside_them(tmp_path: Path) -> None:
+    result = documented(tmp_path, TIMELY).go(1, silently).result
+    assert [(one["metric"], one["of"], one["bound"]) for one in (result, *result["further"])] == [
+        ("n1.accuracy", "n1", None),
+        ("n1.error", "n1", 0.99),
+        ("solved", "environment", 3.0),
+    ]
+    error, solved = (view["lines"] for view in result["further"])
+    for first, second in zip(result["lines"], error, strict=True):
+        assert second["ours"]["value"] == pytest.approx(1 - first["ours"]["value"])
+        assert (first["within"], second["within"]) == (None, 2)
+    assert [(one["ours"]["value"], one["within"]) for one in solved] == [(2.0, 0)] * 2
+    table = (tmp_path / "table.md").read_text()
+    assert table.count("| variant |") == 3
+    assert table.count("Learning rates are as the scenario gives them") == 1
+    with (tmp_path / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["metric"] for row in rows] == ["n1.accuracy"] * 2 + ["n1.error"] * 2 + ["solved"] * 2
+    assert [row["within"] for row in rows] == ["", "", "2", "2", "0", "0"]
+    locked = rows[2]["steps_to_locked"]
+    assert locked == rows[0]["steps_to_locked"] == str(result["curves"][0]["steps_to_locked"])
+    assert rows[4]["steps_to_locked"] == ""
+    assert [(curve["metric"], curve["variant"]) for curve in result["curves"]] == [
+        ("n1.error", "locked"),
+        ("n1.error", "local"),
+        ("loss", "locked"),
+        ("loss", "local"),
+    ]
+    for curve in result["curves"]:
+        assert (curve["n"], curve["steps"]) == (2, [1, 12])
+        assert 0 < curve["seconds"][0] < curve["seconds"][1]
+    written = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert written == {"table.csv", "table.md", "figure.svg", "curves.csv", "curves.svg", "graph.png"}
+    assert documented(tmp_path, TIMELY).go(1, silently).result == result
+
+
+@pytest.mark.usefixtures("solving")
+def test_what_the_environment_does_not_say_is_told_after_the_first_run(tmp_path: Path) -> None:
+    told: list[Ended] = []
+    text = TIMELY.replace("solved", "solvd")
+    for _ in range(2):
+        with pytest.raises(
+            ScenarioError, match=r"timely: locked: .* nothing of 'solvd'; did you mean 'solved'"
+        ):
+            documented(tmp_path, text).go(1, told.append)
+    assert (told, len(list(tmp_path.iterdir()))) == ([], 1)
+
+
 def test_without_matplotlib_the_tables_are_there_and_a_line_says_what_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,158 @@
+"""Recurrent networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, fx, nn
+
+from antiphon.agents.headed import HeadedNetwork
+from antiphon.agents.layers import attach, linear_module, norm_module, transported
+from antiphon.agents.mlp import Mlp
+from antiphon.agents.network import (
+    HIDDEN,
+    STATE,
+    Emitter,
+    Head,
+    Tensors,
+    Transport,
+    features_of,
+    sub,
+    with_prefix,
+)
+from antiphon.errors import ScenarioError, suggest
+from antiphon.nets.recurrent import CELLS, Cell, combine
+
+__all__ = ["Recurrent"]
+
+_CELL = "cell"
+
+
+@final
+class Recurrent(HeadedNetwork):
+    """An encoder of hidden layers, a recurrent cell on them, and heads on its units.
+
+    It remembers nothing itself: the state comes in and goes out, as the port `STATE`, at each evaluation.
+
+    Args:
+        input_shape: Shape of one sample; flattened.
+        size: Units of the cell.
+        heads: Its outputs, each a linear map of the units.
+        kind: `rnn`, `leaky`, `gru` or `lstm`.
+        encoder: Widths of the hidden layers before the cell; may be empty.
+        norm: Of the encoder's layers: `batch`, `layer` or `none`.
+        activation: Of the encoder's layers: `relu`, `tanh`, `gelu` or `identity`.
+        cell_norm: Of what the cell reads: `none`, `layer` or `batch`.
+        leak: The share of the new in a leaky unit.
+
+    Raises:
+        ScenarioError: There is no such cell, or the leak is outside (0, 1].
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        size: int,
+        heads: tuple[Head, ...],
+        *,
+        kind: str = "lstm",
+        encoder: tuple[int, ...] = (),
+        norm: str = "layer",
+        activation: str = "relu",
+        cell_norm: str = "none",
+        leak: float = 0.5,
+    ) -> None:
+        if kind not in CELLS:
+            raise ScenarioError(f"network.kind: no cell '{kind}'{suggest(kind, CELLS)}")
+        if not 0.0 < leak <= 1.0:
+            raise ScenarioError(f"network.leak: {leak} is no share; give a number in (0, 1]")
+        super().__init__((features_of(input_shape),), heads)
+        self.encoder = Mlp(input_shape, encoder, (), norm=norm, activation=activation)
+        (inputs,) = self.encoder.trunk_shape()
+        self.cell = Cell(kind=kind, inputs=inputs, size=size, norm=cell_norm, leak=leak)
+        self.state_size = self.cell.state_size
+
+    def trunk_shape(self) -> tuple[int, ...]:
+        return (self.cell.size,)
+
+    def first_layer(self) -> dict[str, tuple[int, ...]]:
+        return self.encoder.first_layer() or {f"{_CELL}.input": (self.cell.gates, self.cell.inputs)}
+
+    def trunk_parameters(self, generator: torch.Generator) -> Tensors:
+        return self.encoder.trunk_parameters(generator) | with_prefix(_CELL, self.cell.parameters(generator))
+
+    def trunk_buffers(self) -> Tensors:
+        return self.encoder.trunk_buffers() | with_prefix(_CELL, self.cell.buffers())
+
+    def trunk(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        x: Tensor,
+        *,
+        training: bool,
+        transports: Sequence[Transport],
+        state: Tensor | None,
+    ) -> tuple[Tensors, Tensors]:
+        encoded, after = self.encoder.trunk(
+            parameters, buffers, x, training=training, transports=transports, state=None
+        )
+        x = encoded[HIDDEN]
+        if state is None:
+            state = x.new_zeros(*x.shape[:-1], self.state_size)
+        hidden, state, moved = self.cell(
+            sub(parameters, _CELL),
+            sub(buffers, _CELL),
+            x,
+            state,
+            training=training,
+            way_back=lambda y: transported(y, f"{_CELL}.input.weight", transports),
+        )
+        return {HIDDEN: hidden, STATE: state}, after | with_prefix(_CELL, moved)
+
+    def port_shape(self, port: str) -> tuple[int, ...]:
+        return (self.state_size,) if port == STATE else super().port_shape(port)
+
+    def emit_trunk(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
+        attach(root, name, nn.Module())
+        encoder = self.encoder.emit_trunk(root, f"{name}.encoder", parameters, buffers)
+        own, held = sub(parameters, _CELL), sub(buffers, _CELL)
+        for part in ("input", "recurrent"):
+            attach(root, f"{name}.{part}", linear_module(own[f"{part}.weight"], own.get(f"{part}.bias")))
+        for part, features in self.cell.norms.items():
+            norm = norm_module(self.cell.norm, (features,), sub(own, part), sub(held, part))
+            attach(root, f"{name}.{_place(part)}", norm)
+        return _RecurrentEmitter(name, encoder, self.cell)
+
+
+def _place(norm: str) -> str:
+    """The name of a norm's module: no dot, since a linear layer holds no other."""
+    return norm.replace(".", "_")
+
+
+class _RecurrentEmitter(Emitter):
+    def __init__(self, name: str, encoder: Emitter, cell: Cell) -> None:
+        self._name = name
+        self._encoder = encoder
+        self._cell = cell
+
+    def __call__(self, graph: fx.Graph, x: fx.Node, state: fx.Node | None = None) -> dict[str, fx.Node]:
+        x = self._encoder(graph, x)[HIDDEN]
+        if state is None:
+            rows = graph.call_method("size", (x, 0))
+            state = graph.call_method("new_zeros", (x, (rows, self._cell.state_size)))
+        before: Any = fx.Proxy(state)  # it stands for a tensor in what it is handed to
+        from_input = self._normed("input.norm", self._module("input", fx.Proxy(x)))
+        from_past = self._module("recurrent", before[..., : self._cell.size])
+        from_past = self._normed("recurrent.norm", from_past)
+        made: Any = combine(self._cell, from_input, from_past, before, lambda c: self._normed("cell.norm", c))
+        hidden, after = made
+        return {HIDDEN: hidden.node, STATE: after.node}
+
+    def _normed(self, norm: str, x: Any) -> Any:
+        return self._module(_place(norm), x) if norm in self._cell.norms else x
+
+    def _module(self, part: str, x: Any) -> Any:
+        return fx.Proxy(x.node.graph.call_module(f"{self._name}.{part}", (x.node,)))

@@ -1,0 +1,102 @@
+"""Judging: what the objectives say of a closed window's ticks (semantics 1, 21)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import OBJECTIVE
+from antiphon.comms.cut import constant
+from antiphon.engine.moment import lanes_where
+from antiphon.engine.system import System
+from antiphon.engine.tape import Part, Tape
+
+__all__ = ["Judge", "Losses", "Verdict"]
+
+
+@dataclass(slots=True)
+class Losses:
+    """What an agent's objective said of the ticks of a window."""
+
+    loss: Tensor
+    """Sum over ticks of the mean over the batch."""
+    score: Tensor
+    """Sum over ticks and environments of the objective's metric."""
+    count: int | Tensor
+    """Ticks and environments that there was a target for."""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What all objectives said of a window."""
+
+    total: Tensor | None = None
+    """Sum over agents and ticks of the mean over the batch, with its graph; None without any target."""
+    samples: Tensor | None = None
+    """[B], the same per sample, without a graph."""
+    losses: dict[str, Losses] = field(default_factory=dict)
+    """By agent."""
+
+
+class Judge:
+    """Applies a system's objectives.
+
+    Args:
+        system: Its agents.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+
+    def window(self, tape: Tape) -> Verdict:
+        """Sum the losses of a window."""
+        verdict = Verdict()
+        for tick in tape.ticks:
+            for part in tick.parts:
+                found = self._loss(part)
+                if found is not None:
+                    self._add(verdict, part.agent, *found)
+        return verdict
+
+    def _add(
+        self, verdict: Verdict, agent: str, losses: Tensor, score: Tensor, present: Tensor | None
+    ) -> None:
+        loss, samples = losses.sum() / self.system.batch, constant(losses)
+        count = len(samples) if present is None else present.sum()
+        verdict.samples = samples if verdict.samples is None else verdict.samples + samples
+        verdict.total = loss if verdict.total is None else verdict.total + loss
+        seen = verdict.losses.get(agent)
+        if seen is None:
+            verdict.losses[agent] = Losses(constant(loss), score.sum(), count)
+        else:
+            seen.loss, seen.score = seen.loss + constant(loss), seen.score + score.sum()
+            seen.count = seen.count + count
+
+    def _loss(self, part: Part) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """An objective's loss and score at one tick, [B] each, zero where its target is absent, and where it is not.
+
+        None if it is absent everywhere.
+        """
+        goal = self.system.agents[part.agent].goal
+        if goal is None or not part.drawn or goal.target not in part.moment.signals:
+            return None
+        if goal.last_only and (part.moment.step + 1) % self.system.hold:
+            return None
+        output, target = part.ports[OBJECTIVE], part.moment.signals[goal.target]
+        present = part.moment.signals.get(f"_{goal.target}")
+        if present is not None:  # before the loss too: what is absent may be no number at all
+            target = lanes_where(present, target)
+        losses = goal.objective.loss(output, target)
+        score = goal.objective.score(constant(output), target)
+        if present is not None:
+            losses, score = lanes_where(present, losses), lanes_where(present, score)
+        return losses if goal.weight == 1.0 else losses * goal.weight, score, present
+
+    def error(self, part: Part) -> Tensor | None:
+        """[B, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""
+        found = self._loss(part)
+        if found is None or not found[0].requires_grad:
+            return None
+        return torch.autograd.grad(found[0].sum(), part.ports[OBJECTIVE], retain_graph=True)[0]

@@ -1,0 +1,333 @@
+"""Reproducing what was read: `antiphon/Copy-v0` and `antiphon/RepeatCopy-v0`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Box
+from gymnasium.utils import seeding
+from torch import Tensor
+from torch.nn import functional
+
+from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.envs.curriculum import Curriculum
+from antiphon.envs.options_in_time import CopyOptions, RepeatCopyOptions
+from antiphon.envs.single import SingleLane
+from antiphon.errors import ScenarioError
+from antiphon.nets.random import seed_for, uniform
+
+__all__ = ["Copy", "CopyLane", "RepeatCopy", "RepeatCopyLane"]
+
+_MASK = "_target"
+
+
+@dataclass(frozen=True)
+class _Episode:
+    """What an episode shows and asks, step by step."""
+
+    symbols: Tensor
+    """`[steps, batch, bits + 2]`."""
+    targets: Tensor
+    """`[steps, batch, bits + 1]`, zero where nothing is asked."""
+    asked: list[bool]
+    """By step: whether there is a target."""
+    signed: Tensor
+    """`[steps + max_length, batch, bits]`: the targets' bits as -1 and 1, 0 where nothing is asked."""
+    due: Tensor
+    """`[steps + max_length]`: 1.0 where there is a target."""
+
+
+class _CopyTask(TorchVectorEnv):
+    """What the two tasks share: episodes of one length for all lanes, and a curriculum moved by the actions."""
+
+    def __init__(
+        self, num_envs: int, options: CopyOptions, device: torch.device | str, dtype: torch.dtype
+    ) -> None:
+        logits = Box(-np.inf, np.inf, (options.bits + 1,), np.float32)
+        super().__init__(num_envs, options.description(), logits, device=device, dtype=dtype)
+        self._options = options
+        self._curriculum = Curriculum(options)
+        self._seed: int | None = None
+        self._number = 0  # of the present episode, since the last seed
+        self._tick = 0  # of the present step in it
+        self._error = torch.zeros((), dtype=torch.float64, device=self.device)  # summed over the steps judged
+        self._judged = 0
+        self._observations: dict[str, Tensor] = {}
+        self._info: dict[str, Tensor] = {}
+
+    @property
+    def episode_length(self) -> int:
+        """Length of the present episode in steps, the same in all environments."""
+        return self._options.steps(self._curriculum.difficulty)
+
+    def figures(self) -> dict[str, float]:
+        """Return the curriculum's `difficulty`, `solved` and, once an error is known, `bits`."""
+        return self._curriculum.figures()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Begin a seed's first episode, and the curriculum with it; or without a seed the next episode.
+
+        Args:
+            seed: Names the episodes. None: go on (at first: a random seed).
+            options: Nothing is read from them.
+        """
+        if seed is None and self._seed is not None:
+            self._number += 1
+        else:
+            self._seed, self._number = int(seed) if seed is not None else seeding.np_random(None)[1], 0
+            self._curriculum.restart()
+        self._begin()
+        return dict(self._observations), dict(self._info)
+
+    def step(self, actions: Any = None) -> StepResult:
+        """Judge the answers to the present step, and show the next.
+
+        Args:
+            actions: Logits of the target's components, `[batch, bits + 1]`; None: no answer. An episode with a
+                step without an answer has no error, and does not move the curriculum.
+
+        Raises:
+            gymnasium.error.ResetNeeded: There was no reset.
+            ScenarioError: Actions of another shape.
+        """
+        if self._seed is None:
+            raise ResetNeeded("call reset() before step()")
+        reward = self._judge(actions)
+        last = self._observations, self._info
+        self._tick += 1
+        ended = self._tick == len(self._episode.asked)
+        if ended:
+            if self._judged == sum(self._episode.asked):
+                self._curriculum.judge(self._error.item() / self._judged)
+            self._number += 1
+            self._begin()
+        else:
+            self._show()
+        terminated = torch.full((self.num_envs,), ended, device=self.device)
+        truncated = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+        info: dict[str, Any] = dict(self._info)
+        if ended:
+            info.update(final_obs=last[0], final_info=last[1])
+            info.update(_final_obs=terminated.clone(), _final_info=terminated.clone())
+        return dict(self._observations), reward, terminated, truncated, info
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the episode, its error so far and the curriculum."""
+        place = {"seed": self._seed, "number": self._number, "tick": self._tick}
+        judged = {"error": self._error.clone(), "judged": self._judged}
+        return {**place, **judged, "curriculum": self._curriculum.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to a place in an episode."""
+        self._curriculum.load_state_dict(state["curriculum"])
+        self._seed, self._number = state["seed"], int(state["number"])
+        if self._seed is not None:
+            self._begin()
+            self._tick, self._judged = int(state["tick"]), int(state["judged"])
+            self._error = state["error"].to(self.device, torch.float64, copy=True)
+            self._show()
+
+    def _begin(self) -> None:
+        """Draw the present episode and show its first step."""
+        self._episode = self._draw()
+        self._tick = self._judged = 0
+        self._error = torch.zeros_like(self._error)
+        self._show()
+
+    def _draw(self) -> _Episode:
+        """Return the present episode, a pure function of seed, number, lane and difficulty."""
+        assert self._seed is not None
+        bits, difficulty, lanes = self._options.bits, self._curriculum.difficulty, self.num_envs
+        length, steps = difficulty.length, self.episode_length
+        # Lane-major: what a lane is shown does not depend on how many lanes there are.
+        chance = uniform(seed_for(self._seed, "env"), self._number, lanes * length * bits, self.device)
+        pattern = (chance < 0.5).view(lanes, length, bits).transpose(0, 1).to(self.dtype)
+        symbols = torch.zeros(steps, lanes, bits + 2, dtype=self.dtype, device=self.device)
+        symbols[:length, :, :bits] = pattern
+        symbols[length, :, bits] = 1
+        if self._options.shows_repeats:
+            symbols[length + 1, :, bits + 1] = difficulty.repeats / 10
+        stop = steps - 2
+        first = stop - difficulty.asked
+        targets = torch.zeros(steps, lanes, bits + 1, dtype=self.dtype, device=self.device)
+        targets[first:stop, :, :bits] = pattern.repeat(difficulty.repeats, 1, 1)
+        targets[stop, :, bits] = 1
+        due = torch.zeros(steps + self._options.max_length, dtype=self.dtype, device=self.device)
+        due[first : stop + 1] = 1
+        signed = torch.zeros(len(due), lanes, bits, dtype=self.dtype, device=self.device)
+        signed[first : stop + 1] = 2 * targets[first : stop + 1, :, :bits] - 1
+        return _Episode(symbols, targets, [first <= step <= stop for step in range(steps)], signed, due)
+
+    def _show(self) -> None:
+        """Compute the requested signals of the present step."""
+        now, shown = self._tick, self._episode
+        values: dict[str, Tensor] = {}
+        for name in self.requested:
+            if name == "symbol":
+                values[name] = shown.symbols[now]
+            elif name == "target":
+                values[name] = shown.targets[now]
+            elif name == "time_left":
+                left = (len(shown.asked) - 1 - now) / 10
+                values[name] = torch.full((self.num_envs, 1), left, dtype=self.dtype, device=self.device)
+            else:
+                values[name] = self._upcoming()
+        self._observations, self._info = self._divide(values)
+        if "target" in self._info:
+            self._info[_MASK] = torch.full((self.num_envs,), shown.asked[now], device=self.device)
+
+    def _upcoming(self) -> Tensor:
+        """Return the targets of the steps to come, the next step's first: all their bits, then which there are."""
+        ahead = slice(self._tick + 1, self._tick + 1 + self._options.max_length)
+        due = self._episode.due[ahead].expand(self.num_envs, -1)
+        return torch.cat([self._episode.signed[ahead].transpose(0, 1).flatten(1), due], 1)
+
+    def _judge(self, actions: Any) -> Tensor:
+        """Return each lane's reward, less the error of its answer in bits per component, and keep the mean."""
+        if actions is None or not self._episode.asked[self._tick]:
+            return torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
+        target = self._episode.targets[self._tick]
+        with torch.no_grad():
+            answer = torch.as_tensor(actions, device=self.device).to(self.dtype)
+            if answer.shape != target.shape:
+                raise ScenarioError(
+                    f"env: actions are {list(answer.shape)}; give the logits of a target of {list(target.shape)}"
+                )
+            error = functional.binary_cross_entropy_with_logits(answer, target, reduction="none").mean(1)
+            error = error / math.log(2)
+            self._error += error.double().mean()
+        self._judged += 1
+        return -error
+
+
+class Copy(_CopyTask):
+    """Read characters of random bits and, after a stop character, reproduce them and a stop.
+
+    Graves et al. 2014, "Neural Turing machines", with the curriculum of Jaderberg et al. 2017, "Decoupled neural
+    interfaces using synthetic gradients", section 3.1.
+
+    Description:
+        N steps each show a character, one shows the stop; in the N + 1 steps after it the characters and a stop
+        are asked for, and a blank step ends the episode: 2 N + 3 steps. N grows once the task is solved: when the
+        actions' error averages below `threshold`, over at least 20 episodes.
+    Action space:
+        Logits of the target's components `[bits + 1]`; they do not change what is shown within an episode.
+    Observation space:
+        `symbol` [bits + 2]: a character's bits, then the stop's flag; the last component is always 0. `info` has
+        `target` [bits + 1], floats 0 or 1, and its mask `_target`, bool: whether the step has one; `time_left`
+        [1], the steps that follow in the episode, divided by 10; and `upcoming` [max_length * (bits + 1)], the
+        targets of the next `max_length` steps, the next step's first: their bits as -1 and 1 (of a stop: -1; 0
+        where nothing is asked), then for each of these steps 1.0 if it has a target.
+    Rewards:
+        Minus the error of the answer, in bits per component; 0.0 in steps without a target.
+    Starting state:
+        The first character; the curriculum begins anew with every seed.
+    Episode end:
+        After the blank step, in all lanes at once.
+
+    Args:
+        num_envs: Number of lanes (the batch).
+        bits: Random bits per character.
+        max_length: Most characters to reproduce.
+        length: Characters in the first episodes.
+        threshold: In bits per component; 0: the task never grows.
+        device: Where the tensors are.
+        dtype: The type of the signals.
+
+    Raises:
+        ScenarioError: An option that cannot be.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        bits: int = 8,
+        max_length: int = 24,
+        length: int = 1,
+        threshold: float = 0.15,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        options = CopyOptions(bits=bits, max_length=max_length, length=length, threshold=threshold)
+        super().__init__(num_envs, options, device, dtype)
+
+
+class RepeatCopy(_CopyTask):
+    """Read characters of random bits and how often to reproduce them; do so, and stop.
+
+    Description:
+        As `Copy`, but the step after the stop character shows the number of repeats R, and the characters are
+        asked for R times: N + N R + 4 steps. Solved tasks grow by a character and by a repeat in turns, as long as
+        N R is at most `max_length`.
+    Action space:
+        As `Copy`.
+    Observation space:
+        As `Copy`; the last component of `symbol` is R / 10 in the step that shows it.
+    Rewards:
+        As `Copy`.
+    Starting state:
+        As `Copy`.
+    Episode end:
+        As `Copy`.
+
+    Args:
+        num_envs: Number of lanes (the batch).
+        bits: Random bits per character.
+        max_length: Most characters to reproduce, repeats included.
+        length: Characters in the first episodes.
+        repeats: Repeats in the first episodes.
+        threshold: In bits per component; 0: the task never grows.
+        device: Where the tensors are.
+        dtype: The type of the signals.
+
+    Raises:
+        ScenarioError: An option that cannot be.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        bits: int = 8,
+        max_length: int = 24,
+        length: int = 1,
+        repeats: int = 1,
+        threshold: float = 0.15,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        options = RepeatCopyOptions(
+            bits=bits, max_length=max_length, length=length, repeats=repeats, threshold=threshold
+        )
+        super().__init__(num_envs, options, device, dtype)
+
+
+class CopyLane(SingleLane):
+    """One lane of `Copy` as a plain Gymnasium environment: numpy in, numpy out.
+
+    Args:
+        options: The keyword arguments of `Copy`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(Copy(1, **options))
+
+
+class RepeatCopyLane(SingleLane):
+    """One lane of `RepeatCopy` as a plain Gymnasium environment: numpy in, numpy out.
+
+    Args:
+        options: The keyword arguments of `RepeatCopy`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(RepeatCopy(1, **options))

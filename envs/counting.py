@@ -1,0 +1,196 @@
+"""Digits that are counted at several timescales: `antiphon/CountDigits-v0`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Discrete
+from gymnasium.utils import seeding
+from torch import Tensor
+
+from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.envs.images import picture_table
+from antiphon.envs.options_in_time import CountOptions
+from antiphon.envs.single import SingleLane
+from antiphon.envs.stream import Draws
+
+__all__ = ["CountDigits", "CountDigitsLane"]
+
+_EVALUATED = 32
+"""Windows of the highest level in one evaluation."""
+_SO_FAR = "_so_far"
+
+
+class CountDigits(TorchVectorEnv):
+    """A stream of digits; how many of them were odd, threes, sevens and fives is asked over ever longer windows.
+
+    Generalised to more than two levels from the two-network task of Jaderberg et al. 2017, "Decoupled neural
+    interfaces using synthetic gradients", section 3.2.
+
+    Description:
+        At every step each lane shows a new picture, drawn with replacement from the split. Level 1 counts the odd
+        digits in windows of `window` steps, level 2 the threes in windows of `window` squared, level 3 the sevens
+        and level 4 the fives. Windows follow one another without a gap; the first ones begin at the reset.
+    Action space:
+        One action, without effect.
+    Observation space:
+        `image` [colours, height, width], floats from 0 to 1. `info` has, known after the step, `odd`, `threes`,
+        `sevens` and `fives` (as many as there are levels), int64: the count over the window that the step closes,
+        with masks `_odd`, …, bool; 0 where no window closes. Known at the tick it has `odd_so_far`, …: the count
+        from the window's beginning to the digit shown. `count_so_far` is another name of `threes_so_far`.
+    Rewards:
+        None: 0.0.
+    Starting state:
+        The first digit of every window.
+    Episode end:
+        Never.
+
+    Args:
+        num_envs: Number of lanes (the batch).
+        data: digits (8x8, embedded) or mnist (28x28).
+        levels: How many counts there are, from 1 to 4.
+        window: Digits in a window of the lowest level.
+        split: train, validation or test.
+        device: Where the tensors are.
+        dtype: The type of the pixels.
+
+    Raises:
+        ScenarioError: An option that cannot be.
+        DataError: The data are missing or broken.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        data: str = "digits",
+        levels: int = 2,
+        window: int = 4,
+        split: str = "train",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        options = CountOptions(data=data, levels=levels, window=window, split=split)
+        self._options = options
+        super().__init__(num_envs, options.description(), Discrete(1), device=device, dtype=dtype)
+        self.split = split
+        table = picture_table(data, self.device)
+        self._pixels, self._white = table.columns["image"], table.divisors["image"]
+        label = table.columns["label"]
+        counted = {"odd": label % 2 == 1, "threes": label == 3, "sevens": label == 7, "fives": label == 5}
+        self._counted = {name: counted[name].long() for name, _ in options.counts}
+        self._draws = Draws(table.splits[split], num_envs)
+        self._seed: int | None = None
+        self._example = 0  # digits shown to each lane since the last seed
+        self._start = 0  # the one that was shown first after the last reset
+        self._counts: dict[str, Tensor] = {}
+        self._nothing = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self._closes = {
+            closing: torch.full((num_envs,), closing, device=self.device) for closing in (False, True)
+        }
+
+    def request(self, names: Iterable[str]) -> None:
+        """Compute only these signals from the next reset on; what nobody asks for is not counted."""
+        super().request(names)
+        asked = {
+            "threes" if name == "count_so_far" else name.removesuffix(_SO_FAR) for name in self.requested
+        }
+        self._asked = [(name, steps) for name, steps in self._options.counts if name in asked]
+
+    @property
+    def evaluation_steps(self) -> int:
+        """Steps of one evaluation: some windows of the highest level, on digits drawn from the split."""
+        return _EVALUATED * self._options.longest
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Begin new windows at the first digit of a seed, or without one at the next digit.
+
+        Args:
+            seed: Names the digits. None: go on (at first: a random seed).
+            options: Nothing is read from them.
+        """
+        if seed is not None:
+            self._seed, self._example = int(seed), 0
+        elif self._seed is None:
+            self._seed, self._example = seeding.np_random(None)[1], 0
+        else:
+            self._example += 1
+        self._start = self._example
+        self._count()
+        return self._shown()
+
+    def step(self, actions: Any = None) -> StepResult:
+        """Close the windows that end with the digit shown, and show the next.
+
+        Args:
+            actions: Without effect.
+
+        Raises:
+            gymnasium.error.ResetNeeded: There was no reset.
+        """
+        if self._seed is None:
+            raise ResetNeeded("call reset() before step()")
+        closed: dict[str, Tensor] = {}
+        for name, steps in self._asked:
+            if name in self.requested:
+                closes = (self._example - self._start + 1) % steps == 0
+                closed[name] = self._counts[name] if closes else self._nothing
+                closed[f"_{name}"] = self._closes[closes]
+        self._example += 1
+        self._count()
+        observations, info = self._shown()
+        reward = torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
+        never = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+        return observations, reward, never, never.clone(), {**closed, **info}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the stream: `seed`, `example` and the `start` of the windows."""
+        return {"seed": self._seed, "example": self._example, "start": self._start}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to a place in the stream, and count again what its windows have shown."""
+        self._seed, self._start = state["seed"], int(state["start"])
+        longest = max((steps for _, steps in self._asked), default=1)
+        shown = int(state["example"]) - self._start
+        for example in range(shown - shown % longest, shown + 1):
+            self._example = self._start + example
+            if self._seed is not None:
+                self._count()
+
+    def _count(self) -> None:
+        """Look up the present digits and count them in; a window that begins with them begins at zero."""
+        assert self._seed is not None
+        self._rows = self._draws.rows(self._seed, self._example)
+        for name, steps in self._asked:
+            here = self._counted[name].index_select(0, self._rows)
+            begins = (self._example - self._start) % steps == 0
+            self._counts[name] = here if begins else self._counts[name] + here
+
+    def _shown(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return observations and info of the present digits: what is known at the tick."""
+        values: dict[str, Tensor] = {}
+        for name in self.requested:
+            if name == "image":
+                pixels = self._pixels.index_select(0, self._rows).to(self.dtype).div_(self._white)
+                values[name] = pixels.view(self.num_envs, *self.signals[name].shape)
+            elif name == "count_so_far":
+                values[name] = self._counts["threes"]
+            elif name.endswith(_SO_FAR):
+                values[name] = self._counts[name.removesuffix(_SO_FAR)]
+        return self._divide(values)
+
+
+class CountDigitsLane(SingleLane):
+    """One lane of `CountDigits` as a plain Gymnasium environment: numpy in, numpy out.
+
+    Args:
+        options: The keyword arguments of `CountDigits`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(CountDigits(1, **options))

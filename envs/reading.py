@@ -1,0 +1,155 @@
+"""A text read character by character: `antiphon/CharText-v0`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Discrete
+from gymnasium.utils import seeding
+from torch import Tensor
+
+from antiphon.envs import texts
+from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.envs.options_in_time import TextOptions
+from antiphon.envs.single import SingleLane
+from antiphon.errors import ScenarioError
+from antiphon.nets.random import integers, seed_for
+
+__all__ = ["CharText", "CharTextLane"]
+
+
+class CharText(TorchVectorEnv):
+    """A text, a character at a step; which one comes next is asked.
+
+    Description:
+        The first 90 % of the text are the train split, the next 5 % validation, the rest test. A split is cut into
+        as many stretches as there are lanes; lane k begins with stretch k and reads on, round the split. In the
+        train split a seed draws where the first stretch begins; the others begin at their beginning.
+    Action space:
+        One action, without effect.
+    Observation space:
+        `char` [classes], the character as a one-hot vector of floats. `info` has `next`, int64: the class of the
+        character after it. Classes are the distinct characters of the train split, sorted, and a last one for
+        every other character, which only validation and test can show.
+    Rewards:
+        None: 0.0.
+    Starting state:
+        The first character of each lane's stretch.
+    Episode end:
+        Never.
+
+    Args:
+        num_envs: Number of lanes (the batch).
+        text: `embedded`, or the name without `.txt` of a file in `$ANTIPHON_DATA/text`.
+        split: train, validation or test.
+        device: Where the tensors are.
+        dtype: The type of `char`.
+
+    Raises:
+        ScenarioError: An option that cannot be, or more lanes than the split has characters for.
+        DataError: There is no such text, or it cannot be read.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        text: str = texts.EMBEDDED,
+        split: str = "train",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        options = TextOptions(text=text, split=split)
+        super().__init__(num_envs, options.description(), Discrete(1), device=device, dtype=dtype)
+        self.split = split
+        read = texts.load(text)
+        self._codes = torch.from_numpy(read.splits[split]).to(self.device)
+        self._stretch = len(self._codes) // num_envs
+        if self._stretch < 2:
+            raise ScenarioError(
+                f"env.text: the {split} split of '{text}' has {len(self._codes)} characters, and {num_envs} lanes need "
+                f"{2 * num_envs}; lower training.batch or give a longer text"
+            )
+        self._one_hot = torch.eye(read.classes, dtype=dtype, device=self.device)
+        self._seed: int | None = None
+        self._read = 0  # characters read by each lane since the last seed
+        self._begins = torch.empty(0)
+
+    @property
+    def evaluation_steps(self) -> int:
+        """Steps that ask for every character of every lane's stretch but the first."""
+        return self._stretch - 1
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Go to the beginning of the stretches, or without a seed to the next character.
+
+        Args:
+            seed: In the train split, draws where stretches begin. None: go on (at first: a random seed).
+            options: Nothing is read from them.
+        """
+        if seed is None and self._seed is not None:
+            self._read += 1
+        else:
+            self._open(int(seed) if seed is not None else seeding.np_random(None)[1])
+            self._read = 0
+        return self._shown()
+
+    def step(self, actions: Any = None) -> StepResult:
+        """Go on by a character.
+
+        Args:
+            actions: Without effect.
+
+        Raises:
+            gymnasium.error.ResetNeeded: There was no reset.
+        """
+        if self._seed is None:
+            raise ResetNeeded("call reset() before step()")
+        self._read += 1
+        observations, info = self._shown()
+        reward = torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
+        never = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+        return observations, reward, never, never.clone(), info
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the text: `seed` and the number of characters `read`."""
+        return {"seed": self._seed, "read": self._read}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to a place in the text."""
+        self._seed, self._read = None, int(state["read"])
+        if state["seed"] is not None:
+            self._open(int(state["seed"]))
+
+    def _open(self, seed: int) -> None:
+        """Find where the lanes' stretches begin, int64 `[batch]`."""
+        self._seed = seed
+        self._begins = torch.arange(self.num_envs, device=self.device) * self._stretch
+        if self.split == "train":
+            self._begins += integers(seed_for(seed, "env"), 0, 1, len(self._codes), self.device)
+
+    def _shown(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return observations and info of the present characters."""
+        place = (self._begins + self._read) % len(self._codes)
+        values: dict[str, Tensor] = {}
+        if "char" in self.requested:
+            values["char"] = self._one_hot[self._codes[place]]
+        if "next" in self.requested:
+            values["next"] = self._codes[(place + 1) % len(self._codes)]
+        return self._divide(values)
+
+
+class CharTextLane(SingleLane):
+    """One lane of `CharText` as a plain Gymnasium environment: numpy in, numpy out.
+
+    Args:
+        options: The keyword arguments of `CharText`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(CharText(1, **options))

@@ -1,0 +1,105 @@
+"""Texts as numbers: where they are found, how they are read, and what stands for each character. Needs no torch."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.envs.folders import Identity, find_folder, identity
+from antiphon.envs.options import SPLITS
+from antiphon.errors import DataError, suggest
+
+__all__ = ["EMBEDDED", "Text", "load"]
+
+EMBEDDED = "embedded"
+"""The name of the text that ships with antiphon."""
+_EMBEDDED_FILE = Path(__file__).parent / "data" / "moby-dick-beginning.txt.gz"
+_SHARES = (90, 95)
+"""Where validation and test begin, in hundredths of the text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A text in three parts, each character a class."""
+
+    vocabulary: str
+    """The distinct characters of the train split, sorted: class k is its character k."""
+    splits: dict[str, NDArray[np.int64]]
+    """The classes of train, validation and test, in the order of the text."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes; the last one is for all characters that the train split does not have."""
+        return len(self.vocabulary) + 1
+
+    def characters(self, codes: NDArray[np.int64]) -> str:
+        """Return the characters of some classes, an unknown one as U+FFFD."""
+        return "".join((self.vocabulary + "\ufffd")[code] for code in codes)
+
+
+def load(name: str) -> Text:
+    """Return a text, read once while its file does not change.
+
+    Args:
+        name: `embedded`, or the name without `.txt` of a file in `$ANTIPHON_DATA/text`.
+
+    Raises:
+        DataError: There is no such file, it is not UTF-8, or it is too short to be parted.
+    """
+    path = _EMBEDDED_FILE if name == EMBEDDED else _find(name)
+    return _read(*identity([path]))
+
+
+def _find(name: str) -> Path:
+    """Return the file of a text that does not ship with antiphon."""
+    data = os.environ.get("ANTIPHON_DATA")
+    folder = find_folder("text")
+    if folder is None:
+        place = f"ANTIPHON_DATA is '{data}', which has no folder text" if data else "ANTIPHON_DATA is not set"
+        raise DataError(
+            f"env.text: no text '{name}': {place}; name a folder that has text/{name}.txt, or use {EMBEDDED}"
+        )
+    stems = {path.stem: path for path in sorted(folder.glob("*.txt"))}
+    if name not in stems:
+        raise DataError(
+            f"env.text: no text '{name}' in {folder} (of ANTIPHON_DATA){suggest(name, [EMBEDDED, *stems])}"
+        )
+    return stems[name]
+
+
+@functools.lru_cache(maxsize=4)
+def _read(file: Identity) -> Text:
+    path = Path(file[0])
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path == _EMBEDDED_FILE else path.read_bytes()
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: byte {error.start} is not UTF-8 ({error.reason}); save the text as UTF-8"
+        ) from None
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    points = np.frombuffer(text.encode("utf-32-le"), "<u4").astype(np.int64)
+    bounds = [len(text) * share // 100 for share in _SHARES]
+    parts = dict(zip(SPLITS, np.split(points, bounds), strict=True))
+    for name, part in parts.items():
+        if len(part) < 2:
+            raise DataError(
+                f"{path}: {len(text)} characters leave {len(part)} for the {name} split, which needs 2; give a longer text"
+            )
+    known = np.unique(parts["train"])
+    codes = {name: _classes(known, part) for name, part in parts.items()}
+    return Text(vocabulary="".join(map(chr, known)), splits=codes)
+
+
+def _classes(known: NDArray[np.int64], points: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the place of each code point among the known ones, or their number where it is none of them."""
+    place = np.searchsorted(known, points)
+    found = known[np.minimum(place, len(known) - 1)] == points
+    return np.where(found, place, len(known))

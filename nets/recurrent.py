@@ -1,0 +1,173 @@
+"""Recurrent cells as functions of (parameters, buffers, input, state), with or without a leading stacked axis.
+
+Shapes: B batch, I inputs, H units, S state, G gates, N stacked networks. `x` is [B, I] with plain parameters or
+[N, B, I] with parameters stacked [N, …], as in `layers`: torch's own cells cannot be batched over networks.
+
+The state is one flat tensor [.., B, S]: the units' activation h, and for the LSTM h and its cells c side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from antiphon.nets.layers import initial_linear, initial_norm, linear, norm_buffers, normalise
+
+__all__ = ["CELLS", "Cell", "combine"]
+
+CELLS = {"rnn": 1, "leaky": 1, "gru": 3, "lstm": 4}
+"""Kinds of cell, and how many gates (blocks of H rows of its weights) each has."""
+_BATCH_GAIN = 0.1
+"""Where the gains of recurrent batch norm start, so that tanh keeps its gradient (Cooijmans et al. 2016, section 4)."""
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """One recurrent layer, without its numbers.
+
+    What it reads of the input, W_x x, and of its past, W_h h, are kept apart, each with a bias as in torch or,
+    under a norm, normalised with a gain and a bias of its own over all gates together: layer norm as Ba et al.
+    2016 ("Layer Normalization", supplement), batch norm as Cooijmans et al. 2016 ("Recurrent Batch
+    Normalization"). The LSTM's new c is normalised too where the units read it. Batch norm's running statistics are
+    shared by all times.
+    """
+
+    kind: str
+    """`rnn` (tanh), `leaky` (h' = (1 - leak) h + leak tanh(…)), `gru` or `lstm`; gates in torch's order."""
+    inputs: int
+    """Components of the input."""
+    size: int
+    """Units H."""
+    norm: str = "none"
+    """`none`, `layer` or `batch`."""
+    leak: float = 0.5
+    """The share of the new in a leaky unit, in (0, 1]."""
+
+    @property
+    def state_size(self) -> int:
+        """Components of the state."""
+        return 2 * self.size if self.kind == "lstm" else self.size
+
+    @property
+    def gates(self) -> int:
+        """Rows of each weight: the units once per gate."""
+        return CELLS[self.kind] * self.size
+
+    @property
+    def norms(self) -> dict[str, int]:
+        """What is normalised, with its number of features."""
+        if self.norm == "none":
+            return {}
+        read = {"input.norm": self.gates, "recurrent.norm": self.gates}
+        return read | ({"cell.norm": self.size} if self.kind == "lstm" else {})
+
+    def parameters(self, generator: torch.Generator) -> Tensors:
+        """Draw initial parameters (float32), by name.
+
+        Input weights are uniform as in `initial_linear`; recurrent ones are orthogonal per gate (Saxe et al. 2014,
+        as Cooijmans et al. 2016 use them); biases are zero but for the LSTM's forget gate, which starts open at 1
+        (Gers et al. 2000; Jozefowicz et al. 2015).
+        """
+        weight, _ = initial_linear(self.inputs, (self.gates, self.inputs), generator)
+        recurrent = torch.empty(self.gates, self.size)
+        for gate in recurrent.chunk(CELLS[self.kind]):
+            nn.init.orthogonal_(gate, generator=generator)
+        drawn = {"input.weight": weight, "recurrent.weight": recurrent}
+        drawn |= {name: torch.zeros(self.gates) for name in self._biases()}
+        for name, features in self.norms.items():
+            gain = _BATCH_GAIN if self.norm == "batch" else 1.0
+            for key, value in initial_norm(self.norm, features).items():
+                drawn[f"{name}.{key}"] = value * gain
+        if self.kind == "lstm":
+            drawn[self._biases()[0]][self.size : 2 * self.size] = 1.0
+        return drawn
+
+    def buffers(self) -> Tensors:
+        """Return the initial running statistics (float32) of batch norm, by name; empty for other norms."""
+        held: Tensors = {}
+        for name, features in self.norms.items():
+            held |= {f"{name}.{key}": value for key, value in norm_buffers(self.norm, features).items()}
+        return held
+
+    def _biases(self) -> tuple[str, str]:
+        between = "" if self.norm == "none" else "norm."
+        return f"input.{between}bias", f"recurrent.{between}bias"
+
+    def __call__(
+        self,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        x: Tensor,
+        state: Tensor,
+        *,
+        training: bool,
+        way_back: Callable[[Tensor], Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensors]:
+        """Return the units [.., B, H], the new state [.., B, S] and the new buffers; nothing is changed in place.
+
+        Args:
+            parameters: By name, as `parameters` drew them.
+            buffers: By name.
+            x: [.., B, I].
+            state: [.., B, S].
+            training: Whether batch norm uses this tick's statistics and moves the running ones.
+            way_back: Returns W_x x as it is handed, on a graph of its own choice (feedback alignment).
+        """
+        after: Tensors = {}
+
+        def normed(name: str, y: Tensor) -> Tensor:
+            if self.norm == "none":
+                return y
+            own = {key: parameters[f"{name}.{key}"] for key in ("gain", "bias")}
+            held = {key: buffers[f"{name}.{key}"] for key in ("mean", "var") if self.norm == "batch"}
+            y, moved = normalise(self.norm, y, own, held, training=training)
+            after.update({f"{name}.{key}": value for key, value in moved.items()})
+            return y
+
+        def read(name: str, y: Tensor) -> Tensor:
+            return linear(y, parameters[f"{name}.weight"], parameters.get(f"{name}.bias"))
+
+        h = state[..., : self.size]
+        from_input = read("input", x)
+        from_input = normed("input.norm", from_input if way_back is None else way_back(from_input))
+        from_past = normed("recurrent.norm", read("recurrent", h))
+        h, state = combine(self, from_input, from_past, state, lambda c: normed("cell.norm", c))
+        return h, state, after
+
+
+def combine(
+    cell: Cell, from_input: Tensor, from_past: Tensor, state: Tensor, normed: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return the units [.., B, H] and the new state [.., B, S]: the arithmetic of a cell between its linear maps.
+
+    It is made of torch functions alone, so that an fx.Proxy may stand for each tensor and the same lines write a
+    graph.
+
+    Args:
+        cell: Which arithmetic.
+        from_input: What it read of the input, [.., B, G].
+        from_past: What it read of its past, [.., B, G].
+        state: [.., B, S].
+        normed: The normalisation of the LSTM's c.
+    """
+    if cell.kind in ("rnn", "leaky"):
+        h = torch.tanh(from_input + from_past)
+        if cell.kind == "leaky":
+            h = (1.0 - cell.leak) * state + cell.leak * h
+        return h, h
+    if cell.kind == "gru":
+        new, past = from_input.chunk(3, -1), from_past.chunk(3, -1)
+        reset, update = torch.sigmoid(new[0] + past[0]), torch.sigmoid(new[1] + past[1])
+        proposed = torch.tanh(new[2] + reset * past[2])
+        h = proposed + update * (state - proposed)
+        return h, h
+    gates = (from_input + from_past).chunk(4, -1)
+    c = state[..., cell.size :]
+    c = torch.sigmoid(gates[1]) * c + torch.sigmoid(gates[0]) * torch.tanh(gates[2])
+    h = torch.sigmoid(gates[3]) * torch.tanh(normed(c))
+    return h, torch.cat([h, c], -1)

@@ -1,0 +1,242 @@
+"""A running simulation of a scene of the event simulator, and what can be seen of it from outside.
+
+Each agent reads, at each step and in each environment, a one-hot number of its own: a column of its first weights has a
+gradient exactly where what it did at that step, in that environment, has one. Predictors start away from zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
+from typing import Any
+
+import torch
+from gymnasium.spaces import Discrete
+from torch import Tensor
+
+from antiphon.engine.simulation import Simulation
+from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.envs.signal import Description, Signal
+from antiphon.nets.random import generator, seed_for, uniform
+from antiphon.scenarios import Scenario
+from tests.contracts.event_scene import Prediction, Scene, state_of
+from tests.contracts.event_simulator import simulate
+
+P_UPDATE = 0.6
+KINDS = ("leaky", "rnn", "gru", "lstm")
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """A source whose environments end as a scene says, and show `now`, one-hot of (step, environment)."""
+
+    scene: Scene
+
+    @property
+    def description(self) -> Description:
+        return Description(
+            signals={
+                "now": Signal(shape=(self.scene.horizon * self.scene.batch,)),
+                "stamp": Signal(shape=(1,)),
+                "goal": Signal(shape=(1,), training_only=True),
+            },
+            example_counts={},
+            longest_episode=max(self.scene.lengths) if self.scene.lengths else None,
+        )
+
+    def make(self, *, batch: int, **where: Any) -> TorchVectorEnv:
+        where.pop("split")
+        return _ScriptedEnv(self, batch, **where)
+
+
+class _ScriptedEnv(TorchVectorEnv):
+    def __init__(self, source: Scripted, batch: int, **where: Any) -> None:
+        super().__init__(batch, source.description, Discrete(1), **where)
+        self._scene = source.scene
+        self._step = 0
+
+    @property
+    def episode_length(self) -> int | None:
+        """Length of the present episode."""
+        lengths = self._scene.lengths
+        if not lengths:
+            return None
+        place, number = self._step % sum(lengths), 0
+        while place >= lengths[number]:
+            place, number = place - lengths[number], number + 1
+        return lengths[number]
+
+    def _shown(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        rows, steps = self.num_envs, self._scene.horizon
+        number = self._step % steps * rows + torch.arange(rows)
+        now = torch.nn.functional.one_hot(number, steps * rows).to(self.dtype)
+        goal = 2 + uniform(7, self._step, rows).view(rows, 1).to(self.dtype)
+        stamp = torch.full((rows, 1), 0.1 * self._step, dtype=self.dtype)
+        return {"now": now, "stamp": stamp}, {"goal": goal}
+
+    def reset(self, **_: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        self._step = 0
+        return self._shown()
+
+    def step(self, actions: Any = None) -> StepResult:
+        ends = [self._scene.ends.get((self._step, row)) for row in range(self.num_envs)]
+        terminated = torch.tensor([end is True for end in ends])
+        truncated = torch.tensor([end is False for end in ends])
+        self._step += 1
+        shown, info = self._shown()
+        return shown, torch.zeros(self.num_envs, dtype=self.dtype), terminated, truncated, info
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self._step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._step = state["step"]
+
+
+def scenario_of(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str]) -> Scenario:
+    """The scene as a scenario; `kinds` are those of the cells of agents that have a state."""
+    agents: dict[str, Any] = {}
+    for name, clock in scene.clocks.items():
+        network: dict[str, Any] = {"kind": "mlp", "hidden": [], "norm": "none"}
+        if name in kinds:
+            network = {"kind": kinds[name], "size": 2}
+        unroll = "episode" if clock.unroll is None else clock.unroll
+        agents[name] = {
+            "observes": ["now"],
+            "network": network,
+            "clock": {"period": clock.period, "phase": clock.phase, "unroll": unroll},
+            "p_update": P_UPDATE if name in sparse else 1.0,
+        }
+        if name in scene.judged:
+            agents[name]["objective"] = {"kind": "regression", "target": "goal"}
+    gradient = {"kind": "linear", "context": ["stamp"], "norm": "none"}
+    channels: list[dict[str, Any]] = []
+    for link in scene.links:
+        way: dict[str, Any] = {"delay": link.delay, "rate": link.rate}
+        if link.back is not None:
+            way["back"] = link.back
+        channels.append(
+            {
+                "from": link.sender,
+                "to": link.receiver,
+                "size": 1,
+                "norm": "none",
+                "coupling": link.coupling,
+                "link": way,
+                "read": link.read,
+                "staleness": link.staleness,
+                "gradient": gradient,
+                "input": {"context": ["stamp"]} if link.stand_in else None,
+            }
+        )
+    for name, coupling in scene.memories.items():
+        channels.append(
+            {"from": name, "to": name, "carries": "state", "coupling": coupling, "gradient": gradient}
+        )
+    return Scenario.model_validate(
+        {
+            "scenario": "contract",
+            "env": Scripted(scene),
+            "agents": agents,
+            "channels": channels,
+            "training": {
+                "batch": scene.batch,
+                "steps": scene.horizon,
+                "window_limit": 10_000,
+                "optimiser": {"kind": "sgd", "lr": 1e-4},
+            },
+        }
+    )
+
+
+@dataclass
+class Seen:
+    """What was seen of a run."""
+
+    credited: dict[tuple[str, int], frozenset[tuple[int, int]]] = field(default_factory=dict)
+    """By (agent, step at which it learned): the (tick, environment) with a gradient."""
+    lessons: dict[tuple[str, int], list[tuple[int, frozenset[int], frozenset[int]]]] = field(
+        default_factory=dict
+    )
+    """By (channel, step): of each example the stamp, and the environments that count, and that have a delta."""
+
+
+def running(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str] = frozenset()) -> Simulation:
+    """Build the scene's simulation, its predictors away from zero."""
+    simulation = Simulation(scenario_of(scene, kinds, sparse), dtype=torch.float64)
+    for name, channel in simulation.system.channels.items():
+        if channel.predictor is not None:
+            for key, p in channel.predictor.parameters.items():
+                drawn = torch.rand(p.shape, generator=generator(1, name, key), dtype=torch.float64)
+                p.data.copy_(0.2 + 0.5 * drawn)
+    return simulation
+
+
+def watched(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str] = frozenset()) -> Seen:
+    """Run a scene and note who learned what when."""
+    seen = Seen()
+    with running(scene, kinds, sparse) as simulation:
+        for step in range(scene.horizon):
+            simulation.step()
+            for update in simulation.learned.updates:
+                for agent, gradients in update.gradients.items():
+                    seen.credited[agent, step] = seen.credited.get((agent, step), frozenset()) | columns(
+                        gradients, scene
+                    )
+            for name, lesson in simulation.learned.lessons.items():
+                examples = [lesson_of(example, scene.batch) for example in lesson.examples]
+                seen.lessons[name, step] = sorted(examples, key=itemgetter(0))
+    return seen
+
+
+def columns(gradients: list[Tensor | None], scene: Scene) -> frozenset[tuple[int, int]]:
+    """The (step, environment) whose column has a gradient in some weight that reads them."""
+    count = scene.horizon * scene.batch
+    found: set[int] = set()
+    for gradient in gradients:
+        if gradient is not None and gradient.dim() == 2 and gradient.shape[1] >= count:
+            found |= set(gradient[:, :count].ne(0).any(0).nonzero().flatten().tolist())
+    return frozenset(divmod(number, scene.batch) for number in found)
+
+
+def lesson_of(example: Any, batch: int) -> tuple[int, frozenset[int], frozenset[int]]:
+    """An example's stamp, the environments that count and those with a delta."""
+    stamp = round(10 * example.context[0, -1].item())
+    rows = range(batch) if example.valid is None else example.valid.nonzero().flatten().tolist()
+    return stamp, frozenset(rows), frozenset(example.delta.ne(0).any(1).nonzero().flatten().tolist())
+
+
+def undrawn(names: frozenset[str], horizon: int) -> set[tuple[str, int]]:
+    """The (agent, window) in which agents that learn now and then do not."""
+    return {
+        (name, window)
+        for name in names
+        for window in range(horizon)
+        if uniform(seed_for(0, "update", name), window, 1).item() >= P_UPDATE
+    }
+
+
+def expected_lessons(
+    scene: Scene, found: Prediction
+) -> dict[tuple[str, int], list[tuple[int, frozenset[int], frozenset[int]]]]:
+    """What the event simulator says that each predictor learns at each step."""
+    couplings = {x.name: x.coupling for x in scene.links}
+    couplings |= {state_of(a): c for a, c in scene.memories.items()}
+    lessons: dict[tuple[str, int], list[tuple[int, frozenset[int], frozenset[int]]]] = {}
+    for (name, stamp), fate in sorted(found.fates.items()):
+        if couplings[name] in ("decoupled", "unlocked") and fate.learned is not None:
+            told = (stamp, fate.rows, found.moved[name, stamp])
+            lessons.setdefault((name, fate.learned), []).append(told)
+    for (name, stamp, step), rows in found.last.items():
+        lessons.setdefault((name, step), []).append((stamp, rows, frozenset()))
+    return {at: sorted(examples, key=itemgetter(0)) for at, examples in lessons.items()}
+
+
+def agree(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str] = frozenset()) -> None:
+    """Hold a running simulation to the event simulator."""
+    scene = replace(scene, undrawn=undrawn(sparse, scene.horizon))
+    found, seen = simulate(scene), watched(scene, kinds, sparse)
+    told = {at: places for at, places in seen.credited.items() if places}
+    assert told == found.credited, scene
+    assert seen.lessons == expected_lessons(scene, found), scene

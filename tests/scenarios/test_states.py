@@ -1,0 +1,266 @@
+"""State channels: what they ask of their agent, what they cannot have, and what follows from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import networkx as nx
+import pytest
+
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario, warnings
+
+OBJECTIVE = {"kind": "classification", "target": "label"}
+
+
+def pair(*channels: dict[str, Any], **agents: dict[str, Any]) -> dict[str, Any]:
+    """A document of a -> b, both recurrent, with more channels: from a to itself unless they say otherwise."""
+    plain: dict[str, Any] = {
+        "a": {"observes": ["image"], "network": "lstm"},
+        "b": {"network": "gru", "objective": OBJECTIVE},
+    }
+    return {
+        "scenario": "small",
+        "env": {"id": "antiphon/Digits-v0"},
+        "agents": {name: {**plain[name], **agents.get(name, {})} for name in plain},
+        "channels": [
+            {"from": "a", "to": "b"},
+            *({"from": "a", "to": "a", **channel} for channel in channels),
+        ],
+    }
+
+
+def state(**keys: Any) -> dict[str, Any]:
+    return {"carries": "state", **keys}
+
+
+def refused(data: Any) -> str:
+    with pytest.raises(ScenarioError) as caught:
+        Scenario.model_validate(data)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+def with_message(gradient: dict[str, Any], **agents: dict[str, Any]) -> dict[str, Any]:
+    data = pair(**agents)
+    data["channels"][0]["gradient"] = gradient
+    return data
+
+
+NO_STATE = "use kind rnn, leaky, gru or lstm"
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    # ends and agents
+    (
+        pair(state(to="b")),
+        "channels[1].to: a state goes from an agent to itself, 'a', not to 'b'; make them one, or carry messages",
+    ),
+    (pair(state(key=2)), "channels[1].key: the key of a state is state, not 2; leave it out"),
+    (
+        pair(state(), a={"network": "mlp"}),
+        f"channels[1].carries: agent 'a' has no state, its network being of kind mlp; {NO_STATE}",
+    ),
+    (
+        pair(state(), a={"network": lambda inputs, outputs: None}),
+        f"channels[1].carries: agent 'a' has no state, its network being not built in; {NO_STATE}",
+    ),
+    (
+        pair(state(), state(coupling="detached")),
+        "channels[2]: a->a:state is already declared as channels[1]; an agent has one state; leave it out",
+    ),
+    # what a state cannot have
+    *(
+        (pair(state(**{key: value})), f"channels[1].{key}: a state has no {key}; leave it out")
+        for key, value in {
+            "size": 3,
+            "port": "p",
+            "norm": "layer",
+            "link": {"delay": 1},
+            "input": "linear",
+            "feedback": "fa",
+            "read": "mean",
+            "staleness": 3,
+        }.items()
+    ),
+    *(
+        (
+            pair(state(coupling=coupling)),
+            (
+                f"channels[1].coupling: a state cannot be {coupling}, its reader being its sender; "
+                "use one of locked, detached, decoupled"
+            ),
+        )
+        for coupling in ("delayed", "unlocked")
+    ),
+    (
+        pair(state(gradient={"propagate": 0.5})),
+        (
+            "channels[1].gradient.propagate: is of message channels only; a state's SG would teach the state to be "
+            "predictable; leave it out"
+        ),
+    ),
+    (
+        pair(state(gradient={"kind": "local", "target": "label", "trace": 0.5})),
+        (
+            "channels[1].gradient.trace: needs what comes back, of which a local gradient takes nothing; "
+            "use another kind, or leave it out"
+        ),
+    ),
+    (
+        pair(state(gradient={"kind": "local"})),
+        "channels[1].gradient.target: a local gradient needs the name of its target",
+    ),
+    (
+        pair(state(gradient="conv")),
+        "channels[1].gradient.kind: a conv gradient needs messages of [channels, height, width]; use kind mlp",
+    ),
+    (
+        pair(state(gradient={"discount": 1.5})),
+        "channels[1].gradient.discount: must be at most 1 on a cycle, not 1.5",
+    ),
+    (pair(state(gradient={"span": 9})), "channels[1].gradient.span: must be at most 8, not 9"),
+    (pair(state(gradient={"span": 0})), "channels[1].gradient.span: must be at least 1, not 0"),
+    (pair(state(gradient={"auxiliary": -1})), "channels[1].gradient.auxiliary: must be at least 0, not -1.0"),
+    (pair({"carries": "states"}), "channels[1].carries: unknown carries 'states'; did you mean 'state'?"),
+    # what only a state can have
+    (with_message({"span": 2}), "channels[0].gradient.span: is of state channels only; leave it out"),
+    (
+        with_message({"auxiliary": 1}),
+        "channels[0].gradient.auxiliary: is of state channels only; leave it out",
+    ),
+    # contexts
+    (
+        with_message({"context": ["label", "from.state"]}, a={"network": "mlp"}),
+        (
+            "channels[0].gradient.context[1]: 'from.state': agent 'a' has no state; leave it out, "
+            "or make its network recurrent"
+        ),
+    ),
+    (
+        with_message({"context": ["to.state"]}, b={"network": "conv"}),
+        (
+            "channels[0].gradient.context[0]: 'to.state': agent 'b' has no state; leave it out, "
+            "or make its network recurrent"
+        ),
+    ),
+    (
+        pair(state(gradient={"context": ["from.state"]})),
+        "channels[1].gradient.context[0]: 'from.state' is what this channel carries; leave it out",
+    ),
+    (
+        {**pair(), "channels": [{"from": "a", "to": "b", "input": {"context": ["to.state"]}}]},
+        "channels[0].input.context[0]: 'to.state' is for synthetic gradients only; leave it out",
+    ),
+    # windows and ties
+    (
+        {
+            **pair(b={"clock": {"unroll": 3}}),
+            "channels": [
+                {"from": "a", "to": "b", "coupling": "locked"},
+                {"from": "a", "to": "a", "carries": "state", "coupling": "locked"},
+            ],
+        },
+        "agents.b.clock.unroll: must be episode, as 'a' of the same locked group needs it, its state being locked, not 3",
+    ),
+    (
+        pair(state(), a={"share": "g"}, b={"share": "g", "network": "lstm"}),
+        (
+            "agents.b: its state channel differs from that of agent 'a', with which it shares parameters (share: g); "
+            "make them equal"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("data", "line"), REFUSED, ids=[line[:60] for _, line in REFUSED])
+def test_refused(data: dict[str, Any], line: str) -> None:
+    assert refused(data) == line
+
+
+def test_a_state_is_no_message() -> None:
+    data = pair(
+        state(), state(**{"from": "b", "to": "b"}), {"link": {"delay": 1}}, {"key": 1, "link": {"delay": 2}}
+    )
+    scenario = Scenario.model_validate(data)
+    names = [channel.name for channel in scenario.channels]
+    assert names == ["a->a", "a->a:1", "a->a:state", "a->b", "b->b:state"]
+    assert scenario.channels[2].slug == "a__to__a__state"
+    assert [channel.name for channel in scenario.channels if channel.state] == ["a->a:state", "b->b:state"]
+    assert [channel.name for channel in scenario.inputs_of("a")] == ["a->a", "a->a:1"]
+    assert [channel.name for channel in scenario.outputs_of("b")] == []
+    assert scenario.waves() == (("a",), ("b",))
+    assert scenario.locked_groups() == (("a",), ("b",))
+    assert scenario.memory_of("b") is scenario.channels[4]
+    assert Scenario.model_validate(pair()).memory_of("a") is None
+
+
+@pytest.mark.parametrize("coupling", ["locked", "detached", "decoupled"])
+def test_forms_round_trip(coupling: str) -> None:
+    gradient = {"kind": "mlp", "trace": 0.5, "span": 3, "auxiliary": 0.5, "context": ["label"]}
+    scenario = Scenario.model_validate(pair(state(coupling=coupling, gradient=gradient)))
+    assert Scenario.from_yaml(scenario.to_yaml()) == scenario
+    assert Scenario.from_graph(scenario.to_graph()) == scenario
+
+
+@pytest.mark.parametrize("graph", [nx.DiGraph(), nx.MultiDiGraph()], ids=["simple", "multi"])
+def test_a_state_in_a_graph_needs_no_key(graph: nx.DiGraph[str]) -> None:
+    graph.add_node("a", observes=["image"], network="lstm", objective=OBJECTIVE)
+    graph.add_edge("a", "a", carries="state")
+    scenario = Scenario.from_graph(graph, env={"id": "antiphon/Digits-v0"})
+    assert [channel.name for channel in scenario.channels] == ["a->a:state"]
+
+
+def test_a_locked_state_makes_the_window_the_episode() -> None:
+    assert Scenario.model_validate(pair(state())).window(["a"]) == 1
+    scenario = Scenario.model_validate(pair(state(coupling="locked")))
+    assert [scenario.window(group) for group in scenario.locked_groups()] == ["episode", 1]
+    joined = pair(
+        *(state(coupling="locked", **{"from": name, "to": name}) for name in "ab"), b={"clock": {"period": 2}}
+    )
+    joined["channels"][0]["coupling"] = "locked"
+    assert Scenario.model_validate(joined).window(["a", "b"]) == "episode"
+
+
+def test_what_waits_for_the_episode_is_not_back_at_once() -> None:
+    data = pair(state(coupling="locked"))
+    data["channels"][0]["gradient"] = {"trace": 0.5}
+    assert refused(data) == (
+        "channels[0].gradient.trace: needs what the receiver returns at the same step, but 'a' and 'b' learn at "
+        "different steps; give them one clock, or leave it out"
+    )
+    data["agents"]["b"]["clock"] = {"unroll": "episode"}
+    assert Scenario.model_validate(data).window(["b"]) == "episode"
+
+
+@pytest.mark.parametrize(
+    ("channel", "lines"),
+    [
+        (state(), []),
+        (state(gradient={"trace": 0.5, "span": 8}), []),
+        (state(gradient={"span": 3}), ["gradient.span is not used where trace is 0"]),
+        (
+            state(coupling="detached", gradient={"auxiliary": 1}),
+            ["gradient is not used by a detached channel"],
+        ),
+        (state(coupling="locked", gradient={"auxiliary": 1}), ["gradient is not used by a locked channel"]),
+        (state(gradient="critic"), ["a critic alone is a baseline that hardly teaches; use kind sobolev"]),
+    ],
+)
+def test_advice_on_states(channel: dict[str, Any], lines: list[str]) -> None:
+    scenario = Scenario.model_validate(pair(channel))
+    assert warnings(scenario) == [f"channel a->a:state: {line}" for line in lines]
+
+
+def test_a_state_that_is_never_handed_on() -> None:
+    scenario = Scenario.model_validate(pair(state(), a={"clock": {"unroll": "episode"}}))
+    assert warnings(scenario) == [
+        "channel a->a:state: the window is the episode, so that no state is handed on to be predicted; make it locked"
+    ]
+
+
+def test_an_agent_that_only_its_own_state_teaches_is_not_reached() -> None:
+    data = pair(state())
+    data["channels"][0]["coupling"] = "detached"
+    assert "agent a: reached by no learning signal" in warnings(Scenario.model_validate(data))
+    data["channels"][1]["gradient"] = {"kind": "local", "target": "label"}
+    assert "agent a: reached by no learning signal" not in warnings(Scenario.model_validate(data))

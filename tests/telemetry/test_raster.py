@@ -1,0 +1,208 @@
+"""The raster of a timeline: its text, its picture, and what is left out of both."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from antiphon.errors import RunError
+from antiphon.telemetry.raster import draw_timeline, timeline_png
+from antiphon.telemetry.raster_text import MOST_AGENTS, MOST_CHANNELS, raster_lines
+from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
+
+FAST = AgentTimes(
+    name="fast",
+    period=1,
+    recurrent=True,
+    group=("fast",),
+    ticks=np.ones(4, bool),
+    ends=np.array([False, True, False, True]),
+    since=np.array([0, 0, 2, 2]),
+    state_credit=np.array([False, False, True, True]),
+    message_credit=np.zeros(4, bool),
+    late_credit=np.array([False, False, False, True]),
+)
+SLOW = AgentTimes(
+    name="slow",
+    period=2,
+    recurrent=False,
+    group=("slow",),
+    ticks=np.array([False, True, False, True]),
+    ends=np.array([False, False, True, True]),
+    since=np.array([-1, 1, -1, 3]),
+    state_credit=np.zeros(4, bool),
+    message_credit=np.array([False, True, False, True]),
+    late_credit=np.zeros(4, bool),
+)
+UP = ChannelTimes(
+    name="fast->slow",
+    sender="fast",
+    receiver="slow",
+    coupling="locked",
+    state=False,
+    sent=np.ones(4, bool),
+    stamps=((), (0, 1), (), (1,)),
+    ages=np.array([-1, 0, -1, 2]),
+    due=np.array([False, True, False, True]),
+    unread=np.array([False, False, True, True]),
+    cut=np.array([False, False, False, True]),
+    back=np.array([1, 1, -1, -1]),
+    taught=np.array([1, 1, -1, -1]),
+)
+MADE = Timeline(
+    start=0,
+    steps=4,
+    agents=(FAST, SLOW),
+    channels=(UP,),
+    episode_ends=np.array([False, True, False, False]),
+)
+CROWD = replace(
+    MADE,
+    agents=tuple(replace(FAST, name=f"n{i:02}") for i in range(MOST_AGENTS + 20)),
+    channels=tuple(replace(UP, name=f"c{i:02}") for i in range(MOST_CHANNELS + 1)),
+)
+
+
+def texts(svg: Path) -> set[str]:
+    """The words in a picture; matplotlib names each outlined word in a comment."""
+    return set(re.findall(r"<!-- (.*?) -->", svg.read_text(encoding="utf-8")))
+
+
+# --- text ---------------------------------------------------------------------------------------------------
+
+
+def test_the_text_is_a_row_per_agent_and_channel() -> None:
+    assert raster_lines(MADE)[:7] == [
+        "step                 0   1  |2   3",
+        "fast                 o   #  |o   #",
+        "  credit             0   1  |0+  1+~",
+        "slow                 .   o  |:   #",
+        "  credit                 0+ |    0+",
+        "fast->slow (locked)  .   0–1|x   2!x",
+        "",
+    ]
+
+
+def test_the_text_explains_the_signs_that_are_there_and_no_others() -> None:
+    agents, credit, channels = raster_lines(MADE)[7:]
+    assert agents.count(" · ") == 4
+    assert "| an episode ends" in agents
+    assert "+ a synthetic gradient stands for what lies beyond" in credit
+    assert "~ the rest comes later" in credit
+    assert "! from before the window, and no credit goes back" in channels
+    assert "nothing to read" not in channels
+    alone = replace(MADE, agents=(FAST,), channels=(), episode_ends=np.zeros(4, bool))
+    assert raster_lines(alone)[-2].startswith("agents:   o ticks · # ticks, and its window ends")
+    assert "episode" not in "".join(raster_lines(alone))
+
+
+def test_many_steps_go_into_blocks_of_equal_length() -> None:
+    lines = raster_lines(MADE, width=33)
+    assert [line.split()[1:] for line in lines if line.startswith("step")] == [["0", "1", "|"], ["2", "3"]]
+    assert max(map(len, lines[:-3])) <= 33
+    narrow = raster_lines(MADE, width=1)
+    assert len([line for line in narrow if line.startswith("step")]) == 4
+
+
+def test_too_many_agents_are_cut_with_a_line_that_says_how_many_more() -> None:
+    lines = raster_lines(CROWD)
+    assert "… and 20 more agents, 1 more channel" in lines
+    assert sum(line.startswith("n") for line in lines) == MOST_AGENTS
+    assert sum(line.startswith("c") and not line.startswith("cr") for line in lines) == MOST_CHANNELS + 1
+    assert not any("more" in line for line in raster_lines(MADE))
+
+
+# --- picture ------------------------------------------------------------------------------------------------
+
+
+def test_a_picture_says_the_same_in_plain_words(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    draw_timeline(MADE, tmp_path / "t.svg", title="two levels")
+    assert texts(tmp_path / "t.svg") >= {
+        "two levels",
+        "fast",
+        "slow",
+        "fast-&gt;slow",
+        "0–1",
+        "window ends: it learns",
+        "episode ends",
+        "message sent now is never read",
+        "from before the window: no credit goes back",
+        "beyond: a synthetic gradient",
+        "beyond: the true one, later",
+    } - {"fast-&gt;slow"}
+    plain = replace(MADE, agents=(replace(FAST, state_credit=FAST.message_credit),), channels=())
+    draw_timeline(plain, tmp_path / "plain.svg")
+    words = texts(tmp_path / "plain.svg")
+    assert "beyond: a synthetic gradient" not in words
+    assert "message sent now is never read" not in words
+
+
+def test_a_picture_is_1280_pixels_wide_and_always_the_same() -> None:
+    pytest.importorskip("matplotlib")
+    png, width, height = timeline_png(MADE)
+    assert width == 1280
+    assert 300 < height < 600
+    assert timeline_png(MADE)[0] == png
+
+
+def test_a_crowd_is_cut_in_the_picture_too(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    draw_timeline(CROWD, tmp_path / "t.svg")
+    words = texts(tmp_path / "t.svg")
+    assert "… and 20 more agents, 1 more channel" in words
+    assert f"n{MOST_AGENTS - 1:02}" in words
+    assert f"n{MOST_AGENTS:02}" not in words
+
+
+def test_names_are_never_taken_for_mathematics(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    odd = replace(MADE, agents=(replace(FAST, name="$\\frac$"),), channels=(replace(UP, name="_$x$"),))
+    draw_timeline(odd, tmp_path / "t.png", title="$\\frac{$")
+
+
+def test_many_steps_lose_their_numbers_but_not_their_marks(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    steps = 200
+    many = replace(
+        FAST,
+        ticks=np.ones(steps, bool),
+        ends=np.ones(steps, bool),
+        since=np.arange(steps),
+        state_credit=np.ones(steps, bool),
+        message_credit=np.ones(steps, bool),
+        late_credit=np.zeros(steps, bool),
+    )
+    long = Timeline(start=0, steps=steps, agents=(many,), channels=(), episode_ends=np.zeros(steps, bool))
+    draw_timeline(long, tmp_path / "t.svg")
+    assert "195" in texts(tmp_path / "t.svg")
+    assert "196" not in texts(tmp_path / "t.svg")
+
+
+def test_without_matplotlib_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [module for module in sys.modules if module.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(RunError, match=r"needs matplotlib: pip install 'antiphon\[plots\]'"):
+        draw_timeline(MADE)
+
+
+def test_a_picture_that_cannot_be_saved_is_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(RunError, match=r"t.png: cannot be written \(No such file or directory\)"):
+        draw_timeline(MADE, tmp_path / "missing" / "t.png")
+
+
+# --- data ---------------------------------------------------------------------------------------------------
+
+
+def test_plain_data_holds_everything_by_name() -> None:
+    plain = MADE.plain()
+    assert plain["agents"]["slow"]["since"] == [-1, 1, -1, 3]
+    assert plain["channels"]["fast->slow"]["stamps"] == ((), (0, 1), (), (1,))
+    assert plain["episode_ends"] == [False, True, False, False]

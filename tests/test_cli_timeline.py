@@ -1,0 +1,68 @@
+"""`antiphon show --timeline`: what it prints, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from antiphon.commands.show import show
+from antiphon.errors import ScenarioError
+
+
+def shown(capsys: pytest.CaptureFixture[str], what: str | None, **options: Any) -> str:
+    chosen = {
+        "variant": None,
+        "settings": [],
+        "yaml": False,
+        "resolved": False,
+        "schema": False,
+        "json": False,
+    }
+    show(what, **{**chosen, "timeline": True, **options})
+    return capsys.readouterr().out
+
+
+def test_the_timeline_of_a_hierarchy(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(capsys, "two-timescales", steps=8)
+    lines = text.splitlines()
+    assert lines[0].split() == ["step", *map(str, range(8))]
+    assert lines[1].split() == ["A", "o", "o", "o", "#", "o", "o", "o", "#"]
+    assert lines[3].split() == ["B", ".", ".", ".", "o", ".", ".", ".", "o"]
+    assert "a synthetic gradient stands for what lies beyond" in text
+    assert max(map(len, lines[:-4])) <= 120
+
+
+def test_a_variant_has_its_own_windows(capsys: pytest.CaptureFixture[str]) -> None:
+    locked = shown(capsys, "two-timescales", variant="locked", steps=16)
+    assert locked.splitlines()[1].split()[1:] == ["o"] * 15 + ["#"]
+    assert len(shown(capsys, "two-timescales").splitlines()) > len(locked.splitlines())
+
+
+def test_the_timeline_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(shown(capsys, "two-timescales", steps=8, json=True))
+    assert found["scenario"] == "two-timescales"
+    assert found["agents"]["B"]["ticks"] == [step % 4 == 3 for step in range(8)]
+    assert found["channels"]["A->B"]["stamps"][3] == [3]
+
+
+def test_many_agents_are_cut_with_a_line_that_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "… and 20 more agents, " in shown(capsys, "corporation", settings=["agents=32"], steps=3)
+
+
+@pytest.mark.parametrize(
+    ("what", "options", "words"),
+    [
+        ("two-timescales", {"steps": 0}, "steps is 0; it must be at least 1"),
+        ("two-timescales", {"yaml": True}, "--timeline exclude each other"),
+        ("two-timescales", {"timeline": False, "steps": 3}, "--steps is for --timeline"),
+        (None, {}, "name a scenario"),
+        ("two-timscales", {}, "did you mean 'two-timescales'"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line(
+    capsys: pytest.CaptureFixture[str], what: str | None, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ScenarioError, match=words):
+        shown(capsys, what, **options)
