@@ -31,6 +31,8 @@ STUDIES = {
     "mnist-mlp-5000": "mnist-mlp --steps 5000",
     "mnist-mlp-6": "mnist-mlp --set depth=6 --steps 5000",
     "pipelined": f"pipelined {FOUR}",
+    "timescales-10": "dni-timescales --variant sobolev_label --seeds 10",
+    "clockwork": "clockwork",
     "mnist-mlp-blind-2000": "mnist-mlp --set 'context=[]' --set sg_lr=0.01 --steps 2000",
 }
 """Studies of one scenario: what follows `antiphon study`."""

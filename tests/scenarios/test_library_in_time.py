@@ -124,7 +124,6 @@ def test_every_lever_reaches_the_gradient_of_the_state(name: str) -> None:
     ("variant", "changed"),
     [
         ("unconditioned", {"context": ()}),
-        ("undiscounted", {"discount": 1.0}),
         ("trace", {"trace": 0.8}),
         ("auxiliary", {"auxiliary": 1.0}),
         ("critic", {"kind": "critic"}),
@@ -135,6 +134,16 @@ def test_every_lever_reaches_the_gradient_of_the_state(name: str) -> None:
 def test_a_variant_moves_one_lever(name: str, variant: str, changed: dict[str, Any]) -> None:
     plain, moved = load(name).resolve().channels[0], load(name).resolve(variant).channels[0]
     assert moved == plain.model_copy(update={"gradient": plain.gradient.model_copy(update=changed)})
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "discount"),
+    [("copy", "discounted", 0.5), ("repeat-copy", "discounted", 0.5), ("char-lm", "undiscounted", 1.0)],
+)
+def test_a_variant_moves_the_discount_alone(name: str, variant: str, discount: float) -> None:
+    plain, moved = load(name).resolve().channels[0], load(name).resolve(variant).channels[0]
+    changed = plain.gradient.model_copy(update={"discount": discount})
+    assert moved == plain.model_copy(update={"gradient": changed}) != plain
 
 
 @pytest.mark.parametrize(("name", "kind"), [("copy", "Copy"), ("repeat-copy", "RepeatCopy")])
