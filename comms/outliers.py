@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from antiphon.comms.credit import clipped
@@ -23,33 +23,33 @@ class Outliers:
     The median is that of each batch's lengths that are not zero, averaged over about the last hundred batches.
 
     Attributes:
-        median: The running median, a scalar; None before the first batch.
+        median: The running median; None before the first batch.
         seen: Batches it was taken from.
         bites: Samples shortened so far.
     """
 
     def __init__(self) -> None:
-        self.median: Tensor | None = None
+        self.median: float | None = None
         self.seen = 0
         self.bites = 0
 
     def shortened(self, delta: Tensor) -> Tensor:
         """Return gradients [B, size] with the outliers shortened, and take their lengths into account."""
         lengths = delta.norm(dim=1)
-        there = lengths[lengths > 0]
-        if not len(there) or not bool(there.isfinite().all()):
-            return delta  # what is no number is a divergence, and none of this class's business
-        middle = there.median()
-        if self.median is None:
-            self.median = middle
-        limit = _FACTOR * self.median
+        middle = float(lengths[lengths > 0].median()) if lengths.any() else 0.0
+        if not 0 < middle < math.inf:
+            return (
+                delta  # nothing has come back; or what is no number, which is none of this class's business
+            )
+        known = middle if self.median is None else self.median
+        limit = _FACTOR * known
         over = int((lengths > limit).sum()) if self.seen >= _FIRST else 0
+        self.median = _MEMORY * known + (1 - _MEMORY) * min(middle, limit)
         self.seen += 1
-        self.median = torch.lerp(middle.clamp_max(limit), self.median, _MEMORY)
         if not over:
             return delta
         self.bites += over
-        return clipped(delta, float(limit))
+        return clipped(delta, limit)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a fork or checkpoint needs."""

@@ -87,6 +87,8 @@ class Judge:
         output, target = part.ports[OBJECTIVE], part.moment.signals[goal.target]
         present = part.moment.signals.get(f"_{goal.target}")
         if present is not None:  # before the loss too: what is absent may be no number at all
+            if not bool(present.any()):
+                return None
             target = lanes_where(present, target)
         losses = goal.objective.loss(output, target)
         score = goal.objective.score(constant(output), target)
