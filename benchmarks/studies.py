@@ -48,7 +48,7 @@ KEPT |= {
 def run(name: str, logdir: Path, jobs: int, seeds: int | None, budget: str, device: str) -> None:
     """Run a study and keep its table and figure."""
     command = f"antiphon study {STUDIES.get(name, f'{name} --budget {budget}')}"
-    if seeds is not None or name in STUDIES:
+    if seeds is not None or (name in STUDIES and "--seeds" not in command):
         command += f" --seeds {seeds or 3}"
     if name not in STUDIES and budget != "small":
         name = f"{name}-{budget}"

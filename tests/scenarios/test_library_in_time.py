@@ -76,7 +76,8 @@ def test_defaults_and_kinds(name: str) -> None:
     assert template.resolve() == template.resolve("decoupled")
     assert template.parameters["gradient"].choices == KINDS
     for kind in KINDS:
-        scenario = template.resolve(values={"gradient": kind})
+        kinds = {name: kind for name in ("gradient", "upper") if name in template.parameters}
+        scenario = template.resolve(values=kinds)
         assert {channel.gradient.kind for channel in taught(scenario)} == {kind}
     silent = {key for key, parameter in template.parameters.items() if not parameter.help}
     assert silent <= {"batch", "coupling", "data", "steps"}
