@@ -76,8 +76,8 @@ class Contexts:
             return seen
         ends: dict[str, Callable[[], Tensor]] = {
             "returned": lambda: channel.zeros if record.returned is None else record.returned,
-            "from.phase": lambda: self._phase(channel.sender, record.stamp),
-            "to.phase": lambda: self._phase(channel.receiver, record.first_use),
+            "from.phase": lambda: self._phase(channel.sender, record.stamp, record.began),
+            "to.phase": lambda: self._phase(channel.receiver, record.first_use, record.began),
             "from.state": lambda: self._state(channel.sender, record.states.get("from.state")),
             "to.state": lambda: self._state(channel.receiver, record.states.get("to.state")),
         }
@@ -99,8 +99,8 @@ class Contexts:
         ends: dict[str, Callable[[], Tensor]] = {
             "held": lambda: channel.zeros if ledger.prior is None else self._held(channel),
             "age": lambda: self._age(channel, record.stamp),
-            "from.phase": lambda: self._phase(channel.sender, record.stamp),
-            "to.phase": lambda: self._phase(channel.receiver, step),
+            "from.phase": lambda: self._phase(channel.sender, record.stamp, record.began),
+            "to.phase": lambda: self._phase(channel.receiver, step, record.began),
         }
         return _joined(seen, [ends[name]() for name in channel.input_ends])
 
@@ -117,7 +117,7 @@ class Contexts:
         age = torch.where(held >= 0, stamp - held, 0)
         return age.to(self.system.dtype).unsqueeze(1)
 
-    def _phase(self, agent: str, tick: int | None) -> Tensor:
+    def _phase(self, agent: str, tick: int | None, began: int) -> Tensor:
         """Which tick of its window an agent is at, one-hot; zeros where it never ticks."""
         windows, clock = self.system.unit_of[agent].windows, self.system.agents[agent].clock
         count = ticks_of(windows, clock)
@@ -126,7 +126,7 @@ class Contexts:
             if isinstance(windows, TickWindows):
                 at = clock.count(tick)
             elif isinstance(windows, EpisodeWindows):  # how far an episode is from its start
-                at = (tick - windows.start) // clock.period
+                at = (tick - began) // clock.period
             else:
                 at = tick % (windows.end(0) + 1) // clock.period
             encoded = F.one_hot(torch.tensor(at % count, device=self.system.device), count).to(

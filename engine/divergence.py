@@ -21,7 +21,7 @@ class Divergence:
     Attributes:
         quarantine: Whether the others go on; else a divergence is an error.
         bound: The largest norm that is none; None: any finite.
-        events: What has been put into quarantine: (step, one line).
+        events: What was shortened (the first time) or put into quarantine: (step, one line).
     """
 
     quarantine: bool = False

@@ -158,6 +158,8 @@ class Agent:
     """Whether it has diverged: it learns no more, and its messages are void."""
     _draw: tuple[int, bool] = (-1, True)
     """The newest draw, with its window: it is asked for often."""
+    _ports: tuple[str, ...] | None = field(default=None, init=False)
+    """Asked for at every tick."""
 
     def drawn(self, window: int) -> bool:
         """Whether it learns from `window`."""
@@ -174,7 +176,12 @@ class Agent:
 
     @property
     def ports(self) -> tuple[str, ...]:
-        """The ports somebody reads."""
+        """The ports somebody reads, once all its channels are there."""
+        if self._ports is None:
+            self._ports = self._read()
+        return self._ports
+
+    def _read(self) -> tuple[str, ...]:
         names = [channel.port for channel in self.outputs]
         if self.goal is not None:
             names.append(OBJECTIVE)

@@ -32,6 +32,8 @@ class Record:
     """[B, size]: the newest delta that had come back when it was sent, for predictors conditioned on it."""
     states: dict[str, Tensor] = field(default_factory=dict)
     """The states of the channel's ends when it was sent, [B, state size], for predictors conditioned on them."""
+    began: int = 0
+    """Step at which its episode began, where that is a window."""
     lost: Tensor | None = None
     """[B] bool: the environments in which the link lost it."""
     dead: Lanes = False

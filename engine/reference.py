@@ -191,9 +191,15 @@ class Reference:
                 continue
             first = next((p for tick in tape.ticks for p in tick.parts if p.agent == name), None)
             last = next((record for channel, record in tape.sent if channel == memory.name), None)
-            if first is None or not first.drawn or last is None or last.prediction is None:
+            if first is None or not first.drawn or last is None or not memory.injects:
                 continue
-            error = first.ports[FUTURE] - lanes_where(besides(last.silent), last.prediction[0])
+            if last.silent is True:  # nothing follows
+                said = memory.zeros
+            elif last.prediction is None:
+                continue
+            else:
+                said = lanes_where(besides(last.silent), last.prediction[0])
+            error = first.ports[FUTURE] - said
             loss = memory.auxiliary * error.square().sum() / self.system.batch
             total = loss if total is None else total + loss
         return total

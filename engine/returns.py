@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from antiphon.comms.credit import Injection, backward
+from antiphon.comms.credit import Injection, backward, clipped
 from antiphon.engine.judging import Judge
 from antiphon.engine.ledger import Record
 from antiphon.engine.moment import besides, lanes_where
@@ -55,9 +55,11 @@ class Returns:
             traced = [c for name in unit.members if (c := self.system.agents[name].memory) and c.traced]
             if not traced:
                 continue
-            if not any(part.drawn for tick in tape.ticks for part in tick.parts):
+            if not any(self.system.agents[name].drawn(tape.window) for name in unit.members):
                 unit.past.clear()  # no gradient passes through a window that was not drawn
                 continue
+            if unit.past and unit.past[-1].window + 1 != tape.window:
+                unit.past.clear()
             unit.past.append(tape)
             span = max(channel.span for channel in traced)
             del unit.past[:-span]
@@ -110,5 +112,6 @@ class Returns:
             return None
         if not memory.traced or record.silent is True:
             return None
-        more = lanes_where(besides(record.silent), memory.trace * (later - record.prediction[0]))
+        said = record.prediction[0] if memory.clip is None else clipped(record.prediction[0], memory.clip)
+        more = lanes_where(besides(record.silent), memory.trace * (later - said))
         return Injection(record.live, more, scale=0.0, discount=memory.discount)

@@ -210,7 +210,7 @@ class Simulation:
 
     @property
     def events(self) -> list[tuple[int, str]]:
-        """What has been put into quarantine so far: (step, one line)."""
+        """What was shortened or put into quarantine, the first time each: (step, one line)."""
         return self.system.divergence.events
 
     @property

@@ -116,7 +116,7 @@ def running_statistics(system: System) -> Callable[[], None]:
     models = [
         model for c in system.channels.values() for model in (c.predictor, c.input) if model is not None
     ]
-    predictors = [(model, dict(model.buffers)) for model in models]
+    predictors = [(model, dict(model.buffers)) for model in models if model.buffers]
 
     def put_back() -> None:
         for learner, buffers in learners:
@@ -166,6 +166,7 @@ _PLAIN = (
     "deadline",
     "returned",
     "states",
+    "began",
     "lost",
     "dead",
     "silent",

@@ -90,6 +90,11 @@ class System:
             self.episode.begin(step, length, 0 if step == 0 else self.episode.current + 1)
 
     @property
+    def began(self) -> int:
+        """The step at which the present episode began, where it is somebody's window."""
+        return 0 if self.episode is None else self.episode.start
+
+    @property
     def hold(self) -> int:
         """Steps for which the environment shows an example."""
         return self.description.hold

@@ -143,13 +143,11 @@ class Teacher:
             if predictor is None or channel.muted:
                 continue
             examples = lessons.get(channel.name, [])
-            if (
-                channel.traced
-            ):  # what was consumed has to wait for its return; an episode's last state need not
-                records = [record for record in records if record.unread or record.dead is True]
+            if channel.traced:  # what was consumed waits for its return; an episode's last state need not
+                records = [record for record in records if record.unread or record.silent is True]
                 records += returns.get(channel.name, [])
             if channel.ledger.returns:
-                examples = [example for record in records if (example := self._lesson(channel, record))]
+                examples = [example for record in records if (example := self._lesson(channel, record, step))]
             if examples:
                 reached[channel.name] = predictor, examples
         said: list[Tensor | None] = [None] * len(reached)
@@ -230,10 +228,10 @@ class Teacher:
             plans.append(predictor.planned(lesson.gradients, step))
         step_all(plans)
 
-    def _lesson(self, channel: Channel, record: Record) -> Example | None:
+    def _lesson(self, channel: Channel, record: Record, step: int) -> Example | None:
         """What a predictor learns from a record that has come back, with its prediction where still true."""
         if channel.outliers is not None and record.delta is not None:
-            self._shorten(channel, channel.outliers, record)
+            self._shorten(channel, channel.outliers, record, step)
         example = self.example(channel, record)
         predictor = channel.predictor
         if example is not None and predictor is not None and record.prediction is not None:
@@ -242,7 +240,7 @@ class Teacher:
                 example.prediction = prediction
         return example
 
-    def _shorten(self, channel: Channel, outliers: Outliers, record: Record) -> None:
+    def _shorten(self, channel: Channel, outliers: Outliers, record: Record, step: int) -> None:
         """Shorten what came back for a state where it is out of all proportion, and say so the first time."""
         assert record.delta is not None
         before = outliers.bites
@@ -252,4 +250,4 @@ class Teacher:
                 f"channel {channel.name}: a gradient came back more than ten times as long as the median; it is "
                 "shortened, as all such will be"
             )
-            self.system.divergence.events.append((record.stamp, line))
+            self.system.divergence.events.append((step, line))

@@ -204,22 +204,30 @@ class Ticker:
 
     def _send(self, part: Part, step: int, tape: Tape) -> None:
         agent = self.system.agents[part.agent]
-        if agent.trail is not None:
-            kept = agent.clock.latest(step - agent.looked_back)
-            agent.trail = {s: value for s, value in agent.trail.items() if kept is None or s >= kept}
-            agent.trail[step] = constant(part.ports[STATE])
+        self._note(agent, part, step)
         for channel in agent.outputs:
             if not channel.ledger.sender.due(step):
                 continue
             message = part.ports[channel.port]
             record = channel.ledger.send(step, message, part.moment)
-            record.states = self._ends(channel, step)
+            record.states, record.began = self._ends(channel, step), self.system.began
             if agent.silenced or self._mute(record):
                 record.dead = record.silent = True
             tape.sent.append((channel.name, record))
             if channel.coupling == "locked":
                 tape.live[channel.name, step] = self._carried(channel, step, message)
         self._remember(agent, part, step, tape)
+
+    def _note(self, agent: Agent, part: Part, step: int) -> None:
+        """Keep an agent's state for predictors that are conditioned on it."""
+        if agent.trail is None:
+            return
+        state = constant(part.ports[STATE])
+        if agent.silenced or (self.system.divergence.quarantine and not bool(state.isfinite().all())):
+            state = torch.zeros_like(state)  # it is void, for predictors too
+        kept = agent.clock.latest(step - agent.looked_back)
+        agent.trail = {s: value for s, value in agent.trail.items() if kept is None or s >= kept}
+        agent.trail[step] = state
 
     def _remember(self, agent: Agent, part: Part, step: int, tape: Tape) -> None:
         """Hand a recurrent agent's state to its next tick: with its graph to one of the same window."""
@@ -228,7 +236,7 @@ class Ticker:
             return
         state = part.ports[STATE]
         record = memory.ledger.send(step, state, part.moment)
-        record.states = self._ends(memory, step)
+        record.states, record.began = self._ends(memory, step), self.system.began
         if agent.silenced or self._mute(record):
             record.dead = record.silent = True
         tape.live[memory.name, step] = state
@@ -239,6 +247,8 @@ class Ticker:
 
     def _ends(self, channel: Channel, step: int) -> dict[str, Tensor]:
         """The states of a channel's ends that its predictor will be shown: the far one has crossed the link."""
+        if not channel.ends:
+            return {}
         found = {}
         for end, agent, delay in (
             ("from.state", channel.sender, 0),

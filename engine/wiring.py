@@ -118,10 +118,11 @@ class Wiring:
         receiver = self.unit_of[spec.receiver]
         length = receiver.windows.end(1) - receiver.windows.end(0)
         link = spec.link
+        period = self.agents[spec.receiver].clock.period
+        slack = (receiver.staleness + 1) * length + period if receiver.late else 0
         if spec.state:  # made at one tick, read at the next, and nothing is between
             clock = self.agents[spec.sender].clock
             way = Link(name=spec.name, delay=1, drop=0.0, noise=0.0, bits=None, seed=self.seed)
-            slack = (receiver.staleness + 1) * length if receiver.late else 0
             return Ledger(
                 spec.name, Sends(clock), clock, receiver.windows, way, returns, 0, slack, state=True
             )
@@ -141,7 +142,7 @@ class Wiring:
             returns,
             back=-1 if link.back is None else link.back,
             read=spec.read,
-            slack=(receiver.staleness + 1) * length if receiver.late else 0,
+            slack=slack,
             remembers=spec.input is not None and bool({"held", "age"} & set(spec.input.context)),
             aligns=self.agents[spec.receiver].align == spec.name,
         )

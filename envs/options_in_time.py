@@ -77,7 +77,7 @@ class CountOptions:
         shape = (source.colours, source.side, source.side)
         signals = {"image": Signal(shape=shape, low=0.0, high=1.0)}
         for name, steps in self.counts:
-            signals[name] = Signal(classes=steps + 1, training_only=True, known="after_step")
+            signals[name] = Signal(classes=steps + 1, training_only=True, known="after_step", every=steps)
         for name, steps in self.counts:
             signals[f"{name}_so_far"] = Signal(classes=steps + 1, training_only=True)
         if "threes_so_far" in signals:

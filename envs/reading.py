@@ -15,7 +15,7 @@ from antiphon.envs import texts
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.options_in_time import TextOptions
 from antiphon.envs.single import SingleLane
-from antiphon.errors import ScenarioError
+from antiphon.errors import DataError, ScenarioError
 from antiphon.nets.random import integers, seed_for
 
 __all__ = ["CharText", "CharTextLane"]
@@ -66,6 +66,7 @@ class CharText(TorchVectorEnv):
         super().__init__(num_envs, options.description(), Discrete(1), device=device, dtype=dtype)
         self.split = split
         read = texts.load(text)
+        self._text, self._digest = text, read.digest
         self._codes = torch.from_numpy(read.splits[split]).to(self.device)
         self._stretch = len(self._codes) // num_envs
         if self._stretch < 2:
@@ -117,11 +118,20 @@ class CharText(TorchVectorEnv):
         return observations, reward, never, never.clone(), info
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the text: `seed` and the number of characters `read`."""
-        return {"seed": self._seed, "read": self._read}
+        """Return the place in the text: `seed`, the number of characters `read`, and which `text` it is."""
+        return {"seed": self._seed, "read": self._read, "text": self._digest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to a place in the text."""
+        """Go to a place in the text.
+
+        Raises:
+            DataError: It is a place in another text.
+        """
+        if state["text"] != self._digest:
+            raise DataError(
+                f"env.text: '{self._text}' is not the text of before, its file having changed; "
+                "put the old one back, or begin a new run"
+            )
         self._seed, self._read = None, int(state["read"])
         if state["seed"] is not None:
             self._open(int(state["seed"]))

@@ -25,6 +25,8 @@ class Signal:
     """True: for losses and gradient context alone, found in `info`; False: an observation."""
     known: Literal["tick", "after_step"] = "tick"
     """`tick`: shown with the observation of its step; `after_step`: known when the step has been taken."""
+    every: int = 1
+    """Steps from one value to the next: there is one at step `every` - 1, and so on; its mask leaves out the others."""
     low: float = -math.inf
     """Smallest value of a float."""
     high: float = math.inf

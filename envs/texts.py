@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ class Text:
     """The distinct characters of the train split, sorted: class k is its character k."""
     splits: dict[str, NDArray[np.int64]]
     """The classes of train, validation and test, in the order of the text."""
+    digest: str
+    """Of its bytes: a run that goes on asks whether it is still the same text."""
 
     @property
     def classes(self) -> int:
@@ -95,7 +98,8 @@ def _read(file: Identity) -> Text:
             )
     known = np.unique(parts["train"])
     codes = {name: _classes(known, part) for name, part in parts.items()}
-    return Text(vocabulary="".join(map(chr, known)), splits=codes)
+    digest = hashlib.sha256(raw).hexdigest()
+    return Text(vocabulary="".join(map(chr, known)), splits=codes, digest=digest)
 
 
 def _classes(known: NDArray[np.int64], points: NDArray[np.int64]) -> NDArray[np.int64]:

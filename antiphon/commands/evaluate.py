@@ -120,6 +120,11 @@ def _check(simulation: Simulation, asked: Asked) -> None:
     for name in asked.channels or ():
         if name not in simulation.system.channels:
             raise RunError(f"--channels: no channel '{name}'{suggest(name, simulation.system.channels)}")
+    for option, wanted in (("--ablate", asked.ablate), ("--represent", asked.represent)):
+        if wanted is not None and not simulation.system.description.is_stream:
+            raise RunError(
+                f"{option}: looks at examples one by one, and the environment shows no such; evaluate without it"
+            )
     if asked.represent is not None:
         with writing(asked.represent):
             asked.represent.mkdir(parents=True, exist_ok=True)

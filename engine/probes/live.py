@@ -73,12 +73,14 @@ class LiveTicker(Ticker):
 
     def _send(self, part: Part, step: int, tape: Tape) -> None:
         agent = self.system.agents[part.agent]
+        self._note(agent, part, step)
         memory = [] if agent.memory is None else [agent.memory]
         for channel in [*agent.outputs, *memory]:
             if not channel.ledger.sender.due(step):
                 continue
             message = part.ports[channel.port].flatten(1)
             record = channel.ledger.send(step, message, part.moment)
+            record.states, record.began = self._ends(channel, step), self.system.began
             if agent.silenced:
                 record.dead = record.silent = True
             if step == self.start and channel.name in self.marked:

@@ -33,6 +33,8 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     goals, cyclic = _goals(system, {channel.receiver for channel in sent})
     length = system.description.episode_steps
     end = None if length is None else stamp - stamp % length + length - 1
+    if end is None and system.episode is not None:
+        end = system.episode.end(system.episode.current)
     touched: dict[int, set[str]] = defaultdict(set)
     for channel in sent:
         _touch(touched, channel, stamp)

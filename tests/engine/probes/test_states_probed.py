@@ -1,0 +1,115 @@
+"""Probes of state channels: the truth of a state that is handed on, and what its gradient is worth."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon.engine.probes.reach import look_ahead
+from antiphon.engine.probes.value import COUPLING
+from antiphon.engine.simulation import Simulation
+from tests.engine.probes.probed import equal
+from tests.engine.recurring import GOAL, LENGTHS, LINEAR, STATE, flags, make, played
+
+MIND: dict[str, Any] = {"network": {"kind": "lstm", "size": 3}, "objective": GOAL}
+TOLD = {"from": "a", "to": "b", "size": 2, "gradient": LINEAR, "link": {"delay": 1}}
+
+
+def pair(unroll: int, **ends: Any) -> Simulation:
+    """Two recurrent agents, the second of which hears the first."""
+    others = {"b": {**MIND, "clock": {"unroll": 3}}}
+    return make(played(**ends), LINEAR, unroll=unroll, others=others, channels=[TOLD])
+
+
+def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int, nudge: float) -> float:
+    """The summed losses of a fork's next steps, nothing learned, one component of the next state moved."""
+    twin = simulation.fork()
+    now, total = twin.now, 0.0
+    for agent in twin.system.agents.values():
+        agent.learner.trainable = []
+    unit = twin.system.unit_of[twin.system.channels[name].sender]
+    for step in range(now, now + steps):
+        twin.backend.tick(step, twin.world.moment)
+        if step == now:  # it is passed on with its graph, or over the link
+            record = twin.system.channels[name].ledger.records[now]
+            moved = record.received.clone()
+            moved[row, column] += nudge
+            record.received = unit.tape.live[name, now] = moved
+        twin.system.cut(step, twin.world.advance())
+        for part in (p for u in twin.system.units for t in u.tape.ticks if t.step == step for p in t.parts):
+            found = twin.backend.judge._loss(part)
+            total += 0.0 if found is None else found[0].sum().item()
+        twin.backend.learn(step)
+    return total
+
+
+@pytest.mark.parametrize("ends", [{"endless": True}, {"terminated": flags(0, 3)}], ids=["endless", "ends"])
+@pytest.mark.parametrize("unroll", [1, 2])
+def test_the_truth_of_a_state_is_that_of_finite_differences(unroll: int, ends: dict[str, Any]) -> None:
+    with pair(unroll, **ends) as simulation:
+        simulation.run(8)  # an episode ends with the step after the next one
+        probes = simulation.probe(horizon=3)
+        assert set(probes) == {STATE, "b->b:state", "a->b"}
+        for name in (STATE, "b->b:state"):
+            true = probes[name].true
+            for row, column in ((0, 1), (2, 2), (3, 0)):
+                loss = functools.partial(nudged, simulation, 4, name, row, column)
+                slope = (loss(1e-5) - loss(-1e-5)) / 2e-5
+                assert float(true[row, column]) == pytest.approx(slope, abs=1e-8, rel=1e-5), (name, row)
+            assert float(true.norm()) > 1e-3
+
+
+def test_what_is_handed_past_an_end_has_no_truth() -> None:
+    with pair(1, terminated=flags(1)) as simulation:
+        simulation.run(5)  # the next step is an episode's last
+        true = simulation.probe(horizon=3)[STATE].true
+        assert not true[1].any()
+        assert true[[0, 2, 3]].any(1).all()
+
+
+@pytest.mark.parametrize("context", ["from.state", "to.state", "hint"])
+def test_what_a_predictor_says_in_a_probe_is_what_it_will_say(context: str) -> None:
+    channel = {**TOLD, "gradient": {"kind": "linear", "context": [context]}}
+    with make(played(endless=True), LINEAR, unroll=1, others={"b": MIND}, channels=[channel]) as simulation:
+        simulation.run(12)
+        before = simulation.state_dict()
+        probes = simulation.probe(horizon=2)
+        assert equal(before, simulation.state_dict())
+        simulation.step()
+        for name in ("a->b", STATE):
+            (said,) = [u.injected[name] for u in simulation.learned.updates if name in u.injected]
+            synthetic = probes[name].synthetic
+            assert synthetic is not None
+            torch.testing.assert_close(synthetic, said)
+            assert bool(said.any())
+
+
+def test_a_state_has_a_value_and_measuring_it_changes_no_bit() -> None:
+    with pair(1, endless=True) as simulation:
+        simulation.run(20)
+        before = simulation.state_dict()
+        values = simulation.value([STATE], horizon=6, repeats=2)
+        assert equal(before, simulation.state_dict())
+        assert [row.name for row in values.rows] == [COUPLING, STATE]
+        row = values[STATE]
+        assert len({row.true, row.synthetic, row.zero}) == 3
+
+
+def test_the_value_of_a_locked_state_is_that_nothing_is_left_to_tell() -> None:
+    with make(played(lengths=(5,) * 6), "locked", unroll="episode") as simulation:
+        simulation.run(5)
+        row = simulation.value([STATE], horizon=10, repeats=2)[STATE]
+        assert row.value is None
+        assert row.true == row.synthetic == row.zero
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, (5,) * 6], ids=["varying", "fixed"])
+def test_an_episode_whose_end_is_known_ends_what_is_looked_ahead_at(lengths: tuple[int, ...]) -> None:
+    with make(played(lengths=lengths), LINEAR, unroll=1) as simulation:
+        simulation.run(12)
+        ends = torch.tensor(lengths).cumsum(0) - 1
+        end = int(min(e for e in ends if e >= 12))
+        assert look_ahead(simulation.system, [STATE], 12) == end - 12

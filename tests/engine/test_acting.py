@@ -1,0 +1,105 @@
+"""Acting agents: what one says is the environment's action, at the steps at which it ticks (semantics 13)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import OBJECTIVE
+from antiphon.engine.simulation import Simulation
+from antiphon.scenarios import Scenario
+from tests.engine.recurring import numbers
+
+
+def copying(clock: dict[str, Any] | None = None, *, acts: bool = True, **env: Any) -> Simulation:
+    """One that copies, beside another one that looks on; by default no curriculum stays where it is."""
+    goal = {"kind": "coding", "target": "target"}
+    network = {"kind": "lstm", "size": 5}
+    scenario = Scenario.model_validate(
+        {
+            "scenario": "copying",
+            "env": {"id": "antiphon/Copy-v0", "bits": 2, "max_length": 3, "threshold": 100, **env},
+            "agents": {
+                "looker": {"observes": ["symbol"], "network": network, "objective": goal},
+                "copier": {
+                    "observes": ["symbol"],
+                    "network": network,
+                    "objective": goal,
+                    "acts": acts,
+                    "clock": clock or {},
+                },
+            },
+            "training": {"batch": 4, "optimiser": {"kind": "adam", "lr": 0.01}},
+        }
+    )
+    return Simulation(scenario, dtype=torch.float64)
+
+
+def acted(simulation: Simulation, steps: int, monkeypatch: pytest.MonkeyPatch) -> list[Tensor | None]:
+    """What reached the environment at each step."""
+    env, found = simulation.world.env, []
+    step = env.step
+
+    def noted(actions: Any = None) -> Any:
+        found.append(actions)
+        return step(actions)
+
+    monkeypatch.setattr(env, "step", noted)
+    simulation.run(steps)
+    return found
+
+
+@pytest.mark.parametrize(("period", "phase"), [(1, 0), (2, 1), (3, -1)])
+def test_it_acts_when_it_ticks_and_only_then(
+    period: int, phase: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with copying({"period": period, "phase": phase, "unroll": 4}) as simulation:
+        said: dict[int, Tensor] = {}
+        tick = simulation.backend.ticker.tick
+
+        def noted(step: int, moment: Any) -> None:
+            tick(step, moment)
+            tape = simulation.system.unit_of["copier"].tape
+            said.update({t.step: t.parts[0].ports[OBJECTIVE] for t in tape.ticks if t.step == step})
+
+        monkeypatch.setattr(simulation.backend.ticker, "tick", noted)
+        found = acted(simulation, 12, monkeypatch)
+    assert [action is not None for action in found] == [t % period == phase % period for t in range(12)]
+    for step, action in enumerate(found):
+        if action is not None:
+            assert torch.equal(action, said[step])
+            assert not action.requires_grad
+
+
+def test_who_does_not_act_is_not_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    with copying(acts=False) as simulation:
+        assert acted(simulation, 9, monkeypatch) == [None] * 9
+
+
+def test_what_is_done_changes_what_is_shown() -> None:
+    """Whatever it says is good enough here, so that tasks grow: with the actor, and not without it."""
+    with copying() as simulation, copying(acts=False) as idle:
+        for each in (simulation, idle):
+            each.run(120)
+        assert simulation.world.env.figures()["difficulty"] > 1
+        assert idle.world.env.figures()["difficulty"] == 1
+
+
+@pytest.mark.parametrize("taken", [7, 20])
+def test_a_copy_acts_on_alike(taken: int, tmp_path: Path) -> None:
+    with copying({"unroll": 3}) as simulation:
+        simulation.run(taken)
+        twin = simulation.fork()
+        loaded = Simulation.load(simulation.save(tmp_path / "saved"))
+        for each in (simulation, twin, loaded):
+            each.run(110)
+        expected = numbers(simulation)
+        figures = simulation.world.env.figures()
+        assert figures["difficulty"] > 1
+        for each in (twin, loaded):
+            assert each.world.env.figures() == figures
+            assert all(torch.equal(x, y) for x, y in zip(expected, numbers(each), strict=True))

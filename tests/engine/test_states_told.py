@@ -1,0 +1,161 @@
+"""States as they are told to predictors, copied and recorded (semantics 15, 25)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.engine.simulation import Simulation
+from tests.engine.recurring import GOAL, LENGTHS, LINEAR, STATE, STEPS, flags, make, numbers, played
+from tests.numerics.played import Played
+
+TRACED = {**LINEAR, "trace": 0.5, "span": 3}
+MIND: dict[str, Any] = {"network": {"kind": "gru", "size": 3}, "objective": GOAL}
+
+
+# --- what predictors are told of the states of the two ends ---------------------------------------------------
+
+
+@pytest.mark.parametrize("ends", [{"endless": True}, {"truncated": flags(0, 3)}, {"lengths": LENGTHS}])
+@pytest.mark.parametrize(
+    ("delay", "periods"), [(0, (1, 1)), (1, (1, 1)), (3, (1, 2)), (2, (2, 3)), (1, (3, 1))]
+)
+def test_contexts_hold_the_states_that_had_crossed_the_link(
+    delay: int, periods: tuple[int, int], ends: dict[str, Any]
+) -> None:
+    source = played(**ends)
+    gradient = {"kind": "linear", "context": ["from.state", "to.state"]}
+    others = {"b": {**MIND, "clock": {"period": periods[1], "phase": -1}}}
+    channel = {"from": "a", "to": "b", "size": 2, "gradient": gradient, "link": {"delay": delay}}
+    own: dict[str, Any] = {"clock": {"period": periods[0], "unroll": 1}}
+    made: dict[str, dict[int, Tensor]] = {"a": {}, "b": {}}
+    told: dict[int, dict[str, Tensor]] = {}
+    with make(source, LINEAR, others=others, channels=[channel], **own) as simulation:
+        ledger = simulation.system.channels["a->b"].ledger
+        for step in range(STEPS):
+            simulation.step()
+            for name in "ab":
+                memory = simulation.system.agents[name].memory
+                assert memory is not None
+                if step in memory.ledger.records:
+                    made[name][step] = memory.ledger.records[step].message
+            if step in ledger.records:
+                told[step] = ledger.records[step].states
+    assert len(told) == STEPS // periods[0]
+    crossed = 0
+    for step, states_of in told.items():
+        assert torch.equal(states_of["from.state"], made["a"][step])
+        known = [t for t in made["b"] if t <= step - delay and (delay or t < step)]
+        assert ("to.state" in states_of) == bool(known)
+        if known:
+            crossed += 1
+            expected = made["b"][max(known)].clone()
+            for gone in range(max(known), step):
+                expected[torch.logical_or(*source.ends(gone))] = 0
+            assert torch.equal(states_of["to.state"], expected)
+    assert crossed > 5
+
+
+def test_a_predictor_is_asked_and_taught_with_the_same_states() -> None:
+    gradient = {"kind": "linear", "context": ["from.state", "to.state"]}
+    channel = {"from": "a", "to": "b", "size": 2, "gradient": gradient, "link": {"delay": 2}}
+    with make(played(terminated=flags(1)), LINEAR, others={"b": MIND}, channels=[channel]) as simulation:
+        asked: dict[tuple[float, ...], Tensor] = {}
+        of_gradient, taught = simulation.backend.teacher.contexts.of_gradient, 0
+        for _ in range(STEPS):
+            step = simulation.now
+            simulation.step()
+            for each, records in [
+                (c, c.ledger.records) for c in simulation.system.channels.values() if c.ends
+            ]:
+                if step in records:
+                    found = of_gradient(each, records[step])
+                    assert found is not None
+                    asked[tuple(records[step].message.flatten().tolist())] = found
+            lesson = simulation.learned.lessons.get("a->b")
+            for example in lesson.examples if lesson is not None else []:
+                taught += 1
+                assert example.context is not None
+                assert torch.equal(asked[tuple(example.message.flatten().tolist())], example.context)
+        assert taught > 20
+
+
+# --- forks and checkpoints -----------------------------------------------------------------------------------
+
+_TOLD = {"kind": "linear", "context": ["from.state", "to.state", "returned"]}
+CASES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "detached": ("detached", {"unroll": 3}),
+    "decoupled, auxiliary": ({**LINEAR, "auxiliary": 0.5}, {"unroll": 3}),
+    "returns": (TRACED, {"unroll": 2}),
+    "returns, drawn now and then": (TRACED, {"unroll": 2, "p_update": 0.6}),
+    "states of the ends": (
+        LINEAR,
+        {
+            "unroll": 2,
+            "others": {"b": {**MIND, "clock": {"period": 2, "unroll": 2}}},
+            "channels": [{"from": "a", "to": "b", "size": 2, "gradient": _TOLD, "link": {"delay": 3}}],
+        },
+    ),
+    "late": (
+        LINEAR,
+        {
+            "unroll": 2,
+            "others": {"b": {**MIND, "clock": {"unroll": 3}}},
+            "channels": [{"from": "a", "to": "b", "size": 2, "coupling": "delayed", "link": {"delay": 2}}],
+        },
+    ),
+    "several messages": (
+        LINEAR,
+        {
+            "others": {"b": {**MIND, "observes": ["age"], "clock": {"period": 3, "unroll": 2}}},
+            "channels": [{"from": "a", "to": "b", "size": 2, "read": "concat", "link": {"delay": 2}}],
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("ends", [{"terminated": flags(0), "truncated": flags(2)}, {"lengths": LENGTHS}])
+@pytest.mark.parametrize("case", CASES)
+def test_a_copy_goes_on_to_the_same_bits(case: str, ends: dict[str, Any], tmp_path: Path) -> None:
+    state, more = CASES[case]
+    with make(played(**ends), state, **more) as simulation:
+        simulation.run(12)
+        for taken in range(2):  # in mid-window, whatever its length
+            simulation.step()
+            twin = simulation.fork()
+            loaded = Simulation.load(simulation.save(tmp_path / f"{taken}"), simulation.scenario)
+            ahead = simulation.fork()
+            for each in (ahead, twin, loaded):
+                each.run(9)
+            expected = numbers(ahead)
+            for each in (twin, loaded):
+                assert all(torch.equal(x, y) for x, y in zip(expected, numbers(each), strict=True))
+        plain = make(played(**ends), state, **more)
+        plain.run(23)
+        assert all(torch.equal(x, y) for x, y in zip(expected, numbers(plain), strict=True))
+
+
+# --- recording -----------------------------------------------------------------------------------------------
+
+
+def test_a_state_its_gradient_and_its_prediction_can_be_recorded() -> None:
+    with make(played(endless=True), LINEAR, unroll=2) as simulation:
+        recording = simulation.record(STATE, ["message", "delta", "prediction"])
+        expected, told, injected = [], [], []
+        for step in range(8):
+            simulation.step()
+            expected.append(simulation.system.channels[STATE].ledger.records[step].message)
+            lesson = simulation.learned.lessons.get(STATE)
+            told += [] if lesson is None else [lesson.examples[-1].delta]
+            injected += [u.injected[STATE] for u in simulation.learned.updates if STATE in u.injected]
+        assert torch.equal(recording.stack("message"), torch.stack(expected))
+        assert recording.steps["message"] == list(range(8))
+        assert recording.steps["delta"] == [3, 5, 7]
+        assert recording.steps["prediction"] == [1, 3, 5, 7]
+        assert torch.equal(recording.stack("delta"), torch.stack(told))  # type: ignore[arg-type]
+        assert torch.equal(recording.stack("prediction"), torch.stack(injected))
+        assert isinstance(simulation.scenario.env, Played)

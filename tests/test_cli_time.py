@@ -1,0 +1,397 @@
+"""The command line on scenarios in time: run, stop, go on, evaluate, and every bad input one line."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from antiphon import Simulation, load
+from antiphon.cli import main
+from antiphon.envs.base import StepResult
+from antiphon.envs.counting import CountDigits
+
+Document = dict[str, Any]
+Place = tuple[str | int, ...]
+
+SMALL = {
+    "two-timescales": "T=2 hidden=6 size=4 units=5 batch=4",
+    "three-timescales": "hidden=6 size=4 units=5 batch=4",
+    "clockwork": "hidden=6 size=4 units=5 batch=4",
+    "char-lm": "hidden=6 units=5 batch=4",
+    "copy": "hidden=6 units=5 batch=4",
+    "repeat-copy": "hidden=6 units=5 batch=4",
+}
+A_TO_B, A_STATE = 0, 1
+"""Where the channels of `two-timescales` are in `document`."""
+CORPORATION = """
+scenario: recurrent-corporation
+env: {id: antiphon/Digits-v0, patches: 6, hold: 6, episode: example}
+graph: {kind: small_world, agents: 6, neighbours: 2, rewire: 0.3, seed: 1, deal: {observes: patch}, readouts: 2}
+agent: {network: {kind: gru, size: 5}, clock: {unroll: 2}}
+readout_agent: {objective: {kind: classification, target: label}}
+channel:
+  size: 4
+  port: out
+  norm: layer
+  gradient: {kind: linear, context: [label, from.state, to.state]}
+  link: {delay: 1}
+training: {batch: 8, steps: 12}
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, with a folder for texts."""
+    (tmp_path / "data" / "text").mkdir(parents=True)
+    monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def small(name: str) -> list[str]:
+    return [word for setting in SMALL[name].split() for word in ("--set", setting)]
+
+
+def say(capsys: pytest.CaptureFixture[str], *words: str) -> Document:
+    """Run a command that must succeed, and return its JSON."""
+    assert main([*words, "--json"]) == 0
+    found: Document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
+
+
+def fail(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run a command that must fail with one line, and return it."""
+    capsys.readouterr()
+    assert main(list(words)) == 2
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert captured.out == ""
+    assert len(lines) == 1
+    return lines[0]
+
+
+def document(capsys: pytest.CaptureFixture[str], name: str) -> Document:
+    """A scenario written out, its states after its messages."""
+    assert main(["show", name, "--resolved", *small(name)]) == 0
+    found: Document = yaml.safe_load(capsys.readouterr().out)
+    found["channels"].sort(key=lambda channel: "carries" in channel)
+    return found
+
+
+def figures(result: Document) -> Document:
+    return {key: result[key] for key in ("accuracy", "bits", "loss", "env", "agents", "channels")}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_scenario_runs_and_so_does_its_resolved_document(
+    name: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", name, "--timeline", "--steps", "20", *small(name)]) == 0
+    assert ":state (decoupled)" in capsys.readouterr().out
+    assert main(["show", name, "--resolved", *small(name)]) == 0
+    (here / "resolved.yaml").write_text(capsys.readouterr().out)
+    results = [
+        say(capsys, "run", *words, "--steps", "11", "--logdir", ".", "--name", run)
+        for run, words in (("a", [name, *small(name)]), ("b", ["resolved.yaml"]))
+    ]
+    assert figures(results[0]) == figures(results[1])
+    assert results[0]["agents"][next(iter(results[0]["agents"]))]["updates"] > 1
+
+
+@pytest.mark.parametrize("steps_before", [5, 7])  # A's window is of two steps, B's of four
+def test_stopped_in_mid_window_a_run_goes_on_as_if_never_stopped(
+    steps_before: int, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["run", "two-timescales", *small("two-timescales"), "--steps", "14", "--logdir", "."]
+    whole = say(capsys, *words, "--name", "whole")
+    taken, step = [0], CountDigits.step
+
+    def stepped(self: CountDigits, actions: Tensor | None = None) -> StepResult:
+        taken[0] += 1
+        if taken[0] == steps_before:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, actions)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(CountDigits, "step", stepped)
+        assert main([*words, "--name", "parts"]) == 130
+    assert json.loads((here / "parts/run.json").read_text())["step"] == steps_before
+    capsys.readouterr()
+    assert figures(say(capsys, "resume", "parts")) == figures(whole)
+    newest = [max((here / run / "checkpoints").iterdir()) / "state.safetensors" for run in ("whole", "parts")]
+    assert newest[0].read_bytes() == newest[1].read_bytes()
+    rows = [
+        [row for row in (here / run / "metrics.csv").read_text().splitlines() if "second" not in row]
+        for run in ("whole", "parts")
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_a_hierarchy_is_evaluated_as_it_runs_and_a_copy_task_not_at_all(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = "two-timescales"
+    first = say(capsys, "run", name, *small(name), "--steps", "8", "--logdir", ".", "--name", "a")
+    again = say(capsys, "evaluate", "a")
+    assert again["agents"]["A"]["accuracy"] == first["agents"]["A"]["accuracy"]
+    assert say(capsys, "evaluate", "a", "--split", "validation")["agents"] != again["agents"]
+    lost = say(capsys, "evaluate", "a", "--links", "as_run", "--drop", "1")
+    assert lost["agents"]["A"] == again["agents"]["A"]
+    assert lost["agents"]["B"] != again["agents"]["B"]
+    for words in (["--ablate", "zero"], ["--represent", "pictures"]):
+        line = fail(capsys, "evaluate", "a", *words)
+        assert f"{words[0]}: looks at examples one by one, and the environment shows no such" in line
+    assert not Path("pictures").exists()
+    copied = say(capsys, "run", "copy", *small("copy"), "--steps", "8", "--logdir", ".", "--name", "c")
+    assert copied["env"].keys() == {"difficulty", "solved", "bits"}
+    line = fail(capsys, "evaluate", "c")
+    assert "no splits to evaluate on; its own figures in the run show progress" in line
+
+
+def text(here: Path, name: str, content: bytes | str) -> list[str]:
+    """Write a text; return the words that run the scenario on it."""
+    raw = content.encode() if isinstance(content, str) else content
+    (here / "data/text" / f"{name}.txt").write_bytes(raw)
+    return [
+        "char-lm",
+        *small("char-lm"),
+        "--set",
+        f"text={name}",
+        "--steps",
+        "6",
+        "--logdir",
+        ".",
+        "--name",
+        "a",
+    ]
+
+
+PROSE = "it was the best of times, it was the worst of times; " * 60
+
+
+def test_characters_that_only_the_tail_has_are_one_more_class(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = say(capsys, "run", *text(here, "tail", PROSE + "ζητω漢字" * 40))
+    assert 0 < result["bits"] < 10
+    for split in ("validation", "train"):
+        assert say(capsys, "evaluate", "a", "--split", split)["bits"] > 0
+
+
+def test_a_run_does_not_go_on_with_another_text(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    say(capsys, "run", *text(here, "mine", PROSE))
+    for changed in (PROSE.replace("best", "tesb"), PROSE.replace("best", "BEST")):  # the same classes; others
+        text(here, "mine", changed)
+        line = fail(capsys, "resume", "a", "--steps", "9")
+        assert "env.text: 'mine' is not the text of before, its file having changed; put the old one" in line
+        assert "'mine' is not the text of before" in fail(capsys, "evaluate", "a")
+    (here / "data/text/mine.txt").unlink()
+    assert "no text 'mine'" in fail(capsys, "resume", "a", "--steps", "9")
+    text(here, "mine", PROSE)
+    assert say(capsys, "resume", "a", "--steps", "9")["steps"] == 9
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (PROSE.encode() + b"caf\xe9 " + PROSE.encode(), "is not UTF-8 (invalid continuation byte); save the"),
+        ("", "0 characters leave 0 for the train split, which needs 2; give a longer text"),
+        ("abcdefgh", "8 characters leave 0 for the validation split, which needs 2; give a longer text"),
+    ],
+)
+def test_texts_that_cannot_be_read(
+    content: bytes | str, problem: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert problem in fail(capsys, "run", *text(here, "bad", content))
+    assert not (here / "a").exists()
+
+
+def test_lanes_need_a_stretch_each(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = text(here, "short", "abcdefgh" * 20)
+    words[words.index("batch=4")] = "batch=100"
+    line = fail(capsys, "run", *words)
+    assert (
+        "the train split of 'short' has 144 characters, and 100 lanes need 200; lower training.batch" in line
+    )
+    assert not (here / "a").exists()
+
+
+def changed(base: Document, *edits: tuple[Place, Any]) -> Document:
+    found = copy.deepcopy(base)
+    for place, value in edits:
+        part: Any = found
+        for key in place[:-1]:
+            part = part[key]
+        part[place[-1]] = value
+    return found
+
+
+def clock(agent: str, key: str) -> Place:
+    return ("agents", agent, "clock", key)
+
+
+def of_state(*place: str | int) -> Place:
+    return ("channels", A_STATE, *place)
+
+
+def of_message(*place: str | int) -> Place:
+    return ("channels", A_TO_B, *place)
+
+
+LOCKED = (of_message("coupling"), "locked")
+MLP = (("agents", "A", "network"), {"kind": "mlp", "hidden": [4]})
+
+
+@pytest.mark.parametrize(
+    ("edits", "problem"),
+    [
+        ([(clock("B", "period"), 0)], "agents.B.clock.period: must be at least 1, not 0"),
+        ([(clock("B", "phase"), 2)], "agents.B.clock.phase: must be from -2 to 1 for period 2, not 2"),
+        ([(clock("A", "unroll"), 0)], "agents.A.clock.unroll: must be at least 1, not 0"),
+        ([(clock("A", "unroll"), "episode")], "'episode' needs episodes of one known length"),
+        ([(of_state("coupling"), "locked")], "agents.A: its locked state makes its window the episode"),
+        (
+            [LOCKED, (clock("A", "unroll"), 997)],
+            "locked group A, B would learn every 3988 steps, more than training.window_limit 1024",
+        ),
+        ([(("env", "levels"), 0)], "env.levels: 0; must be a whole number from 1 to 4"),
+        ([(("env", "levels"), 9)], "env.levels: 9; must be a whole number from 1 to 4"),
+        ([(("env", "window"), 1)], "env.window: 1; must be a whole number of at least 2"),
+        ([(("env", "levels"), 1)], "agents.B.objective.target: no signal 'threes'; known: image, odd"),
+        ([MLP], "agent 'A' has no state, its network being of kind mlp; use kind rnn, leaky, gru or lstm"),
+        ([(of_state("to"), "B")], "a state goes from an agent to itself, 'A', not to 'B'"),
+        ([(of_state("key"), "x")], "the key of a state is state, not 'x'; leave it out"),
+        ([(of_state("size"), 4)], "channels[1].size: a state has no size; leave it out"),
+        ([(of_state("link"), {"delay": 1})], "channels[1].link: a state has no link; leave it out"),
+        ([(of_state("read"), "mean")], "channels[1].read: a state has no read; leave it out"),
+        ([(of_state("coupling"), "delayed")], "a state cannot be delayed, its reader being its sender"),
+        ([(of_state("gradient", "span"), 9)], "channels[1].gradient.span: must be at most 8, not 9"),
+        ([(of_state("gradient", "trace"), 2)], "channels[1].gradient.trace: must be at most 1, not 2"),
+        ([(of_state("gradient", "context"), ["to.state"])], "'to.state' is what this channel carries"),
+        ([(of_message("gradient", "auxiliary"), 1.0)], "auxiliary: is of state channels only; leave it out"),
+        ([(of_message("gradient", "context"), ["to.stat"])], "no signal 'to.stat'"),
+        (
+            [(of_message("read"), "mean"), (of_message("link"), {"drop": 0.2})],
+            "mean needs every message, but the link has a drop of 0.2; make it 0, or read last",
+        ),
+        (
+            [(of_message("read"), "concat"), (clock("A", "period"), 2), (clock("B", "period"), 3)],
+            "period 3 of 'B' is no multiple of 2, that of 'A'; read mean, or read last",
+        ),
+        ([(("agents", "A", "observes"), ["image", "age"])], "and no channel leads to this agent"),
+        ([(("agents", "A", "observes"), ["count_so_far"])], "a training-only signal, which no agent may see"),
+        (
+            [(("agents", "A", "acts"), True), (("agents", "B", "acts"), True)],
+            "agents.B.acts: 'A' acts already, and the environment takes the actions of one; leave it out",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_made(
+    edits: list[tuple[Place, Any]], problem: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = changed(document(capsys, "two-timescales"), *edits)
+    (here / "broken.yaml").write_text(yaml.safe_dump(broken, sort_keys=False))
+    for words in (["check", "broken.yaml"], ["run", "broken.yaml", "--steps", "4", "--logdir", "runs"]):
+        assert problem in fail(capsys, *words)
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("edit", "problem"),
+    [
+        ((("env", "threshold"), -1), "env.threshold: -1; must be a number of bits, 0 for no curriculum"),
+        ((("env", "max_length"), 0), "env.max_length: 0; must be a whole number from 1 to 1024"),
+        ((("env", "max_length"), 600), "an episode of 1203 steps exceeds training.window_limit (1024)"),
+        ((("training", "window_limit"), 16), "an episode of 51 steps exceeds training.window_limit (16)"),
+    ],
+)
+def test_locked_through_an_episode_that_does_not_fit(
+    edit: tuple[Place, Any], problem: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = changed(document(capsys, "copy"), (("channels", 0, "coupling"), "locked"), edit)
+    (here / "broken.yaml").write_text(yaml.safe_dump(broken, sort_keys=False))
+    assert problem in fail(capsys, "check", "broken.yaml")
+
+
+def places(part: Any, place: Place = ()) -> Iterator[Place]:
+    """Every place in a document."""
+    pairs = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
+    for key, value in pairs:
+        yield (*place, key)
+        yield from places(value, (*place, key))
+
+
+WRONG: list[Any] = [
+    0,
+    -1,
+    3,
+    1.5,
+    1e30,
+    float("nan"),
+    True,
+    None,
+    "",
+    "x",
+    "A",
+    "state",
+    "episode",
+    "locked",
+    "mean",
+]
+WRONG += ["concat", "batch", [], ["age"], ["to.state"], [0], {}, {"kind": "mlp"}, 10**20, "$T", "lstm"]
+
+
+@pytest.mark.parametrize("name", ["two-timescales", "clockwork"])
+def test_a_document_with_one_wrong_word_is_told_in_one_line(
+    name: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = random.Random(name)
+    base = document(capsys, name)
+    codes = []
+    for _ in range(40):
+        broken = changed(base, (draw.choice(list(places(base))), draw.choice(WRONG)))
+        (here / "broken.yaml").write_text(yaml.safe_dump(broken, sort_keys=False))
+        codes.append(main(["check", "broken.yaml"]))  # what is no error of the document is raised here
+        captured = capsys.readouterr().err
+        assert codes[-1] == 0 or (codes[-1] == 2 and captured.count("\n") == 1), captured
+    assert 20 < codes.count(2) <= 40
+
+
+@pytest.mark.parametrize(("policy", "code"), [("stop", 3), ("quarantine", 0)])
+def test_a_state_that_is_no_number_is_reported_or_shut_away(
+    policy: str, code: int, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edits = [(("training", "optimiser", "lr"), 1e30), (("training", "on_divergence"), policy)]
+    wild = changed(document(capsys, "two-timescales"), *edits)
+    (here / "wild.yaml").write_text(yaml.safe_dump(wild, sort_keys=False))
+    assert main(["run", "wild.yaml", "--steps", "24", "--logdir", ".", "--name", "a", "--json"]) == code
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["exit"] == ("diverged" if code else "done")
+    assert result["events"] or code
+
+
+def test_a_corporation_of_recurrent_agents(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "corporation.yaml").write_text(CORPORATION)
+    result = say(capsys, "run", "corporation.yaml", "--logdir", ".", "--name", "a")
+    assert {agent["updates"] for agent in result["agents"].values()} == {6.0}
+    assert "n0->n0:state" not in result["channels"]  # detached: nothing is sent, nothing is said
+    ranked = say(capsys, "evaluate", "a", "--ablate", "zero", "--examples", "24")
+    assert ranked["accuracy"] == result["accuracy"]
+    simulation = Simulation(load("corporation.yaml"), dtype=torch.float64)
+    simulation.run(12)
+    module = simulation.compose()
+    patch = next(signal for name, signal in simulation.world.env.signals.items() if name == "patch_0")
+    shown = {f"patch_{n}": torch.rand(3, *patch.shape, dtype=torch.float64) for n in range(6)}
+    assert {name: value.shape for name, value in module(**shown).items()} == dict.fromkeys(
+        result["readout"], (3, 10)
+    )
