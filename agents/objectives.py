@@ -92,7 +92,7 @@ class Coding(Objective):
     def size(shape: tuple[int, ...], classes: int | None) -> int | None:
         if classes is not None:
             return classes if shape == () else None
-        return int(torch.Size(shape).numel())
+        return int(torch.Size(shape).numel()) if len(shape) < 2 else None
 
 
 OBJECTIVES: dict[str, type[Objective]] = {

@@ -2,7 +2,7 @@
 
 What a step is:      clock, schedule, units, moment, world, record, ledger, tape, contexts, ticking, judging, returns,
                      teaching, reference, divergence; parts, system
-One simulation:      build (shapes, wiring, rates, weights), simulation, loop; state, checkpoint, saving; compose
+One simulation:      build (shapes, wiring, rates, weights), simulation (looking), loop; state, checkpoint, saving; compose
                      (rounds, unrolling), evaluation, rehearsal, rollout; recording, handles; split, advice, timeline
 Runs:                run (request, directory, result, stopping, tally, figures)
 Knowing:             probes/, forks that are run, read and thrown away

@@ -28,6 +28,12 @@ def advice(scenario: Scenario) -> list[str]:
         found.extend(_over(scenario) if env.episode_steps == env.hold else _late(scenario, env))
     found.extend(_lost_credit(scenario, env))
     found.extend(_mixed(scenario))
+    found.extend(_never_learning(scenario))
+    if env.longest_episode is not None and not any(agent.acts for agent in scenario.agents.values()):
+        found.append(
+            "env: its task grows with how well an acting agent does it, and none acts; "
+            "give an agent `acts: true`, or the environment threshold 0"
+        )
     found.extend(_waiting_for_each_other(scenario))
     return found
 
@@ -72,6 +78,17 @@ def _over(scenario: Scenario) -> Iterator[str]:
             yield (
                 f"agent {name}: hears of an example's last step {lags[name]} steps later, when its episode has ended, "
                 "so that its objective never counts; take the delays away, or use `when: each`"
+            )
+
+
+def _never_learning(scenario: Scenario) -> Iterator[str]:
+    """Agents whose first window ends after the training."""
+    for unit in unite(scenario):
+        window = scenario.window(unit)
+        if window != "episode" and window > scenario.training.steps:
+            yield (
+                f"agent {', '.join(unit)}: learns after {window} steps for the first time, and training.steps is "
+                f"{scenario.training.steps}; use a shorter unroll, or train for longer"
             )
 
 

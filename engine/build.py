@@ -216,8 +216,11 @@ class _Builder:
             raise ScenarioError(
                 f"agents.{name}.objective.when: 'last' needs a stream of examples; use 'each'"
             )
-        if last and not spec.align:
-            self._check_last_step(name, Clock(spec.clock.period, spec.clock.phase))
+        if not spec.align:
+            clock = Clock(spec.clock.period, spec.clock.phase)
+            if last:
+                self._check_last_step(name, clock)
+            self._check_ticks_meet_target(name, clock, spec.objective.target)
         return Goal(OBJECTIVES[spec.objective.kind](), spec.objective.target, last, spec.objective.weight)
 
     def _check_last_step(self, name: str, clock: Clock) -> None:
@@ -226,6 +229,16 @@ class _Builder:
             raise ScenarioError(
                 f"agents.{name}.clock: it ticks at steps {clock.phase}, {clock.phase + clock.period}, …, never at an "
                 f"example's last (hold {self.env.hold}), when its objective counts; change phase or period"
+            )
+
+    def _check_ticks_meet_target(self, name: str, clock: Clock, target: str) -> None:
+        """A target that is there every so many steps has to fall on a tick of its agent (semantics 14)."""
+        every = self.env.signals[target].every
+        if (clock.phase + 1) % math.gcd(clock.period, every):
+            raise ScenarioError(
+                f"agents.{name}.objective.target: '{target}' has a value every {every} steps, at {every - 1}, "
+                f"{2 * every - 1}, …, and the agent ticks at {clock.phase}, {clock.phase + clock.period}, …, never then; "
+                "change its phase or period"
             )
 
     def _align(self, name: str, spec: AgentSpec) -> str | None:

@@ -28,6 +28,8 @@ _ROWS = 1000
 """Examples shown at once, at most; part of what a seed means to links as they run."""
 _LANES = 64
 """Environments side by side in which a system runs forward, whatever the run's batch."""
+_STRETCH = 2
+"""Examples for each of them, at least, where that takes fewer."""
 _PERFECT = Links()
 
 
@@ -139,7 +141,7 @@ def _forward(
         raise ScenarioError(f"evaluate: the environment has no splits to evaluate on; {_progress(env)}")
     check_split(split, env.splits)
     assert make is not None  # an environment can be made again if it can be made of a split
-    own = make(_LANES, split)
+    own = make(max(1, min(_LANES, env.example_count(split) // _STRETCH)), split)
     steps = own.evaluation_steps
     assert steps is not None
     scores = Rollout(system, own, links, rehearsal_seed(seed, split, 0)).run(steps)

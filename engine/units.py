@@ -67,9 +67,13 @@ def _episodes(
 ) -> Windows:
     name = next((n for n in members if scenario.agents[n].clock.unroll == "episode"), members[0])
     place = f"agents.{name}.clock.unroll"
-    if scenario.agents[name].clock.unroll != "episode":
-        place = f"agents.{name}: its locked state makes its window the episode, which"
+    said = scenario.agents[name].clock.unroll == "episode"
     longest = env.longest_episode if env.episode_steps is None else env.episode_steps
+    if longest is None and not said:
+        raise ScenarioError(
+            f"agents.{name}: its locked state makes its window the episode, and this environment's have no known end; "
+            "use coupling detached or decoupled for the state"
+        )
     if longest is None:
         raise ScenarioError(
             f"{place}: 'episode' needs episodes of one known length; "
@@ -78,7 +82,7 @@ def _episodes(
     if longest > scenario.training.window_limit:
         raise ScenarioError(
             f"{place}: an episode of {longest} steps exceeds training.window_limit "
-            f"({scenario.training.window_limit})"
+            f"({scenario.training.window_limit}); shorten the environment's episodes, or raise the limit"
         )
     if env.episode_steps is not None:
         return StepWindows(env.episode_steps)

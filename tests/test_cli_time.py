@@ -258,6 +258,7 @@ MLP = (("agents", "A", "network"), {"kind": "mlp", "hidden": [4]})
         ([(clock("B", "period"), 0)], "agents.B.clock.period: must be at least 1, not 0"),
         ([(clock("B", "phase"), 2)], "agents.B.clock.phase: must be from -2 to 1 for period 2, not 2"),
         ([(clock("A", "unroll"), 0)], "agents.A.clock.unroll: must be at least 1, not 0"),
+        ([(clock("B", "phase"), 0)], "never then; change its phase or period"),
         ([(clock("A", "unroll"), "episode")], "'episode' needs episodes of one known length"),
         ([(of_state("coupling"), "locked")], "agents.A: its locked state makes its window the episode"),
         (

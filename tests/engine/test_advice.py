@@ -143,3 +143,24 @@ def test_an_objective_that_never_ticks_when_it_counts_is_refused() -> None:
         ScenarioError, match=r"agents\.z\.clock: it ticks at steps 0, 2, …, never at an example's"
     ):
         Simulation(Scenario.model_validate(document))
+
+
+def test_an_agent_whose_first_window_ends_after_the_training_is_named() -> None:
+    template = load("char-lm")
+    (line,) = [
+        found for found in advice(template.resolve(values={"T": 40, "steps": 39})) if "learns after" in found
+    ]
+    assert line.startswith(
+        "agent reader: learns after 40 steps for the first time, and training.steps is 39; "
+    )
+    assert not any(
+        "learns after" in found for found in advice(template.resolve(values={"T": 40, "steps": 40}))
+    )
+
+
+def test_a_task_that_grows_needs_an_agent_that_acts() -> None:
+    acting = load("copy").resolve(values={"steps": 100})
+    agents = {"copier": acting.agents["copier"].model_copy(update={"acts": False})}
+    idle = acting.model_copy(update={"agents": agents})
+    assert [line for line in advice(idle) if "none acts" in line]
+    assert not [line for line in advice(acting) if "none acts" in line]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -281,3 +282,12 @@ def test_a_split_that_is_none_is_refused_before_anything_is_made() -> None:
 def test_only_examples_can_be_looked_at_one_by_one() -> None:
     with pytest.raises(ScenarioError, match="no stream of examples, and only examples can be looked at"):
         next(evaluation.examples(counting().world.env, "test"))
+
+
+def test_a_short_text_is_read_by_fewer_lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path))
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text/short.txt").write_text("abcdefgh" * 40, encoding="utf-8")
+    agent = {"observes": ["char"], "objective": {"kind": "coding", "target": "next"}}
+    simulation = forward({"id": "antiphon/CharText-v0", "text": "short"}, {"a": agent})
+    assert simulation.evaluate("validation").examples == 8  # sixteen characters: eight lanes of two

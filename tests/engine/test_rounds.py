@@ -183,3 +183,11 @@ def test_a_round_too_long_for_a_graph_is_one_clear_line() -> None:
     ) as caught:
         simulation.compose()
     assert "\n" not in str(caught.value)
+
+
+def test_any_agent_that_says_something_can_be_composed() -> None:
+    simulation = Simulation("two-timescales")
+    module = simulation.compose(["A", "B"])
+    images = torch.rand(module.steps_per_round, 3, 1, 8, 8)
+    outputs, _ = module(image=images, state=None)
+    assert {name: tuple(said.shape) for name, said in outputs.items()} == {"A": (4, 3, 5), "B": (1, 3, 17)}

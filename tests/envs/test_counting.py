@@ -90,7 +90,7 @@ def test_descriptions() -> None:
     assert [signals[name].known for name in ("sevens", "sevens_so_far")] == ["after_step", "tick"]
     assert "count_so_far" not in envs.describe({"id": NAME, "levels": 1}).signals
     env = make(levels=3, window=3)
-    assert (env.evaluation_steps, env.episode_length, env.figures()) == (8 * 27, None, {})
+    assert (env.evaluation_steps, env.episode_length, env.figures()) == (32 * 27, None, {})
 
 
 def test_lanes_do_not_depend_on_their_number() -> None:

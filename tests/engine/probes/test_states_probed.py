@@ -113,3 +113,8 @@ def test_an_episode_whose_end_is_known_ends_what_is_looked_ahead_at(lengths: tup
         ends = torch.tensor(lengths).cumsum(0) - 1
         end = int(min(e for e in ends if e >= 12))
         assert look_ahead(simulation.system, [STATE], 12) == end - 12
+
+
+def test_what_is_looked_ahead_at_reaches_the_step_that_has_a_target() -> None:
+    with Simulation("two-timescales") as simulation:
+        assert [look_ahead(simulation.system, ["A->B"], step) for step in (3, 7, 11, 15)] == [12, 8, 4, 0]

@@ -1,0 +1,133 @@
+"""Looking at a simulation: nothing here changes a bit of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import networkx as nx
+import torch
+from torch import fx
+
+from antiphon.engine.compose import compose
+from antiphon.engine.evaluation import Evaluation, evaluate
+from antiphon.engine.figures import channel_figures, live_graph
+from antiphon.engine.handles import AgentHandle
+from antiphon.engine.probes.truth import Probe, true_gradients
+from antiphon.engine.probes.value import Values, value
+from antiphon.engine.recording import Recording
+from antiphon.engine.rehearsal import Links
+from antiphon.engine.system import System
+from antiphon.envs import registry
+from antiphon.envs.base import TorchVectorEnv
+from antiphon.scenarios import Scenario
+
+if TYPE_CHECKING:
+    from antiphon.engine.simulation import Simulation
+
+__all__ = ["Looking"]
+
+
+class Looking:
+    """What can be seen of a simulation; `Simulation` has it all."""
+
+    scenario: Scenario
+    system: System
+    seed: int
+    device: torch.device
+    dtype: torch.dtype
+    recordings: list[Recording]
+    _env: TorchVectorEnv
+
+    @property
+    def _simulation(self) -> Simulation:
+        return cast("Simulation", self)
+
+    @property
+    def agents(self) -> dict[str, AgentHandle]:
+        """The agents by name: `.module` is an agent's network as a plain torch module."""
+        return {name: AgentHandle(agent) for name, agent in self.system.agents.items()}
+
+    @property
+    def events(self) -> list[tuple[int, str]]:
+        """What was shortened or put into quarantine, the first time each: (step, one line)."""
+        return self.system.divergence.events
+
+    @property
+    def graph(self) -> nx.MultiDiGraph[str]:
+        """The scenario's graph with the newest figures as attributes of its nodes and edges."""
+        return live_graph(self._simulation)
+
+    def channel_figures(self) -> dict[str, dict[str, float]]:
+        """Return each channel's newest figures, measured in a fork that is thrown away.
+
+        Among them `message_mean`, `message_std`, `age` (steps), and where it has a predictor `sg_loss` and its
+        alignment with what came back (`cosine`, `norm_ratio`, `r2`).
+        """
+        return channel_figures(self._simulation.fork())
+
+    def probe(self, horizon: int = 0) -> dict[str, Probe]:
+        """Return, per channel, the true gradient of the messages of the coming step, in a fork thrown away.
+
+        Args:
+            horizon: How many further steps' losses count.
+        """
+        return true_gradients(self._simulation, horizon)
+
+    def value(
+        self,
+        channels: Sequence[str] | None = None,
+        horizon: int = 50,
+        repeats: int = 5,
+        ahead: int | None = None,
+    ) -> Values:
+        """Return what the learning signal of channels is worth, each and all together, in forks (semantics 36).
+
+        Args:
+            channels: Which; None: each of them, besides all together.
+            horizon: Steps of learning over which it is measured.
+            repeats: How often, each time on other examples: they give the interval.
+            ahead: Steps whose losses count as a message's effects; None: until every objective has been reached.
+
+        Raises:
+            ScenarioError: There is no such channel, or nothing to measure.
+        """
+        return value(self._simulation, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
+
+    def record(self, name: str, quantities: Sequence[str], every: int = 1) -> Recording:
+        """Keep raw tensors over time.
+
+        Args:
+            name: An agent, or a channel (`a->b`).
+            quantities: Of an agent: names of its parameters; of a channel: `message`, `delta` (what its predictor
+                learned from), `prediction` (what was injected).
+            every: Steps between entries.
+
+        Raises:
+            ScenarioError: There is no such agent, channel or quantity.
+        """
+        recording = Recording(self.system, name, tuple(quantities), every)
+        self.recordings.append(recording)
+        return recording
+
+    def evaluate(self, split: str = "test", links: Links | str = "perfect") -> Evaluation:
+        """Score the system on a split; no bit of the run changes (semantics 24).
+
+        Args:
+            split: `test`, `validation` or `train`.
+            links: `perfect`: the composed system; delays are kept, nothing is dropped, no synthetic input is used.
+                `as_run`: over the links as they are in the run. Or `Links("as_run", drop=…, inputs=…)`.
+
+        Raises:
+            ScenarioError: No such split or kind of links, or the environment has no splits.
+        """
+        return evaluate(self.system, self._env, self.scenario.readouts, split, links, self.seed, self._make)
+
+    def _make(self, batch: int, split: str | None = None) -> TorchVectorEnv:
+        """Make an environment of the scenario; None: of the part of the data that it trains on."""
+        env = self.scenario.env
+        return registry.make(env, batch=batch, device=self.device, dtype=self.dtype, split=split)
+
+    def compose(self, agents: Sequence[str] | None = None) -> fx.GraphModule:
+        """Return the corporation as one torch module: signals in, {agent: output} out; None: of the readouts."""
+        return compose(self.system, self.scenario.readouts if agents is None else agents)
