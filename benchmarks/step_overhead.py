@@ -8,13 +8,9 @@ the median with a bootstrap interval. Run: `python benchmarks/step_overhead.py -
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from antiphon.engine.simulation import Simulation
@@ -23,14 +19,7 @@ from antiphon.scenarios import load
 
 sys.path.insert(0, str(Path(__file__).parent))
 from baselines.chain_by_hand import ChainByHand
-from machine import machine
-
-
-def cpu_seconds(work: Callable[[], None]) -> float:
-    """Return the CPU time that `work` takes."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+from paired import compared, parsed, report
 
 
 def measure(blocks: int, steps: int) -> dict[str, object]:
@@ -53,23 +42,7 @@ def measure(blocks: int, steps: int) -> dict[str, object]:
         for _ in range(steps):
             simulation.step()
 
-    by_hand()
-    simulated()
-    pairs = [(cpu_seconds(by_hand), cpu_seconds(simulated)) for _ in range(blocks)]
-    ratios = np.array([ours / theirs for theirs, ours in pairs])
-    rng = np.random.default_rng(0)
-    medians = np.median(rng.choice(ratios, (10_000, blocks)), axis=1)
-    low, high = np.quantile(medians, [0.025, 0.975])
-    return {
-        "benchmark": "step_overhead",
-        "blocks": blocks,
-        "steps_per_block": steps,
-        "ratio": round(float(np.median(ratios)), 3),
-        "interval_95": [round(float(low), 3), round(float(high), 3)],
-        "ms_per_step": round(float(np.median([o for _, o in pairs])) / steps * 1e3, 3),
-        "ms_per_step_by_hand": round(float(np.median([t for t, _ in pairs])) / steps * 1e3, 3),
-        "machine": machine(),
-    }
+    return {"benchmark": "step_overhead", **compared(by_hand, simulated, blocks, steps, "step")}
 
 
 def main() -> None:
@@ -77,18 +50,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--blocks", type=int, default=20)
     parser.add_argument("--steps", type=int, default=25, help="steps per block")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    arguments = parser.parse_args()
-    result = measure(arguments.blocks, arguments.steps)
-    if arguments.json:
-        print(json.dumps(result))
-        return
-    low, high = result["interval_95"]  # type: ignore[misc]
-    print(
-        f"simulator / hand-written loop, CPU time per step: {result['ratio']} (95 % interval {low} to {high})"
-    )
+    arguments = parsed(parser)
+    report(measure(arguments.blocks, arguments.steps), "step", as_json=arguments.json)
 
 
 if __name__ == "__main__":

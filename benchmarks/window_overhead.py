@@ -8,14 +8,11 @@ bootstrap interval. Run: `python benchmarks/window_overhead.py --json` (`--data 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from antiphon.engine.simulation import Simulation
@@ -24,17 +21,10 @@ from antiphon.scenarios import load
 
 sys.path.insert(0, str(Path(__file__).parent))
 from baselines.timescales_by_hand import KINDS, TimescalesByHand
-from machine import machine
+from paired import compared, parsed, report
 
 T = 4
 SIGNALS = ("image", "count_so_far", "odd", "threes")
-
-
-def cpu_seconds(work: Callable[[], None]) -> float:
-    """Return the CPU time that `work` takes."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
 
 
 def contestants(data: str, kind: str, windows: int) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -64,25 +54,8 @@ def measure(blocks: int, windows: int, data: str, kind: str) -> dict[str, object
     """Return the ratio of the simulator's CPU time to the hand-written loop's."""
     torch.set_num_threads(1)
     by_hand, simulated = contestants(data, kind, windows)
-    by_hand()
-    simulated()
-    pairs = [(cpu_seconds(by_hand), cpu_seconds(simulated)) for _ in range(blocks)]
-    ratios = np.array([ours / theirs for theirs, ours in pairs])
-    rng = np.random.default_rng(0)
-    medians = np.median(rng.choice(ratios, (10_000, blocks)), axis=1)
-    low, high = np.quantile(medians, [0.025, 0.975])
-    return {
-        "benchmark": "window_overhead",
-        "data": data,
-        "gradient": kind,
-        "blocks": blocks,
-        "windows_per_block": windows,
-        "ratio": round(float(np.median(ratios)), 3),
-        "interval_95": [round(float(low), 3), round(float(high), 3)],
-        "ms_per_window": round(float(np.median([o for _, o in pairs])) / windows * 1e3, 3),
-        "ms_per_window_by_hand": round(float(np.median([t for t, _ in pairs])) / windows * 1e3, 3),
-        "machine": machine(),
-    }
+    figures = compared(by_hand, simulated, blocks, windows, "window")
+    return {"benchmark": "window_overhead", "data": data, "gradient": kind, **figures}
 
 
 def main() -> None:
@@ -90,20 +63,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--blocks", type=int, default=20)
     parser.add_argument("--windows", type=int, default=10, help="windows of T x T steps per block")
     parser.add_argument("--data", choices=["digits", "mnist"], default="digits")
     parser.add_argument("--gradient", choices=KINDS, default="sobolev_label", help="of A's message")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    arguments = parser.parse_args()
+    arguments = parsed(parser)
     result = measure(arguments.blocks, arguments.windows, arguments.data, arguments.gradient)
-    if arguments.json:
-        print(json.dumps(result))
-        return
-    low, high = result["interval_95"]  # type: ignore[misc]
-    print(
-        f"simulator / hand-written loop, CPU time per window: {result['ratio']} (95 % interval {low} to {high})"
-    )
+    report(result, "window", as_json=arguments.json)
 
 
 if __name__ == "__main__":
