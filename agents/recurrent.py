@@ -144,10 +144,11 @@ class _RecurrentEmitter(Emitter):
             rows = graph.call_method("size", (x, 0))
             state = graph.call_method("new_zeros", (x, (rows, self._cell.state_size)))
         before: Any = fx.Proxy(state)  # it stands for a tensor in what it is handed to
+        past = before.chunk(self._cell.state_size // self._cell.size, -1)
         from_input = self._normed("input.norm", self._module("input", fx.Proxy(x)))
-        from_past = self._module("recurrent", before[..., : self._cell.size])
+        from_past = self._module("recurrent", past[0])
         from_past = self._normed("recurrent.norm", from_past)
-        made: Any = combine(self._cell, from_input, from_past, before, lambda c: self._normed("cell.norm", c))
+        made: Any = combine(self._cell, from_input, from_past, past, lambda c: self._normed("cell.norm", c))
         hidden, after = made
         return {HIDDEN: hidden.node, STATE: after.node}
 

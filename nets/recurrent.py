@@ -8,7 +8,7 @@ The state is one flat tensor [.., B, S]: the units' activation h, and for the LS
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -132,16 +132,20 @@ class Cell:
         def read(name: str, y: Tensor) -> Tensor:
             return linear(y, parameters[f"{name}.weight"], parameters.get(f"{name}.bias"))
 
-        h = state[..., : self.size]
+        past = state.chunk(self.state_size // self.size, -1)
         from_input = read("input", x)
         from_input = normed("input.norm", from_input if way_back is None else way_back(from_input))
-        from_past = normed("recurrent.norm", read("recurrent", h))
-        h, state = combine(self, from_input, from_past, state, lambda c: normed("cell.norm", c))
+        from_past = normed("recurrent.norm", read("recurrent", past[0]))
+        h, state = combine(self, from_input, from_past, past, lambda c: normed("cell.norm", c))
         return h, state, after
 
 
 def combine(
-    cell: Cell, from_input: Tensor, from_past: Tensor, state: Tensor, normed: Callable[[Tensor], Tensor]
+    cell: Cell,
+    from_input: Tensor,
+    from_past: Tensor,
+    past: Sequence[Tensor],
+    normed: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Tensor]:
     """Return the units [.., B, H] and the new state [.., B, S]: the arithmetic of a cell between its linear maps.
 
@@ -152,22 +156,21 @@ def combine(
         cell: Which arithmetic.
         from_input: What it read of the input, [.., B, G].
         from_past: What it read of its past, [.., B, G].
-        state: [.., B, S].
+        past: The state's parts, [.., B, H] each: the units, and the LSTM's c.
         normed: The normalisation of the LSTM's c.
     """
     if cell.kind in ("rnn", "leaky"):
         h = torch.tanh(from_input + from_past)
         if cell.kind == "leaky":
-            h = (1.0 - cell.leak) * state + cell.leak * h
+            h = (1.0 - cell.leak) * past[0] + cell.leak * h
         return h, h
     if cell.kind == "gru":
-        new, past = from_input.chunk(3, -1), from_past.chunk(3, -1)
-        reset, update = torch.sigmoid(new[0] + past[0]), torch.sigmoid(new[1] + past[1])
-        proposed = torch.tanh(new[2] + reset * past[2])
-        h = proposed + update * (state - proposed)
+        new, old = from_input.chunk(3, -1), from_past.chunk(3, -1)
+        reset, update = torch.sigmoid(new[0] + old[0]), torch.sigmoid(new[1] + old[1])
+        proposed = torch.tanh(new[2] + reset * old[2])
+        h = proposed + update * (past[0] - proposed)
         return h, h
     gates = (from_input + from_past).chunk(4, -1)
-    c = state[..., cell.size :]
-    c = torch.sigmoid(gates[1]) * c + torch.sigmoid(gates[0]) * torch.tanh(gates[2])
+    c = torch.sigmoid(gates[1]) * past[1] + torch.sigmoid(gates[0]) * torch.tanh(gates[2])
     h = torch.sigmoid(gates[3]) * torch.tanh(normed(c))
     return h, torch.cat([h, c], -1)
