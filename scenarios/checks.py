@@ -161,11 +161,16 @@ def _zero_delay_cycles(scenario: Scenario) -> None:
         )
 
 
-def _locked_windows(scenario: Scenario) -> None:
+def _windows(scenario: Scenario) -> None:
     limit = scenario.training.window_limit
     episodic = episode_agents(scenario.agents, scenario.channels)
     for group in locked_groups(scenario.agents, scenario.channels):
         if len(group) == 1:
+            unroll = scenario.agents[group[0]].clock.unroll
+            if unroll != "episode" and unroll > limit:
+                message = f"a window of {show_value(unroll)} ticks is more than training.window_limit {limit}"
+                path = ("agents", group[0], "clock", "unroll")
+                raise DocumentError(path, f"{message}; use a shorter one, or raise the limit")
             continue
         shown = ", ".join(group[:8]) + (f", … ({len(group)} agents)" if len(group) > 8 else "")
         whole = [name for name in group if name in episodic]
@@ -174,8 +179,8 @@ def _locked_windows(scenario: Scenario) -> None:
             clock = scenario.agents[whole[0]].clock
             why = "has it" if clock.unroll == "episode" else "needs it, its state being locked"
             message = f"must be episode, as {whole[0]!r} of the same locked group {why}, not"
-            unroll = scenario.agents[other].clock.unroll
-            raise DocumentError(("agents", other, "clock", "unroll"), f"{message} {unroll}")
+            given = scenario.agents[other].clock.unroll
+            raise DocumentError(("agents", other, "clock", "unroll"), f"{message} {given}")
         window = window_of(group, scenario.agents, episodic)
         if window != "episode" and window > limit:
             message = f"the locked group {shown} would learn every {show_value(window)} steps, more than"
@@ -202,7 +207,7 @@ _CHECKS: tuple[Callable[[Scenario], None], ...] = (
     _agent_inputs,
     _shared,
     _zero_delay_cycles,
-    _locked_windows,
+    _windows,
     _discounts_on_cycles,
     *COUPLING_CHECKS,
     *READ_CHECKS,

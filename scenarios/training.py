@@ -76,7 +76,7 @@ class TrainingSpec(Spec):
         steps: How many environment steps a run takes; the horizon of all schedules.
         optimiser: Of every agent that names none.
         predictor: Of every channel's predictor that names none; None: as `optimiser`.
-        window_limit: The most steps that a locked group's window may have.
+        window_limit: The most steps that a locked group's window may have, and ticks that of an agent that learns alone.
         on_divergence: What follows a gradient that is not finite, or longer than `bound`: `stop` ends the run,
             `quarantine` silences the agent or channel for good and lets the others go on.
         bound: The largest norm of an agent's or a predictor's gradients that is not a divergence; None: any finite.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from antiphon.errors import ScenarioError
-from antiphon.scenarios import Scenario
+from antiphon.scenarios import Scenario, load
 
 OBJECTIVE = {"kind": "classification", "target": "label"}
 
@@ -263,3 +263,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("data", "line"), REFUSED, ids=[line[:50] for _, line in REFUSED])
 def test_refused(data: dict[str, Any], line: str) -> None:
     assert refused(data) == line
+
+
+def test_a_window_that_is_too_long_is_refused_with_its_length() -> None:
+    template = load("char-lm")
+    assert template.resolve(values={"T": 1024}).agents["reader"].clock.unroll == 1024
+    with pytest.raises(ScenarioError) as caught:
+        template.resolve(values={"T": 1025})
+    assert (
+        "agents.reader.clock.unroll: a window of 1025 ticks is more than training.window_limit 1024; use"
+        in str(caught.value)
+    )
