@@ -56,10 +56,9 @@ class Returns:
             if not traced:
                 continue
             if not any(self.system.agents[name].drawn(tape.window) for name in unit.members):
-                unit.past.clear()  # no gradient passes through a window that was not drawn
                 continue
             if unit.past and unit.past[-1].window + 1 != tape.window:
-                unit.past.clear()
+                unit.past.clear()  # no gradient passes through a window that is missing
             unit.past.append(tape)
             span = max(channel.span for channel in traced)
             del unit.past[:-span]

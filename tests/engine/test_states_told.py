@@ -118,6 +118,12 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
+def known(simulation: Simulation) -> list[dict[str, Any]]:
+    """What is remembered of the gradients that came back for states."""
+    channels = simulation.system.channels.values()
+    return [channel.outliers.state_dict() for channel in channels if channel.outliers is not None]
+
+
 @pytest.mark.parametrize("ends", [{"terminated": flags(0), "truncated": flags(2)}, {"lengths": LENGTHS}])
 @pytest.mark.parametrize("case", CASES)
 def test_a_copy_goes_on_to_the_same_bits(case: str, ends: dict[str, Any], tmp_path: Path) -> None:
@@ -129,6 +135,9 @@ def test_a_copy_goes_on_to_the_same_bits(case: str, ends: dict[str, Any], tmp_pa
             twin = simulation.fork()
             loaded = Simulation.load(simulation.save(tmp_path / f"{taken}"), simulation.scenario)
             ahead = simulation.fork()
+            for each in (twin, loaded):  # what counts as an outlier is remembered, whether or not one comes
+                assert known(each) == known(simulation)
+            assert case in ("detached", "returns, drawn now and then") or known(simulation)[0]["seen"]
             for each in (ahead, twin, loaded):
                 each.run(9)
             expected = numbers(ahead)
