@@ -33,7 +33,6 @@ STUDIES = {
     "pipelined": f"pipelined {FOUR}",
     "timescales-10": "dni-timescales --variant sobolev_label --seeds 10",
     "clockwork": "clockwork",
-    "char-lm": "dni-table2-text --variant detached --variant local --variant decoupled --variant auxiliary --variant bptt-20",
     "copy-3": "dni-table2 --variant locked --variant detached --variant decoupled",
     "mnist-mlp-blind-2000": "mnist-mlp --set 'context=[]' --set sg_lr=0.01 --steps 2000",
 }
