@@ -68,9 +68,8 @@ class Returns:
                     use = None if entry is None else entry.use
                     if use is not None and use.record.counted is not False:
                         delta = self._return(unit, unit.past[-channel.span :], channel, step)
-                        use.record.delta = lanes_where(
-                            use.counted, delta
-                        )  # zero where an episode ended before
+                        # Zero where an episode ended before: its last state has been taught that already.
+                        use.record.delta = lanes_where(use.counted, delta)
                         found.setdefault(channel.name, []).append(use.record)
         return found
 

@@ -1,0 +1,81 @@
+"""What a synthetic gradient says of its own sample: the same training, with every prediction handed to another one.
+
+Where the shuffled run does as well, the gain over `detached` is not credit: it comes of what the predictions of a batch
+have in common. Run: `python benchmarks/shuffled_credit.py char-lm --set text=moby_dick --steps 15000 --json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from torch import Tensor
+
+from antiphon.commands.arguments import values_of
+from antiphon.engine.ledger import Record
+from antiphon.engine.parts import Channel
+from antiphon.engine.reference import Reference
+from antiphon.engine.simulation import Simulation
+from antiphon.scenarios import load
+
+sys.path.insert(0, str(Path(__file__).parent))
+from machine import machine
+
+
+class Shuffled(Reference):
+    """The reference backend, in which every environment is told its neighbour's synthetic gradient."""
+
+    def credit(self, channel: Channel, record: Record) -> Tensor | None:
+        """Return what is put on a message, [B, size], each row the next environment's."""
+        credit = super().credit(channel, record)
+        return None if credit is None else credit.roll(1, 0)
+
+
+def outcome(simulation: Simulation, steps: int) -> dict[str, float]:
+    """Train, and return every objective's metric on the test split; without one, what the environment says."""
+    for _ in range(steps):
+        simulation.advance()
+    env = simulation.world.env
+    if "test" not in env.splits:
+        return env.figures()
+    found = simulation.evaluate("test").agents
+    return {
+        f"{name}.{k}": round(v, 4) for name, kept in found.items() for k, v in kept.items() if k != "loss"
+    }
+
+
+def main() -> None:
+    """Parse arguments, train each seed twice, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("scenario")
+    parser.add_argument("--variant", default="decoupled")
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="name=value")
+    parser.add_argument("--steps", type=int, help="default: the scenario's")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    values = values_of(arguments.settings)
+    if arguments.steps is not None:
+        values["steps"] = arguments.steps
+    scenario = load(arguments.scenario).resolve(arguments.variant, values)
+    rows = []
+    for seed in range(arguments.seeds):
+        for shuffled in (False, True):
+            simulation = Simulation(scenario, seed=seed)
+            if shuffled:
+                simulation.backend = Shuffled(simulation.system)
+            row = {"seed": seed, "shuffled": shuffled, **outcome(simulation, scenario.training.steps)}
+            rows.append(row)
+            if not arguments.json:
+                print(row)
+    if arguments.json:
+        named = {"scenario": arguments.scenario, "variant": arguments.variant, "values": values}
+        print(json.dumps({"benchmark": "shuffled_credit", **named, "rows": rows, "machine": machine()}))
+
+
+if __name__ == "__main__":
+    main()
