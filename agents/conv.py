@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.agents.headed import HeadedNetwork, SequentialEmitter
@@ -14,12 +13,11 @@ from antiphon.agents.layers import initial_layers, layer_buffers, norm_module, t
 from antiphon.agents.mlp import ACTIVATION_MODULES
 from antiphon.agents.network import HIDDEN, Emitter, Head, Tensors, Transport, sub, with_prefix
 from antiphon.errors import ScenarioError
-from antiphon.nets.layers import ACTIVATIONS, normalise
+from antiphon.nets.layers import ACTIVATIONS, POOL, convolution, normalise, pool
 
 __all__ = ["POOLS", "Conv"]
 
 POOLS = ("max", "avg", "none")
-_POOL_SIZE, _POOL_STRIDE, _POOL_PADDING = 3, 2, 1
 
 
 @final
@@ -67,9 +65,9 @@ class Conv(HeadedNetwork):
         """Return the shape of one sample before the first layer and after each."""
         _, height, width = self.input_shape
         shapes = [self.input_shape]
-        for count, pool in zip(self.filters, self.pool, strict=True):
-            if pool != "none":
-                height, width = (height + 1) // _POOL_STRIDE, (width + 1) // _POOL_STRIDE
+        for count, pooling in zip(self.filters, self.pool, strict=True):
+            if pooling != "none":
+                height, width = (height + 1) // POOL[1], (width + 1) // POOL[1]
             shapes.append((count, height, width))
         return shapes
 
@@ -83,6 +81,9 @@ class Conv(HeadedNetwork):
         """Return the shape [filters, channels, side, side] of each layer's weight."""
         sizes = zip(self.filters, self.input_shape[:1] + self.filters, strict=False)
         return [(count, channels, self.filter, self.filter) for count, channels in sizes]
+
+    def trunk_signature(self) -> Hashable:
+        return (self.filters, self.norm, self.activation, self.filter, self.pool) if self.filters else ()
 
     def trunk_parameters(self, generator: torch.Generator) -> Tensors:
         return initial_layers(self.layer_shapes(), self.norm, generator)
@@ -102,24 +103,20 @@ class Conv(HeadedNetwork):
     ) -> tuple[Tensors, Tensors]:
         activation = ACTIVATIONS[self.activation]
         after: Tensors = {}
-        for i, pool in enumerate(self.pool):
-            x = F.conv2d(x, parameters[f"{i}.weight"], parameters[f"{i}.bias"], padding=self.filter // 2)
+        for i, pooling in enumerate(self.pool):
+            x = convolution(x, parameters[f"{i}.weight"], parameters[f"{i}.bias"])
             x = transported(x, f"{i}.weight", transports)
             if self.norm != "none":
                 key = f"{i}.norm"
                 x, moved = normalise(self.norm, x, sub(parameters, key), sub(buffers, key), training=training)
                 after |= with_prefix(key, moved)
-            x = activation(x)
-            if pool == "max":
-                x = F.max_pool2d(x, _POOL_SIZE, _POOL_STRIDE, _POOL_PADDING)
-            elif pool == "avg":
-                x = F.avg_pool2d(x, _POOL_SIZE, _POOL_STRIDE, _POOL_PADDING)
+            x = pool(pooling, activation(x))
         return {HIDDEN: x}, after
 
     def emit_trunk(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
         layers: list[nn.Module] = []
         before = self.input_shape
-        for i, (pool, shape) in enumerate(zip(self.pool, self.shapes()[1:], strict=True)):
+        for i, (pooling, shape) in enumerate(zip(self.pool, self.shapes()[1:], strict=True)):
             weight = parameters[f"{i}.weight"]
             layer = nn.Conv2d(
                 before[0],
@@ -136,8 +133,8 @@ class Conv(HeadedNetwork):
                 full = (shape[0], *before[1:])
                 layers.append(norm_module(self.norm, full, sub(parameters, key), sub(buffers, key)))
             layers.append(ACTIVATION_MODULES[self.activation]())
-            if pool != "none":
-                kind = nn.MaxPool2d if pool == "max" else nn.AvgPool2d
-                layers.append(kind(_POOL_SIZE, _POOL_STRIDE, _POOL_PADDING))
+            if pooling != "none":
+                kind = nn.MaxPool2d if pooling == "max" else nn.AvgPool2d
+                layers.append(kind(*POOL))
             before = shape
         return SequentialEmitter(root, name, layers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import final
 
 import torch
@@ -18,6 +18,7 @@ from antiphon.agents.network import (
     Transport,
     features_of,
     sub,
+    unnamed,
     with_prefix,
 )
 from antiphon.nets import random
@@ -39,6 +40,10 @@ class HeadedNetwork(Network):
 
         It is empty where there is no such layer: there the heads read the input.
         """
+
+    @abstractmethod
+    def trunk_signature(self) -> Hashable:
+        """Return the settings that make the trunk the function it is."""
 
     @abstractmethod
     def trunk_parameters(self, generator: torch.Generator) -> Tensors:
@@ -122,6 +127,9 @@ class HeadedNetwork(Network):
 
     def port_shape(self, port: str) -> tuple[int, ...]:
         return self.trunk_shape() if port == HIDDEN else self.heads[port].size
+
+    def signature(self) -> Hashable:
+        return type(self), self.input_shape, unnamed(self.heads.values()), self.trunk_signature()
 
     def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
         root.add_module(name, nn.Module())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import final
 
 import torch
@@ -58,6 +58,9 @@ class Mlp(HeadedNetwork):
     def layer_shapes(self) -> list[tuple[int, ...]]:
         """Return the shape [outputs, inputs] of each hidden layer's weight."""
         return list(zip(self.hidden, self.input_shape + self.hidden, strict=False))
+
+    def trunk_signature(self) -> Hashable:
+        return (self.hidden, self.norm, self.activation) if self.hidden else ()
 
     def trunk_parameters(self, generator: torch.Generator) -> Tensors:
         return initial_layers(self.layer_shapes(), self.norm, generator)

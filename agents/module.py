@@ -5,15 +5,25 @@ from __future__ import annotations
 import copy
 import inspect
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import final
 
 import torch
 from torch import Tensor, fx, nn
-from torch.func import functional_call
 
 from antiphon.agents.layers import norm_module
-from antiphon.agents.network import Emitter, Head, Network, Tensors, Transport, features_of, sub, with_prefix
+from antiphon.agents.network import (
+    Emitter,
+    Head,
+    Network,
+    Tensors,
+    Transport,
+    features_of,
+    sub,
+    unnamed,
+    with_prefix,
+)
+from antiphon.agents.stacking import IncomparableError, called, called_stacked, described, refusal
 from antiphon.errors import ScenarioError
 from antiphon.nets.layers import initial_norm, norm_buffers, normalise
 
@@ -54,6 +64,8 @@ class ModuleNetwork(Network):
         if not isinstance(made, nn.Module):
             raise ScenarioError(f"network: the factory returned {type(made).__name__}, not a torch.nn.Module")
         self.module = made.cpu().float()
+        self._alone = object()
+        self._refusal: tuple[str | None] | None = None
         self._check(inputs, outputs)
 
     def _check(self, inputs: int, outputs: int) -> None:
@@ -103,15 +115,17 @@ class ModuleNetwork(Network):
     ) -> tuple[Tensors, Tensors]:
         assert not transports  # there are no weights for them
         assert state is None  # and it remembers nothing
-        # Modules change buffers, and some their input, in place: they get copies, so that state stays a value.
-        moved = {name: b.clone() for name, b in sub(buffers, _MODULE).items()}
         self.module.train(training)
-        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-            torch.manual_seed(seed)
-            y = functional_call(self.module, {**sub(parameters, _MODULE), **moved}, (x.flatten(1).clone(),))
+        own, held = sub(parameters, _MODULE), sub(buffers, _MODULE)
+        if x.dim() == 3:
+            y, moved = called_stacked(self.module, own, held, x)
+        else:
+            with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+                torch.manual_seed(seed)
+                y, moved = called(self.module, own, held, x.flatten(1))
         after = with_prefix(_MODULE, moved)
         ports: Tensors = {}
-        parts = torch.split(y, [head.features for head in self.heads.values()], dim=1)
+        parts = torch.split(y, [head.features for head in self.heads.values()], dim=-1)
         for head, part in zip(self.heads.values(), parts, strict=True):
             if head.norm != "none":
                 key = f"{head.name}.norm"
@@ -119,8 +133,20 @@ class ModuleNetwork(Network):
                     head.norm, part, sub(parameters, key), sub(buffers, key), training=training
                 )
                 after |= with_prefix(key, statistics)
-            ports[head.name] = part if len(head.size) == 1 else part.reshape(len(part), *head.size)
+            ports[head.name] = part if len(head.size) == 1 else part.reshape(*part.shape[:-1], *head.size)
         return ports, after
+
+    def signature(self) -> Hashable:
+        try:
+            what = described(self.module)
+        except IncomparableError:
+            what = self._alone
+        return ModuleNetwork, self.input_shape, unnamed(self.heads.values()), what
+
+    def stackable(self) -> str | None:
+        if self._refusal is None:
+            self._refusal = (refusal(self.module, self.input_shape[0]),)
+        return self._refusal[0]
 
     def port_shape(self, port: str) -> tuple[int, ...]:
         return self.heads[port].size

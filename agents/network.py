@@ -6,8 +6,8 @@ Networks hold no parameters. Whoever runs them (one agent at a time, or many sta
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx, nn
@@ -24,6 +24,7 @@ __all__ = [
     "Transport",
     "features_of",
     "sub",
+    "unnamed",
     "with_prefix",
 ]
 
@@ -67,6 +68,11 @@ class Transport:
     """As `Network.feedback_weights` drew them."""
     rows: slice | None = None
     """The rows of the input that hold the message, where tied agents are evaluated as one batch; None: all."""
+
+
+def unnamed(heads: Iterable[Head]) -> tuple[Head, ...]:
+    """Return heads without names that only say where they lead: in one place they are the same head."""
+    return tuple(head if head.name in (OBJECTIVE, FUTURE) else replace(head, name="") for head in heads)
 
 
 def features_of(shape: tuple[int, ...]) -> int:
@@ -141,19 +147,34 @@ class Network(ABC):
     ) -> tuple[Tensors, Tensors]:
         """Return the ports, [B, *size] each, and the new buffers; nothing is changed in place.
 
+        N networks of one signature that are `stackable` are one call: then parameters and buffers are stacked
+        [N, …], the input is [N, B, *input_shape], the state [N, B, state_size], and the ports are [N, B, *size].
+
         Args:
             parameters: By name, as `parameters` drew them.
             buffers: By name.
             x: [B, *input_shape].
             training: Whether batch statistics are used and moved.
             seed: Of the random numbers a user's module may draw at this tick.
-            transports: Messages whose gradient returns through fixed weights.
+            transports: Messages whose gradient returns through fixed weights; of single networks only.
             state: [B, state_size], the port `STATE` of the tick before, for networks that have one; None: zeros.
         """
 
     @abstractmethod
     def port_shape(self, port: str) -> tuple[int, ...]:
         """Return the shape of one sample of a port; KeyError if there is none."""
+
+    @abstractmethod
+    def signature(self) -> Hashable:
+        """Return what makes it the function of (parameters, buffers, x) that it is.
+
+        Networks of equal signatures are the same function, with the same heads in the same order, whatever the ports
+        are called; where that cannot be known (a user's module), a signature equals only itself.
+        """
+
+    def stackable(self) -> str | None:
+        """Return why it cannot be called with stacked numbers, in one line; None: it can."""
+        return None
 
     @abstractmethod
     def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:

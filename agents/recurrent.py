@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import Any, final
 
 import torch
@@ -79,6 +80,10 @@ class Recurrent(HeadedNetwork):
 
     def first_layer(self) -> dict[str, tuple[int, ...]]:
         return self.encoder.first_layer() or {f"{_CELL}.input": (self.cell.gates, self.cell.inputs)}
+
+    def trunk_signature(self) -> Hashable:
+        cell = self.cell if self.cell.kind == "leaky" else replace(self.cell, leak=1.0)  # others have no leak
+        return self.encoder.trunk_signature(), cell
 
     def trunk_parameters(self, generator: torch.Generator) -> Tensors:
         return self.encoder.trunk_parameters(generator) | with_prefix(_CELL, self.cell.parameters(generator))

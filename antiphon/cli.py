@@ -38,6 +38,14 @@ LogDir = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="D", help="cpu, cuda, cuda:1, …")]
+Backend = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        metavar="B",
+        help="auto, cohort (agents that are alike as one) or reference (one by one).",
+    ),
+]
 Checkpoints = Annotated[
     int | None,
     typer.Option(
@@ -67,6 +75,7 @@ def run(
     ] = False,
     logdir: LogDir = None,
     device: Device = "cpu",
+    backend: Backend = "auto",
     checkpoint_every: Checkpoints = None,
     json: Json = False,
 ) -> None:
@@ -83,6 +92,7 @@ def run(
         resume_if_exists=resume_if_exists,
         logdir=logdir,
         device=device,
+        backend=backend,
         checkpoint_every=checkpoint_every,
         json=json,
     )

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.comms.context import ContextSpec
 from antiphon.comms.direct import DirectGradient
 from antiphon.errors import ScenarioError
+from antiphon.nets.layers import convolution
 
 __all__ = ["ConvGradient"]
 
@@ -60,15 +60,15 @@ class ConvGradient(DirectGradient):
         return torch.Size((outputs, inputs, self.filter, self.filter))
 
     def _layer(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return F.conv2d(x, weight, bias, padding=self.filter // 2)
+        return convolution(x, weight, bias)
 
     def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
-        channels = [message.view(-1, *self.shape)]
+        channels = [message.view(*message.shape[:-1], *self.shape)]
         if context is not None:
-            parts = torch.split(context, [spec.features for spec in self.context], 1)
+            parts = torch.split(context, [spec.features for spec in self.context], -1)
             for spec, features in zip(self.context, parts, strict=True):
                 if self._is_map(spec):
-                    channels.append(features.reshape(-1, *spec.shape))
+                    channels.append(features.reshape(*features.shape[:-1], *spec.shape))
                 else:
-                    channels.append(features[:, :, None, None].expand(-1, -1, *self.shape[1:]))
-        return self.run(torch.cat(channels, 1), move=move).flatten(1)
+                    channels.append(features[..., None, None].expand(*features.shape, *self.shape[1:]))
+        return self.run(torch.cat(channels, -3), move=move).flatten(-3)

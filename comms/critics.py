@@ -54,15 +54,16 @@ class _Critic(Predictor):
     def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
         """Return v, [B]."""
         if context is None:
-            return self.run(message, move=move).squeeze(1)
-        outputs = self.run(torch.cat([message, *(context[:, place] for place in self._others)], 1), move=move)
+            return self.run(message, move=move).squeeze(-1)
+        others = [context[..., place] for place in self._others]
+        outputs = self.run(torch.cat([message, *others], -1), move=move)
         if self._selector is None:
-            value = outputs.squeeze(1)
+            value = outputs.squeeze(-1)
         else:
-            value = (outputs * context[:, self._selector]).sum(1)
+            value = (outputs * context[..., self._selector]).sum(-1)
         if self._real:
-            real = torch.cat([context[:, place] for place in self._real], 1)
-            value = value + ((message @ self.parameters["bilinear"]) * real).sum(1)
+            real = torch.cat([context[..., place] for place in self._real], -1)
+            value = value + ((message @ self.parameters["bilinear"]) * real).sum(-1)
         return value
 
     def value(self, example: Example) -> Tensor:
@@ -83,7 +84,7 @@ class _Critic(Predictor):
     def _surprise(self, example: Example, value: Tensor) -> Tensor:
         """The mean over the batch of |v - returned loss|."""
         assert example.loss is not None
-        return counted(example, value - constant(example.loss)).abs().sum() / len(value)
+        return counted(example, value - constant(example.loss)).abs().sum(-1) / value.shape[-1]
 
 
 def _selects(spec: ContextSpec) -> bool:
@@ -106,5 +107,5 @@ class SobolevGradient(_Critic):
     def loss(self, example: Example) -> Tensor:
         assert example.delta is not None
         value, slope = self._value_and_slope(example, move=True, keep=True)
-        mismatch = counted(example, slope - example.delta).abs().sum() / len(slope)
+        mismatch = counted(example, slope - example.delta).abs().sum((-2, -1)) / slope.shape[-2]
         return self._surprise(example, value) + mismatch

@@ -25,7 +25,7 @@ class DirectGradient(Predictor):
 
     def loss(self, example: Example) -> Tensor:
         prediction = self.forward(example.message, example.context, move=True)
-        return _error(example, prediction).square().sum() / example.message.shape[0]
+        return _error(example, prediction).square().sum((-2, -1)) / prediction.shape[-2]
 
     def propagated(self, example: Example) -> Tensor:
         """Return 2 (SG - delta) dSG/dm, the vector-Jacobian product of the whole batch, [B, M]."""
@@ -71,15 +71,15 @@ class LinearGradient(DirectGradient):
             error = _error(
                 example, self.forward(example.message, example.context, move=False) if said is None else said
             )
-            loss = error.square().sum() / len(error)
-            error = error * (2.0 / len(error))
-            message = error.T @ example.message
+            loss = error.square().sum((-2, -1)) / error.shape[-2]
+            error = error * (2.0 / error.shape[-2])
+            message = error.mT @ example.message
             columns = (
-                message if example.context is None else torch.cat([message, error.T @ example.context], 1)
+                message if example.context is None else torch.cat([message, error.mT @ example.context], -1)
             )
             total = loss if total is None else total + loss
             weight = columns if weight is None else weight + columns
-            bias = error.sum(0) if bias is None else bias + error.sum(0)
+            bias = error.sum(-2) if bias is None else bias + error.sum(-2)
         assert total is not None
         assert weight is not None
         assert bias is not None

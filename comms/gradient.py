@@ -1,7 +1,8 @@
 """Synthetic gradients: models at the sender that predict, per sample, the gradient its receiver will return.
 
 Every learned predictor's last layer starts at zero: untrained, it injects exactly nothing (Jaderberg et al.
-2017, appendix A.1).  Shapes: B batch, M message components, C context features.
+2017, appendix A.1).  Shapes: B batch, M message components, C context features; with stacked parameters everything
+said of a batch has one more leading axis, that of the models (see `Model`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.context import ContextSpec
-from antiphon.comms.cut import constant
 from antiphon.comms.model import Model
 from antiphon.nets.optimisers import Rate
 
@@ -40,6 +40,8 @@ class Example:
     """[B, M], if it was predicted with the predictor's present numbers."""
     loss: Tensor | None = None
     """[B], the receiver's loss per sample; None for predictors that do not need it."""
+    members: Tensor | None = None
+    """[K] bool, of K bundled channels: those it is an example for; None: all."""
 
 
 class Predictor(Model, ABC):
@@ -105,7 +107,7 @@ class Predictor(Model, ABC):
 
     def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
         """Return the model's output, [B, outputs]; its running statistics move only where `move` says so."""
-        return self.run(message if context is None else torch.cat([message, context], 1), move=move)
+        return self.run(message if context is None else torch.cat([message, context], -1), move=move)
 
     @abstractmethod
     def predict(self, example: Example) -> Tensor:
@@ -128,13 +130,12 @@ class Predictor(Model, ABC):
 
     def gradients(self, examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
         """Return the loss summed over the messages completed at this step, and its gradients."""
-        losses = [self.loss(example) for example in examples]
-        total = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
-        return constant(total), list(torch.autograd.grad(total, self.trainable))
+        return self.learned([self.loss(example) for example in examples])
 
 
 def counted(example: Example, error: Tensor) -> Tensor:
     """Return `error`, [B] or [B, M], with zeros in the environments that do not count."""
     if example.valid is None:
         return error
-    return torch.where(example.valid.view(-1, *[1] * (error.dim() - 1)), error, 0.0)
+    valid = example.valid if example.valid.dim() == error.dim() else example.valid.unsqueeze(-1)
+    return torch.where(valid, error, 0.0)

@@ -1,6 +1,7 @@
 """Synthetic inputs: models at the receiver that say what a message will be before it is there (or instead of it).
 
-Jaderberg et al. 2017, "complete unlock".  Shapes: B batch, M message components, C context features.
+Jaderberg et al. 2017, "complete unlock".  Shapes: B batch, M message components, C context features; with stacked
+parameters everything said of a batch has one more leading axis, that of the models (see `Model`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.context import ContextSpec
-from antiphon.comms.cut import constant
 from antiphon.comms.model import Model
 from antiphon.nets.optimisers import Rate
 
@@ -82,20 +82,20 @@ class InputModel(Model, ABC):
             examples: Context [B, C] or None, the message as it was received [B, M], and where it arrived: [B] bool, None
                 for everywhere.
         """
-        losses = [self._loss(*example) for example in examples]
-        total = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
-        return constant(total), list(torch.autograd.grad(total, self.trainable))
+        return self.learned([self.loss(*example) for example in examples])
 
-    def _loss(self, context: Tensor | None, message: Tensor, arrived: Tensor | None) -> Tensor:
-        error = self._forward(context, len(message), move=True) - message
+    def loss(self, context: Tensor | None, message: Tensor, arrived: Tensor | None) -> Tensor:
+        """Return the loss on one example of `gradients`: a scalar, a mean over the batch."""
+        rows = message.shape[-2]
+        error = self._forward(context, rows, move=True) - message
         if arrived is not None:
-            error = torch.where(arrived.unsqueeze(1), error, 0.0)
-        return error.square().sum() / len(message)
+            error = torch.where(arrived.unsqueeze(-1), error, 0.0)
+        return error.square().sum((-2, -1)) / rows
 
     def _forward(self, context: Tensor | None, rows: int, *, move: bool, training: bool = True) -> Tensor:
         if context is None:
             last = self.parameters["last.bias"]
-            context = last.new_zeros(rows, 0)
+            context = last.new_zeros(*last.shape[:-1], rows, 0)
         return self.run(context, move=move, training=training)
 
 

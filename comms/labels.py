@@ -59,7 +59,7 @@ class LocalGradient(LabelGradient):
 
     def loss(self, example: Example) -> Tensor:
         losses = self._losses(example, example.message, move=True)
-        return counted(example, losses).sum() / len(losses)
+        return counted(example, losses).sum(-1) / losses.shape[-1]
 
 
 @final
@@ -69,5 +69,5 @@ class SobolevLabelGradient(LabelGradient):
     def loss(self, example: Example) -> Tensor:
         assert example.delta is not None
         losses, slope = self._losses_and_slope(example, move=True, keep=True)
-        mismatch = counted(example, slope - example.delta).abs().sum(1)
-        return (counted(example, losses) + mismatch).sum() / len(losses)
+        mismatch = counted(example, slope - example.delta).abs().sum(-1)
+        return (counted(example, losses) + mismatch).sum(-1) / losses.shape[-1]

@@ -10,7 +10,7 @@ from torch import Tensor
 from antiphon.comms.cut import constant
 from antiphon.nets.random import normal, seed_for, uniform
 
-__all__ = ["Link"]
+__all__ = ["Link", "quantised"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Link:
         if self.bits is None and self.noise == 0.0:
             return message
         sent = constant(message)
-        received = sent if self.bits is None else _quantised(sent, self.bits)
+        received = sent if self.bits is None else quantised(sent, self.bits)
         if self.noise:
             drawn = normal(seed_for(self.seed, "noise", self.name), stamp, sent.numel(), sent.device)
             received = received + (self.noise * drawn).view_as(sent).to(sent.dtype)
@@ -63,7 +63,7 @@ class Link:
         return received + (message - sent) if message.requires_grad else received
 
 
-def _quantised(message: Tensor, bits: int) -> Tensor:
+def quantised(message: Tensor, bits: int) -> Tensor:
     """Round [B, M] to 2^bits levels evenly spaced over [-s, s], s the largest magnitude of each sample."""
     intervals = (1 << bits) - 1
     largest = message.abs().amax(1, keepdim=True)

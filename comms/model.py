@@ -1,4 +1,8 @@
-"""What predictors of gradients and of messages share: layers, numbers, and an optimiser of their own."""
+"""What predictors of gradients and of messages share: layers, numbers, and an optimiser of their own.
+
+All of them read rows [B, …], or, with parameters and running statistics stacked [K, …], the rows of K models of one
+shape, [K, B, …] (see `Bundled`). A mean over the batch is then one mean per model, [K].
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from antiphon.comms.cut import constant
 from antiphon.nets.layers import initial_linear, initial_norm, linear, norm_buffers, normalise
 from antiphon.nets.optimisers import Optimiser, Rate, step_all
 
@@ -83,7 +88,7 @@ class Model:
         return linear(x, weight, bias)
 
     def run(self, x: Tensor, *, move: bool, training: bool = True) -> Tensor:
-        """Return what the layers make of `x`, [B, …].
+        """Return what the layers make of `x`, [B, …] or stacked [K, B, …].
 
         Args:
             x: What they read.
@@ -100,6 +105,12 @@ class Model:
                     self.buffers |= {f"{i}.norm.{k}": v for k, v in moved.items()}
             x = torch.relu(x)
         return self._layer(x, self.parameters["last.weight"], self.parameters["last.bias"])
+
+    def learned(self, losses: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return the sum of `losses`, scalars or [K] each, and its gradients by what it learns."""
+        total = losses[0] if len(losses) == 1 else torch.stack(list(losses)).sum(0)
+        end = total.sum() if total.dim() else total
+        return constant(total), list(torch.autograd.grad(end, self.trainable))
 
     def step(self, gradients: Sequence[Tensor], now: int) -> None:
         """Take one optimiser step."""

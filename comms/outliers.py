@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from antiphon.comms.credit import clipped
 
-__all__ = ["Outliers"]
+__all__ = ["BundledOutliers", "Outliers"]
 
 _FACTOR = 10.0
 _MEMORY = 0.99
@@ -58,3 +60,71 @@ class Outliers:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         self.median, self.seen, self.bites = state["median"], state["seen"], state["bites"]
+
+
+class BundledOutliers:
+    """K of them as one, on gradients [K B, size]; the host never waits for a number while it shortens.
+
+    Args:
+        members: Those whose state it takes over; `write_back` gives it back to them.
+
+    Attributes:
+        median: [K] float64; NaN before the first batch.
+        seen: [K] int64.
+        bites: [K] int64.
+    """
+
+    def __init__(self, members: Sequence[Outliers]) -> None:
+        self.members = list(members)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take over the members' state."""
+        medians = [math.nan if one.median is None else one.median for one in self.members]
+        self.median = torch.tensor(medians, dtype=torch.float64)
+        self.seen = torch.tensor([one.seen for one in self.members])
+        self.bites = torch.tensor([one.bites for one in self.members])
+
+    def write_back(self) -> None:
+        """Give the members their state."""
+        state = zip(self.members, self.median.tolist(), self.seen.tolist(), self.bites.tolist(), strict=True)
+        for one, median, seen, bites in state:
+            one.median, one.seen, one.bites = median if seen else None, seen, bites
+
+    def shortened(self, delta: Tensor, members: Tensor | None = None) -> Tensor:
+        """Return gradients [K B, size] with the outliers shortened, and take their lengths into account.
+
+        Args:
+            delta: The gradients.
+            members: [K] bool, of whom anything came back; None: of all. The rows of the others stay as they are.
+        """
+        if self.median.device != delta.device:
+            self.median, self.seen, self.bites = (
+                state.to(delta.device) for state in (self.median, self.seen, self.bites)
+            )
+        lengths = delta.norm(dim=1).view(len(self.members), -1)
+        middle = _lower_median(lengths).double()
+        sound = (middle > 0) & (middle < math.inf)
+        if members is not None:
+            sound = sound & members.to(delta.device)
+        known = torch.where(self.seen > 0, self.median, middle)
+        limit = _FACTOR * known
+        reach = limit.to(lengths.dtype).unsqueeze(1)
+        over = (lengths > reach) & (sound & (self.seen >= _FIRST)).unsqueeze(1)
+        moved = _MEMORY * known + (1 - _MEMORY) * torch.minimum(middle, limit)
+        self.median = torch.where(sound, moved, self.median)
+        self.seen = self.seen + sound
+        self.bites = self.bites + over.sum(1)
+        short = (lengths.maximum(reach).reciprocal() * reach).view(-1, 1)
+        return torch.where(over.view(-1, 1), delta * short, delta)
+
+
+def _lower_median(lengths: Tensor) -> Tensor:
+    """Return the median of the lengths [K, B] that are greater than zero, [K]; infinite where there is none.
+
+    Of an even number it is the lower of the two in the middle, as torch's median is.
+    """
+    counts = lengths > 0
+    ordered = torch.where(counts, lengths, math.inf).sort(1).values
+    place = (counts.sum(1, keepdim=True) - 1).clamp_min(0) // 2
+    return ordered.gather(1, place).squeeze(1)

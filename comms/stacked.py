@@ -2,12 +2,14 @@
 
 A predictor without hidden layers is one linear map, whose gradient is written out here for all kinds: with error
 e = dloss/doutput, it is e^T [m, c]. Predictors of one kind and shape are computed as one batched product. Each keeps
-its own parameters; nothing is shared between them.  Shapes: K predictors, B batch, M message, C context, O outputs.
+its own parameters; nothing is shared between them (what stays stacked from call to call is `Bundled`).
+Shapes: K predictors, B batch, M message, C context, O outputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +18,9 @@ from torch import Tensor
 from antiphon.comms.direct import LinearGradient
 from antiphon.comms.gradient import Example, Predictor
 from antiphon.comms.labels import LocalGradient
+from antiphon.comms.model import Model
 
-__all__ = ["gradients_all", "predict_all"]
+__all__ = ["LinearMaps", "gradients_all", "predict_all"]
 
 Learned = tuple[Tensor, list[Tensor]]
 """A predictor's loss and the gradients of its parameters."""
@@ -73,55 +76,117 @@ def _shape(predictor: Predictor, example: Example) -> Hashable | None:
     return type(predictor), classes, rows, predictor.size, tuple(predictor.parameters["last.weight"].shape)
 
 
-def _outputs(predictors: Sequence[Predictor], examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs [K, B, M + C], weights [K, O, M + C] and outputs [K, B, O]."""
-    x = torch.stack([example.message for example in examples])
-    contexts = [example.context for example in examples if example.context is not None]
-    if contexts:
-        x = torch.cat([x, torch.stack(contexts)], 2)
-    weights = torch.stack([predictor.parameters["last.weight"] for predictor in predictors])
-    biases = torch.stack([predictor.parameters["last.bias"] for predictor in predictors])
-    return x, weights, torch.baddbmm(biases.unsqueeze(1), x, weights.transpose(1, 2))
-
-
-def _errors(
-    predictors: Sequence[Predictor], outputs: Tensor, examples: Sequence[Example]
-) -> tuple[Tensor, Tensor]:
-    """Loss per sample [K, B] and its derivative by the outputs [K, B, O]."""
-    first = predictors[0]
-    if not isinstance(first, LocalGradient):
-        error = outputs - torch.stack([e.delta for e in examples if e.delta is not None])
-        return error.square().sum(2), 2 * error
-    target = torch.stack([e.target for e in examples if e.target is not None])
-    if first.classes:
-        logs = F.log_softmax(outputs, 2)
-        losses = -logs.gather(2, target.unsqueeze(2)).squeeze(2)
-        return losses, logs.exp() - F.one_hot(target, outputs.shape[2])
-    error = outputs - target.reshape(outputs.shape)
-    return error.square().mean(2), error * (2 / outputs.shape[2])
-
-
 @torch.no_grad()
 def _predict(predictors: Sequence[Predictor], examples: Sequence[Example]) -> Sequence[Tensor]:
-    _, weights, outputs = _outputs(predictors, examples)
-    if isinstance(predictors[0], LinearGradient):
-        return outputs.unbind()
-    _, error = _errors(predictors, outputs, examples)
-    return torch.bmm(error, weights[:, :, : predictors[0].size]).unbind()
+    example = _together(predictors[0], examples, answered=False)
+    return _maps(predictors).prediction(example).unbind()
 
 
 @torch.no_grad()
 def _gradients(predictors: Sequence[Predictor], examples: Sequence[Example]) -> list[Learned]:
-    x, _, outputs = _outputs(predictors, examples)
-    losses, error = _errors(predictors, outputs, examples)
-    if any(example.valid is not None for example in examples):
-        rows = torch.ones_like(losses[0], dtype=torch.bool)
-        valid = torch.stack([rows if example.valid is None else example.valid for example in examples])
-        losses, error = torch.where(valid, losses, 0.0), torch.where(valid.unsqueeze(2), error, 0.0)
-    error = error / x.shape[1]
-    weights, biases = torch.bmm(error.transpose(1, 2), x), error.sum(1)
-    totals = losses.sum(1) / x.shape[1]
+    example = _together(predictors[0], examples, answered=True)
+    totals, (weights, biases) = _maps(predictors).gradients(example)
     return [
         (total, [weight, bias])
         for total, weight, bias in zip(totals.unbind(), weights.unbind(), biases.unbind(), strict=True)
     ]
+
+
+def _maps(predictors: Sequence[Predictor]) -> LinearMaps:
+    weights = torch.stack([predictor.parameters["last.weight"] for predictor in predictors])
+    biases = torch.stack([predictor.parameters["last.bias"] for predictor in predictors])
+    return LinearMaps(predictors[0], weights, biases)
+
+
+def _together(first: Predictor, examples: Sequence[Example], *, answered: bool) -> Example:
+    """One example [K, B, …] of one of each predictor, with what those like `first` read of it."""
+    own = isinstance(first, LocalGradient)
+    together = Example(
+        torch.stack([example.message for example in examples]),
+        _stack([example.context for example in examples]),
+        _stack([example.delta for example in examples]) if answered and not own else None,
+        target=_stack([example.target for example in examples]) if own else None,
+    )
+    if answered and any(example.valid is not None for example in examples):
+        rows = torch.ones(together.message.shape[1], dtype=torch.bool, device=together.message.device)
+        together.valid = torch.stack(
+            [rows if example.valid is None else example.valid for example in examples]
+        )
+    return together
+
+
+def _stack(values: Sequence[Tensor | None]) -> Tensor | None:
+    known = [value for value in values if value is not None]
+    return torch.stack(known) if known else None
+
+
+@dataclass(slots=True)
+class LinearMaps:
+    """K models of one shape without hidden layers, with their gradients written out; to be called without autograd.
+
+    Examples are [K, B, …].
+    """
+
+    first: Model
+    """One of them: it says by which loss they learn; not a `LocalGradient`: by squared error."""
+    weights: Tensor
+    """[K, O, M + C]."""
+    biases: Tensor
+    """[K, O]."""
+
+    def prediction(self, example: Example) -> Tensor:
+        """Return the synthetic gradients, [K, B, M]."""
+        outputs = self._outputs(_inputs(example))
+        if not isinstance(self.first, LocalGradient):
+            return outputs
+        _, error = self._errors(outputs, example)
+        return torch.bmm(error, self.weights[:, :, : self.first.size])
+
+    def gradients(self, example: Example, members: Tensor | None = None) -> Learned:
+        """Return the losses [K] and the gradients of weights and biases, stacked.
+
+        Args:
+            example: Of every model.
+            members: The models for which it is one, [K] bool; None: all. Those of the others are exact zeros,
+                whatever is in their rows and numbers.
+        """
+        x, valid = _inputs(example), example.valid
+        if members is not None:
+            rows = members.unsqueeze(1)
+            valid = rows if valid is None else rows & valid
+            absent = ~rows.unsqueeze(2)
+            x = x.masked_fill(absent, 0.0) if x is example.message else x.masked_fill_(absent, 0.0)
+        said = example.prediction  # without hidden layers no statistics move, so it may be remembered
+        if said is None or not isinstance(self.first, LinearGradient):
+            said = self._outputs(x)
+        losses, error = self._errors(said, example)
+        if valid is not None:
+            losses, error = torch.where(valid, losses, 0.0), error.masked_fill_(~valid.unsqueeze(2), 0.0)
+        error = error.div_(x.shape[1])
+        return losses.sum(1) / x.shape[1], [torch.bmm(error.transpose(1, 2), x), error.sum(1)]
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.biases.unsqueeze(1), x, self.weights.transpose(1, 2))
+
+    def _errors(self, outputs: Tensor, example: Example) -> tuple[Tensor, Tensor]:
+        """Loss per sample [K, B] and its derivative by the outputs [K, B, O], which it may overwrite."""
+        if not isinstance(self.first, LocalGradient):
+            assert example.delta is not None
+            kept = outputs is example.prediction
+            error = outputs - example.delta if kept else outputs.sub_(example.delta)
+            return error.square().sum(2), error.mul_(2)
+        assert example.target is not None
+        if self.first.classes:
+            logs = F.log_softmax(outputs, 2)
+            chosen = example.target.unsqueeze(2)
+            losses = -logs.gather(2, chosen).squeeze(2)
+            # not torch's one_hot, which reads the extremes of its argument: the host would wait for them
+            one_hot = chosen == torch.arange(outputs.shape[2], device=outputs.device)
+            return losses, logs.exp() - one_hot.to(outputs.dtype)
+        error = outputs - example.target.reshape(outputs.shape)
+        return error.square().mean(2), error * (2 / outputs.shape[2])
+
+
+def _inputs(example: Example) -> Tensor:
+    """[K, B, M + C]."""
+    return example.message if example.context is None else torch.cat([example.message, example.context], 2)

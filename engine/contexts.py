@@ -71,36 +71,41 @@ class Contexts:
 
     def of_gradient(self, channel: Channel, record: Record) -> Tensor | None:
         """Return what the synthetic gradient of `record` is conditioned on; None without any context."""
-        seen = record.moment.context(channel.context, self.system.dtype)
+        seen = self._seen(channel, record, channel.context)
         if not channel.ends:
             return seen
         ends: dict[str, Callable[[], Tensor]] = {
             "returned": lambda: channel.zeros if record.returned is None else record.returned,
-            "from.phase": lambda: self._phase(channel.sender, record.stamp, record.began),
-            "to.phase": lambda: self._phase(channel.receiver, record.first_use, record.began),
-            "from.state": lambda: self._state(channel.sender, record.states.get("from.state")),
-            "to.state": lambda: self._state(channel.receiver, record.states.get("to.state")),
+            "from.phase": lambda: self._phase(channel, channel.sender, record.stamp, record.began),
+            "to.phase": lambda: self._phase(channel, channel.receiver, record.first_use, record.began),
+            "from.state": lambda: self._state(channel, channel.sender, record.states.get("from.state")),
+            "to.state": lambda: self._state(channel, channel.receiver, record.states.get("to.state")),
         }
         return _joined(seen, [ends[name]() for name in channel.ends])
 
-    def _state(self, agent: str, state: Tensor | None) -> Tensor:
+    def _seen(self, channel: Channel, record: Record, specs: tuple[ContextSpec, ...]) -> Tensor | None:
+        """Signals of the environment at the moment that a message was made."""
+        found = record.moment.context(specs, self.system.dtype)
+        return None if found is None else channel.spread(found)
+
+    def _state(self, channel: Channel, agent: str, state: Tensor | None) -> Tensor:
         """[B, state size]: a state of an agent; zeros before its first."""
         if state is not None:
             return state
         size = self.system.agents[agent].learner.network.state_size
-        return torch.zeros(self.system.batch, size, dtype=self.system.dtype, device=self.system.device)
+        return torch.zeros(channel.rows, size, dtype=self.system.dtype, device=self.system.device)
 
     def of_input(self, channel: Channel, record: Record, step: int) -> Tensor | None:
         """Return what a synthetic input that stands in for `record` at the tick at `step` is conditioned on."""
-        seen = record.moment.context(channel.input_context, self.system.dtype)
+        seen = self._seen(channel, record, channel.input_context)
         if not channel.input_ends:
             return seen
         ledger = channel.ledger
         ends: dict[str, Callable[[], Tensor]] = {
             "held": lambda: channel.zeros if ledger.prior is None else self._held(channel),
             "age": lambda: self._age(channel, record.stamp),
-            "from.phase": lambda: self._phase(channel.sender, record.stamp, record.began),
-            "to.phase": lambda: self._phase(channel.receiver, step, record.began),
+            "from.phase": lambda: self._phase(channel, channel.sender, record.stamp, record.began),
+            "to.phase": lambda: self._phase(channel, channel.receiver, step, record.began),
         }
         return _joined(seen, [ends[name]() for name in channel.input_ends])
 
@@ -117,7 +122,7 @@ class Contexts:
         age = torch.where(held >= 0, stamp - held, 0)
         return age.to(self.system.dtype).unsqueeze(1)
 
-    def _phase(self, agent: str, tick: int | None, began: int) -> Tensor:
+    def _phase(self, channel: Channel, agent: str, tick: int | None, began: int) -> Tensor:
         """Which tick of its window an agent is at, one-hot; zeros where it never ticks."""
         windows, clock = self.system.unit_of[agent].windows, self.system.agents[agent].clock
         count = ticks_of(windows, clock)
@@ -132,7 +137,7 @@ class Contexts:
             encoded = F.one_hot(torch.tensor(at % count, device=self.system.device), count).to(
                 self.system.dtype
             )
-        return encoded.expand(self.system.batch, count)
+        return encoded.expand(channel.rows, count)
 
 
 def _joined(first: Tensor | None, rest: list[Tensor]) -> Tensor:

@@ -242,6 +242,7 @@ def open_directory(simulation: Simulation, path: Path) -> Run:
         device=str(simulation.device),
         dtype=dtype,
         threads=simulation.threads,
+        backend=simulation.backend.name,
     )
     run = Run(simulation, RunDirectory.create(path, scenario, facts), scenario.training.steps)
     run.open()
@@ -249,7 +250,13 @@ def open_directory(simulation: Simulation, path: Path) -> Run:
 
 
 def facts_of(
-    scenario: Scenario, *, seed: int, device: str, dtype: str = "float32", threads: int = 1
+    scenario: Scenario,
+    *,
+    seed: int,
+    device: str,
+    dtype: str = "float32",
+    threads: int = 1,
+    backend: str = "auto",
 ) -> dict[str, Any]:
     """Return what run.json says of a run that begins now, but for the template it comes from."""
     return {
@@ -259,7 +266,7 @@ def facts_of(
         "device": device,
         "dtype": dtype,
         "threads": threads,
-        "backend": "reference",
+        "backend": backend,
         "versions": _versions(),
         "git": _commit(),
         "warnings": advice(scenario),

@@ -48,9 +48,7 @@ class Divergence:
             for name, found in moving.items()
         }
         numbers = [t for found in every.values() for t in found]
-        if not numbers:
-            return {}
-        if self.bound is None and math.isfinite(torch.stack(torch._foreach_norm(numbers)).sum().item()):
+        if self.fine(numbers):
             return {}
         diverged = {}
         for name, found in every.items():
@@ -59,6 +57,30 @@ class Divergence:
             elif self._too_long(moving[name]):
                 diverged[name] = f"is longer than training.bound {self.bound:g}"
         return diverged
+
+    def fine(self, numbers: list[Tensor]) -> bool:
+        """Whether one look at all of them shows that nothing is wrong; where there is a bound it never does."""
+        if not numbers:
+            return True
+        return self.bound is None and math.isfinite(torch.stack(torch._foreach_norm(numbers)).sum().item())
+
+    def members(self, count: int, gradients: Sequence[Tensor], beside: Sequence[Tensor]) -> dict[int, str]:
+        """Return which of `count` members of a cohort or bundle have diverged, and what is wrong with each.
+
+        Args:
+            count: N.
+            gradients: [N, …] each: to be finite, and no longer than the bound.
+            beside: [N, …] or rows: to be finite too.
+        """
+        flat = [t.reshape(count, -1) for t in gradients]
+        finite = torch.stack([t.isfinite().all(1) for t in [*flat, *(b.reshape(count, -1) for b in beside)]])
+        found = {n: "is not finite" for n, sound in enumerate(finite.all(0).tolist()) if not sound}
+        if self.bound is not None and flat:
+            lengths = torch.stack([t.norm(dim=1) for t in flat]).norm(dim=0)
+            for n, length in enumerate(lengths.tolist()):
+                if n not in found and length > self.bound:
+                    found[n] = f"is longer than training.bound {self.bound:g}"
+        return found
 
     def _too_long(self, gradients: Sequence[Tensor]) -> bool:
         if self.bound is None or not gradients:

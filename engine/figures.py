@@ -12,8 +12,8 @@ import torch
 from antiphon.comms.alignment import alignment
 from antiphon.comms.cut import constant
 from antiphon.engine.directory import graph_of
+from antiphon.engine.learned import Learned
 from antiphon.engine.parts import Channel
-from antiphon.engine.reference import Learned
 from antiphon.engine.system import System
 from antiphon.telemetry.figures import Figure, HistogramRow
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE
 from antiphon.comms.cut import constant
 from antiphon.engine.moment import lanes_where
+from antiphon.engine.parts import Agent
 from antiphon.engine.system import System
 from antiphon.engine.tape import Part, Tape
 
@@ -21,7 +22,7 @@ class Losses:
     """What an agent's objective said of the ticks of a window."""
 
     loss: Tensor
-    """Sum over ticks of the mean over the batch."""
+    """Sum over ticks of the mean over the batch; of a cohort [N], like the others."""
     score: Tensor
     """Sum over ticks and environments of the objective's metric."""
     count: int | Tensor
@@ -34,10 +35,18 @@ class Verdict:
 
     total: Tensor | None = None
     """Sum over agents and ticks of the mean over the batch, with its graph; None without any target."""
-    samples: Tensor | None = None
-    """[B], the same per sample, without a graph."""
+    by_agent: dict[str, Tensor] = field(default_factory=dict)
+    """Per agent and sample, [rows]: the sum over its ticks, without a graph."""
     losses: dict[str, Losses] = field(default_factory=dict)
     """By agent."""
+    judged: set[tuple[int, str]] = field(default_factory=set)
+    """Steps and agents of the ticks that there was a target for."""
+
+    @property
+    def samples(self) -> Tensor | None:
+        """[rows], the same per sample over all agents, without a graph; None without any target."""
+        found = list(self.by_agent.values())
+        return None if not found else found[0] if len(found) == 1 else torch.stack(found).sum(0)
 
 
 class Judge:
@@ -57,30 +66,36 @@ class Judge:
             for part in tick.parts:
                 found = self._loss(part)
                 if found is not None:
-                    self._add(verdict, part.agent, *found)
+                    self._add(verdict, self.system.agents[part.agent], *found)
+                    verdict.judged.add((tick.step, part.agent))
         return verdict
 
     def _add(
-        self, verdict: Verdict, agent: str, losses: Tensor, score: Tensor, present: Tensor | None
+        self, verdict: Verdict, agent: Agent, losses: Tensor, score: Tensor, present: Tensor | None
     ) -> None:
         loss, samples = losses.sum() / self.system.batch, constant(losses)
-        count = len(samples) if present is None else present.sum()
-        verdict.samples = samples if verdict.samples is None else verdict.samples + samples
         verdict.total = loss if verdict.total is None else verdict.total + loss
-        seen = verdict.losses.get(agent)
-        if seen is None:
-            verdict.losses[agent] = Losses(constant(loss), score.sum(), count)
-        else:
-            seen.loss, seen.score = seen.loss + constant(loss), seen.score + score.sum()
-            seen.count = seen.count + count
+        known = verdict.by_agent.get(agent.name)
+        verdict.by_agent[agent.name] = samples if known is None else known + samples
+        found = Losses(
+            agent.total(samples) / self.system.batch,
+            agent.total(score),
+            self.system.batch if present is None else agent.total(present),
+        )
+        seen = verdict.losses.get(agent.name)
+        if seen is not None:
+            found.loss, found.score = seen.loss + found.loss, seen.score + found.score
+            found.count = seen.count + found.count
+        verdict.losses[agent.name] = found
 
     def _loss(self, part: Part) -> tuple[Tensor, Tensor, Tensor | None] | None:
-        """An objective's loss and score at one tick, [B] each, zero where its target is absent, and where it is not.
+        """An objective's loss and score at one tick, [rows] each, zero where its target is absent, and where it is not.
 
         None if it is absent everywhere.
         """
-        goal = self.system.agents[part.agent].goal
-        if goal is None or not part.drawn or goal.target not in part.moment.signals:
+        agent = self.system.agents[part.agent]
+        goal = agent.goal
+        if goal is None or part.drawn is False or goal.target not in part.moment.signals:
             return None
         if goal.last_only and (part.moment.step + 1) % self.system.hold:
             return None
@@ -90,6 +105,10 @@ class Judge:
             if not bool(present.any()):
                 return None
             target = lanes_where(present, target)
+        target = agent.spread(target)
+        present = None if present is None else agent.spread(present)
+        if isinstance(part.drawn, Tensor):
+            present = part.drawn if present is None else present & part.drawn
         losses = goal.objective.loss(output, target)
         score = goal.objective.score(constant(output), target)
         if present is not None:

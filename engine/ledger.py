@@ -16,7 +16,7 @@ from torch import Tensor
 from antiphon.comms.cut import as_leaf, value_of
 from antiphon.comms.link import Link
 from antiphon.engine.clock import Clock, Sends, Windows
-from antiphon.engine.moment import Lanes, Moment, besides, either, lanes_where
+from antiphon.engine.moment import Lanes, Moment, besides, both, either, lanes_where
 from antiphon.engine.record import Reading, Record, Use
 from antiphon.errors import EngineError
 
@@ -230,7 +230,7 @@ class Ledger:
         if reading.counted is True:
             return False
         absent = besides(reading.counted)
-        return _both(alive, absent)
+        return both(alive, absent)
 
     def stand_in(self, reading: Reading, value: Tensor, lanes: Lanes) -> Reading:
         """Return a reading in which `value` [B, size] stands in for the due message in `lanes`."""
@@ -325,7 +325,7 @@ class Ledger:
         record = None if stamp is None else self.records.get(stamp)
         if record is None:
             return
-        last = _both(terminated, besides(record.dead))
+        last = both(terminated, besides(record.dead))
         if last is False or (isinstance(last, Tensor) and not bool(last.any())):
             return
         if record.unread:  # of no more use but as an example, which is complete now
@@ -337,10 +337,6 @@ class Ledger:
     @staticmethod
     def _forgotten(stamp: Tensor, ended: Lanes) -> Tensor:
         return torch.where(lanes_where(ended, torch.ones_like(stamp)) > 0, -1, stamp)
-
-
-def _both(a: Lanes, b: Lanes) -> Lanes:
-    return besides(either(besides(a), besides(b)))
 
 
 def _mixed(lanes: Lanes, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -32,12 +32,16 @@ class Looking:
     """What can be seen of a simulation; `Simulation` has it all."""
 
     scenario: Scenario
-    system: System
     seed: int
     device: torch.device
     dtype: torch.dtype
     recordings: list[Recording]
     _env: TorchVectorEnv
+
+    @property
+    def system(self) -> System:
+        """What it is made of, one agent at a time and up to date."""
+        raise NotImplementedError
 
     @property
     def _simulation(self) -> Simulation:
@@ -64,7 +68,7 @@ class Looking:
         Among them `message_mean`, `message_std`, `age` (steps), and where it has a predictor `sg_loss` and its
         alignment with what came back (`cosine`, `norm_ratio`, `r2`).
         """
-        return channel_figures(self._simulation.fork())
+        return channel_figures(self._simulation.fork("reference"))
 
     def probe(self, horizon: int = 0) -> dict[str, Probe]:
         """Return, per channel, the true gradient of the messages of the coming step, in a fork thrown away.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.comms.context import ContextSpec, encode
 
-__all__ = ["Lanes", "Moment", "besides", "either", "lanes_where"]
+__all__ = ["Lanes", "Moment", "besides", "both", "either", "lanes_where"]
 
 Lanes = bool | Tensor
 """A set of environments: all, none, or a mask [B] bool."""
@@ -28,6 +28,15 @@ def either(a: Lanes, b: Lanes) -> Lanes:
 def besides(a: Lanes) -> Lanes:
     """Return the complement of a set of environments."""
     return torch.logical_not(a) if isinstance(a, Tensor) else not a
+
+
+def both(a: Lanes, b: Lanes) -> Lanes:
+    """Return the intersection of two sets of environments."""
+    if a is False or b is False:
+        return False
+    if a is True:
+        return b
+    return a if b is True else torch.logical_and(a, b)
 
 
 def lanes_where(lanes: Lanes, value: Tensor) -> Tensor:

@@ -1,4 +1,8 @@
-"""What a running scenario is made of: agents, channels, and the units that learn together."""
+"""What a running scenario is made of: agents, channels, and the units that learn together.
+
+Rows are what a tensor's first dimension counts: the environments [B]. A cohort (`engine.cohort`) is an agent too, whose
+rows are (member, environment), [N * B]; the methods about rows, which change nothing here, are where the two differ.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from antiphon.comms.outliers import Outliers
 from antiphon.comms.predictors import Predictor
 from antiphon.engine.clock import Clock, Windows
 from antiphon.engine.ledger import Ledger
+from antiphon.engine.moment import Lanes
 from antiphon.engine.tape import Tape
 from antiphon.nets.optimisers import Rate
 from antiphon.nets.random import uniform
@@ -86,6 +91,48 @@ class Channel:
     deaf: bool = False
     """Whether its synthetic input has diverged: it learns no more, and stands in for nothing."""
 
+    # --- rows ----------------------------------------------------------------------------------------------
+
+    def taken(self, port: Tensor) -> Tensor:
+        """Return what the channel carries of its sender's port: [rows, …] of the channel."""
+        return port
+
+    def of_sender(self, lanes: Lanes) -> Lanes:
+        """Return where the sender's rows are the channel's."""
+        return lanes
+
+    def of_receiver(self, rows: Tensor) -> Tensor:
+        """Return the rows of its receiver as those of the channel."""
+        return rows
+
+    def to_sender(self, rows: Tensor) -> Tensor:
+        """Return what the rows of the channel say of its sender's, added up."""
+        return rows
+
+    def spread(self, signal: Tensor) -> Tensor:
+        """Return a signal of the environment, [B, …], for the channel's rows."""
+        return signal
+
+    def unsound(self, message: Tensor) -> Lanes:
+        """Return the rows in which a message would poison who reads it."""
+        return not bool(message.isfinite().all())
+
+    def heard_of(self, lanes: Lanes) -> Tensor | None:
+        """Return the members of which anything is in `lanes`; None: all there are."""
+        del lanes
+        return None
+
+    def unmuted(self, rows: Tensor) -> Tensor:
+        """Return what its predictor says, without what members say whose predictor has diverged."""
+        return rows
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self.zeros)
+
+    # --- what follows from its settings --------------------------------------------------------------------
+
     @property
     def injects(self) -> bool:
         """Whether its predictor's word is put on its messages."""
@@ -154,20 +201,28 @@ class Agent:
     """The probability that it learns from a window."""
     draws: int = 0
     """Seed of those draws; tied agents have the same."""
-    silenced: bool = False
+    silenced: Lanes = False
     """Whether it has diverged: it learns no more, and its messages are void."""
     _draw: tuple[int, bool] = (-1, True)
     """The newest draw, with its window: it is asked for often."""
     _ports: tuple[str, ...] | None = field(default=None, init=False)
     """Asked for at every tick."""
 
-    def drawn(self, window: int) -> bool:
-        """Whether it learns from `window`."""
-        if self.silenced or self.p_update == 1.0:
-            return not self.silenced
+    def drawn(self, window: int) -> Lanes:
+        """Return the rows in which it learns from `window`: all or none."""
+        if self.silenced is True or self.p_update == 1.0:
+            return self.silenced is not True
         if self._draw[0] != window:
             self._draw = window, uniform(self.draws, window, 1).item() < self.p_update
         return self._draw[1]
+
+    def spread(self, signal: Tensor) -> Tensor:
+        """Return a signal of the environment, [B, …], for the agent's rows."""
+        return signal
+
+    def total(self, rows: Tensor) -> Tensor:
+        """Return a figure of its rows added up."""
+        return rows.sum()
 
     @property
     def sees_ages(self) -> bool:

@@ -7,55 +7,25 @@ from the parameters of before the step; then predictors learn from what has come
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from antiphon.comms.credit import Gradients, Injection, Pull, backward_all, clipped
 from antiphon.comms.cut import constant
-from antiphon.engine.judging import Judge, Losses, Verdict
-from antiphon.engine.ledger import Ledger, Record
-from antiphon.engine.moment import Moment, besides, lanes_where
+from antiphon.engine.judging import Judge
+from antiphon.engine.learned import Learned, Update
+from antiphon.engine.ledger import Ledger, Record, Use
+from antiphon.engine.moment import Moment, besides, both, lanes_where
 from antiphon.engine.parts import FUTURE, Agent, Channel, Unit
 from antiphon.engine.returns import Returns
 from antiphon.engine.system import System
 from antiphon.engine.tape import Tape
-from antiphon.engine.teaching import Heard, Lesson, Teacher
+from antiphon.engine.teaching import Teacher
 from antiphon.engine.ticking import Ticker
 from antiphon.nets.optimisers import step_all
 
-__all__ = ["Learned", "Reference", "Update"]
-
-
-@dataclass(slots=True, eq=False)
-class Update:
-    """What one unit is about to learn from one window."""
-
-    unit: Unit
-    tape: Tape
-    gradients: dict[str, list[Tensor | None]] = field(default_factory=dict)
-    """By the learner's first agent, in the order of its trainable parameters."""
-    verdict: Verdict = field(default_factory=Verdict)
-    """What its objectives said."""
-    injected: dict[str, Tensor] = field(default_factory=dict)
-    """Newest injection by channel, for telemetry."""
-
-    @property
-    def losses(self) -> dict[str, Losses]:
-        """What the objectives said, by agent."""
-        return self.verdict.losses
-
-
-@dataclass(slots=True)
-class Learned:
-    """Everything that was learned at one step."""
-
-    updates: list[Update]
-    lessons: dict[str, Lesson]
-    """By channel."""
-    inputs: dict[str, Heard] = field(default_factory=dict)
-    """Losses and gradients of the synthetic inputs that learned, by channel."""
+__all__ = ["Reference"]
 
 
 class Reference:
@@ -65,12 +35,23 @@ class Reference:
         system: The agents, channels and units.
     """
 
+    name = "reference"
+
     def __init__(self, system: System) -> None:
         self.system = system
         self.ticker = Ticker(system)
         self.teacher = Teacher(system)
         self.judge = Judge(system)
         self.returns = Returns(system, self.ticker, self._replayed)
+
+    def shown(self) -> System:
+        """Return the system as everybody may look at it: one agent at a time, up to date."""
+        return self.system
+
+    def taken_over(self) -> None:
+        """Make the graphs of open windows again, after the system has taken over a state."""
+        for unit in self.system.units:
+            self.ticker.replay(unit.tape)
 
     def tick(self, step: int, moment: Moment) -> None:
         """Let all agents due at `step` tick, in waves."""
@@ -177,9 +158,14 @@ class Reference:
             back = iter(deltas)
             for channel, use in consumed_by:
                 channel.ledger.book(use, next(back) if channel.ledger.returns else None)
-            told = [use for channel, use in consumed_by if channel.hears_losses]
-            if told:
-                Ledger.book_loss(told, self._returned_loss(update))
+            told: dict[str, list[Use]] = {}
+            for channel, use in consumed_by:
+                if channel.hears_losses:
+                    told.setdefault(channel.name, []).append(use)
+            loss = self._returned_loss(update) if told else None
+            for name, some in told.items():
+                assert loss is not None
+                Ledger.book_loss(some, self.system.channels[name].of_receiver(loss))
         return [update for update in updates if update not in diverged]
 
     def _foretold(self, unit: Unit, tape: Tape) -> Tensor | None:
@@ -191,7 +177,7 @@ class Reference:
                 continue
             first = next((p for tick in tape.ticks for p in tick.parts if p.agent == name), None)
             last = next((record for channel, record in tape.sent if channel == memory.name), None)
-            if first is None or not first.drawn or last is None or not memory.injects:
+            if first is None or first.drawn is False or last is None or not memory.injects:
                 continue
             if last.silent is True:  # nothing follows
                 said = memory.zeros
@@ -199,18 +185,20 @@ class Reference:
                 continue
             else:
                 said = lanes_where(besides(last.silent), last.prediction[0])
-            error = first.ports[FUTURE] - said
+            error = lanes_where(first.drawn, first.ports[FUTURE] - said)
             loss = memory.auxiliary * error.square().sum() / self.system.batch
             total = loss if total is None else total + loss
         return total
 
     def _learning(self, unit: Unit, tape: Tape) -> list[str]:
         """The first agents of the learners that learn from a window."""
-        return [name for name in unit.owners if self.system.agents[name].drawn(tape.window)]
+        return [name for name in unit.owners if self.system.agents[name].drawn(tape.window) is not False]
 
     def _returned_loss(self, update: Update) -> Tensor:
         """[B]: the window's losses, and what the critics of the channels it sent on expect beyond (semantics 9)."""
-        loss = self.system.nothing if update.verdict.samples is None else update.verdict.samples
+        loss = update.verdict.samples
+        if loss is None:
+            loss = self.system.agents[update.unit.members[0]].spread(self.system.nothing)
         for name, record in update.tape.sent:
             channel = self.system.channels[name]
             if (
@@ -222,8 +210,8 @@ class Reference:
                 continue
             example = self.teacher.example(channel, record, answered=False)
             if example is not None and not channel.muted:
-                value = channel.discount * constant(channel.predictor.value(example))
-                loss = loss + lanes_where(besides(record.silent), value)
+                value = channel.discount * channel.unmuted(constant(channel.predictor.value(example)))
+                loss = loss + channel.to_sender(lanes_where(besides(record.silent), value))
         return loss
 
     def _divide(self, update: Update, gradients: Gradients) -> None:
@@ -242,7 +230,7 @@ class Reference:
             (self.system.channels[name], record)
             for _, tape in closing
             for name, record in tape.sent
-            if self.system.channels[name].injects and self._sender(name).drawn(tape.window)
+            if self.system.channels[name].injects and self._sender(name).drawn(tape.window) is not False
         ]
         self.teacher.foresee([(c, r) for c, r in asked if not r.unread and r.silent is not True])
 
@@ -252,17 +240,19 @@ class Reference:
             channel = self.system.channels[name]
             if record.unread or record.silent is True or record.live is None:
                 continue
-            if not self._sender(name).drawn(tape.window):
-                continue
-            credit = self.credit(channel, record)
+            drawn = self._sender(name).drawn(tape.window)
+            credit = None if drawn is False else self.credit(channel, record)
             if credit is None:
                 continue
-            credit = lanes_where(besides(record.silent), credit)
+            credit = lanes_where(both(channel.of_sender(drawn), besides(record.silent)), credit)
             if channel.coupling == "delayed":
                 found.append(Injection(record.live, credit))
             else:
-                found.append(Injection(record.live, credit, channel.scale(step), channel.discount))
+                scale = channel.scale(step)
+                found.append(Injection(record.live, credit, scale, channel.discount))
                 update.injected[name] = credit
+                if scale:
+                    update.put.add((name, record.stamp))
         return [*found, *self._direct(tape)]
 
     def _replayed(self, unit: Unit, tape: Tape, step: int) -> list[Injection]:
@@ -301,7 +291,7 @@ class Reference:
             if channel.direct is not None
             and record.live is not None
             and not record.unread
-            and self._sender(channel.name).drawn(tape.window)
+            and self._sender(channel.name).drawn(tape.window) is not False
         ]
         if not told:
             return
@@ -328,16 +318,19 @@ class Reference:
             {str(i): deltas for i, (_, deltas) in enumerate(results)},
         )
         for i, what in diverged.items():
-            members = updates[int(i)].unit.members
-            who = ", ".join(f"'{name}'" for name in members)
-            self.system.divergence.report(
-                step,
-                f"agent {who}: the gradient at step {step} {what}; "
-                "lower its learning rate, or the scale of the synthetic gradients it receives",
-            )
-            for name in members:
+            unit = updates[int(i)].unit
+            self._report(unit, what, step)
+            for name in unit.members:
                 self.system.agents[name].silenced = True
         return [updates[int(i)] for i in diverged]
+
+    def _report(self, unit: Unit, what: str, step: int) -> None:
+        who = ", ".join(f"'{name}'" for name in unit.members)
+        self.system.divergence.report(
+            step,
+            f"agent {who}: the gradient at step {step} {what}; "
+            "lower its learning rate, or the scale of the synthetic gradients it receives",
+        )
 
     def _close(self, unit: Unit, tape: Tape, step: int) -> None:
         for _, record in tape.sent:

@@ -26,6 +26,7 @@ class Request:
         steps: `training.steps`; None: the template's.
         seed: Of everything that is drawn.
         device: Where the numbers live.
+        backend: What runs it; `auto` chooses by who is alike.
         command: The command line, for the record.
 
     Raises:
@@ -38,6 +39,7 @@ class Request:
     steps: int | None = None
     seed: int = 0
     device: str = "cpu"
+    backend: str = "auto"
     command: tuple[str, ...] = ()
 
     @cached_property
@@ -62,7 +64,7 @@ class Request:
             "variant": self.variant,
             "values": self.settled,
             "command": list(self.command),
-            **facts_of(self.scenario, seed=self.seed, device=self.device),
+            **facts_of(self.scenario, seed=self.seed, device=self.device, backend=self.backend),
         }
 
     def existing(self, path: str | Path) -> RunDirectory | None:
@@ -100,6 +102,8 @@ class Request:
         there = facts.get("values") or {}
         pairs |= {name: (there.get(name), value) for name, value in self.settled.items()}
         pairs |= {"seed": (facts.get("seed"), self.seed), "device": (facts.get("device"), self.device)}
+        if self.backend != "auto":
+            pairs["backend"] = facts.get("backend"), self.backend
         found = [f"{name}: {old} there, {new} asked" for name, (old, new) in pairs.items() if old != new]
         if not found and directory.document != self.scenario.to_yaml():
             scenario = Scenario.from_yaml(directory.document, str(directory.path / "scenario.yaml"))

@@ -55,7 +55,7 @@ class Returns:
             traced = [c for name in unit.members if (c := self.system.agents[name].memory) and c.traced]
             if not traced:
                 continue
-            if not any(self.system.agents[name].drawn(tape.window) for name in unit.members):
+            if all(self.system.agents[name].drawn(tape.window) is False for name in unit.members):
                 continue
             if unit.past and unit.past[-1].window + 1 != tape.window:
                 unit.past.clear()  # no gradient passes through a window that is missing

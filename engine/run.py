@@ -181,8 +181,9 @@ def begin(request: Request, path: str | Path, *, resume_if_exists: bool = False)
             f"{path}: is there already and not empty; choose another name, or add --resume-if-exists to go on"
         )
     device = chosen_device(request.device)
-    simulation = Simulation(request.scenario, seed=request.seed, device=device)
-    directory = RunDirectory.create(path, request.scenario, request.facts)
+    simulation = Simulation(request.scenario, seed=request.seed, device=device, backend=request.backend)
+    facts = {**request.facts, "backend": simulation.backend.name}  # chosen once, for resuming too
+    directory = RunDirectory.create(path, request.scenario, facts)
     return Run(simulation, directory, request.scenario.training.steps)
 
 
@@ -216,12 +217,12 @@ def _go_on(directory: RunDirectory, until: int) -> Run:
     if facts["exit"] == "diverged":
         raise DivergenceError(f"{directory.path}: diverged and would do so again: {facts['error']}")
     device = chosen_device(facts["device"])
-    threads = facts["threads"]
+    threads, backend = facts["threads"], facts["backend"]
     if directory.checkpoints:
-        simulation = Simulation.load(directory.path, device=device, threads=threads)
+        simulation = Simulation.load(directory.path, device=device, threads=threads, backend=backend)
     else:  # it ended before its first checkpoint
         scenario = Scenario.from_yaml(directory.document, str(directory.path / "scenario.yaml"))
         dtype = getattr(torch, facts["dtype"])
-        settings = {"device": device, "dtype": dtype, "threads": threads}
+        settings = {"device": device, "dtype": dtype, "threads": threads, "backend": backend}
         simulation = Simulation(scenario, seed=facts["seed"], **settings)
     return Run(simulation, directory, until)

@@ -28,6 +28,7 @@ class Schedule:
     ) -> None:
         self._clocks = clocks
         self._kinds = tuple(dict.fromkeys(clocks.values()))
+        self.waves = waves
         self._calls = [call for wave in waves for call in wave]
         self._units = units
         self._cache: dict[tuple[bool, ...], list[Call]] = {}

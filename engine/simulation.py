@@ -11,17 +11,19 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from antiphon.engine import checkpoint
+from antiphon.engine.backends import backend_of
 from antiphon.engine.build import build
 from antiphon.engine.devices import chosen_device
 from antiphon.engine.figures import write_figures
+from antiphon.engine.learned import Learned
 from antiphon.engine.looking import Looking
 from antiphon.engine.loop import keep_stepping
 from antiphon.engine.moment import Lanes, Moment
 from antiphon.engine.probes.value import write_value
 from antiphon.engine.recording import Recording
-from antiphon.engine.reference import Learned, Reference
 from antiphon.engine.saving import read_simulation, write_simulation
 from antiphon.engine.state import restore, running_statistics, snapshot
+from antiphon.engine.system import System
 from antiphon.engine.tally import Tally
 from antiphon.engine.weights import without_weights
 from antiphon.engine.world import World
@@ -48,6 +50,8 @@ class Simulation(Looking):
         dtype: Of all floats.
         logdir: A run directory to be written from the first step; None: nothing is written.
         threads: Of torch, in this process: small networks lose more to a second one than they gain.
+        backend: `cohort` runs agents that are alike as one, `reference` each by itself; `auto` chooses `cohort` where
+            two are alike. They agree to rounding (1e-9 in float64).
 
     Raises:
         ScenarioError: The scenario cannot be built; the line names the place.
@@ -64,8 +68,9 @@ class Simulation(Looking):
         dtype: torch.dtype = torch.float32,
         logdir: str | Path | None = None,
         threads: int = 1,
+        backend: str = "auto",
     ) -> None:
-        self.threads = threads
+        self.threads, self._asked = threads, backend
         torch.set_num_threads(threads)
         if isinstance(scenario, str | Path):
             scenario = load(scenario)
@@ -89,16 +94,19 @@ class Simulation(Looking):
         self.seed = seed
         self.now = 0
         self.learned = Learned([], {})  # at the newest step
-        self.system = build(
-            self.scenario, self._env.description, seed=seed, device=self.device, dtype=self.dtype
-        )
-        self.backend = Reference(self.system)
-        self.world = World(self._env, self.system.signals(), seed)
-        self.system.next_episode(0, self._env.episode_length)
-        self.tally = Tally(self.system)
+        system = build(self.scenario, self._env.description, seed=seed, device=self.device, dtype=self.dtype)
+        self.backend = backend_of(self._asked, system)
+        self.world = World(self._env, system.signals(), seed)
+        system.next_episode(0, self._env.episode_length)
+        self.tally = Tally(system)
         self.diverged: str | None = None
         self.until = self.scenario.training.steps
         self.scores: dict[str, dict[str, float]] = {}  # means of loss and metric at the newest figures
+
+    @property
+    def system(self) -> System:
+        """What it is made of, one agent at a time and up to date, whatever the backend."""
+        return self.backend.shown()
 
     # --- running -----------------------------------------------------------------------------------------
 
@@ -128,10 +136,7 @@ class Simulation(Looking):
             write_value(self, step)
         for recording in self.recordings:
             recording.take(self, step)
-        losses = {
-            name: found.loss for update in self.learned.updates for name, found in update.losses.items()
-        }
-        return {"step": step, "ended": ended, "losses": losses}
+        return {"step": step, "ended": ended, "losses": self.learned.by_agent()}
 
     def advance(self, *, watch: bool = False) -> Lanes:
         """Take one step and return which episodes ended; nothing is recorded.
@@ -142,10 +147,11 @@ class Simulation(Looking):
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
         step = self.now
-        statistics = running_statistics(self.system)
+        system = self.backend.system
+        statistics = running_statistics(system)
         self.backend.tick(step, self.world.moment)
         ends = self.world.advance(self.backend.ticker.action)
-        self.system.cut(step, ends)  # known before anybody learns
+        system.cut(step, ends)  # known before anybody learns
         try:
             self.learned = self.backend.learn(step, watch=watch)
         except DivergenceError as error:  # what was learned before stays as it was; the rest cannot go on
@@ -153,7 +159,7 @@ class Simulation(Looking):
             self.diverged = str(error)
             raise
         if ends.ended is True:
-            self.system.next_episode(self.world.moment.step, self._env.episode_length)
+            system.next_episode(self.world.moment.step, self._env.episode_length)
         self.tally.add(self.learned)
         self.now = step + 1
         return ends.ended
@@ -221,7 +227,8 @@ class Simulation(Looking):
         state = checkpoint.copy_tree(state)
         self.now = state["now"]
         self._env.load_state_dict(state["env"])
-        restore(self.system, state["system"], self.backend.ticker)
+        restore(self.system, state["system"])
+        self.backend.taken_over()
         self.world.moment = Moment(self.now, state["present"])
         self.world.elapsed = state["elapsed"]
         self.tally.load_state_dict(state["tally"])
@@ -234,13 +241,17 @@ class Simulation(Looking):
         simulation.scenario = scenario
         return simulation
 
-    def fork(self) -> Simulation:
-        """Return a copy that goes on by itself, unrecorded; RunError where the environment has no `state_dict`."""
+    def fork(self, backend: str | None = None) -> Simulation:
+        """Return a copy that goes on by itself, unrecorded; RunError where the environment has no `state_dict`.
+
+        Args:
+            backend: Of the copy; None: the same.
+        """
         scenario = self.scenario
         if isinstance(scenario.env, VectorEnv):  # one environment serves one simulation
             scenario = scenario.model_copy(update={"env": copy.deepcopy(scenario.env)})
         alike = {"seed": self.seed, "device": self.device, "dtype": self.dtype, "threads": self.threads}
-        twin = Simulation._blank(scenario, **alike)
+        twin = Simulation._blank(scenario, **alike, backend=backend or self.backend.name)
         twin.load_state_dict(self.state_dict())
         return twin
 
@@ -267,6 +278,7 @@ class Simulation(Looking):
         *,
         device: torch.device | str = "cpu",
         threads: int = 1,
+        backend: str = "auto",
     ) -> Simulation:
         """Return the simulation of a checkpoint, to go on to the same bits.
 
@@ -275,13 +287,14 @@ class Simulation(Looking):
             scenario: Needed where the scenario holds Python objects.
             device: Where it shall run.
             threads: Of torch.
+            backend: As of a new one.
 
         Raises:
             RunError: The checkpoint is missing, damaged, or needs its scenario.
         """
         saved = read_simulation(Path(path), scenario, device)
         settings = {"seed": saved.seed, "device": device, "dtype": saved.dtype, "threads": threads}
-        simulation = cls._blank(saved.scenario, **settings)
+        simulation = cls._blank(saved.scenario, **settings, backend=backend)
         with checkpoint.whole(saved.place):
             simulation.load_state_dict(saved.state)
         return simulation

@@ -15,7 +15,6 @@ from antiphon.engine.ledger import Ledger, Record, Use
 from antiphon.engine.moment import Moment
 from antiphon.engine.system import System
 from antiphon.engine.tape import Input, Part, Tape, Tick
-from antiphon.engine.ticking import Ticker
 
 __all__ = ["restore", "running_statistics", "snapshot"]
 
@@ -77,8 +76,8 @@ def snapshot(system: System) -> Tree:
     }
 
 
-def restore(system: System, state: Mapping[str, Any], ticker: Ticker) -> None:
-    """Take over a state made by `snapshot` on a system built from the same scenario.
+def restore(system: System, state: Mapping[str, Any]) -> None:
+    """Take over a state made by `snapshot` on a system built from the same scenario; graphs are not made again.
 
     The tensors of `state` are taken over as they are, so hand in copies.
     """
@@ -107,7 +106,6 @@ def restore(system: System, state: Mapping[str, Any], ticker: Ticker) -> None:
         unit.tape = _load_tape(saved["tape"], system, moments, records)
         unit.pending = [_load_tape(tape, system, moments, records) for tape in saved["pending"]]
         unit.past = [_load_tape(tape, system, moments, records) for tape in saved["past"]]
-        ticker.replay(unit.tape)
 
 
 def running_statistics(system: System) -> Callable[[], None]:

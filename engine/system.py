@@ -11,13 +11,17 @@ from torch import Tensor
 
 from antiphon.engine.clock import EpisodeWindows
 from antiphon.engine.divergence import Divergence
-from antiphon.engine.moment import besides, lanes_where
+from antiphon.engine.moment import Lanes, besides, lanes_where
 from antiphon.engine.parts import AGE, Agent, Channel, Unit
 from antiphon.engine.schedule import Schedule
 from antiphon.engine.world import Ends
 from antiphon.envs.signal import Description
 
 __all__ = ["System"]
+
+
+def _spread(part: Agent | Channel, lanes: Lanes) -> Lanes:
+    return part.spread(lanes) if isinstance(lanes, Tensor) else lanes
 
 
 @dataclass(eq=False)
@@ -78,10 +82,10 @@ class System:
         if ends.ended is False:
             return
         for channel in self.channels.values():
-            channel.ledger.cut(step, ends.ended, ends.terminated)
+            channel.ledger.cut(step, *(_spread(channel, lanes) for lanes in (ends.ended, ends.terminated)))
         for agent in self.agents.values():
             if agent.trail is not None:
-                alive = besides(ends.ended)
+                alive = besides(_spread(agent, ends.ended))
                 agent.trail = {stamp: lanes_where(alive, state) for stamp, state in agent.trail.items()}
 
     def next_episode(self, step: int, length: int | None) -> None:

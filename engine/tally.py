@@ -6,10 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
-from antiphon.engine.reference import Learned
+from antiphon.engine.learned import Learned
 from antiphon.engine.system import System
 
 __all__ = ["Tally"]
+
+Sums = tuple[Tensor, Tensor, int | Tensor]
+"""Of loss, metric, and of what both are over."""
 
 
 class Tally:
@@ -21,23 +24,36 @@ class Tally:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._sums: dict[str, tuple[Tensor, Tensor, int | Tensor]] = {}
+        self._sums: dict[tuple[str, ...], Sums] = {}
+        """By agents: one, or those of a cohort, [N] each."""
 
     def add(self, learned: Learned) -> None:
         """Count what was learned at one step."""
-        for update in learned.updates:
-            for name, losses in update.losses.items():
-                known = self._sums.get(name)
-                if known is None:
-                    self._sums[name] = (losses.loss, losses.score, losses.count)
+        for names, losses in learned.losses():
+            known = self._sums.get(names)
+            if known is None:
+                self._sums[names] = (losses.loss, losses.score, losses.count)
+            else:
+                loss, score, count = known
+                self._sums[names] = (loss + losses.loss, score + losses.score, count + losses.count)
+
+    def _by_agent(self) -> dict[str, Sums]:
+        found: dict[str, Sums] = {}
+        for names, (loss, score, count) in self._sums.items():
+            for n, name in enumerate(names):
+                own = (loss[n], score[n]) if loss.dim() else (loss, score)
+                counted = count[n] if isinstance(count, Tensor) and count.dim() else count
+                if name in found:  # a checkpoint of single agents went on as a cohort
+                    before = found[name]
+                    found[name] = own[0] + before[0], own[1] + before[1], counted + before[2]
                 else:
-                    loss, score, count = known
-                    self._sums[name] = (loss + losses.loss, score + losses.score, count + losses.count)
+                    found[name] = *own, counted
+        return {name: found[name] for name in self._system.agents if name in found}
 
     def means(self) -> dict[str, dict[str, float]]:
         """Return `loss` and the objective's metric by agent, means over all ticks and environments with a target."""
         found = {}
-        for name, (loss, score, count) in self._sums.items():
+        for name, (loss, score, count) in self._by_agent().items():
             goal = self._system.agents[name].goal
             assert goal is not None
             samples = int(count)
@@ -53,8 +69,8 @@ class Tally:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums."""
-        return {name: list(sums) for name, sums in self._sums.items()}
+        return {name: list(sums) for name, sums in self._by_agent().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the sums."""
-        self._sums = {name: (loss, score, count) for name, (loss, score, count) in state.items()}
+        self._sums = {(name,): (loss, score, count) for name, (loss, score, count) in state.items()}

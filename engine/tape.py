@@ -44,8 +44,8 @@ class Part:
     moment: Moment
     """The signals it worked on (its own step's, or those its aligned message was made from)."""
     inputs: list[Input]
-    drawn: bool = True
-    """Whether the agent learns from this window; if not, its inputs are constants."""
+    drawn: Lanes = True
+    """The rows in which the agent learns from this window; in others its inputs are constants."""
     memory: Input | None = None
     """What a recurrent agent read of its own state; None for others."""
     ages: Tensor | None = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from antiphon.comms.cut import constant
@@ -12,7 +14,7 @@ from antiphon.comms.predictors import Example, Predictor
 from antiphon.comms.stacked import gradients_all, predict_all
 from antiphon.engine.contexts import Contexts
 from antiphon.engine.ledger import Record
-from antiphon.engine.moment import besides, lanes_where
+from antiphon.engine.moment import besides, both, lanes_where
 from antiphon.engine.parts import Channel
 from antiphon.engine.system import System
 from antiphon.engine.tape import Tape
@@ -51,18 +53,18 @@ class Teacher:
     def foresee(self, asked: list[tuple[Channel, Record]]) -> None:
         """Ask predictors for the synthetic gradients of records, which remember them while they stay true."""
         questions: list[tuple[Predictor, Example]] = []
-        records: list[Record] = []
+        records: list[tuple[Channel, Record]] = []
         for channel, record in asked:
             example = self.example(channel, record, answered=False)  # nobody predicts with the answer at hand
             if example is not None and channel.predictor is not None:
                 questions.append((channel.predictor, example))
-                records.append(record)
-        for record, (predictor, example), said in zip(
+                records.append((channel, record))
+        for (channel, record), (predictor, example), said in zip(
             records, questions, predict_all(questions), strict=True
         ):
             if example.target is not None and example.valid is not None:  # no own loss, no injection
                 said = lanes_where(example.valid, said)
-            record.prediction = (constant(said), predictor.updates)
+            record.prediction = (channel.unmuted(constant(said)), predictor.updates)
 
     def predict(self, channel: Channel, record: Record) -> Tensor | None:
         """Return the synthetic gradient of one record, [B, size] per sample; None where nothing can be said."""
@@ -89,14 +91,15 @@ class Teacher:
             if (
                 channel.hears_losses and example.loss is None
             ):  # after an episode's end nothing is lost any more
-                example.loss = self.system.nothing
+                example.loss = torch.zeros_like(record.message[:, 0])
             valid = example.valid = record.counted if isinstance(record.counted, Tensor) else None
         if channel.target is not None:
-            example.target = record.moment.signals[channel.target]
+            target = record.moment.signals[channel.target]
             present = record.moment.signals.get(f"_{channel.target}")
             if present is not None:
-                example.target = lanes_where(present, example.target)
+                target, present = lanes_where(present, target), channel.spread(present)
                 example.valid = present if valid is None else present & valid
+            example.target = channel.spread(target)
         return example
 
     def own_lessons(self, tapes: list[Tape]) -> dict[str, list[Example]]:
@@ -107,13 +110,15 @@ class Teacher:
                 channel = self.system.channels[name]
                 if channel.predictor is None or channel.ledger.returns or channel.muted:
                     continue
-                if not self.system.agents[channel.sender].drawn(tape.window):
+                drawn = channel.of_sender(self.system.agents[channel.sender].drawn(tape.window))
+                if drawn is False:
                     continue
                 example = None if record.unread or record.silent is True else self.example(channel, record)
                 if example is not None:
-                    heard = besides(record.silent)
+                    heard = both(drawn, besides(record.silent))
                     if isinstance(heard, Tensor):
                         example.valid = heard if example.valid is None else heard & example.valid
+                    example.members = channel.heard_of(heard if self.system.divergence.quarantine else drawn)
                     lessons.setdefault(name, []).append(example)
         return lessons
 
@@ -154,7 +159,7 @@ class Teacher:
         if watch:
             newest = [(predictor, examples[-1]) for predictor, examples in reached.values()]
             said = [constant(prediction) for prediction in predict_all(newest)]
-        learned = gradients_all(list(reached.values()))
+        learned = self._learned(list(reached.values()))
         prepared = {
             name: Lesson(examples, loss, gradients, prediction)
             for (name, (_, examples)), (loss, gradients), prediction in zip(
@@ -163,6 +168,12 @@ class Teacher:
         }
         self._check(prepared, step)
         return prepared
+
+    def _learned(
+        self, asked: Sequence[tuple[Predictor, Sequence[Example]]]
+    ) -> list[tuple[Tensor, list[Tensor]]]:
+        """Each predictor's loss, and the gradients of its parameters, in order."""
+        return gradients_all(asked)
 
     def _check(self, prepared: dict[str, Lesson], step: int) -> None:
         """Stop at, or mute, what is not finite or longer than the bound.
@@ -175,14 +186,16 @@ class Teacher:
             {name: [lesson.loss] for name, lesson in prepared.items()},
         )
         for name, what in diverged.items():
-            channel = self.system.channels[name]
-            self.system.divergence.report(
-                step,
-                f"agent '{channel.sender}': the loss of the synthetic gradient of its channel {name} at step {step} {what}; "
-                "lower its learning rate, or that of its synthetic gradients",
-            )
-            channel.muted = True
+            self._mute(self.system.channels[name], what, step)
             del prepared[name]
+
+    def _mute(self, channel: Channel, what: str, step: int) -> None:
+        self.system.divergence.report(
+            step,
+            f"agent '{channel.sender}': the loss of the synthetic gradient of its channel {channel.name} at step {step} "
+            f"{what}; lower its learning rate, or that of its synthetic gradients",
+        )
+        channel.muted = True
 
     def prepare_inputs(self, step: int) -> dict[str, Heard]:
         """Gather what each synthetic input heard at this step, with the gradients it will follow.
@@ -200,15 +213,17 @@ class Teacher:
             {name: [loss] for name, (loss, _) in found.items()},
         )
         for name, what in diverged.items():
-            channel = self.system.channels[name]
-            self.system.divergence.report(
-                step,
-                f"agent '{channel.receiver}': the loss of the synthetic input of its channel {name} at step {step} {what}; "
-                "lower the learning rate of the synthetic input",
-            )
-            channel.deaf = True
+            self._deafen(self.system.channels[name], what, step)
             del found[name]
         return found
+
+    def _deafen(self, channel: Channel, what: str, step: int) -> None:
+        self.system.divergence.report(
+            step,
+            f"agent '{channel.receiver}': the loss of the synthetic input of its channel {channel.name} at step {step} "
+            f"{what}; lower the learning rate of the synthetic input",
+        )
+        channel.deaf = True
 
     def teach_inputs(self, heard: dict[str, Heard], step: int) -> None:
         """Let each synthetic input take its step."""
@@ -234,6 +249,8 @@ class Teacher:
             self._shorten(channel, channel.outliers, record, step)
         example = self.example(channel, record)
         predictor = channel.predictor
+        if example is not None:
+            example.members = channel.heard_of(record.counted)
         if example is not None and predictor is not None and record.prediction is not None:
             prediction, updates = record.prediction
             if updates == predictor.updates:
@@ -246,8 +263,11 @@ class Teacher:
         before = outliers.bites
         record.delta = outliers.shortened(record.delta)
         if outliers.bites and not before:
-            line = (
-                f"channel {channel.name}: a gradient came back more than ten times as long as the median; it is "
-                "shortened, as all such will be"
-            )
-            self.system.divergence.events.append((step, line))
+            self._say_shortened(channel, step)
+
+    def _say_shortened(self, channel: Channel, step: int) -> None:
+        line = (
+            f"channel {channel.name}: a gradient came back more than ten times as long as the median; it is "
+            "shortened, as all such will be"
+        )
+        self.system.divergence.events.append((step, line))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from antiphon.comms.cut import constant
 from antiphon.comms.inputs import InputModel
 from antiphon.engine.contexts import Contexts
 from antiphon.engine.ledger import Reading, Record
-from antiphon.engine.moment import Lanes, Moment, besides, either, lanes_where
+from antiphon.engine.moment import Lanes, Moment, besides, both, either, lanes_where
 from antiphon.engine.parts import AGE, Agent, Channel
 from antiphon.engine.system import System
 from antiphon.engine.tape import Input, Part, Tape, Tick
@@ -88,9 +89,12 @@ class Ticker:
         record = reading.record
         if record is not None and (channel.name, record.stamp) in tape.live:
             return Input(channel.name, record.stamp, None, alive=besides(record.dead))
-        if channel.coupling == "locked" or not part.drawn:
+        if channel.coupling == "locked" or part.drawn is False:
             # Over a locked channel it was made in an earlier window, where its credit is lost.
             return Input(channel.name, None, reading.value, alive=reading.came)
+        if isinstance(part.drawn, Tensor):
+            learned = both(reading.counted, channel.of_receiver(part.drawn))
+            reading = replace(reading, counted=learned)
         use = channel.ledger.use(step, reading)
         value = reading.value if use is None else use.leaf
         return Input(channel.name, None, value, use, reading.came)
@@ -120,7 +124,7 @@ class Ticker:
         missing = channel.ledger.missing(reading, always=channel.coupling == "unlocked")
         if missing is False:
             return reading
-        return channel.ledger.stand_in(reading, constant(model.predict(context, self.system.batch)), missing)
+        return channel.ledger.stand_in(reading, constant(model.predict(context, channel.rows)), missing)
 
     def evaluate(
         self, tick: Tick, tape: Tape, buffers: dict[str, Tensor], *, replay: bool = False
@@ -180,8 +184,11 @@ class Ticker:
         if entry.stamp is None:
             return channel.zeros if entry.value is None else entry.value
         value = lanes_where(entry.alive, tape.live[channel.name, entry.stamp].flatten(1))
-        cut = not part.drawn or channel.direct is not None or channel.aligned is not None
-        return constant(value) if cut else value
+        if part.drawn is False or channel.direct is not None or channel.aligned is not None:
+            return constant(value)
+        if isinstance(part.drawn, Tensor):
+            return torch.where(channel.of_receiver(part.drawn).unsqueeze(1), value, constant(value))
+        return value
 
     def _states(self, tick: Tick, tape: Tape) -> Tensor:
         """[rows, state size]: the states that the agents of one call take up."""
@@ -197,7 +204,7 @@ class Ticker:
         """The messages whose gradient goes back through fixed weights (feedback alignment)."""
         for entry in part.inputs:
             channel = self.system.channels[entry.channel]
-            if channel.aligned is not None and entry.stamp is not None and part.drawn:
+            if channel.aligned is not None and entry.stamp is not None and part.drawn is not False:
                 message = lanes_where(entry.alive, tape.live[channel.name, entry.stamp].flatten(1))
                 first = position * self.system.batch
                 yield Transport(message, channel.aligned, slice(first, first + self.system.batch))
@@ -208,11 +215,10 @@ class Ticker:
         for channel in agent.outputs:
             if not channel.ledger.sender.due(step):
                 continue
-            message = part.ports[channel.port]
+            message = channel.taken(part.ports[channel.port])
             record = channel.ledger.send(step, message, part.moment)
             record.states, record.began = self._ends(channel, step), self.system.began
-            if agent.silenced or self._mute(record):
-                record.dead = record.silent = True
+            self._void(channel, agent, record)
             tape.sent.append((channel.name, record))
             if channel.coupling == "locked":
                 tape.live[channel.name, step] = self._carried(channel, step, message)
@@ -223,8 +229,10 @@ class Ticker:
         if agent.trail is None:
             return
         state = constant(part.ports[STATE])
-        if agent.silenced or (self.system.divergence.quarantine and not bool(state.isfinite().all())):
-            state = torch.zeros_like(state)  # it is void, for predictors too
+        void = agent.silenced
+        if self.system.divergence.quarantine and agent.memory is not None:
+            void = either(void, agent.memory.unsound(state))
+        state = lanes_where(besides(void), state)  # what is void is so for predictors too
         kept = agent.clock.latest(step - agent.looked_back)
         agent.trail = {s: value for s, value in agent.trail.items() if kept is None or s >= kept}
         agent.trail[step] = state
@@ -237,8 +245,7 @@ class Ticker:
         state = part.ports[STATE]
         record = memory.ledger.send(step, state, part.moment)
         record.states, record.began = self._ends(memory, step), self.system.began
-        if agent.silenced or self._mute(record):
-            record.dead = record.silent = True
+        self._void(memory, agent, record)
         tape.live[memory.name, step] = state
         if record.unread:
             record.pinned = False
@@ -250,9 +257,9 @@ class Ticker:
         if not channel.ends:
             return {}
         found = {}
-        for end, agent, delay in (
-            ("from.state", channel.sender, 0),
-            ("to.state", channel.receiver, channel.ledger.link.delay),
+        for end, agent, delay, side in (
+            ("from.state", channel.sender, 0, channel.taken),
+            ("to.state", channel.receiver, channel.ledger.link.delay, channel.of_receiver),
         ):
             if end not in channel.ends:
                 continue
@@ -260,12 +267,16 @@ class Ticker:
             assert trail is not None
             made = [stamp for stamp in trail if stamp <= step - delay]
             if made:
-                found[end] = trail[max(made)]
+                found[end] = side(trail[max(made)])
         return found
 
-    def _mute(self, record: Record) -> bool:
-        """Whether a message would poison who reads it: under quarantine only, since looking costs."""
-        return self.system.divergence.quarantine and not bool(record.message.isfinite().all())
+    def _void(self, channel: Channel, agent: Agent, record: Record) -> None:
+        """Make void what would poison who reads it; messages are looked at under quarantine only, since that costs."""
+        void = channel.of_sender(agent.silenced)
+        if self.system.divergence.quarantine:
+            void = either(void, channel.unsound(record.message))
+        if void is not False:
+            record.dead = record.silent = void
 
     def _relive(self, tick: Tick, tape: Tape) -> None:
         """Put the messages of a replayed tick back where the first evaluation put them."""
@@ -273,7 +284,7 @@ class Ticker:
             agent = self.system.agents[part.agent]
             for channel in agent.outputs:
                 if channel.ledger.sender.due(tick.step) and channel.coupling == "locked":
-                    message = part.ports[channel.port]
+                    message = channel.taken(part.ports[channel.port])
                     tape.live[channel.name, tick.step] = self._carried(channel, tick.step, message)
             if agent.memory is not None:
                 tape.live[agent.memory.name, tick.step] = part.ports[STATE]
@@ -281,7 +292,7 @@ class Ticker:
         for name, record in tape.sent:
             channel = self.system.channels[name]
             if record.stamp == tick.step and channel.sender in made:
-                record.live = made[channel.sender][channel.port]
+                record.live = channel.taken(made[channel.sender][channel.port])
 
     @staticmethod
     def _carried(channel: Channel, step: int, message: Tensor) -> Tensor:

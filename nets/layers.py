@@ -18,11 +18,14 @@ from torch.autograd.function import once_differentiable
 __all__ = [
     "ACTIVATIONS",
     "MOMENTUM",
+    "POOL",
+    "convolution",
     "initial_linear",
     "initial_norm",
     "linear",
     "norm_buffers",
     "normalise",
+    "pool",
     "with_feedback",
 ]
 
@@ -34,7 +37,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 MOMENTUM = 0.1
 """How far batch norm's running statistics move at each tick, as in torch."""
+POOL = (3, 2, 1)
+"""Side, stride and padding of the windows of every pool."""
 _EPSILON = 1e-5
+_LARGE = 1 << 17
+"""From so many numbers on, batch norm of stacked networks on a CPU is cheaper without torch's kernel (measured)."""
 
 
 def initial_linear(inputs: int, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -61,7 +68,57 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
     if bias is None:
         return torch.bmm(x, weight.transpose(-1, -2))
+    if torch.is_grad_enabled() and weight.requires_grad:
+        mapped: Tensor = _StackedLinear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+        return mapped
     return torch.baddbmm(bias.unsqueeze(-2), x, weight.transpose(-1, -2))
+
+
+class _StackedLinear(torch.autograd.Function):
+    """Its weight's gradient comes out in the order of the weight, so that optimisers need not copy it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.baddbmm(bias.unsqueeze(-2), x, weight.transpose(-1, -2))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        back = torch.bmm(gradient, weight) if ctx.needs_input_grad[0] else None
+        return back, torch.bmm(gradient.transpose(-1, -2), x), gradient.sum(-2)
+
+
+def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return the same-padded convolution of maps [B, C, H, W] with weight [O, C, side, side], or of stacked ones.
+
+    Stacked networks are the groups of one convolution. Its maps lie in memory as [B, N, O, H, W] and are returned
+    transposed: what reads maps in this order next (another layer, a norm, a pool) copies nothing.
+    """
+    padding = weight.shape[-1] // 2
+    if weight.dim() == 4:
+        return F.conv2d(x, weight, bias, padding=padding)
+    together = F.conv2d(_folded(x), weight.flatten(0, 1), bias.flatten(), padding=padding, groups=len(weight))
+    return _unfolded(together, len(weight))
+
+
+def pool(kind: str, x: Tensor) -> Tensor:
+    """Pool maps [B, C, H, W] or [N, B, C, H, W] by windows of 3x3 and stride 2 (`max`, `avg`), or not (`none`)."""
+    if kind == "none":
+        return x
+    pooled = F.max_pool2d if kind == "max" else F.avg_pool2d
+    return pooled(x, *POOL) if x.dim() == 4 else _unfolded(pooled(_folded(x), *POOL), len(x))
+
+
+def _folded(x: Tensor) -> Tensor:
+    """[N, B, C, …] as [B, N*C, …]: the stacked axis within the channels, as torch's kernels can have it."""
+    count, rows, channels, *space = x.shape
+    return x.transpose(0, 1).reshape(rows, count * channels, *space)
+
+
+def _unfolded(x: Tensor, count: int) -> Tensor:
+    """The way back from `_folded`, as a view."""
+    return x.view(x.shape[0], count, -1, *x.shape[2:]).transpose(0, 1)
 
 
 def normalise(
@@ -71,7 +128,7 @@ def normalise(
 
     Args:
         kind: `batch` (over the rows of this tick), `layer` (over the features of a row) or `none`.
-        x: [B, features], [B, channels, H, W] (normalised per channel under `batch`), or stacked [N, B, features].
+        x: [B, features] or [B, channels, H, W] (normalised per channel under `batch`), or stacked [N, B, …].
         parameters: `gain` and `bias`.
         buffers: `mean` and `var` under `batch`; they are never changed in place.
         training: Whether batch norm uses this tick's statistics. A single row always uses the running ones.
@@ -79,37 +136,105 @@ def normalise(
     if kind == "none":
         return x, {}
     gain, bias = parameters["gain"], parameters["bias"]
-    stacked = gain.dim() == 2
+    if gain.dim() == 2:
+        return _normalise_stacked(kind, x, gain, bias, buffers, training=training)
     if kind == "layer":
-        if not stacked:
-            shape = x.shape[1:]
-            if len(shape) > 1:
-                view = (-1, *([1] * (len(shape) - 1)))
-                return F.layer_norm(x, shape) * gain.view(view) + bias.view(view), {}
-            return F.layer_norm(x, shape, gain, bias, _EPSILON), {}
-        return F.layer_norm(x, x.shape[-1:], eps=_EPSILON) * gain.unsqueeze(1) + bias.unsqueeze(1), {}
-    rows = x.shape[1] if stacked else x.shape[0]
-    learning = training and rows > 1
+        shape = x.shape[1:]
+        if len(shape) > 1:
+            view = (-1, *([1] * (len(shape) - 1)))
+            return F.layer_norm(x, shape) * gain.view(view) + bias.view(view), {}
+        return F.layer_norm(x, shape, gain, bias, _EPSILON), {}
+    learning = training and x.shape[0] > 1
     mean, var = buffers["mean"], buffers["var"]
     if learning:  # the kernel moves running statistics in place: hand it copies, so that state stays a value
         mean, var = mean.clone(), var.clone()
-    if stacked:
-        count, rows, features = x.shape
-        flat = x.transpose(0, 1).reshape(rows, count * features)
-        y = F.batch_norm(
-            flat,
-            mean.view(-1),
-            var.view(-1),
-            gain.reshape(-1),
-            bias.reshape(-1),
-            learning,
-            MOMENTUM,
-            _EPSILON,
-        )
-        y = y.view(rows, count, features).transpose(0, 1)
-    else:
-        y = F.batch_norm(x, mean, var, gain, bias, learning, MOMENTUM, _EPSILON)
+    y = F.batch_norm(x, mean, var, gain, bias, learning, MOMENTUM, _EPSILON)
     return y, {"mean": mean, "var": var}
+
+
+def _normalise_stacked(
+    kind: str, x: Tensor, gain: Tensor, bias: Tensor, buffers: Mapping[str, Tensor], *, training: bool
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`normalise` of [N, B, features] or [N, B, channels, H, W] with parameters and statistics [N, features]."""
+    flat = x.dim() == 3
+    per_feature = (gain.shape[0], 1, gain.shape[1], *([1] * (x.dim() - 3)))
+    if kind == "layer":
+        # maps come from convolutions, in whose order of memory they stay
+        rows = x if flat else x.transpose(0, 1)
+        unit = F.layer_norm(rows, x.shape[2:], eps=_EPSILON)
+        unit = unit if flat else unit.transpose(0, 1)
+        return torch.addcmul(bias.view(per_feature), unit, gain.view(per_feature)), {}
+    mean, var = buffers["mean"], buffers["var"]
+    if not training or x.shape[1] == 1:
+        scale = gain * torch.rsqrt(var + _EPSILON)
+        shift = torch.addcmul(bias, mean, scale, value=-1)
+        return torch.addcmul(shift.view(per_feature), x, scale.view(per_feature)), {"mean": mean, "var": var}
+    if flat and x.numel() >= _LARGE and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
+        return _batch_norm(x, gain, bias, mean, var)
+    mean, var = mean.clone(), var.clone()
+    y = F.batch_norm(
+        _folded(x),
+        mean.view(-1),
+        var.view(-1),
+        gain.reshape(-1),
+        bias.reshape(-1),
+        training=True,
+        momentum=MOMENTUM,
+        eps=_EPSILON,
+    )
+    return _unfolded(y, len(x)), {"mean": mean, "var": var}
+
+
+def _batch_norm(
+    x: Tensor, gain: Tensor, bias: Tensor, mean: Tensor, var: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Batch norm of [N, B, features] by this tick's statistics where it lies, without the kernel's transposed copies."""
+    rows = x.shape[1]
+    y, _, _, now, spread = _BatchNorm.apply(x, gain.unsqueeze(1), bias.unsqueeze(1))  # type: ignore[no-untyped-call]
+    return y, {
+        "mean": torch.lerp(mean, now.squeeze(1), MOMENTUM),
+        "var": torch.lerp(var, spread.squeeze(1) * (rows / (rows - 1)), MOMENTUM),
+    }
+
+
+class _BatchNorm(torch.autograd.Function):
+    """Of x [N, B, F] with gain and bias [N, 1, F]: y, x without its mean, 1 / deviation; and mean and variance.
+
+    The second and third are outputs so that second derivatives know them for functions of x.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+        mean = x.mean(1, keepdim=True)
+        centred = x - mean
+        y = centred.square()
+        var = y.mean(1, keepdim=True)
+        inverse = torch.rsqrt(var + _EPSILON)
+        torch.addcmul(bias, centred, gain * inverse, out=y)
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(mean, var)
+        ctx.save_for_backward(centred, inverse, gain)
+        return y, centred, inverse, mean, var
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        centred, inverse, gain = ctx.saved_tensors
+        of_y, of_centred, of_inverse, *_ = gradients
+        share = -1.0 / centred.shape[1]
+        of_x, of_gain, of_bias = None, None, None
+        if of_y is not None:
+            scale = gain * inverse
+            of_bias = of_y.sum(1, keepdim=True)
+            of_gain = (of_y * centred).sum(1, keepdim=True) * inverse
+            of_x = torch.addcmul(of_bias * scale * share, of_y, scale)
+            of_x = of_x.addcmul_(centred, of_gain * scale * inverse * share)
+        if of_centred is not None:
+            rest = of_centred - of_centred.mean(1, keepdim=True)
+            of_x = rest if of_x is None else of_x + rest
+        if of_inverse is not None:
+            rest = centred * (of_inverse * inverse**3 * share)
+            of_x = rest if of_x is None else of_x + rest
+        return of_x, of_gain, of_bias
 
 
 def with_feedback(y: Tensor, message: Tensor, weight: Tensor, rows: slice | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Optimiser", "Rate", "Schedule", "step_all"]
+__all__ = ["Optimiser", "Rate", "Schedule", "fused_adam", "laid_out_as", "step_all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,26 +82,68 @@ def step_all(steps: Sequence[tuple[Optimiser, Sequence[Tensor], float]]) -> None
         first = members[0][0]
         for optimiser, _ in members:
             optimiser.state["steps"][0].add_(1)
-        fused = torch.ops.aten._fused_adamw_ if kind == "adamw" else torch.ops.aten._fused_adam_
-        fused(  # the kernel of torch.optim.Adam(fused=True), without its bookkeeping
+        fused_adam(
+            kind,
             [p for optimiser, _ in members for p in optimiser.parameters],
             [
-                _laid_out_as(p, g)
+                laid_out_as(p, g)
                 for optimiser, gradients in members
                 for p, g in zip(optimiser.parameters, gradients, strict=True)
             ],
             [m for optimiser, _ in members for m in optimiser.state["mean"]],
             [v for optimiser, _ in members for v in optimiser.state["square"]],
-            [],
             [optimiser.state["steps"][0] for optimiser, _ in members for _ in optimiser.parameters],
-            lr=rate,
-            beta1=first.betas[0],
-            beta2=first.betas[1],
+            rate=rate,
+            betas=first.betas,
             weight_decay=decay,
-            eps=Optimiser.EPSILON,
-            amsgrad=False,
-            maximize=False,
         )
+
+
+def fused_adam(
+    kind: str,
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    means: list[Tensor],
+    squares: list[Tensor],
+    steps: list[Tensor],
+    *,
+    rate: float | Tensor,
+    betas: tuple[float, float],
+    weight_decay: float,
+    refused: Tensor | None = None,
+) -> None:
+    """Call the kernel of torch.optim.Adam(fused=True), or AdamW's, without torch's bookkeeping.
+
+    Args:
+        kind: `adam` or `adamw`.
+        parameters: The tensors to move; all lists have one entry for each of them.
+        gradients: Theirs, with the same strides (`laid_out_as`).
+        means: First moments.
+        squares: Second moments.
+        steps: Counts, float32 [], this step included.
+        rate: The learning rate; as a tensor [] (float32 on a GPU) it is read on the device.
+        betas: Decay rates of the moments.
+        weight_decay: L2 (`adam`) or decoupled (`adamw`).
+        refused: Float32 []; where it is 1, nothing moves.
+    """
+    fused = torch.ops.aten._fused_adamw_ if kind == "adamw" else torch.ops.aten._fused_adam_
+    call = fused.tensor_lr if isinstance(rate, Tensor) else fused.default
+    call(
+        parameters,
+        gradients,
+        means,
+        squares,
+        [],
+        steps,
+        lr=rate,
+        beta1=betas[0],
+        beta2=betas[1],
+        weight_decay=weight_decay,
+        eps=Optimiser.EPSILON,
+        amsgrad=False,
+        maximize=False,
+        found_inf=refused,
+    )
 
 
 def _clipped(gradients: Sequence[Tensor], largest: float) -> Sequence[Tensor]:
@@ -114,7 +156,7 @@ def _clipped(gradients: Sequence[Tensor], largest: float) -> Sequence[Tensor]:
     return torch._foreach_mul(list(gradients), (largest / norm).clamp(max=1.0))
 
 
-def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+def laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
     """Return `gradient` with the strides of `parameter`: fused kernels read memory in order, whatever it means."""
     if gradient.stride() == parameter.stride():
         return gradient

@@ -11,7 +11,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-__all__ = ["generator", "integers", "normal", "seed_for", "uniform"]
+__all__ = ["generator", "integers", "normal", "normal_many", "seed_for", "uniform", "uniform_many"]
 
 _GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit number
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
@@ -51,8 +51,21 @@ def _hash(seed: int, step: int, lanes: int, device: torch.device | str) -> Tenso
     base = ((base ^ (base >> 30)) * (_MIX_1 & _MASK)) & _MASK
     base = ((base ^ (base >> 27)) * (_MIX_2 & _MASK)) & _MASK
     base ^= base >> 31
-    start = base - (1 << 64) if base >= 1 << 63 else base
-    x = start + (torch.arange(lanes, dtype=torch.int64, device=device) + 1) * _GAMMA
+    return _mixed(_signed(base) + (torch.arange(lanes, dtype=torch.int64, device=device) + 1) * _GAMMA)
+
+
+def _hash_many(seeds: Tensor, step: int, lanes: int) -> Tensor:
+    """`_hash` of each of `seeds` [K], [K, lanes]: the same arithmetic, all of it in tensors."""
+    start = _mixed(seeds + _signed(((step + 1) * _GAMMA) & _MASK)).unsqueeze(1)
+    return _mixed(start + (torch.arange(lanes, dtype=torch.int64, device=seeds.device) + 1) * _GAMMA)
+
+
+def _signed(pattern: int) -> int:
+    """A pattern of 64 bits as int64 reads it."""
+    return pattern - (1 << 64) if pattern >= 1 << 63 else pattern
+
+
+def _mixed(x: Tensor) -> Tensor:
     x = (x ^ _logical_shift(x, 30)) * _MIX_1
     x = (x ^ _logical_shift(x, 27)) * _MIX_2
     return x ^ _logical_shift(x, 31)
@@ -60,7 +73,16 @@ def _hash(seed: int, step: int, lanes: int, device: torch.device | str) -> Tenso
 
 def uniform(seed: int, step: int, lanes: int, device: torch.device | str = "cpu") -> Tensor:
     """Return float64 [lanes], uniform in [0, 1), a pure function of (seed, step, lane)."""
-    return _logical_shift(_hash(seed, step, lanes, device), 11).double() * 2.0**-53
+    return _between_0_and_1(_hash(seed, step, lanes, device))
+
+
+def uniform_many(seeds: Tensor, step: int, lanes: int) -> Tensor:
+    """Return `uniform` of each of `seeds` (int64 [K], of at least 0), float64 [K, lanes], bit for bit."""
+    return _between_0_and_1(_hash_many(seeds, step, lanes))
+
+
+def _between_0_and_1(bits: Tensor) -> Tensor:
+    return _logical_shift(bits, 11).double() * 2.0**-53
 
 
 def integers(seed: int, step: int, lanes: int, high: int, device: torch.device | str = "cpu") -> Tensor:
@@ -70,8 +92,17 @@ def integers(seed: int, step: int, lanes: int, high: int, device: torch.device |
 
 def normal(seed: int, step: int, lanes: int, device: torch.device | str = "cpu") -> Tensor:
     """Return float64 [lanes], standard normal, a pure function of (seed, step, lane)."""
+    return _normally(_hash(seed, step, lanes, device))
+
+
+def normal_many(seeds: Tensor, step: int, lanes: int) -> Tensor:
+    """Return `normal` of each of `seeds` (int64 [K], of at least 0), float64 [K, lanes], bit for bit."""
+    return _normally(_hash_many(seeds, step, lanes))
+
+
+def _normally(bits: Tensor) -> Tensor:
     # One number per lane through the inverse of the distribution function: pairing lanes, as Box and Muller do,
     # would make the last of an odd number special. The half keeps clear of both ends, where it is infinite.
-    inside = (_logical_shift(_hash(seed, step, lanes, device), 12).double() + 0.5) * 2.0**-52
+    inside = (_logical_shift(bits, 12).double() + 0.5) * 2.0**-52
     drawn: Tensor = torch.special.ndtri(inside)
     return drawn

@@ -30,6 +30,7 @@ def run(
     resume_if_exists: bool,
     logdir: Path | None,
     device: str,
+    backend: str,
     checkpoint_every: int | None,
     json: bool,
 ) -> int:
@@ -43,6 +44,7 @@ def run(
         steps=steps,
         seed=seed,
         device=device,
+        backend=backend,
         command=("antiphon", *sys.argv[1:]),
     )
     stem = f"{request.scenario.scenario}-{variant or 'default'}-s{seed}"

@@ -93,7 +93,7 @@ def ceilings(
     Raises:
         ScenarioError: There is no such channel, or it has no predictor.
     """
-    twin, bench = simulation.fork(), simulation.fork()
+    twin, bench = simulation.fork("reference"), simulation.fork("reference")
     twin.backend = Still(twin.system)
     system = twin.system
     gathered = {name: _Gathered() for name in _chosen(system, channels)}

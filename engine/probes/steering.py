@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from antiphon.engine.learned import Learned
 from antiphon.engine.ledger import Record
 from antiphon.engine.moment import Moment
 from antiphon.engine.parts import Channel
 from antiphon.engine.probes.live import Live, ahead_of, rewired
 from antiphon.engine.probes.reach import look_ahead
-from antiphon.engine.reference import Learned, Reference
+from antiphon.engine.reference import Reference
 from antiphon.engine.system import System
 from antiphon.nets.optimisers import Rate
 
@@ -34,8 +35,13 @@ class Silenced(Reference):
 
     def __init__(self, system: System, names: Sequence[str], start: int) -> None:
         super().__init__(_steerable(system, names))
+        self._plain = system
         self.names = frozenset(names)
         self.start = start
+
+    def shown(self) -> System:
+        """Return the system as it was declared."""
+        return self._plain
 
     def credit(self, channel: Channel, record: Record) -> Tensor | None:
         """Return what is put on a message: nothing, or what another channel says."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from antiphon.comms.predictors import Example
+from antiphon.engine.learned import Update
 from antiphon.engine.ledger import Record
-from antiphon.engine.reference import Reference, Update
+from antiphon.engine.reference import Reference
 from antiphon.engine.system import System
 from antiphon.engine.tape import Tape
 from antiphon.engine.teaching import Heard, Lesson, Teacher

@@ -78,7 +78,7 @@ def update_alignment(simulation: Simulation, *, ahead: int | None = None) -> dic
 
 def _followed(simulation: Simulation) -> dict[str, _Followed]:
     """The gradient of every agent's first window that has not begun, by agent."""
-    twin = simulation.fork()
+    twin = simulation.fork("reference")
     system = twin.system
     twin.backend = Still(system, follows=True)
     begun = {id(unit): unit.tape.window if unit.tape.ticks else -1 for unit in system.units}
@@ -125,7 +125,7 @@ class _Watchful(LiveTicker):
 
 
 def _true(simulation: Simulation, followed: dict[str, _Followed], ahead: int | None) -> dict[str, Tensor]:
-    twin = simulation.fork()
+    twin = simulation.fork("reference")
     system = twin.system
     last = twin.now
     for name, window in followed.items():

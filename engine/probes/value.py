@@ -155,7 +155,11 @@ def value(
         if given < least:
             raise ScenarioError(f"value: {name} is {given}; it must be at least {least}")
     measured = [_Measured(name, members, ahead) for name, members in groups.items()]
-    still, fork, bench = simulation.fork(), simulation.fork(), simulation.fork()
+    still, fork, bench = (
+        simulation.fork("reference"),
+        simulation.fork("reference"),
+        simulation.fork("reference"),
+    )
     still.backend = Still(still.system)
     rates = _rates(simulation, horizon)
     for _ in range(repeats):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms.outliers import Outliers
+from antiphon.comms.outliers import BundledOutliers, Outliers
 
 
 def of_lengths(*lengths: float) -> Tensor:
@@ -100,3 +100,75 @@ def test_one_that_takes_over_a_state_goes_on_alike() -> None:
         assert torch.equal(outliers.shortened(given), other.shortened(given))
         assert outliers.state_dict() == other.state_dict()
     assert outliers.bites == other.bites == 2
+
+
+# --- many as one -----------------------------------------------------------------------------------------
+
+MEMBERS, ROWS = 4, 7
+
+
+def batches(count: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """Gradients [members, rows, 5] with all that happens: outliers, rows and members of zeros, what is no number."""
+    drawn = torch.Generator().manual_seed(3)
+    found = []
+    for i in range(count):
+        given = torch.randn(MEMBERS, ROWS, 5, generator=drawn, dtype=torch.float64)
+        given[i % MEMBERS, i % ROWS] *= 60 if i > 8 else 3
+        given[(i + 1) % MEMBERS] *= 1 + 0.05 * i
+        given[1, : i % (ROWS + 1)] = 0
+        if i % 5 == 4:
+            given[2] = 0
+        if i % 6 == 5:
+            given[3, 1] = (math.nan, math.inf)[i % 4 // 2]
+        if i % 9 == 8:
+            given[0] = (math.nan, math.inf)[i // 9 % 2]
+        found.append(given.to(dtype))
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_many_as_one_do_what_each_does_alone(dtype: torch.dtype) -> None:
+    alone = [Outliers() for _ in range(MEMBERS)]
+    together = BundledOutliers([Outliers() for _ in range(MEMBERS)])
+    for given in batches(60, dtype):
+        found = together.shortened(given.flatten(0, 1)).view_as(given)
+        for k, one in enumerate(alone):
+            expected = one.shortened(given[k])
+            torch.testing.assert_close(found[k], expected, rtol=1e-12, atol=1e-12, equal_nan=True)
+    together.write_back()
+    assert [one.bites for one in alone] == together.bites.tolist()
+    assert all(one.bites for one in alone)
+    for mine, theirs in zip(together.members, alone, strict=True):
+        assert mine.median == pytest.approx(theirs.median, rel=1e-12)
+        assert (mine.seen, mine.bites) == (theirs.seen, theirs.bites)
+
+
+def test_many_as_one_take_over_a_state_and_give_it_back() -> None:
+    members = [used_to(1.0), Outliers(), used_to(2.0, 4), used_to(3.0, 12)]
+    before = [one.state_dict() for one in members]
+    together = BundledOutliers(members)
+    together.write_back()
+    assert [one.state_dict() for one in members] == before
+    given = of_lengths(*[1.0, 1.0, 40.0] * MEMBERS)
+    expected = torch.cat([one.shortened(given[3 * k : 3 * k + 3]) for k, one in enumerate(members)])
+    assert torch.equal(together.shortened(given), expected)
+    assert together.bites.tolist() == [1, 0, 0, 1]
+    members[1].load_state_dict(before[3])
+    together.refresh()
+    assert together.seen.tolist() == [11, 12, 5, 13]
+    torch.testing.assert_close(together.shortened(given)[3:6], of_lengths(1.0, 1.0, 30.0))
+
+
+def test_of_members_to_whom_nothing_came_back_nothing_is_taken() -> None:
+    together, other = (BundledOutliers([used_to(1.0) for _ in range(MEMBERS)]) for _ in range(2))
+    given = of_lengths(*[1.0, 1.0, 40.0] * MEMBERS)
+    heard = torch.tensor([True, False, False, True])
+    expected = other.shortened(given)
+    given[3:6] = math.nan
+    found = together.shortened(given, heard)
+    assert torch.equal(found[6:9], given[6:9])
+    assert torch.equal(found[[0, 1, 2, 9, 10, 11]], expected[[0, 1, 2, 9, 10, 11]])
+    assert together.seen.tolist() == [11, 10, 10, 11]
+    assert together.bites.tolist() == [1, 0, 0, 1]
+    assert torch.equal(together.median[heard], other.median[heard])
+    assert together.median[1] == used_to(1.0).median

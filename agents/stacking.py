@@ -1,0 +1,260 @@
+"""Users' modules together: what makes two of them one function, and whether vmap computes one stacked as it does alone."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import enum
+import functools
+import hashlib
+import re
+import types
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from antiphon.agents.network import Tensors
+
+__all__ = ["IncomparableError", "called", "called_stacked", "described", "refusal"]
+
+_ROWS = 4
+_TOLERANCE = 1e-4
+"""Of the numbers of one evaluation beside the other's, relative to the largest."""
+_SLOW = re.compile(r"batching rule for (\S+?)\.? ")
+"""In vmap's warning that it has no way to compute an operation but for one network after another."""
+_BARE = frozenset(vars(nn.Module()))
+"""What every module has; of it, all that makes a difference is described by name."""
+_ATOMS = (
+    types.NoneType,
+    bool,
+    int,
+    str,
+    bytes,
+    torch.dtype,
+    torch.device,
+    torch.layout,
+    torch.memory_format,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    type,
+)
+"""Types whose values are equal only where they do the same; functions and classes are equal to themselves."""
+
+
+class IncomparableError(Exception):
+    """A module holds something of which nobody can say whether another's does the same."""
+
+
+def called(module: nn.Module, parameters: Tensors, buffers: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
+    """Return what `module` makes of `x` with these numbers, and its new buffers; nothing is changed in place."""
+    # Modules change buffers, and some their input, in place: they get copies, so that state stays a value.
+    numbers = {**parameters, **{name: b.clone() for name, b in buffers.items()}}
+    y: Tensor = functional_call(module, numbers, (x.clone(),))
+    return y, _moved(numbers, buffers)
+
+
+def called_stacked(
+    module: nn.Module, parameters: Tensors, buffers: Tensors, x: Tensor
+) -> tuple[Tensor, Tensors]:
+    """`called` for N modules like this one at once: every tensor has a leading axis of N."""
+
+    def one(numbers: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
+        y: Tensor = functional_call(module, numbers, (x,))
+        return y, {name: numbers[name] for name in buffers}
+
+    numbers = {**parameters, **{name: b.clone() for name, b in buffers.items()}}
+    places: list[dict[str, Any]] = [held for m in module.modules() for held in (m._parameters, m._buffers)]
+    before = [dict(place) for place in places]
+    try:
+        y, after = torch.vmap(one)(numbers, x.clone())
+    finally:  # torch leaves the last numbers in a module that stands at two places: no tensor of vmap's may stay
+        for place, tensors in zip(places, before, strict=True):
+            place.update(tensors)
+    return y, _moved(after, buffers)
+
+
+def _moved(numbers: Tensors, buffers: Tensors) -> Tensors:
+    """The buffers after a call, which may have replaced them; as values, whatever graph they were moved on."""
+    after = {name: numbers[name] for name in buffers}
+    return {name: b.data if b.requires_grad else b for name, b in after.items()}
+
+
+def described(module: nn.Module) -> Hashable:
+    """Return what makes `module` the function of its numbers and inputs that it is, without its numbers.
+
+    Raises:
+        IncomparableError: It holds something that cannot be compared surely; the text says what.
+    """
+    try:
+        whole = (
+            _of_module(module),
+            tuple(name for name, _ in module.named_parameters()),  # modules within may share some
+            tuple(name for name, _ in module.named_buffers()),
+        )
+        hash(whole)
+    except RecursionError:
+        raise IncomparableError("what it holds is too deep to compare") from None
+    except TypeError as error:
+        raise IncomparableError(f"what it holds cannot be compared ({error})") from None
+    return whole
+
+
+def _of_module(module: nn.Module) -> Hashable:
+    kind = type(module)
+    held = vars(module)
+    for name in _BARE & held.keys():
+        if name.endswith("hooks") and ("forward" in name or "backward" in name) and held[name]:
+            raise IncomparableError(f"its {kind.__name__} has hooks")
+    plain = []
+    for name in sorted(held.keys() - _BARE):
+        try:
+            plain.append((name, _of_value(held[name])))
+        except IncomparableError as error:
+            raise IncomparableError(f"attribute '{name}' of its {kind.__name__} {error}") from None
+    numbers = [
+        (name, None if t is None else (tuple(t.shape), t.dtype))
+        for tensors in (module._parameters, module._buffers)
+        for name, t in tensors.items()
+    ]
+    parts = [(name, None if m is None else _of_module(m)) for name, m in module._modules.items()]
+    return kind, tuple(plain), tuple(numbers), tuple(parts)
+
+
+def _of_value(value: Any) -> Hashable:
+    kind = type(value)
+    if kind in _ATOMS:
+        return kind, value
+    if kind is float:
+        return kind, value.hex()  # zeros have signs
+    if kind in (tuple, list, torch.Size):
+        return kind, tuple(_of_value(v) for v in value)
+    if kind in (set, frozenset):
+        return kind, frozenset(_of_value(v) for v in value)
+    if kind in (dict, OrderedDict):
+        return kind, tuple((_of_value(k), _of_value(v)) for k, v in value.items())
+    if kind is functools.partial:
+        return kind, _of_value(value.func), _of_value(value.args), _of_value(value.keywords)
+    if kind is Tensor and value.layout is torch.strided:
+        numbers = value.data.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        return kind, value.dtype, tuple(value.shape), hashlib.blake2b(numbers.tobytes()).hexdigest()
+    if isinstance(value, enum.Enum):
+        return kind, value.name
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+        if not set(getattr(value, "__dict__", {})) - set(names):
+            return kind, tuple((name, _of_value(getattr(value, name))) for name in names)
+    raise IncomparableError(f"({kind.__name__}) cannot be compared")
+
+
+class _RefusedError(Exception):
+    """Says why."""
+
+
+class _UntriedError(_RefusedError):
+    """It does not even run alone."""
+
+
+def refusal(module: nn.Module, inputs: int) -> str | None:
+    """Return why modules like `module`, of so many inputs, cannot be computed stacked, in one line; None: they can.
+
+    It is tried: two stacked beside each alone, with their new buffers and gradients, in training and evaluation.
+    """
+    why: str | None = None
+    # In float64 rounding is no matter, but not every module takes it.
+    for dtype in (torch.float64, torch.float32):
+        probe = copy.deepcopy(module).to(dtype)
+        try:
+            with torch.random.fork_rng(devices=[]), warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                torch.manual_seed(0)
+                for training in (True, False):
+                    _try(probe.train(training), torch.rand(2, _ROWS, inputs, dtype=dtype))
+        except _UntriedError as untried:
+            why = str(untried)
+        except (_RefusedError, IncomparableError) as refused:
+            return str(refused)
+        else:
+            slow = [found[1] for w in warned if (found := _SLOW.search(str(w.message)))]
+            return f"vmap computes {slow[0]} one after another" if slow else None
+    return why
+
+
+def _try(module: nn.Module, xs: Tensor) -> None:
+    """Raise, with a reason, unless `module` computes stacked what it computes alone."""
+    numbers = [_numbers(module) for _ in xs]
+    before = described(module)
+    alone = [_alone(module, own, x) for own, x in zip(numbers, xs, strict=True)]
+    parameters, buffers = (
+        {name: torch.stack([own[i][name] for own in numbers]) for name in numbers[0][i]} for i in (0, 1)
+    )
+    try:
+        together = _with_gradients(called_stacked, module, parameters, buffers, xs)
+    except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+        raise _RefusedError(f"vmap refuses it: {_line(error)}") from None
+    if described(module) != before:
+        raise _RefusedError("it changes attributes of its own as it runs")
+    for i, single in enumerate(alone):
+        if not all(_close(together[name][i], value) for name, value in single.items()):
+            raise _RefusedError("stacked, it gives other numbers than alone")
+
+
+def _numbers(module: nn.Module) -> tuple[Tensors, Tensors]:
+    """Parameters and buffers near the module's own."""
+    parameters = {name: p.data + 0.1 * torch.randn_like(p.data) for name, p in module.named_parameters()}
+    buffers = {
+        name: b * (1 + 0.1 * torch.rand_like(b)) if b.is_floating_point() else b.clone()
+        for name, b in module.named_buffers()
+    }
+    return parameters, buffers
+
+
+def _alone(module: nn.Module, numbers: tuple[Tensors, Tensors], x: Tensor) -> Tensors:
+    state = torch.get_rng_state()
+    try:
+        first, again = (_with_gradients(called, module, *numbers, x) for _ in range(2))
+    except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+        raise _UntriedError(f"it cannot be tried on random inputs: {_line(error)}") from None
+    if not torch.equal(torch.get_rng_state(), state):
+        raise _RefusedError("it draws random numbers (dropout?)")
+    if not all(_close(first[name], value) for name, value in again.items()):
+        raise _RefusedError("called twice, it gives different numbers")
+    return first
+
+
+def _with_gradients(
+    call: Callable[..., tuple[Tensor, Tensors]],
+    module: nn.Module,
+    parameters: Tensors,
+    buffers: Tensors,
+    x: Tensor,
+) -> Tensors:
+    """The output, the new buffers, and the gradients of parameters and input, by names that cannot meet."""
+    leaves = {name: p.clone().requires_grad_() for name, p in parameters.items()}
+    x = x.clone().requires_grad_()
+    y, after = call(module, leaves, buffers, x)
+    found: Tensors = {"y": y} | {f"b.{name}": b for name, b in after.items()}
+    if y.requires_grad:
+        # a plain sum of what is normalised has no gradient
+        weights = torch.linspace(0.5, 1.5, y.shape[-1], dtype=y.dtype)
+        reached = torch.autograd.grad((y.square() * weights).sum(), [x, *leaves.values()], allow_unused=True)
+        names = ["x", *(f"p.{name}" for name in leaves)]
+        of = zip(names, [x, *leaves.values()], reached, strict=True)
+        found |= {f"g.{name}": torch.zeros_like(t) if g is None else g for name, t, g in of}
+    return {name: t.data for name, t in found.items()}
+
+
+def _close(found: Tensor, expected: Tensor) -> bool:
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return False
+    found, expected = found.double(), expected.double()
+    largest = float(expected.abs().nan_to_num(0, 0).amax()) if expected.numel() else 0.0
+    return torch.allclose(found, expected, rtol=0, atol=_TOLERANCE * max(largest, 0.1), equal_nan=True)
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].removeprefix("vmap: ")

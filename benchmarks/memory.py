@@ -1,0 +1,124 @@
+"""What a ring of N agents (`ring.py`) takes of memory at its peak, beside what it must hold.
+
+A fresh process imports torch and antiphon, steps a ring of two agents and notes its resident memory: that is subtracted.
+Then it builds and steps the big ring; the peak is the kernel's own figure (VmHWM), reset before each part where the kernel
+allows it. What must be held is the sum of parameters and optimiser state of agents and predictors, and one window's
+activations: input, hidden units and outputs of every agent. Demanded is at most 1.5 times that.
+Run: `python benchmarks/memory.py --agents 4096 --json` (Linux).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from antiphon.engine.memory import keep_memory
+
+sys.path.insert(0, str(Path(__file__).parent))
+from interleaved import finish, parsed, table
+from ring import BATCH, HIDDEN, SIZE, ring, simulate
+
+DEMAND = 1.5
+FLOAT = 4
+MB = 1 << 20
+STEPS = 5
+
+
+def needed(agents: int) -> dict[str, int]:
+    """Return the bytes that must be held, by what holds them."""
+    own = 2 * SIZE * HIDDEN + HIDDEN + HIDDEN * 2 * SIZE + 2 * SIZE
+    taught = SIZE * SIZE + SIZE
+    numbers = FLOAT * agents * (own + taught)
+    return {
+        "parameters": numbers,
+        "optimiser_state": 2 * numbers,
+        "activations": FLOAT * agents * BATCH * (2 * SIZE + HIDDEN + 2 * SIZE),
+    }
+
+
+def _resident(key: str) -> int:
+    """Return bytes of this process that the kernel calls VmRSS (now) or VmHWM (at its peak)."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) * 1024
+    raise LookupError(f"/proc/self/status says nothing of {key}")
+
+
+def _forget_peak() -> bool:
+    """Let the peak be what there is now; False: the kernel does not let us."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def watched(agents: int, backend: str) -> dict[str, Any]:
+    """Return the bytes before, at the peak of building and at the peak of stepping; this process must be fresh."""
+    torch.set_num_threads(1)
+    keep_memory()
+    with simulate(ring(2), backend) as small:
+        small.run(steps=STEPS)
+    reset = _forget_peak()
+    before = _resident("VmRSS")
+    simulation = simulate(ring(agents), backend)
+    built = _resident("VmHWM")
+    _forget_peak()
+    simulation.run(steps=STEPS)
+    return {"before": before, "building": built, "stepping": _resident("VmHWM"), "reset": reset}
+
+
+def measure(agents: int, backend: str) -> dict[str, Any]:
+    """Return the peak of a fresh process beside what it must hold."""
+    command = [sys.executable, __file__, "--agents", str(agents), "--backend", backend, "--inside"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr.strip().splitlines()[-1])
+    seen = json.loads(done.stdout)
+    must = needed(agents)
+    total = sum(must.values())
+    peaks = {part: seen[part] - seen["before"] for part in ("building", "stepping")}
+    ratio = max(peaks.values()) / total
+    return {
+        "agents": agents,
+        "steps": STEPS,
+        "needed_mb": {name: round(held / MB, 1) for name, held in must.items()}
+        | {"sum": round(total / MB, 1)},
+        "before_mb": round(seen["before"] / MB, 1),
+        "peak_mb": {part: round(peak / MB, 1) for part, peak in peaks.items()},
+        "peak_was_reset": seen["reset"],
+        "ratio": round(ratio, 3),
+        "demand": DEMAND,
+        "met": ratio <= DEMAND,
+    }
+
+
+def main() -> None:
+    """Parse arguments, measure, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--agents", type=int, default=4096)
+    parser.add_argument("--backend", default="cohort", help="cohort, auto or reference")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    arguments = parsed(parser)
+    if arguments.inside:
+        print(json.dumps(watched(arguments.agents, arguments.backend)))
+        return
+    found = measure(arguments.agents, arguments.backend)
+    result = {"benchmark": "memory", "backend": arguments.backend, **found}
+    rows = [{"what": name, "MB": held} for name, held in found["needed_mb"].items()]
+    rows += [{"what": f"peak while {part}", "MB": held} for part, held in found["peak_mb"].items()]
+    rows.append({"what": "process before (subtracted)", "MB": found["before_mb"]})
+    said = f"peak / sum: {found['ratio']} (demanded: at most {DEMAND})"
+    finish(result, arguments, [*table(rows, ["what", "MB"]), "", said])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Backends: what runs a scenario, and which one `auto` takes."""
+
+from __future__ import annotations
+
+from antiphon.engine.cohort.backend import Cohorts
+from antiphon.engine.cohort.lift import groups
+from antiphon.engine.reference import Reference
+from antiphon.engine.system import System
+from antiphon.errors import ScenarioError, suggest
+
+__all__ = ["BACKENDS", "backend_of", "chosen_backend"]
+
+BACKENDS = ("auto", "cohort", "reference")
+
+
+def chosen_backend(asked: str, system: System) -> str:
+    """Return the backend that runs a system: by what it is made of, never by timing.
+
+    Args:
+        asked: `cohort`, `reference`, or `auto`: `cohort` where any two agents are alike.
+        system: What is to run.
+
+    Raises:
+        ScenarioError: There is none of this name.
+    """
+    if asked not in BACKENDS:
+        raise ScenarioError(f"backend: there is no '{asked}'{suggest(asked, BACKENDS)}")
+    if asked != "auto":
+        return asked
+    found, alone = groups(system)
+    return "cohort" if any(members[0].name not in alone for members in found) else "reference"
+
+
+def backend_of(asked: str, system: System) -> Reference:
+    """Return what runs a system."""
+    return Cohorts(system) if chosen_backend(asked, system) == "cohort" else Reference(system)

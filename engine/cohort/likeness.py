@@ -1,0 +1,151 @@
+"""Likeness: which agents can be run as one cohort, and which channels as one bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from antiphon.agents.network import FUTURE, HIDDEN, OBJECTIVE, STATE, Network
+from antiphon.comms.inputs import InputModel
+from antiphon.comms.predictors import Predictor
+from antiphon.engine.ledger import Ledger
+from antiphon.engine.parts import Agent, Channel
+from antiphon.engine.system import System
+from antiphon.nets.optimisers import Optimiser
+
+__all__ = ["agent_kind", "channel_kind", "place_of", "reasons_alone"]
+
+
+def reasons_alone(system: System) -> dict[str, str]:
+    """Say by agent why some are run as themselves, whoever is like them; the others can be in a cohort."""
+    fixed, judged = set(), set()
+    for channel in system.channels.values():
+        if channel.direct is not None or channel.aligned is not None:
+            fixed |= {id(system.unit_of[channel.sender]), id(system.unit_of[channel.receiver])}
+        if channel.hears_losses:
+            judged.add(id(system.unit_of[channel.receiver]))
+
+    def reason(agent: Agent) -> str | None:
+        unit, memory = system.unit_of[agent.name], agent.memory
+        if any(count > 1 for count in unit.owners.values()):
+            return "it is tied to others"
+        if unit.late:
+            return "it waits for delayed gradients"
+        if agent.name == system.actor:
+            return "it acts"
+        if agent.align is not None:
+            return "it works on the signals of the messages it reads"
+        if agent.sees_ages:
+            return "it sees the ages of its messages"
+        if id(unit) in fixed:
+            return "feedback goes through fixed weights in its group"
+        if len(unit.members) > 1 and id(unit) in judged:
+            return "critics are told what its group loses"
+        if memory is not None and memory.traced and agent.p_update < 1.0:
+            return "its returns reach over windows that it may not learn from"
+        return agent.learner.network.stackable()
+
+    found = {name: reason(agent) for name, agent in system.agents.items()}
+    return {name: why for name, why in found.items() if why is not None}
+
+
+def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
+    """Return what agents have in common that are run as one cohort.
+
+    Args:
+        system: Whose agent it is.
+        agent: The agent.
+        wave: At which place of a step's order it ticks.
+    """
+    unit, learner, goal = system.unit_of[agent.name], agent.learner, agent.goal
+    read = [channel_kind(system, channel) for channel in agent.inputs]
+    return (
+        learner.network.signature(),
+        agent.clock,
+        unit.windows,
+        wave,
+        system.depths.get(id(unit), 0),
+        learner.frozen,
+        learner.rate,
+        _optimiser(learner.optimiser),
+        tuple(system.description.signals[name].shape for name in agent.observes),
+        agent.fan_in,
+        tuple(read) if agent.fan_in == "concat" else frozenset(read),
+        None if goal is None else (type(goal.objective), goal.target, goal.last_only, goal.weight),
+        agent.p_update,
+        None if agent.memory is None else channel_kind(system, agent.memory),
+        agent.trail is None,
+        agent.looked_back,
+    )
+
+
+def place_of(port: str, network: Network) -> int | str:
+    """Return which of a network's heads a port is, or the name of one that has the same name in all networks."""
+    if port in (HIDDEN, STATE, OBJECTIVE, FUTURE):
+        return port
+    return list(network.heads).index(port)
+
+
+def channel_kind(system: System, channel: Channel) -> Hashable:
+    """Return what channels have in common that are run as one bundle, beside the cohorts at their ends."""
+    return (
+        place_of(channel.port, system.agents[channel.sender].learner.network),
+        channel.shape,
+        channel.coupling,
+        _ledger(channel.ledger),
+        None if channel.predictor is None else _predictor(channel.predictor),
+        channel.context,
+        channel.ends,
+        channel.target,
+        channel.scale,
+        channel.discount,
+        channel.clip,
+        channel.trace,
+        channel.span,
+        channel.auxiliary,
+        channel.outliers is None,
+        channel.propagate,
+        channel.apply,
+        channel.slots,
+        None if channel.input is None else _input(channel.input),
+        channel.input_context,
+        channel.input_ends,
+    )
+
+
+def _ledger(ledger: Ledger) -> Hashable:
+    link = ledger.link
+    return (
+        ledger.sender.rate,
+        (link.delay, link.drop, link.noise, link.bits),
+        ledger.returns,
+        ledger.back,
+        ledger.slack,
+        ledger.remembers,
+        ledger.aligns,
+        ledger.read,
+        ledger.state,
+    )
+
+
+def _optimiser(optimiser: Optimiser) -> Hashable:
+    return (
+        optimiser.kind,
+        optimiser.momentum,
+        optimiser.betas,
+        optimiser.weight_decay,
+        optimiser.clip,
+        len(optimiser.parameters),
+    )
+
+
+def _predictor(model: Predictor) -> Hashable:
+    return type(model), model.shape, model.context, model.target, model.filter, *_model(model)
+
+
+def _input(model: InputModel) -> Hashable:
+    return type(model), *_model(model)
+
+
+def _model(model: Predictor | InputModel) -> tuple[Hashable, ...]:
+    shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
+    return model.hidden, model.norm, model.rate, _optimiser(model.optimiser), shapes

@@ -1,0 +1,267 @@
+"""Lowering: the state of cohorts and bundles, given back to the agents and channels that they are made of.
+
+Nothing is copied: a member's tensors are views of its rows.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.cohort.lift import Lifted
+from antiphon.engine.cohort.models import Models
+from antiphon.engine.cohort.parts import Bundle, Cohort, StackedLearner
+from antiphon.engine.moment import Lanes
+from antiphon.engine.parts import Unit
+from antiphon.engine.record import Record, Use
+from antiphon.engine.tape import Input, Part, Tape, Tick
+
+__all__ = ["Lowering"]
+
+
+class Lowering:
+    """Brings the system of single agents up to date, once.
+
+    Args:
+        lifted: Cohorts and bundles, and the system they were made from.
+    """
+
+    def __init__(self, lifted: Lifted) -> None:
+        self.lifted = lifted
+        self.batch = lifted.base.batch
+        self._records: dict[int, list[Record]] = {}
+        self._uses: dict[int, list[Use]] = {}
+        self._kept: list[object] = []
+        """What identities are remembered of must not be collected meanwhile."""
+
+    def run(self) -> None:
+        """Do it."""
+        for agent in self.lifted.system.agents.values():
+            if isinstance(agent, Cohort):
+                self._cohort(agent)
+            else:
+                own = self.lifted.base.agents[agent.name]
+                own.silenced, own.trail = agent.silenced, agent.trail
+        for bundle in self.lifted.bundles:
+            self._bundle(bundle)
+        tapes = {id(unit): unit for unit in self.lifted.base.units}
+        for unit in tapes.values():
+            unit.tape, unit.pending, unit.past = Tape(), [], []
+        for unit in self.lifted.system.units:
+            self._unit(unit)
+
+    # --- agents and channels ------------------------------------------------------------------------------
+
+    def _cohort(self, cohort: Cohort) -> None:
+        assert isinstance(cohort.learner, StackedLearner)
+        cohort.learner.write_back()
+        silenced = self._lanes(cohort.silenced, len(cohort.members))
+        trails = None if cohort.trail is None else {s: self._rows(v) for s, v in cohort.trail.items()}
+        for n, agent in enumerate(cohort.members):
+            lanes = silenced[n]
+            agent.silenced = bool(lanes[0]) if isinstance(lanes, Tensor) else lanes
+            agent.trail = None if trails is None else {step: rows[n] for step, rows in trails.items()}
+
+    def _bundle(self, bundle: Bundle) -> None:
+        members = bundle.members
+        if len(members) == 1:  # it shares all but this
+            members[0].muted, members[0].deaf = bundle.muted, bundle.deaf
+            return
+        for model in (bundle.predictor, bundle.input):
+            if isinstance(model, Models):
+                model.write_back()
+        if bundle.outliers is not None:
+            bundle.outliers.write_back()  # type: ignore[attr-defined]
+        for k, channel in enumerate(members):
+            channel.muted = bundle.muted_members is not None and bool(bundle.muted_members[k])
+            channel.deaf = bundle.deaf_members is not None and bool(bundle.deaf_members[k])
+        self._ledger(bundle)
+
+    def _ledger(self, bundle: Bundle) -> None:
+        ledger, count = bundle.ledger, len(bundle.members)
+        records = {stamp: self.records(record, count) for stamp, record in ledger.records.items()}
+        uses = {
+            window: {key: self.uses(use, count) for key, use in found.items()}
+            for window, found in ledger.uses.items()
+        }
+        returned = {
+            step: [self.records(record, count) for record in found] for step, found in ledger.returned.items()
+        }
+        rows = {
+            name: self._maybe(getattr(ledger, name), count)
+            for name in ("newest", "held", "held_stamp", "prior", "prior_stamp")
+        }
+        signals = {name: self._rows(value) for name, value in ledger.held_signals.items()}
+        for k, channel in enumerate(bundle.members):
+            own = channel.ledger
+            own.records = {stamp: some[k] for stamp, some in records.items()}
+            own.uses = {w: {key: some[k] for key, some in found.items()} for w, found in uses.items()}
+            own.returned = {
+                step: heard
+                for step, found in returned.items()
+                if (heard := [some[k] for some in found if some[k].counted is not False])
+            }
+            own.held_signals = {name: values[k] for name, values in signals.items()}
+            own.arrived = ledger.arrived
+            for name, values in rows.items():
+                setattr(own, name, values[k])
+
+    def records(self, record: Record, count: int) -> list[Record]:
+        """Return a bundle's record as those of its channels."""
+        if count == 1:
+            return [record]
+        if id(record) not in self._records:
+            self._kept.append(record)
+            self._records[id(record)] = self._split(record, count)
+        return self._records[id(record)]
+
+    def _split(self, record: Record, count: int) -> list[Record]:
+        message, received = self._rows(record.message), self._rows(record.received)
+        optional = {
+            name: self._maybe(getattr(record, name), count) for name in ("returned", "lost", "delta", "loss")
+        }
+        lanes = {name: self._lanes(getattr(record, name), count) for name in ("dead", "silent", "counted")}
+        if record.finished is not None:  # who has nothing that counts has nothing (`Ledger.close`)
+            lanes["counted"] = tuple(
+                own if not isinstance(own, Tensor) or bool(own.any()) else False for own in lanes["counted"]
+            )
+        states = {name: self._rows(state) for name, state in record.states.items()}
+        return [
+            Record(
+                record.stamp,
+                message[k],
+                received[k],
+                record.moment,
+                record.first_use,
+                set(record.waiting),
+                record.deadline,
+                optional["returned"][k],
+                {name: rows[k] for name, rows in states.items()},
+                record.began,
+                optional["lost"][k],
+                lanes["dead"][k],
+                lanes["silent"][k],
+                lanes["counted"][k],
+                optional["delta"][k],
+                optional["loss"][k],
+                record.finished,
+                record.pinned,
+            )
+            for k in range(count)
+        ]
+
+    def uses(self, use: Use, count: int) -> list[Use]:
+        """Return a bundle's use as those of its channels."""
+        if count == 1:
+            return [use]
+        if id(use) not in self._uses:
+            self._kept.append(use)
+            records, leaves = self.records(use.record, count), self._rows(use.leaf)
+            counted = self._lanes(use.counted, count)
+            self._uses[id(use)] = [Use(records[k], leaves[k], counted[k]) for k in range(count)]
+        return self._uses[id(use)]
+
+    # --- tapes --------------------------------------------------------------------------------------------
+
+    def _unit(self, unit: Unit) -> None:
+        base = self.lifted.base
+        cohorts = [a for name in unit.members if isinstance(a := self.lifted.system.agents[name], Cohort)]
+        if not cohorts:
+            own = base.unit_of[unit.members[0]]
+            own.tape, own.pending, own.past = unit.tape, unit.pending, unit.past
+            return
+        own_units = {
+            id(base.unit_of[member.name]): base.unit_of[member.name]
+            for cohort in cohorts
+            for member in cohort.members
+        }
+        for name in unit.members:
+            if not isinstance(self.lifted.system.agents[name], Cohort):
+                own_units[id(base.unit_of[name])] = base.unit_of[name]
+        for key, tape in self._tapes(unit.tape, own_units).items():
+            own_units[key].tape = tape
+        for past in unit.past:
+            for key, tape in self._tapes(past, own_units).items():
+                own_units[key].past.append(tape)
+
+    def _tapes(self, tape: Tape, units: dict[int, Unit]) -> dict[int, Tape]:
+        base = self.lifted.base
+        found = {key: Tape(tape.window) for key in units}
+        for name, buffers in tape.start.items():
+            for agent, statistics in self._apart(name, buffers):
+                found[id(base.unit_of[agent])].start[agent] = statistics
+        for tick in tape.ticks:
+            cohort = self.lifted.system.agents[tick.parts[0].agent]
+            if not isinstance(cohort, Cohort):
+                found[id(base.unit_of[cohort.name])].ticks.append(tick)
+                continue
+            for part in self._parts(tick.parts[0], cohort):
+                found[id(base.unit_of[part.agent])].ticks.append(Tick(tick.step, [part]))
+        for name, record in tape.sent:
+            bundle = self.lifted.system.channels[name]
+            members = bundle.members if isinstance(bundle, Bundle) else (bundle,)
+            for channel, own in zip(members, self.records(record, len(members)), strict=True):
+                found[id(base.unit_of[channel.sender])].sent.append((channel.name, own))
+        return found
+
+    def _apart(self, name: str, buffers: dict[str, Tensor]) -> list[tuple[str, dict[str, Tensor]]]:
+        cohort = self.lifted.system.agents[name]
+        if not isinstance(cohort, Cohort):
+            return [(name, buffers)]
+        names = [list(member.learner.buffers) for member in cohort.members]
+        split = [buffers[key].unbind() for key in names[0]]
+        return [
+            (member.name, {key: own[n] for key, own in zip(names[n], split, strict=True)})
+            for n, member in enumerate(cohort.members)
+        ]
+
+    def _parts(self, part: Part, cohort: Cohort) -> list[Part]:
+        drawn = self._lanes(part.drawn, len(cohort.members))
+        read: dict[str, list[Input]] = {}
+        for entry in part.consumed:
+            bundle = self.lifted.system.channels[entry.channel]
+            assert isinstance(bundle, Bundle)
+            for channel, own in zip(bundle.members, self._inputs(entry, bundle), strict=True):
+                read.setdefault(channel.name, []).append(own)
+        found = []
+        for n, agent in enumerate(cohort.members):
+            lanes = drawn[n]
+            found.append(
+                Part(
+                    agent.name,
+                    part.moment,
+                    [entry for channel in agent.inputs for entry in read[channel.name]],
+                    bool(lanes[0]) if isinstance(lanes, Tensor) else lanes,
+                    None if agent.memory is None else read[agent.memory.name][0],
+                )
+            )
+        return found
+
+    def _inputs(self, entry: Input, bundle: Bundle) -> list[Input]:
+        count = len(bundle.members)
+        if count == 1:
+            return [Input(bundle.members[0].name, entry.stamp, entry.value, entry.use, entry.alive)]
+        values = self._maybe(entry.value, count)
+        alive = self._lanes(entry.alive, count)
+        uses = [None] * count if entry.use is None else self.uses(entry.use, count)
+        return [
+            Input(
+                channel.name,
+                entry.stamp,
+                values[k] if (use := uses[k]) is None else use.leaf,
+                use,
+                alive[k],
+            )
+            for k, channel in enumerate(bundle.members)
+        ]
+
+    # --- rows ---------------------------------------------------------------------------------------------
+
+    def _rows(self, rows: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.split(rows, self.batch))
+
+    def _maybe(self, rows: Tensor | None, count: int) -> tuple[Tensor | None, ...]:
+        return (None,) * count if rows is None else self._rows(rows)
+
+    def _lanes(self, lanes: Lanes, count: int) -> tuple[Lanes, ...]:
+        return self._rows(lanes) if isinstance(lanes, Tensor) else (lanes,) * count

@@ -1,0 +1,280 @@
+"""Cohorts and bundles: agents and channels whose rows are (member, environment), member by member.
+
+Shapes: N agents of a cohort, K channels of a bundle, B environments; rows N * B or K * B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.learner import Learner
+from antiphon.agents.network import Network, Tensors
+from antiphon.comms.cut import constant
+from antiphon.comms.link import Link, quantised
+from antiphon.engine.cohort.mailbox import Mailbox
+from antiphon.engine.moment import Lanes, besides, both, lanes_where
+from antiphon.engine.parts import Agent, Channel
+from antiphon.nets.random import normal_many, seed_for, uniform_many
+from antiphon.nets.stacked_optimiser import StackedOptimiser
+
+__all__ = ["Bundle", "Cohort", "Links", "Members", "StackedLearner", "spread"]
+
+Members = Tensor | None
+"""[N] or [K] bool, on the CPU: which members; None: all."""
+
+
+def spread(signal: Tensor, count: int) -> Tensor:
+    """Return what is the same for `count` members, [B, …], for their rows."""
+    return signal.unsqueeze(0).expand(count, *signal.shape).reshape(count * len(signal), *signal.shape[1:])
+
+
+def picked(rows: Tensor, index: Tensor | None, batch: int) -> Tensor:
+    """Return the rows of the members at `index`, one after the other; None: all, as they are."""
+    if index is None:
+        return rows
+    return rows.reshape(-1, batch, *rows.shape[1:]).index_select(0, index).flatten(0, 1)
+
+
+class StackedLearner:
+    """The numbers of all agents of a cohort, stacked [N, …]; the agents' own become views of them.
+
+    It stands where an agent has its `Learner`, and its network takes and gives rows.
+    """
+
+    def __init__(self, learners: Sequence[Learner], batch: int) -> None:
+        first = learners[0]
+        self.learners = list(learners)
+        self.rate, self.frozen = first.rate, first.frozen
+        self.network = _Rows(first.network, len(learners), batch)
+        self.parameters: Tensors = {}
+        each = [list(learner.parameters.values()) for learner in learners]
+        for name, *own in zip(
+            first.parameters, *each, strict=True
+        ):  # by place: ports have names of their own
+            stack = torch.stack([constant(p) for p in own])
+            for p, view in zip(own, stack.unbind(), strict=True):
+                p.data = view
+            self.parameters[name] = stack.requires_grad_(not first.frozen)
+        self.trainable = [] if first.frozen else list(self.parameters.values())
+        self.optimiser = StackedOptimiser.from_members([le.optimiser for le in learners], self.trainable)
+        self.taken = torch.zeros(len(learners), dtype=torch.int64)
+        """[N]: steps taken since the agents were last told."""
+        self.buffers: Tensors = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take over what the agents' own numbers have become: running statistics and counts of steps."""
+        each = [list(learner.buffers.values()) for learner in self.learners]
+        names = self.learners[0].buffers
+        self.buffers = {name: torch.stack(own) for name, *own in zip(names, *each, strict=True)}
+        self.taken.zero_()
+        self.optimiser.refresh()
+
+    def write_back(self) -> None:
+        """Give the agents their running statistics and counts of updates; all else they see already."""
+        split = [self.buffers[name].unbind() for name in self.learners[0].buffers]
+        for n, (learner, taken) in enumerate(zip(self.learners, self.taken.tolist(), strict=True)):
+            learner.buffers = {name: own[n] for name, own in zip(learner.buffers, split, strict=True)}
+            learner.updates += taken
+        self.taken.zero_()
+
+
+class _Rows:
+    """A network that is evaluated with stacked numbers on rows.
+
+    Attributes:
+        network: What it is for one agent.
+    """
+
+    pure = True
+
+    def __init__(self, network: Network, count: int, batch: int) -> None:
+        self.network = network
+        self.count, self.batch = count, batch
+        self.input_shape, self.heads = network.input_shape, network.heads
+        self.state_size = network.state_size
+
+    def __call__(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        x: Tensor,
+        *,
+        training: bool,
+        seed: int = 0,
+        transports: Sequence[Any] = (),
+        state: Tensor | None = None,
+    ) -> tuple[Tensors, Tensors]:
+        del seed, transports  # of agents that stand alone
+        ports, after = self.network(
+            parameters,
+            buffers,
+            x.view(self.count, self.batch, *x.shape[1:]),
+            training=training,
+            state=None if state is None else state.view(self.count, self.batch, -1),
+        )
+        return {name: port.flatten(0, 1) for name, port in ports.items()}, after
+
+
+@dataclass(slots=True, eq=False)
+class Cohort(Agent):
+    """Agents of one kind as one."""
+
+    members: tuple[Agent, ...] = ()
+    batch: int = 0
+    looks: tuple[tuple[str, ...], ...] = ()
+    """Per observation, the signal that each member sees."""
+    seeds: Tensor | None = None
+    """[N] int64: of the draws that decide who learns from a window; None: all do."""
+    mailbox: Mailbox = field(default_factory=Mailbox)
+    _mask: tuple[int, Tensor] | None = None
+
+    def spread(self, signal: Tensor) -> Tensor:
+        return spread(signal, len(self.members))
+
+    def total(self, rows: Tensor) -> Tensor:
+        return rows.view(len(self.members), self.batch).sum(1)
+
+    def by_member(self, members: Tensor) -> Tensor:
+        """Return what is said of members, [N], of their rows."""
+        return members.repeat_interleave(self.batch)
+
+    def learning(self, window: int) -> Members:
+        """Return which members learn from `window`, whoever has diverged."""
+        if self.seeds is None:
+            return None
+        if self._mask is None or self._mask[0] != window:
+            self._mask = window, uniform_many(self.seeds, window, 1)[:, 0] < self.p_update
+        return self._mask[1]
+
+    def drawn(self, window: int) -> Lanes:
+        mask = self.learning(window)
+        if mask is None:
+            lanes: Lanes = True
+        elif mask.all():
+            lanes = True
+        else:
+            lanes = bool(mask.any()) and self.by_member(mask)
+        return both(lanes, besides(self.silenced))
+
+    def observations(self, signals: Tensors, dtype: torch.dtype) -> list[Tensor]:
+        """Return what the members see, [N, B, …] each, in the order in which they declare it."""
+        flat = len(self.learner.network.input_shape) == 1
+        found = []
+        for names in self.looks:
+            unlike = dict.fromkeys(names)
+            if len(unlike) == 1:
+                one = signals[names[0]].to(dtype).unsqueeze(0)
+                value = one.expand(len(names), *one.shape[1:])
+            else:
+                value = torch.stack([signals[name] for name in unlike]).to(dtype)
+                if len(unlike) < len(names):
+                    order = {name: i for i, name in enumerate(unlike)}
+                    value = value[[order[name] for name in names]]
+            found.append(value.flatten(2) if flat else value)
+        return found
+
+
+@dataclass(slots=True, eq=False)
+class Bundle(Channel):
+    """Channels of one kind between two cohorts as one, in the order of their senders."""
+
+    members: tuple[Channel, ...] = ()
+    batch: int = 0
+    take: Tensor | None = None
+    """[K]: the sender of each channel, by its place in the cohort; None: each in turn."""
+    give: Tensor | None = None
+    """[K]: its receiver."""
+    senders: int = 1
+    """How many members the sending cohort has."""
+    muted_members: Tensor | None = None
+    """[K] bool: whose synthetic gradient has diverged; None: nobody's."""
+    deaf_members: Tensor | None = None
+    """[K] bool: whose synthetic input has diverged; None: nobody's."""
+
+    @property
+    def covers(self) -> bool:
+        """Whether every member of the sending cohort sends."""
+        return self.take is None
+
+    def taken(self, port: Tensor) -> Tensor:
+        return picked(port, self.take, self.batch)
+
+    def of_sender(self, lanes: Lanes) -> Lanes:
+        return picked(lanes, self.take, self.batch) if isinstance(lanes, Tensor) else lanes
+
+    def of_receiver(self, rows: Tensor) -> Tensor:
+        return picked(rows, self.give, self.batch)
+
+    def to_sender(self, rows: Tensor) -> Tensor:
+        if self.take is None:
+            return rows
+        opened = rows.view(-1, self.batch, *rows.shape[1:])
+        total = opened.new_zeros(self.senders, *opened.shape[1:])
+        return total.index_add(0, self.take, opened).flatten(0, 1)
+
+    def spread(self, signal: Tensor) -> Tensor:
+        return spread(signal, len(self.members))
+
+    def unsound(self, message: Tensor) -> Lanes:
+        sound = message.view(len(self.members), -1).isfinite().all(1)
+        return False if bool(sound.all()) else torch.logical_not(sound).repeat_interleave(self.batch)
+
+    def heard_of(self, lanes: Lanes) -> Members:
+        if self.muted_members is None and not isinstance(lanes, Tensor):
+            return None
+        count = len(self.members)
+        members = torch.ones(count, dtype=torch.bool)
+        if isinstance(lanes, Tensor):
+            members = lanes.view(count, self.batch).any(1).cpu()
+        if self.muted_members is not None:
+            members = members & torch.logical_not(self.muted_members)
+        return None if bool(members.all()) else members
+
+    def unmuted(self, rows: Tensor) -> Tensor:
+        if self.muted_members is None:
+            return rows
+        return lanes_where(besides(self.by_member(self.muted_members)), rows)
+
+    def by_member(self, members: Tensor) -> Tensor:
+        """Return what is said of members, [K], of their rows."""
+        return members.to(self.zeros.device).repeat_interleave(self.batch)
+
+
+class Links:
+    """The links of a bundle's channels, which lose and spoil each its own messages.
+
+    Args:
+        links: Of its members, alike but for their names and seeds.
+        batch: B.
+    """
+
+    def __init__(self, links: Sequence[Link], batch: int) -> None:
+        first = links[0]
+        self.delay, self.drop, self.noise, self.bits = first.delay, first.drop, first.noise, first.bits
+        self.links, self.batch = links, batch
+        self._losses = torch.tensor([seed_for(link.seed, "link", link.name) for link in links])
+        self._noises = torch.tensor([seed_for(link.seed, "noise", link.name) for link in links])
+
+    def lost(self, stamp: int, rows: int, device: torch.device | str) -> Tensor | None:
+        """Return which rows lose the message of `stamp`; None on links that lose nothing."""
+        if self.drop == 0.0:
+            return None
+        return (uniform_many(self._losses.to(device), stamp, self.batch) < self.drop).flatten()
+
+    def carry(self, stamp: int, message: Tensor) -> Tensor:
+        """Return the messages of `stamp` as they are received (see `Link.carry`)."""
+        if self.bits is None and self.noise == 0.0:
+            return message
+        sent = constant(message)
+        received = sent if self.bits is None else quantised(sent, self.bits)
+        if self.noise:
+            each = sent.numel() // len(self.links)
+            drawn = normal_many(self._noises.to(sent.device), stamp, each)
+            received = received + (self.noise * drawn).view_as(sent).to(sent.dtype)
+        return received + (message - sent) if message.requires_grad else received

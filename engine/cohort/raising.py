@@ -1,0 +1,302 @@
+"""Raising: the state of agents and channels, put together to that of the cohorts and bundles they make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.cut import as_leaf, constant
+from antiphon.engine.cohort.lift import Lifted
+from antiphon.engine.cohort.models import Models
+from antiphon.engine.cohort.parts import Bundle, Cohort, StackedLearner
+from antiphon.engine.ledger import Ledger
+from antiphon.engine.moment import Lanes
+from antiphon.engine.parts import Channel, Unit
+from antiphon.engine.record import Record, Use
+from antiphon.engine.tape import Input, Part, Tape, Tick
+
+__all__ = ["Raising"]
+
+
+class Raising:
+    """Brings cohorts and bundles up to what their members have become, once.
+
+    Args:
+        lifted: Cohorts and bundles, and the system they were made from.
+    """
+
+    def __init__(self, lifted: Lifted) -> None:
+        self.lifted = lifted
+        self.batch = lifted.base.batch
+        self._records: dict[tuple[int, ...], Record] = {}
+        self._uses: dict[tuple[int, ...], Use] = {}
+        self._place = {
+            channel.name: (bundle, k) for bundle in lifted.bundles for k, channel in enumerate(bundle.members)
+        }
+
+    def run(self) -> None:
+        """Do it."""
+        for agent in self.lifted.system.agents.values():
+            if isinstance(agent, Cohort):
+                self._cohort(agent)
+            else:
+                own = self.lifted.base.agents[agent.name]
+                agent.silenced, agent.trail = own.silenced, own.trail
+        for bundle in self.lifted.bundles:
+            self._bundle(bundle)
+        for unit in self.lifted.system.units:
+            self._unit(unit)
+
+    # --- agents and channels ------------------------------------------------------------------------------
+
+    def _cohort(self, cohort: Cohort) -> None:
+        assert isinstance(cohort.learner, StackedLearner)
+        cohort.learner.refresh()
+        silenced = torch.tensor([agent.silenced is True for agent in cohort.members])
+        cohort.silenced = cohort.by_member(silenced.to(self._device)) if bool(silenced.any()) else False
+        trails = [agent.trail for agent in cohort.members]
+        if trails[0] is not None:
+            cohort.trail = {
+                step: torch.cat([trail[step] for trail in trails if trail is not None]) for step in trails[0]
+            }
+
+    @property
+    def _device(self) -> torch.device:
+        return self.lifted.base.device
+
+    def _bundle(self, bundle: Bundle) -> None:
+        members = bundle.members
+        bundle.heard = []
+        if len(members) == 1:
+            bundle.muted, bundle.deaf = members[0].muted, members[0].deaf
+            return
+        for model in (bundle.predictor, bundle.input):
+            if isinstance(model, Models):
+                model.refresh()
+        if bundle.outliers is not None:
+            bundle.outliers.refresh()  # type: ignore[attr-defined]
+        bundle.muted_members = _any([channel.muted for channel in members])
+        bundle.deaf_members = _any([channel.deaf for channel in members])
+        self._ledger(bundle.ledger, [channel.ledger for channel in members])
+
+    def _ledger(self, ledger: Ledger, members: Sequence[Ledger]) -> None:
+        first = members[0]
+        ledger.records = {
+            stamp: self._record([own.records[stamp] for own in members]) for stamp in first.records
+        }
+        ledger.returned = {
+            step: [self._record(some) for some in self._returned(step, members)]
+            for step in dict.fromkeys(step for own in members for step in own.returned)
+        }
+        ledger.uses = {}
+        for window in dict.fromkeys(w for own in members for w in own.uses):
+            found = [own.uses.get(window, {}) for own in members]
+            keys = dict.fromkeys(key for some in found for key in some)
+            apart = {stamp for stamp, tick in keys if tick >= 0}
+            keys = dict.fromkeys(key for key in keys if key[1] >= 0 or key[0] not in apart)
+            ledger.uses[window] = {
+                (stamp, tick): self._use(
+                    [some.get((stamp, tick)) or some.get((stamp, -1)) for some in found],
+                    [own.records.get(stamp) for own in members],
+                    ledger.returns,
+                )
+                for stamp, tick in keys
+            }
+        ledger.arrived = first.arrived
+        for name in ("newest", "held", "held_stamp", "prior", "prior_stamp"):
+            setattr(ledger, name, self._rows([getattr(own, name) for own in members]))
+        ledger.held_signals = {
+            name: torch.cat([own.held_signals[name] for own in members]) for name in first.held_signals
+        }
+
+    @staticmethod
+    def _returned(step: int, members: Sequence[Ledger]) -> list[list[Record]]:
+        """Return the records that come back at `step`, those of all members for each stamp.
+
+        To some nothing comes back: theirs has no environment that counts.
+        """
+        found = [{record.stamp: record for record in own.returned.get(step, [])} for own in members]
+        stamps = dict.fromkeys(stamp for some in found for stamp in some)
+        every = []
+        for stamp in stamps:
+            like = next(some[stamp] for some in found if stamp in some)
+            none = replace(like, counted=False, delta=None, loss=None)
+            every.append(
+                [
+                    some.get(stamp) or own.records.get(stamp) or none
+                    for some, own in zip(found, members, strict=True)
+                ]
+            )
+        return every
+
+    def _record(self, records: Sequence[Record]) -> Record:
+        """Return the records of a bundle's channels as one: the same one for the same records."""
+        if len(records) == 1:
+            return records[0]
+        key = tuple(id(record) for record in records)
+        if key not in self._records:
+            first = records[0]
+            names = tuple(first.states)
+            self._records[key] = Record(
+                first.stamp,
+                torch.cat([record.message for record in records]),
+                torch.cat([record.received for record in records]),
+                first.moment,
+                first.first_use,
+                {window for record in records for window in record.waiting},
+                first.deadline,
+                self._rows([record.returned for record in records]),
+                {name: torch.cat([record.states[name] for record in records]) for name in names},
+                first.began,
+                self._lost(records),
+                self._lanes([record.dead for record in records]),
+                self._lanes([record.silent for record in records]),
+                self._lanes([record.counted for record in records]),
+                self._rows([record.delta for record in records]),
+                self._rows([record.loss for record in records]),
+                first.finished,
+                any(record.pinned for record in records),
+            )
+        return self._records[key]
+
+    @staticmethod
+    def _lost(records: Sequence[Record]) -> Tensor | None:
+        lost = [record.lost for record in records if record.lost is not None]
+        return torch.cat(lost) if lost else None
+
+    def _use(self, uses: Sequence[Use | None], records: Sequence[Record | None], returns: bool) -> Use:
+        """Return the uses of a bundle's channels as one; where one has none, nothing counts."""
+        if len(uses) == 1 and uses[0] is not None:
+            return uses[0]
+        key = tuple(id(use) for use in uses)
+        if key not in self._uses:
+            known = [
+                use.record if use is not None else record for use, record in zip(uses, records, strict=True)
+            ]
+            record = self._record([one for one in known if one is not None])
+            leaf = torch.cat(
+                [
+                    constant(use.leaf) if use is not None else one.received
+                    for use, one in zip(uses, known, strict=True)
+                    if one is not None
+                ]
+            )
+            counted = self._lanes([False if use is None else use.counted for use in uses])
+            self._uses[key] = Use(record, as_leaf(leaf) if returns else leaf, counted)
+        return self._uses[key]
+
+    # --- tapes --------------------------------------------------------------------------------------------
+
+    def _unit(self, unit: Unit) -> None:
+        base, agents = self.lifted.base, self.lifted.system.agents
+        units: dict[int, Unit] = {}
+        for name in unit.members:
+            agent = agents[name]
+            for member in agent.members if isinstance(agent, Cohort) else (agent,):
+                units.setdefault(id(base.unit_of[member.name]), base.unit_of[member.name])
+        found = list(units.values())
+        if not any(isinstance(agents[name], Cohort) for name in unit.members):
+            unit.tape, unit.pending, unit.past = found[0].tape, found[0].pending, found[0].past
+            return
+        unit.tape = self._tape([own.tape for own in found])
+        unit.past = [self._tape(tapes) for tapes in zip(*(own.past for own in found), strict=True)]
+
+    def _tape(self, tapes: Sequence[Tape]) -> Tape:
+        tape = Tape(max(own.window for own in tapes))
+        starts = {name: buffers for own in tapes for name, buffers in own.start.items()}
+        for agent in self.lifted.system.agents.values():
+            if isinstance(agent, Cohort) and agent.members[0].name in starts:
+                each = [
+                    [starts[member.name][key] for key in member.learner.buffers] for member in agent.members
+                ]
+                names = agent.members[0].learner.buffers
+                tape.start[agent.name] = {
+                    key: torch.stack(own) for key, *own in zip(names, *each, strict=True)
+                }
+            elif agent.name in starts:
+                tape.start[agent.name] = starts[agent.name]
+        parts = {
+            (tick.step, part.agent): (tick, part)
+            for own in tapes
+            for tick in own.ticks
+            for part in tick.parts
+        }
+        for step in sorted({step for step, _ in parts}):
+            for call in self.lifted.system.schedule.calls(step):
+                agent = self.lifted.system.agents[call[0]]
+                if isinstance(agent, Cohort):
+                    if (step, agent.members[0].name) in parts:
+                        some = [parts[step, member.name][1] for member in agent.members]
+                        tape.ticks.append(Tick(step, [self._part(agent, some)]))
+                elif (step, call[0]) in parts:
+                    tape.ticks.append(parts[step, call[0]][0])
+        tape.sent = list(self._sent(entry for own in tapes for entry in own.sent))
+        return tape
+
+    def _sent(self, entries: Iterable[tuple[str, Record]]) -> Iterable[tuple[str, Record]]:
+        together: dict[tuple[str, int], list[Record]] = {}
+        for name, record in sorted(entries, key=lambda entry: entry[1].stamp):
+            placed = self._place.get(name)
+            if placed is None or len(placed[0].members) == 1:
+                yield name, record
+                continue
+            bundle, k = placed
+            some = together.setdefault((bundle.name, record.stamp), [record] * len(bundle.members))
+            some[k] = record
+        for (name, _), some in together.items():
+            yield name, self._record(some)
+
+    def _part(self, cohort: Cohort, parts: Sequence[Part]) -> Part:
+        by_agent = {part.agent: part for part in parts}
+
+        def entries(channel: Channel) -> list[Input]:
+            return [e for e in by_agent[channel.receiver].consumed if e.channel == channel.name]
+
+        inputs: list[Input] = []
+        memory = None
+        for bundle in [*cohort.inputs, *([] if cohort.memory is None else [cohort.memory])]:
+            assert isinstance(bundle, Bundle)
+            each = [entries(channel) for channel in bundle.members]
+            found = [self._input(bundle, some) for some in zip(*each, strict=True)]
+            if bundle is cohort.memory:
+                memory = found[0]
+            else:
+                inputs.extend(found)
+        drawn = self._lanes([part.drawn for part in parts])
+        return Part(cohort.name, parts[0].moment, inputs, drawn, memory)
+
+    def _input(self, bundle: Bundle, entries: Sequence[Input]) -> Input:
+        if len(entries) == 1:
+            return Input(bundle.name, entries[0].stamp, entries[0].value, entries[0].use, entries[0].alive)
+        alive = self._lanes([entry.alive for entry in entries])
+        uses = [entry.use for entry in entries]
+        if any(use is not None for use in uses):
+            stamp = next(use.record.stamp for use in uses if use is not None)
+            records = [channel.ledger.records.get(stamp) for channel in bundle.members]
+            use = self._use(uses, records, bundle.ledger.returns)
+            return Input(bundle.name, None, use.leaf, use, alive)
+        value = self._rows([entry.value for entry in entries])
+        return Input(bundle.name, entries[0].stamp, value, None, alive)
+
+    # --- rows ---------------------------------------------------------------------------------------------
+
+    def _rows(self, values: Sequence[Any]) -> Tensor | None:
+        """Return rows put together; zeros for those that have none; None where nobody has any."""
+        some = next((value for value in values if value is not None), None)
+        if some is None:
+            return None
+        return torch.cat([torch.zeros_like(some) if value is None else value for value in values])
+
+    def _lanes(self, lanes: Sequence[Lanes]) -> Lanes:
+        if not any(isinstance(one, Tensor) for one in lanes) and len(set(lanes)) == 1:
+            return lanes[0]
+        full = torch.ones(self.batch, dtype=torch.bool, device=self._device)
+        return torch.cat([one if isinstance(one, Tensor) else full & one for one in lanes])
+
+
+def _any(flags: Sequence[bool]) -> Tensor | None:
+    return torch.tensor(flags) if any(flags) else None

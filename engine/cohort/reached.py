@@ -1,0 +1,97 @@
+"""Reach: which members of a cohort anything of a window's learning signal comes to.
+
+An agent takes a step only where a gradient reaches it. Of a cohort's members, which share one gradient tensor, this is
+found from what was put on their messages, what their objectives said, and who passed it on within the window.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from antiphon.engine.cohort.parts import Bundle, Cohort, Members
+from antiphon.engine.learned import Update
+from antiphon.engine.record import Use
+from antiphon.engine.system import System
+from antiphon.engine.tape import Part
+
+__all__ = ["among", "consumed", "reached"]
+
+
+def among(a: Members, b: Members) -> Members:
+    """Return the members in both."""
+    if a is None or b is None:
+        return a if b is None else b
+    return a & b
+
+
+def consumed(update: Update) -> list[tuple[str, Use]]:
+    """Return the uses of an update's window, each once, with their channels."""
+    found = {
+        id(entry.use): (entry.channel, entry.use)
+        for tick in update.tape.ticks
+        for part in tick.parts
+        for entry in part.consumed
+        if entry.use is not None
+    }
+    return list(found.values())
+
+
+def reached(system: System, update: Update, cohort: Cohort) -> Members:
+    """Return the members of a cohort that an update's learning signal reaches."""
+    if cohort.name in update.losses:
+        return None
+    for name, _ in update.put:
+        bundle = system.channels[name]
+        if bundle.sender == cohort.name and isinstance(bundle, Bundle) and bundle.covers:
+            return None
+    return _Reach(system, update).of(cohort)
+
+
+class _Reach:
+    """A window read backwards."""
+
+    def __init__(self, system: System, update: Update) -> None:
+        self.system = system
+        self.by_tick: dict[tuple[str, int], torch.Tensor] = {}
+        for name, stamp in update.put:
+            self._told(name, stamp, None)
+        for tick in reversed(update.tape.ticks):
+            for part in tick.parts:
+                key = part.agent, tick.step
+                if (tick.step, part.agent) in update.verdict.judged:
+                    self.by_tick[key] = torch.ones(self._count(part.agent), dtype=torch.bool)
+                if key in self.by_tick:
+                    self._pass_on(part, self.by_tick[key])
+
+    def of(self, cohort: Cohort) -> Members:
+        found = torch.zeros(len(cohort.members), dtype=torch.bool)
+        for (name, _), members in self.by_tick.items():
+            if name == cohort.name:
+                found = found | members
+        return None if bool(found.all()) else found
+
+    def _count(self, agent: str) -> int:
+        found = self.system.agents[agent]
+        return len(found.members) if isinstance(found, Cohort) else 1
+
+    def _pass_on(self, part: Part, members: torch.Tensor) -> None:
+        """Tell those whose messages were read with their graph."""
+        if isinstance(part.drawn, torch.Tensor):
+            members = members & part.drawn.view(len(members), -1)[:, 0].cpu()
+        for entry in part.consumed:
+            if entry.stamp is not None and part.drawn is not False:
+                self._told(entry.channel, entry.stamp, members)
+
+    def _told(self, name: str, stamp: int, receivers: Members) -> None:
+        """Note that the senders of a channel's messages are reached where their receivers are."""
+        channel = self.system.channels[name]
+        key = channel.sender, stamp
+        found = self.by_tick.setdefault(key, torch.zeros(self._count(channel.sender), dtype=torch.bool))
+        if not isinstance(channel, Bundle):
+            found |= torch.ones(1, dtype=torch.bool) if receivers is None else receivers
+            return
+        told = torch.ones(len(channel.members), dtype=torch.bool)
+        if receivers is not None:
+            told = receivers if channel.give is None else receivers[channel.give.cpu()]
+        places = torch.arange(len(told)) if channel.take is None else channel.take.cpu()
+        found[places[told]] = True

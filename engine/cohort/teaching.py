@@ -1,0 +1,133 @@
+"""Teaching bundles: many predictors of one kind asked and taught as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.outliers import BundledOutliers, Outliers
+from antiphon.comms.predictors import Example, Predictor
+from antiphon.comms.stacked import gradients_all
+from antiphon.engine.cohort.models import Models
+from antiphon.engine.cohort.parts import Bundle, Members
+from antiphon.engine.ledger import Record
+from antiphon.engine.parts import Channel
+from antiphon.engine.teaching import Heard, Lesson, Teacher
+
+__all__ = ["CohortTeacher"]
+
+
+class CohortTeacher(Teacher):
+    """Teaches the predictors of bundles beside those of single channels."""
+
+    def _learned(
+        self, asked: Sequence[tuple[Predictor, Sequence[Example]]]
+    ) -> list[tuple[Tensor, list[Tensor]]]:
+        """Each predictor's loss (of a bundle [K]), and the gradients of its parameters, in order."""
+        single = iter(gradients_all([(p, some) for p, some in asked if not isinstance(p, Models)]))
+        return [
+            predictor.gradients(examples) if isinstance(predictor, Models) else next(single)
+            for predictor, examples in asked
+        ]
+
+    def _check(self, prepared: dict[str, Lesson], step: int) -> None:
+        numbers = [t for lesson in prepared.values() for t in (*lesson.gradients, lesson.loss)]
+        if self.system.divergence.fine(numbers):
+            return
+        bundles = {
+            name: prepared.pop(name)
+            for name in list(prepared)
+            if isinstance(self.system.channels[name].predictor, Models)
+        }
+        super()._check(prepared, step)
+        for name, lesson in bundles.items():
+            bundle = self.system.channels[name]
+            assert isinstance(bundle, Bundle)
+            diverged = self.system.divergence.members(len(bundle.members), lesson.gradients, [lesson.loss])
+            for k, what in diverged.items():
+                self._mute(bundle.members[k], what, step)
+            bundle.muted_members = _with(bundle.muted_members, diverged, len(bundle.members))
+            prepared[name] = lesson
+
+    def _shorten(self, channel: Channel, outliers: Outliers, record: Record, step: int) -> None:
+        if not isinstance(outliers, BundledOutliers):
+            super()._shorten(channel, outliers, record, step)
+            return
+        assert isinstance(channel, Bundle)
+        assert record.delta is not None
+        before = outliers.bites
+        record.delta = outliers.shortened(record.delta)
+        first = (before == 0) & (outliers.bites > 0)
+        if bool(first.any()):
+            for k in first.nonzero().flatten().tolist():
+                self._say_shortened(channel.members[k], step)
+
+    def teach(self, lessons: dict[str, Lesson], step: int) -> None:
+        """Let each predictor take its step."""
+        super().teach({n: le for n, le in lessons.items() if self._models(n) is None}, step)
+        for name, lesson in lessons.items():
+            models = self._models(name)
+            if models is not None:
+                models.step(lesson.gradients, step, self.learners(name, lesson))
+
+    def learners(self, name: str, lesson: Lesson) -> Members:
+        """Return the members of a bundle that a lesson is for."""
+        bundle = self.system.channels[name]
+        assert isinstance(bundle, Bundle)
+        found: Members = torch.zeros(len(bundle.members), dtype=torch.bool)
+        for example in lesson.examples:
+            found = None if found is None or example.members is None else found | example.members
+        if bundle.muted_members is not None:
+            found = (
+                torch.logical_not(bundle.muted_members) if found is None else found & ~bundle.muted_members
+            )
+        return found
+
+    def _models(self, name: str) -> Models | None:
+        predictor = self.system.channels[name].predictor
+        return predictor if isinstance(predictor, Models) else None
+
+    # --- synthetic inputs ---------------------------------------------------------------------------------
+
+    def prepare_inputs(self, step: int) -> dict[str, Heard]:
+        """Gather what each synthetic input heard at this step, with the gradients it will follow."""
+        bundles: dict[str, Heard] = {}
+        for name, channel in self.system.channels.items():
+            if isinstance(channel.input, Models):
+                if channel.heard:
+                    bundles[name] = channel.input.heard(channel.heard)
+                channel.heard = []
+        found = super().prepare_inputs(step)
+        if self.system.divergence.fine([t for loss, some in bundles.values() for t in (loss, *some)]):
+            return found | bundles
+        for name, (loss, gradients) in bundles.items():
+            bundle = self.system.channels[name]
+            assert isinstance(bundle, Bundle)
+            diverged = self.system.divergence.members(len(bundle.members), gradients, [loss])
+            for k, what in diverged.items():
+                self._deafen(bundle.members[k], what, step)
+            bundle.deaf_members = _with(bundle.deaf_members, diverged, len(bundle.members))
+        return found | bundles
+
+    def teach_inputs(self, heard: dict[str, Heard], step: int) -> None:
+        """Let each synthetic input take its step."""
+        single = {}
+        for name, said in heard.items():
+            bundle = self.system.channels[name]
+            if isinstance(bundle.input, Models):
+                assert isinstance(bundle, Bundle)
+                able = None if bundle.deaf_members is None else torch.logical_not(bundle.deaf_members)
+                bundle.input.step(said[1], step, able)
+            else:
+                single[name] = said
+        super().teach_inputs(single, step)
+
+
+def _with(broken: Members, more: dict[int, str], count: int) -> Members:
+    if not more:
+        return broken
+    found = torch.zeros(count, dtype=torch.bool) if broken is None else broken.clone()
+    found[list(more)] = True
+    return found

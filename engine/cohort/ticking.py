@@ -1,0 +1,40 @@
+"""Ticking cohorts: what a member sees and reads is gathered from bundles; all else is as for single agents."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.aggregation import together
+from antiphon.engine.cohort.parts import Cohort
+from antiphon.engine.moment import Lanes
+from antiphon.engine.tape import Part, Tape
+from antiphon.engine.ticking import Ticker
+
+__all__ = ["CohortTicker"]
+
+
+class CohortTicker(Ticker):
+    """Evaluates cohorts and single agents, one call at a time."""
+
+    def _gather(self, part: Part, tape: Tape) -> Tensor:
+        agent = self.system.agents[part.agent]
+        if not isinstance(agent, Cohort):
+            return super()._gather(part, tape)
+        observations = agent.observations(part.moment.signals, self.system.dtype)
+        flat = len(agent.learner.network.input_shape) == 1
+        messages: list[Tensor] = []
+        came: list[Lanes] = []
+        entries = iter(part.inputs)
+        entry = next(entries, None)
+        for channel in agent.inputs:
+            read: list[tuple[Tensor, Lanes]] = []
+            while entry is not None and entry.channel == channel.name:
+                value = self._value(entry, channel, part, tape)
+                read.append((value if flat else value.reshape(len(value), *channel.shape), entry.alive))
+                entry = next(entries, None)
+            message, there = together(channel.ledger.read, read, channel.slots)
+            messages.append(message)
+            came.append(there)
+        pieces = [*observations, *agent.mailbox.join(messages, came, self.system.batch)]
+        return (pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)).flatten(0, 1)

@@ -1,0 +1,173 @@
+"""What was learned at a step, told by agent and channel to whoever looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.predictors import Example
+from antiphon.engine.cohort.lift import Lifted
+from antiphon.engine.cohort.parts import Bundle, Cohort
+from antiphon.engine.cohort.teaching import CohortTeacher
+from antiphon.engine.judging import Losses, Verdict
+from antiphon.engine.learned import Learned, Update
+from antiphon.engine.teaching import Heard, Lesson
+
+__all__ = ["Told"]
+
+
+class Told(Learned):
+    """What cohorts learned; taken apart only where somebody asks for it by agent.
+
+    Args:
+        learned: By cohort and bundle.
+        lifted: Which they are.
+        teacher: Knows which members a lesson was for.
+    """
+
+    def __init__(self, learned: Learned, lifted: Lifted, teacher: CohortTeacher) -> None:
+        self._learned, self._lifted = learned, lifted
+        self._for = {
+            name: teacher.learners(name, lesson)
+            for name, lesson in learned.lessons.items()
+            if lesson.loss.dim()
+        }
+
+    @cached_property
+    def updates(self) -> list[Update]:  # type: ignore[override]
+        """By unit of single agents."""
+        return [own for update in self._learned.updates for own in self._apart(update)]
+
+    @cached_property
+    def lessons(self) -> dict[str, Lesson]:  # type: ignore[override]
+        """By channel."""
+        found: dict[str, Lesson] = {}
+        for name, lesson in self._learned.lessons.items():
+            bundle = self._lifted.system.channels[name]
+            if isinstance(bundle, Bundle) and len(bundle.members) > 1:
+                found |= self._lessons(bundle, lesson)
+            else:
+                found[name] = lesson
+        return {name: found[name] for name in self._lifted.base.channels if name in found}
+
+    @cached_property
+    def inputs(self) -> dict[str, Heard]:  # type: ignore[override]
+        """By channel."""
+        found: dict[str, Heard] = {}
+        for name, (loss, gradients) in self._learned.inputs.items():
+            bundle = self._lifted.system.channels[name]
+            if isinstance(bundle, Bundle) and len(bundle.members) > 1:
+                for k, channel in enumerate(bundle.members):
+                    found[channel.name] = loss[k], [g[k] for g in gradients]
+            else:
+                found[name] = loss, gradients
+        return found
+
+    def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
+        for update in self._learned.updates:
+            for name, losses in update.losses.items():
+                cohort = self._lifted.system.agents[name]
+                if isinstance(cohort, Cohort):
+                    yield tuple(agent.name for agent in cohort.members), losses
+                else:
+                    yield (name,), losses
+
+    def by_agent(self) -> Mapping[str, Tensor]:
+        return _LossesByAgent(self)
+
+    def _lessons(self, bundle: Bundle, lesson: Lesson) -> dict[str, Lesson]:
+        batch, count = bundle.batch, len(bundle.members)
+        learners = self._for[bundle.name]
+        examples = [_examples(example, batch, count) for example in lesson.examples]
+        said = None if lesson.prediction is None else torch.split(lesson.prediction, batch)
+        return {
+            channel.name: Lesson(
+                [
+                    some[k]
+                    for some, example in zip(examples, lesson.examples, strict=True)
+                    if example.members is None or example.members[k]
+                ],
+                lesson.loss[k],
+                [g[k] for g in lesson.gradients],
+                None if said is None else said[k],
+            )
+            for k, channel in enumerate(bundle.members)
+            if learners is None or learners[k]
+        }
+
+    def _apart(self, update: Update) -> Iterator[Update]:
+        base, agents = self._lifted.base, self._lifted.system.agents
+        if not any(isinstance(agents[name], Cohort) for name in update.unit.members):
+            yield update
+            return
+        found: dict[int, Update] = {}
+        for name in update.unit.members:
+            agent = agents[name]
+            members = agent.members if isinstance(agent, Cohort) else (agent,)
+            losses = update.losses.get(name)
+            drawn = agent.learning(update.tape.window) if isinstance(agent, Cohort) else None
+            for n, member in enumerate(members):
+                unit = base.unit_of[member.name]
+                own = found.setdefault(id(unit), Update(unit, update.tape, verdict=Verdict()))
+                if drawn is not None and not drawn[n]:
+                    continue
+                together = isinstance(agent, Cohort)
+                if name in update.gradients:
+                    own.gradients[member.name] = [
+                        g[n] if together and g is not None else g for g in update.gradients[name]
+                    ]
+                if losses is not None:
+                    own.verdict.losses[member.name] = _losses(losses, n) if together else losses
+        for name, injected in update.injected.items():
+            bundle = self._lifted.system.channels[name]
+            channels = bundle.members if isinstance(bundle, Bundle) else (bundle,)
+            rows = torch.split(injected, bundle.batch) if isinstance(bundle, Bundle) else (injected,)
+            for channel, own_rows in zip(channels, rows, strict=True):
+                found[id(base.unit_of[channel.sender])].injected[channel.name] = own_rows
+        yield from found.values()
+
+
+def _losses(losses: Losses, n: int) -> Losses:
+    count = losses.count[n] if isinstance(losses.count, Tensor) else losses.count
+    return Losses(losses.loss[n], losses.score[n], count)
+
+
+def _examples(example: Example, batch: int, count: int) -> list[Example]:
+    names = ("message", "context", "delta", "valid", "target", "prediction", "loss")
+    split = {
+        name: torch.split(value, batch) for name in names if (value := getattr(example, name)) is not None
+    }
+    return [
+        replace(example, members=None, **{name: rows[k] for name, rows in split.items()})
+        for k in range(count)
+    ]
+
+
+class _LossesByAgent(Mapping[str, Tensor]):
+    """The losses of a step by agent, taken apart when they are looked at."""
+
+    def __init__(self, told: Told) -> None:
+        self._told = told
+        self._found: dict[str, Tensor] | None = None
+
+    def _all(self) -> dict[str, Tensor]:
+        if self._found is None:
+            self._found = {
+                name: losses.loss[n] if losses.loss.dim() else losses.loss
+                for names, losses in self._told.losses()
+                for n, name in enumerate(names)
+            }
+        return self._found
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())

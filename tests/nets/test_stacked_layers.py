@@ -1,0 +1,119 @@
+"""Layers of stacked networks: convolutions, pools and norms of maps; batch norm of many rows, twice differentiable."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.nets import layers
+from antiphon.nets.layers import convolution, norm_buffers, normalise, pool
+
+DOUBLE = torch.float64
+COUNT, ROWS, FEATURES = 3, 8, 6
+
+
+def drawn(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed))
+
+
+def norm_numbers(kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    parameters = {"gain": drawn(1, COUNT, FEATURES), "bias": drawn(2, COUNT, FEATURES)}
+    moments = {"mean": drawn(3, COUNT, FEATURES), "var": drawn(4, COUNT, FEATURES).square() + 0.1}
+    return parameters, {k: moments[k] for k in norm_buffers(kind, 1)}
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.fixture(params=[False, True], ids=["kernel", "in place"])
+def large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of batch norm on inputs that are small."""
+    if request.param:
+        monkeypatch.setattr(layers, "_LARGE", 0)
+
+
+@pytest.mark.parametrize("side", [1, 3, 5])
+@pytest.mark.parametrize("folded", [False, True])
+def test_stacked_convolutions_are_the_single_ones(side: int, folded: bool) -> None:
+    x = drawn(1, ROWS, COUNT, 2, 6, 5).transpose(0, 1) if folded else drawn(1, COUNT, ROWS, 2, 6, 5)
+    leaves = [x, drawn(2, COUNT, 4, 2, side, side), drawn(3, COUNT, 4)]
+    leaves = [t.requires_grad_() for t in leaves]
+    y = convolution(*leaves)
+    told = drawn(4, *y.shape)
+    gradients = torch.autograd.grad(y, leaves, told)
+    for i in range(COUNT):
+        own = [t.data[i].clone().requires_grad_() for t in leaves]
+        alone = convolution(*own)
+        close(y[i], alone)
+        for found, expected in zip(gradients, torch.autograd.grad(alone, own, told[i]), strict=True):
+            close(found[i], expected)
+
+
+@pytest.mark.parametrize("kind", ["max", "avg", "none"])
+def test_stacked_pools_are_the_single_ones(kind: str) -> None:
+    x = drawn(1, COUNT, ROWS, 2, 7, 6)
+    pooled = pool(kind, x)
+    for i in range(COUNT):
+        assert torch.equal(pooled[i], pool(kind, x[i]))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("space", [(), (5, 4)])
+@pytest.mark.parametrize("kind", ["batch", "layer", "none"])
+@pytest.mark.usefixtures("large")
+def test_stacked_norms_are_the_single_ones(kind: str, space: tuple[int, ...], training: bool) -> None:
+    parameters, buffers = norm_numbers(kind)
+    before = {k: v.clone() for k, v in buffers.items()}
+    leaves = {k: v.requires_grad_() for k, v in parameters.items()}
+    x = drawn(5, COUNT, ROWS, FEATURES, *space).requires_grad_()
+    y, moved = normalise(kind, x, leaves, buffers, training=training)
+    told = drawn(6, *y.shape)
+    of = [x, *leaves.values()] if kind != "none" else [x]
+    gradients = torch.autograd.grad(y, of, told)
+    assert all(torch.equal(buffers[k], v) for k, v in before.items()), "buffers are values"
+    assert not any(v.requires_grad for v in moved.values())
+    for i in range(COUNT):
+        own = [t.data[i].clone().requires_grad_() for t in (x, *leaves.values())]
+        held = {k: v[i] for k, v in buffers.items()}
+        alone, after = normalise(
+            kind, own[0], dict(zip(leaves, own[1:], strict=True)), held, training=training
+        )
+        close(y[i], alone)
+        assert set(moved) == set(after)
+        for name, value in after.items():
+            close(moved[name][i], value)
+        expected = torch.autograd.grad(alone, own[: len(of)], told[i])
+        for found, one in zip(gradients, expected, strict=True):
+            close(found[i], one)
+
+
+@pytest.mark.parametrize("kind", ["batch", "layer"])
+@pytest.mark.usefixtures("large")
+def test_stacked_norms_have_second_derivatives(kind: str) -> None:
+    parameters, buffers = norm_numbers(kind)
+
+    def normed(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+        return normalise(kind, x, {"gain": gain, "bias": bias}, buffers, training=True)[0]
+
+    leaves = (drawn(5, COUNT, ROWS, FEATURES), parameters["gain"], parameters["bias"])
+    leaves = tuple(t.requires_grad_() for t in leaves)
+    assert torch.autograd.gradcheck(normed, leaves)
+    assert torch.autograd.gradgradcheck(normed, leaves)
+
+
+def test_batch_norm_in_place_is_taken_for_many_numbers_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[torch.Size] = []
+    own = layers._batch_norm
+
+    def spied(x: Tensor, *rest: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        taken.append(x.shape)
+        return own(x, *rest)
+
+    monkeypatch.setattr(layers, "_batch_norm", spied)
+    for count in (2, 64):
+        parameters = {"gain": torch.ones(count, 64), "bias": torch.zeros(count, 64)}
+        buffers = {"mean": torch.zeros(count, 64), "var": torch.ones(count, 64)}
+        normalise("batch", torch.randn(count, 32, 64), parameters, buffers, training=True)
+    assert taken == [(64, 32, 64)]
