@@ -95,6 +95,10 @@ class Divergence:
         """
         if not self.quarantine:
             raise DivergenceError(line)
+        self.note(step, line)
+
+    def note(self, step: int, line: str) -> None:
+        """Note an event."""
         self.events.append((step, line))
 
 

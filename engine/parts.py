@@ -22,6 +22,7 @@ from antiphon.comms.predictors import Predictor
 from antiphon.engine.clock import Clock, Windows
 from antiphon.engine.ledger import Ledger
 from antiphon.engine.moment import Lanes
+from antiphon.engine.record import Record
 from antiphon.engine.tape import Tape
 from antiphon.nets.optimisers import Rate
 from antiphon.nets.random import uniform
@@ -125,6 +126,15 @@ class Channel:
     def unmuted(self, rows: Tensor) -> Tensor:
         """Return what its predictor says, without what members say whose predictor has diverged."""
         return rows
+
+    def hear(self, context: Tensor | None, record: Record, arrived: Tensor | None) -> None:
+        """Note what its synthetic input learns from at the end of the step."""
+        self.heard.append((context, record.received, arrived))
+
+    @property
+    def hearing(self) -> Lanes:
+        """Where its synthetic input may stand in, if it may at all."""
+        return True
 
     @property
     def rows(self) -> int:

@@ -144,7 +144,7 @@ class Reference:
                     for p in self.system.agents[name].learner.trainable
                 ],
                 [use.leaf for channel, use in consumed.values() if channel.ledger.returns],
-                self._foretold(unit, tape),
+                self._foretold(update),
             )
             updates.append(update)
             pulls.append(pull)
@@ -168,8 +168,9 @@ class Reference:
                 Ledger.book_loss(some, self.system.channels[name].of_receiver(loss))
         return [update for update in updates if update not in diverged]
 
-    def _foretold(self, unit: Unit, tape: Tape) -> Tensor | None:
+    def _foretold(self, update: Update) -> Tensor | None:
         """The auxiliary losses: heads after the first tick foretell the window end's synthetic gradients (semantics 12)."""
+        unit, tape = update.unit, update.tape
         total: Tensor | None = None
         for name in unit.members:
             memory = self.system.agents[name].memory
@@ -185,7 +186,8 @@ class Reference:
                 continue
             else:
                 said = lanes_where(besides(last.silent), last.prediction[0])
-            error = lanes_where(first.drawn, first.ports[FUTURE] - said)
+            error = memory.unmuted(lanes_where(first.drawn, first.ports[FUTURE] - said))
+            update.foretold.add(name)
             loss = memory.auxiliary * error.square().sum() / self.system.batch
             total = loss if total is None else total + loss
         return total

@@ -126,8 +126,25 @@ class Simulation(Looking):
             DivergenceError: A loss or gradient was not finite; no parameter has been touched by this step.
         """
         step = self.now
-        watch = self._watching(step)
+        watch = self.watching(step)
         ended = self.advance(watch=watch)
+        return self._recorded(step, ended, watch=watch)
+
+    def took(self, step: int, learned: Learned, ended: Lanes, *, watch: bool) -> StepInfo:
+        """Note a step that was taken together with other seeds, and return what happened.
+
+        Args:
+            step: The step.
+            learned: What was learned at it.
+            ended: Which episodes ended.
+            watch: Whether it is one whose figures are taken (`watching`).
+        """
+        self.learned = learned
+        self.tally.add(learned)
+        self.now = step + 1
+        return self._recorded(step, ended, watch=watch)
+
+    def _recorded(self, step: int, ended: Lanes, *, watch: bool) -> StepInfo:
         if watch:
             self.scores = self.tally.take()
             write_figures(self, step)
@@ -198,6 +215,11 @@ class Simulation(Looking):
             raise
         if self._written is not None:
             self._written.finish("stopped" if stopped else "done")
+
+    def rerun_on(self, backend: str) -> None:
+        """Change to another backend before the first step; ScenarioError if there is none of this name."""
+        self._asked = backend
+        self.backend = backend_of(backend, self.system)
 
     # --- forking and saving ------------------------------------------------------------------------------
 
@@ -301,7 +323,7 @@ class Simulation(Looking):
 
     # --- telemetry ---------------------------------------------------------------------------------------
 
-    def _watching(self, step: int) -> bool:
+    def watching(self, step: int) -> bool:
         """Figures are taken at fixed steps: the first, every `telemetry.every`th, and the last of the run."""
         every = self.scenario.telemetry.every
         return bool(self.recorders) and (step == 0 or (step + 1) % every == 0 or step + 1 == self.until)

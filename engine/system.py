@@ -40,6 +40,8 @@ class System:
         divergence: What follows numbers that are not finite.
         actor: The agent whose output is the environment's action, if one acts.
         episode: The windows of those that learn once an episode, where its length varies.
+        worlds: How many environments like it there are, each with its own B lanes: one for every seed that is run at once.
+        world_of: Which of them an agent is in; the first, unless said.
     """
 
     agents: dict[str, Agent]
@@ -53,6 +55,8 @@ class System:
     divergence: Divergence = field(default_factory=Divergence)
     actor: str | None = None
     episode: EpisodeWindows | None = None
+    worlds: int = 1
+    world_of: dict[str, int] = field(default_factory=dict)
     unit_of: dict[str, Unit] = field(init=False)
     owner_of: dict[str, str] = field(init=False)
     """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""

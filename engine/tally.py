@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from antiphon.engine.learned import Learned
@@ -31,11 +32,28 @@ class Tally:
         """Count what was learned at one step."""
         for names, losses in learned.losses():
             known = self._sums.get(names)
+            if known is None and len(names) > 1:
+                known = self._put_together(names)
             if known is None:
                 self._sums[names] = (losses.loss, losses.score, losses.count)
             else:
                 loss, score, count = known
                 self._sums[names] = (loss + losses.loss, score + losses.score, count + losses.count)
+
+    def _put_together(self, names: tuple[str, ...]) -> Sums | None:
+        """The sums of single agents, as a checkpoint has them, as those of the cohort that goes on with them."""
+        each = [self._sums.pop((name,), None) for name in names]
+        some = next((sums for sums in each if sums is not None), None)
+        if some is None:
+            return None
+        nothing = torch.zeros_like(some[0])
+        full = [(nothing, nothing, 0) if sums is None else sums for sums in each]
+        counts = [count for _, _, count in full]
+        whole = not any(isinstance(count, Tensor) for count in counts) and len(set(counts)) == 1
+        count = (
+            counts[0] if whole else torch.stack([torch.as_tensor(c, device=nothing.device) for c in counts])
+        )
+        return torch.stack([loss for loss, _, _ in full]), torch.stack([score for _, score, _ in full]), count
 
     def _by_agent(self) -> dict[str, Sums]:
         found: dict[str, Sums] = {}
@@ -43,11 +61,9 @@ class Tally:
             for n, name in enumerate(names):
                 own = (loss[n], score[n]) if loss.dim() else (loss, score)
                 counted = count[n] if isinstance(count, Tensor) and count.dim() else count
-                if name in found:  # a checkpoint of single agents went on as a cohort
-                    before = found[name]
-                    found[name] = own[0] + before[0], own[1] + before[1], counted + before[2]
-                else:
-                    found[name] = *own, counted
+                if len(names) > 1 and not int(counted):
+                    continue
+                found[name] = *own, counted
         return {name: found[name] for name in self._system.agents if name in found}
 
     def means(self) -> dict[str, dict[str, float]]:

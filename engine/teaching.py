@@ -270,4 +270,4 @@ class Teacher:
             f"channel {channel.name}: a gradient came back more than ten times as long as the median; it is "
             "shortened, as all such will be"
         )
-        self.system.divergence.events.append((step, line))
+        self.system.divergence.note(step, line)

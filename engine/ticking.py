@@ -80,8 +80,12 @@ class Ticker:
             reading = agent.memory.ledger.receive(step)
             part.memory = self._consumed(agent.memory, reading, part, step, tape)
         if ages:
-            part.ages = torch.stack(ages, 1)
+            part.ages = self._ages(agent, ages)
         return part
+
+    def _ages(self, agent: Agent, ages: list[Tensor]) -> Tensor:
+        """[rows, inputs]: how old the messages are, by channel in canonical order."""
+        return torch.stack(ages, 1)
 
     @staticmethod
     def _consumed(channel: Channel, reading: Reading, part: Part, step: int, tape: Tape) -> Input:
@@ -101,7 +105,7 @@ class Ticker:
 
     def _age(self, channel: Channel, reading: Reading, step: int) -> Tensor:
         """[B]: how old what is read is, in ticks of its sender; 0 where nothing has come."""
-        blank = self.system.nothing
+        blank = torch.zeros_like(channel.zeros[:, 0])
         if reading.record is None or reading.came is False:
             return blank
         ledger = channel.ledger
@@ -120,8 +124,9 @@ class Ticker:
         if record.first_use == step and record.dead is not True:
             away = either(False if record.lost is None else record.lost, record.dead)
             arrived = torch.logical_not(away) if isinstance(away, Tensor) else None
-            channel.heard.append((context, record.received, arrived))
+            channel.hear(context, record, arrived)
         missing = channel.ledger.missing(reading, always=channel.coupling == "unlocked")
+        missing = both(missing, channel.hearing)
         if missing is False:
             return reading
         return channel.ledger.stand_in(reading, constant(model.predict(context, channel.rows)), missing)

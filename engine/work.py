@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,7 +20,7 @@ from antiphon.comms.context import ContextSpec
 from antiphon.comms.inputs import InputModel
 from antiphon.comms.predictors import Example, Predictor
 
-__all__ = ["Work", "of_input", "of_network", "of_optimiser", "of_predictor"]
+__all__ = ["Passes", "Work", "of_input", "of_network", "of_optimiser", "of_predictor"]
 
 _META = torch.device("meta")
 _BACKWARDS = 2
@@ -63,6 +63,10 @@ class Work:
         return Work(self.operations, self.flop * members, self.bytes * members, self.held * members)
 
 
+Passes = tuple[Work, Work]
+"""Of an evaluation, and of its gradients."""
+
+
 class _Count(TorchDispatchMode):
     """Counts the operations within it that compute something, and the bytes of what they read and write."""
 
@@ -88,11 +92,11 @@ def _bytes(value: Any) -> int:
 
 def _counted(compute: Callable[[], object], own: Sequence[Tensor] = ()) -> Work:
     """Count what `compute` does; `own` (parameters) is held anyway."""
-    held: dict[int, int] = {}
+    held: dict[int, UntypedStorage] = {}  # alive until they are counted, so that no two are at one place
 
     def keep(saved: Tensor) -> Tensor:
         storage = saved.untyped_storage()
-        held[storage._cdata] = storage.nbytes()
+        held[storage._cdata] = storage
         return saved
 
     counted, flops = _Count(), FlopCounterMode(display=False)
@@ -100,7 +104,8 @@ def _counted(compute: Callable[[], object], own: Sequence[Tensor] = ()) -> Work:
         compute()
     for tensor in own:
         held.pop(tensor.untyped_storage()._cdata, None)
-    return Work(counted.operations, flops.get_total_flops(), counted.bytes, sum(held.values()))
+    kept = sum(storage.nbytes() for storage in held.values())
+    return Work(counted.operations, flops.get_total_flops(), counted.bytes, kept)
 
 
 def _blank(tensors: Mapping[str, Tensor], *, learned: bool = False) -> dict[str, Tensor]:
@@ -116,8 +121,10 @@ def of_network(
     buffers: Mapping[str, Tensor],
     rows: int,
     dtype: torch.dtype,
-) -> Work:
-    """Return the work of one evaluation of a network and of the gradients by its parameters and inputs.
+    *,
+    returns: bool,
+) -> Passes:
+    """Return the work of one evaluation of a network, and that of its gradients by its parameters and what it read.
 
     Args:
         network: The network.
@@ -125,36 +132,39 @@ def of_network(
         buffers: Its running statistics.
         rows: B.
         dtype: Of all floats.
+        returns: Whether the gradient by its input is asked for.
     """
     own, held = _blank(parameters, learned=True), _blank(buffers)
-    x = torch.empty(rows, *network.input_shape, device=_META, dtype=dtype, requires_grad=True)
-    before = torch.empty(rows, network.state_size, device=_META, dtype=dtype) if network.state_size else None
-    if before is not None:
-        before.requires_grad_()
+    x = torch.empty(rows, *network.input_shape, device=_META, dtype=dtype, requires_grad=returns)
+    state = torch.empty(rows, network.state_size, device=_META, dtype=dtype) if network.state_size else None
+    ports: dict[str, Tensor] = {}
 
-    def compute() -> None:
-        ports, _ = network(own, held, x, training=True, state=before)
+    def forwards() -> None:
+        ports.update(network(own, held, x, training=True, state=state)[0])
+
+    def backwards() -> None:
         said = [port for port in ports.values() if port.requires_grad]
-        leaves = [leaf for leaf in (*own.values(), x, before) if leaf is not None and leaf.requires_grad]
-        torch.autograd.grad(said, leaves, [torch.empty_like(port) for port in said], allow_unused=True)
+        leaves = [leaf for leaf in (*own.values(), x) if leaf.requires_grad]
+        if said and leaves:
+            torch.autograd.grad(said, leaves, [torch.empty_like(port) for port in said], allow_unused=True)
 
-    sizes = [torch.Size(network.input_shape).numel(), *(head.features for head in network.heads.values())]
+    if state is not None:
+        state.requires_grad_()
     try:
-        return _counted(compute, list(own.values()))
+        return _counted(forwards, list(own.values())), _counted(backwards)
     except Exception:  # noqa: BLE001  (a user's module may refuse tensors without numbers in any way)
-        return _rough(list(parameters.values()), rows, sum(sizes))
+        size = torch.Size(network.input_shape).numel() + sum(h.features for h in network.heads.values())
+        return _rough(list(parameters.values()), rows, size)
 
 
-def _rough(parameters: Sequence[Tensor], rows: int, size: int) -> Work:
+def _rough(parameters: Sequence[Tensor], rows: int, size: int) -> Passes:
     """What it costs if every parameter met every row once."""
     numbers = sum(p.numel() for p in parameters)
     width = parameters[0].element_size() if parameters else 4
-    layers = sum(p.dim() > 1 for p in parameters)
-    inner = size + sum(p.shape[0] for p in parameters if p.dim() > 1)
-    forwards = Work(
-        2 * layers + 1, 2.0 * rows * numbers, width * (numbers + 2.0 * rows * inner), width * rows * inner
-    )
-    return forwards + Work(forwards.operations, forwards.flop, forwards.bytes) * _BACKWARDS
+    layers = [p for p in parameters if p.dim() > 1]
+    inner = rows * (size + sum(len(p) for p in layers))
+    once = Work(2 * len(layers) + 1, 2.0 * rows * numbers, width * (numbers + 2.0 * inner))
+    return once + Work(held=width * inner), once * _BACKWARDS
 
 
 def of_predictor(predictor: Predictor, rows: int) -> Work:
@@ -195,7 +205,8 @@ def _of_model(model: Predictor | InputModel, compute: Callable[[], None], rows: 
     try:
         return _counted(compute, model.trainable)
     except NotImplementedError:  # torch lacks an operation for tensors without numbers
-        return _rough(list(numbers.values()), rows, model.size)
+        forwards, backwards = _rough(list(numbers.values()), rows, model.size)
+        return forwards + backwards
     finally:
         model.parameters, model.buffers, model.trainable = numbers, statistics, trainable
 

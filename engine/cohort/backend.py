@@ -13,10 +13,10 @@ from antiphon.engine.cohort.raising import Raising
 from antiphon.engine.cohort.reached import among, consumed, reached
 from antiphon.engine.cohort.teaching import CohortTeacher
 from antiphon.engine.cohort.ticking import CohortTicker
-from antiphon.engine.cohort.told import Told
+from antiphon.engine.cohort.told import Told, without
 from antiphon.engine.learned import Learned, Update
 from antiphon.engine.memory import keep_memory
-from antiphon.engine.moment import Moment, besides, both, either
+from antiphon.engine.moment import Moment, besides, both, either, lanes_where
 from antiphon.engine.reference import Reference
 from antiphon.engine.returns import Returns
 from antiphon.engine.system import System
@@ -93,6 +93,7 @@ class Cohorts(Reference):
         """Silence the members of an update that have diverged, each with all that it learns with."""
         base = self.lifted.base
         wrong: dict[int, str] = {}  # by unit of the base
+        heard = {cohort.name: self._heard(update, cohort) for cohort in self._cohorts(update)}
         rest = iter(own)
         for name in self._learning(update.unit, update.tape):
             agent = self.system.agents[name]
@@ -100,14 +101,18 @@ class Cohorts(Reference):
             found = [g for _ in agent.learner.trainable if (g := next(rest)) is not None]
             stacked = found if isinstance(agent, Cohort) else [g.unsqueeze(0) for g in found]
             for n, what in self.system.divergence.members(len(members), stacked, []).items() if found else ():
-                wrong.setdefault(id(base.unit_of[members[n].name]), what)
-        back = iter(deltas)
+                if name not in heard or heard[name][n]:
+                    wrong.setdefault(id(base.unit_of[members[n].name]), what)
         uses = consumed(update)
-        for name, _ in uses:
-            channel = self.system.channels[name]
-            delta = next(back) if channel.ledger.returns else None
+        returning = [i for i, (name, _) in enumerate(uses) if self.system.channels[name].ledger.returns]
+        for place, i in enumerate(returning):
+            delta, channel = deltas[place], self.system.channels[uses[i][0]]
             if delta is None or bool(delta.isfinite().all()):
                 continue
+            reading = heard.get(channel.receiver)
+            if reading is not None:  # to whom nothing came, nothing is returned by it
+                rows = channel.of_receiver(reading.to(delta.device).repeat_interleave(self.system.batch))
+                deltas[place] = delta = lanes_where(rows, delta)
             read = channel.members if isinstance(channel, Bundle) else (channel,)
             for k in self.system.divergence.members(len(read), [], [delta]):
                 wrong.setdefault(id(base.unit_of[read[k].receiver]), "is not finite")
@@ -125,12 +130,22 @@ class Cohorts(Reference):
             else:
                 agent.silenced = True
             self._unsound[id(update), name] = bad
+            if name in update.losses:
+                update.losses[name] = without(update.losses[name], bad.to(self.system.device))
         for name, use in uses:  # what they would return does not count
             channel = self.system.channels[name]
             silenced = self.system.agents[channel.receiver].silenced
             if isinstance(silenced, Tensor):
                 silenced = channel.of_receiver(silenced)
             use.counted = both(use.counted, besides(silenced))
+
+    def _heard(self, update: Update, cohort: Cohort) -> torch.Tensor:
+        """Return the members, [N] bool, that learn from an update: whom anything reached, and who is not silent."""
+        found = among(cohort.learning(update.tape.window), reached(self.system, update, cohort))
+        able = torch.ones(len(cohort.members), dtype=torch.bool)
+        if isinstance(cohort.silenced, torch.Tensor):
+            able = torch.logical_not(cohort.silenced.view(len(cohort.members), -1)[:, 0]).cpu()
+        return able if found is None else able & found
 
     def _apply(self, updates: list[Update], step: int) -> None:
         single = []
@@ -152,8 +167,7 @@ class Cohorts(Reference):
         assert isinstance(learner, StackedLearner)
         members = among(cohort.learning(update.tape.window), reached(self.system, update, cohort))
         if isinstance(cohort.silenced, Tensor):
-            able = torch.logical_not(cohort.silenced.view(len(cohort.members), -1)[:, 0]).cpu()
-            members = among(members, able)
+            members = self._heard(update, cohort)
         if members is not None and not bool(members.any()):
             return
         full = [

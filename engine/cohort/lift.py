@@ -16,7 +16,7 @@ from antiphon.comms.model import Model
 from antiphon.engine.cohort.likeness import agent_kind, channel_kind, place_of, reasons_alone
 from antiphon.engine.cohort.mailbox import Mailbox, Segment
 from antiphon.engine.cohort.models import Models
-from antiphon.engine.cohort.parts import Bundle, Cohort, Links, StackedLearner
+from antiphon.engine.cohort.parts import Bundle, Cohort, Links, StackedLearner, Worlds
 from antiphon.engine.parts import Agent, Channel, Unit
 from antiphon.engine.schedule import Schedule
 from antiphon.engine.system import System
@@ -108,6 +108,7 @@ def lift(base: System) -> Lifted:
         base.divergence,
         base.actor,
         base.episode,
+        base.worlds,
     )
     return Lifted(base, system, place, alone)
 
@@ -137,8 +138,14 @@ def _cohort(name: str, members: Sequence[Agent], base: System) -> Cohort:
         members=tuple(members),
         batch=base.batch,
         looks=looks,
+        worlds=_worlds(base, [agent.name for agent in members]),
         seeds=draws if members[0].p_update < 1.0 else None,
     )
+
+
+def _worlds(base: System, agents: Sequence[str]) -> Worlds:
+    each = [base.world_of.get(name, 0) for name in agents]
+    return Worlds(each, base.worlds, base.batch, base.device)
 
 
 # --- channels --------------------------------------------------------------------------------------------
@@ -156,7 +163,7 @@ def _channels(
         kinds.setdefault(kind, []).append(channel)
     found: dict[str, Channel] = {}
     for members in kinds.values():
-        made = _bundle(members, place, agents, base.batch)
+        made = _bundle(members, place, agents, base)
         found[made.name] = made
         if made.state:
             agents[made.sender].memory = made
@@ -167,12 +174,15 @@ def _channels(
         if isinstance(agent, Cohort):
             bundles = [bundle for bundle in agent.inputs if isinstance(bundle, Bundle)]
             agent.mailbox = _mailbox(agent, bundles, place, base)
+            if agent.align is not None:
+                agent.align = next(b.name for b in bundles for c in b.members if c.name == agent.align)
     return found
 
 
 def _bundle(
-    members: list[Channel], place: dict[str, tuple[str, int]], agents: dict[str, Agent], batch: int
+    members: list[Channel], place: dict[str, tuple[str, int]], agents: dict[str, Agent], base: System
 ) -> Channel:
+    batch = base.batch
     first = members[0]
     sender, receiver = agents[place[first.sender][0]], agents[place[first.receiver][0]]
     if not isinstance(sender, Cohort) and not isinstance(receiver, Cohort):
@@ -206,7 +216,9 @@ def _bundle(
             len(receiver.members) if isinstance(receiver, Cohort) else 1,
             device,
         ),
+        worlds=_worlds(base, [channel.sender for channel in members]),
         senders=count,
+        quarantine=base.divergence.quarantine,
     )
 
 
@@ -251,7 +263,7 @@ def _mailbox(
         start = {b: sum(len(bundles[other].members) for other in used if other < b) for b in used}
         places = [start[b] + k for b, k in read]
         total = sum(len(bundles[b].members) for b in used)
-        segments.append(Segment(tuple(used), _index(places, total, device), last - first))
+        segments.append(Segment(tuple(used), _index(places, total, device), last - first, total))
         first = last
     return Mailbox("concat", count, segments)
 

@@ -8,7 +8,7 @@ from antiphon.agents.network import FUTURE, HIDDEN, OBJECTIVE, STATE, Network
 from antiphon.comms.inputs import InputModel
 from antiphon.comms.predictors import Predictor
 from antiphon.engine.ledger import Ledger
-from antiphon.engine.parts import Agent, Channel
+from antiphon.engine.parts import AGE, Agent, Channel
 from antiphon.engine.system import System
 from antiphon.nets.optimisers import Optimiser
 
@@ -32,10 +32,10 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it waits for delayed gradients"
         if agent.name == system.actor:
             return "it acts"
-        if agent.align is not None:
-            return "it works on the signals of the messages it reads"
-        if agent.sees_ages:
-            return "it sees the ages of its messages"
+        if agent.align is not None and aligned_kind(system, agent) is None:
+            return "it works on the signals of whichever message arrived"
+        if agent.sees_ages and agent.fan_in != "concat":
+            return "it sees the ages of messages that it adds up"
         if id(unit) in fixed:
             return "feedback goes through fixed weights in its group"
         if len(unit.members) > 1 and id(unit) in judged:
@@ -67,7 +67,8 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         learner.frozen,
         learner.rate,
         _optimiser(learner.optimiser),
-        tuple(system.description.signals[name].shape for name in agent.observes),
+        tuple(AGE if n == AGE else system.description.signals[n].shape for n in agent.observes),
+        None if agent.align is None else aligned_kind(system, agent),
         agent.fan_in,
         tuple(read) if agent.fan_in == "concat" else frozenset(read),
         None if goal is None else (type(goal.objective), goal.target, goal.last_only, goal.weight),
@@ -76,6 +77,27 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         agent.trail is None,
         agent.looked_back,
     )
+
+
+def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> Hashable | None:
+    """Return how far behind an aligned agent is: of equal ones all work on the signals of one step; None: unknown.
+
+    Args:
+        system: Whose agent it is.
+        agent: The agent.
+        behind: Those that work on the signals of what it sends.
+    """
+    assert agent.align is not None
+    channel = system.channels[agent.align]
+    ledger, sender = channel.ledger, system.agents[channel.sender]
+    if ledger.link.drop or ledger.remembers or agent.name in behind:
+        return None
+    before: Hashable | None = ()
+    if sender.align is not None:
+        before = aligned_kind(system, sender, (*behind, agent.name))
+    place = [c.name for c in agent.inputs].index(agent.align)
+    own = (place, ledger.sender.clock, ledger.sender.rate, ledger.link.delay)
+    return None if before is None else (own, before)
 
 
 def place_of(port: str, network: Network) -> int | str:

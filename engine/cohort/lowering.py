@@ -11,6 +11,7 @@ from torch import Tensor
 from antiphon.engine.cohort.lift import Lifted
 from antiphon.engine.cohort.models import Models
 from antiphon.engine.cohort.parts import Bundle, Cohort, StackedLearner
+from antiphon.engine.ledger import Ledger
 from antiphon.engine.moment import Lanes
 from antiphon.engine.parts import Unit
 from antiphon.engine.record import Record, Use
@@ -94,8 +95,12 @@ class Lowering:
         signals = {name: self._rows(value) for name, value in ledger.held_signals.items()}
         for k, channel in enumerate(bundle.members):
             own = channel.ledger
-            own.records = {stamp: some[k] for stamp, some in records.items()}
-            own.uses = {w: {key: some[k] for key, some in found.items()} for w, found in uses.items()}
+            own.records = {s: some[k] for s, some in records.items() if not _forgotten(ledger, some[k])}
+            own.uses = {
+                w: counting
+                for w, found in uses.items()
+                if (counting := {key: some[k] for key, some in found.items() if _counts(some[k])})
+            }
             own.returned = {
                 step: heard
                 for step, found in returned.items()
@@ -217,6 +222,7 @@ class Lowering:
 
     def _parts(self, part: Part, cohort: Cohort) -> list[Part]:
         drawn = self._lanes(part.drawn, len(cohort.members))
+        ages = self._maybe(part.ages, len(cohort.members))
         read: dict[str, list[Input]] = {}
         for entry in part.consumed:
             bundle = self.lifted.system.channels[entry.channel]
@@ -233,6 +239,7 @@ class Lowering:
                     [entry for channel in agent.inputs for entry in read[channel.name]],
                     bool(lanes[0]) if isinstance(lanes, Tensor) else lanes,
                     None if agent.memory is None else read[agent.memory.name][0],
+                    ages[n],
                 )
             )
         return found
@@ -249,7 +256,7 @@ class Lowering:
                 channel.name,
                 entry.stamp,
                 values[k] if (use := uses[k]) is None else use.leaf,
-                use,
+                use if use is not None and _counts(use) else None,
                 alive[k],
             )
             for k, channel in enumerate(bundle.members)
@@ -265,3 +272,19 @@ class Lowering:
 
     def _lanes(self, lanes: Lanes, count: int) -> tuple[Lanes, ...]:
         return self._rows(lanes) if isinstance(lanes, Tensor) else (lanes,) * count
+
+
+def _counts(use: Use) -> bool:
+    """Whether a use counts anywhere; a channel alone has no other."""
+    return bool(use.counted.any()) if isinstance(use.counted, Tensor) else use.counted
+
+
+def _forgotten(ledger: Ledger, record: Record) -> bool:
+    """Whether a channel alone would have dropped a void record that its bundle still keeps for others."""
+    if record.finished is None or record.complete or record.pinned:
+        return False
+    sent = max(ledger.records)
+    newest = ledger.sender.latest(sent - ledger.link.delay)
+    if (ledger.link.drop or ledger.remembers) and record.stamp > ledger.arrived:
+        return False
+    return newest is not None and record.stamp < newest and record.finished < sent

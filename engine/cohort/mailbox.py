@@ -22,11 +22,13 @@ class Segment:
         bundles: Where they are, by place among the bundles that lead to the cohort.
         index: [N * width]: which of all those messages each is, member by member; None: as they come.
         width: Inputs of a member.
+        pool: How many messages the bundles have.
     """
 
     bundles: tuple[int, ...]
     index: Tensor | None
     width: int
+    pool: int
 
 
 class _Reorder(torch.autograd.Function):
@@ -61,7 +63,7 @@ class Mailbox:
     ) -> None:
         self.fan_in, self.members = fan_in, members
         self.segments, self.give = segments, give
-        self._back = [_inverse(segment.index) for segment in segments]
+        self._back = [_inverse(segment) for segment in segments]
 
     def join(self, messages: Sequence[Tensor], came: Sequence[Lanes], batch: int) -> list[Tensor]:
         """Return the messages as inputs, [N, B, …] each, to be put side by side along dimension 2.
@@ -110,10 +112,10 @@ class Mailbox:
         return total / count.clamp_min(1).view(*count.shape, *[1] * (total.dim() - 2))
 
 
-def _inverse(index: Tensor | None) -> Tensor | None:
+def _inverse(segment: Segment) -> Tensor | None:
     """The way back of an order in which everything is exactly once; None where something is not."""
-    if index is None or not bool(
-        (index.sort().values == torch.arange(len(index), device=index.device)).all()
-    ):
+    index = segment.index
+    if index is None or len(index) != segment.pool:
         return None
-    return index.argsort()
+    ordered = torch.arange(segment.pool, device=index.device)
+    return index.argsort() if torch.equal(index.sort().values, ordered) else None

@@ -88,10 +88,10 @@ class Models:
         """Return the losses [K], summed over the examples, and the gradients, stacked."""
         return self._predictors.gradients(examples)
 
-    def heard(self, heard: Sequence[Heard]) -> tuple[Tensor, list[Tensor]]:
+    def heard(self, heard: Sequence[Heard], members: Sequence[Members]) -> tuple[Tensor, list[Tensor]]:
         """Return the losses of synthetic inputs [K] and their gradients, stacked."""
         assert isinstance(self.bundled, BundledInputs)
-        return self.bundled.gradients(heard)
+        return self.bundled.gradients(heard, members)
 
     @property
     def _predictors(self) -> BundledPredictors:

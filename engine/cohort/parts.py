@@ -17,20 +17,46 @@ from antiphon.agents.network import Network, Tensors
 from antiphon.comms.cut import constant
 from antiphon.comms.link import Link, quantised
 from antiphon.engine.cohort.mailbox import Mailbox
-from antiphon.engine.moment import Lanes, besides, both, lanes_where
-from antiphon.engine.parts import Agent, Channel
+from antiphon.engine.moment import Lanes, besides, both, either, lanes_where
+from antiphon.engine.parts import AGE, Agent, Channel
+from antiphon.engine.record import Record
+from antiphon.engine.system import System
 from antiphon.nets.random import normal_many, seed_for, uniform_many
 from antiphon.nets.stacked_optimiser import StackedOptimiser
 
-__all__ = ["Bundle", "Cohort", "Links", "Members", "StackedLearner", "spread"]
+__all__ = ["Bundle", "Cohort", "Links", "Members", "StackedLearner", "Worlds"]
 
 Members = Tensor | None
 """[N] or [K] bool, on the CPU: which members; None: all."""
 
 
-def spread(signal: Tensor, count: int) -> Tensor:
-    """Return what is the same for `count` members, [B, …], for their rows."""
-    return signal.unsqueeze(0).expand(count, *signal.shape).reshape(count * len(signal), *signal.shape[1:])
+class Worlds:
+    """Which of the worlds each member is in, and so which lanes of a signal are its own.
+
+    Args:
+        each: By member.
+        count: How many worlds there are, W.
+        batch: B.
+        device: Where signals are.
+    """
+
+    def __init__(self, each: Sequence[int] = (), count: int = 1, batch: int = 0, device: Any = None) -> None:
+        self.count, self.batch, self.members = count, batch, len(each)
+        self.in_turn = list(each) == list(range(count))
+        self.index = torch.tensor(each, device=device)
+
+    def opened(self, signal: Tensor) -> Tensor:
+        """Return a signal of the worlds, [W * B, …], by member, [members, B, …]."""
+        each = signal.view(self.count, self.batch, *signal.shape[1:])
+        if self.in_turn:
+            return each
+        if self.count == 1:
+            return each.expand(self.members, *each.shape[1:])
+        return each.index_select(0, self.index)
+
+    def spread(self, signal: Tensor) -> Tensor:
+        """Return a signal of the worlds, [W * B, …], for the members' rows."""
+        return self.opened(signal).flatten(0, 1)
 
 
 def picked(rows: Tensor, index: Tensor | None, batch: int) -> Tensor:
@@ -74,6 +100,12 @@ class StackedLearner:
         self.buffers = {name: torch.stack(own) for name, *own in zip(names, *each, strict=True)}
         self.taken.zero_()
         self.optimiser.refresh()
+
+    def put_back(self, members: Tensor, buffers: Tensors) -> None:
+        """Give `members` back the running statistics they had."""
+        for name, stack in self.buffers.items():
+            who = members.view(-1, *[1] * (stack.dim() - 1))
+            self.buffers[name] = torch.where(who, buffers[name], stack)
 
     def write_back(self) -> None:
         """Give the agents their running statistics and counts of updates; all else they see already."""
@@ -132,10 +164,12 @@ class Cohort(Agent):
     seeds: Tensor | None = None
     """[N] int64: of the draws that decide who learns from a window; None: all do."""
     mailbox: Mailbox = field(default_factory=Mailbox)
+    worlds: Worlds = field(default_factory=Worlds)
     _mask: tuple[int, Tensor] | None = None
+    _order: dict[tuple[str, ...], Tensor | None] = field(default_factory=dict)
 
     def spread(self, signal: Tensor) -> Tensor:
-        return spread(signal, len(self.members))
+        return self.worlds.spread(signal)
 
     def total(self, rows: Tensor) -> Tensor:
         return rows.view(len(self.members), self.batch).sum(1)
@@ -143,6 +177,10 @@ class Cohort(Agent):
     def by_member(self, members: Tensor) -> Tensor:
         """Return what is said of members, [N], of their rows."""
         return members.repeat_interleave(self.batch)
+
+    def silence(self, members: Tensor) -> None:
+        """Let `members`, [N] bool, learn no more and say nothing."""
+        self.silenced = either(self.silenced, self.by_member(members))
 
     def learning(self, window: int) -> Members:
         """Return which members learn from `window`, whoever has diverged."""
@@ -162,22 +200,39 @@ class Cohort(Agent):
             lanes = bool(mask.any()) and self.by_member(mask)
         return both(lanes, besides(self.silenced))
 
-    def observations(self, signals: Tensors, dtype: torch.dtype) -> list[Tensor]:
-        """Return what the members see, [N, B, …] each, in the order in which they declare it."""
+    def observations(self, signals: Tensors, system: System) -> list[Tensor]:
+        """Return what the members see, [N, B, …] each, in the order in which they declare it, but for ages."""
         flat = len(self.learner.network.input_shape) == 1
         found = []
+        dtype = system.dtype
         for names in self.looks:
+            if names[0] == AGE:
+                continue
             unlike = dict.fromkeys(names)
-            if len(unlike) == 1:
-                one = signals[names[0]].to(dtype).unsqueeze(0)
-                value = one.expand(len(names), *one.shape[1:])
+            if names[0] not in signals:  # an aligned agent before its first message
+                blank = system.blank(names[0]).unsqueeze(0)
+                value = blank.expand(len(names), *blank.shape[1:])
+            elif len(unlike) == 1:
+                value = self.worlds.opened(signals[names[0]].to(dtype))
             else:
-                value = torch.stack([signals[name] for name in unlike]).to(dtype)
-                if len(unlike) < len(names):
-                    order = {name: i for i, name in enumerate(unlike)}
-                    value = value[[order[name] for name in names]]
+                each = torch.stack([signals[name] for name in unlike]).to(dtype)
+                value = each.view(-1, self.batch, *each.shape[2:])
+                value = self._own(value, names, list(unlike))
             found.append(value.flatten(2) if flat else value)
         return found
+
+    def _own(self, value: Tensor, names: tuple[str, ...], unlike: list[str]) -> Tensor:
+        """Pick each member's own out of the signals [unlike * W, B, …]."""
+        if names not in self._order:
+            place = {name: i for i, name in enumerate(unlike)}
+            each = [
+                place[name] * self.worlds.count + world
+                for name, world in zip(names, self.worlds.index.tolist(), strict=True)
+            ]
+            in_turn = each == list(range(len(value)))
+            self._order[names] = None if in_turn else torch.tensor(each, device=value.device)
+        order = self._order[names]
+        return value if order is None else value.index_select(0, order)
 
 
 @dataclass(slots=True, eq=False)
@@ -190,10 +245,15 @@ class Bundle(Channel):
     """[K]: the sender of each channel, by its place in the cohort; None: each in turn."""
     give: Tensor | None = None
     """[K]: its receiver."""
+    worlds: Worlds = field(default_factory=Worlds)
     senders: int = 1
     """How many members the sending cohort has."""
     muted_members: Tensor | None = None
     """[K] bool: whose synthetic gradient has diverged; None: nobody's."""
+    heard_members: list[Members] = field(default_factory=list)
+    """Of each example that its synthetic inputs learn from at the end of the step, the members that it is one for."""
+    quarantine: bool = False
+    """Whether who diverges falls silent, so that there may be nothing to hear of some members."""
     deaf_members: Tensor | None = None
     """[K] bool: whose synthetic input has diverged; None: nobody's."""
 
@@ -206,7 +266,17 @@ class Bundle(Channel):
         return picked(port, self.take, self.batch)
 
     def of_sender(self, lanes: Lanes) -> Lanes:
-        return picked(lanes, self.take, self.batch) if isinstance(lanes, Tensor) else lanes
+        if not isinstance(lanes, Tensor):
+            return lanes
+        found = picked(lanes, self.take, self.batch)
+        return bool(found[0]) if len(self.members) == 1 else found  # senders learn and are silent as wholes
+
+    def hear(self, context: Tensor | None, record: Record, arrived: Tensor | None) -> None:
+        members: Members = None
+        if self.quarantine and isinstance(record.dead, Tensor):
+            members = self.heard_of(besides(record.dead))
+        self.heard.append((context, record.received, arrived))
+        self.heard_members.append(members)
 
     def of_receiver(self, rows: Tensor) -> Tensor:
         return picked(rows, self.give, self.batch)
@@ -219,7 +289,7 @@ class Bundle(Channel):
         return total.index_add(0, self.take, opened).flatten(0, 1)
 
     def spread(self, signal: Tensor) -> Tensor:
-        return spread(signal, len(self.members))
+        return self.worlds.spread(signal)
 
     def unsound(self, message: Tensor) -> Lanes:
         sound = message.view(len(self.members), -1).isfinite().all(1)
@@ -240,6 +310,15 @@ class Bundle(Channel):
         if self.muted_members is None:
             return rows
         return lanes_where(besides(self.by_member(self.muted_members)), rows)
+
+    @property
+    def hearing(self) -> Lanes:
+        return True if self.deaf_members is None else besides(self.by_member(self.deaf_members))
+
+    def disable(self, members: Tensor) -> None:
+        """Let the predictors of `members`, [K] bool, learn no more and say nothing."""
+        self.muted_members = members if self.muted_members is None else self.muted_members | members
+        self.deaf_members = members if self.deaf_members is None else self.deaf_members | members
 
     def by_member(self, members: Tensor) -> Tensor:
         """Return what is said of members, [K], of their rows."""

@@ -34,6 +34,7 @@ class Raising:
         self.batch = lifted.base.batch
         self._records: dict[tuple[int, ...], Record] = {}
         self._uses: dict[tuple[int, ...], Use] = {}
+        self._void: dict[int, Record] = {}
         self._place = {
             channel.name: (bundle, k) for bundle in lifted.bundles for k, channel in enumerate(bundle.members)
         }
@@ -86,7 +87,8 @@ class Raising:
     def _ledger(self, ledger: Ledger, members: Sequence[Ledger]) -> None:
         first = members[0]
         ledger.records = {
-            stamp: self._record([own.records[stamp] for own in members]) for stamp in first.records
+            stamp: self._record(self._filled(stamp, [own.records.get(stamp) for own in members], members))
+            for stamp in sorted({stamp for own in members for stamp in own.records})
         }
         ledger.returned = {
             step: [self._record(some) for some in self._returned(step, members)]
@@ -101,7 +103,7 @@ class Raising:
             ledger.uses[window] = {
                 (stamp, tick): self._use(
                     [some.get((stamp, tick)) or some.get((stamp, -1)) for some in found],
-                    [own.records.get(stamp) for own in members],
+                    members,
                     ledger.returns,
                 )
                 for stamp, tick in keys
@@ -113,25 +115,24 @@ class Raising:
             name: torch.cat([own.held_signals[name] for own in members]) for name in first.held_signals
         }
 
-    @staticmethod
-    def _returned(step: int, members: Sequence[Ledger]) -> list[list[Record]]:
+    def _returned(self, step: int, members: Sequence[Ledger]) -> list[list[Record]]:
         """Return the records that come back at `step`, those of all members for each stamp.
 
         To some nothing comes back: theirs has no environment that counts.
         """
         found = [{record.stamp: record for record in own.returned.get(step, [])} for own in members]
         stamps = dict.fromkeys(stamp for some in found for stamp in some)
-        every = []
-        for stamp in stamps:
-            like = next(some[stamp] for some in found if stamp in some)
-            none = replace(like, counted=False, delta=None, loss=None)
-            every.append(
-                [
-                    some.get(stamp) or own.records.get(stamp) or none
-                    for some, own in zip(found, members, strict=True)
-                ]
-            )
-        return every
+        return [self._filled(stamp, [some.get(stamp) for some in found], members) for stamp in stamps]
+
+    def _filled(
+        self, stamp: int, records: Sequence[Record | None], members: Sequence[Ledger]
+    ) -> list[Record]:
+        """Return a record of every member: some channels have none any more where nothing counted for them."""
+        known = [record or own.records.get(stamp) for record, own in zip(records, members, strict=True)]
+        like = next(record for record in known if record is not None)
+        if id(like) not in self._void:
+            self._void[id(like)] = replace(like, counted=False, delta=None, loss=None)
+        return [self._void[id(like)] if record is None else record for record in known]
 
     def _record(self, records: Sequence[Record]) -> Record:
         """Return the records of a bundle's channels as one: the same one for the same records."""
@@ -168,23 +169,21 @@ class Raising:
         lost = [record.lost for record in records if record.lost is not None]
         return torch.cat(lost) if lost else None
 
-    def _use(self, uses: Sequence[Use | None], records: Sequence[Record | None], returns: bool) -> Use:
+    def _use(self, uses: Sequence[Use | None], members: Sequence[Ledger], returns: bool) -> Use:
         """Return the uses of a bundle's channels as one; where one has none, nothing counts."""
         if len(uses) == 1 and uses[0] is not None:
             return uses[0]
         key = tuple(id(use) for use in uses)
         if key not in self._uses:
-            known = [
-                use.record if use is not None else record for use, record in zip(uses, records, strict=True)
-            ]
-            record = self._record([one for one in known if one is not None])
+            stamp = next(use.record.stamp for use in uses if use is not None)
+            known = self._filled(stamp, [None if use is None else use.record for use in uses], members)
             leaf = torch.cat(
                 [
-                    constant(use.leaf) if use is not None else one.received
+                    one.received if use is None else constant(use.leaf)
                     for use, one in zip(uses, known, strict=True)
-                    if one is not None
                 ]
             )
+            record = self._record(known)
             counted = self._lanes([False if use is None else use.counted for use in uses])
             self._uses[key] = Use(record, as_leaf(leaf) if returns else leaf, counted)
         return self._uses[key]
@@ -267,7 +266,8 @@ class Raising:
             else:
                 inputs.extend(found)
         drawn = self._lanes([part.drawn for part in parts])
-        return Part(cohort.name, parts[0].moment, inputs, drawn, memory)
+        ages = self._rows([part.ages for part in parts])
+        return Part(cohort.name, parts[0].moment, inputs, drawn, memory, ages)
 
     def _input(self, bundle: Bundle, entries: Sequence[Input]) -> Input:
         if len(entries) == 1:
@@ -275,9 +275,8 @@ class Raising:
         alive = self._lanes([entry.alive for entry in entries])
         uses = [entry.use for entry in entries]
         if any(use is not None for use in uses):
-            stamp = next(use.record.stamp for use in uses if use is not None)
-            records = [channel.ledger.records.get(stamp) for channel in bundle.members]
-            use = self._use(uses, records, bundle.ledger.returns)
+            ledgers = [channel.ledger for channel in bundle.members]
+            use = self._use(uses, ledgers, bundle.ledger.returns)
             return Input(bundle.name, None, use.leaf, use, alive)
         value = self._rows([entry.value for entry in entries])
         return Input(bundle.name, entries[0].stamp, value, None, alive)

@@ -38,9 +38,10 @@ def consumed(update: Update) -> list[tuple[str, Use]]:
 
 def reached(system: System, update: Update, cohort: Cohort) -> Members:
     """Return the members of a cohort that an update's learning signal reaches."""
-    if cohort.name in update.losses:
+    told = update.losses.get(cohort.name)
+    if cohort.name in update.foretold or (told is not None and not isinstance(told.count, torch.Tensor)):
         return None
-    for name, _ in update.put:
+    for name, _ in () if system.divergence.quarantine else update.put:
         bundle = system.channels[name]
         if bundle.sender == cohort.name and isinstance(bundle, Bundle) and bundle.covers:
             return None
@@ -53,13 +54,15 @@ class _Reach:
     def __init__(self, system: System, update: Update) -> None:
         self.system = system
         self.by_tick: dict[tuple[str, int], torch.Tensor] = {}
+        self._sent = {(name, record.stamp): record for name, record in update.tape.sent}
         for name, stamp in update.put:
             self._told(name, stamp, None)
         for tick in reversed(update.tape.ticks):
             for part in tick.parts:
                 key = part.agent, tick.step
                 if (tick.step, part.agent) in update.verdict.judged:
-                    self.by_tick[key] = torch.ones(self._count(part.agent), dtype=torch.bool)
+                    known = self.by_tick.get(key, torch.zeros((), dtype=torch.bool))
+                    self.by_tick[key] = known | self._judged(update, part.agent)
                 if key in self.by_tick:
                     self._pass_on(part, self.by_tick[key])
 
@@ -69,6 +72,12 @@ class _Reach:
             if name == cohort.name:
                 found = found | members
         return None if bool(found.all()) else found
+
+    def _judged(self, update: Update, agent: str) -> torch.Tensor:
+        """Those that there was a target for."""
+        every = torch.ones(self._count(agent), dtype=torch.bool)
+        count = update.losses[agent].count
+        return every & (count > 0).cpu() if isinstance(count, torch.Tensor) else every
 
     def _count(self, agent: str) -> int:
         found = self.system.agents[agent]
@@ -93,5 +102,9 @@ class _Reach:
         told = torch.ones(len(channel.members), dtype=torch.bool)
         if receivers is not None:
             told = receivers if channel.give is None else receivers[channel.give.cpu()]
+        elif self.system.divergence.quarantine:  # nothing is put on the messages of who is silent
+            silent = self._sent[name, stamp].silent
+            if isinstance(silent, torch.Tensor):
+                told = torch.logical_not(silent.view(len(told), -1).all(1)).cpu()
         places = torch.arange(len(told)) if channel.take is None else channel.take.cpu()
         found[places[told]] = True

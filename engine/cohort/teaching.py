@@ -14,6 +14,7 @@ from antiphon.engine.cohort.models import Models
 from antiphon.engine.cohort.parts import Bundle, Members
 from antiphon.engine.ledger import Record
 from antiphon.engine.parts import Channel
+from antiphon.engine.system import System
 from antiphon.engine.teaching import Heard, Lesson, Teacher
 
 __all__ = ["CohortTeacher"]
@@ -21,6 +22,11 @@ __all__ = ["CohortTeacher"]
 
 class CohortTeacher(Teacher):
     """Teaches the predictors of bundles beside those of single channels."""
+
+    def __init__(self, system: System) -> None:
+        super().__init__(system)
+        self._hearers: dict[str, Members] = {}
+        """By bundle: whose synthetic inputs learn at this step."""
 
     def _learned(
         self, asked: Sequence[tuple[Predictor, Sequence[Example]]]
@@ -76,14 +82,8 @@ class CohortTeacher(Teacher):
         """Return the members of a bundle that a lesson is for."""
         bundle = self.system.channels[name]
         assert isinstance(bundle, Bundle)
-        found: Members = torch.zeros(len(bundle.members), dtype=torch.bool)
-        for example in lesson.examples:
-            found = None if found is None or example.members is None else found | example.members
-        if bundle.muted_members is not None:
-            found = (
-                torch.logical_not(bundle.muted_members) if found is None else found & ~bundle.muted_members
-            )
-        return found
+        heard = _any_of([example.members for example in lesson.examples], len(bundle.members))
+        return _able(heard, bundle.muted_members)
 
     def _models(self, name: str) -> Models | None:
         predictor = self.system.channels[name].predictor
@@ -96,9 +96,11 @@ class CohortTeacher(Teacher):
         bundles: dict[str, Heard] = {}
         for name, channel in self.system.channels.items():
             if isinstance(channel.input, Models):
+                assert isinstance(channel, Bundle)
                 if channel.heard:
-                    bundles[name] = channel.input.heard(channel.heard)
-                channel.heard = []
+                    bundles[name] = channel.input.heard(channel.heard, channel.heard_members)
+                    self._hearers[name] = _any_of(channel.heard_members, len(channel.members))
+                channel.heard, channel.heard_members = [], []
         found = super().prepare_inputs(step)
         if self.system.divergence.fine([t for loss, some in bundles.values() for t in (loss, *some)]):
             return found | bundles
@@ -118,11 +120,24 @@ class CohortTeacher(Teacher):
             bundle = self.system.channels[name]
             if isinstance(bundle.input, Models):
                 assert isinstance(bundle, Bundle)
-                able = None if bundle.deaf_members is None else torch.logical_not(bundle.deaf_members)
-                bundle.input.step(said[1], step, able)
+                bundle.input.step(said[1], step, _able(self._hearers[name], bundle.deaf_members))
             else:
                 single[name] = said
         super().teach_inputs(single, step)
+
+
+def _any_of(examples: Sequence[Members], count: int) -> Members:
+    """Return the members that any of the examples is for."""
+    found: Members = torch.zeros(count, dtype=torch.bool)
+    for members in examples:
+        found = None if found is None or members is None else found | members
+    return found
+
+
+def _able(members: Members, broken: Members) -> Members:
+    if broken is None:
+        return members
+    return torch.logical_not(broken) if members is None else members & torch.logical_not(broken)
 
 
 def _with(broken: Members, more: dict[int, str], count: int) -> Members:

@@ -8,6 +8,7 @@ from torch import Tensor
 from antiphon.comms.aggregation import together
 from antiphon.engine.cohort.parts import Cohort
 from antiphon.engine.moment import Lanes
+from antiphon.engine.parts import AGE, Agent
 from antiphon.engine.tape import Part, Tape
 from antiphon.engine.ticking import Ticker
 
@@ -17,11 +18,20 @@ __all__ = ["CohortTicker"]
 class CohortTicker(Ticker):
     """Evaluates cohorts and single agents, one call at a time."""
 
+    def _ages(self, agent: Agent, ages: list[Tensor]) -> Tensor:
+        if not isinstance(agent, Cohort):
+            return super()._ages(agent, ages)
+        each = [age.unsqueeze(1) for age in ages]
+        return torch.cat(agent.mailbox.join(each, [True] * len(each), self.system.batch), 2).flatten(0, 1)
+
     def _gather(self, part: Part, tape: Tape) -> Tensor:
         agent = self.system.agents[part.agent]
         if not isinstance(agent, Cohort):
             return super()._gather(part, tape)
-        observations = agent.observations(part.moment.signals, self.system.dtype)
+        observations = agent.observations(part.moment.signals, self.system)
+        if part.ages is not None:
+            own = part.ages.view(len(agent.members), self.system.batch, -1)
+            observations.insert(agent.observes.index(AGE), own)
         flat = len(agent.learner.network.input_shape) == 1
         messages: list[Tensor] = []
         came: list[Lanes] = []

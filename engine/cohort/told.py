@@ -17,7 +17,7 @@ from antiphon.engine.judging import Losses, Verdict
 from antiphon.engine.learned import Learned, Update
 from antiphon.engine.teaching import Heard, Lesson
 
-__all__ = ["Told"]
+__all__ = ["LossesByAgent", "Told", "losses_of", "without"]
 
 
 class Told(Learned):
@@ -77,7 +77,7 @@ class Told(Learned):
                     yield (name,), losses
 
     def by_agent(self) -> Mapping[str, Tensor]:
-        return _LossesByAgent(self)
+        return LossesByAgent(self)
 
     def _lessons(self, bundle: Bundle, lesson: Lesson) -> dict[str, Lesson]:
         batch, count = bundle.batch, len(bundle.members)
@@ -120,8 +120,8 @@ class Told(Learned):
                     own.gradients[member.name] = [
                         g[n] if together and g is not None else g for g in update.gradients[name]
                     ]
-                if losses is not None:
-                    own.verdict.losses[member.name] = _losses(losses, n) if together else losses
+                if losses is not None and not _untold(losses, n):
+                    own.verdict.losses[member.name] = losses_of(losses, n) if together else losses
         for name, injected in update.injected.items():
             bundle = self._lifted.system.channels[name]
             channels = bundle.members if isinstance(bundle, Bundle) else (bundle,)
@@ -131,9 +131,24 @@ class Told(Learned):
         yield from found.values()
 
 
-def _losses(losses: Losses, n: int) -> Losses:
-    count = losses.count[n] if isinstance(losses.count, Tensor) else losses.count
-    return Losses(losses.loss[n], losses.score[n], count)
+def losses_of(losses: Losses, places: int | list[int]) -> Losses:
+    """Return the losses of one member of a cohort, or of some of them."""
+    if not losses.loss.dim():
+        return losses
+    count = losses.count[places] if isinstance(losses.count, Tensor) else losses.count
+    return Losses(losses.loss[places], losses.score[places], count)
+
+
+def without(losses: Losses, members: Tensor) -> Losses:
+    """Return the losses of a cohort as if `members`, [N] bool, had had no target."""
+    count = torch.as_tensor(losses.count, device=members.device).expand(len(members))
+    found = [torch.where(members, torch.zeros_like(t), t) for t in (losses.loss, losses.score, count)]
+    return Losses(*found)
+
+
+def _untold(losses: Losses, n: int) -> bool:
+    """Whether there was no target for a member."""
+    return isinstance(losses.count, Tensor) and losses.count.dim() > 0 and not bool(losses.count[n])
 
 
 def _examples(example: Example, batch: int, count: int) -> list[Example]:
@@ -147,21 +162,27 @@ def _examples(example: Example, batch: int, count: int) -> list[Example]:
     ]
 
 
-class _LossesByAgent(Mapping[str, Tensor]):
-    """The losses of a step by agent, taken apart when they are looked at."""
+class LossesByAgent(Mapping[str, Tensor]):
+    """The losses of a step by agent, of those that there was a target for; taken apart when they are looked at."""
 
-    def __init__(self, told: Told) -> None:
-        self._told = told
+    def __init__(self, learned: Learned) -> None:
+        self._losses = list(learned.losses())
         self._found: dict[str, Tensor] | None = None
 
     def _all(self) -> dict[str, Tensor]:
         if self._found is None:
-            self._found = {
-                name: losses.loss[n] if losses.loss.dim() else losses.loss
-                for names, losses in self._told.losses()
-                for n, name in enumerate(names)
-            }
+            self._found = {}
+            for names, losses in self._losses:
+                if not losses.loss.dim():
+                    self._found[names[0]] = losses.loss
+                    continue
+                count = losses.count
+                told = count.tolist() if isinstance(count, Tensor) else [count] * len(names)
+                self._found |= {n: v for n, v, c in zip(names, losses.loss.unbind(), told, strict=True) if c}
         return self._found
+
+    def __repr__(self) -> str:
+        return repr(self._all())
 
     def __getitem__(self, name: str) -> Tensor:
         return self._all()[name]

@@ -1,0 +1,196 @@
+"""Joint runs: several seeds of one scenario in one program, each with an environment of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.cohort.backend import Cohorts
+from antiphon.engine.cohort.parts import StackedLearner
+from antiphon.engine.cohort.told import LossesByAgent, Told, losses_of
+from antiphon.engine.cohort.union import Union, bare, named
+from antiphon.engine.divergence import Divergence
+from antiphon.engine.judging import Losses
+from antiphon.engine.learned import Learned, Update
+from antiphon.engine.moment import Lanes, Moment
+from antiphon.engine.reference import Reference
+from antiphon.engine.system import System
+from antiphon.engine.teaching import Heard, Lesson
+from antiphon.engine.world import Ends
+
+__all__ = ["Joint", "Share"]
+
+_WORLD = re.compile(r"@(\d+)")
+
+
+class _Apart(Divergence):
+    """Under `stop`, a seed that diverges stops by itself; the others go on."""
+
+    def __init__(self, of: Sequence[Divergence]) -> None:
+        super().__init__(of[0].quarantine, of[0].bound)
+        self.each = of
+        self.stopped: dict[int, str] = {}
+        """What each seed that has stopped died of."""
+
+    def report(self, step: int, line: str) -> None:
+        found = _WORLD.search(line)
+        world = int(found.group(1)) if found else 0
+        line = _WORLD.sub("", line)
+        if self.quarantine:
+            self.each[world].events.append((step, line))
+        else:
+            self.stopped.setdefault(world, line)
+
+    def note(self, step: int, line: str) -> None:
+        found = _WORLD.search(line)
+        self.each[int(found.group(1)) if found else 0].note(step, _WORLD.sub("", line))
+
+
+class Joint(Cohorts):
+    """Runs the systems of several seeds as one.
+
+    Args:
+        systems: Of one scenario.
+    """
+
+    def __init__(self, systems: Sequence[System]) -> None:
+        self.divergence = _Apart([system.divergence for system in systems])
+        self.union = Union(systems, self.divergence)
+        super().__init__(self.union.system)
+        self.changed = False
+        self._silent: set[int] = set()
+        self._before: dict[str, dict[str, Tensor]] = {}
+        """Running statistics at the step's beginning, by cohort."""
+
+    def shown(self) -> System:
+        if self._stale:
+            super().shown()
+            self.union.part()
+        return self.union.system
+
+    def tick(self, step: int, moment: Moment) -> None:
+        if self.changed:
+            self.union.join()
+            self.taken_over()
+            self.changed = False
+        self._before = {cohort.name: dict(cohort.learner.buffers) for cohort in self.lifted.cohorts}
+        super().tick(step, moment)
+
+    def _apply(self, updates: list[Update], step: int) -> None:
+        for world in self.divergence.stopped.keys() - self._silent:
+            self._silence_world(world)
+        super()._apply(updates, step)
+
+    def _silence_world(self, world: int) -> None:
+        """Nothing of a seed that has diverged moves any more."""
+        self._silent.add(world)
+        for cohort in self.lifted.cohorts:
+            members = cohort.worlds.index == world
+            cohort.silence(members)
+            assert isinstance(cohort.learner, StackedLearner)
+            cohort.learner.put_back(members, self._before[cohort.name])
+        for bundle in self.lifted.bundles:
+            bundle.disable(bundle.worlds.index.cpu() == world)
+
+    # --- several environments as one ----------------------------------------------------------------------
+
+    @staticmethod
+    def moment(moments: Sequence[Moment]) -> Moment:
+        """Return the moments of all seeds as one, its signals [seeds * B, …]."""
+        found = Moment(moments[0].step, {})
+        Joint.complete(found, moments)
+        return found
+
+    @staticmethod
+    def complete(moment: Moment, moments: Sequence[Moment]) -> None:
+        """Add what has become known since."""
+        for name in dict.fromkeys(name for one in moments for name in one.signals):
+            if name not in moment.signals:
+                like = next(one.signals[name] for one in moments if name in one.signals)
+                # A mask that is not there is all present; a target without one in some world is marked absent there.
+                blank = torch.ones_like(like) if name.startswith("_") else torch.zeros_like(like)
+                moment.signals[name] = torch.cat([one.signals.get(name, blank) for one in moments])
+
+    def ends(self, ends: Sequence[Ends]) -> Ends:
+        """Return what ended in any world."""
+        return Ends(self._lanes([e.ended for e in ends]), self._lanes([e.terminated for e in ends]))
+
+    def _lanes(self, lanes: Sequence[Lanes]) -> Lanes:
+        if not any(isinstance(one, Tensor) for one in lanes) and len(set(lanes)) == 1:
+            return lanes[0]
+        full = torch.ones(self.system.batch, dtype=torch.bool, device=self.system.device)
+        return torch.cat([one if isinstance(one, Tensor) else full & one for one in lanes])
+
+
+class Share(Reference):
+    """The backend of one seed's simulation, whose steps are taken by all seeds together.
+
+    Args:
+        joint: What takes them.
+        world: Which seed it is, from 0.
+    """
+
+    name = "cohort"
+
+    def __init__(self, joint: Joint, world: int) -> None:
+        super().__init__(joint.union.systems[world])
+        self.joint = joint
+        self.world = world
+
+    def shown(self) -> System:
+        self.joint.shown()
+        return self.system
+
+    def taken_over(self) -> None:
+        self.joint.changed = True
+
+    def told(self, learned: Learned) -> Learned:
+        """Return what this seed learned of what all did."""
+        assert isinstance(learned, Told)
+        return _Own(learned, self.world)
+
+
+class _Own(Learned):
+    """What one seed learned."""
+
+    def __init__(self, told: Told, world: int) -> None:
+        self._told, self._world = told, world
+
+    def _mine(self, name: str) -> bool:
+        return name.endswith(named("", self._world))
+
+    @cached_property
+    def updates(self) -> list[Update]:  # type: ignore[override]
+        """By unit."""
+        found = []
+        for update in self._told.updates:
+            if self._mine(update.unit.members[0]):
+                own = Update(update.unit, update.tape)
+                own.gradients = {bare(name): g for name, g in update.gradients.items()}
+                own.verdict.losses = {bare(name): losses for name, losses in update.losses.items()}
+                own.injected = {bare(name): rows for name, rows in update.injected.items()}
+                found.append(own)
+        return found
+
+    @cached_property
+    def lessons(self) -> dict[str, Lesson]:  # type: ignore[override]
+        """By channel."""
+        return {bare(name): lesson for name, lesson in self._told.lessons.items() if self._mine(name)}
+
+    @cached_property
+    def inputs(self) -> dict[str, Heard]:  # type: ignore[override]
+        """By channel."""
+        return {bare(name): heard for name, heard in self._told.inputs.items() if self._mine(name)}
+
+    def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
+        for names, losses in self._told.losses():
+            places = [n for n, name in enumerate(names) if self._mine(name)]
+            if places:
+                yield tuple(bare(names[n]) for n in places), losses_of(losses, places)
+
+    def by_agent(self) -> Mapping[str, Tensor]:
+        return LossesByAgent(self)

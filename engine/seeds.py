@@ -1,0 +1,133 @@
+"""Seeds: several runs of one scenario that differ only in their seed, in one program where that is possible.
+
+Each is a simulation of its own, with its own environment, figures and checkpoints, and computes what it would compute
+alone (to 1e-9 in float64). Together their agents form cohorts: even a chain of four different networks is four cohorts
+of as many members as there are seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from antiphon.engine.cohort.joint import Joint, Share
+from antiphon.engine.cohort.likeness import reasons_alone
+from antiphon.engine.cohort.union import reason_apart
+from antiphon.engine.simulation import Simulation, StepInfo
+from antiphon.errors import DivergenceError, ScenarioError
+from antiphon.scenarios import Scenario, Template
+
+__all__ = ["Seeds"]
+
+
+class Seeds:
+    """Simulations of one scenario, a step of all at a time.
+
+    Args:
+        scenario: As of `Simulation`.
+        seeds: Their seeds.
+        backend: `reference` runs one after the other; else together, where that is possible.
+        settings: What else a `Simulation` takes.
+
+    Attributes:
+        simulations: One for each seed, in order.
+        apart: Why they are stepped one after the other; None: they are run together.
+
+    Raises:
+        ScenarioError: No seed, one of them twice, or a scenario that cannot be built.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario | Template | str | Path,
+        seeds: Sequence[int],
+        *,
+        backend: str = "auto",
+        **settings: Any,
+    ) -> None:
+        seeds = list(seeds)
+        if not seeds or len(set(seeds)) < len(seeds):
+            raise ScenarioError(f"seeds: got {seeds}; give different ones, at least one")
+        self.simulations = [
+            Simulation(scenario, seed=seed, backend="reference", **settings) for seed in seeds
+        ]
+        self.apart = self._reason(backend)
+        self._joint: Joint | None = None
+        if self.apart is None:
+            self._joint = Joint([simulation.system for simulation in self.simulations])
+            for world, simulation in enumerate(self.simulations):
+                simulation.backend = Share(self._joint, world)
+        elif backend != "reference":
+            for simulation in self.simulations:
+                simulation.rerun_on(backend)
+
+    def _reason(self, backend: str) -> str | None:
+        if backend == "reference":
+            return "the reference backend was asked for"
+        if len(self.simulations) == 1:
+            return "there is only one"
+        system = self.simulations[0].system
+        alone = [f"'{name}' is run as itself: {why}" for name, why in reasons_alone(system).items()]
+        return reason_apart(system, alone)
+
+    def step(self) -> list[StepInfo]:
+        """Take one step of all that have not diverged, and return what happened in each.
+
+        Raises:
+            DivergenceError: All have diverged.
+        """
+        running = [simulation for simulation in self.simulations if simulation.diverged is None]
+        if not running:
+            raise DivergenceError(str(self.simulations[0].diverged))
+        if self._joint is None:
+            return [info for simulation in running if (info := _stepped(simulation)) is not None]
+        joint, everybody = self._joint, self.simulations
+        step = running[0].now
+        watching = [simulation.watching(step) for simulation in everybody]
+        before = [simulation.world.moment for simulation in everybody]
+        moment = joint.moment(before)
+        joint.tick(step, moment)
+        ends = [simulation.world.advance() for simulation in everybody]
+        joint.complete(moment, before)
+        joint.system.cut(step, joint.ends(ends))
+        learned = joint.learn(step, watch=any(watching))
+        infos = []
+        for simulation, watch, ended in zip(everybody, watching, ends, strict=True):
+            share = simulation.backend
+            assert isinstance(share, Share)
+            if simulation.diverged is None:
+                simulation.diverged = joint.divergence.stopped.get(share.world)
+            if simulation.diverged is None:
+                infos.append(simulation.took(step, share.told(learned), ended.ended, watch=watch))
+        return infos
+
+    def steps(self, count: int) -> Iterator[list[StepInfo]]:
+        """Take `count` steps, one at a time."""
+        return (self.step() for _ in range(count))
+
+    def run(self, steps: int | None = None) -> None:
+        """Run for `steps`; None: until `training.steps` have been done.
+
+        Raises:
+            DivergenceError: All seeds have diverged; of fewer `simulation.diverged` says so.
+        """
+        first = self.simulations[0]
+        if steps is None:
+            steps = max(0, first.scenario.training.steps - first.now)
+        for simulation in self.simulations:
+            simulation.until = simulation.now + steps
+        for _ in range(steps):
+            self.step()
+
+    def close(self) -> None:
+        """Close all simulations."""
+        for simulation in self.simulations:
+            simulation.close()
+
+
+def _stepped(simulation: Simulation) -> StepInfo | None:
+    try:
+        return simulation.step()
+    except DivergenceError:
+        return None
