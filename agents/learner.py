@@ -88,6 +88,7 @@ class Learner:
         for name, p in self.parameters.items():
             p.copy_(parameters[name])
         self.buffers = {name: buffers[name].to(b).clone() for name, b in self.buffers.items()}
+        self.optimiser.wake()
         for name, tensors in self.optimiser.state.items():
             for own, saved in zip(tensors, optimiser[name], strict=True):
                 own.copy_(saved)

@@ -65,6 +65,15 @@ def run(
     settings: Settings = None,
     steps: Steps = None,
     seed: Annotated[int, typer.Option("--seed", "-s", min=0, metavar="S", help="Of all that is drawn.")] = 0,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds",
+            metavar="K",
+            help="Seeds S … S+K-1, in one program where that is possible; a run directory each. "
+            "One that diverges ends by itself (exit code 3 if all do).",
+        ),
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="RUN", help="Of the run directory (default: from scenario and time)."),
@@ -88,6 +97,7 @@ def run(
         settings=settings or [],
         steps=steps,
         seed=seed,
+        seeds=seeds,
         name=name,
         resume_if_exists=resume_if_exists,
         logdir=logdir,
@@ -206,6 +216,9 @@ def show(
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, metavar="N", help="With --timeline: how many.")
     ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time a short run on every backend, beside the estimate.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Explain a scenario, a run or an environment; without a name, list what there is."""
@@ -221,6 +234,7 @@ def show(
         json=json,
         timeline=timeline,
         steps=steps,
+        measure=measure,
     )
 
 
@@ -307,9 +321,6 @@ def tb(
     verb.tb(path, port=port, json=json)
 
 
-_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "DefaultCPUAllocator")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
@@ -330,7 +341,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(word in str(error) for word in _OUT_OF_MEMORY):
+        from antiphon.engine.room import was_refused
+
+        if not was_refused(error):
             raise
         print(
             "error: out of memory; lower training.batch, or the sizes of networks and messages",

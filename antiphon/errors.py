@@ -10,6 +10,7 @@ __all__ = [
     "DataError",
     "DivergenceError",
     "EngineError",
+    "ResourceError",
     "RunError",
     "ScenarioError",
     "suggest",
@@ -38,6 +39,12 @@ class DivergenceError(AntiphonError, ArithmeticError):
     """An agent or predictor produced a loss or gradient that is not finite."""
 
     exit_code = 3
+
+
+class ResourceError(AntiphonError, MemoryError):
+    """A scenario that needs more memory than there is."""
+
+    exit_code = 4
 
 
 class EngineError(AntiphonError, RuntimeError):

@@ -29,6 +29,8 @@ class Update:
     """Newest injection by channel, for telemetry."""
     put: set[tuple[str, int]] = field(default_factory=set)
     """Channels and stamps of the messages on which anything was put that parameters follow."""
+    moved: int = 0
+    """How many members of a cohort have followed already, the first ones."""
     foretold: set[str] = field(default_factory=set)
     """Agents with an auxiliary loss."""
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from antiphon.comms.cut import as_leaf, value_of
 from antiphon.comms.link import Link
 from antiphon.engine.clock import Clock, Sends, Windows
-from antiphon.engine.moment import Lanes, Moment, besides, both, either, lanes_where
+from antiphon.engine.moment import Lanes, Moment, besides, both, either, lanes_where, settled
 from antiphon.engine.record import Reading, Record, Use
 from antiphon.errors import EngineError
 
@@ -309,9 +309,9 @@ class Ledger:
         if self.state and self.returns and terminated is not False:
             self._last_state(step, terminated)
         for record in self.records.values():
-            record.dead = either(record.dead, ended)
+            record.dead = settled(either(record.dead, ended))
             if record.first_use is not None and record.first_use > step:
-                record.silent = either(record.silent, ended)
+                record.silent = settled(either(record.silent, ended))
         if self.newest is not None:
             self.newest = lanes_where(besides(ended), self.newest)
         if self.held_stamp is not None:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from contextlib import suppress
 
-__all__ = ["keep_memory"]
+__all__ = ["give_back", "keep_memory"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGE = 2**31 - 1
+_WORTH = 1 << 23
+
+
+def give_back(freed: int) -> None:
+    """Hand `freed` bytes back to the system, where they are worth it: many small tensors that have become a large one."""
+    if freed < _WORTH:
+        return
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def keep_memory() -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.comms.context import ContextSpec, encode
 
-__all__ = ["Lanes", "Moment", "besides", "both", "either", "lanes_where"]
+__all__ = ["Lanes", "Moment", "besides", "both", "either", "lanes_where", "settled"]
 
 Lanes = bool | Tensor
 """A set of environments: all, none, or a mask [B] bool."""
@@ -37,6 +37,11 @@ def both(a: Lanes, b: Lanes) -> Lanes:
     if a is True:
         return b
     return a if b is True else torch.logical_and(a, b)
+
+
+def settled(lanes: Lanes) -> Lanes:
+    """Return a set of environments in which all are, as all of them."""
+    return True if isinstance(lanes, Tensor) and bool(lanes.all()) else lanes
 
 
 def lanes_where(lanes: Lanes, value: Tensor) -> Tensor:

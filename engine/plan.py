@@ -5,14 +5,16 @@ It is found from what the scenario says alone; only `engine.stopwatch` runs anyt
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
+from antiphon.comms.inputs import INPUTS
+from antiphon.comms.predictors import PREDICTORS
 from antiphon.engine.backends import chosen_backend
-from antiphon.engine.blank import build_blank
+from antiphon.engine.blank import build_to_look
 from antiphon.engine.cohort.lift import groups
 from antiphon.engine.cohort.likeness import channel_kind
 from antiphon.engine.pace import CPU, GPU, Arrangement, Load, Loads, seconds
@@ -38,6 +40,7 @@ __all__ = [
     "ticks_in_words",
 ]
 
+_FLOP = {"TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6}
 _FASTER = 1.5
 """A device is called faster or slower than another where the estimates differ by more than this factor."""
 
@@ -168,20 +171,22 @@ def plan(
     backend: str = "auto",
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    system: System | None = None,
 ) -> Plan:
-    """Return how a scenario will be run. Nothing large is made: its tensors are built without numbers.
+    """Return how a scenario will be run. Nothing large is made for it.
 
     Args:
         scenario: The scenario.
         backend: As asked of a run.
         device: As asked of a run.
         dtype: Of all floats.
+        system: Its system, where somebody has built it.
 
     Raises:
         ScenarioError: It cannot be built; the line names the place.
     """
     env = describe(scenario.env)
-    system = build_blank(scenario, env, dtype)
+    system = system or build_to_look(scenario, env, dtype)
     picked = chosen_backend(backend, system)
     together, reasons = arranged(system)
     loads = Loads(system)
@@ -252,7 +257,7 @@ def _cohort(scenario: Scenario, system: System, names: list[str]) -> CohortPlan:
     )
 
 
-def _bundle(members: list[Channel], together: Arrangement) -> BundlePlan:
+def _bundle(members: Sequence[Channel], together: Arrangement) -> BundlePlan:
     first = members[0]
     head = {agent.name: group[0].name for group in together.agents for agent in group}
     kind = _kinds_in_words(first)
@@ -308,9 +313,6 @@ def _optimiser_in_words(spec: OptimiserSpec) -> str:
 
 
 def _kinds_in_words(channel: Channel) -> tuple[str | None, str | None]:
-    from antiphon.comms.inputs import INPUTS
-    from antiphon.comms.predictors import PREDICTORS
-
     gradient = next((name for name, kind in PREDICTORS.items() if type(channel.predictor) is kind), None)
     given = next((name for name, kind in INPUTS.items() if type(channel.input) is kind), None)
     return gradient, given
@@ -338,15 +340,17 @@ def _device(device: torch.device, load: Load) -> Device:
         word = "be slower" if there > here * _FASTER else "hardly be faster"
         why = f"a GPU would {word} at this size: about {amount}; launching them takes longer than computing them"
     else:
-        gain = here / there
-        why = f"a GPU may be about {gain:.2g} times as fast: about {amount}"
+        why = f"a GPU may be about {_factor(here / there)} times as fast: about {amount}"
         if device.type == "cpu":
             why += "; --device cuda" if torch.cuda.is_available() else "; torch finds none here"
     return Device(str(device), why, load.work.operations, load.work.flop, 1e3 * there)
 
 
+def _factor(gain: float) -> str:
+    return f"{gain:.1f}" if gain < 3 else f"{gain:.0f}" if gain < 20 else f"{round(gain, -1):.0f}"
+
+
 def _flop(count: float) -> str:
-    for unit, size in (("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6)):
-        if count >= size:
-            return f"{count / size:.2g} {unit}" if count < 100 * size else f"{count / size:.0f} {unit}"
-    return f"{count / 1e6:.2g} MFLOP"
+    unit, size = next(((u, s) for u, s in _FLOP.items() if count >= s), ("MFLOP", 1e6))
+    number = count / size
+    return f"{number:,.0f} {unit}" if number >= 10 else f"{number:.2g} {unit}"

@@ -155,18 +155,22 @@ class Reference:
             if update in diverged:
                 continue
             self._divide(update, own)
-            back = iter(deltas)
-            for channel, use in consumed_by:
-                channel.ledger.book(use, next(back) if channel.ledger.returns else None)
-            told: dict[str, list[Use]] = {}
-            for channel, use in consumed_by:
-                if channel.hears_losses:
-                    told.setdefault(channel.name, []).append(use)
-            loss = self._returned_loss(update) if told else None
-            for name, some in told.items():
-                assert loss is not None
-                Ledger.book_loss(some, self.system.channels[name].of_receiver(loss))
+            self._book(update, consumed_by, deltas)
         return [update for update in updates if update not in diverged]
+
+    def _book(self, update: Update, uses: list[tuple[Channel, Use]], deltas: Gradients) -> None:
+        """Enter what comes back for the messages that a window used."""
+        back = iter(deltas)
+        for channel, use in uses:
+            channel.ledger.book(use, next(back) if channel.ledger.returns else None)
+        told: dict[str, list[Use]] = {}
+        for channel, use in uses:
+            if channel.hears_losses:
+                told.setdefault(channel.name, []).append(use)
+        loss = self._returned_loss(update) if told else None
+        for name, some in told.items():
+            assert loss is not None
+            Ledger.book_loss(some, self.system.channels[name].of_receiver(loss))
 
     def _foretold(self, update: Update) -> Tensor | None:
         """The auxiliary losses: heads after the first tick foretell the window end's synthetic gradients (semantics 12)."""
@@ -237,7 +241,11 @@ class Reference:
         self.teacher.foresee([(c, r) for c, r in asked if not r.unread and r.silent is not True])
 
     def _injections(self, tape: Tape, update: Update, step: int) -> list[Injection]:
-        found: list[Injection] = []
+        found = [injection for _, _, injection in self._credits(tape, update, step)]
+        return [*found, *self._direct(tape)]
+
+    def _credits(self, tape: Tape, update: Update, step: int) -> Iterator[tuple[Channel, Record, Injection]]:
+        """What is put on the messages of a window, with their records."""
         for name, record in tape.sent:
             channel = self.system.channels[name]
             if record.unread or record.silent is True or record.live is None:
@@ -246,16 +254,16 @@ class Reference:
             credit = None if drawn is False else self.credit(channel, record)
             if credit is None:
                 continue
+            credit = channel.unmuted(credit)
             credit = lanes_where(both(channel.of_sender(drawn), besides(record.silent)), credit)
             if channel.coupling == "delayed":
-                found.append(Injection(record.live, credit))
+                yield channel, record, Injection(record.live, credit)
             else:
                 scale = channel.scale(step)
-                found.append(Injection(record.live, credit, scale, channel.discount))
                 update.injected[name] = credit
                 if scale:
                     update.put.add((name, record.stamp))
-        return [*found, *self._direct(tape)]
+                yield channel, record, Injection(record.live, credit, scale, channel.discount)
 
     def _replayed(self, unit: Unit, tape: Tape, step: int) -> list[Injection]:
         """What is put on the messages of a window that has been replayed."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,25 +12,32 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import features_of
-from antiphon.engine.blank import build_blank
-from antiphon.engine.clock import Windows
+from antiphon.engine.blank import build_to_look, outline
 from antiphon.engine.pace import Loads, length_of
-from antiphon.engine.parts import Channel
-from antiphon.engine.shapes import resolve
+from antiphon.engine.parts import Channel, Unit
 from antiphon.engine.system import System
 from antiphon.envs.signal import Description
 from antiphon.errors import ResourceError
 from antiphon.nets.optimisers import Optimiser
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec, NetworkSpec
 
-__all__ = ["Memory", "Room", "installed", "memory_of", "outline", "slots", "was_refused"]
+__all__ = [
+    "Memory",
+    "Room",
+    "in_unit",
+    "in_units",
+    "installed",
+    "memory_of",
+    "slots",
+    "unit_of",
+    "was_refused",
+]
 
 _FILLED = 0.9
 """A scenario that needs more than this share of all the memory is not begun."""
 _LOOK = 0.25
 """From this share on, what it needs is counted out before it is built; below, an outline is enough."""
+_UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _REFUSALS = ("can't allocate memory", "out of memory", "DefaultCPUAllocator")
 _MEMINFO = Path("/proc/meminfo")
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -82,6 +88,10 @@ class Memory:
         """Return the parts by name."""
         return {part.name: getattr(self, part.name) for part in fields(self)}
 
+    def fits(self, installed: int | None) -> bool:
+        """Whether a device with so much is enough; None: nobody says."""
+        return installed is None or self.total <= _FILLED * installed
+
     @staticmethod
     def word(part: str) -> str:
         """Return what a part is called: `optimiser state`."""
@@ -94,12 +104,20 @@ class Memory:
         return f"the largest part is {self.word(largest[0])} ({in_units(largest[1])}): {mend}"
 
 
+def unit_of(count: float) -> str:
+    """Return the unit in which so many bytes are written."""
+    return next((unit for unit, size in _UNITS.items() if count < 1000 * size), "TiB")
+
+
+def in_unit(count: float, unit: str) -> str:
+    """Write bytes in a unit, without it: two digits will do of what is estimated."""
+    number = count / _UNITS[unit]
+    return f"{number:,.0f}" if number >= 10 else f"{number:.1f}" if number >= 1 else f"{number:.2g}"
+
+
 def in_units(count: float) -> str:
     """Write bytes as MiB or GiB."""
-    mib = count / 2**20
-    if mib >= 1000:
-        return f"{mib / 1024:,.1f} GiB"
-    return f"{mib:.3g} MiB" if mib < 100 else f"{mib:.0f} MiB"
+    return f"{in_unit(count, unit_of(count))} {unit_of(count)}"
 
 
 # --- what a system needs ---------------------------------------------------------------------------------
@@ -144,15 +162,15 @@ def _activations(system: System, name: str, loads: Loads) -> int:
 
 def _messages(system: System, channel: Channel) -> int:
     copies = 1 + channel.ledger.returns + bool(channel.ledger.link.noise or channel.ledger.link.bits)
-    return _size([channel.zeros]) * (1 + copies * slots(channel, system.unit_of[channel.sender].windows))
+    return _size([channel.zeros]) * (1 + copies * slots(channel, system.unit_of[channel.sender]))
 
 
-def slots(channel: Channel, learns: Windows) -> int:
-    """Return how many messages of a channel are kept at a time.
+def slots(channel: Channel, sender: Unit) -> int:
+    """Return how many messages of a channel are kept at a time, at most.
 
     Args:
         channel: The channel.
-        learns: The windows of its sender, who learns from a message when its window ends.
+        sender: What its sender learns with: a message is kept until that has learned from it.
     """
     ledger = channel.ledger
     if channel.state:  # all but the newest of a window are passed on with their graph
@@ -160,7 +178,8 @@ def slots(channel: Channel, learns: Windows) -> int:
     every = ledger.sender.clock.period / ledger.sender.rate
     read = max(math.ceil(every), ledger.receiver.period)
     used = ledger.link.delay + read - 1 + length_of(ledger.windows) - 1 + ledger.slack
-    return math.ceil(max(used + ledger.back + 1, length_of(learns)) / every)
+    learned = length_of(sender.windows) * (1 + (sender.staleness if sender.late else 0))
+    return math.ceil(max(used + ledger.back + 1, learned) / every)
 
 
 # --- what the machine has --------------------------------------------------------------------------------
@@ -169,7 +188,7 @@ def slots(channel: Channel, learns: Windows) -> int:
 def installed(device: torch.device) -> int | None:
     """Return the bytes of memory that a device has, or that this process may have of it; None: nobody says."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[1])
+        return int(torch.cuda.mem_get_info(device)[1]) if torch.cuda.is_available() else None
     found = [limit for path in _LIMITS if (limit := _number(path)) is not None]
     try:
         lines = _MEMINFO.read_text(encoding="ascii").splitlines()
@@ -221,13 +240,13 @@ class Room:
         if has is None or outline(self.scenario, self.env, self.dtype.itemsize) < _LOOK * has:
             return
         needed = self.needed()
-        if needed is not None and needed.total > _FILLED * has:
+        if needed is not None and not needed.fits(has):
             raise ResourceError(self._line(needed, has))
 
     def needed(self) -> Memory | None:
         """Return what the scenario needs; None where not even that can be found out."""
         try:
-            return memory_of(build_blank(self.scenario, self.env, self.dtype))
+            return memory_of(build_to_look(self.scenario, self.env, self.dtype))
         except (MemoryError, RuntimeError):  # a user's module that is too large in itself
             return None
 
@@ -249,49 +268,5 @@ class Room:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and was_refused(error):
+        if was_refused(error) and not isinstance(error, ResourceError):
             raise ResourceError(self._line(self.needed(), installed(self.device))) from error
-
-
-def outline(scenario: Scenario, env: Description, width: int) -> int:
-    """Return about what a scenario needs in bytes, in no time: within a factor of three or so, users' modules left out.
-
-    Args:
-        scenario: The scenario.
-        env: What its environment shows.
-        width: Bytes of a number.
-    """
-    shapes = resolve(scenario, env)
-    numbers = 0
-    for group in scenario.locked_groups():
-        window = scenario.window(group)
-        steps = (env.episode_steps or env.longest_episode or 1) if isinstance(window, str) else window
-        for name in group:
-            agent = scenario.agents[name]
-            heads = sum(head.features for head in shapes.heads[name])
-            weights, units = _outline(agent, shapes.inputs[name], heads)
-            numbers += 4 * weights + 3 * units * scenario.training.batch * steps // agent.clock.period
-    for channel in scenario.channels:
-        size = features_of(shapes.messages[channel.name])
-        numbers += 2 * size * scenario.training.batch * (2 + channel.link.delay)
-        if channel.coupling in ("decoupled", "unlocked"):
-            numbers += 4 * size * (channel.gradient.hidden[0] if channel.gradient.hidden else size)
-    return numbers * width
-
-
-def _outline(agent: AgentSpec, inputs: tuple[int, ...], heads: int) -> tuple[int, int]:
-    """An agent's weights, and the units that a tick computes."""
-    network = agent.network
-    if not isinstance(network, NetworkSpec):
-        return 0, features_of(inputs) + heads
-    if network.kind == "conv":
-        area = features_of(inputs[1:])
-        channels = (inputs[0], *network.hidden)
-        weights = sum(a * b * network.filter**2 for a, b in pairwise(channels))
-        return weights + channels[-1] * heads, area * sum(channels) + heads
-    layers = (features_of(inputs), *(network.encoder if network.recurrent else network.hidden))
-    weights = sum(a * b for a, b in pairwise(layers))
-    if network.recurrent:
-        weights += 4 * network.size * (layers[-1] + network.size)
-        layers = (*layers, *(4 * [network.size]))
-    return weights + layers[-1] * heads, sum(layers) + heads

@@ -13,6 +13,7 @@ from typing import Any
 
 from antiphon.engine.cohort.joint import Joint, Share
 from antiphon.engine.cohort.likeness import reasons_alone
+from antiphon.engine.cohort.moments import joined
 from antiphon.engine.cohort.union import reason_apart
 from antiphon.engine.simulation import Simulation, StepInfo
 from antiphon.errors import DivergenceError, ScenarioError
@@ -84,12 +85,14 @@ class Seeds:
             return [info for simulation in running if (info := _stepped(simulation)) is not None]
         joint, everybody = self._joint, self.simulations
         step = running[0].now
+        if len({simulation.now for simulation in everybody if simulation.diverged is None}) > 1:
+            raise ScenarioError("seeds: they are at different steps; give all of them states of one step")
         watching = [simulation.watching(step) for simulation in everybody]
         before = [simulation.world.moment for simulation in everybody]
-        moment = joint.moment(before)
+        moment = joined(before)
         joint.tick(step, moment)
         ends = [simulation.world.advance() for simulation in everybody]
-        joint.complete(moment, before)
+        moment.complete()
         joint.system.cut(step, joint.ends(ends))
         learned = joint.learn(step, watch=any(watching))
         infos = []

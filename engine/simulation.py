@@ -21,6 +21,7 @@ from antiphon.engine.loop import keep_stepping
 from antiphon.engine.moment import Lanes, Moment
 from antiphon.engine.probes.value import write_value
 from antiphon.engine.recording import Recording
+from antiphon.engine.room import Room
 from antiphon.engine.saving import read_simulation, write_simulation
 from antiphon.engine.state import restore, running_statistics, snapshot
 from antiphon.engine.system import System
@@ -57,6 +58,7 @@ class Simulation(Looking):
         ScenarioError: The scenario cannot be built; the line names the place.
         DataError: Its environment's data are missing or broken.
         RunError: `logdir` cannot be written.
+        ResourceError: It needs more memory than there is; from a step too.
     """
 
     def __init__(
@@ -81,7 +83,10 @@ class Simulation(Looking):
         self.recorders: list[Recorder] = []
         self.recordings: list[Recording] = []
         self._env = self._make(scenario.training.batch)
-        self._start(seed)
+        self._room = Room(scenario, self._env.description, self.device, dtype)
+        self._room.check()
+        with self._room:
+            self._start(seed)
         if scenario.telemetry.value is not None:
             self._env.state_dict()  # forks will need it: what keeps it to itself is refused now, not in mid-run
         self._written: Run | None = None
@@ -127,7 +132,8 @@ class Simulation(Looking):
         """
         step = self.now
         watch = self.watching(step)
-        ended = self.advance(watch=watch)
+        with self._room:
+            ended = self.advance(watch=watch)
         return self._recorded(step, ended, watch=watch)
 
     def took(self, step: int, learned: Learned, ended: Lanes, *, watch: bool) -> StepInfo:

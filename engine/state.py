@@ -96,6 +96,7 @@ def restore(system: System, state: Mapping[str, Any]) -> None:
             _load_predictor(channel.input, state["inputs"][name])
         if channel.outliers is not None:
             channel.outliers.load_state_dict(state["outliers"][name])
+        channel.heard = []
         channel.muted = name in state["quarantine"]["muted"]
         channel.deaf = name in state["quarantine"]["deaf"]
         records[name] = _load_ledger(channel.ledger, state["ledgers"][name], moments)
@@ -138,6 +139,7 @@ def _load_predictor(predictor: Model, saved: Mapping[str, Any]) -> None:
     for name, p in predictor.parameters.items():
         p.data.copy_(saved["parameters"][name])
     predictor.buffers = dict(saved["buffers"])
+    predictor.optimiser.wake()
     for name, tensors in predictor.optimiser.state.items():
         for own, value in zip(tensors, saved["optimiser"][name], strict=True):
             own.copy_(value)

@@ -72,7 +72,7 @@ class System:
         for unit in self.units:
             unit.owners = dict(Counter(self.owner_of[name] for name in unit.members))
         self.depths = self._depths()
-        self.nothing = torch.zeros(self.batch, dtype=self.dtype, device=self.device)
+        self.nothing = torch.zeros(self.worlds * self.batch, dtype=self.dtype, device=self.device)
 
     def _depths(self) -> dict[int, int]:
         waits: nx.DiGraph[int] = nx.DiGraph()

@@ -52,6 +52,8 @@ class Part:
     """[B, channels]: how old the messages are, for an agent that observes it."""
     ports: Tensors = field(default_factory=dict)
     """Live outputs; empty once the window has closed."""
+    pieces: object = None
+    """Of a cohort that is computed a span at a time: the evaluation (`cohort.learner.Pieces`), while the window is open."""
 
     @property
     def consumed(self) -> list[Input]:
@@ -90,7 +92,7 @@ class Tape:
         self.live.clear()
         for tick in self.ticks:
             for part in tick.parts:
-                part.ports = {}
+                part.ports, part.pieces = {}, None
         for _, record in self.sent:
             record.live = None
             record.prediction = None

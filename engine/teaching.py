@@ -118,7 +118,7 @@ class Teacher:
                     heard = both(drawn, besides(record.silent))
                     if isinstance(heard, Tensor):
                         example.valid = heard if example.valid is None else heard & example.valid
-                    example.members = channel.heard_of(heard if self.system.divergence.quarantine else drawn)
+                    example.members = channel.heard_of(heard)
                     lessons.setdefault(name, []).append(example)
         return lessons
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from antiphon.engine.advice import advice
-from antiphon.engine.blank import build_blank
+from antiphon.engine.blank import build_to_look
 from antiphon.engine.cohort.lift import groups
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
@@ -67,9 +67,11 @@ def _remedy(scenario: Scenario, env: Description, free: list[ChannelSpec], calls
         left = len(changed.waves())
         if worse or left >= len(scenario.waves()):
             continue
-        them = "them" if len(free) == len(_prompt(scenario)) else _few(channel.name for channel in free)
+        whole = len(free) == len(_prompt(scenario))
+        them = _few(c.name for c in free) if not whole else "it" if len(free) == 1 else "them"
         how = f"delay 1 on {them}" + (", their readers aligned," if aligned else "")
-        return f"{how} would make it {'one' if left == 1 else left}{_gain(changed, env, calls)}"
+        fewer = "one wave" if left == 1 else f"{left} waves"
+        return f"{how} would make it {fewer}, {_gain(changed, env, calls)}"
     return None
 
 
@@ -83,10 +85,10 @@ def _few(names: Iterable[str]) -> str:
 
 
 def _gain(changed: Scenario, env: Description, calls: int) -> str:
-    found, _ = groups(build_blank(changed, env))
+    found, _ = groups(build_to_look(changed, env))
     if len(found) >= calls:
-        return ", but run no more agents as one"
-    return f", and run its agents in {len(found)} instead of {calls} calls"
+        return "but no more of its agents alike"
+    return f"and its agents run in {len(found)} instead of {calls} calls"
 
 
 def _delayed(scenario: Scenario, free: list[ChannelSpec], *, aligned: bool) -> Scenario:

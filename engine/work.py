@@ -1,7 +1,7 @@
-"""Work: the operations of a part's evaluation and of its gradient, counted on tensors without numbers.
+"""Work: the operations of a part's evaluation and of its gradient, counted while it is evaluated on a few rows.
 
-What is evaluated is the part itself (torch's meta device computes shapes alone), so that every kind of network and of
-predictor counts, a user's module too. Nothing is timed.
+What is evaluated is the part itself, so that every kind of network and of predictor counts, a user's module too; what is
+counted at two and at three rows tells it for any number. Nothing is timed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from antiphon.agents.network import Network
 from antiphon.comms.context import ContextSpec
@@ -22,12 +22,15 @@ from antiphon.comms.predictors import Example, Predictor
 
 __all__ = ["Passes", "Work", "of_input", "of_network", "of_optimiser", "of_predictor"]
 
-_META = torch.device("meta")
+_FEW = 2
+"""Rows; with fewer, batch norm is another function."""
+_LARGE = 1 << 24
+"""Parts with more parameters are evaluated on tensors without numbers (torch's meta device), for which torch loads slowly."""
 _BACKWARDS = 2
-"""What a gradient costs beside the evaluation, where the part itself cannot be evaluated without numbers."""
-_ADAM = 7
-"""Numbers that Adam reads and writes for one that it moves: parameter, gradient and two moments; all but the gradient."""
-_ADAM_FLOP = 12
+"""What a gradient costs beside the evaluation, where the part cannot be evaluated here."""
+_ADAM, _ADAM_FLOP = 7, 12
+"""Numbers that Adam reads and writes for one that it moves (parameter, gradient and two moments; all but the gradient
+again), and its floating-point operations."""
 
 
 @dataclass(frozen=True)
@@ -67,21 +70,42 @@ Passes = tuple[Work, Work]
 """Of an evaluation, and of its gradients."""
 
 
-class _Count(TorchDispatchMode):
-    """Counts the operations within it that compute something, and the bytes of what they read and write."""
+class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operations within it that compute something, and what they read and write."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.operations = self.bytes = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operations = self.flop = self.bytes = 0
+        self.held: dict[int, UntypedStorage] = {}  # kept alive, so that no two are at one place
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would load its compiler, for a second, to keep it from compiling this
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        result = operation(*args, **(kwargs or {}))
+        named = kwargs or {}
+        result = operation(*args, **named)
         if not operation.is_view:
             self.operations += 1
             self.bytes += _bytes(args) + _bytes(result)
+        if operation._overloadpacket in flop_registry:
+            self.flop += flop_registry[operation._overloadpacket](*args, **named, out_val=result)
         return result
+
+    def keep(self, saved: Tensor) -> Tensor:
+        """Note a tensor that autograd keeps."""
+        storage = saved.untyped_storage()
+        self.held[storage._cdata] = storage
+        return saved
+
+    def work(self, own: Sequence[Tensor]) -> Work:
+        """Return what has been counted; `own` is held anyway."""
+        for tensor in own:
+            self.held.pop(tensor.untyped_storage()._cdata, None)
+        held = sum(storage.nbytes() for storage in self.held.values())
+        return Work(self.operations, self.flop, self.bytes, held)
 
 
 def _bytes(value: Any) -> int:
@@ -91,28 +115,31 @@ def _bytes(value: Any) -> int:
 
 
 def _counted(compute: Callable[[], object], own: Sequence[Tensor] = ()) -> Work:
-    """Count what `compute` does; `own` (parameters) is held anyway."""
-    held: dict[int, UntypedStorage] = {}  # alive until they are counted, so that no two are at one place
-
-    def keep(saved: Tensor) -> Tensor:
-        storage = saved.untyped_storage()
-        held[storage._cdata] = storage
-        return saved
-
-    counted, flops = _Count(), FlopCounterMode(display=False)
-    with flops, counted, torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
+    counted = _Count()
+    with counted, torch.autograd.graph.saved_tensors_hooks(counted.keep, lambda saved: saved):
         compute()
-    for tensor in own:
-        held.pop(tensor.untyped_storage()._cdata, None)
-    kept = sum(storage.nbytes() for storage in held.values())
-    return Work(counted.operations, flops.get_total_flops(), counted.bytes, kept)
+    return counted.work(own)
 
 
-def _blank(tensors: Mapping[str, Tensor], *, learned: bool = False) -> dict[str, Tensor]:
+def _for_rows(few: Work, more: Work, rows: int) -> Work:
+    """What it costs for `rows`, from what it costs for a few and for one more."""
+    return few + (more + few * -1) * (rows - _FEW)
+
+
+def _place(parameters: Mapping[str, Tensor]) -> torch.device:
+    return torch.device("meta" if sum(p.numel() for p in parameters.values()) > _LARGE else "cpu")
+
+
+def _copies(
+    tensors: Mapping[str, Tensor], place: torch.device, *, learned: bool = False
+) -> dict[str, Tensor]:
     return {
-        name: torch.empty_like(t, device=_META).requires_grad_(learned and t.is_floating_point())
+        name: torch.zeros_like(t, device=place).requires_grad_(learned and t.is_floating_point())
         for name, t in tensors.items()
     }
+
+
+# --- networks --------------------------------------------------------------------------------------------
 
 
 def of_network(
@@ -134,9 +161,29 @@ def of_network(
         dtype: Of all floats.
         returns: Whether the gradient by its input is asked for.
     """
-    own, held = _blank(parameters, learned=True), _blank(buffers)
-    x = torch.empty(rows, *network.input_shape, device=_META, dtype=dtype, requires_grad=returns)
-    state = torch.empty(rows, network.state_size, device=_META, dtype=dtype) if network.state_size else None
+    place = _place(parameters)
+    own, held = _copies(parameters, place, learned=True), _copies(buffers, place)
+    try:
+        (few, back), (more, further) = (
+            _passes(network, own, held, count, dtype, place, returns) for count in (_FEW, _FEW + 1)
+        )
+    except Exception:  # noqa: BLE001  (a user's module may refuse such inputs in any way)
+        size = torch.Size(network.input_shape).numel() + sum(h.features for h in network.heads.values())
+        return _rough(list(parameters.values()), rows, size)
+    return _for_rows(few, more, rows), _for_rows(back, further, rows)
+
+
+def _passes(
+    network: Network,
+    own: dict[str, Tensor],
+    held: dict[str, Tensor],
+    rows: int,
+    dtype: torch.dtype,
+    place: torch.device,
+    returns: bool,
+) -> Passes:
+    x = torch.zeros(rows, *network.input_shape, device=place, dtype=dtype, requires_grad=returns)
+    state = torch.zeros(rows, network.state_size, device=place, dtype=dtype) if network.state_size else None
     ports: dict[str, Tensor] = {}
 
     def forwards() -> None:
@@ -144,17 +191,13 @@ def of_network(
 
     def backwards() -> None:
         said = [port for port in ports.values() if port.requires_grad]
-        leaves = [leaf for leaf in (*own.values(), x) if leaf.requires_grad]
+        leaves = [leaf for leaf in (*own.values(), x, state) if leaf is not None and leaf.requires_grad]
         if said and leaves:
-            torch.autograd.grad(said, leaves, [torch.empty_like(port) for port in said], allow_unused=True)
+            torch.autograd.grad(said, leaves, [torch.zeros_like(port) for port in said], allow_unused=True)
 
     if state is not None:
         state.requires_grad_()
-    try:
-        return _counted(forwards, list(own.values())), _counted(backwards)
-    except Exception:  # noqa: BLE001  (a user's module may refuse tensors without numbers in any way)
-        size = torch.Size(network.input_shape).numel() + sum(h.features for h in network.heads.values())
-        return _rough(list(parameters.values()), rows, size)
+    return _counted(forwards, list(own.values())), _counted(backwards)
 
 
 def _rough(parameters: Sequence[Tensor], rows: int, size: int) -> Passes:
@@ -167,17 +210,21 @@ def _rough(parameters: Sequence[Tensor], rows: int, size: int) -> Passes:
     return once + Work(held=width * inner), once * _BACKWARDS
 
 
+# --- predictors ------------------------------------------------------------------------------------------
+
+
 def of_predictor(predictor: Predictor, rows: int) -> Work:
     """Return the work of a synthetic gradient for one message: what it says, and what it learns from the answer."""
-    dtype = predictor.trainable[0].dtype
-    message = torch.empty(rows, predictor.size, device=_META, dtype=dtype)
-    example = Example(message, _features(predictor.context, rows, dtype), torch.empty_like(message))
-    if predictor.target is not None:
-        example.target = _signal(predictor.target, rows, dtype)
-    if predictor.needs_loss:
-        example.loss = message.new_empty(rows)
 
-    def compute() -> None:
+    def compute(count: int, place: torch.device, dtype: torch.dtype) -> None:
+        message = torch.zeros(count, predictor.size, device=place, dtype=dtype)
+        context = _features(predictor.context, count, place, dtype)
+        example = Example(message, context, torch.zeros_like(message))
+        if predictor.target is not None:
+            kind = dtype if predictor.target.classes is None else torch.int64
+            example.target = torch.zeros(count, *predictor.target.shape, device=place, dtype=kind)
+        if predictor.needs_loss:
+            example.loss = message.new_zeros(count)
         predictor.predict(example)
         predictor.gradients([example])
 
@@ -186,43 +233,43 @@ def of_predictor(predictor: Predictor, rows: int) -> Work:
 
 def of_input(model: InputModel, rows: int) -> Work:
     """Return the work of a synthetic input for one message: what it says, and what it learns when that comes."""
-    dtype = model.trainable[0].dtype
-    message = torch.empty(rows, model.size, device=_META, dtype=dtype)
-    context = _features(model.context, rows, dtype)
 
-    def compute() -> None:
-        model.predict(context, rows)
+    def compute(count: int, place: torch.device, dtype: torch.dtype) -> None:
+        context = _features(model.context, count, place, dtype)
+        message = torch.zeros(count, model.size, device=place, dtype=dtype)
+        model.predict(context, count)
         model.gradients([(context, message, None)])
 
     return _of_model(model, compute, rows)
 
 
-def _of_model(model: Predictor | InputModel, compute: Callable[[], None], rows: int) -> Work:
-    """Count with numbers that are none; the model has its own again afterwards."""
+def _of_model(
+    model: Predictor | InputModel, compute: Callable[[int, torch.device, torch.dtype], None], rows: int
+) -> Work:
+    """Count with copies of its numbers; the model has its own again afterwards."""
     numbers, statistics, trainable = model.parameters, model.buffers, model.trainable
-    model.parameters, model.buffers = _blank(numbers, learned=True), _blank(statistics)
+    place, dtype = _place(numbers), trainable[0].dtype
+    model.parameters, model.buffers = _copies(numbers, place, learned=True), _copies(statistics, place)
     model.trainable = list(model.parameters.values())
     try:
-        return _counted(compute, model.trainable)
-    except NotImplementedError:  # torch lacks an operation for tensors without numbers
-        forwards, backwards = _rough(list(numbers.values()), rows, model.size)
-        return forwards + backwards
+        few, more = (
+            _counted(lambda count=count: compute(count, place, dtype), model.trainable)  # type: ignore[misc]
+            for count in (_FEW, _FEW + 1)
+        )
     finally:
         model.parameters, model.buffers, model.trainable = numbers, statistics, trainable
+    return _for_rows(few, more, rows)
 
 
-def _features(specs: Sequence[ContextSpec], rows: int, dtype: torch.dtype) -> Tensor | None:
+def _features(
+    specs: Sequence[ContextSpec], rows: int, place: torch.device, dtype: torch.dtype
+) -> Tensor | None:
     features = sum(spec.features for spec in specs)
-    return torch.empty(rows, features, device=_META, dtype=dtype) if specs else None
-
-
-def _signal(spec: ContextSpec, rows: int, dtype: torch.dtype) -> Tensor:
-    kind = dtype if spec.classes is None else torch.int64
-    return torch.empty(rows, *spec.shape, device=_META, dtype=kind)
+    return torch.zeros(rows, features, device=place, dtype=dtype) if specs else None
 
 
 def of_optimiser(parameters: Sequence[Tensor]) -> Work:
-    """Return the work of one step of an optimiser on these parameters, as torch's fused kernel does it."""
+    """Return the work of one step of an optimiser on these parameters, as torch's fused Adam does it."""
     numbers = sum(p.numel() for p in parameters)
     if not numbers:
         return Work()

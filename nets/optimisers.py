@@ -65,6 +65,7 @@ def step_all(steps: Sequence[tuple[Optimiser, Sequence[Tensor], float]]) -> None
     for optimiser, gradients, rate in steps:
         if not optimiser.parameters:
             continue
+        optimiser.wake()
         if optimiser.clip is not None:
             gradients = _clipped(gradients, optimiser.clip)
         if optimiser.kind == "sgd":
@@ -198,12 +199,22 @@ class Optimiser:
             "adam": ["mean", "square"],
             "adamw": ["mean", "square"],
         }
+        # Zeros that take no memory: whose parameters are soon to be stacked needs none of its own (`wake`).
         self.state: dict[str, list[Tensor]] = {
-            name: [torch.zeros_like(p) for p in self.parameters] for name in moments[kind]
+            name: [p.new_zeros(()).expand(p.shape) for p in self.parameters] for name in moments[kind]
         }
+        self.asleep = bool(moments[kind])
         if kind != "sgd":  # one count for all: every parameter moves at every step
             device = self.parameters[0].device if self.parameters else "cpu"
             self.state["steps"] = [torch.zeros((), dtype=torch.float32, device=device)]
+
+    def wake(self) -> None:
+        """Give its moments memory of their own, if they have none yet: before they are first written to."""
+        if self.asleep:
+            for name in self.state:
+                if name != "steps":
+                    self.state[name] = [torch.zeros_like(p) for p in self.parameters]
+            self.asleep = False
 
     def step(self, gradients: Sequence[Tensor], rate: float) -> None:
         """Move the parameters against `gradients` (one per parameter, in order) at learning rate `rate`."""

@@ -162,8 +162,11 @@ class StackedOptimiser:
             for i, stack in enumerate(tensors):
                 for optimiser, view in zip(optimisers, stack.unbind(0), strict=True):
                     own = optimiser.state[name][i]
-                    view.copy_(own)
+                    if name == "steps" or not optimiser.asleep:  # else the stack is zero as it is
+                        view.copy_(own)
                     own.data = view
+        for optimiser in optimisers:
+            optimiser.asleep = False
         stacked.refresh()
         return stacked
 

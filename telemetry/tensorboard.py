@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+import pickle
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,11 @@ _log = logging.getLogger(__name__)
 _RESULTS = ("accuracy", "error", "bits", "seconds")
 _LONGEST_TEXT = 100_000
 """Characters of the scenario that are shown; TensorBoard is slow to draw more, and scenario.yaml has all."""
+
+Picture = tuple[bytes, int, int]
+"""A PNG file with its width and height."""
+_newest: dict[str, tuple[bytes, Picture]] = {}
+"""By tag the newest picture, with a digest of what it shows."""
 
 
 class TensorBoardRecorder:
@@ -117,9 +124,20 @@ def _describe(events: EventFile, description: RunDescription) -> None:
         text = text[:_LONGEST_TEXT] + "\n… (the rest is in scenario.yaml)"
     events.text(step, "scenario/yaml", text)
     events.hparams(step, description.hparams, [(f"result/{key}", key) for key in _RESULTS])
+    graph, timeline = description.graph, description.timeline
+    shown = (list(graph.nodes(data=True)), list(graph.edges(keys=True, data=True)))
     try:
-        events.picture(step, "graph/picture", *graph_png(description.graph))
-        if description.timeline is not None:
-            events.picture(step, "time/raster", *timeline_png(description.timeline))
+        events.picture(step, "graph/picture", *_drawn("graph/picture", shown, lambda: graph_png(graph)))
+        if timeline is not None:
+            picture = _drawn("time/raster", timeline, lambda: timeline_png(timeline))
+            events.picture(step, "time/raster", *picture)
     except RunError as error:
         _log.info("TensorBoard shows no pictures: %s", error)
+
+
+def _drawn(tag: str, shown: object, draw: Callable[[], Picture]) -> Picture:
+    """Draw a picture, unless the newest one shows the same: drawing takes as long as many steps, and seeds share it."""
+    digest = hashlib.sha256(pickle.dumps(shown)).digest()
+    if tag not in _newest or _newest[tag][0] != digest:
+        _newest[tag] = digest, draw()
+    return _newest[tag][1]

@@ -5,33 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
-from antiphon.engine.build import build
+from antiphon.engine.blank import build_to_look
+from antiphon.engine.plan import learning_in_words, network_in_words, ticks_in_words
 from antiphon.engine.system import System
 from antiphon.envs import Description, Signal, describe
-from antiphon.scenarios import AgentSpec, ChannelSpec, EnvSpec, NetworkSpec, Scenario, Template, warnings
+from antiphon.scenarios import AgentSpec, ChannelSpec, EnvSpec, Scenario, Template, warnings
 
 __all__ = ["built", "explain", "explain_environment", "explain_template"]
 
 
 def built(scenario: Scenario) -> System:
-    """Build a scenario without its data: the build check.
+    """Build a scenario without its data: the build check. A large one gets no numbers.
 
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
-    description = describe(scenario.env)
-    return build(scenario, description, seed=0, device=torch.device("cpu"), dtype=torch.float32)
+    return build_to_look(scenario, describe(scenario.env))
 
 
-def explain(scenario: Scenario) -> dict[str, Any]:
-    """Return what a resolved scenario is.
-
-    Raises:
-        ScenarioError: It cannot be built.
-    """
-    system = built(scenario)
+def explain(scenario: Scenario, system: System) -> dict[str, Any]:
+    """Return what a resolved scenario is, beside what is built of it."""
     agents = {name: _agent(scenario, spec, system, name) for name, spec in scenario.agents.items()}
     counted = {id(agent.learner): agent.learner.parameters for agent in system.agents.values()}
     return {
@@ -104,24 +97,15 @@ def _agent(scenario: Scenario, spec: AgentSpec, system: System, name: str) -> di
         "observes": list(spec.observes),
         "hears": [channel.name for channel in scenario.inputs_of(name)],
         "inputs": list(agent.learner.network.input_shape),
-        "network": _network(spec),
+        "network": network_in_words(spec),
         "parameters": sum(p.numel() for p in agent.learner.parameters.values()),
         "learns": spec.learn,
         "p_update": spec.p_update,
+        "ticks": ticks_in_words(spec),
+        "learning": learning_in_words(spec),
         "clock": {"period": spec.clock.period, "phase": spec.clock.phase, "unroll": spec.clock.unroll},
         "objective": None if objective is None else f"{objective.kind} of {objective.target}",
     }
-
-
-def _network(spec: AgentSpec) -> str:
-    network = spec.network
-    if not isinstance(network, NetworkSpec):
-        return "Python"
-    if network.recurrent:
-        before = f" behind {', '.join(map(str, network.encoder))}" if network.encoder else ""
-        return f"{network.kind} {network.size}{before}"
-    sizes = ", ".join(map(str, network.hidden)) if network.hidden else "no hidden layer"
-    return f"{network.kind} {sizes}"
 
 
 def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from antiphon.engine.run import Run
 
 __all__ = ["Watch"]
+
+Scores = dict[str, dict[str, float]]
 
 _SECONDS = 0.5
 """Between two pictures of the live table, and at least between two plain lines."""
@@ -63,24 +65,33 @@ class Watch:
             self._live = Live(self._bar, console=screen, transient=True, auto_refresh=False)
 
     def __call__(self, run: Run) -> None:
-        """Show the present step, if something was not shown a moment ago."""
-        step, now = run.simulation.now, time.monotonic()
+        """Show the present step of a run, if something was not shown a moment ago."""
+        self.at(run.simulation.now, run.scores)
+
+    def at(self, step: int, scores: Callable[[], Scores]) -> None:
+        """Show a step, likewise.
+
+        Args:
+            step: How many have been taken.
+            scores: What gives the readouts' scores since it was last called.
+        """
+        now = time.monotonic()
         self._begun = self._begun or now
         last = step == self._until
         if now - self._shown < _SECONDS and not last:
             return
         if self._live is not None:
             self._shown = now
-            self._scores |= run.scores()
+            self._scores |= scores()
             self._bar.update(self._task, completed=step)
-            scores = [_live_table(self._scores)] if self._scores else []
-            self._live.update(Group(self._bar, *scores), refresh=True)
+            table = [_live_table(self._scores)] if self._scores else []
+            self._live.update(Group(self._bar, *table), refresh=True)
         elif _TENTHS * step // self._until > self._tenth:
             self._shown, self._tenth = now, _TENTHS * step // self._until
             done = (
                 f"{step:>{len(f'{self._until:,}')},}/{self._until:,} steps  {100 * step // self._until:3d} %"
             )
-            remark(f"{done}{_line(run.scores())}  {now - self._begun:.0f} s")
+            remark(f"{done}{_line(scores())}  {now - self._begun:.0f} s")
 
     def __enter__(self) -> Self:
         if self._live is not None:

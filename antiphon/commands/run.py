@@ -8,15 +8,13 @@ from pathlib import Path
 from antiphon.commands.arguments import new_directory, scenario_template, values_of
 from antiphon.commands.output import print_json, remark, show_result, shown
 from antiphon.commands.progress import Watch
+from antiphon.commands.seeds import run_seeds, warn
 from antiphon.engine.request import Request
 from antiphon.engine.run import Outcome, Run, begin
 from antiphon.engine.run import resume as go_on
 from antiphon.errors import RunError
 
 __all__ = ["resume", "run"]
-
-_UNUSED = " is not used "
-"""Keys that a coupling does not use are for `check` to list: a template has them for its other variants."""
 
 
 def run(
@@ -26,6 +24,7 @@ def run(
     settings: list[str],
     steps: int | None,
     seed: int,
+    seeds: int | None,
     name: str | None,
     resume_if_exists: bool,
     logdir: Path | None,
@@ -34,7 +33,9 @@ def run(
     checkpoint_every: int | None,
     json: bool,
 ) -> int:
-    """Run a scenario; return the exit code."""
+    """Run a scenario, with one seed or several; return the exit code."""
+    if seeds is not None and seeds < 1:
+        raise RunError(f"--seeds: got {seeds}; give at least 1")
     if resume_if_exists and name is None:
         raise RunError("--resume-if-exists: which run? name it with --name")
     request = Request(
@@ -47,6 +48,16 @@ def run(
         backend=backend,
         command=("antiphon", *sys.argv[1:]),
     )
+    if seeds is not None:
+        return run_seeds(
+            request,
+            seeds,
+            name=name,
+            resume_if_exists=resume_if_exists,
+            logdir=logdir,
+            checkpoint_every=checkpoint_every,
+            json=json,
+        )
     stem = f"{request.scenario.scenario}-{variant or 'default'}-s{seed}"
     path = new_directory(logdir, name, stem)
     finished = request.finished(path) if resume_if_exists else None
@@ -66,9 +77,7 @@ def resume(path: Path, *, steps: int | None, checkpoint_every: int | None, json:
 
 
 def _carry_out(begun: Run, checkpoint_every: int | None, json: bool) -> int:
-    for line in begun.directory.facts["warnings"]:
-        if _UNUSED not in line:
-            remark(f"warning: {line}", "yellow")
+    warn(begun.directory.facts["warnings"])
     start = begun.simulation.now
     with Watch(begun.until, start) as watch:
         outcome = begun.go(watch, checkpoint_every)

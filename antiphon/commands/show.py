@@ -15,7 +15,7 @@ from antiphon.engine.directory import RunDirectory, finite
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import catalogue, json_schema
 
-__all__ = ["check", "show"]
+__all__ = ["check", "show", "some"]
 
 _ROWS = 12
 """Agents or channels with rows of their own; more are put together by what they have in common."""
@@ -36,19 +36,24 @@ def show(
     json: bool,
     timeline: bool = False,
     steps: int | None = None,
+    measure: bool = False,
 ) -> None:
     """Explain a scenario, run or environment, print its document or timeline, or list what there is."""
     if sum((yaml, resolved, schema, timeline)) > 1:
         raise ScenarioError("show: --yaml, --resolved, --schema and --timeline exclude each other; give one")
     if steps is not None and not timeline:
         raise ScenarioError("show --steps is for --timeline; give both, or neither")
+    if measure and (yaml or resolved or schema or timeline):
+        raise ScenarioError(
+            "show --measure is for the explanation of a scenario; leave out --yaml and the like"
+        )
     values = values_of(settings)
     if schema:
         console().print_json(data=json_schema(), indent=1, highlight=False) if not json else print_json(
             json_schema()
         )
     elif what is None:
-        if yaml or resolved or timeline or variant or values:
+        if yaml or resolved or timeline or variant or values or measure:
             raise ScenarioError("show: name a scenario, run or environment")
         _list(json)
     elif timeline:
@@ -56,6 +61,8 @@ def show(
 
         show_timeline(scenario_template(what).resolve(variant, values), steps, json=json)
     elif _is_environment(what):
+        if measure:
+            raise ScenarioError("show --measure times a scenario; an environment alone has no agents to run")
         _environment(what, values, json)
     elif yaml:
         if variant or values:
@@ -66,7 +73,7 @@ def show(
     elif resolved:
         print(scenario_template(what).resolve(variant, values).to_yaml(), end="")
     else:
-        _scenario(what, variant, values, json)
+        _scenario(what, variant, values, json, measure=measure)
 
 
 def check(name: str, *, variant: str | None, settings: list[str], json: bool) -> None:
@@ -144,14 +151,21 @@ def _environment(name: str, values: Mapping[str, Any], json: bool) -> None:
         remark("--set shows it with other options, for example --set patches=4 --set hold=6")
 
 
-def _scenario(what: str, variant: str | None, values: Mapping[str, Any], json: bool) -> None:
-    from antiphon.commands.explain import explain, explain_template
+def _scenario(
+    what: str, variant: str | None, values: Mapping[str, Any], json: bool, *, measure: bool
+) -> None:
+    from antiphon.commands.explain import built, explain, explain_template
+    from antiphon.commands.plan import planned, show_plan
 
     template = scenario_template(what)
     settled = template.settle(variant, values)
-    explained = explain(template.resolve(variant, values))
-    explained["template"] = explain_template(template, settled)
+    scenario = template.resolve(variant, values)
+    system = built(scenario)
     run = RunDirectory.open(what) if (Path(what) / "run.json").is_file() else None
+    plan = planned(scenario, system, {} if run is None else run.facts, measure=measure)
+    explained = explain(scenario, system)
+    explained["template"] = explain_template(template, settled)
+    explained["plan"] = plan.as_dict()
     if run is not None:
         explained["run"] = {
             key: run.facts.get(key)
@@ -174,6 +188,8 @@ def _scenario(what: str, variant: str | None, values: Mapping[str, Any], json: b
     out.print(Text(_order(explained)), soft_wrap=False)
     out.print()
     _signals(explained["environment"])
+    out.print()
+    show_plan(plan)
     for line in explained["warnings"]:
         remark(f"warning: {line}", "yellow")
 
@@ -211,15 +227,10 @@ def _template(template: Mapping[str, Any]) -> None:
 def _agents(explained: Mapping[str, Any]) -> None:
     rows: list[Row] = []
     for name, agent in explained["agents"].items():
-        clock = agent["clock"]
-        ticks = "every step" if clock["period"] == 1 else f"every {clock['period']}, phase {clock['phase']}"
-        learns = f"each {clock['unroll']} ticks" if clock["unroll"] != 1 else "each tick"
-        learns = f"each {clock['unroll']}" if isinstance(clock["unroll"], str) else learns
-        learns += f", p {agent['p_update']:g}" if agent["p_update"] != 1 else ""
         heard = f"{len(agent['hears'])} channel" + ("" if len(agent["hears"]) == 1 else "s")
         inputs = [*agent["observes"], *([heard] if agent["hears"] else [])]
         goal = (agent["objective"] or "–") + (" (readout)" if agent["readout"] else "")
-        key = (agent["network"], ticks, learns if agent["learns"] else "never", goal)
+        key = (agent["network"], agent["ticks"], agent["learning"], goal)
         rows.append((name, [" + ".join(inputs) or "nothing"], [agent["parameters"]], key))
     cells = [
         [
@@ -294,10 +305,10 @@ def _joined(rows: Sequence[Row]) -> list[Row]:
         names.append(name)
         all_texts += texts
         all_counts += counts
-    return [(_some(names), texts, counts, key) for key, (names, texts, counts) in joined.items()]
+    return [(some(names), texts, counts, key) for key, (names, texts, counts) in joined.items()]
 
 
-def _some(names: Iterable[str]) -> str:
+def some(names: Iterable[str]) -> str:
     """Name a few: `n00, n01, … (28)`."""
     names = list(dict.fromkeys(names))
     return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, … ({len(names)})"
@@ -310,7 +321,7 @@ def _range(counts: Sequence[int]) -> str:
 
 
 def _order(explained: Mapping[str, Any]) -> str:
-    waves = [_some(wave) for wave in explained["waves"]]
+    waves = [some(wave) for wave in explained["waves"]]
     lines = [
         f"{explained['parameters']:,} parameters · batch {explained['batch']} · {explained['steps']:,} steps"
     ]
@@ -321,7 +332,7 @@ def _order(explained: Mapping[str, Any]) -> str:
     )
     for group in explained["locked_groups"]:
         window = "the episode" if group["window"] == "episode" else f"{group['window']} steps"
-        lines.append(f"learn as one network: {_some(group['agents'])}; window: {window}")
+        lines.append(f"learn as one network: {some(group['agents'])}; window: {window}")
     return "\n".join(lines)
 
 

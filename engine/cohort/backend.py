@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from antiphon.comms.credit import Gradients
 from antiphon.engine.cohort.lift import lift
 from antiphon.engine.cohort.lowering import Lowering
-from antiphon.engine.cohort.parts import Bundle, Cohort, StackedLearner
+from antiphon.engine.cohort.parts import Bundle, Cohort, Members
 from antiphon.engine.cohort.raising import Raising
 from antiphon.engine.cohort.reached import among, consumed, reached
+from antiphon.engine.cohort.spans import Pulls, add, full, objectives, together
 from antiphon.engine.cohort.teaching import CohortTeacher
 from antiphon.engine.cohort.ticking import CohortTicker
 from antiphon.engine.cohort.told import Told, without
 from antiphon.engine.learned import Learned, Update
 from antiphon.engine.memory import keep_memory
 from antiphon.engine.moment import Moment, besides, both, either, lanes_where
+from antiphon.engine.parts import Unit
 from antiphon.engine.reference import Reference
 from antiphon.engine.returns import Returns
 from antiphon.engine.system import System
+from antiphon.engine.tape import Tape
 from antiphon.nets.optimisers import step_all
 
 __all__ = ["Cohorts"]
@@ -42,7 +47,7 @@ class Cohorts(Reference):
         self.ticker = CohortTicker(self.system)
         self.teacher = self._teacher = CohortTeacher(self.system)
         self.returns = Returns(self.system, self.ticker, self._replayed)
-        self._stale = False
+        self._stale = self._watch = False
         self._unsound: dict[tuple[int, str], Tensor] = {}
         """[N] bool, by update (its identity) and cohort: who has diverged in it."""
 
@@ -69,7 +74,104 @@ class Cohorts(Reference):
         super().tick(step, moment)
 
     def learn(self, step: int, *, watch: bool = False) -> Learned:
+        self._watch = watch
         return Told(super().learn(step, watch=watch), self.lifted, self._teacher)
+
+    def _updates(self, closing: list[tuple[Unit, Tape]], step: int) -> list[Update]:
+        spanned = [self._in_spans(unit) for unit, _ in closing]
+        whole = [one for one, cohort in zip(closing, spanned, strict=True) if cohort is None]
+        found = super()._updates(whole, step) if whole else []
+        asked = [
+            self._asked(unit, tape, cohort, step)
+            for (unit, tape), cohort in zip(closing, spanned, strict=True)
+            if cohort is not None
+        ]
+        every = [t for _, pulls in asked if pulls is not None for t in pulls.every()]
+        sound = self.system.divergence.fine(every)  # of all, before anything moves
+        return [*found, *(self._by_span(update, pulls, step, sound=sound) for update, pulls in asked)]
+
+    def _in_spans(self, unit: Unit) -> Cohort | None:
+        """The cohort that is all there is in a unit, if it is computed a span at a time."""
+        agent = self.system.agents[unit.members[0]]
+        many = isinstance(agent, Cohort) and len(agent.stack.spans) > 1
+        return agent if many and isinstance(agent, Cohort) else None
+
+    def _asked(self, unit: Unit, tape: Tape, cohort: Cohort, step: int) -> tuple[Update, Pulls | None]:
+        """What a window asks of the spans of a cohort; None: nobody learns from it."""
+        update = Update(unit, tape, verdict=self.judge.window(tape))
+        return update, None if cohort.drawn(tape.window) is False else self._pulls(update, step)
+
+    def _by_span(self, update: Update, pulls: Pulls | None, step: int, *, sound: bool) -> Update:
+        """Pull a window's learning signal back and let parameters follow, a span of members at a time.
+
+        Where something is not sound, gradients are kept, nobody moves, and it is found out who has diverged.
+        """
+        cohort = self.system.agents[update.unit.members[0]]
+        assert isinstance(cohort, Cohort)
+        uses = [(self.system.channels[name], use) for name, use in consumed(update)]
+        if pulls is None:
+            self._book(update, uses, [None] * len(uses))
+            return update
+        learner, members = cohort.stack, self._movers(update, cohort)
+        kept: dict[int, list[Tensor | None]] = {}
+        back: list[list[Tensor | None]] = []
+        for place, span in enumerate(learner.spans):
+            own, inputs = pulls.of(span, place, self.system.batch)
+            back.append(inputs)
+            sound = sound and self.system.divergence.fine([g for g in own if g is not None])
+            if sound:
+                update.moved = span.last
+                if any(g is not None for g in own):
+                    learner.step_span(span, full(span.trainable, own), step, members)
+            if self._watch or not sound:
+                kept[place] = own
+        deltas = self._returned(pulls, back, [use.leaf for channel, use in uses if channel.ledger.returns])
+        if kept:
+            update.gradients[cohort.name] = together(learner.spans, kept)
+        if not (sound and self.system.divergence.fine([d for d in deltas if d is not None])):
+            self._silence(update, update.gradients.get(cohort.name, []), deltas, step)
+        self._book(update, uses, deltas)
+        update.verdict.total = None  # and its graph with it
+        update.verdict.by_agent.clear()
+        return update
+
+    def _pulls(self, update: Update, step: int) -> Pulls:
+        """What the spans of an update are told, by tick and port."""
+        ticks = {tick.step: i for i, tick in enumerate(update.tape.ticks)}
+        told = objectives(update.tape, update.verdict.total)
+        returned = [dict(put) for put in told]
+        apart = False
+        for channel, record, injection in self._credits(update.tape, update, step):
+            credit = channel.to_sender(injection.gradient) / self.system.batch
+            for factor, put in ((injection.scale, told), (injection.discount, returned)):
+                if factor:
+                    add(put[ticks[record.stamp]], channel.port, credit if factor == 1 else credit * factor)
+            apart = apart or injection.scale != injection.discount
+        pieces = [tick.parts[0].pieces for tick in update.tape.ticks]
+        return Pulls(pieces, told, returned if apart else None)  # type: ignore[arg-type]
+
+    def _returned(
+        self, pulls: Pulls, back: list[list[Tensor | None]], leaves: list[Tensor]
+    ) -> list[Tensor | None]:
+        """The deltas of the messages that a window read, from the gradients of its spans' inputs."""
+        ends, weights = [], []
+        for i, pieces in enumerate(pulls.pieces):
+            found = [inputs[i] for inputs in back]
+            if any(g is not None for g in found):
+                like = [piece.x for piece in pieces.each]
+                filled = [torch.zeros_like(x) if g is None else g for g, x in zip(found, like, strict=True)]
+                ends.append(pieces.x)
+                weights.append(torch.cat(filled).view_as(pieces.x))
+        if not ends or not leaves:
+            return [None] * len(leaves)
+        deltas = torch.autograd.grad(ends, leaves, weights, allow_unused=True)
+        return [None if d is None else d * self.system.batch for d in deltas]
+
+    def _movers(self, update: Update, cohort: Cohort) -> Members:
+        """The members of a cohort that take a step from an update; None: all."""
+        if isinstance(cohort.silenced, Tensor):
+            return self._heard(update, cohort)
+        return among(cohort.learning(update.tape.window), reached(self.system, update, cohort))
 
     def _check(
         self, updates: list[Update], results: list[tuple[Gradients, Gradients]], step: int
@@ -95,14 +197,24 @@ class Cohorts(Reference):
         wrong: dict[int, str] = {}  # by unit of the base
         heard = {cohort.name: self._heard(update, cohort) for cohort in self._cohorts(update)}
         rest = iter(own)
+        lengths: dict[int, float] = {}  # squared, of all gradients of a unit together
         for name in self._learning(update.unit, update.tape):
             agent = self.system.agents[name]
             members = agent.members if isinstance(agent, Cohort) else (agent,)
-            found = [g for _ in agent.learner.trainable if (g := next(rest)) is not None]
-            stacked = found if isinstance(agent, Cohort) else [g.unsqueeze(0) for g in found]
-            for n, what in self.system.divergence.members(len(members), stacked, []).items() if found else ():
+            found = [g for _ in agent.learner.trainable if (g := next(rest, None)) is not None]
+            squares = torch.zeros(len(members), device=self.system.device)
+            for g in found:
+                squares = squares + g.reshape(len(members), -1).square().sum(1)
+            for n, (member, square) in enumerate(zip(members, squares.tolist(), strict=True)):
                 if name not in heard or heard[name][n]:
-                    wrong.setdefault(id(base.unit_of[members[n].name]), what)
+                    key = id(base.unit_of[member.name])
+                    lengths[key] = lengths.get(key, 0.0) + square
+        bound = self.system.divergence.bound
+        for key, square in lengths.items():
+            if not math.isfinite(square):
+                wrong[key] = "is not finite"
+            elif bound is not None and square > bound**2:
+                wrong[key] = f"is longer than training.bound {bound:g}"
         uses = consumed(update)
         returning = [i for i, (name, _) in enumerate(uses) if self.system.channels[name].ledger.returns]
         for place, i in enumerate(returning):
@@ -163,15 +275,13 @@ class Cohorts(Reference):
 
     def _move(self, update: Update, cohort: Cohort, gradients: Gradients, step: int) -> None:
         """Let the members of a cohort that an update is for take their step."""
-        learner = cohort.learner
-        assert isinstance(learner, StackedLearner)
-        members = among(cohort.learning(update.tape.window), reached(self.system, update, cohort))
-        if isinstance(cohort.silenced, Tensor):
-            members = self._heard(update, cohort)
+        learner = cohort.stack
+        members = self._movers(update, cohort)
+        if update.moved:
+            members = among(members, torch.arange(len(cohort.members)) >= update.moved)
         if members is not None and not bool(members.any()):
             return
         full = [
             torch.zeros_like(p) if g is None else g for p, g in zip(learner.trainable, gradients, strict=True)
         ]
-        learner.optimiser.step(full, learner.rate(step), members)
-        learner.taken += 1 if members is None else members.long()
+        learner.step(full, step, members)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.cohort.backend import Cohorts
-from antiphon.engine.cohort.parts import StackedLearner
 from antiphon.engine.cohort.told import LossesByAgent, Told, losses_of
 from antiphon.engine.cohort.union import Union, bare, named
 from antiphon.engine.divergence import Divergence
@@ -24,6 +23,8 @@ from antiphon.engine.world import Ends
 
 __all__ = ["Joint", "Share"]
 
+Places = dict[tuple[str, ...], tuple[tuple[str, ...], slice | list[int]]]
+"""By the agents of a cohort: those of one seed, by their own names, and their places."""
 _WORLD = re.compile(r"@(\d+)")
 
 
@@ -91,29 +92,11 @@ class Joint(Cohorts):
         for cohort in self.lifted.cohorts:
             members = cohort.worlds.index == world
             cohort.silence(members)
-            assert isinstance(cohort.learner, StackedLearner)
-            cohort.learner.put_back(members, self._before[cohort.name])
+            cohort.stack.put_back(members, self._before[cohort.name])
         for bundle in self.lifted.bundles:
             bundle.disable(bundle.worlds.index.cpu() == world)
 
     # --- several environments as one ----------------------------------------------------------------------
-
-    @staticmethod
-    def moment(moments: Sequence[Moment]) -> Moment:
-        """Return the moments of all seeds as one, its signals [seeds * B, …]."""
-        found = Moment(moments[0].step, {})
-        Joint.complete(found, moments)
-        return found
-
-    @staticmethod
-    def complete(moment: Moment, moments: Sequence[Moment]) -> None:
-        """Add what has become known since."""
-        for name in dict.fromkeys(name for one in moments for name in one.signals):
-            if name not in moment.signals:
-                like = next(one.signals[name] for one in moments if name in one.signals)
-                # A mask that is not there is all present; a target without one in some world is marked absent there.
-                blank = torch.ones_like(like) if name.startswith("_") else torch.zeros_like(like)
-                moment.signals[name] = torch.cat([one.signals.get(name, blank) for one in moments])
 
     def ends(self, ends: Sequence[Ends]) -> Ends:
         """Return what ended in any world."""
@@ -140,6 +123,7 @@ class Share(Reference):
         super().__init__(joint.union.systems[world])
         self.joint = joint
         self.world = world
+        self._places: Places = {}
 
     def shown(self) -> System:
         self.joint.shown()
@@ -151,14 +135,14 @@ class Share(Reference):
     def told(self, learned: Learned) -> Learned:
         """Return what this seed learned of what all did."""
         assert isinstance(learned, Told)
-        return _Own(learned, self.world)
+        return _Own(learned, self.world, self._places)
 
 
 class _Own(Learned):
     """What one seed learned."""
 
-    def __init__(self, told: Told, world: int) -> None:
-        self._told, self._world = told, world
+    def __init__(self, told: Told, world: int, places: Places) -> None:
+        self._told, self._world, self._places = told, world, places
 
     def _mine(self, name: str) -> bool:
         return name.endswith(named("", self._world))
@@ -188,9 +172,14 @@ class _Own(Learned):
 
     def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
         for names, losses in self._told.losses():
-            places = [n for n, name in enumerate(names) if self._mine(name)]
-            if places:
-                yield tuple(bare(names[n]) for n in places), losses_of(losses, places)
+            if names not in self._places:
+                mine = [n for n, name in enumerate(names) if self._mine(name)]
+                in_a_row = slice(mine[0], mine[-1] + 1) if mine else slice(0)
+                whole = len(mine) == in_a_row.stop - in_a_row.start
+                self._places[names] = tuple(bare(names[n]) for n in mine), in_a_row if whole else mine
+            own, places = self._places[names]
+            if own:
+                yield own, losses_of(losses, places)
 
     def by_agent(self) -> Mapping[str, Tensor]:
         return LossesByAgent(self)

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from antiphon.comms.bundled import BundledOutliers
 from antiphon.comms.model import Model
+from antiphon.engine.cohort.learner import StackedLearner
 from antiphon.engine.cohort.likeness import agent_kind, channel_kind, place_of, reasons_alone
 from antiphon.engine.cohort.mailbox import Mailbox, Segment
 from antiphon.engine.cohort.models import Models
-from antiphon.engine.cohort.parts import Bundle, Cohort, Links, StackedLearner, Worlds
+from antiphon.engine.cohort.parts import Bundle, Cohort, Links, Worlds
+from antiphon.engine.cohort.spans import cache_bytes, width_of
 from antiphon.engine.parts import Agent, Channel, Unit
 from antiphon.engine.schedule import Schedule
 from antiphon.engine.system import System
@@ -82,7 +84,7 @@ def lift(base: System) -> Lifted:
     for members in found:
         first = members[0].name
         together = first not in alone
-        name = f"{first} and {len(members) - 1} more" if together else first
+        name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
         agents[name] = _cohort(name, members, base) if together else _as_itself(members[0])
         place |= {agent.name: (name, i) for i, agent in enumerate(members)}
     channels = _channels(base, place, agents)
@@ -130,16 +132,33 @@ def _as_itself(agent: Agent) -> Agent:
 def _cohort(name: str, members: Sequence[Agent], base: System) -> Cohort:
     settings = {f.name: getattr(members[0], f.name) for f in fields(Agent) if f.init}
     settings |= {"name": name, "inputs": [], "outputs": [], "memory": None}
-    settings |= {"learner": StackedLearner([agent.learner for agent in members], base.batch)}
+    settings |= {
+        "learner": StackedLearner([agent.learner for agent in members], base.batch, _width(base, members))
+    }
     draws = torch.tensor([agent.draws for agent in members])
     looks = tuple(zip(*(agent.observes for agent in members), strict=True))
     return Cohort(
         **settings,
         members=tuple(members),
+        names=tuple(agent.name for agent in members),
         batch=base.batch,
         looks=looks,
         worlds=_worlds(base, [agent.name for agent in members]),
         seeds=draws if members[0].p_update < 1.0 else None,
+    )
+
+
+def _width(base: System, members: Sequence[Agent]) -> int:
+    """How many members are computed at once: all, unless what they do within a window is theirs alone."""
+    first = members[0]
+    joined = any(len(base.unit_of[agent.name].members) > 1 for agent in members)
+    if joined or first.memory is not None or base.device.type != "cpu":
+        return len(members)
+    learner = first.learner
+    own = sum(p.numel() for p in learner.parameters.values())
+    widths = [p.shape[0] for p in learner.parameters.values()]  # about what its layers say for each sample
+    return width_of(
+        len(members), base.nothing.element_size() * (4 * own + 3 * base.batch * sum(widths)), cache_bytes()
     )
 
 
@@ -218,7 +237,6 @@ def _bundle(
         ),
         worlds=_worlds(base, [channel.sender for channel in members]),
         senders=count,
-        quarantine=base.divergence.quarantine,
     )
 
 

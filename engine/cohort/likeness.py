@@ -25,7 +25,9 @@ def reasons_alone(system: System) -> dict[str, str]:
             judged.add(id(system.unit_of[channel.receiver]))
 
     def reason(agent: Agent) -> str | None:
-        unit, memory = system.unit_of[agent.name], agent.memory
+        unit = system.unit_of[agent.name]
+        traced = any((memory := system.agents[n].memory) is not None and memory.traced for n in unit.members)
+        quarantine = system.divergence.quarantine
         if any(count > 1 for count in unit.owners.values()):
             return "it is tied to others"
         if unit.late:
@@ -40,8 +42,10 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "feedback goes through fixed weights in its group"
         if len(unit.members) > 1 and id(unit) in judged:
             return "critics are told what its group loses"
-        if memory is not None and memory.traced and agent.p_update < 1.0:
-            return "its returns reach over windows that it may not learn from"
+        if quarantine and agent.align is not None:
+            return "it works on the signals of whoever may fall silent"
+        if traced and (quarantine or agent.p_update < 1.0 or len(unit.members) > 1):
+            return "returns reach over windows that not everybody may learn from"
         return agent.learner.network.stackable()
 
     found = {name: reason(agent) for name, agent in system.agents.items()}

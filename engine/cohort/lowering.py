@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.engine.cohort.lift import Lifted
 from antiphon.engine.cohort.models import Models
-from antiphon.engine.cohort.parts import Bundle, Cohort, StackedLearner
+from antiphon.engine.cohort.parts import Bundle, Cohort
 from antiphon.engine.ledger import Ledger
 from antiphon.engine.moment import Lanes
 from antiphon.engine.parts import Unit
@@ -54,8 +54,7 @@ class Lowering:
     # --- agents and channels ------------------------------------------------------------------------------
 
     def _cohort(self, cohort: Cohort) -> None:
-        assert isinstance(cohort.learner, StackedLearner)
-        cohort.learner.write_back()
+        cohort.stack.write_back()
         silenced = self._lanes(cohort.silenced, len(cohort.members))
         trails = None if cohort.trail is None else {s: self._rows(v) for s, v in cohort.trail.items()}
         for n, agent in enumerate(cohort.members):

@@ -11,6 +11,7 @@ from antiphon.comms.bundled import Bundled, BundledInputs, BundledPredictors
 from antiphon.comms.model import Model
 from antiphon.comms.predictors import Example
 from antiphon.engine.cohort.parts import Members
+from antiphon.engine.memory import give_back
 from antiphon.engine.parts import Heard
 from antiphon.nets.stacked_optimiser import StackedOptimiser
 
@@ -32,6 +33,7 @@ class Models:
         self.hidden = members[0].hidden
         self.needs_delta = getattr(members[0], "needs_delta", True)
         self.needs_loss = getattr(members[0], "needs_loss", False)
+        give_back(sum(p.numel() * p.element_size() for p in self.bundled.parameters.values()))
         self.optimiser = StackedOptimiser.from_members(
             [model.optimiser for model in members], list(self.bundled.parameters.values())
         )

@@ -12,19 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import Learner
-from antiphon.agents.network import Network, Tensors
+from antiphon.agents.network import Tensors
 from antiphon.comms.cut import constant
 from antiphon.comms.link import Link, quantised
+from antiphon.engine.cohort.learner import StackedLearner
 from antiphon.engine.cohort.mailbox import Mailbox
 from antiphon.engine.moment import Lanes, besides, both, either, lanes_where
 from antiphon.engine.parts import AGE, Agent, Channel
 from antiphon.engine.record import Record
 from antiphon.engine.system import System
 from antiphon.nets.random import normal_many, seed_for, uniform_many
-from antiphon.nets.stacked_optimiser import StackedOptimiser
 
-__all__ = ["Bundle", "Cohort", "Links", "Members", "StackedLearner", "Worlds"]
+__all__ = ["Bundle", "Cohort", "Links", "Members", "Worlds"]
 
 Members = Tensor | None
 """[N] or [K] bool, on the CPU: which members; None: all."""
@@ -66,98 +65,12 @@ def picked(rows: Tensor, index: Tensor | None, batch: int) -> Tensor:
     return rows.reshape(-1, batch, *rows.shape[1:]).index_select(0, index).flatten(0, 1)
 
 
-class StackedLearner:
-    """The numbers of all agents of a cohort, stacked [N, …]; the agents' own become views of them.
-
-    It stands where an agent has its `Learner`, and its network takes and gives rows.
-    """
-
-    def __init__(self, learners: Sequence[Learner], batch: int) -> None:
-        first = learners[0]
-        self.learners = list(learners)
-        self.rate, self.frozen = first.rate, first.frozen
-        self.network = _Rows(first.network, len(learners), batch)
-        self.parameters: Tensors = {}
-        each = [list(learner.parameters.values()) for learner in learners]
-        for name, *own in zip(
-            first.parameters, *each, strict=True
-        ):  # by place: ports have names of their own
-            stack = torch.stack([constant(p) for p in own])
-            for p, view in zip(own, stack.unbind(), strict=True):
-                p.data = view
-            self.parameters[name] = stack.requires_grad_(not first.frozen)
-        self.trainable = [] if first.frozen else list(self.parameters.values())
-        self.optimiser = StackedOptimiser.from_members([le.optimiser for le in learners], self.trainable)
-        self.taken = torch.zeros(len(learners), dtype=torch.int64)
-        """[N]: steps taken since the agents were last told."""
-        self.buffers: Tensors = {}
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Take over what the agents' own numbers have become: running statistics and counts of steps."""
-        each = [list(learner.buffers.values()) for learner in self.learners]
-        names = self.learners[0].buffers
-        self.buffers = {name: torch.stack(own) for name, *own in zip(names, *each, strict=True)}
-        self.taken.zero_()
-        self.optimiser.refresh()
-
-    def put_back(self, members: Tensor, buffers: Tensors) -> None:
-        """Give `members` back the running statistics they had."""
-        for name, stack in self.buffers.items():
-            who = members.view(-1, *[1] * (stack.dim() - 1))
-            self.buffers[name] = torch.where(who, buffers[name], stack)
-
-    def write_back(self) -> None:
-        """Give the agents their running statistics and counts of updates; all else they see already."""
-        split = [self.buffers[name].unbind() for name in self.learners[0].buffers]
-        for n, (learner, taken) in enumerate(zip(self.learners, self.taken.tolist(), strict=True)):
-            learner.buffers = {name: own[n] for name, own in zip(learner.buffers, split, strict=True)}
-            learner.updates += taken
-        self.taken.zero_()
-
-
-class _Rows:
-    """A network that is evaluated with stacked numbers on rows.
-
-    Attributes:
-        network: What it is for one agent.
-    """
-
-    pure = True
-
-    def __init__(self, network: Network, count: int, batch: int) -> None:
-        self.network = network
-        self.count, self.batch = count, batch
-        self.input_shape, self.heads = network.input_shape, network.heads
-        self.state_size = network.state_size
-
-    def __call__(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        seed: int = 0,
-        transports: Sequence[Any] = (),
-        state: Tensor | None = None,
-    ) -> tuple[Tensors, Tensors]:
-        del seed, transports  # of agents that stand alone
-        ports, after = self.network(
-            parameters,
-            buffers,
-            x.view(self.count, self.batch, *x.shape[1:]),
-            training=training,
-            state=None if state is None else state.view(self.count, self.batch, -1),
-        )
-        return {name: port.flatten(0, 1) for name, port in ports.items()}, after
-
-
 @dataclass(slots=True, eq=False)
 class Cohort(Agent):
     """Agents of one kind as one."""
 
     members: tuple[Agent, ...] = ()
+    names: tuple[str, ...] = ()
     batch: int = 0
     looks: tuple[tuple[str, ...], ...] = ()
     """Per observation, the signal that each member sees."""
@@ -167,6 +80,12 @@ class Cohort(Agent):
     worlds: Worlds = field(default_factory=Worlds)
     _mask: tuple[int, Tensor] | None = None
     _order: dict[tuple[str, ...], Tensor | None] = field(default_factory=dict)
+
+    @property
+    def stack(self) -> StackedLearner:
+        """Its members' numbers."""
+        assert isinstance(self.learner, StackedLearner)
+        return self.learner
 
     def spread(self, signal: Tensor) -> Tensor:
         return self.worlds.spread(signal)
@@ -252,8 +171,6 @@ class Bundle(Channel):
     """[K] bool: whose synthetic gradient has diverged; None: nobody's."""
     heard_members: list[Members] = field(default_factory=list)
     """Of each example that its synthetic inputs learn from at the end of the step, the members that it is one for."""
-    quarantine: bool = False
-    """Whether who diverges falls silent, so that there may be nothing to hear of some members."""
     deaf_members: Tensor | None = None
     """[K] bool: whose synthetic input has diverged; None: nobody's."""
 
@@ -273,8 +190,8 @@ class Bundle(Channel):
 
     def hear(self, context: Tensor | None, record: Record, arrived: Tensor | None) -> None:
         members: Members = None
-        if self.quarantine and isinstance(record.dead, Tensor):
-            members = self.heard_of(besides(record.dead))
+        if isinstance(record.dead, Tensor):
+            members = self.some_of(torch.logical_not(record.dead))
         self.heard.append((context, record.received, arrived))
         self.heard_members.append(members)
 
@@ -298,13 +215,16 @@ class Bundle(Channel):
     def heard_of(self, lanes: Lanes) -> Members:
         if self.muted_members is None and not isinstance(lanes, Tensor):
             return None
-        count = len(self.members)
-        members = torch.ones(count, dtype=torch.bool)
+        members = torch.ones(len(self.members), dtype=torch.bool)
         if isinstance(lanes, Tensor):
-            members = lanes.view(count, self.batch).any(1).cpu()
+            members = self.some_of(lanes)
         if self.muted_members is not None:
             members = members & torch.logical_not(self.muted_members)
         return None if bool(members.all()) else members
+
+    def some_of(self, lanes: Tensor) -> Tensor:
+        """Return the members, [K] bool, of which anything is in `lanes`."""
+        return lanes.view(len(self.members), self.batch).any(1).cpu()
 
     def unmuted(self, rows: Tensor) -> Tensor:
         if self.muted_members is None:

@@ -12,9 +12,10 @@ from torch import Tensor
 from antiphon.comms.cut import as_leaf, constant
 from antiphon.engine.cohort.lift import Lifted
 from antiphon.engine.cohort.models import Models
-from antiphon.engine.cohort.parts import Bundle, Cohort, StackedLearner
+from antiphon.engine.cohort.moments import joined
+from antiphon.engine.cohort.parts import Bundle, Cohort, Worlds
 from antiphon.engine.ledger import Ledger
-from antiphon.engine.moment import Lanes
+from antiphon.engine.moment import Lanes, Moment
 from antiphon.engine.parts import Channel, Unit
 from antiphon.engine.record import Record, Use
 from antiphon.engine.tape import Input, Part, Tape, Tick
@@ -35,6 +36,7 @@ class Raising:
         self._records: dict[tuple[int, ...], Record] = {}
         self._uses: dict[tuple[int, ...], Use] = {}
         self._void: dict[int, Record] = {}
+        self._moments: dict[tuple[int, ...], Moment] = {}
         self._place = {
             channel.name: (bundle, k) for bundle in lifted.bundles for k, channel in enumerate(bundle.members)
         }
@@ -55,8 +57,7 @@ class Raising:
     # --- agents and channels ------------------------------------------------------------------------------
 
     def _cohort(self, cohort: Cohort) -> None:
-        assert isinstance(cohort.learner, StackedLearner)
-        cohort.learner.refresh()
+        cohort.stack.refresh()
         silenced = torch.tensor([agent.silenced is True for agent in cohort.members])
         cohort.silenced = cohort.by_member(silenced.to(self._device)) if bool(silenced.any()) else False
         trails = [agent.trail for agent in cohort.members]
@@ -71,7 +72,7 @@ class Raising:
 
     def _bundle(self, bundle: Bundle) -> None:
         members = bundle.members
-        bundle.heard = []
+        bundle.heard, bundle.heard_members = [], []
         if len(members) == 1:
             bundle.muted, bundle.deaf = members[0].muted, members[0].deaf
             return
@@ -82,16 +83,19 @@ class Raising:
             bundle.outliers.refresh()  # type: ignore[attr-defined]
         bundle.muted_members = _any([channel.muted for channel in members])
         bundle.deaf_members = _any([channel.deaf for channel in members])
-        self._ledger(bundle.ledger, [channel.ledger for channel in members])
+        self._ledger(bundle, [channel.ledger for channel in members])
 
-    def _ledger(self, ledger: Ledger, members: Sequence[Ledger]) -> None:
+    def _ledger(self, bundle: Bundle, members: Sequence[Ledger]) -> None:
+        ledger, worlds = bundle.ledger, bundle.worlds
         first = members[0]
         ledger.records = {
-            stamp: self._record(self._filled(stamp, [own.records.get(stamp) for own in members], members))
+            stamp: self._record(
+                self._filled(stamp, [own.records.get(stamp) for own in members], members), worlds
+            )
             for stamp in sorted({stamp for own in members for stamp in own.records})
         }
         ledger.returned = {
-            step: [self._record(some) for some in self._returned(step, members)]
+            step: [self._record(some, worlds) for some in self._returned(step, members)]
             for step in dict.fromkeys(step for own in members for step in own.returned)
         }
         ledger.uses = {}
@@ -104,7 +108,7 @@ class Raising:
                 (stamp, tick): self._use(
                     [some.get((stamp, tick)) or some.get((stamp, -1)) for some in found],
                     members,
-                    ledger.returns,
+                    bundle,
                 )
                 for stamp, tick in keys
             }
@@ -134,7 +138,7 @@ class Raising:
             self._void[id(like)] = replace(like, counted=False, delta=None, loss=None)
         return [self._void[id(like)] if record is None else record for record in known]
 
-    def _record(self, records: Sequence[Record]) -> Record:
+    def _record(self, records: Sequence[Record], worlds: Worlds) -> Record:
         """Return the records of a bundle's channels as one: the same one for the same records."""
         if len(records) == 1:
             return records[0]
@@ -146,7 +150,7 @@ class Raising:
                 first.stamp,
                 torch.cat([record.message for record in records]),
                 torch.cat([record.received for record in records]),
-                first.moment,
+                self._moment([record.moment for record in records], worlds),
                 first.first_use,
                 {window for record in records for window in record.waiting},
                 first.deadline,
@@ -169,7 +173,7 @@ class Raising:
         lost = [record.lost for record in records if record.lost is not None]
         return torch.cat(lost) if lost else None
 
-    def _use(self, uses: Sequence[Use | None], members: Sequence[Ledger], returns: bool) -> Use:
+    def _use(self, uses: Sequence[Use | None], members: Sequence[Ledger], bundle: Bundle) -> Use:
         """Return the uses of a bundle's channels as one; where one has none, nothing counts."""
         if len(uses) == 1 and uses[0] is not None:
             return uses[0]
@@ -183,9 +187,9 @@ class Raising:
                     for use, one in zip(uses, known, strict=True)
                 ]
             )
-            record = self._record(known)
+            record = self._record(known, bundle.worlds)
             counted = self._lanes([False if use is None else use.counted for use in uses])
-            self._uses[key] = Use(record, as_leaf(leaf) if returns else leaf, counted)
+            self._uses[key] = Use(record, as_leaf(leaf) if bundle.ledger.returns else leaf, counted)
         return self._uses[key]
 
     # --- tapes --------------------------------------------------------------------------------------------
@@ -201,23 +205,23 @@ class Raising:
         if not any(isinstance(agents[name], Cohort) for name in unit.members):
             unit.tape, unit.pending, unit.past = found[0].tape, found[0].pending, found[0].past
             return
-        unit.tape = self._tape([own.tape for own in found])
-        unit.past = [self._tape(tapes) for tapes in zip(*(own.past for own in found), strict=True)]
+        unit.tape = self._tape(unit, [own.tape for own in found])
+        unit.past = [self._tape(unit, tapes) for tapes in zip(*(own.past for own in found), strict=True)]
 
-    def _tape(self, tapes: Sequence[Tape]) -> Tape:
+    def _tape(self, unit: Unit, tapes: Sequence[Tape]) -> Tape:
         tape = Tape(max(own.window for own in tapes))
         starts = {name: buffers for own in tapes for name, buffers in own.start.items()}
-        for agent in self.lifted.system.agents.values():
-            if isinstance(agent, Cohort) and agent.members[0].name in starts:
+        for agent in (self.lifted.system.agents[name] for name in unit.members) if starts else ():
+            if isinstance(agent, Cohort):  # who has not ticked yet starts from what it has
                 each = [
-                    [starts[member.name][key] for key in member.learner.buffers] for member in agent.members
+                    list(starts.get(member.name, member.learner.buffers).values()) for member in agent.members
                 ]
                 names = agent.members[0].learner.buffers
                 tape.start[agent.name] = {
                     key: torch.stack(own) for key, *own in zip(names, *each, strict=True)
                 }
-            elif agent.name in starts:
-                tape.start[agent.name] = starts[agent.name]
+            else:
+                tape.start[agent.name] = starts.get(agent.name, dict(agent.learner.buffers))
         parts = {
             (tick.step, part.agent): (tick, part)
             for own in tapes
@@ -247,7 +251,9 @@ class Raising:
             some = together.setdefault((bundle.name, record.stamp), [record] * len(bundle.members))
             some[k] = record
         for (name, _), some in together.items():
-            yield name, self._record(some)
+            channel = self.lifted.system.channels[name]
+            assert isinstance(channel, Bundle)
+            yield name, self._record(some, channel.worlds)
 
     def _part(self, cohort: Cohort, parts: Sequence[Part]) -> Part:
         by_agent = {part.agent: part for part in parts}
@@ -267,7 +273,19 @@ class Raising:
                 inputs.extend(found)
         drawn = self._lanes([part.drawn for part in parts])
         ages = self._rows([part.ages for part in parts])
-        return Part(cohort.name, parts[0].moment, inputs, drawn, memory, ages)
+        moment = self._moment([part.moment for part in parts], cohort.worlds)
+        return Part(cohort.name, moment, inputs, drawn, memory, ages)
+
+    def _moment(self, moments: Sequence[Moment], worlds: Worlds) -> Moment:
+        """Return the moment of all worlds that members are in."""
+        if worlds.count == 1:
+            return moments[0]
+        each = dict(zip(worlds.index.tolist(), moments, strict=True))
+        own = [each[world] for world in range(worlds.count)]
+        key = tuple(id(moment) for moment in own)
+        if key not in self._moments:
+            self._moments[key] = joined(own)
+        return self._moments[key]
 
     def _input(self, bundle: Bundle, entries: Sequence[Input]) -> Input:
         if len(entries) == 1:
@@ -276,7 +294,12 @@ class Raising:
         uses = [entry.use for entry in entries]
         if any(use is not None for use in uses):
             ledgers = [channel.ledger for channel in bundle.members]
-            use = self._use(uses, ledgers, bundle.ledger.returns)
+            use = self._use(uses, ledgers, bundle)
+            for rows, entry in zip(torch.split(constant(use.leaf), self.batch), entries, strict=True):
+                if (
+                    entry.use is None
+                ):  # what it read counts for nothing, but is read when the window is replayed
+                    rows.copy_(torch.zeros_like(rows) if entry.value is None else constant(entry.value))
             return Input(bundle.name, None, use.leaf, use, alive)
         value = self._rows([entry.value for entry in entries])
         return Input(bundle.name, entries[0].stamp, value, None, alive)

@@ -39,13 +39,17 @@ def consumed(update: Update) -> list[tuple[str, Use]]:
 def reached(system: System, update: Update, cohort: Cohort) -> Members:
     """Return the members of a cohort that an update's learning signal reaches."""
     told = update.losses.get(cohort.name)
-    if cohort.name in update.foretold or (told is not None and not isinstance(told.count, torch.Tensor)):
+    if told is not None and not isinstance(told.count, torch.Tensor):
         return None
-    for name, _ in () if system.divergence.quarantine else update.put:
+    reach = _Reach(system, update)
+    for name, stamp in update.put:
         bundle = system.channels[name]
-        if bundle.sender == cohort.name and isinstance(bundle, Bundle) and bundle.covers:
+        if bundle.sender != cohort.name or not isinstance(bundle, Bundle) or not bundle.covers:
+            continue
+        if bundle.muted_members is None and not isinstance(reach.sent[name, stamp].silent, torch.Tensor):
             return None
-    return _Reach(system, update).of(cohort)
+    reach.read()
+    return reach.of(cohort)
 
 
 class _Reach:
@@ -53,8 +57,13 @@ class _Reach:
 
     def __init__(self, system: System, update: Update) -> None:
         self.system = system
+        self.update = update
         self.by_tick: dict[tuple[str, int], torch.Tensor] = {}
-        self._sent = {(name, record.stamp): record for name, record in update.tape.sent}
+        self.sent = {(name, record.stamp): record for name, record in update.tape.sent}
+
+    def read(self) -> None:
+        """Read the window."""
+        update = self.update
         for name, stamp in update.put:
             self._told(name, stamp, None)
         for tick in reversed(update.tape.ticks):
@@ -71,6 +80,9 @@ class _Reach:
         for (name, _), members in self.by_tick.items():
             if name == cohort.name:
                 found = found | members
+        if cohort.name in self.update.foretold:
+            muted = cohort.memory.muted_members if isinstance(cohort.memory, Bundle) else None
+            found = torch.ones_like(found) if muted is None else found | torch.logical_not(muted)
         return None if bool(found.all()) else found
 
     def _judged(self, update: Update, agent: str) -> torch.Tensor:
@@ -102,9 +114,11 @@ class _Reach:
         told = torch.ones(len(channel.members), dtype=torch.bool)
         if receivers is not None:
             told = receivers if channel.give is None else receivers[channel.give.cpu()]
-        elif self.system.divergence.quarantine:  # nothing is put on the messages of who is silent
-            silent = self._sent[name, stamp].silent
+        else:  # nothing is put on the messages of who is silent, or whose predictor is
+            silent = self.sent[name, stamp].silent
             if isinstance(silent, torch.Tensor):
-                told = torch.logical_not(silent.view(len(told), -1).all(1)).cpu()
+                told = channel.some_of(torch.logical_not(silent))
+            if channel.muted_members is not None:
+                told = told & torch.logical_not(channel.muted_members)
         places = torch.arange(len(told)) if channel.take is None else channel.take.cpu()
         found[places[told]] = True

@@ -52,10 +52,20 @@ class CohortTeacher(Teacher):
             bundle = self.system.channels[name]
             assert isinstance(bundle, Bundle)
             diverged = self.system.divergence.members(len(bundle.members), lesson.gradients, [lesson.loss])
+            for k in [k for k in diverged if _is(bundle.muted_members, k)]:
+                del diverged[k]
             for k, what in diverged.items():
                 self._mute(bundle.members[k], what, step)
             bundle.muted_members = _with(bundle.muted_members, diverged, len(bundle.members))
             prepared[name] = lesson
+
+    def _mute(self, channel: Channel, what: str, step: int) -> None:
+        super()._mute(channel.members[0] if isinstance(channel, Bundle) else channel, what, step)
+        channel.muted = True
+
+    def _deafen(self, channel: Channel, what: str, step: int) -> None:
+        super()._deafen(channel.members[0] if isinstance(channel, Bundle) else channel, what, step)
+        channel.deaf = True
 
     def _shorten(self, channel: Channel, outliers: Outliers, record: Record, step: int) -> None:
         if not isinstance(outliers, BundledOutliers):
@@ -77,6 +87,7 @@ class CohortTeacher(Teacher):
             models = self._models(name)
             if models is not None:
                 models.step(lesson.gradients, step, self.learners(name, lesson))
+                lesson.gradients = []  # as large as the predictors, and of no more use
 
     def learners(self, name: str, lesson: Lesson) -> Members:
         """Return the members of a bundle that a lesson is for."""
@@ -108,6 +119,8 @@ class CohortTeacher(Teacher):
             bundle = self.system.channels[name]
             assert isinstance(bundle, Bundle)
             diverged = self.system.divergence.members(len(bundle.members), gradients, [loss])
+            for k in [k for k in diverged if _is(bundle.deaf_members, k)]:
+                del diverged[k]
             for k, what in diverged.items():
                 self._deafen(bundle.members[k], what, step)
             bundle.deaf_members = _with(bundle.deaf_members, diverged, len(bundle.members))
@@ -138,6 +151,10 @@ def _able(members: Members, broken: Members) -> Members:
     if broken is None:
         return members
     return torch.logical_not(broken) if members is None else members & torch.logical_not(broken)
+
+
+def _is(members: Members, k: int) -> bool:
+    return members is not None and bool(members[k])
 
 
 def _with(broken: Members, more: dict[int, str], count: int) -> Members:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from antiphon.agents.network import Tensors
 from antiphon.comms.aggregation import together
 from antiphon.engine.cohort.parts import Cohort
 from antiphon.engine.moment import Lanes
 from antiphon.engine.parts import AGE, Agent
-from antiphon.engine.tape import Part, Tape
+from antiphon.engine.tape import Part, Tape, Tick
 from antiphon.engine.ticking import Ticker
 
 __all__ = ["CohortTicker"]
@@ -17,6 +18,17 @@ __all__ = ["CohortTicker"]
 
 class CohortTicker(Ticker):
     """Evaluates cohorts and single agents, one call at a time."""
+
+    def evaluate(self, tick: Tick, tape: Tape, buffers: Tensors, *, replay: bool = False) -> Tensors:
+        """Evaluate a tick's network, put the ports into its parts and return the new running statistics."""
+        agent = self.system.agents[tick.parts[0].agent]
+        if not isinstance(agent, Cohort):
+            return super().evaluate(tick, tape, buffers, replay=replay)
+        network = agent.stack.network
+        network.wanted = agent.ports
+        after = super().evaluate(tick, tape, buffers, replay=replay)
+        tick.parts[0].pieces, network.pieces = network.pieces, None
+        return after
 
     def _ages(self, agent: Agent, ages: list[Tensor]) -> Tensor:
         if not isinstance(agent, Cohort):

@@ -71,10 +71,7 @@ class Told(Learned):
         for update in self._learned.updates:
             for name, losses in update.losses.items():
                 cohort = self._lifted.system.agents[name]
-                if isinstance(cohort, Cohort):
-                    yield tuple(agent.name for agent in cohort.members), losses
-                else:
-                    yield (name,), losses
+                yield cohort.names if isinstance(cohort, Cohort) else (name,), losses
 
     def by_agent(self) -> Mapping[str, Tensor]:
         return LossesByAgent(self)
@@ -131,7 +128,7 @@ class Told(Learned):
         yield from found.values()
 
 
-def losses_of(losses: Losses, places: int | list[int]) -> Losses:
+def losses_of(losses: Losses, places: int | list[int] | slice) -> Losses:
     """Return the losses of one member of a cohort, or of some of them."""
     if not losses.loss.dim():
         return losses
@@ -166,13 +163,13 @@ class LossesByAgent(Mapping[str, Tensor]):
     """The losses of a step by agent, of those that there was a target for; taken apart when they are looked at."""
 
     def __init__(self, learned: Learned) -> None:
-        self._losses = list(learned.losses())
+        self._learned = learned
         self._found: dict[str, Tensor] | None = None
 
     def _all(self) -> dict[str, Tensor]:
         if self._found is None:
             self._found = {}
-            for names, losses in self._losses:
+            for names, losses in self._learned.losses():
                 if not losses.loss.dim():
                     self._found[names[0]] = losses.loss
                     continue

@@ -6,11 +6,14 @@ An agent of the union is `name@world`. It shares all numbers with the one it sta
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from antiphon.engine.cohort.moments import JointMoment
 from antiphon.engine.divergence import Divergence
+from antiphon.engine.moment import Moment
 from antiphon.engine.parts import Agent, Channel, Unit
+from antiphon.engine.record import Record
 from antiphon.engine.schedule import Schedule
 from antiphon.engine.system import System
 from antiphon.engine.tape import Input, Part, Tape, Tick
@@ -101,6 +104,11 @@ class Union:
     def part(self) -> None:
         """Bring the systems up to what the union has become."""
         self._exchange(self.system, bare, to_union=False)
+        for world, system in enumerate(self.systems):
+            for record in records_of(system):
+                record.moment = _own(record.moment, world)
+            for part in (part for tape in _tapes(system) for tick in tape.ticks for part in tick.parts):
+                part.moment = _own(part.moment, world)
 
     def join(self) -> None:
         """Bring the union up to what the systems have become."""
@@ -126,6 +134,29 @@ class Union:
                 old, new = (own, joint) if to_union else (joint, own)
                 new.tape = _renamed(old.tape, called)
                 new.past = [_renamed(tape, called) for tape in old.past]
+
+
+def _tapes(system: System) -> Iterator[Tape]:
+    for unit in system.units:
+        yield from (unit.tape, *unit.pending, *unit.past)
+
+
+def records_of(system: System) -> Iterator[Record]:
+    """Yield all records of a system; some more than once."""
+    for channel in system.channels.values():
+        ledger = channel.ledger
+        yield from ledger.records.values()
+        yield from (record for found in ledger.returned.values() for record in found)
+        yield from (use.record for found in ledger.uses.values() for use in found.values())
+    for tape in _tapes(system):
+        yield from (record for _, record in tape.sent)
+        for tick in tape.ticks:
+            for part in tick.parts:
+                yield from (entry.use.record for entry in part.consumed if entry.use is not None)
+
+
+def _own(moment: Moment, world: int) -> Moment:
+    return moment.each[world] if isinstance(moment, JointMoment) else moment
 
 
 def _renamed(tape: Tape, called: Callable[[str], str]) -> Tape:

@@ -1,4 +1,4 @@
-"""Several runs at a time, each in a process of its own interpreter with one thread."""
+"""Several runs at a time, in processes of their own with one thread; seeds of one scenario share a process."""
 
 from __future__ import annotations
 
@@ -8,23 +8,35 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 from antiphon.engine.stopping import stop_signals
-from antiphon.engine.studies.worker import work
+from antiphon.engine.studies.worker import work, work_together
 
 __all__ = ["Pool"]
 
+Job = dict[str, Any]
+Answer = dict[str, Any]
+Group = list[tuple[int, Job]]
+"""Jobs with their places among all, alike but for the seed."""
+
+_OWN = ("seed", "path")
+"""What jobs that can be joined may differ in."""
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 class Pool:
     """Carries out jobs of a study (`worker.job_of`).
 
+    Jobs that are alike but for the seed are one program where they can be joined. Where there are fewer such groups than
+    processes, groups are parted, so that none is idle.
+
     Args:
-        jobs: How many at a time. One is carried out in this process, more in workers.
+        jobs: How many processes. One is this one, more are workers.
     """
 
     def __init__(self, jobs: int) -> None:
@@ -33,26 +45,24 @@ class Pool:
         self._stopping = False
         self.stopped: list[int] = []
         """The signal that ended the work early, if one did."""
+        self._waiting: deque[Group] = deque()
+        self._undecided = 0
+        """Groups that are at work and may yet turn out to be single runs."""
+        self._changed = threading.Condition()
 
-    def answers(self, jobs: Sequence[dict[str, Any]]) -> Generator[tuple[int, dict[str, Any]], None, None]:
+    def answers(self, jobs: Sequence[Job]) -> Generator[tuple[int, Answer], None, None]:
         """Carry out jobs in order and yield (index, answer of `worker.work`) as they end.
 
         Ctrl-C or SIGTERM stops them with checkpoints; no further one is begun, and none once the caller
         closes this iterator.
         """
+        self._waiting.extend(_parted(jobs, self._jobs))
         if self._jobs == 1:
-            for index, job in enumerate(jobs):
-                answer = work(job)
-                if answer["exit_code"] > 128:
-                    self.stopped.append(answer["exit_code"] - 128)
-                    return
-                yield index, answer
+            yield from self._here()
             return
-        waiting = iter(list(enumerate(jobs)))
-        ended: queue.Queue[tuple[int, dict[str, Any]] | None] = queue.Queue()
-        lock = threading.Lock()
+        ended: queue.Queue[tuple[int, Answer] | None] = queue.Queue()
         count = min(self._jobs, len(jobs))
-        threads = [threading.Thread(target=self._serve, args=(waiting, lock, ended)) for _ in range(count)]
+        threads = [threading.Thread(target=self._serve, args=(ended,)) for _ in range(count)]
         with stop_signals(self._stop) as self.stopped:
             for thread in threads:
                 thread.start()
@@ -69,34 +79,71 @@ class Pool:
                 for thread in threads:
                     thread.join()
 
+    def _here(self) -> Generator[tuple[int, Answer], None, None]:
+        while self._waiting:
+            group = self._waiting.popleft()
+            jobs = [job for _, job in group]
+            answers = [work(jobs[0])] if len(jobs) == 1 else work_together(jobs)
+            if answers is None:
+                self._part(group)
+                continue
+            for (index, _), answer in zip(group, answers, strict=True):
+                if answer["exit_code"] > 128:
+                    self.stopped.append(answer["exit_code"] - 128)
+                    return
+                yield index, answer
+
+    def _part(self, group: Group) -> None:
+        """Let runs that cannot be joined be the next, one by one."""
+        self._waiting.extendleft([one] for one in reversed(group))
+
     def _stop(self) -> None:
         self._stopping = True
         for worker in self._workers:
             worker.terminate()
+        with self._changed:
+            self._changed.notify_all()
 
-    def _serve(
-        self,
-        waiting: Iterator[tuple[int, dict[str, Any]]],
-        lock: threading.Lock,
-        ended: queue.Queue[tuple[int, dict[str, Any]] | None],
-    ) -> None:
+    def _next(self) -> Group | None:
+        """Return the next group; None where there is none, and none will come."""
+        with self._changed:
+            while not self._stopping and not self._waiting and self._undecided:
+                self._changed.wait()
+            if self._stopping or not self._waiting:
+                return None
+            group = self._waiting.popleft()
+            self._undecided += len(group) > 1
+            return group
+
+    def _serve(self, ended: queue.Queue[tuple[int, Answer] | None]) -> None:
         """Hand jobs to one worker after the other; a worker that dies is followed by a new one."""
         worker: subprocess.Popen[str] | None = None
         try:
-            while not self._stopping:
-                with lock:
-                    index, job = next(waiting, (-1, {}))
-                if index < 0:
-                    break
+            while (group := self._next()) is not None:
                 if worker is not None and worker.poll() is not None:
                     _close(worker)
                     worker = None
                 worker = worker or self._start()
-                ended.put((index, _ask(worker, job)))
+                answers = self._answers(worker, group)
+                for (index, _), answer in zip(group, answers or [], strict=answers is not None):
+                    ended.put((index, answer))
         finally:
             if worker is not None:
                 _close(worker)
             ended.put(None)
+
+    def _answers(self, worker: subprocess.Popen[str], group: Group) -> list[Answer] | None:
+        """Return a worker's answers to a group; None: it has been parted."""
+        answers: list[Answer] | None = []
+        try:
+            answers = _ask(worker, [job for _, job in group])
+        finally:
+            with self._changed:
+                self._undecided -= len(group) > 1
+                if answers is None:
+                    self._part(group)
+                self._changed.notify_all()
+        return answers
 
     def _start(self) -> subprocess.Popen[str]:
         worker = subprocess.Popen(
@@ -114,19 +161,44 @@ class Pool:
         return worker
 
 
-def _ask(worker: subprocess.Popen[str], job: dict[str, Any]) -> dict[str, Any]:
+def _ask(worker: subprocess.Popen[str], jobs: Sequence[Job]) -> list[Answer] | None:
+    """Return the answers to jobs; None where they cannot be joined."""
     assert worker.stdin is not None
     assert worker.stdout is not None
     try:
-        print(json.dumps(job), file=worker.stdin, flush=True)
+        print(json.dumps(jobs[0] if len(jobs) == 1 else jobs), file=worker.stdin, flush=True)
         line = worker.stdout.readline()
     except BrokenPipeError:
         line = ""
     if line:
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        found = json.loads(line)
+        return [found] if len(jobs) == 1 else found
     code = worker.wait()
-    return {"result": None, "exit_code": 1, "error": f"the process that ran it ended with code {code}"}
+    answer = {"result": None, "exit_code": 1, "error": f"the process that ran it ended with code {code}"}
+    return [answer for _ in jobs]
+
+
+def _parted(jobs: Sequence[Job], processes: int) -> Iterable[Group]:
+    """Return jobs in groups that are alike but for the seed, as many as keep all processes at work."""
+    alike: dict[str, dict[int, tuple[int, Job]]] = {}
+    singles: list[Group] = []
+    for index, job in enumerate(jobs):
+        key = json.dumps({name: value for name, value in job.items() if name not in _OWN}, sort_keys=True)
+        group = alike.setdefault(key, {})
+        if job["seed"] in group:
+            singles.append([(index, job)])
+        else:
+            group[job["seed"]] = index, job
+    groups = [list(group.values()) for group in alike.values()]
+    parts = max(1, processes // max(len(groups), 1))
+    found = [part for group in groups for part in _cut(group, min(parts, len(group)))]
+    return sorted([*found, *singles], key=lambda group: group[0][0])
+
+
+def _cut(group: Group, parts: int) -> Iterable[Group]:
+    """Return a group in so many parts of nearly the same length."""
+    edges = [len(group) * part // parts for part in range(parts + 1)]
+    return [group[start:end] for start, end in pairwise(edges)]
 
 
 def _close(worker: subprocess.Popen[str]) -> None:

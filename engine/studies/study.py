@@ -23,14 +23,15 @@ from antiphon.engine.studies.scoring import kept_scores
 from antiphon.engine.studies.summary import Finished, summary
 from antiphon.engine.studies.table import write_tables
 from antiphon.engine.studies.worker import job_of
-from antiphon.errors import EngineError, RunError, ScenarioError, suggest
+from antiphon.errors import AntiphonError, EngineError, ResourceError, RunError, ScenarioError, suggest
 from antiphon.scenarios import Template
 from antiphon.scenarios.metrics import is_of_env, parted
 from antiphon.scenarios.study import StudySpec
 
 __all__ = ["Ended", "Study", "StudyOutcome"]
 
-_INPUT = 2
+_KINDS: dict[int, type[AntiphonError]] = {2: RunError, ResourceError.exit_code: ResourceError}
+"""What a run's exit code stands for; all else is a defect."""
 _OF_RUNS = ("variant", "steps", "accuracy", "loss", "seconds", "exit", "run_dir")
 """What a study's result repeats of each run's."""
 
@@ -131,7 +132,7 @@ class Study:
             for index, answer in answers:
                 run = todo[index]
                 if answer["result"] is None:
-                    kind = RunError if answer["exit_code"] == _INPUT else EngineError
+                    kind = _KINDS.get(answer["exit_code"], EngineError)
                     raise kind(f"{run.label} s{run.seed}: {answer['error']}")
                 finished[run.name] = Finished(answer["result"], answer["scores"])
                 ended += 1

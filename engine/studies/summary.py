@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from antiphon.engine.interquartile import FEWEST, bootstrap, interquartile_mean
 from antiphon.engine.studies.plan import Candidate, Line, Plan
 from antiphon.engine.studies.recovered import Estimate, contrast, mean, recovered
 from antiphon.engine.studies.scoring import Scoring, figures
@@ -80,7 +81,7 @@ def summary(plan: Plan, finished: Mapping[str, Finished], metric: str | None = N
     Returns:
         In the table's order, plain data: `row`, `point`, `variant`, `runs` (their names), `tuned` (chosen values),
         `validation` (the mean of the first metric that they were chosen by), `n`, `diverged`, `within` (how many keep
-        to the bound), `ours` (value, interval, sd), `paper`, `recovered`, `contrast` (locked - detached of its group,
+        to the bound), `ours` (value, interval, sd), `iqm` (interquartile mean, interval; of five seeds or more), `paper`, `recovered`, `contrast` (locked - detached of its group,
         its standard error, whether it is resolved), `share` (whether the metric is a share of examples) and `seconds`
         (mean per run). What there is not is None.
     """
@@ -147,6 +148,7 @@ def _said(one: _Scored, group: Mapping[str, _Scored], metric: str, bound: float 
         "diverged": sum(run.result["exit"] == "diverged" for run in one.runs.values()),
         "within": None if bound is None else _within(one.scores.values(), metric, bound),
         "ours": _plain(mean(list(one.scores.values()), examples, share=share) if one.scores else None),
+        "iqm": _iqm(list(one.scores.values())),
         "paper": None if line.paper is None else _paper(*line.paper),
         "recovered": _plain(regained),
         "contrast": None if gap is None else asdict(gap) | {"resolved": gap.resolved},
@@ -158,6 +160,13 @@ def _said(one: _Scored, group: Mapping[str, _Scored], metric: str, bound: float 
 def _within(values: Iterable[float], metric: str, bound: float) -> int:
     """Count the figures on the right side of a bound, or on it."""
     return sum(value <= bound if less_is_better(metric) else value >= bound for value in values)
+
+
+def _iqm(values: Sequence[float]) -> dict[str, float] | None:
+    if len(values) < FEWEST:
+        return None
+    low, high = bootstrap([values])
+    return {"value": interquartile_mean(values), "low": low, "high": high}
 
 
 def _plain(estimate: Estimate | None) -> dict[str, float | None] | None:

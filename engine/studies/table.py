@@ -28,6 +28,7 @@ __all__ = [
 
 _INTERVAL = "95 % interval"
 _RECOVERED = "recovered [95 %]"
+_IQM = "IQM [95 %]"
 _METRICS = {"train_loss": "Loss", "excess_loss": "Loss, less the least that a linear model can have,"}
 """What a metric is called in a sentence, where that is not its name."""
 _LOCKED_STEPS = "steps to locked"
@@ -40,7 +41,8 @@ def columns(study: Mapping[str, Any]) -> list[str]:
     recovered = [_RECOVERED] if _has(study, "contrast") else []
     bound = [] if study["bound"] is None else [_bound(study)]
     steps = [_LOCKED_STEPS] if _curves(study) else []
-    return [*_names(study), metric_name(study), _INTERVAL, *paper, "n", *bound, *recovered, *steps, "seconds"]
+    figures = [metric_name(study), _INTERVAL, *([_IQM] if _has(study, "iqm") else [])]
+    return [*_names(study), *figures, *paper, "n", *bound, *recovered, *steps, "seconds"]
 
 
 def views(study: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -74,11 +76,13 @@ def heading(study: Mapping[str, Any]) -> str:
 def cells(study: Mapping[str, Any]) -> list[list[str]]:
     """Return a row of text for each line, in the order of `columns`."""
     paper, recovered, curves = _has(study, "paper"), _has(study, "contrast"), _curves(study)
+    iqm = _has(study, "iqm")
     return [
         [
             *_name_cells(study, line),
             _mean(study, line),
             _range(line["ours"], *_digits(study, interval=True)),
+            *([_iqm(study, line)] if iqm else []),
             *([_paper(study, line)] if paper else []),
             str(line["n"]),
             *([] if study["bound"] is None else [f"{line['within']} of {len(line['runs'])}"]),
@@ -95,6 +99,8 @@ def remarks(study: Mapping[str, Any]) -> list[str]:
     lines = [_of_metric(study), _of_recovered(study)]
     if study["bound"] is not None:
         lines.append(f"{_bound(study)}: how many seeds came to the end and keep to it.")
+    if _has(study, "iqm"):
+        lines.append("IQM: the mean of the middle half of the seeds; interval: bootstrap over seeds.")
     if _curves(study):
         lines.append(
             f"{_LOCKED_STEPS.capitalize()}: where the curve in training, its mean over seeds smoothed over a twentieth"
@@ -139,6 +145,7 @@ def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
 def _csv(study: Mapping[str, Any]) -> str:
     """One line of numbers, unrounded, for every line of every table."""
     tuned = list(study["tuned"])
+    middle = ("value", "low", "high") if any(_has(view, "iqm") for view in views(study)) else ()
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(
@@ -146,6 +153,7 @@ def _csv(study: Mapping[str, Any]) -> str:
             *("row", *study["axes"], "variant", *tuned, "n", "diverged"),
             *("metric", "mean", "sd", "low", "high", "bound", "within", "paper", "paper_sure"),
             *("recovered", "recovered_low", "recovered_high", "steps_to_locked", "seconds"),
+            *("iqm" if key == "value" else f"iqm_{key}" for key in middle),
         ]
     )
     for view in views(study):
@@ -166,6 +174,7 @@ def _csv(study: Mapping[str, Any]) -> str:
                     *(share.get("value", undefined), share.get("low"), share.get("high")),
                     curves.get(_place(line), {}).get("steps_to_locked"),
                     None if line["seconds"] is None else round(line["seconds"], 3),
+                    *((line["iqm"] or {}).get(key) for key in middle),
                 ]
             )
     return text.getvalue()
@@ -289,6 +298,14 @@ def _mean(study: Mapping[str, Any], line: Mapping[str, Any]) -> str:
     factor, digits = _digits(study)
     spread = "" if estimate["sd"] is None else f" ± {factor * estimate['sd']:.{digits}f}"
     return _number(factor * estimate["value"], digits) + spread
+
+
+def _iqm(study: Mapping[str, Any], line: Mapping[str, Any]) -> str:
+    if line["iqm"] is None:
+        return "–"
+    factor, digits = _digits(study)
+    value = _number(factor * line["iqm"]["value"], digits)
+    return f"{value} [{_range(line['iqm'], *_digits(study, interval=True))}]"
 
 
 def _paper(study: Mapping[str, Any], line: Mapping[str, Any]) -> str:

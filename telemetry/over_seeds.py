@@ -1,0 +1,169 @@
+"""Several seeds of one scenario as one run of TensorBoard: of every figure the mean, and a band around it."""
+
+from __future__ import annotations
+
+import csv
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from antiphon.errors import RunError
+from antiphon.telemetry.event_file import EventFile, event_files
+from antiphon.telemetry.figures import Figure, HistogramRow, Kind, RunDescription
+from antiphon.telemetry.layout import Chart, Curves
+from antiphon.telemetry.names import tag_part, writing
+
+__all__ = ["OverSeeds"]
+
+_CATEGORIES: dict[Kind, str] = {"agent": "Agents over seeds", "env": "Environment over seeds"}
+"""Where the bands stand in the Custom Scalars tab; channels have means without bands."""
+_ENDED = math.inf
+
+
+class OverSeeds:
+    """Writes means and bands into one folder of TensorBoard events, beside the runs of the seeds.
+
+    The mean has the tag that the figure has in the runs, so that all lie in one chart. `seeds/<tag>/mean`, `low` and
+    `high` are a band of Custom Scalars: the mean and one standard error to either side, over the seeds that have the
+    figure at the step. A step is written once every seed has got past it.
+
+    Args:
+        logdir: The folder; it is made, and events that are there are replaced, with the first step that is written.
+        description: Of any of the runs.
+        seeds: How many runs there are.
+    """
+
+    def __init__(self, logdir: Path, description: RunDescription, seeds: int) -> None:
+        self._curves = Curves(description)
+        self._reached: list[float] = [0] * seeds
+        self._waiting: dict[int, dict[Figure, list[float]]] = {}
+        """By step and figure (its value left out): those of the seeds."""
+        self._bands: dict[Kind, dict[str, Chart]] = {kind: {} for kind in _CATEGORIES}
+        self._charted = 0
+        self._logdir = logdir
+        self._events: EventFile | None = None
+
+    def recorder(self, seed: int) -> _Seed:
+        """Return the recorder of a run, to be closed when it has ended.
+
+        Args:
+            seed: Which of the runs, from 0.
+        """
+        return _Seed(self, seed)
+
+    def read(self, seed: int, table: Path, until: float = math.inf) -> None:
+        """Take over what a run has written into its metrics.csv.
+
+        Args:
+            seed: Which of the runs, from 0.
+            table: The file; one that is not there yet has no rows.
+            until: The last step that counts.
+
+        Raises:
+            RunError: It cannot be read.
+        """
+        if not table.exists():
+            return
+        try:
+            with table.open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    if (step := int(row["step"])) <= until:
+                        kind: Any = row["kind"]
+                        self.take(seed, step, [Figure(kind, row["name"], row["metric"], float(row["value"]))])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{table}: cannot be read ({error})") from None
+
+    def take(self, seed: int, step: int, rows: Iterable[Figure]) -> None:
+        """Take the figures of a seed at a step; its steps ascend.
+
+        Raises:
+            RunError: The folder cannot be written.
+        """
+        waiting = self._waiting.setdefault(step, {})
+        for row in rows:
+            if row.kind != "run" and math.isfinite(row.value):
+                waiting.setdefault(row._replace(value=0.0), []).append(row.value)
+        self._reach(seed, step)
+
+    def ended(self, seed: int) -> None:
+        """Wait no longer for a seed."""
+        self._reach(seed, _ENDED)
+
+    def close(self) -> None:
+        """Write what is left, and close the file; a second call does nothing."""
+        for seed in range(len(self._reached)):
+            self.ended(seed)
+        if self._events is not None:
+            self._events.close()
+
+    def _reach(self, seed: int, step: float) -> None:
+        if step <= self._reached[seed]:
+            return
+        self._reached[seed] = step
+        past = min(self._reached)
+        ready = sorted(waiting for waiting in self._waiting if waiting < past)
+        if not ready:
+            return
+        self._events = self._events or self._opened()
+        for passed in ready:
+            self._write(self._events, passed, self._waiting.pop(passed))
+        self._events.flush()
+
+    def _opened(self) -> EventFile:
+        with writing(self._logdir):
+            for path in event_files(self._logdir):
+                path.unlink()
+        events = EventFile(self._logdir)
+        events.forget_after(0)
+        return events
+
+    def _write(self, events: EventFile, step: int, figures: Mapping[Figure, Sequence[float]]) -> None:
+        events.scalars(step, self._scalars(figures))
+        count = sum(map(len, self._bands.values()))
+        if count > self._charted:
+            self._charted = count
+            charts = {_CATEGORIES[kind]: list(found.values()) for kind, found in self._bands.items() if found}
+            events.charts(step, charts)
+
+    def _scalars(self, figures: Mapping[Figure, Sequence[float]]) -> Iterator[tuple[str, str, float]]:
+        for figure, values in figures.items():
+            named = self._curves.tag(figure.kind, figure.name, figure.metric)
+            if named is None:
+                continue
+            tag, shown = named
+            mean = statistics.fmean(values)
+            yield tag, shown, mean
+            if figure.kind not in _CATEGORIES:
+                continue
+            error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+            for edge, value in (("mean", mean), ("low", mean - error), ("high", mean + error)):
+                yield f"seeds/{tag}/{edge}", f"seeds/{shown}/{edge}", value
+            title = " ".join(part for part in (figure.name, figure.metric) if part)
+            band = Chart(title, f"seeds/{tag}/mean", (f"seeds/{tag}/low", f"seeds/{tag}/high"))
+            self._bands[figure.kind].setdefault(tag_part(title), band)
+
+
+class _Seed:
+    """The recorder of one seed."""
+
+    def __init__(self, whole: OverSeeds, seed: int) -> None:
+        self._whole, self._seed = whole, seed
+
+    def begin(self, description: RunDescription) -> None:
+        """Do nothing: the whole has been described."""
+
+    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+        """Hand on the figures of a step."""
+        self._whole.take(self._seed, step, rows)
+
+    def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
+        """Do nothing: distributions are those of one run."""
+
+    def end(self, result: Mapping[str, Any]) -> None:
+        """Do nothing: results are told together."""
+
+    def close(self) -> None:
+        """Wait no longer for this one."""
+        self._whole.ended(self._seed)

@@ -1,0 +1,259 @@
+"""Scenarios by hand, one for each thing that the backends must agree on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from tests.contracts.backend_scenes import CELLS, COUPLINGS, KINDS
+from tests.contracts.backend_twins import GOAL, LABEL, OWN, Document, Play, document, levels, ring
+
+__all__ = ["ALONE", "SICK", "THEMES", "UNLIKE", "unlike"]
+
+NETWORKS: dict[str, Document] = {
+    "no hidden layer": {"kind": "mlp", "hidden": []},
+    "two hidden layers": {"kind": "mlp", "hidden": [6, 4], "norm": "none", "activation": "gelu"},
+    "batch norm": {"kind": "mlp", "hidden": [4], "norm": "batch", "activation": "tanh"},
+    "conv": {"kind": "conv", "hidden": [2, 3], "filter": 3, "pool": ["max", "none"], "norm": "batch"},
+    "conv, layer norm": {"kind": "conv", "hidden": [2], "filter": 3, "pool": ["avg"], "norm": "layer"},
+    **{kind: {"kind": kind, "size": 4} for kind in CELLS},
+    **{f"{kind}, batch norm": {"kind": kind, "size": 4, "cell_norm": "batch"} for kind in CELLS},
+    "lstm, layer norm": {"kind": "lstm", "size": 4, "cell_norm": "layer", "encoder": [5], "norm": "layer"},
+    "leak": {"kind": "leaky", "size": 4, "leak": 0.2, "encoder": [5], "norm": "batch"},
+}
+LSTM: Document = {"network": {"kind": "lstm", "size": 4}, "clock": {"unroll": 3}}
+GRU: Document = {"network": {"kind": "gru", "size": 4}, "clock": {"unroll": "episode"}}
+INPUT: Document = {"kind": "linear", "context": ["x", "held", "age"]}
+DEEP: Document = {"kind": "mlp", "hidden": [4], "norm": "batch", "context": ["y", "from.phase", "to.phase"]}
+LABELLED: Document = {"kind": "linear", "context": ["label"]}
+ENDS = Play(share=0.15)
+EPISODES = Play(lengths=(6, 8))
+
+
+def gradient(**keys: Any) -> Document:
+    """A channel with these keys of its synthetic gradient."""
+    return {"gradient": {**LABELLED, **keys}}
+
+
+def kind_of(kind: str) -> Document:
+    """A ring whose synthetic gradients are of a kind."""
+    hidden = {} if kind in ("linear", "local") else {"hidden": [4], "filter": 3, "norm": "layer"}
+    size = [1, 2, 2] if kind == "conv" else 4
+    context = ["label", "returned", "goal"]
+    return ring(channel={"size": size, **gradient(kind=kind, target="label", context=context, **hidden)})
+
+
+def network_of(network: Document) -> Document:
+    """Agents with a network; only conv ones see images, and hear nobody."""
+    if network["kind"] == "conv":
+        return levels(low={"network": network, "observes": ["image"]}, channel={"size": [1, 2, 2]})
+    return ring(agent={"network": network, "clock": {"unroll": 2}})
+
+
+def coupled(coupling: str) -> Document:
+    """Pairs of agents under a coupling, over episodes that end."""
+    channel = {"coupling": coupling, "input": INPUT if coupling == "unlocked" else None}
+    return levels(low={"clock": {"unroll": 2}}, high={"clock": {"period": 2}}, channel=channel, env=ENDS)
+
+
+def clocked(*clocks: tuple[int, int, int], **keys: Any) -> Document:
+    """A ring whose agents have these clocks by turns: period, phase, unroll."""
+    own = [{"clock": dict(zip(("period", "phase", "unroll"), clock, strict=True))} for clock in clocks]
+    return ring(8, agent=own, **keys)
+
+
+def module(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(inputs, 5), nn.Tanh(), nn.Linear(5, outputs))
+
+
+def to_themselves() -> Document:
+    """Agents that remember by a message to themselves, over two channels."""
+    agents = {f"n{i}": {**OWN, "objective": LABEL} for i in range(4)}
+    links = {0: {"delay": 1}, "later": {"delay": 3, "drop": 0.2}}
+    own = [
+        {"from": name, "to": name, "key": key, "link": link} for name in agents for key, link in links.items()
+    ]
+    return document(agents, own)
+
+
+def mixed() -> Document:
+    """Five architectures, two agents of each, in a ring."""
+    names = ("no hidden layer", "two hidden layers", "batch norm", "gru", "lstm, layer norm")
+    return ring(10, agent=[{"network": NETWORKS[name]} for name in names])
+
+
+THEMES: dict[str, Document] = {
+    **{f"coupling {coupling}": coupled(coupling) for coupling in COUPLINGS},
+    **{f"ring {c}": ring(channel={"coupling": c, "input": INPUT}) for c in COUPLINGS if c != "unlocked"},
+    **{f"gradient {kind}": kind_of(kind) for kind in KINDS},
+    **{f"network {name}": network_of(network) for name, network in NETWORKS.items()},
+    "delayed and stale": ring(channel={"coupling": "delayed", "staleness": 2, "link": {"delay": 3}}),
+    "locked in windows": levels(
+        low={"clock": {"period": 2, "unroll": 2}},
+        channel={"coupling": "locked", "link": {"delay": 1}},
+        wide=True,
+    ),
+    "feedback alignment": levels(channel={"coupling": "locked", "feedback": "fa"}),
+    "direct feedback": levels(
+        channel={"coupling": "locked", "feedback": {"kind": "dfa", "of": "b0"}}, wide=True
+    ),
+    "without context": ring(channel=gradient(context=[], kind="mlp", hidden=[4], norm="layer")),
+    "context of phases": ring(
+        agent={"clock": {"unroll": 3}}, channel=gradient(context=["from.phase", "to.phase"])
+    ),
+    "context of states": ring(agent=LSTM, channel=gradient(context=["from.state", "to.state", "returned"])),
+    "scale and discount": ring(channel=gradient(scale=0.3, discount=0.6)),
+    "clip and schedule": ring(channel=gradient(clip=0.01, schedule={"kind": "cosine", "warmup": 0.2})),
+    "shadows": ring(channel=gradient(apply=False)),
+    "sobolev, batch norm": ring(
+        channel=gradient(kind="sobolev", hidden=[4, 3], norm="batch"), predictor={"kind": "sgd", "lr": 0.05}
+    ),
+    "label of a goal": ring(channel=gradient(kind="sobolev_label", target="goal", hidden=[4], norm="layer")),
+    "at once": levels(channel=gradient(trace=0.5, propagate=0.3), wide=True),
+    "p_update": ring(agent={"p_update": 0.5, "clock": {"unroll": 2}}),
+    "p_update, locked": levels(low={"p_update": 0.5}, high={"p_update": 0.5}, channel={"coupling": "locked"}),
+    "frozen": ring(agent={"learn": False, "network": NETWORKS["batch norm"]}),
+    "tied": ring(6, agent=[{"share": "g"}, {"share": "h"}], channel={"port": "out", "norm": "batch"}),
+    "tied, batch norm": ring(
+        agent={"share": "g", "network": NETWORKS["batch norm"]}, channel={"port": "out"}
+    ),
+    "aligned": levels(high={"align": True, "observes": ["x"]}, channel={"link": {"delay": 2, "drop": 0.3}}),
+    "sum": levels(high={"fan_in": "sum"}, wide=True),
+    "mean of what came": levels(high={"fan_in": "mean"}, channel={"link": {"delay": 1}}, wide=True, env=ENDS),
+    "concat": levels(wide=True, channel={"size": None}),
+    "ages": ring(
+        agent={"observes": ["x", "age"], "clock": {"period": 2}}, channel={"link": {"delay": 3, "drop": 0.3}}
+    ),
+    "read mean": levels(high={"clock": {"period": 3, "phase": 1}}, channel={"read": "mean"}, env=ENDS),
+    "read concat": levels(high={"clock": {"period": 4, "phase": -1}}, channel={"read": "concat"}, wide=True),
+    "four periods": clocked((1, 0, 1), (2, -1, 1), (3, 1, 1), (4, 2, 1)),
+    "four windows": clocked((1, 0, 3), (2, 0, 2), (1, 0, 1), (4, -1, 2), env=ENDS),
+    "drops": ring(channel={"link": {"delay": 1, "drop": 0.4}}),
+    "drops, all": ring(channel={"link": {"delay": 1, "drop": 1.0}}),
+    "noise": ring(channel={"link": {"delay": 1, "noise": 0.2}}),
+    "rate and way back": ring(channel={"link": {"delay": 2, "rate": 0.4, "back": 3}}),
+    "long links": ring(channel={"link": {"delay": 5}}),
+    "inputs": ring(channel={"input": INPUT, "link": {"delay": 1, "drop": 0.5}}),
+    "deep inputs": ring(channel={"input": DEEP, "link": {"delay": 1, "drop": 0.5}}, env=ENDS),
+    "inputs without context": ring(
+        channel={"norm": "none", "input": "linear", "link": {"delay": 1, "drop": 0.5}}
+    ),
+    "unlocked ring": ring(channel={"coupling": "unlocked", "input": DEEP, "link": {"delay": 1}}),
+    "unlocked levels": levels(channel={"coupling": "unlocked", "input": INPUT}, wide=True, env=ENDS),
+    "ends": ring(agent={"clock": {"unroll": 3}}, env=ENDS),
+    "ends, batch norm": ring(agent={"network": NETWORKS["batch norm"]}, channel={"norm": "batch"}, env=ENDS),
+    "ends of states": ring(agent=LSTM, state={"coupling": "decoupled", **gradient(span=1)}, env=ENDS),
+    "returns of states": ring(
+        agent=LSTM, state={**gradient(kind="mlp", hidden=[4], trace=0.5, span=3)}, env=ENDS
+    ),
+    "auxiliary task": ring(agent=LSTM, state=gradient(auxiliary=0.5, scale=0.5)),
+    "critics of states": ring(
+        agent=LSTM, state=gradient(kind="sobolev", hidden=[4], norm="layer", discount=0.9)
+    ),
+    "episodes": ring(agent=GRU, state={"coupling": "decoupled"}, env=EPISODES),
+    "backpropagation through episodes": ring(agent=GRU, state={"coupling": "locked"}, env=EPISODES),
+    "locked episodes": levels(low=GRU, high=GRU, channel={"coupling": "locked"}, env=EPISODES),
+    "absent targets": ring(env=Play(gaps=0.4), channel=gradient(kind="local", target="label", context=[])),
+    "goals": ring(agent={"objective": {**GOAL, "weight": 0.3}}, channel=gradient(context=["goal"])),
+    "sgd": ring(optimiser={"kind": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.02}),
+    "adam": ring(optimiser={"kind": "adam", "lr": 0.001, "weight_decay": 0.02, "clip": 0.1}),
+    "adamw": ring(
+        optimiser={"kind": "adamw", "lr": 0.001, "weight_decay": 0.2}, predictor={"kind": "sgd", "lr": 0.1}
+    ),
+    "schedules": ring(
+        agent={"optimiser": {"kind": "sgd", "lr": 0.1, "schedule": {"kind": "steps", "at": [0.3, 0.6]}}},
+        predictor={"kind": "adam", "lr": 0.01, "schedule": {"kind": "linear", "factor": 0.0, "warmup": 0.2}},
+    ),
+    "bound": ring(on_divergence="quarantine", bound=0.9),
+    "one environment": ring(batch=1),
+    "to themselves": to_themselves(),
+    "broadcasts": levels(channel={"port": "out", "norm": "batch"}, wide=True, env=ENDS),
+    "architectures": mixed(),
+    "modules": ring(agent={"network": module}),
+    "acting": ring(
+        agent=[{"objective": GOAL, "acts": True}, *[{"objective": GOAL}] * 3], env=Play(moved=True)
+    ),
+}
+
+ALONE = {
+    *("tied", "tied, batch norm", "aligned", "ages", "modules", "feedback alignment", "direct feedback"),
+    *("ring delayed", "delayed and stale"),
+}
+"""Where the cohort backend may leave every agent to itself."""
+
+UNLIKE: dict[str, tuple[str, list[Any]]] = {
+    "period": ("agent clock", [{"period": 2}, {"period": 3}]),
+    "phase": ("agent clock", [{"period": 3, "phase": 0}, {"period": 3, "phase": -1}]),
+    "unroll": ("agent clock", [{"unroll": 1}, {"unroll": 3}]),
+    "objective": ("agent objective", [LABEL, {**LABEL, "kind": "coding"}, GOAL, {**GOAL, "weight": 2.0}]),
+    "no objective": ("agent objective", [LABEL, None]),
+    "observations": ("agent observes", [["x", "y"], ["y", "x"]]),
+    "activation": ("agent network", [{"hidden": [4], "activation": name} for name in ("relu", "tanh")]),
+    "leak": ("agent network", [{"kind": "leaky", "size": 4, "leak": leak} for leak in (0.2, 0.7)]),
+    "norm": ("agent network", [{"hidden": [4], "norm": norm} for norm in ("layer", "batch", "none")]),
+    "learn": ("agent learn", [True, False]),
+    "draws": ("agent p_update", [1.0, 0.5, 0.2]),
+    "fan_in": ("agent fan_in", ["concat", "sum", "mean"]),
+    "optimiser": ("agent optimiser", [{"kind": kind} for kind in ("sgd", "adam", "adamw")]),
+    "rate": ("agent optimiser", [{"lr": rate} for rate in (1e-3, 3e-3)]),
+    "schedule": ("agent optimiser", [{}, {"schedule": {"kind": "linear"}}, {"schedule": {"warmup": 0.5}}]),
+    "decay": ("agent optimiser", [{"weight_decay": decay} for decay in (0.0, 0.1)]),
+    "betas": ("agent optimiser", [{"betas": [0.9, 0.999]}, {"betas": [0.5, 0.9]}]),
+    "momentum": ("agent optimiser", [{"kind": "sgd", "lr": 0.1, "momentum": beta} for beta in (0.5, 0.9)]),
+    "clip": ("agent optimiser", [{"clip": clip} for clip in (None, 0.1, 0.5)]),
+    "delay": ("channel link", [{"delay": delay} for delay in (1, 2, 3, 4)]),
+    "way back": ("channel link", [{"delay": 1, "back": back} for back in (0, 1, 4)]),
+    "drop": ("channel link", [{"delay": 1, "drop": drop} for drop in (0.0, 0.3, 0.7)]),
+    "noise": ("channel link", [{"delay": 1, "noise": noise} for noise in (0.0, 0.1, 0.2)]),
+    "sends": ("channel link", [{"delay": 1, "rate": rate} for rate in (1.0, 0.5, 0.4)]),
+    "coupling": ("channel coupling", ["decoupled", "detached", "delayed", "decoupled", "locked"]),
+    "staleness": ("channel", [{"coupling": "delayed", "staleness": n} for n in (1, 16)]),
+    "message": ("channel size", [4, [1, 2, 2], None]),
+    "message norm": ("channel norm", ["layer", "batch", "none"]),
+    "reads": ("channel read", ["last", "mean", "concat"]),
+    "port": ("channel port", ["out", None]),
+    "input": (
+        "channel",
+        [{"input": INPUT, "link": {"delay": 1, "drop": 0.4}}, {"link": {"delay": 1, "drop": 0.4}}],
+    ),
+    "input context": ("channel", [{"coupling": "unlocked", "input": {"context": [name]}} for name in "xy"]),
+    "gradient kind": (
+        "channel gradient",
+        [{"kind": k, "target": "label", "norm": "layer"} for k in KINDS if k != "conv"],
+    ),
+    "gradient context": (
+        "channel gradient",
+        [{"context": some} for some in (["label"], ["goal"], ["x"], ["y"])],
+    ),
+    "gradient scale": ("channel gradient", [{"scale": scale} for scale in (1.0, 0.3, 0.0)]),
+    "gradient discount": ("channel gradient", [{"discount": discount} for discount in (1.0, 0.3, 0.0)]),
+    "gradient clip": ("channel gradient", [{"clip": clip} for clip in (None, 0.1, 0.01)]),
+    "gradient apply": ("channel gradient", [{"apply": True}, {"apply": False}]),
+    "gradient schedule": ("channel gradient", [{}, {"schedule": {"kind": "cosine"}}]),
+    "gradient rate": ("channel gradient", [{"optimiser": {"lr": rate}} for rate in (1e-3, 3e-3)]),
+    "gradient norm": (
+        "channel gradient",
+        [{"kind": "mlp", "hidden": [4], "norm": n} for n in ("layer", "batch")],
+    ),
+}
+"""What one of a ring has otherwise than the next: must never be taken as alike where it is not."""
+
+
+def unlike(place: str, values: list[Any]) -> Document:
+    """A ring whose agents, or channels, have these values by turns."""
+    part, _, key = place.partition(" ")
+    turns = [value if not key else {key: value} for value in values]
+    if key == "gradient":
+        turns = [gradient(**value) for value in values]
+    if part == "agent":
+        return ring(2 * len(turns), agent=turns, env=ENDS)
+    return ring(2 * len(turns), channel=turns, env=ENDS)
+
+
+SICK: dict[str, Document] = {
+    "ring": ring(on_divergence="quarantine", bound=1e3),
+    "ends": ring(on_divergence="quarantine", bound=1e3, agent={"clock": {"unroll": 2}}, env=ENDS),
+    "levels": levels(on_divergence="quarantine", bound=1e3, wide=True, high={"fan_in": "sum"}),
+    "states": ring(agent=LSTM, state=gradient(), on_divergence="quarantine", bound=1e3),
+}

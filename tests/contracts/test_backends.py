@@ -1,0 +1,160 @@
+"""The cohort backend computes what the reference backend computes: random scenarios, and one theme after another.
+
+In float64, over twenty steps, to 1e-9: every parameter, running statistic, optimiser and update count of agents and of
+predictors, the losses of every step, and what every ledger holds. Where numbers are rounded on the way, one step at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from antiphon.engine import checkpoint
+from antiphon.errors import ScenarioError
+from tests.contracts.backend_scenes import scenes
+from tests.contracts.backend_themes import ALONE, SICK, THEMES, UNLIKE, unlike
+from tests.contracts.backend_twins import (
+    STEPS,
+    Document,
+    differences,
+    facts,
+    made,
+    side_by_side,
+    stacked,
+    twins,
+)
+
+
+@pytest.mark.parametrize("name", THEMES)
+def test_themes(name: str) -> None:
+    assert name in ALONE or stacked(made(THEMES[name], "cohort"))
+    hold(THEMES[name], look=7)
+
+
+@pytest.mark.parametrize("name", UNLIKE)
+def test_agents_that_differ_in_one_thing(name: str) -> None:
+    hold(unlike(*UNLIKE[name]))
+
+
+@settings(max_examples=60)
+@given(scenes(), st.integers(1, STEPS))
+def test_random_scenarios(scene: Document, look: int) -> None:
+    hold(scene, look)
+
+
+@pytest.mark.slow
+@settings(max_examples=1500)
+@given(scenes(), st.integers(1, STEPS))
+def test_many_random_scenarios(scene: Document, look: int) -> None:
+    hold(scene, look)
+
+
+def hold(scene: Document, look: int | None = None) -> None:
+    """Hold the backends to each other: over all steps, or step by step where the scenario is unsteady."""
+    try:
+        reference = made(scene, "reference")
+    except ScenarioError:  # hardly any
+        assume(False)
+        return
+    try:
+        side_by_side(reference, made(scene, "cohort"), look=look)
+    except AssertionError:
+        if not unsteady(scene):
+            raise
+        step_by_step(scene)
+
+
+def unsteady(scene: Document) -> bool:
+    """Whether rounding errors of its first parameters alone lead the reference further away than the tolerance."""
+    for seed in range(4):
+        reference, other = made(scene, "reference"), made(scene, "reference")
+        random = torch.Generator().manual_seed(seed)
+        for agent in other.system.agents.values():
+            for p in agent.learner.parameters.values():
+                p.data.mul_(1 + 1e-15 * torch.randn(p.shape, generator=random, dtype=p.dtype))
+        try:
+            side_by_side(reference, other)
+        except AssertionError:
+            return True
+    return False
+
+
+def step_by_step(scene: Document) -> None:
+    """Let both backends take every step from the reference's state."""
+    reference, cohort = twins(scene)
+    for _ in range(STEPS):
+        cohort.load_state_dict(checkpoint.copy_tree(reference.state_dict()))
+        side_by_side(reference, cohort, 1)
+
+
+@settings(max_examples=15)
+@given(scenes(bits=True))
+def test_rounding_links_step_by_step(scene: Document) -> None:
+    """What lies between two levels may be rounded either way."""
+    step_by_step(scene)
+
+
+def test_random_scenarios_are_stacked_and_valid() -> None:
+    tried, valid, some = 0, 0, 0
+
+    @settings(max_examples=60, database=None)
+    @given(scenes())
+    def look(scene: Document) -> None:
+        nonlocal tried, valid, some
+        tried += 1
+        try:
+            some += stacked(made(scene, "cohort"))
+        except ScenarioError:
+            return
+        valid += 1
+
+    look()
+    assert valid >= 0.95 * tried
+    assert some >= 0.6 * valid, f"{some} of {valid}"
+
+
+# --- quarantine ------------------------------------------------------------------------------------------
+
+
+def poisoned(scenario: Document, backend: str, place: str, value: float, steps: int = 12) -> dict[str, Any]:
+    """Everything known after some steps, a predictor or an agent having been given a number that is none."""
+    with made(scenario, backend) as simulation:
+        simulation.run(5)
+        system = simulation.system
+        channel = system.channels.get(place)
+        owner = system.agents[place].learner if channel is None else channel.predictor
+        assert owner is not None
+        for p in owner.parameters.values():
+            p.data.fill_(value)
+        simulation.run(steps)
+        found: dict[str, Any] = checkpoint.copy_tree(facts(simulation))
+    return found
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e30])
+@pytest.mark.parametrize("scenario", SICK)
+def test_quarantine(scenario: str, value: float) -> None:
+    names = SICK[scenario]["agents"]
+    first = next(iter(names))
+    channel = next(f"{c['from']}->{c['to']}" for c in SICK[scenario]["channels"] if c["from"] == first)
+    for place in (first, channel):
+        ours, theirs = (
+            poisoned(SICK[scenario], backend, place, value) for backend in ("reference", "cohort")
+        )
+        found = list(differences(ours, theirs))
+        assert not found, "\n".join(found[:12])
+
+
+def test_the_others_bits_do_not_depend_on_what_was_no_number() -> None:
+    found = [
+        poisoned(SICK["ring"], "cohort", "n0->n1", value)
+        for value in (float("nan"), float("inf"), 1e25, -1e30)
+    ]
+    for other in found[1:]:
+        for place, value in found[0].items():
+            if isinstance(value, torch.Tensor) and not place.startswith(("agent n0", "channel n0->n1")):
+                assert torch.equal(value, other[place]), place

@@ -1,0 +1,185 @@
+"""The command line: how a scenario will be run, and what is said where memory does not suffice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon.cli import main
+from antiphon.commands.plan import show_plan
+from antiphon.engine import room
+from antiphon.engine.plan import plan
+from tests.engine.test_plan import ring
+
+SMALL = ["--set", "agents=40", "--set", "data=digits", "--set", "batch=4"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def shown(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Return what `show` prints of the plan."""
+    assert main(["show", *words]) == 0
+    text = capsys.readouterr().out
+    return text[text.index("runs on") :]
+
+
+def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    assert main(["show", *words, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])["plan"]
+    return found
+
+
+def test_show_ends_with_how_it_is_run(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(capsys, "digits-mlp")
+    for part in (
+        "backend   reference: no two agents can be run as one",
+        "device    cpu; a GPU would",
+        "waves     4, a chain: n0->n1, n1->n2, n2->n3 have no delay; delay 1 on them would make it one wave",
+        "memory    ",
+        "optimiser state 0.33",
+        "time      about ",
+        "(estimated)",
+        "n0, n1, … (4)   no other is like it",
+    ):
+        assert part in text
+    assert "measured" not in text
+    assert all(len(line) <= 120 for line in text.splitlines())
+
+
+def test_show_lists_the_largest_cohorts_and_counts_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "big-corporation", *SMALL]) == 0
+    text = capsys.readouterr().out
+    text = text[text.index("runs on") :]
+    table = text[text.index("cohort   ") : text.index("coupling")].splitlines()
+    cohorts = planned(capsys, "big-corporation", *SMALL)["cohorts"]
+    assert len(cohorts) > 12
+    assert f"and {len(cohorts) - 12} more cohorts" in table[-2]
+    assert len(table) == 2 + 12 + 1 + 1
+    sizes = [int(line.split()[-2]) for line in table[2:14]]
+    assert sizes == sorted((len(cohort["agents"]) for cohort in cohorts), reverse=True)[:12]
+    assert "all cohorts: every step, learns each tick by adam 0.001" in text
+
+
+def test_show_counts_bundles(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["corporation", "--set", "data=digits"]
+    found = planned(capsys, *words)
+    bundles = found["bundles"]
+    assert sum(len(bundle["channels"]) for bundle in bundles) == 128
+    row = shown(capsys, *words).splitlines()
+    assert ["decoupled", "linear", "–", str(len(bundles)), "128"] in [line.split() for line in row]
+    assert found["why"] == f"all 32 agents run as {len(found['cohorts'])} cohorts"
+
+
+def test_show_measures_on_both_backends(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["digits-mlp", "--set", "width=8", "--set", "batch=8", "--measure"]
+    found = planned(capsys, *words)
+    assert found["measured_ms"].keys() == found["estimated_ms"].keys() == {"cohort", "reference"}
+    assert all(ms > 0 for ms in found["measured_ms"].values())
+    line = shown(capsys, *words)
+    assert "with cohort" in line
+    assert "(measured)" in line
+    assert list(here.iterdir()) == []
+
+
+def test_show_says_how_a_run_is_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--set", "width=8", "--set", "batch=8", "--steps", "2", "--backend", "cohort"]
+    assert main(["run", "digits-mlp", *words, "--logdir", ".", "--name", "a"]) == 0
+    capsys.readouterr()
+    assert "backend   cohort: it was asked for" in shown(capsys, "a")
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_python_scenario_fits_a_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("antiphon.commands.output._WIDTH", width)
+    show_plan(plan(ring(16)))
+    text = capsys.readouterr().out
+    assert "backend   cohort: all 16 agents run as 1 cohort" in text
+    assert "n000, n001, … (16)" in text
+    assert all(len(line) <= width for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["digits-mlp", "--measure", "--yaml"], "show --measure is for the explanation of a scenario"),
+        (["digits-mlp", "--measure", "--resolved"], "leave out --yaml and the like"),
+        (["digits-mlp", "--measure", "--timeline"], "show --measure is for the explanation of a scenario"),
+        (["--measure", "--schema"], "show --measure is for the explanation of a scenario"),
+        (["--measure"], "name a scenario, run or environment"),
+        (["antiphon/Digits-v0", "--measure"], "an environment alone has no agents to run"),
+        (["mnist-mlp", "--measure"], "ANTIPHON_DATA"),
+    ],
+)
+def test_wrong_words_give_one_line(
+    words: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert problem in captured.err
+
+
+# --- memory ----------------------------------------------------------------------------------------------
+
+
+def test_a_scenario_too_large_is_shown_and_not_run(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["digits-mlp", "--variant", "locked", "--set", "width=2000000"]
+    assert "memory    116 TiB of " in shown(capsys, *words)
+    monkeypatch.setattr(room, "installed", lambda device: 10 * 2**20)
+    assert "that is too much, and a run is refused" in shown(capsys, *words)
+    assert main(["check", *words]) == 0
+    capsys.readouterr()
+    assert main(["run", *words, "--name", "a", "--logdir", "."]) == 4
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("error: out of memory: 'digits-mlp' needs about ")
+    assert "and cpu has 10 MiB; the largest part is optimiser state (58 TiB): fewer agents" in captured.err
+    assert list(here.iterdir()) == []
+
+
+def test_torchs_refusal_ends_a_run_with_4_and_a_note(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
+
+    monkeypatch.setattr("antiphon.engine.reference.Reference.learn", refuse)
+    words = ["--set", "width=8", "--set", "batch=8", "--steps", "2", "--logdir", ".", "--name", "a"]
+    assert main(["run", "digits-mlp", *words]) == 4
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: out of memory: 'digits-mlp' needs about ")
+    facts = json.loads((here / "a/run.json").read_text())
+    assert facts["exit"] == "failed"
+    assert "out of memory" in facts["error"]
+
+
+def test_a_refusal_elsewhere_is_a_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for error, code in ((MemoryError(), 4), (RuntimeError("CUDA out of memory."), 4), (RuntimeError("?"), 1)):
+
+        def fail(*_: object, error: Exception = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("antiphon.commands.evaluate.evaluate", fail)
+        if code == 1:
+            with pytest.raises(RuntimeError):
+                main(["evaluate", "a"])
+        else:
+            assert main(["evaluate", "a"]) == code
+            assert capsys.readouterr().err.startswith("error: out of memory; lower training.batch")
