@@ -19,6 +19,8 @@ class Objective(ABC):
 
     metric: str
     """Name of what `score` returns: higher is better for `accuracy`, lower for `error` and `bits`."""
+    scores_loss: bool = False
+    """Whether the metric is the loss itself."""
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -56,6 +58,7 @@ class Regression(Objective):
     """Squared error against a float target, averaged over its components."""
 
     metric = "error"
+    scores_loss = True
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         return squared_error(output, target)

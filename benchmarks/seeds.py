@@ -3,13 +3,17 @@
 The digits-mlp chain as it is in the library, telemetry off, one thread. The program of all seeds and each of the ten
 simulations have their turns in one process; a round's ratio is the time per step of the program over the sum of the
 separate ones'. The figure is the median over rounds of CPU time with a bootstrap interval; demanded is at most 0.4. What it
-costs to build either is given beside it. Run: `python benchmarks/seeds.py --json`.
+costs to build either is given beside it. With --commands, whole commands are measured too: one `antiphon run --seeds 10`,
+and ten of one seed each, with all that they start, write and evaluate. Run: `python benchmarks/seeds.py --json`.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +62,26 @@ def measure(name: str, count: int, backend: str, rounds: int) -> dict[str, Any]:
     }
 
 
+def commands(name: str, count: int) -> dict[str, Any]:
+    """Return the CPU time of one command with all seeds over that of a command for each."""
+
+    def seconds(*words: str) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            command = [sys.executable, "-m", "antiphon", "run", name, *words, "--logdir", folder, "--json"]
+            subprocess.run(command, check=True, capture_output=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    together = seconds("--seeds", str(count))
+    apart = sum(seconds("--seed", str(seed)) for seed in range(count))
+    return {
+        "ratio_commands": round(together / apart, 3),
+        "seconds_command": round(together, 2),
+        "seconds_commands_apart": round(apart, 2),
+    }
+
+
 def main() -> None:
     """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(
@@ -66,6 +90,7 @@ def main() -> None:
     parser.add_argument("--scenario", default="digits-mlp")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--backend", default="cohort", help="of the one program: cohort or auto")
+    parser.add_argument("--commands", action="store_true", help="measure whole commands too")
     arguments = parsed(parser, rounds=20)
     torch.set_num_threads(1)
     keep_memory()
@@ -75,7 +100,12 @@ def main() -> None:
         f"{found['seeds']} seeds of {found['scenario']} in one program / separate runs, CPU time per step: "
         f"{found['ratio']} (95 % interval {low} to {high}; demanded: at most {DEMAND})"
     )
-    finish({"benchmark": "seeds", "backend": arguments.backend, **found}, arguments, [said])
+    lines = [said]
+    if arguments.commands:
+        found |= commands(arguments.scenario, arguments.seeds)
+        whole, apart = found["seconds_command"], found["seconds_commands_apart"]
+        lines.append(f"whole commands: {whole} s / {apart} s of CPU time = {found['ratio_commands']}")
+    finish({"benchmark": "seeds", "backend": arguments.backend, **found}, arguments, lines)
 
 
 if __name__ == "__main__":

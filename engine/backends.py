@@ -8,16 +8,18 @@ from antiphon.engine.reference import Reference
 from antiphon.engine.system import System
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["BACKENDS", "backend_of", "chosen_backend"]
+__all__ = ["BACKENDS", "FEWEST", "backend_of", "chosen_backend"]
 
 BACKENDS = ("auto", "cohort", "reference")
+FEWEST = 3
+"""Agents to a cohort, on average, from which cohorts are worth their calls (`benchmarks/library_overhead.py`)."""
 
 
 def chosen_backend(asked: str, system: System) -> str:
     """Return the backend that runs a system: by what it is made of, never by timing.
 
     Args:
-        asked: `cohort`, `reference`, or `auto`: `cohort` where any two agents are alike.
+        asked: `cohort`, `reference`, or `auto`: `cohort` where there are at least three agents to what is run at once.
         system: What is to run.
 
     Raises:
@@ -27,8 +29,8 @@ def chosen_backend(asked: str, system: System) -> str:
         raise ScenarioError(f"backend: there is no '{asked}'{suggest(asked, BACKENDS)}")
     if asked != "auto":
         return asked
-    found, alone = groups(system)
-    return "cohort" if any(members[0].name not in alone for members in found) else "reference"
+    found, _ = groups(system)
+    return "cohort" if len(system.agents) >= FEWEST * len(found) else "reference"
 
 
 def backend_of(asked: str, system: System) -> Reference:

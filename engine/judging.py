@@ -110,7 +110,9 @@ class Judge:
         if isinstance(part.drawn, Tensor):
             present = part.drawn if present is None else present & part.drawn
         losses = goal.objective.loss(output, target)
-        score = goal.objective.score(constant(output), target)
+        score = (
+            constant(losses) if goal.objective.scores_loss else goal.objective.score(constant(output), target)
+        )
         if present is not None:
             losses, score = lanes_where(present, losses), lanes_where(present, score)
         return losses if goal.weight == 1.0 else losses * goal.weight, score, present

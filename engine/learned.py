@@ -31,6 +31,8 @@ class Update:
     """Channels and stamps of the messages on which anything was put that parameters follow."""
     moved: int = 0
     """How many members of a cohort have followed already, the first ones."""
+    movers: dict[str, Tensor | None] = field(default_factory=dict)
+    """By cohort: the members whom anything reached, [N] bool; None: all."""
     foretold: set[str] = field(default_factory=set)
     """Agents with an auxiliary loss."""
 

@@ -48,6 +48,9 @@ class Reference:
         """Return the system as everybody may look at it: one agent at a time, up to date."""
         return self.system
 
+    def settle(self) -> None:
+        """Raise what has been found out since nobody looked: here everything is looked at as it happens."""
+
     def taken_over(self) -> None:
         """Make the graphs of open windows again, after the system has taken over a state."""
         for unit in self.system.units:
@@ -286,7 +289,8 @@ class Reference:
         if channel.mixes:
             delta = channel.zeros if record.delta is None else record.delta
             credit = torch.lerp(credit, delta, channel.trace) if channel.trace else credit
-            example = self.teacher.example(channel, record) if channel.propagate else None
+            heard = channel.propagate and record.counted is not False
+            example = self.teacher.example(channel, record) if heard else None
             if example is not None and channel.predictor is not None:
                 example.delta = delta
                 credit = credit + channel.propagate * channel.predictor.propagated(example)

@@ -288,10 +288,12 @@ def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]
     """
     counted = [result for result in results if result["exit"] == "done"]
     counted = counted or [result for result in results if result["exit"] == "stopped"]
-    said = [{**{metric: one[metric] for metric in _METRICS}, **one["env"]} for one in counted]
+    said = [{metric: one.get(metric) for metric in _METRICS} for one in counted]
+    for figures, one in zip(said, counted, strict=True):
+        figures |= {metric: value for metric, value in one["env"].items() if figures.get(metric) is None}
     found = {}
     for metric in dict.fromkeys(metric for figures in said for metric in figures):
-        values = [figures[metric] for figures in said if figures.get(metric) is not None]
+        values = [value for figures in said if (value := figures.get(metric)) is not None]
         if values:
             found[metric] = asdict(spread(values))
     return found

@@ -52,7 +52,7 @@ class Simulation(Looking):
         logdir: A run directory to be written from the first step; None: nothing is written.
         threads: Of torch, in this process: small networks lose more to a second one than they gain.
         backend: `cohort` runs agents that are alike as one, `reference` each by itself; `auto` chooses `cohort` where
-            two are alike. They agree to rounding (1e-9 in float64).
+            there are at least three agents to what is run at once. They agree to rounding (1e-9 in float64).
 
     Raises:
         ScenarioError: The scenario cannot be built; the line names the place.
@@ -177,6 +177,8 @@ class Simulation(Looking):
         system.cut(step, ends)  # known before anybody learns
         try:
             self.learned = self.backend.learn(step, watch=watch)
+            if (step + 1) % self.scenario.telemetry.every == 0 or step + 1 == self.until:
+                self.backend.settle()
         except DivergenceError as error:  # what was learned before stays as it was; the rest cannot go on
             statistics()
             self.diverged = str(error)

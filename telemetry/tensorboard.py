@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import logging
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ _LONGEST_TEXT = 100_000
 
 Picture = tuple[bytes, int, int]
 """A PNG file with its width and height."""
-_newest: dict[str, tuple[bytes, Picture]] = {}
-"""By tag the newest picture, with a digest of what it shows."""
+_newest: dict[str, tuple[str, Picture]] = {}
+"""By tag the newest picture, with what it shows."""
 
 
 class TensorBoardRecorder:
@@ -125,19 +124,19 @@ def _describe(events: EventFile, description: RunDescription) -> None:
     events.text(step, "scenario/yaml", text)
     events.hparams(step, description.hparams, [(f"result/{key}", key) for key in _RESULTS])
     graph, timeline = description.graph, description.timeline
-    shown = (list(graph.nodes(data=True)), list(graph.edges(keys=True, data=True)))
+    shown = repr((list(graph.nodes(data=True)), list(graph.edges(keys=True, data=True))))
     try:
         events.picture(step, "graph/picture", *_drawn("graph/picture", shown, lambda: graph_png(graph)))
         if timeline is not None:
-            picture = _drawn("time/raster", timeline, lambda: timeline_png(timeline))
+            times = json.dumps(timeline.plain())
+            picture = _drawn("time/raster", times, lambda: timeline_png(timeline))
             events.picture(step, "time/raster", *picture)
     except RunError as error:
         _log.info("TensorBoard shows no pictures: %s", error)
 
 
-def _drawn(tag: str, shown: object, draw: Callable[[], Picture]) -> Picture:
+def _drawn(tag: str, shown: str, draw: Callable[[], Picture]) -> Picture:
     """Draw a picture, unless the newest one shows the same: drawing takes as long as many steps, and seeds share it."""
-    digest = hashlib.sha256(pickle.dumps(shown)).digest()
-    if tag not in _newest or _newest[tag][0] != digest:
-        _newest[tag] = digest, draw()
+    if tag not in _newest or _newest[tag][0] != shown:
+        _newest[tag] = shown, draw()
     return _newest[tag][1]

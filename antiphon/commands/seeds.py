@@ -107,7 +107,7 @@ def show_seeds(outcome: SeedsOutcome, bands: Path, root: Path) -> None:
     first = seeds[0]
     variant = f" · {first['variant']}" if first["variant"] else ""
     seconds = sum(one["seconds"] for one in seeds)
-    title = f"\n{first['scenario']}{variant} · {len(seeds)} seeds · {_steps(seeds)} steps · {seconds:.1f} s"
+    title = f"\n{first['scenario']}{variant} · {_seeds(len(seeds))} · {_steps(seeds)} steps · {seconds:.1f} s"
     rows = [_row(one, summary) for one in seeds]
     rows.append([""] * (2 + len(summary)))
     for heading, written in _LINES.items():
@@ -124,6 +124,10 @@ def _row(one: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
     ended = "" if one["exit"] == "done" else f" ({one['exit']} at step {one['steps']:,})"
     figures = {**one, **one["env"]}
     return [f"{one['seed']}{ended}", shown(one["run_dir"]), *(_written(m, figures.get(m)) for m in summary)]
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' if count != 1 else ''}"
 
 
 def _steps(seeds: Sequence[Mapping[str, Any]]) -> str:
@@ -174,5 +178,6 @@ def _remarks(seeds: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> 
         lines.append("Interquartile mean: of the middle half of the seeds; interval: bootstrap over seeds.")
     counted = max((found["n"] for found in summary.values()), default=0)
     if summary and counted < len(seeds):
-        lines.append(f"Over the {counted} of {len(seeds)} seeds that came furthest without diverging.")
+        which = "came to their end" if any(one["exit"] == "done" for one in seeds) else "did not diverge"
+        lines.append(f"Over {counted} of {len(seeds)} seeds: those that {which}.")
     return lines

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.credit import Gradients
+from antiphon.engine.cohort.guard import Guard
 from antiphon.engine.cohort.lift import lift
 from antiphon.engine.cohort.lowering import Lowering
 from antiphon.engine.cohort.parts import Bundle, Cohort, Members
 from antiphon.engine.cohort.raising import Raising
-from antiphon.engine.cohort.reached import among, consumed, reached
+from antiphon.engine.cohort.reached import among, consumed, reached, reached_alone
 from antiphon.engine.cohort.spans import Pulls, add, full, objectives, together
 from antiphon.engine.cohort.teaching import CohortTeacher
 from antiphon.engine.cohort.ticking import CohortTicker
@@ -48,6 +49,11 @@ class Cohorts(Reference):
         self.teacher = self._teacher = CohortTeacher(self.system)
         self.returns = Returns(self.system, self.ticker, self._replayed)
         self._stale = self._watch = False
+        self._before: dict[str, dict[str, Tensor]] = {}
+        """Running statistics at the step's beginning, by cohort."""
+        self.guard: Guard | None = None
+        if base.device.type == "cuda":
+            self.look_later()
         self._unsound: dict[tuple[int, str], Tensor] = {}
         """[N] bool, by update (its identity) and cohort: who has diverged in it."""
 
@@ -71,16 +77,72 @@ class Cohorts(Reference):
 
     def tick(self, step: int, moment: Moment) -> None:
         self._stale = True
+        self._before = {cohort.name: dict(cohort.learner.buffers) for cohort in self.lifted.cohorts}
         super().tick(step, moment)
 
     def learn(self, step: int, *, watch: bool = False) -> Learned:
         self._watch = watch
-        return Told(super().learn(step, watch=watch), self.lifted, self._teacher)
+        told = Told(super().learn(step, watch=watch), self.lifted, self._teacher)
+        if self.guard is not None:
+            for cohort in self.lifted.cohorts:
+                held = cohort.learner.buffers
+                cohort.learner.buffers = {
+                    name: self.guard.frozen(self._before[cohort.name][name], after)
+                    for name, after in held.items()
+                }
+        return told
+
+    # --- what is not finite, where the host does not wait to know -----------------------------------------
+
+    def look_later(self) -> None:
+        """Let the device skip what is not finite, and the host hear of it at `settle`: it waits for no number till then.
+
+        Where members that diverge are put in quarantine, or a bound is asked for, somebody has to look at once.
+        """
+        asked = self.system.divergence.quarantine or self.system.divergence.bound is not None
+        if not asked and all(len(cohort.stack.spans) == 1 for cohort in self.lifted.cohorts):
+            self.guard = self._teacher.guard = Guard(self.system.device)
+
+    def settle(self) -> None:
+        """Wait for the device, and raise if anything was not finite since.
+
+        Raises:
+            DivergenceError: It names who, and the step; from there on nothing has moved.
+        """
+        found = None if self.guard is None else self.guard.read()
+        if found is None:
+            return
+        step, who = found
+        for name, members in who.items():
+            part = self.system.agents.get(name)
+            if isinstance(part, Cohort):
+                unit = self.lifted.base.unit_of[part.members[members[0]].name]
+                self._report(unit, "is not finite", step)
+            self._teacher.said_broken(name, members[0], step)
+
+    def _check_later(
+        self, updates: list[Update], results: list[tuple[Gradients, Gradients]], step: int
+    ) -> None:
+        assert self.guard is not None
+        for update, (own, deltas) in zip(updates, results, strict=True):
+            rest, back = iter(own), iter(deltas)
+            for name in self._learning(update.unit, update.tape):
+                agent = self.system.agents[name]
+                found = [next(rest) for _ in agent.learner.trainable]
+                if isinstance(agent, Cohort):
+                    self.guard.look(name, len(agent.members), found, step)
+            for name, _ in consumed(update):
+                channel = self.system.channels[name]
+                if channel.ledger.returns:
+                    count = len(channel.members) if isinstance(channel, Bundle) else 1
+                    self.guard.look(name, count, [next(back)], step)
 
     def _updates(self, closing: list[tuple[Unit, Tape]], step: int) -> list[Update]:
         spanned = [self._in_spans(unit) for unit, _ in closing]
         whole = [one for one, cohort in zip(closing, spanned, strict=True) if cohort is None]
         found = super()._updates(whole, step) if whole else []
+        for update in found:
+            update.movers = {cohort.name: self._movers(update, cohort) for cohort in self._cohorts(update)}
         asked = [
             self._asked(unit, tape, cohort, step)
             for (unit, tape), cohort in zip(closing, spanned, strict=True)
@@ -113,6 +175,7 @@ class Cohorts(Reference):
             self._book(update, uses, [None] * len(uses))
             return update
         learner, members = cohort.stack, self._movers(update, cohort)
+        update.movers[cohort.name] = members
         kept: dict[int, list[Tensor | None]] = {}
         back: list[list[Tensor | None]] = []
         for place, span in enumerate(learner.spans):
@@ -178,9 +241,13 @@ class Cohorts(Reference):
     ) -> list[Update]:
         """Return the updates that have diverged whole, and silence the members of the others that have."""
         numbers = [t for own, deltas in results for t in (*own, *deltas) if t is not None]
+        together = [i for i, update in enumerate(updates) if self._cohorts(update)]
+        plain = [i for i, update in enumerate(updates) if not self._cohorts(update)]
+        if self.guard is not None:
+            self._check_later([updates[i] for i in together], [results[i] for i in together], step)
+            return super()._check([updates[i] for i in plain], [results[i] for i in plain], step)
         if self.system.divergence.fine(numbers):
             return []
-        plain = [i for i, update in enumerate(updates) if not self._cohorts(update)]
         dropped = super()._check([updates[i] for i in plain], [results[i] for i in plain], step)
         for update, (own, deltas) in zip(updates, results, strict=True):
             if self._cohorts(update):
@@ -197,24 +264,25 @@ class Cohorts(Reference):
         wrong: dict[int, str] = {}  # by unit of the base
         heard = {cohort.name: self._heard(update, cohort) for cohort in self._cohorts(update)}
         rest = iter(own)
-        lengths: dict[int, float] = {}  # squared, of all gradients of a unit together
+        lengths: dict[int, float] = {}  # of all gradients of a unit together
         for name in self._learning(update.unit, update.tape):
             agent = self.system.agents[name]
             members = agent.members if isinstance(agent, Cohort) else (agent,)
             found = [g for _ in agent.learner.trainable if (g := next(rest, None)) is not None]
-            squares = torch.zeros(len(members), device=self.system.device)
-            for g in found:
-                squares = squares + g.reshape(len(members), -1).square().sum(1)
-            for n, (member, square) in enumerate(zip(members, squares.tolist(), strict=True)):
-                if name not in heard or heard[name][n]:
-                    key = id(base.unit_of[member.name])
-                    lengths[key] = lengths.get(key, 0.0) + square
+            flat = [g.reshape(len(members), -1) for g in found]
+            finite = torch.stack([g.isfinite().all(1) for g in flat]).all(0).tolist() if flat else []
+            norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist() if flat else []
+            for n, (member, sound, norm) in enumerate(zip(members, finite, norms, strict=False)):
+                unit = id(base.unit_of[member.name])
+                if name in heard and not heard[name][n]:
+                    continue
+                if not sound:
+                    wrong[unit] = "is not finite"
+                lengths[unit] = math.hypot(lengths.get(unit, 0.0), norm)
         bound = self.system.divergence.bound
-        for key, square in lengths.items():
-            if not math.isfinite(square):
-                wrong[key] = "is not finite"
-            elif bound is not None and square > bound**2:
-                wrong[key] = f"is longer than training.bound {bound:g}"
+        for unit, length in lengths.items():
+            if bound is not None and length > bound:
+                wrong.setdefault(unit, f"is longer than training.bound {bound:g}")
         uses = consumed(update)
         returning = [i for i, (name, _) in enumerate(uses) if self.system.channels[name].ledger.returns]
         for place, i in enumerate(returning):
@@ -228,9 +296,9 @@ class Cohorts(Reference):
             read = channel.members if isinstance(channel, Bundle) else (channel,)
             for k in self.system.divergence.members(len(read), [], [delta]):
                 wrong.setdefault(id(base.unit_of[read[k].receiver]), "is not finite")
-        for unit in base.units:
-            if id(unit) in wrong:
-                self._report(unit, wrong[id(unit)], step)
+        for learned_with in base.units:
+            if id(learned_with) in wrong:
+                self._report(learned_with, wrong[id(learned_with)], step)
         for name in update.unit.members:
             agent = self.system.agents[name]
             members = agent.members if isinstance(agent, Cohort) else (agent,)
@@ -254,10 +322,15 @@ class Cohorts(Reference):
     def _heard(self, update: Update, cohort: Cohort) -> torch.Tensor:
         """Return the members, [N] bool, that learn from an update: whom anything reached, and who is not silent."""
         found = among(cohort.learning(update.tape.window), reached(self.system, update, cohort))
-        able = torch.ones(len(cohort.members), dtype=torch.bool)
-        if isinstance(cohort.silenced, torch.Tensor):
-            able = torch.logical_not(cohort.silenced.view(len(cohort.members), -1)[:, 0]).cpu()
+        able = self._able(cohort)
         return able if found is None else able & found
+
+    @staticmethod
+    def _able(cohort: Cohort) -> Tensor:
+        """Return the members, [N] bool, who are not silent."""
+        if not isinstance(cohort.silenced, Tensor):
+            return torch.ones(len(cohort.members), dtype=torch.bool)
+        return torch.logical_not(cohort.silenced.view(len(cohort.members), -1)[:, 0]).cpu()
 
     def _apply(self, updates: list[Update], step: int) -> None:
         single = []
@@ -268,15 +341,21 @@ class Cohorts(Reference):
                     continue
                 if isinstance(agent, Cohort):
                     self._move(update, agent, gradients, step)
-                elif (id(update), name) not in self._unsound:
+                elif (id(update), name) not in self._unsound and self._reaches(update, name):
                     single.append(agent.learner.planned(gradients, step))
         self._unsound.clear()
         step_all(single)
 
+    def _reaches(self, update: Update, agent: str) -> bool:
+        """Whether anything reached a single agent: beside cohorts its gradients may be zeros where there is none."""
+        return not self._cohorts(update) or reached_alone(self.system, update, agent)
+
     def _move(self, update: Update, cohort: Cohort, gradients: Gradients, step: int) -> None:
         """Let the members of a cohort that an update is for take their step."""
         learner = cohort.stack
-        members = self._movers(update, cohort)
+        members = update.movers[cohort.name]
+        if isinstance(cohort.silenced, Tensor):
+            members = among(members, self._able(cohort))
         if update.moved:
             members = among(members, torch.arange(len(cohort.members)) >= update.moved)
         if members is not None and not bool(members.any()):
@@ -284,4 +363,4 @@ class Cohorts(Reference):
         full = [
             torch.zeros_like(p) if g is None else g for p, g in zip(learner.trainable, gradients, strict=True)
         ]
-        learner.step(full, step, members)
+        learner.step(full, step, members, skip=None if self.guard is None else self.guard.tripped)

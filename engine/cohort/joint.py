@@ -64,8 +64,6 @@ class Joint(Cohorts):
         super().__init__(self.union.system)
         self.changed = False
         self._silent: set[int] = set()
-        self._before: dict[str, dict[str, Tensor]] = {}
-        """Running statistics at the step's beginning, by cohort."""
 
     def shown(self) -> System:
         if self._stale:
@@ -78,8 +76,10 @@ class Joint(Cohorts):
             self.union.join()
             self.taken_over()
             self.changed = False
-        self._before = {cohort.name: dict(cohort.learner.buffers) for cohort in self.lifted.cohorts}
         super().tick(step, moment)
+
+    def look_later(self) -> None:
+        """Somebody has to look at once: a seed that diverges is stopped, and the others go on."""
 
     def _apply(self, updates: list[Update], step: int) -> None:
         for world in self.divergence.stopped.keys() - self._silent:

@@ -98,22 +98,33 @@ class StackedLearner:
         members = [learner.optimiser for learner in self.learners[first:last]]
         return Span(first, last, parameters, trainable, StackedOptimiser.from_members(members, trainable))
 
-    def step(self, gradients: Sequence[Tensor], now: int, members: Tensor | None) -> None:
+    def step(
+        self, gradients: Sequence[Tensor], now: int, members: Tensor | None, *, skip: Tensor | None = None
+    ) -> None:
         """Let `members`, [N] bool or None for all, take a step.
 
         Args:
             gradients: [N, …] each, in the order of `trainable`.
             now: The step, for the rate.
             members: Who takes it.
+            skip: [] float: where it is not 0 when the device comes to it, nobody moves.
         """
         for span in self.spans:
             place = slice(span.first, span.last)
-            self.step_span(span, [g[place] for g in gradients], now, members)
+            self.step_span(span, [g[place] for g in gradients], now, members, skip=skip)
 
-    def step_span(self, span: Span, gradients: Sequence[Tensor], now: int, members: Tensor | None) -> None:
+    def step_span(
+        self,
+        span: Span,
+        gradients: Sequence[Tensor],
+        now: int,
+        members: Tensor | None,
+        *,
+        skip: Tensor | None = None,
+    ) -> None:
         """Let the members of one span take their step; `gradients` are theirs alone, `members` are of all."""
         own = None if members is None else members[span.first : span.last]
-        span.optimiser.step(gradients, self.rate(now), own)
+        span.optimiser.step(gradients, self.rate(now), own, skip=skip)
         self.taken[span.first : span.last] += 1 if own is None else own.long()
 
     def refresh(self) -> None:

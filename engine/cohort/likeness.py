@@ -61,7 +61,8 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         wave: At which place of a step's order it ticks.
     """
     unit, learner, goal = system.unit_of[agent.name], agent.learner, agent.goal
-    read = [channel_kind(system, channel) for channel in agent.inputs]
+    # How messages come about is their bundles' affair, of which a cohort may read many: here it matters how they fit.
+    read = [(channel.shape, channel.slots, channel.ledger.read) for channel in agent.inputs]
     return (
         learner.network.signature(),
         agent.clock,

@@ -62,9 +62,11 @@ class Models:
             model.updates += taken
         self.taken.zero_()
 
-    def step(self, gradients: Sequence[Tensor], now: int, members: Members) -> None:
-        """Take one optimiser step, of `members` alone."""
-        self.optimiser.step(gradients, self.rate(now), members)
+    def step(
+        self, gradients: Sequence[Tensor], now: int, members: Members, *, skip: Tensor | None = None
+    ) -> None:
+        """Take one optimiser step, of `members` alone; none where `skip` is not 0 on the device."""
+        self.optimiser.step(gradients, self.rate(now), members, skip=skip)
         self.updates += 1
         self.taken += 1 if members is None else members.long()
 

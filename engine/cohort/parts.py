@@ -95,7 +95,7 @@ class Cohort(Agent):
 
     def by_member(self, members: Tensor) -> Tensor:
         """Return what is said of members, [N], of their rows."""
-        return members.repeat_interleave(self.batch)
+        return members.to(self.worlds.index.device).repeat_interleave(self.batch)
 
     def silence(self, members: Tensor) -> None:
         """Let `members`, [N] bool, learn no more and say nothing."""
@@ -189,10 +189,15 @@ class Bundle(Channel):
         return bool(found[0]) if len(self.members) == 1 else found  # senders learn and are silent as wholes
 
     def hear(self, context: Tensor | None, record: Record, arrived: Tensor | None) -> None:
+        self.heard.append((context, record.received, arrived))
+        if len(self.members) == 1:
+            return
         members: Members = None
         if isinstance(record.dead, Tensor):
             members = self.some_of(torch.logical_not(record.dead))
-        self.heard.append((context, record.received, arrived))
+        if self.deaf_members is not None:
+            able = torch.logical_not(self.deaf_members)
+            members = able if members is None else members & able
         self.heard_members.append(members)
 
     def of_receiver(self, rows: Tensor) -> Tensor:

@@ -10,11 +10,12 @@ import torch
 
 from antiphon.engine.cohort.parts import Bundle, Cohort, Members
 from antiphon.engine.learned import Update
+from antiphon.engine.moment import Lanes
 from antiphon.engine.record import Use
 from antiphon.engine.system import System
 from antiphon.engine.tape import Part
 
-__all__ = ["among", "consumed", "reached"]
+__all__ = ["among", "consumed", "reached", "reached_alone"]
 
 
 def among(a: Members, b: Members) -> Members:
@@ -34,6 +35,15 @@ def consumed(update: Update) -> list[tuple[str, Use]]:
         if entry.use is not None
     }
     return list(found.values())
+
+
+def reached_alone(system: System, update: Update, agent: str) -> bool:
+    """Whether an update's learning signal reaches an agent that is run as itself beside cohorts."""
+    if agent in update.losses:
+        return True
+    reach = _Reach(system, update)
+    reach.read()
+    return any(bool(members.any()) for (name, _), members in reach.by_tick.items() if name == agent)
 
 
 def reached(system: System, update: Update, cohort: Cohort) -> Members:
@@ -100,10 +110,10 @@ class _Reach:
         if isinstance(part.drawn, torch.Tensor):
             members = members & part.drawn.view(len(members), -1)[:, 0].cpu()
         for entry in part.consumed:
-            if entry.stamp is not None and part.drawn is not False:
-                self._told(entry.channel, entry.stamp, members)
+            if entry.stamp is not None and part.drawn is not False and entry.alive is not False:
+                self._told(entry.channel, entry.stamp, members, entry.alive)
 
-    def _told(self, name: str, stamp: int, receivers: Members) -> None:
+    def _told(self, name: str, stamp: int, receivers: Members, alive: Lanes = True) -> None:
         """Note that the senders of a channel's messages are reached where their receivers are."""
         channel = self.system.channels[name]
         key = channel.sender, stamp
@@ -114,6 +124,8 @@ class _Reach:
         told = torch.ones(len(channel.members), dtype=torch.bool)
         if receivers is not None:
             told = receivers if channel.give is None else receivers[channel.give.cpu()]
+            if isinstance(alive, torch.Tensor):
+                told = told & channel.some_of(alive)
         else:  # nothing is put on the messages of who is silent, or whose predictor is
             silent = self.sent[name, stamp].silent
             if isinstance(silent, torch.Tensor):

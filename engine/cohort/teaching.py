@@ -10,6 +10,7 @@ from torch import Tensor
 from antiphon.comms.outliers import BundledOutliers, Outliers
 from antiphon.comms.predictors import Example, Predictor
 from antiphon.comms.stacked import gradients_all
+from antiphon.engine.cohort.guard import Guard
 from antiphon.engine.cohort.models import Models
 from antiphon.engine.cohort.parts import Bundle, Members
 from antiphon.engine.ledger import Record
@@ -25,6 +26,8 @@ class CohortTeacher(Teacher):
 
     def __init__(self, system: System) -> None:
         super().__init__(system)
+        self.guard: Guard | None = None
+        """Where the host does not wait to know what is finite."""
         self._hearers: dict[str, Members] = {}
         """By bundle: whose synthetic inputs learn at this step."""
 
@@ -39,6 +42,15 @@ class CohortTeacher(Teacher):
         ]
 
     def _check(self, prepared: dict[str, Lesson], step: int) -> None:
+        if self.guard is not None:
+            single = {}
+            for name, lesson in prepared.items():
+                if self._models(name) is None:
+                    single[name] = lesson
+                else:
+                    self.guard.look(name, len(lesson.loss), [*lesson.gradients, lesson.loss], step)
+            super()._check(single, step)
+            return
         numbers = [t for lesson in prepared.values() for t in (*lesson.gradients, lesson.loss)]
         if self.system.divergence.fine(numbers):
             return
@@ -58,6 +70,19 @@ class CohortTeacher(Teacher):
                 self._mute(bundle.members[k], what, step)
             bundle.muted_members = _with(bundle.muted_members, diverged, len(bundle.members))
             prepared[name] = lesson
+
+    @property
+    def _skip(self) -> Tensor | None:
+        return None if self.guard is None else self.guard.tripped
+
+    def said_broken(self, name: str, member: int, step: int) -> None:
+        """Report that a predictor of a bundle has diverged.
+
+        Raises:
+            DivergenceError: The scenario says stop.
+        """
+        bundle = self.system.channels[name]
+        self._mute(bundle.members[member] if isinstance(bundle, Bundle) else bundle, "is not finite", step)
 
     def _mute(self, channel: Channel, what: str, step: int) -> None:
         super()._mute(channel.members[0] if isinstance(channel, Bundle) else channel, what, step)
@@ -86,7 +111,7 @@ class CohortTeacher(Teacher):
         for name, lesson in lessons.items():
             models = self._models(name)
             if models is not None:
-                models.step(lesson.gradients, step, self.learners(name, lesson))
+                models.step(lesson.gradients, step, self.learners(name, lesson), skip=self._skip)
                 lesson.gradients = []  # as large as the predictors, and of no more use
 
     def learners(self, name: str, lesson: Lesson) -> Members:
@@ -113,6 +138,10 @@ class CohortTeacher(Teacher):
                     self._hearers[name] = _any_of(channel.heard_members, len(channel.members))
                 channel.heard, channel.heard_members = [], []
         found = super().prepare_inputs(step)
+        if self.guard is not None:
+            for name, (loss, gradients) in bundles.items():
+                self.guard.look(name, len(loss), [*gradients, loss], step)
+            return found | bundles
         if self.system.divergence.fine([t for loss, some in bundles.values() for t in (loss, *some)]):
             return found | bundles
         for name, (loss, gradients) in bundles.items():
@@ -133,7 +162,8 @@ class CohortTeacher(Teacher):
             bundle = self.system.channels[name]
             if isinstance(bundle.input, Models):
                 assert isinstance(bundle, Bundle)
-                bundle.input.step(said[1], step, _able(self._hearers[name], bundle.deaf_members))
+                able = _able(self._hearers[name], bundle.deaf_members)
+                bundle.input.step(said[1], step, able, skip=self._skip)
             else:
                 single[name] = said
         super().teach_inputs(single, step)

@@ -40,6 +40,11 @@ def reason_apart(system: System, alone: Sequence[str]) -> str | None:
     """
     if system.episode is not None:
         return "how long an episode is differs from seed to seed"
+    world = system.description
+    if any(agent.align is not None for agent in system.agents.values()) and not (
+        world.endless or world.is_stream
+    ):
+        return "agents work on the signals of messages, whose episodes end in one seed and go on in another"
     return alone[0] if alone else None
 
 

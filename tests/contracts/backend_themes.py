@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from tests.contracts.backend_documents import GOAL, LABEL, OWN, Document, Play, document, levels, ring
 from tests.contracts.backend_scenes import CELLS, COUPLINGS, KINDS
-from tests.contracts.backend_twins import GOAL, LABEL, OWN, Document, Play, document, levels, ring
 
 __all__ = ["ALONE", "SICK", "THEMES", "UNLIKE", "unlike"]
 
@@ -81,6 +81,29 @@ def mixed() -> Document:
     """Five architectures, two agents of each, in a ring."""
     names = ("no hidden layer", "two hidden layers", "batch norm", "gru", "lstm, layer norm")
     return ring(10, agent=[{"network": NETWORKS[name]} for name in names])
+
+
+def unlike_messages() -> Document:
+    """One that reads messages of several shapes."""
+    agents = {f"a{i}": {**OWN, "observes": ["y"]} for i in range(3)} | {"b": {**OWN, "objective": GOAL}}
+    return document(
+        agents, [{"from": f"a{i}", "to": "b", "size": [[1, 2, 2], None, None][i]} for i in range(3)]
+    )
+
+
+def foretelling() -> Document:
+    """Recurrent agents that have nothing to learn but what their last states will be worth."""
+    agents = {f"c{i}": {**OWN, "network": {"kind": "rnn", "size": 4}} for i in range(2)}
+    states = [{"from": name, "to": name, "carries": "state", **gradient(auxiliary=0.5)} for name in agents]
+    return document({**agents, "n": {**OWN, "objective": GOAL}}, states, EPISODES)
+
+
+def half_drawn() -> Document:
+    """Locked pairs in which the receivers, who are alike, do not learn from most windows, and the senders are not."""
+    agents = {f"b{i}": {**OWN, "objective": LABEL, "p_update": 0.2} for i in range(2)}
+    agents |= {"a0": {**OWN, "observes": ["y"]}, "a1": {**OWN, "network": {"kind": "mlp", "hidden": [6]}}}
+    pairs = [("a0", "b0"), ("a1", "b1")]
+    return document(agents, [{"from": a, "to": b, "size": 4, "coupling": "locked"} for a, b in pairs])
 
 
 THEMES: dict[str, Document] = {
@@ -171,6 +194,19 @@ THEMES: dict[str, Document] = {
     "broadcasts": levels(channel={"port": "out", "norm": "batch"}, wide=True, env=ENDS),
     "architectures": mixed(),
     "modules": ring(agent={"network": module}),
+    "messages of several shapes": unlike_messages(),
+    "auxiliary task at an episode's end": foretelling(),
+    "locked, half drawn": half_drawn(),
+    "local, told to single ones": levels(
+        low={"p_update": 0.5}, high={"align": True}, channel=gradient(kind="local", target="label")
+    ),
+    "propagation from who is not drawn": levels(high={"p_update": 0.5}, channel=gradient(propagate=0.3)),
+    "inputs that diverge": ring(
+        channel={"coupling": "unlocked", "input": DEEP}, on_divergence="quarantine", bound=1.5, env=ENDS
+    ),
+    "critics that diverge": levels(
+        channel=gradient(kind="critic", hidden=[256], norm="layer"), on_divergence="quarantine", bound=2.0
+    ),
     "acting": ring(
         agent=[{"objective": GOAL, "acts": True}, *[{"objective": GOAL}] * 3], env=Play(moved=True)
     ),

@@ -10,23 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antiphon.engine import checkpoint
-from antiphon.errors import ScenarioError
+from tests.contracts.backend_documents import STEPS, Document
 from tests.contracts.backend_scenes import scenes
 from tests.contracts.backend_themes import ALONE, SICK, THEMES, UNLIKE, unlike
-from tests.contracts.backend_twins import (
-    STEPS,
-    Document,
-    differences,
-    facts,
-    made,
-    side_by_side,
-    stacked,
-    twins,
-)
+from tests.contracts.backend_twins import differences, facts, hold, made, stacked, step_by_step
 
 
 @pytest.mark.parametrize("name", THEMES)
@@ -40,7 +31,7 @@ def test_agents_that_differ_in_one_thing(name: str) -> None:
     hold(unlike(*UNLIKE[name]))
 
 
-@settings(max_examples=60)
+@settings(max_examples=50)
 @given(scenes(), st.integers(1, STEPS))
 def test_random_scenarios(scene: Document, look: int) -> None:
     hold(scene, look)
@@ -53,68 +44,25 @@ def test_many_random_scenarios(scene: Document, look: int) -> None:
     hold(scene, look)
 
 
-def hold(scene: Document, look: int | None = None) -> None:
-    """Hold the backends to each other: over all steps, or step by step where the scenario is unsteady."""
-    try:
-        reference = made(scene, "reference")
-    except ScenarioError:  # hardly any
-        assume(False)
-        return
-    try:
-        side_by_side(reference, made(scene, "cohort"), look=look)
-    except AssertionError:
-        if not unsteady(scene):
-            raise
-        step_by_step(scene)
-
-
-def unsteady(scene: Document) -> bool:
-    """Whether rounding errors of its first parameters alone lead the reference further away than the tolerance."""
-    for seed in range(4):
-        reference, other = made(scene, "reference"), made(scene, "reference")
-        random = torch.Generator().manual_seed(seed)
-        for agent in other.system.agents.values():
-            for p in agent.learner.parameters.values():
-                p.data.mul_(1 + 1e-15 * torch.randn(p.shape, generator=random, dtype=p.dtype))
-        try:
-            side_by_side(reference, other)
-        except AssertionError:
-            return True
-    return False
-
-
-def step_by_step(scene: Document) -> None:
-    """Let both backends take every step from the reference's state."""
-    reference, cohort = twins(scene)
-    for _ in range(STEPS):
-        cohort.load_state_dict(checkpoint.copy_tree(reference.state_dict()))
-        side_by_side(reference, cohort, 1)
-
-
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(scenes(bits=True))
 def test_rounding_links_step_by_step(scene: Document) -> None:
     """What lies between two levels may be rounded either way."""
     step_by_step(scene)
 
 
-def test_random_scenarios_are_stacked_and_valid() -> None:
-    tried, valid, some = 0, 0, 0
+def test_most_random_scenarios_are_stacked() -> None:
+    tried, some = 0, 0
 
     @settings(max_examples=60, database=None)
     @given(scenes())
     def look(scene: Document) -> None:
-        nonlocal tried, valid, some
+        nonlocal tried, some
         tried += 1
-        try:
-            some += stacked(made(scene, "cohort"))
-        except ScenarioError:
-            return
-        valid += 1
+        some += stacked(made(scene, "cohort"))
 
     look()
-    assert valid >= 0.95 * tried
-    assert some >= 0.6 * valid, f"{some} of {valid}"
+    assert some >= 0.6 * tried, f"{some} of {tried}"
 
 
 # --- quarantine ------------------------------------------------------------------------------------------

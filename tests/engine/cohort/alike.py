@@ -16,27 +16,42 @@ from antiphon.engine.simulation import Simulation
 from antiphon.engine.system import System
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
-from tests.contracts.backend_twins import Document, Play, made
+from tests.contracts.backend_documents import GOAL, LABEL, OWN, Document, Play, document, levels, ring
+from tests.contracts.backend_twins import agree, differences, facts, made, side_by_side, twins
 
 __all__ = [
     "BATCH",
     "BATCH_NORM",
     "ENDS",
+    "GOAL",
+    "LABEL",
     "LSTM",
+    "OWN",
     "QUARANTINE",
+    "Document",
+    "Play",
     "Sights",
+    "agree",
     "close",
     "cohort_backend",
     "cohort_of",
     "cohorts",
+    "differences",
+    "document",
+    "facts",
     "gradient",
     "kept",
     "leaves",
+    "levels",
     "lifted",
+    "made",
     "only_bundle",
     "only_cohort",
+    "ring",
+    "side_by_side",
     "states",
     "system_of",
+    "twins",
 ]
 
 BATCH = 4

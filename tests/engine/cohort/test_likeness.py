@@ -16,8 +16,23 @@ from antiphon.engine.cohort.likeness import (
     place_of,
     reasons_alone,
 )
-from tests.contracts.backend_twins import GOAL, LABEL, OWN, Document, Play, document, levels, ring
-from tests.engine.cohort.alike import LSTM, Sights, cohorts, gradient, lifted, states, system_of
+from tests.engine.cohort.alike import (
+    GOAL,
+    LABEL,
+    LSTM,
+    OWN,
+    Document,
+    Play,
+    Sights,
+    cohorts,
+    document,
+    gradient,
+    levels,
+    lifted,
+    ring,
+    states,
+    system_of,
+)
 
 SOURCE: Document = {**OWN}
 INPUT: Document = {"kind": "linear", "context": ["x"]}
@@ -97,12 +112,23 @@ def test_an_agent_that_differs_in_one_thing_is_no_member(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", UNLIKE_CHANNELS)
-def test_a_channel_that_differs_in_one_thing_parts_its_receivers(name: str) -> None:
-    scene = told_pairs([{}, UNLIKE_CHANNELS[name], {}], [{}])
-    assert ("b0", "b2") in cohorts(scene)
-    system = system_of(scene)
-    kinds = [channel_kind(system, channel) for channel in system.channels.values()]
+def test_a_channel_that_differs_in_one_thing_is_in_no_bundle_with_the_others(name: str) -> None:
+    found = lifted(told_pairs([{}, UNLIKE_CHANNELS[name], {}], [{}]))
+    kinds = [channel_kind(found.base, channel) for channel in found.base.channels.values()]
     assert kinds[0] == kinds[2] != kinds[1]
+    bundles = [tuple(channel.name for channel in bundle.members) for bundle in found.bundles]
+    assert not any("a1->b1" in names and len(names) > 1 for names in bundles)
+
+
+@pytest.mark.parametrize("name", ["noise", "way back", "kind of gradient", "scale", "own target"])
+def test_how_messages_come_about_does_not_part_who_reads_them(name: str) -> None:
+    assert ("b0", "b1", "b2") in cohorts(told_pairs([{}, UNLIKE_CHANNELS[name], {}], [{}]))
+
+
+@pytest.mark.parametrize("name", ["size", "read"])
+def test_how_messages_are_read_parts_who_reads_them(name: str) -> None:
+    clock: Document = {"clock": {"period": 2}}
+    assert ("b0", "b2") in cohorts(told_pairs([{}, UNLIKE_CHANNELS[name], {}], [clock]))
 
 
 def test_what_makes_no_difference() -> None:

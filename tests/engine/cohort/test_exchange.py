@@ -1,0 +1,295 @@
+"""Raising and lowering are each other's inverse: a state taken over by cohorts is given back, every field of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.engine import checkpoint
+from antiphon.engine.cohort.lowering import Lowering
+from antiphon.engine.simulation import Simulation
+from antiphon.engine.state import snapshot
+from tests.engine.cohort.alike import (
+    BATCH,
+    BATCH_NORM,
+    ENDS,
+    LABEL,
+    LSTM,
+    OWN,
+    QUARANTINE,
+    Document,
+    Play,
+    agree,
+    cohort_backend,
+    document,
+    gradient,
+    kept,
+    levels,
+    made,
+    ring,
+    side_by_side,
+    states,
+)
+
+State = dict[str, Any]
+UNROLLED: Document = {"clock": {"unroll": 4}}
+INPUT: Document = {"kind": "linear", "context": ["x", "held", "age"]}
+LOCKED: Document = {"coupling": "locked", "link": {"delay": 1}}
+
+
+def mixed() -> Document:
+    """Groups of cohorts and of agents that stand alone, with forks and windows of several ticks."""
+    agents: Document = {f"a{i}": {**OWN, **BATCH_NORM, **UNROLLED} for i in range(3)}
+    agents |= {"c": {**OWN, **UNROLLED, "observes": ["y"], "objective": LABEL}}
+    agents |= {"z": {**OWN, "clock": {"period": 2, "phase": 1, "unroll": 2}, "objective": LABEL}}
+    agents |= {f"n{i}": {**OWN, **UNROLLED, "objective": LABEL} for i in range(2)}
+    told = [{"from": "a0", "to": "c", **LOCKED}, {"from": "a1", "to": "z", **LOCKED}]
+    told += [{"from": "a2", "to": "c", **LOCKED}]
+    told += [
+        {"from": "a0", "to": f"n{i}", "size": None, **gradient(), "link": {"delay": 2}} for i in range(2)
+    ]
+    told += [
+        {"from": f"n{i}", "to": f"n{1 - i}", "size": 4, "link": {"delay": 1}, **gradient()} for i in range(2)
+    ]
+    return document(agents, told, ENDS)
+
+
+def recurrent(state: Document, **training: Any) -> Document:
+    scene = ring(3, agent=LSTM, channel=gradient(context=["from.state", "returned"]), env=ENDS, **training)
+    return {**scene, "channels": scene["channels"] + states(["n0", "n1", "n2"], **state)}
+
+
+LOSSY: Document = {"link": {"delay": 1, "drop": 0.5, "noise": 0.1}, **gradient(context=["returned"])}
+SCENES: dict[str, Document] = {
+    "ring": ring(agent={**UNROLLED, **BATCH_NORM}, channel=gradient(kind="mlp", hidden=[4], norm="batch")),
+    "drops and draws": ring(agent={**UNROLLED, "p_update": 0.5}, channel=LOSSY),
+    "inputs": ring(agent=UNROLLED, channel={**LOSSY, "input": INPUT}, env=ENDS),
+    "unlocked": levels(channel={"coupling": "unlocked", "input": INPUT}, wide=True, high=UNROLLED),
+    "locked": levels(channel={**LOCKED, "port": "p"}, low=UNROLLED, high=UNROLLED, wide=True, env=ENDS),
+    "late gradients": ring(channel={"link": {"delay": 1, "back": 4}}, agent=UNROLLED),
+    "reads": levels(channel={"read": "concat"}, high={"clock": {"period": 3}}, wide=True, env=ENDS),
+    "ages": ring(agent={**UNROLLED, "observes": ["x", "age"]}, channel={"link": {"delay": 2, "drop": 0.3}}),
+    "aligned": levels(high={"align": True, **UNROLLED}, channel={"link": {"delay": 2}}),
+    "critics": levels(channel=gradient(kind="sobolev", hidden=[4], norm="layer"), high=UNROLLED),
+    "states": recurrent(gradient()),
+    "returns of states": recurrent(gradient(trace=0.5, span=3)),
+    "quarantine": ring(agent=UNROLLED, channel=LOSSY, **QUARANTINE),
+    "episodes": ring(agent=UNROLLED, env=Play(lengths=(6, 5))),
+    "mixed": mixed(),
+}
+
+
+# --- states as they are compared -------------------------------------------------------------------------
+
+
+class Told:
+    """A state by the names of its fields: what is said of lanes as masks, moments by what they show.
+
+    A use that counts nowhere is none.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.moments = [[step, kept(signals)] for step, signals in state["moments"]]
+        self.found: State = kept({k: v for k, v in state.items() if k not in ("ledgers", "units", "moments")})
+        for name, ledger in state["ledgers"].items():
+            self._ledger(name, ledger)
+        for i, unit in enumerate(state["units"]):
+            for which in ("tape", "pending", "past"):
+                tapes = [unit["tape"]] if which == "tape" else unit[which]
+                for k, tape in enumerate(tapes):
+                    self._tape(f"unit {i} {which} {k}", tape)
+
+    def _ledger(self, name: str, ledger: State) -> None:
+        for record in (*ledger["records"], *ledger["loose"]):
+            for key, value in record.items():
+                place = f"{name} @{record['stamp']} {key}"
+                if key in ("dead", "silent", "counted"):
+                    value = lanes(value)
+                elif key == "moment":
+                    value = self.moments[value]
+                self.found |= kept({place: value})
+        for window, stamp, tick, leaf, counted in (use for use in ledger["uses"] if lanes(use[4]).any()):
+            self.found |= kept({f"{name} use {window} {stamp} {tick}": [leaf, lanes(counted)]})
+        for key, value in ledger.items():
+            if key not in ("records", "loose", "uses"):
+                self.found |= kept({f"{name} {key}": value})
+
+    def _tape(self, place: str, tape: State) -> None:
+        self.found |= kept({f"{place} window": tape["window"], f"{place} start": tape["start"]})
+        self.found |= kept({f"{place} sent": sorted(map(list, tape["sent"]))})
+        for step, parts in tape["ticks"]:
+            for agent, moment, inputs, drawn, memory, ages in parts:
+                own = f"{place} {agent} @{step}"
+                self.found |= kept({f"{own} moment": self.moments[moment], f"{own} ages": ages})
+                self.found[f"{own} drawn"] = drawn
+                for k, entry in enumerate([*inputs, *([] if memory is None else [memory])]):
+                    self.found |= kept({f"{own} {k}": [*entry[:3], lanes(entry[4])]})
+                    if entry[3] is not None and lanes(entry[3][1]).any():
+                        self.found |= kept({f"{own} {k} use": [entry[3][0], lanes(entry[3][1])]})
+
+
+def lanes(value: bool | Tensor) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.full((BATCH,), value)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal to the bit; nothing is the same as zeros."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        left = one if isinstance(one, Tensor) else other
+        return (one is None or other is None) and not bool(left.any())
+    return bool(one == other)
+
+
+def assert_same(one: State, other: State) -> None:
+    """Hold a state that was given back to what was taken over."""
+    ours, theirs = Told(one).found, Told(other).found
+    missing = [place for place in ours if place not in theirs] + [p for p in theirs if p not in ours]
+    assert not missing, missing[:12]
+    unequal = [place for place, value in ours.items() if not same(value, theirs[place])]
+    assert not unequal, [(place, ours[place], theirs[place]) for place in unequal[:6]]
+
+
+def given_back(simulation: Simulation) -> State:
+    """What the agents are told of the cohorts, whether or not anything has happened since."""
+    backend = cohort_backend(simulation)
+    for bundle in backend.lifted.bundles:
+        if len(bundle.members) > 1:  # nothing of what was there may be taken for what is given back
+            for channel in bundle.members:
+                channel.ledger.records, channel.ledger.uses, channel.ledger.returned = {}, {}, {}
+    Lowering(backend.lifted).run()
+    return snapshot(backend.lifted.base)
+
+
+# --- states as they are, and as they never were ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("early", [3, 6, 9])
+@pytest.mark.parametrize("name", SCENES)
+def test_a_state_of_the_reference_is_given_back(name: str, early: int) -> None:
+    reference, cohort = made(SCENES[name], "reference"), made(SCENES[name], "cohort")
+    reference.run(early)
+    state = checkpoint.copy_tree(reference.state_dict())
+    cohort.load_state_dict(state)
+    assert cohort_backend(cohort).lifted.bundles
+    assert_same(state["system"], given_back(cohort))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", SCENES)
+def test_any_numbers_are_given_back(name: str, seed: int) -> None:
+    reference, cohort = made(SCENES[name], "reference"), made(SCENES[name], "cohort")
+    reference.run(9 + seed)
+    state = checkpoint.copy_tree(reference.state_dict())
+    scramble(state["system"], random.Random(seed))
+    cohort.load_state_dict(state)
+    assert_same(state["system"], given_back(cohort))
+
+
+def scramble(state: State, chance: random.Random) -> None:
+    """Put other numbers and masks of the same kinds in the place of all there are."""
+
+    def other(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        generator = torch.Generator().manual_seed(chance.randrange(2**40))
+        if value.is_floating_point():
+            return torch.randn(value.shape, generator=generator, dtype=value.dtype).abs()
+        return torch.randint(0, 2, value.shape, generator=generator).to(value.dtype)
+
+    def mask(value: bool | Tensor) -> bool | Tensor:
+        """All, some, or none; who counted goes on to do so."""
+        found = torch.tensor([chance.random() < 0.5 for _ in range(BATCH)])
+        found[chance.randrange(BATCH)] = True
+        return chance.choice([value, True, found])
+
+    def everything(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            return {key: everything(value) for key, value in tree.items()}
+        return [everything(value) for value in tree] if isinstance(tree, list) else other(tree)
+
+    for key in ("learners", "predictors", "inputs", "trails"):
+        state[key] = everything(state[key])
+    for ledger in state["ledgers"].values():
+        for record in (*ledger["records"], *ledger["loose"]):
+            for key, value in record.items():
+                if key in ("dead", "silent"):
+                    record[key] = mask(value)
+                elif key == "counted":
+                    record[key] = mask(value) if value is not False else False
+                elif key not in ("moment", "waiting"):
+                    record[key] = everything(value)
+        for use in ledger["uses"]:
+            use[3], use[4] = other(use[3]), mask(use[4])
+        for key in ("newest", "held", "held_stamp", "prior", "prior_stamp"):
+            ledger[key] = other(ledger[key])
+    for tape in (t for unit in state["units"] for t in (unit["tape"], *unit["past"])):
+        tape["start"] = everything(tape["start"])
+        for _, parts in tape["ticks"]:
+            for part in parts:
+                for entry in _entries(part):
+                    entry[2], entry[4] = other(entry[2]), mask(entry[4])
+                part[5] = other(part[5])
+    _settle(state)
+
+
+def _entries(part: list[Any]) -> Iterator[list[Any]]:
+    yield from part[2]
+    if part[4] is not None:
+        yield part[4]
+
+
+def _settle(state: State) -> None:
+    """What a use says in a tape is what it says in the ledger."""
+    for unit in state["units"]:
+        for tape in (unit["tape"], *unit["past"]):
+            for step, parts in tape["ticks"]:
+                for entry in (entry for part in parts for entry in _entries(part) if entry[3] is not None):
+                    for window, stamp, tick, leaf, counted in state["ledgers"][entry[0]]["uses"]:
+                        if window == tape["window"] and stamp == entry[3][0] and tick in (step, -1):
+                            entry[2], entry[3] = leaf, [stamp, counted]
+
+
+# --- going on --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("early", [5, 10])
+@pytest.mark.parametrize("name", ["drops and draws", "inputs", "locked", "mixed", "quarantine"])
+def test_runs_handed_over_in_mid_window_go_on_as_if_they_were_not(name: str, early: int, batch: int) -> None:
+    """With so few environments a message is often lost, or a member undrawn, everywhere."""
+    scene = {**SCENES[name], "training": {**SCENES[name]["training"], "batch": batch}}
+    unbroken = made(scene, "reference")
+    unbroken.run(early)
+    runs = []
+    for first, second in (("reference", "cohort"), ("cohort", "reference"), ("cohort", "cohort")):
+        run = made(scene, first)
+        run.run(early)
+        runs.append(made(scene, second))
+        runs[-1].load_state_dict(checkpoint.copy_tree(run.state_dict()))
+    for simulation in (unbroken, *runs):
+        simulation.run(6)
+    for run in runs:
+        agree(unbroken, run)
+
+
+def test_a_state_taken_over_before_everybody_has_ticked() -> None:
+    """c has ticked in the group's window; a0, a1 and z, whom only a cohort joins to it, have not."""
+    clock = {"clock": {"period": 2, "phase": 1, "unroll": 2}}
+    agents: Document = {name: {**OWN, **BATCH_NORM, **clock} for name in ("a0", "a1")}
+    agents["c"] = {**OWN, **UNROLLED, "observes": ["y"], "objective": LABEL}
+    agents["z"] = {**OWN, **clock, "objective": LABEL}
+    scene = document(agents, [{"from": a, "to": b, **LOCKED} for a, b in (("a0", "c"), ("a1", "z"))])
+    reference, cohort = made(scene, "reference"), made(scene, "cohort")
+    reference.run(1)
+    cohort.load_state_dict(reference.state_dict())
+    assert cohort_backend(cohort).lifted.cohorts
+    reference.step()
+    cohort.step()
+    side_by_side(reference, cohort.fork(), 8)

@@ -1,0 +1,165 @@
+"""The guard: what is not finite moves nobody, the host waits for no number, and who it was is said at the next sync."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from antiphon.engine.cohort.backend import Cohorts
+from antiphon.engine.cohort.guard import Guard
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import DivergenceError
+from antiphon.scenarios import Scenario
+
+WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "aten.equal", "_unique")
+"""Operations whose result the host has to wait for."""
+
+
+class _Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if any(name in str(func) for name in WAITS):
+            self.found.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def ring(network: dict[str, Any], **channel: Any) -> Simulation:
+    names = [f"n{i}" for i in range(6)]
+    agent = {
+        "observes": ["image"],
+        "network": network,
+        "objective": {"kind": "classification", "target": "label"},
+        "clock": {"unroll": 2},
+    }
+    scenario = Scenario.model_validate(
+        {
+            "scenario": "ring",
+            "env": {"id": "antiphon/Digits-v0"},
+            "agents": dict.fromkeys(names, agent),
+            "channels": [
+                {"from": a, "to": b, "size": 4, "norm": "none", "link": {"delay": 1}, **channel}
+                for a, b in zip(names, names[1:] + names[:1], strict=True)
+            ],
+            "training": {"batch": 4, "steps": 400},
+            "telemetry": {"every": 10},
+        }
+    )
+    return Simulation(scenario, backend="cohort")
+
+
+def later(simulation: Simulation) -> Simulation:
+    assert isinstance(simulation.backend, Cohorts)
+    simulation.backend.look_later()
+    assert simulation.backend.guard is not None
+    return simulation
+
+
+NETWORKS = {
+    "mlp": {"kind": "mlp", "hidden": [8], "norm": "none"},
+    "batch norm": {"kind": "mlp", "hidden": [8], "norm": "batch"},
+    "lstm": {"kind": "lstm", "size": 5},
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("gradient", ["linear", "mlp"])
+def test_the_host_waits_for_no_number_in_the_step_loop(network: str, gradient: str) -> None:
+    # Without the label as context: torch's one_hot looks at its argument, but on the CPU alone.
+    simulation = later(ring(NETWORKS[network], gradient={"kind": gradient, "context": []}))
+    for _ in range(3):
+        simulation.step()
+    with _Waits() as waits:
+        for _ in range(4):
+            simulation.step()
+    assert waits.found == []
+
+
+def test_without_it_the_host_waits() -> None:
+    simulation = ring(NETWORKS["mlp"])
+    simulation.step()
+    with _Waits() as waits:
+        simulation.step()
+        simulation.step()
+    assert waits.found
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_it_changes_no_bit(network: str) -> None:
+    one, other = later(ring(NETWORKS[network])), ring(NETWORKS[network])
+    for _ in range(12):
+        one.step()
+        other.step()
+    for name, agent in one.system.agents.items():
+        for key, p in agent.learner.parameters.items():
+            assert torch.equal(p, other.system.agents[name].learner.parameters[key])
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_nobody_moves_from_the_step_on_and_it_is_said_who_and_when(network: str) -> None:
+    simulation = later(ring(NETWORKS[network]))
+    for _ in range(12):
+        simulation.step()
+    agents = simulation.system.agents
+    next(iter(agents["n3"].learner.parameters.values())).data.fill_(float("nan"))
+    before = {
+        (name, key): p.data.clone() for name, a in agents.items() for key, p in a.learner.parameters.items()
+    }
+    statistics = {
+        (name, key): b.clone() for name, a in agents.items() for key, b in a.learner.buffers.items()
+    }
+    with pytest.raises(DivergenceError, match=r"agent 'n3': the gradient at step 13 is not finite"):
+        for _ in range(30):
+            simulation.step()
+    assert simulation.now == 19  # the sync after step 19, counted from 0
+    for name, agent in simulation.system.agents.items():
+        for key, p in agent.learner.parameters.items():
+            assert torch.equal(p.data.nan_to_num(7.0), before[name, key].nan_to_num(7.0))
+        for key, b in agent.learner.buffers.items():
+            if name != "n3" and "n4" not in name:  # one tick of the window had gone by when it was found out
+                assert b.isfinite().all()
+                assert statistics[name, key].shape == b.shape
+
+
+def test_a_predictor_that_is_not_finite_is_named_too() -> None:
+    simulation = later(ring(NETWORKS["mlp"]))
+    for _ in range(12):
+        simulation.step()
+    predictor = simulation.system.channels["n2->n3"].predictor
+    assert predictor is not None
+    before = simulation.system.agents["n0"].learner.parameters["0.weight"].data.clone()
+    predictor.parameters["last.weight"].data.fill_(float("nan"))
+    with pytest.raises(DivergenceError, match=r"agent 'n2'"):
+        for _ in range(30):
+            simulation.step()
+    assert torch.equal(simulation.system.agents["n0"].learner.parameters["0.weight"].data, before)
+
+
+@pytest.mark.parametrize("training", [{"on_divergence": "quarantine"}, {"bound": 1e6}])
+def test_where_somebody_has_to_look_at_once_there_is_none(training: dict[str, Any]) -> None:
+    scenario = ring(NETWORKS["mlp"]).scenario.with_training(**training)
+    simulation = Simulation(scenario, backend="cohort")
+    assert isinstance(simulation.backend, Cohorts)
+    simulation.backend.look_later()
+    assert simulation.backend.guard is None
+
+
+def test_it_remembers_the_first_step_and_who() -> None:
+    guard = Guard(torch.device("cpu"))
+    sound = torch.ones(3, 4)
+    broken = sound.clone()
+    broken[1, 2] = float("inf")
+    guard.look("a", 3, [sound, None], 4)
+    assert guard.read() is None
+    guard.look("a", 3, [sound, broken], 5)
+    guard.look("b", 2, [torch.tensor([float("nan"), 0.0])], 5)
+    guard.look("c", 1, [torch.tensor([float("nan")])], 6)
+    assert guard.read() == (5, {"a": [1], "b": [0]})
+    assert torch.equal(guard.frozen(sound, broken), sound)

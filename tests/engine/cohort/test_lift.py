@@ -1,0 +1,320 @@
+"""Lifting: from agents and channels to cohorts and bundles, each in its place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from torch import Tensor
+
+from antiphon.engine.cohort.lift import Lifted, groups, lift
+from antiphon.engine.cohort.models import Models
+from antiphon.engine.cohort.parts import Bundle, Cohort, Links
+from antiphon.errors import ScenarioError
+from tests.contracts.backend_scenes import scenes
+from tests.engine.cohort.alike import (
+    BATCH,
+    BATCH_NORM,
+    GOAL,
+    LABEL,
+    LSTM,
+    OWN,
+    QUARANTINE,
+    Document,
+    cohort_of,
+    document,
+    gradient,
+    levels,
+    lifted,
+    only_bundle,
+    only_cohort,
+    ring,
+    states,
+    system_of,
+)
+
+LOCKED: Document = {"coupling": "locked"}
+
+
+def pairs(*told: tuple[str, str], own: Document | None = None, **how: Any) -> Document:
+    """Agents a…, without an objective, tell agents b…, that have one."""
+    names = sorted({name for pair in told for name in pair})
+    agents = {
+        n: {**OWN, **({"objective": LABEL} if n[0] == "b" else {}), **(own or {}).get(n, {})} for n in names
+    }
+    return document(agents, [{"from": a, "to": b, "size": 4, **gradient(), **how} for a, b in told])
+
+
+def places(index: Tensor | None) -> list[int] | None:
+    return None if index is None else index.tolist()
+
+
+# --- who is where ----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=25)
+@given(scenes())
+def test_every_agent_and_channel_has_its_place(scene: Document) -> None:
+    try:
+        found = lifted(scene)
+    except ScenarioError:
+        assume(False)
+        return
+    seen: list[str] = []
+    for name, agent in found.system.agents.items():
+        assert agent.name == name
+        names = agent.names if isinstance(agent, Cohort) else (name,)
+        seen += names
+        assert [found.place[own] for own in names] == [(name, n) for n in range(len(names))]
+        assert (names[0] in found.alone) is not isinstance(agent, Cohort)
+    assert sorted(seen) == sorted(found.base.agents)
+    held: list[str] = []
+    for name, channel in found.system.channels.items():
+        assert channel.name == name
+        members = channel.members if isinstance(channel, Bundle) else (channel,)
+        held += [own.name for own in members]
+        _check_ends(found, channel, members)
+    assert sorted(held) == sorted(found.base.channels)
+    _check_units(found)
+
+
+def _check_ends(found: Lifted, channel: Any, members: Any) -> None:
+    """Each row of a bundle belongs to the ends of its channel."""
+    sender, receiver = found.system.agents[channel.sender], found.system.agents[channel.receiver]
+    if channel.state:
+        assert sender.memory is channel
+    else:
+        assert channel in sender.outputs
+        assert channel in receiver.inputs
+    assert (isinstance(sender, Cohort) or isinstance(receiver, Cohort)) is isinstance(channel, Bundle)
+    if not isinstance(channel, Bundle):
+        return
+    assert channel.rows == len(members) * found.base.batch
+    for end, index, agent in (("sender", channel.take, sender), ("receiver", channel.give, receiver)):
+        names = agent.names if isinstance(agent, Cohort) else (agent.name,)
+        at = range(len(members)) if index is None else index.tolist()
+        assert [names[n] for n in at] == [getattr(own, end) for own in members]
+    assert list(members) == sorted(members, key=lambda own: found.place[own.sender][1])
+
+
+def _check_units(found: Lifted) -> None:
+    """What learns together by itself does so here, with windows that end at the same steps."""
+    for unit in found.base.units:
+        (own,) = {id(found.system.unit_of[found.place[name][0]]) for name in unit.members}
+        lifted_unit = next(u for u in found.system.units if id(u) == own)
+        assert lifted_unit.windows == unit.windows
+        assert lifted_unit.late == unit.late
+    calls = [call for wave in found.system.schedule.waves for call in wave]
+    assert sorted({name for call in calls for name in call}) == sorted(found.system.agents)
+    assert len(calls) == len(set(calls))
+
+
+def test_names_and_the_order_of_members_are_canonical() -> None:
+    found = lifted(levels(count=3))
+    assert list(found.system.agents) == ["a0 and 2 more", "b0 and 2 more"]
+    assert list(found.system.channels) == ["a0->b0 and 2 more"]
+    assert found.place["b2"] == ("b0 and 2 more", 2)
+    assert [cohort.names for cohort in found.cohorts] == [("a0", "a1", "a2"), ("b0", "b1", "b2")]
+    assert found.bundles == [only_bundle(found)]
+
+
+def test_members_come_in_another_order_than_channels() -> None:
+    bundle = only_bundle(lifted(pairs(("a0", "b2"), ("a1", "b0"), ("a2", "b1"))))
+    assert [channel.name for channel in bundle.members] == ["a0->b2", "a1->b0", "a2->b1"]
+    assert places(bundle.take) is None
+    assert places(bundle.give) == [2, 0, 1]
+    box = cohort_of(lifted(pairs(("a0", "b2"), ("a1", "b0"), ("a2", "b1"))), "b0").mailbox
+    (segment,) = box.segments
+    assert places(segment.index) == [1, 2, 0]
+
+
+def test_senders_that_tell_several_are_taken_several_times() -> None:
+    bundle = only_bundle(lifted(levels(wide=True, channel={"port": "p"})))
+    assert places(bundle.take) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert places(bundle.give) == [0, 1, 2] * 3
+    assert bundle.senders == 3
+
+
+def test_parallel_channels_are_side_by_side_in_canonical_order() -> None:
+    scene = pairs(("a0", "b0"), ("a1", "b1"), port="p")
+    scene["channels"] += [{**channel, "key": "second"} for channel in scene["channels"]]
+    found = lifted(scene)
+    assert [c.name for c in only_bundle(found).members] == [
+        "a0->b0",
+        "a0->b0:second",
+        "a1->b1",
+        "a1->b1:second",
+    ]
+    (segment,) = cohort_of(found, "b0").mailbox.segments
+    assert (segment.width, places(segment.index)) == (2, None)
+
+
+def test_messages_of_other_shapes_part_what_is_side_by_side() -> None:
+    scene = pairs(("a0", "b0"), ("a1", "b1"))
+    scene["channels"] += [
+        {**channel, "key": key, "size": size}
+        for channel in scene["channels"]
+        for key, size in (("k", 3), ("m", 4))
+    ]
+    segments = cohort_of(lifted(scene), "b0").mailbox.segments
+    assert [segment.width for segment in segments] == [1, 1, 1]
+    scene = pairs(("a0", "b0"), ("a1", "b1"))
+    scene["channels"] += [
+        {**channel, "key": key, "size": size}
+        for channel in scene["channels"]
+        for key, size in (("k", 4), ("m", 3))
+    ]
+    assert [s.width for s in cohort_of(lifted(scene), "b0").mailbox.segments] == [2, 1]
+
+
+@pytest.mark.parametrize("fan_in", ["sum", "mean"])
+def test_where_messages_are_added_in_degrees_may_differ(fan_in: str) -> None:
+    own = {f"b{i}": {"fan_in": fan_in} for i in range(3)}
+    told = [("a0", "b0"), ("a1", "b0"), ("a2", "b0"), ("a2", "b1"), ("a0", "b2")]
+    found = lifted(pairs(*told, own=own, port="p"))
+    cohort = cohort_of(found, "b0")
+    assert cohort.names == ("b0", "b1", "b2")
+    assert [give.tolist() for give in cohort.mailbox.give] == [[0, 2, 0, 0, 1]]
+    assert cohort.mailbox.segments == ()
+
+
+# --- what stands beside them -----------------------------------------------------------------------------
+
+
+def test_one_who_stands_alone_tells_a_cohort_and_hears_it() -> None:
+    agents: Document = {f"n{i}": {**OWN, "objective": LABEL} for i in range(3)}
+    agents["z"] = {**OWN, "observes": ["y"], "objective": GOAL}
+    told = [{"from": "z", "to": f"n{i}", "size": 4, "port": "p", **gradient()} for i in range(3)]
+    told.append({"from": "n1", "to": "z", "size": None, "link": {"delay": 1}, **gradient()})
+    found = lifted(document(agents, told))
+    assert found.alone == {"z": "no other is like it"}
+    back, to = found.bundles
+    assert (places(to.take), places(to.give), to.senders) == ([0, 0, 0], None, 1)
+    assert (places(back.take), places(back.give), back.senders) == ([1], None, 3)
+    assert back.ledger is found.base.channels["n1->z"].ledger
+    assert back.predictor is found.base.channels["n1->z"].predictor
+    assert found.system.agents["z"] is not found.base.agents["z"]
+    assert found.base.agents["z"].outputs == [found.base.channels[f"z->n{i}"] for i in range(3)]
+
+
+def test_what_stands_alone_at_both_ends_is_itself() -> None:
+    found = lifted(ring(channel={"coupling": "delayed"}))
+    assert found.cohorts == []
+    assert list(found.system.channels.values()) == list(found.base.channels.values())
+
+
+def test_messages_are_bundled_by_kind_even_to_one() -> None:
+    agents: Document = {f"a{i}": dict(OWN) for i in range(4)} | {
+        "b": {**OWN, "observes": ["y"], "objective": LABEL}
+    }
+    kinds = [{}, {"link": {"noise": 0.1}}, {}, {"link": {"noise": 0.1}}]
+    found = lifted(
+        document(
+            agents, [{"from": f"a{i}", "to": "b", "size": 4, **gradient(), **kinds[i]} for i in range(4)]
+        )
+    )
+    assert [[c.name for c in bundle.members] for bundle in found.bundles] == [
+        ["a0->b", "a2->b"],
+        ["a1->b", "a3->b"],
+    ]
+    segments = only_box(found, "b")
+    assert [(s.width, s.bundles, places(s.index)) for s in segments] == [(4, (0, 1), [0, 2, 1, 3])]
+
+
+def only_box(found: Lifted, agent: str) -> Any:
+    return cohort_of(found, agent).mailbox.segments
+
+
+def test_a_port_has_the_name_it_has_with_the_first_member() -> None:
+    scene = ring(3, channel={"norm": "none"})
+    found = lifted(scene)
+    cohort = only_cohort(found)
+    assert only_bundle(found).port == "to_n1" or only_bundle(found).port in cohort.learner.network.heads
+    assert set(cohort.ports) == {"objective", only_bundle(found).port}
+
+
+def test_an_aligned_cohort_is_aligned_to_a_bundle() -> None:
+    scene = pairs(("a0", "b0"), ("a1", "b1"), own={f"b{i}": {"align": True} for i in range(2)})
+    found = lifted(scene)
+    assert cohort_of(found, "b0").align == only_bundle(found).name
+    scene["channels"] += [{**c, "key": "k", "size": 3} for c in scene["channels"]]
+    for i in range(2):
+        scene["agents"][f"b{i}"] = {**scene["agents"][f"b{i}"], "align": f"a{i}->b{i}:k"}
+    found = lifted(scene)
+    assert cohort_of(found, "b0").align == next(b.name for b in found.bundles if b.shape == (3,))
+
+
+# --- what learns together --------------------------------------------------------------------------------
+
+
+def test_groups_that_share_a_cohort_learn_as_one_unit() -> None:
+    """a0 is locked to c, a1 to z: two groups by themselves."""
+    clock = {"clock": {"unroll": 2}}
+    agents: Document = {n: {**OWN, **clock} for n in ("a0", "a1")}
+    agents |= {
+        "c": {**OWN, **clock, "observes": ["y"], "objective": LABEL},
+        "z": {**OWN, **clock, "objective": GOAL},
+    }
+    found = lifted(
+        document(agents, [{"from": "a0", "to": "c", **LOCKED}, {"from": "a1", "to": "z", **LOCKED}])
+    )
+    assert [unit.members for unit in found.base.units] == [("a0", "c"), ("a1", "z")]
+    assert [unit.members for unit in found.system.units] == [("a0 and 1 more", "c", "z")]
+
+
+def test_groups_of_cohorts_and_those_apart() -> None:
+    scene = levels(channel=LOCKED)
+    scene["agents"] |= {f"n{i}": {**OWN, "observes": ["y"], "objective": LABEL} for i in range(2)}
+    found = lifted(scene)
+    assert [unit.members for unit in found.system.units] == [
+        ("a0 and 2 more", "b0 and 2 more"),
+        ("n0 and 1 more",),
+    ]
+
+
+def test_what_mixes_in_what_comes_back_is_differentiated_after_it() -> None:
+    found = lifted(levels(channel=gradient(trace=0.5), count=2))
+    depth = {unit.members[0]: found.system.depths[id(unit)] for unit in found.system.units}
+    assert depth == {"a0 and 1 more": 1, "b0 and 1 more": 0}
+
+
+# --- numbers ---------------------------------------------------------------------------------------------
+
+
+def test_predictors_inputs_links_and_zeros_are_of_all_members() -> None:
+    how = {"input": {"kind": "linear", "context": ["x"]}, "link": {"delay": 1, "drop": 0.5}}
+    bundle = only_bundle(lifted(ring(3, channel=how)))
+    assert isinstance(bundle.predictor, Models)
+    assert isinstance(bundle.input, Models)
+    assert isinstance(bundle.ledger.link, Links)
+    assert bundle.zeros.shape == (3 * BATCH, 4)
+    assert [link.name for link in bundle.ledger.link.links] == [channel.name for channel in bundle.members]
+    for k, channel in enumerate(bundle.members):
+        assert channel.predictor is not None
+        for name, p in channel.predictor.parameters.items():
+            assert p.data_ptr() == bundle.predictor.bundled.parameters[name][k].data_ptr()
+
+
+def test_draws_have_the_seeds_of_their_agents() -> None:
+    found = lifted(ring(3, agent={"p_update": 0.5}))
+    cohort = only_cohort(found)
+    assert cohort.seeds is not None
+    assert cohort.seeds.tolist() == [found.base.agents[name].draws for name in cohort.names]
+    assert only_cohort(lifted(ring(3))).seeds is None
+
+
+def test_lifting_changes_no_number() -> None:
+    scene = ring(
+        agent={**LSTM, **BATCH_NORM, "network": {"kind": "lstm", "size": 4, "cell_norm": "batch"}},
+        **QUARANTINE,
+    )
+    scene["channels"] += states([f"n{i}" for i in range(4)], **gradient())
+    system = system_of(scene)
+    before = {n: {k: v.clone() for k, v in a.learner.parameters.items()} for n, a in system.agents.items()}
+    lift(system)
+    for name, own in before.items():
+        for key, value in own.items():
+            assert torch.equal(system.agents[name].learner.parameters[key], value)
+    assert groups(system)[1] == {}

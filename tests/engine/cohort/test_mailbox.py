@@ -1,0 +1,246 @@
+"""Mailboxes: the messages of several bundles become each member's inputs as its own channels would give them."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.comms.aggregation import join
+from antiphon.engine.cohort.mailbox import Mailbox, Segment
+from antiphon.engine.cohort.parts import Cohort
+from antiphon.engine.moment import lanes_where
+from antiphon.engine.simulation import Simulation
+from antiphon.engine.tape import Part, Tape
+from tests.engine.cohort.alike import (
+    ENDS,
+    LABEL,
+    OWN,
+    Document,
+    Play,
+    close,
+    cohort_backend,
+    cohort_of,
+    document,
+    gradient,
+    levels,
+    lifted,
+    ring,
+    twins,
+)
+
+BATCH = 3
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def segment(places: list[tuple[int, int]], width: int, sizes: list[int]) -> Segment:
+    """Inputs from (bundle, channel), `width` for each member in turn, out of bundles of so many channels."""
+    used = sorted({bundle for bundle, _ in places})
+    first = {bundle: sum(sizes[other] for other in used if other < bundle) for bundle in used}
+    index = [first[bundle] + channel for bundle, channel in places]
+    total = sum(sizes[bundle] for bundle in used)
+    whole = index == list(range(total))
+    return Segment(tuple(used), None if whole else torch.tensor(index), width, total)
+
+
+def side_by_side(
+    messages: list[Tensor], members: int, parts: list[tuple[list[tuple[int, int]], int]]
+) -> Tensor:
+    """What each member reads, [N, B, …], one message after the other."""
+    rows = []
+    for n in range(members):
+        read = [
+            messages[bundle].view(-1, BATCH, *messages[bundle].shape[1:])[channel]
+            for places, width in parts
+            for bundle, channel in places[n * width : (n + 1) * width]
+        ]
+        rows.append(torch.cat(read, 1))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3, 3)])
+@pytest.mark.parametrize("seed", range(12))
+def test_concat_puts_each_member_s_own_messages_side_by_side(seed: int, shape: tuple[int, ...]) -> None:
+    """Segments of several bundles, in any order, a message for many or for none."""
+    chance = random.Random(seed)
+    members, sizes = chance.randint(1, 4), [chance.randint(1, 5) for _ in range(3)]
+    parts: list[tuple[list[tuple[int, int]], int]] = []
+    for _ in range(chance.randint(1, 3)):
+        width = chance.randint(1, 3)
+        everything = [(b, k) for b in chance.sample(range(3), chance.randint(1, 3)) for k in range(sizes[b])]
+        places = [chance.choice(everything) for _ in range(members * width)]
+        parts.append((places, width))
+    messages = [drawn(size * BATCH, *shape, seed=seed + i) for i, size in enumerate(sizes)]
+    box = Mailbox("concat", members, [segment(places, width, sizes) for places, width in parts])
+    found = torch.cat(box.join(messages, [True] * 3, BATCH), 2)
+    assert torch.equal(found, side_by_side(messages, members, parts))
+
+
+@pytest.mark.parametrize("bundles", [1, 2])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_gradient_of_an_order_goes_back_to_where_messages_came_from(seed: int, bundles: int) -> None:
+    """Everything exactly once: a way of its own back; held to index_select's, a second time through too."""
+    chance = random.Random(seed)
+    sizes = [6] if bundles == 1 else [2, 4]
+    places = [(b, k) for b, size in enumerate(sizes) for k in range(size)]
+    chance.shuffle(places)
+    messages = [drawn(size * BATCH, 4, seed=i).requires_grad_() for i, size in enumerate(sizes)]
+    own = segment(places, 2, sizes)
+    (found,) = Mailbox("concat", 3, [own]).join(messages, [True] * bundles, BATCH)
+    assert own.index is not None
+    assert found.grad_fn is not None
+    assert "Index" not in _names(found)
+    expected = side_by_side(messages, 3, [(places, 2)])
+    assert torch.equal(found, expected)
+    weight = drawn(*found.shape, seed=9)
+    for _ in range(2):
+        ours = torch.autograd.grad(found, messages, weight, retain_graph=True)
+        theirs = torch.autograd.grad(expected, messages, weight, retain_graph=True)
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def _names(end: Tensor) -> str:
+    """The operations that lead to a tensor."""
+    todo, seen = [end.grad_fn], ""
+    while todo:
+        node = todo.pop()
+        if node is not None:
+            seen += f" {type(node).__name__}"
+            todo += [before for before, _ in node.next_functions]
+    return seen
+
+
+def test_a_message_for_several_members_hears_of_all_of_them() -> None:
+    message = drawn(2 * BATCH, 4).requires_grad_()
+    (found,) = Mailbox("concat", 3, [segment([(0, 1), (0, 1), (0, 0)], 1, [2])]).join(
+        [message], [True], BATCH
+    )
+    (gradient,) = torch.autograd.grad(found.sum(), [message])
+    assert torch.equal(gradient.view(2, BATCH, 4)[:, 0, 0], torch.tensor([1.0, 2.0], dtype=torch.float64))
+
+
+# --- sums and means --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fan_in", ["sum", "mean"])
+@pytest.mark.parametrize("shape", [(4,), (2, 3, 3)])
+@pytest.mark.parametrize("seed", range(8))
+def test_sums_and_means_are_those_of_each_member(fan_in: str, shape: tuple[int, ...], seed: int) -> None:
+    """Members of different in-degrees, one without any; messages that came everywhere, nowhere or here and there."""
+    chance = random.Random(seed)
+    members, sizes = 4, [chance.randint(1, 6) for _ in range(4)]
+    give = [torch.tensor([chance.randrange(members - 1) for _ in range(size)]) for size in sizes]
+    some = drawn(sizes[2] * BATCH, seed=5) > 0
+    came: list[bool | Tensor] = [True, False, some, drawn(sizes[3] * BATCH, seed=6) > 0.5]
+    messages = [
+        lanes_where(lanes, drawn(size * BATCH, *shape, seed=seed + i))
+        for i, (size, lanes) in enumerate(zip(sizes, came, strict=True))
+    ]
+    (found,) = Mailbox(fan_in, members, (), give).join(messages, came, BATCH)
+    for n in range(members):
+        own, valid = [], []
+        for rows, lanes, to in zip(messages, came, give, strict=True):
+            for k in (to == n).nonzero().flatten().tolist():
+                own.append(rows.view(-1, BATCH, *shape)[k])
+                valid.append(lanes.view(-1, BATCH)[k] if isinstance(lanes, Tensor) else lanes)
+        close(found[n], join(fan_in, (), own, valid) if own else torch.zeros_like(found[n]))
+
+
+@pytest.mark.parametrize("fan_in", ["sum", "mean", "concat"])
+def test_without_bundles_there_is_nothing_to_read(fan_in: str) -> None:
+    assert Mailbox(fan_in, 3).join([], [], BATCH) == []
+
+
+# --- as lifted from a scenario ---------------------------------------------------------------------------
+
+
+def inputs(simulation: Simulation, steps: int) -> dict[tuple[int, str], Tensor]:
+    """What every agent's network read, [B, …], by step and agent."""
+    found: dict[tuple[int, str], Tensor] = {}
+    backend = simulation.backend
+    ticker, gather = backend.ticker, backend.ticker._gather
+
+    def noted(part: Part, tape: Tape) -> Tensor:
+        rows = gather(part, tape)
+        agent = backend.system.agents[part.agent]
+        names = agent.names if isinstance(agent, Cohort) else (part.agent,)
+        each = torch.split(rows, backend.system.batch)
+        found.update({(simulation.now, name): own for name, own in zip(names, each, strict=True)})
+        return rows
+
+    ticker._gather = noted  # type: ignore[method-assign]
+    simulation.run(steps)
+    return found
+
+
+def crossed() -> Document:
+    """Two cohorts and one who stands alone tell a cohort, in an order of their own, messages of two sizes."""
+    layer = {"kind": "mlp", "hidden": [5], "norm": "layer"}
+    agents: Document = {name: dict(OWN) for name in ("a0", "a2")}
+    agents |= {name: {**OWN, "network": layer} for name in ("b0", "b1")}
+    agents |= {"z": {**OWN, "network": {**layer, "hidden": [6]}}, "c": {**OWN, "objective": LABEL}}
+    agents |= {f"r{i}": {**OWN, "objective": LABEL} for i in range(4)}
+    told = [
+        *[("a2", "r0", 4), ("b0", "r0", 3), ("z", "r0", 4)],
+        *[("a0", "r1", 4), ("b1", "r1", 3), ("z", "r1", 4)],
+        *[("b0", "r2", 4), ("b1", "r2", 3), ("z", "r2", 4)],
+        *[("b1", "r3", 4), ("b1", "r3", 3), ("z", "r3", 4)],
+        *[("a0", "c", 3), ("a2", "c", 3), ("z", "c", 3)],
+    ]
+    how = {"norm": "layer", "coupling": "decoupled", **gradient()}
+    channels = [
+        {"from": a, "to": b, "size": size, "key": f"k{i % 3}", "port": f"p{size}", **how}
+        for i, (a, b, size) in enumerate(told)
+    ]
+    return document(agents, channels)
+
+
+SCENES: dict[str, Document] = {
+    "permuted pairs": ring(4, channel=[{"link": {"delay": 2}}] * 4, agent=[{"observes": ["x", "y"]}] * 4),
+    "all to all": levels(wide=True, high={"observes": ["y", "x"]}),
+    "sums": levels(wide=True, high={"fan_in": "sum"}),
+    "means": levels(wide=True, high={"fan_in": "mean"}, channel={"link": {"drop": 0.4}}),
+    "several reads": levels(wide=True, high={"clock": {"period": 2}}, channel={"read": "concat"}),
+    "means of reads": levels(wide=True, high={"clock": {"period": 2}}, channel={"read": "mean"}),
+    "images": levels(
+        wide=True,
+        channel={"size": [1, 6, 6], "coupling": "detached"},
+        high={
+            "network": {"kind": "conv", "hidden": [2], "filter": 3, "pool": ["none"]},
+            "observes": ["image"],
+        },
+    ),
+    "ages": levels(wide=True, high={"observes": ["age", "y"]}, channel={"link": {"delay": 1, "drop": 0.5}}),
+    "nothing sent yet": levels(channel={"link": {"delay": 7}}),
+    "locked": levels(
+        channel={"coupling": "locked"}, low={"clock": {"unroll": 4}}, high={"clock": {"unroll": 4}}
+    ),
+    "crossed": crossed(),
+    "ends": levels(wide=True, env=ENDS),
+    "episodes": levels(channel={"link": {"delay": 1}}, env=Play(lengths=(2, 3))),
+}
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_members_read_what_they_would_read_alone(name: str) -> None:
+    reference, cohort = twins(SCENES[name])
+    alone, together = inputs(reference, 6), inputs(cohort, 6)
+    assert cohort_backend(cohort).lifted.cohorts
+    assert alone.keys() == together.keys()
+    for place, rows in alone.items():
+        torch.testing.assert_close(together[place], rows, rtol=1e-9, atol=1e-9, msg=str(place))
+
+
+def test_a_cohort_may_be_told_by_several_and_by_somebody_alone() -> None:
+    found = lifted(crossed())
+    cohort = cohort_of(found, "r0")
+    assert cohort.names == ("r0", "r1", "r2", "r3")
+    assert [part.width for part in cohort.mailbox.segments] == [1, 1, 1]
+    assert [len(part.bundles) for part in cohort.mailbox.segments] == [2, 1, 1]
+    senders = {bundle.sender for bundle in cohort.inputs}
+    assert senders == {found.place["a0"][0], found.place["b0"][0], "z"}

@@ -1,0 +1,295 @@
+"""Reach: a member takes a step where, alone, anything of the learning signal would have come to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.engine.cohort.parts import Bundle, Cohort
+from antiphon.engine.cohort.reached import among, consumed, reached
+from antiphon.engine.learned import Update
+from antiphon.engine.simulation import Simulation
+from tests.engine.cohort.alike import (
+    ENDS,
+    LABEL,
+    LSTM,
+    OWN,
+    QUARANTINE,
+    Document,
+    Play,
+    cohort_backend,
+    cohort_of,
+    document,
+    gradient,
+    levels,
+    ring,
+    side_by_side,
+    states,
+    twins,
+)
+
+LOCKED: Document = {"coupling": "locked"}
+LATER: Document = {"coupling": "locked", "link": {"delay": 1}}
+UNROLLED: Document = {"clock": {"unroll": 2}}
+
+
+def mask(*members: int) -> Tensor:
+    return torch.tensor(members) > 0
+
+
+def on_updates(simulation: Simulation, look: Callable[[Update], None]) -> None:
+    """Have every update looked at before anybody follows it."""
+    backend: Any = simulation.backend
+    follow = backend._apply
+
+    def looked(updates: list[Update], step: int) -> None:
+        for update in updates:
+            look(update)
+        follow(updates, step)
+
+    backend._apply = looked
+
+
+def whom(simulation: Simulation, steps: int) -> list[dict[str, bool]]:
+    """By step and agent, of those that learn from a window: whether anything came to them."""
+    found: list[dict[str, bool]] = [{} for _ in range(steps)]
+
+    def alone(update: Update) -> None:
+        came = {name: any(g is not None for g in own) for name, own in update.gradients.items()}
+        found[simulation.now].update({name: came[name] for name in came})
+
+    def together(update: Update) -> None:
+        backend = cohort_backend(simulation)
+        for name in update.unit.members:
+            cohort = backend.system.agents[name]
+            if not isinstance(cohort, Cohort):
+                continue
+            members = reached(backend.system, update, cohort)
+            drawn = cohort.learning(update.tape.window)
+            nothing = all(g is None for g in update.gradients.get(name, []))
+            for n, own in enumerate(cohort.names):
+                if drawn is None or drawn[n]:
+                    came = members is None or bool(members[n])
+                    found[simulation.now][own] = came and not nothing
+        plain = [n for n in update.unit.members if not isinstance(backend.system.agents[n], Cohort)]
+        alone(Update(update.unit, update.tape, {n: g for n, g in update.gradients.items() if n in plain}))
+
+    on_updates(simulation, together if simulation.backend.name == "cohort" else alone)
+    simulation.run(steps)
+    return found
+
+
+def told(
+    pairs: list[tuple[str, str, Document]], own: dict[str, Document], env: Any = None, **training: Any
+) -> Document:
+    """Agents by their first letters: b… and c… have objectives."""
+    names = sorted({name for a, b, _ in pairs for name in (a, b)})
+    agents = {
+        n: {**OWN, **({"objective": LABEL} if n[0] in "bc" else {}), **own.get(n[0], {}), **own.get(n, {})}
+        for n in names
+    }
+    return document(agents, [{"from": a, "to": b, **how} for a, b, how in pairs], env, **training)
+
+
+PORT: Document = {"port": "p", "size": 4}
+DETACHED: Document = {**PORT, "coupling": "detached"}
+SENT: Document = {**PORT, **gradient()}
+SIGHT: Document = {"observes": ["y"]}
+
+SCENES: dict[str, Document] = {
+    "own objectives": ring(),
+    "injections": levels(),
+    "injected for some alone": told(
+        [("a0", "b0", SENT), ("a1", "b0", DETACHED), ("a2", "b0", SENT), ("a1", "b1", DETACHED)], {"b": SIGHT}
+    ),
+    "shadows": levels(channel=gradient(apply=False)),
+    "followed by others alone": levels(channel=gradient(scale=0.0)),
+    "nothing returned yet": levels(channel={"link": {"delay": 6}}, high={"clock": {"period": 3}}),
+    "read by none of the window": levels(
+        channel={**LOCKED, "link": {"delay": 2}}, low=UNROLLED, high=UNROLLED
+    ),
+    "read by a later tick": levels(channel=LATER, low=UNROLLED, high=UNROLLED),
+    "locked to who learns and to who does not": told(
+        [("a0", "c", LATER), ("a1", "z", LATER), ("z", "c2", {"coupling": "detached"})],
+        {"a": UNROLLED, "c": {**UNROLLED, **SIGHT}, "z": {**UNROLLED, **SIGHT}},
+    ),
+    "locked, drawn": levels(channel=LOCKED, low={"p_update": 0.5}, high={"p_update": 0.5}),
+    "locked, drawn, a chain": told(
+        [
+            *[(f"a{i}", f"y{(i + 1) % 4}", LOCKED) for i in range(4)],
+            *[(f"y{i}", f"c{(i + 3) % 4}", LOCKED) for i in range(4)],
+        ],
+        {"a": {"p_update": 0.6}, "y": {"p_update": 0.6, **SIGHT}, "c": {"p_update": 0.6}},
+    ),
+    "locked, several periods": levels(
+        channel=LATER, low={"clock": {"unroll": 4}}, high={"clock": {"period": 2, "phase": 1, "unroll": 2}}
+    ),
+    "locked and put": told(
+        [
+            *[(f"a{i}", f"b{i}", {**LOCKED, **PORT}) for i in range(3)],
+            *[
+                ("a1", "d0", {**SENT, "key": "k"}),
+                ("d0", "b0", {"coupling": "detached", "link": {"delay": 1}}),
+            ],
+        ],
+        {"b": {"p_update": 0.5}, "d": SIGHT},
+    ),
+    "targets now and then": levels(env=Play(gaps=0.7), batch=1, channel={"coupling": "detached"}),
+    "locked, targets now and then": levels(env=Play(gaps=0.7), batch=1, channel=LOCKED),
+    "episodes end": levels(env=Play(share=0.4), batch=1, channel={"link": {"delay": 2}}),
+    "episodes end on the way": levels(
+        env=Play(share=0.4), batch=1, channel=LATER, low=UNROLLED, high=UNROLLED
+    ),
+    "episodes end, all at once": levels(
+        env=Play(lengths=(3, 2)), channel=LATER, low={"clock": {"unroll": 4}}, high={"clock": {"unroll": 4}}
+    ),
+    "episodes end, quarantine": levels(
+        env=Play(share=0.4), batch=1, channel={"link": {"delay": 2}}, **QUARANTINE
+    ),
+    "the group of one is dead": told(
+        [("a0", "c", LATER), ("a1", "z", LATER)],
+        {
+            "a": {"clock": {"unroll": 4}},
+            "c": {**SIGHT, "clock": {"unroll": 4}},
+            "z": {"clock": {"period": 2, "phase": 1, "unroll": 2}, "objective": LABEL},
+        },
+        Play(share=0.3),
+        batch=1,
+    ),
+    "auxiliary": document(
+        {f"n{i}": {**OWN, **LSTM} for i in range(3)} | {"b": {**OWN, "objective": LABEL}},
+        [
+            *[{"from": f"n{i}", "to": "b", "coupling": "detached"} for i in range(3)],
+            *states(["n0", "n1", "n2"], **gradient(auxiliary=0.5)),
+        ],
+        ENDS,
+    ),
+    "states": document(
+        {f"n{i}": {**OWN, **LSTM} for i in range(3)} | {"b": {**OWN, "objective": LABEL}},
+        [
+            *[{"from": f"n{i}", "to": "b", "coupling": "detached"} for i in range(3)],
+            *states(["n0", "n1", "n2"], **gradient()),
+        ],
+        ENDS,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_member_is_reached_where_it_would_be_alone(name: str) -> None:
+    reference, cohort = twins(SCENES[name])
+    assert cohort_backend(cohort).lifted.cohorts
+    alone, together = whom(reference, 12), whom(cohort, 12)
+    for step, (one, other) in enumerate(zip(alone, together, strict=True)):
+        assert one == other, step
+    assert any(one for one in alone)
+
+
+@pytest.mark.parametrize(
+    ("name", "some"),
+    [
+        ("injected for some alone", {"a0", "a2", "b0", "b1"}),
+        ("shadows", {"b0", "b1", "b2"}),
+        ("followed by others alone", {"b0", "b1", "b2"}),
+        ("read by none of the window", {"b0", "b1", "b2"}),
+        ("locked to who learns and to who does not", {"a0", "c", "c2"}),
+    ],
+)
+def test_the_scenes_are_what_they_are_called(name: str, some: set[str]) -> None:
+    _, cohort = twins(SCENES[name])
+    ever = {agent for step in whom(cohort, 12) for agent, came in step.items() if came}
+    assert ever == some
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_all_numbers_follow(name: str) -> None:
+    side_by_side(*twins(SCENES[name]), 12)
+
+
+# --- by hand ---------------------------------------------------------------------------------------------
+
+
+def test_members_of_both() -> None:
+    one, other = mask(1, 1, 0, 0), mask(1, 0, 1, 0)
+    assert among(None, None) is None
+    assert among(one, None) is one
+    assert among(None, other) is other
+    both = among(one, other)
+    assert both is not None
+    assert both.tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize("judged", [(1, 0, 0, 0), (0, 1, 0, 1), (0, 0, 0, 0), (1, 1, 1, 1)])
+def test_a_window_is_read_backwards_along_each_member_s_own_channels(judged: tuple[int, ...]) -> None:
+    """a tells y, and y tells c, each in an order of its own; some of c's members had no target."""
+    _, cohort = twins(
+        told(
+            [
+                *[(f"a{i}", f"y{(i + 1) % 4}", LATER) for i in range(4)],
+                *[(f"y{i}", f"c{(i + 3) % 4}", LOCKED) for i in range(4)],
+            ],
+            dict.fromkeys("ayc", UNROLLED) | {"y": {**UNROLLED, **SIGHT}},
+        )
+    )
+    backend = cohort_backend(cohort)
+    found: list[dict[str, list[bool]]] = []
+
+    def look(update: Update) -> None:
+        last = cohort_of(backend.lifted, "c0")
+        update.losses[last.name].count = torch.tensor(judged)
+        who = {}
+        for name in update.unit.members:
+            agent = backend.system.agents[name]
+            assert isinstance(agent, Cohort)
+            members = reached(backend.system, update, agent)
+            who[name[0]] = [True] * 4 if members is None else members.tolist()
+        found.append(who)
+
+    on_updates(cohort, look)
+    cohort.run(2)
+    expected = [bool(one) for one in judged]
+    by_y = [expected[(i + 3) % 4] for i in range(4)]
+    by_a = [by_y[(i + 1) % 4] for i in range(4)]
+    assert found == [{"c": expected, "y": by_y, "a": by_a}]
+
+
+def test_muted_members_put_nothing() -> None:
+    _, cohort = twins(levels(count=4, **QUARANTINE))
+    backend = cohort_backend(cohort)
+    (bundle,) = backend.lifted.bundles
+    bundle.muted_members = mask(0, 1, 0, 1)
+    found: list[Any] = []
+
+    def look(update: Update) -> None:
+        for name in update.unit.members:
+            agent = backend.system.agents[name]
+            assert isinstance(agent, Cohort)
+            if agent.names[0] == "a0":
+                found.append(reached(backend.system, update, agent))
+
+    on_updates(cohort, look)
+    cohort.step()
+    (members,) = found
+    assert members.tolist() == [True, False, True, False]
+
+
+def test_each_use_of_a_window_is_told_once() -> None:
+    _, cohort = twins(
+        levels(wide=True, high={"clock": {"unroll": 3}}, channel={"port": "p", "link": {"delay": 1}})
+    )
+    seen: list[tuple[list[tuple[str, Any]], Update]] = []
+    on_updates(cohort, lambda update: seen.append((consumed(update), update)))
+    cohort.run(3)
+    uses, update = next((uses, update) for uses, update in seen if uses)
+    assert len({id(use) for _, use in uses}) == len(uses) == 2  # of the messages of steps 0 and 1
+    (bundle,) = cohort_backend(cohort).lifted.bundles
+    assert isinstance(bundle, Bundle)
+    assert {name for name, _ in uses} == {bundle.name}
+    entries = [
+        e for tick in update.tape.ticks for part in tick.parts for e in part.consumed if e.use is not None
+    ]
+    assert len(entries) >= len(uses)

@@ -1,0 +1,241 @@
+"""What was learned: told by agent and channel, it is what the reference tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.comms.predictors import Example
+from antiphon.engine.cohort.told import LossesByAgent, Told, losses_of, without
+from antiphon.engine.judging import Losses
+from antiphon.engine.learned import Learned
+from antiphon.engine.simulation import Simulation
+from tests.engine.cohort.alike import (
+    ENDS,
+    LABEL,
+    LSTM,
+    OWN,
+    QUARANTINE,
+    Document,
+    Play,
+    cohort_backend,
+    document,
+    gradient,
+    levels,
+    ring,
+    states,
+    twins,
+)
+
+INPUT: Document = {"kind": "linear", "context": ["x"]}
+LOCKED: Document = {"coupling": "locked"}
+DRAWN: Document = {"p_update": 0.5, "clock": {"unroll": 2}}
+
+
+def mixed() -> Document:
+    """Groups of a cohort's members and of agents that stand alone, and one apart from all."""
+    agents: Document = {f"a{i}": {**OWN, **DRAWN} for i in range(3)}
+    agents |= {"c": {**OWN, "observes": ["y"], "objective": LABEL, "clock": {"unroll": 2}}}
+    agents |= {"z": {**OWN, "objective": LABEL, "clock": {"unroll": 2}}}
+    agents |= {"q": {**OWN, "objective": {"kind": "regression", "target": "goal"}}}
+    pairs = [("a0", "c", LOCKED), ("a1", "z", LOCKED), ("a2", "c", LOCKED)]
+    pairs += [(f"a{i}", "q", {**gradient(), "key": "k", "link": {"delay": 1}}) for i in range(3)]
+    return document(agents, [{"from": a, "to": b, **how} for a, b, how in pairs], ENDS)
+
+
+def recurrent() -> Document:
+    scene = ring(3, agent=LSTM, env=ENDS)
+    return {
+        **scene,
+        "channels": scene["channels"] + states(["n0", "n1", "n2"], **gradient(trace=0.5, span=2)),
+    }
+
+
+CONTEXTS = gradient(kind="mlp", hidden=[4], norm="layer", context=["label", "goal", "returned"])
+SCENES: dict[str, Document] = {
+    "ring": ring(channel=CONTEXTS),
+    "draws": ring(agent=DRAWN),
+    "locked, drawn": levels(channel=LOCKED, low=DRAWN, high=DRAWN),
+    "ends": ring(env=ENDS, channel={"link": {"delay": 2, "drop": 0.3}}),
+    "no targets": ring(env=Play(gaps=0.6), batch=1),
+    "own losses": levels(
+        channel=gradient(kind="local", target="label", context=[]), env=Play(gaps=0.3), low=DRAWN
+    ),
+    "critics": levels(channel=gradient(kind="sobolev", hidden=[4], norm="layer")),
+    "sobolev_label": levels(
+        channel=gradient(kind="sobolev_label", target="label", hidden=[4], norm="layer", context=[])
+    ),
+    "inputs": ring(channel={"input": INPUT, "link": {"delay": 1, "drop": 0.5}}, env=ENDS),
+    "unlocked": levels(channel={"coupling": "unlocked", "input": INPUT}, wide=True),
+    "broadcasts": levels(wide=True, channel={"port": "p"}, count=2),
+    "states": recurrent(),
+    "mixed": mixed(),
+    "quarantine": ring(**QUARANTINE, bound=1.0),
+}
+
+
+def plain(value: Any) -> Any:
+    """A value as numbers that can be compared; who gets no gradient gets zeros in a cohort."""
+    if isinstance(value, Example):
+        names = ("message", "context", "delta", "target", "loss")
+        return {name: getattr(value, name) for name in names}
+    return value
+
+
+def assert_close(one: Any, other: Any, place: str) -> None:
+    if isinstance(one, Mapping):
+        assert list(one) == list(other), place
+        for key, value in one.items():
+            assert_close(value, other[key], f"{place}/{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), place
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_close(plain(a), plain(b), f"{place}/{i}")
+    elif isinstance(one, Tensor) and isinstance(other, Tensor):
+        torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-9, check_dtype=False, msg=place)
+    elif one is None and isinstance(other, Tensor):
+        assert not bool(other.any()), place
+    else:
+        assert one == other, place
+
+
+def units(learned: Learned) -> dict[tuple[str, ...], dict[str, Any]]:
+    """The updates by unit; those that nobody learned from are left out."""
+    found = {}
+    for update in learned.updates:
+        told: dict[str, Any] = {
+            "gradients": update.gradients,
+            "losses": {n: [o.loss, o.score, torch.as_tensor(o.count)] for n, o in update.losses.items()},
+            "injected": dict(sorted(update.injected.items())),
+        }
+        if any(told.values()):
+            found[update.unit.members] = told
+    return found
+
+
+def lessons(learned: Learned) -> dict[str, Any]:
+    return {
+        name: [lesson.examples, lesson.loss, lesson.prediction] for name, lesson in learned.lessons.items()
+    }
+
+
+def losses(learned: Learned) -> dict[str, list[Tensor]]:
+    """Who lost what, where there was a target."""
+    found: dict[str, list[Tensor]] = {}
+    for names, said in learned.losses():
+        for n, name in enumerate(names):
+            own = losses_of(said, n)
+            if bool(torch.as_tensor(own.count)):
+                found[name] = [own.loss, own.score, torch.as_tensor(own.count)]
+    return dict(sorted(found.items()))
+
+
+def took(simulation: Simulation) -> Learned:
+    simulation.advance(watch=True)
+    return simulation.learned
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_everything_is_told_as_the_reference_tells_it(name: str) -> None:
+    reference, cohort = twins(SCENES[name])
+    assert cohort_backend(cohort).lifted.cohorts
+    ever: set[str] = set()
+    for step in range(10):
+        one, other = took(reference), took(cohort)
+        assert isinstance(other, Told)
+        place = f"{name} {step}"
+        assert_close(dict(sorted(one.by_agent().items())), dict(sorted(other.by_agent().items())), place)
+        ours, theirs = units(one), units(other)
+        assert ours.keys() <= theirs.keys(), place
+        for members, told in ours.items():
+            for key, value in told.items():
+                assert_close(value, _of(theirs[members][key], value), f"{place} {members} {key}")
+        assert_close(losses(one), losses(other), place)
+        assert_close(lessons(one), lessons(other), place)
+        assert_close(dict(sorted(one.inputs.items())), dict(sorted(other.inputs.items())), place)
+        ever |= {*one.by_agent(), *one.lessons, *one.inputs}
+    assert ever
+
+
+def _of(told: dict[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of those whom the reference names, in its order; of others there is nothing but zeros."""
+    for name, value in told.items():
+        if name not in like:
+            assert_close([None] * len(value), value, name)
+    return {name: told[name] for name in like if name in told}
+
+
+def test_what_is_not_asked_for_at_once_is_still_there() -> None:
+    reference, cohort = twins(ring(env=ENDS, channel=CONTEXTS))
+    kept = []
+    for _ in range(6):
+        one, other = took(reference), took(cohort)
+        kept.append((one.by_agent(), other.by_agent(), lessons(one), other))
+    for step, (ours, theirs, taught, learned) in enumerate(kept):
+        assert_close(dict(ours), dict(theirs), str(step))
+        assert_close(taught, lessons(learned), str(step))
+
+
+def test_lessons_come_in_the_order_of_channels() -> None:
+    _, cohort = twins(levels(wide=True, channel={"port": "p", "link": {"delay": 1}}))
+    cohort.run(3)
+    names = list(cohort.learned.lessons)
+    assert names == [name for name in cohort.system.channels if name in names]
+    assert len(names) == 9
+
+
+# --- losses by hand --------------------------------------------------------------------------------------
+
+
+def some(count: int | Tensor) -> Losses:
+    return Losses(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 5.0, 6.0]), count)
+
+
+def test_losses_of_one_or_of_some() -> None:
+    one = losses_of(some(torch.tensor([7, 0, 9])), 2)
+    assert (float(one.loss), float(one.score), int(one.count)) == (3.0, 6.0, 9)
+    several = losses_of(some(5), [0, 2])
+    assert (several.loss.tolist(), several.score.tolist(), several.count) == ([1.0, 3.0], [4.0, 6.0], 5)
+    assert losses_of(some(5), slice(1, 3)).loss.tolist() == [2.0, 3.0]
+    whole = Losses(torch.tensor(1.0), torch.tensor(2.0), 3)
+    assert losses_of(whole, 0) is whole
+
+
+@pytest.mark.parametrize("count", [4, torch.tensor([4, 4, 4])])
+def test_losses_without_some_members(count: int | Tensor) -> None:
+    given = some(count)
+    given.loss[1] = torch.nan
+    found = without(given, torch.tensor([False, True, False]))
+    assert found.loss.tolist() == [1.0, 0.0, 3.0]
+    assert found.score.tolist() == [4.0, 0.0, 6.0]
+    assert torch.as_tensor(found.count).tolist() == [4, 0, 4]
+
+
+class Said(Learned):
+    """Counts how often it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__([], {})
+        self.asked = 0
+
+    def losses(self) -> Any:
+        self.asked += 1
+        yield ("a", "b", "c"), some(torch.tensor([1, 0, 2]))
+        yield ("d",), Losses(torch.tensor(9.0), torch.tensor(0.0), 1)
+        yield ("e", "f", "g"), some(3)
+
+
+def test_losses_by_agent_are_taken_apart_when_they_are_looked_at() -> None:
+    said = Said()
+    found = LossesByAgent(said)
+    assert said.asked == 0
+    assert list(found) == ["a", "c", "d", "e", "f", "g"]
+    assert (float(found["c"]), float(found["d"]), float(found["f"])) == (3.0, 9.0, 2.0)
+    assert len(found) == 6
+    assert "b" not in found
+    assert said.asked == 1
+    assert "'a'" in repr(found)

@@ -1,0 +1,235 @@
+"""Unions: the systems of several seeds as one, whose agents share all numbers with those they stand for."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon.engine.cohort.likeness import reasons_alone
+from antiphon.engine.cohort.moments import JointMoment, joined
+from antiphon.engine.cohort.union import Union, bare, named, reason_apart
+from antiphon.engine.divergence import Divergence
+from antiphon.engine.moment import Moment
+from antiphon.engine.record import Record
+from antiphon.engine.state import snapshot
+from antiphon.engine.system import System
+from tests.engine.cohort.alike import (
+    BATCH,
+    ENDS,
+    GOAL,
+    LSTM,
+    Document,
+    Play,
+    gradient,
+    kept,
+    levels,
+    made,
+    ring,
+    states,
+    system_of,
+)
+
+WORLDS = 3
+
+
+def recurrent() -> Document:
+    scene = ring(2, agent=LSTM, channel=gradient(context=["from.state"]), env=ENDS)
+    return {**scene, "channels": scene["channels"] + states(["n0", "n1"], **gradient(trace=0.5, span=2))}
+
+
+SCENES: dict[str, Document] = {
+    "ring": ring(3, channel={"input": {"kind": "linear", "context": ["held"]}}),
+    "levels": levels(channel={"coupling": "locked"}, wide=True, count=2),
+    "aligned": levels(high={"align": True, "observes": ["x"]}, count=2),
+    "recurrent": recurrent(),
+    "windows": ring(3, agent={"clock": {"unroll": 4}}, channel={"link": {"delay": 1, "drop": 0.5}}),
+}
+
+
+def united(scene: Document, steps: int = 0, **training: Any) -> tuple[Union, list[System]]:
+    scene = {**scene, "training": {**scene["training"], **training}}
+    systems = []
+    for seed in range(WORLDS):
+        simulation = made(scene, "reference", seed=seed)
+        simulation.run(steps)
+        systems.append(simulation.system)
+    return Union(systems, Divergence()), systems
+
+
+def test_names() -> None:
+    assert named("a->b:k", 12) == "a->b:k@12"
+    assert bare(named("a->b:k", 12)) == "a->b:k"
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_agents_stand_for_those_of_each_world(name: str) -> None:
+    union, systems = united(SCENES[name])
+    assert union.system.worlds == WORLDS
+    assert len(union.system.agents) == WORLDS * len(systems[0].agents)
+    for world, system in enumerate(systems):
+        for own, agent in system.agents.items():
+            twin = union.system.agents[named(own, world)]
+            assert twin.name == named(own, world)
+            assert twin.learner is agent.learner
+            assert twin.draws == agent.draws
+            assert union.system.world_of[twin.name] == world
+            assert [channel.name for channel in twin.inputs] == [named(c.name, world) for c in agent.inputs]
+            assert [channel.name for channel in twin.outputs] == [named(c.name, world) for c in agent.outputs]
+            assert (twin.memory is None) is (agent.memory is None)
+            assert twin.align == (None if agent.align is None else named(agent.align, world))
+            assert agent.name == own  # which are left as they were
+        for own, channel in system.channels.items():
+            other = union.system.channels[named(own, world)]
+            assert (other.sender, other.receiver) == (
+                named(channel.sender, world),
+                named(channel.receiver, world),
+            )
+            assert other.ledger is channel.ledger
+            assert other.predictor is channel.predictor
+            assert other.input is channel.input
+            assert channel.name == own
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_they_tick_and_learn_when_they_would_alone(name: str) -> None:
+    union, systems = united(SCENES[name])
+    for step in range(12):
+        calls = list(union.system.schedule.calls(step))
+        for world, system in enumerate(systems):
+            own = [tuple(named(n, world) for n in call) for call in system.schedule.calls(step)]
+            assert [call for call in calls if call[0].endswith(f"@{world}")] == own
+        ending = {(unit.members, window) for unit, window in union.system.schedule.ending(step)}
+        assert ending == {
+            (tuple(named(n, world) for n in unit.members), window)
+            for world, system in enumerate(systems)
+            for unit, window in system.schedule.ending(step)
+        }
+
+
+def test_all_alike_of_all_worlds_are_alike() -> None:
+    """Even where nobody has a second in a world of his own."""
+    from antiphon.engine.cohort.lift import lift
+
+    union, _ = united(levels(count=1, high={"network": {"kind": "gru", "size": 4}}))
+    found = lift(union.system)
+    assert [cohort.names for cohort in found.cohorts] == [("a0@0", "a0@1", "a0@2"), ("b0@0", "b0@1", "b0@2")]
+    assert [bundle.worlds.index.tolist() for bundle in found.bundles] == [
+        [0, 1, 2],
+        [0, 1, 2],
+    ]  # one carries the states
+    assert found.alone == {}
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_joined_and_parted_again_systems_are_what_they_were(name: str) -> None:
+    union, systems = united(SCENES[name], steps=6)
+    before = [kept(snapshot(system)) for system in systems]
+    union.join()
+    for system in systems:
+        for unit in system.units:
+            unit.tape, unit.past = copy.copy(unit.tape), []
+            unit.tape.ticks, unit.tape.sent, unit.tape.start = [], [], {}
+    union.part()
+    for system, was in zip(systems, before, strict=True):
+        found = kept(snapshot(system))
+        assert found.keys() == was.keys()
+        for place, value in found.items():
+            same = torch.equal(value, was[place]) if isinstance(value, torch.Tensor) else value == was[place]
+            assert same, place
+
+
+def test_what_has_fallen_silent_goes_both_ways() -> None:
+    union, systems = united(levels(count=2, input=None) if False else levels(count=2))
+    twin, channel = union.system.agents["a1@2"], union.system.channels["a1->b1@2"]
+    twin.silenced = channel.muted = channel.deaf = True
+    union.part()
+    own = systems[2].channels["a1->b1"]
+    assert (systems[2].agents["a1"].silenced, own.muted, own.deaf) == (True, True, True)
+    assert not any(system.agents["a1"].silenced for system in systems[:2])
+    systems[2].agents["a1"].silenced = own.muted = own.deaf = False
+    systems[0].agents["b0"].silenced = True
+    union.join()
+    assert (twin.silenced, channel.muted, channel.deaf) == (False, False, False)
+    assert union.system.agents["b0@0"].silenced is True
+
+
+# --- moments ---------------------------------------------------------------------------------------------
+
+
+def moments() -> list[Moment]:
+    """Of three worlds, in one of which a target is absent, and in another of which there is a mask."""
+    found = [
+        Moment(4, {"x": torch.full((BATCH, 2), float(w)), "label": torch.full((BATCH,), w)}) for w in range(3)
+    ]
+    found[1].signals["_label"] = torch.tensor([True, False] * (BATCH // 2))
+    return found
+
+
+def test_moments_of_worlds_are_one_after_the_other() -> None:
+    each = moments()
+    found = joined(each)
+    assert isinstance(found, JointMoment)
+    assert found.step == 4
+    assert found.signals["x"][:, 0].tolist() == [0.0] * BATCH + [1.0] * BATCH + [2.0] * BATCH
+    assert found.signals["_label"].tolist() == [True] * BATCH + [True, False] * (BATCH // 2) + [True] * BATCH
+    each[0].signals["goal"] = each[1].signals["goal"] = each[2].signals["goal"] = torch.ones(BATCH)
+    assert "goal" not in found.signals
+    found.complete()
+    assert found.signals["goal"].tolist() == [1.0] * (3 * BATCH)
+    assert [own is one for own, one in zip(found.each, each, strict=True)] == [True] * 3
+
+
+def test_parted_records_and_ticks_have_the_moments_of_their_worlds() -> None:
+    union, systems = united(SCENES["windows"], steps=6)
+    union.join()
+    each = [Moment(5, {"x": torch.full((BATCH, 4), float(w))}) for w in range(WORLDS)]
+    together = joined(each)
+    for channel in union.system.channels.values():
+        for record in channel.ledger.records.values():
+            record.moment = together
+    for unit in union.system.units:
+        for part in (part for tick in unit.tape.ticks for part in tick.parts):
+            part.moment = together
+    union.part()
+    for world, system in enumerate(systems):
+        records: list[Record] = [r for c in system.channels.values() for r in c.ledger.records.values()]
+        assert records
+        assert all(record.moment is each[world] for record in records)
+        parts = [part for unit in system.units for tick in unit.tape.ticks for part in tick.parts]
+        assert parts
+        assert all(part.moment is each[world] for part in parts)
+
+
+# --- why not ---------------------------------------------------------------------------------------------
+
+
+APART: dict[str, tuple[Document, str]] = {
+    "lengths": (
+        ring(
+            agent={"network": {"kind": "gru", "size": 4}, "clock": {"unroll": "episode"}},
+            env=Play(lengths=(4, 5)),
+        ),
+        "how long",
+    ),
+    "aligned, ends": (levels(high={"align": True}, env=ENDS), "episodes end"),
+    "alone": (ring(agent={"share": "g"}, channel={"port": "p"}), "tied"),
+    "acting": (ring(agent=[{"objective": GOAL, "acts": True}, *[{"objective": GOAL}] * 3]), "acts"),
+}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_why_seeds_are_not_run_at_once(name: str) -> None:
+    scene, why = APART[name]
+    system = system_of(scene)
+    reason = reason_apart(system, list(reasons_alone(system).values()))
+    assert reason is not None
+    assert why in reason
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_else_there_is_no_reason(name: str) -> None:
+    system = system_of(SCENES[name])
+    assert reason_apart(system, list(reasons_alone(system).values())) is None

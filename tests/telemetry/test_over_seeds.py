@@ -1,0 +1,108 @@
+"""Seeds as one run of TensorBoard: when a step is written, over which seeds, and what is left out."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+
+from antiphon.errors import RunError
+from antiphon.telemetry import CsvRecorder, Figure, RunDescription, TensorBoardRecorder
+from antiphon.telemetry.over_seeds import OverSeeds
+
+
+def described(top: int = 32, agents: int = 2) -> RunDescription:
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    names = [f"a{number}" for number in range(agents)]
+    for name in names:
+        graph.add_node(name, role="agent", period=1)
+    return RunDescription(yaml="", hparams={}, graph=graph, names={"agents": names, "channels": []}, top=top)
+
+
+def loss(value: float, name: str = "a0") -> Figure:
+    return Figure("agent", name, "loss", value)
+
+
+def read(folder: Path) -> Any:
+    return EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+
+
+def curve(folder: Path, tag: str) -> list[tuple[int, float]]:
+    return [(event.step, event.value) for event in read(folder).Scalars(tag)]
+
+
+def test_a_step_is_written_once_every_seed_is_past_it(tmp_path: Path) -> None:
+    bands = OverSeeds(tmp_path / "seeds", described(), 2)
+    bands.take(0, 1, [loss(1.0)])
+    bands.take(0, 2, [loss(2.0)])
+    bands.take(1, 1, [loss(3.0)])
+    assert not (tmp_path / "seeds").exists()
+    bands.take(1, 2, [loss(5.0)])
+    assert curve(tmp_path / "seeds", "agent/a0/loss") == [(1, 2.0)]
+    bands.take(0, 3, [loss(7.0)])
+    bands.ended(1)
+    assert curve(tmp_path / "seeds", "agent/a0/loss") == [(1, 2.0), (2, 3.5)]
+    bands.close()
+    bands.close()
+    assert curve(tmp_path / "seeds", "agent/a0/loss") == [(1, 2.0), (2, 3.5), (3, 7.0)]
+    assert curve(tmp_path / "seeds", "seeds/agent/a0/loss/low") == [(1, 1.0), (2, 2.0), (3, 7.0)]
+
+
+def test_what_is_not_finite_and_whose_time_it_is_are_left_out(tmp_path: Path) -> None:
+    bands = OverSeeds(tmp_path, described(top=1), 2)
+    bands.take(0, 1, [loss(math.nan), loss(4.0, "a1"), Figure("run", "", "seconds", 3.0)])
+    bands.take(1, 1, [loss(2.0), loss(5.0, "a1"), Figure("env", "", "solved", 1.0)])
+    bands.close()
+    tags = read(tmp_path).Tags()["scalars"]
+    assert curve(tmp_path, "agent/a0/loss") == [(1, 2.0)]
+    assert not [tag for tag in tags if "a1" in tag or "seconds" in tag]  # a1 is beyond the first `top`
+    assert curve(tmp_path, "seeds/env/solved/high") == [(1, 1.0)]
+
+
+def test_a_table_that_is_there_is_taken_over_and_old_events_are_replaced(tmp_path: Path) -> None:
+    table = CsvRecorder(tmp_path / "metrics.csv")
+    table.begin(described())
+    for step in (1, 2, 3):
+        table.figures(step, [loss(float(step))])
+    table.close()
+    for value in (10.0, 20.0):
+        bands = OverSeeds(tmp_path / "seeds", described(), 2)
+        bands.read(0, tmp_path / "metrics.csv", until=2)
+        bands.read(1, tmp_path / "none.csv")
+        for step in (1, 2):
+            bands.take(1, step, [loss(value)])
+        bands.close()
+    assert curve(tmp_path / "seeds", "agent/a0/loss") == [(1, 10.5), (2, 11.0)]
+    assert len(list((tmp_path / "seeds").iterdir())) == 1
+    (tmp_path / "metrics.csv").write_text("step,kind\nx,agent\n")
+    with pytest.raises(RunError, match=r"metrics.csv: cannot be read"):
+        bands.read(0, tmp_path / "metrics.csv")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    bands = OverSeeds(tmp_path / "file/seeds", described(), 1)
+    bands.take(0, 1, [loss(1.0)])
+    with pytest.raises(RunError, match="cannot be written"):
+        bands.close()
+
+
+def test_a_picture_is_drawn_once_for_runs_that_have_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+
+    def draw(graph: nx.MultiDiGraph[str]) -> tuple[bytes, int, int]:
+        drawn.append(len(graph))
+        return b"", 1, 1
+
+    monkeypatch.setattr("antiphon.telemetry.tensorboard.graph_png", draw)
+    for number, agents in enumerate((71, 71, 72, 71)):
+        recorder = TensorBoardRecorder(tmp_path / str(number))
+        recorder.begin(described(agents=agents))
+        recorder.close()
+    assert drawn == [71, 72, 71]
