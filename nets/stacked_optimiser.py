@@ -13,10 +13,7 @@ from antiphon.nets.optimisers import Optimiser, fused_adam, laid_out_as
 __all__ = ["Members", "StackedOptimiser", "step_stacks"]
 
 Members = Sequence[bool] | Tensor | None
-"""Who takes a step: a bool for each member, or None: all of them.
-
-A tensor on a GPU is never read by the host, but makes the step cost as much as one of all members and a copy.
-"""
+"""Who takes a step: a bool for each member, on the host, or None: all of them."""
 
 _Settings = tuple[str, float, tuple[float, float], float, float | int, torch.device, torch.dtype]
 """Kind, momentum, betas, weight decay, rate (a tensor's identity), device and type: what one call has in common."""
@@ -33,14 +30,11 @@ class _Call:
     moments: list[list[Tensor]] = field(default_factory=list)
     """For each kind of moment, in the order of `_MOMENTS`."""
     steps: list[Tensor] = field(default_factory=list)
-    kept: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-    """Stack, what it was, and who moves, [N, 1, …]: the others are put back after the call."""
 
     def join(self, other: _Call) -> None:
         self.parameters += other.parameters
         self.gradients += other.gradients
         self.steps += other.steps
-        self.kept += other.kept
         for mine, theirs in zip(self.moments, other.moments, strict=True):
             mine += theirs
 
@@ -79,8 +73,6 @@ def step_stacks(
             calls[settings] = (optimiser, rate, call)
     for optimiser, rate, call in calls.values():
         optimiser._run(call, rate, refused)
-        for stack, before, who in call.kept:
-            stack.copy_(torch.where(who, stack, before))
 
 
 class StackedOptimiser:
@@ -128,7 +120,6 @@ class StackedOptimiser:
         if kind != "sgd" and self.parameters:
             counts = torch.zeros(self.size, dtype=torch.float32, device=self.parameters[0].device)
             self.state["steps"] = [counts]
-        self._parted = False
         self.refresh()
 
     @classmethod
@@ -199,18 +190,11 @@ class StackedOptimiser:
             self._ahead = [int(count) for count in counts.tolist()]  # the host waits, here only
         self._even = self._alike()
 
-    def part(self) -> None:
-        """Take no two counts for equal from now on: where steps are recorded once (a CUDA graph) and replayed unseen."""
-        self._parted = True
-        self.refresh()
-
     def _call(self, gradients: Sequence[Tensor], members: Members, refused: Tensor | None) -> _Call | None:
         """Count a step of `members` and return what the kernel is to be handed so that they move; None: nothing."""
         if not self.parameters:
             return None
         if isinstance(members, Tensor):
-            if members.device.type != "cpu":
-                return self._call_unseen(gradients, members, refused)
             members = members.tolist()
         if members is not None and len(members) != self.size:
             raise ValueError(f"{len(members)} members are named, there are {self.size}")
@@ -236,7 +220,7 @@ class StackedOptimiser:
         """Whether all counts are known to be the same; SGD needs none."""
         if "steps" not in self.state:
             return True
-        return self._ahead is not None and not self._parted and min(self._ahead) == max(self._ahead)
+        return self._ahead is not None and min(self._ahead) == max(self._ahead)
 
     def _call_all(self, gradients: Sequence[Tensor], refused: Tensor | None) -> _Call:
         """All members, whose counts are the same: the stacks are the kernel's tensors."""
@@ -270,17 +254,6 @@ class StackedOptimiser:
             [_picked(slices, who) for slices in moments],
             steps,
         )
-
-    def _call_unseen(self, gradients: Sequence[Tensor], members: Tensor, refused: Tensor | None) -> _Call:
-        """Members that the host must not wait for: all take the step, and the others are put back where they were."""
-        stacks = [*self.parameters, *(stack for tensors in self.state.values() for stack in tensors)]
-        who = members.to(torch.bool)
-        kept = [(s, s.clone(), who.view(-1, *[1] * (s.ndim - 1))) for s in stacks]
-        call = self._call_some(gradients, range(self.size), refused)
-        call.kept = kept
-        self._ahead = None
-        self._even = self._alike()
-        return call
 
     def _gradients(self, gradients: Sequence[Tensor], who: Sequence[int]) -> list[list[Tensor]]:
         """Return the members' gradients for each parameter, clipped, with the strides of the parameter's slices."""
