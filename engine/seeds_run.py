@@ -26,6 +26,7 @@ from antiphon.engine.together import OnStep, Scores, Together
 from antiphon.engine.weights import without_weights
 from antiphon.errors import DivergenceError, RunError
 from antiphon.telemetry import Names, RunDescription
+from antiphon.telemetry.names import writing
 from antiphon.telemetry.over_seeds import OverSeeds
 
 __all__ = ["SeedsOutcome", "SeedsRun", "ended", "summary_of"]
@@ -163,6 +164,8 @@ class SeedsRun:
         ended = {self.requests[place].seed: outcomes[place] for place in sorted(outcomes)}
         outcome = SeedsOutcome(ended, apart, _exit_code([*ended.values()]))
         if bands is not None:
+            with writing(bands):
+                bands.mkdir(parents=True, exist_ok=True)
             write_json(bands / "seeds.json", outcome.result)
         return outcome
 
@@ -202,9 +205,6 @@ class SeedsRun:
         if len(group) == 1:
             return [self._alone(group[0], on_step, every, bands)]
         seeds, self._built = self._built or self._seeds(group), None
-        if seeds.apart is not None:
-            seeds.close()
-            return [self._alone(place, on_step, every, bands) for place in group]
         directories = self._directories(group, seeds)
         return Together(seeds, directories, self.until).go(on_step, every, bands, group)
 

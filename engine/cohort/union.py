@@ -45,6 +45,8 @@ def reason_apart(system: System, alone: Sequence[str]) -> str | None:
         world.endless or world.is_stream
     ):
         return "agents work on the signals of messages, whose episodes end in one seed and go on in another"
+    if any(len(agent.learner.network.input_shape) > 1 for agent in system.agents.values()):
+        return "convolutions of several seeds cost more together than apart"
     return alone[0] if alone else None
 
 

@@ -267,8 +267,10 @@ def scenes(draw: Draw, bits: bool = False) -> Document:
     whole = bool(env.lengths) and not seldom(draw, 3)
     count_of_kinds = draw(st.integers(1, 3))
     count = draw(st.integers(2, min(4, 9 // count_of_kinds)))
-    offered = ["ring", "self", "random", *(["levels", "all", "back"] if count_of_kinds > 1 else [])]
-    patterns = draw(st.lists(st.sampled_from(offered), min_size=1, max_size=2, unique=True))
+    offered = ("ring", "self", "ring") if count_of_kinds == 1 else ("ring", "levels", "all", "back", "self")
+    patterns = [one(draw, *offered)]
+    if draw(st.booleans()) and (other := one(draw, *offered, "random")) not in patterns:
+        patterns.append(other)
     edges = [(drawn_edges(draw, pattern, count_of_kinds, count), i) for i, pattern in enumerate(patterns)]
     told = {other[0] for some_edges, _ in edges for _, other in some_edges}
     together = draw(st.booleans())

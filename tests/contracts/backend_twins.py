@@ -106,7 +106,7 @@ def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
             else:
                 yield from differences(one[key], other[key], where)
     elif isinstance(one, Tensor) != isinstance(other, Tensor):
-        yield from _far(*(_like(value, one, other) for value in (one, other)), place)
+        yield from _far(_like(one, other), _like(other, one), place)
     elif isinstance(one, Tensor) and isinstance(other, Tensor):
         yield from _far(one.detach(), other.detach(), place)
     elif isinstance(one, float) and isinstance(other, float):
@@ -117,13 +117,12 @@ def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
         yield f"{place}: {one} and {other}"
 
 
-def _like(value: Any, one: Any, other: Any) -> Tensor:
+def _like(value: Any, other: Any) -> Tensor:
     """What may be written as a number, as all or none of the environments, or as nothing, as the other is."""
     if isinstance(value, Tensor):
         return value.detach()
-    like = one if isinstance(one, Tensor) else other
-    assert isinstance(like, Tensor)
-    return torch.full_like(like.detach(), 0 if value is None else value)
+    assert isinstance(other, Tensor)
+    return torch.full_like(other.detach(), 0 if value is None else value)
 
 
 def _far(one: Tensor, other: Tensor, place: str) -> Iterator[str]:

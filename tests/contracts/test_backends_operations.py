@@ -35,7 +35,7 @@ def operations(scenario: Document, backend: str = "cohort") -> float:
         simulation.run(2 * PATTERN)
         with Counting() as counting:
             simulation.run(PATTERN)
-    return counting.count / PATTERN
+    return int(counting.count) / PATTERN
 
 
 def plain_ring(count: int) -> Document:

@@ -129,6 +129,23 @@ def test_those_at_the_same_step_go_on_together(tmp_path: Path) -> None:
     assert {found["step"] for found in facts.values()} == {12}
 
 
+def test_a_signal_before_the_first_step_leaves_runs_that_can_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Run.open
+
+    def opened(self: Run) -> None:
+        plain(self)
+        if self.simulation.seed == SEEDS[-1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Run, "open", opened)
+    outcome = go(tmp_path)
+    assert (outcome.exit_code, {one["steps"] for one in outcome.result["seeds"]}) == (130, {0})
+    monkeypatch.undo()
+    assert go(tmp_path, resume_if_exists=True).exit_code == 0
+
+
 def test_a_second_signal_is_noted_in_all(tmp_path: Path) -> None:
     def twice(step: int) -> None:
         os.kill(os.getpid(), signal.SIGINT)

@@ -91,7 +91,7 @@ def test_links_do_to_each_message_what_its_own_does_bit_by_bit(name: str, dtype:
     message = drawn(5 * BATCH, 6, dtype=dtype)
     message[BATCH : BATCH + 2] = 0.0
     for stamp in (0, 1, 17, 2**40):
-        apart = [link.carry(stamp, m) for link, m in zip(own, message.split(BATCH), strict=True)]
+        apart = [link.carry(stamp, m) for link, m in zip(own, torch.split(message, BATCH), strict=True)]
         assert torch.equal(together.carry(stamp, message), torch.cat(apart))
         lost = [link.lost(stamp, BATCH, "cpu") for link in own]
         found = together.lost(stamp, 5 * BATCH, "cpu")
@@ -105,7 +105,7 @@ def test_links_of_equal_names_and_seeds_lose_the_same_and_others_do_not() -> Non
     one, other = Link(name="a->b", drop=0.5, seed=1), Link(name="a->b", drop=0.5, seed=2)
     found = Links([one, one, other], 64).lost(3, 192, "cpu")
     assert found is not None
-    first, second, third = found.split(64)
+    first, second, third = torch.split(found, 64)
     assert torch.equal(first, second)
     assert not torch.equal(first, third)
     assert 10 < int(first.sum()) < 54
@@ -171,7 +171,7 @@ def test_who_is_silent_is_not_drawn() -> None:
 def test_totals_and_rows_of_members() -> None:
     cohort = only_cohort(members())
     rows = drawn(4 * BATCH)
-    assert torch.equal(cohort.total(rows), torch.stack([own.sum() for own in rows.split(BATCH)]))
+    assert torch.equal(cohort.total(rows), torch.stack([own.sum() for own in torch.split(rows, BATCH)]))
     assert cohort.by_member(mask(0, 1, 1, 0)).tolist() == by_rows([0, 1, 1, 0])
     signal = drawn(BATCH, 3)
     assert torch.equal(cohort.spread(signal), signal.repeat(4, 1))
@@ -278,12 +278,12 @@ def test_rows_go_by_sender_and_receiver(name: str) -> None:
     ends = [(int(c.sender[1:] or 0), int(c.receiver[1:])) for c in bundle.members]
     assert ends == list(zip(takes, gives, strict=True))
     port, read = drawn(senders * BATCH, 4), drawn(receivers * BATCH)
-    assert torch.equal(bundle.taken(port), torch.cat([port.split(BATCH)[a] for a in takes]))
-    assert torch.equal(bundle.of_receiver(read), torch.cat([read.split(BATCH)[b] for b in gives]))
+    assert torch.equal(bundle.taken(port), torch.cat([torch.split(port, BATCH)[a] for a in takes]))
+    assert torch.equal(bundle.of_receiver(read), torch.cat([torch.split(read, BATCH)[b] for b in gives]))
     lanes = drawn(senders * BATCH) > 0
     found = bundle.of_sender(lanes)
     assert isinstance(found, Tensor)
-    assert torch.equal(found, torch.cat([lanes.split(BATCH)[a] for a in takes]))
+    assert torch.equal(found, torch.cat([torch.split(lanes, BATCH)[a] for a in takes]))
     assert (bundle.of_sender(True), bundle.of_sender(False)) == (True, False)
     back = drawn(count * BATCH, 4)
     to_sender = bundle.to_sender(back)

@@ -1,0 +1,304 @@
+"""Joint runs: each seed is what it would be alone, whatever is masked, ended, lost or silent in the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.engine.cohort.joint import Joint, Share
+from antiphon.engine.moment import Lanes
+from antiphon.engine.seeds import Seeds
+from antiphon.engine.simulation import Simulation
+from antiphon.engine.world import Ends
+from antiphon.errors import DivergenceError
+from antiphon.scenarios import Scenario
+from tests.engine.cohort.alike import (
+    BATCH,
+    BATCH_NORM,
+    ENDS,
+    LABEL,
+    LSTM,
+    OWN,
+    QUARANTINE,
+    Document,
+    Play,
+    agree,
+    document,
+    gradient,
+    kept,
+    levels,
+    made,
+    ring,
+    states,
+)
+
+SEEDS = (3, 4, 5)
+CRITIC = gradient(kind="critic", hidden=[4], norm="layer")
+DEEP = gradient(kind="mlp", hidden=[4], norm="batch")
+SGD: Document = {"predictor": {"kind": "sgd", "lr": 0.05}}
+INPUT: Document = {"kind": "mlp", "hidden": [4], "norm": "batch", "context": ["x", "held"]}
+OFTEN = Play(share=0.35)
+
+
+def together(scene: Document, seeds: tuple[int, ...] = SEEDS) -> Seeds:
+    """Seeds in one program."""
+    found = Seeds(Scenario.model_validate(scene), list(seeds), dtype=torch.float64)
+    assert found.apart is None
+    return found
+
+
+def joint_of(seeds: Seeds) -> Joint:
+    backend = seeds.simulations[0].backend
+    assert isinstance(backend, Share)
+    return backend.joint
+
+
+def alone(scene: Document) -> list[Simulation]:
+    return [made(scene, "reference", seed=seed) for seed in SEEDS]
+
+
+def recurrent(**state: Any) -> Document:
+    scene = ring(2, agent=LSTM, channel=gradient(context=["from.state", "returned"]), env=ENDS)
+    return {**scene, "channels": scene["channels"] + states(["n0", "n1"], **gradient(**state))}
+
+
+def chain(**how: Any) -> Document:
+    """Four different networks, one after the other: nobody has a second but in another seed."""
+    agents = {name: {**OWN, "network": {"kind": "mlp", "hidden": [3 + i]}} for i, name in enumerate("abcd")}
+    agents["d"]["objective"] = LABEL
+    return document(agents, [{"from": s, "to": r, "size": 4, **how} for s, r in ("ab", "bc", "cd")], ENDS)
+
+
+SCENES: dict[str, Document] = {
+    "chain": chain(**gradient()),
+    "locked chain": chain(coupling="locked"),
+    "critics, no loss of their own": chain(**CRITIC),
+    "targets now and then": levels(env=Play(gaps=0.6), batch=1, channel=DEEP, **SGD),
+    "own targets now and then": levels(
+        env=Play(gaps=0.6), batch=2, channel=gradient(kind="local", target="label", context=[])
+    ),
+    "episodes end": levels(env=OFTEN, batch=1, channel={**DEEP, "link": {"delay": 2}}, **SGD),
+    "episodes end in windows": levels(
+        env=OFTEN,
+        batch=2,
+        channel={"coupling": "locked", "link": {"delay": 1}},
+        low={"clock": {"unroll": 3}},
+        high={"clock": {"unroll": 3}},
+    ),
+    "inputs": levels(env=OFTEN, batch=2, channel={"input": INPUT, "link": {"delay": 1, "drop": 0.5}}, **SGD),
+    "unlocked": levels(env=OFTEN, channel={"coupling": "unlocked", "input": INPUT}, **SGD),
+    "noise and bits": ring(channel={"link": {"delay": 1, "noise": 0.1, "bits": 8}}),
+    "draws": levels(low={"p_update": 0.5}, high={"p_update": 0.5}, channel={"coupling": "locked"}),
+    "sums": levels(wide=True, high={"fan_in": "mean"}, channel={"link": {"drop": 0.4}}, env=OFTEN),
+    "ages": ring(agent={"observes": ["x", "age"]}, channel={"link": {"delay": 2, "drop": 0.4}}, env=OFTEN),
+    "statistics": ring(agent=BATCH_NORM, env=OFTEN),
+    "states": recurrent(),
+    "returns of states": recurrent(trace=0.5, span=2),
+    "aligned": levels(high={"align": True, "observes": ["x"]}, channel={"link": {"delay": 2}}),
+    "frozen": levels(low={"learn": False}),
+    "mixed in at once": levels(channel=gradient(trace=0.5, propagate=0.3)),
+    "bounds": ring(bound=0.7, **QUARANTINE),
+}
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_each_seed_is_what_it_is_alone(name: str) -> None:
+    seeds, single = together(SCENES[name]), alone(SCENES[name])
+    for step in range(14):
+        infos = seeds.step()
+        for own, info, simulation in zip(single, infos, seeds.simulations, strict=True):
+            expected = own.step()
+            assert info["step"] == expected["step"] == step
+            assert _lanes(info["ended"]) == _lanes(expected["ended"])
+            losses, others = dict(info["losses"]), dict(expected["losses"])
+            assert sorted(losses) == sorted(others)
+            for agent, loss in others.items():
+                torch.testing.assert_close(losses[agent], loss, rtol=1e-9, atol=1e-9, msg=f"{agent} {step}")
+            if step in (5, 13):
+                agree(own, simulation)
+
+
+def _lanes(lanes: Lanes) -> list[bool] | bool:
+    return lanes.tolist() if isinstance(lanes, Tensor) and bool(lanes.any()) else lanes is True
+
+
+# --- several environments as one -------------------------------------------------------------------------
+
+
+def test_ends_of_all_worlds() -> None:
+    joint = joint_of(together(ring()))
+    some = torch.tensor([True, False, False, True])
+    assert joint.ends([Ends()] * 3) == Ends()
+    assert joint.ends([Ends(True, False)] * 3) == Ends(True, False)
+    found = joint.ends([Ends(), Ends(some, some), Ends(True, False)])
+    assert isinstance(found.ended, Tensor)
+    assert found.ended.tolist() == [False] * BATCH + some.tolist() + [True] * BATCH
+    assert isinstance(found.terminated, Tensor)
+    assert found.terminated.tolist() == [False] * BATCH + some.tolist() + [False] * BATCH
+
+
+def test_all_seeds_share_one_backend_and_own_their_place_in_it() -> None:
+    seeds = together(chain())
+    joint = joint_of(seeds)
+    assert [cohort.names for cohort in joint.lifted.cohorts] == [
+        tuple(f"{name}@{world}" for world in range(3)) for name in "abcd"
+    ]
+    for world, simulation in enumerate(seeds.simulations):
+        share = simulation.backend
+        assert isinstance(share, Share)
+        assert (share.joint, share.world, share.name) == (joint, world, "cohort")
+        for p, stacked in zip(
+            simulation.system.agents["b"].learner.parameters.values(),
+            joint.lifted.cohorts[1].stack.parameters.values(),
+            strict=True,
+        ):
+            assert p.data_ptr() == stacked[world].data_ptr()
+
+
+def test_what_one_seed_learned_is_told_by_its_own_names() -> None:
+    scene = ring(
+        3, channel={"input": {"kind": "linear", "context": ["x"]}, "link": {"delay": 1, "drop": 0.5}}
+    )
+    seeds, single = together(scene), alone(scene)
+    for _ in range(5):
+        seeds.step()
+        for own, simulation in zip(single, seeds.simulations, strict=True):
+            own.step()
+            one, other = own.learned, simulation.learned
+            assert sorted(one.lessons) == sorted(other.lessons)
+            assert sorted(one.inputs) == sorted(other.inputs)
+            for name, (loss, _) in one.inputs.items():
+                torch.testing.assert_close(other.inputs[name][0], loss, rtol=1e-9, atol=1e-9)
+            for name, lesson in one.lessons.items():
+                torch.testing.assert_close(other.lessons[name].loss, lesson.loss, rtol=1e-9, atol=1e-9)
+            learned = {name: u for u in one.updates for name in u.gradients}
+            told = {name: u for u in other.updates for name in u.gradients}
+            assert sorted(learned) == sorted(told)
+            for name, update in learned.items():
+                for a, b in zip(update.gradients[name], told[name].gradients[name], strict=True):
+                    assert a is not None
+                    torch.testing.assert_close(b, a, rtol=1e-9, atol=1e-9)
+            assert {n for u in one.updates for n in u.injected} == {
+                n for u in other.updates for n in u.injected
+            }
+
+
+# --- one that diverges -----------------------------------------------------------------------------------
+
+
+def spoil(simulation: Simulation, place: str, value: float = torch.nan) -> None:
+    """Put a value into all numbers of an agent, or of a channel's predictor."""
+    system = simulation.system
+    owner = system.agents[place].learner if place in system.agents else system.channels[place].predictor
+    assert owner is not None
+    for p in owner.parameters.values():
+        p.data.fill_(value)
+
+
+def numbers(simulation: Simulation) -> dict[str, Any]:
+    """Parameters, running statistics, optimisers and counts of agents and predictors."""
+    state = simulation.state_dict()["system"]
+    return kept({key: state[key] for key in ("learners", "predictors", "inputs")})
+
+
+@pytest.mark.parametrize("place", ["a1", "b0", "a0->b0"])
+@pytest.mark.parametrize("world", [0, 2])
+def test_one_that_stops_is_left_as_it_would_be_alone(world: int, place: str) -> None:
+    """Its running statistics are those of before the step, its line that of the run alone; the others go on."""
+    scene = levels(low=BATCH_NORM, channel=DEEP, env=ENDS, **SGD)
+    seeds, single = together(scene), alone(scene)
+    seeds.run(6)
+    for simulation in single:
+        simulation.run(6)
+    spoil(seeds.simulations[world], place)
+    spoil(single[world], place)
+    with pytest.raises(DivergenceError) as caught:
+        single[world].run(4)
+    seeds.run(4)
+    for n, (own, simulation) in enumerate(zip(single, seeds.simulations, strict=True)):
+        if n == world:
+            assert simulation.diverged == str(caught.value)
+            assert simulation.now == own.now
+            ours, theirs = numbers(own), numbers(simulation)
+            assert ours.keys() == theirs.keys()
+            for key, value in ours.items():
+                if isinstance(value, Tensor):
+                    torch.testing.assert_close(
+                        theirs[key], value, rtol=1e-9, atol=1e-9, equal_nan=True, msg=key
+                    )
+                else:
+                    assert theirs[key] == value, key
+        else:
+            own.run(4)
+            agree(own, simulation)
+
+
+def test_nothing_of_one_that_has_stopped_moves_while_the_others_go_on() -> None:
+    seeds = together(levels(low=BATCH_NORM, channel=DEEP, env=ENDS, **SGD))
+    seeds.run(5)
+    spoil(seeds.simulations[1], "b1", torch.inf)
+    seeds.run(1)
+    ended = seeds.simulations[1]
+    assert ended.diverged is not None
+    before = numbers(ended)
+    seeds.run(6)
+    after = numbers(ended)
+    for key, value in before.items():
+        if isinstance(value, Tensor):
+            torch.testing.assert_close(after[key], value, rtol=0, atol=0, equal_nan=True, msg=key)
+        else:
+            assert after[key] == value, key
+    assert seeds.simulations[0].now == 12
+
+
+@pytest.mark.parametrize("place", ["b1", "a0->b0"])
+def test_in_quarantine_only_the_seed_that_it_is_about_hears_of_it(place: str) -> None:
+    scene = levels(env=ENDS, **QUARANTINE)
+    seeds, single = together(scene), alone(scene)
+    for simulation in (*single, *seeds.simulations):
+        assert simulation.events == []
+    seeds.run(4)
+    for simulation in single:
+        simulation.run(4)
+    spoil(seeds.simulations[1], place)
+    spoil(single[1], place)
+    seeds.run(8)
+    for own, simulation in zip(single, seeds.simulations, strict=True):
+        own.run(8)
+        assert simulation.events == own.events
+        assert simulation.diverged is None
+        agree(own, simulation)
+    assert [bool(simulation.events) for simulation in seeds.simulations] == [False, True, False]
+    assert not any("@" in line for _, line in seeds.simulations[1].events)
+
+
+# --- states ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["episodes end in windows", "returns of states", "inputs", "critics, no loss of their own"]
+)
+def test_states_go_from_runs_alone_to_joint_ones_and_back_in_mid_window(name: str) -> None:
+    scene = SCENES[name]
+    seeds, single = together(scene), alone(scene)
+    for own, simulation in zip(single, seeds.simulations, strict=True):
+        own.run(5)
+        simulation.load_state_dict(own.state_dict())
+    for steps in (3, 4):
+        seeds.run(steps)
+        for own, simulation in zip(single, seeds.simulations, strict=True):
+            own.run(steps)
+            agree(own, simulation)
+    forks = [
+        simulation.fork(backend)
+        for simulation, backend in zip(seeds.simulations, ("cohort", "reference", None), strict=True)
+    ]
+    seeds.run(4)
+    for own, fork, simulation in zip(single, forks, seeds.simulations, strict=True):
+        own.run(4)
+        fork.run(4)
+        agree(own, fork)
+        agree(own, simulation)
