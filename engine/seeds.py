@@ -59,6 +59,7 @@ class Seeds:
             self._joint = Joint([simulation.system for simulation in self.simulations])
             for world, simulation in enumerate(self.simulations):
                 simulation.backend = Share(self._joint, world)
+            self._worlds = [simulation.world for simulation in self.simulations]  # of who has left, too
         elif backend != "reference":
             for simulation in self.simulations:
                 simulation.rerun_on(backend)
@@ -88,20 +89,20 @@ class Seeds:
         if len({simulation.now for simulation in everybody if simulation.diverged is None}) > 1:
             raise ScenarioError("seeds: they are at different steps; give all of them states of one step")
         watching = [simulation.watching(step) for simulation in everybody]
-        before = [simulation.world.moment for simulation in everybody]
+        before = [world.moment for world in self._worlds]
         moment = joined(before)
         joint.tick(step, moment)
-        ends = [simulation.world.advance() for simulation in everybody]
+        ends = [world.advance() for world in self._worlds]
         moment.complete()
         joint.system.cut(step, joint.ends(ends))
         learned = joint.learn(step, watch=any(watching))
         infos = []
-        for simulation, watch, ended in zip(everybody, watching, ends, strict=True):
+        for world, (simulation, watch, ended) in enumerate(zip(everybody, watching, ends, strict=True)):
             share = simulation.backend
-            assert isinstance(share, Share)
-            if simulation.diverged is None:
-                simulation.diverged = joint.divergence.stopped.get(share.world)
-            if simulation.diverged is None:
+            if simulation.diverged is None and world in joint.divergence.stopped:
+                simulation.stopped_apart(joint.divergence.stopped[world])
+            elif simulation.diverged is None:
+                assert isinstance(share, Share)
                 infos.append(simulation.took(step, share.told(learned), ended.ended, watch=watch))
         return infos
 

@@ -229,6 +229,24 @@ class Simulation(Looking):
         self._asked = backend
         self.backend = backend_of(backend, self.system)
 
+    def stopped_apart(self, line: str) -> None:
+        """Leave a run of several seeds, for it has diverged: keep what it is now, whatever the others do.
+
+        Args:
+            line: What happened.
+        """
+        state = checkpoint.copy_tree({"env": self._env_state(), **self._own_state()})
+        quiet: dict[str, list[str]] = {"silenced": [], "muted": [], "deaf": []}  # only in what it leaves
+        state["system"]["quarantine"] = {**state["system"]["quarantine"], **quiet}
+        kept = self.until, self.scores, self.learned
+        if state["env"] is not None:
+            self._env = self._make(self.scenario.training.batch)
+            self._asked = "reference"
+            self._start(self.seed)
+            self.load_state_dict(state)
+        self.until, self.scores, self.learned = kept
+        self.diverged = line
+
     # --- forking and saving ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:

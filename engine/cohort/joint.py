@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.cohort.backend import Cohorts
+from antiphon.engine.cohort.models import Models
 from antiphon.engine.cohort.told import LossesByAgent, Told, losses_of
 from antiphon.engine.cohort.union import Union, bare, named
 from antiphon.engine.divergence import Divergence
@@ -64,6 +65,8 @@ class Joint(Cohorts):
         super().__init__(self.union.system)
         self.changed = False
         self._silent: set[int] = set()
+        self._held: dict[int, dict[str, Tensor]] = {}
+        """Running statistics at the step's beginning, by bundled predictor (its identity)."""
 
     def shown(self) -> System:
         if self._stale:
@@ -76,6 +79,8 @@ class Joint(Cohorts):
             self.union.join()
             self.taken_over()
             self.changed = False
+        models = [m for b in self.lifted.bundles for m in (b.predictor, b.input) if isinstance(m, Models)]
+        self._held = {id(model): dict(model.buffers) for model in models}
         super().tick(step, moment)
 
     def look_later(self) -> None:
@@ -94,7 +99,11 @@ class Joint(Cohorts):
             cohort.silence(members)
             cohort.stack.put_back(members, self._before[cohort.name])
         for bundle in self.lifted.bundles:
-            bundle.disable(bundle.worlds.index.cpu() == world)
+            members = bundle.worlds.index == world
+            for model in (bundle.predictor, bundle.input):
+                if isinstance(model, Models) and model.buffers:
+                    model.put_back(members, self._held[id(model)])
+            bundle.disable(members.cpu())
 
     # --- several environments as one ----------------------------------------------------------------------
 

@@ -55,6 +55,13 @@ class Models:
         self.optimiser.refresh()
         self.taken.zero_()
 
+    def put_back(self, members: Tensor, buffers: dict[str, Tensor]) -> None:
+        """Give `members`, [K] bool, back the running statistics they had."""
+        self.buffers = {
+            name: torch.where(members.view(-1, *[1] * (stack.dim() - 1)), buffers[name], stack)
+            for name, stack in self.buffers.items()
+        }
+
     def write_back(self) -> None:
         """Give the members their running statistics and counts of updates."""
         self.bundled.split_buffers()

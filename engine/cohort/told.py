@@ -65,7 +65,7 @@ class Told(Learned):
                     found[channel.name] = loss[k], [g[k] for g in gradients]
             else:
                 found[name] = loss, gradients
-        return found
+        return {name: found[name] for name in self._lifted.base.channels if name in found}
 
     def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
         for update in self._learned.updates:

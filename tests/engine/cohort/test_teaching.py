@@ -1,0 +1,354 @@
+"""Teaching bundles: each predictor is asked, learns and falls silent as its channel's own would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.comms.predictors import Example, Predictor
+from antiphon.engine.cohort.models import Models
+from antiphon.engine.cohort.parts import Bundle
+from antiphon.engine.cohort.teaching import CohortTeacher
+from antiphon.engine.simulation import Simulation
+from antiphon.engine.teaching import Lesson
+from tests.engine.cohort.alike import (
+    BATCH,
+    ENDS,
+    LSTM,
+    QUARANTINE,
+    Document,
+    Play,
+    agree,
+    close,
+    cohort_backend,
+    gradient,
+    kept,
+    levels,
+    lifted,
+    only_bundle,
+    ring,
+    side_by_side,
+    states,
+    system_of,
+    twins,
+)
+
+COUNT = 4
+SGD: Document = {"predictor": {"kind": "sgd", "lr": 0.05}}
+FORMS: dict[str, Document] = {
+    "linear": {"kind": "linear"},
+    "mlp": {"kind": "mlp", "hidden": [4], "norm": "batch"},
+    "critic": {"kind": "critic", "hidden": [4], "norm": "layer"},
+    "sobolev": {"kind": "sobolev", "hidden": [4], "norm": "layer"},
+    "local": {"kind": "local", "target": "label", "context": []},
+    "sobolev_label": {
+        "kind": "sobolev_label",
+        "target": "label",
+        "context": [],
+        "hidden": [4],
+        "norm": "none",
+    },
+}
+INPUTS: dict[str, Document] = {
+    "linear": {"kind": "linear", "context": ["x"]},
+    "mlp": {"kind": "mlp", "hidden": [4], "norm": "batch", "context": ["x", "y"]},
+    "without context": {"kind": "linear", "context": []},
+}
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def mask(*members: int) -> Tensor:
+    return torch.tensor(members) > 0
+
+
+def spoil(predictor: Any, value: float = torch.nan) -> None:
+    for p in predictor.parameters.values():
+        p.data.fill_(value)
+
+
+# --- models ----------------------------------------------------------------------------------------------
+
+
+def predictors(form: str, seed: int = 3) -> list[Predictor]:
+    """Four, that say something."""
+    system = system_of(ring(COUNT, channel=gradient(**FORMS[form]), **SGD), seed=seed)
+    found = [c.predictor for c in system.channels.values() if c.predictor is not None]
+    for k, model in enumerate(found):
+        for i, p in enumerate(model.parameters.values()):
+            p.data.add_(0.3 * drawn(*p.shape, seed=10 * k + i))
+    return found
+
+
+def examples(form: str, seed: int = 0) -> list[Example]:
+    found = []
+    for k in range(COUNT):
+        told = FORMS[form]
+        one = Example(
+            drawn(BATCH, 4, seed=seed + k),
+            torch.nn.functional.one_hot(torch.arange(BATCH) % 3, 3).double()
+            if "context" not in told
+            else None,
+            drawn(BATCH, 4, seed=seed + k + 50),
+            valid=torch.tensor([True, True, k % 2 == 0, False]),
+            loss=drawn(BATCH, seed=seed + k + 90).abs(),
+        )
+        if "target" in told:
+            one.target = (torch.arange(BATCH) + k) % 3
+        found.append(one)
+    return found
+
+
+def flat(some: list[Example]) -> Example:
+    names = ("message", "context", "delta", "valid", "target", "loss")
+    joined = {n: [getattr(one, n) for one in some] for n in names}
+    return Example(**{n: None if v[0] is None else torch.cat(v) for n, v in joined.items()})
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_models_say_and_learn_what_each_would(form: str) -> None:
+    own, together = predictors(form), Models(predictors(form), BATCH)
+    assert (together.needs_delta, together.needs_loss) == (own[0].needs_delta, own[0].needs_loss)
+    for now in range(3):
+        told = examples(form, seed=7 * now)
+        said = together.predict(flat(told))
+        for k, model in enumerate(own):
+            close(said[k * BATCH : (k + 1) * BATCH], model.predict(told[k]))
+        if own[0].needs_loss:
+            close(together.value(flat(told)), torch.cat([m.value(e) for m, e in zip(own, told, strict=True)]))
+        who = None if now != 1 else mask(1, 0, 0, 1)
+        given = flat(told)
+        given.members = who
+        loss, gradients = together.gradients([given])
+        for k, model in enumerate(own):
+            if who is not None and not who[k]:
+                continue
+            one, expected = model.gradients([told[k]])
+            close(loss[k], one)
+            for stacked, g in zip(gradients, expected, strict=True):
+                torch.testing.assert_close(stacked[k], g, rtol=1e-9, atol=1e-10)
+            model.step(expected, now)
+        together.step(gradients, now, who)
+    assert together.updates == 3
+    assert [model.updates for model in together.bundled.models] == [0] * COUNT
+    together.write_back()
+    for model, one in zip(together.bundled.models, own, strict=True):
+        assert model.updates == one.updates
+        for name, value in {**one.parameters, **one.buffers}.items():
+            torch.testing.assert_close(
+                {**model.parameters, **model.buffers}[name], value, rtol=1e-9, atol=1e-10
+            )
+    together.write_back()
+    assert [model.updates for model in together.bundled.models] == [3, 2, 2, 3]
+
+
+def test_models_take_over_what_their_members_have_become() -> None:
+    together = Models(predictors("mlp"), BATCH)
+    model = together.bundled.models[2]
+    with torch.no_grad():
+        model.parameters["last.bias"].fill_(5.0)
+    model.buffers = {name: value + 3 for name, value in model.buffers.items()}
+    together.refresh()
+    assert bool((together.bundled.parameters["last.bias"][2] == 5.0).all())
+    for name, value in model.buffers.items():
+        assert torch.equal(together.buffers[name][2], value)
+    together.buffers = {name: value * 2 for name, value in together.buffers.items()}
+    together.write_back()
+    assert torch.equal(model.buffers["0.norm.mean"], together.buffers["0.norm.mean"][2])
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_inputs_say_and_learn_what_each_would(kind: str) -> None:
+    scene = ring(COUNT, channel={"input": INPUTS[kind], "link": {"delay": 1, "drop": 0.5}}, **SGD)
+    alone = [c.input for c in system_of(scene).channels.values() if c.input is not None]
+    together = only_bundle(lifted(scene)).input
+    assert isinstance(together, Models)
+    features = sum(spec.features for spec in alone[0].context)
+    for now in range(3):
+        context = drawn(COUNT * BATCH, features, seed=now) if features else None
+        message, arrived = drawn(COUNT * BATCH, 4, seed=now + 9), drawn(COUNT * BATCH, seed=now) > -0.5
+        who = None if now != 1 else mask(0, 1, 1, 0)
+        said = together.predict(context, COUNT * BATCH)
+        loss, gradients = together.heard([(context, message, arrived)], [who])
+        for k, model in enumerate(alone):
+            rows = slice(k * BATCH, (k + 1) * BATCH)
+            own = None if context is None else context[rows]
+            close(said[rows], model.predict(own, BATCH))
+            if who is not None and not who[k]:
+                assert not any(bool(g[k].any()) for g in gradients)
+                continue
+            one, expected = model.gradients([(own, message[rows], arrived[rows])])
+            close(loss[k], one)
+            for stacked, g in zip(gradients, expected, strict=True):
+                torch.testing.assert_close(stacked[k], g, rtol=1e-9, atol=1e-10)
+            model.step(expected, now)
+        together.step(gradients, now, who)
+
+
+# --- who learns ------------------------------------------------------------------------------------------
+
+
+def lesson(*members: Tensor | None) -> Lesson:
+    return Lesson(
+        [Example(torch.zeros(1), None, None, members=m) for m in members], torch.zeros(COUNT), [], None
+    )
+
+
+@pytest.mark.parametrize(
+    ("members", "muted", "expected"),
+    [
+        ([None], None, None),
+        ([mask(1, 0, 0, 1)], None, [1, 0, 0, 1]),
+        ([mask(1, 0, 0, 1), mask(0, 0, 1, 1)], None, [1, 0, 1, 1]),
+        ([mask(1, 0, 0, 1), None], None, None),
+        ([None], mask(0, 1, 0, 0), [1, 0, 1, 1]),
+        ([mask(1, 1, 0, 0)], mask(0, 1, 0, 1), [1, 0, 0, 0]),
+    ],
+)
+def test_a_lesson_is_for_whom_any_of_its_examples_is(
+    members: list[Tensor | None], muted: Tensor | None, expected: list[int] | None
+) -> None:
+    found = lifted(ring(COUNT))
+    bundle = only_bundle(found)
+    bundle.muted_members = muted
+    learners = CohortTeacher(found.system).learners(bundle.name, lesson(*members))
+    if expected is None:
+        assert learners is None
+    else:
+        assert learners is not None
+        assert learners.tolist() == [bool(one) for one in expected]
+
+
+SCENES: dict[str, Document] = {
+    "drawn receivers": levels(high={"p_update": 0.5}, batch=1),
+    "drawn senders, own targets": levels(
+        low={"p_update": 0.5}, channel=gradient(**FORMS["local"]), env=Play(gaps=0.3)
+    ),
+    "lost": ring(channel={"link": {"delay": 1, "drop": 0.7}}, batch=1),
+    "ends": levels(
+        env=Play(share=0.4), batch=2, channel={**gradient(**FORMS["mlp"]), "link": {"delay": 2}}, **SGD
+    ),
+    "inputs of the lost": ring(
+        channel={"input": INPUTS["mlp"], "link": {"delay": 1, "drop": 0.7}}, batch=1, **SGD
+    ),
+    "inputs and ends": levels(
+        env=Play(share=0.4), batch=1, channel={"coupling": "unlocked", "input": INPUTS["linear"]}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_who_has_nothing_to_learn_from_takes_no_step(name: str) -> None:
+    reference, cohort = twins(SCENES[name])
+    side_by_side(reference, cohort, 12)
+    counts = [
+        {
+            n: [m.updates for m in (c.predictor, c.input) if m is not None]
+            for n, c in s.system.channels.items()
+        }
+        for s in (reference, cohort)
+    ]
+    assert counts[0] == counts[1]
+
+
+def test_what_was_heard_is_forgotten_at_the_end_of_the_step() -> None:
+    """Of bundles, and of a bundle of one channel, whose input is its own."""
+    scene = levels(channel={"input": INPUTS["linear"], "link": {"delay": 1}})
+    scene["channels"][0] = {**scene["channels"][0], "link": {"delay": 2}}
+    _, cohort = twins(scene)
+    cohort.run(6)
+    bundles = cohort_backend(cohort).lifted.bundles
+    assert sorted(len(bundle.members) for bundle in bundles) == [1, 2]
+    for bundle in bundles:
+        assert bundle.heard == []
+        assert bundle.heard_members == []
+
+
+# --- who diverges ----------------------------------------------------------------------------------------
+
+
+def after(simulation: Simulation, place: str, which: str, value: float) -> Simulation:
+    simulation.run(4)
+    channel = simulation.system.channels[place]
+    spoil(channel.predictor if which == "gradient" else channel.input, value)
+    simulation.run(5)
+    return simulation
+
+
+@pytest.mark.parametrize("value", [torch.nan, 1e9])
+@pytest.mark.parametrize(
+    ("scene", "place", "which"),
+    [
+        (ring(bound=100.0, **QUARANTINE), "n1->n2", "gradient"),
+        (levels(channel=gradient(**FORMS["mlp"]), bound=100.0, **QUARANTINE, **SGD), "a2->b2", "gradient"),
+        (
+            levels(channel={"coupling": "unlocked", "input": INPUTS["linear"]}, bound=100.0, **QUARANTINE),
+            "a1->b1",
+            "input",
+        ),
+        (
+            ring(
+                channel={"input": INPUTS["linear"], "link": {"delay": 1, "drop": 0.4}},
+                bound=100.0,
+                **QUARANTINE,
+            ),
+            "n3->n0",
+            "input",
+        ),
+    ],
+)
+def test_one_that_diverges_is_told_once_as_alone_and_the_others_go_on(
+    scene: Document, place: str, which: str, value: float
+) -> None:
+    reference, cohort = (after(s, place, which, value) for s in twins(scene))
+    assert reference.events == cohort.events
+    assert reference.events
+    agree(reference, cohort)
+
+
+def test_a_muted_predictor_does_not_change_any_more() -> None:
+    _, cohort = twins(levels(**QUARANTINE))
+    cohort.run(3)
+    bundle = next(b for b in cohort_backend(cohort).lifted.bundles if isinstance(b.predictor, Models))
+    assert isinstance(bundle, Bundle)
+    bundle.disable(mask(0, 1, 0))
+    before = kept(cohort.state_dict()["system"]["predictors"])
+    cohort.run(4)
+    after_all = kept(cohort.state_dict()["system"]["predictors"])
+    moved = {key.split("/")[1] for key, value in before.items() if not _same(value, after_all[key])}
+    assert moved == {"a0->b0", "a2->b2"}
+
+
+def _same(one: Any, other: Any) -> bool:
+    return torch.equal(one, other) if isinstance(one, Tensor) else bool(one == other)
+
+
+# --- outliers --------------------------------------------------------------------------------------------
+
+
+def test_states_gradients_out_of_all_proportion_are_shortened_and_said_as_alone() -> None:
+    scene = ring(3, agent={**LSTM, "clock": {"unroll": 1}}, env=ENDS)
+    scene["channels"] += states(["n0", "n1", "n2"], **gradient())
+    scene["training"] = {**scene["training"], "steps": 40}
+    found = []
+    for simulation in twins(scene):
+        simulation.run(16)
+        for p in simulation.system.agents["n1"].learner.parameters.values():
+            p.data.mul_(30.0)
+        simulation.run(6)
+        outliers = {n: c.outliers.state_dict() for n, c in simulation.system.channels.items() if c.outliers}
+        found.append((simulation.events, outliers))
+    (events, one), (others, other) = found
+    assert events == others
+    assert any("n1->n1:state" in line and "shortened" in line for _, line in events)
+    assert len({line for _, line in events}) == len(events)
+    assert one.keys() == other.keys()
+    for name, state in one.items():
+        assert state["median"] == pytest.approx(other[name]["median"], rel=1e-9)
+        assert (state["seen"], state["bites"]) == (other[name]["seen"], other[name]["bites"])
+    assert one["n1->n1:state"]["bites"] > 0
