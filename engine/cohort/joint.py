@@ -79,9 +79,14 @@ class Joint(Cohorts):
             self.union.join()
             self.taken_over()
             self.changed = False
-        models = [m for b in self.lifted.bundles for m in (b.predictor, b.input) if isinstance(m, Models)]
-        self._held = {id(model): dict(model.buffers) for model in models}
+        self._held = {id(model): dict(model.buffers) for model in self._models()}
         super().tick(step, moment)
+
+    def _models(self) -> Iterator[Models]:
+        for bundle in self.lifted.bundles:
+            for model in (bundle.predictor, bundle.input):
+                if isinstance(model, Models):
+                    yield model
 
     def look_later(self) -> None:
         """Somebody has to look at once: a seed that diverges is stopped, and the others go on."""

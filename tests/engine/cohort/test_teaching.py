@@ -106,7 +106,7 @@ def examples(form: str, seed: int = 0) -> list[Example]:
 
 def flat(some: list[Example]) -> Example:
     names = ("message", "context", "delta", "valid", "target", "loss")
-    joined = {n: [getattr(one, n) for one in some] for n in names}
+    joined: Any = {n: [getattr(one, n) for one in some] for n in names}
     return Example(**{n: None if v[0] is None else torch.cat(v) for n, v in joined.items()})
 
 
@@ -137,12 +137,11 @@ def test_models_say_and_learn_what_each_would(form: str) -> None:
     assert together.updates == 3
     assert [model.updates for model in together.bundled.models] == [0] * COUNT
     together.write_back()
-    for model, one in zip(together.bundled.models, own, strict=True):
-        assert model.updates == one.updates
+    for member, one in zip(together.bundled.models, own, strict=True):
+        assert member.updates == one.updates
+        found = {**member.parameters, **member.buffers}
         for name, value in {**one.parameters, **one.buffers}.items():
-            torch.testing.assert_close(
-                {**model.parameters, **model.buffers}[name], value, rtol=1e-9, atol=1e-10
-            )
+            torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-10)
     together.write_back()
     assert [model.updates for model in together.bundled.models] == [3, 2, 2, 3]
 
