@@ -243,6 +243,7 @@ def open_directory(simulation: Simulation, path: Path) -> Run:
         dtype=dtype,
         threads=simulation.threads,
         backend=simulation.backend.name,
+        cache=simulation.cache,
     )
     run = Run(simulation, RunDirectory.create(path, scenario, facts), scenario.training.steps)
     run.open()
@@ -257,6 +258,7 @@ def facts_of(
     dtype: str = "float32",
     threads: int = 1,
     backend: str = "auto",
+    cache: int | None = None,
 ) -> dict[str, Any]:
     """Return what run.json says of a run that begins now, but for the template it comes from."""
     return {
@@ -267,6 +269,7 @@ def facts_of(
         "dtype": dtype,
         "threads": threads,
         "backend": backend,
+        "cache": cache,
         "versions": _versions(),
         "git": _commit(),
         "warnings": advice(scenario),

@@ -5,12 +5,24 @@ from __future__ import annotations
 import ctypes
 import sys
 from contextlib import suppress
+from pathlib import Path
 
-__all__ = ["give_back", "keep_memory"]
+__all__ = ["cache_bytes", "give_back", "keep_memory"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGE = 2**31 - 1
 _WORTH = 1 << 23
+_CACHE = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
+_USUAL = 16 << 20
+
+
+def cache_bytes() -> int:
+    """Return the size of the last level of cache, or 16 MiB where that is not known."""
+    try:
+        text = _CACHE.read_text().strip()
+        return int(text.rstrip("KM")) << (20 if text.endswith("M") else 10)
+    except (OSError, ValueError):
+        return _USUAL
 
 
 def give_back(freed: int) -> None:
@@ -25,8 +37,8 @@ def keep_memory() -> bool:
     """Let the C library keep freed memory in this process instead of handing it back to the system.
 
     By default glibc maps every tensor of more than 32 MiB anew and gives it back when it is freed; the system then clears
-    each of its pages again at the next step. Of a step of 4,096 small agents that was half (112 instead of 54
-    microseconds an agent). Cutting cohorts into chunks that fit the caches gained less than 5 % on top of this.
+    each of its pages again at the next step. A ring of 4,096 agents, computed whole, took 72 instead of 50 microseconds an
+    agent and step.
 
     Returns:
         Whether it was done: on Linux with glibc.

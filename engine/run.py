@@ -182,7 +182,8 @@ def begin(request: Request, path: str | Path, *, resume_if_exists: bool = False)
         )
     device = chosen_device(request.device)
     simulation = Simulation(request.scenario, seed=request.seed, device=device, backend=request.backend)
-    facts = {**request.facts, "backend": simulation.backend.name}  # chosen once, for resuming too
+    # Chosen once, for resuming too.
+    facts = {**request.facts, "backend": simulation.backend.name, "cache": simulation.cache}
     directory = RunDirectory.create(path, request.scenario, facts)
     return Run(simulation, directory, request.scenario.training.steps)
 
@@ -217,12 +218,14 @@ def _go_on(directory: RunDirectory, until: int) -> Run:
     if facts["exit"] == "diverged":
         raise DivergenceError(f"{directory.path}: diverged and would do so again: {facts['error']}")
     device = chosen_device(facts["device"])
-    threads, backend = facts["threads"], facts["backend"]
+    threads, backend, cache = facts["threads"], facts["backend"], facts.get("cache")
     if directory.checkpoints:
-        simulation = Simulation.load(directory.path, device=device, threads=threads, backend=backend)
+        simulation = Simulation.load(
+            directory.path, device=device, threads=threads, backend=backend, cache=cache
+        )
     else:  # it ended before its first checkpoint
         scenario = Scenario.from_yaml(directory.document, str(directory.path / "scenario.yaml"))
         dtype = getattr(torch, facts["dtype"])
-        settings = {"device": device, "dtype": dtype, "threads": threads, "backend": backend}
+        settings = {"device": device, "dtype": dtype, "threads": threads, "backend": backend, "cache": cache}
         simulation = Simulation(scenario, seed=facts["seed"], **settings)
     return Run(simulation, directory, until)

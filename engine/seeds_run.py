@@ -226,6 +226,7 @@ class SeedsRun:
         if there is not None:
             facts = there.facts
             settings |= {"dtype": getattr(torch, facts["dtype"]), "threads": facts["threads"]}
+            settings |= {"cache": facts.get("cache")}
         seeds = [self.requests[place].seed for place in group]
         if there is None or not there.checkpoints:
             return Seeds(request.scenario, seeds, **settings)
@@ -247,7 +248,8 @@ class SeedsRun:
             for place in group:
                 request, directory = self.requests[place], self._there.get(place)
                 if directory is None:
-                    facts = {**request.facts, "backend": backend, "together": together}
+                    facts = {**request.facts, "backend": backend, "cache": seeds.simulations[0].cache}
+                    facts["together"] = together
                     directory = RunDirectory.create(self.paths[place], request.scenario, facts)
                     made.append(directory.path)
                 else:

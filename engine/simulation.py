@@ -18,6 +18,7 @@ from antiphon.engine.figures import write_figures
 from antiphon.engine.learned import Learned
 from antiphon.engine.looking import Looking
 from antiphon.engine.loop import keep_stepping
+from antiphon.engine.memory import cache_bytes
 from antiphon.engine.moment import Lanes, Moment
 from antiphon.engine.probes.value import write_value
 from antiphon.engine.recording import Recording
@@ -53,6 +54,8 @@ class Simulation(Looking):
         threads: Of torch, in this process: small networks lose more to a second one than they gain.
         backend: `cohort` runs agents that are alike as one, `reference` each by itself; `auto` chooses `cohort` where
             there are at least three agents to what is run at once. They agree to rounding (1e-9 in float64).
+        cache: Bytes of the processor's last cache, by which large cohorts are computed in spans; None: this machine's. Of
+            two sizes the last bits may differ.
 
     Raises:
         ScenarioError: The scenario cannot be built; the line names the place.
@@ -71,8 +74,10 @@ class Simulation(Looking):
         logdir: str | Path | None = None,
         threads: int = 1,
         backend: str = "auto",
+        cache: int | None = None,
     ) -> None:
         self.threads, self._asked = threads, backend
+        self.cache = cache_bytes() if cache is None else cache
         torch.set_num_threads(threads)
         if isinstance(scenario, str | Path):
             scenario = load(scenario)
@@ -100,6 +105,7 @@ class Simulation(Looking):
         self.now = 0
         self.learned = Learned([], {})  # at the newest step
         system = build(self.scenario, self._env.description, seed=seed, device=self.device, dtype=self.dtype)
+        system.cache = self.cache
         self.backend = backend_of(self._asked, system)
         self.world = World(self._env, system.signals(), seed)
         system.next_episode(0, self._env.episode_length)
@@ -128,7 +134,8 @@ class Simulation(Looking):
         """Take one environment step (semantics 13) and return what happened.
 
         Raises:
-            DivergenceError: A loss or gradient was not finite; no parameter has been touched by this step.
+            DivergenceError: A loss or gradient was not finite. No parameter has been touched by this step, unless it was
+                found out in the middle of a cohort that learns span by span: then those before have taken it.
         """
         step = self.now
         watch = self.watching(step)
@@ -299,7 +306,7 @@ class Simulation(Looking):
         if isinstance(scenario.env, VectorEnv):  # one environment serves one simulation
             scenario = scenario.model_copy(update={"env": copy.deepcopy(scenario.env)})
         alike = {"seed": self.seed, "device": self.device, "dtype": self.dtype, "threads": self.threads}
-        twin = Simulation._blank(scenario, **alike, backend=backend or self.backend.name)
+        twin = Simulation._blank(scenario, **alike, cache=self.cache, backend=backend or self.backend.name)
         twin.load_state_dict(self.state_dict())
         return twin
 
@@ -327,6 +334,7 @@ class Simulation(Looking):
         device: torch.device | str = "cpu",
         threads: int = 1,
         backend: str = "auto",
+        cache: int | None = None,
     ) -> Simulation:
         """Return the simulation of a checkpoint, to go on to the same bits.
 
@@ -336,13 +344,14 @@ class Simulation(Looking):
             device: Where it shall run.
             threads: Of torch.
             backend: As of a new one.
+            cache: As of a new one.
 
         Raises:
             RunError: The checkpoint is missing, damaged, or needs its scenario.
         """
         saved = read_simulation(Path(path), scenario, device)
         settings = {"seed": saved.seed, "device": device, "dtype": saved.dtype, "threads": threads}
-        simulation = cls._blank(saved.scenario, **settings, backend=backend)
+        simulation = cls._blank(saved.scenario, **settings, backend=backend, cache=cache)
         with checkpoint.whole(saved.place):
             simulation.load_state_dict(saved.state)
         return simulation

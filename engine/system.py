@@ -11,6 +11,7 @@ from torch import Tensor
 
 from antiphon.engine.clock import EpisodeWindows
 from antiphon.engine.divergence import Divergence
+from antiphon.engine.memory import cache_bytes
 from antiphon.engine.moment import Lanes, besides, lanes_where
 from antiphon.engine.parts import AGE, Agent, Channel, Unit
 from antiphon.engine.schedule import Schedule
@@ -40,6 +41,7 @@ class System:
         divergence: What follows numbers that are not finite.
         actor: The agent whose output is the environment's action, if one acts.
         episode: The windows of those that learn once an episode, where its length varies.
+        cache: Bytes of the processor's last cache, by which cohorts are computed in spans.
         worlds: How many environments like it there are, each with its own B lanes: one for every seed that is run at once.
         world_of: Which of them an agent is in; the first, unless said.
     """
@@ -55,6 +57,7 @@ class System:
     divergence: Divergence = field(default_factory=Divergence)
     actor: str | None = None
     episode: EpisodeWindows | None = None
+    cache: int = field(default_factory=cache_bytes)
     worlds: int = 1
     world_of: dict[str, int] = field(default_factory=dict)
     unit_of: dict[str, Unit] = field(init=False)

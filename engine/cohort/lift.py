@@ -18,7 +18,7 @@ from antiphon.engine.cohort.likeness import agent_kind, channel_kind, place_of, 
 from antiphon.engine.cohort.mailbox import Mailbox, Segment
 from antiphon.engine.cohort.models import Models
 from antiphon.engine.cohort.parts import Bundle, Cohort, Links, Worlds
-from antiphon.engine.cohort.spans import cache_bytes, width_of
+from antiphon.engine.cohort.spans import width_of
 from antiphon.engine.parts import Agent, Channel, Unit
 from antiphon.engine.schedule import Schedule
 from antiphon.engine.system import System
@@ -110,6 +110,7 @@ def lift(base: System) -> Lifted:
         base.divergence,
         base.actor,
         base.episode,
+        base.cache,
         base.worlds,
     )
     return Lifted(base, system, place, alone)
@@ -158,7 +159,7 @@ def _width(base: System, members: Sequence[Agent]) -> int:
     own = sum(p.numel() for p in learner.parameters.values())
     widths = [p.shape[0] for p in learner.parameters.values()]  # about what its layers say for each sample
     return width_of(
-        len(members), base.nothing.element_size() * (4 * own + 3 * base.batch * sum(widths)), cache_bytes()
+        len(members), base.nothing.element_size() * (4 * own + 3 * base.batch * sum(widths)), base.cache
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,23 +16,12 @@ from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.cohort.learner import Pieces, Span
 from antiphon.engine.tape import Tape
 
-__all__ = ["Pulls", "cache_bytes", "objectives", "width_of"]
+__all__ = ["Pulls", "objectives", "width_of"]
 
-_CACHE = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
-_USUAL = 16 << 20
 _SHARE = 2
 """What part of the last cache a span may fill."""
 _FEWEST = 32
 """Members of a span: below, calling costs more than the caches save."""
-
-
-def cache_bytes() -> int:
-    """Return the size of the last level of cache, or 16 MiB where that is not known."""
-    try:
-        text = _CACHE.read_text().strip()
-        return int(text.rstrip("KM")) << (20 if text.endswith("M") else 10)
-    except (OSError, ValueError):
-        return _USUAL
 
 
 def width_of(count: int, numbers: int, cache: int) -> int:

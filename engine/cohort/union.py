@@ -104,6 +104,7 @@ class Union:
             first.dtype,
             first.device,
             divergence,
+            cache=first.cache,
             worlds=len(systems),
             world_of={name: int(name.rpartition("@")[2]) for name in agents},
         )

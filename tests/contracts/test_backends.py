@@ -38,7 +38,7 @@ def test_random_scenarios(scene: Document, look: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=1500)
+@settings(max_examples=800)
 @given(scenes(), st.integers(1, STEPS))
 def test_many_random_scenarios(scene: Document, look: int) -> None:
     hold(scene, look)

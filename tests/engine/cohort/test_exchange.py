@@ -170,7 +170,7 @@ def given_back(simulation: Simulation) -> State:
 # --- states as they are, and as they never were ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("early", [3, 6, 9])
+@pytest.mark.parametrize("early", [3, 10])
 @pytest.mark.parametrize("name", SCENES)
 def test_a_state_of_the_reference_is_given_back(name: str, early: int) -> None:
     reference, cohort = made(SCENES[name], "reference"), made(SCENES[name], "cohort")
@@ -181,7 +181,7 @@ def test_a_state_of_the_reference_is_given_back(name: str, early: int) -> None:
     assert_same(state["system"], given_back(cohort))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", SCENES)
 def test_any_numbers_are_given_back(name: str, seed: int) -> None:
     reference, cohort = made(SCENES[name], "reference"), made(SCENES[name], "cohort")

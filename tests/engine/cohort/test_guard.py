@@ -116,8 +116,7 @@ def test_nobody_moves_from_the_step_on_and_it_is_said_who_and_when(network: str)
         (name, key): b.clone() for name, a in agents.items() for key, b in a.learner.buffers.items()
     }
     with pytest.raises(DivergenceError, match=r"agent 'n3': the gradient at step 13 is not finite"):
-        for _ in range(30):
-            simulation.step()
+        simulation.run(steps=30)
     assert simulation.now == 19  # the sync after step 19, counted from 0
     for name, agent in simulation.system.agents.items():
         for key, p in agent.learner.parameters.items():
@@ -137,8 +136,7 @@ def test_a_predictor_that_is_not_finite_is_named_too() -> None:
     before = simulation.system.agents["n0"].learner.parameters["0.weight"].data.clone()
     predictor.parameters["last.weight"].data.fill_(float("nan"))
     with pytest.raises(DivergenceError, match=r"agent 'n2'"):
-        for _ in range(30):
-            simulation.step()
+        simulation.run(steps=30)
     assert torch.equal(simulation.system.agents["n0"].learner.parameters["0.weight"].data, before)
 
 

@@ -364,6 +364,18 @@ def test_a_dead_message_is_no_example_of_its_member(dead: Lanes) -> None:
         assert heard.tolist() == [False, True, True, True]
 
 
+def test_whose_input_has_diverged_hears_no_more() -> None:
+    bundle = one_to_one()
+    message = drawn(4 * BATCH, 4)
+    bundle.deaf_members = mask(0, 1, 0, 0)
+    for dead, expected in ((False, [1, 0, 1, 1]), (by_rows([1, 0, 0, 0]), [0, 0, 1, 1])):
+        lanes: Lanes = torch.tensor(dead) if isinstance(dead, list) else dead
+        bundle.hear(None, Record(0, message, message, None, 1, set(), 0, dead=lanes), None)  # type: ignore[arg-type]
+        heard = bundle.heard_members[-1]
+        assert heard is not None
+        assert heard.tolist() == [bool(one) for one in expected]
+
+
 def test_picking_rows() -> None:
     rows = drawn(3 * BATCH, 2)
     assert picked(rows, None, BATCH) is rows

@@ -14,10 +14,14 @@ from antiphon.engine.cohort.parts import Bundle
 from antiphon.engine.cohort.teaching import CohortTeacher
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.teaching import Lesson
+from antiphon.errors import DivergenceError
 from tests.engine.cohort.alike import (
     BATCH,
+    BATCH_NORM,
     ENDS,
+    LABEL,
     LSTM,
+    OWN,
     QUARANTINE,
     Document,
     Play,
@@ -107,7 +111,8 @@ def examples(form: str, seed: int = 0) -> list[Example]:
 def flat(some: list[Example]) -> Example:
     names = ("message", "context", "delta", "valid", "target", "loss")
     joined: Any = {n: [getattr(one, n) for one in some] for n in names}
-    return Example(**{n: None if v[0] is None else torch.cat(v) for n, v in joined.items()})
+    told: dict[str, Any] = {n: None if v[0] is None else torch.cat(v) for n, v in joined.items()}
+    return Example(**told)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -137,10 +142,10 @@ def test_models_say_and_learn_what_each_would(form: str) -> None:
     assert together.updates == 3
     assert [model.updates for model in together.bundled.models] == [0] * COUNT
     together.write_back()
-    for member, one in zip(together.bundled.models, own, strict=True):
-        assert member.updates == one.updates
+    for member, single in zip(together.bundled.models, own, strict=True):
+        assert member.updates == single.updates
         found = {**member.parameters, **member.buffers}
-        for name, value in {**one.parameters, **one.buffers}.items():
+        for name, value in {**single.parameters, **single.buffers}.items():
             torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-10)
     together.write_back()
     assert [model.updates for model in together.bundled.models] == [3, 2, 2, 3]
@@ -310,6 +315,39 @@ def test_one_that_diverges_is_told_once_as_alone_and_the_others_go_on(
     agree(reference, cohort)
 
 
+@pytest.mark.parametrize("value", [torch.nan, 1e9])
+def test_the_one_channel_of_a_bundle_is_called_by_its_own_ends(value: float) -> None:
+    scene = ring(3, bound=100.0, **QUARANTINE)
+    scene["agents"]["z"] = {**OWN, "observes": ["y"], "objective": LABEL}
+    scene["channels"] += [{"from": "n1", "to": "z", "link": {"delay": 1}, **gradient()}]
+    reference, cohort = (after(s, "n1->z", "gradient", value) for s in twins(scene))
+    assert any("'n1'" in line for _, line in cohort.events)
+    assert reference.events == cohort.events
+    agree(reference, cohort)
+
+
+def test_where_a_run_stops_running_statistics_are_those_of_before_the_step() -> None:
+    scene = levels(low=BATCH_NORM, channel=gradient(**FORMS["mlp"]), env=ENDS, **SGD)
+    found = []
+    for simulation in twins(scene):
+        simulation.run(5)
+        spoil(simulation.system.agents["b1"].learner)
+        before = _statistics(simulation)
+        with pytest.raises(DivergenceError):
+            simulation.step()
+        after_all = _statistics(simulation)
+        assert before.keys() == after_all.keys()
+        assert all(torch.equal(value, after_all[key]) for key, value in before.items())
+        found.append(before)
+    assert len(found[0]) > 6
+
+
+def _statistics(simulation: Simulation) -> dict[str, Tensor]:
+    state = simulation.state_dict()["system"]
+    held = {key: {n: own["buffers"] for n, own in state[key].items()} for key in ("learners", "predictors")}
+    return {place: value for place, value in kept(held).items() if isinstance(value, Tensor)}
+
+
 def test_a_muted_predictor_does_not_change_any_more() -> None:
     _, cohort = twins(levels(**QUARANTINE))
     cohort.run(3)
@@ -330,10 +368,11 @@ def _same(one: Any, other: Any) -> bool:
 # --- outliers --------------------------------------------------------------------------------------------
 
 
-def test_states_gradients_out_of_all_proportion_are_shortened_and_said_as_alone() -> None:
+@pytest.mark.parametrize("batch", [4, 1])
+def test_states_gradients_out_of_all_proportion_are_shortened_and_said_as_alone(batch: int) -> None:
     scene = ring(3, agent={**LSTM, "clock": {"unroll": 1}}, env=ENDS)
     scene["channels"] += states(["n0", "n1", "n2"], **gradient())
-    scene["training"] = {**scene["training"], "steps": 40}
+    scene["training"] = {**scene["training"], "steps": 40, "batch": batch}
     found = []
     for simulation in twins(scene):
         simulation.run(16)

@@ -55,6 +55,16 @@ def recurrent() -> Document:
     }
 
 
+def one_of_many() -> Document:
+    """Only one of a cohort tells somebody who stands alone: a bundle of one channel."""
+    scene = ring(3, agent={"clock": {"unroll": 2}})
+    scene["agents"]["z"] = {**OWN, "observes": ["y"], "objective": LABEL}
+    scene["channels"] += [
+        {"from": "n1", "to": "z", "input": INPUT, "link": {"delay": 1, "drop": 0.5}, **gradient()}
+    ]
+    return scene
+
+
 CONTEXTS = gradient(kind="mlp", hidden=[4], norm="layer", context=["label", "goal", "returned"])
 SCENES: dict[str, Document] = {
     "ring": ring(channel=CONTEXTS),
@@ -74,6 +84,7 @@ SCENES: dict[str, Document] = {
     "broadcasts": levels(wide=True, channel={"port": "p"}, count=2),
     "states": recurrent(),
     "mixed": mixed(),
+    "one of many": one_of_many(),
     "quarantine": ring(**QUARANTINE, bound=1.0),
 }
 
