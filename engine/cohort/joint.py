@@ -21,6 +21,7 @@ from antiphon.engine.reference import Reference
 from antiphon.engine.system import System
 from antiphon.engine.teaching import Heard, Lesson
 from antiphon.engine.world import Ends
+from antiphon.errors import ScenarioError
 
 __all__ = ["Joint", "Share"]
 
@@ -145,6 +146,16 @@ class Share(Reference):
 
     def taken_over(self) -> None:
         self.joint.changed = True
+
+    def tick(self, step: int, moment: Moment) -> None:
+        """Refuse: a step of one seed is a step of all.
+
+        Raises:
+            ScenarioError: Always.
+        """
+        raise ScenarioError(
+            "step: this simulation is one of several seeds that go on together; step the seeds"
+        )
 
     def told(self, learned: Learned) -> Learned:
         """Return what this seed learned of what all did."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from antiphon.engine import backends
+from antiphon.engine import simulation as simulations
 from antiphon.engine.backends import BACKENDS, backend_of, chosen_backend
 from antiphon.engine.cohort.backend import Cohorts
 from antiphon.engine.reference import Reference
@@ -166,6 +167,22 @@ def test_a_run_that_ended_before_its_first_checkpoint_keeps_its_backend(
     again = run_of(resume(tmp_path / "run"))
     assert (again.simulation.now, again.simulation.backend.name) == (0, "cohort")
     again.simulation.close()
+
+
+def test_resuming_elsewhere_keeps_to_the_cache_that_spans_were_made_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another one the same seed would give other bits."""
+    run = begin(request(), tmp_path / "run")
+    cache = run.simulation.cache
+    assert run.directory.facts["cache"] == run.simulation.system.cache == cache
+    run.go(checkpoint_every=4)
+    monkeypatch.setattr(simulations, "cache_bytes", lambda: cache + 1)
+    again = run_of(resume(tmp_path / "run", 12))
+    assert again.simulation.cache == again.simulation.system.cache == cache
+    assert again.simulation.fork().cache == cache
+    again.simulation.close()
+    assert Simulation(request().scenario).cache == cache + 1
 
 
 @pytest.mark.parametrize(("first", "then"), [("auto", "reference"), ("reference", "cohort")])

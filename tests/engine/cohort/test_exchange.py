@@ -59,6 +59,21 @@ def mixed() -> Document:
     return document(agents, told, ENDS)
 
 
+def broadcast() -> Document:
+    """Somebody alone tells a cohort, one of which tells him; another alone waits for delayed gradients."""
+    agents: Document = {"s": {**OWN, **UNROLLED}, "w": {**OWN, "clock": {"unroll": 2}, "observes": ["y"]}}
+    agents |= {
+        f"n{i}": {**OWN, "clock": {"unroll": 2}, "observes": ["y"], "objective": LABEL} for i in range(3)
+    }
+    told = [{"from": "s", "to": f"n{i}", "size": 4, "port": "p", **gradient()} for i in range(3)]
+    told += [{"from": "n1", "to": "s", "size": 4, "link": {"delay": 2}, **gradient()}]
+    told += [
+        {"from": "w", "to": f"n{i}", "size": 4, "port": "p", "coupling": "delayed", "link": {"delay": 1}}
+        for i in range(3)
+    ]
+    return document(agents, told, ENDS)
+
+
 def recurrent(state: Document, **training: Any) -> Document:
     scene = ring(3, agent=LSTM, channel=gradient(context=["from.state", "returned"]), env=ENDS, **training)
     return {**scene, "channels": scene["channels"] + states(["n0", "n1", "n2"], **state)}
@@ -81,6 +96,7 @@ SCENES: dict[str, Document] = {
     "quarantine": ring(agent=UNROLLED, channel=LOSSY, **QUARANTINE),
     "episodes": ring(agent=UNROLLED, env=Play(lengths=(6, 5))),
     "mixed": mixed(),
+    "told by somebody alone": broadcast(),
 }
 
 
@@ -261,7 +277,9 @@ def _settle(state: State) -> None:
 
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("early", [5, 10])
-@pytest.mark.parametrize("name", ["drops and draws", "inputs", "locked", "mixed", "quarantine"])
+@pytest.mark.parametrize(
+    "name", ["drops and draws", "inputs", "locked", "mixed", "told by somebody alone", "quarantine"]
+)
 def test_runs_handed_over_in_mid_window_go_on_as_if_they_were_not(name: str, early: int, batch: int) -> None:
     """With so few environments a message is often lost, or a member undrawn, everywhere."""
     scene = {**SCENES[name], "training": {**SCENES[name]["training"], "batch": batch}}

@@ -254,25 +254,55 @@ SCENES: dict[str, Document] = {
 @pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("name", SCENES)
 def test_span_by_span_the_numbers_are_the_same(name: str) -> None:
-    reference, cohort = twins(SCENES[name])
+    reference, cohort = twins(SCENES[name], cache=1)
     assert any(len(one.stack.spans) == 3 for one in cohort_backend(cohort).lifted.cohorts)
     side_by_side(reference, cohort, 10)
 
 
+def to_themselves() -> Document:
+    """Agents that are locked to their own later ticks."""
+    clock: Document = {"clock": {"unroll": 3}}
+    agents = {f"n{i}": {**OWN, **clock, "objective": LABEL} for i in range(COUNT)}
+    how: Document = {"size": 4, "coupling": "locked", "link": {"delay": 1}}
+    return document(agents, [{"from": name, "to": name, **how} for name in agents])
+
+
 @pytest.mark.usefixtures("narrow")
-def test_what_is_joined_within_a_window_is_computed_as_one() -> None:
-    for scene in (levels(count=COUNT, channel={"coupling": "locked"}), ring(COUNT, agent=LSTM)):
-        simulation = made(scene, "cohort")
-        if scene["channels"][0].get("coupling") != "locked":  # a network that remembers nothing on the way
-            continue
-        assert all(len(one.stack.spans) == 1 for one in cohort_backend(simulation).lifted.cohorts)
+@pytest.mark.parametrize(
+    "scene",
+    [
+        levels(count=COUNT, channel={"coupling": "locked"}),
+        ring(COUNT, agent={**LSTM, "clock": {"unroll": 2}}),
+        to_themselves(),
+    ],
+)
+def test_what_is_joined_within_a_window_is_computed_as_one(scene: Document) -> None:
+    reference, cohort = twins(scene, cache=1)
+    assert all(len(one.stack.spans) == 1 for one in cohort_backend(cohort).lifted.cohorts)
+    side_by_side(reference, cohort, 8)
+
+
+@pytest.mark.usefixtures("narrow")
+def test_spans_tell_their_gradients_where_somebody_watches() -> None:
+    found = []
+    for simulation in twins(ring(COUNT), cache=1):
+        simulation.run(3)
+        simulation.advance(watch=True)
+        updates = simulation.learned.updates
+        found.append({name: own for update in updates for name, own in update.gradients.items()})
+    assert found[0].keys() == found[1].keys()
+    for name, gradients in found[0].items():
+        for one, other in zip(gradients, found[1][name], strict=True):
+            assert one is not None
+            assert other is not None
+            torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("early", [2, 5])
 def test_forks_of_spans_go_on_to_the_same_bits(early: int) -> None:
     scene = ring(COUNT, agent={**BATCH_NORM, "clock": {"unroll": 3}}, env=ENDS)
-    run = made(scene, "cohort")
+    run = made(scene, "cohort", cache=1)
     run.run(early)
     twin, other = run.fork(), run.fork("reference")
     for simulation in (run, twin, other):
@@ -306,7 +336,7 @@ def poison(simulation: Simulation, agent: str) -> None:
 @pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("sick", ["n0", "n3", "z0", "z3"])
 def test_where_somebody_diverges_nobody_has_moved(sick: str) -> None:
-    simulation = made(two_rings(), "cohort")
+    simulation = made(two_rings(), "cohort", cache=1)
     simulation.run(5)
     poison(simulation, sick)
     before = kept({n: a.learner.state_dict() for n, a in simulation.system.agents.items()})
@@ -325,7 +355,7 @@ def test_where_somebody_diverges_nobody_has_moved(sick: str) -> None:
 def test_spans_with_somebody_in_quarantine(sick: str) -> None:
     scene = two_rings()
     scene["training"] = {**scene["training"], "on_divergence": "quarantine"}
-    reference, cohort = twins(scene)
+    reference, cohort = twins(scene, cache=1)
     for simulation in (reference, cohort):
         simulation.run(5)
         poison(simulation, sick)

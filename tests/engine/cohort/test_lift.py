@@ -31,8 +31,10 @@ from tests.engine.cohort.alike import (
     only_bundle,
     only_cohort,
     ring,
+    side_by_side,
     states,
     system_of,
+    twins,
 )
 
 LOCKED: Document = {"coupling": "locked"}
@@ -228,11 +230,21 @@ def only_box(found: Lifted, agent: str) -> Any:
 
 
 def test_a_port_has_the_name_it_has_with_the_first_member() -> None:
-    scene = ring(3, channel={"norm": "none"})
+    """a1's port is called after b, whom the first of its cohort does not tell."""
+    agents: Document = {name: dict(OWN) for name in ("a0", "a1")}
+    agents |= {"b": {**OWN, "observes": ["y"], "objective": LABEL}, "c": {**OWN, "objective": GOAL}}
+    scene = document(
+        agents, [{"from": a, "to": b, "size": 4, **gradient()} for a, b in (("a0", "c"), ("a1", "b"))]
+    )
     found = lifted(scene)
-    cohort = only_cohort(found)
-    assert only_bundle(found).port == "to_n1" or only_bundle(found).port in cohort.learner.network.heads
-    assert set(cohort.ports) == {"objective", only_bundle(found).port}
+    assert only_cohort(found).names == ("a0", "a1")
+    assert {channel.name: channel.port for channel in found.base.channels.values()} == {
+        "a0->c": "to_c",
+        "a1->b": "to_b",
+    }
+    assert {bundle.name: bundle.port for bundle in found.bundles} == {"a0->c": "to_c", "a1->b": "to_c"}
+    assert only_cohort(found).ports == ("to_c",)
+    side_by_side(*twins(scene), 6)
 
 
 def test_an_aligned_cohort_is_aligned_to_a_bundle() -> None:

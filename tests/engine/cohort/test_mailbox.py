@@ -20,6 +20,7 @@ from tests.engine.cohort.alike import (
     OWN,
     Document,
     Play,
+    Sights,
     close,
     cohort_backend,
     cohort_of,
@@ -200,6 +201,17 @@ def crossed() -> Document:
     return document(agents, channels)
 
 
+def aligned() -> Document:
+    """Two sources, each with somebody who works on what it tells two steps later, and another one behind that."""
+    agents: Document = {f"s{i}": dict(OWN) for i in range(2)}
+    agents |= {f"{k}{i}": {**OWN, "align": True, "objective": LABEL} for k in "ab" for i in range(2)}
+    links = [
+        (f"{k}{i}", f"{to}{i}", delay) for i in range(2) for k, to, delay in (("s", "a", 2), ("a", "b", 1))
+    ]
+    channels = [{"from": a, "to": b, "size": 4, "link": {"delay": d}, **gradient()} for a, b, d in links]
+    return document(agents, channels)
+
+
 SCENES: dict[str, Document] = {
     "permuted pairs": ring(4, channel=[{"link": {"delay": 2}}] * 4, agent=[{"observes": ["x", "y"]}] * 4),
     "all to all": levels(wide=True, high={"observes": ["y", "x"]}),
@@ -221,6 +233,8 @@ SCENES: dict[str, Document] = {
         channel={"coupling": "locked"}, low={"clock": {"unroll": 4}}, high={"clock": {"unroll": 4}}
     ),
     "crossed": crossed(),
+    "unlike sights": ring(agent=[{"observes": ["x", "y"]}, {"observes": ["z", "y"]}], env=Sights()),
+    "a chain of aligned agents": aligned(),
     "ends": levels(wide=True, env=ENDS),
     "episodes": levels(channel={"link": {"delay": 1}}, env=Play(lengths=(2, 3))),
 }

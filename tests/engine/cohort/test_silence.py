@@ -1,0 +1,139 @@
+"""Silence: who diverges in a cohort stops with all that it learns with, and nobody else notices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon.engine.simulation import Simulation
+from tests.engine.cohort.alike import (
+    BATCH_NORM,
+    ENDS,
+    GOAL,
+    LABEL,
+    LSTM,
+    OWN,
+    QUARANTINE,
+    Document,
+    Play,
+    agree,
+    cohort_backend,
+    document,
+    gradient,
+    levels,
+    ring,
+    side_by_side,
+    states,
+    twins,
+)
+
+LOCKED: Document = {"coupling": "locked"}
+SGD: Document = {"predictor": {"kind": "sgd", "lr": 0.05}}
+
+
+def pairs(told: list[tuple[str, str, Document]], own: dict[str, Document], **training: Any) -> Document:
+    """Agents a…, without an objective, and others, that have one."""
+    names = sorted({name for a, b, _ in told for name in (a, b)})
+    agents = {
+        n: {**OWN, **({} if n[0] == "a" else {"objective": LABEL}), **own.get(n[0], {}), **own.get(n, {})}
+        for n in names
+    }
+    return document(agents, [{"from": a, "to": b, **how} for a, b, how in told], **QUARANTINE, **training)
+
+
+def mixed(**training: Any) -> Document:
+    """Groups of a cohort's members and of agents that stand alone, as they add up the ages of messages."""
+    aged: Document = {"observes": ["y", "age"], "fan_in": "sum"}
+    told = [(f"a{i}", f"b{i}", {**LOCKED, "size": 4}) for i in range(4)]
+    return pairs(told, {"a": {"objective": GOAL}, "b": aged}, **training)
+
+
+def recurrent() -> Document:
+    scene = ring(3, agent=LSTM, env=ENDS, **QUARANTINE)
+    return {**scene, "channels": scene["channels"] + states(["n0", "n1", "n2"], **gradient())}
+
+
+SCENES: dict[str, Document] = {
+    "ring": ring(**QUARANTINE),
+    "windows": ring(agent={"clock": {"unroll": 3}}, channel={"link": {"delay": 2}}, **QUARANTINE),
+    "draws": ring(agent={"p_update": 0.5, "clock": {"unroll": 2}}, **QUARANTINE),
+    "groups": levels(channel=LOCKED, **QUARANTINE),
+    "groups of several": levels(channel={**LOCKED, "port": "p"}, wide=True, **QUARANTINE),
+    "mixed": mixed(),
+    "sums": levels(high={"fan_in": "mean"}, wide=True, **QUARANTINE),
+    "statistics": levels(low=BATCH_NORM, channel={"norm": "batch"}, **QUARANTINE, **SGD),
+    "inputs": ring(
+        channel={"input": {"kind": "linear", "context": ["x", "held"]}, "link": {"delay": 1, "drop": 0.4}},
+        **QUARANTINE,
+    ),
+    "states": recurrent(),
+    "ends": levels(env=Play(share=0.3), channel={"link": {"delay": 2}}, **QUARANTINE),
+    "ends, alone": levels(env=Play(share=0.3), channel={"link": {"delay": 2}}, batch=1, **QUARANTINE),
+    "critics": levels(channel=gradient(kind="sobolev", hidden=[4], norm="layer"), **QUARANTINE),
+    "aligned": levels(high={"align": True, "observes": ["x"]}, channel={"link": {"delay": 1}}, **QUARANTINE),
+}
+
+
+def spoil(simulation: Simulation, name: str, value: float) -> None:
+    for p in simulation.system.agents[name].learner.parameters.values():
+        p.data.fill_(value)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("name", SCENES)
+def test_one_that_is_no_number_stops_alone(name: str, value: float) -> None:
+    """Whoever it is; what it is told stays what it is, and everything of the others is what it would be."""
+    reference, cohort = twins(SCENES[name])
+    assert cohort_backend(cohort).lifted.cohorts
+    sick = list(SCENES[name]["agents"])[-2]
+    for simulation in (reference, cohort):
+        simulation.run(4)
+        spoil(simulation, sick, value)
+        simulation.run(8)
+    agree(reference, cohort)
+    assert reference.events == cohort.events
+
+
+@pytest.mark.parametrize("bound", [0.5, 1.0, 1.6, 2.5])
+@pytest.mark.parametrize("name", ["ring", "groups", "groups of several", "mixed", "draws", "sums"])
+def test_the_bound_is_of_all_that_learns_together(name: str, bound: float) -> None:
+    scene = {**SCENES[name], "training": {**SCENES[name]["training"], "bound": bound}}
+    side_by_side(*twins(scene), 10)
+
+
+@pytest.mark.parametrize("which", ["muted", "deaf", "silenced"])
+@pytest.mark.parametrize(
+    "name", ["ring", "sums", "inputs", "states", "critics", "mixed", "statistics", "ends"]
+)
+def test_who_was_silent_before_stays_so_in_cohorts(name: str, which: str) -> None:
+    """A state of the reference, in which somebody is muted, deaf or silent, is gone on with by both."""
+    reference, cohort = twins(SCENES[name])
+    reference.run(5)
+    state = reference.state_dict()
+    names = reference.system.agents if which == "silenced" else reference.system.channels
+    state["system"]["quarantine"][which] += [list(names)[1]]
+    for simulation in (reference, cohort):
+        simulation.load_state_dict(state)
+    side_by_side(reference, cohort, 8)
+    found = cohort.state_dict()["system"]["quarantine"][which]
+    assert found == [list(names)[1]]
+
+
+@pytest.mark.parametrize("sick", ["n0", "n3"])
+def test_in_single_precision_what_is_finite_is_not_called_something_else(sick: str) -> None:
+    """Gradients whose squares are no numbers any more."""
+    found = []
+    for simulation in twins(
+        ring(channel=gradient(kind="mlp", hidden=[4], norm="none"), **QUARANTINE), dtype=torch.float32
+    ):
+        simulation.run(4)
+        after = {"n0": "n1", "n3": "n0"}[sick]
+        predictor = simulation.system.channels[f"{sick}->{after}"].predictor
+        assert predictor is not None
+        predictor.parameters["last.bias"].data.fill_(1e21)
+        simulation.run(2)
+        found.append((simulation.events, simulation.system.agents[sick].silenced))
+    assert found[0] == found[1]
+    assert found[0][1] is False
