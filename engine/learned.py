@@ -31,6 +31,8 @@ class Update:
     """Channels and stamps of the messages on which anything was put that parameters follow."""
     moved: int = 0
     """How many members of a cohort have followed already, the first ones."""
+    learning: list[str] = field(default_factory=list)
+    """The first agents of the learners that gradients are asked for."""
     movers: dict[str, Tensor | None] = field(default_factory=dict)
     """By cohort: the members whom anything reached, [N] bool; None: all."""
     foretold: set[str] = field(default_factory=set)

@@ -130,7 +130,7 @@ class Reference:
         """Pull the learning signal of closed windows back to parameters and leaves; only the ledger changes."""
         updates, pulls, uses = [], [], []
         for unit, tape in closing:
-            update = Update(unit, tape, verdict=self.judge.window(tape))
+            update = Update(unit, tape, verdict=self.judge.window(tape), learning=self._learning(unit, tape))
             consumed = {
                 id(entry.use): (self.system.channels[entry.channel], entry.use)
                 for tick in tape.ticks
@@ -141,11 +141,7 @@ class Reference:
             pull = Pull(
                 update.verdict.total,
                 self._injections(tape, update, step),
-                [
-                    p
-                    for name in self._learning(unit, tape)
-                    for p in self.system.agents[name].learner.trainable
-                ],
+                [p for name in update.learning for p in self.system.agents[name].learner.trainable],
                 [use.leaf for channel, use in consumed.values() if channel.ledger.returns],
                 self._foretold(update),
             )
@@ -226,7 +222,7 @@ class Reference:
     def _divide(self, update: Update, gradients: Gradients) -> None:
         """Give each learner of a unit its gradients; tied agents get the mean of theirs."""
         rest = iter(gradients)
-        for name in self._learning(update.unit, update.tape):
+        for name in update.learning:
             sharing = update.unit.owners[name]
             found = [next(rest) for _ in self.system.agents[name].learner.trainable]
             if sharing > 1:

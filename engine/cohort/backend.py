@@ -126,7 +126,7 @@ class Cohorts(Reference):
         assert self.guard is not None
         for update, (own, deltas) in zip(updates, results, strict=True):
             rest, back = iter(own), iter(deltas)
-            for name in self._learning(update.unit, update.tape):
+            for name in update.learning:
                 agent = self.system.agents[name]
                 found = [next(rest) for _ in agent.learner.trainable]
                 if isinstance(agent, Cohort):
@@ -160,7 +160,7 @@ class Cohorts(Reference):
 
     def _asked(self, unit: Unit, tape: Tape, cohort: Cohort, step: int) -> tuple[Update, Pulls | None]:
         """What a window asks of the spans of a cohort; None: nobody learns from it."""
-        update = Update(unit, tape, verdict=self.judge.window(tape))
+        update = Update(unit, tape, verdict=self.judge.window(tape), learning=self._learning(unit, tape))
         return update, None if cohort.drawn(tape.window) is False else self._pulls(update, step)
 
     def _by_span(self, update: Update, pulls: Pulls | None, step: int, *, sound: bool) -> Update:
@@ -265,7 +265,7 @@ class Cohorts(Reference):
         heard = {cohort.name: self._heard(update, cohort) for cohort in self._cohorts(update)}
         rest = iter(own)
         lengths: dict[int, float] = {}  # of all gradients of a unit together
-        for name in self._learning(update.unit, update.tape):
+        for name in update.learning:
             agent = self.system.agents[name]
             members = agent.members if isinstance(agent, Cohort) else (agent,)
             found = [g for _ in agent.learner.trainable if (g := next(rest, None)) is not None]

@@ -153,6 +153,7 @@ def _width(base: System, members: Sequence[Agent]) -> int:
     """How many members are computed at once: all, unless what they do within a window is theirs alone."""
     first = members[0]
     joined = any(len(base.unit_of[agent.name].members) > 1 for agent in members)
+    joined = joined or any(channel.coupling == "locked" for channel in first.inputs)  # to itself
     if joined or first.memory is not None or base.device.type != "cpu":
         return len(members)
     learner = first.learner

@@ -170,10 +170,6 @@ class Lowering:
     def _unit(self, unit: Unit) -> None:
         base = self.lifted.base
         cohorts = [a for name in unit.members if isinstance(a := self.lifted.system.agents[name], Cohort)]
-        if not cohorts:
-            own = base.unit_of[unit.members[0]]
-            own.tape, own.pending, own.past = unit.tape, unit.pending, unit.past
-            return
         own_units = {
             id(base.unit_of[member.name]): base.unit_of[member.name]
             for cohort in cohorts
@@ -184,6 +180,9 @@ class Lowering:
                 own_units[id(base.unit_of[name])] = base.unit_of[name]
         for key, tape in self._tapes(unit.tape, own_units).items():
             own_units[key].tape = tape
+        for pending in unit.pending:
+            for key, tape in self._tapes(pending, own_units).items():
+                own_units[key].pending.append(tape)
         for past in unit.past:
             for key, tape in self._tapes(past, own_units).items():
                 own_units[key].past.append(tape)

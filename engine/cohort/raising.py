@@ -202,10 +202,10 @@ class Raising:
             for member in agent.members if isinstance(agent, Cohort) else (agent,):
                 units.setdefault(id(base.unit_of[member.name]), base.unit_of[member.name])
         found = list(units.values())
-        if not any(isinstance(agents[name], Cohort) for name in unit.members):
-            unit.tape, unit.pending, unit.past = found[0].tape, found[0].pending, found[0].past
-            return
         unit.tape = self._tape(unit, [own.tape for own in found])
+        unit.pending = [
+            self._tape(unit, tapes) for tapes in zip(*(own.pending for own in found), strict=True)
+        ]
         unit.past = [self._tape(unit, tapes) for tapes in zip(*(own.past for own in found), strict=True)]
 
     def _tape(self, unit: Unit, tapes: Sequence[Tape]) -> Tape:
