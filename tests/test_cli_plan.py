@@ -14,6 +14,7 @@ from antiphon.engine import room
 from antiphon.engine.plan import plan
 from tests.engine.test_plan import ring
 
+MANY = ["--set", "agents=160", "--set", "data=digits", "--set", "batch=4"]
 SMALL = ["--set", "agents=40", "--set", "data=digits", "--set", "batch=4"]
 
 
@@ -55,11 +56,11 @@ def test_show_ends_with_how_it_is_run(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_show_lists_the_largest_cohorts_and_counts_the_others(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", "big-corporation", *SMALL]) == 0
+    assert main(["show", "big-corporation", *MANY]) == 0
     text = capsys.readouterr().out
     text = text[text.index("runs on") :]
     table = text[text.index("cohort   ") : text.index("coupling")].splitlines()
-    cohorts = planned(capsys, "big-corporation", *SMALL)["cohorts"]
+    cohorts = planned(capsys, "big-corporation", *MANY)["cohorts"]
     assert len(cohorts) > 12
     assert f"and {len(cohorts) - 12} more cohorts" in table[-2]
     assert len(table) == 2 + 12 + 1 + 1

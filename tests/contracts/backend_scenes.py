@@ -110,10 +110,10 @@ def drawn_gradient(draw: Draw, size: Any, ends: Sequence[str], *, state: bool = 
     if kind in ("local", "sobolev_label"):
         found["target"] = one(draw, "label", "goal")
     if kind not in ("linear", "local"):
-        found |= {"hidden": one(draw, [4], [4, 3]), "filter": 3, "norm": one(draw, "none", "layer", "batch")}
-        if (
-            found["norm"] == "batch"
-        ):  # the gradient of a bias before it is zero but for rounding, which Adam enlarges
+        # Batch norm, differentiated twice, enlarges rounding where rows are nearly equal; so does Adam before it.
+        norms = ("none", "layer", "batch") if kind in ("mlp", "conv") else ("none", "layer")
+        found |= {"hidden": one(draw, [4], [4, 3]), "filter": 3, "norm": one(draw, *norms)}
+        if found["norm"] == "batch":
             found["optimiser"] = {"kind": "sgd", "lr": 0.05}
     for key, choices in {
         "scale": (0.5, 0.0),

@@ -175,10 +175,10 @@ def test_moments_of_worlds_are_one_after_the_other() -> None:
     assert found.step == 4
     assert found.signals["x"][:, 0].tolist() == [0.0] * BATCH + [1.0] * BATCH + [2.0] * BATCH
     assert found.signals["_label"].tolist() == [True] * BATCH + [True, False] * (BATCH // 2) + [True] * BATCH
-    each[0].signals["goal"] = each[1].signals["goal"] = each[2].signals["goal"] = torch.ones(BATCH)
+    each[0].signals["goal"] = each[1].signals["goal"] = torch.ones(BATCH)  # in the last world there is none
     assert "goal" not in found.signals
     found.complete()
-    assert found.signals["goal"].tolist() == [1.0] * (3 * BATCH)
+    assert found.signals["goal"].tolist() == [1.0] * (2 * BATCH) + [0.0] * BATCH
     assert [own is one for own, one in zip(found.each, each, strict=True)] == [True] * 3
 
 

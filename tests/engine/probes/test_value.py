@@ -162,7 +162,9 @@ def test_every_coupling_can_be_measured_and_keeps_its_bits(simulation: Simulatio
     assert equal(simulation.state_dict(), other.state_dict())
     for row in found.rows:
         assert row.why == "" or row.value is None
-        assert row.true != row.zero
+        # Who reads stand-ins alone loses the same whatever the message: what differs there is rounding.
+        unlocked = all(c.coupling == "unlocked" for c in simulation.system.channels.values())
+        assert row.true != row.zero or unlocked
         assert row.synthetic == pytest.approx(row.zero, abs=1)
 
 
