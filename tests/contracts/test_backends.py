@@ -38,13 +38,13 @@ def test_random_scenarios(scene: Document, look: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=800)
+@settings(max_examples=500)
 @given(scenes(), st.integers(1, STEPS))
 def test_many_random_scenarios(scene: Document, look: int) -> None:
     hold(scene, look)
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(scenes(bits=True))
 def test_rounding_links_step_by_step(scene: Document) -> None:
     """What lies between two levels may be rounded either way."""

@@ -162,8 +162,8 @@ def test_a_reset_starts_again() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_telemetry_changes_no_bit(dtype: torch.dtype, tmp_path: Path) -> None:
-    telemetry = {"telemetry": {"every": 6, "histograms": True}}
-    for i, case in enumerate(("recurrent", "inputs", "critics")):
+    telemetry = {"telemetry": {"every": 9, "histograms": True}}
+    for i, case in enumerate(("recurrent", "inputs")):
         plain = made({**CASES[case], **telemetry}, "cohort", dtype=dtype)
         plain.run()
         with made({**CASES[case], **telemetry}, "cohort", dtype=dtype, logdir=tmp_path / str(i)) as watched:
@@ -273,10 +273,15 @@ def test_probes() -> None:
     close(
         *({k: v.cosine for k, v in update_alignment(s).items()} for s in (reference, cohort)), tolerance=1e-6
     )
-    close(
-        *({k: v.to_dict() for k, v in ceilings(s, channels=["n0->n1"]).items()} for s in (reference, cohort)),
-        tolerance=1e-5,
-    )
+    assert_equal(state(cohort), before)
+
+
+@pytest.mark.slow
+def test_ceilings() -> None:
+    reference, cohort = on_digits()
+    before = state(cohort)
+    found = ({name: row.to_dict() for name, row in ceilings(s).items()} for s in (reference, cohort))
+    close(*found, tolerance=1e-5)
     assert_equal(state(cohort), before)
 
 

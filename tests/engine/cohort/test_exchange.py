@@ -275,11 +275,8 @@ def _settle(state: State) -> None:
 # --- going on --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize("early", [5, 10])
-@pytest.mark.parametrize(
-    "name", ["drops and draws", "inputs", "locked", "mixed", "told by somebody alone", "quarantine"]
-)
+@pytest.mark.parametrize(("early", "batch"), [(5, 2), (10, 1)])
+@pytest.mark.parametrize("name", ["drops and draws", "inputs", "locked", "mixed", "told by somebody alone"])
 def test_runs_handed_over_in_mid_window_go_on_as_if_they_were_not(name: str, early: int, batch: int) -> None:
     """With so few environments a message is often lost, or a member undrawn, everywhere."""
     scene = {**SCENES[name], "training": {**SCENES[name]["training"], "batch": batch}}
@@ -292,7 +289,7 @@ def test_runs_handed_over_in_mid_window_go_on_as_if_they_were_not(name: str, ear
         runs.append(made(scene, second))
         runs[-1].load_state_dict(checkpoint.copy_tree(run.state_dict()))
     for simulation in (unbroken, *runs):
-        simulation.run(6)
+        simulation.run(5)
     for run in runs:
         agree(unbroken, run)
 

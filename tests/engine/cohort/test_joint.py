@@ -106,8 +106,8 @@ SCENES: dict[str, Document] = {
 
 @pytest.mark.parametrize("name", SCENES)
 def test_each_seed_is_what_it_is_alone(name: str) -> None:
-    seeds, single = together(SCENES[name]), alone(SCENES[name])
-    for step in range(14):
+    seeds, single = together(SCENES[name], SEEDS[:2]), alone(SCENES[name])[:2]
+    for step in range(10):
         infos = seeds.step()
         for own, info, simulation in zip(single, infos, seeds.simulations, strict=True):
             expected = own.step()
@@ -117,7 +117,7 @@ def test_each_seed_is_what_it_is_alone(name: str) -> None:
             assert sorted(losses) == sorted(others)
             for agent, loss in others.items():
                 torch.testing.assert_close(losses[agent], loss, rtol=1e-9, atol=1e-9, msg=f"{agent} {step}")
-            if step in (5, 13):
+            if step in (4, 9):
                 agree(own, simulation)
 
 

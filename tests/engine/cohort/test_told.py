@@ -155,7 +155,7 @@ def test_everything_is_told_as_the_reference_tells_it(name: str) -> None:
     reference, cohort = twins(SCENES[name])
     assert cohort_backend(cohort).lifted.cohorts
     ever: set[str] = set()
-    for step in range(10):
+    for step in range(7):
         one, other = took(reference), took(cohort)
         assert isinstance(other, Told)
         place = f"{name} {step}"
