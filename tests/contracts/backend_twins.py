@@ -44,9 +44,9 @@ def twins(document: Document | Scenario, **settings: Any) -> tuple[Simulation, S
 
 def stacked(simulation: Simulation) -> bool:
     """Whether some agents are computed as one."""
-    if not hasattr(simulation.backend, "describe"):
-        return bool(simulation.backend.lifted.cohorts)  # TODO
-    return any(len(cohort.members) > 1 for cohort in simulation.backend.describe())
+    backend: Any = simulation.backend
+    cohorts = backend.describe() if hasattr(backend, "describe") else backend.lifted.cohorts
+    return any(len(cohort.members) > 1 for cohort in cohorts)
 
 
 def facts(simulation: Simulation) -> dict[str, Any]:
