@@ -45,8 +45,7 @@ def twins(document: Document | Scenario, **settings: Any) -> tuple[Simulation, S
 def stacked(simulation: Simulation) -> bool:
     """Whether some agents are computed as one."""
     backend: Any = simulation.backend
-    cohorts = backend.describe() if hasattr(backend, "describe") else backend.lifted.cohorts
-    return any(len(cohort.members) > 1 for cohort in cohorts)
+    return any(len(cohort.members) > 1 for cohort in backend.lifted.cohorts)
 
 
 def facts(simulation: Simulation) -> dict[str, Any]:
