@@ -40,13 +40,15 @@ class Play:
 
     @property
     def description(self) -> Description:
-        """Two observations, an image, a class, and a goal that is known after the step."""
+        """Three observations, an image, a class, and two goals, one of them known after the step."""
         return Description(
             signals={
                 "x": Signal(shape=(4,)),
                 "y": Signal(shape=(3,)),
+                "z": Signal(shape=(4,)),
                 "image": Signal(shape=(1, 6, 6)),
                 "label": Signal(classes=3, training_only=True),
+                "aim": Signal(shape=(2,), training_only=True),
                 "goal": Signal(shape=(2,), training_only=True, known="after_step"),
             },
             example_counts={},
@@ -90,8 +92,8 @@ class _Playing(TorchVectorEnv):
 
     def _shown(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         x = self._drawn(1, 4) + self._moved.unsqueeze(1)
-        shown = {"x": x, "y": self._drawn(2, 3), "image": self._drawn(3, 1, 6, 6)}
-        info: dict[str, Any] = {"label": (x[:, :3] + 0.3 * shown["y"]).argmax(1)}
+        shown = {"x": x, "y": self._drawn(2, 3), "z": self._drawn(7, 4), "image": self._drawn(3, 1, 6, 6)}
+        info: dict[str, Any] = {"label": (x[:, :3] + 0.3 * shown["y"]).argmax(1), "aim": torch.tanh(x[:, 2:])}
         if self._source.gaps:
             info["_label"] = self._chance(4) >= self._source.gaps
         return shown, info
@@ -141,12 +143,21 @@ def document(agents: Document, channels: list[Document], env: Any = None, **trai
     }
 
 
+Turns = Document | list[Document] | None
+"""Keys that all have besides; of a list, they take turns."""
+
+
+def _turn(turns: Turns, number: int) -> Document:
+    some = turns if isinstance(turns, list) else [turns or {}]
+    return some[number % len(some)]
+
+
 def ring(
     count: int = 4,
     *,
-    agent: Document | list[Document] | None = None,
-    channel: Document | list[Document] | None = None,
-    state: Document | None = None,
+    agent: Turns = None,
+    channel: Turns = None,
+    state: Turns = None,
     env: Any = None,
     **training: Any,
 ) -> Document:
@@ -154,37 +165,28 @@ def ring(
 
     Args:
         count: Of agents.
-        agent: What each agent has besides; of a list, the agents take turns.
-        channel: What each channel has besides; of a list, they take turns.
-        state: The state channel of each.
+        agent: What each agent has besides.
+        channel: What each channel has besides.
+        state: The state channel of each; None: it has none.
         env: What they see.
         **training: Keys of `training`.
     """
-    own = agent if isinstance(agent, list) else [agent or {}]
-    told = channel if isinstance(channel, list) else [channel or {}]
     names = [f"n{i}" for i in range(count)]
-    agents = {name: {**OWN, "objective": LABEL, **own[i % len(own)]} for i, name in enumerate(names)}
-    channels = [
-        {
-            "from": name,
-            "to": names[(i + 1) % count],
-            "size": 4,
-            "link": {"delay": 1},
-            **TOLD,
-            **told[i % len(told)],
-        }
-        for i, name in enumerate(names)
-    ]
+    agents = {name: {**OWN, "objective": LABEL, **_turn(agent, i)} for i, name in enumerate(names)}
+    plain: Document = {"size": 4, "link": {"delay": 1}, **TOLD}
+    ends = [{"from": name, "to": names[(i + 1) % count]} for i, name in enumerate(names)]
+    channels = [{**end, **plain, **_turn(channel, i)} for i, end in enumerate(ends)]
     if state is not None:
-        channels += [{"from": name, "to": name, "carries": "state", **state} for name in names]
+        own: Document = {"carries": "state"}
+        channels += [{"from": name, "to": name, **own, **_turn(state, i)} for i, name in enumerate(names)]
     return document(agents, channels, env, **training)
 
 
 def levels(
     *,
-    low: Document | None = None,
-    high: Document | None = None,
-    channel: Document | None = None,
+    low: Turns = None,
+    high: Turns = None,
+    channel: Turns = None,
     count: int = 3,
     wide: bool = False,
     env: Any = None,
@@ -201,8 +203,10 @@ def levels(
         env: What they see.
         **training: Keys of `training`.
     """
-    agents = {f"a{i}": {**OWN, **(low or {})} for i in range(count)}
-    agents |= {f"b{i}": {**OWN, "observes": ["y"], "objective": LABEL, **(high or {})} for i in range(count)}
-    pairs = [(i, j) for i in range(count) for j in range(count) if wide or i == j]
-    channels = [{"from": f"a{i}", "to": f"b{j}", "size": 4, **TOLD, **(channel or {})} for i, j in pairs]
+    agents = {f"a{i}": {**OWN, **_turn(low, i)} for i in range(count)}
+    told: Document = {**OWN, "observes": ["y"], "objective": LABEL}
+    agents |= {f"b{i}": {**told, **_turn(high, i)} for i in range(count)}
+    pairs = [(f"a{i}", f"b{j}") for i in range(count) for j in range(count) if wide or i == j]
+    plain: Document = {"size": 4, **TOLD}
+    channels = [{"from": a, "to": b, **plain, **_turn(channel, k)} for k, (a, b) in enumerate(pairs)]
     return document(agents, channels, env, **training)

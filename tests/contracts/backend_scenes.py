@@ -105,7 +105,7 @@ def drawn_gradient(draw: Draw, size: Any, ends: Sequence[str], *, state: bool = 
         state: Whether it is of a state.
     """
     kind = one(draw, *(kind for kind in KINDS if kind != "conv" or isinstance(size, list)))
-    told = ["label", "returned", "goal", "x", "from.phase", "to.phase", *ends]
+    told = ["label", "returned", "goal", "x", "z", "from.phase", "to.phase", *ends]
     found: Document = {"kind": kind, "context": some(draw, told, 3)}
     if kind in ("local", "sobolev_label"):
         found["target"] = one(draw, "label", "goal")
@@ -164,7 +164,7 @@ def drawn_kind(draw: Draw, clock: Document, *, images: bool) -> Document:
     network = drawn_network(draw, images=images)
     image = network["kind"] == "conv"
     kind: Document = {
-        "observes": ["image"] if image else one(draw, ["x"], ["x", "y"], ["y"]),
+        "observes": ["image"] if image else one(draw, ["x"], ["x", "y"], ["y"], ["z"]),
         "network": network,
         "clock": clock,
         "fan_in": "concat" if image else one(draw, "concat", "sum", "mean"),

@@ -9,7 +9,7 @@ from torch import nn
 from tests.contracts.backend_documents import GOAL, LABEL, OWN, Document, Play, document, levels, ring
 from tests.contracts.backend_scenes import CELLS, COUPLINGS, KINDS
 
-__all__ = ["ALONE", "SICK", "THEMES", "UNLIKE", "unlike"]
+__all__ = ["ALONE", "ENDS", "INPUT", "LSTM", "SICK", "THEMES", "gradient"]
 
 NETWORKS: dict[str, Document] = {
     "no hidden layer": {"kind": "mlp", "hidden": []},
@@ -217,75 +217,6 @@ ALONE = {
     *("ring delayed", "delayed and stale"),
 }
 """Where the cohort backend may leave every agent to itself."""
-
-UNLIKE: dict[str, tuple[str, list[Any]]] = {
-    "period": ("agent clock", [{"period": 2}, {"period": 3}]),
-    "phase": ("agent clock", [{"period": 3, "phase": 0}, {"period": 3, "phase": -1}]),
-    "unroll": ("agent clock", [{"unroll": 1}, {"unroll": 3}]),
-    "objective": ("agent objective", [LABEL, {**LABEL, "kind": "coding"}, GOAL, {**GOAL, "weight": 2.0}]),
-    "no objective": ("agent objective", [LABEL, None]),
-    "observations": ("agent observes", [["x", "y"], ["y", "x"]]),
-    "activation": ("agent network", [{"hidden": [4], "activation": name} for name in ("relu", "tanh")]),
-    "leak": ("agent network", [{"kind": "leaky", "size": 4, "leak": leak} for leak in (0.2, 0.7)]),
-    "norm": ("agent network", [{"hidden": [4], "norm": norm} for norm in ("layer", "batch", "none")]),
-    "learn": ("agent learn", [True, False]),
-    "draws": ("agent p_update", [1.0, 0.5, 0.2]),
-    "fan_in": ("agent fan_in", ["concat", "sum", "mean"]),
-    "optimiser": ("agent optimiser", [{"kind": kind} for kind in ("sgd", "adam", "adamw")]),
-    "rate": ("agent optimiser", [{"lr": rate} for rate in (1e-3, 3e-3)]),
-    "schedule": ("agent optimiser", [{}, {"schedule": {"kind": "linear"}}, {"schedule": {"warmup": 0.5}}]),
-    "decay": ("agent optimiser", [{"weight_decay": decay} for decay in (0.0, 0.1)]),
-    "betas": ("agent optimiser", [{"betas": [0.9, 0.999]}, {"betas": [0.5, 0.9]}]),
-    "momentum": ("agent optimiser", [{"kind": "sgd", "lr": 0.1, "momentum": beta} for beta in (0.5, 0.9)]),
-    "clip": ("agent optimiser", [{"clip": clip} for clip in (None, 0.1, 0.5)]),
-    "delay": ("channel link", [{"delay": delay} for delay in (1, 2, 3, 4)]),
-    "way back": ("channel link", [{"delay": 1, "back": back} for back in (0, 1, 4)]),
-    "drop": ("channel link", [{"delay": 1, "drop": drop} for drop in (0.0, 0.3, 0.7)]),
-    "noise": ("channel link", [{"delay": 1, "noise": noise} for noise in (0.0, 0.1, 0.2)]),
-    "sends": ("channel link", [{"delay": 1, "rate": rate} for rate in (1.0, 0.5, 0.4)]),
-    "coupling": ("channel coupling", ["decoupled", "detached", "delayed", "decoupled", "locked"]),
-    "staleness": ("channel", [{"coupling": "delayed", "staleness": n} for n in (1, 16)]),
-    "message": ("channel size", [4, [1, 2, 2], None]),
-    "message norm": ("channel norm", ["layer", "batch", "none"]),
-    "reads": ("channel read", ["last", "mean", "concat"]),
-    "port": ("channel port", ["out", None]),
-    "input": (
-        "channel",
-        [{"input": INPUT, "link": {"delay": 1, "drop": 0.4}}, {"link": {"delay": 1, "drop": 0.4}}],
-    ),
-    "input context": ("channel", [{"coupling": "unlocked", "input": {"context": [name]}} for name in "xy"]),
-    "gradient kind": (
-        "channel gradient",
-        [{"kind": k, "target": "label", "norm": "layer"} for k in KINDS if k != "conv"],
-    ),
-    "gradient context": (
-        "channel gradient",
-        [{"context": some} for some in (["label"], ["goal"], ["x"], ["y"])],
-    ),
-    "gradient scale": ("channel gradient", [{"scale": scale} for scale in (1.0, 0.3, 0.0)]),
-    "gradient discount": ("channel gradient", [{"discount": discount} for discount in (1.0, 0.3, 0.0)]),
-    "gradient clip": ("channel gradient", [{"clip": clip} for clip in (None, 0.1, 0.01)]),
-    "gradient apply": ("channel gradient", [{"apply": True}, {"apply": False}]),
-    "gradient schedule": ("channel gradient", [{}, {"schedule": {"kind": "cosine"}}]),
-    "gradient rate": ("channel gradient", [{"optimiser": {"lr": rate}} for rate in (1e-3, 3e-3)]),
-    "gradient norm": (
-        "channel gradient",
-        [{"kind": "mlp", "hidden": [4], "norm": n} for n in ("layer", "batch")],
-    ),
-}
-"""What one of a ring has otherwise than the next: must never be taken as alike where it is not."""
-
-
-def unlike(place: str, values: list[Any]) -> Document:
-    """A ring whose agents, or channels, have these values by turns."""
-    part, _, key = place.partition(" ")
-    turns = [value if not key else {key: value} for value in values]
-    if key == "gradient":
-        turns = [gradient(**value) for value in values]
-    if part == "agent":
-        return ring(2 * len(turns), agent=turns, env=ENDS)
-    return ring(2 * len(turns), channel=turns, env=ENDS)
-
 
 SICK: dict[str, Document] = {
     "ring": ring(on_divergence="quarantine", bound=1e3),

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from antiphon.engine import checkpoint
 from tests.contracts.backend_documents import STEPS, Document
 from tests.contracts.backend_scenes import scenes
-from tests.contracts.backend_themes import ALONE, SICK, THEMES, UNLIKE, unlike
+from tests.contracts.backend_themes import ALONE, SICK, THEMES
 from tests.contracts.backend_twins import differences, facts, hold, made, stacked, step_by_step
+from tests.contracts.backend_unlike import UNLIKE
 
 
 @pytest.mark.parametrize("name", THEMES)
@@ -28,7 +29,7 @@ def test_themes(name: str) -> None:
 
 @pytest.mark.parametrize("name", UNLIKE)
 def test_agents_that_differ_in_one_thing(name: str) -> None:
-    hold(unlike(*UNLIKE[name]))
+    hold(UNLIKE[name])
 
 
 @settings(max_examples=50)
