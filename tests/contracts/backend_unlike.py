@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.contracts.backend_documents import GOAL, LABEL, OWN, Document, levels, ring
+from tests.contracts.backend_documents import GOAL, LABEL, OWN, Document, document, levels, ring
 from tests.contracts.backend_scenes import KINDS
 from tests.contracts.backend_themes import ENDS, INPUT, LSTM
 
@@ -99,6 +99,23 @@ def _told_of_states(link: Document | None = None) -> Document:
     return ring(2 * count, agent=RNN, channel=channels, env=ENDS)
 
 
+def _as_many_numbers() -> Document:
+    """Agents that read as many numbers: two messages of one sender side by side, or one of each of two."""
+    agents = {f"a{i}": OWN for i in range(6)} | {
+        f"b{i}": {**OWN, **SLOW, "objective": LABEL} for i in range(4)
+    }
+    ends = [
+        (0, 0, "concat"),
+        (1, 1, "last"),
+        (2, 1, "last"),
+        (3, 2, "concat"),
+        (4, 3, "last"),
+        (5, 3, "last"),
+    ]
+    channels = [{"from": f"a{i}", "to": f"b{j}", "size": 4, "read": read} for i, j, read in ends]
+    return document(agents, channels, ENDS)
+
+
 def _scenarios() -> dict[str, Document]:
     found = {}
     for name, (key, values) in _AGENTS.items():
@@ -135,6 +152,7 @@ def _scenarios() -> dict[str, Document]:
             ],
             count=4,
         ),
+        "inputs": _as_many_numbers(),
         "told of states": _told_of_states(),
         "looked back": _told_of_states({"delay": 3}),
     }
