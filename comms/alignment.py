@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 __all__ = ["alignment"]
@@ -11,32 +12,51 @@ __all__ = ["alignment"]
 _TINY = 1e-12
 
 
-def alignment(synthetic: Tensor, true: Tensor) -> dict[str, Tensor]:
-    """Return scalar tensors comparing gradients per sample, [B, M].
+def alignment(synthetic: Tensor, true: Tensor, valid: Tensor | None = None) -> dict[str, Tensor]:
+    """Return tensors [...] comparing gradients per sample, [..., B, M].
 
     The mean squared error of the synthetic gradient is `bias2 + variance`: an error that is the same in every
     sample turns what the sender learns, one that differs between samples mostly averages out.
+
+    Args:
+        synthetic: What was predicted.
+        true: What came back.
+        valid: [..., B] bool: the samples that count; None: all.
 
     Returns:
         `cosine`: mean over samples whose true gradient exceeds 1e-12; `pooled_cosine`: of the two batches, each
         as one long vector, so that samples weigh as much as their gradients; `norm_ratio`: |synthetic| / |true|
         over the batch; `r2`: 1 - residual / |true - mean|^2; `bias2`: |mean(synthetic - true)|^2 over the batch;
         `variance`: the rest of the mean squared error. NaN where the true gradient is nothing (for `r2`: the
-        same in every sample; `bias2` and `variance` always are numbers).
+        same in every sample; `bias2` and `variance` are numbers wherever a sample counts).
     """
-    dots = (synthetic * true).sum(1)
-    norms, lengths = synthetic.norm(dim=1), true.norm(dim=1)
+    if valid is None:
+        valid = true.new_ones(true.shape[:-1], dtype=torch.bool)
+    counts = valid.unsqueeze(-1)
+    nothing = true.new_zeros(())
+    synthetic, true = synthetic.where(counts, nothing), true.where(counts, nothing)
+    dots = (synthetic * true).sum(-1)
+    norms, lengths = synthetic.norm(dim=-1), true.norm(dim=-1)
     alive = lengths > _TINY
+    some = alive.any(-1)
     each = dots / norms.clamp_min(_TINY) / lengths.clamp_min(_TINY)
-    spread = (true - true.mean(0)).square().sum()
+    synthetic_norm, true_norm = norms.norm(dim=-1), lengths.norm(dim=-1)
     error = synthetic - true
-    pooled = dots.sum() / synthetic.norm().clamp_min(_TINY) / true.norm().clamp_min(_TINY)
-    mean = error.mean(0)
+    squared = error.square().sum((-2, -1))
+    spread = (true - _mean(true, counts)).where(counts, nothing).square().sum((-2, -1))
+    mean = _mean(error, counts)
+    apart = (error - mean).where(counts, nothing).square().sum((-2, -1))
+    pooled = dots.sum(-1) / synthetic_norm.clamp_min(_TINY) / true_norm.clamp_min(_TINY)
     return {
-        "cosine": each.where(alive, each.new_zeros(())).sum() / alive.sum(),
-        "pooled_cosine": pooled.where(alive.any(), math.nan),
-        "norm_ratio": (synthetic.norm() / true.norm()).where(alive.any(), math.nan),
-        "r2": (1 - error.square().sum() / spread).where(spread > 0, math.nan),
-        "bias2": mean.square().sum(),
-        "variance": (error - mean).square().sum() / max(len(error), 1),
+        "cosine": each.where(alive, nothing).sum(-1) / alive.sum(-1),
+        "pooled_cosine": pooled.where(some, math.nan),
+        "norm_ratio": (synthetic_norm / true_norm).where(some, math.nan),
+        "r2": (1 - squared / spread).where(spread > 0, math.nan),
+        "bias2": mean.square().sum((-2, -1)),
+        "variance": apart / valid.sum(-1).clamp_min(1),
     }
+
+
+def _mean(rows: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean [..., 1, M] over the rows that count; rows that do not are zero."""
+    return rows.sum(-2, keepdim=True) / counts.sum(-2, keepdim=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import networkx as nx
 
@@ -40,12 +40,13 @@ def advice(scenario: Scenario) -> list[str]:
 
 def _late(scenario: Scenario, env: Description) -> Iterator[str]:
     """Objectives that hear of an example when another one is already shown."""
+    ways = _ways(scenario)
+    order = list(nx.topological_sort(ways)) if nx.is_directed_acyclic_graph(ways) else []
     for name, agent in scenario.agents.items():
         if agent.objective is None or agent.align:
             continue
-        late = {
-            seer: steps for seer, steps in _ages(scenario, name).items() if steps >= env.hold and seer != name
-        }
+        ages = {seer: age for seer, age in _ages(ways, order, name).items() if scenario.agents[seer].observes}
+        late = {seer: steps for seer, steps in ages.items() if steps >= env.hold and seer != name}
         if late:
             seer = min(late, key=lambda seer: (late[seer], seer))
             yield (
@@ -54,20 +55,30 @@ def _late(scenario: Scenario, env: Description) -> Iterator[str]:
             )
 
 
-def _ages(scenario: Scenario, name: str) -> dict[str, int]:
-    """How old what an agent hears can be, by who saw it: the longest way, each cycle taken the shortest."""
+def _ways(scenario: Scenario) -> nx.DiGraph[str]:
+    """From everybody to those they hear of, with the longest delay."""
     ways: nx.DiGraph[str] = nx.DiGraph()
     ways.add_nodes_from(scenario.agents)
     for channel in scenario.channels:
         known = ways.get_edge_data(channel.receiver, channel.sender, {"delay": 0})
         ways.add_edge(channel.receiver, channel.sender, delay=max(known["delay"], channel.link.delay))
+    return ways
+
+
+def _ages(ways: nx.DiGraph[str], order: Sequence[str], name: str) -> dict[str, int]:
+    """How old what an agent hears can be, by who said it: the longest way, each cycle taken the shortest.
+
+    Args:
+        ways: From everybody to those they hear of.
+        order: All of them, in an order along the ways; empty where there are cycles.
+        name: The agent.
+    """
     nearest = nx.single_source_dijkstra_path_length(ways, name, weight="delay")
     ages = {node: int(steps) for node, steps in nearest.items()}
-    if nx.is_directed_acyclic_graph(ways):
-        for node in nx.topological_sort(ways):
-            for sender in ways.successors(node) if node in ages else ():
-                ages[sender] = max(ages[sender], ages[node] + ways.edges[node, sender]["delay"])
-    return {seer: age for seer, age in ages.items() if scenario.agents[seer].observes}
+    for node in order:
+        for sender in ways.successors(node) if node in ages else ():
+            ages[sender] = max(ages[sender], ages[node] + ways.edges[node, sender]["delay"])
+    return ages
 
 
 def _over(scenario: Scenario) -> Iterator[str]:

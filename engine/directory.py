@@ -1,7 +1,7 @@
 """The run directory: what a run leaves on disk, written whole or not at all.
 
-`scenario.yaml` (resolved), `run.json` (where it comes from and how it ended), `metrics.csv`, TensorBoard's event
-files, `checkpoints/step-000000100/` (the newest two), `result.json` (what `--json` prints). Loads without torch.
+`scenario.yaml` (resolved), `run.json` (where it comes from and how it ended), `metrics.csv`, `digests.csv` (for
+`diff`), TensorBoard's event files, `checkpoints/step-000000100/` (the newest two), `result.json` (what `--json` prints). Loads without torch.
 """
 
 from __future__ import annotations
@@ -19,10 +19,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import networkx as nx
-
-from antiphon.engine.advice import advice
-from antiphon.engine.timeline import span, timeline
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario
 
@@ -35,7 +31,6 @@ __all__ = [
     "RunDirectory",
     "facts_of",
     "finite",
-    "graph_of",
     "now",
     "open_directory",
     "write_json",
@@ -203,24 +198,22 @@ class RunDirectory:
 
         Rows that an earlier session wrote after that step are dropped.
         """
-        from antiphon.telemetry import CsvRecorder, Recorders, RunDescription, TensorBoardRecorder
+        from antiphon.engine.description import describe_run
+        from antiphon.engine.timeline import span, timeline
+        from antiphon.telemetry import CsvRecorder, Recorders, TensorBoardRecorder
+        from antiphon.telemetry.digests_csv import DigestsCsv
 
         scenario, start = simulation.scenario, simulation.now
-        description = RunDescription(
-            yaml=self.document,
-            hparams=_hparams(self.facts),
-            graph=graph_of(scenario),
-            names={
-                "agents": list(scenario.agents),
-                "channels": [(channel.name, channel.slug) for channel in scenario.channels],
-            },
-            start_step=start,
-            top=scenario.telemetry.top,
-            timeline=timeline(simulation.system, 0, span(simulation.system)),
-        )
-        table, fresh = self.path / "metrics.csv", not (self.path / "metrics.csv").exists()
+        first = timeline(simulation.system, 0, span(simulation.system))
+        description = describe_run(scenario, self.facts, document=self.document, start=start, timeline=first)
+        table = self.path / "metrics.csv"
+        resumed = start if table.exists() else None
         recorders = Recorders(
-            [CsvRecorder(table, None if fresh else start), TensorBoardRecorder(self.path, start)]
+            [
+                CsvRecorder(table, resumed),
+                DigestsCsv(self.path / "digests.csv", resumed),
+                TensorBoardRecorder(self.path, start),
+            ]
         )
         recorders.begin(description)
         simulation.recorders.append(recorders)
@@ -261,6 +254,8 @@ def facts_of(
     cache: int | None = None,
 ) -> dict[str, Any]:
     """Return what run.json says of a run that begins now, but for the template it comes from."""
+    from antiphon.engine.advice import advice
+
     return {
         "scenario": scenario.scenario,
         "seed": seed,
@@ -282,22 +277,6 @@ def facts_of(
     }
 
 
-def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
-    """Return who talks to whom, as telemetry draws it."""
-    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
-    for name, agent in scenario.agents.items():
-        role = "readout" if name in scenario.readouts else "agent" if agent.learn else "frozen"
-        graph.add_node(name, role=role, period=agent.clock.period)
-    for channel in scenario.channels:
-        attributes = {
-            "coupling": channel.coupling,
-            "delay": channel.link.delay,
-            "carries": channel.carries,
-        }
-        graph.add_edge(channel.sender, channel.receiver, channel.key, **attributes)
-    return graph
-
-
 def _check_facts(facts: dict[str, Any]) -> None:
     """Raise ValueError or KeyError where what everybody relies on is missing or of another kind."""
     numbers = [facts[key] for key in ("seconds", "steps", "step", "seed", "threads")]
@@ -310,12 +289,6 @@ def _document(scenario: Scenario) -> str:
         return scenario.to_yaml()
     except ScenarioError as error:
         return f"# No document: {error}\n"
-
-
-def _hparams(facts: Mapping[str, Any]) -> dict[str, float | int | str | bool]:
-    values = {name: facts.get(name) for name in ("scenario", "variant", "seed")} | (facts.get("values") or {})
-    shown = {name: value for name, value in values.items() if value is not None}
-    return {n: v if isinstance(v, bool | int | float | str) else json.dumps(v) for n, v in shown.items()}
 
 
 def _versions() -> dict[str, str]:

@@ -137,6 +137,11 @@ class Channel:
         return True
 
     @property
+    def who(self) -> tuple[str, ...]:
+        """The channels that it is."""
+        return (self.name,)
+
+    @property
     def rows(self) -> int:
         """How many there are."""
         return len(self.zeros)
@@ -233,6 +238,20 @@ class Agent:
     def total(self, rows: Tensor) -> Tensor:
         """Return a figure of its rows added up."""
         return rows.sum()
+
+    @property
+    def who(self) -> tuple[str, ...]:
+        """The agents that it is."""
+        return (self.name,)
+
+    @property
+    def stacked(self) -> bool:
+        """Whether its parameters have a first dimension of agents."""
+        return False
+
+    def counts(self) -> list[int]:
+        """Return the optimiser steps that each has taken."""
+        return [self.learner.updates]
 
     @property
     def sees_ages(self) -> bool:

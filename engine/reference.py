@@ -6,7 +6,7 @@ from the parameters of before the step; then predictors learn from what has come
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -47,6 +47,15 @@ class Reference:
     def shown(self) -> System:
         """Return the system as everybody may look at it: one agent at a time, up to date."""
         return self.system
+
+    def seen(self, learned: Learned) -> tuple[System, Learned]:
+        """Return the system, and what it learned at the newest step, as they are cheapest to look at: as they are run."""
+        return self.shown(), learned
+
+    @property
+    def channels(self) -> Iterable[str]:
+        """The names of all channels, one by one, in canonical order."""
+        return self.system.channels
 
     def settle(self) -> None:
         """Raise what has been found out since nobody looked: here everything is looked at as it happens."""

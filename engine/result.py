@@ -9,7 +9,7 @@ from typing import Any
 
 from antiphon.engine.directory import finite
 from antiphon.engine.simulation import Simulation
-from antiphon.telemetry import Figure, HistogramRow, RunDescription
+from antiphon.telemetry import Figure, Recorder
 
 __all__ = ["Newest", "over", "result_of"]
 
@@ -19,7 +19,7 @@ _OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
 """Figures that every channel has in a result; null where its coupling gives none."""
 
 
-class Newest:
+class Newest(Recorder):
     """A recorder that keeps the newest figure of every metric."""
 
     def __init__(self) -> None:
@@ -37,22 +37,10 @@ class Newest:
                     found = self._found.setdefault((row["kind"], row["name"]), {})
                     found[row["metric"]] = float(row["value"])
 
-    def begin(self, description: RunDescription) -> None:
-        """Do nothing."""
-
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
         """Keep the figures."""
         for row in rows:
             self._found.setdefault((row.kind, row.name), {})[row.metric] = row.value
-
-    def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
-        """Do nothing: a result holds numbers only."""
-
-    def end(self, result: Mapping[str, Any]) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 def result_of(

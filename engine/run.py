@@ -101,7 +101,7 @@ class Run:
         directory.checkpoint(simulation)
         directory.note(exit=ended, error=error, seconds=seconds, finished=now())
         at = max(simulation.now - 1, 0)  # a run that was stopped has no row of its own in the table
-        self._newest.figures(at, figures(simulation.system, simulation.learned, {}, at))
+        self._newest.figures(at, figures(simulation, at))
         result = result_of(simulation, self._newest, directory.facts, str(directory.path))
         write_json(directory.path / "result.json", result)
         if ended == "done":

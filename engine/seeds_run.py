@@ -15,8 +15,9 @@ import torch
 
 from antiphon.engine import checkpoint
 from antiphon.engine.backends import chosen_backend
+from antiphon.engine.description import describe_run
 from antiphon.engine.devices import chosen_device
-from antiphon.engine.directory import RunDirectory, graph_of, write_json
+from antiphon.engine.directory import RunDirectory, write_json
 from antiphon.engine.interquartile import spread
 from antiphon.engine.request import Request
 from antiphon.engine.run import Outcome, begin
@@ -25,7 +26,6 @@ from antiphon.engine.seeds import Seeds
 from antiphon.engine.together import OnStep, Scores, Together
 from antiphon.engine.weights import without_weights
 from antiphon.errors import DivergenceError, RunError
-from antiphon.telemetry import Names, RunDescription
 from antiphon.telemetry.names import writing
 from antiphon.telemetry.over_seeds import OverSeeds
 
@@ -184,14 +184,7 @@ class SeedsRun:
     def _bands(self, folder: Path) -> OverSeeds:
         """Return what writes the bands; what earlier sessions have written of the runs is in them already."""
         scenario = self.requests[0].scenario
-        names: Names = {
-            "agents": list(scenario.agents),
-            "channels": [(channel.name, channel.slug) for channel in scenario.channels],
-        }
-        description = RunDescription(
-            yaml="", hparams={}, graph=graph_of(scenario), names=names, top=scenario.telemetry.top
-        )
-        bands = OverSeeds(folder, description, len(self.requests))
+        bands = OverSeeds(folder, describe_run(scenario, {}), len(self.requests))
         for place in self.kept:
             bands.read(place, self.paths[place] / "metrics.csv")
             bands.ended(place)

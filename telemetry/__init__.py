@@ -10,7 +10,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from antiphon.telemetry.figures import Figure, HistogramRow, Kind, Names, Recorder, Recorders, RunDescription
+from antiphon.telemetry.figures import (
+    DigestRow,
+    Figure,
+    HistogramRow,
+    Kind,
+    Names,
+    Recorder,
+    Recorders,
+    RunDescription,
+    SampleRow,
+)
 from antiphon.telemetry.metrics_csv import CsvRecorder
 from antiphon.telemetry.raster_text import raster_lines
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
@@ -24,6 +34,7 @@ __all__ = [
     "AgentTimes",
     "ChannelTimes",
     "CsvRecorder",
+    "DigestRow",
     "Figure",
     "HistogramRow",
     "Kind",
@@ -31,6 +42,7 @@ __all__ = [
     "Recorder",
     "Recorders",
     "RunDescription",
+    "SampleRow",
     "TensorBoardRecorder",
     "Timeline",
     "draw_graph",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
 from tensorboard.compat.proto.summary_pb2 import (  # type: ignore[import-untyped]
+    DATA_CLASS_TENSOR,
     HistogramProto,
     Summary,
     SummaryMetadata,
@@ -26,9 +28,9 @@ from tensorboard.plugins.custom_scalar import metadata as layout_metadata
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2  # type: ignore[import-untyped]
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.text.summary_v2 import text_pb  # type: ignore[import-untyped]
-from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
+from antiphon.telemetry.checksums import masked_checksum
 from antiphon.telemetry.layout import Chart
 from antiphon.telemetry.names import writing
 
@@ -59,7 +61,8 @@ class EventFile:
             newest = max(event_files(folder).values(), default=0)
             stamp = max(int(time.time()), newest + 1)
             self._path = folder / f"events.out.tfevents.{stamp:010d}.antiphon"
-            self._records = RecordWriter(self._path.open("xb"))
+            self._file = self._path.open("xb")
+        self._known: set[str] = set()
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def forget_after(self, step: int) -> None:
@@ -77,7 +80,7 @@ class EventFile:
         self._summarise(
             step,
             [
-                Summary.Value(tag=tag, metadata=_metadata("scalars", shown), simple_value=value)
+                Summary.Value(tag=tag, metadata=self._metadata(tag, "scalars", shown), simple_value=value)
                 for tag, shown, value in finite
             ],
         )
@@ -88,7 +91,7 @@ class EventFile:
         self._summarise(
             step,
             [
-                Summary.Value(tag=tag, metadata=_metadata("histograms", shown), histo=proto)
+                Summary.Value(tag=tag, metadata=self._metadata(tag, "histograms", shown), histo=proto)
                 for tag, shown, proto in protos
                 if proto is not None
             ],
@@ -103,6 +106,34 @@ class EventFile:
         """Write a picture, given as a PNG file of `width` x `height` pixels with four channels."""
         image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)
         self._summarise(step, [Summary.Value(tag=tag, image=image)])
+
+    def document(self, step: int, tag: str, text: str, plugin: str) -> None:
+        """Write text for a plugin."""
+        self._tensor(step, [(tag, tensor_util.make_tensor_proto(text))], plugin)
+
+    def arrays(self, step: int, values: Iterable[tuple[str, np.ndarray[Any, Any]]], plugin: str) -> None:
+        """Write arrays of float32 for a plugin as (tag, array), all in one event."""
+        found = [(tag, tensor_util.make_tensor_proto(np.asarray(a, dtype=np.float32))) for tag, a in values]
+        self._tensor(step, found, plugin)
+
+    def _tensor(self, step: int, values: Sequence[tuple[str, Any]], plugin: str) -> None:
+        self._summarise(
+            step,
+            [
+                Summary.Value(
+                    tag=tag, metadata=self._metadata(tag, plugin, data_class=DATA_CLASS_TENSOR), tensor=v
+                )
+                for tag, v in values
+            ],
+        )
+
+    def _metadata(self, tag: str, plugin: str, shown: str = "", **more: Any) -> SummaryMetadata | None:
+        """Which tab a value is for, and its pretty name: with the first value of a tag, which is all that readers heed."""
+        if tag in self._known:
+            return None
+        self._known.add(tag)
+        data = SummaryMetadata.PluginData(plugin_name=plugin)
+        return SummaryMetadata(display_name=shown, plugin_data=data, **more)
 
     def charts(self, step: int, categories: Mapping[str, Sequence[Chart]]) -> None:
         """Write the layout of the Custom Scalars tab: charts by category."""
@@ -153,12 +184,12 @@ class EventFile:
     def flush(self) -> None:
         """Let readers see all that was written so far."""
         with writing(self._path):
-            self._records.flush()
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         with writing(self._path):
-            self._records.close()
+            self._file.close()
 
     def _hparams_record(self, step: int, tag: str, **content: Any) -> None:
         data = plugin_data_pb2.HParamsPluginData(**content)
@@ -172,8 +203,11 @@ class EventFile:
             self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
     def _write(self, event: Any) -> None:
+        data = event.SerializeToString()
+        head = struct.pack("<Q", len(data))
+        checks = (struct.pack("<I", masked_checksum(part)) for part in (head, data))
         with writing(self._path):
-            self._records.write(event.SerializeToString())
+            self._file.write(b"".join((head, next(checks), data, next(checks))))
 
 
 def _chart(chart: Chart) -> Any:
@@ -209,8 +243,3 @@ def _histogram(array: np.ndarray[Any, Any]) -> Any | None:
         bucket_limit=edges if single else edges[1:],
         bucket=counts,
     )
-
-
-def _metadata(plugin: str, shown: str) -> SummaryMetadata:
-    """Which tab a value is for, and its pretty name."""
-    return SummaryMetadata(display_name=shown, plugin_data=SummaryMetadata.PluginData(plugin_name=plugin))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -36,6 +36,12 @@ class Figure(NamedTuple):
 HistogramRow: TypeAlias = "tuple[Kind, str, str, np.ndarray[Any, Any]]"
 """(kind, name, metric, values): as `Figure`, with an array of any shape in place of the number."""
 
+SampleRow: TypeAlias = "tuple[str, np.ndarray[Any, Any]]"
+"""(channel, messages [samples, size + 1]): some of a channel's newest messages; last is the label, nan without one."""
+
+DigestRow: TypeAlias = tuple[Kind, str, bytes]
+"""(kind, name, digest): of everything that an agent or a channel has learned, in 8 bytes."""
+
 
 class Names(TypedDict):
     """Every agent and channel of a run, in canonical order."""
@@ -54,10 +60,17 @@ class RunDescription:
     hparams: Mapping[str, float | int | str | bool]
     """The values that tell this run from others of a study."""
     graph: nx.MultiDiGraph[str]
-    """Nodes are agents with `role` ("readout", "agent" or "frozen") and `period` (steps; 1 where it is missing);
-    edges are channels, keyed as in the scenario, with `coupling`, `delay` (steps) and `carries` ("state" for those
-    that carry an agent's state to itself)."""
+    """Nodes are agents with `role` ("readout", "agent" or "frozen"), `period`, `phase` (steps) and `unroll` (ticks);
+    edges are channels, keyed as in the scenario, with `coupling`, `delay` (steps), `drop` (probability), `size`
+    (components) and `carries` ("state" for those that carry an agent's state to itself). Both may have `about`: texts by
+    heading, for whoever looks. What is missing is an ordinary agent, or a locked channel without delay."""
     names: Names
+    scenario: str = ""
+    """What the scenario is called."""
+    every: int = 1
+    """Steps from one row of figures to the next."""
+    until: int = 0
+    """The step the run stops at."""
     start_step: int = 0
     """Steps done before this session: 0 for a new run, the checkpoint's step for a resumed one."""
     top: int = 32
@@ -66,11 +79,11 @@ class RunDescription:
     """What happens in the first steps; None: nobody has worked it out."""
 
 
-class Recorder(Protocol):
-    """Who writes figures down. Calls come in the order begin, (figures | histograms)*, end?, close.
+class Recorder:
+    """Who writes figures down: a class of one's own overrides what it has a use for.
 
-    A recorder may raise RunError where it cannot write; it draws no random number and changes nothing
-    it is handed.
+    Calls come in the order begin, (figures | histograms | samples | digests)*, end?, close. A recorder may raise RunError
+    where it cannot write; it draws no random number and changes nothing it is handed.
     """
 
     def begin(self, description: RunDescription) -> None:
@@ -82,6 +95,12 @@ class Recorder(Protocol):
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
         """Write distributions of one step."""
 
+    def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
+        """Write some messages of one step."""
+
+    def digests(self, step: int, rows: Sequence[DigestRow]) -> None:
+        """Write what tells whether two runs have learned the same up to a step: all agents and channels, in order."""
+
     def end(self, result: Mapping[str, Any]) -> None:
         """Write the result of a run that came to its end (the object of `--json`)."""
 
@@ -89,7 +108,7 @@ class Recorder(Protocol):
         """Close all files, also after an error; a second call does nothing."""
 
 
-class Recorders:
+class Recorders(Recorder):
     """Several recorders as one.
 
     Args:
@@ -113,6 +132,16 @@ class Recorders:
         """Hand the distributions of one step to each recorder."""
         for recorder in self._recorders:
             recorder.histograms(step, rows)
+
+    def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
+        """Hand the messages of one step to each recorder."""
+        for recorder in self._recorders:
+            recorder.samples(step, rows)
+
+    def digests(self, step: int, rows: Sequence[DigestRow]) -> None:
+        """Hand the digests of one step to each recorder."""
+        for recorder in self._recorders:
+            recorder.digests(step, rows)
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Hand the result to each recorder."""

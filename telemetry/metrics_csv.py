@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from antiphon.errors import RunError
-from antiphon.telemetry.figures import Figure, HistogramRow, RunDescription
+from antiphon.telemetry.figures import Figure, Recorder, RunDescription
 from antiphon.telemetry.names import writing
 
 HEADER = ("step", "kind", "name", "metric", "value")
 
 
-class CsvRecorder:
+class CsvRecorder(Recorder):
     """Writes figures as rows `step,kind,name,metric,value`.
 
     Values are written with all their digits; those that are not finite as `nan`, `inf` and `-inf`.
@@ -65,12 +65,6 @@ class CsvRecorder:
             table = csv.writer(self._file, lineterminator="\n")
             table.writerows((step, row.kind, row.name, row.metric, repr(float(row.value))) for row in rows)
             self._file.flush()
-
-    def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
-        """Do nothing: the table holds numbers only."""
-
-    def end(self, result: Mapping[str, Any]) -> None:
-        """Do nothing: the result has a file of its own."""
 
     def close(self) -> None:
         """Close the file."""

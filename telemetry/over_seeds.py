@@ -11,7 +11,7 @@ from typing import Any
 
 from antiphon.errors import RunError
 from antiphon.telemetry.event_file import EventFile, event_files
-from antiphon.telemetry.figures import Figure, HistogramRow, Kind, RunDescription
+from antiphon.telemetry.figures import Figure, Kind, Recorder, RunDescription
 from antiphon.telemetry.layout import Chart, Curves
 from antiphon.telemetry.names import tag_part, writing
 
@@ -145,24 +145,15 @@ class OverSeeds:
             self._bands[figure.kind].setdefault(tag_part(title), band)
 
 
-class _Seed:
+class _Seed(Recorder):
     """The recorder of one seed."""
 
     def __init__(self, whole: OverSeeds, seed: int) -> None:
         self._whole, self._seed = whole, seed
 
-    def begin(self, description: RunDescription) -> None:
-        """Do nothing: the whole has been described."""
-
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
         """Hand on the figures of a step."""
         self._whole.take(self._seed, step, rows)
-
-    def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
-        """Do nothing: distributions are those of one run."""
-
-    def end(self, result: Mapping[str, Any]) -> None:
-        """Do nothing: results are told together."""
 
     def close(self) -> None:
         """Wait no longer for this one."""

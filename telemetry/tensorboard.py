@@ -1,4 +1,4 @@
-"""The recorder for TensorBoard: curves, distributions, the graph as a picture, the scenario as text."""
+"""The recorder for TensorBoard: curves, distributions, the Channels tab, the graph as a picture, the scenario."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.errors import RunError
+from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.event_file import EventFile, event_files
-from antiphon.telemetry.figures import Figure, HistogramRow, RunDescription
+from antiphon.telemetry.figures import Figure, HistogramRow, Recorder, RunDescription, SampleRow
 from antiphon.telemetry.layout import Curves
 from antiphon.telemetry.pictures import graph_png
 from antiphon.telemetry.raster import timeline_png
@@ -27,7 +28,7 @@ _newest: dict[str, tuple[str, Picture]] = {}
 """By tag the newest picture, with what it shows."""
 
 
-class TensorBoardRecorder:
+class TensorBoardRecorder(Recorder):
     """Writes one run into one folder of TensorBoard events, without sub-runs.
 
     Tags are `agent/<name>/<metric>`, `channel/<slug>/<metric>`, `run/<metric>` and, at the end,
@@ -51,6 +52,7 @@ class TensorBoardRecorder:
         self._charted = 0
         self._curves: Curves | None = None
         self._events: EventFile | None = None
+        self._channels: ChannelsWriter | None = None
 
     def begin(self, description: RunDescription) -> None:
         """Open an event file and describe the run.
@@ -64,6 +66,7 @@ class TensorBoardRecorder:
         events.forget_after(self._start_step)
         if not described:
             _describe(events, description)
+        self._channels = ChannelsWriter(events, description)
         events.flush()
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
@@ -75,7 +78,9 @@ class TensorBoardRecorder:
         assert self._events is not None, "begin() comes before figures()"
         assert self._curves is not None
         self._last_step = step
+        assert self._channels is not None
         self._events.scalars(step, self._curves.scalars(rows))
+        self._channels.figures(step, rows)
         if self._curves.metric_count > self._charted:
             self._charted = self._curves.metric_count
             self._events.charts(step, self._curves.charts())
@@ -94,6 +99,15 @@ class TensorBoardRecorder:
             step, [(f"{both[0]}/histogram", both[1], values) for both, values in named if both is not None]
         )
         self._events.flush()
+
+    def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
+        """Write messages of one step, for the Channels tab.
+
+        Raises:
+            RunError: If the file system refuses.
+        """
+        assert self._channels is not None, "begin() comes before samples()"
+        self._channels.samples(step, rows)
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Write the result's metric and seconds, which the HParams tab shows.

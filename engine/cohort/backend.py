@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -65,6 +66,13 @@ class Cohorts(Reference):
             Lowering(self.lifted).run()
             self._stale = False
         return self.lifted.base
+
+    def seen(self, learned: Learned) -> tuple[System, Learned]:
+        return (self.system, learned.together) if isinstance(learned, Told) else super().seen(learned)
+
+    @property
+    def channels(self) -> Iterable[str]:
+        return self.lifted.base.channels
 
     def taken_over(self) -> None:
         """Take over what the system has become one agent at a time, open windows included."""

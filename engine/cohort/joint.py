@@ -168,6 +168,7 @@ class _Own(Learned):
 
     def __init__(self, told: Told, world: int, places: Places) -> None:
         self._told, self._world, self._places = told, world, places
+        self.learners = {}
 
     def _mine(self, name: str) -> bool:
         return name.endswith(named("", self._world))

@@ -142,6 +142,10 @@ class StackedLearner:
             who = members.view(-1, *[1] * (stack.dim() - 1))
             self.buffers[name] = torch.where(who, buffers[name], stack)
 
+    def counts(self) -> list[int]:
+        """Return the optimiser steps that each agent has taken."""
+        return [learner.updates + n for learner, n in zip(self.learners, self.taken.tolist(), strict=True)]
+
     def write_back(self) -> None:
         """Give the agents their running statistics and counts of updates; all else they see already."""
         split = [self.buffers[name].unbind() for name in self.learners[0].buffers]

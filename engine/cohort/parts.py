@@ -93,6 +93,17 @@ class Cohort(Agent):
     def total(self, rows: Tensor) -> Tensor:
         return rows.view(len(self.members), self.batch).sum(1)
 
+    @property
+    def who(self) -> tuple[str, ...]:
+        return self.names
+
+    @property
+    def stacked(self) -> bool:
+        return True
+
+    def counts(self) -> list[int]:
+        return self.stack.counts()
+
     def by_member(self, members: Tensor) -> Tensor:
         """Return what is said of members, [N], of their rows."""
         return members.to(self.worlds.index.device).repeat_interleave(self.batch)
@@ -173,6 +184,10 @@ class Bundle(Channel):
     """Of each example that its synthetic inputs learn from at the end of the step, the members that it is one for."""
     deaf_members: Tensor | None = None
     """[K] bool: whose synthetic input has diverged; None: nobody's."""
+
+    @property
+    def who(self) -> tuple[str, ...]:
+        return tuple(channel.name for channel in self.members)
 
     @property
     def covers(self) -> bool:

@@ -31,11 +31,18 @@ class Told(Learned):
 
     def __init__(self, learned: Learned, lifted: Lifted, teacher: CohortTeacher) -> None:
         self._learned, self._lifted = learned, lifted
+        self.learners = {}  # of those who learned alone there are no others
         self._for = {
             name: teacher.learners(name, lesson)
             for name, lesson in learned.lessons.items()
             if lesson.loss.dim()
         }
+
+    @property
+    def together(self) -> Learned:
+        """What was learned, by cohort and bundle."""
+        raw = self._learned
+        return Learned(raw.updates, raw.lessons, raw.inputs, self._for)
 
     @cached_property
     def updates(self) -> list[Update]:  # type: ignore[override]

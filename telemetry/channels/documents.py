@@ -1,0 +1,136 @@
+"""The graph and the timeline of a run as documents for the Channels tab."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from antiphon.telemetry.channels.explanations import EXPLANATIONS
+from antiphon.telemetry.channels.positions import Point, positions
+from antiphon.telemetry.channels.tags import FORMAT
+from antiphon.telemetry.figures import RunDescription
+from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
+
+__all__ = ["graph_document", "order", "timeline_document"]
+
+_LONGEST = 200_000
+"""Entries of a timeline; a longer one is left out: nobody reads it, and all who look would wait for it."""
+
+
+def graph_document(description: RunDescription) -> dict[str, Any]:
+    """Return a run's graph as plain data: agents with their places, channels, what the figures mean.
+
+    Agents and channels are in the order in which their figures are written too.
+
+    Args:
+        description: The run.
+    """
+    graph = description.graph
+    edges = _edges(description)
+    agents, channels = order(description)
+    number = {name: place for place, name in enumerate(agents)}
+    places, by_timescale = positions(graph)
+    return {
+        "format": FORMAT,
+        "scenario": description.scenario,
+        "seed": description.hparams.get("seed"),
+        "every": description.every,
+        "until": description.until,
+        "by_timescale": by_timescale,
+        "agents": [_agent(name, graph.nodes[name], places[name]) for name in agents],
+        "channels": [_channel(name, edges[name], graph.edges[edges[name]], number) for name in channels],
+        "figures": {
+            family: {metric: explanation._asdict() for metric, explanation in found.items()}
+            for family, found in EXPLANATIONS.items()
+        },
+    }
+
+
+def order(description: RunDescription) -> tuple[list[str], list[str]]:
+    """Return agents and channels in the order in which the tab has them: those of the graph, as they are named."""
+    edges = _edges(description)
+    named = [name for name in description.names["agents"] if name in description.graph]
+    agents = list(dict.fromkeys([*named, *description.graph.nodes]))
+    return agents, [name for name, _ in description.names["channels"] if name in edges]
+
+
+def timeline_document(timeline: Timeline, description: RunDescription) -> dict[str, Any] | None:
+    """Return what happens in a run's first steps as plain data; None where that is too long.
+
+    Args:
+        timeline: Of all agents and channels, maybe of states that the scenario does not mention.
+        description: Says in which order they are.
+    """
+    by_agent = {agent.name: agent for agent in timeline.agents}
+    by_channel = {channel.name: channel for channel in timeline.channels}
+    agents, channels = order(description)
+    start = timeline.start
+    found: dict[str, Any] = {
+        "start": start,
+        "steps": timeline.steps,
+        "episode_ends": _where(timeline.episode_ends, start),
+        "agents": [_times_of_agent(by_agent.get(name), start) for name in agents],
+        "channels": [_times_of_channel(by_channel.get(name), start) for name in channels],
+    }
+    entries = sum(
+        len(values) for rows in ("agents", "channels") for row in found[rows] for values in row.values()
+    )
+    return found if entries <= _LONGEST else None
+
+
+def _times_of_agent(agent: AgentTimes | None, start: int) -> dict[str, Any]:
+    if agent is None:
+        return {"ticks": [], "ends": [], "since": []}
+    ticks = _where(agent.ticks, start)
+    since = [[step, int(agent.since[step - start])] for step in ticks]
+    return {"ticks": ticks, "ends": _where(agent.ends, start), "since": since}
+
+
+def _times_of_channel(channel: ChannelTimes | None, start: int) -> dict[str, Any]:
+    if channel is None:
+        return {"read": [], "unread": []}
+    read = [[step, int(channel.ages[step - start])] for step in _where(channel.ages >= 0, start)]
+    return {"read": read, "unread": _where(channel.unread, start)}
+
+
+def _where(flags: Any, start: int) -> list[int]:
+    return [int(place) + start for place in np.flatnonzero(flags)]
+
+
+def _agent(name: str, node: Mapping[str, Any], place: Point) -> dict[str, Any]:
+    return {
+        "name": name,
+        "role": str(node.get("role", "agent")),
+        "period": int(node.get("period", 1)),
+        "phase": int(node.get("phase", 0)),
+        "unroll": node.get("unroll", 1),
+        "x": round(float(place[0]), 5),
+        "y": round(float(place[1]), 5),
+        "about": dict(node.get("about", {})),
+    }
+
+
+def _channel(
+    name: str, ends: tuple[str, str, int | str], edge: Mapping[str, Any], number: Mapping[str, int]
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "from": number[ends[0]],
+        "to": number[ends[1]],
+        "coupling": str(edge.get("coupling", "locked")),
+        "delay": int(edge.get("delay", 0)),
+        "drop": float(edge.get("drop", 0.0)),
+        "state": edge.get("carries") == "state",
+        "size": edge.get("size"),
+        "about": dict(edge.get("about", {})),
+    }
+
+
+def _edges(description: RunDescription) -> dict[str, tuple[str, str, int | str]]:
+    edges = description.graph.edges(keys=True)
+    return {
+        f"{sender}->{receiver}" + (f":{key}" if key != 0 else ""): (sender, receiver, key)
+        for sender, receiver, key in edges
+    }

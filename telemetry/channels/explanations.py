@@ -1,0 +1,120 @@
+"""What the figures of agents and channels mean: a title, one plain sentence, how they are coloured, what to beware of."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from antiphon.telemetry.channels.tags import Family
+
+__all__ = ["EXPLANATIONS", "Explanation"]
+
+Scale = Literal["sequential", "diverging", "share"]
+"""Of colours: from smallest to largest; to both sides of zero; from 0 to 1."""
+
+_ALIGNED = "Alignment misleads: it can fall while learning goes on, and rise where nothing is learned. Look at the value."
+
+
+class Explanation(NamedTuple):
+    """How a figure is shown.
+
+    Attributes:
+        title: What stands above it.
+        says: What it is, in one sentence.
+        scale: How it is coloured.
+        caution: What to beware of; empty where there is nothing.
+    """
+
+    title: str
+    says: str
+    scale: Scale = "sequential"
+    caution: str = ""
+
+
+_CHANNEL: dict[str, Explanation] = {
+    "value": Explanation(
+        "value",
+        "What the channel's learning signal is worth: 1 is as good as the true gradient, 0 is as good as none, "
+        "below 0 it harms.",
+        "diverging",
+        "Measured in forks over a short horizon; look at its interval.",
+    ),
+    "value_low": Explanation("value, lower end", "Lower end of the value's 95 % interval.", "diverging"),
+    "value_high": Explanation("value, upper end", "Upper end of the value's 95 % interval.", "diverging"),
+    "ablation": Explanation(
+        "loss by ablation",
+        "By how much the readouts' loss rises on test data when the channel's messages are taken away.",
+        "diverging",
+    ),
+    "sg_loss": Explanation(
+        "SG loss",
+        "The loss of the synthetic gradient's model before its newest update.",
+        caution="Small gradients are easy to predict: channels of different energy cannot be compared by it.",
+    ),
+    "cosine": Explanation(
+        "cosine",
+        "Mean cosine, per sample, between the synthetic gradient and what came back.",
+        "diverging",
+        _ALIGNED,
+    ),
+    "pooled_cosine": Explanation(
+        "pooled cosine",
+        "Cosine between synthetic and returned gradients of the whole batch as one long vector.",
+        "diverging",
+        _ALIGNED,
+    ),
+    "norm_ratio": Explanation(
+        "norm ratio",
+        "Norm of the synthetic gradients over the norm of those that came back.",
+        caution=_ALIGNED,
+    ),
+    "r2": Explanation(
+        "R²",
+        "Share of the returned gradients' variance that the synthetic gradient explains; below 0 it is worse "
+        "than their mean.",
+        "diverging",
+        _ALIGNED,
+    ),
+    "bias2": Explanation(
+        "bias²", "The part of the synthetic gradient's squared error that is the same in every sample."
+    ),
+    "variance": Explanation(
+        "error variance", "The part of the synthetic gradient's squared error that differs between samples."
+    ),
+    "injection_norm": Explanation(
+        "injection norm", "Mean norm, per sample, of the synthetic gradient put on the newest messages."
+    ),
+    "message_mean": Explanation("message mean", "Mean of all components of the newest message.", "diverging"),
+    "message_std": Explanation(
+        "message spread", "Standard deviation of all components of the newest message; 0 carries nothing."
+    ),
+    "message_energy": Explanation(
+        "message energy", "Root of the mean square of the newest message's components: 0 is silence."
+    ),
+    "age": Explanation("age", "Steps since the newest usable message was sent: large is stale."),
+    "traffic": Explanation("traffic", "Bits sent per step and environment."),
+    "lost": Explanation(
+        "lost", "Share of environments in which the link lost the message that is due.", "share"
+    ),
+    "stand_in": Explanation(
+        "stand-ins", "Share of environments in which a synthetic input stands in for the message.", "share"
+    ),
+    "distortion": Explanation(
+        "distortion", "Root of the mean squared change of a component by the link's noise and bits."
+    ),
+    "si_loss": Explanation("SI loss", "The loss of the synthetic input's model before its newest update."),
+    "outliers": Explanation("outliers", "How many returned gradients have been shortened so far."),
+}
+_AGENT: dict[str, Explanation] = {
+    "loss": Explanation("loss", "Its objective's mean loss on training data since the row before."),
+    "accuracy": Explanation(
+        "accuracy", "Share of right answers on training data since the row before.", "share"
+    ),
+    "error": Explanation("error", "Share of wrong answers on training data since the row before.", "share"),
+    "bits": Explanation("bits", "Its objective's loss in bits on training data since the row before."),
+    "updates": Explanation("updates", "Optimiser steps taken so far."),
+    "gradient_norm": Explanation("gradient norm", "Norm of the gradient of its newest update."),
+    "parameter_norm": Explanation("parameter norm", "Norm of all its parameters."),
+    "silenced": Explanation("silenced", "1 once it is in quarantine: it learns no more.", "share"),
+}
+EXPLANATIONS: dict[Family, dict[str, Explanation]] = {"channel": _CHANNEL, "agent": _AGENT}
+"""By family and metric; others may be shown, under their own names."""

@@ -1,0 +1,79 @@
+"""Writes what the Channels tab shows into a run's event file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.telemetry.channels.documents import graph_document, order, timeline_document
+from antiphon.telemetry.channels.tags import GRAPH, PLUGIN, TIMELINE, Family, figure_tag, messages_tag
+from antiphon.telemetry.figures import Figure, RunDescription, SampleRow
+
+if TYPE_CHECKING:
+    from antiphon.telemetry.event_file import EventFile
+
+__all__ = ["ChannelsWriter"]
+
+Values = NDArray[np.float32]
+
+
+class ChannelsWriter:
+    """Writes a run's graph, and row by row one array per figure: all agents', or all channels'.
+
+    A row takes 4 bytes per agent or channel and figure, and about 80 per figure; a channel's messages
+    4 * samples * (size + 1).
+
+    Args:
+        events: The run's event file.
+        description: The run; graph and timeline are written at its `start_step`.
+
+    Raises:
+        RunError: The file system refuses, here or later.
+    """
+
+    def __init__(self, events: EventFile, description: RunDescription) -> None:
+        self._events = events
+        agents, channels = order(description)
+        self._places: dict[str, dict[str, int]] = {
+            "agent": {name: place for place, name in enumerate(agents)},
+            "channel": {name: place for place, name in enumerate(channels)},
+        }
+        step, timeline = description.start_step, description.timeline
+        self._document(step, GRAPH, graph_document(description))
+        times = None if timeline is None else timeline_document(timeline, description)
+        if times is not None:
+            self._document(step, TIMELINE, times)
+
+    def figures(self, step: int, rows: Iterable[Figure]) -> None:
+        """Write the figures of agents and channels of one step; those of others are left out."""
+        found: dict[tuple[str, str], Values] = {}
+        places = self._places
+        for kind, name, metric, value in rows:
+            known = places.get(kind)
+            place = None if known is None else known.get(name)
+            if place is None or known is None:
+                continue
+            array = found.get((kind, metric))
+            if array is None:
+                found[kind, metric] = array = np.full(len(known), np.nan, dtype=np.float32)
+            array[place] = value
+        self.arrays(step, found)  # type: ignore[arg-type]
+
+    def arrays(self, step: int, figures: Mapping[tuple[Family, str], Values]) -> None:
+        """Write figures of one step by family and metric, [agents] or [channels] each."""
+        named = [(figure_tag(family, metric), array) for (family, metric), array in figures.items()]
+        self._events.arrays(step, named, PLUGIN)
+
+    def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
+        """Write some messages of channels at one step."""
+        places = self._places["channel"]
+        known = [(messages_tag(places[name]), array) for name, array in rows if name in places]
+        self._events.arrays(step, known, PLUGIN)
+
+    def _document(self, step: int, tag: str, content: Any) -> None:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        self._events.document(step, tag, text, PLUGIN)

@@ -1,0 +1,158 @@
+"""What the Channels tab shows of a run, as arrays, and how it is packed for the browser."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.telemetry.channels.tags import Family
+
+__all__ = ["Cloud", "Messages", "RunData", "Series", "cloud"]
+
+Steps = NDArray[np.int64]
+Values = NDArray[np.float32]
+
+
+class Series(NamedTuple):
+    """One figure of all agents, or of all channels, row by row.
+
+    Attributes:
+        steps: [rows], ascending.
+        values: [rows, items]; nan where an item has no figure.
+    """
+
+    steps: Steps
+    values: Values
+
+    def pack(self) -> bytes:
+        """Return it for the browser, little endian: rows and items (uint32), steps (float64), values (float32)."""
+        rows, items = self.values.shape
+        return struct.pack("<II", rows, items) + self.steps.astype("<f8").tobytes() + _floats(self.values)
+
+
+class Messages(NamedTuple):
+    """Messages of one channel at some steps.
+
+    Attributes:
+        steps: [rows], ascending.
+        samples: Per row, [samples, size + 1]; last is the label, nan where there is none.
+    """
+
+    steps: Steps
+    samples: Sequence[Values]
+
+
+class Cloud(NamedTuple):
+    """Messages of one channel as points in a plane.
+
+    Attributes:
+        steps: [rows].
+        points: [rows, samples, 2]: along the two directions in which the messages of all rows vary most.
+        labels: [rows, samples]; nan where there is none.
+        explained: [2]: the share of the variance along each.
+    """
+
+    steps: Steps
+    points: Values
+    labels: Values
+    explained: Values
+
+    def pack(self) -> bytes:
+        """Return it for the browser, little endian.
+
+        Rows and samples (uint32), shares explained (2 float32), steps (float64), points, labels (float32).
+        """
+        rows, samples = self.labels.shape
+        head = struct.pack("<II", rows, samples) + _floats(self.explained)
+        return head + self.steps.astype("<f8").tobytes() + _floats(self.points) + _floats(self.labels)
+
+
+def cloud(messages: Messages) -> Cloud:
+    """Return the messages as points along their first two principal components, found over all rows together.
+
+    One basis for all rows: points of different steps can be compared. Rows with fewer samples are filled with nan.
+
+    Args:
+        messages: Of one channel; those with a component that is not finite become nan.
+    """
+    rows, most = len(messages.steps), max((len(row) for row in messages.samples), default=0)
+    points = np.full((rows, most, 2), np.nan, dtype=np.float32)
+    labels = np.full((rows, most), np.nan, dtype=np.float32)
+    for row, samples in enumerate(messages.samples):
+        labels[row, : len(samples)] = samples[:, -1]
+    everything = [np.asarray(samples[:, :-1], dtype=np.float64) for samples in messages.samples]
+    sound = [part[np.isfinite(part).all(1)] for part in everything]
+    whole = np.concatenate(sound) if sound else np.zeros((0, 1))
+    explained = np.zeros(2, dtype=np.float32)
+    if len(whole):
+        centre = whole.mean(0)
+        spread = (whole - centre).T @ (whole - centre) / len(whole)
+        variances, directions = np.linalg.eigh(spread)
+        basis = directions[:, ::-1][:, :2]
+        basis = basis * np.where(basis[np.abs(basis).argmax(0), np.arange(basis.shape[1])] < 0, -1.0, 1.0)
+        total = max(float(variances.sum()), 1e-30)
+        for row, part in enumerate(everything):
+            points[row, : len(part), : basis.shape[1]] = (part - centre) @ basis
+        if basis.shape[1] == 1:  # a message of one component: a line
+            points[..., 1] = np.where(np.isnan(points[..., 0]), np.nan, 0.0)
+        explained[: basis.shape[1]] = (variances[::-1][:2] / total).clip(0.0, 1.0)
+        points[~np.isfinite(points).all(-1)] = np.nan
+    return Cloud(np.asarray(messages.steps, dtype=np.int64), points, labels, explained)
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Everything the Channels tab shows of one run.
+
+    Attributes:
+        name: What the run is called.
+        graph: The document under `antiphon/graph`.
+        timeline: The document under `antiphon/timeline`; None: there is none.
+        figures: By family and metric.
+        messages: By number of the channel.
+    """
+
+    name: str
+    graph: Mapping[str, Any]
+    timeline: Mapping[str, Any] | None = None
+    figures: Mapping[tuple[Family, str], Series] = field(default_factory=dict)
+    messages: Mapping[int, Messages] = field(default_factory=dict)
+
+    def catalogue(self) -> dict[str, Any]:
+        """Return what there is: metrics by family, channels with messages, whether there is a timeline."""
+        metrics: dict[str, Any] = {"agent": [], "channel": []}
+        for family, metric in self.figures:
+            metrics[family].append(metric)
+        return {
+            **metrics,
+            "messages": sorted(self.messages),
+            "timeline": self.timeline is not None,
+            "sampled": False,
+        }
+
+    def embedded(self) -> dict[str, Any]:
+        """Return it as plain data for a page that has no server: documents, and packed arrays as base64."""
+        return {
+            "run": self.name,
+            "graph": self.graph,
+            "timeline": self.timeline,
+            "catalog": self.catalogue(),
+            "figures": {
+                f"{family}/{metric}": _text(series.pack()) for (family, metric), series in self.figures.items()
+            },
+            "clouds": {str(channel): _text(cloud(found).pack()) for channel, found in self.messages.items()},
+        }
+
+
+def _floats(values: Values) -> bytes:
+    return values.astype("<f4").tobytes()
+
+
+def _text(packed: bytes) -> str:
+    return base64.b64encode(packed).decode("ascii")

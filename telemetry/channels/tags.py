@@ -1,0 +1,43 @@
+"""Where in an event file the Channels tab finds its data."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, TypeAlias, cast, get_args
+
+from antiphon.telemetry.names import tag_part
+
+__all__ = ["FORMAT", "GRAPH", "PLUGIN", "TIMELINE", "Family", "figure_tag", "messages_tag", "parsed"]
+
+PLUGIN = "antiphon"
+"""The plugin's name in the metadata of its values."""
+FORMAT = 1
+"""Version of what is written; a reader refuses a newer one."""
+GRAPH = "antiphon/graph"
+"""A string: the graph as JSON, once per session."""
+TIMELINE = "antiphon/timeline"
+"""A string: what happens in the first steps as JSON, once per session."""
+
+Family: TypeAlias = Literal["agent", "channel"]
+"""What a row of numbers is about: one number per agent, or one per channel."""
+
+
+def figure_tag(family: Family, metric: str) -> str:
+    """Return the tag of a figure: float32 [agents] or [channels] per row, nan where there is none."""
+    return f"antiphon/{family}/{tag_part(metric)}"
+
+
+def messages_tag(channel: int) -> str:
+    """Return the tag of a channel's messages: float32 [samples, size + 1] per row, the label last."""
+    return f"antiphon/messages/{channel}"
+
+
+def parsed(tag: str) -> tuple[Family, str] | int | None:
+    """Return what a tag holds: (family, metric), the number of a channel for messages, or None for anything else."""
+    parts = tag.split("/")
+    if len(parts) != 3 or parts[0] != PLUGIN:
+        return None
+    if parts[1] in get_args(Family) and parts[2]:
+        return cast(Family, parts[1]), parts[2]
+    numbered = parts[1] == "messages" and re.fullmatch("[0-9]{1,9}", parts[2])
+    return int(parts[2]) if numbered else None

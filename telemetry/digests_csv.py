@@ -1,0 +1,239 @@
+"""digests.csv: what tells, to the last bit, whether two runs have learned the same, and where they part.
+
+A row has the digest of everything each agent and each channel has learned, 16 hexadecimal digits each, and before them
+`rolling`: the digest of that row and of all rows before it. Equal `rolling` digests mean that everything was equal up to
+there; cells can be compared between runs whose rows are at other steps.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import IO, NamedTuple, cast
+
+from antiphon.errors import RunError
+from antiphon.telemetry.figures import DigestRow, Kind, Recorder, RunDescription
+from antiphon.telemetry.names import writing
+
+__all__ = ["Digests", "DigestsCsv", "Row", "read_digests"]
+
+SIZE = 8
+"""Bytes of a digest; in the file each is two hexadecimal digits."""
+_STEP, _ROLLING = "step", "rolling"
+_KINDS = ("agent", "channel")
+_TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+
+Column = tuple[Kind, str]
+"""Whose digests a column holds: kind and name."""
+
+
+class Row(NamedTuple):
+    """The digests of one step.
+
+    Attributes:
+        step: How many steps had been taken.
+        rolling: Of this row and all before it, 8 bytes.
+        cells: Of every column, one after the other, 8 bytes each.
+    """
+
+    step: int
+    rolling: bytes
+    cells: bytes
+
+
+@dataclass(frozen=True)
+class Digests:
+    """A table of digests.
+
+    Attributes:
+        columns: Whose they are: agents, then channels, in canonical order.
+        rows: By step, ascending.
+    """
+
+    columns: tuple[Column, ...]
+    rows: Mapping[int, Row]
+
+    def of(self, step: int) -> dict[Column, bytes]:
+        """Return the digests of one row by column."""
+        return dict(zip(self.columns, _cells(self.rows[step].cells), strict=True))
+
+
+class DigestsCsv(Recorder):
+    """Writes digests as rows `step,rolling,agent:NAME,…,channel:NAME,…`; the columns are those of the first row.
+
+    Args:
+        path: The file, `digests.csv` in a run directory.
+        resume_step: None for a new run. For a run that goes on, the step of its checkpoint: rows after it, and a last
+            row that a crash tore, are dropped (the file is replaced whole), and `rolling` goes on from the last one left.
+    """
+
+    def __init__(self, path: str | Path, resume_step: int | None = None) -> None:
+        self._path = Path(path)
+        self._resume_step = resume_step
+        self._file: IO[str] | None = None
+        self._columns: tuple[Column, ...] = ()
+        self._rolling = b""
+
+    def begin(self, description: RunDescription) -> None:
+        """Open the table.
+
+        Raises:
+            RunError: If the file cannot be written, exists although the run is new, or is no table of digests.
+        """
+        del description  # states that a scenario does not mention are channels too: rows say which there are
+        with writing(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._path.exists():
+                if self._resume_step is None:
+                    raise RunError(
+                        f"{self._path}: exists already; resume that run or choose another log directory"
+                    )
+                self._drop_after(self._resume_step)
+            self._file = self._path.open("a", **_TEXT)  # type: ignore[call-overload]
+
+    def digests(self, step: int, rows: Sequence[DigestRow]) -> None:
+        """Append a row.
+
+        Raises:
+            RunError: If the file system refuses, or the table is of other agents and channels.
+        """
+        assert self._file is not None, "begin() comes before digests()"
+        columns = tuple((kind, name) for kind, name, _ in rows)
+        with writing(self._path):
+            table = csv.writer(self._file, lineterminator="\n")
+            if not self._columns:
+                self._columns = columns
+                table.writerow(_header(columns))
+            elif columns != self._columns:
+                raise RunError(
+                    f"{self._path}: has digests of other agents and channels; resume in the run's own directory"
+                )
+            cells = b"".join(digest for _, _, digest in rows)
+            self._rolling = _rolled(self._rolling, columns, step, cells)
+            table.writerow((step, self._rolling.hex(), *(cell.hex() for cell in _cells(cells))))
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            with writing(self._path):
+                self._file.close()
+            self._file = None
+
+    def _drop_after(self, step: int) -> None:
+        """Rewrite the table without the rows after `step`; the old file stays until the new one is whole."""
+        sibling = self._path.with_name(f".{self._path.name}.tmp")
+        self._columns, rows = _whole_rows(self._path)
+        try:
+            with sibling.open("w", **_TEXT) as target:  # type: ignore[call-overload]
+                table = csv.writer(target, lineterminator="\n")
+                if self._columns:
+                    table.writerow(_header(self._columns))
+                for row in rows:
+                    if row.step <= step:
+                        self._rolling = row.rolling
+                        cells = (cell.hex() for cell in _cells(row.cells))
+                        table.writerow((row.step, row.rolling.hex(), *cells))
+            os.replace(sibling, self._path)
+        finally:
+            sibling.unlink(missing_ok=True)
+
+
+def read_digests(path: Path) -> Digests | None:
+    """Return the table of a run, without a last row that is being written or that a crash tore; None: there is none.
+
+    Raises:
+        RunError: The file cannot be read, or is no table of digests.
+    """
+    try:
+        columns, rows = _whole_rows(path)
+        return Digests(columns, {row.step: row for row in rows})
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _header(columns: Sequence[Column]) -> list[str]:
+    return [_STEP, _ROLLING, *(f"{kind}:{name}" for kind, name in columns)]
+
+
+def _rolled(before: bytes, columns: Sequence[Column], step: int, cells: bytes) -> bytes:
+    """Return the digest of a row and all before it; the first is one of whose digests they are, too."""
+    digest = hashlib.blake2b(digest_size=SIZE)
+    if not before:
+        digest.update("\0".join(_header(columns)).encode("utf-8", "surrogatepass"))
+    digest.update(before)
+    digest.update(step.to_bytes(8, "little"))
+    digest.update(cells)
+    return digest.digest()
+
+
+def _cells(cells: bytes) -> Iterator[bytes]:
+    return (cells[start : start + SIZE] for start in range(0, len(cells), SIZE))
+
+
+def _whole_rows(path: Path) -> tuple[tuple[Column, ...], Iterator[Row]]:
+    """Return whose digests a table has, and its rows without a last one that has no end of line.
+
+    A file that a crash left without a whole header has no columns.
+    """
+    lines = _whole_lines(path)
+    _, header = next(lines, (1, []))
+    if not header:
+        return (), iter(())
+    columns = [cast("Column", tuple(cell.split(":", 1))) for cell in header[2:]]
+    if header[:2] != [_STEP, _ROLLING] or any(len(c) < 2 or c[0] not in _KINDS for c in columns):
+        raise RunError(f"{path}:1: no table of digests; its first line should be 'step,rolling,agent:NAME,…'")
+    return tuple(columns), _rows(path, lines, len(header))
+
+
+def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], width: int) -> Iterator[Row]:
+    newest = 0
+    for line, cells in lines:
+        row = _row(cells) if len(cells) == width else None
+        if row is None or row.step <= newest:
+            found = ",".join(cells)[:60]
+            raise RunError(
+                f"{path}:{line}: '{found}' is no row of {width - 1} digests at a later step than the one before; "
+                "mend or remove it"
+            )
+        newest = row.step
+        yield row
+
+
+def _row(cells: Sequence[str]) -> Row | None:
+    """Return a row as bytes; None: it is none."""
+    step, digests = cells[0], cells[1:]
+    if not step.isdecimal() or any(len(digest) != 2 * SIZE for digest in digests):
+        return None
+    try:
+        rolling, *_ = found = [bytes.fromhex(digest) for digest in digests]
+    except ValueError:
+        return None
+    return Row(int(step), rolling, b"".join(found[1:]))
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield (number, cells) of every line, without a last one that has no end."""
+    torn = _is_torn(path)
+    with path.open(**_TEXT) as source:  # type: ignore[call-overload]
+        table = csv.reader(source)
+        numbered = ((table.line_num, cells) for cells in table)
+        for here, following in pairwise(chain(numbered, [None])):
+            if here is None or (following is None and torn):
+                return
+            yield here
+
+
+def _is_torn(path: Path) -> bool:
+    """Say whether the file ends within a line: the process that wrote it was stopped while writing."""
+    with path.open("rb") as source:
+        size = source.seek(0, os.SEEK_END)
+        source.seek(max(size - 1, 0))
+        return source.read() != b"\n"

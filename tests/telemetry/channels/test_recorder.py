@@ -1,0 +1,223 @@
+"""What the Channels tab is written: graph, timeline, one array per figure and row, messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.util import tensor_util
+
+from antiphon.telemetry.channels.documents import graph_document, timeline_document
+from antiphon.telemetry.channels.explanations import EXPLANATIONS
+from antiphon.telemetry.channels.recorder import ChannelsWriter
+from antiphon.telemetry.channels.tags import GRAPH, PLUGIN, TIMELINE, figure_tag, messages_tag, parsed
+from antiphon.telemetry.event_file import EventFile
+from antiphon.telemetry.figures import Figure, RunDescription
+from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
+
+
+def description(**changes: Any) -> RunDescription:
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    graph.add_node("b", role="readout", period=4, phase=3, unroll=2, about={"network": "mlp 8"})
+    graph.add_node("a", role="agent", period=1)
+    graph.add_edge(
+        "a", "b", key=0, coupling="decoupled", delay=2, drop=0.25, size=8, about={"link": "delay 2"}
+    )
+    graph.add_edge("a", "b", key="x", coupling="locked")
+    graph.add_edge("b", "b", key="state", carries="state", coupling="detached")
+    channels = [("a->b", "a__to__b"), ("a->b:x", "a__to__b__x"), ("b->b:state", "b__to__b__state")]
+    given: dict[str, Any] = {
+        "yaml": "",
+        "hparams": {"seed": 7},
+        "graph": graph,
+        "names": {"agents": ["a", "b"], "channels": channels},
+        "scenario": "pair",
+        "every": 10,
+        "until": 40,
+    }
+    return RunDescription(**(given | changes))
+
+
+def times() -> Timeline:
+    yes, no = np.ones(3, bool), np.zeros(3, bool)
+    agent = AgentTimes(
+        name="a",
+        period=1,
+        recurrent=False,
+        group=("a",),
+        ticks=yes,
+        ends=np.array([False, True, False]),
+        since=np.array([4, 4, 6]),
+        state_credit=no,
+        message_credit=no,
+        late_credit=no,
+    )
+    channel = ChannelTimes(
+        name="a->b",
+        sender="a",
+        receiver="b",
+        coupling="decoupled",
+        state=False,
+        sent=yes,
+        stamps=((), (4,), (5,)),
+        due=yes,
+        unread=np.array([False, False, True]),
+        cut=no,
+        back=np.zeros(3, np.int64),
+        taught=np.zeros(3, np.int64),
+        ages=np.array([-1, 1, 1]),
+    )
+    return Timeline(
+        start=4, steps=3, agents=(agent,), channels=(channel,), episode_ends=np.array([False, False, True])
+    )
+
+
+def values(folder: Path) -> Iterator[tuple[int, str, Any, str]]:
+    """Every value for the plugin: step, tag, content, the plugin's name where it is told."""
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                content = tensor_util.make_ndarray(value.tensor)
+                yield event.step, value.tag, content, value.metadata.plugin_data.plugin_name
+
+
+def test_rows_are_arrays_in_the_order_of_the_graph(tmp_path: Path) -> None:
+    events = EventFile(tmp_path)
+    writer = ChannelsWriter(events, description(start_step=5, timeline=times()))
+    rows = [
+        Figure("channel", "b->b:state", "age", 3.0),
+        Figure("channel", "a->b", "age", 1.0),
+        Figure("agent", "b", "loss", 0.5),
+        Figure("agent", "nobody", "loss", 9.0),
+        Figure("env", "", "difficulty", 9.0),
+        Figure("run", "", "seconds", 9.0),
+    ]
+    writer.figures(10, rows)
+    messages = np.arange(6, dtype=np.float32).reshape(2, 3)
+    writer.samples(10, [("a->b:x", messages), ("unknown", messages)])
+    events.close()
+    found = {tag: (step, content) for step, tag, content, _ in values(tmp_path)}
+    assert list(found) == [
+        GRAPH,
+        TIMELINE,
+        "antiphon/channel/age",
+        "antiphon/agent/loss",
+        "antiphon/messages/1",
+    ]
+    np.testing.assert_array_equal(found["antiphon/channel/age"][1], np.float32([1, np.nan, 3]))
+    np.testing.assert_array_equal(found["antiphon/agent/loss"][1], np.float32([np.nan, 0.5]))
+    np.testing.assert_array_equal(found["antiphon/messages/1"][1], messages)
+    assert [step for step, _ in found.values()] == [5, 5, 10, 10, 10]
+    graph = json.loads(found[GRAPH][1].item())
+    assert [agent["name"] for agent in graph["agents"]] == ["a", "b"]
+
+
+def test_a_tag_says_whom_it_is_for_once_and_what_a_row_takes_is_bounded(tmp_path: Path) -> None:
+    events = EventFile(tmp_path)
+    writer = ChannelsWriter(events, description())
+    events.flush()
+    (path,) = tmp_path.iterdir()
+    sizes = []
+    for step in (10, 20, 30):
+        writer.arrays(
+            step, {("channel", "age"): np.zeros(3, np.float32), ("agent", "loss"): np.ones(2, np.float32)}
+        )
+        events.flush()
+        sizes.append(path.stat().st_size)
+    events.close()
+    told = [(tag, plugin) for _, tag, _, plugin in values(tmp_path)]
+    assert told == [
+        (GRAPH, PLUGIN),
+        ("antiphon/channel/age", PLUGIN),
+        ("antiphon/agent/loss", PLUGIN),
+        *[("antiphon/channel/age", ""), ("antiphon/agent/loss", "")] * 2,
+    ]
+    assert sizes[2] - sizes[1] <= 4 * 5 + 2 * 80
+
+
+def test_the_graph_as_a_document() -> None:
+    found = graph_document(description())
+    a, b = found["agents"]
+    assert (a["role"], a["period"], a["phase"], a["unroll"], a["about"]) == ("agent", 1, 0, 1, {})
+    assert (b["role"], b["period"], b["phase"], b["unroll"], b["about"]) == (
+        "readout",
+        4,
+        3,
+        2,
+        {"network": "mlp 8"},
+    )
+    assert found["by_timescale"]
+    assert b["y"] > a["y"], "the slowest are on top"
+    first, second, state = found["channels"]
+    assert (first["from"], first["to"], first["delay"], first["drop"], first["size"]) == (0, 1, 2, 0.25, 8)
+    assert first["about"] == {"link": "delay 2"}
+    assert (second["coupling"], second["delay"], second["size"], second["state"]) == (
+        "locked",
+        0,
+        None,
+        False,
+    )
+    assert (state["from"], state["to"], state["state"]) == (1, 1, True)
+    assert (found["scenario"], found["seed"], found["every"], found["until"]) == ("pair", 7, 10, 40)
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_timeline_as_a_document() -> None:
+    found = timeline_document(times(), description())
+    assert found == {
+        "start": 4,
+        "steps": 3,
+        "episode_ends": [6],
+        "agents": [
+            {"ticks": [4, 5, 6], "ends": [5], "since": [[4, 4], [5, 4], [6, 6]]},
+            {"ticks": [], "ends": [], "since": []},
+        ],
+        "channels": [
+            {"read": [[5, 1], [6, 1]], "unread": [6]},
+            {"read": [], "unread": []},
+            {"read": [], "unread": []},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("tag", "meaning"),
+    [
+        (figure_tag("channel", "sg_loss"), ("channel", "sg_loss")),
+        (messages_tag(12), 12),
+        (GRAPH, None),
+        ("antiphon/agents/loss", None),
+        ("antiphon/channel/", None),
+        ("antiphon/messages/-1", None),
+        ("antiphon/messages/²", None),
+        ("antiphon/messages/" + "9" * 5000, None),
+        ("other/channel/loss", None),
+        ("antiphon/channel/a/b", None),
+    ],
+)
+def test_tags_say_what_they_hold(tag: str, meaning: object) -> None:
+    assert parsed(tag) == meaning
+
+
+def test_every_figure_of_a_run_is_explained(tmp_path: Path) -> None:
+    from antiphon.engine.simulation import Simulation
+
+    told = []
+    for name in ("digits-mlp", "two-timescales", "lossy", "corporation"):
+        with Simulation(name, logdir=tmp_path / name) as simulation:
+            simulation.run(steps=20)
+        told += [parsed(tag) for _, tag, _, _ in values(tmp_path / name) if tag.startswith("antiphon/")]
+    known = {(family, metric) for family, found in EXPLANATIONS.items() for metric in found}
+    logged = {found for found in told if isinstance(found, tuple)}
+    assert len(logged) > 20
+    assert logged <= known
+    for found in EXPLANATIONS.values():
+        for explanation in found.values():
+            assert explanation.says.endswith(".")
+            assert explanation.says.count(". ") == 0, "one sentence"
