@@ -247,6 +247,37 @@ def check(scenario: Scenario, variant: Variant = None, settings: Settings = None
 
 
 @app.command()
+def report(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN…", help="Run directories, or folders that hold runs (a study, a log directory)."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The page; one that is there is replaced.")
+    ] = Path("report.html"),
+    json: Json = False,
+) -> None:
+    """Put runs into one HTML file that needs no network: graph, values, curves, timeline, differences, provenance."""
+    from antiphon.commands import report as verb
+
+    verb.report(paths, output, json=json)
+
+
+@app.command()
+def diff(
+    first: RunPath,
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another.")],
+    json: Json = False,
+) -> None:
+    """Name the first step, agent and tensor where two runs part (exit code 1 where they do)."""
+    from antiphon.commands import diff as verb
+
+    raise typer.Exit(verb.diff(first, second, json=json))
+
+
+@app.command()
 def study(
     what: Annotated[
         str | None,

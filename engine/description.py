@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
 from antiphon.engine.plan import learning_in_words, network_in_words, ticks_in_words
+from antiphon.engine.timeline import span, timeline
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
 from antiphon.telemetry.figures import Names, RunDescription
 from antiphon.telemetry.timeline import Timeline
 
-__all__ = ["describe_run", "graph_of"]
+if TYPE_CHECKING:
+    from antiphon.engine.simulation import Simulation
+
+__all__ = ["describe_run", "described", "graph_of"]
 
 
 def describe_run(
@@ -45,6 +49,13 @@ def describe_run(
         top=scenario.telemetry.top,
         timeline=timeline,
     )
+
+
+def described(simulation: Simulation) -> RunDescription:
+    """Return what recorders are told of a simulation that has no directory."""
+    facts = {"scenario": simulation.scenario.scenario, "seed": simulation.seed}
+    first = timeline(simulation.system, 0, span(simulation.system))
+    return describe_run(simulation.scenario, facts, start=simulation.now, timeline=first)
 
 
 def _names(scenario: Scenario) -> Names:

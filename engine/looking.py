@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -10,6 +11,7 @@ import torch
 from torch import fx
 
 from antiphon.engine.compose import compose
+from antiphon.engine.description import described
 from antiphon.engine.evaluation import Evaluation, evaluate
 from antiphon.engine.figures import channel_figures, live_graph
 from antiphon.engine.handles import AgentHandle
@@ -21,8 +23,15 @@ from antiphon.engine.system import System
 from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.scenarios import Scenario
+from antiphon.telemetry.channels.gathering import gathered
+from antiphon.telemetry.channels.live import LiveGraph
+from antiphon.telemetry.channels.reading import read_run
+from antiphon.telemetry.channels.series import RunData
+from antiphon.telemetry.figures import Recorder
+from antiphon.telemetry.history import History
 
 if TYPE_CHECKING:
+    from antiphon.engine.run import Run
     from antiphon.engine.simulation import Simulation
 
 __all__ = ["Looking"]
@@ -37,6 +46,10 @@ class Looking:
     dtype: torch.dtype
     recordings: list[Recording]
     _env: TorchVectorEnv
+    _history: History | None = None
+    recorders: list[Recorder]
+    now: int
+    _written: Run | None
 
     @property
     def system(self) -> System:
@@ -61,6 +74,43 @@ class Looking:
     def graph(self) -> nx.MultiDiGraph[str]:
         """The scenario's graph with the newest figures as attributes of its nodes and edges."""
         return live_graph(self._simulation)
+
+    @property
+    def history(self) -> History:
+        """Every figure, a row each: `pandas.DataFrame(simulation.history)` is a table of them.
+
+        With a `logdir` it is what metrics.csv has so far. Else it is kept in memory from the first time that it is asked
+        for: ask before the first step.
+        """
+        if self._written is not None:
+            return History.read(self._written.directory.path / "metrics.csv")
+        if self._history is None:
+            if self.now:
+                line = f"history: begins after step {self.now}; ask for it before the first step, or give a logdir"
+                warnings.warn(line, stacklevel=2)
+            self._history = History()
+            self.recorders.append(self._history)
+        return self._history
+
+    def show(self) -> LiveGraph:
+        """Draw the live graph in a notebook, now and while the simulation goes on; elsewhere `save` it as a page.
+
+        Before `run`, in the same cell or an earlier one.
+        """
+        simulation = self._simulation
+        written, history = self._written, self.history
+        description = None if written else described(simulation)
+
+        def look() -> RunData:
+            if description is None:
+                assert written is not None
+                return read_run(written.directory.path)
+            return gathered(self.scenario.scenario, description, history)
+
+        view = LiveGraph(look)
+        view.display()
+        simulation.recorders.append(view)
+        return view
 
     def channel_figures(self) -> dict[str, dict[str, float]]:
         """Return each channel's newest figures, measured in a fork that is thrown away.

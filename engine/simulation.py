@@ -112,7 +112,6 @@ class Simulation(Looking):
         self.tally = Tally(system)
         self.diverged: str | None = None
         self.until = self.scenario.training.steps
-        self.scores: dict[str, dict[str, float]] = {}  # means of loss and metric at the newest figures
 
     @property
     def system(self) -> System:
@@ -159,7 +158,7 @@ class Simulation(Looking):
 
     def _recorded(self, step: int, ended: Lanes, *, watch: bool) -> StepInfo:
         if watch:
-            self.scores = self.tally.take()
+            self.tally.close()
             write_figures(self, step)
         valued = self.scenario.telemetry.value
         if self.recorders and valued is not None and (step + 1) % valued.every == 0:
@@ -245,13 +244,13 @@ class Simulation(Looking):
         state = checkpoint.copy_tree({"env": self._env_state(), **self._own_state()})
         quiet: dict[str, list[str]] = {"silenced": [], "muted": [], "deaf": []}  # only in what it leaves
         state["system"]["quarantine"] = {**state["system"]["quarantine"], **quiet}
-        kept = self.until, self.scores, self.learned
+        kept = self.until, self.tally, self.learned
         if state["env"] is not None:
             self._env = self._make(self.scenario.training.batch)
             self._asked = "reference"
             self._start(self.seed)
             self.load_state_dict(state)
-        self.until, self.scores, self.learned = kept
+        self.until, self.tally, self.learned = kept
         self.diverged = line
 
     # --- forking and saving ------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ class Tally:
         self._system = system
         self._sums: dict[tuple[str, ...], Sums] = {}
         """By agents: one, or those of a cohort, [N] each."""
+        self._closed: dict[tuple[str, ...], Sums] = {}
+        """Those of the row before."""
 
     def add(self, learned: Learned) -> None:
         """Count what was learned at one step."""
@@ -55,9 +57,9 @@ class Tally:
         )
         return torch.stack([loss for loss, _, _ in full]), torch.stack([score for _, score, _ in full]), count
 
-    def _by_agent(self) -> dict[str, Sums]:
+    def _by_agent(self, sums: dict[tuple[str, ...], Sums]) -> dict[str, Sums]:
         found: dict[str, Sums] = {}
-        for names, (loss, score, count) in self._sums.items():
+        for names, (loss, score, count) in sums.items():
             for n, name in enumerate(names):
                 own = (loss[n], score[n]) if loss.dim() else (loss, score)
                 counted = count[n] if isinstance(count, Tensor) and count.dim() else count
@@ -68,8 +70,11 @@ class Tally:
 
     def means(self) -> dict[str, dict[str, float]]:
         """Return `loss` and the objective's metric by agent, means over all ticks and environments with a target."""
+        return self._means(self._sums)
+
+    def _means(self, sums: dict[tuple[str, ...], Sums]) -> dict[str, dict[str, float]]:
         found = {}
-        for name, (loss, score, count) in self._by_agent().items():
+        for name, (loss, score, count) in self._by_agent(sums).items():
             goal = self._system.agents[name].goal
             assert goal is not None
             samples = int(count)
@@ -83,9 +88,17 @@ class Tally:
         found, self._sums = self.means(), {}
         return found
 
+    def close(self) -> None:
+        """End a row and start again."""
+        self._closed, self._sums = self._sums, {}
+
+    def closed(self) -> dict[str, dict[str, float]]:
+        """Return the means of the row that was ended last."""
+        return self._means(self._closed)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the sums."""
-        return {name: list(sums) for name, sums in self._by_agent().items()}
+        return {name: list(sums) for name, sums in self._by_agent(self._sums).items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the sums."""

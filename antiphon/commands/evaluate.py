@@ -24,13 +24,15 @@ from antiphon.commands.output import (
 from antiphon.commands.represent import represent, show_representations
 from antiphon.engine.directory import RunDirectory, finite
 from antiphon.engine.evaluation import Evaluation
+from antiphon.engine.measured import keep_measured
 from antiphon.engine.probes.ablation import Ablation, Change, Kind, ablate
 from antiphon.engine.probes.ceiling import ceilings
-from antiphon.engine.probes.value import Values, value
+from antiphon.engine.probes.value import Values, value, value_rows
 from antiphon.engine.rehearsal import Links
 from antiphon.engine.result import over
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError, suggest
+from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.names import writing
 
 __all__ = ["Asked", "evaluate"]
@@ -96,11 +98,13 @@ def evaluate(path: Path, *, split: str, links: Links, asked: Asked, json: bool) 
         if kind is not None:
             ablated = _ablate(simulation, kind, split, links, asked)
             result["ablation"] = _ablation(ablated)
+            _keep(directory, simulation, {"ablation": {"split": split, **result["ablation"]}}, _lost(ablated))
             if not json:
                 _show_ablation(ablated)
         if asked.value:
             valued, likeness = _value(simulation, asked), _likeness(simulation, asked.channels)
             result["value"] = valued.to_dict() | {"alignment": likeness}
+            _keep(directory, simulation, {"value": result["value"]}, value_rows(valued))
             if not json:
                 _show_value(valued, likeness)
         if asked.represent is not None:
@@ -113,6 +117,23 @@ def evaluate(path: Path, *, split: str, links: Links, asked: Asked, json: bool) 
     if json:
         print_json(finite(result))
     return 0
+
+
+def _keep(
+    directory: RunDirectory, simulation: Simulation, found: dict[str, Any], rows: Sequence[Figure]
+) -> None:
+    """Leave measurements with the run, where `report` and the Channels tab find them."""
+    try:
+        if not keep_measured(directory, simulation, found, rows):
+            remark("the run is going on: its Channels tab will not show this (measured.json has it)")
+    except RunError as error:
+        remark(f"not kept with the run: {error}")
+
+
+def _lost(found: Ablation) -> list[Figure]:
+    return [
+        Figure("channel", name, "ablation", changes["loss"].value) for name, changes in found.readouts.items()
+    ]
 
 
 def _check(simulation: Simulation, asked: Asked) -> None:

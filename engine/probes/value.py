@@ -40,7 +40,7 @@ from antiphon.telemetry.figures import Figure
 if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation
 
-__all__ = ["COUPLING", "Value", "Values", "value", "write_value"]
+__all__ = ["COUPLING", "Value", "Values", "value", "value_rows", "write_value"]
 
 COUPLING = "all channels"
 """The name of the row in which the signals of all channels are replaced together."""
@@ -326,6 +326,17 @@ def _outcome(simulation: Simulation, rates: list[float], horizon: int) -> float 
     return sum(means) / len(means)
 
 
+def value_rows(found: Values) -> list[Figure]:
+    """Return values as figures, of channels and of the run (all channels together), where there is one."""
+    rows = []
+    for row in found.rows:
+        if row.value is not None and row.low is not None and row.high is not None:
+            about = ("run", "") if row.name == COUPLING else ("channel", row.name)
+            numbers = {"value": row.value, "value_low": row.low, "value_high": row.high}
+            rows += [Figure(*about, metric, number) for metric, number in numbers.items()]  # type: ignore[arg-type]
+    return rows
+
+
 def write_value(simulation: Simulation, step: int) -> None:
     """Measure values during a run and hand them to its recorders, with what they cost.
 
@@ -340,11 +351,6 @@ def write_value(simulation: Simulation, step: int) -> None:
     assert asked is not None
     few = len(simulation.system.channels) <= simulation.scenario.telemetry.top
     found = value(simulation, channels=None if few else [], horizon=asked.horizon, repeats=_RUN_REPEATS)
-    rows = [Figure("run", "", "value_seconds", found.seconds)]
-    for row in found.rows:
-        if row.value is not None and row.low is not None and row.high is not None:
-            about = ("run", "") if row.name == COUPLING else ("channel", row.name)
-            numbers = {"value": row.value, "value_low": row.low, "value_high": row.high}
-            rows += [Figure(*about, metric, number) for metric, number in numbers.items()]  # type: ignore[arg-type]
+    rows = [Figure("run", "", "value_seconds", found.seconds), *value_rows(found)]
     for recorder in simulation.recorders:
         recorder.figures(step + 1, rows)

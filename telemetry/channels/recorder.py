@@ -30,12 +30,13 @@ class ChannelsWriter:
     Args:
         events: The run's event file.
         description: The run; graph and timeline are written at its `start_step`.
+        documents: Whether they are written: once per session.
 
     Raises:
         RunError: The file system refuses, here or later.
     """
 
-    def __init__(self, events: EventFile, description: RunDescription) -> None:
+    def __init__(self, events: EventFile, description: RunDescription, *, documents: bool = True) -> None:
         self._events = events
         agents, channels = order(description)
         self._places: dict[str, dict[str, int]] = {
@@ -43,6 +44,8 @@ class ChannelsWriter:
             "channel": {name: place for place, name in enumerate(channels)},
         }
         step, timeline = description.start_step, description.timeline
+        if not documents:
+            return
         self._document(step, GRAPH, graph_document(description))
         times = None if timeline is None else timeline_document(timeline, description)
         if times is not None:

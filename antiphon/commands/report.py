@@ -1,0 +1,236 @@
+"""The verb `report`: runs as one HTML file."""
+
+from __future__ import annotations
+
+import hashlib
+import json as json_module
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any
+
+import antiphon
+from antiphon.commands.output import console, print_json, remark, shown
+from antiphon.engine.directory import RunDirectory, now
+from antiphon.engine.interquartile import spread
+from antiphon.errors import RunError, ScenarioError
+from antiphon.scenarios.reader import read
+from antiphon.telemetry.channels.reading import read_run
+from antiphon.telemetry.report.curves import read_table
+from antiphon.telemetry.report.report import report as page_of
+from antiphon.telemetry.report.run import Picture, ReportRun, grouped
+
+__all__ = ["report"]
+
+_LIVE = 24
+"""Runs in the live graph, at most; of each group the first ones."""
+_HASHED = ("scenario.yaml", "metrics.csv", "digests.csv", "result.json")
+_PICTURES = ("rdm.png", "similarity.png", "probes.png", "weights.png", "implied.png")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PICTURE_BYTES = 1_500_000
+"""Of a picture, at most."""
+_ALL_PICTURES = 6_000_000
+"""Of all pictures together."""
+
+
+def report(paths: Sequence[Path], output: Path, *, json: bool) -> None:
+    """Write the report of some runs, whole or not at all, and print where it is.
+
+    Args:
+        paths: Run directories, and folders that hold some.
+        output: The page.
+        json: Whether to print where it is as JSON.
+
+    Raises:
+        RunError: No run is there, one is damaged, or the page cannot be written.
+    """
+    if output.is_dir():
+        raise RunError(f"-o {output}: is a folder; name a file, for example {output / 'report.html'}")
+    if not output.parent.is_dir():
+        raise RunError(f"-o {output}: no folder {output.parent}; make it first")
+    runs = _with_data(_pictured(_read(_expanded(paths))))
+    made = f"Made with antiphon {antiphon.__version__}, {now()}."
+    text = page_of(runs, made=made, spread=spread)
+    size = _write(output, text)
+    for run in runs:
+        for note in run.notes:
+            remark(f"warning: {run.name}: {note}", "yellow")
+    if json:
+        print_json({"report": str(output), "bytes": size, "runs": [run.path for run in runs]})
+        return
+    count = f"{len(runs)} run{'s' * (len(runs) > 1)}"
+    console().print(
+        f"written      {shown(output)} ({count}, {size / 1e6:.1f} MB)", soft_wrap=True, markup=False
+    )
+
+
+# --- which runs -----------------------------------------------------------------------------------------------
+
+
+def _expanded(paths: Sequence[Path]) -> list[RunDirectory]:
+    """Return the runs that are named or lie in folders that are named, each once."""
+    found: dict[Path, RunDirectory] = {}
+    for path in paths:
+        if (path / "run.json").exists() or not path.is_dir():
+            found.setdefault(path.resolve(), RunDirectory.open(path))
+            continue
+        inside = list(_inside(path)) or _of_seeds(path)
+        if not inside:
+            raise RunError(f"{path}: no run there, nor in its folders (a run directory holds run.json)")
+        for folder in inside:
+            try:
+                found.setdefault(folder.resolve(), RunDirectory.open(folder))
+            except RunError as error:
+                remark(f"warning: left out: {error}", "yellow")
+    if not found:
+        raise RunError(f"{paths[0]}: no run there that can be read")
+    return list(found.values())
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """Yield the run directories below a folder; one that is being made has a name that begins with a dot."""
+    for place, folders, files in os.walk(folder):
+        if "run.json" in files:
+            folders.clear()
+            yield Path(place)
+        else:
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+
+
+def _of_seeds(folder: Path) -> list[Path]:
+    """Return the runs of which a folder holds what they say together, as `run --seeds` leaves it beside them."""
+    said = _json(folder / "seeds.json")
+    rows = said.get("seeds")
+    names = (
+        [Path(str(row.get("run_dir"))).name for row in rows if isinstance(row, Mapping)]
+        if isinstance(rows, list)
+        else []
+    )
+    beside = [folder.resolve().parent / name for name in names]
+    return [path for path in beside if (path / "run.json").exists()]
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Return a name for each folder, all different: its own, or where that is not enough its path from what all share."""
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) == len(names):
+        return names
+    whole = [folder.resolve() for folder in folders]
+    shared = os.path.commonpath(whole)
+    return [str(path.relative_to(shared)) for path in whole]
+
+
+# --- what they say --------------------------------------------------------------------------------------------
+
+
+def _read(directories: Sequence[RunDirectory]) -> list[ReportRun]:
+    """Read the runs but for the data of their graphs."""
+    names = _names([directory.path for directory in directories])
+    return [_run(directory, name) for directory, name in zip(directories, names, strict=True)]
+
+
+def _run(directory: RunDirectory, name: str) -> ReportRun:
+    path, notes = directory.path, []
+    text, document = "", {}
+    try:
+        text = directory.document
+        document = dict(read(text, "scenario.yaml").data)
+    except (RunError, ScenarioError, UnicodeError) as error:
+        notes.append(f"The scenario cannot be read: {error}")
+    table = read_table(path / "metrics.csv")
+    if table.damage:
+        notes.append(table.damage[0].upper() + table.damage[1:] + ".")
+    result = _json(path / "result.json")
+    if not result and directory.facts.get("exit") == "done":
+        notes.append("Its result.json is not there, or damaged.")
+    return ReportRun(
+        name=name,
+        path=shown(path),
+        facts=directory.facts,
+        result=result,
+        text=text,
+        document=document,
+        measured=_json(path / "measured.json"),
+        table=table,
+        digests={file: digest for file in _HASHED if (digest := _digest(path / file)) is not None},
+        notes=notes,
+    )
+
+
+def _with_data(runs: Sequence[ReportRun]) -> list[ReportRun]:
+    """Read what the live graph shows, of as many runs as it takes: the first of every group, then the second, …"""
+    turns = chain.from_iterable(zip_longest(*(group.runs for group in grouped(runs))))
+    chosen = {run.name for run in [run for run in turns if run is not None][:_LIVE]}
+    found = []
+    for run in runs:
+        if run.name not in chosen:
+            found.append(
+                replace(run, notes=[*run.notes, f"Not in the live graph, which takes {_LIVE} runs."])
+            )
+            continue
+        try:
+            found.append(replace(run, data=read_run(Path(run.path))))
+        except RunError as error:
+            found.append(replace(run, notes=[*run.notes, f"Not in the live graph: {error}"]))
+    return found
+
+
+def _pictured(runs: Sequence[ReportRun]) -> list[ReportRun]:
+    """Add the pictures of representations that lie in the run directories, as long as there is room."""
+    room, found = _ALL_PICTURES, []
+    for run in runs:
+        pictures, notes = [], list(run.notes)
+        for path in _picture_files(Path(run.path)):
+            content = path.read_bytes()
+            if not content.startswith(_PNG):
+                notes.append(f"{path.name} is no picture.")
+            elif len(content) > min(_PICTURE_BYTES, room):
+                notes.append(f"{path.name} is left out: {len(content) / 1e6:.1f} MB.")
+            else:
+                room -= len(content)
+                pictures.append(Picture(path.name, "image/png", content))
+        found.append(replace(run, pictures=pictures, notes=notes))
+    return found
+
+
+def _picture_files(folder: Path) -> list[Path]:
+    """Return the pictures beside the numbers that `evaluate --represent` wrote into a run directory, the newest ones."""
+    made = sorted(folder.rglob("representations.npz"), key=lambda path: path.stat().st_mtime)
+    beside = [made[-1].with_name(name) for name in _PICTURES] if made else []
+    return [path for path in beside if path.is_file()]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Return the object in a file; an empty one where there is none."""
+    try:
+        found = json_module.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _write(path: Path, text: str) -> int:
+    """Write a page in one go, and return its size in bytes; on failure what was there stays."""
+    content = text.encode()
+    sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        sibling.write_bytes(content)
+        os.replace(sibling, path)
+    except OSError as error:
+        raise RunError(
+            f"-o {path}: cannot be written ({error.strerror or error}); choose another place"
+        ) from None
+    finally:
+        sibling.unlink(missing_ok=True)
+    return len(content)

@@ -1,0 +1,87 @@
+"""The graph of a run in a notebook, redrawn while it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from antiphon.telemetry.channels.page import page
+from antiphon.telemetry.channels.series import RunData
+from antiphon.telemetry.figures import Figure, Recorder
+from antiphon.telemetry.names import writing
+
+__all__ = ["LiveGraph"]
+
+_EVERY = 2.0
+"""Seconds between two drawings, at least: each sends the whole page."""
+
+
+class LiveGraph(Recorder):
+    """A run's graph with its figures so far: the Channels tab on a page of its own.
+
+    In a notebook it is drawn at once, and again as figures come in. It listens only: the run keeps its bits.
+
+    Args:
+        look: Returns the run as it is now.
+        height: Of the drawing, in pixels.
+    """
+
+    def __init__(self, look: Callable[[], RunData], height: int = 620) -> None:
+        self._look = look
+        self._height = height
+        self._display: Any = None
+        self._drawn = 0.0
+
+    def display(self) -> None:
+        """Draw it, where this is a notebook; elsewhere do nothing."""
+        try:
+            from IPython import get_ipython  # type: ignore[import-not-found]
+            from IPython.display import display  # type: ignore[import-not-found]
+        except ImportError:
+            return
+        if get_ipython() is not None:
+            self._drawn = time.monotonic()
+            self._display = display({"text/html": self._repr_html_()}, raw=True, display_id=True)
+
+    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+        """Draw it again, unless it has just been drawn."""
+        if time.monotonic() - self._drawn >= _EVERY:
+            self._redraw()
+
+    def close(self) -> None:
+        """Draw it a last time."""
+        self._redraw()
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as one HTML file that needs no network, and return its path.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        path = Path(path)
+        text = self._page(compact=False)
+        with writing(path):
+            path.write_text(text, encoding="utf-8")
+        return path
+
+    def _redraw(self) -> None:
+        if self._display is not None:
+            self._display.update({"text/html": self._repr_html_()}, raw=True)
+            self._drawn = time.monotonic()
+
+    def _page(self, *, compact: bool) -> str:
+        run = self._look()
+        return page([run], title=run.name, compact=compact)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a page within the page, which can do nothing but draw."""
+        return (
+            f'<iframe srcdoc="{escape(self._page(compact=True))}" sandbox="allow-scripts allow-downloads" '
+            f'style="width: 100%; height: {self._height}px; border: 0"></iframe>'
+        )
+
+    def __repr__(self) -> str:
+        return "<LiveGraph: in a notebook it draws itself; save('graph.html') writes it as a page>"

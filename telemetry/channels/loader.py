@@ -1,0 +1,47 @@
+"""Where TensorBoard finds the Channels tab: an entry point of its group `tensorboard_plugins` names this loader.
+
+TensorBoard imports this file at every start and ends where that fails. So nothing is imported here but TensorBoard
+itself, and what goes wrong later costs the tab alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from tensorboard.plugins import base_plugin  # type: ignore[import-untyped]
+
+__all__ = ["SAMPLES", "ChannelsLoader"]
+
+_log = logging.getLogger(__name__)
+
+SAMPLES = 1000
+"""Rows of each figure that TensorBoard keeps; its own choice for plugins it does not know is 100, or 10."""
+
+
+class ChannelsLoader(base_plugin.TBLoader):  # type: ignore[misc]
+    """Makes the tab's plugin, and has TensorBoard keep enough of its rows."""
+
+    def fix_flags(self, flags: Any) -> None:
+        """Raise the number of rows that are kept, unless the user has named one.
+
+        Args:
+            flags: TensorBoard's, after parsing.
+        """
+        samples = getattr(flags, "samples_per_plugin", None)
+        if isinstance(samples, dict):
+            samples.setdefault("antiphon", SAMPLES)
+
+    def load(self, context: Any) -> Any:
+        """Return the plugin; None, and one line in the log, where it cannot be made.
+
+        Args:
+            context: What TensorBoard hands its plugins.
+        """
+        try:
+            from antiphon.telemetry.channels.plugin import ChannelsPlugin
+
+            return ChannelsPlugin(context)
+        except Exception as error:  # noqa: BLE001  (whatever it is, the other tabs are to come up)
+            _log.warning("TensorBoard has no Channels tab: %s: %s", type(error).__name__, error)
+            return None

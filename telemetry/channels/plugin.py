@@ -1,0 +1,290 @@
+"""What the Channels tab asks TensorBoard's server for: its own files, and the numbers of one figure at a time."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, cast, get_args
+
+from tensorboard import plugin_util  # type: ignore[import-untyped]
+from tensorboard.backend import http_util  # type: ignore[import-untyped]
+from tensorboard.data.provider import RunTagFilter  # type: ignore[import-untyped]
+from tensorboard.plugins import base_plugin  # type: ignore[import-untyped]
+from werkzeug.wrappers import Request, Response
+
+from antiphon.errors import RunError
+from antiphon.telemetry.channels.loader import SAMPLES
+from antiphon.telemetry.channels.reading import (
+    Row,
+    graph_from,
+    messages_of,
+    series_of,
+    timeline_from,
+)
+from antiphon.telemetry.channels.series import Series, cloud
+from antiphon.telemetry.channels.tags import (
+    GRAPH,
+    PLUGIN,
+    TIMELINE,
+    Family,
+    figure_tag,
+    messages_tag,
+    parsed,
+)
+
+__all__ = ["ChannelsPlugin"]
+
+_log = logging.getLogger(__name__)
+
+_STATIC = Path(__file__).parent / "static"
+_KINDS = {".js": "text/javascript", ".css": "text/css", ".LICENSE": "text/plain"}
+_ENTRY = b'export { render } from "./static/index.js";\n'
+"""What TensorBoard imports; the modules find one another in their own folder."""
+_BINARY = "application/octet-stream"
+_JSON = "application/json"
+_EVERYTHING = 2**31 - 1
+_INTEGER = re.compile(r"-?[0-9]{1,15}", re.ASCII)
+
+
+class _Refusal(Exception):
+    """What is told to whoever has asked, with the status of the response."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Answer(NamedTuple):
+    content: Any
+    kind: str
+
+
+class _Question:
+    """A request, and TensorBoard's data as it may see them.
+
+    Args:
+        request: Its parameters select runs and tags by name, nothing else.
+        data: TensorBoard's data provider.
+        most: Rows of a tag that are read at most.
+    """
+
+    def __init__(self, request: Request, data: Any, most: int) -> None:
+        self._args = request.args
+        self._data = data
+        self._most = most
+        self._whose = {
+            "ctx": plugin_util.context(request.environ),
+            "experiment_id": plugin_util.experiment_id(request.environ),
+            "plugin_name": PLUGIN,
+        }
+
+    def maybe(self, name: str) -> str | None:
+        """Return a parameter; None where it is missing. Twice the same is refused."""
+        found = self._args.getlist(name)
+        if len(found) > 1:
+            raise _Refusal(400, f"{name}: given {len(found)} times; give it once")
+        return found[0] if found else None
+
+    def text(self, name: str) -> str:
+        """Return a parameter that has to be there."""
+        found = self.maybe(name)
+        if not found:
+            raise _Refusal(400, f"{name}: missing; say which")
+        return found
+
+    def integer(self, name: str) -> int | None:
+        """Return a parameter that is an integer of at most 15 digits; None where it is missing."""
+        found = self.maybe(name)
+        if found is None:
+            return None
+        if not _INTEGER.fullmatch(found):
+            raise _Refusal(400, f"{name}: {_short(found)} is no integer of at most 15 digits")
+        return int(found)
+
+    def series(self, *, run: str | None = None, tag: str | None = None) -> dict[str, dict[str, Any]]:
+        """Return the tags of runs with what TensorBoard knows of each, its `max_step` for one."""
+        chosen = RunTagFilter(runs=None if run is None else [run], tags=None if tag is None else [tag])
+        found = self._data.list_tensors(**self._whose, run_tag_filter=chosen)
+        return cast("dict[str, dict[str, Any]]", found)
+
+    def rows(self, run: str, tag: str, *, newest: bool = False) -> list[Row]:
+        """Return the rows of a tag in the order of writing; empty where there are none."""
+        chosen = RunTagFilter(runs=[run], tags=[tag])
+        most = 1 if newest else self._most
+        found = self._data.read_tensors(**self._whose, downsample=most, run_tag_filter=chosen)
+        return [(row.step, row.numpy) for row in found.get(run, {}).get(tag, ())]
+
+    def newest_text(self, run: str, tag: str) -> bytes | None:
+        """Return the text that was written last; None where there is none."""
+        rows = self.rows(run, tag, newest=True)
+        text = rows[-1][1].item() if rows and rows[-1][1].ndim == 0 else None
+        return text if isinstance(text, bytes) else None
+
+
+class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
+    """The Channels tab.
+
+    Runs, tags and rows come from TensorBoard's data provider, so that it serves what TensorBoard has loaded and reads no
+    file but its own scripts and styles, which are listed once, here.
+
+    Args:
+        context: TensorBoard's.
+    """
+
+    plugin_name = PLUGIN
+
+    def __init__(self, context: Any) -> None:
+        self._data = context.data_provider
+        self._kept = int((context.sampling_hints or {}).get(PLUGIN, SAMPLES))
+        self._files = {
+            path.relative_to(_STATIC).as_posix(): path
+            for path in sorted(_STATIC.rglob("*"))
+            if path.is_file() and path.suffix in _KINDS
+        }
+
+    def is_active(self) -> bool:
+        """Return False: TensorBoard itself finds the data that bear the plugin's name, and then shows the tab."""
+        return False
+
+    def frontend_metadata(self) -> Any:
+        """Return where the tab's script is, and what the tab is called."""
+        return base_plugin.FrontendMetadata(es_module_path="/index.js", tab_name="Channels")
+
+    def get_plugin_apps(self) -> dict[str, Any]:
+        """Return what answers each path; every file has a path of its own, and no other is answered."""
+        apps = {f"/static/{name}": self._app(_file(path)) for name, path in self._files.items()}
+        return apps | {
+            "/index.js": self._app(lambda _: _Answer(_ENTRY, _KINDS[".js"])),
+            "/runs": self._app(_runs),
+            "/graph": self._app(_graph),
+            "/timeline": self._app(_timeline),
+            "/catalog": self._app(self._catalog),
+            "/figure": self._app(_figure),
+            "/cloud": self._app(_cloud),
+        }
+
+    def _app(self, answer: Callable[[_Question], _Answer]) -> Any:
+        """Return the WSGI application of one path: an answer, or an object with the error in one line."""
+
+        @Request.application
+        def app(request: Request) -> Response:
+            try:
+                if request.method not in ("GET", "HEAD"):
+                    raise _Refusal(405, f"{_short(request.method)}: only GET is answered")
+                content, kind = answer(_Question(request, self._data, self._kept or _EVERYTHING))
+                return _respond(request, content, kind)
+            except _Refusal as refusal:
+                status, message = refusal.status, str(refusal)
+            except RunError as error:
+                status, message = 500, str(error)
+            except Exception as error:  # noqa: BLE001  (damaged data may raise anything there)
+                _log.warning("%s: %s: %s", request.path, type(error).__name__, error)
+                status, message = (
+                    500,
+                    f"the data cannot be read ({type(error).__name__}); TensorBoard's log says more",
+                )
+            return _respond(request, {"error": message}, _JSON, status)
+
+        return app
+
+    def _catalog(self, question: _Question) -> _Answer:
+        run = question.text("run")
+        graph = graph_from(run, _graph_text(question, run))
+        metrics: dict[str, list[str]] = {family: [] for family in get_args(Family)}
+        messages: list[int] = []
+        found = question.series(run=run).get(run, {})
+        for tag in sorted(found):
+            what = parsed(tag)
+            if isinstance(what, tuple):
+                metrics[what[0]].append(what[1])
+            elif isinstance(what, int):
+                messages.append(what)
+        last = max((found[tag].max_step for tag in found if isinstance(parsed(tag), tuple)), default=0)
+        sampled = bool(self._kept) and _written(graph.get("every"), last) > self._kept
+        rest = {"messages": sorted(messages), "timeline": TIMELINE in found, "sampled": sampled}
+        return _Answer({**metrics, **rest}, _JSON)
+
+
+def _file(path: Path) -> Callable[[_Question], _Answer]:
+    def answer(_: _Question) -> _Answer:
+        return _Answer(path.read_bytes(), _KINDS[path.suffix])
+
+    return answer
+
+
+def _runs(question: _Question) -> _Answer:
+    return _Answer(sorted(run for run, tags in question.series(tag=GRAPH).items() if tags), _JSON)
+
+
+def _graph(question: _Question) -> _Answer:
+    run = question.text("run")
+    text = _graph_text(question, run)
+    graph_from(run, text)
+    return _Answer(text, _JSON)
+
+
+def _graph_text(question: _Question, run: str) -> bytes | None:
+    text = question.newest_text(run, GRAPH)
+    if text is None and not question.series(run=run, tag=GRAPH).get(run):
+        raise _Refusal(404, f"{_short(run)}: no such run, or none with data of the Channels tab")
+    return text
+
+
+def _timeline(question: _Question) -> _Answer:
+    run = question.text("run")
+    text = question.newest_text(run, TIMELINE)
+    if text is None:
+        raise _Refusal(404, f"{_short(run)}: no timeline there")
+    timeline_from(run, text)
+    return _Answer(text, _JSON)
+
+
+def _figure(question: _Question) -> _Answer:
+    run, kind, metric = question.text("run"), question.text("kind"), question.text("metric")
+    after, newest = question.integer("after"), question.maybe("newest")
+    if kind not in get_args(Family):
+        raise _Refusal(400, f"kind: {_short(kind)} is neither agent nor channel")
+    if newest not in (None, "0", "1"):
+        raise _Refusal(400, f"newest: {_short(newest)} is neither 0 nor 1")
+    tag = figure_tag(cast(Family, kind), metric)
+    rows = question.rows(run, tag, newest=True)
+    fresh = after is None or any(
+        step > after for step, _ in rows
+    )  # a page that asks again and again costs little
+    if rows and fresh and newest != "1":
+        rows = question.rows(run, tag)
+    series = series_of(rows)
+    if series is None:
+        raise _Refusal(404, f"{_short(run)}: no {kind} figure {_short(metric)} there")
+    if after is not None:
+        later = series.steps > after
+        series = Series(series.steps[later], series.values[later])
+    return _Answer(series.pack(), _BINARY)
+
+
+def _cloud(question: _Question) -> _Answer:
+    run, channel = question.text("run"), question.integer("channel")
+    if channel is None or channel < 0:
+        raise _Refusal(400, "channel: missing or negative; give its number")
+    messages = messages_of(question.rows(run, messages_tag(channel)))
+    if messages is None:
+        raise _Refusal(404, f"{_short(run)}: no messages of channel {channel} there")
+    return _Answer(cloud(messages).pack(), _BINARY)
+
+
+def _written(every: Any, last: int) -> int:
+    """Return how many rows a run has written: at its first step, at every `every`th, at the last."""
+    if not isinstance(every, int) or every < 1:
+        return 0
+    return last // every + (every > 1) + (last % every > 0)
+
+
+def _respond(request: Request, content: Any, kind: str, status: int = 200) -> Response:
+    allow = [("Allow", "GET, HEAD")] if status == 405 else []
+    return cast(Response, http_util.Respond(request, content, kind, code=status, headers=allow))
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:79] + "…")

@@ -1,0 +1,260 @@
+"""What the Channels tab shows of a run, read back from its event files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
+from tensorboard.compat.proto.types_pb2 import DT_FLOAT  # type: ignore[import-untyped]
+
+from antiphon.errors import RunError
+from antiphon.telemetry.channels.series import Messages, RunData, Series
+from antiphon.telemetry.channels.tags import FORMAT, GRAPH, PLUGIN, TIMELINE, Family, parsed
+from antiphon.telemetry.checksums import masked_checksum
+from antiphon.telemetry.event_file import event_files
+
+__all__ = ["Row", "graph_from", "messages_of", "read_run", "series_of", "timeline_from"]
+
+_log = logging.getLogger(__name__)
+
+Row = tuple[int, NDArray[Any]]
+"""A step, and what was written at it."""
+
+_HEAD = struct.Struct("<QI")
+_TAIL = struct.Struct("<I")
+_LONGEST_MARK = 64
+"""Bytes of the mark of a session's start, at most."""
+
+
+def read_run(folder: Path) -> RunData:
+    """Read a run from its event files, in the order of their names.
+
+    What an earlier session wrote after the step that a later one started from is left out; of several values of one step
+    the last written stays. A file that is torn or damaged is read up to there, and the log says so.
+
+    Args:
+        folder: The run's folder; its name becomes the run's.
+
+    Raises:
+        RunError: There is no event file, none holds a graph, the graph is damaged or of a newer format, or the file
+            system refuses.
+    """
+    files = sorted(event_files(folder))
+    if not files:
+        raise RunError(f"{folder}: no event file there; name the folder of a run")
+    reader = _Found()
+    for path in files:
+        try:
+            for event in _events(path):
+                reader.take(event)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read ({error.strerror or error})") from None
+    found = reader.tensors
+    if not found.get(GRAPH):
+        raise RunError(
+            f"{folder}: no data of the Channels tab there; name a run that this version has written"
+        )
+    graph = graph_from(str(folder), _text(found[GRAPH][-1][1]))
+    timeline = found.get(TIMELINE)
+    figures: dict[tuple[Family, str], Series] = {}
+    messages: dict[int, Messages] = {}
+    for tag in sorted(found):
+        what, rows = parsed(tag), _rows(found[tag])
+        if isinstance(what, tuple) and (series := series_of(rows)) is not None:
+            figures[what] = series
+        elif isinstance(what, int) and (samples := messages_of(rows)) is not None:
+            messages[what] = samples
+    return RunData(
+        name=folder.resolve().name,
+        graph=graph,
+        timeline=timeline_from(str(folder), _text(timeline[-1][1])) if timeline else None,
+        figures=figures,
+        messages=messages,
+    )
+
+
+def series_of(rows: Iterable[Row]) -> Series | None:
+    """Return the rows of a figure, by step; those that are not as long as the newest are left out.
+
+    Args:
+        rows: In the order of writing; of several at one step the last stays.
+
+    Returns:
+        None where no row is a list of numbers.
+    """
+    kept = _in_order(rows, 1)
+    if not kept:
+        return None
+    steps = np.array([step for step, _ in kept], dtype=np.int64)
+    return Series(steps, np.stack([values for _, values in kept]).astype(np.float32, copy=False))
+
+
+def messages_of(rows: Iterable[Row]) -> Messages | None:
+    """Return the messages of a channel, by step; those that are not as wide as the newest are left out.
+
+    Args:
+        rows: In the order of writing, each [samples, size + 1]; of several at one step the last stays.
+
+    Returns:
+        None where no row holds messages.
+    """
+    kept = _in_order((row for row in rows if row[1].ndim == 2 and row[1].shape[1] > 1), 2)
+    if not kept:
+        return None
+    steps = np.array([step for step, _ in kept], dtype=np.int64)
+    return Messages(steps, [samples.astype(np.float32, copy=False) for _, samples in kept])
+
+
+def graph_from(place: str, text: bytes | None) -> dict[str, Any]:
+    """Return the graph that a text describes.
+
+    Args:
+        place: What errors begin with.
+        text: JSON.
+
+    Raises:
+        RunError: It is no graph, or one of a newer format.
+    """
+    graph = _document(place, "graph", text)
+    version = graph.get("format")
+    if isinstance(version, int) and version > FORMAT:
+        raise RunError(
+            f"{place}: format {version} of the Channels tab is newer than {FORMAT}; use a newer antiphon"
+        )
+    agents, channels = _named(graph.get("agents")), _named(graph.get("channels"))
+    ends = [channel.get(end) for channel in channels or () for end in ("from", "to")]
+    sound = version == FORMAT and agents is not None and channels is not None
+    if not sound or not all(isinstance(end, int) and 0 <= end < len(agents or ()) for end in ends):
+        raise _damaged(place, "graph")
+    return graph
+
+
+def timeline_from(place: str, text: bytes | None) -> dict[str, Any]:
+    """Return the timeline that a text describes.
+
+    Args:
+        place: What errors begin with.
+        text: JSON.
+
+    Raises:
+        RunError: It is no timeline.
+    """
+    timeline = _document(place, "timeline", text)
+    if not isinstance(timeline.get("agents"), list) or not isinstance(timeline.get("channels"), list):
+        raise _damaged(place, "timeline")
+    return timeline
+
+
+def _document(place: str, what: str, text: bytes | None) -> dict[str, Any]:
+    try:
+        found = json.loads((text or b"").decode("utf-8"), parse_constant=_no_json)
+    except (ValueError, RecursionError):
+        raise _damaged(place, what) from None
+    if not isinstance(found, dict):
+        raise _damaged(place, what)
+    return found
+
+
+def _no_json(constant: str) -> None:
+    """Refuse NaN and Infinity, which Python reads and a browser does not."""
+    raise ValueError(constant)
+
+
+def _damaged(place: str, what: str) -> RunError:
+    return RunError(
+        f"{place}: the {what} of the Channels tab is damaged; start the run anew in another directory"
+    )
+
+
+def _named(items: Any) -> list[dict[str, Any]] | None:
+    """Return a list of objects that all have a name; None if it is anything else."""
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        return None
+    return items if all(isinstance(item.get("name"), str) for item in items) else None
+
+
+def _in_order(rows: Iterable[Row], dimensions: int) -> list[Row]:
+    numbers = {
+        step: values for step, values in rows if values.ndim == dimensions and values.dtype.kind == "f"
+    }
+    ordered = sorted(numbers.items(), key=lambda row: row[0])
+    return [row for row in ordered if row[1].shape[-1] == ordered[-1][1].shape[-1]]
+
+
+class _Found:
+    """What event after event holds for the tab."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, list[tuple[int, Any]]] = {}
+        self._whose: dict[str, str] = {}
+
+    def take(self, event: Any) -> None:
+        """Add what an event holds; at the start of a session forget what comes after it.
+
+        As for TensorBoard, the first value of a tag says whose it is.
+        """
+        if event.session_log.status == SessionLog.START:
+            for tag, rows in self.tensors.items():
+                self.tensors[tag] = [row for row in rows if row[0] < event.step]
+        for value in event.summary.value:
+            tag = value.tag
+            if tag not in (GRAPH, TIMELINE) and parsed(tag) is None:
+                continue
+            whose = self._whose.setdefault(tag, value.metadata.plugin_data.plugin_name)
+            if whose == PLUGIN and value.HasField("tensor"):
+                self.tensors.setdefault(tag, []).append((event.step, value.tensor))
+
+
+def _text(tensor: Any) -> bytes | None:
+    return bytes(tensor.string_val[0]) if len(tensor.string_val) == 1 else None
+
+
+def _rows(tensors: Iterable[tuple[int, Any]]) -> Iterator[Row]:
+    """Yield what is float32 and of the shape that it says."""
+    for step, tensor in tensors:
+        shape = [side.size for side in tensor.tensor_shape.dim]
+        content = tensor.tensor_content
+        if tensor.dtype != DT_FLOAT or len(content) % 4:
+            continue
+        values = np.frombuffer(content, dtype="<f4") if content else np.array(tensor.float_val, dtype="<f4")
+        if min(shape, default=1) >= 0 and values.size == np.prod(shape, dtype=object):
+            yield step, values.reshape(shape)
+
+
+def _events(path: Path) -> Iterator[Any]:
+    """Yield the events of a file that may be of use here.
+
+    Those of other tabs are passed over without a look at their checksums.
+    """
+    ours = PLUGIN.encode()
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        while head := file.read(_HEAD.size):
+            length, checksum = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
+            if file.tell() + length + _TAIL.size > size or masked_checksum(head[:8]) != checksum:
+                break
+            record = file.read(length)
+            (checksum,) = _TAIL.unpack(file.read(_TAIL.size))
+            if ours not in record and length > _LONGEST_MARK:
+                continue
+            if masked_checksum(record) != checksum:
+                break
+            try:
+                event = Event.FromString(record)
+            except DecodeError:
+                break
+            yield event
+        else:
+            return
+        _log.warning(
+            "%s: is torn or damaged near byte %d of %d; the rest is left out", path, file.tell(), size
+        )

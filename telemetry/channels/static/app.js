@@ -1,0 +1,344 @@
+// The whole page: what is chosen, what is fetched, what is shown.
+
+import { formatNumber } from "./format.js";
+import { applyTheme, themeColours } from "./colours.js";
+import { Run } from "./run.js";
+import { Model } from "./model.js";
+import { Loading } from "./loading.js";
+import { Layout } from "./layout.js";
+import { Remote } from "./remote.js";
+import { SidePanel } from "./sidepanel.js";
+import { exportShown } from "./exporting.js";
+import { followTheme, surroundingTheme } from "./theme.js";
+import { listenToKeys } from "./keys.js";
+
+const NO_RUNS = ["No run here has channels yet.", "Start one with “antiphon run corporation”, let TensorBoard look at its log directory, then fetch what is new."];
+const NOT_READ = ["The runs could not be read.", "The line above says why. When that is mended, fetch what is new."];
+
+/** Holds the parts together: whatever one of them reports becomes a choice in the model, and is shown by all. */
+class ChannelsApp {
+  #root;
+  #source;
+  #options;
+  #model = new Model();
+  #loading;
+  #layout;
+  #panel;
+  #theme;
+  #ownTheme = false;
+  #refreshing = null;
+  #again = false;
+  #endings = [];
+
+  constructor(root, source, options) {
+    this.#root = root;
+    this.#source = source;
+    this.#options = options;
+    this.stats = { firstFrameMs: null, frames: 0, frameMs: 0 };
+    this.#theme = options.theme ?? surroundingTheme();
+    this.#loading = new Loading((text) => this.#layout.setProgress(text));
+    this.#layout = new Layout(this.#actions(), [0, 1].map((side) => this.#context(side)));
+    this.#panel = new SidePanel(this.#layout.panel, this.#model, {
+      select: (kind, name) => this.#choose(kind, name),
+      close: () => this.#choose(null),
+      setStep: (step) => this.#layout.player.setStep(step),
+      setFigure: (kind, metric) => this.#setMetric(kind, metric),
+      theme: () => this.#theme,
+      figure: () => ({ kind: "channel", metric: this.#model.metric.channel, info: this.#model.runs[0].info("channel", this.#model.metric.channel) }),
+    });
+    this.#mount();
+    this.ready = this.#loading.track(this.#start());
+  }
+
+  /** What tests and scripts may do with the page. */
+  remote() {
+    return new Remote({
+      model: this.#model, layout: this.#layout, loading: this.#loading, ready: this.ready, stats: this.stats,
+      choose: (kind, name) => this.#choose(kind, name), refresh: () => this.refresh(), destroy: () => this.destroy(), theme: () => this.#theme,
+    });
+  }
+
+  #mount() {
+    const { compact = false, whole = false } = this.#options;
+    this.#root.classList.add("ap");
+    this.#root.classList.toggle("ap-compact", compact);
+    this.#root.dataset.antiphon = "";
+    applyTheme(this.#root, this.#theme);
+    this.#root.append(...this.#layout.nodes);
+    this.#layout.watch(this.#root, compact);
+    this.#endings.push(
+      followTheme((theme) => {
+        if (!this.#ownTheme) this.#setTheme(theme);
+      }),
+      listenToKeys(this.#root, this.#keys(), whole),
+    );
+  }
+
+  /** Take the page down: nothing of it listens any longer. */
+  destroy() {
+    this.#layout.player.pause();
+    this.#panel.close();
+    this.#layout.destroy();
+    this.#endings.forEach((end) => end());
+    this.#layout.nodes.forEach((node) => node.remove());
+  }
+
+  async #start() {
+    await this.#attempt(async () => {
+      this.#model.names = await this.#source.runs();
+      if (this.#model.names.length) await this.#open(0, this.#options.run ?? this.#model.names[0]);
+    });
+    this.#show(false);
+  }
+
+  /** Do what may fail: a failure is one line on the page, which stays usable. */
+  async #attempt(work) {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      this.#layout.setError(error instanceof Error ? error.message : String(error));
+      return false;
+    }
+  }
+
+  async #open(side, name) {
+    const run = name === null ? null : await Run.open(name, this.#source);
+    this.#model.setRun(side, run);
+    if (run) await this.#fetch();
+    else this.#changed();
+  }
+
+  /** Fetch what the picture needs of the runs shown. */
+  async #fetch() {
+    const runs = this.#model.shown();
+    const work = runs.map((run) => this.#loading.fetch(run, [...this.#model.needed(run), ...this.#model.asked(run)], () => this.#changed()));
+    await Promise.all(work);
+  }
+
+  /** Other data, or another choice: steps, masks and all that is shown are made anew. */
+  #changed() {
+    this.#model.forget();
+    const until = Math.max(0, ...this.#model.shown().map((run) => run.graph.until ?? 0));
+    this.#layout.player.setSteps(this.#model.steps(), until);
+    this.#show(false);
+    this.#panel.refresh();
+  }
+
+  #show(playing) {
+    const { player, stages, rail, toolbar, finder } = this.#layout;
+    const model = this.#model;
+    const { step } = player;
+    toolbar.update(model.names, model.runs.map((run) => run && run.name), model.view);
+    this.#layout.setEmpty(model.runs[0] ? null : model.names.length || this.#layout.hasError ? NOT_READ : NO_RUNS);
+    const masks = model.masks(0, step);
+    finder.update(model.runs[0], masks, model.filterError || masks?.error || "");
+    if (!model.runs[0]) {
+      stages.forEach((stage) => stage.hide());
+      return;
+    }
+    const data = [];
+    stages.forEach((stage, side) => {
+      const run = model.runs[side];
+      if (!run) {
+        stage.hide();
+        return;
+      }
+      data.push(model.data(side, step, playing));
+      stage.show(model.view, data[data.length - 1], model.runs[1] ? run.name : "", noteOf(run, player.steps));
+    });
+    rail.update(model.shown(), data, this.#theme, masks && masks.channel, model.chosen(0));
+    this.#panel.setStep(step);
+  }
+
+  #redraw() {
+    const { stages, finder, player, rail } = this.#layout;
+    const masks = this.#model.masks(0, player.step);
+    finder.update(this.#model.runs[0], masks, this.#model.filterError || masks?.error || "");
+    for (const stage of stages) stage.view?.redraw();
+    rail.mark(masks && masks.channel, this.#model.chosen(0));
+  }
+
+  #context(side) {
+    return {
+      testid: side ? "stage-beside" : "stage",
+      side,
+      compact: Boolean(this.#options.compact),
+      colours: () => themeColours(this.#theme),
+      theme: () => this.#theme,
+      selection: () => this.#model.chosen(side),
+      filtering: () => this.#model.filtering,
+      matches: (kind, index) => {
+        const masks = this.#model.masks(side);
+        return !masks || masks[kind][index] === 1;
+      },
+      select: (kind, index) => this.#choose(kind, kind && this.#model.runs[side].nameOf(kind, index)),
+      hover: (kind, index) => this.#hover(1 - side, kind, kind && this.#model.runs[side].nameOf(kind, index)),
+      onStep: (step) => this.#layout.player.setStep(step),
+      drawn: (ms) => {
+        this.stats.frames += 1;
+        this.stats.frameMs = ms;
+        this.stats.firstFrameMs ??= performance.now();
+      },
+    };
+  }
+
+  #hover(side, kind, name) {
+    const run = this.#model.runs[side];
+    if (!run) return;
+    const index = kind ? run.find(kind, name) : -1;
+    this.#layout.stages[side].view?.setHover?.(index < 0 ? null : kind, index);
+  }
+
+  #choose(kind, name) {
+    this.#model.select(kind, name);
+    this.#panel.show();
+    this.#layout.setPanel(Boolean(this.#model.selection));
+    this.#redraw();
+    if (!kind) return;
+    this.#layout.stages.forEach((stage, side) => {
+      const chosen = this.#model.chosen(side);
+      if (chosen) stage.view?.reveal?.(chosen.kind, chosen.index);
+    });
+    const [run] = this.#model.runs;
+    const index = run.find(kind, name);
+    const metric = this.#model.metric[kind];
+    const figure = this.#model.data(0, this.#layout.player.step, false)[kind === "agent" ? "ring" : "figure"];
+    this.#layout.announce(`${kind} ${name}, ${run.info(kind, metric).title} ${formatNumber(index < 0 ? NaN : figure.values?.[index])}`);
+  }
+
+  #setMetric(kind, metric) {
+    this.#model.metric[kind] = metric;
+    this.#panel.setFigure();
+    return this.#loading.track(this.#attempt(() => this.#fetch()));
+  }
+
+  #setRun(side, name) {
+    return this.#loading.track(this.#attempt(() => this.#open(side, name))).then((good) => good || this.#show(false));
+  }
+
+  #setTheme(theme) {
+    if (theme === this.#theme) return;
+    this.#theme = theme;
+    applyTheme(this.#root, theme);
+    this.#show(false);
+    this.#panel.show();
+  }
+
+  #setView(view) {
+    this.#model.view = view;
+    this.#show(false);
+  }
+
+  /** Fetch what is new: runs, rows, another graph. Selection and step are kept; the newest step stays the newest. */
+  refresh() {
+    if (this.#refreshing) {
+      this.#again = true;
+      return this.#refreshing;
+    }
+    this.#layout.setRefreshing(true);
+    this.#refreshing = this.#loading.track(this.#attempt(() => this.#renew())).then((good) => {
+      if (good) this.#layout.setError("");
+      this.#refreshing = null;
+      this.#layout.setRefreshing(false);
+      if (!this.#again) return undefined;
+      this.#again = false;
+      return this.refresh();
+    });
+    return this.#refreshing;
+  }
+
+  async #renew() {
+    const model = this.#model;
+    model.names = await this.#source.runs();
+    for (const side of [0, 1]) {
+      const run = model.runs[side];
+      if (run && !model.names.includes(run.name)) model.setRun(side, null);
+      else if (run) model.setRun(side, await run.refresh());
+    }
+    if (!model.runs[0]) model.setRun(1, null);
+    if (!model.runs[0] && model.names.length) await this.#open(0, model.names[0]);
+    else await this.#fetch();
+    this.#changed();
+    this.#panel.show();
+  }
+
+  #actions() {
+    return {
+      onStep: (step, playing) => {
+        this.#model.moved();
+        this.#show(playing);
+      },
+      setView: (view) => this.#setView(view),
+      setRun: (side, name) => this.#setRun(side, name),
+      setMetric: (kind, metric) => this.#setMetric(kind, metric),
+      search: (text) => {
+        this.#model.setQuery(text);
+        this.#redraw();
+      },
+      filter: (text) => {
+        this.#model.setFilter(text);
+        this.#redraw();
+        if (this.#model.shown().some((run) => this.#model.asked(run).length)) this.#loading.track(this.#attempt(() => this.#fetch()));
+      },
+      select: (kind, name) => this.#choose(kind, name),
+      toggleTheme: () => {
+        this.#ownTheme = true;
+        this.#setTheme(this.#theme === "dark" ? "light" : "dark");
+      },
+      refresh: () => this.refresh(),
+      exportAs: (what) => this.#loading.track(this.#attempt(() => exportShown(what, this.#model, this.#layout))),
+    };
+  }
+
+  #keys() {
+    const { player } = this.#layout;
+    return {
+      play: () => player.toggle(),
+      move: (by) => player.move(by),
+      first: () => player.first(),
+      last: () => player.last(),
+      setView: (view) => this.#setView(view),
+      fit: () => this.#layout.stages.forEach((stage) => stage.view?.fit?.()),
+      refresh: () => this.refresh(),
+      search: () => this.#layout.finder.search.focus(),
+      help: () => this.#layout.help(),
+      cycle: (kind, by) => {
+        const name = this.#model.next(kind, by);
+        if (name) this.#choose(kind, name);
+      },
+      escape: () => this.#escape(),
+    };
+  }
+
+  /** Undo the last thing that is in the way: menu, field, selection. */
+  #escape() {
+    const { toolbar, finder } = this.#layout;
+    if (toolbar.closeMenu()) return;
+    const field = document.activeElement;
+    if (field === finder.search || field === finder.filter) {
+      if (field.value) {
+        field.value = "";
+        field.dispatchEvent(new Event("input"));
+      } else field.blur();
+    } else if (this.#model.selection) this.#choose(null);
+  }
+}
+
+function noteOf(run, steps) {
+  if (!steps.length) return "Nothing is logged yet. Fetch what is new in a moment.";
+  return run.catalog.sampled ? "TensorBoard keeps only some of the logged rows. All of them: --samples_per_plugin antiphon=0" : "";
+}
+
+/**
+ * Put the app into an element.
+ *
+ * @param {HTMLElement} root with a size of its own
+ * @param {HttpSource|EmbeddedSource} source
+ * @param {Object} [options] compact: little room, as in a notebook; whole: the page is ours, keys work everywhere; theme; run
+ * @returns {Remote} also as `root.antiphon`
+ */
+export function mount(root, source, options = {}) {
+  root.antiphon = new ChannelsApp(root, source, options).remote();
+  return root.antiphon;
+}

@@ -1,0 +1,318 @@
+// Line charts: one figure over steps, a title, a plain sentence, and a line at the shown step. Drawn by uPlot.
+
+import { clear, el } from "./dom.js";
+import { formatNumber, formatStep } from "./format.js";
+import { rowAt } from "./source.js";
+import { themeColours } from "./colours.js";
+
+const CHART_HEIGHT = 132;
+/** Colours of the first run, the second, and what stands in the background; told apart by colour-blind people. */
+const CHART_LINES = {
+  light: ["#0b61a4", "#c2570c", "#7b8794"],
+  dark: ["#6cb6f5", "#f2a154", "#8b98a5"],
+};
+const CHART_DASHES = [undefined, [6, 3], [2, 3]];
+
+/** Return the colours of lines: [first run, second run, background]. */
+export function chartColours(theme) {
+  return CHART_LINES[theme === "dark" ? "dark" : "light"];
+}
+
+/**
+ * Draw lines over steps into a host element.
+ *
+ * A line: {name, steps, values, low, high, ground}; `low` and `high` make a band around it; `ground` puts it into the
+ * background (grey), else the first line is the first run's and the second the second run's. NaN is a gap.
+ *
+ * @param {HTMLElement} host gets one element
+ * @param {Object} options title, says, caution, lines, step (shown), onStep(step), theme ("light" | "dark"), testid
+ * @returns {{setStep: function(number), setData: function(Array), resize: function(), destroy: function(), node: HTMLElement}}
+ */
+export function lineChart(host, options) {
+  const chart = new LineChart(options);
+  host.append(chart.node);
+  chart.build();
+  return chart;
+}
+
+class LineChart {
+  constructor({ title, says = "", caution = "", lines, step, onStep = null, theme = "light", testid = null }) {
+    Object.assign(this, { title, says, onStep, theme, step });
+    this.colours = chartColours(theme);
+    this.lines = lines.map(chartClean);
+    this.log = false;
+    this.plot = null;
+    this.hovered = null;
+    this.logButton = el("button", {
+      class: "ap-chart-log", type: "button", text: "log", title: "Logarithmic scale", hidden: true,
+      aria: { pressed: "false" }, on: { click: () => this.toggleLog() },
+    });
+    this.place = el("div", { class: "ap-chart-plot" });
+    this.legend = el("div", { class: "ap-chart-legend" });
+    this.node = el(
+      "div",
+      { class: "ap-chart", testid },
+      el("div", { class: "ap-chart-head" }, el("div", { class: "ap-chart-title", text: title }), this.logButton),
+      says ? el("p", { class: "ap-says", testid: "says", text: says }) : null,
+      caution ? el("p", { class: "ap-caution", testid: "caution", text: caution }) : null,
+      this.place,
+      this.legend,
+    );
+    this.observer = new ResizeObserver(() => this.resize());
+    this.observer.observe(this.place);
+  }
+
+  build() {
+    this.plot?.destroy();
+    this.plot = null;
+    clear(this.place);
+    const [smallest, largest] = chartSpan(this.lines);
+    const wide = smallest > 0 && largest / smallest > 100;
+    this.log = this.log && wide;
+    this.logButton.hidden = !wide;
+    if (!(smallest <= largest)) return this.say("No number yet.");
+    if (typeof globalThis.uPlot !== "function") return this.say("Charts are not there: uPlot is not loaded.");
+    this.writeLegend();
+    const width = Math.max(this.place.clientWidth, 120);
+    this.width = width;
+    this.plot = new globalThis.uPlot(this.settings(width), this.table(), this.place);
+    this.now = el("div", { class: "ap-chart-now" });
+    this.plot.over.append(this.now);
+    this.listen(this.plot.over);
+    this.setStep(this.step);
+  }
+
+  say(text) {
+    clear(this.legend);
+    this.place.append(el("p", { class: "ap-empty", testid: "empty", text }));
+  }
+
+  settings(width) {
+    const colours = themeColours(this.theme);
+    const font = "11px system-ui, sans-serif";
+    const axis = {
+      stroke: colours.muted, font, grid: { stroke: colours.line, width: 1 }, ticks: { show: false },
+    };
+    const series = [{}];
+    const bands = [];
+    for (const [index, line] of this.lines.entries()) {
+      const colour = this.colourOf(index);
+      const dash = line.ground ? CHART_DASHES[2] : CHART_DASHES[Math.min(index, 1)];
+      const dots = { show: true, size: 5, width: 0, fill: colour, stroke: colour, filter: chartDots };
+      series.push({ stroke: colour, width: line.ground ? 1 : 1.6, dash, points: line.ground ? { show: false } : dots });
+      if (!line.low) continue;
+      const edge = { stroke: "transparent", width: 0, points: { show: false } };
+      series.push(edge, { ...edge });
+      bands.push({ series: [series.length - 1, series.length - 2], fill: `${colour}${line.ground ? "26" : "33"}` });
+    }
+    return {
+      width,
+      height: CHART_HEIGHT,
+      series,
+      bands,
+      legend: { show: false },
+      cursor: { y: false, drag: { x: false, y: false, setScale: false }, points: { size: 7 } },
+      scales: {
+        x: { time: false, range: (_, low, high) => (low === high ? [low - 1, high + 1] : [low, high]) },
+        y: this.log ? { distr: 3 } : {},
+      },
+      axes: [
+        { ...axis, size: 22, gap: 4, space: 64, values: (_, splits) => splits.map(chartStepText) },
+        { ...axis, size: chartAxisWidth, gap: 5, space: 26, values: (_, splits, at, space, by) => chartTicks(splits, by, this.log) },
+      ],
+      hooks: { setCursor: [(plot) => this.hover(plot)] },
+    };
+  }
+
+  /** The lines as uPlot takes them: one list of steps, a column per line; null is a gap. */
+  table() {
+    const sound = this.log ? (value) => (value > 0 && Number.isFinite(value) ? value : null) : chartSound;
+    const tables = this.lines.map((line) => {
+      const columns = line.low ? [line.values, line.low, line.high] : [line.values];
+      return [Array.from(line.steps), ...columns.map((column) => Array.from(column, sound))];
+    });
+    return tables.length === 1 ? tables[0] : globalThis.uPlot.join(tables);
+  }
+
+  colourOf(index) {
+    return this.lines[index].ground ? this.colours[2] : this.colours[Math.min(index, 1)];
+  }
+
+  writeLegend() {
+    clear(this.legend);
+    this.readings = this.lines.map((line, index) => {
+      const reading = el("span", { class: "ap-chart-reading" });
+      const mark = el("span", { class: "ap-chart-mark" });
+      mark.style.borderTop = `2px ${line.ground ? "dotted" : index ? "dashed" : "solid"} ${this.colourOf(index)}`;
+      const name = el("span", { class: "ap-chart-name", dir: "auto", text: line.name, title: line.name });
+      this.legend.append(el("span", { class: "ap-chart-entry" }, mark, name, reading));
+      return reading;
+    });
+    this.when = el("span", { class: "ap-chart-when" });
+    this.legend.append(this.when);
+  }
+
+  read() {
+    const step = this.hovered ?? this.step;
+    for (const [index, line] of this.lines.entries()) {
+      const row = rowAt(line, step);
+      const value = row < 0 ? NaN : line.values[row];
+      const band = row >= 0 && line.low && !line.ground && !Number.isNaN(line.low[row]);
+      const between = band ? ` (${formatNumber(line.low[row])} to ${formatNumber(line.high[row])})` : "";
+      this.readings[index].textContent = formatNumber(value) + between;
+    }
+    this.when.textContent = `step ${formatStep(step)}`;
+  }
+
+  /** Move the line of the shown step; cheap. */
+  setStep(step) {
+    this.step = step;
+    if (!this.plot) return;
+    const { min, max } = this.plot.scales.x;
+    const inside = step >= min && step <= max;
+    this.now.style.display = inside ? "" : "none";
+    if (inside) this.now.style.transform = `translateX(${this.plot.valToPos(step, "x").toFixed(1)}px)`;
+    if (this.hovered === null) this.read();
+    if (this.onStep) {
+      const words = this.lines.map((line, index) => `${line.name} ${this.readings[index].textContent}`).join(", ");
+      this.place.setAttribute("aria-valuenow", String(step));
+      this.place.setAttribute("aria-valuetext", `step ${formatStep(step)}: ${words}`);
+    }
+  }
+
+  /** Show other lines, as many or not. */
+  setData(lines) {
+    const before = this.lines;
+    this.lines = lines.map(chartClean);
+    const same = this.plot && before.length === lines.length;
+    const alike = same && before.every((line, n) => line.name === lines[n].name && !line.low === !lines[n].low);
+    const [smallest, largest] = chartSpan(this.lines);
+    const log = smallest > 0 && largest / smallest > 100;
+    if (!alike || log === this.logButton.hidden || !(smallest <= largest)) return this.build();
+    this.plot.setData(this.table());
+    this.setStep(this.step);
+  }
+
+  resize() {
+    const width = this.place.clientWidth;
+    if (!this.plot || width < 60 || width === this.width) return;
+    this.width = width;
+    this.plot.setSize({ width, height: CHART_HEIGHT });
+    this.setStep(this.step);
+  }
+
+  destroy() {
+    this.observer.disconnect();
+    this.plot?.destroy();
+    this.plot = null;
+    this.node.remove();
+  }
+
+  toggleLog() {
+    this.log = !this.log;
+    this.logButton.setAttribute("aria-pressed", String(this.log));
+    this.build();
+  }
+
+  hover(plot) {
+    const at = plot.cursor.idx;
+    const outside = at === null || at === undefined || plot.cursor.left < 0;
+    this.hovered = outside ? null : plot.data[0][at];
+    this.read();
+  }
+
+  /** A press or a drag sets the step, so do the arrow keys. */
+  listen(over) {
+    const aria = { role: "img", "aria-label": `Chart of ${this.title}. ${this.says}` };
+    if (this.onStep) {
+      const steps = this.plot.data[0];
+      Object.assign(aria, { role: "slider", tabindex: "0", "aria-valuemin": steps[0], "aria-valuemax": steps.at(-1) });
+    }
+    for (const [name, value] of Object.entries(aria)) this.place.setAttribute(name, value);
+    if (!this.onStep) return;
+    const scrub = (event) => {
+      const left = event.clientX - over.getBoundingClientRect().left;
+      const step = this.plot.data[0][this.plot.posToIdx(left)];
+      if (step !== undefined && step !== this.step) this.onStep(step);
+    };
+    over.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return;
+      over.setPointerCapture(event.pointerId);
+      scrub(event);
+    });
+    over.addEventListener("pointermove", (event) => {
+      if (over.hasPointerCapture(event.pointerId)) scrub(event);
+    });
+    this.place.onkeydown = (event) => this.press(event);
+  }
+
+  press(event) {
+    const way = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
+    if (way === undefined || !this.plot || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const steps = this.plot.data[0];
+    const row = rowAt({ steps }, this.step);
+    const back = way < 0 && row >= 0 && steps[row] < this.step ? row : row + way;
+    this.onStep(steps[Math.min(Math.max(back, 0), steps.length - 1)]);
+  }
+}
+
+function chartClean(line) {
+  return { low: null, high: null, ground: false, ...line };
+}
+
+function chartSound(value) {
+  return Number.isFinite(value) ? value : null;
+}
+
+/** Smallest and largest finite number of all lines, bands not counted; [Infinity, -Infinity] where there is none. */
+function chartSpan(lines) {
+  let smallest = Infinity;
+  let largest = -Infinity;
+  for (const { values } of lines) {
+    for (const value of values) {
+      if (!Number.isFinite(value)) continue;
+      if (value < smallest) smallest = value;
+      if (value > largest) largest = value;
+    }
+  }
+  return [smallest, largest];
+}
+
+/** Which points get a dot: all where there are few, else those that no line reaches. */
+function chartDots(plot, index) {
+  const column = plot.data[index];
+  const there = [];
+  for (let at = 0; at < column.length; at++) if (column[at] !== null && column[at] !== undefined) there.push(at);
+  if (there.length <= 12) return there;
+  const joined = (from, way) => {
+    let at = from + way;
+    while (at >= 0 && at < column.length && column[at] === undefined) at += way;
+    return at >= 0 && at < column.length && column[at] !== null;
+  };
+  return there.filter((at) => !joined(at, -1) && !joined(at, 1));
+}
+
+function chartStepText(step) {
+  if (!Number.isInteger(step)) return "";
+  if (step >= 1e6 && step % 1e4 === 0) return `${step / 1e6}M`;
+  if (step >= 1e4 && step % 100 === 0) return `${step / 1e3}k`;
+  return formatStep(step);
+}
+
+/** Texts of ticks that lie `by` apart, with as many digits as they need to differ. */
+function chartTicks(splits, by, log) {
+  if (log) return splits.map((value) => (value && Math.abs(Math.log10(value) % 1) < 1e-9 ? formatNumber(value) : ""));
+  const largest = Math.max(...splits.map((value) => Math.abs(value)));
+  if (largest >= 1e5 || (largest < 1e-3 && largest > 0)) {
+    return splits.map((value) => (value === 0 ? "0" : value.toExponential(1).replace("e+", "e").replace(/-/g, "−")));
+  }
+  const digits = Math.min(Math.max(Math.ceil(-Math.log10(by) - 1e-9), 0), 6);
+  return splits.map((value) => value.toFixed(digits).replace(/^-(?=.*[1-9])/, "−").replace(/^-/, ""));
+}
+
+function chartAxisWidth(plot, values) {
+  const longest = Math.max(...(values ?? []).map((text) => text?.length ?? 0), 0);
+  return Math.max(34, Math.min(10 + 6.2 * longest, 84));
+}

@@ -1,0 +1,123 @@
+// Colours: of figures (safe for colour-blind eyes), of the page, of categories. One place for canvas and CSS.
+
+const CIVIDIS = [
+  [0, 34, 78], [0, 49, 112], [42, 63, 109], [67, 78, 108], [87, 93, 109], [106, 108, 113], [125, 124, 120],
+  [145, 139, 120], [165, 156, 116], [188, 174, 108], [210, 192, 96], [233, 211, 78], [254, 232, 56],
+];
+const DIVERGING = {
+  light: [[8, 69, 148], [47, 109, 181], [110, 150, 190], [158, 163, 168], [214, 148, 84], [196, 104, 22], [150, 68, 0]],
+  dark: [[116, 184, 255], [84, 142, 205], [88, 116, 146], [104, 109, 114], [166, 124, 78], [222, 145, 60], [255, 186, 96]],
+};
+
+/** How many colours a scale is drawn with. */
+export const LEVELS = 64;
+
+const THEMES = {
+  light: {
+    paper: "#ffffff", surface: "#f5f7f9", raised: "#ffffff", ink: "#1b2733", muted: "#56636f", faint: "#8793a0",
+    line: "#dde3e8", accent: "#2457a6", accentInk: "#ffffff", none: "#d3d9df", warn: "#7a4b00", warnPaper: "#fff6e3",
+    good: "#14734a", shade: "rgba(27, 39, 51, 0.14)",
+    roles: { agent: "#e6ecf2", readout: "#2b3a48", frozen: "#ffffff", other: "#f1e9dc" },
+    roleInks: { agent: "#1b2733", readout: "#ffffff", frozen: "#56636f", other: "#1b2733" },
+    roleLines: { agent: "#aab6c2", readout: "#2b3a48", frozen: "#aab6c2", other: "#b9a987" },
+  },
+  dark: {
+    paper: "#14191f", surface: "#1b2128", raised: "#232b33", ink: "#e8edf2", muted: "#a2afbb", faint: "#74818d",
+    line: "#333d47", accent: "#8ab8ff", accentInk: "#0d1a2b", none: "#3b4550", warn: "#f2c877", warnPaper: "#33290f",
+    good: "#6fd3a2", shade: "rgba(0, 0, 0, 0.5)",
+    roles: { agent: "#2b3641", readout: "#dbe3ea", frozen: "#14191f", other: "#3a3426" },
+    roleInks: { agent: "#e8edf2", readout: "#14191f", frozen: "#a2afbb", other: "#e8edf2" },
+    roleLines: { agent: "#566371", readout: "#dbe3ea", frozen: "#566371", other: "#7d6f4d" },
+  },
+};
+
+/** Colours told apart by all eyes (after Okabe and Ito, and Tol), for labels of samples and for lines. */
+export const CATEGORIES = {
+  light: ["#0072b2", "#d55e00", "#009e73", "#a6498a", "#b58900", "#3f9bd1", "#7a5230", "#5b5fc7", "#6f8f1f", "#4d5a66"],
+  dark: ["#56b4e9", "#ff9a52", "#2fc79c", "#e08cc4", "#f0d64a", "#8fd0f5", "#c79a72", "#a3a6ff", "#b3d355", "#b4c0cb"],
+};
+
+const PALETTES = new Map();
+
+/** Return the kind of scale a figure is shown on: "sequential", "diverging" or "share". */
+export function scaleFor(info) {
+  const scale = info && info.scale;
+  return scale === "diverging" || scale === "share" ? scale : "sequential";
+}
+
+/** Return the ends of a scale for numbers between `min` and `max`. */
+export function rangeFor(scale, min, max) {
+  if (scale === "share") return [0, 1];
+  if (!Number.isFinite(min) || !Number.isFinite(max)) return scale === "diverging" ? [-1, 1] : [0, 1];
+  if (scale === "diverging") {
+    const most = Math.max(Math.abs(min), Math.abs(max)) || 1;
+    return [-most, most];
+  }
+  return min === max ? [min, min + (Math.abs(min) || 1)] : [min, max];
+}
+
+/**
+ * Return which of the colours of a scale a number has; -1 for NaN.
+ *
+ * Numbers beyond the ends have the colour of the end.
+ */
+export function levelOf(scale, value, low, high) {
+  if (Number.isNaN(value)) return -1;
+  const share = (value - low) / (high - low);
+  if (!(share > 0)) return 0;
+  return share >= 1 ? LEVELS - 1 : Math.floor(share * LEVELS);
+}
+
+/** Return the colours of a scale, lowest first. More is more visible: dark on light paper, bright on dark. */
+export function paletteOf(scale, theme = "light") {
+  const key = `${scale === "diverging"}/${theme}`;
+  if (!PALETTES.has(key)) {
+    const colours = [];
+    for (let level = 0; level < LEVELS; level++) {
+      const share = level / (LEVELS - 1);
+      if (scale === "diverging") colours.push(between(DIVERGING[theme], share));
+      else colours.push(between(CIVIDIS, theme === "light" ? 0.86 * (1 - share) : 0.28 + 0.72 * share));
+    }
+    PALETTES.set(key, colours);
+  }
+  return PALETTES.get(key);
+}
+
+/** Return the colour a number is drawn in, as "rgb(r, g, b)". */
+export function colourOf(scale, value, low, high, theme = "light") {
+  const level = levelOf(scale, value, low, high);
+  return level < 0 ? rgbOf(THEMES[theme].none) : paletteOf(scale, theme)[level];
+}
+
+/** Return the colours of the page. */
+export function themeColours(theme) {
+  return THEMES[theme] ?? THEMES.light;
+}
+
+/** Return the colour of a category, by its number. */
+export function categoryColour(number, theme = "light") {
+  const colours = CATEGORIES[theme];
+  const count = colours.length;
+  return colours[((Math.trunc(number) % count) + count) % count];
+}
+
+/** Give an element the page's colours as CSS variables. */
+export function applyTheme(root, theme) {
+  const colours = themeColours(theme);
+  root.dataset.theme = theme;
+  root.style.colorScheme = theme;
+  for (const [name, value] of Object.entries(colours)) {
+    if (typeof value === "string") root.style.setProperty(`--${name.replace(/[A-Z]/g, (big) => `-${big.toLowerCase()}`)}`, value);
+  }
+}
+
+function between(colours, share) {
+  const at = Math.min(Math.max(share, 0), 1) * (colours.length - 1);
+  const first = Math.min(Math.floor(at), colours.length - 2);
+  const mixed = colours[first].map((part, index) => Math.round(part + (at - first) * (colours[first + 1][index] - part)));
+  return `rgb(${mixed.join(", ")})`;
+}
+
+function rgbOf(hex) {
+  return `rgb(${[1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)).join(", ")})`;
+}

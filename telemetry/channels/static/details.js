@@ -1,0 +1,340 @@
+// The side panel: everything about one channel or one agent, for one run or two.
+
+import { clear, el, svgIcon } from "./dom.js";
+import { formatNumber, formatStep, titleOf } from "./format.js";
+import { columnOf, itemAt, rowAt } from "./source.js";
+import { chartColours, lineChart } from "./chart.js";
+import { exactNumber } from "./export.js";
+import { panelChannel, panelClock, panelConstant, panelFacts, panelGround, panelGroups, panelListed } from "./panelparts.js";
+import { scatterPlot } from "./scatter.js";
+
+const PANEL_LISTED = 24;
+const PANELS = new WeakMap();
+
+/**
+ * Show a channel in the side panel: facts, numbers at the shown step, curves, its messages.
+ *
+ * @param {HTMLElement} panel is filled; what it showed before is taken down
+ * @param {Object|Object[]} runs one or two Runs
+ * @param {number} index of the channel in the first run; in the second it is found by name
+ * @param {number} step shown
+ * @param {Object} actions select(kind, name), close(), setStep(step), setFigure(kind, metric), theme(), figure()
+ * @returns {{setStep: function(number), setFigure: function(), refresh: function(): Promise, destroy: function()}}
+ */
+export function showChannel(panel, runs, index, step, actions) {
+  return panelShow(panel, runs, "channel", index, step, actions);
+}
+
+/** Show an agent in the side panel: clock, facts, numbers, curves, its channels. See showChannel. */
+export function showAgent(panel, runs, index, step, actions) {
+  return panelShow(panel, runs, "agent", index, step, actions);
+}
+
+function panelShow(panel, runs, kind, index, step, actions) {
+  PANELS.get(panel)?.destroy();
+  const details = new Details(panel, [runs].flat(), kind, index, step, actions);
+  PANELS.set(panel, details);
+  details.build();
+  return details;
+}
+
+class Details {
+  constructor(panel, runs, kind, index, step, actions) {
+    const name = runs[0].nameOf(kind, index);
+    Object.assign(this, { panel, kind, step, actions, name, gone: false, theme: actions.theme() });
+    this.runs = runs.map((run, at) => ({ run, item: at ? run.find(kind, name) : index }));
+    this.label = (run) => (runs.length > 1 || kind === "channel" ? run.name : this.name);
+  }
+
+  build() {
+    this.slots = [];
+    this.clouds = [];
+    this.others = [];
+    this.known = this.metrics().join("/");
+    clear(this.panel);
+    const children = [this.header(), this.missing(), this.facts(), this.numbers()];
+    if (this.kind === "agent") children.push(this.neighbours("Incoming channels", "incoming"), this.neighbours("Outgoing channels", "outgoing"));
+    const body = el("div", { class: "ap-panel" }, ...children);
+    for (const { heading, metrics } of panelGroups(this.kind, this.metrics())) body.append(this.group(heading, metrics));
+    this.panel.append(body);
+    this.setFigure();
+    this.loading = this.load();
+    return this.loading;
+  }
+
+  /** Names of what was logged in any of the runs. */
+  metrics() {
+    return [...new Set(this.runs.flatMap(({ run }) => run.metrics(this.kind)))];
+  }
+
+  info(metric) {
+    const { run } = this.runs.find((one) => one.run.metrics(this.kind).includes(metric)) ?? this.runs[0];
+    return run.info(this.kind, metric);
+  }
+
+  // --- what stands there at once ---------------------------------------------------------------------------
+
+  header() {
+    const { run, item } = this.runs[0];
+    const title = el("h2", { class: "ap-title ap-panel-title", testid: "panel-title", dir: "auto", title: this.name });
+    const link = (name) => el("button", { class: "ap-link", type: "button", dir: "auto", text: name, on: { click: () => this.actions.select("agent", name) } });
+    let below = el("p", { class: "ap-says", text: panelClock(run.agents[item] ?? {}) });
+    if (this.kind === "channel") {
+      const { sender, receiver, key } = panelChannel(run, item);
+      title.textContent = `${sender} → ${receiver}${key && ` (${key})`}`;
+      const itself = sender === receiver ? "to itself" : null;
+      below = el("p", { class: "ap-says ap-panel-ends" }, "from ", link(sender), " ", itself ?? "to ", itself ? null : link(receiver));
+    } else title.textContent = this.name;
+    const close = el("button", { class: "ap-button ap-icon ap-panel-close", type: "button", testid: "close", title: "Close (Esc)", aria: { label: "Close" }, on: { click: () => this.actions.close() } }, svgIcon("close"));
+    const words = el("div", { class: "ap-panel-words" }, el("div", { class: "ap-heading", text: this.kind === "channel" ? "Channel" : "Agent" }), title, below);
+    return el("header", { class: "ap-panel-head" }, words, close);
+  }
+
+  /** Which line is which run, and who lacks this agent or channel. */
+  missing() {
+    if (this.runs.length < 2) return null;
+    const colours = chartColours(this.theme);
+    const key = this.runs.map(({ run, item }, at) => {
+      const mark = el("span", { class: "ap-chart-mark" });
+      mark.style.borderTop = `2px ${at ? "dashed" : "solid"} ${colours[at]}`;
+      const lacks = item < 0 ? ` (has no ${this.kind} of this name)` : "";
+      return el("div", { class: "ap-panel-run" }, mark, el("span", { dir: "auto", text: run.name + lacks }));
+    });
+    return el("div", { class: "ap-panel-runs" }, ...key);
+  }
+
+  facts() {
+    const { run, item } = this.runs[0];
+    if (this.kind === "agent") {
+      const { role, about } = run.agents[item];
+      return panelFacts([["role", role], ...Object.entries(about ?? {})]);
+    }
+    const { coupling, size, state, about } = run.channels[item];
+    return panelFacts([["coupling", coupling], ["size", size], ["carries", state ? "its own state" : null], ...Object.entries(about ?? {})]);
+  }
+
+  numbers() {
+    const head = el("tr", {}, el("th", { scope: "col", text: "Figure" }));
+    for (const { run } of this.runs) head.append(el("th", { scope: "col", dir: "auto", title: run.name, text: this.runs.length > 1 ? run.name : "Number" }));
+    const body = el("tbody");
+    this.rows = panelListed(this.kind, this.metrics()).map((metric) => {
+      const info = this.info(metric);
+      const choose = { class: "ap-link", type: "button", title: info.says, on: { click: () => this.actions.setFigure(this.kind, metric) } };
+      const cells = this.runs.map((_, at) => el("td", { testid: `number-${at ? "beside-" : ""}${metric}`, data: { metric } }));
+      const name = el("th", { scope: "row" }, el("button", { ...choose, text: titleOf(info, metric) }));
+      const row = el("tr", { hidden: true }, name, ...cells);
+      body.append(row);
+      return { metric, cells, row };
+    });
+    this.caption = el("div", { class: "ap-heading" });
+    this.none = el("p", { class: "ap-says", text: "loading…" });
+    return el("section", { class: "ap-panel-part" }, this.caption, el("table", { class: "ap-panel-numbers" }, el("thead", {}, head), body), this.none);
+  }
+
+  /** The channels of an agent, each with the number of the chosen figure. */
+  neighbours(heading, way) {
+    const { run, item } = this.runs[0];
+    const channels = run[way](item);
+    const list = el("ul", { class: "ap-panel-list" });
+    const add = (from, to) => {
+      for (const channel of channels.slice(from, to)) {
+        const { sender, receiver, key } = panelChannel(run, channel);
+        const other = way === "incoming" ? sender : receiver;
+        const number = el("span", { class: "ap-panel-number" });
+        const name = el("span", { class: "ap-panel-name", dir: "auto", text: `${other === this.name ? "itself" : other}${key && ` (${key})`}` });
+        const press = () => this.actions.select("channel", run.nameOf("channel", channel));
+        const arrow = el("span", { class: "ap-panel-arrow", text: way === "incoming" ? "←" : "→" });
+        list.append(el("li", {}, el("button", { class: "ap-panel-channel", type: "button", on: { click: press } }, arrow, name, number)));
+        this.others.push({ channel, number });
+      }
+    };
+    add(0, PANEL_LISTED);
+    const figure = el("span", { class: "ap-panel-figure" });
+    const part = el("section", { class: "ap-panel-part" }, el("div", { class: "ap-heading ap-panel-split" }, `${heading} (${channels.length.toLocaleString("en-US")})`, figure), list);
+    if (!channels.length) part.append(el("p", { class: "ap-says", text: way === "incoming" ? "It hears from nobody." : "It talks to nobody." }));
+    if (channels.length > PANEL_LISTED) {
+      const more = el("button", { class: "ap-link", type: "button", text: `Show all ${channels.length.toLocaleString("en-US")}` });
+      more.addEventListener("click", () => {
+        more.remove();
+        add(PANEL_LISTED, channels.length);
+        this.setFigure();
+      });
+      part.append(more);
+    }
+    (this.figureNames ??= []).push(figure);
+    return part;
+  }
+
+  // --- figures, loaded one after the other -----------------------------------------------------------------
+
+  /** A heading, a caution that all of its figures share, and a place for each figure's chart. */
+  group(heading, metrics) {
+    const cautions = new Set(metrics.map((metric) => this.info(metric).caution));
+    const shared = metrics.length > 1 && cautions.size === 1 ? [...cautions][0] : "";
+    const caution = shared ? el("p", { class: "ap-caution", testid: "caution", text: shared }) : null;
+    const node = el("section", { class: "ap-panel-part", hidden: true }, el("div", { class: "ap-heading", text: heading }), caution);
+    for (const metric of metrics) {
+      const host = el("div", { class: "ap-panel-slot" });
+      node.append(host);
+      this.slots.push({ metric, host, node, caution: shared ? "" : this.info(metric).caution, chart: null, shown: false });
+    }
+    if (heading === "Message" && this.kind === "channel") {
+      this.cloudPlace = el("div", { class: "ap-panel-slot" });
+      node.append(this.cloudPlace);
+    }
+    return node;
+  }
+
+  async load() {
+    for (const slot of [...this.slots]) {
+      try {
+        await this.fill(slot);
+      } catch (error) {
+        if (this.gone) return;
+        slot.node.hidden = false;
+        clear(slot.host).append(el("p", { class: "ap-caution", testid: "error", text: `${slot.metric}: ${error.message}` }));
+      }
+      if (this.gone) return;
+      this.writeNumbers();
+    }
+    this.none.hidden = this.rows.some(({ row }) => !row.hidden);
+    this.none.textContent = `No number of this ${this.kind} was logged.`;
+    if (this.cloudPlace) await this.loadClouds();
+  }
+
+  async fill(slot) {
+    const parts = slot.metric === "value" ? ["value", "value_low", "value_high"] : [slot.metric];
+    const found = await Promise.all(
+      this.runs.map(({ run, item }) => (item < 0 ? [] : Promise.all(parts.map((metric) => run.figure(this.kind, metric))))),
+    );
+    if (this.gone) return;
+    const lines = [];
+    this.runs.forEach(({ run, item }, at) => {
+      const [series, low, high] = found[at];
+      if (!series) return lines.push({ name: run.name, steps: [], values: [] });
+      const line = { name: this.label(run), steps: series.steps, values: columnOf(series, item) };
+      const edged = low && high && low.steps.length === series.steps.length && high.steps.length === series.steps.length;
+      lines.push(edged ? { ...line, low: columnOf(low, item), high: columnOf(high, item) } : line);
+    });
+    const only = panelConstant(lines.map((line) => line.values));
+    slot.shown = !Number.isNaN(only);
+    if (slot.shown) slot.node.hidden = false;
+    if (only !== null) return this.sayConstant(slot, only);
+    const ground = this.runs.length === 1 ? panelGround(found[0][0]) : null;
+    if (ground) lines.push({ name: `all ${this.kind}s: median, middle half`, ...ground, ground: true });
+    if (slot.chart) return slot.chart.setData(lines);
+    clear(slot.host);
+    const info = this.info(slot.metric);
+    slot.chart = lineChart(slot.host, {
+      title: titleOf(info, slot.metric), says: info.says, caution: slot.caution, lines, step: this.step, theme: this.theme,
+      onStep: (step) => this.actions.setStep(step), metric: slot.metric,
+    });
+  }
+
+  /** One number for all steps needs no chart. */
+  sayConstant(slot, only) {
+    slot.chart?.destroy();
+    slot.chart = null;
+    clear(slot.host);
+    if (Number.isNaN(only)) return;
+    const info = this.info(slot.metric);
+    const line = el("div", { class: "ap-chart-head" }, el("div", { class: "ap-chart-title", text: titleOf(info, slot.metric) }), el("div", { class: "ap-panel-constant", text: `${formatNumber(only)} at every step` }));
+    const caution = slot.caution ? el("p", { class: "ap-caution", testid: "caution", text: slot.caution }) : null;
+    slot.host.append(el("div", { class: "ap-chart", data: { metric: slot.metric } }, line, info.says ? el("p", { class: "ap-says", testid: "says", text: info.says }) : null, caution));
+  }
+
+  async loadClouds() {
+    const place = this.cloudPlace;
+    for (const [at, { run, item }] of this.runs.entries()) {
+      let cloud = null;
+      let trouble = "Messages of this channel were not kept.";
+      try {
+        if (item >= 0) cloud = await run.cloud(item);
+      } catch (error) {
+        trouble = error.message;
+      }
+      if (this.gone) return;
+      const title = this.runs.length > 1 ? `Messages · ${run.name}` : "Messages";
+      if (!cloud && item < 0) continue;
+      place.parentElement.hidden = false;
+      const there = this.clouds.find((one) => one.at === at);
+      if (there && cloud) there.plot.setCloud(cloud);
+      else if (cloud) this.clouds.push({ at, plot: scatterPlot(place, { title, cloud, step: this.step, theme: this.theme }) });
+      else if (!there && !place.childElementCount) place.append(el("p", { class: "ap-says", text: trouble }));
+    }
+  }
+
+  // --- the shown step --------------------------------------------------------------------------------------
+
+  /** Show another step; nothing is built anew. */
+  setStep(step) {
+    this.step = step;
+    this.writeNumbers();
+    this.writeOthers();
+    for (const { chart } of this.slots) chart?.setStep(step);
+    for (const { plot } of this.clouds) plot.setStep(step);
+  }
+
+  writeNumbers() {
+    this.caption.textContent = `Numbers at step ${formatStep(this.step)}`;
+    for (const { metric, cells, row } of this.rows) {
+      this.runs.forEach(({ run, item }, at) => {
+        const series = item < 0 ? null : run.peek(this.kind, metric);
+        if (!series || series.partial) return;
+        const found = rowAt(series, this.step);
+        const value = itemAt(series, this.step, item);
+        const text = exactNumber(value);
+        if (cells[at].textContent !== text) cells[at].textContent = text;
+        cells[at].dataset.value = Number.isNaN(value) ? "NaN" : String(value);
+        const late = found >= 0 && series.steps[found] !== this.step;
+        cells[at].title = late ? `of step ${formatStep(series.steps[found])}, the newest until then` : "";
+        if (row.hidden && columnOf(series, item).some((number) => !Number.isNaN(number))) row.hidden = false;
+      });
+    }
+    if (this.rows.some(({ row }) => !row.hidden)) this.none.hidden = true;
+  }
+
+  /** Another figure was chosen for the channels: an agent's list shows its numbers. */
+  setFigure() {
+    const chosen = this.kind === "agent" ? this.actions.figure?.() : null;
+    this.chosen = chosen?.metric ?? null;
+    for (const node of this.figureNames ?? []) node.textContent = chosen ? titleOf(chosen.info, chosen.metric) : "";
+    this.writeOthers();
+  }
+
+  writeOthers() {
+    if (!this.chosen || !this.others.length) return;
+    const series = this.runs[0].run.peek("channel", this.chosen);
+    const values = this.others.map(({ channel }) => (series ? itemAt(series, this.step, channel) : NaN));
+    this.others.forEach(({ number }, at) => (number.textContent = formatNumber(values[at])));
+  }
+
+  /** Take over rows that came since. */
+  async refresh() {
+    if (this.gone) return;
+    if (this.known !== this.metrics().join("/")) {
+      const { scrollTop } = this.panel;
+      this.takeDown();
+      await this.build();
+      this.panel.scrollTop = scrollTop;
+      return;
+    }
+    await this.loading;
+    this.loading = this.load();
+    await this.loading;
+    this.setStep(this.step);
+  }
+
+  takeDown() {
+    for (const { chart } of this.slots) chart?.destroy();
+    for (const { plot } of this.clouds) plot.destroy();
+  }
+
+  destroy() {
+    if (this.gone) return;
+    this.gone = true;
+    this.takeDown();
+    clear(this.panel);
+    if (PANELS.get(this.panel) === this) PANELS.delete(this.panel);
+  }
+}

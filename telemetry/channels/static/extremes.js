@@ -1,0 +1,102 @@
+// The channels with the highest and the lowest numbers at the step shown.
+
+import { el } from "./dom.js";
+import { formatNumber } from "./format.js";
+import { colourOf } from "./colours.js";
+
+const SHOWN = 3;
+
+/** A short list that follows the slider; a click selects. */
+export class Extremes {
+  #rows;
+  #data = null;
+  #theme = "light";
+  #mask = null;
+  #chosen = null;
+
+  /** @param {function(string, string): void} onSelect called with the kind and the name */
+  constructor(onSelect) {
+    this.#rows = Array.from({ length: 2 * SHOWN }, () => new ExtremeRow(onSelect));
+    this.node = el(
+      "section",
+      { class: "ap-rail-part", testid: "extremes" },
+      el("h2", { class: "ap-heading", text: "Highest and lowest now" }),
+      el("ol", { class: "ap-extremes" }, ...this.#rows.map((row) => row.node)),
+    );
+  }
+
+  /** Show the ends of what a stage shows; of the channels in the mask, if there is one. */
+  update(data, theme, mask, chosen) {
+    this.#data = data;
+    this.#theme = theme;
+    this.mark(mask, chosen);
+  }
+
+  /** Take over another mask and selection. */
+  mark(mask, chosen) {
+    this.#mask = mask;
+    this.#chosen = chosen;
+    if (this.#data) this.#fill();
+  }
+
+  #fill() {
+    const { run, figure } = this.#data;
+    const found = figure.values ? endsFound(figure.values, this.#mask) : [];
+    this.node.hidden = !found.length;
+    this.#rows.forEach((row, place) => {
+      const index = found[place];
+      row.node.hidden = index === undefined;
+      if (index === undefined) return;
+      const value = figure.values[index];
+      const colour = colourOf(figure.scale, value, figure.low, figure.high, this.#theme);
+      const chosen = this.#chosen?.kind === "channel" && this.#chosen.index === index;
+      row.show(run.nameOf("channel", index), value, colour, chosen);
+    });
+  }
+}
+
+class ExtremeRow {
+  #swatch = el("span", { class: "ap-swatch" });
+  #name = el("span", { class: "ap-result-name" });
+  #number = el("span", { class: "ap-extreme-number" });
+  #full = "";
+
+  constructor(onSelect) {
+    this.button = el("button", { class: "ap-extreme", type: "button", on: { click: () => onSelect("channel", this.#full) } }, this.#swatch, this.#name, this.#number);
+    this.node = el("li", { hidden: true }, this.button);
+  }
+
+  show(name, value, colour, chosen) {
+    if (name !== this.#full) {
+      this.#full = name;
+      this.#name.textContent = name;
+      this.button.title = name;
+    }
+    this.#number.textContent = formatNumber(value);
+    this.#swatch.style.background = colour;
+    this.button.setAttribute("aria-pressed", String(chosen));
+  }
+}
+
+/** Numbers of the items at the ends: highest first, then the lowest in falling order. No item is there twice. */
+function endsFound(values, mask) {
+  const high = [];
+  const low = [];
+  let count = 0;
+  for (let item = 0; item < values.length; item++) {
+    if (Number.isNaN(values[item]) || (mask && !mask[item])) continue;
+    count += 1;
+    putInto(high, item, values, 1);
+    putInto(low, item, values, -1);
+  }
+  const most = Math.min(SHOWN, Math.max(count - high.length, 0));
+  return [...high, ...low.slice(0, most).reverse()];
+}
+
+function putInto(best, item, values, sign) {
+  let place = best.length;
+  while (place > 0 && sign * (values[item] - values[best[place - 1]]) > 0) place -= 1;
+  if (place >= SHOWN) return;
+  best.splice(place, 0, item);
+  if (best.length > SHOWN) best.pop();
+}

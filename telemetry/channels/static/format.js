@@ -1,0 +1,30 @@
+// Numbers and names as people read them.
+
+/** Format a number in at most about seven characters; "–" where there is none. */
+export function formatNumber(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  if (value === Infinity) return "∞";
+  if (value === -Infinity) return "−∞";
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  let text;
+  if (size >= 1e6 || size < 1e-4) text = value.toExponential(1).replace("e+", "e");
+  else if (size >= 1000) text = Math.round(value).toLocaleString("en-US");
+  else text = String(Number(value.toPrecision(3)));
+  return text.replace(/^-/, "−").replace("e-", "e−");
+}
+
+/** Format a step: whole, with commas at the thousands. */
+export function formatStep(step) {
+  return step === null || step === undefined ? "–" : Math.round(step).toLocaleString("en-US");
+}
+
+/** Return "1 agent", "2 agents". */
+export function formatCount(count, noun) {
+  return `${count.toLocaleString("en-US")} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/** Return what a figure is called: its title, or its name where it has none. */
+export function titleOf(info, metric) {
+  return (info && info.title) || metric;
+}

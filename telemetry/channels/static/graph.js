@@ -1,0 +1,369 @@
+// The graph of a run on a canvas: drawn, zoomed, pointed at.
+
+import { el, clear, svgIcon } from "./dom.js";
+import { formatNumber } from "./format.js";
+import { themeColours } from "./colours.js";
+import { agentAt, channelAt, pointOn, shapeOf } from "./graphshape.js";
+import { GraphStyles, paintGraph } from "./graphpaint.js";
+import { labelsFor, shortName } from "./graphlabels.js";
+import { PULSE_MS, paintMark, paintPulse } from "./graphover.js";
+import { SvgPen } from "./svgpen.js";
+
+const FARTHEST = 0.5;
+const NEAREST = 40;
+/** Channels above which dashes are left out while the picture moves. */
+const MANY = 1500;
+const CALM_MS = 160;
+
+/** The graph view; its interface is that of all views. */
+export class GraphView {
+  #host;
+  #context;
+  #canvas = el("canvas", { class: "ap-graph-canvas", aria: { hidden: "true" } });
+  #over = el("canvas", { class: "ap-graph-canvas", aria: { hidden: "true" } });
+  #tip = el("div", { class: "ap-tooltip", hidden: true });
+  #data = null;
+  #styles = null;
+  #shape = null;
+  #ticking = new Uint8Array(0);
+  #view = { zoom: 1, left: 0, top: 0 };
+  #labels = [];
+  #names = [];
+  #widths = new Float32Array(0);
+  #hovered = { kind: null, index: -1 };
+  #pulsed = -Infinity;
+  #moved = -Infinity;
+  #frame = 0;
+  #stale = { base: false, labels: false };
+  #drag = null;
+  #calm = 0;
+  #listening = new AbortController();
+
+  constructor(host, context) {
+    this.#host = host;
+    this.#context = context;
+    const fit = el(
+      "button",
+      { class: "ap-button ap-icon ap-graph-fit", type: "button", title: "Fit the graph (0)", aria: { label: "Fit the graph" }, on: { click: () => this.fit() } },
+      svgIcon("fit"),
+    );
+    host.append(this.#canvas, this.#over, fit, this.#tip);
+    this.#listen();
+  }
+
+  /** Show figures at a step; cheap enough for every move of the slider. */
+  setData(data) {
+    const other = !this.#data || this.#data.run !== data.run;
+    const moved = !this.#data || this.#data.step !== data.step;
+    this.#data = data;
+    if (other) {
+      this.#styles = new GraphStyles(data.run);
+      this.#ticking = new Uint8Array(data.run.agents.length);
+      this.#names = data.run.agents.map((agent) => shortName(agent.name));
+      this.#widths = new Float32Array(0);
+      this.#view = { zoom: 1, left: 0, top: 0 };
+      this.#shape = null;
+    }
+    for (let agent = 0; agent < this.#ticking.length; agent++) this.#ticking[agent] = data.run.ticks(agent, data.step) ? 1 : 0;
+    if (moved) this.#moved = performance.now();
+    if (moved && data.playing && !matchMedia("(prefers-reduced-motion: reduce)").matches) this.#pulsed = performance.now();
+    this.redraw();
+    if (this.#hovered.kind) this.#showTip();
+  }
+
+  /** Draw again: another selection, search or theme. */
+  redraw() {
+    if (!this.#data) return;
+    const { figure, ring, width } = this.#data;
+    this.#styles.update(figure, ring, width, this.#lit());
+    this.#ask(true, false);
+  }
+
+  resize() {
+    this.#shape = null;
+    // What was under the pointer is somewhere else now.
+    this.#point({ kind: null, index: -1 });
+    this.#ask(true, true);
+  }
+
+  destroy() {
+    this.#listening.abort();
+    cancelAnimationFrame(this.#frame);
+    clearTimeout(this.#calm);
+    clear(this.#host);
+  }
+
+  /** Show the whole graph. */
+  fit() {
+    this.#view = { zoom: 1, left: 0, top: 0 };
+    this.#ask(true, true);
+  }
+
+  /** Mark an item that is pointed at elsewhere; null: none. */
+  setHover(kind, index) {
+    this.#hovered = { kind, index };
+    this.#tip.hidden = true;
+    this.#ask(false, false);
+  }
+
+  /** The colour a channel is drawn in. */
+  channelColour(index) {
+    return this.#styles.channelColour(index, this.#context.theme());
+  }
+
+  /** The colour of an agent's ring. */
+  agentRing(index) {
+    return this.#styles.ringColour(index, this.#context.theme());
+  }
+
+  /** A point of an item in px of the page: the middle of a disc or of a line. */
+  pointOf(kind, index) {
+    const box = this.#host.getBoundingClientRect();
+    const [x, y] = this.#placeOf(kind, index);
+    return { x: box.left + x, y: box.top + y };
+  }
+
+  /** Shift the picture so that an item is in sight. */
+  reveal(kind, index) {
+    const [x, y] = this.#placeOf(kind, index);
+    const { width, height } = this.#shape;
+    if (x > 30 && y > 30 && x < width - 30 && y < height - 30) return;
+    this.#view.left += width / 2 - x;
+    this.#view.top += height / 2 - y;
+    this.#ask(true, true);
+  }
+
+  #placeOf(kind, index) {
+    const shape = this.#shaped();
+    const { zoom, left, top } = this.#view;
+    if (kind === "agent") return [shape.places[2 * index] * zoom + left, shape.places[2 * index + 1] * zoom + top];
+    const middle = pointOn(shape, index, 0.5, [0, 0]);
+    return [middle[0] * zoom + left, middle[1] * zoom + top];
+  }
+
+  toSVG() {
+    const shape = this.#shaped();
+    const pen = new SvgPen(shape.width, shape.height, themeColours(this.#context.theme()).paper);
+    paintGraph(pen, this.#scene(1, false));
+    return pen.text();
+  }
+
+  /** What decides which items are not dimmed; null: all are shown alike. */
+  #lit() {
+    const { run } = this.#data;
+    const { matches, filtering } = this.#context;
+    const chosen = this.#context.selection();
+    if (!chosen) return filtering() ? matches : null;
+    if (chosen.kind === "agent") {
+      const near = new Set([chosen.index]);
+      const own = new Set([...run.outgoing(chosen.index), ...run.incoming(chosen.index)]);
+      for (const channel of own) near.add(run.channels[channel].from).add(run.channels[channel].to);
+      return (kind, index) => (kind === "agent" ? near : own).has(index) && (index === chosen.index || matches(kind, index));
+    }
+    const { from, to } = run.channels[chosen.index];
+    return (kind, index) => (kind === "agent" ? index === from || index === to : index === chosen.index);
+  }
+
+  #shaped() {
+    const width = this.#host.clientWidth || 1;
+    const height = this.#host.clientHeight || 1;
+    const old = this.#shape;
+    if (!old || old.width !== width || old.height !== height) {
+      this.#shape = shapeOf(this.#data.run, width, height);
+      this.#stale.labels = true;
+    }
+    return this.#shape;
+  }
+
+  #scene(ratio, quick) {
+    const shape = this.#shaped();
+    if (this.#stale.labels) this.#label();
+    return {
+      shape, ratio, quick, styles: this.#styles, theme: this.#context.theme(), view: this.#view, labels: this.#labels, ticking: this.#ticking,
+    };
+  }
+
+  #label() {
+    this.#stale.labels = false;
+    if (this.#shape.spacing * this.#view.zoom >= 22 && this.#widths.length !== this.#names.length) {
+      const pen = this.#canvas.getContext("2d");
+      pen.font = "11px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
+      this.#widths = Float32Array.from(this.#names, (name) => pen.measureText(name).width);
+    }
+    this.#labels = labelsFor(this.#shape, this.#view, this.#widths, this.#names);
+  }
+
+  /** Ask for a frame; `base`: the graph itself has changed, `labels`: and so has the room for names. */
+  #ask(base, labels) {
+    this.#stale.base ||= base;
+    this.#stale.labels ||= labels;
+    if (!this.#frame) this.#frame = requestAnimationFrame((now) => this.#draw(now));
+  }
+
+  #draw(now) {
+    this.#frame = 0;
+    if (!this.#data || !this.#host.clientWidth) return;
+    const ratio = window.devicePixelRatio || 1;
+    const grown = [this.#canvas, this.#over].some((canvas) => this.#fitCanvas(canvas, ratio));
+    const many = this.#data.run.channels.length > MANY;
+    const quick = many && performance.now() - this.#moved < CALM_MS;
+    const scene = this.#scene(ratio, quick);
+    if (this.#stale.base || grown) {
+      this.#stale.base = false;
+      const pen = this.#canvas.getContext("2d");
+      pen.setTransform(1, 0, 0, 1, 0, 0);
+      pen.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
+      paintGraph(pen, scene);
+      this.#context.drawn(performance.now() - now);
+    }
+    if (quick) {
+      clearTimeout(this.#calm);
+      this.#calm = setTimeout(() => this.#ask(true, false), CALM_MS);
+    }
+    this.#drawOver(scene, now);
+  }
+
+  #fitCanvas(canvas, ratio) {
+    const width = Math.round(this.#host.clientWidth * ratio);
+    const height = Math.round(this.#host.clientHeight * ratio);
+    if (canvas.width === width && canvas.height === height) return false;
+    canvas.width = width;
+    canvas.height = height;
+    return true;
+  }
+
+  #drawOver(scene, now) {
+    const pen = this.#over.getContext("2d");
+    const { ratio, view } = scene;
+    pen.setTransform(1, 0, 0, 1, 0, 0);
+    pen.clearRect(0, 0, this.#over.width, this.#over.height);
+    pen.setTransform(ratio * view.zoom, 0, 0, ratio * view.zoom, ratio * view.left, ratio * view.top);
+    const chosen = this.#context.selection();
+    if (chosen) paintMark(pen, scene, chosen.kind, chosen.index, true);
+    if (this.#hovered.kind) paintMark(pen, scene, this.#hovered.kind, this.#hovered.index, false);
+    const share = (now - this.#pulsed) / PULSE_MS;
+    if (share < 1) {
+      paintPulse(pen, scene, Math.max(share, 0));
+      this.#ask(false, false);
+    }
+  }
+
+  #listen() {
+    const { signal } = this.#listening;
+    const on = (event, handler, options = {}) => this.#over.addEventListener(event, handler, { signal, ...options });
+    on("pointerdown", (event) => {
+      if (event.button !== 0) return;
+      this.#drag = { x: event.clientX, y: event.clientY, left: this.#view.left, top: this.#view.top, moved: false };
+      this.#over.setPointerCapture(event.pointerId);
+    });
+    on("pointermove", (event) => this.#move(event));
+    on("pointerup", (event) => {
+      const click = this.#drag && !this.#drag.moved;
+      this.#drag = null;
+      this.#over.classList.remove("ap-dragging");
+      if (!click) return;
+      const hit = this.#hit(event);
+      this.#context.select(hit.kind, hit.index);
+    });
+    on("pointercancel", () => (this.#drag = null));
+    on("pointerleave", () => this.#point({ kind: null, index: -1 }));
+    on("dblclick", (event) => {
+      if (!this.#hit(event).kind) this.fit();
+    });
+    on("wheel", (event) => this.#wheel(event), { passive: false });
+  }
+
+  #move(event) {
+    if (!this.#data) return;
+    if (!this.#drag) {
+      this.#point(this.#hit(event), event);
+      return;
+    }
+    const across = event.clientX - this.#drag.x;
+    const down = event.clientY - this.#drag.y;
+    if (!this.#drag.moved && Math.hypot(across, down) < 4) return;
+    this.#drag.moved = true;
+    this.#moved = performance.now();
+    this.#over.classList.add("ap-dragging");
+    this.#view.left = this.#drag.left + across;
+    this.#view.top = this.#drag.top + down;
+    this.#point({ kind: null, index: -1 });
+    this.#ask(true, true);
+  }
+
+  #wheel(event) {
+    // Inside a notebook the page scrolls; the graph zooms with Ctrl or Command held.
+    if (!this.#data || (this.#context.compact && !event.ctrlKey && !event.metaKey)) return;
+    event.preventDefault();
+    const [x, y] = this.#spot(event);
+    const lines = event.deltaMode === 1 ? 16 : 1;
+    const zoom = Math.min(NEAREST, Math.max(FARTHEST, this.#view.zoom * Math.exp(-0.0016 * lines * event.deltaY)));
+    const by = zoom / this.#view.zoom;
+    this.#view = { zoom, left: x - (x - this.#view.left) * by, top: y - (y - this.#view.top) * by };
+    this.#moved = performance.now();
+    this.#ask(true, true);
+  }
+
+  #spot(event) {
+    const box = this.#host.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  }
+
+  /** What lies under the pointer: agents before channels. */
+  #hit(event) {
+    if (!this.#data) return { kind: null, index: -1 };
+    const shape = this.#shaped();
+    const [left, top] = this.#spot(event);
+    const { zoom } = this.#view;
+    const x = (left - this.#view.left) / zoom;
+    const y = (top - this.#view.top) / zoom;
+    const agent = agentAt(shape, x, y, 2 / zoom);
+    if (agent >= 0) return { kind: "agent", index: agent };
+    const channel = channelAt(shape, x, y, 6 / zoom);
+    return channel >= 0 ? { kind: "channel", index: channel } : { kind: null, index: -1 };
+  }
+
+  #point(hit, event) {
+    const changed = hit.kind !== this.#hovered.kind || hit.index !== this.#hovered.index;
+    if (changed) {
+      this.#hovered = hit;
+      this.#over.classList.toggle("ap-pointing", hit.kind !== null);
+      this.#context.hover(hit.kind, hit.index);
+      this.#ask(false, false);
+    }
+    if (event && hit.kind) {
+      this.#showTip();
+      this.#placeTip(event);
+    } else this.#tip.hidden = true;
+  }
+
+  #showTip() {
+    const { kind, index } = this.#hovered;
+    const { run, figure, ring } = this.#data;
+    const shown = kind === "agent" ? ring : figure;
+    const number = shown.values ? formatNumber(shown.values[index]) : "–";
+    clear(this.#tip).append(
+      el("strong", { text: shortName(run.nameOf(kind, index), 48) }),
+      el("span", { text: `${shown.info.title} ${number}` }),
+      el("span", { class: "ap-tooltip-more", text: kind === "agent" ? aboutAgent(run.agents[index]) : aboutChannel(run.channels[index]) }),
+    );
+    this.#tip.hidden = false;
+  }
+
+  #placeTip(event) {
+    const [x, y] = this.#spot(event);
+    const { offsetWidth, offsetHeight } = this.#tip;
+    const left = x + 14 + offsetWidth > this.#host.clientWidth ? x - offsetWidth - 10 : x + 14;
+    const top = y + 14 + offsetHeight > this.#host.clientHeight ? y - offsetHeight - 10 : y + 14;
+    this.#tip.style.transform = `translate(${Math.max(left, 4)}px, ${Math.max(top, 4)}px)`;
+  }
+}
+
+function aboutAgent({ role, period, phase }) {
+  const clock = period === 1 ? "ticks every step" : `ticks every ${period} steps${phase ? `, phase ${phase}` : ""}`;
+  return `${role}, ${clock}`;
+}
+
+function aboutChannel({ coupling, delay, drop, state }) {
+  return [coupling, `delay ${delay}`, drop > 0 ? `drops ${formatNumber(100 * drop)} %` : "", state ? "carries state" : ""].filter(Boolean).join(", ");
+}

@@ -1,0 +1,300 @@
+// Painting the graph with any pen: channels in batches of one style, discs, rings, names. Nothing is allocated per frame.
+
+import { LEVELS, levelOf, paletteOf, themeColours } from "./colours.js";
+import { TURN, trace } from "./graphshape.js";
+
+/** Widths of lines, in px, from silent to the most energy of the runs shown. */
+export const WIDTHS = [0.7, 1.2, 1.9, 2.7, 3.6];
+/** Dashes by delay 0, 1, 2, 3, 4 and more; the last for a link that drops. */
+export const DASHES = [[], [16, 2.5], [8, 3], [4.5, 3], [7, 2.6, 1.4, 2.6], [0.1, 4.2]];
+/** How visible is what is not selected or found. */
+export const DIMMED = 0.13;
+
+/** Radius of a disc on screen, in px, from which lines are dashed and ticks marked: in finer pictures dashes and halos are but noise. */
+export const DASHED_FROM = 7;
+
+const LOSSY = DASHES.length - 1;
+const COLOURS = LEVELS + 1;
+const STYLES = WIDTHS.length * DASHES.length;
+const FONT = "11px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
+
+/** Return which of DASHES a channel is drawn with. */
+export function dashOf(channel) {
+  return channel.drop > 0 ? LOSSY : Math.min(Math.max(channel.delay, 0), LOSSY - 1);
+}
+
+/** Return which of WIDTHS a message energy is drawn with; `most` is the highest of the runs shown. */
+export function widthOf(energy, most) {
+  if (!(energy > 0) || !(most > 0)) return 0;
+  const share = energy / most;
+  return share < 0.01 ? 0 : Math.min(WIDTHS.length - 1, 1 + Math.floor(share * (WIDTHS.length - 1)));
+}
+
+/** The styles of a graph's channels and agents at one step, sorted into batches. */
+export class GraphStyles {
+  constructor(run) {
+    const channels = run.channels.length;
+    const agents = run.agents.length;
+    this.dashes = Uint8Array.from(run.channels, dashOf);
+    this.colours = new Uint8Array(channels);
+    this.keys = new Uint32Array(channels);
+    this.order = new Uint32Array(channels);
+    this.starts = new Uint32Array(2 * COLOURS * STYLES + 1);
+    this.rings = new Int8Array(agents);
+    this.bright = new Uint8Array(agents);
+    this.roles = run.agents.map((agent) => (agent.role in themeColours("light").roles ? agent.role : "other"));
+    this.figure = null;
+    this.ring = null;
+    this.dimming = false;
+  }
+
+  /**
+   * Sort all items into batches.
+   *
+   * @param {Object} figure of the channels: values, scale, low, high
+   * @param {Object} ring of the agents
+   * @param {Object|null} width energies: values, high
+   * @param {function|null} lit whether an item is not dimmed; null: nothing is dimmed
+   */
+  update(figure, ring, width, lit) {
+    const { colours, keys, order, starts, dashes } = this;
+    this.figure = figure;
+    this.ring = ring;
+    this.dimming = lit !== null;
+    starts.fill(0);
+    for (let channel = 0; channel < keys.length; channel++) {
+      const level = figure.values ? levelOf(figure.scale, figure.values[channel], figure.low, figure.high) : -1;
+      // Without energies all lines are of one middle width.
+      const thick = width && width.values ? widthOf(width.values[channel], width.high) : level < 0 ? 1 : 2;
+      colours[channel] = level + 1;
+      const bright = lit === null || lit("channel", channel) ? 1 : 0;
+      const rank = drawingRank(figure.scale, level);
+      const key = ((bright * COLOURS + rank) * DASHES.length + dashes[channel]) * WIDTHS.length + (level < 0 ? Math.min(thick, 1) : thick);
+      keys[channel] = key;
+      starts[key + 1] += 1;
+    }
+    for (let key = 1; key < starts.length; key++) starts[key] += starts[key - 1];
+    for (let channel = keys.length - 1; channel >= 0; channel--) order[--starts[keys[channel] + 1]] = channel;
+    // Each start was counted down from the end of its batch: starts[key + 1] now is where batch `key` begins.
+    for (let agent = 0; agent < this.rings.length; agent++) {
+      this.rings[agent] = ring.values ? levelOf(ring.scale, ring.values[agent], ring.low, ring.high) : -1;
+      this.bright[agent] = lit === null || lit("agent", agent) ? 1 : 0;
+    }
+  }
+
+  /** The colour a channel is drawn in. */
+  channelColour(channel, theme) {
+    return levelColour(this.figure, this.colours[channel] - 1, theme);
+  }
+
+  /** The colour of an agent's ring. */
+  ringColour(agent, theme) {
+    return levelColour(this.ring, this.rings[agent], theme);
+  }
+}
+
+function levelColour(figure, level, theme) {
+  return level < 0 ? themeColours(theme).none : paletteOf(figure.scale, theme)[level];
+}
+
+/** Batches are drawn in this order: no figure first, what stands out last. */
+function drawingRank(scale, level) {
+  if (level < 0 || scale !== "diverging") return level + 1;
+  const half = LEVELS / 2;
+  return level >= half ? 2 * (level - half) + 2 : 2 * (half - 1 - level) + 1;
+}
+
+function levelOfRank(scale, rank) {
+  if (rank === 0 || scale !== "diverging") return rank - 1;
+  const half = LEVELS / 2;
+  return rank % 2 ? half - 1 - (rank - 1) / 2 : half + (rank - 2) / 2;
+}
+
+/**
+ * Draw the graph.
+ *
+ * @param {CanvasRenderingContext2D|SvgPen} pen its transform is set here
+ * @param {Object} scene shape, styles, theme, view {zoom, left, top}, ratio, labels, quick, ticking
+ */
+export function paintGraph(pen, scene) {
+  const { shape, view, ratio } = scene;
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+  paintLevels(pen, scene);
+  pen.setTransform(ratio * view.zoom, 0, 0, ratio * view.zoom, ratio * view.left, ratio * view.top);
+  // What is dimmed lies under all that is not: lines that are not dimmed run over dimmed discs.
+  const { order, starts } = scene.styles;
+  const bright = starts[COLOURS * STYLES + 1];
+  for (let lit = scene.styles.dimming ? 0 : 1; lit < 2; lit++) {
+    paintChannels(pen, scene, lit ? bright : 0, lit ? order.length : bright);
+    paintAgents(pen, scene, lit);
+  }
+  if (shape.radius * view.zoom >= DASHED_FROM) paintTicks(pen, scene);
+  paintLabels(pen, scene);
+  pen.globalAlpha = 1;
+}
+
+function paintLevels(pen, { shape, view, theme }) {
+  const colours = themeColours(theme);
+  pen.globalAlpha = 1;
+  pen.font = FONT;
+  pen.textAlign = "left";
+  pen.textBaseline = "middle";
+  pen.lineWidth = 1;
+  pen.setLineDash([]);
+  for (const { y, label } of shape.levels) {
+    const at = Math.round(y * view.zoom + view.top) + 0.5;
+    pen.strokeStyle = colours.line;
+    pen.beginPath();
+    pen.moveTo(28 + 6.2 * label.length, at);
+    pen.lineTo(shape.width, at);
+    pen.stroke();
+    pen.fillStyle = colours.muted;
+    pen.fillText(label, 14, at);
+  }
+}
+
+function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
+  const { order, starts, keys, figure, dimming } = styles;
+  const colours = themeColours(theme);
+  const palette = paletteOf(figure.scale, theme);
+  const half = COLOURS * STYLES;
+  // Lines grow with the square root of the zoom: near enough to see, never bars.
+  const scale = shape.thinness / Math.sqrt(view.zoom);
+  const heads = shape.head * view.zoom >= 2.2;
+  const dashed = !quick && shape.radius * view.zoom >= DASHED_FROM;
+  let at = from;
+  let headsFrom = from;
+  let colour = -1;
+  while (at < to) {
+    const key = keys[order[at]];
+    const end = starts[key + 2] ?? to;
+    const style = key % STYLES;
+    const own = (key - style) / STYLES;
+    if (own !== colour) {
+      if (heads) paintHeads(pen, shape, order, headsFrom, at);
+      headsFrom = at;
+      colour = own;
+      const level = levelOfRank(figure.scale, own % COLOURS);
+      pen.strokeStyle = level < 0 ? colours.none : palette[level];
+      pen.fillStyle = pen.strokeStyle;
+      pen.globalAlpha = dimming && key < half ? DIMMED : 1;
+    }
+    pen.lineWidth = WIDTHS[style % WIDTHS.length] * scale;
+    setDashes(pen, Math.floor(style / WIDTHS.length), dashed ? scale : null);
+    pen.beginPath();
+    for (let index = at; index < end; index++) trace(pen, shape, order[index]);
+    pen.stroke();
+    at = end;
+  }
+  if (heads) paintHeads(pen, shape, order, headsFrom, to);
+  pen.setLineDash(DASHES[0]);
+  pen.lineCap = "butt";
+}
+
+const dashScratch = DASHES.map((lengths) => [...lengths]);
+
+function setDashes(pen, dash, scale) {
+  if (scale === null || dash === 0) {
+    pen.setLineDash(DASHES[0]);
+    pen.lineCap = "butt";
+    return;
+  }
+  const lengths = dashScratch[dash];
+  for (let at = 0; at < lengths.length; at++) lengths[at] = DASHES[dash][at] * scale;
+  pen.setLineDash(lengths);
+  pen.lineCap = dash === LOSSY ? "round" : "butt";
+}
+
+function paintHeads(pen, shape, order, from, to) {
+  if (from === to) return;
+  const { heads } = shape;
+  pen.beginPath();
+  for (let index = from; index < to; index++) {
+    const at = order[index] * 6;
+    pen.moveTo(heads[at], heads[at + 1]);
+    pen.lineTo(heads[at + 2], heads[at + 3]);
+    pen.lineTo(heads[at + 4], heads[at + 5]);
+    pen.closePath();
+  }
+  pen.fill();
+}
+
+function paintAgents(pen, { shape, styles, theme }, lit) {
+  const colours = themeColours(theme);
+  const { radius } = shape;
+  const ring = Math.max(0.24 * radius, Math.min(1.2, 0.5 * radius));
+  // A disc hides the lines under it even where it is dimmed.
+  pen.globalAlpha = 1;
+  pen.fillStyle = colours.paper;
+  addDiscs(pen, shape, styles, lit, radius, null);
+  pen.fill();
+  pen.globalAlpha = lit ? 1 : 2 * DIMMED;
+  for (const role in colours.roles) {
+    pen.fillStyle = colours.roles[role];
+    addDiscs(pen, shape, styles, lit, radius - 1.35 * ring, role);
+    pen.fill();
+  }
+  pen.lineWidth = ring;
+  for (let level = -1; level < LEVELS; level++) {
+    if (!styles.rings.includes(level)) continue;
+    pen.strokeStyle = level < 0 ? colours.none : paletteOf(styles.ring.scale, theme)[level];
+    addRings(pen, shape, styles, lit, radius - ring / 2, level);
+    pen.stroke();
+  }
+}
+
+function addDiscs(pen, shape, styles, bright, radius, role) {
+  const { places } = shape;
+  pen.beginPath();
+  for (let agent = 0; agent < styles.rings.length; agent++) {
+    if (styles.bright[agent] !== bright || (role && styles.roles[agent] !== role)) continue;
+    pen.moveTo(places[2 * agent] + radius, places[2 * agent + 1]);
+    pen.arc(places[2 * agent], places[2 * agent + 1], radius, 0, TURN);
+  }
+}
+
+function addRings(pen, shape, styles, bright, radius, level) {
+  const { places } = shape;
+  pen.beginPath();
+  for (let agent = 0; agent < styles.rings.length; agent++) {
+    if (styles.rings[agent] !== level || styles.bright[agent] !== bright) continue;
+    pen.moveTo(places[2 * agent] + radius, places[2 * agent + 1]);
+    pen.arc(places[2 * agent], places[2 * agent + 1], radius, 0, TURN);
+  }
+}
+
+/** A thin halo around agents whose clock ticks at the step shown. */
+function paintTicks(pen, { shape, styles, theme, view, ticking }) {
+  const { places, radius } = shape;
+  const away = radius + Math.max(2.5 / view.zoom, 0.16 * radius);
+  pen.strokeStyle = themeColours(theme).faint;
+  pen.lineWidth = 1 / view.zoom;
+  pen.globalAlpha = styles.dimming ? 0.25 : 0.75;
+  pen.beginPath();
+  for (let agent = 0; agent < styles.rings.length; agent++) {
+    if (!ticking[agent]) continue;
+    pen.moveTo(places[2 * agent] + away, places[2 * agent + 1]);
+    pen.arc(places[2 * agent], places[2 * agent + 1], away, 0, TURN);
+  }
+  pen.stroke();
+}
+
+function paintLabels(pen, { shape, styles, theme, view, labels }) {
+  const colours = themeColours(theme);
+  pen.font = FONT.replace("11px", `${11 / view.zoom}px`);
+  pen.textBaseline = "middle";
+  pen.textAlign = "center";
+  pen.lineWidth = 3 / view.zoom;
+  pen.lineJoin = "round";
+  for (const { agent, text, x, y, inside } of labels) {
+    pen.globalAlpha = styles.dimming && !styles.bright[agent] ? 0.3 : 1;
+    if (inside) {
+      pen.fillStyle = colours.roleInks[styles.roles[agent]];
+    } else {
+      pen.strokeStyle = colours.paper;
+      pen.strokeText(text, x, y);
+      pen.fillStyle = colours.ink;
+    }
+    pen.fillText(text, x, y);
+  }
+}

@@ -1,0 +1,51 @@
+// Keys of the whole page.
+
+const TYPING = "input:not([type=range]), select, textarea, [contenteditable]";
+
+/**
+ * Listen to keys.
+ *
+ * @param {HTMLElement} root of the app
+ * @param {Object} actions by what they do
+ * @param {boolean} everywhere also when the focus is not inside the root (the page is ours)
+ * @returns {function(): void} stops listening
+ */
+export function listenToKeys(root, actions, everywhere) {
+  const byKey = {
+    " ": actions.play,
+    ArrowLeft: (event) => actions.move(event.shiftKey ? -10 : -1),
+    ArrowRight: (event) => actions.move(event.shiftKey ? 10 : 1),
+    Home: actions.first,
+    End: actions.last,
+    g: () => actions.setView("graph"),
+    m: () => actions.setView("matrix"),
+    t: () => actions.setView("timeline"),
+    n: () => actions.cycle("agent", 1),
+    p: () => actions.cycle("agent", -1),
+    j: () => actions.cycle("channel", 1),
+    k: () => actions.cycle("channel", -1),
+    f: actions.fit,
+    0: actions.fit,
+    r: actions.refresh,
+    "/": actions.search,
+    "?": actions.help,
+    Escape: actions.escape,
+  };
+  const onKey = (event) => {
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+    const { target } = event;
+    if (document.querySelector("dialog[open]")) return;
+    const typing = target instanceof Element && target.matches(TYPING);
+    if (typing && event.key !== "Escape") return;
+    if (event.key === " " && target instanceof Element && target.closest("button, a, summary, [role=menuitem]")) return;
+    // The slider moves by itself on these keys.
+    if (target instanceof Element && target.matches("[type=range]") && /^(Arrow|Home|End|Page)/.test(event.key) && !event.shiftKey) return;
+    const action = byKey[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (!action) return;
+    event.preventDefault();
+    action(event);
+  };
+  const listener = everywhere ? document : root;
+  listener.addEventListener("keydown", onKey);
+  return () => listener.removeEventListener("keydown", onKey);
+}

@@ -1,0 +1,108 @@
+// The elements of the page and where they stand.
+
+import { el, clear, svgIcon } from "./dom.js";
+import { Finder } from "./find.js";
+import { helpDialog } from "./help.js";
+import { Player } from "./player.js";
+import { Rail } from "./rail.js";
+import { Stage } from "./stage.js";
+import { Toolbar } from "./toolbar.js";
+
+/** Below this width, in px, rail and panel lie over the stage. */
+const NARROW = 900;
+
+/** All parts of the page. */
+export class Layout {
+  #help = helpDialog();
+  #error;
+  #errorText = el("span", { testid: "error" });
+  #empty = el("div", { class: "ap-empty", testid: "empty", hidden: true });
+  #progress = el("span", { class: "ap-progress", role: "status", testid: "progress" });
+  #live = el("span", { class: "ap-unseen", aria: { live: "polite" } });
+  #body;
+  #observer = null;
+
+  /**
+   * @param {Object} actions of all parts
+   * @param {Object[]} contexts of the two stages
+   */
+  constructor(actions, contexts) {
+    this.finder = new Finder(actions);
+    this.toolbar = new Toolbar({ ...actions, help: () => this.help(), toggleRail: () => this.#setRail(this.#body.dataset.rail !== "open") }, this.finder.node);
+    this.rail = new Rail(actions.setMetric, actions.select);
+    this.player = new Player(actions.onStep);
+    this.stages = contexts.map((context) => new Stage(context));
+    this.panel = el("aside", { class: "ap-panel", testid: "panel", tabindex: "0", aria: { label: "Details" }, hidden: true });
+    const dismiss = el(
+      "button",
+      { class: "ap-button ap-icon", type: "button", title: "Dismiss", aria: { label: "Dismiss" }, on: { click: () => this.setError("") } },
+      svgIcon("close"),
+    );
+    this.#error = el("div", { class: "ap-error", role: "alert", hidden: true }, this.#errorText, dismiss);
+    const foot = el("div", { class: "ap-foot" }, this.player.node, this.#progress, this.finder.counts);
+    const middle = el("main", { class: "ap-main" }, el("div", { class: "ap-stages" }, ...this.stages.map((stage) => stage.node), this.#empty));
+    this.#body = el("div", { class: "ap-body", data: { rail: "open" } }, this.rail.node, middle, this.panel);
+    this.nodes = [this.toolbar.node, this.#error, this.#body, foot, this.#live, this.#help];
+  }
+
+  /** Follow the size of the root. */
+  watch(root, compact) {
+    let narrow = null;
+    this.#observer = new ResizeObserver(() => {
+      const now = compact || root.clientWidth < NARROW;
+      if (now === narrow) return;
+      narrow = now;
+      root.classList.toggle("ap-narrow", now);
+      this.#setRail(!now);
+    });
+    this.#observer.observe(root);
+  }
+
+  destroy() {
+    this.#observer?.disconnect();
+    this.stages.forEach((stage) => stage.destroy());
+  }
+
+  #setRail(open) {
+    this.#body.dataset.rail = open ? "open" : "closed";
+  }
+
+  setPanel(open) {
+    this.panel.hidden = !open;
+  }
+
+  setError(text) {
+    this.#errorText.textContent = text;
+    this.#error.hidden = !text;
+  }
+
+  get hasError() {
+    return !this.#error.hidden;
+  }
+
+  /** Say in a few lines why there is nothing; null: there is something. */
+  setEmpty(lines) {
+    this.#empty.hidden = !lines;
+    this.#body.classList.toggle("ap-nothing", Boolean(lines));
+    clear(this.#empty);
+    for (const line of lines ?? []) this.#empty.append(el("p", { text: line }));
+  }
+
+  setProgress(text) {
+    this.#progress.textContent = text;
+  }
+
+  setRefreshing(on) {
+    this.toolbar.refresh.classList.toggle("ap-turning", on);
+    this.toolbar.refresh.setAttribute("aria-busy", String(on));
+  }
+
+  /** Tell those who do not see the screen. */
+  announce(text) {
+    this.#live.textContent = text;
+  }
+
+  help() {
+    this.#help.showModal();
+  }
+}

@@ -1,0 +1,328 @@
+// The matrix: senders as rows, receivers as columns, a cell where there is a channel, coloured by the chosen figure.
+
+import { el } from "./dom.js";
+import { formatCount, formatNumber } from "./format.js";
+import { levelOf, paletteOf } from "./colours.js";
+import { MATRIX_ORDERS, matrixOrder } from "./matrixorder.js";
+import { matrixCells, matrixMeans, matrixRaster } from "./matrixcells.js";
+import { textMeasure } from "./textfit.js";
+import { MATRIX_NAMED, matrixBands, matrixGroups, matrixNames, matrixSvg } from "./matrixpaint.js";
+
+const MATRIX_TOP_UNIT = 44;
+const MATRIX_REACH = 4;
+const MATRIX_LISTED = 8;
+
+/** A view (see the contract of views) of one run as a matrix. */
+export class MatrixView {
+  constructor(host, context) {
+    Object.assign(this, { host, context, run: null, data: null, way: "given", unit: 0, fit: 0, left: 0, top: 0 });
+    Object.assign(this, { pointed: null, drag: null, waiting: false, fresh: true, cells: null });
+    this.sheet = document.createElement("canvas");
+    this.canvas = el("canvas", { class: "ap-matrix-canvas", tabindex: "0", role: "img" });
+    this.tip = el("div", { class: "ap-tooltip ap-matrix-tip", hidden: true });
+    this.empty = el("p", { class: "ap-empty", testid: "empty", hidden: true });
+    const options = Object.entries(MATRIX_ORDERS).map(([value, text]) => el("option", { value, text }));
+    this.orders = el("select", { class: "ap-select", testid: "order", on: { change: () => this.setOrder(this.orders.value) } }, ...options);
+    const zoom = (text, title, factor) =>
+      el("button", { class: "ap-button ap-icon", type: "button", text, title, aria: { label: title }, on: { click: () => this.zoom(factor) } });
+    this.whole = el("button", { class: "ap-button", type: "button", text: "Whole", title: "Show the whole matrix (0)", on: { click: () => this.zoom(0) } });
+    this.bar = el(
+      "div",
+      { class: "ap-matrix-bar" },
+      el("label", { class: "ap-matrix-label" }, "Order ", this.orders),
+      el("span", { class: "ap-says", text: "Rows send, columns receive. Hollow: no number." }),
+      el("span", { class: "ap-matrix-gap" }),
+      zoom("−", "Zoom out (−)", 1 / 1.5),
+      zoom("+", "Zoom in (+)", 1.5),
+      this.whole,
+    );
+    this.place = el("div", { class: "ap-matrix-place" }, this.canvas, this.tip, this.empty);
+    this.node = el("div", { class: "ap-matrix" }, this.bar, this.place);
+    host.append(this.node);
+    this.listen();
+  }
+
+  /** Show a figure at a step; cheap, drawn with the next frame. */
+  setData(data) {
+    this.data = data;
+    if (data.run !== this.run) {
+      this.run = data.run;
+      this.cells = matrixCells(data.run);
+      this.arrange();
+    }
+    this.redraw();
+  }
+
+  /** Draw again: selection, filter, theme or numbers have changed. */
+  redraw() {
+    this.fresh = true;
+    this.schedule();
+  }
+
+  resize() {
+    this.measured = false;
+    this.redraw();
+  }
+
+  destroy() {
+    this.gone = true;
+    this.node.remove();
+  }
+
+  setOrder(way) {
+    this.way = way;
+    this.orders.value = way;
+    this.arrange();
+    this.redraw();
+  }
+
+  arrange() {
+    const { order, groups } = matrixOrder(this.run, this.way);
+    Object.assign(this, { order, groups, unit: 0, left: 0, top: 0, pointed: null, measured: false });
+    this.placeOf = new Int32Array(order.length);
+    order.forEach((agent, place) => (this.placeOf[agent] = place));
+  }
+
+  schedule() {
+    if (this.waiting || this.gone) return;
+    this.waiting = true;
+    requestAnimationFrame(() => {
+      this.waiting = false;
+      if (!this.gone && this.run) this.paint();
+    });
+  }
+
+  // --- geometry --------------------------------------------------------------------------------------------
+
+  measure() {
+    const [width, height] = [this.place.clientWidth, this.place.clientHeight];
+    const ratio = window.devicePixelRatio || 1;
+    this.canvas.width = Math.round(width * ratio);
+    this.canvas.height = Math.round(height * ratio);
+    const wide = textMeasure("11px system-ui, sans-serif");
+    const longest = this.run.agents.reduce((most, { name }) => Math.max(most, wide(name.slice(0, 40))), 0);
+    const gutter = Math.min(Math.max(longest + 16, 56), 150, width / 4);
+    const side = this.groups.length > 1 ? 72 : 12;
+    const [roomX, roomY] = [width - gutter - side, height - gutter - 12];
+    const count = Math.max(this.order.length, 1);
+    Object.assign(this, { width, height, ratio, gutter, roomX, roomY, measured: true });
+    this.fit = Math.max(Math.min(roomX / count, roomY / count, MATRIX_TOP_UNIT), 0.01);
+    this.look(this.unit || this.fit, this.left, this.top);
+  }
+
+  /** Look at a part: `unit` pixels per cell, from `left` and `top` pixels on. */
+  look(unit, left, top) {
+    this.unit = Math.min(Math.max(unit, this.fit), MATRIX_TOP_UNIT);
+    const size = this.unit * this.order.length;
+    this.spanX = Math.min(size, this.roomX);
+    this.spanY = Math.min(size, this.roomY);
+    this.left = Math.min(Math.max(left, 0), size - this.spanX);
+    this.top = Math.min(Math.max(top, 0), size - this.spanY);
+    this.x0 = Math.round(this.gutter + (this.roomX - this.spanX) / 2);
+    this.y0 = Math.round(this.gutter);
+    this.whole.disabled = this.unit <= this.fit * 1.0001;
+    this.canvas.style.cursor = this.whole.disabled ? "default" : "grab";
+  }
+
+  /** Zoom around a point of the canvas (the middle); factor 0 shows everything. */
+  zoom(factor, x = this.x0 + this.spanX / 2, y = this.y0 + this.spanY / 2) {
+    if (!this.measured) return;
+    const [atX, atY] = [(x - this.x0 + this.left) / this.unit, (y - this.y0 + this.top) / this.unit];
+    const unit = Math.min(Math.max(this.unit * factor, this.fit), MATRIX_TOP_UNIT);
+    this.look(unit, 0, 0);
+    this.look(unit, atX * unit - (x - this.x0), atY * unit - (y - this.y0));
+    this.tip.hidden = true;
+    this.redraw();
+  }
+
+  /** Client pixels of the middle of a channel's cell, as now drawn. */
+  cellPoint(channel) {
+    if (!this.measured) this.measure();
+    const cell = this.cells.list[this.cells.ofChannel[channel]];
+    const box = this.canvas.getBoundingClientRect();
+    const [x, y] = this.middle(cell);
+    return { x: box.left + x, y: box.top + y };
+  }
+
+  middle(cell) {
+    const x = this.x0 - this.left + (this.placeOf[cell.to] + 0.5) * this.unit;
+    return [x, this.y0 - this.top + (this.placeOf[cell.from] + 0.5) * this.unit];
+  }
+
+  /** What lies at a point: {row, column, cell}, places in the order and a cell or null; null outside. */
+  at(x, y) {
+    if (!this.measured || !this.order.length) return null;
+    const column = Math.floor((x - this.x0 + this.left) / this.unit);
+    const row = Math.floor((y - this.y0 + this.top) / this.unit);
+    const inX = x >= this.x0 && x < this.x0 + this.spanX;
+    const inY = y >= this.y0 && y < this.y0 + this.spanY;
+    if (inX && inY) return this.nearest(row, column);
+    if (inY && x < this.x0) return { row, column: -1, cell: null };
+    if (inX && y < this.y0) return { row: -1, column, cell: null };
+    return null;
+  }
+
+  /** Cells of a pixel or less are hard to hit: the nearest within a few pixels counts. */
+  nearest(row, column) {
+    const reach = this.unit >= MATRIX_NAMED ? 0 : Math.ceil(MATRIX_REACH / this.unit);
+    let found = null;
+    let least = Infinity;
+    for (let down = -reach; down <= reach; down++) {
+      for (let across = -reach; across <= reach; across++) {
+        const [sender, receiver] = [this.order[row + down], this.order[column + across]];
+        const cell = sender === undefined || receiver === undefined ? undefined : this.cells.find(sender, receiver);
+        const distance = down * down + across * across;
+        if (cell && distance < least) [found, least] = [cell, distance];
+      }
+    }
+    if (!found) return { row, column, cell: null };
+    return { row: this.placeOf[found.from], column: this.placeOf[found.to], cell: found };
+  }
+
+  // --- drawing ---------------------------------------------------------------------------------------------
+
+  paint() {
+    this.empty.hidden = this.cells.list.length > 0;
+    this.empty.textContent = "This run has no channels.";
+    if (!this.measured || !this.width) this.measure();
+    if (!this.width || !this.height) return;
+    if (this.fresh) this.raster();
+    this.fresh = false;
+    const colours = this.context.colours();
+    const pen = this.canvas.getContext("2d");
+    pen.setTransform(1, 0, 0, 1, 0, 0);
+    pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    pen.drawImage(this.sheet, Math.round(this.x0 * this.ratio), Math.round(this.y0 * this.ratio));
+    pen.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+    pen.lineWidth = 1;
+    pen.strokeStyle = colours.line;
+    pen.strokeRect(this.x0 - 0.5, this.y0 - 0.5, this.spanX + 1, this.spanY + 1);
+    matrixGroups(pen, this, colours);
+    matrixBands(pen, this, colours, this.context.selection());
+    matrixNames(pen, this, colours, this.context);
+    const told = `${formatCount(this.run.agents.length, "agent")}, ${formatCount(this.run.channels.length, "channel")}`;
+    this.canvas.setAttribute("aria-label", `Matrix of ${told}: rows send, columns receive. Arrow keys go from cell to cell.`);
+  }
+
+  raster() {
+    const figure = this.data.figure;
+    const { means, shown } = matrixMeans(this.cells, figure?.values ?? null, this.context.matches);
+    Object.assign(this, { means, shown });
+    const { scale = "sequential", low = 0, high = 1 } = figure ?? {};
+    const theme = this.context.theme();
+    const levels = Int16Array.from(means, (value) => levelOf(scale, value, low, high));
+    matrixRaster(this.sheet, this, this.cells, levels, shown, paletteOf(scale, theme), this.context.colours());
+  }
+
+  /** The whole matrix as SVG, in the present order. */
+  toSVG() {
+    if (!this.run || !this.data) return "";
+    if (!this.measured) this.measure();
+    this.raster();
+    return matrixSvg(this, this.context, this.data);
+  }
+
+  // --- pointer and keys ------------------------------------------------------------------------------------
+
+  listen() {
+    const spot = (event) => [event.offsetX, event.offsetY];
+    this.canvas.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0 || !this.measured) return;
+      this.canvas.setPointerCapture(event.pointerId);
+      this.drag = { from: spot(event), left: this.left, top: this.top, moved: false };
+    });
+    this.canvas.addEventListener("pointermove", (event) => {
+      const [x, y] = spot(event);
+      if (!this.drag) return this.pointTo(this.at(x, y), x, y);
+      const [byX, byY] = [x - this.drag.from[0], y - this.drag.from[1]];
+      this.drag.moved ||= Math.hypot(byX, byY) > 4;
+      if (!this.drag.moved) return;
+      this.look(this.unit, this.drag.left - byX, this.drag.top - byY);
+      this.pointTo(null);
+      this.redraw();
+    });
+    this.canvas.addEventListener("pointerup", (event) => {
+      const drag = this.drag;
+      this.drag = null;
+      if (drag && !drag.moved) this.choose(this.at(...spot(event)));
+    });
+    this.canvas.addEventListener("pointercancel", () => (this.drag = null));
+    this.canvas.addEventListener("pointerleave", () => this.pointTo(null));
+    this.canvas.addEventListener("dblclick", (event) => this.zoom(2, ...spot(event)));
+    this.canvas.addEventListener("keydown", (event) => this.press(event));
+    const wheel = (event) => {
+      const notebook = this.host.closest(".ap-compact") && document.activeElement !== this.canvas;
+      if (notebook && !event.ctrlKey) return;
+      event.preventDefault();
+      this.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0016)), ...spot(event));
+    };
+    this.canvas.addEventListener("wheel", wheel, { passive: false });
+  }
+
+  choose(spot) {
+    if (!spot) return this.context.select(null);
+    if (spot.cell) {
+      const selected = this.context.selection();
+      const now = selected?.kind === "channel" ? spot.cell.channels.indexOf(selected.index) : -1;
+      return this.context.select("channel", spot.cell.channels[(now + 1) % spot.cell.channels.length]);
+    }
+    if (spot.row < 0 || spot.column < 0) this.context.select("agent", this.order[Math.max(spot.row, spot.column)]);
+    else this.context.select(null);
+  }
+
+  pointTo(spot, x = 0, y = 0) {
+    const before = this.pointed;
+    this.pointed = spot;
+    if (spot?.cell !== before?.cell) this.context.hover(spot?.cell ? "channel" : null, spot?.cell ? spot.cell.channels[0] : -1);
+    if (spot?.row !== before?.row || spot?.column !== before?.column) this.schedule();
+    this.tip.hidden = !spot?.cell;
+    if (!spot?.cell) return;
+    this.tip.replaceChildren(...this.tipLines(spot.cell));
+    const wide = Math.min(this.tip.offsetWidth, this.width);
+    const tall = this.tip.offsetHeight;
+    this.tip.style.left = `${Math.min(Math.max(x + 14, 0), Math.max(this.width - wide - 4, 0))}px`;
+    this.tip.style.top = `${y + 18 + tall > this.height ? Math.max(y - tall - 10, 0) : y + 18}px`;
+  }
+
+  tipLines(cell) {
+    const { figure } = this.data;
+    const title = figure?.info?.title ?? figure?.metric ?? "";
+    const number = (value) => (figure ? `${title}: ${formatNumber(value)}` : "");
+    const { agents, channels } = this.run;
+    const lines = [el("div", { class: "ap-matrix-pair", dir: "auto", text: `${agents[cell.from].name} → ${agents[cell.to].name}` })];
+    if (cell.channels.length === 1) return [...lines, el("div", { text: number(figure?.values?.[cell.channels[0]] ?? NaN) })];
+    lines.push(el("div", { text: `mean of ${cell.channels.length} channels · ${number(this.means[cell.number])}` }));
+    for (const channel of cell.channels.slice(0, MATRIX_LISTED)) {
+      lines.push(el("div", { class: "ap-matrix-one", dir: "auto", text: `${channels[channel].name}: ${formatNumber(figure?.values?.[channel] ?? NaN)}` }));
+    }
+    if (cell.channels.length > MATRIX_LISTED) lines.push(el("div", { text: `and ${cell.channels.length - MATRIX_LISTED} more` }));
+    return lines;
+  }
+
+  press(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || !this.measured) return;
+    const way = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+    const factor = { "+": 1.5, "=": 1.5, "-": 1 / 1.5, 0: 0 }[event.key];
+    if (way) this.step(...way);
+    else if (factor !== undefined) this.zoom(factor);
+    else if (event.key === "Enter" && this.pointed) this.choose(this.pointed);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  /** Go to the next cell in a direction: along its row, or its column. */
+  step(down, across) {
+    const here = this.pointed?.cell ?? this.cells.list[0];
+    if (!here) return;
+    const rank = (cell) => (across ? this.placeOf[cell.to] : this.placeOf[cell.from]) * (across || down);
+    const line = this.cells.list.filter((cell) => (across ? cell.from === here.from : cell.to === here.to) && rank(cell) > rank(here));
+    const next = this.pointed?.cell ? line.sort((a, b) => rank(a) - rank(b))[0] : here;
+    if (!next) return;
+    const [x, y] = [(this.placeOf[next.to] + 0.5) * this.unit, (this.placeOf[next.from] + 0.5) * this.unit];
+    const outside = x < this.left || y < this.top || x > this.left + this.spanX || y > this.top + this.spanY;
+    if (outside) this.look(this.unit, x - this.spanX / 2, y - this.spanY / 2);
+    this.pointTo({ row: this.placeOf[next.from], column: this.placeOf[next.to], cell: next }, ...this.middle(next));
+    this.redraw();
+  }
+}

@@ -1,0 +1,123 @@
+// Cells of the matrix: which channels share one, what number it shows, and its pixels.
+
+/**
+ * Gather a run's channels into cells, one per pair of sender and receiver.
+ *
+ * @param {Object} run a Run
+ * @returns {{list: Object[], ofChannel: Int32Array, find: function(number, number): Object}} cells have number, from, to, channels
+ */
+export function matrixCells(run) {
+  const count = run.agents.length;
+  const byPair = new Map();
+  const list = [];
+  const ofChannel = new Int32Array(run.channels.length);
+  for (const [channel, { from, to }] of run.channels.entries()) {
+    const pair = from * count + to;
+    if (!byPair.has(pair)) {
+      byPair.set(pair, { number: list.length, from, to, channels: [] });
+      list.push(byPair.get(pair));
+    }
+    const cell = byPair.get(pair);
+    cell.channels.push(channel);
+    ofChannel[channel] = cell.number;
+  }
+  return { list, ofChannel, find: (from, to) => byPair.get(from * count + to) };
+}
+
+/**
+ * Return the number of every cell: the mean over its channels that have one, NaN where none has.
+ *
+ * @param {Object} cells see matrixCells
+ * @param {Float32Array|null} values by channel
+ * @param {function(string, number): boolean} matches whether search and filter let a channel through
+ * @returns {{means: Float64Array, shown: Uint8Array}} shown is 0 where no channel of the cell gets through
+ */
+export function matrixMeans(cells, values, matches) {
+  const means = new Float64Array(cells.list.length).fill(NaN);
+  const shown = new Uint8Array(cells.list.length);
+  for (const { number, channels } of cells.list) {
+    let sum = 0;
+    let count = 0;
+    for (const channel of channels) {
+      if (!shown[number] && matches("channel", channel)) shown[number] = 1;
+      const value = values ? values[channel] : NaN;
+      if (Number.isNaN(value) || value === undefined) continue;
+      sum += value;
+      count += 1;
+    }
+    if (count) means[number] = sum / count;
+  }
+  return { means, shown };
+}
+
+/**
+ * Draw the cells that are in sight onto a canvas of their own, pixel by pixel: as quick at 64,000 cells as at 60.
+ *
+ * A cell covers at least a pixel or two, however small the matrix is drawn. Cells without a number are hollow where there
+ * is room for that.
+ *
+ * @param {HTMLCanvasElement} sheet
+ * @param {Object} look unit, left, top, spanX, spanY (px), ratio (device pixels per px), placeOf (by agent)
+ * @param {Object} cells see matrixCells
+ * @param {Int16Array} levels colours by cell; -1: no number
+ * @param {Uint8Array} shown by cell
+ * @param {string[]} palette
+ * @param {Object} colours of the theme
+ */
+export function matrixRaster(sheet, look, cells, levels, shown, palette, colours) {
+  const { unit, left, top, ratio, placeOf } = look;
+  const [wide, tall] = [Math.max(Math.round(look.spanX * ratio), 1), Math.max(Math.round(look.spanY * ratio), 1)];
+  sheet.width = wide;
+  sheet.height = tall;
+  const pen = sheet.getContext("2d");
+  const image = pen.createImageData(wide, tall);
+  const pixels = new Uint32Array(image.data.buffer);
+  const field = matrixPixel(colours.surface);
+  const none = matrixPixel(colours.none);
+  const strong = Uint32Array.from(palette, (colour) => matrixPixel(colour));
+  const faint = strong.map((colour) => matrixMix(colour, field, 0.16));
+  const sparse = cells.list.length < 0.1 * placeOf.length ** 2;
+  const least = Math.max(Math.round((sparse ? 2 : 1) * ratio), 1);
+  const gap = unit >= 6 ? Math.round(ratio) : 0;
+  pixels.fill(field);
+  const block = (row, column, colour, hollow) => {
+    const x0 = Math.round((column * unit - left) * ratio);
+    const y0 = Math.round((row * unit - top) * ratio);
+    const x1 = Math.min(Math.max(Math.round(((column + 1) * unit - left) * ratio) - gap, x0 + least), wide);
+    const y1 = Math.min(Math.max(Math.round(((row + 1) * unit - top) * ratio) - gap, y0 + least), tall);
+    for (let y = Math.max(y0, 0); y < y1; y++) {
+      const inside = hollow && y >= y0 + hollow && y < y1 - hollow;
+      if (x1 > Math.max(x0, 0)) pixels.fill(colour, y * wide + Math.max(x0, 0), y * wide + x1);
+      const [from, to] = [Math.max(x0 + hollow, 0), x1 - hollow];
+      if (inside && to > from) pixels.fill(field, y * wide + from, y * wide + to);
+    }
+  };
+  if (unit >= 3) for (let place = 0; place < placeOf.length; place++) block(place, place, matrixPixel(colours.line), 0);
+  const rim = unit >= 6 ? Math.max(Math.round(1.5 * ratio), 1) : 0;
+  for (const { number, from, to } of cells.list) {
+    const level = levels[number];
+    const plain = level < 0 ? none : strong[level];
+    const colour = shown[number] ? plain : level < 0 ? matrixMix(none, field, 0.35) : faint[level];
+    block(placeOf[from], placeOf[to], colour, level < 0 ? rim : 0);
+  }
+  pen.putImageData(image, 0, 0);
+}
+
+/** A colour ("#rrggbb" or "rgb(r, g, b)") as a pixel. */
+function matrixPixel(colour) {
+  const parts = colour.startsWith("#")
+    ? [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16))
+    : colour.match(/\d+/g).map(Number);
+  const bytes = new Uint8Array([parts[0], parts[1], parts[2], 255]);
+  return new Uint32Array(bytes.buffer)[0];
+}
+
+/** A pixel with `share` of the first colour. */
+function matrixMix(first, second, share) {
+  let mixed = 0;
+  for (let shift = 0; shift < 32; shift += 8) {
+    const part = share * ((first >>> shift) & 255) + (1 - share) * ((second >>> shift) & 255);
+    mixed |= Math.round(part) << shift;
+  }
+  return mixed >>> 0;
+}

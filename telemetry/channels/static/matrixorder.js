@@ -1,0 +1,72 @@
+// Orders of the matrix's rows and columns: as given, by timescale, or so that who talks to whom lies close together.
+
+/** What the orders are called. */
+export const MATRIX_ORDERS = { given: "as given", timescale: "by timescale, then name", cluster: "by neighbours" };
+
+/**
+ * Return agents in an order, and where groups begin.
+ *
+ * @param {Object} run a Run
+ * @param {string} way one of MATRIX_ORDERS
+ * @returns {{order: number[], groups: {from: number, to: number, text: string}[]}} groups of places; none but by timescale
+ */
+export function matrixOrder(run, way) {
+  const numbers = run.agents.map((_, index) => index);
+  if (way === "cluster") return { order: matrixNeighbours(run), groups: [] };
+  if (way !== "timescale") return { order: numbers, groups: [] };
+  const collator = new Intl.Collator("en", { numeric: true });
+  const { agents } = run;
+  const compare = (a, b) => agents[a].period - agents[b].period || collator.compare(agents[a].name, agents[b].name) || a - b;
+  const order = numbers.sort(compare);
+  const groups = [];
+  for (const [place, agent] of order.entries()) {
+    const period = agents[agent].period;
+    if (groups.length && groups.at(-1).period === period) groups.at(-1).to = place + 1;
+    else groups.push({ period, from: place, to: place + 1, text: period === 1 ? "every step" : `every ${period}` });
+  }
+  return { order, groups };
+}
+
+/**
+ * Order agents after Cuthill and McKee (1969), reversed: neighbours get near places, so cells gather at the diagonal.
+ *
+ * Parts that are not connected follow one another, largest first.
+ */
+function matrixNeighbours(run) {
+  const near = run.agents.map(() => new Set());
+  for (const { from, to } of run.channels) {
+    if (from === to) continue;
+    near[from].add(to);
+    near[to].add(from);
+  }
+  const fewer = (a, b) => near[a].size - near[b].size || a - b;
+  const sorted = near.map((others) => [...others].sort(fewer));
+  const seen = new Uint8Array(near.length);
+  const parts = [];
+  for (const first of run.agents.map((_, index) => index).sort(fewer)) {
+    if (seen[first]) continue;
+    const start = matrixFarthest(sorted, matrixFarthest(sorted, first));
+    const part = matrixBreadthFirst(sorted, start);
+    for (const agent of part) seen[agent] = 1;
+    parts.push(part.reverse());
+  }
+  return parts.sort((a, b) => b.length - a.length).flat();
+}
+
+/** The last agent reached from one: an end of its part of the graph. */
+function matrixFarthest(sorted, start) {
+  return matrixBreadthFirst(sorted, start).at(-1);
+}
+
+function matrixBreadthFirst(sorted, start) {
+  const reached = [start];
+  const seen = new Set(reached);
+  for (let at = 0; at < reached.length; at++) {
+    for (const other of sorted[reached[at]]) {
+      if (seen.has(other)) continue;
+      seen.add(other);
+      reached.push(other);
+    }
+  }
+  return reached;
+}

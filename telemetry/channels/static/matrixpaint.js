@@ -1,0 +1,154 @@
+// What is drawn around and over the matrix's cells: names, groups, the pointed row and column; and the whole as SVG.
+
+import { formatNumber, formatStep } from "./format.js";
+import { colourOf, themeColours } from "./colours.js";
+import { SvgPen } from "./svgpen.js";
+import { fitText } from "./textfit.js";
+
+const MATRIX_FONT = "system-ui, sans-serif";
+/** Pixels per cell from which on rows and columns have names. */
+export const MATRIX_NAMED = 9;
+const MATRIX_SVG_UNIT = 12;
+
+/** Draw lines between groups (timescales), and their names to the right. */
+export function matrixGroups(pen, view, colours) {
+  if (view.groups.length < 2) return;
+  pen.strokeStyle = colours.muted;
+  pen.fillStyle = colours.muted;
+  pen.lineWidth = 1;
+  pen.font = `11px ${MATRIX_FONT}`;
+  pen.textAlign = "left";
+  pen.textBaseline = "middle";
+  const { x0, y0, spanX, spanY, unit, left, top } = view;
+  for (const { from, to, text } of view.groups) {
+    const [x, y] = [Math.round(x0 + to * unit - left) - 0.5, Math.round(y0 + to * unit - top) - 0.5];
+    pen.beginPath();
+    if (to < view.order.length && x > x0 && x < x0 + spanX) {
+      pen.moveTo(x, y0);
+      pen.lineTo(x, y0 + spanY);
+    }
+    if (to < view.order.length && y > y0 && y < y0 + spanY) {
+      pen.moveTo(x0, y);
+      pen.lineTo(x0 + spanX + 8, y);
+    }
+    pen.stroke();
+    const seen = [Math.max(from * unit - top, 0), Math.min(to * unit - top, spanY)];
+    if (seen[1] - seen[0] > 13) pen.fillText(text, x0 + spanX + 8, y0 + (seen[0] + seen[1]) / 2);
+  }
+}
+
+/** Draw bands over the pointed row and column and those of the selected agent, a frame around the selected channel. */
+export function matrixBands(pen, view, colours, selected) {
+  const { x0, y0, spanX, spanY, unit } = view;
+  const small = unit < 4;
+  const band = (place, across, colour, alpha) => {
+    const start = place * unit - (across ? view.top : view.left);
+    const [from, to] = [Math.max(start, 0), Math.min(start + Math.max(unit, 1), across ? spanY : spanX)];
+    if (!(place >= 0) || to <= from) return;
+    pen.fillStyle = colour;
+    pen.globalAlpha = alpha;
+    if (across) pen.fillRect(x0, y0 + from, spanX, to - from);
+    else pen.fillRect(x0 + from, y0, to - from, spanY);
+    pen.globalAlpha = 1;
+  };
+  const frame = (cell, colour, width) => {
+    const [x, y] = view.middle(cell);
+    const size = Math.max(unit, 5) + width;
+    if (x < x0 || y < y0 || x > x0 + spanX || y > y0 + spanY) return;
+    pen.strokeStyle = colour;
+    pen.lineWidth = width;
+    pen.strokeRect(x - size / 2, y - size / 2, size, size);
+  };
+  for (const across of [true, false]) {
+    if (selected?.kind === "agent") band(view.placeOf[selected.index], across, colours.accent, small ? 0.4 : 0.18);
+    band(across ? view.pointed?.row : view.pointed?.column, across, colours.ink, small ? 0.25 : 0.08);
+  }
+  if (view.pointed?.cell) frame(view.pointed.cell, colours.ink, 1.5);
+  if (selected?.kind === "channel") frame(view.cells.list[view.cells.ofChannel[selected.index]], colours.accent, 2.5);
+}
+
+/**
+ * Write the names of rows and columns where there is room, and those of what is pointed at or selected anyhow.
+ *
+ * @param {Object} pen a canvas context or an SvgPen
+ * @param {Object} view unit, left, top, spanX, spanY, x0, y0, gutter, order, placeOf, pointed, run
+ * @param {Object} colours of the theme
+ * @param {Object} context matches() and selection()
+ */
+export function matrixNames(pen, view, colours, context) {
+  const selected = context.selection();
+  const channel = selected?.kind === "channel" ? view.run.channels[selected.index] : null;
+  for (const across of [true, false]) {
+    const strong = new Set();
+    if (selected?.kind === "agent") strong.add(view.placeOf[selected.index]);
+    if (channel) strong.add(view.placeOf[across ? channel.from : channel.to]);
+    const pointed = across ? view.pointed?.row : view.pointed?.column;
+    if (view.unit >= MATRIX_NAMED) {
+      const start = across ? view.top : view.left;
+      const first = Math.max(Math.floor(start / view.unit), 0);
+      const last = Math.min(Math.ceil((start + (across ? view.spanY : view.spanX)) / view.unit), view.order.length);
+      for (let place = first; place < last; place++) {
+        if (!strong.has(place) && place !== pointed) matrixName(pen, view, colours, context, place, across, false);
+      }
+    }
+    if (pointed >= 0) strong.delete(pointed);
+    for (const place of strong) matrixName(pen, view, colours, context, place, across, true);
+    if (pointed >= 0) matrixName(pen, view, colours, context, pointed, across, true);
+  }
+}
+
+function matrixName(pen, view, colours, context, place, across, strong) {
+  const agent = view.order[place];
+  const at = (place + 0.5) * view.unit - (across ? view.top : view.left);
+  if (agent === undefined || at < 0 || at > (across ? view.spanY : view.spanX)) return;
+  const size = strong ? 11 : Math.min(11, view.unit + 1);
+  const font = `${strong ? 600 : 400} ${size}px ${MATRIX_FONT}`;
+  const { text, width } = fitText(view.run.agents[agent].name, font, view.gutter - 14);
+  pen.save();
+  pen.translate(across ? view.x0 - 6 : view.x0 + at, across ? view.y0 + at : view.y0 - 6);
+  if (!across) pen.rotate(-Math.PI / 2);
+  if (strong) {
+    pen.fillStyle = colours.paper;
+    pen.fillRect(across ? -width - 4 : -4, -8, width + 8, 16);
+  }
+  pen.font = font;
+  pen.textAlign = across ? "right" : "left";
+  pen.textBaseline = "middle";
+  pen.fillStyle = strong ? colours.ink : colours.muted;
+  pen.globalAlpha = strong || context.matches("agent", agent) ? 1 : 0.3;
+  pen.fillText(text, 0, 0);
+  pen.restore();
+}
+
+/** The whole matrix as SVG, in its present order, with names. */
+export function matrixSvg(view, context, data) {
+  const count = view.order.length;
+  const span = count * MATRIX_SVG_UNIT;
+  const gutter = 150;
+  const theme = context.theme();
+  const colours = themeColours(theme);
+  const size = gutter + span + 100;
+  const pen = new SvgPen(size, size, colours.paper);
+  const { run, order, placeOf, groups, cells, means, shown } = view;
+  const look = { run, order, placeOf, groups, unit: MATRIX_SVG_UNIT, left: 0, top: 0, spanX: span, spanY: span };
+  Object.assign(look, { x0: gutter, y0: gutter, gutter, pointed: null });
+  pen.fillStyle = colours.surface;
+  pen.fillRect(gutter, gutter, span, span);
+  const { scale = "sequential", low = 0, high = 1, info, metric = "" } = data.figure ?? {};
+  for (const { number, from, to } of cells.list) {
+    const [x, y] = [gutter + placeOf[to] * MATRIX_SVG_UNIT, gutter + placeOf[from] * MATRIX_SVG_UNIT];
+    pen.globalAlpha = shown[number] ? 1 : 0.16;
+    pen.fillStyle = colourOf(scale, means[number], low, high, theme);
+    pen.fillRect(x, y, MATRIX_SVG_UNIT - 1, MATRIX_SVG_UNIT - 1);
+  }
+  pen.globalAlpha = 1;
+  matrixGroups(pen, look, colours);
+  matrixNames(pen, look, colours, { matches: context.matches, selection: () => null });
+  pen.fillStyle = colours.muted;
+  pen.font = `12px ${MATRIX_FONT}`;
+  pen.textAlign = "left";
+  const range = `${formatNumber(low)} to ${formatNumber(high)}`;
+  const told = `${run.name} · ${info?.title ?? metric} (colours: ${range}) · step ${formatStep(data.step)} · rows send, columns receive`;
+  pen.fillText(told, gutter, gutter + span + 40);
+  return pen.text();
+}

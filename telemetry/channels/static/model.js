@@ -1,0 +1,148 @@
+// What is chosen: runs, figures, selection, search and filter; and what follows for the stages at a step.
+
+import { filterMoves, maskOf, parseFilter } from "./filter.js";
+import { defaultMetric, energyAt, energyMetrics, figureAt, metricsOf, stepsOf } from "./shown.js";
+import { valuesAt } from "./source.js";
+
+/** The state of the page; knows nothing of elements. */
+export class Model {
+  #tests = [];
+  #masks = [null, null];
+  #anchor = "";
+  filterError = "";
+  query = "";
+  names = [];
+  runs = [null, null];
+  metric = { channel: "", agent: "" };
+  /** Of the item chosen: kind and name; the same name may be in both runs. */
+  selection = null;
+  view = "graph";
+
+  /** The runs on the stages. */
+  shown() {
+    return this.runs.filter(Boolean);
+  }
+
+  /** Put a run on a stage; figures that no run has are replaced by the most telling ones. */
+  setRun(side, run) {
+    this.runs[side] = run;
+    this.forget();
+    const runs = this.shown();
+    if (!runs.length) return;
+    for (const kind of ["channel", "agent"]) {
+      const there = metricsOf(runs, kind).some((item) => item.metric === this.metric[kind]);
+      if (!there) this.metric[kind] = defaultMetric(runs[0], kind);
+    }
+  }
+
+  /** The figures a picture needs, as [kind, metric]: those chosen, and the message energy. */
+  needed(run) {
+    const chosen = [["channel", this.metric.channel], ["agent", this.metric.agent], ...energyMetrics(run).map((metric) => ["channel", metric])];
+    const logged = chosen.filter(([kind, metric]) => run.metrics(kind).includes(metric));
+    return logged.filter(([kind, metric], at) => logged.findIndex((other) => other[0] === kind && other[1] === metric) === at);
+  }
+
+  steps() {
+    const runs = this.shown();
+    return stepsOf(runs, runs.flatMap((run) => this.needed(run)));
+  }
+
+  /** What the view of a side is given. */
+  data(side, step, playing) {
+    const run = this.runs[side];
+    const runs = this.shown();
+    return {
+      run, step, playing,
+      figure: figureAt(run, runs, "channel", this.metric.channel, step),
+      ring: figureAt(run, runs, "agent", this.metric.agent, step),
+      width: energyAt(run, runs, step),
+    };
+  }
+
+  /** The chosen item of a side as {kind, index}, or null. */
+  chosen(side) {
+    const run = this.runs[side];
+    if (!run || !this.selection) return null;
+    const index = run.find(this.selection.kind, this.selection.name);
+    return index < 0 ? null : { kind: this.selection.kind, index };
+  }
+
+  select(kind, name) {
+    this.selection = kind ? { kind, name } : null;
+    if (kind === "agent") this.#anchor = name;
+    else if (!kind || !this.#ownsChannel(name)) this.#anchor = "";
+  }
+
+  /** The item after the chosen one, of those found; channels of the agent chosen before, if there is one. */
+  next(kind, by) {
+    const run = this.runs[0];
+    if (!run) return "";
+    const items = (kind === "channel" && this.#anchored(run)) || run[`${kind}s`].map((_, index) => index);
+    const masks = this.masks(0);
+    const left = masks ? items.filter((index) => masks[kind][index]) : items;
+    if (!left.length) return "";
+    const chosen = this.chosen(0);
+    const at = chosen && chosen.kind === kind ? left.indexOf(chosen.index) : by > 0 ? -1 : 0;
+    return run.nameOf(kind, left[(at + by + left.length) % left.length]);
+  }
+
+  #anchored(run) {
+    const agent = this.#anchor ? run.find("agent", this.#anchor) : -1;
+    return agent < 0 ? null : [...new Set([...run.outgoing(agent), ...run.incoming(agent)])];
+  }
+
+  #ownsChannel(name) {
+    const run = this.runs[0];
+    return Boolean(run) && Boolean(this.#anchored(run)?.some((index) => run.nameOf("channel", index) === name));
+  }
+
+  get filtering() {
+    return Boolean(this.query || this.#tests.length);
+  }
+
+  setQuery(text) {
+    this.query = text.trim();
+    this.forget();
+  }
+
+  setFilter(text) {
+    const { tests, error } = parseFilter(text);
+    this.#tests = tests;
+    this.filterError = error;
+    this.forget();
+  }
+
+  /** Figures a filter asks for by name that are still to be fetched. */
+  asked(run) {
+    const kinds = ["channel", "agent"];
+    const named = this.#tests.filter((test) => test.on === "figure").flatMap((test) => kinds.map((kind) => [kind, test.key]));
+    return named.filter(([kind, metric]) => run.metrics(kind).includes(metric) && (run.peek(kind, metric)?.partial ?? true));
+  }
+
+  /** Forget what search and filter left: they, the figures or the runs are others now. */
+  forget() {
+    this.#masks = [null, null];
+  }
+
+  /** Forget it where it depends on the step. */
+  moved() {
+    if (filterMoves(this.#tests)) this.forget();
+  }
+
+  /** What search and filter leave of a side's run: {agent, channel, error}; null where nothing is asked. */
+  masks(side, step = this.step) {
+    const run = this.runs[side];
+    this.step = step;
+    if (!run || !this.filtering) return null;
+    this.#masks[side] ??= maskOf(run, this.#tests, this.query, (key) => this.#valuesOf(run, key, step));
+    return this.#masks[side];
+  }
+
+  #valuesOf(run, key, step) {
+    const wanted = { figure: ["channel", this.metric.channel], ring: ["agent", this.metric.agent] }[key];
+    const found = wanted ?? ["channel", "agent"].map((kind) => [kind, key]).find(([kind, metric]) => run.metrics(kind).includes(metric));
+    if (!found) return null;
+    const series = run.peek(...found);
+    return { kind: found[0], values: series ? valuesAt(series, step) : null };
+  }
+}

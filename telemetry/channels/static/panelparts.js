@@ -1,0 +1,120 @@
+// Parts of the side panel: sentences, facts, which figures belong together, and what all channels together do.
+
+import { el } from "./dom.js";
+
+/** Figures that are read together; what is not named here comes last. `value` has its interval around it. */
+const PANEL_GROUPS = {
+  channel: [
+    ["Worth", ["value", "ablation"]],
+    ["Learning", ["sg_loss", "si_loss", "injection_norm", "bias2", "variance", "outliers"]],
+    ["Alignment", ["cosine", "pooled_cosine", "norm_ratio", "r2"]],
+    ["Message", ["message_energy", "message_std", "message_mean"]],
+    ["Link", ["age", "lost", "stand_in", "distortion", "traffic"]],
+  ],
+  agent: [
+    ["Objective", ["loss", "accuracy", "error", "bits"]],
+    ["Learning", ["updates", "gradient_norm", "parameter_norm", "silenced"]],
+  ],
+};
+const PANEL_EDGES = ["value_low", "value_high"];
+const PANEL_ROWS = 64;
+const PANEL_FEWEST = 4;
+const PANEL_GROUND = new WeakMap();
+
+/**
+ * Return the figures to show, in groups.
+ *
+ * @param {string} kind "agent" | "channel"
+ * @param {string[]} metrics what was logged
+ * @returns {{heading: string, metrics: string[]}[]} groups that have figures
+ */
+export function panelGroups(kind, metrics) {
+  const there = new Set(metrics);
+  const groups = PANEL_GROUPS[kind].map(([heading, names]) => ({ heading, metrics: names.filter((name) => there.delete(name)) }));
+  if (groups[0].metrics.includes("value")) for (const edge of PANEL_EDGES) there.delete(edge);
+  groups.push({ heading: "Other figures", metrics: [...there] });
+  return groups.filter((group) => group.metrics.length);
+}
+
+/** Return the figures whose numbers are listed, in the order of the charts, the ends of an interval after its middle. */
+export function panelListed(kind, metrics) {
+  const names = panelGroups(kind, metrics).flatMap((group) => group.metrics);
+  return names.flatMap((name) => (name === "value" ? [name, ...PANEL_EDGES.filter((edge) => metrics.includes(edge))] : [name]));
+}
+
+/** Return what a channel is called: sender, receiver and key. */
+export function panelChannel(run, index) {
+  const { name, from, to } = run.channels[index];
+  const [sender, receiver] = [run.agents[from].name, run.agents[to].name];
+  const start = `${sender}->${receiver}:`;
+  return { sender, receiver, key: name.startsWith(start) ? name.slice(start.length) : "" };
+}
+
+/** Say in a sentence when an agent ticks and learns. */
+export function panelClock({ period, phase, unroll, role }) {
+  const first = ((phase % period) + period) % period;
+  const ticks = period === 1 ? "Ticks at every step" : `Ticks every ${period} steps, from step ${first}`;
+  if (role === "frozen") return `${ticks}; it is frozen: it does not learn.`;
+  if (!(unroll >= 1)) return `${ticks}; learns at the end of every episode.`;
+  if (unroll === 1) return `${ticks}; learns after every tick.`;
+  return `${ticks}; learns after every ${unroll} of its ticks.`;
+}
+
+/** List facts: [name, anything]. Empty ones are left out. */
+export function panelFacts(entries) {
+  const list = el("dl", { class: "ap-facts" });
+  for (const [name, value] of entries) {
+    const text = panelText(value);
+    if (text !== "") list.append(el("dt", { dir: "auto", text: name.replaceAll("_", " ") }), el("dd", { dir: "auto", text }));
+  }
+  return list;
+}
+
+function panelText(value) {
+  if (value === null || value === undefined) return "";
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (typeof value === "number") return value.toLocaleString("en-US", { maximumSignificantDigits: 6 });
+  if (Array.isArray(value)) return value.map(panelText).join(", ");
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+/**
+ * Return what all items do together: their median and the middle half, at some 60 of the rows.
+ *
+ * @param {{steps: Float64Array, values: Float32Array, items: number}} series
+ * @returns {{steps: Float64Array, values: Float32Array, low: Float32Array, high: Float32Array}|null} null for few items
+ */
+export function panelGround(series) {
+  if (PANEL_GROUND.has(series)) return PANEL_GROUND.get(series);
+  const { steps, values, items } = series;
+  const every = Math.max(Math.ceil(steps.length / PANEL_ROWS), 1);
+  const rows = [...steps.keys()].filter((row) => row % every === 0 || row === steps.length - 1);
+  const ground = { steps: Float64Array.from(rows, (row) => steps[row]) };
+  for (const part of ["values", "low", "high"]) ground[part] = new Float32Array(rows.length).fill(NaN);
+  let most = 0;
+  rows.forEach((row, at) => {
+    const sorted = values.slice(row * items, (row + 1) * items).filter(Number.isFinite).sort();
+    most = Math.max(most, sorted.length);
+    if (!sorted.length) return;
+    const quantile = (share) => sorted[Math.round(share * (sorted.length - 1))];
+    [ground.values[at], ground.low[at], ground.high[at]] = [quantile(0.5), quantile(0.25), quantile(0.75)];
+  });
+  const found = most >= PANEL_FEWEST ? ground : null;
+  PANEL_GROUND.set(series, found);
+  return found;
+}
+
+/** Return the only finite number of some columns, NaN where there is none, null where there are several. */
+export function panelConstant(columns) {
+  let only = NaN;
+  let count = 0;
+  for (const column of columns) {
+    for (const value of column) {
+      if (!Number.isFinite(value)) continue;
+      if (count && value !== only) return null;
+      only = value;
+      count += 1;
+    }
+  }
+  return count === 1 ? null : only;
+}

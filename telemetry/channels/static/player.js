@@ -1,0 +1,156 @@
+// The step slider with play: moves over the logged steps.
+
+import { el, clear, svgIcon } from "./dom.js";
+import { formatStep } from "./format.js";
+
+const SPEEDS = [2, 5, 10, 25, 50];
+
+/** Slider, buttons and the number of the step. */
+export class Player {
+  #steps = new Float64Array(0);
+  #index = 0;
+  #onStep;
+  #playing = 0;
+  #owed = 0;
+  #before = 0;
+
+  /** @param {function(number, boolean): void} onStep called with the step, and whether it came by playing */
+  constructor(onStep) {
+    this.#onStep = onStep;
+    this.#slider.addEventListener("input", () => this.#go(Number(this.#slider.value), false));
+    this.node = el(
+      "div",
+      { class: "ap-player", role: "group", aria: { label: "Step" } },
+      playerButton("first", "First step (Home)", () => this.first()),
+      this.#play,
+      playerButton("last", "Newest step (End)", () => this.last()),
+      this.#slider,
+      el("span", { class: "ap-step" }, "step ", this.#step, this.#until),
+      el("label", { class: "ap-speed", title: "Rows a second while playing" }, this.#speed),
+    );
+    this.#face();
+  }
+
+  #play = el("button", { class: "ap-button ap-icon", type: "button", testid: "play", on: { click: () => this.toggle() } });
+  #slider = el("input", { class: "ap-slider", type: "range", min: "0", max: "0", step: "1", testid: "slider", aria: { label: "Step shown" } });
+  #step = el("strong", { testid: "step" });
+  #until = el("span", { class: "ap-until" });
+  #speed = el(
+    "select",
+    { class: "ap-select", aria: { label: "Speed" } },
+    ...SPEEDS.map((speed) => el("option", { value: String(speed), text: `${speed} rows/s`, selected: speed === 10 })),
+  );
+
+  get steps() {
+    return this.#steps;
+  }
+
+  get step() {
+    return this.#steps[this.#index] ?? 0;
+  }
+
+  /** Whether the newest step is shown. */
+  get atEnd() {
+    return this.#index >= this.#steps.length - 1;
+  }
+
+  /** Take other steps; the step shown stays, and the newest stays the newest. */
+  setSteps(steps, until) {
+    const atEnd = this.atEnd;
+    const kept = this.step;
+    this.#steps = steps;
+    this.#slider.max = String(Math.max(steps.length - 1, 0));
+    this.#slider.disabled = steps.length < 2;
+    this.#play.disabled = steps.length < 2;
+    const last = steps[steps.length - 1];
+    this.#until.textContent = steps.length ? ` of ${formatStep(Math.max(until, last))}` : "";
+    this.#index = atEnd ? Math.max(steps.length - 1, 0) : nearestIndex(steps, kept);
+    this.#face();
+  }
+
+  /** Show the newest logged step at or before one. */
+  setStep(step) {
+    this.pause();
+    this.#go(nearestIndex(this.#steps, step), false);
+  }
+
+  /** Move by rows. */
+  move(by) {
+    this.pause();
+    this.#go(this.#index + by, false);
+  }
+
+  first() {
+    this.move(-this.#steps.length);
+  }
+
+  last() {
+    this.move(this.#steps.length);
+  }
+
+  toggle() {
+    if (this.#playing) this.pause();
+    else this.start();
+  }
+
+  start() {
+    if (this.#steps.length < 2) return;
+    if (this.atEnd) this.#go(0, true);
+    this.#owed = 0;
+    this.#before = performance.now();
+    this.#playing = requestAnimationFrame((now) => this.#tick(now));
+    this.#face();
+  }
+
+  pause() {
+    if (!this.#playing) return;
+    cancelAnimationFrame(this.#playing);
+    this.#playing = 0;
+    this.#face();
+  }
+
+  #tick(now) {
+    this.#owed += (Math.max(now - this.#before, 0) / 1000) * Number(this.#speed.value);
+    this.#before = now;
+    const rows = Math.floor(this.#owed);
+    this.#owed -= rows;
+    if (rows) this.#go(this.#index + rows, true);
+    if (this.atEnd) {
+      this.#playing = 0;
+      this.#face();
+    } else this.#playing = requestAnimationFrame((next) => this.#tick(next));
+  }
+
+  #go(index, playing) {
+    this.#index = Math.min(Math.max(index, 0), Math.max(this.#steps.length - 1, 0));
+    if (!playing) this.pause();
+    this.#face();
+    this.#onStep(this.step, playing);
+  }
+
+  #face() {
+    this.#slider.value = String(this.#index);
+    this.#slider.setAttribute("aria-valuetext", `step ${formatStep(this.step)}`);
+    const share = this.#steps.length > 1 ? this.#index / (this.#steps.length - 1) : 0;
+    this.#slider.style.setProperty("--share", `${100 * share}%`);
+    this.#step.textContent = this.#steps.length ? formatStep(this.step) : "–";
+    this.#step.dataset.step = String(this.step);
+    const playing = Boolean(this.#playing);
+    if (this.#play.dataset.playing === String(playing)) return;
+    this.#play.dataset.playing = String(playing);
+    this.#play.title = playing ? "Pause (space)" : "Play (space)";
+    this.#play.setAttribute("aria-label", playing ? "Pause" : "Play");
+    clear(this.#play).append(svgIcon(playing ? "pause" : "play"));
+  }
+}
+
+function playerButton(icon, title, action) {
+  return el("button", { class: "ap-button ap-icon", type: "button", title, aria: { label: title }, on: { click: action } }, svgIcon(icon));
+}
+
+/** The index of the newest step at or before one; 0 where all are later. */
+function nearestIndex(steps, step) {
+  let index = 0;
+  while (index + 1 < steps.length && steps[index + 1] <= step) index += 1;
+  return index;
+}

@@ -1,0 +1,205 @@
+// The rail on the left: how to read the picture. Figures are chosen here, and explained in plain words.
+
+import { el, clear } from "./dom.js";
+import { formatNumber, formatStep } from "./format.js";
+import { LEVELS, levelOf, paletteOf, themeColours } from "./colours.js";
+import { DASHES, WIDTHS, dashOf } from "./graphpaint.js";
+import { Extremes } from "./extremes.js";
+import { metricsOf } from "./shown.js";
+
+const SPACE = "http://www.w3.org/2000/svg";
+const DASH_TEXTS = ["no delay", "delay 1", "delay 2", "delay 3", "delay 4+", "drops"];
+const ROLE_TITLES = { agent: "learns", readout: "its answer counts", frozen: "does not learn", other: "of another role" };
+
+/** Chooses and explains the figure of the lines or of the rings. */
+class FigureCard {
+  #theme = "light";
+  #figures = [];
+  #select;
+  #spread = el("canvas", { class: "ap-spread", aria: { hidden: "true" } });
+  #bar = el("div", { class: "ap-bar" });
+  #low = el("span");
+  #middle = el("span");
+  #high = el("span");
+  #says;
+  #caution;
+  #as = el("p", { class: "ap-as", hidden: true });
+  #choices = "";
+
+  constructor(kind, heading, testid, onChange, marks) {
+    this.kind = kind;
+    this.#select = el("select", { class: "ap-select", testid, aria: { label: heading }, on: { change: () => onChange(kind, this.#select.value) } });
+    this.#says = el("p", { class: "ap-says", testid: marks ? "says" : "says-ring" });
+    this.#caution = el("p", { class: "ap-caution", testid: marks ? "caution" : "caution-ring", hidden: true });
+    this.node = el(
+      "section",
+      { class: "ap-rail-part" },
+      el("h2", { class: "ap-heading", text: heading }),
+      this.#select,
+      el("div", { class: "ap-scale" }, this.#spread, this.#bar, el("div", { class: "ap-ends" }, this.#low, this.#middle, this.#high)),
+      this.#as,
+      this.#says,
+      this.#caution,
+    );
+  }
+
+  /** Show the figures of all stages; the first one explains. */
+  update(runs, figures, theme, step) {
+    this.#figures = figures;
+    this.#theme = theme;
+    const [figure] = figures;
+    this.#choose(runs, figure.metric);
+    const { info, scale, low, high } = figure;
+    const palette = paletteOf(scale, theme);
+    this.#bar.style.background = `linear-gradient(to right, ${palette.join(", ")})`;
+    this.#low.textContent = formatNumber(low);
+    this.#middle.textContent = scale === "diverging" ? "0" : "";
+    this.#high.textContent = formatNumber(high);
+    this.#says.textContent = info.says;
+    this.#says.hidden = !info.says;
+    this.#caution.textContent = info.caution;
+    this.#caution.hidden = !info.caution;
+    this.#as.textContent = figure.at === null ? "No number at this step." : `As of step ${formatStep(figure.at)}.`;
+    this.#as.hidden = figure.at === step || !figure.metric;
+    this.#draw();
+  }
+
+  #choose(runs, metric) {
+    const found = metricsOf(runs, this.kind);
+    const choices = JSON.stringify(found);
+    if (choices !== this.#choices) {
+      this.#choices = choices;
+      clear(this.#select).append(...found.map((item) => el("option", { value: item.metric, text: item.title })));
+      if (!found.length) this.#select.append(el("option", { value: "", text: "nothing logged" }));
+    }
+    this.#select.value = metric;
+    this.#select.disabled = !found.length;
+  }
+
+  /** How many items have each colour: a small histogram over the bar. */
+  #draw() {
+    const canvas = this.#spread;
+    const ratio = window.devicePixelRatio || 1;
+    const width = Math.round(canvas.clientWidth * ratio);
+    const height = Math.round(canvas.clientHeight * ratio);
+    if (!width) return;
+    if (canvas.width !== width) canvas.width = width;
+    if (canvas.height !== height) canvas.height = height;
+    const counts = new Uint32Array(LEVELS);
+    for (const { values, scale, low, high } of this.#figures) {
+      if (!values) continue;
+      for (let item = 0; item < values.length; item++) {
+        const level = levelOf(scale, values[item], low, high);
+        if (level >= 0) counts[level] += 1;
+      }
+    }
+    const most = Math.max(...counts, 1);
+    const pen = canvas.getContext("2d");
+    pen.clearRect(0, 0, width, height);
+    const palette = paletteOf(this.#figures[0].scale, this.#theme);
+    for (let level = 0; level < LEVELS; level++) {
+      if (!counts[level]) continue;
+      const tall = Math.max(ratio * 2, (height * counts[level]) / most);
+      const left = Math.round((width * level) / LEVELS);
+      pen.fillStyle = palette[level];
+      pen.fillRect(left, height - tall, Math.round((width * (level + 1)) / LEVELS) - left, tall);
+    }
+  }
+}
+
+/** The rail: figures of lines and rings, and what widths, dashes and discs mean. */
+export class Rail {
+  #lines;
+  #rings;
+  #key = el("section", { class: "ap-rail-part ap-key" });
+  #ends;
+  #drawn = "";
+
+  /**
+   * @param {function(string, string): void} onMetric called with the kind and the figure chosen
+   * @param {function(string, string): void} onSelect called with the kind and the name chosen
+   */
+  constructor(onMetric, onSelect) {
+    this.#ends = new Extremes(onSelect);
+    this.#lines = new FigureCard("channel", "Lines: channels", "figure", onMetric, true);
+    this.#rings = new FigureCard("agent", "Rings: agents", "ring", onMetric, false);
+    this.node = el("aside", { class: "ap-rail", testid: "legend", aria: { label: "How to read the picture" } }, this.#lines.node, this.#rings.node, this.#key, this.#ends.node);
+  }
+
+  /**
+   * Explain what is shown.
+   *
+   * @param {Run[]} runs
+   * @param {Object[]} data what the stages show, one per run
+   * @param {string} theme
+   * @param {Uint8Array|null} mask channels of the first run that search and filter leave
+   * @param {Object|null} chosen kind and index in the first run
+   */
+  update(runs, data, theme, mask, chosen) {
+    const { step } = data[0];
+    this.#lines.update(runs, data.map((item) => item.figure), theme, step);
+    this.#rings.update(runs, data.map((item) => item.ring), theme, step);
+    this.#explain(runs, data, theme);
+    this.#ends.update(data[0], theme, mask, chosen);
+  }
+
+  /** Take over another selection, or what another search and filter leave. */
+  mark(mask, chosen) {
+    this.#ends.mark(mask, chosen);
+  }
+
+  #explain(runs, data, theme) {
+    const most = data[0].width ? data[0].width.high : null;
+    const dashes = [...new Set(runs.flatMap((run) => run.channels.map(dashOf)))].sort();
+    const roles = [...new Set(runs.flatMap((run) => run.agents.map((agent) => (agent.role in ROLE_TITLES ? agent.role : "other"))))].sort();
+    const state = JSON.stringify([most, dashes, roles, theme]);
+    if (state === this.#drawn) return;
+    this.#drawn = state;
+    const colours = themeColours(theme);
+    const rows = [];
+    if (most !== null) rows.push([widthSample(colours), `message energy 0 – ${formatNumber(most)}`, "How wide a line is", "ap-wide"]);
+    for (const dash of dashes) rows.push([lineSample(colours.muted, 2, DASHES[dash]), DASH_TEXTS[dash], "How a line is dashed; in a crowd only after zooming in"]);
+    rows.push([lineSample(colours.none, 2, []), "no number", "The figure has no number here"]);
+    for (const role of roles) rows.push([discSample(colours, role), role, ROLE_TITLES[role]]);
+    rows.push([haloSample(colours), "ticks now", "Its clock ticks at the step shown"]);
+    clear(this.#key).append(
+      el("h2", { class: "ap-heading", text: "Key" }),
+      el("ul", { class: "ap-key-rows" }, ...rows.map(([picture, text, title, wide]) => el("li", { title, class: wide }, picture, text))),
+    );
+  }
+}
+
+function sample(...shapes) {
+  const picture = document.createElementNS(SPACE, "svg");
+  for (const [key, value] of Object.entries({ width: 32, height: 18, viewBox: "0 0 32 18", "aria-hidden": "true" })) picture.setAttribute(key, value);
+  for (const [tag, attributes] of shapes) {
+    const shape = document.createElementNS(SPACE, tag);
+    for (const [key, value] of Object.entries(attributes)) shape.setAttribute(key, value);
+    picture.append(shape);
+  }
+  return picture;
+}
+
+function lineSample(colour, width, dashes) {
+  const round = dashes[0] < 1 ? "round" : "butt";
+  return sample(["path", { d: "M1 9H31", stroke: colour, "stroke-width": width, "stroke-dasharray": dashes.join(" "), "stroke-linecap": round, fill: "none" }]);
+}
+
+function widthSample(colours) {
+  const [thin, thick] = [WIDTHS[0], WIDTHS[WIDTHS.length - 1]];
+  return sample(["path", { d: `M1 ${9 - thin / 2}L31 ${9 - thick / 2}V${9 + thick / 2}L1 ${9 + thin / 2}Z`, fill: colours.muted }]);
+}
+
+function discSample(colours, role) {
+  return sample(
+    ["circle", { cx: 16, cy: 9, r: 7.5, fill: "none", stroke: colours.none, "stroke-width": 2 }],
+    ["circle", { cx: 16, cy: 9, r: 5.2, fill: colours.roles[role] }],
+  );
+}
+
+function haloSample(colours) {
+  return sample(
+    ["circle", { cx: 16, cy: 9, r: 5, fill: "none", stroke: colours.none, "stroke-width": 2 }],
+    ["circle", { cx: 16, cy: 9, r: 8, fill: "none", stroke: colours.faint, "stroke-width": 1 }],
+  );
+}

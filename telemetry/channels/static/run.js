@@ -1,0 +1,194 @@
+// One run: its graph, what was logged, and the series fetched so far.
+
+/** A run as the views see it. `kind` is "agent" or "channel"; items are numbers in the graph's order. */
+export class Run {
+  #source;
+  #series = new Map();
+  #waiting = new Map();
+  #places = { agent: new Map(), channel: new Map() };
+  #extras = new Map();
+  #extremes = new WeakMap();
+
+  constructor(name, source, graph, catalog) {
+    this.name = name;
+    this.#source = source;
+    this.graph = graph;
+    this.catalog = catalog;
+    this.agents = graph.agents;
+    this.channels = graph.channels;
+    this.agents.forEach((agent, index) => this.#places.agent.set(agent.name, index));
+    this.channels.forEach((channel, index) => this.#places.channel.set(channel.name, index));
+    this.#connect();
+  }
+
+  /** Fetch the documents of a run; its numbers are fetched when they are asked for. */
+  static async open(name, source) {
+    const [graph, catalog] = await Promise.all([source.graph(name), source.catalog(name)]);
+    return new Run(name, source, graph, catalog);
+  }
+
+  #connect() {
+    this.sent = this.agents.map(() => []);
+    this.received = this.agents.map(() => []);
+    this.channels.forEach((channel, index) => {
+      this.sent[channel.from].push(index);
+      this.received[channel.to].push(index);
+    });
+  }
+
+  /** Names of the figures that were logged. */
+  metrics(kind) {
+    return this.catalog[kind] ?? [];
+  }
+
+  /** What is known of a figure, always with a title and a scale. */
+  info(kind, metric) {
+    const known = this.graph.figures?.[kind]?.[metric];
+    return { title: metric, says: "", scale: "sequential", caution: "", ...known };
+  }
+
+  /** The number of the item of that name, or -1. */
+  find(kind, name) {
+    return this.#places[kind].get(name) ?? -1;
+  }
+
+  nameOf(kind, index) {
+    return (kind === "agent" ? this.agents : this.channels)[index]?.name ?? "";
+  }
+
+  /** Numbers of the channels an agent sends on. */
+  outgoing(agent) {
+    return this.sent[agent];
+  }
+
+  /** Numbers of the channels an agent receives on. */
+  incoming(agent) {
+    return this.received[agent];
+  }
+
+  /** Whether an agent's clock ticks at a step; steps are counted from 1. */
+  ticks(agent, step) {
+    const { period, phase } = this.agents[agent];
+    const since = step - 1 - phase;
+    return since >= 0 && since % period === 0;
+  }
+
+  /** A figure fetched before: all rows, or the newest only (`partial`), or null. */
+  peek(kind, metric) {
+    return this.#series.get(`${kind}/${metric}`) ?? null;
+  }
+
+  /** The newest row of a figure: the quickest way to a first picture. */
+  async newest(kind, metric) {
+    const key = `${kind}/${metric}`;
+    if (this.#series.has(key) || !this.metrics(kind).includes(metric)) return this.peek(kind, metric);
+    const row = await this.#source.newest(this.name, kind, metric);
+    if (!this.#series.has(key)) this.#series.set(key, { ...row, partial: true });
+    return this.peek(kind, metric);
+  }
+
+  /** All rows of a figure, fetched once; null where it was not logged. */
+  async figure(kind, metric) {
+    const key = `${kind}/${metric}`;
+    if (!this.metrics(kind).includes(metric)) return null;
+    const there = this.#series.get(key);
+    if (there && !there.partial) return there;
+    if (!this.#waiting.has(key)) {
+      const request = this.#source
+        .figure(this.name, kind, metric)
+        .then((series) => {
+          this.#series.set(key, series);
+          return series;
+        })
+        .finally(() => this.#waiting.delete(key));
+      this.#waiting.set(key, request);
+    }
+    return this.#waiting.get(key);
+  }
+
+  /** All figures fetched so far. */
+  loaded() {
+    return [...this.#series].map(([key, series]) => {
+      const [kind, ...rest] = key.split("/");
+      return { kind, metric: rest.join("/"), series };
+    });
+  }
+
+  /** What happens in the first steps, or null where it was not written. */
+  async timeline() {
+    return this.#once("timeline", () => (this.catalog.timeline ? this.#source.timeline(this.name) : null));
+  }
+
+  /** The messages of a channel as points, or null where none were kept. */
+  async cloud(channel) {
+    const kept = (this.catalog.messages ?? []).includes(channel);
+    return this.#once(`cloud/${channel}`, () => (kept ? this.#source.cloud(this.name, channel) : null));
+  }
+
+  async #once(key, ask) {
+    if (!this.#extras.has(key)) {
+      const request = Promise.resolve(ask());
+      this.#extras.set(key, request);
+      request.catch(() => this.#extras.delete(key));
+    }
+    return this.#extras.get(key);
+  }
+
+  /** Lowest and highest finite number of a figure; null where there is none. */
+  extremes(kind, metric) {
+    const series = this.peek(kind, metric);
+    if (!series) return null;
+    if (!this.#extremes.has(series)) this.#extremes.set(series, extremesOf(series.values));
+    return this.#extremes.get(series);
+  }
+
+  /**
+   * Fetch what is new.
+   *
+   * @returns {Promise<Run>} this run, or a fresh one where its graph has changed
+   */
+  async refresh() {
+    const [graph, catalog] = await Promise.all([this.#source.graph(this.name), this.#source.catalog(this.name)]);
+    if (JSON.stringify(graph) !== JSON.stringify(this.graph)) {
+      return new Run(this.name, this.#source, graph, catalog);
+    }
+    this.catalog = catalog;
+    this.#extras.clear();
+    await Promise.all(this.loaded().map(({ kind, metric, series }) => this.#extend(kind, metric, series)));
+    return this;
+  }
+
+  async #extend(kind, metric, series) {
+    if (!this.metrics(kind).includes(metric)) return;
+    const key = `${kind}/${metric}`;
+    const last = series.steps.length ? series.steps[series.steps.length - 1] : -1;
+    if (series.partial || last < 0) {
+      this.#series.delete(key);
+      await this.newest(kind, metric);
+      return;
+    }
+    const more = await this.#source.figure(this.name, kind, metric, last);
+    if (more.steps.length) this.#series.set(key, joined(series, more));
+  }
+}
+
+function joined(series, more) {
+  const steps = new Float64Array(series.steps.length + more.steps.length);
+  steps.set(series.steps);
+  steps.set(more.steps, series.steps.length);
+  const values = new Float32Array(series.values.length + more.values.length);
+  values.set(series.values);
+  values.set(more.values, series.values.length);
+  return { steps, values, items: series.items };
+}
+
+function extremesOf(values) {
+  let low = Infinity;
+  let high = -Infinity;
+  for (let at = 0; at < values.length; at++) {
+    const value = values[at];
+    if (value < low && value !== -Infinity) low = value;
+    if (value > high && value !== Infinity) high = value;
+  }
+  return low <= high ? [low, high] : null;
+}

@@ -1,0 +1,282 @@
+// Messages as points: their first two principal components, coloured by label. The scales are the same for all rows.
+
+import { el } from "./dom.js";
+import { formatNumber, formatStep } from "./format.js";
+import { rowAt } from "./source.js";
+import { categoryColour, levelOf, paletteOf, themeColours } from "./colours.js";
+
+const SCATTER_HEIGHT = 240;
+const SCATTER_EDGE = { left: 14, right: 10, top: 10, bottom: 10 };
+const SCATTER_CLASSES = 10;
+const SCATTER_RADIUS = 3.4;
+
+/**
+ * Draw a cloud of messages into a host element.
+ *
+ * @param {HTMLElement} host gets one element
+ * @param {Object} options title, cloud (see decodeCloud), step (shown), theme ("light" | "dark")
+ * @returns {{setStep: function(number), setCloud: function(Object), resize: function(), destroy: function(), node: HTMLElement}}
+ */
+export function scatterPlot(host, options) {
+  const plot = new ScatterPlot(options);
+  host.append(plot.node);
+  plot.resize();
+  return plot;
+}
+
+/**
+ * Say how labels are coloured: by class where there are few whole ones, else by size.
+ *
+ * @param {Float32Array} labels NaN: none
+ * @returns {{classes: number[]|null, low: number, high: number, missing: boolean}}
+ */
+export function scatterLabels(labels) {
+  const found = new Set();
+  let missing = false;
+  let low = Infinity;
+  let high = -Infinity;
+  for (const label of labels) {
+    if (!Number.isFinite(label)) {
+      missing = true;
+      continue;
+    }
+    if (found.size <= SCATTER_CLASSES) found.add(label);
+    if (label < low) low = label;
+    if (label > high) high = label;
+  }
+  const whole = found.size <= SCATTER_CLASSES && [...found].every(Number.isInteger);
+  return { classes: whole ? [...found].sort((a, b) => a - b) : null, low, high, missing };
+}
+
+class ScatterPlot {
+  constructor({ title, cloud, step, theme = "light" }) {
+    Object.assign(this, { title, theme, step, row: -2, only: null, pointed: -1 });
+    this.canvas = el("canvas", { class: "ap-scatter-canvas", role: "img" });
+    this.tip = el("div", { class: "ap-tooltip ap-scatter-tip", hidden: true });
+    this.across = el("span", { class: "ap-scatter-across" });
+    this.upward = el("span", { class: "ap-scatter-upward" });
+    this.note = el("p", { class: "ap-says ap-scatter-note" });
+    this.legend = el("div", { class: "ap-scatter-legend" });
+    const place = el("div", { class: "ap-scatter-place" }, this.upward, this.canvas, this.tip);
+    const heading = el("div", { class: "ap-chart-title", text: title });
+    this.node = el("div", { class: "ap-scatter" }, heading, this.note, place, this.across, this.legend);
+    this.canvas.addEventListener("pointermove", (event) => this.point(event));
+    this.canvas.addEventListener("pointerleave", () => this.pointTo(-1));
+    this.observer = new ResizeObserver(() => this.resize());
+    this.observer.observe(this.canvas.parentElement);
+    this.setCloud(cloud);
+  }
+
+  /** Show another cloud (the same channel after more steps). */
+  setCloud(cloud) {
+    this.cloud = cloud;
+    this.labels = scatterLabels(cloud.labels);
+    const numbers = this.labels.classes ?? [];
+    this.places = new Map(numbers.map((label, at) => [label, scatterPlace(numbers, label, at)]));
+    this.range = [scatterRange(cloud.points, 0), scatterRange(cloud.points, 1)];
+    const share = (number) => (Number.isFinite(number) ? ` · ${Math.round(100 * number)} % of variance` : "");
+    this.across.textContent = `1st component${share(cloud.explained[0])}`;
+    this.upward.textContent = `2nd component${share(cloud.explained[1])}`;
+    this.writeLegend();
+    this.row = -2;
+    this.setStep(this.step);
+  }
+
+  /** Show the newest row at or before a step; cheap where that is the same row. */
+  setStep(step) {
+    this.step = step;
+    const row = rowAt(this.cloud, step);
+    if (row === this.row) return;
+    this.row = row;
+    this.pointTo(-1);
+    const first = this.cloud.steps[0];
+    const none = first === undefined ? "No messages were kept." : `The first messages were kept at step ${formatStep(first)}.`;
+    this.note.textContent =
+      row < 0 ? none : `Messages of step ${formatStep(this.cloud.steps[row])}; the directions are the same at all steps.`;
+    this.canvas.setAttribute("aria-label", `${this.title}. ${this.note.textContent}`);
+    this.draw();
+  }
+
+  resize() {
+    const width = this.canvas.parentElement.clientWidth;
+    if (width < 40) return;
+    const ratio = window.devicePixelRatio || 1;
+    this.width = width;
+    this.canvas.style.height = `${SCATTER_HEIGHT}px`;
+    this.canvas.width = Math.round(width * ratio);
+    this.canvas.height = Math.round(SCATTER_HEIGHT * ratio);
+    this.draw();
+  }
+
+  destroy() {
+    this.observer.disconnect();
+    this.node.remove();
+  }
+
+  draw() {
+    if (!this.width) return;
+    const pen = this.canvas.getContext("2d");
+    const ratio = this.canvas.width / this.width;
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    pen.clearRect(0, 0, this.width, SCATTER_HEIGHT);
+    const colours = themeColours(this.theme);
+    this.drawZero(pen, colours);
+    if (this.row < 0) return;
+    for (let at = 0; at < this.cloud.samples; at++) {
+      const spot = this.spotOf(at);
+      if (!spot) continue;
+      const label = this.cloud.labels[this.row * this.cloud.samples + at];
+      pen.globalAlpha = this.only === null || label === this.only ? 0.85 : 0.1;
+      pen.fillStyle = this.colourOf(label);
+      pen.beginPath();
+      pen.arc(spot[0], spot[1], at === this.pointed ? SCATTER_RADIUS + 2 : SCATTER_RADIUS, 0, 2 * Math.PI);
+      pen.fill();
+      pen.lineWidth = 0.8;
+      pen.strokeStyle = at === this.pointed ? colours.ink : colours.paper;
+      pen.stroke();
+    }
+    pen.globalAlpha = 1;
+    this.drawNames(pen, colours);
+  }
+
+  drawZero(pen, colours) {
+    pen.strokeStyle = colours.line;
+    pen.lineWidth = 1;
+    pen.beginPath();
+    const [x, y] = [this.placeX(0), this.placeY(0)];
+    pen.moveTo(x, SCATTER_EDGE.top);
+    pen.lineTo(x, SCATTER_HEIGHT - SCATTER_EDGE.bottom);
+    pen.moveTo(SCATTER_EDGE.left, y);
+    pen.lineTo(this.width - SCATTER_EDGE.right, y);
+    pen.stroke();
+  }
+
+  /** Write each class where its middle is: who sees no colours can read the picture too. */
+  drawNames(pen, colours) {
+    pen.font = "600 12px system-ui, sans-serif";
+    pen.textAlign = "center";
+    pen.textBaseline = "middle";
+    pen.lineJoin = "round";
+    for (const label of this.labels.classes ?? []) {
+      if (this.only !== null && label !== this.only) continue;
+      const spots = [];
+      for (let at = 0; at < this.cloud.samples; at++) {
+        const spot = this.cloud.labels[this.row * this.cloud.samples + at] === label ? this.spotOf(at) : null;
+        if (spot) spots.push(spot);
+      }
+      if (spots.length < 2) continue;
+      const [x, y] = [0, 1].map((axis) => scatterMedian(spots.map((spot) => spot[axis])));
+      pen.strokeStyle = colours.paper;
+      pen.lineWidth = 4;
+      pen.strokeText(String(label), x, y);
+      pen.fillStyle = colours.ink;
+      pen.fillText(String(label), x, y);
+    }
+  }
+
+  spotOf(at) {
+    const place = 2 * (this.row * this.cloud.samples + at);
+    const [x, y] = [this.cloud.points[place], this.cloud.points[place + 1]];
+    return Number.isFinite(x) && Number.isFinite(y) ? [this.placeX(x), this.placeY(y)] : null;
+  }
+
+  placeX(value) {
+    const [low, high] = this.range[0];
+    return SCATTER_EDGE.left + ((value - low) / (high - low)) * (this.width - SCATTER_EDGE.left - SCATTER_EDGE.right);
+  }
+
+  placeY(value) {
+    const [low, high] = this.range[1];
+    const room = SCATTER_HEIGHT - SCATTER_EDGE.top - SCATTER_EDGE.bottom;
+    return SCATTER_EDGE.top + (1 - (value - low) / (high - low)) * room;
+  }
+
+  colourOf(label) {
+    if (!Number.isFinite(label)) return themeColours(this.theme).none;
+    if (this.labels.classes) return categoryColour(this.places.get(label), this.theme);
+    return paletteOf("sequential", this.theme)[levelOf("sequential", label, this.labels.low, this.labels.high)];
+  }
+
+  writeLegend() {
+    this.legend.replaceChildren();
+    const { classes, low, high, missing } = this.labels;
+    for (const label of classes ?? []) {
+      const dot = el("span", { class: "ap-scatter-dot" });
+      dot.style.background = this.colourOf(label);
+      const press = () => this.choose(this.only === label ? null : label);
+      const props = { class: "ap-scatter-class", type: "button", title: `Show only label ${label}`, data: { label } };
+      this.legend.append(el("button", { ...props, aria: { pressed: "false" }, on: { click: press } }, dot, String(label)));
+    }
+    if (!classes && low <= high) {
+      const bar = el("span", { class: "ap-scatter-bar" });
+      const shades = paletteOf("sequential", this.theme);
+      bar.style.background = `linear-gradient(to right, ${shades.join(", ")})`;
+      this.legend.append(el("span", { text: `label ${formatNumber(low)}` }), bar, el("span", { text: formatNumber(high) }));
+    }
+    if (missing && this.cloud.samples) {
+      const dot = el("span", { class: "ap-scatter-dot" });
+      dot.style.background = themeColours(this.theme).none;
+      this.legend.append(el("span", { class: "ap-scatter-class" }, dot, "no label"));
+    }
+  }
+
+  choose(label) {
+    this.only = label;
+    for (const button of this.legend.querySelectorAll("button")) {
+      button.setAttribute("aria-pressed", String(Number(button.dataset.label) === label));
+    }
+    this.draw();
+  }
+
+  point(event) {
+    let best = -1;
+    let least = 12 ** 2;
+    for (let at = 0; at < (this.row < 0 ? 0 : this.cloud.samples); at++) {
+      const spot = this.spotOf(at);
+      if (!spot) continue;
+      const distance = (spot[0] - event.offsetX) ** 2 + (spot[1] - event.offsetY) ** 2;
+      if (distance < least) [best, least] = [at, distance];
+    }
+    if (best !== this.pointed) this.pointTo(best);
+  }
+
+  pointTo(at) {
+    const before = this.pointed;
+    this.pointed = at;
+    this.tip.hidden = at < 0;
+    if (at >= 0) {
+      const [x, y] = this.spotOf(at);
+      const place = this.row * this.cloud.samples + at;
+      const label = this.cloud.labels[place];
+      const spot = [0, 1].map((axis) => formatNumber(this.cloud.points[2 * place + axis])).join(", ");
+      this.tip.textContent = `${Number.isFinite(label) ? `label ${label}` : "no label"} · (${spot})`;
+      const right = x > this.width / 2;
+      this.tip.style.left = right ? "" : `${x + 10}px`;
+      this.tip.style.right = right ? `${this.width - x + 10}px` : "";
+      this.tip.style.top = `${Math.max(y - 30, 0)}px`;
+    }
+    if (at !== before) this.draw();
+  }
+}
+
+/** Classes 0 to 9 keep their own colours, in every channel and run; others are counted. */
+function scatterPlace(classes, label, at) {
+  return classes[0] >= 0 && classes.at(-1) < SCATTER_CLASSES ? label : at;
+}
+
+/** Lowest and highest coordinate over all rows, with some air; never empty. */
+function scatterRange(points, axis) {
+  let low = 0;
+  let high = 0;
+  for (let at = axis; at < points.length; at += 2) {
+    if (points[at] < low) low = points[at];
+    if (points[at] > high) high = points[at];
+  }
+  const air = 0.05 * (high - low) || 1;
+  return [low - air, high + air];
+}
+
+function scatterMedian(numbers) {
+  numbers.sort((a, b) => a - b);
+  return numbers[numbers.length >> 1];
+}

@@ -1,0 +1,117 @@
+// What is shown: figures of one or two runs on one scale, at one step.
+
+import { rangeFor, scaleFor } from "./colours.js";
+import { rowAt } from "./source.js";
+
+const FIRST_CHOICE = {
+  channel: ["value", "cosine", "sg_loss", "message_std"],
+  agent: ["loss"],
+};
+
+/** Return the figure shown first: the most telling one that was logged; "" where nothing was. */
+export function defaultMetric(run, kind) {
+  const logged = run.metrics(kind);
+  return FIRST_CHOICE[kind].find((metric) => logged.includes(metric)) ?? logged[0] ?? "";
+}
+
+/** Return the figures a run's message energy is made from; none where it was not logged. */
+export function energyMetrics(run) {
+  const logged = run.metrics("channel");
+  if (logged.includes("message_energy")) return ["message_energy"];
+  return logged.includes("message_mean") && logged.includes("message_std") ? ["message_mean", "message_std"] : [];
+}
+
+/** Return the figures of the runs shown, sorted by title, with the number of runs that have them. */
+export function metricsOf(runs, kind) {
+  const titles = new Map();
+  for (const run of runs) {
+    for (const metric of run.metrics(kind)) if (!titles.has(metric)) titles.set(metric, run.info(kind, metric).title);
+  }
+  return [...titles].map(([metric, title]) => ({ metric, title })).sort((a, b) => a.title.localeCompare(b.title));
+}
+
+/** Return all steps at which one of the figures was logged in one of the runs, ascending. */
+export function stepsOf(runs, metrics) {
+  const steps = new Set();
+  for (const run of runs) {
+    for (const [kind, metric] of metrics) {
+      const series = run.peek(kind, metric);
+      if (series) for (const step of series.steps) steps.add(step);
+    }
+  }
+  return Float64Array.from(steps).sort();
+}
+
+/**
+ * Return a figure of a run as the views take it.
+ *
+ * @param {Run} run
+ * @param {Run[]} runs all that are shown: their numbers set the scale
+ * @param {string} kind "agent" or "channel"
+ * @param {string} metric
+ * @param {number} step
+ */
+export function figureAt(run, runs, kind, metric, step) {
+  const info = run.info(kind, metric);
+  const scale = scaleFor(info);
+  const series = run.peek(kind, metric);
+  const [low, high] = scaleEnds(runs, kind, metric, scale);
+  return { kind, metric, info, series, ...rowOf(series, step), scale, low, high };
+}
+
+/** Return the ends of a figure's scale over the runs shown. */
+export function scaleEnds(runs, kind, metric, scale) {
+  let low = Infinity;
+  let high = -Infinity;
+  for (const run of runs) {
+    const ends = run.extremes(kind, metric);
+    if (!ends) continue;
+    low = Math.min(low, ends[0]);
+    high = Math.max(high, ends[1]);
+  }
+  return rangeFor(scale, low, high);
+}
+
+/** Return the message energies of a run at a step, and the most of all runs shown; null where there are none. */
+export function energyAt(run, runs, step) {
+  const series = energySeries(run);
+  if (!series) return null;
+  let high = 0;
+  for (const other of runs) high = Math.max(high, energySeries(other)?.most ?? 0);
+  return { kind: "channel", metric: "message_energy", info: run.info("channel", "message_energy"), series, ...rowOf(series, step), low: 0, high };
+}
+
+const combined = new WeakMap();
+
+function energySeries(run) {
+  const [first, second] = energyMetrics(run).map((metric) => run.peek("channel", metric));
+  if (!first) return null;
+  if (!combined.has(first)) combined.set(first, {});
+  const made = combined.get(first);
+  if (made.second !== second || !made.series) {
+    made.second = second;
+    made.series = second ? hypotenuse(first, second) : { ...first };
+    made.series.most = made.series.values.reduce((most, value) => (value > most && value < Infinity ? value : most), 0);
+  }
+  return made.series;
+}
+
+/** The root mean square from mean and spread, at the steps both have. */
+function hypotenuse(mean, spread) {
+  const { items } = mean;
+  const values = new Float32Array(mean.values.length).fill(NaN);
+  mean.steps.forEach((step, row) => {
+    const other = rowAt(spread, step);
+    if (other < 0) return;
+    for (let item = 0; item < items; item++) {
+      values[row * items + item] = Math.hypot(mean.values[row * items + item], spread.values[other * items + item]);
+    }
+  });
+  return { steps: mean.steps, values, items };
+}
+
+function rowOf(series, step) {
+  const row = series ? rowAt(series, step) : -1;
+  if (row < 0) return { values: null, at: null };
+  return { values: series.values.subarray(row * series.items, (row + 1) * series.items), at: series.steps[row] };
+}

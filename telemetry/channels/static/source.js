@@ -1,0 +1,191 @@
+// Where the numbers come from: a TensorBoard server, or data inside the page. Both answer alike.
+
+/**
+ * Read a packed figure.
+ *
+ * @param {ArrayBuffer} buffer rows, items (uint32), steps (float64), values (float32), little endian
+ * @returns {{steps: Float64Array, values: Float32Array, items: number}}
+ */
+export function decodeFigure(buffer) {
+  const head = new DataView(buffer);
+  const rows = head.getUint32(0, true);
+  const items = head.getUint32(4, true);
+  return {
+    steps: new Float64Array(buffer, 8, rows),
+    values: new Float32Array(buffer, 8 + 8 * rows, rows * items),
+    items,
+  };
+}
+
+/**
+ * Read a packed cloud of messages.
+ *
+ * @param {ArrayBuffer} buffer rows, samples (uint32), shares explained (2 float32), steps (float64), points, labels
+ * @returns {{steps: Float64Array, samples: number, explained: number[], points: Float32Array, labels: Float32Array}}
+ */
+export function decodeCloud(buffer) {
+  const head = new DataView(buffer);
+  const rows = head.getUint32(0, true);
+  const samples = head.getUint32(4, true);
+  const points = 16 + 8 * rows;
+  return {
+    steps: new Float64Array(buffer, 16, rows),
+    samples,
+    explained: [head.getFloat32(8, true), head.getFloat32(12, true)],
+    points: new Float32Array(buffer, points, rows * samples * 2),
+    labels: new Float32Array(buffer, points + 8 * rows * samples, rows * samples),
+  };
+}
+
+/** Return the index of the newest row at or before a step, or -1. */
+export function rowAt(series, step) {
+  let low = 0;
+  let high = series.steps.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (series.steps[middle] <= step) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}
+
+/** Return the row of values that holds at a step, or null where nothing was logged until then. */
+export function valuesAt(series, step) {
+  const row = rowAt(series, step);
+  return row < 0 ? null : series.values.subarray(row * series.items, (row + 1) * series.items);
+}
+
+/** Return the number of one item at a step; NaN where there is none. */
+export function itemAt(series, step, item) {
+  const row = rowAt(series, step);
+  return row < 0 ? NaN : series.values[row * series.items + item];
+}
+
+/** Return the numbers of one item, one per row. */
+export function columnOf(series, item) {
+  const column = new Float32Array(series.steps.length);
+  for (let row = 0; row < column.length; row++) column[row] = series.values[row * series.items + item];
+  return column;
+}
+
+/** The plugin's routes, relative to the page. */
+export class HttpSource {
+  /** @param {string} [base] what the routes begin with */
+  constructor(base = "./") {
+    this.base = base;
+  }
+
+  async runs() {
+    return (await this.#get("runs", {})).json();
+  }
+
+  async graph(run) {
+    return (await this.#get("graph", { run })).json();
+  }
+
+  /** The first steps as JSON; null where they were not written. */
+  async timeline(run) {
+    const response = await this.#get("timeline", { run }, true);
+    return response && response.json();
+  }
+
+  async catalog(run) {
+    return (await this.#get("catalog", { run })).json();
+  }
+
+  /** All rows of a figure, or those after a step. */
+  async figure(run, kind, metric, after = null) {
+    const query = { run, kind, metric };
+    if (after !== null) query.after = after;
+    return decodeFigure(await (await this.#get("figure", query)).arrayBuffer());
+  }
+
+  /** The last row of a figure. */
+  async newest(run, kind, metric) {
+    return decodeFigure(await (await this.#get("figure", { run, kind, metric, newest: 1 })).arrayBuffer());
+  }
+
+  async cloud(run, channel) {
+    return decodeCloud(await (await this.#get("cloud", { run, channel })).arrayBuffer());
+  }
+
+  async #get(route, query, optional = false) {
+    const text = new URLSearchParams(query).toString();
+    let response;
+    try {
+      response = await fetch(this.base + route + (text && `?${text}`));
+    } catch {
+      throw new Error("TensorBoard does not answer; is it still running?");
+    }
+    if (response.ok) return response;
+    if (optional && response.status === 404) return null;
+    let reason = `the server answered ${response.status}`;
+    try {
+      reason = (await response.json()).error || reason;
+    } catch {
+      // Not one of our own errors: the status is all there is to say.
+    }
+    throw new Error(`${route}: ${reason}`);
+  }
+}
+
+/** Data that came with the page: documents, and packed arrays as base64. */
+export class EmbeddedSource {
+  /** @param {{runs: Object[]}} data items as RunData.embedded() writes them */
+  constructor(data) {
+    this.items = new Map(data.runs.map((item) => [item.run, item]));
+  }
+
+  async runs() {
+    return [...this.items.keys()];
+  }
+
+  async graph(run) {
+    return this.#item(run).graph;
+  }
+
+  async timeline(run) {
+    return this.#item(run).timeline ?? null;
+  }
+
+  async catalog(run) {
+    return this.#item(run).catalog;
+  }
+
+  async figure(run, kind, metric, after = null) {
+    const series = decodeFigure(this.#bytes(run, "figures", `${kind}/${metric}`));
+    return after === null ? series : rowsFrom(series, rowAt(series, after) + 1);
+  }
+
+  async newest(run, kind, metric) {
+    const series = decodeFigure(this.#bytes(run, "figures", `${kind}/${metric}`));
+    return rowsFrom(series, Math.max(series.steps.length - 1, 0));
+  }
+
+  async cloud(run, channel) {
+    return decodeCloud(this.#bytes(run, "clouds", String(channel)));
+  }
+
+  #item(run) {
+    const item = this.items.get(run);
+    if (!item) throw new Error(`there is no run ${run} in this page`);
+    return item;
+  }
+
+  #bytes(run, part, key) {
+    const text = this.#item(run)[part][key];
+    if (text === undefined) throw new Error(`run ${run} has no ${key} in this page`);
+    const raw = atob(text);
+    const bytes = new Uint8Array(raw.length);
+    for (let at = 0; at < raw.length; at++) bytes[at] = raw.charCodeAt(at);
+    return bytes.buffer;
+  }
+}
+
+function rowsFrom(series, first) {
+  return {
+    steps: series.steps.subarray(first),
+    values: series.values.subarray(first * series.items),
+    items: series.items,
+  };
+}

@@ -1,0 +1,68 @@
+// A stage: one run, shown by one of the views. There are one or two, side by side.
+
+import { el, clear } from "./dom.js";
+import { GraphView } from "./graph.js";
+import { MatrixView } from "./matrix.js";
+import { TimelineView } from "./timeline.js";
+
+const VIEWS = { graph: GraphView, matrix: MatrixView, timeline: TimelineView };
+
+/** The place of one run on the page. */
+export class Stage {
+  #heading = el("div", { class: "ap-stage-name" });
+  #host = el("div", { class: "ap-stage-host" });
+  #note = el("div", { class: "ap-stage-note", hidden: true });
+  #context;
+  #observer;
+  #shown = "";
+
+  /**
+   * @param {Object} context of the views; its `testid` names the stage
+   */
+  constructor(context) {
+    this.#context = context;
+    this.node = el(
+      "section",
+      { class: "ap-stage", testid: context.testid, tabindex: "0", aria: { label: "Graph of the run" }, hidden: true },
+      this.#heading,
+      this.#host,
+      this.#note,
+    );
+    this.view = null;
+    this.#observer = new ResizeObserver(() => this.view?.resize());
+    this.#observer.observe(this.#host);
+  }
+
+  /** Show a run by a view; with another view than before the old one is taken down. */
+  show(name, data, heading, note) {
+    this.node.hidden = false;
+    this.#heading.textContent = heading;
+    this.#heading.hidden = !heading;
+    this.#note.textContent = note;
+    this.#note.hidden = !note;
+    if (name !== this.#shown) {
+      this.#takeDown();
+      this.view = new VIEWS[name](this.#host, this.#context);
+      this.#shown = name;
+      this.node.setAttribute("aria-label", `${name} of run ${data.run.name}`);
+    }
+    this.view.setData(data);
+  }
+
+  hide() {
+    this.node.hidden = true;
+    this.#takeDown();
+  }
+
+  destroy() {
+    this.#observer.disconnect();
+    this.#takeDown();
+  }
+
+  #takeDown() {
+    this.view?.destroy();
+    this.view = null;
+    this.#shown = "";
+    clear(this.#host);
+  }
+}

@@ -1,0 +1,41 @@
+// Light or dark: as TensorBoard or the notebook around the page, else as the system has it.
+
+/** Return the theme of what is around the page: "light" or "dark". */
+export function surroundingTheme() {
+  const body = outerBody();
+  if (body?.classList.contains("dark-mode") || body?.dataset.jpThemeLight === "false") return "dark";
+  if (body?.dataset.jpThemeLight === "true" || body?.querySelector("tb-webapp, tensor-board")) return "light";
+  return darkSystem().matches ? "dark" : "light";
+}
+
+/**
+ * Follow the theme of what is around the page.
+ *
+ * @param {function(string): void} onTheme called when it has changed
+ * @returns {function(): void} stops following
+ */
+export function followTheme(onTheme) {
+  const tell = () => onTheme(surroundingTheme());
+  const system = darkSystem();
+  system.addEventListener("change", tell);
+  const observer = new MutationObserver(tell);
+  const body = outerBody();
+  if (body) observer.observe(body, { attributes: true, attributeFilter: ["class", "data-jp-theme-light"] });
+  return () => {
+    system.removeEventListener("change", tell);
+    observer.disconnect();
+  };
+}
+
+function darkSystem() {
+  return window.matchMedia("(prefers-color-scheme: dark)");
+}
+
+/** The body of the page around ours; null where there is none, or it is another site's. */
+function outerBody() {
+  try {
+    return window.parent === window ? null : window.parent.document.body;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,127 @@
+"""The history of a run: every figure so far as a table, in memory or as metrics.csv has it."""
+
+from __future__ import annotations
+
+import csv
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, cast, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.errors import RunError
+from antiphon.telemetry.figures import Figure, Kind, Recorder, SampleRow
+
+__all__ = ["History", "HistoryRow"]
+
+
+class HistoryRow(NamedTuple):
+    """One figure at one step; the columns of metrics.csv.
+
+    Attributes:
+        step: Steps taken.
+        kind: "agent", "channel", "env" or "run".
+        name: The agent's or the channel's; empty for the environment and the run.
+        metric: What was measured.
+        value: The number.
+    """
+
+    step: int
+    kind: Kind
+    name: str
+    metric: str
+    value: float
+
+
+class History(Recorder, Sequence[HistoryRow]):
+    """Figures in the order in which they came: `pandas.DataFrame(history)` has a column for each attribute of a row.
+
+    A figure takes 24 bytes. Where a run begins again at an earlier step, what came after is forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._steps = array("q")
+        self._about = array("q")
+        self._values = array("d")
+        self._known: dict[tuple[Kind, str, str], int] = {}
+        self._names: list[tuple[Kind, str, str]] = []
+        self.messages: dict[int, list[SampleRow]] = {}
+        """By step: some messages of some channels (`Recorder.samples`)."""
+
+    @classmethod
+    def read(cls, table: Path) -> History:
+        """Return what a metrics.csv has.
+
+        Raises:
+            RunError: It cannot be read.
+        """
+        history = cls()
+        try:
+            with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+                for row in csv.DictReader(file):
+                    kind = cast(Kind, row["kind"])
+                    history._add(
+                        int(row["step"]), Figure(kind, row["name"], row["metric"], float(row["value"]))
+                    )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{table}: cannot be read ({error})") from None
+        return history
+
+    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+        """Add the figures of a step."""
+        if self._steps and step < self._steps[-1]:
+            self._forget(step)
+        for row in rows:
+            self._add(step, row)
+
+    def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
+        """Add messages of a step."""
+        self.messages = {past: found for past, found in self.messages.items() if past < step}
+        self.messages[step] = list(rows)
+
+    def of(self, name: str, metric: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return steps and values of one figure, [rows] each; empty where there is none.
+
+        Args:
+            name: An agent or a channel; empty for those of the environment and the run.
+            metric: What was measured.
+        """
+        wanted = [place for place, about in enumerate(self._names) if about[1:] == (name, metric)]
+        chosen = np.isin(np.array(self._about, dtype=np.int64), wanted)
+        return np.array(self._steps, dtype=np.int64)[chosen], np.array(self._values)[chosen]
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    @overload
+    def __getitem__(self, place: int) -> HistoryRow: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[HistoryRow]: ...
+    def __getitem__(self, place: int | slice) -> HistoryRow | list[HistoryRow]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        return HistoryRow(self._steps[place], *self._names[self._about[place]], self._values[place])
+
+    def __iter__(self) -> Iterator[HistoryRow]:
+        for step, about, value in zip(self._steps, self._about, self._values, strict=True):
+            yield HistoryRow(step, *self._names[about], value)
+
+    def __repr__(self) -> str:
+        steps = f", steps {self._steps[0]} to {self._steps[-1]}" if len(self) else ""
+        return f"<History of {len(self):,} figures{steps}; pandas.DataFrame(history) is a table>"
+
+    def _add(self, step: int, row: Figure) -> None:
+        about = row[:3]
+        place = self._known.get(about)
+        if place is None:
+            place = self._known[about] = len(self._names)
+            self._names.append(about)
+        self._steps.append(step)
+        self._about.append(place)
+        self._values.append(row.value)
+
+    def _forget(self, step: int) -> None:
+        kept = int(np.searchsorted(np.array(self._steps), step))
+        del self._steps[kept:], self._about[kept:], self._values[kept:]

@@ -1,0 +1,256 @@
+"""Charts as SVG: lines with bands, and bars with intervals. Colours are classes, so that they follow light and dark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.telemetry.report.html import Html, element, joined
+from antiphon.telemetry.report.numbers import Axis, number
+
+__all__ = ["STYLES", "Bar", "Line", "bars", "legend", "lines", "words"]
+
+Values = NDArray[np.float64]
+
+STYLES = 8
+"""Colours with dashes of their own; further lines begin anew."""
+_WIDTH, _HEIGHT = 480, 270
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 12, 40
+_POINTS = 400
+"""Of a line, at most: more cannot be told apart in its width."""
+_DECADES = 2.5
+"""Beyond so many decades between its numbers an axis is logarithmic."""
+_BAR_WIDTH, _BAR, _NAMES, _FIGURES = 760, 24, 210, 84
+_BAR_TOP, _BAR_BOTTOM = 6, 40
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve with a band.
+
+    Attributes:
+        name: What the legend says.
+        style: Its colour and dashes, by number.
+        steps: [points].
+        middle: [points]; nan where there is none.
+        low: [points], the band's lower edge; None: no band.
+        high: [points].
+    """
+
+    name: str
+    style: int
+    steps: Values
+    middle: Values
+    low: Values | None = None
+    high: Values | None = None
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar.
+
+    Attributes:
+        name: What it is of.
+        value: How long it is; None: there is no value.
+        low: Lower end of its interval; None: no interval.
+        high: Upper end.
+        weak: Whether it is drawn pale.
+    """
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    weak: bool = False
+
+
+def words(text: str, most: int) -> str:
+    """Return a text, shortened in its middle if it is longer than so many characters."""
+    if len(text) <= most:
+        return text
+    head = (most - 1) * 2 // 3
+    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
+
+
+def lines(curves: Sequence[Line], *, across: str, title: str) -> Html:
+    """Draw curves over steps.
+
+    Args:
+        curves: At least one, with a finite point somewhere.
+        across: What the horizontal axis counts.
+        title: What the chart shows, for those who do not see it.
+    """
+    thin = [_thinned(curve) for curve in curves]
+    x = _range(np.concatenate([curve.steps for curve in thin]), _LEFT, _WIDTH - _RIGHT)
+    y = _height(thin)
+    bands = (_band(curve, x, y) for curve in thin)
+    return _drawing(
+        _WIDTH, _HEIGHT, title, [*_grid(x, y, across), *bands, *(_stroke(curve, x, y) for curve in thin)]
+    )
+
+
+def legend(entries: Iterable[tuple[str, int]]) -> Html:
+    """Return what the colours and dashes of lines mean.
+
+    Args:
+        entries: (name, style) of each.
+    """
+    found = []
+    for name, style in entries:
+        sample = element("path", d="M1 6H27", class_=_line_class(style))
+        key = element("svg", sample, viewBox="0 0 28 12", width="28", height="12", aria_hidden="true")
+        found.append(element("li", key, element("span", name)))
+    return element("ul", *found, class_="legend")
+
+
+def bars(rows: Sequence[Bar], *, across: str, title: str, marks: Sequence[float] = (0.0,)) -> Html:
+    """Draw bars one under the other, each from zero, with its interval.
+
+    An interval that reaches much farther than all values is cut at the edge, and ends in an arrow there.
+
+    Args:
+        rows: From the top.
+        across: What the axis counts.
+        title: What the chart shows, for those who do not see it.
+        marks: Numbers at which a line stands out.
+    """
+    values = [0.0, *marks, *(row.value for row in rows if row.value is not None)]
+    span = (max(values) - min(values)) or 1.0
+    ends = [end for row in rows for end in (row.low, row.high) if end is not None and math.isfinite(end)]
+    low = max(min([*values, *ends]), min(values) - span)
+    high = min(max([*values, *ends]), max(values) + span)
+    pad = 0.02 * (high - low)
+    x = Axis(low - pad * (low < 0), high + pad, _NAMES, _BAR_WIDTH - _FIGURES, most=8)
+    bottom = _BAR_TOP + _BAR * len(rows)
+    parts = []
+    for value, text in x.ticks().items():
+        parts.append(element("path", d=f"M{x.at(value):.1f} {_BAR_TOP}V{bottom}", class_="grid"))
+        parts.append(_text(text, x.at(value), bottom + 16, "middle"))
+    parts += [element("path", d=f"M{x.at(at):.1f} {_BAR_TOP}V{bottom}", class_="axis") for at in marks]
+    parts.append(_text(across, (_NAMES + _BAR_WIDTH - _FIGURES) / 2, bottom + 34, "middle"))
+    parts += [part for place, row in enumerate(rows) for part in _bar(row, x, _BAR_TOP + _BAR * place)]
+    return _drawing(_BAR_WIDTH, bottom + _BAR_BOTTOM, title, parts)
+
+
+def _bar(row: Bar, x: Axis, top: float) -> Iterable[Html]:
+    middle = top + _BAR / 2
+    yield _text(words(row.name, 30), _NAMES - 10, middle + 4, "end", row.name)
+    said = "undefined" if row.value is None else number(row.value)
+    yield _text(said, _BAR_WIDTH - _FIGURES + 8, middle + 4, "start")
+    if row.value is None:
+        return
+    start, end = sorted((x.at(0.0), x.at(row.value)))
+    kind = "bar weak" if row.weak else "bar"
+    width = max(end - start, 1.0)
+    yield element("rect", x=start, y=top + 5, width=width, height=_BAR - 10, class_=kind)
+    if row.low is None or row.high is None:
+        return
+    left, right = x.at(row.low), x.at(row.high)
+    path = f"M{left:.1f} {middle:.1f}H{right:.1f}"
+    for end, number_, inward in ((left, row.low, 5), (right, row.high, -5)):
+        cut = not x.low <= number_ <= x.high
+        path += (
+            f"M{end + inward:.1f} {middle - 4:.1f}L{end:.1f} {middle:.1f}L{end + inward:.1f} {middle + 4:.1f}"
+            if cut
+            else f"M{end:.1f} {middle - 4:.1f}v8"
+        )
+    yield element("path", d=path, class_="whisker")
+
+
+# --- lines --------------------------------------------------------------------------------------------------
+
+
+def _thinned(curve: Line) -> Line:
+    count = len(curve.steps)
+    if count <= _POINTS:
+        return curve
+    kept = np.linspace(0, count - 1, _POINTS).round().astype(int)
+    low = None if curve.low is None else curve.low[kept]
+    high = None if curve.high is None else curve.high[kept]
+    return Line(curve.name, curve.style, curve.steps[kept], curve.middle[kept], low, high)
+
+
+def _range(values: Values, start: float, end: float) -> Axis:
+    return Axis(float(values.min()), float(values.max()), start, end)
+
+
+def _height(curves: Sequence[Line]) -> Axis:
+    edges = [edge for curve in curves for edge in (curve.middle, curve.low, curve.high) if edge is not None]
+    values = np.concatenate(edges)
+    values = values[np.isfinite(values)]
+    low, high = float(values.min()), float(values.max())
+    top, bottom = _TOP, _HEIGHT - _BOTTOM
+    middles = np.concatenate([curve.middle for curve in curves])
+    middles = middles[np.isfinite(middles)]
+    if middles.min() > 0 and math.log10(middles.max() / middles.min()) > _DECADES:
+        return Axis(float(middles.min()) * 0.8, max(high, float(middles.max())) * 1.2, bottom, top, log=True)
+    pad = 0.04 * (high - low)
+    return Axis(0.0 if 0 <= low < 0.35 * high else low - pad, high + pad, bottom, top)
+
+
+def _grid(x: Axis, y: Axis, across: str) -> Iterable[Html]:
+    bottom = _HEIGHT - _BOTTOM
+    for value, text in y.ticks().items():
+        yield element("path", d=f"M{_LEFT} {y.at(value):.1f}H{_WIDTH - _RIGHT}", class_="grid")
+        yield _text(text, _LEFT - 6, y.at(value) + 4, "end")
+    for value, text in x.ticks().items():
+        yield element("path", d=f"M{x.at(value):.1f} {bottom}v4", class_="axis")
+        yield _text(text, x.at(value), bottom + 17, "middle")
+    yield element("path", d=f"M{_LEFT} {bottom}H{_WIDTH - _RIGHT}", class_="axis")
+    yield _text(across, (_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 5, "middle")
+
+
+def _stroke(curve: Line, x: Axis, y: Axis) -> Html:
+    pieces, alone = [], []
+    found = np.isfinite(curve.middle).tolist()
+    for place in np.flatnonzero(found):
+        at = f"{x.at(curve.steps[place]):.1f} {y.at(curve.middle[place]):.1f}"
+        down = place > 0 and found[place - 1]
+        if not down and not (place + 1 < len(found) and found[place + 1]):
+            alone.append(at)  # a point without neighbours would not show as a line
+            continue
+        pieces.append(f"{'L' if down else 'M'}{at}")
+    drawn = [element("path", d="".join(pieces), class_=_line_class(curve.style))] if pieces else []
+    dots = "".join(f"M{at}h0" for at in alone)
+    drawn += [element("path", d=dots, class_=f"dot c{curve.style % STYLES}")] if dots else []
+    return element("g", element("title", curve.name), *drawn)
+
+
+def _band(curve: Line, x: Axis, y: Axis) -> Html | None:
+    """Draw the band, a piece for each stretch of points that have one."""
+    if curve.low is None or curve.high is None:
+        return None
+    sound = np.isfinite(curve.low) & np.isfinite(curve.high)
+    path = ""
+    for run in np.split(np.arange(len(sound)), np.flatnonzero(np.diff(sound.astype(int))) + 1):
+        if len(run) < 2 or not sound[run[0]]:
+            continue
+        there = [f"{x.at(curve.steps[i]):.1f} {y.at(curve.high[i]):.1f}" for i in run]
+        back = [f"{x.at(curve.steps[i]):.1f} {y.at(curve.low[i]):.1f}" for i in run[::-1]]
+        path += f"M{'L'.join([*there, *back])}Z"
+    return element("path", d=path, class_=f"band f{curve.style % STYLES}") if path else None
+
+
+def _line_class(style: int) -> str:
+    return f"line c{style % STYLES} d{style % STYLES}"
+
+
+def _text(text: str, x: float, y: float, anchor: str, whole: str | None = None) -> Html:
+    title = element("title", whole) if whole is not None and whole != text else None
+    return element("text", title, text, x=float(x), y=float(y), text_anchor=anchor)
+
+
+def _drawing(width: int, height: int, title: str, parts: Iterable[Html | None]) -> Html:
+    return element(
+        "svg",
+        element("title", title),
+        joined(parts),
+        viewBox=f"0 0 {width} {height}",
+        role="img",
+        aria_label=title,
+        class_="chart",
+    )

@@ -1,0 +1,122 @@
+"""The figures of metrics.csv that the report draws, read in one pass however long the table is."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.telemetry.metrics_csv import HEADER
+from antiphon.telemetry.report.numbers import METRICS
+
+__all__ = ["ALIGNMENT", "MEASURED", "Curve", "Table", "read_table"]
+
+ALIGNMENT = ("sg_loss", "cosine", "norm_ratio", "r2")
+"""Figures of channels that are drawn as their mean over channels."""
+MEASURED = ("value", "value_low", "value_high", "ablation")
+"""Figures of channels whose newest number is kept."""
+_SCORES = (*METRICS, "loss")
+_DIGITS = 15
+"""Of a step, at most."""
+_SHOWN = 80
+"""Characters of a row that an error quotes."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One figure over time.
+
+    Attributes:
+        steps: [rows], ascending.
+        values: [rows].
+    """
+
+    steps: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+@dataclass
+class Table:
+    """What the report takes from a run's metrics.csv.
+
+    Attributes:
+        agents: By agent and metric of its objective.
+        env: By metric.
+        channels: By metric: the mean over the channels that have it.
+        measured: By channel and metric: the newest number, and its step.
+        damage: What is wrong with the table; empty where nothing is.
+    """
+
+    agents: dict[tuple[str, str], Curve] = field(default_factory=dict)
+    env: dict[str, Curve] = field(default_factory=dict)
+    channels: dict[str, Curve] = field(default_factory=dict)
+    measured: dict[str, dict[str, tuple[int, float]]] = field(default_factory=dict)
+    damage: str = ""
+
+
+def read_table(path: Path) -> Table:
+    """Read a metrics.csv up to its end, or up to where it is damaged.
+
+    Args:
+        path: The file. A last line that a process has not written to its end counts for nothing.
+    """
+    found = Table()
+    agents: dict[tuple[str, str], dict[int, float]] = {}
+    env: dict[str, dict[int, float]] = {}
+    sums: dict[str, dict[int, tuple[float, int]]] = {metric: {} for metric in ALIGNMENT}
+    try:
+        for step, kind, name, metric, value in _rows(path):
+            if kind == "agent" and metric in _SCORES:
+                agents.setdefault((name, metric), {})[step] = value
+            elif kind == "env":
+                env.setdefault(metric, {})[step] = value
+            elif kind == "channel" and metric in sums and math.isfinite(value):
+                total, count = sums[metric].get(step, (0.0, 0))
+                sums[metric][step] = total + value, count + 1
+            elif kind == "channel" and metric in MEASURED:
+                found.measured.setdefault(name, {})[metric] = step, value
+    except FileNotFoundError:
+        found.damage = f"{path.name} is not there"
+    except (OSError, csv.Error, ValueError) as error:
+        found.damage = f"{path.name} is damaged, what follows is left out: {error}"
+    found.agents = {key: _curve(points.items()) for key, points in agents.items()}
+    found.env = {metric: _curve(points.items()) for metric, points in env.items()}
+    for metric, points in sums.items():
+        if points:
+            means = ((step, total / count) for step, (total, count) in points.items())
+            found.channels[metric] = _curve(means)
+    return found
+
+
+def _curve(points: Iterable[tuple[int, float]]) -> Curve:
+    ordered = sorted(points)
+    steps, values = zip(*ordered, strict=True)
+    return Curve(np.array(steps, dtype=np.float64), np.array(values, dtype=np.float64))
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str, str, str, float]]:
+    """Yield the rows; ValueError where one is none, but for a torn last one."""
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        table = csv.reader(_lines(file))
+        header = next(table, None)
+        if header is not None and tuple(header) != HEADER:
+            raise ValueError(f"line 1 is not {','.join(HEADER)}")
+        for row in table:
+            try:
+                step, kind, name, metric, value = row
+                if len(step) > _DIGITS:
+                    raise ValueError
+                yield int(step), kind, name, metric, float(value)
+            except ValueError:
+                what = f"line {table.line_num}: '{','.join(row)[:_SHOWN]}' is no row of {','.join(HEADER)}"
+                raise ValueError(what) from None
+
+
+def _lines(file: Iterable[str]) -> Iterator[str]:
+    """Yield the lines that end: the last may be half of one."""
+    return (line for line in file if line.endswith("\n"))

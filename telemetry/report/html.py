@@ -1,0 +1,96 @@
+"""HTML and SVG as text, put together so that a name can never become markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+__all__ = ["Html", "element", "figure", "joined", "section", "table"]
+
+_EMPTY = {"img", "path", "line", "rect", "circle", "col"}
+"""Elements that hold nothing."""
+
+
+class Html(str):
+    """Text that is markup already; any other text is escaped where it is put into an element."""
+
+    __slots__ = ()
+
+
+def joined(parts: Iterable[str | None], between: str = "") -> Html:
+    """Return parts side by side, those that are plain text escaped; None is left out."""
+    return Html(between.join(_markup(part) for part in parts if part is not None))
+
+
+def element(tag: str, *children: str | None, **attributes: str | float | None) -> Html:
+    """Return an element.
+
+    Args:
+        tag: Its name.
+        children: What is in it: plain text, which is escaped, or markup; None is left out.
+        attributes: A `_` at the end of a name is left out, any other becomes `-`; None: no such attribute.
+    """
+    given = "".join(
+        f' {name.rstrip("_").replace("_", "-")}="{escape(_plain(value))}"'
+        for name, value in attributes.items()
+        if value is not None
+    )
+    if tag in _EMPTY:
+        return Html(f"<{tag}{given}/>")
+    return Html(f"<{tag}{given}>{joined(children)}</{tag}>")
+
+
+def table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: Sequence[int] = (),
+    caption: str | None = None,
+) -> Html:
+    """Return a table that scrolls by itself where it is too wide.
+
+    Args:
+        headings: Of the columns.
+        rows: Their cells, plain text or markup; the first heads its row.
+        numbers: Which columns hold numbers.
+        caption: What it shows.
+    """
+    kinds = ["number" if place in numbers else None for place in range(len(headings))]
+    heads = [
+        element("th", text, scope="col", class_=kind) for text, kind in zip(headings, kinds, strict=True)
+    ]
+    lines = []
+    for row in rows:
+        first, *others = row
+        cells = [element("td", cell, class_=kind) for cell, kind in zip(others, kinds[1:], strict=True)]
+        lines.append(element("tr", element("th", first, scope="row", class_=kinds[0]), *cells))
+    head = element("thead", element("tr", *heads))
+    said = None if caption is None else element("caption", caption)
+    return element("div", element("table", said, head, element("tbody", *lines)), class_="scroll")
+
+
+def figure(drawing: Html, title: str, says: str | None = None, caution: str | None = None) -> Html:
+    """Return a drawing under its title, with a sentence and what to beware of below it."""
+    below = [element("p", text, class_=kind) for text, kind in ((says, "says"), (caution, "caution")) if text]
+    return element("figure", element("figcaption", title), drawing, *below)
+
+
+def section(name: str, title: str, says: str, *content: str | None) -> Html:
+    """Return a section of the report.
+
+    Args:
+        name: What links go to.
+        title: Above it.
+        says: What it shows, in one or two plain sentences.
+        content: Markup.
+    """
+    return element("section", element("h2", title), element("p", says, class_="says"), *content, id=name)
+
+
+def _markup(part: str) -> str:
+    return part if isinstance(part, Html) else escape(part)
+
+
+def _plain(value: str | float) -> str:
+    """Write an attribute; a length is rounded to a hundredth of a pixel, which nobody sees."""
+    return f"{round(value, 2):g}" if isinstance(value, float) else str(value)

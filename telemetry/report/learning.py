@@ -1,0 +1,163 @@
+"""The section of learning curves: means over seeds in a band of one standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.telemetry.channels.explanations import EXPLANATIONS
+from antiphon.telemetry.report.chart import Line, legend, lines
+from antiphon.telemetry.report.curves import ALIGNMENT, Curve
+from antiphon.telemetry.report.html import Html, element, figure, section
+from antiphon.telemetry.report.numbers import METRICS
+from antiphon.telemetry.report.run import Group, ReportRun
+
+__all__ = ["learning"]
+
+_ACROSS = "environment steps"
+_MOST = 16
+"""Groups with lines in a chart."""
+_ENV = 6
+"""Charts of what the environment says."""
+
+_Points = dict[float, float]
+
+
+def learning(groups: Sequence[Group]) -> Html:
+    """Return the charts, a block per scenario."""
+    blocks: list[Html | None] = []
+    scenarios = dict.fromkeys(group.scenario for group in groups)
+    for scenario in scenarios:
+        own = [group for group in groups if group.scenario == scenario]
+        found = _block(own)
+        if found and len(scenarios) > 1:
+            blocks.append(element("h3", scenario))
+        blocks += found
+    several = any(len(group.runs) > 1 for group in groups)
+    says = "Scores and losses are means since the row before, on the examples that were being learned from."
+    if several:
+        says += " A line is the mean over the seeds of a group, its band one standard error to either side."
+    if not blocks:
+        blocks.append(element("p", "No run has a curve: metrics.csv holds no scores.", class_="empty"))
+    return section("curves", "Learning curves", says, *blocks)
+
+
+class _Chart(NamedTuple):
+    """One chart."""
+
+    title: str
+    says: str
+    caution: str
+    curves: list[Line]
+
+
+def _block(groups: Sequence[Group]) -> list[Html | None]:
+    """Return the legend and the charts of one scenario; scores first, then what is told of learning signals."""
+    shown = groups[:_MOST]
+    scores, signals = list(_scores(shown)), list(_signals(shown))
+    if not scores and not signals:
+        return []
+    several = len(groups) > 1
+    more = f"The first {_MOST} of {len(groups)} groups are drawn." if len(groups) > _MOST else None
+    return [
+        legend((group.name, place) for place, group in enumerate(shown)) if several else None,
+        element("p", more, class_="says") if more else None,
+        _drawn(scores),
+        element("h4", "Synthetic gradients") if signals else None,
+        *_cautions(signals),
+        _drawn(signals),
+    ]
+
+
+def _drawn(charts: Sequence[_Chart]) -> Html | None:
+    drawn = [
+        figure(lines(chart.curves, across=_ACROSS, title=chart.title), chart.title, chart.says)
+        for chart in charts
+    ]
+    return element("div", *drawn, class_="charts") if drawn else None
+
+
+def _cautions(charts: Sequence[_Chart]) -> list[Html]:
+    """Return what to beware of, once for all charts that share it."""
+    found: dict[str, list[str]] = {}
+    for chart in charts:
+        if chart.caution:
+            found.setdefault(chart.caution, []).append(chart.title)
+    return [element("p", f"{', '.join(titles)}: {said}", class_="caution") for said, titles in found.items()]
+
+
+def _scores(groups: Sequence[Group]) -> Iterator[_Chart]:
+    """Yield the charts of the readouts' metrics and losses, and of what the environment says."""
+    readouts = list(dict.fromkeys(name for group in groups for run in group.runs for name in run.readouts))
+    who = readouts[0] if len(readouts) == 1 else f"mean of {len(readouts)} readouts"
+    for metric in (*METRICS, "loss"):
+        curves = _over(groups, partial(_of_readouts, metric=metric))
+        if curves:
+            yield _Chart(f"{metric} in training ({who})", EXPLANATIONS["agent"][metric].says, "", curves)
+    metrics = dict.fromkeys(metric for group in groups for run in group.runs for metric in run.table.env)
+    for metric in list(metrics)[:_ENV]:
+        curves = _over(groups, partial(_of_env, metric=metric))
+        if curves:
+            yield _Chart(metric.replace("_", " "), "What the environment says of progress.", "", curves)
+
+
+def _signals(groups: Sequence[Group]) -> Iterator[_Chart]:
+    """Yield the charts of how well synthetic gradients fit, means over channels."""
+    for metric in ALIGNMENT:
+        curves = _over(groups, partial(_of_channels, metric=metric))
+        if curves:
+            info = EXPLANATIONS["channel"][metric]
+            yield _Chart(info.title, f"Mean over channels. {info.says}", info.caution, curves)
+
+
+def _of_readouts(run: ReportRun, metric: str) -> _Points:
+    """Return the mean over the readouts, at every step at which one has the figure."""
+    found: dict[float, list[float]] = {}
+    for name in run.readouts:
+        for step, value in _points(run.table.agents.get((name, metric))).items():
+            found.setdefault(step, []).append(value)
+    return {step: sum(values) / len(values) for step, values in found.items()}
+
+
+def _of_env(run: ReportRun, metric: str) -> _Points:
+    return _points(run.table.env.get(metric))
+
+
+def _of_channels(run: ReportRun, metric: str) -> _Points:
+    return _points(run.table.channels.get(metric))
+
+
+def _points(curve: Curve | None) -> _Points:
+    return {} if curve is None else dict(zip(curve.steps.tolist(), curve.values.tolist(), strict=True))
+
+
+def _over(groups: Sequence[Group], points: Callable[[ReportRun], Mapping[float, float]]) -> list[Line]:
+    """Return a line per group with a finite figure: the mean over its runs, step by step, and their standard error."""
+    found = []
+    for place, group in enumerate(groups):
+        runs = [dict(points(run)) for run in group.runs]
+        steps = sorted(set().union(*runs))
+        values = np.array([[run.get(step, np.nan) for run in runs] for step in steps])
+        if not np.isfinite(values).any():
+            continue
+        middle, error = _mean_and_error(values)
+        banded = len(runs) > 1
+        low, high = (middle - error, middle + error) if banded else (None, None)
+        found.append(Line(group.name, place, np.array(steps), middle, low, high))
+    return found
+
+
+def _mean_and_error(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard error over the second axis, of what is finite; nan where that is none, or one alone."""
+    found = np.isfinite(values)
+    count = found.sum(1)
+    kept = np.where(found, values, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = kept.sum(1) / count
+        squares = np.where(found, (values - mean[:, None]) ** 2, 0.0).sum(1)
+        error = np.sqrt(squares / (count - 1) / count)
+    return mean, np.where(count > 1, error, np.nan)

@@ -1,0 +1,108 @@
+"""Numbers as people read them, and the places of ticks on an axis."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+__all__ = ["METRICS", "Axis", "number", "scored", "seconds", "signed"]
+
+METRICS = ("accuracy", "error", "bits")
+"""Of objectives, in the order in which they are told."""
+_DASH = "–"
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """Write a number with so many significant digits; `–` for what is none."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
+        return _DASH
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e7 or size < 1e-4:
+        mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
+        return f"{mantissa}e{int(power)}".replace("-", "−")
+    if size >= 1000:
+        return f"{value:,.0f}".replace("-", "−")
+    places = max(digits - 1 - math.floor(math.log10(size)), 0)
+    return f"{value:.{places}f}".replace("-", "−")
+
+
+def signed(value: Any, digits: int = 3) -> str:
+    """Write a change, with its sign."""
+    text = number(value, digits)
+    return f"+{text}" if isinstance(value, int | float) and value > 0 else text
+
+
+def scored(metric: str, value: Any) -> str:
+    """Write a metric: shares in percent."""
+    if metric in ("accuracy",) and isinstance(value, int | float) and math.isfinite(value):
+        return f"{100 * value:.2f} %"
+    return number(value)
+
+
+def seconds(value: Any) -> str:
+    """Write a duration."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return _DASH
+    if value < 100:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+class Axis:
+    """One axis: from numbers to places, with ticks.
+
+    Args:
+        low: The least number shown.
+        high: The largest.
+        start: Where the least stands, in pixels.
+        end: Where the largest stands.
+        log: Whether each decade is as long as the next; `low` is then above 0.
+        most: Ticks, at most.
+    """
+
+    def __init__(
+        self, low: float, high: float, start: float, end: float, *, log: bool = False, most: int = 6
+    ) -> None:
+        if not high > low:
+            low, high = (
+                (low / 2, low * 2) if log else (low - max(abs(low), 1) / 2, low + max(abs(low), 1) / 2)
+            )
+        self.low, self.high, self.log, self.most = low, high, log, most
+        self._start, self._end = start, end
+
+    def at(self, value: float) -> float:
+        """Return the place of a number, in pixels; what lies outside stands at the end."""
+        low, high = self.low, self.high
+        if self.log:
+            value, low, high = math.log(max(value, low)), math.log(low), math.log(high)
+        share = min(max((value - low) / (high - low), 0.0), 1.0)
+        return self._start + share * (self._end - self._start)
+
+    def ticks(self) -> dict[float, str]:
+        """Return numbers that are easily read, with their words."""
+        return self._decades() if self.log else self._steps()
+
+    def _steps(self) -> dict[float, str]:
+        rough = (self.high - self.low) / max(self.most - 1, 1)
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(power * nice for nice in (1, 2, 5, 10) if power * nice >= rough * 0.999)
+        places = max(-math.floor(math.log10(step) + 1e-9), 0)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        found = [round(step * count, 12) for count in range(first, last + 1)]
+        largest = max(map(abs, found), default=0.0)
+        if largest and (largest >= 1e7 or step < 1e-5):
+            return {value: number(value, 2) for value in found}
+        return {value: f"{value:,.{places}f}".replace("-", "−") for value in found}
+
+    def _decades(self) -> dict[float, str]:
+        first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+        marks = (1, 2, 5) if last - first <= 2 else (1,)
+        every = max(-(-(last - first) // self.most), 1)
+        found = [mark * 10.0**power for power in range(first, last + 1, every) for mark in marks]
+        return {v: f"{v:g}" for v in found if self.low <= v * 1.0001 and v <= self.high * 1.0001}

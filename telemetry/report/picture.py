@@ -1,0 +1,146 @@
+"""The graph of a run as a still picture: for paper, where the live one cannot go."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from antiphon.telemetry.channels.explanations import EXPLANATIONS
+from antiphon.telemetry.report.chart import words
+from antiphon.telemetry.report.html import Html, element, figure, joined
+from antiphon.telemetry.report.numbers import number
+from antiphon.telemetry.report.ranking import ablation_of, value_of
+from antiphon.telemetry.report.run import ReportRun
+
+__all__ = ["still"]
+
+_MOST = 200
+"""Agents; a picture of more is a blot."""
+_NAMED = 40
+"""Agents with names beside them."""
+_SHADES = 6
+_WIDTH, _HEIGHT, _PAD = 720, 440, 40
+_FIGURES = ("sg_loss", "message_energy", "age")
+"""What edges are coloured by where nothing was measured, the first that there is."""
+
+
+def still(run: ReportRun) -> Html | None:
+    """Return the picture of a run's graph; None where there is none, or it is too large to be read."""
+    if run.data is None or len(run.data.graph["agents"]) > _MOST:
+        return None
+    graph = run.data.graph
+    title, values = _figure(run)
+    finite = [value for value in values.values() if math.isfinite(value)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+    places = [_place(agent) for agent in graph["agents"]]
+    radius = min(12.0, 90 / math.sqrt(max(len(places), 1)) + 2)
+    parts: list[Html] = []
+    seen: dict[tuple[int, int], int] = {}
+    for channel in graph["channels"]:
+        ends = channel["from"], channel["to"]
+        again = seen[ends] = seen.get(ends, 0) + 1
+        shade = _shade(values.get(channel["name"], math.nan), low, high)
+        parts.append(
+            _edge(places[ends[0]], places[ends[1]], ends[0] == ends[1], again, radius, shade, channel)
+        )
+    for agent, place in zip(graph["agents"], places, strict=True):
+        parts += _node(agent, place, radius, named=len(places) <= _NAMED)
+    drawing = element(
+        "svg",
+        element("title", f"The graph of {run.name}"),
+        joined(parts),
+        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
+        role="img",
+        class_="chart still",
+    )
+    says = "Squares: readouts. Dashed: a delay."
+    if finite:
+        says = f"Colour of channels: {title}, from {number(low)} (pale) to {number(high)} (dark). {says}"
+    return figure(drawing, f"Graph of {run.name}", says)
+
+
+def _figure(run: ReportRun) -> tuple[str, Mapping[str, float]]:
+    """Return what the channels are coloured by, and its number by channel: what was measured before what was logged."""
+    for metric, found in (("ablation", ablation_of(run)), ("value", value_of(run))):
+        if found is not None:
+            values = {bar.name: bar.value for bar in found.bars if bar.value is not None}
+            return EXPLANATIONS["channel"][metric].title, values
+    assert run.data is not None
+    names = [channel["name"] for channel in run.data.graph["channels"]]
+    for metric in _FIGURES:
+        series = run.data.figures.get(("channel", metric))
+        if series is not None and len(series.steps) and series.values.shape[1] == len(names):
+            newest = dict(zip(names, series.values[-1].tolist(), strict=True))
+            return f"{EXPLANATIONS['channel'][metric].title} at step {int(series.steps[-1]):,}", newest
+    return "", {}
+
+
+def _place(agent: Mapping[str, Any]) -> tuple[float, float]:
+    x, y = (_unit(agent.get(side)) for side in ("x", "y"))
+    return _PAD + x * (_WIDTH - 2 * _PAD), _PAD + (1 - y) * (_HEIGHT - 2 * _PAD)
+
+
+def _unit(value: Any) -> float:
+    return (
+        min(max(float(value), 0.0), 1.0) if isinstance(value, int | float) and math.isfinite(value) else 0.5
+    )
+
+
+def _shade(value: float, low: float, high: float) -> str:
+    if not math.isfinite(value):
+        return "none"
+    return f"s{round((_SHADES - 1) * (value - low) / (high - low)) if high > low else _SHADES - 1}"
+
+
+def _edge(
+    start: tuple[float, float],
+    end: tuple[float, float],
+    own: bool,
+    again: int,
+    radius: float,
+    shade: str,
+    channel: Mapping[str, Any],
+) -> Html:
+    """Draw a channel: bent to its left, so that there and back are two lines; to itself as a loop."""
+    (x0, y0), (x1, y1) = start, end
+    if own:
+        side = radius + 7 * again
+        path = (
+            f"M{x0 - 4:.1f} {y0 - radius:.1f}c{-side:.1f} {-2 * side:.1f} {side + 8:.1f} {-2 * side:.1f} 8 0"
+        )
+    else:
+        length = math.hypot(x1 - x0, y1 - y0) or 1.0
+        ux, uy = (x1 - x0) / length, (y1 - y0) / length
+        bend = (0.12 * length + 3) * again
+        mx, my = (x0 + x1) / 2 + uy * bend, (y0 + y1) / 2 - ux * bend
+        tx, ty = x1 - mx, y1 - my
+        reach = math.hypot(tx, ty) or 1.0
+        tx, ty = tx / reach, ty / reach
+        px, py = x1 - tx * (radius + 2), y1 - ty * (radius + 2)
+        path = f"M{x0:.1f} {y0:.1f}Q{mx:.1f} {my:.1f} {px:.1f} {py:.1f}"
+        for turn in (0.45, -0.45):
+            cos, sin = math.cos(turn), math.sin(turn)
+            ax, ay = -(tx * cos - ty * sin) * 6, -(tx * sin + ty * cos) * 6
+            path += f"M{px:.1f} {py:.1f}l{ax:.1f} {ay:.1f}"
+    delay = channel.get("delay")
+    kind = f"edge {shade}" + (" late" if isinstance(delay, int) and delay > 0 else "")
+    return element("g", element("title", channel["name"]), element("path", d=path, class_=kind))
+
+
+def _node(
+    agent: Mapping[str, Any], place: tuple[float, float], radius: float, *, named: bool
+) -> Iterator[Html]:
+    x, y = place
+    role = agent.get("role")
+    kind = f"node {role}" if role in ("readout", "frozen") else "node"
+    title = element("title", agent["name"])
+    if role == "readout":
+        side = radius * 1.8
+        shape = element("rect", x=x - side / 2, y=y - side / 2, width=side, height=side, class_=kind)
+    else:
+        shape = element("circle", cx=x, cy=y, r=radius, class_=kind)
+    yield element("g", title, shape)
+    if named:
+        text = words(agent["name"], 12)
+        yield element("text", text, x=x, y=y + radius + 13, text_anchor="middle")

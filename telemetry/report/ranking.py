@@ -1,0 +1,231 @@
+"""The section that ranks channels: by what is lost without them, and by what their learning signals are worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from antiphon.telemetry.channels.explanations import EXPLANATIONS
+from antiphon.telemetry.report.chart import Bar, bars
+from antiphon.telemetry.report.html import Html, element, figure, section, table
+from antiphon.telemetry.report.numbers import number, signed
+from antiphon.telemetry.report.run import ReportRun
+
+__all__ = ["Measurement", "ablation_of", "ranking", "value_of"]
+
+_MOST = 20
+"""Channels in a chart and a table."""
+_OPEN = 3
+"""Runs whose rankings stand open; more would hide the rest of the report."""
+
+
+class Measurement(NamedTuple):
+    """What was measured of a run's channels.
+
+    Attributes:
+        bars: Of channels, in their order.
+        about: How it was measured.
+        headings: Of the table's further columns.
+        cells: The table's further cells, by channel.
+        notes: On some of the channels.
+    """
+
+    bars: Sequence[Bar]
+    about: str
+    headings: Sequence[str] = ()
+    cells: Mapping[str, Sequence[str]] = {}
+    notes: Sequence[str] = ()
+
+
+def ranking(runs: Sequence[ReportRun]) -> Html:
+    """Return the rankings, run by run."""
+    blocks = [
+        _block(run, is_open=place < _OPEN, alone=len(runs) == 1)
+        for place, run in enumerate(runs)
+        if _has_channels(run)
+    ]
+    if not blocks:
+        blocks = [element("p", "No run has channels.", class_="empty")]
+    says = (
+        "Which channels matter. Loss by ablation: by how much the readouts' loss rises when a channel's messages are "
+        "taken away. Value: what its learning signal is worth, 1 as much as the true gradient, 0 nothing, below 0 harm."
+    )
+    return section("ranking", "Value and ablation", says, *blocks)
+
+
+def ablation_of(run: ReportRun) -> Measurement | None:
+    """Return the losses by ablation of a run's channels, most needed first; None: not measured."""
+    said = run.measured.get("ablation")
+    found = {}
+    metrics: dict[str, dict[str, str]] = {}
+    for name, changes in _ablated(said):
+        loss = _Change.of(changes.get("loss"))
+        if loss is not None:
+            found[name] = loss.bar(name)
+            metrics[name] = {str(m): _told(m, _Change.of(changes[m])) for m in changes if m != "loss"}
+    if not found:
+        return _from_table(run, "ablation", "Newest figures of metrics.csv.")
+    others = list(dict.fromkeys(metric for changes in metrics.values() for metric in changes))
+    headings = [f"{metric}, points" if metric == "accuracy" else metric for metric in others]
+    cells = {name: [changes.get(metric, "–") for metric in others] for name, changes in metrics.items()}
+    assert isinstance(said, Mapping)
+    about = f"Messages replaced by {said.get('kind', 'something')}, {said.get('split', 'test')} split"
+    about += _at(said) + ", 95 % interval over examples. Pale: the interval holds 0."
+    return Measurement(_ordered(found.values()), about, headings, cells)
+
+
+def value_of(run: ReportRun) -> Measurement | None:
+    """Return the values of a run's channels, largest first, that of all together on top; None: not measured."""
+    said = run.measured.get("value")
+    rows = said.get("rows") if isinstance(said, Mapping) else None
+    found, cells, notes = {}, {}, []
+    for row in rows if isinstance(rows, list) else ():
+        if not isinstance(row, Mapping) or not isinstance(row.get("name"), str):
+            continue
+        name = row["name"]
+        found[name] = _bar(name, *(_finite(row.get(key)) for key in ("value", "low", "high")))
+        cells[name] = [number(_finite(row.get(key))) for key in ("zero", "synthetic", "true")]
+        if row.get("why"):
+            notes.append(f"{name}: {row['why']}")
+    if not found:
+        return _from_table(run, "value", "Newest figures of metrics.csv.")
+    assert isinstance(said, Mapping)
+    first = next(iter(found))
+    together = [found.pop(first)] if first not in _channels(run) and len(found) > 1 else []
+    about = f"Measured in forks over {said.get('horizon', '?')} steps{_at(said)}, 95 % interval over repeats."
+    headings = ["loss with none", "with its own", "with the true signal"]
+    return Measurement([*together, *_ordered(found.values())], about, headings, cells, notes)
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+
+def _ablated(said: Any) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the changes of the readouts by channel."""
+    rows = said.get("rows") if isinstance(said, Mapping) else None
+    found = []
+    for row in rows if isinstance(rows, list) else ():
+        changes = row.get("readouts") if isinstance(row, Mapping) else None
+        if isinstance(changes, Mapping) and isinstance(row.get("channel"), str):
+            found.append((row["channel"], changes))
+    return found
+
+
+class _Change(NamedTuple):
+    """A mean change, and half the width of its interval."""
+
+    middle: float
+    half: float | None
+
+    @classmethod
+    def of(cls, said: Any) -> _Change | None:
+        """Return what is said of a change; None where there is none."""
+        middle = _finite(said.get("change")) if isinstance(said, Mapping) else None
+        return None if middle is None else cls(middle, _finite(said.get("half")))
+
+    def bar(self, name: str) -> Bar:
+        """Return it as a bar."""
+        if self.half is None:
+            return _bar(name, self.middle, None, None)
+        return _bar(name, self.middle, self.middle - self.half, self.middle + self.half)
+
+
+def _told(metric: str, change: _Change | None) -> str:
+    """Write a change of a metric with half of its interval; of an accuracy in points."""
+    if change is None:
+        return "–"
+    factor = 100 if metric == "accuracy" else 1
+    half = "" if change.half is None else f" ± {number(factor * change.half, 2)}"
+    return signed(factor * change.middle) + half
+
+
+def _from_table(run: ReportRun, metric: str, about: str) -> Measurement | None:
+    """Return what a run wrote of a figure while it ran."""
+    found, step = [], 0
+    for name, figures in run.table.measured.items():
+        if metric not in figures:
+            continue
+        step = max(step, figures[metric][0])
+        ends = [figures[end][1] if end in figures else None for end in (f"{metric}_low", f"{metric}_high")]
+        found.append(_bar(name, *(_finite(number_) for number_ in (figures[metric][1], *ends))))
+    return Measurement(_ordered(found), f"{about[:-1]}, step {step:,}.") if found else None
+
+
+def _bar(name: str, middle: float | None, low: float | None, high: float | None) -> Bar:
+    weak = low is not None and high is not None and low <= 0 <= high
+    return Bar(name, middle, low, high, weak)
+
+
+def _ordered(rows: Any) -> list[Bar]:
+    return sorted(rows, key=lambda row: -math.inf if row.value is None else row.value, reverse=True)
+
+
+def _finite(value: Any) -> float | None:
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    return None
+
+
+def _channels(run: ReportRun) -> set[str]:
+    said = run.result.get("channels")
+    names = set(said) if isinstance(said, Mapping) else set()
+    return names | (
+        set() if run.data is None else {channel["name"] for channel in run.data.graph["channels"]}
+    )
+
+
+def _has_channels(run: ReportRun) -> bool:
+    return bool(_channels(run) or run.measured or run.table.measured or run.table.channels)
+
+
+def _at(said: Mapping[str, Any]) -> str:
+    step = said.get("step")
+    return f", after {step:,} steps" if isinstance(step, int) else ""
+
+
+# --- drawing ------------------------------------------------------------------------------------------------
+
+
+def _block(run: ReportRun, *, is_open: bool, alone: bool) -> Html:
+    parts: list[Html] = []
+    for metric, found, option in (
+        ("ablation", ablation_of(run), "--ablate zero"),
+        ("value", value_of(run), "--value"),
+    ):
+        info = EXPLANATIONS["channel"][metric]
+        if found is None:
+            command = element("code", f"antiphon evaluate {run.path} {option}")
+            title = info.title.capitalize()
+            parts.append(element("p", f"{title}: not measured. This measures it: ", command, class_="empty"))
+        else:
+            parts.append(_measured(info.title, found, info.caution, option))
+    if alone:
+        return element("div", *parts, class_="measured")
+    head = element("summary", element("h3", run.name))
+    return element("details", head, element("div", *parts, class_="measured"), open="" if is_open else None)
+
+
+def _measured(title: str, found: Measurement, caution: str, option: str) -> Html:
+    shown = found.bars[:_MOST]
+    marks = (0.0, 1.0) if option == "--value" else (0.0,)
+    drawing = bars(shown, across=title, title=f"{title}, by channel", marks=marks)
+    headings = ["channel", title, "95 % interval", *found.headings]
+    rows = [[bar.name, _middle(bar), _interval(bar), *found.cells.get(bar.name, ())] for bar in shown]
+    more = len(found.bars) - len(shown)
+    about = found.about + (f" {more:,} more channels are not shown." if more else "")
+    notes = [element("li", note) for note in found.notes[:_MOST]]
+    return element(
+        "div",
+        figure(drawing, title.capitalize(), about, caution),
+        table(headings, rows, numbers=range(1, len(headings))),
+        element("ul", *notes, class_="notes") if notes else None,
+    )
+
+
+def _middle(bar: Bar) -> str:
+    return "undefined" if bar.value is None else number(bar.value)
+
+
+def _interval(bar: Bar) -> str:
+    return "–" if bar.low is None or bar.high is None else f"{number(bar.low)} – {number(bar.high)}"

@@ -1,0 +1,169 @@
+"""A run as the report sees it, and runs of one kind that differ in their seed alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from antiphon.telemetry.channels.series import RunData
+from antiphon.telemetry.report.curves import Table
+from antiphon.telemetry.report.numbers import METRICS
+
+__all__ = ["Group", "Picture", "ReportRun", "grouped"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that `evaluate --represent` has drawn.
+
+    Attributes:
+        name: Of its file.
+        kind: Its media type.
+        content: The file.
+    """
+
+    name: str
+    kind: str
+    content: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportRun:
+    """What a run directory says, as plain data; names and texts in it are anybody's.
+
+    Attributes:
+        name: What the report calls it; no two runs have the same.
+        path: Where it is.
+        facts: What run.json says.
+        result: What result.json says; empty where there is none.
+        text: scenario.yaml.
+        document: What it says, as plain data; empty where it cannot be read.
+        measured: What measured.json says; empty where there is none.
+        table: What metrics.csv says.
+        data: What the Channels tab shows; None: there is none.
+        pictures: Of representations.
+        digests: SHA-256 by file.
+        notes: What could not be read.
+    """
+
+    name: str
+    path: str
+    facts: Mapping[str, Any]
+    result: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
+    document: Mapping[str, Any] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    table: Table = field(default_factory=Table)
+    data: RunData | None = None
+    pictures: Sequence[Picture] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @property
+    def scenario(self) -> str:
+        """What its scenario is called."""
+        return str(self.facts.get("scenario") or "no name")
+
+    @property
+    def variant(self) -> str | None:
+        """Of the scenario; None: it has none, or the run is its default."""
+        variant = self.facts.get("variant")
+        return None if variant is None else str(variant)
+
+    @property
+    def done(self) -> bool:
+        """Whether it came to its end."""
+        return self.facts.get("exit") == "done"
+
+    @cached_property
+    def readouts(self) -> tuple[str, ...]:
+        """The agents whose scores count, as far as the run says which."""
+        said = self.result.get("readout")
+        if isinstance(said, str):
+            return (said,)
+        if isinstance(said, list):
+            return tuple(str(name) for name in said)
+        if self.data is not None:
+            found = [agent["name"] for agent in self.data.graph["agents"] if agent.get("role") == "readout"]
+            if found:
+                return tuple(found)
+        return tuple(dict.fromkeys(name for name, metric in self.table.agents if metric in METRICS))
+
+    @cached_property
+    def scores(self) -> dict[str, float]:
+        """Its figures on the test split, by metric, and what the environment says of progress; as far as there are any."""
+        own = {metric: self.result.get(metric) for metric in (*METRICS, "loss")}
+        env = self.result.get("env")
+        found = {**own, **(env if isinstance(env, Mapping) else {})}
+        return {metric: float(value) for metric, value in found.items() if _is_number(value)}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        name: What tells it from the other groups.
+        runs: At least one.
+    """
+
+    name: str
+    runs: Sequence[ReportRun]
+
+    @property
+    def scenario(self) -> str:
+        """What their scenario is called."""
+        return self.runs[0].scenario
+
+
+def grouped(runs: Sequence[ReportRun]) -> list[Group]:
+    """Put runs together that differ in their seed alone, in the order of the first of each."""
+    found: dict[str, list[ReportRun]] = {}
+    for run in runs:
+        found.setdefault(_key(run), []).append(run)
+    firsts = [members[0] for members in found.values()]
+    names = [_name(first, firsts) for first in firsts]
+    numbered = [
+        f"{name} ({names[: place + 1].count(name)})" if names.count(name) > 1 else name
+        for place, name in enumerate(names)
+    ]
+    return [Group(name, members) for name, members in zip(numbered, found.values(), strict=True)]
+
+
+def _key(run: ReportRun) -> str:
+    """Return what runs of one group have in common: the values, or the scenario itself where there are none."""
+    values = run.facts.get("values")
+    what: Any = _values(run) if isinstance(values, Mapping) and values else run.text
+    return json.dumps([run.scenario, run.variant, what], sort_keys=True, default=str)
+
+
+def _values(run: ReportRun) -> dict[str, Any]:
+    """Return the values of a run but for those that repeat its seed, as `seed_as` in a study makes one."""
+    values, seed = run.facts.get("values"), run.facts.get("seed")
+    if not isinstance(values, Mapping):
+        return {}
+    return {str(name): v for name, v in values.items() if not (str(name).endswith("seed") and v == seed)}
+
+
+def _name(run: ReportRun, firsts: Sequence[ReportRun]) -> str:
+    """Return what tells a group from the others: variant and values that differ among those of its scenario."""
+    others = [one for one in firsts if one.scenario == run.scenario]
+    words = [run.scenario] if len(others) < len(firsts) or len(others) == 1 else []
+    if len({one.variant for one in others}) > 1:
+        words.append(run.variant or "default")
+    own = _values(run)
+    for name, value in own.items():
+        if any(_values(one).get(name) != value for one in others):
+            words.append(f"{name}={_worded(value)}")
+    return " · ".join(words) or run.scenario
+
+
+def _worded(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

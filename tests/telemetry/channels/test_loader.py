@@ -1,0 +1,81 @@
+"""The entry point that TensorBoard loads: light, and never a reason for TensorBoard not to start."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import types
+from argparse import Namespace
+from typing import Any
+
+import pytest
+from tensorboard.plugins import base_plugin  # type: ignore[import-untyped]
+
+from antiphon.telemetry.channels.loader import ChannelsLoader
+
+
+def context(**changes: Any) -> Any:
+    return base_plugin.TBContext(data_provider=object(), sampling_hints={"antiphon": 7}, **changes)
+
+
+@pytest.mark.parametrize("module", ["loader", "plugin"])
+def test_neither_torch_nor_matplotlib_is_imported(module: str) -> None:
+    code = f"import sys, antiphon.telemetry.channels.{module}; print(*sorted({{n.split('.')[0] for n in sys.modules}}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "tensorboard" in done.stdout.split()
+    assert not {"torch", "matplotlib", "pandas", "networkx"} & set(done.stdout.split())
+
+
+def test_the_loader_alone_reads_no_data_structures() -> None:
+    code = "import sys, antiphon.telemetry.channels.loader; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "antiphon.telemetry.channels.plugin" not in done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({}, {"antiphon": 1000}),
+        ({"scalars": 50}, {"scalars": 50, "antiphon": 1000}),
+        ({"antiphon": 0}, {"antiphon": 0}),
+        ({"antiphon": 30}, {"antiphon": 30}),
+    ],
+)
+def test_more_rows_are_kept_unless_the_user_says_how_many(
+    given: dict[str, int], kept: dict[str, int]
+) -> None:
+    flags = Namespace(samples_per_plugin=given)
+    ChannelsLoader().fix_flags(flags)
+    assert flags.samples_per_plugin == kept
+
+
+@pytest.mark.parametrize("flags", [{}, {"samples_per_plugin": None}, {"samples_per_plugin": "all"}])
+def test_flags_of_another_kind_are_left_alone(flags: dict[str, Any]) -> None:
+    given = Namespace(**flags)
+    ChannelsLoader().fix_flags(given)
+    assert vars(given) == flags
+
+
+@pytest.mark.filterwarnings("ignore:html5lib's sanitizer is deprecated")
+def test_it_makes_the_plugin() -> None:
+    plugin = ChannelsLoader().load(context())
+    assert plugin.plugin_name == "antiphon"
+    assert plugin.frontend_metadata().tab_name == "Channels"
+    assert plugin.frontend_metadata().es_module_path in plugin.get_plugin_apps()
+
+
+def test_an_error_of_ours_costs_the_tab_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = types.ModuleType("broken")
+    monkeypatch.setitem(sys.modules, "antiphon.telemetry.channels.plugin", broken)
+    with caplog.at_level(logging.WARNING):
+        assert ChannelsLoader().load(context()) is None
+    (said,) = caplog.messages
+    assert said.startswith("TensorBoard has no Channels tab: ImportError: ")
+    assert "\n" not in said

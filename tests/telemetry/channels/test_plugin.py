@@ -1,0 +1,393 @@
+"""The routes of the Channels tab, asked through TensorBoard's own application with both of its loaders."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import struct
+import subprocess
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from werkzeug.test import Client, TestResponse
+
+from antiphon.telemetry.channels.loader import ChannelsLoader
+from antiphon.telemetry.channels.series import Messages, cloud
+from antiphon.telemetry.event_file import EventFile
+from tests.telemetry.channels.writing import AGE, LOSS, graph, rows, write
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", "html5lib's sanitizer is deprecated")
+    from tensorboard.backend import application  # type: ignore[import-untyped]
+    from tensorboard.backend.event_processing import data_ingester  # type: ignore[import-untyped]
+    from tensorboard.data import server_ingester  # type: ignore[import-untyped]
+    from tensorboard.plugins.core import core_plugin  # type: ignore[import-untyped]
+    from tensorboard.program import TensorBoard  # type: ignore[import-untyped]
+    from tensorboard.util import grpc_util  # type: ignore[import-untyped]
+
+ROUTES = ["runs", "graph", "timeline", "catalog", "figure", "cloud"]
+TIMELINE = {"start": 0, "steps": 3, "agents": [], "channels": []}
+HOSTILE = "<script>alert(1)</script>"
+
+
+def client(logdir: Path, data: Any = None, **flags: Any) -> Client:
+    """Return a client of TensorBoard's application; without `data` its slow loader has read the folder once."""
+    board = TensorBoard(plugins=[core_plugin.CorePluginLoader, ChannelsLoader])
+    board.configure(("", "--logdir", str(logdir), "--load_fast=false", "--reload_interval=0"), **flags)
+    board.flags.reload_task = "blocking"
+    if data is None:
+        ingester = data_ingester.LocalDataIngester(board.flags)
+        ingester.start()
+        data = ingester.data_provider
+    return Client(application.TensorBoardWSGIApp(board.flags, board.plugin_loaders, data))
+
+
+@contextlib.contextmanager
+def fast_data(logdir: Path, port_file: Path, samples: str = "antiphon=1000") -> Iterator[Any]:
+    """Yield the data provider of a data server in a process of its own."""
+    try:
+        binary = server_ingester.get_server_binary().path
+    except server_ingester.NoDataServerError as error:
+        pytest.skip(f"no data server for this platform: {error}")
+    command = [binary, f"--logdir={logdir}", "--port=0", f"--port-file={port_file}", "--reload=once"]
+    process = subprocess.Popen([*command, f"--samples-per-plugin={samples}"])
+    try:
+        wait_for(lambda: port_file.exists() and port_file.read_text().endswith("\n"))
+        address = f"localhost:{int(port_file.read_text())}"
+        local = grpc_util.ChannelCredsType.LOCAL
+        yield server_ingester.ExistingServerDataIngester(address, channel_creds_type=local).data_provider
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "TensorBoard's data server has nothing to say"
+        time.sleep(0.02)
+
+
+@pytest.fixture(params=["slow", "fast"])
+def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Client]]:
+    """Return a function that serves a log directory, once all runs named in it are loaded."""
+    with contextlib.ExitStack() as stack:
+
+        def served(logdir: Path, *runs: str) -> Client:
+            if request.param == "slow":
+                return client(logdir)
+            data = stack.enter_context(fast_data(logdir, tmp_path / "port"))
+            found = client(logdir, data)
+            wait_for(lambda: get(found, "runs").json == sorted(runs))
+            return found
+
+        yield served
+
+
+def get(found: Client, path: str, **query: Any) -> TestResponse:
+    return found.get(f"/data/plugin/antiphon/{path}", query_string=query)
+
+
+def figure(response: TestResponse) -> tuple[list[float], np.ndarray[Any, Any]]:
+    """Decode as the browser does."""
+    assert (response.status_code, response.content_type) == (200, "application/octet-stream"), response.text
+    count, items = struct.unpack_from("<II", response.data)
+    steps = np.frombuffer(response.data, "<f8", count, 8)
+    values = np.frombuffer(response.data, "<f4", offset=8 + 8 * count)
+    return steps.tolist(), values.reshape(count, items)
+
+
+def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> None:
+    generator = np.random.default_rng(0)
+    samples = [generator.normal(size=(5, 4)).astype(np.float32) for _ in range(2)]
+    clouds = {step: {"antiphon/messages/1": array} for step, array in zip((1, 3), samples, strict=True)}
+    logged = {step: {**values, **clouds.get(step, {})} for step, values in rows([1, 2, 3]).items()}
+    write(tmp_path / "runs/a", logged, timeline=TIMELINE)
+    write(tmp_path / "runs/b/s0", rows([1]))
+    EventFile(tmp_path / "runs/empty").close()
+    found = serve(tmp_path / "runs", "a", "b/s0")
+    assert get(found, "runs").json == ["a", "b/s0"]
+    assert get(found, "graph", run="a").json == graph()
+    assert get(found, "timeline", run="a").json == TIMELINE
+    catalog = {"agent": ["loss"], "channel": ["age"], "messages": [1], "timeline": True, "sampled": False}
+    assert get(found, "catalog", run="a").json == catalog
+    assert get(found, "catalog", run="b/s0").json == catalog | {"messages": [], "timeline": False}
+    steps, values = figure(get(found, "figure", run="a", kind="agent", metric="loss"))
+    assert (steps, values.tolist()) == ([1, 2, 3], [[1, -1], [2, -2], [3, -3]])
+    steps, values = figure(get(found, "figure", run="b/s0", kind="channel", metric="age"))
+    assert (steps, values.tolist()) == ([1], [[1, 1.5]])
+    response = get(found, "cloud", run="a", channel=1)
+    assert response.data == cloud(Messages(np.array([1, 3]), samples)).pack()
+    assert response.content_type == "application/octet-stream"
+
+
+def test_only_what_is_new_is_sent_where_that_is_asked(tmp_path: Path, serve: Callable[..., Client]) -> None:
+    write(tmp_path / "runs/a", rows(range(1, 51)))
+    found = serve(tmp_path / "runs", "a")
+
+    def steps(**query: Any) -> list[float]:
+        steps, values = figure(get(found, "figure", run="a", kind="agent", metric="loss", **query))
+        assert values.shape == (len(steps), 2)
+        assert values[:, 0].tolist() == steps
+        return steps
+
+    assert steps(newest=1) == [50]
+    assert steps(newest=0, after=-1) == list(range(1, 51))
+    assert steps(after=48) == [49, 50]
+    assert steps(after=48, newest=1) == [50]
+    assert steps(after=50) == steps(after=50, newest=1) == steps(after=10**14) == []
+
+
+def test_a_resumed_run_shows_each_step_once(tmp_path: Path, serve: Callable[..., Client]) -> None:
+    write(tmp_path / "runs/a", rows([1, 2, 3, 4]), timeline=TIMELINE)
+    write(tmp_path / "runs/a", rows([3, 5], scale=10.0), start=2, document=graph(seed=1))
+    found = serve(tmp_path / "runs", "a")
+    steps, values = figure(get(found, "figure", run="a", kind="agent", metric="loss"))
+    assert (steps, values[:, 0].tolist()) == ([1, 2, 3, 5], [1, 2, 30, 50])
+    assert get(found, "graph", run="a").json["seed"] == 1
+    assert get(found, "timeline", run="a").status_code == 200
+
+
+def test_rows_of_another_length_than_the_newest_are_left_out(
+    tmp_path: Path, serve: Callable[..., Client]
+) -> None:
+    write(
+        tmp_path / "runs/a", {1: {LOSS: [1, 2, 3]}, 2: {LOSS: [1, 2]}, 3: {LOSS: [[1, 2]]}, 4: {LOSS: [3, 4]}}
+    )
+    found = serve(tmp_path / "runs", "a")
+    assert figure(get(found, "figure", run="a", kind="agent", metric="loss"))[0] == [2, 4]
+
+
+def test_an_empty_log_directory(tmp_path: Path, serve: Callable[..., Client]) -> None:
+    (tmp_path / "runs").mkdir()
+    found = serve(tmp_path / "runs")
+    assert get(found, "runs").json == []
+    assert found.get("/data/plugins_listing").json["antiphon"]["enabled"] is False
+
+
+def test_a_run_of_somebody_else(tmp_path: Path, serve: Callable[..., Client]) -> None:
+    write(tmp_path / "runs/a", rows([1]))
+    write(tmp_path / "runs/b", rows([1]), plugin="other")
+    found = serve(tmp_path / "runs", "a")
+    listed = found.get("/data/plugins_listing").json["antiphon"]
+    assert (listed["enabled"], listed["tab_name"]) == (True, "Channels")
+    for path, more in [("graph", {}), ("catalog", {}), ("figure", {"kind": "agent", "metric": "loss"})]:
+        refused(get(found, path, run="b", **more), 404)
+
+
+def test_names_are_data_whatever_they_are(tmp_path: Path, serve: Callable[..., Client]) -> None:
+    folder = "<b>&'\"猫"
+    write(tmp_path / "runs" / folder, rows([1]), document=graph((HOSTILE, "../../etc/passwd")))
+    found = serve(tmp_path / "runs", folder)
+    response = get(found, "graph", run=folder)
+    assert [agent["name"] for agent in response.json["agents"]] == [HOSTILE, "../../etc/passwd"]
+    assert response.content_type == "application/json"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_damaged_rows_are_an_error_in_a_line(
+    tmp_path: Path, serve: Callable[..., Client], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "runs/a", {1: {LOSS: np.arange(2.0), AGE: np.arange(3.0)}})
+    content = path.read_bytes()
+    # A shape that the content does not have, in a record whose checksum is right.
+    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
+    from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
+
+    last = content.rindex(b"antiphon/agent/loss")
+    start = next(at for at in range(last, 0, -1) if _is_head(content, at))
+    event = Event.FromString(content[start + 12 : -4])
+    event.summary.value[0].tensor.tensor_shape.dim[0].size = 7
+    with path.open("wb") as file:
+        file.write(content[:start])
+        RecordWriter(file).write(event.SerializeToString())
+    found = serve(tmp_path / "runs", "a")
+    with caplog.at_level(logging.WARNING):
+        refused(get(found, "figure", run="a", kind="agent", metric="loss"), 500, "the data cannot be read")
+    assert any("/figure" in said for said in caplog.messages)
+    assert figure(get(found, "figure", run="a", kind="channel", metric="age"))[0] == [1]
+
+
+def _is_head(content: bytes, at: int) -> bool:
+    (length,) = struct.unpack_from("<Q", content, at)
+    return bool(at + 16 + length == len(content))
+
+
+def refused(response: TestResponse, status: int, says: str = "") -> None:
+    """Check that a response is an error in one line of JSON."""
+    assert (response.status_code, response.content_type) == (status, "application/json")
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    (message,) = json.loads(response.data).values()
+    assert says in message
+    assert "\n" not in message
+    assert "Traceback" not in message
+    assert len(message) < 300
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Client:
+    """A client of a run with everything, read by the slow loader."""
+    logdir = tmp_path_factory.mktemp("runs")
+    clouds = {"antiphon/messages/0": np.ones((2, 3))}
+    write(logdir / "a", {**rows([1, 2]), 3: clouds}, timeline=TIMELINE)
+    (logdir / "secret.txt").write_text("secret")
+    return client(logdir)
+
+
+WHOLE = {
+    "graph": {"run": "a"},
+    "timeline": {"run": "a"},
+    "catalog": {"run": "a"},
+    "figure": {"run": "a", "kind": "agent", "metric": "loss"},
+    "cloud": {"run": "a", "channel": "0"},
+}
+BAD = ["", "\0", "..", "../a", "/etc/passwd", "a/../a", HOSTILE, "x" * 10_000, "猫", "a\nb", "*", "."]
+
+
+@pytest.mark.parametrize("path", WHOLE)
+def test_a_missing_parameter(ready: Client, path: str) -> None:
+    assert get(ready, path, **WHOLE[path]).status_code == 200
+    for name in WHOLE[path]:
+        rest = {key: value for key, value in WHOLE[path].items() if key != name}
+        refused(get(ready, path, **rest), 400, f"{name}: missing")
+
+
+@pytest.mark.parametrize("path", WHOLE)
+def test_a_parameter_given_twice(ready: Client, path: str) -> None:
+    for name, value in WHOLE[path].items():
+        refused(get(ready, path, **(WHOLE[path] | {name: [value, value]})), 400, f"{name}: given 2 times")
+
+
+@pytest.mark.parametrize("value", BAD)
+@pytest.mark.parametrize("path", WHOLE)
+def test_a_parameter_that_selects_nothing(ready: Client, path: str, value: str) -> None:
+    for name in WHOLE[path]:
+        response = get(ready, path, **(WHOLE[path] | {name: value}))
+        refused(response, 400 if not value or name in ("kind", "channel") else 404)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "x", "1.5", "1e3", "nan", "9" * 16, "9" * 5000, " 1", "１", "0x1", "--1"]
+)
+def test_a_parameter_that_is_no_integer(ready: Client, value: str) -> None:
+    refused(get(ready, "figure", **WHOLE["figure"], after=value), 400, "after: ")
+    refused(get(ready, "figure", **WHOLE["figure"], newest=value), 400, "newest: ")
+    refused(get(ready, "cloud", run="a", channel=value), 400, "channel: ")
+    refused(get(ready, "cloud", run="a", channel="-1"), 400, "channel: ")
+    refused(get(ready, "cloud", run="a", channel="7"), 404, "no messages of channel 7")
+
+
+@pytest.mark.parametrize("path", [*ROUTES, "index.js", "static/vendor/uPlot.min.css"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_nothing_but_get(ready: Client, path: str, method: str) -> None:
+    response = ready.open(f"/data/plugin/antiphon/{path}", method=method, data={"run": "a"})
+    refused(response, 405, "only GET")
+    assert response.headers["Allow"] == "GET, HEAD"
+
+
+def test_a_head_has_no_body(ready: Client) -> None:
+    response = ready.head("/data/plugin/antiphon/runs")
+    assert (response.status_code, response.data, response.content_type) == (200, b"", "application/json")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "static/",
+        "static/../plugin.py",
+        "static/%2e%2e/plugin.py",
+        "static/..%2fplugin.py",
+        "static/vendor/../../plugin.py",
+        "static//etc/passwd",
+        "static/%00",
+        "static/vendor",
+        "static/vendor/",
+        "static/vendor/uPlot.min.css%00",
+        "static/*",
+        "../../../secret.txt",
+        "secret.txt",
+        "app.js",
+        "index.js/..",
+    ],
+)
+def test_no_other_file_is_served(ready: Client, path: str) -> None:
+    response = ready.get(f"/data/plugin/antiphon/{path}")
+    assert (response.status_code, response.text) == (404, "Not found")
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_own_files_have_their_types_and_none_is_html(ready: Client) -> None:
+    entry = get(ready, "index.js")
+    assert entry.content_type == "text/javascript; charset=utf-8"
+    module = entry.text.split('"')[1].removeprefix("./")
+    folder = Path(__file__).parents[3] / "telemetry/channels/static"
+    kinds = {".js": "text/javascript", ".css": "text/css", ".LICENSE": "text/plain"}
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.suffix for path in paths} <= set(kinds)
+    for path in paths:
+        response = get(ready, f"static/{path.relative_to(folder).as_posix()}")
+        assert response.data == path.read_bytes()
+        assert response.content_type == kinds[path.suffix] + "; charset=utf-8"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert (folder.parent / module).is_file()
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ({"format": 2}, "a: format 2 of the Channels tab is newer than 1; use a newer antiphon"),
+        ("{", "a: the graph of the Channels tab is damaged"),
+        ('{"format": 1, "agents": [], "channels": [], "seed": NaN}', "damaged"),
+    ],
+)
+def test_a_graph_that_cannot_be_shown(tmp_path: Path, document: Any, says: str) -> None:
+    write(tmp_path / "a", rows([1]), document=document, timeline="[]")
+    found = client(tmp_path)
+    assert get(found, "runs").json == ["a"]
+    for path in ("graph", "catalog"):
+        refused(get(found, path, run="a"), 500, says)
+    refused(get(found, "timeline", run="a"), 500, "a: the timeline of the Channels tab is damaged")
+
+
+def test_a_graph_that_is_no_text(tmp_path: Path) -> None:
+    events = EventFile(tmp_path / "a")
+    events.arrays(1, [("antiphon/graph", np.ones(2))], "antiphon")
+    events.close()
+    refused(get(client(tmp_path), "graph", run="a"), 500, "damaged")
+
+
+@pytest.mark.parametrize(
+    ("every", "steps", "kept", "sampled"),
+    [
+        (1, range(1, 21), 20, False),
+        (1, range(1, 21), 19, True),
+        (1, range(1, 21), 0, False),
+        (10, [1, 10, 20, 25], 4, False),
+        (10, [1, 10, 20, 25], 3, True),
+        ("x", range(1, 21), 3, False),
+    ],
+)
+def test_whether_rows_are_missing_is_said(
+    tmp_path: Path, every: Any, steps: list[int], kept: int, sampled: bool
+) -> None:
+    write(tmp_path / "a", rows(steps), document=graph(every=every))
+    found = client(tmp_path, samples_per_plugin={"antiphon": kept})
+    assert get(found, "catalog", run="a").json["sampled"] is sampled
+    served, _ = figure(get(found, "figure", run="a", kind="agent", metric="loss"))
+    assert len(served) == (min(kept, len(steps)) if kept else len(steps))
+    assert served[-1] == steps[-1]
+
+
+def test_a_thousand_rows_are_kept_of_what_is_ours_and_scalars_as_asked(tmp_path: Path) -> None:
+    write(tmp_path / "a", rows(range(1, 1101)))
+    found = client(tmp_path)
+    steps, _ = figure(get(found, "figure", run="a", kind="agent", metric="loss"))
+    assert len(steps) == 1000
+    assert steps[-1] == 1100
+    assert get(found, "catalog", run="a").json["sampled"] is True

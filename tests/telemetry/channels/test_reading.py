@@ -1,0 +1,275 @@
+"""Event files of a run, read back: sessions, torn ends, damage, and what is not ours."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
+
+from antiphon.errors import RunError
+from antiphon.telemetry.channels.reading import read_run
+from antiphon.telemetry.channels.series import Messages, RunData, Series
+from antiphon.telemetry.event_file import EventFile
+from tests.telemetry.channels.writing import AGE, LOSS, graph, rows, write
+
+TIMELINE = {"start": 0, "steps": 3, "agents": [{}, {}], "channels": [{}, {}]}
+
+
+def steps(run: RunData, family: Any = "agent", metric: str = "loss") -> list[int]:
+    return run.figures[family, metric].steps.tolist()
+
+
+def test_everything_comes_back(tmp_path: Path) -> None:
+    messages = {"antiphon/messages/1": [[0.5, 1.5, 0.0], [2.5, 3.5, np.nan]]}
+    write(tmp_path / "exp", {**rows([1, 2]), 3: {**rows([3])[3], **messages}}, timeline=TIMELINE)
+    run = read_run(tmp_path / "exp")
+    assert (run.name, run.graph, run.timeline) == ("exp", graph(), TIMELINE)
+    assert set(run.figures) == {("agent", "loss"), ("channel", "age")}
+    loss = run.figures["agent", "loss"]
+    assert (loss.steps.dtype, loss.values.dtype) == (np.int64, np.float32)
+    np.testing.assert_array_equal(loss.values, [[1, -1], [2, -2], [3, -3]])
+    np.testing.assert_array_equal(run.figures["channel", "age"].values, [[1, 1.5], [2, 2.5], [3, 3.5]])
+    assert list(run.messages) == [1]
+    assert run.messages[1].steps.tolist() == [3]
+    np.testing.assert_array_equal(run.messages[1].samples[0], [[0.5, 1.5, 0.0], [2.5, 3.5, np.nan]])
+
+
+def test_rows_of_one_item_and_of_none(tmp_path: Path) -> None:
+    write(tmp_path, {1: {LOSS: [np.nan], AGE: []}, 2: {LOSS: [7.0], AGE: []}})
+    figures = read_run(tmp_path).figures
+    np.testing.assert_array_equal(figures["agent", "loss"].values, [[np.nan], [7.0]])
+    assert figures["channel", "age"].values.shape == (2, 0)
+
+
+def test_a_resumed_session_replaces_what_came_after_its_start(tmp_path: Path) -> None:
+    write(tmp_path, rows([1, 2, 3, 4, 5]))
+    write(tmp_path, rows([4, 6], scale=10.0), start=3, document=graph(seed=1))
+    run = read_run(tmp_path)
+    assert steps(run) == [1, 2, 3, 4, 6]
+    assert run.figures["agent", "loss"].values[:, 0].tolist() == [1, 2, 3, 40, 60]
+    assert run.graph["seed"] == 1
+    write(tmp_path, rows([3]), start=2, document=graph(seed=2))
+    run = read_run(tmp_path)
+    assert steps(run) == [1, 2, 3]
+    assert run.graph["seed"] == 2
+
+
+def test_a_session_that_has_written_nothing_yet_still_forgets(tmp_path: Path) -> None:
+    write(tmp_path, rows([1, 2, 3]))
+    write(tmp_path, {}, start=1)
+    assert steps(read_run(tmp_path)) == [1]
+
+
+def test_of_several_rows_at_a_step_the_last_written_stays(tmp_path: Path) -> None:
+    write(tmp_path, rows([1, 2]))
+    events = EventFile(tmp_path)
+    events.arrays(1, [(LOSS, np.array([8.0, 9.0]))], "antiphon")
+    events.close()
+    loss = read_run(tmp_path).figures["agent", "loss"]
+    assert loss.steps.tolist() == [1, 2]
+    assert loss.values.tolist() == [[8, 9], [2, -2]]
+
+
+def test_rows_that_are_not_as_long_as_the_newest_are_left_out(tmp_path: Path) -> None:
+    odd = {1: {LOSS: [1.0, 2.0, 3.0]}, 2: {LOSS: [[1.0, 2.0]]}, 3: {LOSS: [1.0, 2.0]}, 4: {AGE: 1.0}}
+    clouds = {"antiphon/messages/0": np.ones((3, 4)), "antiphon/messages/2": np.ones((3, 1))}
+    write(tmp_path, {**odd, 5: clouds, 6: {"antiphon/messages/0": np.ones((2, 3))}})
+    run = read_run(tmp_path)
+    assert steps(run) == [3]
+    assert ("channel", "age") not in run.figures
+    assert list(run.messages) == [0]
+    assert [samples.shape for samples in run.messages[0].samples] == [(2, 3)]
+
+
+@pytest.mark.parametrize("lost", [1, 3, 4, 9, 60])
+def test_a_torn_end_is_read_up_to_there(tmp_path: Path, lost: int, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path, rows([1, 2, 3]))
+    path.write_bytes(path.read_bytes()[:-lost])
+    with caplog.at_level(logging.WARNING):
+        assert steps(read_run(tmp_path)) == [1, 2]
+    (said,) = caplog.messages
+    assert said.startswith(f"{path}: is torn or damaged near byte ")
+
+
+@pytest.mark.parametrize("kept", [1, 8, 11, 12, 14])
+def test_a_record_with_a_torn_head(tmp_path: Path, kept: int, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path, rows([1, 2]))
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:kept])
+    assert steps(read_run(tmp_path)) == [1, 2]
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_a_flipped_bit_ends_one_file_and_not_the_next(tmp_path: Path, long: bool) -> None:
+    width = 2000 if long else 2
+    path = write(tmp_path, {step: {LOSS: np.full(width, step)} for step in (1, 2, 3)})
+    content = bytearray(path.read_bytes())
+    place = content.rindex(np.full(2, 2, np.float32).tobytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert steps(read_run(tmp_path)) == [1]
+    write(tmp_path, {4: {LOSS: np.ones(width)}}, start=3)
+    assert steps(read_run(tmp_path)) == [1, 4]
+
+
+def test_a_length_with_a_wrong_checksum_is_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = bytearray(write(tmp_path / "whole", rows([1, 2, 3])).read_bytes())
+    starts = [0]
+    while starts[-1] < len(content):
+        starts.append(starts[-1] + 16 + int.from_bytes(content[starts[-1] :][:8], "little"))
+    content[starts[-3] + 8] ^= 1  # the row of step 2
+    damaged = write(tmp_path / "damaged", {})
+    damaged.write_bytes(content)
+    assert steps(read_run(tmp_path / "damaged")) == [1]
+    assert len(caplog.messages) == 1
+
+
+def test_a_length_out_of_all_proportion_is_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path, rows([1]))
+    with path.open("ab") as file:
+        file.write(b"\xff" * 8 + b"\0" * 40)
+    assert steps(read_run(tmp_path)) == [1]
+    assert len(caplog.messages) == 1
+
+
+def test_a_whole_record_that_is_no_event(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path, rows([1]))
+    with path.open("ab") as file:
+        RecordWriter(file).write(b"antiphon \xff\xff\xff")
+    assert steps(read_run(tmp_path)) == [1]
+    assert len(caplog.messages) == 1
+
+
+def test_what_other_tabs_show_is_passed_over_even_if_damaged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, rows([1]))
+    events = EventFile(tmp_path)
+    events.scalars(2, [(f"agent/{place}/loss", "loss", 1.0) for place in range(50)])
+    events.text(2, "scenario/yaml", "env: antiphon/Digits-v0")
+    events.arrays(2, [(LOSS, np.array([2.0, -2.0]))], "antiphon")
+    events.close()
+    other = sorted(tmp_path.iterdir())[1]
+    content = bytearray(other.read_bytes())
+    content[content.index(b"agent/7/loss")] ^= 1
+    other.write_bytes(content)
+    run = read_run(tmp_path)
+    assert (run.graph, steps(run), caplog.messages) == (graph(), [1, 2], [])
+
+
+def test_the_first_value_of_a_tag_says_whose_it_is(tmp_path: Path) -> None:
+    write(tmp_path, rows([1]))
+    events = EventFile(tmp_path)
+    events.scalars(2, [("antiphon/agent/accuracy", "accuracy", 1.0)])
+    events.arrays(2, [("antiphon/agent/error", np.ones(2))], "other")
+    events.arrays(3, [("antiphon/agent/error", np.ones(2))], "antiphon")
+    events.close()
+    assert set(read_run(tmp_path).figures) == {("agent", "loss"), ("channel", "age")}
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "other"])
+def test_tags_that_are_nothing_of_ours_are_passed_over(tmp_path: Path, name: str) -> None:
+    write(tmp_path, {1: {f"antiphon/agent/{name}/x": [1.0], f"{name}/agent/loss": [1.0], "antiphon": [1.0]}})
+    assert read_run(tmp_path).figures == {}
+
+
+def test_a_folder_without_event_files(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("{}")
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(RunError, match=rf"^{folder}: no event file there; name "):
+            read_run(folder)
+
+
+def test_a_run_of_somebody_else(tmp_path: Path) -> None:
+    events = EventFile(tmp_path)
+    events.scalars(1, [("loss", "loss", 1.0)])
+    events.close()
+    with pytest.raises(RunError, match="no data of the Channels tab there; name ") as caught:
+        read_run(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_figures_without_a_graph_are_no_run(tmp_path: Path) -> None:
+    events = EventFile(tmp_path)
+    events.arrays(1, [(LOSS, np.ones(2))], "antiphon")
+    events.close()
+    with pytest.raises(RunError, match="no data of the Channels tab there"):
+        read_run(tmp_path)
+
+
+def test_an_event_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "events.out.tfevents.0000000001.x").mkdir()
+    with pytest.raises(RunError, match=r"events.out.tfevents.0000000001.x: cannot be read \("):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"format": NaN}',
+        "9" * 5000,
+        graph(format="1"),
+        graph(format=0),
+        graph(agents=None),
+        graph(agents=[1]),
+        graph(agents=[{"name": 1}]),
+        graph(agents=[]),
+        graph(channels={}),
+        graph(channels=[{"name": "x"}]),
+        graph(channels=[{"name": "x", "from": 0, "to": 2}]),
+        graph(channels=[{"name": "x", "from": -1, "to": 0}]),
+    ],
+)
+def test_a_damaged_graph(tmp_path: Path, document: Any) -> None:
+    write(tmp_path, rows([1]), document=document)
+    with pytest.raises(
+        RunError, match="the graph of the Channels tab is damaged; start the run anew"
+    ) as caught:
+        read_run(tmp_path)
+    assert len(str(caught.value)) < 200 + len(str(tmp_path))
+
+
+def test_a_graph_that_is_no_text(tmp_path: Path) -> None:
+    events = EventFile(tmp_path)
+    events.arrays(1, [("antiphon/graph", np.ones(2))], "antiphon")
+    events.close()
+    with pytest.raises(RunError, match="is damaged"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize("document", ["", "[]", "{}", {"agents": [], "channels": 1}])
+def test_a_damaged_timeline(tmp_path: Path, document: Any) -> None:
+    write(tmp_path, rows([1]), timeline=document)
+    with pytest.raises(RunError, match="the timeline of the Channels tab is damaged"):
+        read_run(tmp_path)
+
+
+def test_a_newer_format_asks_for_a_newer_program(tmp_path: Path) -> None:
+    write(tmp_path, rows([1]), document={"format": 2, "nodes": []})
+    with pytest.raises(RunError, match=r"format 2 of the Channels tab is newer than 1; use a newer antiphon"):
+        read_run(tmp_path)
+
+
+def test_names_are_text_whatever_they_are(tmp_path: Path) -> None:
+    names = ("<img src=x onerror=alert(1)>", "'\"\\ ../../etc 猫")
+    write(tmp_path, rows([1]), document=graph(names))
+    run = read_run(tmp_path)
+    assert tuple(agent["name"] for agent in run.graph["agents"]) == names
+
+
+def test_series_and_messages_pack(tmp_path: Path) -> None:
+    write(tmp_path, {**rows([1, 2]), 3: {"antiphon/messages/0": np.ones((4, 3))}})
+    run = read_run(tmp_path)
+    assert isinstance(run.figures["agent", "loss"], Series)
+    assert isinstance(run.messages[0], Messages)
+    assert len(run.figures["agent", "loss"].pack()) == 8 + 2 * 8 + 2 * 2 * 4
+    assert set(run.embedded()["clouds"]) == {"0"}

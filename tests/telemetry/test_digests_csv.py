@@ -1,0 +1,191 @@
+"""digests.csv: rows that say what was before them, continued after a checkpoint, never half-written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+from antiphon.errors import RunError
+from antiphon.telemetry import DigestRow, RunDescription
+from antiphon.telemetry.digests_csv import Digests, DigestsCsv, read_digests
+
+DESCRIPTION = RunDescription(
+    yaml="", hparams={}, graph=nx.MultiDiGraph(), names={"agents": ("a", "b"), "channels": ()}
+)
+HEADER = "step,rolling,agent:a,agent:b,channel:a->b\n"
+
+
+def rows(step: int) -> list[DigestRow]:
+    """The digests of a step: b has not learned since step 3."""
+    numbers = (step, min(step, 3), step + 100)
+    names = (("agent", "a"), ("agent", "b"), ("channel", "a->b"))
+    return [(kind, name, n.to_bytes(8, "big")) for (kind, name), n in zip(names, numbers, strict=True)]  # type: ignore[misc]
+
+
+def record(path: Path, steps: range, resume_step: int | None = None) -> None:
+    recorder = DigestsCsv(path, resume_step)
+    recorder.begin(DESCRIPTION)
+    for step in steps:
+        recorder.digests(step, rows(step))
+    recorder.end({})
+    recorder.close()
+    recorder.close()
+
+
+def table(path: Path) -> Digests:
+    found = read_digests(path)
+    assert found is not None
+    return found
+
+
+def test_rows_are_readable_before_the_file_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "digests.csv"
+    recorder = DigestsCsv(path)
+    recorder.begin(DESCRIPTION)
+    recorder.digests(7, rows(7))
+    header, row = path.read_text().splitlines()
+    assert header + "\n" == HEADER
+    step, rolling, *cells = row.split(",")
+    assert (step, len(rolling)) == ("7", 16)
+    assert cells == ["0000000000000007", "0000000000000003", "000000000000006b"]
+    recorder.close()
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    record(tmp_path / "digests.csv", range(1, 6))
+    found = table(tmp_path / "digests.csv")
+    assert found.columns == (("agent", "a"), ("agent", "b"), ("channel", "a->b"))
+    assert list(found.rows) == [1, 2, 3, 4, 5]
+    assert found.of(5) == {(kind, name): digest for kind, name, digest in rows(5)}
+
+
+def test_equal_rolling_digests_mean_that_all_rows_before_are_equal(tmp_path: Path) -> None:
+    record(tmp_path / "one.csv", range(1, 6))
+    recorder = DigestsCsv(tmp_path / "other.csv")
+    recorder.begin(DESCRIPTION)
+    for step in range(1, 6):
+        recorder.digests(step, rows(99 if step == 2 else step))  # it parts and comes back
+    recorder.close()
+    one, other = table(tmp_path / "one.csv").rows, table(tmp_path / "other.csv").rows
+    assert [one[step].cells == other[step].cells for step in one] == [True, False, True, True, True]
+    assert [one[step].rolling == other[step].rolling for step in one] == [True, False, False, False, False]
+
+
+def test_rolling_digests_tell_steps_and_names_apart(tmp_path: Path) -> None:
+    for name, step, called in (("a", 1, "x"), ("b", 2, "x"), ("c", 1, "y")):
+        recorder = DigestsCsv(tmp_path / name)
+        recorder.begin(DESCRIPTION)
+        recorder.digests(step, [("agent", called, bytes(8))])
+        recorder.close()
+    found = {next(iter(table(tmp_path / name).rows.values())).rolling for name in "abc"}
+    assert len(found) == 3
+
+
+def test_resumed_table_equals_an_unbroken_one(tmp_path: Path) -> None:
+    record(tmp_path / "whole.csv", range(1, 9))
+    record(tmp_path / "broken.csv", range(1, 7))
+    record(tmp_path / "broken.csv", range(5, 9), resume_step=4)
+    assert (tmp_path / "broken.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["broken.csv", "whole.csv"]
+
+
+def test_resuming_before_the_first_row_begins_the_chain_anew(tmp_path: Path) -> None:
+    record(tmp_path / "whole.csv", range(3, 5))
+    record(tmp_path / "broken.csv", range(4, 9))
+    record(tmp_path / "broken.csv", range(3, 5), resume_step=2)
+    assert (tmp_path / "broken.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_resuming_without_a_table_begins_one(tmp_path: Path) -> None:
+    record(tmp_path / "digests.csv", range(5, 6), resume_step=4)
+    assert list(table(tmp_path / "digests.csv").rows) == [5]
+
+
+@pytest.mark.parametrize("torn", ["3,00", '3,"', "3", "s", HEADER.strip(), ""])
+def test_a_last_line_torn_by_a_crash_is_dropped(tmp_path: Path, torn: str) -> None:
+    path = tmp_path / "digests.csv"
+    record(tmp_path / "whole.csv", range(1, 5))
+    if HEADER.startswith(torn):
+        path.write_text(torn)
+        assert table(path).rows == {}
+        record(path, range(1, 5), resume_step=0)
+    else:
+        record(path, range(1, 3))
+        path.write_text(path.read_text() + torn)
+        assert list(table(path).rows) == [1, 2]
+        record(path, range(3, 5), resume_step=2)
+    assert path.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_names_with_commas_quotes_newlines_and_colons_come_back(tmp_path: Path) -> None:
+    name = 'a:,"b"\nc'
+    for resume in (None, 1):
+        recorder = DigestsCsv(tmp_path / "digests.csv", resume)
+        recorder.begin(DESCRIPTION)
+        if resume is None:
+            recorder.digests(1, [("agent", name, bytes(8))])
+        recorder.close()
+    assert table(tmp_path / "digests.csv").of(1) == {("agent", name): bytes(8)}
+
+
+def test_a_new_run_never_overwrites_a_table(tmp_path: Path) -> None:
+    record(tmp_path / "digests.csv", range(1, 3))
+    before = (tmp_path / "digests.csv").read_bytes()
+    with pytest.raises(RunError, match=r"digests.csv: exists already; resume"):
+        record(tmp_path / "digests.csv", range(1, 3))
+    assert (tmp_path / "digests.csv").read_bytes() == before
+
+
+def test_a_table_of_other_agents_is_not_gone_on_with(tmp_path: Path) -> None:
+    record(tmp_path / "digests.csv", range(1, 3))
+    recorder = DigestsCsv(tmp_path / "digests.csv", resume_step=2)
+    recorder.begin(DESCRIPTION)
+    with pytest.raises(RunError, match=r"digests.csv: has digests of other agents and channels"):
+        recorder.digests(3, rows(3)[:2])
+    recorder.close()
+    assert list(table(tmp_path / "digests.csv").rows) == [1, 2]
+
+
+ROW = "{},0000000000000000,0000000000000001,0000000000000002,0000000000000003\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ("a,b\n1,2\n", r"digests.csv:1: no table of digests"),
+        ("step,rolling,env:a\n", r"digests.csv:1: no table of digests"),
+        (HEADER + ROW.format(1) + "rubbish\n", r"digests.csv:3: 'rubbish' is no row of 4 digests"),
+        (HEADER + ROW.format("x"), r"digests.csv:2: "),
+        (HEADER + ROW.format(1).replace("3\n", "g\n"), r"digests.csv:2: "),
+        (HEADER + ROW.format(1).replace("0001", "001"), r"digests.csv:2: "),
+        (HEADER + ROW.format(2) + ROW.format(2), r"digests.csv:3: .* at a later step than the one before"),
+        (HEADER + "\n" + ROW.format(2), r"digests.csv:2: "),
+    ],
+)
+def test_a_foreign_or_damaged_table_is_named_and_left_alone(tmp_path: Path, content: str, place: str) -> None:
+    path = tmp_path / "digests.csv"
+    path.write_text(content)
+    with pytest.raises(RunError, match=place):
+        record(path, range(9, 10), resume_step=8)
+    with pytest.raises(RunError, match=place):
+        read_digests(path)
+    assert path.read_text() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_run_without_a_table_has_none(tmp_path: Path) -> None:
+    assert read_digests(tmp_path / "digests.csv") is None
+
+
+def test_a_table_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "digests.csv").mkdir()
+    with pytest.raises(RunError, match=r"digests.csv: cannot be read \("):
+        read_digests(tmp_path / "digests.csv")
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"digests.csv: cannot be written \("):
+        record(tmp_path / "file" / "digests.csv", range(1, 2))

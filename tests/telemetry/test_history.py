@@ -1,0 +1,97 @@
+"""The history of a run as a table, in memory and from metrics.csv."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import RunError
+from antiphon.telemetry import Figure
+from antiphon.telemetry.history import History, HistoryRow
+
+
+def filled() -> History:
+    history = History()
+    for step in (1, 10, 20):
+        rows = [Figure("agent", "a", "loss", 1.0 / step), Figure("run", "", "seconds", float(step))]
+        history.figures(step, rows)
+    history.figures(20, [Figure("channel", "a->b", "value", math.nan)])
+    return history
+
+
+def test_rows_are_in_the_order_in_which_they_came() -> None:
+    history = filled()
+    assert len(history) == 7
+    assert history[0] == HistoryRow(1, "agent", "a", "loss", 1.0)
+    assert history[-2] == (20, "run", "", "seconds", 20.0)
+    assert history[2:4] == [history[2], history[3]]
+    assert list(history)[:6] == [history[i] for i in range(6)]
+    with pytest.raises(IndexError):
+        history[7]
+    assert repr(history).startswith("<History of 7 figures, steps 1 to 20;")
+    assert repr(History()) == "<History of 0 figures; pandas.DataFrame(history) is a table>"
+
+
+def test_one_figure_over_the_steps() -> None:
+    steps, values = filled().of("a", "loss")
+    np.testing.assert_array_equal(steps, [1, 10, 20])
+    np.testing.assert_array_equal(values, [1.0, 0.1, 0.05])
+    assert [part.size for part in filled().of("b", "loss")] == [0, 0]
+    assert [part.size for part in History().of("a", "loss")] == [0, 0]
+
+
+def test_a_run_that_begins_again_forgets_what_came_after() -> None:
+    history = filled()
+    history.samples(10, [("a->b", np.zeros((1, 2)))])
+    history.samples(20, [("a->b", np.zeros((1, 2)))])
+    history.figures(10, [Figure("agent", "a", "loss", 7.0)])
+    history.samples(10, [("a->b", np.ones((1, 2)))])
+    assert [row.step for row in history] == [1, 1, 10]
+    assert history[-1].value == 7.0
+    assert list(history.messages) == [10]
+
+
+def test_pandas_makes_a_table_of_it() -> None:
+    frame = pd.DataFrame(filled())
+    assert list(frame.columns) == ["step", "kind", "name", "metric", "value"]
+    assert frame[frame.metric == "loss"].set_index("step")["value"].to_dict() == {1: 1.0, 10: 0.1, 20: 0.05}
+
+
+def test_it_is_the_same_in_memory_and_from_a_directory_and_moves_no_bit(tmp_path: Path) -> None:
+    with (
+        Simulation("digits-mlp", seed=2) as one,
+        Simulation("digits-mlp", seed=2, logdir=tmp_path / "run") as two,
+    ):
+        history = one.history
+        assert one.history is history
+        one.run(steps=5)
+        two.run(steps=5)
+        ours = [repr(row) for row in history if row.kind != "run"]
+        theirs = [repr(row) for row in two.history if row.kind != "run"]
+        assert len(ours) > 20
+        assert ours == theirs
+        assert history.messages[5][0][1].shape[1] > 2
+
+
+def test_who_asks_late_is_told_so() -> None:
+    with Simulation("digits-mlp") as simulation:
+        simulation.run(steps=2)
+        with pytest.warns(
+            UserWarning, match=r"^history: begins after step 2; ask for it before the first step"
+        ):
+            history = simulation.history
+        simulation.run(steps=1)
+        assert {row.step for row in history} == {3}
+
+
+def test_a_table_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cannot be read"):
+        History.read(tmp_path / "metrics.csv")
+    (tmp_path / "metrics.csv").write_text("step,kind,name,metric,value\nx,agent,a,loss,1\n", encoding="utf-8")
+    with pytest.raises(RunError, match="cannot be read"):
+        History.read(tmp_path / "metrics.csv")
