@@ -14,6 +14,7 @@ from antiphon.telemetry.event_file import EventFile, event_files
 from antiphon.telemetry.figures import Figure, HistogramRow, Recorder, RunDescription, SampleRow
 from antiphon.telemetry.layout import Curves
 from antiphon.telemetry.pictures import graph_png
+from antiphon.telemetry.projector import write_projector
 from antiphon.telemetry.raster import timeline_png
 
 _log = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class TensorBoardRecorder(Recorder):
         self._curves: Curves | None = None
         self._events: EventFile | None = None
         self._channels: ChannelsWriter | None = None
+        self._samples: Sequence[SampleRow] = ()
+        self._slugs: dict[str, str] = {}
 
     def begin(self, description: RunDescription) -> None:
         """Open an event file and describe the run.
@@ -67,6 +70,7 @@ class TensorBoardRecorder(Recorder):
         if not described:
             _describe(events, description)
         self._channels = ChannelsWriter(events, description)
+        self._slugs = dict(description.names["channels"])
         events.flush()
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
@@ -108,9 +112,10 @@ class TensorBoardRecorder(Recorder):
         """
         assert self._channels is not None, "begin() comes before samples()"
         self._channels.samples(step, rows)
+        self._samples = rows
 
     def end(self, result: Mapping[str, Any]) -> None:
-        """Write the result's metric and seconds, which the HParams tab shows.
+        """Write the result's metric and seconds for the HParams tab, and the newest messages for the Projector.
 
         Raises:
             RunError: If the file system refuses.
@@ -121,6 +126,7 @@ class TensorBoardRecorder(Recorder):
             self._last_step, [(f"result/{key}", f"result/{key}", value) for key, value in found]
         )
         self._events.hparams_done(self._last_step)
+        write_projector(self._logdir, self._samples, self._slugs)
         self._events.flush()
 
     def close(self) -> None:

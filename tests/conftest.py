@@ -23,3 +23,12 @@ def _own_folders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         monkeypatch.delenv("ANTIPHON_DATA", raising=False)
     elif not os.environ.get("ANTIPHON_DATA"):
         pytest.skip("ANTIPHON_DATA names no folder")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one loud line that tests were skipped because this machine has no browser."""
+    skipped = [report.longrepr for report in terminalreporter.getreports("skipped")]
+    reasons = [each[2].removeprefix("Skipped: ") for each in skipped if isinstance(each, tuple)]
+    loud = [reason for reason in reasons if reason.startswith("browser tests skipped")]
+    if loud:
+        terminalreporter.write_sep("!", f"{len(loud)} {loud[0]}", yellow=True, bold=True)

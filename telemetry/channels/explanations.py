@@ -22,12 +22,14 @@ class Explanation(NamedTuple):
         says: What it is, in one sentence.
         scale: How it is coloured.
         caution: What to beware of; empty where there is nothing.
+        limit: What a diverging scale reaches to, on either side; None: as far as the numbers.
     """
 
     title: str
     says: str
     scale: Scale = "sequential"
     caution: str = ""
+    limit: float | None = None
 
 
 _CHANNEL: dict[str, Explanation] = {
@@ -37,9 +39,14 @@ _CHANNEL: dict[str, Explanation] = {
         "below 0 it harms.",
         "diverging",
         "Measured in forks over a short horizon; look at its interval.",
+        1.0,
     ),
-    "value_low": Explanation("value, lower end", "Lower end of the value's 95 % interval.", "diverging"),
-    "value_high": Explanation("value, upper end", "Upper end of the value's 95 % interval.", "diverging"),
+    "value_low": Explanation(
+        "value, lower end", "Lower end of the value's 95 % interval.", "diverging", limit=1.0
+    ),
+    "value_high": Explanation(
+        "value, upper end", "Upper end of the value's 95 % interval.", "diverging", limit=1.0
+    ),
     "ablation": Explanation(
         "loss by ablation",
         "By how much the readouts' loss rises on test data when the channel's messages are taken away.",
@@ -55,12 +62,14 @@ _CHANNEL: dict[str, Explanation] = {
         "Mean cosine, per sample, between the synthetic gradient and what came back.",
         "diverging",
         _ALIGNED,
+        1.0,
     ),
     "pooled_cosine": Explanation(
         "pooled cosine",
         "Cosine between synthetic and returned gradients of the whole batch as one long vector.",
         "diverging",
         _ALIGNED,
+        1.0,
     ),
     "norm_ratio": Explanation(
         "norm ratio",
@@ -73,6 +82,7 @@ _CHANNEL: dict[str, Explanation] = {
         "than their mean.",
         "diverging",
         _ALIGNED,
+        1.0,
     ),
     "bias2": Explanation(
         "bias²", "The part of the synthetic gradient's squared error that is the same in every sample."

@@ -1,0 +1,72 @@
+"""Messages for the Projector tab."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import text_format  # type: ignore[import-untyped]
+from tensorboard.plugins.projector.projector_config_pb2 import (  # type: ignore[import-untyped]
+    ProjectorConfig,
+)
+
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import RunError
+from antiphon.telemetry.projector import write_projector
+
+MESSAGES = np.array([[0.5, -1, 3], [np.nan, 0, 1], [2, 3, np.nan]], dtype=np.float32)
+
+
+def config_of(folder: Path) -> ProjectorConfig:
+    return text_format.Parse(
+        (folder / "projector_config.pbtxt").read_text(encoding="utf-8"), ProjectorConfig()
+    )
+
+
+def test_tables_with_a_line_per_message_that_is_finite(tmp_path: Path) -> None:
+    write_projector(tmp_path, [("a->b", MESSAGES)], {"a->b": "a__to__b"})
+    (embedding,) = config_of(tmp_path).embeddings
+    assert embedding.tensor_name == "a->b"
+    assert (tmp_path / embedding.tensor_path).read_text(encoding="utf-8") == "0.5\t-1\n2\t3\n"
+    assert (tmp_path / embedding.metadata_path).read_text(encoding="utf-8") == "3\n–\n"
+
+
+def test_without_labels_there_are_none(tmp_path: Path) -> None:
+    write_projector(tmp_path, [("a->b", np.where([False, False, True], np.nan, np.ones((4, 3))))], {})
+    (embedding,) = config_of(tmp_path).embeddings
+    assert not embedding.metadata_path
+
+
+def test_names_make_no_paths_and_few_channels_are_shown(tmp_path: Path) -> None:
+    rows = [(f'../{i}->"<b>', MESSAGES) for i in range(20)]
+    write_projector(tmp_path, rows, {name: name for name, _ in rows})
+    found = config_of(tmp_path).embeddings
+    assert [embedding.tensor_name for embedding in found] == [name for name, _ in rows[:8]]
+    assert {path.parent for path in tmp_path.rglob("*.tsv")} == {tmp_path / "projector"}
+    assert len(list((tmp_path / "projector").iterdir())) == 16
+
+
+@pytest.mark.parametrize("rows", [[], [("a->b", np.ones((5, 2)))], [("a->b", np.ones((1, 4)))]])
+def test_where_there_is_nothing_to_project_there_is_no_file(
+    tmp_path: Path, rows: list[tuple[str, np.ndarray]]
+) -> None:  # type: ignore[type-arg]
+    write_projector(tmp_path, rows, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cannot be written"):
+        write_projector(tmp_path / "nowhere", [("a->b", MESSAGES)], {})
+
+
+def test_a_run_that_ends_leaves_them(tmp_path: Path) -> None:
+    with Simulation("digits-mlp", logdir=tmp_path / "run") as simulation:
+        simulation.run(steps=3)
+    found = config_of(tmp_path / "run").embeddings
+    assert [embedding.tensor_name for embedding in found] == ["n2->n3", "n0->n1", "n1->n2"]
+    for embedding in found:
+        lines = (tmp_path / "run" / embedding.tensor_path).read_text(encoding="utf-8").splitlines()
+        labels = (tmp_path / "run" / embedding.metadata_path).read_text(encoding="utf-8").splitlines()
+        assert len(lines) == len(labels) > 10
+        assert set(labels) <= set("0123456789")
