@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 _CURVE = np.linspace(0.0, 1.0, 41)
 _DENSE = 400
-"""Agents beyond which a spring layout needs SciPy; they stand on a circle."""
+"""Agents up to which springs are followed to their rest."""
+_MOST = 1600
+"""Agents up to which springs are followed at all, from where the graph's slowest modes put them; more stand on a circle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +82,37 @@ def _springs(plain: nx.DiGraph[str]) -> Placement:
     if count <= _DENSE:
         raw = nx.spring_layout(plain.to_undirected(), pos=raw, k=2.2 / np.sqrt(count), iterations=200, seed=0)
     centres = np.array([raw[name] for name in names], dtype=np.float64)
+    if _DENSE < count <= _MOST:
+        centres = _relaxed(plain, names)
     extent = centres.max(0) - centres.min(0)
     centres *= side / max(float(extent.max()), 1e-9)
     if count <= _DENSE:
         centres = _apart(centres, 3.5 * radius)
-    else:
+    elif count > _MOST:
         radius = 1.2 * side / count
     return Placement(dict(zip(names, centres, strict=True)), radius, None)
+
+
+def _relaxed(plain: nx.DiGraph[str], names: Sequence[str]) -> Points:
+    """Place by the two slowest modes of the graph, then follow springs for a while (Fruchterman and Reingold 1991)."""
+    place = {name: i for i, name in enumerate(names)}
+    count = len(names)
+    joined = np.zeros((count, count))
+    for a, b in plain.edges:
+        joined[place[a], place[b]] = joined[place[b], place[a]] = 1.0
+    scale = 1 / np.sqrt(np.maximum(joined.sum(1), 1.0))
+    _, modes = np.linalg.eigh(np.eye(count) - scale[:, None] * joined * scale)
+    modes = modes[:, 1:3] * np.where(modes[np.abs(modes[:, 1:3]).argmax(0), (1, 2)] < 0, -1.0, 1.0)
+    centres: Points = modes / np.maximum(np.abs(modes).max(0), 1e-9)
+    spot = 2.2 / np.sqrt(count)
+    for heat in np.linspace(0.1, 0.005, 40):
+        x, y = (centres[:, None, axis] - centres[None, :, axis] for axis in (0, 1))
+        squared = np.maximum(x * x + y * y, 1e-6)
+        pull = spot * spot / squared - joined * np.sqrt(squared) / spot
+        force = np.stack([(x * pull).sum(1), (y * pull).sum(1)], 1)
+        length = np.maximum(np.linalg.norm(force, axis=1, keepdims=True), 1e-9)
+        centres = centres + force / length * np.minimum(length, heat)
+    return centres
 
 
 def _apart(centres: Points, distance: float) -> Points:
