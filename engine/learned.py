@@ -55,6 +55,8 @@ class Learned:
     """Losses and gradients of the synthetic inputs that learned, by channel."""
     learners: dict[str, Tensor | None] = field(default_factory=dict)
     """By bundle: the channels that a lesson was for, [K] bool; None, or none said: all."""
+    hearers: dict[str, Tensor | None] = field(default_factory=dict)
+    """By bundle: the channels whose synthetic inputs learned."""
 
     def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
         """Yield what objectives said: of one agent, or of several at once, [agents] each."""

@@ -46,9 +46,8 @@ def of_agents(system: System, learned: Learned) -> Iterator[Measured]:
     for update in learned.updates:
         for name, gradients in update.gradients.items():
             agent = system.agents[name]
-            drawn = agent.drawn(update.tape.window)
-            told = None if not isinstance(drawn, Tensor) else drawn.view(len(agent.who), -1)[:, 0].tolist()
             if found := [g for g in gradients if g is not None]:
+                told = _list(update.movers.get(name))
                 yield Measured(agent.who, "gradient_norm", _norms(found, agent), told)
     for agent in system.agents.values():
         yield Measured(agent.who, "updates", agent.counts())
@@ -77,15 +76,18 @@ def of_channels(system: System, learned: Learned, step: int) -> Iterator[Measure
         step: The step just taken.
     """
     for name, (loss, _) in learned.inputs.items():
-        yield Measured(system.channels[name].who, "si_loss", loss.reshape(-1).tolist())
-    injected = {name: rows for update in learned.updates for name, rows in update.injected.items()}
+        told = _list(learned.hearers.get(name))
+        yield Measured(system.channels[name].who, "si_loss", loss.reshape(-1).tolist(), told)
+    injected = {name: (rows, update) for update in learned.updates for name, rows in update.injected.items()}
     for name, channel in system.channels.items():
         who, count = channel.who, len(channel.who)
         if name in learned.lessons:
             yield from _taught(who, learned.lessons[name], learned.learners.get(name))
         if name in injected:
-            norms = injected[name].norm(dim=1).view(count, -1).mean(1)
-            yield Measured(who, "injection_norm", norms.tolist())
+            rows, update = injected[name]
+            put = channel.injectors(system.agents[channel.sender].drawn(update.tape.window))
+            norms = rows.norm(dim=1).view(count, -1).mean(1)
+            yield Measured(who, "injection_norm", norms.tolist(), _list(put))
         records = channel.ledger.records
         if records:
             message = records[max(records)].message.reshape(count, -1)
@@ -103,7 +105,7 @@ def of_channels(system: System, learned: Learned, step: int) -> Iterator[Measure
 
 
 def _taught(who: tuple[str, ...], lesson: Lesson, learners: Tensor | None) -> Iterator[Measured]:
-    told = None if learners is None else learners.tolist()
+    told = _list(learners)
     yield Measured(who, "sg_loss", lesson.loss.reshape(-1).tolist(), told)
     newest = lesson.examples[-1]
     if newest.delta is None or lesson.prediction is None:
@@ -115,6 +117,10 @@ def _taught(who: tuple[str, ...], lesson: Lesson, learners: Tensor | None) -> It
     valid = None if newest.valid is None else newest.valid.view(len(who), -1)
     for metric, values in alignment(said, newest.delta.view_as(said), valid).items():
         yield Measured(who, metric, values.tolist(), told)
+
+
+def _list(members: Tensor | None) -> list[bool] | None:
+    return None if members is None else members.tolist()
 
 
 def _on_the_way(channel: Channel, step: int) -> Iterator[Measured]:

@@ -127,6 +127,15 @@ class Channel:
         """Return what its predictor says, without what members say whose predictor has diverged."""
         return rows
 
+    def injectors(self, drawn: Lanes) -> Tensor | None:
+        """Return the members on whose messages something was put; None: all there are.
+
+        Args:
+            drawn: The sender's rows that learned.
+        """
+        del drawn
+        return None
+
     def hear(self, context: Tensor | None, record: Record, arrived: Tensor | None) -> None:
         """Note what its synthetic input learns from at the end of the step."""
         self.heard.append((context, record.received, arrived))

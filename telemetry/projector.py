@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import (  # type: ignore
 )
 
 from antiphon.telemetry.figures import SampleRow
-from antiphon.telemetry.names import tag_part, writing
+from antiphon.telemetry.names import writing
 
 __all__ = ["write_projector"]
 
@@ -22,14 +22,13 @@ _MOST = 8
 """Channels, at most: the tab loads one at a time, and lists all."""
 
 
-def write_projector(folder: Path, rows: Sequence[SampleRow], slugs: Mapping[str, str]) -> None:
+def write_projector(folder: Path, rows: Sequence[SampleRow]) -> None:
     """Write the messages of the first eight channels as tables that the Projector tab finds.
 
     Args:
         folder: The run's.
         rows: Messages of channels, [samples, size + 1]; the label is last. Those of one component are left out: there is
             nothing to project.
-        slugs: By channel, what its files are called.
 
     Raises:
         RunError: If the file system refuses.
@@ -37,9 +36,9 @@ def write_projector(folder: Path, rows: Sequence[SampleRow], slugs: Mapping[str,
     config = ProjectorConfig()
     shown = [(name, messages) for name, messages in rows if messages.shape[1] > 2 and len(messages) > 1]
     with writing(folder):
-        for name, messages in shown[:_MOST]:
+        for number, (name, messages) in enumerate(shown[:_MOST]):
             (folder / _FOLDER).mkdir(exist_ok=True)
-            stem = f"{_FOLDER}/{tag_part(slugs.get(name, name))}"
+            stem = f"{_FOLDER}/{number}"
             sound = messages[np.isfinite(messages[:, :-1]).all(1)]
             _write(folder / f"{stem}.tsv", ["\t".join(f"{x:.6g}" for x in row[:-1]) for row in sound])
             embedding = config.embeddings.add(tensor_name=name, tensor_path=f"{stem}.tsv")

@@ -55,7 +55,6 @@ class TensorBoardRecorder(Recorder):
         self._events: EventFile | None = None
         self._channels: ChannelsWriter | None = None
         self._samples: Sequence[SampleRow] = ()
-        self._slugs: dict[str, str] = {}
 
     def begin(self, description: RunDescription) -> None:
         """Open an event file and describe the run.
@@ -70,7 +69,6 @@ class TensorBoardRecorder(Recorder):
         if not described:
             _describe(events, description)
         self._channels = ChannelsWriter(events, description)
-        self._slugs = dict(description.names["channels"])
         events.flush()
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
@@ -126,7 +124,7 @@ class TensorBoardRecorder(Recorder):
             self._last_step, [(f"result/{key}", f"result/{key}", value) for key, value in found]
         )
         self._events.hparams_done(self._last_step)
-        write_projector(self._logdir, self._samples, self._slugs)
+        write_projector(self._logdir, self._samples)
         self._events.flush()
 
     def close(self) -> None:

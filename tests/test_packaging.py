@@ -86,12 +86,12 @@ def test_pyright_reads_every_package_through_its_link() -> None:
 def test_every_file_that_is_not_python_is_package_data() -> None:
     patterns: dict[str, list[str]] = SETUPTOOLS["package-data"]
     missing = []
-    for package in FOLDERS:
+    for package in SETUPTOOLS["packages"]:
         folder = folder_of(package)
         for path in sorted(folder.rglob("*")):
             inside = path.relative_to(folder)
-            link = package == "antiphon" and f"antiphon.{inside.parts[0]}" in FOLDERS
-            if link or path.is_dir() or path.name.startswith(".") or path.suffix in {".py", ".pyc"}:
+            inner = f"{package}.{inside.parts[0]}" in SETUPTOOLS["packages"]
+            if inner or path.is_dir() or path.name.startswith(".") or path.suffix in {".py", ".pyc"}:
                 continue
             if not any(fnmatch(inside.as_posix(), pattern) for pattern in patterns.get(package, [])):
                 missing.append(str(path.relative_to(ROOT)))

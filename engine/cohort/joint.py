@@ -168,7 +168,7 @@ class _Own(Learned):
 
     def __init__(self, told: Told, world: int, places: Places) -> None:
         self._told, self._world, self._places = told, world, places
-        self.learners = {}
+        self.learners, self.hearers = {}, {}
 
     def _mine(self, name: str) -> bool:
         return name.endswith(named("", self._world))

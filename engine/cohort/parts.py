@@ -246,6 +246,18 @@ class Bundle(Channel):
         """Return the members, [K] bool, of which anything is in `lanes`."""
         return lanes.view(len(self.members), self.batch).any(1).cpu()
 
+    def injectors(self, drawn: Lanes) -> Members:
+        learned = self.of_sender(drawn)
+        members: Members = None
+        if isinstance(learned, Tensor):
+            members = self.some_of(learned)
+        elif not learned:
+            members = torch.zeros(len(self.members), dtype=torch.bool)
+        if self.muted_members is None:
+            return members
+        able = torch.logical_not(self.muted_members)
+        return able if members is None else members & able
+
     def unmuted(self, rows: Tensor) -> Tensor:
         if self.muted_members is None:
             return rows

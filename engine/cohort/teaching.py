@@ -121,6 +121,12 @@ class CohortTeacher(Teacher):
         heard = _any_of([example.members for example in lesson.examples], len(bundle.members))
         return _able(heard, bundle.muted_members)
 
+    def hearers(self, name: str) -> Members:
+        """Return the members of a bundle whose synthetic inputs learn at this step."""
+        bundle = self.system.channels[name]
+        assert isinstance(bundle, Bundle)
+        return _able(self._hearers[name], bundle.deaf_members)
+
     def _models(self, name: str) -> Models | None:
         predictor = self.system.channels[name].predictor
         return predictor if isinstance(predictor, Models) else None
@@ -161,9 +167,7 @@ class CohortTeacher(Teacher):
         for name, said in heard.items():
             bundle = self.system.channels[name]
             if isinstance(bundle.input, Models):
-                assert isinstance(bundle, Bundle)
-                able = _able(self._hearers[name], bundle.deaf_members)
-                bundle.input.step(said[1], step, able, skip=self._skip)
+                bundle.input.step(said[1], step, self.hearers(name), skip=self._skip)
             else:
                 single[name] = said
         super().teach_inputs(single, step)

@@ -31,18 +31,21 @@ class Told(Learned):
 
     def __init__(self, learned: Learned, lifted: Lifted, teacher: CohortTeacher) -> None:
         self._learned, self._lifted = learned, lifted
-        self.learners = {}  # of those who learned alone there are no others
+        self.learners, self.hearers = {}, {}  # of those who learned alone there are no others
         self._for = {
             name: teacher.learners(name, lesson)
             for name, lesson in learned.lessons.items()
             if lesson.loss.dim()
+        }
+        self._heard = {
+            name: teacher.hearers(name) for name, (loss, _) in learned.inputs.items() if loss.dim()
         }
 
     @property
     def together(self) -> Learned:
         """What was learned, by cohort and bundle."""
         raw = self._learned
-        return Learned(raw.updates, raw.lessons, raw.inputs, self._for)
+        return Learned(raw.updates, raw.lessons, raw.inputs, self._for, self._heard)
 
     @cached_property
     def updates(self) -> list[Update]:  # type: ignore[override]
@@ -68,8 +71,10 @@ class Told(Learned):
         for name, (loss, gradients) in self._learned.inputs.items():
             bundle = self._lifted.system.channels[name]
             if isinstance(bundle, Bundle) and len(bundle.members) > 1:
+                hearers = self._heard[name]
                 for k, channel in enumerate(bundle.members):
-                    found[channel.name] = loss[k], [g[k] for g in gradients]
+                    if hearers is None or hearers[k]:
+                        found[channel.name] = loss[k], [g[k] for g in gradients]
             else:
                 found[name] = loss, gradients
         return {name: found[name] for name in self._lifted.base.channels if name in found}
@@ -130,8 +135,10 @@ class Told(Learned):
             bundle = self._lifted.system.channels[name]
             channels = bundle.members if isinstance(bundle, Bundle) else (bundle,)
             rows = torch.split(injected, bundle.batch) if isinstance(bundle, Bundle) else (injected,)
-            for channel, own_rows in zip(channels, rows, strict=True):
-                found[id(base.unit_of[channel.sender])].injected[channel.name] = own_rows
+            put = bundle.injectors(agents[bundle.sender].drawn(update.tape.window))
+            for k, (channel, own_rows) in enumerate(zip(channels, rows, strict=True)):
+                if put is None or put[k]:
+                    found[id(base.unit_of[channel.sender])].injected[channel.name] = own_rows
         yield from found.values()
 
 

@@ -16,6 +16,8 @@ __all__ = ["MOST", "page"]
 
 MOST = 20_000_000
 """Bytes of a page, at most: what mail takes. Rows are thinned until it is kept."""
+_FRAME = 4_000
+"""Bytes of the page's own elements, at most."""
 _LEAST_DATA = 1_000_000
 """Bytes that the data may take whatever else is on the page."""
 _DATA, _ROOT = "antiphon-data", "antiphon"
@@ -68,7 +70,7 @@ def page(
         scripts = [vendored(_UPLOT, static), script]
         sheets.append(sheet(static))
         others = sum(len(text) for text in map(_bytes, (before, after, style, *sheets, *scripts)))
-        shown, notes = fitted(runs, max(most - others, _LEAST_DATA))
+        shown, notes = fitted(runs, max(most - others - _FRAME, _LEAST_DATA))
         graph = _graph(shown, notes, scripts)
     hashes = " ".join(f"'sha256-{_digest(text)}'" for text in scripts) or "'none'"
     policy = (

@@ -24,7 +24,9 @@ _POINTS = 400
 """Of a line, at most: more cannot be told apart in its width."""
 _DECADES = 2.5
 """Beyond so many decades between its numbers an axis is logarithmic."""
-_BAR_WIDTH, _BAR, _NAMES, _FIGURES = 760, 24, 210, 84
+_DOTTED = 25
+"""Points of a line, at most, that are marked one by one."""
+_BAR_WIDTH, _BAR, _NAMES, _FIGURES = 560, 24, 168, 62
 _BAR_TOP, _BAR_BOTTOM = 6, 40
 
 
@@ -138,7 +140,7 @@ def bars(rows: Sequence[Bar], *, across: str, title: str, marks: Sequence[float]
 
 def _bar(row: Bar, x: Axis, top: float) -> Iterable[Html]:
     middle = top + _BAR / 2
-    yield _text(words(row.name, 30), _NAMES - 10, middle + 4, "end", row.name)
+    yield _text(words(row.name, 24), _NAMES - 10, middle + 4, "end", row.name)
     said = "undefined" if row.value is None else number(row.value)
     yield _text(said, _BAR_WIDTH - _FIGURES + 8, middle + 4, "start")
     if row.value is None:
@@ -205,18 +207,17 @@ def _grid(x: Axis, y: Axis, across: str) -> Iterable[Html]:
 
 
 def _stroke(curve: Line, x: Axis, y: Axis) -> Html:
-    pieces, alone = [], []
+    pieces, dots = [], []
     found = np.isfinite(curve.middle).tolist()
     for place in np.flatnonzero(found):
         at = f"{x.at(curve.steps[place]):.1f} {y.at(curve.middle[place]):.1f}"
         down = place > 0 and found[place - 1]
-        if not down and not (place + 1 < len(found) and found[place + 1]):
-            alone.append(at)  # a point without neighbours would not show as a line
-            continue
+        alone = not down and not (place + 1 < len(found) and found[place + 1])
+        if alone or len(found) <= _DOTTED:  # a point without neighbours would not show as a line
+            dots.append(f"M{at}h0")
         pieces.append(f"{'L' if down else 'M'}{at}")
-    drawn = [element("path", d="".join(pieces), class_=_line_class(curve.style))] if pieces else []
-    dots = "".join(f"M{at}h0" for at in alone)
-    drawn += [element("path", d=dots, class_=f"dot c{curve.style % STYLES}")] if dots else []
+    drawn = [element("path", d="".join(pieces), class_=_line_class(curve.style))]
+    drawn += [element("path", d="".join(dots), class_=f"dot c{curve.style % STYLES}")] if dots else []
     return element("g", element("title", curve.name), *drawn)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,10 @@ MEASURED = ("value", "value_low", "value_high", "ablation")
 _SCORES = (*METRICS, "loss")
 _DIGITS = 15
 """Of a step, at most."""
+_UNASKED = re.compile(
+    rf"[0-9]+,channel,[^\",\n]*,(?!(?:{'|'.join((*ALIGNMENT, *MEASURED))}),)[a-z0-9_]+,[-+.0-9a-z]+\n"
+)
+"""A line without quotes about a figure of a channel that is neither drawn nor kept: most of a long table."""
 _SHOWN = 80
 """Characters of a row that an error quotes."""
 
@@ -102,7 +107,8 @@ def _curve(points: Iterable[tuple[int, float]]) -> Curve:
 def _rows(path: Path) -> Iterator[tuple[int, str, str, str, float]]:
     """Yield the rows; ValueError where one is none, but for a torn last one."""
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        table = csv.reader(_lines(file))
+        lines = _Lines(file)
+        table = csv.reader(lines)
         header = next(table, None)
         if header is not None and tuple(header) != HEADER:
             raise ValueError(f"line 1 is not {','.join(HEADER)}")
@@ -113,10 +119,25 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str, str, float]]:
                     raise ValueError
                 yield int(step), kind, name, metric, float(value)
             except ValueError:
-                what = f"line {table.line_num}: '{','.join(row)[:_SHOWN]}' is no row of {','.join(HEADER)}"
+                what = f"line {lines.number}: '{','.join(row)[:_SHOWN]}' is no row of {','.join(HEADER)}"
                 raise ValueError(what) from None
 
 
-def _lines(file: Iterable[str]) -> Iterator[str]:
-    """Yield the lines that end: the last may be half of one."""
-    return (line for line in file if line.endswith("\n"))
+class _Lines:
+    """The lines that end (the last may be half of one), but for those of figures that nobody asks for.
+
+    Attributes:
+        number: Of the newest line, from 1.
+    """
+
+    def __init__(self, file: Iterable[str]) -> None:
+        self._file = file
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield them."""
+        skip = _UNASKED.fullmatch
+        for line in self._file:
+            self.number += 1
+            if line.endswith("\n") and not skip(line):
+                yield line

@@ -9,111 +9,115 @@ from typing import Any
 from antiphon.telemetry.report.html import Html, element, section, table
 from antiphon.telemetry.report.run import ReportRun
 
-__all__ = ["difference", "flattened"]
+__all__ = ["difference", "differences"]
 
 _ROWS = 150
-"""Paths in the table, at most."""
+"""Paths in a table, at most."""
 _COLUMNS = 6
-"""Scenarios side by side, at most; of more only the first are compared."""
-_LEAVES = 20_000
-_DEEPEST = 60
-"""Of a scenario that is compared; a document beyond that was not written by a run."""
+"""Scenarios side by side, and of each whole documents, at most."""
+_LONGEST = 160
+"""Characters of a value in the table."""
 _TEXT = 60_000
-"""Characters of a scenario that is shown whole."""
-_MISSING = "–"
+"""Characters of a document that is shown whole."""
+_MISSING = object()
 
 
 def difference(runs: Sequence[ReportRun]) -> Html:
-    """Return the table of differences, and each scenario's document folded up."""
-    texts: dict[str, list[ReportRun]] = {}
+    """Return a table of differences for each scenario that there is in several forms, and the documents folded up."""
+    forms: dict[str, dict[str, list[ReportRun]]] = {}
     for run in runs:
-        texts.setdefault(run.text, []).append(run)
-    says = "What differs between the resolved scenarios, value by value; what is the same is left out."
-    whole = [_document(text, own) for text, own in list(texts.items())[: 2 * _COLUMNS]]
-    if len(texts) == 1:
-        one = (
-            "The resolved scenario."
-            if len(runs) == 1
-            else "All runs have the same scenario; seeds may differ."
-        )
-        return section("scenario", "Scenario", one, *whole)
-    return section("scenario", "Scenarios", says, _compared(list(texts.values())), *whole)
+        forms.setdefault(run.scenario, {}).setdefault(run.text, []).append(run)
+    blocks = []
+    for scenario, found in forms.items():
+        if len(forms) > 1:
+            blocks.append(element("h3", scenario))
+        if len(found) > 1:
+            blocks.append(_compared(list(found.values())))
+        blocks += [_document(text, own) for text, own in list(found.items())[:_COLUMNS]]
+        if len(found) > _COLUMNS:
+            more = f"{len(found) - _COLUMNS} more forms of it are in the run directories alone."
+            blocks.append(element("p", more, class_="says"))
+    if any(len(found) > 1 for found in forms.values()):
+        says = "What differs between runs of one scenario, value by value, all else being the same."
+    elif len(runs) > 1:
+        says = "Runs of one scenario have the same values here; they differ in their seeds alone."
+    else:
+        says = "The scenario with all its values."
+    return section("scenario", "Scenario", says, *blocks)
 
 
-def flattened(document: Mapping[str, Any]) -> dict[str, str]:
-    """Return a document as paths with their values as text; parts of a list that have a name are found by it.
+def differences(documents: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Return the paths at which documents differ, each with the value of every document as text.
+
+    Parts of a list that have a name (or a sender and a receiver) are found by it, wherever they stand. What one document
+    does not have at all is one path, not one for each of its values.
 
     Args:
-        document: Plain data.
-
-    Raises:
-        ValueError: It is larger or deeper than a scenario can be.
+        documents: Plain data.
     """
-    found: dict[str, str] = {}
-    for path, value in _leaves("", document, 0):
-        found[path] = value
-        if len(found) > _LEAVES:
-            raise ValueError("too many values")
+    return [(path, [_worded(value) for value in values]) for path, values in _parted("", list(documents))]
+
+
+def _parted(path: str, values: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
+    if all(value == values[0] for value in values[1:]):
+        return
+    parts = [_parts(value) for value in values]
+    known = [found for found in parts if found is not None]
+    if len(known) < len(values):
+        yield path, values
+        return
+    for key in dict.fromkeys(key for found in known for key in found):
+        yield from _parted(
+            path + key if path else key.lstrip("."), [found.get(key, _MISSING) for found in known]
+        )
+
+
+def _parts(value: Any) -> dict[str, Any] | None:
+    """Return the parts of a value by what a path calls them; None where it has none that could be told apart."""
+    if isinstance(value, Mapping):
+        return {f".{key}": item for key, item in value.items()}
+    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value) or not value:
+        return None
+    found: dict[str, Any] = {}
+    seen: dict[str, int] = {}
+    for place, item in enumerate(value):
+        name = str(place)
+        if "from" in item and "to" in item:
+            name = f"{item['from']}->{item['to']}"
+        elif "name" in item:
+            name = str(item["name"])
+        again = seen[name] = seen.get(name, -1) + 1
+        found[f"[{name}:{again}]" if again else f"[{name}]"] = item
     return found
 
 
-def _leaves(path: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
-    if depth > _DEEPEST:
-        raise ValueError("too deep")
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _leaves(f"{path}.{key}" if path else str(key), item, depth + 1)
-    elif isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value):
-        seen: dict[str, int] = {}
-        for place, item in enumerate(value):
-            name = _name(item) or str(place)
-            seen[name] = seen.get(name, 0) + 1
-            again = f":{seen[name]}" if seen[name] > 1 else ""
-            yield from _leaves(f"{path}[{name}{again}]", item, depth + 1)
-    else:
-        yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+def _worded(value: Any) -> str:
+    if value is _MISSING:
+        return "–"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
-def _name(item: Any) -> str | None:
-    """Return what tells a part of a list from the others wherever it stands: its name, or a channel's ends."""
-    if not isinstance(item, Mapping):
-        return None
-    if "from" in item and "to" in item:
-        return f"{item['from']}->{item['to']}"
-    return str(item["name"]) if "name" in item else None
-
-
-def _compared(groups: Sequence[Sequence[ReportRun]]) -> Html:
-    """Return the table of what differs between the scenarios of groups of runs that share one."""
-    shown, flat = groups[:_COLUMNS], []
-    for group in shown:
-        try:
-            flat.append(flattened(group[0].document))
-        except ValueError as error:
-            text = f"The scenario of {group[0].name} is not compared: {error}."
-            return element("p", text, class_="empty")
-    unread = [group[0].name for group, values in zip(shown, flat, strict=True) if not values]
-    paths = [
-        path
-        for path in dict.fromkeys(path for values in flat for path in values)
-        if len({values.get(path) for values in flat}) > 1
-    ]
-    headings = ["path", *(_heading(group) for group in shown)]
-    rows = [[path, *(values.get(path, _MISSING) for values in flat)] for path in paths[:_ROWS]]
+def _compared(forms: Sequence[Sequence[ReportRun]]) -> Html:
+    """Return the table of what differs between forms of a scenario, each with the runs that share it."""
+    shown = [form for form in forms if form[0].document][:_COLUMNS]
+    found = differences([form[0].document for form in shown]) if shown else []
+    headings = ["path", *(_heading(form) for form in shown)]
+    rows = [[path, *values] for path, values in found[:_ROWS]]
     notes = []
-    if unread:
+    if unread := [form[0].name for form in forms if not form[0].document]:
         notes.append(f"Cannot be read: {', '.join(unread)}.")
-    if len(paths) > _ROWS:
-        notes.append(f"{len(paths) - _ROWS:,} more paths differ.")
-    if len(groups) > _COLUMNS:
-        notes.append(f"The first {_COLUMNS} of {len(groups)} scenarios are compared.")
+    if len(found) > _ROWS:
+        notes.append(f"{len(found) - _ROWS:,} more paths differ.")
+    if len(forms) - len(unread) > _COLUMNS:
+        notes.append(f"The first {_COLUMNS} of {len(forms)} forms are compared.")
     below = element("p", " ".join(notes), class_="says") if notes else None
-    return element("div", table(headings, rows), below, class_="differences")
+    return element("div", table(headings, rows) if rows else None, below, class_="differences")
 
 
-def _heading(group: Sequence[ReportRun]) -> str:
-    others = len(group) - 1
-    return group[0].name + (f" and {others} more" if others else "")
+def _heading(runs: Sequence[ReportRun]) -> str:
+    others = len(runs) - 1
+    return runs[0].name + (f" and {others} more" if others else "")
 
 
 def _document(text: str, runs: Sequence[ReportRun]) -> Html:

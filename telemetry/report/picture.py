@@ -46,11 +46,13 @@ def still(run: ReportRun) -> Html | None:
         )
     for agent, place in zip(graph["agents"], places, strict=True):
         parts += _node(agent, place, radius, named=len(places) <= _NAMED)
+    top = min((y for _, y in places), default=0.0) - 2 * _PAD
+    bottom = max((y for _, y in places), default=0.0) + 2 * _PAD
     drawing = element(
         "svg",
         element("title", f"The graph of {run.name}"),
         joined(parts),
-        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
+        viewBox=f"0 {top:.0f} {_WIDTH} {bottom - top:.0f}",
         role="img",
         class_="chart still",
     )

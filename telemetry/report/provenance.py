@@ -43,16 +43,14 @@ def _facts(run: ReportRun) -> dict[str, str]:
         "directory": run.path,
         "command": shlex.join(map(str, command)) if isinstance(command, list) else None,
         "commit": facts.get("git"),
-        **(
-            {f"version of {name}": version for name, version in versions.items()}
-            if isinstance(versions, Mapping)
-            else {}
-        ),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items())
+        if isinstance(versions, Mapping)
+        else None,
         **{key: facts.get(key) for key in ("device", "dtype", "threads", "backend", "seed")},
         "seeds in one program": _listed(facts.get("together")),
         "started": facts.get("started"),
         "finished": facts.get("finished"),
-        "duration": seconds(facts.get("seconds")),
+        "took": seconds(facts.get("seconds")),
         "exit": facts.get("exit"),
         "error": facts.get("error"),
         "warnings": _listed(facts.get("warnings")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,8 +17,8 @@ __all__ = ["Measurement", "ablation_of", "ranking", "value_of"]
 
 _MOST = 20
 """Channels in a chart and a table."""
-_OPEN = 3
-"""Runs whose rankings stand open; more would hide the rest of the report."""
+_COMMANDS = 4
+"""Commands, at most."""
 
 
 class Measurement(NamedTuple):
@@ -39,14 +40,25 @@ class Measurement(NamedTuple):
 
 
 def ranking(runs: Sequence[ReportRun]) -> Html:
-    """Return the rankings, run by run."""
-    blocks = [
-        _block(run, is_open=place < _OPEN, alone=len(runs) == 1)
-        for place, run in enumerate(runs)
-        if _has_channels(run)
-    ]
-    if not blocks:
-        blocks = [element("p", "No run has channels.", class_="empty")]
+    """Return the rankings of the runs that have been measured, and the commands that measure the others."""
+    talking = [run for run in runs if _has_channels(run)]
+    found = [(run, ablation_of(run), value_of(run)) for run in talking]
+    blocks = []
+    for run, ablation, value in found:
+        parts = [
+            _measured(metric, measurement)
+            for metric, measurement in (("ablation", ablation), ("value", value))
+            if measurement is not None
+        ]
+        if parts:
+            head = element("h3", run.name) if len(talking) > 1 else None
+            blocks.append(element("div", head, element("div", *parts, class_="measured")))
+    missing = [(run, "ablation", "--ablate zero") for run, ablation, _ in found if ablation is None]
+    missing += [(run, "value", "--value") for run, _, value in found if value is None]
+    if missing:
+        blocks.append(_commands(missing))
+    if not talking:
+        blocks.append(element("p", "No run has channels.", class_="empty"))
     says = (
         "Which channels matter. Loss by ablation: by how much the readouts' loss rises when a channel's messages are "
         "taken away. Value: what its learning signal is worth, 1 as much as the true gradient, 0 nothing, below 0 harm."
@@ -79,13 +91,18 @@ def value_of(run: ReportRun) -> Measurement | None:
     """Return the values of a run's channels, largest first, that of all together on top; None: not measured."""
     said = run.measured.get("value")
     rows = said.get("rows") if isinstance(said, Mapping) else None
+    alignment = said.get("alignment") if isinstance(said, Mapping) else None
+    alignment = alignment if isinstance(alignment, Mapping) else {}
     found, cells, notes = {}, {}, []
     for row in rows if isinstance(rows, list) else ():
         if not isinstance(row, Mapping) or not isinstance(row.get("name"), str):
             continue
         name = row["name"]
         found[name] = _bar(name, *(_finite(row.get(key)) for key in ("value", "low", "high")))
+        like = alignment.get(name)
+        like = like if isinstance(like, Mapping) else {}
         cells[name] = [number(_finite(row.get(key))) for key in ("zero", "synthetic", "true")]
+        cells[name] += [number(_finite(like.get(key))) for key in ("cosine", "cosine_ceiling")]
         if row.get("why"):
             notes.append(f"{name}: {row['why']}")
     if not found:
@@ -94,7 +111,7 @@ def value_of(run: ReportRun) -> Measurement | None:
     first = next(iter(found))
     together = [found.pop(first)] if first not in _channels(run) and len(found) > 1 else []
     about = f"Measured in forks over {said.get('horizon', '?')} steps{_at(said)}, 95 % interval over repeats."
-    headings = ["loss with none", "with its own", "with the true signal"]
+    headings = ["loss, no signal", "loss, its own", "loss, true", "cosine", "its ceiling"]
     return Measurement([*together, *_ordered(found.values())], about, headings, cells, notes)
 
 
@@ -103,12 +120,12 @@ def value_of(run: ReportRun) -> Measurement | None:
 
 def _ablated(said: Any) -> list[tuple[str, Mapping[str, Any]]]:
     """Return the changes of the readouts by channel."""
-    rows = said.get("rows") if isinstance(said, Mapping) else None
+    channels = said.get("channels") if isinstance(said, Mapping) else None
     found = []
-    for row in rows if isinstance(rows, list) else ():
-        changes = row.get("readouts") if isinstance(row, Mapping) else None
-        if isinstance(changes, Mapping) and isinstance(row.get("channel"), str):
-            found.append((row["channel"], changes))
+    for name, changes in channels.items() if isinstance(channels, Mapping) else ():
+        readouts = changes.get("readouts") if isinstance(changes, Mapping) else None
+        if isinstance(readouts, Mapping):
+            found.append((str(name), readouts))
     return found
 
 
@@ -187,40 +204,40 @@ def _at(said: Mapping[str, Any]) -> str:
 # --- drawing ------------------------------------------------------------------------------------------------
 
 
-def _block(run: ReportRun, *, is_open: bool, alone: bool) -> Html:
-    parts: list[Html] = []
-    for metric, found, option in (
-        ("ablation", ablation_of(run), "--ablate zero"),
-        ("value", value_of(run), "--value"),
-    ):
-        info = EXPLANATIONS["channel"][metric]
-        if found is None:
-            command = element("code", f"antiphon evaluate {run.path} {option}")
-            title = info.title.capitalize()
-            parts.append(element("p", f"{title}: not measured. This measures it: ", command, class_="empty"))
-        else:
-            parts.append(_measured(info.title, found, info.caution, option))
-    if alone:
-        return element("div", *parts, class_="measured")
-    head = element("summary", element("h3", run.name))
-    return element("details", head, element("div", *parts, class_="measured"), open="" if is_open else None)
-
-
-def _measured(title: str, found: Measurement, caution: str, option: str) -> Html:
+def _measured(metric: str, found: Measurement) -> Html:
+    """Return chart and table of one measurement."""
+    info = EXPLANATIONS["channel"][metric]
     shown = found.bars[:_MOST]
-    marks = (0.0, 1.0) if option == "--value" else (0.0,)
-    drawing = bars(shown, across=title, title=f"{title}, by channel", marks=marks)
-    headings = ["channel", title, "95 % interval", *found.headings]
+    marks = (0.0, 1.0) if metric == "value" else (0.0,)
+    drawing = bars(shown, across=info.title, title=f"{info.title}, by channel", marks=marks)
+    headings = ["channel", info.title, "95 % interval", *found.headings]
     rows = [[bar.name, _middle(bar), _interval(bar), *found.cells.get(bar.name, ())] for bar in shown]
     more = len(found.bars) - len(shown)
     about = found.about + (f" {more:,} more channels are not shown." if more else "")
     notes = [element("li", note) for note in found.notes[:_MOST]]
     return element(
         "div",
-        figure(drawing, title.capitalize(), about, caution),
+        figure(drawing, info.title.capitalize(), about, info.caution),
         table(headings, rows, numbers=range(1, len(headings))),
         element("ul", *notes, class_="notes") if notes else None,
     )
+
+
+def _commands(missing: Sequence[tuple[ReportRun, str, str]]) -> Html:
+    """Return what has not been measured, and the commands that measure it, by run."""
+    options: dict[str, list[str]] = {}
+    for run, _, option in missing:
+        options.setdefault(run.path, []).append(option)
+    what = " and ".join(dict.fromkeys(EXPLANATIONS["channel"][metric].title for _, metric, _ in missing))
+    lines = [
+        element("li", element("code", shlex.join(["antiphon", "evaluate", path, *" ".join(words).split()])))
+        for path, words in list(options.items())[:_COMMANDS]
+    ]
+    more = len(options) - len(lines)
+    if more > 0:
+        lines.append(element("li", f"and so for {more} more runs"))
+    text = f"Not measured in {len(options)} run{'s' * (len(options) > 1)}: {what}. This measures it:"
+    return element("div", text, element("ul", *lines), class_="empty")
 
 
 def _middle(bar: Bar) -> str:

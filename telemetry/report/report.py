@@ -27,7 +27,7 @@ _STILL = 4
 _CHAPTERS = {
     "summary": "Summary",
     "seeds": "Over seeds",
-    "graph": "Live graph",
+    "graph": "Graph",
     "ranking": "Value and ablation",
     "curves": "Learning curves",
     "timing": "First steps",
@@ -62,7 +62,7 @@ def report(
         ranking(runs),
         learning(groups),
         timing(runs),
-        representations(runs),
+        representations(groups),
         difference(runs),
         provenance(runs),
     ]
@@ -72,6 +72,7 @@ def report(
         "header",
         element("h1", title),
         element("p", lede(runs, groups, spread), class_="lede"),
+        _description(runs),
         element("nav", element("ul", *links)),
     )
     footer = element("footer", made)
@@ -83,6 +84,16 @@ def report(
         style=STYLE,
         most=most,
         static=static,
+    )
+
+
+def _description(runs: Sequence[ReportRun]) -> Html | None:
+    """Return what the scenario says of itself, if there is one alone."""
+    said = {
+        run.document.get("description") for run in runs if isinstance(run.document.get("description"), str)
+    }
+    return (
+        element("p", said.pop(), class_="says") if len({r.scenario for r in runs}) == len(said) == 1 else None
     )
 
 
@@ -103,4 +114,4 @@ def _graph(runs: Sequence[ReportRun]) -> Html:
     if shown and without:
         text = f"Not there, for want of data of the Channels tab: {', '.join(without)}."
         parts.append(element("p", text, class_="says"))
-    return element("section", element("h2", "Live graph"), joined(parts), id="graph")
+    return element("section", element("h2", "Graph"), joined(parts), id="graph")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.telemetry.channels.series import Cloud, RunData, cloud
 from antiphon.telemetry.report.html import Html, element, figure, joined, section
-from antiphon.telemetry.report.run import Picture, ReportRun
+from antiphon.telemetry.report.run import Group, Picture
 
 __all__ = ["representations"]
 
@@ -30,29 +32,28 @@ _WORDS = {
 }
 
 
-def representations(runs: Sequence[ReportRun]) -> Html:
-    """Return clouds and pictures."""
-    with_messages = [run for run in runs if run.data is not None and run.data.messages]
+def representations(groups: Sequence[Group]) -> Html:
+    """Return clouds of messages, of the first run of each group, and pictures of all runs."""
+    runs = [run for group in groups for run in group.runs]
+    talking = [run for group in groups for run in group.runs if run.data is not None and run.data.messages]
+    firsts = [own[0] for group in groups if (own := [run for run in group.runs if run in talking])]
     blocks = []
-    for run in with_messages[:_RUNS]:
+    for run in firsts[:_RUNS]:
         assert run.data is not None
         blocks += [] if len(runs) == 1 else [element("h3", run.name)]
         blocks.append(_clouds(run.data))
-    if len(with_messages) > _RUNS:
-        text = (
-            f"Messages of {_RUNS} of {len(with_messages)} runs are drawn; the graph above has those of all."
-        )
+    if len(talking) > len(firsts[:_RUNS]):
+        text = f"Messages of {len(firsts[:_RUNS])} of {len(talking)} runs are drawn; the live graph has those of all."
         blocks.append(element("p", text, class_="says"))
     for run in runs:
         if run.pictures:
             blocks.append(element("h3", f"{run.name}: pictures of antiphon evaluate --represent"))
             blocks.append(element("div", *map(_picture, run.pictures), class_="charts"))
     if not any(run.pictures for run in runs):
-        folder = f"{runs[0].path}/representations"
-        command = element("code", f"antiphon evaluate {runs[0].path} --represent {folder}")
-        blocks.append(
-            element("p", "No pictures of representations. This draws them: ", command, class_="empty")
-        )
+        path = runs[0].path
+        command = shlex.join(["antiphon", "evaluate", path, "--represent", f"{path}/representations"])
+        text = "No run directory holds pictures of representations. This draws them: "
+        blocks.append(element("p", text, element("code", command), class_="empty"))
     says = (
         "What the networks tell each other, and what they make of it. Each plane shows messages of one channel along the "
         "two directions in which those of all steps together vary most; a colour is a label. Where colours part, "
@@ -68,13 +69,35 @@ def _picture(picture: Picture) -> Html:
 
 
 def _clouds(data: RunData) -> Html:
-    names = [channel["name"] for channel in data.graph["channels"]]
-    known = [number for number in sorted(data.messages) if number < len(names)]
-    drawn = [_cloud(names[number], cloud(data.messages[number])) for number in known[:_CHANNELS]]
-    more = len(known) - len(drawn)
-    note = f"{more} more channels with messages are in the graph above." if more > 0 else None
+    """Draw the messages of some channels, each of another sender as long as there are others."""
+    channels = data.graph["channels"]
+    known = [number for number in sorted(data.messages) if number < len(channels)]
+    turns: dict[int, list[int]] = {}
+    for number in known:
+        turns.setdefault(channels[number]["from"], []).append(number)
+    ordered = [n for turn in zip_longest(*turns.values()) for n in turn if n is not None]
+    chosen = sorted(ordered[:_CHANNELS])
+    clouds = {channels[number]["name"]: cloud(data.messages[number]) for number in chosen}
+    more = len(known) - len(chosen)
+    note = f"{more} more channels with messages are in the live graph." if more > 0 else None
     below = element("p", note, class_="says") if note else None
-    return element("div", element("div", *drawn, class_="clouds"), below)
+    drawn = [_cloud(name, found) for name, found in clouds.items()]
+    return element("div", _labels(clouds.values()), element("div", *drawn, class_="clouds"), below)
+
+
+def _labels(clouds: Iterable[Cloud]) -> Html | None:
+    """Return which colour is which label; None where there are none."""
+    found = sorted(
+        {int(label) for one in clouds for label in one.labels[np.isfinite(one.labels)] if label >= 0}
+    )
+    keys = []
+    for label in found[:_CLASSES]:
+        dot = element("path", d="M6 6h0", class_=f"point k{label % _CLASSES}")
+        key = element("svg", dot, viewBox="0 0 12 12", width="12", height="12", aria_hidden="true")
+        keys.append(element("li", key, element("span", str(label))))
+    if len(found) > _CLASSES:
+        keys.append(element("li", f"further labels begin anew (up to {found[-1]})"))
+    return element("ul", element("li", "label"), *keys, class_="legend") if keys else None
 
 
 def _cloud(name: str, found: Cloud) -> Html:
@@ -104,8 +127,9 @@ def _cloud(name: str, found: Cloud) -> Html:
         element("title", title),
         joined(parts),
         viewBox=f"0 0 {len(rows) * (_SIDE + 12) - 12} {_SIDE + 20}",
+        width=str(len(rows) * (_SIDE + 12) - 12),
         role="img",
-        class_="chart",
+        class_="chart sized",
     )
     return figure(drawing, name, f"Variance: {across} to the right, {up} upwards.")
 

@@ -68,10 +68,10 @@ class ReportRun:
         return str(self.facts.get("scenario") or "no name")
 
     @property
-    def variant(self) -> str | None:
-        """Of the scenario; None: it has none, or the run is its default."""
+    def variant(self) -> str:
+        """Of the scenario; `default` where none was named."""
         variant = self.facts.get("variant")
-        return None if variant is None else str(variant)
+        return "default" if variant is None else str(variant)
 
     @property
     def done(self) -> bool:
@@ -125,7 +125,7 @@ def grouped(runs: Sequence[ReportRun]) -> list[Group]:
     for run in runs:
         found.setdefault(_key(run), []).append(run)
     firsts = [members[0] for members in found.values()]
-    names = [_name(first, firsts) for first in firsts]
+    names = _names(firsts)
     numbered = [
         f"{name} ({names[: place + 1].count(name)})" if names.count(name) > 1 else name
         for place, name in enumerate(names)
@@ -148,14 +148,21 @@ def _values(run: ReportRun) -> dict[str, Any]:
     return {str(name): v for name, v in values.items() if not (str(name).endswith("seed") and v == seed)}
 
 
-def _name(run: ReportRun, firsts: Sequence[ReportRun]) -> str:
-    """Return what tells a group from the others: variant and values that differ among those of its scenario."""
+def _names(firsts: Sequence[ReportRun]) -> list[str]:
+    """Return what tells each group from the others: scenario and variant, and where that is not enough, the values."""
+    brief = [_name(run, firsts, valued=False) for run in firsts]
+    if len(set(brief)) == len(brief):
+        return brief
+    return [_name(run, firsts, valued=True) for run in firsts]
+
+
+def _name(run: ReportRun, firsts: Sequence[ReportRun], *, valued: bool) -> str:
+    """Return the scenario, variant and (if wanted) values of a group, as far as others differ in them."""
     others = [one for one in firsts if one.scenario == run.scenario]
     words = [run.scenario] if len(others) < len(firsts) or len(others) == 1 else []
     if len({one.variant for one in others}) > 1:
-        words.append(run.variant or "default")
-    own = _values(run)
-    for name, value in own.items():
+        words.append(run.variant)
+    for name, value in _values(run).items() if valued else ():
         if any(_values(one).get(name) != value for one in others):
             words.append(f"{name}={_worded(value)}")
     return " · ".join(words) or run.scenario

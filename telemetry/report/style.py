@@ -64,9 +64,12 @@ body { background: var(--r-paper); color: var(--r-ink); font: 15px/1.55 system-u
 .report figcaption { font-size: 13px; font-weight: 600; margin-bottom: 4px; overflow-wrap: anywhere; }
 .report .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(430px, 100%), 1fr)); gap: 10px 36px; }
 .report .clouds { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(500px, 100%), 1fr)); gap: 10px 36px; }
-.report .charts img { max-width: 100%; background: #ffffff; border-radius: 4px; }
-.report .measured > div { display: grid; grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); gap: 0 36px; align-items: start; }
-.report .measured > div > .notes { grid-column: 1 / -1; }
+.report .charts img { max-width: 100%; max-height: 340px; background: #ffffff; border-radius: 4px; }
+.report .measured { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(500px, 100%), 1fr)); gap: 0 36px; align-items: start; }
+.report .measured > div { min-width: 0; }
+.report .measured th, .report .measured td { padding-right: 12px; min-width: 0; }
+.report .measured thead .number { white-space: normal; }
+.report .empty ul { margin: 4px 0 0; padding-left: 20px; }
 .report .legend { display: flex; flex-wrap: wrap; gap: 4px 22px; margin: 10px 0; padding: 0; list-style: none; font-size: 13px; }
 .report .legend svg { margin-right: 7px; vertical-align: middle; }
 .report details { margin: 8px 0; }
@@ -83,13 +86,14 @@ body { background: var(--r-paper); color: var(--r-ink); font: 15px/1.55 system-u
 """
 _DRAWN = """
 .chart { display: block; width: 100%; height: auto; overflow: visible; }
+.chart.sized { width: auto; max-width: 100%; }
 .chart text { font: 11px system-ui, "Segoe UI", Helvetica, Arial, sans-serif; fill: var(--r-muted); }
 .chart .head { font-weight: 600; font-size: 12px; }
 .chart .small { font-size: 9.5px; }
 .grid { fill: none; stroke: var(--r-grid); stroke-width: 1; }
 .axis { fill: none; stroke: var(--r-muted); stroke-width: 1; }
 .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
-.dot { fill: none; stroke-width: 6; stroke-linecap: round; }
+.dot { fill: none; stroke-width: 5; stroke-linecap: round; }
 .band { stroke: none; opacity: 0.2; }
 .bar { fill: var(--r-bar); }
 .bar.weak { opacity: 0.4; }
@@ -100,8 +104,8 @@ _DRAWN = """
 .unread { fill: none; stroke: var(--r-ink); stroke-width: 1.1; }
 .age { stroke: var(--r-line); stroke-width: 0.7; }
 .age.a0 { fill: var(--r-paper); } .age.a1 { fill: var(--r-s0); } .age.a2 { fill: var(--r-s1); } .age.a3 { fill: var(--r-s2); }
-.age.a4 { fill: var(--r-s4); }
-.chart .t0, .chart .t1, .chart .t2 { fill: var(--r-ink); } .chart .t3, .chart .t4 { fill: var(--r-paper); }
+.chart .in { fill: var(--r-ink); }
+.base { fill: none; stroke: var(--r-line); stroke-width: 2; }
 .plane { fill: none; stroke: var(--r-line); }
 .point { fill: none; stroke-width: 4; stroke-linecap: round; stroke-opacity: 0.8; }
 .point.none { stroke: var(--r-muted); }
@@ -110,7 +114,6 @@ _DRAWN = """
 .node { fill: var(--r-paper); stroke: var(--r-ink); stroke-width: 1.6; } .node.readout { fill: var(--r-raised); } .node.frozen { stroke-dasharray: 2 2; }
 """
 _PAPER = """
-@media (max-width: 900px) { .report .measured > div { grid-template-columns: minmax(0, 1fr); } }
 @page { margin: 16mm 14mm; }
 @media print {
   body { font-size: 10.5pt; }
@@ -125,7 +128,10 @@ _PAPER = """
   .report table { font-size: 8.5pt; }
   .report th, .report td { padding-right: 10pt; }
   .report .charts, .report .clouds { grid-template-columns: 1fr 1fr; gap: 4pt 18pt; }
-  .report .measured > div { grid-template-columns: minmax(0, 1fr); }
+  .report .measured { grid-template-columns: minmax(0, 1fr); }
+  .report .measured figure .chart { max-width: 12cm; }
+  .report .says, .report .notes, .report .empty, .report .caution { font-size: 8.5pt; }
+  details::details-content { content-visibility: visible; }
   .report pre { max-height: none; overflow: visible; white-space: pre-wrap; }
   .bar, .band, .age, .chart .tick, .caution { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }

@@ -43,6 +43,8 @@ class Spread(Protocol):
 SpreadOf = Callable[[Sequence[float]], Spread]
 """Says what a figure is over seeds, of one value per seed."""
 
+_TOLD = 4
+"""Groups whose outcomes stand in the first lines."""
 _FEWEST = 5
 """Seeds from which on the middle half is told."""
 
@@ -52,17 +54,24 @@ def lede(runs: Sequence[ReportRun], groups: Sequence[Group], spread: SpreadOf) -
     scenarios = list(dict.fromkeys(run.scenario for run in runs))
     of = scenarios[0] if len(scenarios) == 1 else f"{len(scenarios)} scenarios"
     ended = sum(run.done for run in runs)
-    count = f"{len(runs)} run{'s' * (len(runs) > 1)} of {of}"
-    if len(groups) > 1:
-        count += f" in {len(groups)} groups that differ in more than their seed"
+    count = "One run" if len(runs) == 1 else f"{len(runs)} runs"
     state = "" if ended == len(runs) else f"; {ended} came to the end"
-    said = [f"{count}{state}."]
-    if len(groups) == 1:
-        metric = _first_metric(groups[0].runs)
-        values = [run.scores[metric] for run in groups[0].runs if run.done and metric in run.scores]
-        if metric and values:
-            said.append(f"{_where(metric)}: {_mean(metric, spread(values))}.")
+    said = [f"{count} of {of}{state}."]
+    if len(groups) <= _TOLD:
+        said += [line for group in groups if (line := _outcome(group, len(groups) > 1, spread)) is not None]
     return " ".join(said)
+
+
+def _outcome(group: Group, named: bool, spread: SpreadOf) -> str | None:
+    """Return the first metric of a group in a sentence; None where there is none."""
+    done = [run for run in group.runs if run.done]
+    for metric in _metrics(done):
+        values = [run.scores[metric] for run in done if metric in run.scores]
+        where = " on the test split" if metric in (*METRICS, "loss") else ""
+        seeds = f" ({len(values)} seeds)" if len(values) > 1 else ""
+        head = f"{group.name}: {_heading(metric)}" if named else f"{_heading(metric).capitalize()}"
+        return f"{head}{where} {_mean(metric, spread(values))}{seeds}."
+    return None
 
 
 def summary(runs: Sequence[ReportRun]) -> Html:
@@ -73,7 +82,7 @@ def summary(runs: Sequence[ReportRun]) -> Html:
         [
             run.name,
             run.scenario,
-            run.variant or "–",
+            run.variant,
             str(run.facts.get("seed", "–")),
             _steps(run),
             *(scored(metric, run.scores.get(metric)) for metric in metrics),
@@ -101,41 +110,31 @@ def over_seeds(groups: Sequence[Group], spread: SpreadOf) -> Html | None:
     """Return what the metrics are over seeds, a line per group and metric; None where every run stands alone."""
     if all(len(group.runs) == 1 for group in groups):
         return None
+    told = any(sum(run.done for run in group.runs) >= _FEWEST for group in groups)
     rows = []
     for group in groups:
         done = [run for run in group.runs if run.done]
         for metric in _metrics(done):
             values = [run.scores[metric] for run in done if metric in run.scores]
             found = spread(values)
-            told = len(values) >= _FEWEST
-            interval = (
-                "–" if found.low is None or found.high is None else _between(metric, found.low, found.high)
-            )
-            middle = [scored(metric, found.iqm), interval] if told else ["–", "–"]
-            row = [
-                group.name,
-                metric.replace("_", " "),
-                f"{len(values)} of {len(group.runs)}",
-                _mean(metric, found),
-            ]
-            rows.append([*row, scored(metric, found.median), *middle])
+            row = [group.name, _heading(metric), f"{len(values)} of {len(group.runs)}", _mean(metric, found)]
+            row.append(scored(metric, found.median))
+            rows.append([*row, *_middle(metric, found, len(values))] if told else row)
     if not rows:
         return None
-    headings = [
-        "group",
-        "metric",
-        "seeds",
-        "mean ± standard error",
-        "median",
-        "interquartile mean",
-        "its 95 % interval",
-    ]
-    says = (
-        "Runs that differ in their seed alone, together; those that came to their end count. "
-        f"From {_FEWEST} seeds on the interquartile mean, of the middle half of the seeds, is told, "
-        "with a bootstrap interval over seeds."
-    )
+    headings = ["group", "metric", "seeds", "mean ± standard error", "median"]
+    headings += ["interquartile mean", "its 95 % interval"] if told else []
+    says = "Runs that differ in their seed alone, together; those that came to their end count."
+    if told:
+        says += " The interquartile mean is of the middle half of the seeds; its interval is a bootstrap over seeds."
     return section("seeds", "Over seeds", says, table(headings, rows, numbers=range(2, len(headings))))
+
+
+def _middle(metric: str, found: Spread, seeds: int) -> list[str]:
+    """Return the interquartile mean and its interval; dashes where there are too few seeds for a middle half."""
+    if seeds < _FEWEST or found.low is None or found.high is None:
+        return ["–", "–"]
+    return [scored(metric, found.iqm), _between(metric, found.low, found.high)]
 
 
 def _metrics(runs: Sequence[ReportRun]) -> list[str]:
@@ -145,17 +144,8 @@ def _metrics(runs: Sequence[ReportRun]) -> list[str]:
     return known + [metric for metric in there if metric not in known]
 
 
-def _first_metric(runs: Sequence[ReportRun]) -> str | None:
-    return next(iter(_metrics(runs)), None)
-
-
 def _heading(metric: str) -> str:
     return metric.replace("_", " ")
-
-
-def _where(metric: str) -> str:
-    word = metric.replace("_", " ").capitalize()
-    return f"{word} on the test split" if metric in (*METRICS, "loss") else word
 
 
 def _mean(metric: str, found: Spread) -> str:

@@ -25,7 +25,7 @@ def config_of(folder: Path) -> ProjectorConfig:
 
 
 def test_tables_with_a_line_per_message_that_is_finite(tmp_path: Path) -> None:
-    write_projector(tmp_path, [("a->b", MESSAGES)], {"a->b": "a__to__b"})
+    write_projector(tmp_path, [("a->b", MESSAGES)])
     (embedding,) = config_of(tmp_path).embeddings
     assert embedding.tensor_name == "a->b"
     assert (tmp_path / embedding.tensor_path).read_text(encoding="utf-8") == "0.5\t-1\n2\t3\n"
@@ -33,14 +33,14 @@ def test_tables_with_a_line_per_message_that_is_finite(tmp_path: Path) -> None:
 
 
 def test_without_labels_there_are_none(tmp_path: Path) -> None:
-    write_projector(tmp_path, [("a->b", np.where([False, False, True], np.nan, np.ones((4, 3))))], {})
+    write_projector(tmp_path, [("a->b", np.where([False, False, True], np.nan, np.ones((4, 3))))])
     (embedding,) = config_of(tmp_path).embeddings
     assert not embedding.metadata_path
 
 
 def test_names_make_no_paths_and_few_channels_are_shown(tmp_path: Path) -> None:
     rows = [(f'../{i}->"<b>', MESSAGES) for i in range(20)]
-    write_projector(tmp_path, rows, {name: name for name, _ in rows})
+    write_projector(tmp_path, rows)
     found = config_of(tmp_path).embeddings
     assert [embedding.tensor_name for embedding in found] == [name for name, _ in rows[:8]]
     assert {path.parent for path in tmp_path.rglob("*.tsv")} == {tmp_path / "projector"}
@@ -51,13 +51,13 @@ def test_names_make_no_paths_and_few_channels_are_shown(tmp_path: Path) -> None:
 def test_where_there_is_nothing_to_project_there_is_no_file(
     tmp_path: Path, rows: list[tuple[str, np.ndarray]]
 ) -> None:  # type: ignore[type-arg]
-    write_projector(tmp_path, rows, {})
+    write_projector(tmp_path, rows)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cannot be written"):
-        write_projector(tmp_path / "nowhere", [("a->b", MESSAGES)], {})
+        write_projector(tmp_path / "nowhere", [("a->b", MESSAGES)])
 
 
 def test_a_run_that_ends_leaves_them(tmp_path: Path) -> None:

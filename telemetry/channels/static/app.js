@@ -12,7 +12,10 @@ import { exportShown } from "./exporting.js";
 import { followTheme, surroundingTheme } from "./theme.js";
 import { listenToKeys } from "./keys.js";
 
-const NO_RUNS = ["No run here has channels yet.", "Start one with “antiphon run corporation”, let TensorBoard look at its log directory, then fetch what is new."];
+const NO_RUNS = [
+  "No run here has channels yet.",
+  "Start one with “antiphon run corporation”, let TensorBoard look at its log directory, then fetch what is new.",
+];
 const NOT_READ = ["The runs could not be read.", "The line above says why. When that is mended, fetch what is new."];
 
 /** Holds the parts together: whatever one of them reports becomes a choice in the model, and is shown by all. */
@@ -45,7 +48,7 @@ class ChannelsApp {
       setFigure: (kind, metric) => this.#setMetric(kind, metric),
       theme: () => this.#theme,
       figure: () => ({ kind: "channel", metric: this.#model.metric.channel, info: this.#model.runs[0].info("channel", this.#model.metric.channel) }),
-    });
+    }, (work) => this.#loading.track(work));
     this.#mount();
     this.ready = this.#loading.track(this.#start());
   }
@@ -64,6 +67,7 @@ class ChannelsApp {
     this.#root.classList.toggle("ap-compact", compact);
     this.#root.dataset.antiphon = "";
     applyTheme(this.#root, this.#theme);
+    this.#layout.toolbar.refresh.hidden = !this.#source.live;
     this.#root.append(...this.#layout.nodes);
     this.#layout.watch(this.#root, compact);
     this.#endings.push(
@@ -105,6 +109,7 @@ class ChannelsApp {
   async #open(side, name) {
     const run = name === null ? null : await Run.open(name, this.#source);
     this.#model.setRun(side, run);
+    this.#panel.show();
     if (run) await this.#fetch();
     else this.#changed();
   }
@@ -122,7 +127,6 @@ class ChannelsApp {
     const until = Math.max(0, ...this.#model.shown().map((run) => run.graph.until ?? 0));
     this.#layout.player.setSteps(this.#model.steps(), until);
     this.#show(false);
-    this.#panel.refresh();
   }
 
   #show(playing) {
@@ -147,7 +151,7 @@ class ChannelsApp {
       data.push(model.data(side, step, playing));
       stage.show(model.view, data[data.length - 1], model.runs[1] ? run.name : "", noteOf(run, player.steps));
     });
-    rail.update(model.shown(), data, this.#theme, masks && masks.channel, model.chosen(0));
+    rail.update(model.shown(), data, this.#theme, masks && masks.channel, model.chosen(0), model.view);
     this.#panel.setStep(step);
   }
 
@@ -214,6 +218,7 @@ class ChannelsApp {
   }
 
   #setRun(side, name) {
+    this.#layout.setError("");
     return this.#loading.track(this.#attempt(() => this.#open(side, name))).then((good) => good || this.#show(false));
   }
 
@@ -250,6 +255,7 @@ class ChannelsApp {
 
   async #renew() {
     const model = this.#model;
+    const before = [...model.runs];
     model.names = await this.#source.runs();
     for (const side of [0, 1]) {
       const run = model.runs[side];
@@ -260,7 +266,8 @@ class ChannelsApp {
     if (!model.runs[0] && model.names.length) await this.#open(0, model.names[0]);
     else await this.#fetch();
     this.#changed();
-    this.#panel.show();
+    if (model.runs.every((run, side) => run === before[side])) this.#panel.refresh();
+    else this.#panel.show();
   }
 
   #actions() {

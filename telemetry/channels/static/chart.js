@@ -25,7 +25,7 @@ export function chartColours(theme) {
  * background (grey), else the first line is the first run's and the second the second run's. NaN is a gap.
  *
  * @param {HTMLElement} host gets one element
- * @param {Object} options title, says, caution, lines, step (shown), onStep(step), theme ("light" | "dark"), testid
+ * @param {Object} options title, says, caution, lines, step (shown), onStep(step), theme ("light" | "dark"), metric, span() → [first, last] step
  * @returns {{setStep: function(number), setData: function(Array), resize: function(), destroy: function(), node: HTMLElement}}
  */
 export function lineChart(host, options) {
@@ -36,8 +36,8 @@ export function lineChart(host, options) {
 }
 
 class LineChart {
-  constructor({ title, says = "", caution = "", lines, step, onStep = null, theme = "light", testid = null }) {
-    Object.assign(this, { title, says, onStep, theme, step });
+  constructor({ title, says = "", caution = "", lines, step, onStep = null, theme = "light", metric = null, span = null }) {
+    Object.assign(this, { title, says, onStep, theme, step, span });
     this.colours = chartColours(theme);
     this.lines = lines.map(chartClean);
     this.log = false;
@@ -51,7 +51,7 @@ class LineChart {
     this.legend = el("div", { class: "ap-chart-legend" });
     this.node = el(
       "div",
-      { class: "ap-chart", testid },
+      { class: "ap-chart", testid: "chart", data: { metric: metric ?? title } },
       el("div", { class: "ap-chart-head" }, el("div", { class: "ap-chart-title", text: title }), this.logButton),
       says ? el("p", { class: "ap-says", testid: "says", text: says }) : null,
       caution ? el("p", { class: "ap-caution", testid: "caution", text: caution }) : null,
@@ -79,7 +79,7 @@ class LineChart {
     this.now = el("div", { class: "ap-chart-now" });
     this.plot.over.append(this.now);
     this.listen(this.plot.over);
-    this.setStep(this.step);
+    this.read();
   }
 
   say(text) {
@@ -108,19 +108,20 @@ class LineChart {
     return {
       width,
       height: CHART_HEIGHT,
+      padding: [6, 10, 0, 0],
       series,
       bands,
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false, setScale: false }, points: { size: 7 } },
       scales: {
-        x: { time: false, range: (_, low, high) => (low === high ? [low - 1, high + 1] : [low, high]) },
+        x: { time: false, range: (plot) => this.range(plot.data[0]) },
         y: this.log ? { distr: 3 } : {},
       },
       axes: [
         { ...axis, size: 22, gap: 4, space: 64, values: (_, splits) => splits.map(chartStepText) },
         { ...axis, size: chartAxisWidth, gap: 5, space: 26, values: (_, splits, at, space, by) => chartTicks(splits, by, this.log) },
       ],
-      hooks: { setCursor: [(plot) => this.hover(plot)] },
+      hooks: { setCursor: [(plot) => this.hover(plot)], draw: [() => this.setStep(this.step)] },
     };
   }
 
@@ -132,6 +133,13 @@ class LineChart {
       return [Array.from(line.steps), ...columns.map((column) => Array.from(column, sound))];
     });
     return tables.length === 1 ? tables[0] : globalThis.uPlot.join(tables);
+  }
+
+  /** First and last step shown: all charts of a panel have the same. */
+  range(steps) {
+    const [low, high] = this.span?.() ?? [Infinity, -Infinity];
+    const [first, last] = [Math.min(low, steps[0]), Math.max(high, steps.at(-1))];
+    return first === last ? [first - 1, last + 1] : [first, last];
   }
 
   colourOf(index) {
@@ -161,13 +169,13 @@ class LineChart {
       const between = band ? ` (${formatNumber(line.low[row])} to ${formatNumber(line.high[row])})` : "";
       this.readings[index].textContent = formatNumber(value) + between;
     }
-    this.when.textContent = `step ${formatStep(step)}`;
+    this.when.textContent = this.hovered === null ? "" : `step ${formatStep(step)}`;
   }
 
   /** Move the line of the shown step; cheap. */
   setStep(step) {
     this.step = step;
-    if (!this.plot) return;
+    if (!this.plot) return; // it says its first drawing before it is handed over
     const { min, max } = this.plot.scales.x;
     const inside = step >= min && step <= max;
     this.now.style.display = inside ? "" : "none";
@@ -190,7 +198,6 @@ class LineChart {
     const log = smallest > 0 && largest / smallest > 100;
     if (!alike || log === this.logButton.hidden || !(smallest <= largest)) return this.build();
     this.plot.setData(this.table());
-    this.setStep(this.step);
   }
 
   resize() {
@@ -198,7 +205,6 @@ class LineChart {
     if (!this.plot || width < 60 || width === this.width) return;
     this.width = width;
     this.plot.setSize({ width, height: CHART_HEIGHT });
-    this.setStep(this.step);
   }
 
   destroy() {
@@ -308,7 +314,8 @@ function chartTicks(splits, by, log) {
   if (largest >= 1e5 || (largest < 1e-3 && largest > 0)) {
     return splits.map((value) => (value === 0 ? "0" : value.toExponential(1).replace("e+", "e").replace(/-/g, "−")));
   }
-  const digits = Math.min(Math.max(Math.ceil(-Math.log10(by) - 1e-9), 0), 6);
+  let digits = 0;
+  while (digits < 6 && Math.abs(by * 10 ** digits - Math.round(by * 10 ** digits)) > 1e-6) digits += 1;
   return splits.map((value) => value.toFixed(digits).replace(/^-(?=.*[1-9])/, "−").replace(/^-/, ""));
 }
 

@@ -32,7 +32,7 @@ const THEMES = {
 };
 
 /** Colours told apart by all eyes (after Okabe and Ito, and Tol), for labels of samples and for lines. */
-export const CATEGORIES = {
+const CATEGORIES = {
   light: ["#0072b2", "#d55e00", "#009e73", "#a6498a", "#b58900", "#3f9bd1", "#7a5230", "#5b5fc7", "#6f8f1f", "#4d5a66"],
   dark: ["#56b4e9", "#ff9a52", "#2fc79c", "#e08cc4", "#f0d64a", "#8fd0f5", "#c79a72", "#a3a6ff", "#b3d355", "#b4c0cb"],
 };
@@ -45,9 +45,17 @@ export function scaleFor(info) {
   return scale === "diverging" || scale === "share" ? scale : "sequential";
 }
 
-/** Return the ends of a scale for numbers between `min` and `max`. */
-export function rangeFor(scale, min, max) {
+/**
+ * Return the ends of a scale for numbers between `min` and `max`.
+ *
+ * @param {string} scale of scaleFor
+ * @param {number} min
+ * @param {number} max
+ * @param {number|null} limit of a diverging scale: a few far numbers shall not make all others grey
+ */
+export function rangeFor(scale, min, max, limit = null) {
   if (scale === "share") return [0, 1];
+  if (scale === "diverging" && limit > 0) return [-limit, limit];
   if (!Number.isFinite(min) || !Number.isFinite(max)) return scale === "diverging" ? [-1, 1] : [0, 1];
   if (scale === "diverging") {
     const most = Math.max(Math.abs(min), Math.abs(max)) || 1;
@@ -86,7 +94,12 @@ export function paletteOf(scale, theme = "light") {
 /** Return the colour a number is drawn in, as "rgb(r, g, b)". */
 export function colourOf(scale, value, low, high, theme = "light") {
   const level = levelOf(scale, value, low, high);
-  return level < 0 ? rgbOf(THEMES[theme].none) : paletteOf(scale, theme)[level];
+  return level < 0 ? colourOfNone(theme) : paletteOf(scale, theme)[level];
+}
+
+/** Return the colour of what has no number, as "rgb(r, g, b)". */
+export function colourOfNone(theme) {
+  return `rgb(${[1, 3, 5].map((at) => parseInt(THEMES[theme].none.slice(at, at + 2), 16)).join(", ")})`;
 }
 
 /** Return the colours of the page. */
@@ -116,8 +129,4 @@ function between(colours, share) {
   const first = Math.min(Math.floor(at), colours.length - 2);
   const mixed = colours[first].map((part, index) => Math.round(part + (at - first) * (colours[first + 1][index] - part)));
   return `rgb(${mixed.join(", ")})`;
-}
-
-function rgbOf(hex) {
-  return `rgb(${[1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)).join(", ")})`;
 }

@@ -43,13 +43,15 @@ class Details {
     const name = runs[0].nameOf(kind, index);
     Object.assign(this, { panel, kind, step, actions, name, gone: false, theme: actions.theme() });
     this.runs = runs.map((run, at) => ({ run, item: at ? run.find(kind, name) : index }));
-    this.label = (run) => (runs.length > 1 || kind === "channel" ? run.name : this.name);
+    this.round = 0;
   }
 
   build() {
     this.slots = [];
     this.clouds = [];
     this.others = [];
+    this.figureNames = [];
+    this.cloudPlace = null;
     this.known = this.metrics().join("/");
     clear(this.panel);
     const children = [this.header(), this.missing(), this.facts(), this.numbers()];
@@ -58,7 +60,8 @@ class Details {
     for (const { heading, metrics } of panelGroups(this.kind, this.metrics())) body.append(this.group(heading, metrics));
     this.panel.append(body);
     this.setFigure();
-    this.loading = this.load();
+    this.round += 1;
+    this.loading = this.load(this.round);
     return this.loading;
   }
 
@@ -106,11 +109,11 @@ class Details {
   facts() {
     const { run, item } = this.runs[0];
     if (this.kind === "agent") {
-      const { role, about } = run.agents[item];
-      return panelFacts([["role", role], ...Object.entries(about ?? {})]);
+      const { ticks, learns, ...about } = run.agents[item].about ?? {}; // the sentence on its clock says that
+      return panelFacts(Object.entries({ role: run.agents[item].role, ...about }));
     }
     const { coupling, size, state, about } = run.channels[item];
-    return panelFacts([["coupling", coupling], ["size", size], ["carries", state ? "its own state" : null], ...Object.entries(about ?? {})]);
+    return panelFacts(Object.entries({ coupling, size, ...(state && { carries: "its own state" }), ...about }));
   }
 
   numbers() {
@@ -120,7 +123,7 @@ class Details {
     this.rows = panelListed(this.kind, this.metrics()).map((metric) => {
       const info = this.info(metric);
       const choose = { class: "ap-link", type: "button", title: info.says, on: { click: () => this.actions.setFigure(this.kind, metric) } };
-      const cells = this.runs.map((_, at) => el("td", { testid: `number-${at ? "beside-" : ""}${metric}`, data: { metric } }));
+      const cells = this.runs.map((_, at) => el("td", { testid: `number-${at ? "beside-" : ""}${metric}`, data: { metric }, text: "–" }));
       const name = el("th", { scope: "row" }, el("button", { ...choose, text: titleOf(info, metric) }));
       const row = el("tr", { hidden: true }, name, ...cells);
       body.append(row);
@@ -161,7 +164,7 @@ class Details {
       });
       part.append(more);
     }
-    (this.figureNames ??= []).push(figure);
+    this.figureNames.push(figure);
     return part;
   }
 
@@ -185,34 +188,36 @@ class Details {
     return node;
   }
 
-  async load() {
-    for (const slot of [...this.slots]) {
+  async load(round) {
+    const stale = () => this.gone || round !== this.round;
+    for (const slot of this.slots) {
       try {
-        await this.fill(slot);
+        await this.fill(slot, stale);
       } catch (error) {
-        if (this.gone) return;
+        if (stale()) return;
         slot.node.hidden = false;
         clear(slot.host).append(el("p", { class: "ap-caution", testid: "error", text: `${slot.metric}: ${error.message}` }));
       }
-      if (this.gone) return;
+      if (stale()) return;
+      this.revealNumbers();
       this.writeNumbers();
     }
     this.none.hidden = this.rows.some(({ row }) => !row.hidden);
     this.none.textContent = `No number of this ${this.kind} was logged.`;
-    if (this.cloudPlace) await this.loadClouds();
+    if (this.cloudPlace) await this.loadClouds(stale);
   }
 
-  async fill(slot) {
+  async fill(slot, stale) {
     const parts = slot.metric === "value" ? ["value", "value_low", "value_high"] : [slot.metric];
     const found = await Promise.all(
       this.runs.map(({ run, item }) => (item < 0 ? [] : Promise.all(parts.map((metric) => run.figure(this.kind, metric))))),
     );
-    if (this.gone) return;
+    if (stale()) return;
     const lines = [];
     this.runs.forEach(({ run, item }, at) => {
       const [series, low, high] = found[at];
       if (!series) return lines.push({ name: run.name, steps: [], values: [] });
-      const line = { name: this.label(run), steps: series.steps, values: columnOf(series, item) };
+      const line = { name: this.runs.length > 1 ? run.name : `this ${this.kind}`, steps: series.steps, values: columnOf(series, item) };
       const edged = low && high && low.steps.length === series.steps.length && high.steps.length === series.steps.length;
       lines.push(edged ? { ...line, low: columnOf(low, item), high: columnOf(high, item) } : line);
     });
@@ -227,8 +232,14 @@ class Details {
     const info = this.info(slot.metric);
     slot.chart = lineChart(slot.host, {
       title: titleOf(info, slot.metric), says: info.says, caution: slot.caution, lines, step: this.step, theme: this.theme,
-      onStep: (step) => this.actions.setStep(step), metric: slot.metric,
+      onStep: (step) => this.actions.setStep(step), metric: slot.metric, span: () => this.span(),
     });
+  }
+
+  /** First and last step of all that was fetched. */
+  span() {
+    const steps = this.runs.flatMap(({ run }) => run.loaded().map(({ series }) => series.steps)).filter((found) => found.length);
+    return [Math.min(...steps.map((found) => found[0])), Math.max(...steps.map((found) => found.at(-1)))];
   }
 
   /** One number for all steps needs no chart. */
@@ -238,12 +249,12 @@ class Details {
     clear(slot.host);
     if (Number.isNaN(only)) return;
     const info = this.info(slot.metric);
-    const line = el("div", { class: "ap-chart-head" }, el("div", { class: "ap-chart-title", text: titleOf(info, slot.metric) }), el("div", { class: "ap-panel-constant", text: `${formatNumber(only)} at every step` }));
+    const line = el("div", { class: "ap-chart-head" }, el("div", { class: "ap-chart-title", text: titleOf(info, slot.metric) }), el("div", { class: "ap-panel-constant", text: `always ${formatNumber(only)}` }));
     const caution = slot.caution ? el("p", { class: "ap-caution", testid: "caution", text: slot.caution }) : null;
     slot.host.append(el("div", { class: "ap-chart", data: { metric: slot.metric } }, line, info.says ? el("p", { class: "ap-says", testid: "says", text: info.says }) : null, caution));
   }
 
-  async loadClouds() {
+  async loadClouds(stale) {
     const place = this.cloudPlace;
     for (const [at, { run, item }] of this.runs.entries()) {
       let cloud = null;
@@ -253,7 +264,7 @@ class Details {
       } catch (error) {
         trouble = error.message;
       }
-      if (this.gone) return;
+      if (stale()) return;
       const title = this.runs.length > 1 ? `Messages · ${run.name}` : "Messages";
       if (!cloud && item < 0) continue;
       place.parentElement.hidden = false;
@@ -288,10 +299,20 @@ class Details {
         cells[at].dataset.value = Number.isNaN(value) ? "NaN" : String(value);
         const late = found >= 0 && series.steps[found] !== this.step;
         cells[at].title = late ? `of step ${formatStep(series.steps[found])}, the newest until then` : "";
-        if (row.hidden && columnOf(series, item).some((number) => !Number.isNaN(number))) row.hidden = false;
       });
     }
-    if (this.rows.some(({ row }) => !row.hidden)) this.none.hidden = true;
+  }
+
+  /** Figures that this channel or agent never has a number of are not listed. */
+  revealNumbers() {
+    for (const { metric, row } of this.rows) {
+      if (!row.hidden) continue;
+      row.hidden = !this.runs.some(({ run, item }) => {
+        const series = item < 0 ? null : run.peek(this.kind, metric);
+        return series && !series.partial && columnOf(series, item).some((value) => !Number.isNaN(value));
+      });
+      if (!row.hidden) this.none.hidden = true;
+    }
   }
 
   /** Another figure was chosen for the channels: an agent's list shows its numbers. */
@@ -320,9 +341,9 @@ class Details {
       return;
     }
     await this.loading;
-    this.loading = this.load();
+    this.loading = this.load(this.round);
     await this.loading;
-    this.setStep(this.step);
+    if (!this.gone) this.setStep(this.step);
   }
 
   takeDown() {

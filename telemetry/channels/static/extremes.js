@@ -62,7 +62,8 @@ class ExtremeRow {
   #full = "";
 
   constructor(onSelect) {
-    this.button = el("button", { class: "ap-extreme", type: "button", on: { click: () => onSelect("channel", this.#full) } }, this.#swatch, this.#name, this.#number);
+    const on = { click: () => onSelect("channel", this.#full) };
+    this.button = el("button", { class: "ap-extreme", type: "button", on }, this.#swatch, this.#name, this.#number);
     this.node = el("li", { hidden: true }, this.button);
   }
 

@@ -4,6 +4,7 @@ import { el, clear } from "./dom.js";
 import { formatCount } from "./format.js";
 import { shortName } from "./graphlabels.js";
 
+let finders = 0;
 const MOST_HITS = 60;
 
 /** The two fields and the counts beside them. */
@@ -16,19 +17,21 @@ export class Finder {
   /** @param {Object} actions search(text), filter(text), select(kind, name) */
   constructor(actions) {
     this.#actions = actions;
+    finders += 1;
+    const id = `ap-results-${finders}`;
     this.search = el("input", {
       class: "ap-input ap-search", type: "search", placeholder: "Search", testid: "search", autocomplete: "off", spellcheck: "false",
       title: "Search agents and channels by name (/)", role: "combobox",
-      aria: { label: "Search agents and channels by name", expanded: "false", controls: "ap-results", autocomplete: "list" },
+      aria: { label: "Search agents and channels by name", expanded: "false", controls: id, autocomplete: "list" },
       on: { input: () => this.#look(), keydown: (event) => this.#key(event), focus: () => this.#look(), blur: () => this.#close() },
     });
     this.filter = el("input", {
-      class: "ap-input ap-filter", type: "search", placeholder: "Filter, e.g. value<0", testid: "filter", autocomplete: "off", spellcheck: "false",
-      title: "Filter: coupling:decoupled  role:readout  from:a00  to:a01  period:4  value<0",
+      class: "ap-input ap-filter", type: "search", placeholder: "Filter, e.g. value<0", testid: "filter", autocomplete: "off",
+      spellcheck: "false", title: "Filter: coupling:decoupled  role:readout  from:a00  to:a01  period:4  value<0",
       aria: { label: "Filter agents and channels" },
       on: { input: () => this.#actions.filter(this.filter.value) },
     });
-    this.#list = el("ul", { class: "ap-results", id: "ap-results", role: "listbox", hidden: true, aria: { label: "Found" } });
+    this.#list = el("ul", { class: "ap-results", id, role: "listbox", hidden: true, aria: { label: "Found" } });
     this.#note = el("div", { class: "ap-filter-error", role: "status", testid: "filter-error", hidden: true });
     this.node = el("div", { class: "ap-find" }, el("div", { class: "ap-field" }, this.search, this.#list), el("div", { class: "ap-field" }, this.filter, this.#note));
     this.counts = el("span", { class: "ap-counts", testid: "counts", role: "status" });
@@ -86,7 +89,7 @@ export class Finder {
       this.#list.append(
         el(
           "li",
-          { role: "option", id: `ap-result-${index}`, class: "ap-result", title: name, on: { mousedown: choose } },
+          { role: "option", id: `${this.#list.id}-${index}`, class: "ap-result", title: name, on: { mousedown: choose } },
           el("span", { class: "ap-result-name", text: shortName(name, 40) }),
           el("span", { class: "ap-result-kind", text: kind }),
         ),

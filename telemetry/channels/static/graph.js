@@ -44,7 +44,10 @@ export class GraphView {
     this.#context = context;
     const fit = el(
       "button",
-      { class: "ap-button ap-icon ap-graph-fit", type: "button", title: "Fit the graph (0)", aria: { label: "Fit the graph" }, on: { click: () => this.fit() } },
+      {
+        class: "ap-button ap-icon ap-graph-fit", type: "button", title: "Fit the graph (0)", aria: { label: "Fit the graph" },
+        on: { click: () => this.fit() },
+      },
       svgIcon("fit"),
     );
     host.append(this.#canvas, this.#over, fit, this.#tip);
@@ -74,9 +77,9 @@ export class GraphView {
   /** Draw again: another selection, search or theme. */
   redraw() {
     if (!this.#data) return;
-    const { figure, ring, width } = this.#data;
-    this.#styles.update(figure, ring, width, this.#lit());
-    this.#ask(true, false);
+    const dimmed = this.#styles.dimming;
+    this.#styles.update(this.#data, this.#lit());
+    this.#ask(true, dimmed || this.#styles.dimming);
   }
 
   resize() {
@@ -185,12 +188,12 @@ export class GraphView {
 
   #label() {
     this.#stale.labels = false;
-    if (this.#shape.spacing * this.#view.zoom >= 22 && this.#widths.length !== this.#names.length) {
+    if (this.#widths.length !== this.#names.length) {
       const pen = this.#canvas.getContext("2d");
       pen.font = "11px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
       this.#widths = Float32Array.from(this.#names, (name) => pen.measureText(name).width);
     }
-    this.#labels = labelsFor(this.#shape, this.#view, this.#widths, this.#names);
+    this.#labels = labelsFor(this.#shape, this.#view, this.#widths, this.#names, this.#styles.dimming ? this.#styles.bright : null);
   }
 
   /** Ask for a frame; `base`: the graph itself has changed, `labels`: and so has the room for names. */

@@ -3,6 +3,10 @@
 const SIZE = 11;
 const LONGEST = 22;
 const MOST = 400;
+/** Distance between agents on screen, in px, from which all are named that have room. */
+const ROOMY = 22;
+/** So many agents that are not dimmed are named in any crowd. */
+const FEW = 40;
 
 /** Shorten a name in its middle: the ends of names tell them apart. */
 export function shortName(name, longest = LONGEST) {
@@ -18,35 +22,40 @@ export function shortName(name, longest = LONGEST) {
  * @param {{zoom: number, left: number, top: number}} view
  * @param {Float32Array} widths of the shortened names, in px
  * @param {string[]} names shortened
+ * @param {Uint8Array|null} bright agents that are not dimmed: they are named first; null: all are alike
  * @returns {Object[]} agent, text, x, y (in the graph's px), inside its disc or not
  */
-export function labelsFor(shape, view, widths, names) {
+export function labelsFor(shape, view, widths, names, bright) {
   const { places, radius } = shape;
   const found = [];
-  if (shape.spacing * view.zoom < 22) return found;
-  const size = SIZE / view.zoom;
   const taken = [];
-  const seen = (x, y) => {
-    const left = x * view.zoom + view.left;
-    const top = y * view.zoom + view.top;
-    return left > -40 && top > -20 && left < shape.width + 40 && top < shape.height + 20;
-  };
-  for (let agent = 0; agent < names.length && found.length < MOST; agent++) {
+  const roomy = shape.spacing * view.zoom >= ROOMY;
+  if (bright && (roomy || bright.reduce((sum, one) => sum + one, 0) <= FEW)) {
+    for (let agent = 0; agent < names.length; agent++) if (bright[agent]) place(agent);
+  }
+  for (let agent = 0; agent < names.length && roomy && found.length < MOST; agent++) if (!bright || !bright[agent]) place(agent);
+  return found;
+
+  function place(agent) {
     const x = places[2 * agent];
     const y = places[2 * agent + 1];
-    if (!seen(x, y)) continue;
+    if (!inSight(shape, x * view.zoom + view.left, y * view.zoom + view.top)) return;
     const wide = widths[agent] / view.zoom;
     if (wide <= 1.34 * radius) {
       found.push({ agent, text: names[agent], x, y, inside: true });
-      continue;
+      return;
     }
+    const size = SIZE / view.zoom;
     const below = y + radius + 0.85 * size + 2 / view.zoom;
     const box = [x - wide / 2, below - size / 2, x + wide / 2, below + size / 2];
-    if (taken.some((other) => overlap(box, other)) || overDisc(shape, box, agent)) continue;
+    if (taken.some((other) => overlap(box, other)) || (roomy && overDisc(shape, box, agent))) return;
     taken.push(box);
     found.push({ agent, text: names[agent], x, y: below, inside: false });
   }
-  return found;
+}
+
+function inSight({ width, height }, left, top) {
+  return left > -40 && top > -20 && left < width + 40 && top < height + 20;
 }
 
 function overlap(one, other) {

@@ -1,30 +1,30 @@
 // Painting the graph with any pen: channels in batches of one style, discs, rings, names. Nothing is allocated per frame.
 
-import { LEVELS, levelOf, paletteOf, themeColours } from "./colours.js";
+import { LEVELS, colourOfNone, levelOf, paletteOf, themeColours } from "./colours.js";
 import { TURN, trace } from "./graphshape.js";
 
 /** Widths of lines, in px, from silent to the most energy of the runs shown. */
 export const WIDTHS = [0.7, 1.2, 1.9, 2.7, 3.6];
-/** Dashes by delay 0, 1, 2, 3, 4 and more; the last for a link that drops. */
+/** Dashes from the shortest delay in the graph (none) to longer ones; the last for a link that drops. */
 export const DASHES = [[], [16, 2.5], [8, 3], [4.5, 3], [7, 2.6, 1.4, 2.6], [0.1, 4.2]];
 /** How visible is what is not selected or found. */
-export const DIMMED = 0.13;
+const DIMMED = 0.13;
 
 /** Radius of a disc on screen, in px, from which lines are dashed and ticks marked: in finer pictures dashes and halos are but noise. */
-export const DASHED_FROM = 7;
+const DASHED_FROM = 7;
 
 const LOSSY = DASHES.length - 1;
 const COLOURS = LEVELS + 1;
 const STYLES = WIDTHS.length * DASHES.length;
 const FONT = "11px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
 
-/** Return which of DASHES a channel is drawn with. */
-export function dashOf(channel) {
-  return channel.drop > 0 ? LOSSY : Math.min(Math.max(channel.delay, 0), LOSSY - 1);
+/** Return which of DASHES a channel is drawn with; `delays` are those that occur, ascending: the shortest has none. */
+export function dashOf(channel, delays) {
+  return channel.drop > 0 ? LOSSY : Math.min(Math.max(delays.indexOf(channel.delay), 0), LOSSY - 1);
 }
 
 /** Return which of WIDTHS a message energy is drawn with; `most` is the highest of the runs shown. */
-export function widthOf(energy, most) {
+function widthOf(energy, most) {
   if (!(energy > 0) || !(most > 0)) return 0;
   const share = energy / most;
   return share < 0.01 ? 0 : Math.min(WIDTHS.length - 1, 1 + Math.floor(share * (WIDTHS.length - 1)));
@@ -33,9 +33,11 @@ export function widthOf(energy, most) {
 /** The styles of a graph's channels and agents at one step, sorted into batches. */
 export class GraphStyles {
   constructor(run) {
+    this.run = run;
+    this.delays = null;
     const channels = run.channels.length;
     const agents = run.agents.length;
-    this.dashes = Uint8Array.from(run.channels, dashOf);
+    this.dashes = new Uint8Array(channels);
     this.colours = new Uint8Array(channels);
     this.keys = new Uint32Array(channels);
     this.order = new Uint32Array(channels);
@@ -51,12 +53,15 @@ export class GraphStyles {
   /**
    * Sort all items into batches.
    *
-   * @param {Object} figure of the channels: values, scale, low, high
-   * @param {Object} ring of the agents
-   * @param {Object|null} width energies: values, high
+   * @param {Object} data figure of the channels, ring of the agents (values, scale, low, high), width (energies: values,
+   *   high) or null, delays that occur in the runs shown
    * @param {function|null} lit whether an item is not dimmed; null: nothing is dimmed
    */
-  update(figure, ring, width, lit) {
+  update({ figure, ring, width, delays }, lit) {
+    if (delays !== this.delays) {
+      this.delays = delays;
+      this.run.channels.forEach((channel, index) => (this.dashes[index] = dashOf(channel, delays)));
+    }
     const { colours, keys, order, starts, dashes } = this;
     this.figure = figure;
     this.ring = ring;
@@ -94,7 +99,7 @@ export class GraphStyles {
 }
 
 function levelColour(figure, level, theme) {
-  return level < 0 ? themeColours(theme).none : paletteOf(figure.scale, theme)[level];
+  return level < 0 ? colourOfNone(theme) : paletteOf(figure.scale, theme)[level];
 }
 
 /** Batches are drawn in this order: no figure first, what stands out last. */
@@ -160,7 +165,7 @@ function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
   const half = COLOURS * STYLES;
   // Lines grow with the square root of the zoom: near enough to see, never bars.
   const scale = shape.thinness / Math.sqrt(view.zoom);
-  const heads = shape.head * view.zoom >= 2.2;
+  const heads = !quick && shape.head * view.zoom >= 2.2;
   const dashed = !quick && shape.radius * view.zoom >= DASHED_FROM;
   let at = from;
   let headsFrom = from;

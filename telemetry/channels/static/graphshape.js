@@ -11,10 +11,13 @@ const BENT = 1;
 const LOOP = 2;
 
 const MARGIN = 42;
+const LOOP_MARGIN = 66;
 const CROWD_MARGIN = 22;
 const LEVEL_MARGIN = 132;
 /** Agents from which a graph is a crowd: no room for names at first, so none is kept free. */
 const CROWD = 200;
+/** So few agents are always large enough to see. */
+const FEW_AGENTS = 60;
 const CAREFUL = 800;
 const BENDS = [0, 0.1, -0.1, 0.18, -0.18, 0.28, -0.28, 0.4, -0.4];
 
@@ -29,7 +32,7 @@ const BENDS = [0, 0.1, -0.1, 0.18, -0.18, 0.28, -0.28, 0.4, -0.4];
 export function shapeOf(run, width, height) {
   const places = placesOf(run, width, height);
   const spacing = spacingOf(places);
-  const radius = Math.min(22, Math.max(1.6, 0.36 * spacing));
+  const radius = Math.min(22, Math.max(run.agents.length > FEW_AGENTS ? 1.6 : 7, 0.36 * spacing));
   const count = run.channels.length;
   const shape = {
     run, width, height, places, spacing, radius,
@@ -127,7 +130,8 @@ function placesOf(run, width, height) {
   const [left, right] = endsOf(xs);
   const [low, high] = endsOf(ys);
   const levelled = run.graph.by_timescale;
-  const margin = count > CROWD ? CROWD_MARGIN : MARGIN;
+  const loops = run.channels.some(({ from, to }) => from === to);
+  const margin = count > CROWD ? CROWD_MARGIN : loops ? LOOP_MARGIN : MARGIN;
   const before = levelled ? LEVEL_MARGIN : margin;
   const wide = Math.max(width - before - margin, 40);
   const tall = Math.max(height - 2 * margin, 40);
@@ -251,7 +255,7 @@ function drawLoop(shape, channel, angle, rank) {
   const x = places[2 * agent];
   const y = places[2 * agent + 1];
   const rim = radius + 1.5;
-  const out = radius * (3 + 0.9 * rank) + 6;
+  const out = radius * (2.7 + 0.8 * rank) + 6;
   const wide = 0.5 + 0.1 * rank;
   const start = [x + rim * Math.cos(angle - wide), y + rim * Math.sin(angle - wide)];
   const tip = [x + rim * Math.cos(angle + wide), y + rim * Math.sin(angle + wide)];

@@ -43,6 +43,10 @@ export function helpDialog() {
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
   });
+  // A browser may leave the focus on a button that is no longer seen: keys would go to it.
+  dialog.addEventListener("close", () => {
+    if (dialog.contains(document.activeElement)) document.activeElement.blur();
+  });
   return dialog;
 }
 

@@ -37,7 +37,8 @@ export function listenToKeys(root, actions, everywhere) {
     if (document.querySelector("dialog[open]")) return;
     const typing = target instanceof Element && target.matches(TYPING);
     if (typing && event.key !== "Escape") return;
-    if (event.key === " " && target instanceof Element && target.closest("button, a, summary, [role=menuitem]")) return;
+    const onButton = target instanceof Element && target.closest("button, a, summary") && !target.closest("dialog");
+    if (onButton && (event.key === " " || event.key === "Enter")) return;
     // The slider moves by itself on these keys.
     if (target instanceof Element && target.matches("[type=range]") && /^(Arrow|Home|End|Page)/.test(event.key) && !event.shiftKey) return;
     const action = byKey[event.key.length === 1 ? event.key.toLowerCase() : event.key];

@@ -32,7 +32,7 @@ export class Layout {
     this.rail = new Rail(actions.setMetric, actions.select);
     this.player = new Player(actions.onStep);
     this.stages = contexts.map((context) => new Stage(context));
-    this.panel = el("aside", { class: "ap-panel", testid: "panel", tabindex: "0", aria: { label: "Details" }, hidden: true });
+    this.panel = el("aside", { class: "ap-side", testid: "panel", tabindex: "0", aria: { label: "Details" }, hidden: true });
     const dismiss = el(
       "button",
       { class: "ap-button ap-icon", type: "button", title: "Dismiss", aria: { label: "Dismiss" }, on: { click: () => this.setError("") } },
@@ -68,7 +68,10 @@ export class Layout {
   }
 
   setPanel(open) {
+    if (this.panel.hidden === !open) return;
     this.panel.hidden = !open;
+    // The observer tells it too, but only with the next frame.
+    this.stages.forEach((stage) => stage.view?.resize());
   }
 
   setError(text) {

@@ -15,7 +15,7 @@ const MATRIX_LISTED = 8;
 /** A view (see the contract of views) of one run as a matrix. */
 export class MatrixView {
   constructor(host, context) {
-    Object.assign(this, { host, context, run: null, data: null, way: "given", unit: 0, fit: 0, left: 0, top: 0 });
+    Object.assign(this, { host, context, run: null, data: null, way: "given", unit: 0, least: 0, left: 0, top: 0 });
     Object.assign(this, { pointed: null, drag: null, waiting: false, fresh: true, cells: null });
     this.sheet = document.createElement("canvas");
     this.canvas = el("canvas", { class: "ap-matrix-canvas", tabindex: "0", role: "img" });
@@ -32,9 +32,7 @@ export class MatrixView {
       el("label", { class: "ap-matrix-label" }, "Order ", this.orders),
       el("span", { class: "ap-says", text: "Rows send, columns receive. Hollow: no number." }),
       el("span", { class: "ap-matrix-gap" }),
-      zoom("−", "Zoom out (−)", 1 / 1.5),
-      zoom("+", "Zoom in (+)", 1.5),
-      this.whole,
+      el("span", { class: "ap-matrix-zoom" }, zoom("−", "Zoom out (−)", 1 / 1.5), zoom("+", "Zoom in (+)", 1.5), this.whole),
     );
     this.place = el("div", { class: "ap-matrix-place" }, this.canvas, this.tip, this.empty);
     this.node = el("div", { class: "ap-matrix" }, this.bar, this.place);
@@ -67,6 +65,11 @@ export class MatrixView {
   destroy() {
     this.gone = true;
     this.node.remove();
+  }
+
+  /** Show the whole matrix. */
+  fit() {
+    this.zoom(0);
   }
 
   setOrder(way) {
@@ -106,13 +109,13 @@ export class MatrixView {
     const [roomX, roomY] = [width - gutter - side, height - gutter - 12];
     const count = Math.max(this.order.length, 1);
     Object.assign(this, { width, height, ratio, gutter, roomX, roomY, measured: true });
-    this.fit = Math.max(Math.min(roomX / count, roomY / count, MATRIX_TOP_UNIT), 0.01);
-    this.look(this.unit || this.fit, this.left, this.top);
+    this.least = Math.max(Math.min(roomX / count, roomY / count, MATRIX_TOP_UNIT), 0.01);
+    this.look(this.unit || this.least, this.left, this.top);
   }
 
   /** Look at a part: `unit` pixels per cell, from `left` and `top` pixels on. */
   look(unit, left, top) {
-    this.unit = Math.min(Math.max(unit, this.fit), MATRIX_TOP_UNIT);
+    this.unit = Math.min(Math.max(unit, this.least), MATRIX_TOP_UNIT);
     const size = this.unit * this.order.length;
     this.spanX = Math.min(size, this.roomX);
     this.spanY = Math.min(size, this.roomY);
@@ -120,7 +123,7 @@ export class MatrixView {
     this.top = Math.min(Math.max(top, 0), size - this.spanY);
     this.x0 = Math.round(this.gutter + (this.roomX - this.spanX) / 2);
     this.y0 = Math.round(this.gutter);
-    this.whole.disabled = this.unit <= this.fit * 1.0001;
+    this.whole.disabled = this.unit <= this.least * 1.0001;
     this.canvas.style.cursor = this.whole.disabled ? "default" : "grab";
   }
 
@@ -128,7 +131,7 @@ export class MatrixView {
   zoom(factor, x = this.x0 + this.spanX / 2, y = this.y0 + this.spanY / 2) {
     if (!this.measured) return;
     const [atX, atY] = [(x - this.x0 + this.left) / this.unit, (y - this.y0 + this.top) / this.unit];
-    const unit = Math.min(Math.max(this.unit * factor, this.fit), MATRIX_TOP_UNIT);
+    const unit = Math.min(Math.max(this.unit * factor, this.least), MATRIX_TOP_UNIT);
     this.look(unit, 0, 0);
     this.look(unit, atX * unit - (x - this.x0), atY * unit - (y - this.y0));
     this.tip.hidden = true;
@@ -186,6 +189,7 @@ export class MatrixView {
     this.empty.textContent = "This run has no channels.";
     if (!this.measured || !this.width) this.measure();
     if (!this.width || !this.height) return;
+    const began = performance.now();
     if (this.fresh) this.raster();
     this.fresh = false;
     const colours = this.context.colours();
@@ -202,6 +206,7 @@ export class MatrixView {
     matrixNames(pen, this, colours, this.context);
     const told = `${formatCount(this.run.agents.length, "agent")}, ${formatCount(this.run.channels.length, "channel")}`;
     this.canvas.setAttribute("aria-label", `Matrix of ${told}: rows send, columns receive. Arrow keys go from cell to cell.`);
+    this.context.drawn?.(performance.now() - began);
   }
 
   raster() {

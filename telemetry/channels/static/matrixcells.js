@@ -92,7 +92,8 @@ export function matrixRaster(sheet, look, cells, levels, shown, palette, colours
       if (inside && to > from) pixels.fill(field, y * wide + from, y * wide + to);
     }
   };
-  if (unit >= 3) for (let place = 0; place < placeOf.length; place++) block(place, place, matrixPixel(colours.line), 0);
+  const self = matrixMix(matrixPixel(colours.line), field, 0.4);
+  if (unit >= 3) for (let place = 0; place < placeOf.length; place++) block(place, place, self, 0);
   const rim = unit >= 6 ? Math.max(Math.round(1.5 * ratio), 1) : 0;
   for (const { number, from, to } of cells.list) {
     const level = levels[number];

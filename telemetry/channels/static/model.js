@@ -9,6 +9,7 @@ export class Model {
   #tests = [];
   #masks = [null, null];
   #anchor = "";
+  #delays = [];
   filterError = "";
   query = "";
   names = [];
@@ -28,6 +29,7 @@ export class Model {
     this.runs[side] = run;
     this.forget();
     const runs = this.shown();
+    this.#delays = [...new Set(runs.flatMap((one) => one.channels.map((channel) => channel.delay)))].sort((a, b) => a - b);
     if (!runs.length) return;
     for (const kind of ["channel", "agent"]) {
       const there = metricsOf(runs, kind).some((item) => item.metric === this.metric[kind]);
@@ -53,6 +55,7 @@ export class Model {
     const runs = this.shown();
     return {
       run, step, playing,
+      delays: this.#delays,
       figure: figureAt(run, runs, "channel", this.metric.channel, step),
       ring: figureAt(run, runs, "agent", this.metric.agent, step),
       width: energyAt(run, runs, step),

@@ -50,9 +50,9 @@ export function panelChannel(run, index) {
   return { sender, receiver, key: name.startsWith(start) ? name.slice(start.length) : "" };
 }
 
-/** Say in a sentence when an agent ticks and learns. */
+/** Say in a sentence when an agent ticks and learns; steps are counted from 1, phases from 0. */
 export function panelClock({ period, phase, unroll, role }) {
-  const first = ((phase % period) + period) % period;
+  const first = (((phase % period) + period) % period) + 1;
   const ticks = period === 1 ? "Ticks at every step" : `Ticks every ${period} steps, from step ${first}`;
   if (role === "frozen") return `${ticks}; it is frozen: it does not learn.`;
   if (!(unroll >= 1)) return `${ticks}; learns at the end of every episode.`;
@@ -104,17 +104,15 @@ export function panelGround(series) {
   return found;
 }
 
-/** Return the only finite number of some columns, NaN where there is none, null where there are several. */
+/**
+ * Return the one number that some columns have over and over.
+ *
+ * @param {Array} columns numbers of a run each
+ * @returns {number|null} NaN: they have none; null: they have several, or one a single time
+ */
 export function panelConstant(columns) {
-  let only = NaN;
-  let count = 0;
-  for (const column of columns) {
-    for (const value of column) {
-      if (!Number.isFinite(value)) continue;
-      if (count && value !== only) return null;
-      only = value;
-      count += 1;
-    }
-  }
-  return count === 1 ? null : only;
+  const found = columns.map((column) => column.filter(Number.isFinite)).filter((column) => column.length);
+  if (!found.length) return NaN;
+  const only = found[0][0];
+  return found.every((column) => column.length > 1 && column.every((value) => value === only)) ? only : null;
 }

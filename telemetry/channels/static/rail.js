@@ -8,7 +8,6 @@ import { Extremes } from "./extremes.js";
 import { metricsOf } from "./shown.js";
 
 const SPACE = "http://www.w3.org/2000/svg";
-const DASH_TEXTS = ["no delay", "delay 1", "delay 2", "delay 3", "delay 4+", "drops"];
 const ROLE_TITLES = { agent: "learns", readout: "its answer counts", frozen: "does not learn", other: "of another role" };
 
 /** Chooses and explains the figure of the lines or of the rings. */
@@ -21,6 +20,7 @@ class FigureCard {
   #low = el("span");
   #middle = el("span");
   #high = el("span");
+  #scale = el("div", { class: "ap-scale" }, this.#spread, this.#bar, el("div", { class: "ap-ends" }, this.#low, this.#middle, this.#high));
   #says;
   #caution;
   #as = el("p", { class: "ap-as", hidden: true });
@@ -33,10 +33,10 @@ class FigureCard {
     this.#caution = el("p", { class: "ap-caution", testid: marks ? "caution" : "caution-ring", hidden: true });
     this.node = el(
       "section",
-      { class: "ap-rail-part" },
+      { class: `ap-rail-part ap-rail-${kind}` },
       el("h2", { class: "ap-heading", text: heading }),
       this.#select,
-      el("div", { class: "ap-scale" }, this.#spread, this.#bar, el("div", { class: "ap-ends" }, this.#low, this.#middle, this.#high)),
+      this.#scale,
       this.#as,
       this.#says,
       this.#caution,
@@ -49,12 +49,13 @@ class FigureCard {
     this.#theme = theme;
     const [figure] = figures;
     this.#choose(runs, figure.metric);
-    const { info, scale, low, high } = figure;
+    const { info, scale, low, high, below, above } = figure;
     const palette = paletteOf(scale, theme);
     this.#bar.style.background = `linear-gradient(to right, ${palette.join(", ")})`;
-    this.#low.textContent = formatNumber(low);
+    this.#low.textContent = (below ? "≤ " : "") + formatNumber(low);
     this.#middle.textContent = scale === "diverging" ? "0" : "";
-    this.#high.textContent = formatNumber(high);
+    this.#high.textContent = (above ? "≥ " : "") + formatNumber(high);
+    this.#scale.hidden = !figure.metric;
     this.#says.textContent = info.says;
     this.#says.hidden = !info.says;
     this.#caution.textContent = info.caution;
@@ -121,9 +122,10 @@ export class Rail {
    */
   constructor(onMetric, onSelect) {
     this.#ends = new Extremes(onSelect);
-    this.#lines = new FigureCard("channel", "Lines: channels", "figure", onMetric, true);
-    this.#rings = new FigureCard("agent", "Rings: agents", "ring", onMetric, false);
-    this.node = el("aside", { class: "ap-rail", testid: "legend", aria: { label: "How to read the picture" } }, this.#lines.node, this.#rings.node, this.#key, this.#ends.node);
+    this.#lines = new FigureCard("channel", "Channels: colour", "figure", onMetric, true);
+    this.#rings = new FigureCard("agent", "Agents: ring", "ring", onMetric, false);
+    const parts = [this.#lines.node, this.#rings.node, this.#key, this.#ends.node];
+    this.node = el("aside", { class: "ap-rail", testid: "legend", aria: { label: "How to read the picture" } }, ...parts);
   }
 
   /**
@@ -134,8 +136,10 @@ export class Rail {
    * @param {string} theme
    * @param {Uint8Array|null} mask channels of the first run that search and filter leave
    * @param {Object|null} chosen kind and index in the first run
+   * @param {string} view where there are no rings and no lines they are not explained
    */
-  update(runs, data, theme, mask, chosen) {
+  update(runs, data, theme, mask, chosen, view) {
+    this.node.dataset.view = view;
     const { step } = data[0];
     this.#lines.update(runs, data.map((item) => item.figure), theme, step);
     this.#rings.update(runs, data.map((item) => item.ring), theme, step);
@@ -150,15 +154,19 @@ export class Rail {
 
   #explain(runs, data, theme) {
     const most = data[0].width ? data[0].width.high : null;
-    const dashes = [...new Set(runs.flatMap((run) => run.channels.map(dashOf)))].sort();
+    const { delays } = data[0];
+    const dashes = [...new Set(runs.flatMap((run) => run.channels.map((channel) => dashOf(channel, delays))))].sort();
     const roles = [...new Set(runs.flatMap((run) => run.agents.map((agent) => (agent.role in ROLE_TITLES ? agent.role : "other"))))].sort();
-    const state = JSON.stringify([most, dashes, roles, theme]);
+    const state = JSON.stringify([most, delays, dashes, roles, theme]);
     if (state === this.#drawn) return;
     this.#drawn = state;
     const colours = themeColours(theme);
     const rows = [];
     if (most !== null) rows.push([widthSample(colours), `message energy 0 – ${formatNumber(most)}`, "How wide a line is", "ap-wide"]);
-    for (const dash of dashes) rows.push([lineSample(colours.muted, 2, DASHES[dash]), DASH_TEXTS[dash], "How a line is dashed; in a crowd only after zooming in"]);
+    for (const dash of dashes) {
+      const title = "How a line is dashed; in a crowd only after zooming in";
+      rows.push([lineSample(colours.muted, 2, DASHES[dash]), dashText(dash, delays), title]);
+    }
     rows.push([lineSample(colours.none, 2, []), "no number", "The figure has no number here"]);
     for (const role of roles) rows.push([discSample(colours, role), role, ROLE_TITLES[role]]);
     rows.push([haloSample(colours), "ticks now", "Its clock ticks at the step shown"]);
@@ -167,6 +175,12 @@ export class Rail {
       el("ul", { class: "ap-key-rows" }, ...rows.map(([picture, text, title, wide]) => el("li", { title, class: wide }, picture, text))),
     );
   }
+}
+
+function dashText(dash, delays) {
+  if (dash === DASHES.length - 1) return "drops";
+  const more = dash === DASHES.length - 2 && delays.length > dash + 1 ? "+" : "";
+  return delays[dash] === 0 && !more ? "no delay" : `delay ${delays[dash]}${more}`;
 }
 
 function sample(...shapes) {

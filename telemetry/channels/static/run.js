@@ -163,8 +163,8 @@ export class Run {
     const key = `${kind}/${metric}`;
     const last = series.steps.length ? series.steps[series.steps.length - 1] : -1;
     if (series.partial || last < 0) {
-      this.#series.delete(key);
-      await this.newest(kind, metric);
+      const row = await this.#source.newest(this.name, kind, metric);
+      if (this.#series.get(key) === series) this.#series.set(key, { ...row, partial: true });
       return;
     }
     const more = await this.#source.figure(this.name, kind, metric, last);

@@ -51,7 +51,7 @@ export function scatterLabels(labels) {
 class ScatterPlot {
   constructor({ title, cloud, step, theme = "light" }) {
     Object.assign(this, { title, theme, step, row: -2, only: null, pointed: -1 });
-    this.canvas = el("canvas", { class: "ap-scatter-canvas", role: "img" });
+    this.canvas = el("canvas", { class: "ap-scatter-canvas", testid: "cloud", role: "img" });
     this.tip = el("div", { class: "ap-tooltip ap-scatter-tip", hidden: true });
     this.across = el("span", { class: "ap-scatter-across" });
     this.upward = el("span", { class: "ap-scatter-upward" });
@@ -89,6 +89,7 @@ class ScatterPlot {
     if (row === this.row) return;
     this.row = row;
     this.pointTo(-1);
+    this.canvas.dataset.step = row < 0 ? "" : String(this.cloud.steps[row]);
     const first = this.cloud.steps[0];
     const none = first === undefined ? "No messages were kept." : `The first messages were kept at step ${formatStep(first)}.`;
     this.note.textContent =

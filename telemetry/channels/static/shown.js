@@ -55,21 +55,21 @@ export function figureAt(run, runs, kind, metric, step) {
   const info = run.info(kind, metric);
   const scale = scaleFor(info);
   const series = run.peek(kind, metric);
-  const [low, high] = scaleEnds(runs, kind, metric, scale);
-  return { kind, metric, info, series, ...rowOf(series, step), scale, low, high };
+  return { kind, metric, info, series, ...rowOf(series, step), scale, ...scaleEnds(runs, kind, metric, scale, info.limit) };
 }
 
-/** Return the ends of a figure's scale over the runs shown. */
-export function scaleEnds(runs, kind, metric, scale) {
-  let low = Infinity;
-  let high = -Infinity;
+/** The ends of a figure's scale over the runs shown, and whether there are numbers beyond them. */
+function scaleEnds(runs, kind, metric, scale, limit) {
+  let min = Infinity;
+  let max = -Infinity;
   for (const run of runs) {
     const ends = run.extremes(kind, metric);
     if (!ends) continue;
-    low = Math.min(low, ends[0]);
-    high = Math.max(high, ends[1]);
+    min = Math.min(min, ends[0]);
+    max = Math.max(max, ends[1]);
   }
-  return rangeFor(scale, low, high);
+  const [low, high] = rangeFor(scale, min, max, limit);
+  return { low, high, below: min < low, above: max > high };
 }
 
 /** Return the message energies of a run at a step, and the most of all runs shown; null where there are none. */

@@ -10,8 +10,16 @@ export class SidePanel {
   #actions;
   #handle = null;
   #step = 0;
+  #track;
 
-  constructor(host, model, actions) {
+  /**
+   * @param {HTMLElement} host
+   * @param {Model} model
+   * @param {Object} actions of the panel
+   * @param {function(Promise): void} track told what is being fetched
+   */
+  constructor(host, model, actions, track) {
+    this.#track = track;
     this.#host = host;
     this.#model = model;
     this.#actions = actions;
@@ -25,6 +33,7 @@ export class SidePanel {
     if (!runs.length) return;
     const open = selection.kind === "agent" ? showAgent : showChannel;
     this.#handle = open(this.#host, runs, runs[0].find(selection.kind, selection.name), this.#step, this.#actions);
+    this.#track(Promise.resolve(this.#handle.loading));
   }
 
   close() {
@@ -42,7 +51,8 @@ export class SidePanel {
     this.#handle?.setFigure?.();
   }
 
+  /** Take over what is new in the runs shown. */
   refresh() {
-    this.#handle?.refresh();
+    if (this.#handle) this.#track(Promise.resolve(this.#handle.refresh()));
   }
 }

@@ -70,6 +70,9 @@ export function columnOf(series, item) {
 
 /** The plugin's routes, relative to the page. */
 export class HttpSource {
+  /** There may be more to fetch later. */
+  live = true;
+
   /** @param {string} [base] what the routes begin with */
   constructor(base = "./") {
     this.base = base;
@@ -131,6 +134,9 @@ export class HttpSource {
 
 /** Data that came with the page: documents, and packed arrays as base64. */
 export class EmbeddedSource {
+  /** All there is came with the page. */
+  live = false;
+
   /** @param {{runs: Object[]}} data items as RunData.embedded() writes them */
   constructor(data) {
     this.items = new Map(data.runs.map((item) => [item.run, item]));

@@ -1,10 +1,10 @@
 // The timeline: who ticks, learns and reads what in the first steps of a run. Rows are agents, columns are steps.
 
 import { el } from "./dom.js";
-import { formatCount, formatStep } from "./format.js";
+import { formatCount } from "./format.js";
 import { SvgPen } from "./svgpen.js";
 import { textMeasure } from "./textfit.js";
-import { TIMELINE_HEIGHTS, timelineColours, timelinePaint } from "./timelinepaint.js";
+import { TIMELINE_HEIGHTS, timelineColours, timelinePaint, timelineStep } from "./timelinepaint.js";
 
 const TIMELINE_UNIT = [16, 44];
 const TIMELINE_NONE = "This run has no timeline: its graph is very large, or it was written without one.";
@@ -67,7 +67,7 @@ export class TimelineView {
   }
 
   redraw() {
-    if (!this.timeline) return;
+    if (!this.timeline || this.gone) return;
     this.arrange();
     const selected = this.context.selection();
     const key = selected ? `${selected.kind}/${selected.index}` : "";
@@ -107,7 +107,7 @@ export class TimelineView {
     }
     this.tall = top;
     const { start, steps } = this.timeline;
-    const range = `The first ${formatCount(steps, "step")} (${formatStep(start)} to ${formatStep(start + steps - 1)}, counted from 0)`;
+    const range = `The first ${formatCount(steps, "step")} (${timelineStep(start)} to ${timelineStep(start + steps - 1)})`;
     const shown = agents < run.agents.length ? ` ${agents.toLocaleString("en-US")} of ${formatCount(run.agents.length, "agent")} shown.` : "";
     this.says.textContent = `${range}, as the clocks alone have it; the slider does not apply here.${shown}`;
     this.say(agents ? "" : "No agent fits the search.");
@@ -156,6 +156,14 @@ export class TimelineView {
     return { x: box.left + 40, y: box.top + down };
   }
 
+  /** Client pixels of the middle of a step's cell in a row; null where it is out of sight. */
+  stepPoint(kind, index, step) {
+    const name = this.rowPoint(kind, index);
+    const across = this.gutter - this.scroller.scrollLeft + (step - (this.timeline?.start ?? 0) + 0.5) * this.unit;
+    if (!name || across < this.gutter || across > this.width) return null;
+    return { x: this.canvas.getBoundingClientRect().left + across, y: name.y };
+  }
+
   reveal(row) {
     if (!row) return;
     const room = this.height - TIMELINE_HEIGHTS.head;
@@ -178,6 +186,7 @@ export class TimelineView {
   paint() {
     if (!this.width || !this.height) this.measure();
     if (!this.width || !this.height) return;
+    const began = performance.now();
     const ratio = window.devicePixelRatio || 1;
     const [wide, tall] = [Math.round(this.width * ratio), Math.round(this.height * ratio)];
     if (this.canvas.width !== wide || this.canvas.height !== tall) {
@@ -187,10 +196,13 @@ export class TimelineView {
     const pen = this.canvas.getContext("2d");
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, this.width, this.height);
-    timelinePaint(pen, this.look(), timelineColours(this.context.colours(), this.context.theme()));
+    const colours = timelineColours(this.context.colours(), this.context.theme());
+    timelinePaint(pen, this.look(), colours);
+    for (const mark of ["tick", "end"]) this.node.style.setProperty(`--timeline-${mark}`, colours[mark]);
     const agents = formatCount(this.run.agents.length, "agent");
     this.canvas.setAttribute("aria-label", `Timeline of ${agents}. ${this.says.textContent} Arrow keys go from row to row, Enter selects.`);
     for (const mark of this.legend.querySelectorAll("[data-of=channel]")) mark.hidden = !this.withChannels.checked;
+    this.context.drawn?.(performance.now() - began);
   }
 
   /** All rows as SVG. */
@@ -229,18 +241,18 @@ export class TimelineView {
   words({ row, step }) {
     const name = this.run.nameOf(row.kind, row.index);
     if (step === null) return [name];
-    const head = `${name}, step ${formatStep(step)}`;
+    const head = `${name}, step ${timelineStep(step)}`;
     if (row.kind === "agent") {
       const times = this.timeline.agents[row.index];
       if (!this.ticks[row.index].has(step)) return [head, "It does not tick."];
       const since = times.since.find(([tick]) => tick === step)?.[1] ?? step;
-      const reach = since < step ? `Its true gradient reaches back to step ${formatStep(since)}.` : "Its true gradient reaches no earlier step.";
+      const reach = since < step ? `Its true gradient reaches back to step ${timelineStep(since)}.` : "Its true gradient reaches no earlier step.";
       return [head, times.ends.includes(step) ? "It ticks; its window ends: it learns." : "It ticks.", reach];
     }
     const times = this.timeline.channels[row.index];
     const age = times.read.find(([tick]) => tick === step)?.[1];
     const due = this.ticks[this.run.channels[row.index].to].has(step);
-    const read = age === undefined ? (due ? "Nothing has come yet." : "The receiver does not tick.") : `Reads the message of step ${formatStep(step - age)}: age ${age}.`;
+    const read = age === undefined ? (due ? "Nothing has come yet." : "The receiver does not tick.") : `Reads the message of step ${timelineStep(step - age)}: age ${age}.`;
     return [head, read, ...(times.unread.includes(step) ? ["The message sent at this step is never read."] : [])];
   }
 

@@ -9,6 +9,11 @@ const TIMELINE_FONT = "system-ui, sans-serif";
 export const TIMELINE_HEIGHTS = { head: 26, agent: 30, channel: 20 };
 const TIMELINE_INDENT = 18;
 
+/** Clocks count steps from 0, the page from 1: what a step is called here. */
+export function timelineStep(step) {
+  return formatStep(step + 1);
+}
+
 /** Colours of marks, the same here and in the legend. */
 export function timelineColours(colours, theme) {
   return { ...colours, tick: categoryColour(0, theme), end: categoryColour(1, theme) };
@@ -189,7 +194,7 @@ function timelineHead(pen, look, colours) {
     const pointed = look.pointed?.step === step;
     if ((step - start) % every && !pointed) continue;
     pen.fillStyle = pointed ? colours.ink : colours.muted;
-    pen.fillText(formatStep(step), x, 13);
+    pen.fillText(timelineStep(step), x, 13);
   }
   pen.strokeStyle = colours.line;
   pen.lineWidth = 1;

@@ -25,8 +25,8 @@ export class Toolbar {
   constructor(actions, finder) {
     this.#tabs = VIEW_NAMES.map(([name, title, key]) =>
       el("button", {
-        class: "ap-tab", type: "button", role: "tab", testid: `view-${name}`, title: `${title} (${key})`, text: title, data: { view: name },
-        on: { click: () => actions.setView(name) },
+        class: "ap-tab", type: "button", role: "tab", testid: `view-${name}`, title: `${title} (${key})`, text: title,
+        data: { view: name }, on: { click: () => actions.setView(name) },
       }),
     );
     this.#run = el("select", { class: "ap-select ap-run", testid: "run", aria: { label: "Run" }, on: { change: () => actions.setRun(0, this.#run.value) } });
@@ -41,8 +41,8 @@ export class Toolbar {
       "div",
       { class: "ap-menu", role: "menu", hidden: true },
       ...[
-        ["csv-channel", "Lines' figure as CSV"],
-        ["csv-agent", "Rings' figure as CSV"],
+        ["csv-channel", "Channels' figure as CSV"],
+        ["csv-agent", "Agents' figure as CSV"],
         ["json", "This step as JSON"],
         ["svg", "Picture as SVG"],
       ].map(([what, text]) =>

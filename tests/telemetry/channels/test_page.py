@@ -1,0 +1,94 @@
+"""One file with everything in it: what it may do, what it holds, how large it is."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from antiphon.telemetry.channels.page import page
+from antiphon.telemetry.channels.series import RunData
+from tests.telemetry.report.made import HOSTILE, Elements, data
+
+
+@pytest.fixture
+def static(tmp_path: Path) -> Path:
+    """A front end that does nothing."""
+    (tmp_path / "vendor").mkdir()
+    (tmp_path / "vendor" / "uPlot.iife.min.js").write_text("var uPlot = 1;\n")
+    (tmp_path / "app.js").write_text("export function mount(root, source, options) {}\n")
+    (tmp_path / "source.js").write_text("export class EmbeddedSource {}\n")
+    (tmp_path / "style.css").write_text(".ap { color: red; }\n")
+    return tmp_path
+
+
+def embedded(text: str) -> list[dict[str, object]]:
+    found = re.search(r'<script type="application/json" id="antiphon-data">(.*?)</script>', text, re.DOTALL)
+    assert found is not None
+    runs: list[dict[str, object]] = json.loads(found[1])["runs"]
+    return runs
+
+
+def test_the_page_holds_the_runs_as_the_front_end_reads_them(static: Path) -> None:
+    text = page([data("first"), data("second")], title="two", static=static)
+    assert [run["run"] for run in embedded(text)] == ["first", "second"]
+    assert embedded(text)[0] == json.loads(json.dumps(data("first").embedded()))
+    assert "mount(root, new EmbeddedSource(data), { compact: false })" in text
+    assert "{ compact: true }" in page([data()], title="small", compact=True, static=static)
+
+
+def test_only_the_scripts_of_the_page_may_run_and_nothing_may_be_fetched(static: Path) -> None:
+    text = page([data()], title="t", static=static)
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    assert policy is not None
+    assert policy[1].startswith("default-src &#x27;none&#x27;; script-src &#x27;sha256-")
+    assert "connect-src" not in policy[1]
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert len(scripts) == 2
+    for script in scripts:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"sha256-{digest}" in policy[1].replace("&#x27;", "'")
+    assert Elements(text).addresses == []
+
+
+def test_names_are_text_wherever_they_stand(static: Path) -> None:
+    tame = page([data("run", ("one", "two"))], title="title", static=static)
+    for place, name in enumerate(HOSTILE):
+        agents = (name, HOSTILE[place - 1])
+        hostile = page([data(name, agents)], title=name, static=static)
+        assert Elements(hostile).found == Elements(tame).found
+        (run,) = embedded(hostile)
+        assert run["run"] == name
+
+
+def test_half_of_a_character_does_not_stop_the_page(static: Path) -> None:
+    text = page([data("\ud800")], title="\ud800", before="\ud800", static=static)
+    assert text.encode()
+
+
+def test_without_runs_there_is_no_script(static: Path) -> None:
+    text = page([], title="none", before="<p>above</p>", after="<p>below</p>", static=static)
+    assert Elements(text).count("script") == 0
+    assert "script-src &#x27;none&#x27;" in text
+    assert text.index("<p>above</p>") < text.index("<p>below</p>")
+
+
+def test_a_page_that_grows_too_large_is_thinned_and_says_so(static: Path) -> None:
+    whole = data(rows=30_000)
+    text = page([whole], title="t", before="<p>above</p>", most=1_500_000, static=static)
+    assert 750_000 < len(text.encode()) <= 1_500_000
+    assert re.search(r"[\d,]+ of 30,000 logged rows are in this page", Elements(text).text)
+
+
+def test_numbers_that_are_none_are_kept(static: Path) -> None:
+    run = data()
+    values = run.figures["channel", "sg_loss"].values
+    values[0, 0] = np.nan
+    (found,) = embedded(page([RunData("n", run.graph, None, run.figures)], title="t", static=static))
+    packed = base64.b64decode(found["figures"]["channel/sg_loss"])  # type: ignore[index]
+    assert np.isnan(np.frombuffer(packed[8 + 3 * 8 :], "<f4")[0])

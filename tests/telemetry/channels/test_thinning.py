@@ -1,0 +1,74 @@
+"""What of runs goes into a page of so many bytes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from antiphon.telemetry.channels.series import Messages, RunData, Series
+from antiphon.telemetry.channels.thinning import fitted, written
+
+
+def made(name: str = "r", rows: int = 500, items: int = 50, metrics: int = 3) -> RunData:
+    steps = 10 * np.arange(1, rows + 1)
+    values = np.arange(rows * items, dtype=np.float32).reshape(rows, items)
+    figures: dict[Any, Series] = {("channel", f"m{n}"): Series(steps, values) for n in range(metrics)}
+    samples = Messages(steps, [np.zeros((9, 4), np.float32)] * rows)
+    return RunData(name, {"agents": [], "channels": []}, {"agents": []}, figures, {0: samples})
+
+
+def size(runs: list[RunData]) -> int:
+    return len(written([run.embedded() for run in runs]))
+
+
+def test_what_fits_is_left_as_it_is() -> None:
+    run = made()
+    assert fitted([run], 10_000_000) == ([run], [])
+
+
+@pytest.mark.parametrize("most", [60_000, 150_000, 300_000])
+def test_rows_are_thinned_evenly_with_the_first_and_the_last(most: int) -> None:
+    (run,), (note,) = fitted([made()], most)
+    steps = run.figures["channel", "m0"].steps
+    assert most / 2 < size([run]) <= most
+    assert 20 <= len(steps) < 500
+    assert (steps[0], steps[-1]) == (10, 5000)
+    assert np.ptp(np.diff(steps)) <= 10  # gaps differ by one row at most
+    assert run.figures["channel", "m0"].values[-1, -1] == 500 * 50 - 1
+    assert note == f"{len(steps)} of 500 logged rows are in this page: evenly chosen, the first and the last among them."
+
+
+def test_rows_of_figures_with_the_same_steps_stay_together() -> None:
+    (run,), _ = fitted([made()], 100_000)
+    assert len({tuple(series.steps) for series in run.figures.values()}) == 1
+    assert len(run.messages[0].samples) == len(run.messages[0].steps) < 500
+
+
+def test_then_messages_then_timelines_then_runs_and_metrics_last() -> None:
+    run = made()
+    (kept,), notes = fitted([run], 15_000)
+    assert (dict(kept.messages), len(kept.figures)) == ({}, 3)
+    assert "The samples of messages are left out." in notes
+    two, notes = fitted([run, replace(run, name="second")], 15_000)
+    assert [one.name for one in two] == ["r"]
+    assert two[0].timeline is None
+    assert "The graph shows 1 of 2 runs, the first ones." in notes
+    (kept,), notes = fitted([run], 10_000)
+    assert list(kept.figures) == [("channel", "m0")]
+    assert "1 of 3 figures are here, the first ones." in notes
+
+
+def test_a_run_without_figures_and_one_without_rows_fit() -> None:
+    empty = RunData("e", {"agents": [], "channels": []}, None, {("agent", "loss"): made(rows=0).figures["channel", "m0"]})
+    assert fitted([empty], 100)[0][0].embedded()["figures"]["agent/loss"]
+
+
+def test_data_hold_no_mark_of_html() -> None:
+    value = {"</script>": "<!-- & \u2028 \u2029", "half": "\ud800"}
+    text = written(value)
+    assert not set(text) & set("<>&\u2028\u2029")
+    assert json.loads(text) == value | {"half": "?"}
