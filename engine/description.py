@@ -113,7 +113,7 @@ def _about_agent(agent: AgentSpec) -> dict[str, str]:
 
 def _about_channel(channel: ChannelSpec) -> dict[str, str]:
     link = channel.link
-    about: dict[str, str] = {"coupling": channel.coupling}
+    about: dict[str, str] = {}
     if channel.state:
         about["carries"] = "the state to the next tick"
     predicted = channel.coupling in ("decoupled", "unlocked")

@@ -24,6 +24,8 @@ from antiphon.engine.system import System
 from antiphon.telemetry.figures import DigestRow, Kind
 
 if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
     from antiphon.engine.simulation import Simulation
 
 __all__ = ["SIZE", "Holder", "digests", "holders", "numbers"]
@@ -42,7 +44,7 @@ class _Part(NamedTuple):
     names: tuple[str, ...]
     run: tuple[Holder | Models, ...]
     """What holds its numbers while it is run; of several members stacked, [members, …]."""
-    begun: tuple[hashlib.blake2b, ...]
+    begun: tuple[Hash, ...]
     """By member: the digest of names, shapes and types, which never change."""
     stacked: bool
 
@@ -109,10 +111,12 @@ def _part(part: Agent | Channel) -> _Part:
     return _Part(kind, part.who, tuple(holders(part).values()), begun, stacked)
 
 
-def _begun(tensors: Mapping[str, Tensor]) -> hashlib.blake2b:
+def _begun(tensors: Mapping[str, Tensor]) -> Hash:
     """Return the digest of what is known before the numbers."""
     about = [[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in tensors.items()]
-    return hashlib.blake2b(repr(about).encode("utf-8", "surrogatepass"), digest_size=SIZE)
+    return hashlib.sha256(
+        repr(about).encode("utf-8", "surrogatepass")
+    )  # which processors have instructions for
 
 
 def _digested(part: _Part) -> Iterator[bytes]:
@@ -128,7 +132,7 @@ def _digested(part: _Part) -> Iterator[bytes]:
         digest = begun.copy()
         for rows, size in held:
             digest.update(rows[member * size : (member + 1) * size])
-        yield digest.digest()
+        yield digest.digest()[:SIZE]
 
 
 def _bytes(tensor: Tensor, members: int) -> tuple[memoryview, int]:

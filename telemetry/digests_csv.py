@@ -78,6 +78,7 @@ class DigestsCsv(Recorder):
         self._file: IO[str] | None = None
         self._columns: tuple[Column, ...] = ()
         self._rolling = b""
+        self._last = 0
 
     def begin(self, description: RunDescription) -> None:
         """Open the table.
@@ -94,10 +95,13 @@ class DigestsCsv(Recorder):
                         f"{self._path}: exists already; resume that run or choose another log directory"
                     )
                 self._drop_after(self._resume_step)
-            self._file = self._path.open("a", **_TEXT)  # type: ignore[call-overload]
+            self._open()
+
+    def _open(self) -> None:
+        self._file = self._path.open("a", **_TEXT)  # type: ignore[call-overload]
 
     def digests(self, step: int, rows: Sequence[DigestRow]) -> None:
-        """Append a row.
+        """Append a row; of a simulation that began again, in place of those from its step on.
 
         Raises:
             RunError: If the file system refuses, or the table is of other agents and channels.
@@ -105,6 +109,11 @@ class DigestsCsv(Recorder):
         assert self._file is not None, "begin() comes before digests()"
         columns = tuple((kind, name) for kind, name, _ in rows)
         with writing(self._path):
+            if step <= self._last:
+                self._file.close()
+                self._drop_after(step - 1)
+                self._open()
+            self._last = step
             table = csv.writer(self._file, lineterminator="\n")
             if not self._columns:
                 self._columns = columns
@@ -129,6 +138,7 @@ class DigestsCsv(Recorder):
         """Rewrite the table without the rows after `step`; the old file stays until the new one is whole."""
         sibling = self._path.with_name(f".{self._path.name}.tmp")
         self._columns, rows = _whole_rows(self._path)
+        self._rolling = b""
         try:
             with sibling.open("w", **_TEXT) as target:  # type: ignore[call-overload]
                 table = csv.writer(target, lineterminator="\n")

@@ -142,7 +142,7 @@ def _run(directory: RunDirectory, name: str) -> ReportRun:
         notes.append(f"The scenario cannot be read: {error}")
     table = read_table(path / "metrics.csv")
     if table.damage:
-        notes.append(table.damage[0].upper() + table.damage[1:] + ".")
+        notes.append(f"{table.damage}.")
     result = _json(path / "result.json")
     if not result and directory.facts.get("exit") == "done":
         notes.append("Its result.json is not there, or damaged.")

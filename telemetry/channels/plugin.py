@@ -203,7 +203,12 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
                 messages.append(what)
         last = max((found[tag].max_step for tag in found if isinstance(parsed(tag), tuple)), default=0)
         sampled = bool(self._kept) and _written(graph.get("every"), last) > self._kept
-        rest = {"messages": sorted(messages), "timeline": TIMELINE in found, "sampled": sampled}
+        rest = {
+            "messages": sorted(messages),
+            "timeline": TIMELINE in found,
+            "sampled": sampled,
+            "session": found[GRAPH].max_wall_time,  # a later one may have taken rows back
+        }
         return _Answer({**metrics, **rest}, _JSON)
 
 

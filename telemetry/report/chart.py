@@ -248,7 +248,6 @@ def _text(text: str, x: float, y: float, anchor: str, whole: str | None = None) 
 def _drawing(width: int, height: int, title: str, parts: Iterable[Html | None]) -> Html:
     return element(
         "svg",
-        element("title", title),
         joined(parts),
         viewBox=f"0 0 {width} {height}",
         role="img",

@@ -96,8 +96,9 @@ class Axis:
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         found = [round(step * count, 12) for count in range(first, last + 1)]
         largest = max(map(abs, found), default=0.0)
-        if largest and (largest >= 1e7 or step < 1e-5):
-            return {value: number(value, 2) for value in found}
+        if largest >= 1e7 or 0 < largest < 1e-3:
+            digits = max(math.ceil(math.log10(largest / step) - 1e-9) + 1, 2)
+            return {value: number(value, digits) for value in found}
         return {value: f"{value:,.{places}f}".replace("-", "−") for value in found}
 
     def _decades(self) -> dict[float, str]:

@@ -50,10 +50,10 @@ def still(run: ReportRun) -> Html | None:
     bottom = max((y for _, y in places), default=0.0) + 2 * _PAD
     drawing = element(
         "svg",
-        element("title", f"The graph of {run.name}"),
         joined(parts),
         viewBox=f"0 {top:.0f} {_WIDTH} {bottom - top:.0f}",
         role="img",
+        aria_label=f"The graph of {run.name}",
         class_="chart still",
     )
     says = "Squares: readouts. Dashed: a delay."

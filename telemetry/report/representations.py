@@ -120,15 +120,14 @@ def _cloud(name: str, found: Cloud) -> Html:
             element("rect", x=left + 0.5, y=18.5, width=_SIDE - 1.0, height=_SIDE - 1.0, class_="plane")
         )
         parts += _points(at, found.labels[row])
-    title = f"Messages of {name}"
     across, up = (f"{100 * share:.0f} %" for share in found.explained)
     drawing = element(
         "svg",
-        element("title", title),
         joined(parts),
         viewBox=f"0 0 {len(rows) * (_SIDE + 12) - 12} {_SIDE + 20}",
         width=str(len(rows) * (_SIDE + 12) - 12),
         role="img",
+        aria_label=f"Messages of {name}",
         class_="chart sized",
     )
     return figure(drawing, name, f"Variance: {across} to the right, {up} upwards.")

@@ -120,10 +120,17 @@ class Group:
 
 
 def grouped(runs: Sequence[ReportRun]) -> list[Group]:
-    """Put runs together that differ in their seed alone, in the order of the first of each."""
-    found: dict[str, list[ReportRun]] = {}
+    """Put runs together that differ in their seed alone, in the order of the first of each.
+
+    A seed counts once: a second run of one begins another group.
+    """
+    found: dict[tuple[str, int], list[ReportRun]] = {}
+    again: dict[str, int] = {}
     for run in runs:
-        found.setdefault(_key(run), []).append(run)
+        key = _key(run)
+        seeded = f"{key}{run.facts.get('seed')}"
+        again[seeded] = again.get(seeded, -1) + 1
+        found.setdefault((key, again[seeded]), []).append(run)
     firsts = [members[0] for members in found.values()]
     names = _names(firsts)
     numbered = [

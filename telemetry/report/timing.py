@@ -165,11 +165,11 @@ def _picture(first: _First) -> Html:
     width, height = round(columns.end) + 8, round(top - 14)
     return element(
         "svg",
-        element("title", "The first steps: ticks, ages of messages, reach of credit"),
         joined(parts),
         viewBox=f"0 0 {width} {height}",
         width=str(width),
         role="img",
+        aria_label="The first steps: ticks, ages of messages, reach of credit",
         class_="chart sized",
     )
 

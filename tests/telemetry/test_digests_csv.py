@@ -189,3 +189,18 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"digests.csv: cannot be written \("):
         record(tmp_path / "file" / "digests.csv", range(1, 2))
+
+
+def test_a_simulation_that_begins_again_writes_over_what_it_had(tmp_path: Path) -> None:
+    from antiphon.engine.simulation import Simulation
+
+    for name, resets in (("again", True), ("once", False)):
+        with Simulation("digits-mlp", seed=3, logdir=tmp_path / name) as simulation:
+            if resets:
+                simulation.run(steps=6)
+                simulation.reset()
+            simulation.run(steps=4)
+    tables = [read_digests(tmp_path / name / "digests.csv") for name in ("again", "once")]
+    assert tables[0] == tables[1]
+    assert tables[0] is not None
+    assert list(tables[0].rows) == [1, 4]

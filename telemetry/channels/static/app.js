@@ -151,7 +151,8 @@ class ChannelsApp {
       data.push(model.data(side, step, playing));
       stage.show(model.view, data[data.length - 1], model.runs[1] ? run.name : "", noteOf(run, player.steps));
     });
-    rail.update(model.shown(), data, this.#theme, masks && masks.channel, model.chosen(0), model.view);
+    const how = { theme: this.#theme, mask: masks && masks.channel, chosen: model.chosen(0), view: model.view, near: model.near };
+    rail.update(model.shown(), data, how);
     this.#panel.setStep(step);
   }
 
@@ -279,6 +280,10 @@ class ChannelsApp {
       setView: (view) => this.#setView(view),
       setRun: (side, name) => this.#setRun(side, name),
       setMetric: (kind, metric) => this.#setMetric(kind, metric),
+      setNear: (kind, near) => {
+        this.#model.near[kind] = near;
+        this.#show(false);
+      },
       search: (text) => {
         this.#model.setQuery(text);
         this.#redraw();

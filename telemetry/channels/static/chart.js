@@ -108,7 +108,7 @@ class LineChart {
     return {
       width,
       height: CHART_HEIGHT,
-      padding: [6, 10, 0, 0],
+      padding: [6, 18, 0, 0],
       series,
       bands,
       legend: { show: false },
@@ -119,7 +119,7 @@ class LineChart {
       },
       axes: [
         { ...axis, size: 22, gap: 4, space: 64, values: (_, splits) => splits.map(chartStepText) },
-        { ...axis, size: chartAxisWidth, gap: 5, space: 26, values: (_, splits, at, space, by) => chartTicks(splits, by, this.log) },
+        { ...axis, grid: { ...axis.grid, filter: (_, splits) => chartLines(splits, this.log) }, size: chartAxisWidth, gap: 5, space: 26, values: (_, splits, at, space, by) => chartTicks(splits, by, this.log) },
       ],
       hooks: { setCursor: [(plot) => this.hover(plot)], draw: [() => this.setStep(this.step)] },
     };
@@ -307,9 +307,18 @@ function chartStepText(step) {
   return formatStep(step);
 }
 
+/** Where lines are drawn across: on a logarithmic scale at the powers of ten alone. */
+function chartLines(splits, log) {
+  return log ? splits.map((value) => (chartPower(value) ? value : null)) : splits;
+}
+
+function chartPower(value) {
+  return value > 0 && Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-9;
+}
+
 /** Texts of ticks that lie `by` apart, with as many digits as they need to differ. */
 function chartTicks(splits, by, log) {
-  if (log) return splits.map((value) => (value && Math.abs(Math.log10(value) % 1) < 1e-9 ? formatNumber(value) : ""));
+  if (log) return splits.map((value) => (chartPower(value) ? formatNumber(value) : ""));
   const largest = Math.max(...splits.map((value) => Math.abs(value)));
   if (largest >= 1e5 || (largest < 1e-3 && largest > 0)) {
     return splits.map((value) => (value === 0 ? "0" : value.toExponential(1).replace("e+", "e").replace(/-/g, "−")));

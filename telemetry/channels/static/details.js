@@ -5,7 +5,7 @@ import { formatNumber, formatStep, titleOf } from "./format.js";
 import { columnOf, itemAt, rowAt } from "./source.js";
 import { chartColours, lineChart } from "./chart.js";
 import { exactNumber } from "./export.js";
-import { panelChannel, panelClock, panelConstant, panelFacts, panelGround, panelGroups, panelListed } from "./panelparts.js";
+import { panelChannel, panelClock, panelConstant, panelFacts, panelGround, panelGroups, panelListed, panelPair } from "./panelparts.js";
 import { scatterPlot } from "./scatter.js";
 
 const PANEL_LISTED = 24;
@@ -84,7 +84,7 @@ class Details {
     let below = el("p", { class: "ap-says", text: panelClock(run.agents[item] ?? {}) });
     if (this.kind === "channel") {
       const { sender, receiver, key } = panelChannel(run, item);
-      title.textContent = `${sender} → ${receiver}${key && ` (${key})`}`;
+      title.append(panelPair(sender, receiver), key ? " (" : "", el("bdi", { text: key }), key ? ")" : "");
       const itself = sender === receiver ? "to itself" : null;
       below = el("p", { class: "ap-says ap-panel-ends" }, "from ", link(sender), " ", itself ?? "to ", itself ? null : link(receiver));
     } else title.textContent = this.name;
@@ -109,7 +109,7 @@ class Details {
   facts() {
     const { run, item } = this.runs[0];
     if (this.kind === "agent") {
-      const { ticks, learns, ...about } = run.agents[item].about ?? {}; // the sentence on its clock says that
+      const { ticks, ...about } = run.agents[item].about ?? {}; // the sentence on its clock says that
       return panelFacts(Object.entries({ role: run.agents[item].role, ...about }));
     }
     const { coupling, size, state, about } = run.channels[item];

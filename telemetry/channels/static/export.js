@@ -56,9 +56,14 @@ export function exactNumber(value) {
   if (!Number.isFinite(value)) return value > 0 ? "Infinity" : "-Infinity";
   for (let digits = 1; digits < 9; digits++) {
     const text = value.toPrecision(digits);
-    if (Math.fround(Number(text)) === Math.fround(value)) return String(Number(text));
+    if (Math.fround(Number(text)) === Math.fround(value)) return exportDigits(Number(text));
   }
-  return String(Number(value.toPrecision(9)));
+  return exportDigits(Number(value.toPrecision(9)));
+}
+
+/** Small numbers are written with an exponent: nobody counts zeros. */
+function exportDigits(number) {
+  return number !== 0 && Math.abs(number) < 1e-4 ? number.toExponential() : String(number);
 }
 
 /**

@@ -8,7 +8,10 @@ export const WIDTHS = [0.7, 1.2, 1.9, 2.7, 3.6];
 /** Dashes from the shortest delay in the graph (none) to longer ones; the last for a link that drops. */
 export const DASHES = [[], [16, 2.5], [8, 3], [4.5, 3], [7, 2.6, 1.4, 2.6], [0.1, 4.2]];
 /** How visible is what is not selected or found. */
-const DIMMED = 0.13;
+const DIMMED = 0.19;
+/** In a crowd what is dimmed adds up. */
+const DIMMED_CROWD = 0.13;
+const CROWD_CHANNELS = 600;
 
 /** Radius of a disc on screen, in px, from which lines are dashed and ticks marked: in finer pictures dashes and halos are but noise. */
 const DASHED_FROM = 7;
@@ -163,6 +166,7 @@ function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
   const colours = themeColours(theme);
   const palette = paletteOf(figure.scale, theme);
   const half = COLOURS * STYLES;
+  const dimmed = order.length > CROWD_CHANNELS ? DIMMED_CROWD : DIMMED;
   // Lines grow with the square root of the zoom: near enough to see, never bars.
   const scale = shape.thinness / Math.sqrt(view.zoom);
   const heads = !quick && shape.head * view.zoom >= 2.2;
@@ -182,7 +186,7 @@ function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
       const level = levelOfRank(figure.scale, own % COLOURS);
       pen.strokeStyle = level < 0 ? colours.none : palette[level];
       pen.fillStyle = pen.strokeStyle;
-      pen.globalAlpha = dimming && key < half ? DIMMED : 1;
+      pen.globalAlpha = dimming && key < half ? dimmed : 1;
     }
     pen.lineWidth = WIDTHS[style % WIDTHS.length] * scale;
     setDashes(pen, Math.floor(style / WIDTHS.length), dashed ? scale : null);
@@ -233,7 +237,7 @@ function paintAgents(pen, { shape, styles, theme }, lit) {
   pen.fillStyle = colours.paper;
   addDiscs(pen, shape, styles, lit, radius, null);
   pen.fill();
-  pen.globalAlpha = lit ? 1 : 2 * DIMMED;
+  pen.globalAlpha = lit ? 1 : 1.5 * DIMMED;
   for (const role in colours.roles) {
     pen.fillStyle = colours.roles[role];
     addDiscs(pen, shape, styles, lit, radius - 1.35 * ring, role);
@@ -292,9 +296,10 @@ function paintLabels(pen, { shape, styles, theme, view, labels }) {
   pen.lineWidth = 3 / view.zoom;
   pen.lineJoin = "round";
   for (const { agent, text, x, y, inside } of labels) {
-    pen.globalAlpha = styles.dimming && !styles.bright[agent] ? 0.3 : 1;
+    pen.globalAlpha = styles.dimming && !styles.bright[agent] ? 0.4 : 1;
     if (inside) {
-      pen.fillStyle = colours.roleInks[styles.roles[agent]];
+      // A dimmed disc has the colour of the paper, nearly.
+      pen.fillStyle = pen.globalAlpha < 1 ? colours.ink : colours.roleInks[styles.roles[agent]];
     } else {
       pen.strokeStyle = colours.paper;
       pen.strokeText(text, x, y);

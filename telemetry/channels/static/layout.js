@@ -29,7 +29,7 @@ export class Layout {
   constructor(actions, contexts) {
     this.finder = new Finder(actions);
     this.toolbar = new Toolbar({ ...actions, help: () => this.help(), toggleRail: () => this.#setRail(this.#body.dataset.rail !== "open") }, this.finder.node);
-    this.rail = new Rail(actions.setMetric, actions.select);
+    this.rail = new Rail(actions);
     this.player = new Player(actions.onStep);
     this.stages = contexts.map((context) => new Stage(context));
     this.panel = el("aside", { class: "ap-side", testid: "panel", tabindex: "0", aria: { label: "Details" }, hidden: true });

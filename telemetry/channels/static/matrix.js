@@ -5,6 +5,7 @@ import { formatCount, formatNumber } from "./format.js";
 import { levelOf, paletteOf } from "./colours.js";
 import { MATRIX_ORDERS, matrixOrder } from "./matrixorder.js";
 import { matrixCells, matrixMeans, matrixRaster } from "./matrixcells.js";
+import { panelChannel, panelPair } from "./panelparts.js";
 import { textMeasure } from "./textfit.js";
 import { MATRIX_NAMED, matrixBands, matrixGroups, matrixNames, matrixSvg } from "./matrixpaint.js";
 
@@ -30,8 +31,7 @@ export class MatrixView {
       "div",
       { class: "ap-matrix-bar" },
       el("label", { class: "ap-matrix-label" }, "Order ", this.orders),
-      el("span", { class: "ap-says", text: "Rows send, columns receive. Hollow: no number." }),
-      el("span", { class: "ap-matrix-gap" }),
+      el("span", { class: "ap-says ap-matrix-says", text: "Rows send, columns receive. Hollow: no number." }),
       el("span", { class: "ap-matrix-zoom" }, zoom("−", "Zoom out (−)", 1 / 1.5), zoom("+", "Zoom in (+)", 1.5), this.whole),
     );
     this.place = el("div", { class: "ap-matrix-place" }, this.canvas, this.tip, this.empty);
@@ -108,9 +108,10 @@ export class MatrixView {
     const side = this.groups.length > 1 ? 72 : 12;
     const [roomX, roomY] = [width - gutter - side, height - gutter - 12];
     const count = Math.max(this.order.length, 1);
+    const zoomed = this.unit > this.least * 1.0001;
     Object.assign(this, { width, height, ratio, gutter, roomX, roomY, measured: true });
     this.least = Math.max(Math.min(roomX / count, roomY / count, MATRIX_TOP_UNIT), 0.01);
-    this.look(this.unit || this.least, this.left, this.top);
+    this.look(zoomed ? this.unit : this.least, this.left, this.top);
   }
 
   /** Look at a part: `unit` pixels per cell, from `left` and `top` pixels on. */
@@ -125,6 +126,19 @@ export class MatrixView {
     this.y0 = Math.round(this.gutter);
     this.whole.disabled = this.unit <= this.least * 1.0001;
     this.canvas.style.cursor = this.whole.disabled ? "default" : "grab";
+  }
+
+  /** Bring an agent's row and column, or a channel's cell, into sight. */
+  reveal(kind, index) {
+    if (!this.measured) return;
+    const { from, to } = kind === "agent" ? { from: index, to: index } : this.run.channels[index];
+    this.lookAt((this.placeOf[to] + 0.5) * this.unit, (this.placeOf[from] + 0.5) * this.unit);
+    this.redraw();
+  }
+
+  lookAt(x, y) {
+    const outside = x < this.left || y < this.top || x > this.left + this.spanX || y > this.top + this.spanY;
+    if (outside) this.look(this.unit, x - this.spanX / 2, y - this.spanY / 2);
   }
 
   /** Zoom around a point of the canvas (the middle); factor 0 shows everything. */
@@ -154,7 +168,8 @@ export class MatrixView {
 
   /** What lies at a point: {row, column, cell}, places in the order and a cell or null; null outside. */
   at(x, y) {
-    if (!this.measured || !this.order.length) return null;
+    if (!this.run?.agents.length) return null;
+    if (!this.measured) this.measure();
     const column = Math.floor((x - this.x0 + this.left) / this.unit);
     const row = Math.floor((y - this.y0 + this.top) / this.unit);
     const inX = x >= this.x0 && x < this.x0 + this.spanX;
@@ -230,9 +245,12 @@ export class MatrixView {
   // --- pointer and keys ------------------------------------------------------------------------------------
 
   listen() {
-    const spot = (event) => [event.offsetX, event.offsetY];
+    const spot = (event) => {
+      const box = this.canvas.getBoundingClientRect();
+      return [event.clientX - box.left, event.clientY - box.top]; // offsetX is whole: too coarse for cells of half a pixel
+    };
     this.canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0 || !this.measured) return;
+      if (event.button !== 0 || !this.run) return;
       this.canvas.setPointerCapture(event.pointerId);
       this.drag = { from: spot(event), left: this.left, top: this.top, moved: false };
     });
@@ -293,12 +311,13 @@ export class MatrixView {
     const { figure } = this.data;
     const title = figure?.info?.title ?? figure?.metric ?? "";
     const number = (value) => (figure ? `${title}: ${formatNumber(value)}` : "");
-    const { agents, channels } = this.run;
-    const lines = [el("div", { class: "ap-matrix-pair", dir: "auto", text: `${agents[cell.from].name} → ${agents[cell.to].name}` })];
+    const { agents } = this.run;
+    const lines = [el("div", { class: "ap-matrix-pair" }, panelPair(agents[cell.from].name, agents[cell.to].name))];
     if (cell.channels.length === 1) return [...lines, el("div", { text: number(figure?.values?.[cell.channels[0]] ?? NaN) })];
     lines.push(el("div", { text: `mean of ${cell.channels.length} channels · ${number(this.means[cell.number])}` }));
     for (const channel of cell.channels.slice(0, MATRIX_LISTED)) {
-      lines.push(el("div", { class: "ap-matrix-one", dir: "auto", text: `${channels[channel].name}: ${formatNumber(figure?.values?.[channel] ?? NaN)}` }));
+      const key = panelChannel(this.run, channel).key || "without a key";
+      lines.push(el("div", { class: "ap-matrix-one" }, el("bdi", { text: key }), `: ${formatNumber(figure?.values?.[channel] ?? NaN)}`));
     }
     if (cell.channels.length > MATRIX_LISTED) lines.push(el("div", { text: `and ${cell.channels.length - MATRIX_LISTED} more` }));
     return lines;
@@ -325,8 +344,7 @@ export class MatrixView {
     const next = this.pointed?.cell ? line.sort((a, b) => rank(a) - rank(b))[0] : here;
     if (!next) return;
     const [x, y] = [(this.placeOf[next.to] + 0.5) * this.unit, (this.placeOf[next.from] + 0.5) * this.unit];
-    const outside = x < this.left || y < this.top || x > this.left + this.spanX || y > this.top + this.spanY;
-    if (outside) this.look(this.unit, x - this.spanX / 2, y - this.spanY / 2);
+    this.lookAt(x, y);
     this.pointTo({ row: this.placeOf[next.from], column: this.placeOf[next.to], cell: next }, ...this.middle(next));
     this.redraw();
   }

@@ -53,7 +53,7 @@ export function matrixMeans(cells, values, matches) {
 /**
  * Draw the cells that are in sight onto a canvas of their own, pixel by pixel: as quick at 64,000 cells as at 60.
  *
- * A cell covers at least a pixel or two, however small the matrix is drawn. Cells without a number are hollow where there
+ * A cell covers some pixels however small the matrix is drawn, where there are not too many. Cells without a number are hollow where there
  * is room for that.
  *
  * @param {HTMLCanvasElement} sheet
@@ -76,8 +76,8 @@ export function matrixRaster(sheet, look, cells, levels, shown, palette, colours
   const none = matrixPixel(colours.none);
   const strong = Uint32Array.from(palette, (colour) => matrixPixel(colour));
   const faint = strong.map((colour) => matrixMix(colour, field, 0.16));
-  const sparse = cells.list.length < 0.1 * placeOf.length ** 2;
-  const least = Math.max(Math.round((sparse ? 2 : 1) * ratio), 1);
+  const thick = [3, 2].find((size) => cells.list.length * size ** 2 < 0.2 * look.spanX * look.spanY) ?? 1;
+  const least = Math.max(Math.round(thick * ratio), 1);
   const gap = unit >= 6 ? Math.round(ratio) : 0;
   pixels.fill(field);
   const block = (row, column, colour, hollow) => {

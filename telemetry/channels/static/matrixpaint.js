@@ -9,6 +9,7 @@ const MATRIX_FONT = "system-ui, sans-serif";
 /** Pixels per cell from which on rows and columns have names. */
 export const MATRIX_NAMED = 9;
 const MATRIX_SVG_UNIT = 12;
+const MATRIX_SVG_LEAST = 800;
 
 /** Draw lines between groups (timescales), and their names to the right. */
 export function matrixGroups(pen, view, colours) {
@@ -127,8 +128,7 @@ export function matrixSvg(view, context, data) {
   const gutter = 150;
   const theme = context.theme();
   const colours = themeColours(theme);
-  const size = gutter + span + 100;
-  const pen = new SvgPen(size, size, colours.paper);
+  const pen = new SvgPen(Math.max(gutter + span + 100, MATRIX_SVG_LEAST), gutter + span + 50, colours.paper);
   const { run, order, placeOf, groups, cells, means, shown } = view;
   const look = { run, order, placeOf, groups, unit: MATRIX_SVG_UNIT, left: 0, top: 0, spanX: span, spanY: span };
   Object.assign(look, { x0: gutter, y0: gutter, gutter, pointed: null });
@@ -138,8 +138,12 @@ export function matrixSvg(view, context, data) {
   for (const { number, from, to } of cells.list) {
     const [x, y] = [gutter + placeOf[to] * MATRIX_SVG_UNIT, gutter + placeOf[from] * MATRIX_SVG_UNIT];
     pen.globalAlpha = shown[number] ? 1 : 0.16;
+    const size = MATRIX_SVG_UNIT - 1;
     pen.fillStyle = colourOf(scale, means[number], low, high, theme);
-    pen.fillRect(x, y, MATRIX_SVG_UNIT - 1, MATRIX_SVG_UNIT - 1);
+    pen.fillRect(x, y, size, size);
+    if (!Number.isNaN(means[number])) continue;
+    pen.fillStyle = colours.surface;
+    pen.fillRect(x + 1.5, y + 1.5, size - 3, size - 3);
   }
   pen.globalAlpha = 1;
   matrixGroups(pen, look, colours);
@@ -148,7 +152,7 @@ export function matrixSvg(view, context, data) {
   pen.font = `12px ${MATRIX_FONT}`;
   pen.textAlign = "left";
   const range = `${formatNumber(low)} to ${formatNumber(high)}`;
-  const told = `${run.name} · ${info?.title ?? metric} (colours: ${range}) · step ${formatStep(data.step)} · rows send, columns receive`;
-  pen.fillText(told, gutter, gutter + span + 40);
+  const told = `${run.name} · ${info?.title ?? metric} (colours: ${range}) · step ${formatStep(data.step)} · rows send, columns receive; hollow: no number`;
+  pen.fillText(told, 16, gutter + span + 32);
   return pen.text();
 }

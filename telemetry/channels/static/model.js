@@ -15,6 +15,8 @@ export class Model {
   names = [];
   runs = [null, null];
   metric = { channel: "", agent: "" };
+  /** Whether a scale reaches over the step shown only, not over all steps. */
+  near = { channel: false, agent: false };
   /** Of the item chosen: kind and name; the same name may be in both runs. */
   selection = null;
   view = "graph";
@@ -56,8 +58,8 @@ export class Model {
     return {
       run, step, playing,
       delays: this.#delays,
-      figure: figureAt(run, runs, "channel", this.metric.channel, step),
-      ring: figureAt(run, runs, "agent", this.metric.agent, step),
+      figure: figureAt(run, runs, "channel", this.metric.channel, step, this.near.channel),
+      ring: figureAt(run, runs, "agent", this.metric.agent, step, this.near.agent),
       width: energyAt(run, runs, step),
     };
   }

@@ -50,6 +50,11 @@ export function panelChannel(run, index) {
   return { sender, receiver, key: name.startsWith(start) ? name.slice(start.length) : "" };
 }
 
+/** Return "sender → receiver"; a name written from right to left turns only itself. */
+export function panelPair(sender, receiver) {
+  return el("span", {}, el("bdi", { text: sender }), " → ", el("bdi", { text: receiver }));
+}
+
 /** Say in a sentence when an agent ticks and learns; steps are counted from 1, phases from 0. */
 export function panelClock({ period, phase, unroll, role }) {
   const first = (((phase % period) + period) % period) + 1;

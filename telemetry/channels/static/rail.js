@@ -26,15 +26,19 @@ class FigureCard {
   #as = el("p", { class: "ap-as", hidden: true });
   #choices = "";
 
-  constructor(kind, heading, testid, onChange, marks) {
+  #near = el("button", { class: "ap-link ap-near", type: "button" });
+
+  constructor(kind, heading, testid, { setMetric, setNear }, marks) {
     this.kind = kind;
-    this.#select = el("select", { class: "ap-select", testid, aria: { label: heading }, on: { change: () => onChange(kind, this.#select.value) } });
+    this.#near.dataset.testid = `near-${kind}`;
+    this.#near.addEventListener("click", () => setNear(kind, this.#near.getAttribute("aria-pressed") !== "true"));
+    this.#select = el("select", { class: "ap-select", testid, aria: { label: heading }, on: { change: () => setMetric(kind, this.#select.value) } });
     this.#says = el("p", { class: "ap-says", testid: marks ? "says" : "says-ring" });
     this.#caution = el("p", { class: "ap-caution", testid: marks ? "caution" : "caution-ring", hidden: true });
     this.node = el(
       "section",
       { class: `ap-rail-part ap-rail-${kind}` },
-      el("h2", { class: "ap-heading", text: heading }),
+      el("header", { class: "ap-rail-head" }, el("h2", { class: "ap-heading", text: heading }), this.#near),
       this.#select,
       this.#scale,
       this.#as,
@@ -44,7 +48,7 @@ class FigureCard {
   }
 
   /** Show the figures of all stages; the first one explains. */
-  update(runs, figures, theme, step) {
+  update(runs, figures, theme, step, near) {
     this.#figures = figures;
     this.#theme = theme;
     const [figure] = figures;
@@ -56,6 +60,11 @@ class FigureCard {
     this.#middle.textContent = scale === "diverging" ? "0" : "";
     this.#high.textContent = (above ? "≥ " : "") + formatNumber(high);
     this.#scale.hidden = !figure.metric;
+    // Fixed scales are alike at all steps.
+    this.#near.hidden = !figure.metric || scale === "share" || (scale === "diverging" && info.limit > 0);
+    this.#near.setAttribute("aria-pressed", String(near));
+    this.#near.textContent = near ? "scale: this step" : "scale: all steps";
+    this.#near.title = near ? "Colours are told apart at this step; click to compare steps" : "Colours can be compared over steps; click to tell apart more at this one";
     this.#says.textContent = info.says;
     this.#says.hidden = !info.says;
     this.#caution.textContent = info.caution;
@@ -116,14 +125,11 @@ export class Rail {
   #ends;
   #drawn = "";
 
-  /**
-   * @param {function(string, string): void} onMetric called with the kind and the figure chosen
-   * @param {function(string, string): void} onSelect called with the kind and the name chosen
-   */
-  constructor(onMetric, onSelect) {
-    this.#ends = new Extremes(onSelect);
-    this.#lines = new FigureCard("channel", "Channels: colour", "figure", onMetric, true);
-    this.#rings = new FigureCard("agent", "Agents: ring", "ring", onMetric, false);
+  /** @param {Object} actions setMetric(kind, metric), setNear(kind, near), select(kind, name) */
+  constructor(actions) {
+    this.#ends = new Extremes(actions.select);
+    this.#lines = new FigureCard("channel", "Channels: colour", "figure", actions, true);
+    this.#rings = new FigureCard("agent", "Agents: ring", "ring", actions, false);
     const parts = [this.#lines.node, this.#rings.node, this.#key, this.#ends.node];
     this.node = el("aside", { class: "ap-rail", testid: "legend", aria: { label: "How to read the picture" } }, ...parts);
   }
@@ -133,16 +139,15 @@ export class Rail {
    *
    * @param {Run[]} runs
    * @param {Object[]} data what the stages show, one per run
-   * @param {string} theme
-   * @param {Uint8Array|null} mask channels of the first run that search and filter leave
-   * @param {Object|null} chosen kind and index in the first run
-   * @param {string} view where there are no rings and no lines they are not explained
+   * @param {Object} how theme; mask: channels of the first run that search and filter leave, or null; chosen: kind and index
+   *   in the first run, or null; view: where there are no rings and no lines they are not explained; near: by kind whether
+   *   the scale is that of the step
    */
-  update(runs, data, theme, mask, chosen, view) {
+  update(runs, data, { theme, mask, chosen, view, near }) {
     this.node.dataset.view = view;
     const { step } = data[0];
-    this.#lines.update(runs, data.map((item) => item.figure), theme, step);
-    this.#rings.update(runs, data.map((item) => item.ring), theme, step);
+    this.#lines.update(runs, data.map((item) => item.figure), theme, step, near.channel);
+    this.#rings.update(runs, data.map((item) => item.ring), theme, step, near.agent);
     this.#explain(runs, data, theme);
     this.#ends.update(data[0], theme, mask, chosen);
   }

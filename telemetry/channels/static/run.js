@@ -1,5 +1,7 @@
 // One run: its graph, what was logged, and the series fetched so far.
 
+import { valuesAt } from "./source.js";
+
 /** A run as the views see it. `kind` is "agent" or "channel"; items are numbers in the graph's order. */
 export class Run {
   #source;
@@ -134,10 +136,11 @@ export class Run {
     return this.#extras.get(key);
   }
 
-  /** Lowest and highest finite number of a figure; null where there is none. */
-  extremes(kind, metric) {
+  /** Lowest and highest finite number of a figure, at a step or (null) at all steps; null where there is none. */
+  extremes(kind, metric, step = null) {
     const series = this.peek(kind, metric);
     if (!series) return null;
+    if (step !== null) return extremesOf(valuesAt(series, step) ?? []);
     if (!this.#extremes.has(series)) this.#extremes.set(series, extremesOf(series.values));
     return this.#extremes.get(series);
   }
@@ -145,11 +148,12 @@ export class Run {
   /**
    * Fetch what is new.
    *
-   * @returns {Promise<Run>} this run, or a fresh one where its graph has changed
+   * @returns {Promise<Run>} this run, or a fresh one where its graph has changed or it was resumed
    */
   async refresh() {
     const [graph, catalog] = await Promise.all([this.#source.graph(this.name), this.#source.catalog(this.name)]);
-    if (JSON.stringify(graph) !== JSON.stringify(this.graph)) {
+    const resumed = catalog.session !== this.catalog.session; // rows may have been taken back
+    if (resumed || JSON.stringify(graph) !== JSON.stringify(this.graph)) {
       return new Run(this.name, this.#source, graph, catalog);
     }
     this.catalog = catalog;

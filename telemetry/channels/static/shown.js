@@ -50,20 +50,21 @@ export function stepsOf(runs, metrics) {
  * @param {string} kind "agent" or "channel"
  * @param {string} metric
  * @param {number} step
+ * @param {boolean} near whether the scale reaches over the numbers of this step only, not over all steps
  */
-export function figureAt(run, runs, kind, metric, step) {
+export function figureAt(run, runs, kind, metric, step, near) {
   const info = run.info(kind, metric);
   const scale = scaleFor(info);
   const series = run.peek(kind, metric);
-  return { kind, metric, info, series, ...rowOf(series, step), scale, ...scaleEnds(runs, kind, metric, scale, info.limit) };
+  return { kind, metric, info, series, ...rowOf(series, step), scale, ...scaleEnds(runs, kind, metric, scale, info.limit, near ? step : null) };
 }
 
 /** The ends of a figure's scale over the runs shown, and whether there are numbers beyond them. */
-function scaleEnds(runs, kind, metric, scale, limit) {
+function scaleEnds(runs, kind, metric, scale, limit, step) {
   let min = Infinity;
   let max = -Infinity;
   for (const run of runs) {
-    const ends = run.extremes(kind, metric);
+    const ends = run.extremes(kind, metric, step);
     if (!ends) continue;
     min = Math.min(min, ends[0]);
     max = Math.max(max, ends[1]);

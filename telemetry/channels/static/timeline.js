@@ -6,7 +6,8 @@ import { SvgPen } from "./svgpen.js";
 import { textMeasure } from "./textfit.js";
 import { TIMELINE_HEIGHTS, timelineColours, timelinePaint, timelineStep } from "./timelinepaint.js";
 
-const TIMELINE_UNIT = [16, 44];
+const TIMELINE_UNIT = [16, 64];
+const TIMELINE_OLD = 4;
 const TIMELINE_NONE = "This run has no timeline: its graph is very large, or it was written without one.";
 
 /** A view (see the contract of views) of a run's first steps. */
@@ -20,10 +21,10 @@ export class TimelineView {
     this.tip = el("div", { class: "ap-tooltip ap-timeline-tip", hidden: true });
     this.says = el("span", { class: "ap-says" });
     this.withChannels = el("input", { type: "checkbox", testid: "timeline-channels", on: { change: () => this.redraw() } });
-    const bar = el("div", { class: "ap-timeline-bar" }, el("label", { class: "ap-timeline-check" }, this.withChannels, "Messages"), this.says);
+    this.bar = el("div", { class: "ap-timeline-bar" }, el("label", { class: "ap-timeline-check" }, this.withChannels, "Messages"), this.says);
     this.legend = timelineLegend();
     this.place = el("div", { class: "ap-timeline-place" }, this.scroller, this.tip, this.empty);
-    this.node = el("div", { class: "ap-timeline" }, bar, this.legend, this.place);
+    this.node = el("div", { class: "ap-timeline" }, this.bar, this.legend, this.place);
     host.append(this.node);
     this.scroller.addEventListener("scroll", () => this.schedule());
     this.canvas.addEventListener("pointermove", (event) => this.pointTo(this.at(event.offsetX, event.offsetY), event.offsetX, event.offsetY));
@@ -34,9 +35,9 @@ export class TimelineView {
 
   /** Show a run; the step does not matter here. */
   setData({ run }) {
-    if (run === this.run) return;
-    this.run = run;
-    this.timeline = null;
+    const late = !this.timeline && run.catalog !== this.catalog;
+    if (run === this.run && !late) return;
+    Object.assign(this, { run, timeline: null, catalog: run.catalog });
     this.load(run);
   }
 
@@ -53,10 +54,12 @@ export class TimelineView {
     if (asked !== this.asked || this.gone) return;
     this.timeline = found;
     if (!found) return this.say(trouble);
-    this.oldest = 1;
+    this.oldest = TIMELINE_OLD;
     for (const { read } of found.channels) for (const [, age] of read) this.oldest = Math.max(this.oldest, age);
     this.ticks = found.agents.map(({ ticks }) => new Set(ticks));
     this.redraw();
+    const selected = this.context.selection();
+    if (selected) this.reveal(selected.kind, selected.index);
   }
 
   /** Show a message in place of the timeline. */
@@ -64,15 +67,12 @@ export class TimelineView {
     this.empty.textContent = text;
     this.empty.hidden = !text;
     this.scroller.style.visibility = text ? "hidden" : "";
+    for (const node of [this.bar, this.legend]) node.hidden = !this.timeline;
   }
 
   redraw() {
     if (!this.timeline || this.gone) return;
     this.arrange();
-    const selected = this.context.selection();
-    const key = selected ? `${selected.kind}/${selected.index}` : "";
-    if (key !== this.shownSelection && selected) this.reveal(this.rows.find((row) => row.kind === selected.kind && row.index === selected.index));
-    this.shownSelection = key;
     this.schedule();
   }
 
@@ -106,6 +106,9 @@ export class TimelineView {
       for (const channel of into) add("channel", channel, timelineFrom(run, channel));
     }
     this.tall = top;
+    const row = this.pointed && this.rows.find(({ kind, index }) => kind === this.pointed.row.kind && index === this.pointed.row.index);
+    if (row) this.pointed.row = row;
+    else this.pointTo(null);
     const { start, steps } = this.timeline;
     const range = `The first ${formatCount(steps, "step")} (${timelineStep(start)} to ${timelineStep(start + steps - 1)})`;
     const shown = agents < run.agents.length ? ` ${agents.toLocaleString("en-US")} of ${formatCount(run.agents.length, "agent")} shown.` : "";
@@ -164,12 +167,17 @@ export class TimelineView {
     return { x: this.canvas.getBoundingClientRect().left + across, y: name.y };
   }
 
-  reveal(row) {
-    if (!row) return;
+  /** Bring the row of an agent or a channel into sight. */
+  reveal(kind, index) {
+    this.scrollTo(this.rows.find((row) => row.kind === kind && row.index === index), true);
+  }
+
+  scrollTo(row, central = false) {
     const room = this.height - TIMELINE_HEIGHTS.head;
     const { scrollTop } = this.scroller;
-    if (row.top < scrollTop) this.scroller.scrollTop = row.top;
-    else if (row.top + row.height > scrollTop + room) this.scroller.scrollTop = row.top + row.height - room;
+    if (!row || (row.top >= scrollTop && row.top + row.height <= scrollTop + room)) return;
+    if (central) this.scroller.scrollTop = row.top - room / 2;
+    else this.scroller.scrollTop = row.top < scrollTop ? row.top : row.top + row.height - room;
   }
 
   // --- drawing ---------------------------------------------------------------------------------------------
@@ -211,8 +219,13 @@ export class TimelineView {
     const colours = timelineColours(this.context.colours(), this.context.theme());
     const width = Math.ceil(this.gutter + this.unit * this.timeline.steps + 12);
     const height = Math.ceil(this.tall + TIMELINE_HEIGHTS.head + 8);
-    const pen = new SvgPen(width, height, colours.paper);
+    const pen = new SvgPen(Math.max(width, 700), height + 24, colours.paper);
     timelinePaint(pen, { ...this.look(), rows: this.rows, width, height, left: 0, top: 0, pointed: null, selected: null }, colours);
+    pen.fillStyle = colours.muted;
+    pen.font = "12px system-ui, sans-serif";
+    pen.textAlign = "left";
+    const read = this.withChannels.checked ? " · numbers: ages of messages read · crosses: messages never read" : "";
+    pen.fillText(`${this.run.name} · dots: ticks · bars: windows end · lines: reach of the true gradient${read}`, 12, height + 8);
     return pen.text();
   }
 
@@ -263,7 +276,7 @@ export class TimelineView {
     else if (way !== undefined) {
       const now = this.pointed ? this.rows.indexOf(this.pointed.row) : -1;
       const row = this.rows[Math.min(Math.max(now + way, 0), this.rows.length - 1)];
-      this.reveal(row);
+      this.scrollTo(row);
       this.pointTo({ row, step: null }, this.gutter, TIMELINE_HEIGHTS.head + row.top - this.scroller.scrollTop);
     } else return;
     event.preventDefault();

@@ -24,7 +24,7 @@ export function timelineColours(colours, theme) {
  *
  * @param {Object} pen a canvas context or an SvgPen
  * @param {Object} look timeline, run, rows (those in sight), width, height, gutter, unit (px per step), left, top (scrolled
- *   by), oldest (age), pointed {row, step} | null, selected {kind, index} | null
+ *   by), oldest (the age that is darkest), pointed {row, step} | null, selected {kind, index} | null
  * @param {Object} colours see timelineColours
  */
 export function timelinePaint(pen, look, colours) {
@@ -154,7 +154,7 @@ function timelineChannel(pen, look, row, colours) {
   pen.strokeStyle = colours.end;
   pen.lineWidth = 1.4;
   for (const step of times.unread) {
-    const [x, size] = [timelineX(look, step + 1) - 6, 2.6];
+    const [x, size] = [timelineX(look, step + 1) - 8, 2.6];
     timelineLine(pen, x - size, middle - size, x + size, middle + size);
     timelineLine(pen, x - size, middle + size, x + size, middle - size);
   }

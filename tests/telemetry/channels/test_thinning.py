@@ -39,7 +39,10 @@ def test_rows_are_thinned_evenly_with_the_first_and_the_last(most: int) -> None:
     assert (steps[0], steps[-1]) == (10, 5000)
     assert np.ptp(np.diff(steps)) <= 10  # gaps differ by one row at most
     assert run.figures["channel", "m0"].values[-1, -1] == 500 * 50 - 1
-    assert note == f"{len(steps)} of 500 logged rows are in this page: evenly chosen, the first and the last among them."
+    assert (
+        note
+        == f"{len(steps)} of 500 logged rows are in this page: evenly chosen, the first and the last among them."
+    )
 
 
 def test_rows_of_figures_with_the_same_steps_stay_together() -> None:
@@ -50,21 +53,23 @@ def test_rows_of_figures_with_the_same_steps_stay_together() -> None:
 
 def test_then_messages_then_timelines_then_runs_and_metrics_last() -> None:
     run = made()
-    (kept,), notes = fitted([run], 15_000)
+    (kept,), notes = fitted([run], 18_000)
     assert (dict(kept.messages), len(kept.figures)) == ({}, 3)
     assert "The samples of messages are left out." in notes
-    two, notes = fitted([run, replace(run, name="second")], 15_000)
+    two, notes = fitted([run, replace(run, name="second")], 18_000)
     assert [one.name for one in two] == ["r"]
     assert two[0].timeline is None
     assert "The graph shows 1 of 2 runs, the first ones." in notes
-    (kept,), notes = fitted([run], 10_000)
+    (kept,), notes = fitted([run], 6_000)
     assert list(kept.figures) == [("channel", "m0")]
     assert "1 of 3 figures are here, the first ones." in notes
 
 
 def test_a_run_without_figures_and_one_without_rows_fit() -> None:
-    empty = RunData("e", {"agents": [], "channels": []}, None, {("agent", "loss"): made(rows=0).figures["channel", "m0"]})
-    assert fitted([empty], 100)[0][0].embedded()["figures"]["agent/loss"]
+    empty = RunData(
+        "e", {"agents": [], "channels": []}, None, {("agent", "loss"): made(rows=0).figures["channel", "m0"]}
+    )
+    assert fitted([empty], 1_000)[0][0].embedded()["figures"]["agent/loss"]
 
 
 def test_data_hold_no_mark_of_html() -> None:

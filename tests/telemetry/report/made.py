@@ -28,7 +28,14 @@ def curve(*values: float, every: int = 10) -> Curve:
 def data(name: str = "one", agents: tuple[str, ...] = ("a", "b"), rows: int = 3) -> RunData:
     """Return what the Channels tab shows of two agents that talk to each other, the second a readout."""
     named = [
-        {"name": agent, "role": "readout" if place else "agent", "period": 1, "phase": 0, "x": place, "y": 0.5}
+        {
+            "name": agent,
+            "role": "readout" if place else "agent",
+            "period": 1,
+            "phase": 0,
+            "x": place,
+            "y": 0.5,
+        }
         for place, agent in enumerate(agents)
     ]
     ends = [(0, 1), (1, 0)]

@@ -1,0 +1,219 @@
+"""The verb `report`: which runs it finds, what it refuses, what it leaves on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import antiphon
+from antiphon.cli import main
+from antiphon.commands import report as verb
+from tests.telemetry.report.made import Elements
+
+ROOT = Path(__file__).resolve().parents[1]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of some steps."""
+    folder = tmp_path_factory.mktemp("made")
+    scenario = antiphon.load("digits-mlp").resolve(values={"depth": 2, "width": 4, "steps": 4})
+    with antiphon.Simulation(scenario, logdir=folder / "one") as simulation:
+        simulation.run()
+    return folder
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    """A run of one's own."""
+    return Path(shutil.copytree(made / "one", tmp_path / "runs" / "one"))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
+    """Return the one line that the verb ends with."""
+    assert main(["report", *map(str, words)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_the_report_of_a_run_is_one_file(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.html"
+    assert main(["report", str(run), "-o", str(output)]) == 0
+    printed = capsys.readouterr()
+    assert re.fullmatch(r"written {6}\S*out\.html \(1 run, 0\.\d MB\)\n", printed.out)
+    assert printed.err == ""
+    text = output.read_text(encoding="utf-8")
+    found = Elements(text)
+    assert found.count("section") == 8
+    assert hashlib.sha256((run / "metrics.csv").read_bytes()).hexdigest() in text
+    result = json.loads((run / "result.json").read_text())
+    assert f"{100 * result['accuracy']:.2f} %" in found.texts
+    assert '"run":"one"' in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.html", "runs"]
+
+
+def test_json_names_file_size_and_runs(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out.html"
+    assert main(["report", str(run), str(run.parent), "-o", str(output), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["report"] == str(output)
+    assert told["bytes"] == output.stat().st_size
+    assert [Path(path).name for path in told["runs"]] == ["one"]
+
+
+def test_folders_are_searched_for_runs_but_not_runs_for_runs(run: Path, made: Path, tmp_path: Path) -> None:
+    for place in ("deep/er/one", ".being-made", "one/checkpoints/inside"):
+        shutil.copytree(made / "one", run.parent / place)
+    output = tmp_path / "out.html"
+    assert main(["report", str(tmp_path / "runs"), "-o", str(output)]) == 0
+    names = re.findall(r'"run":"([^"]*)"', output.read_text(encoding="utf-8"))
+    assert names == ["deep/er/one", "one"]
+
+
+def test_what_seeds_say_together_leads_to_their_runs(run: Path, tmp_path: Path) -> None:
+    together = tmp_path / "runs" / "x-seeds"
+    together.mkdir()
+    (together / "seeds.json").write_text(
+        json.dumps({"seeds": [{"run_dir": "elsewhere/one"}, {"run_dir": "gone"}, 3]})
+    )
+    output = tmp_path / "out.html"
+    assert main(["report", str(together), "-o", str(output)]) == 0
+    assert '"run":"one"' in output.read_text(encoding="utf-8")
+
+
+def test_what_is_no_run_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "nowhere: no run there" in refused(capsys, tmp_path / "nowhere")
+    assert "nor in its folders" in refused(capsys, run, tmp_path / "empty", "-o", tmp_path / "out.html")
+    (run / "run.json").write_text("{")
+    assert "run.json: is damaged" in refused(capsys, run, "-o", tmp_path / "out.html")
+    assert not (tmp_path / "out.html").exists()
+
+
+def test_a_damaged_run_in_a_folder_is_left_out_with_a_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shutil.copytree(run, run.with_name("two")) / "run.json").write_text("{")
+    assert main(["report", str(run.parent), "-o", str(tmp_path / "out.html")]) == 0
+    assert "left out: " in capsys.readouterr().err
+    (run / "run.json").write_text("{")
+    assert main(["report", str(run.parent), "-o", str(tmp_path / "out.html")]) == 2
+
+
+def test_the_output_must_be_a_file_in_a_folder_that_is_there(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "is a folder; name a file" in refused(capsys, run, "-o", tmp_path)
+    assert "make it first" in refused(capsys, run, "-o", tmp_path / "none" / "out.html")
+
+
+def test_a_page_that_is_there_is_replaced_whole_or_not_at_all(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.html"
+    output.write_text("old")
+
+    def full(source: object, target: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verb.os, "replace", full)
+        line = refused(capsys, run, "-o", output)
+    assert line.endswith("out.html: cannot be written (No space left on device); choose another place")
+    assert output.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.html", "runs"]
+    assert main(["report", str(run), "-o", str(output)]) == 0
+    assert output.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_a_run_without_our_data_and_with_damaged_files_has_a_report_that_says_so(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for events in run.glob("events.*"):
+        events.unlink()
+    with (run / "metrics.csv").open("a") as file:
+        file.write("what is this\n")
+    (run / "scenario.yaml").write_bytes(b"\xff: [")
+    (run / "result.json").write_text("[]")
+    (run / "measured.json").write_text('{"ablation": [')
+    output = tmp_path / "out.html"
+    assert main(["report", str(run), "-o", str(output)]) == 0
+    text = Elements(output.read_text(encoding="utf-8")).text
+    said = capsys.readouterr().err
+    for part in (
+        "metrics.csv is damaged",
+        "scenario cannot be read",
+        "Not in the live graph",
+        "result.json is not there",
+    ):
+        assert part in text
+        assert part in said
+
+
+def test_pictures_beside_representations_are_taken_in_as_far_as_there_is_room(
+    run: Path, tmp_path: Path
+) -> None:
+    folder = run / "looked" / "at"
+    folder.mkdir(parents=True)
+    (folder / "representations.npz").write_bytes(b"")
+    (folder / "rdm.png").write_bytes(PNG + b"small")
+    (folder / "similarity.png").write_bytes(PNG + bytes(2_000_000))
+    (folder / "probes.png").write_text("<svg onload='alert(1)'/>")
+    (folder / "other.png").write_bytes(PNG)
+    output = tmp_path / "out.html"
+    assert main(["report", str(run), "-o", str(output)]) == 0
+    text = output.read_text(encoding="utf-8")
+    assert text.count("<img ") == 1
+    assert "similarity.png is left out: 2.0 MB." in text
+    assert "probes.png is no picture." in text
+    assert output.stat().st_size < 2_000_000
+
+
+def test_only_some_runs_are_in_the_live_graph_and_the_report_says_which(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run, run.with_name("two"))
+    monkeypatch.setattr(verb, "_LIVE", 1)
+    output = tmp_path / "out.html"
+    assert main(["report", str(run.parent), "-o", str(output)]) == 0
+    text = output.read_text(encoding="utf-8")
+    assert re.findall(r'"run":"([^"]*)"', text) == ["one"]
+    assert "two: Not in the live graph, which takes 1 runs." in text
+
+
+def test_measurements_of_evaluate_are_in_the_report(run: Path, tmp_path: Path) -> None:
+    assert main(["evaluate", str(run), "--ablate", "zero", "--examples", "20", "--json"]) == 0
+    output = tmp_path / "out.html"
+    assert main(["report", str(run), "-o", str(output)]) == 0
+    measured = json.loads((run / "measured.json").read_text())["ablation"]
+    (name,) = measured["channels"]
+    text = output.read_text(encoding="utf-8")
+    assert "Messages replaced by zero, test split, after 4 steps" in text
+    row = re.search(
+        rf'<th scope="row">{re.escape(name.replace(">", "&gt;"))}</th><td class="number">([^<]*)<', text
+    )
+    assert row is not None
+    change = measured["channels"][name]["readouts"]["loss"]["change"]
+    assert float(row[1].replace("−", "-")) == pytest.approx(change, rel=0.01)
+
+
+def test_it_is_quick_to_start_and_does_not_load_torch(run: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; from antiphon.cli import main; "
+        f"code = main(['report', {str(run)!r}, '-o', {str(tmp_path / 'out.html')!r}]); "
+        "sys.exit(code or 'torch' in sys.modules and 'torch was loaded')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
