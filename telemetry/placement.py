@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     """(points, 2)"""
 
 _CURVE = np.linspace(0.0, 1.0, 41)
-_DENSE = 400
+_DENSE = 200
 """Agents up to which springs are followed to their rest."""
 _MOST = 1600
 """Agents up to which springs are followed at all, from where the graph's slowest modes put them; more stand on a circle."""
@@ -94,16 +94,22 @@ def _springs(plain: nx.DiGraph[str]) -> Placement:
 
 
 def _relaxed(plain: nx.DiGraph[str], names: Sequence[str]) -> Points:
-    """Place by the two slowest modes of the graph, then follow springs for a while (Fruchterman and Reingold 1991)."""
+    """Place by the two slowest modes of the graph, or on a circle where it has several parts; then follow springs for a
+    while (Fruchterman and Reingold 1991)."""
     place = {name: i for i, name in enumerate(names)}
     count = len(names)
     joined = np.zeros((count, count))
     for a, b in plain.edges:
         joined[place[a], place[b]] = joined[place[b], place[a]] = 1.0
-    scale = 1 / np.sqrt(np.maximum(joined.sum(1), 1.0))
-    _, modes = np.linalg.eigh(np.eye(count) - scale[:, None] * joined * scale)
-    modes = modes[:, 1:3] * np.where(modes[np.abs(modes[:, 1:3]).argmax(0), (1, 2)] < 0, -1.0, 1.0)
-    centres: Points = modes / np.maximum(np.abs(modes).max(0), 1e-9)
+    parts = [sorted(part) for part in nx.weakly_connected_components(plain)]
+    turn = np.empty(count)
+    turn[[place[name] for part in sorted(parts) for name in part]] = 2 * np.pi * np.arange(count) / count
+    centres: Points = np.stack([np.cos(turn), np.sin(turn)], 1)
+    if len(parts) == 1:  # some of the circle parts those who have the same neighbours
+        scale = 1 / np.sqrt(np.maximum(joined.sum(1), 1.0))
+        _, modes = np.linalg.eigh(np.eye(count) - scale[:, None] * joined * scale)
+        modes = modes[:, 1:3] * np.where(modes[np.abs(modes[:, 1:3]).argmax(0), (1, 2)] < 0, -1.0, 1.0)
+        centres = 0.1 * centres + modes / np.maximum(np.abs(modes).max(0), 1e-9)
     spot = 2.2 / np.sqrt(count)
     for heat in np.linspace(0.1, 0.005, 40):
         x, y = (centres[:, None, axis] - centres[None, :, axis] for axis in (0, 1))

@@ -158,9 +158,8 @@ def _values(run: ReportRun) -> dict[str, Any]:
 def _names(firsts: Sequence[ReportRun]) -> list[str]:
     """Return what tells each group from the others: scenario and variant, and where that is not enough, the values."""
     brief = [_name(run, firsts, valued=False) for run in firsts]
-    if len(set(brief)) == len(brief):
-        return brief
-    return [_name(run, firsts, valued=True) for run in firsts]
+    whole = [_name(run, firsts, valued=True) for run in firsts]
+    return whole if len(set(whole)) > len(set(brief)) else brief
 
 
 def _name(run: ReportRun, firsts: Sequence[ReportRun], *, valued: bool) -> str:

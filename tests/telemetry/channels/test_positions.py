@@ -43,6 +43,22 @@ def test_who_talks_stands_near_and_the_same_graph_is_placed_alike(count: int) ->
     assert all(np.array_equal(again[name], place) for name, place in found.items())
 
 
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [(0, i) for i in range(1, 450)] + [(i, 0) for i in range(1, 450)],
+        [pair for i in range(0, 450, 2) for pair in ((i, i + 1), (i + 1, i))],
+        [(10 * part + i, 10 * part + (i + 1) % 10) for part in range(45) for i in range(10)],
+    ],
+    ids=["a star", "pairs", "rings"],
+)
+def test_who_has_the_same_neighbours_or_none_in_common_stands_apart(pairs: list[tuple[int, int]]) -> None:
+    found, _ = positions(graph_of(pairs))
+    points = np.array(list(found.values()))
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2) + np.eye(len(points))
+    assert distances.min() > 5e-4
+
+
 def test_a_chain_keeps_its_proportions() -> None:
     found, _ = positions(graph_of([(0, 1), (1, 2)]))
     np.testing.assert_allclose(

@@ -21,6 +21,8 @@ def test_runs_that_differ_in_their_seed_alone_are_one_group() -> None:
 def test_a_second_run_of_a_seed_does_not_count_as_another_seed() -> None:
     found = names(run("a", 0), run("b", 1), run("again", 0))
     assert found == {"s (1)": ["a", "b"], "s (2)": ["again"]}
+    other = run("c", 0, facts={"variant": "w", "values": {"width": 9}})
+    assert list(names(run("a", 0), run("again", 0), other)) == ["default (1)", "default (2)", "w"]
 
 
 def test_variants_are_told_by_their_names_alone_where_that_is_enough() -> None:
