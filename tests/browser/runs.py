@@ -1,0 +1,261 @@
+"""Runs for the Channels tab, written without running anything: their numbers are drawn, their names are chosen."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.telemetry import AgentTimes, ChannelTimes, Figure, RunDescription, Timeline
+from antiphon.telemetry.channels.recorder import ChannelsWriter
+from antiphon.telemetry.event_file import EventFile
+from antiphon.telemetry.tensorboard import TensorBoardRecorder
+
+Channel = tuple[str, str, str, Mapping[str, Any]]
+"""Sender, receiver, key (may be empty), attributes."""
+
+STEPS = (1, *range(10, 101, 10))
+LABELS = 4
+AGENTS: dict[str, dict[str, Any]] = {
+    "left": {"about": {"network": "mlp 64", "observes": "left_half"}},
+    "right": {"about": {"network": "mlp 64", "observes": "right_half"}},
+    "middle": {"role": "frozen"},
+    "slow": {"period": 4, "phase": 3, "unroll": 2},
+    "mind": {"role": "readout", "about": {"objective": "classification of label"}},
+    "second": {"role": "readout"},
+}
+CHANNELS: list[Channel] = [
+    ("left", "mind", "", {"coupling": "decoupled", "about": {"gradient": "linear, context label"}}),
+    ("left", "mind", "again", {"coupling": "detached", "delay": 2}),
+    ("left", "slow", "", {"coupling": "decoupled", "delay": 1, "drop": 0.25}),
+    ("middle", "mind", "", {"coupling": "locked"}),
+    ("mind", "second", "", {"coupling": "delayed", "delay": 3}),
+    ("right", "mind", "", {"coupling": "decoupled"}),
+    ("right", "slow", "", {"coupling": "decoupled"}),
+    ("slow", "mind", "", {"coupling": "decoupled", "delay": 1}),
+    ("slow", "slow", "state", {"coupling": "decoupled", "carries": "state"}),
+]
+WITHOUT_COSINE = 3
+"""The number of the channel that has no cosine at any step."""
+WITH_MESSAGES = (0, 2)
+"""Numbers of the channels whose messages are kept."""
+
+HOSTILE = (
+    "<img src=x onerror=alert(1)>",
+    "</script><script>alert(2)</script>",
+    "\"double\" 'single' `tick` ${1}",
+    "../../../etc/passwd",
+    "=1+1,\n2",
+    "javascript:alert(3)",
+)
+"""Names of agents and, the first, of a scenario."""
+HOSTILE_RUN = "\"'><img src=x onerror=alert(4)>"
+"""The name of a run that is a folder too."""
+
+
+def channel_name(channel: Channel) -> str:
+    """Return the name that a scenario gives a channel."""
+    sender, receiver, key, _ = channel
+    return f"{sender}->{receiver}" + (f":{key}" if key else "")
+
+
+def description(
+    agents: Mapping[str, Mapping[str, Any]],
+    channels: Sequence[Channel],
+    scenario: str = "made",
+    timeline: Timeline | None = None,
+) -> RunDescription:
+    """Return what recorders are told of a run of 100 steps."""
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    for name, attributes in agents.items():
+        graph.add_node(name, **{"role": "agent", "period": 1, **attributes})
+    for sender, receiver, key, attributes in channels:
+        graph.add_edge(sender, receiver, key or 0, **{"coupling": "decoupled", "size": 3, **attributes})
+    named = [(channel_name(channel), f"channel{index}") for index, channel in enumerate(channels)]
+    return RunDescription(
+        yaml=f"scenario: {json.dumps(scenario)}\n",
+        hparams={"scenario": scenario, "seed": 0},
+        graph=graph,
+        names={"agents": list(agents), "channels": named},
+        scenario=scenario,
+        every=10,
+        until=100,
+        timeline=timeline,
+    )
+
+
+def timeline(steps: int = 16) -> Timeline:
+    """Return what the made run's clocks say: a tick every `period` steps, messages read one step after they were sent."""
+    every = np.arange(steps)
+    agents = []
+    for name, attributes in AGENTS.items():
+        period, phase = int(attributes.get("period", 1)), int(attributes.get("phase", 0))
+        ticks = (every - phase) % period == 0
+        ends = ticks & ((every - phase) // period % int(attributes.get("unroll", 1)) == 0)
+        no = np.zeros(steps, dtype=bool)
+        agents.append(
+            AgentTimes(
+                name=name,
+                period=period,
+                recurrent=False,
+                group=(name,),
+                ticks=ticks,
+                ends=ends,
+                since=np.where(ticks, np.maximum(every - 1, 0), -1),
+                state_credit=no,
+                message_credit=no,
+                late_credit=no,
+            )
+        )
+    due = {agent.name: agent.ticks for agent in agents}
+    channels = [
+        ChannelTimes(
+            name=channel_name(channel),
+            sender=channel[0],
+            receiver=channel[1],
+            coupling=channel[3].get("coupling", "decoupled"),
+            state=channel[3].get("carries") == "state",
+            sent=due[channel[0]],
+            stamps=tuple((step - 1,) if step and due[channel[1]][step] else () for step in range(steps)),
+            due=due[channel[1]],
+            unread=~np.roll(due[channel[1]], -1) & due[channel[0]],
+            cut=np.zeros(steps, dtype=bool),
+            back=np.full(steps, -1),
+            taught=np.full(steps, -1),
+            ages=np.where(due[channel[1]] & (every > 0), 1, -1),
+        )
+        for channel in CHANNELS
+    ]
+    ends = every % 8 == 7
+    return Timeline(start=0, steps=steps, agents=tuple(agents), channels=tuple(channels), episode_ends=ends)
+
+
+def figures(
+    agents: Sequence[str], channels: Sequence[str], step: int, *, seed: int = 0, factor: float = 1.0
+) -> list[Figure]:
+    """Return the figures of one step: drawn numbers, the losses times `factor`; what a row lacks is not there."""
+    draw = np.random.default_rng([seed, step])
+    sg_loss, cosine, energy = (
+        draw.random(len(channels)),
+        draw.random(len(channels)),
+        draw.random(len(channels)),
+    )
+    rows = []
+    for index, name in enumerate(channels):
+        found = {
+            "sg_loss": factor * float(sg_loss[index]) * (1.5 - step / 100),
+            "cosine": 2 * float(cosine[index]) - 1,
+            "message_energy": float(energy[index]),
+            "lost": float(energy[index]) / 2,
+            "age": float(index % 4),
+            "peculiarity": float(index * step),
+        }
+        if index == WITHOUT_COSINE:
+            del found["cosine"]
+        rows += [Figure("channel", name, metric, value) for metric, value in found.items()]
+    loss = draw.random(len(agents))
+    for index, name in enumerate(agents):
+        rows.append(Figure("agent", name, "loss", factor * float(loss[index])))
+        rows.append(Figure("agent", name, "updates", float(step)))
+    return rows
+
+
+def samples(step: int) -> NDArray[np.float32]:
+    """Return 40 messages of three components in four heaps, the label last."""
+    draw = np.random.default_rng([9, step])
+    label = np.arange(40) % LABELS
+    centres = np.array([[0, 0, 0], [5, 0, 1], [0, 5, 2], [5, 5, 3]], dtype=np.float64) * step / 100
+    return np.column_stack([centres[label] + draw.normal(0, 0.3, (40, 3)), label]).astype(np.float32)
+
+
+def write_made(folder: Path, *, seed: int = 0, factor: float = 1.0, steps: Iterable[int] = STEPS) -> None:
+    """Write a run of six agents and nine channels: clocks, frozen, parallel, lossy, delayed, a state."""
+    recorder = TensorBoardRecorder(folder)
+    recorder.begin(description(AGENTS, CHANNELS, timeline=timeline()))
+    names = [channel_name(channel) for channel in CHANNELS]
+    for step in steps:
+        recorder.figures(step, figures(list(AGENTS), names, step, seed=seed, factor=factor))
+        if step in (1, 100):
+            recorder.samples(step, [(names[index], samples(step)) for index in WITH_MESSAGES])
+    recorder.end({"accuracy": 0.5, "seconds": 1.0})
+    recorder.close()
+
+
+def write_hostile(folder: Path) -> None:
+    """Write a run with names that would be markup, script, a formula or a path where they are not taken as text.
+
+    It has data of the Channels tab alone: TensorBoard's own Images tab cannot show the pictures of a run of that name.
+    """
+    channels: list[Channel] = [(one, other, "", {}) for one, other in itertools.pairwise(HOSTILE)]
+    about = {HOSTILE[0]: HOSTILE[1], "network": HOSTILE[2]}
+    agents = {name: {"about": about} for name in HOSTILE}
+    events = EventFile(folder)
+    events.forget_after(0)
+    writer = ChannelsWriter(events, description(agents, channels, scenario=HOSTILE[0]))
+    names = [channel_name(channel) for channel in channels]
+    for step in (1, 10):
+        rows = figures(HOSTILE, names, step)
+        rows += [Figure("channel", name, HOSTILE[0], 1.0) for name in names]
+        writer.figures(step, rows)
+    events.close()
+
+
+def large_description(agents: int = 1000, per_agent: int = 4) -> RunDescription:
+    """Return what is said of a graph in which each agent speaks to the next, and to some others anywhere."""
+    names = [f"n{index:04}" for index in range(agents)]
+    draw = np.random.default_rng(0)
+    channels: list[Channel] = []
+    for index, name in enumerate(names):
+        far = draw.choice(agents - 2, per_agent - 1, replace=False) + 2 + index
+        receivers = sorted([(index + 1) % agents, *(int(other) % agents for other in far)])
+        channels += [(name, names[other], "", {"delay": 1 + other % 3}) for other in receivers]
+    return description({name: {} for name in names}, channels, scenario="large")
+
+
+def write_large(folder: Path, rows: int = 5) -> None:
+    """Write a run of that graph, `rows` rows ten steps apart."""
+    told = large_description()
+    agents, channels = len(told.names["agents"]), len(told.names["channels"])
+    events = EventFile(folder)
+    events.forget_after(0)
+    writer = ChannelsWriter(events, told)
+    draw = np.random.default_rng(0)
+    for row in range(rows):
+        of_channels = draw.random((2, channels), dtype=np.float32)
+        writer.arrays(
+            10 * row + 1,
+            {
+                ("channel", "sg_loss"): of_channels[0],
+                ("channel", "message_energy"): of_channels[1],
+                ("agent", "loss"): draw.random(agents, dtype=np.float32),
+            },
+        )
+    events.close()
+
+
+def write_foreign(folder: Path) -> None:
+    """Write a run that has scalars, and nothing of ours."""
+    events = EventFile(folder)
+    for step in range(5):
+        events.scalars(step, [("train/loss", "loss", 1.0 / (step + 1))])
+    events.close()
+
+
+def write_spoilt(folder: Path, source: Path) -> None:
+    """Write copies of a run: `cut` in the midst of its last row, `flipped` with wrong bytes in its sixth row."""
+    (path,) = source.glob("events.out.tfevents.*")
+    content, mark = path.read_bytes(), b"antiphon/channel/cosine"
+    places = [found.start() for found in re.finditer(mark, content)]
+    sixth = places[5]
+    wrong = bytes(byte ^ 0xFF for byte in content[sixth : sixth + 8])
+    spoilt = {"cut": content[: places[-1]], "flipped": content[:sixth] + wrong + content[sixth + 8 :]}
+    for name, found in spoilt.items():
+        (folder / name).mkdir()
+        (folder / name / path.name).write_bytes(found)

@@ -1,0 +1,256 @@
+"""The graph: its colours are the logged numbers, and what is clicked tells them."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from tests.browser import runs
+from tests.browser.numbers import Events, apart, place_on_cividis
+from tests.browser.tab import Tab
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+CHANNEL = "antiphon/channel"
+
+
+@pytest.fixture
+def tab(page: Page, address: str) -> Tab:
+    """The tab with the made run."""
+    return Tab.alone(page, address, "made")
+
+
+@pytest.fixture(scope="module")
+def events(logdir: Path) -> Events:
+    """What is on disk of that run."""
+    return Events(logdir / "made")
+
+
+def shares(rows: dict[int, Any], step: int) -> np.ndarray[Any, Any]:
+    """Return where the numbers of a step lie between the lowest and the highest of the run."""
+    everything = np.stack(list(rows.values()))
+    low, high = np.nanmin(everything), np.nanmax(everything)
+    return (rows[step] - low) / (high - low)
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric"), [("channel", "sg_loss"), ("channel", "peculiarity"), ("agent", "loss")]
+)
+def test_the_slider_changes_the_colours_to_the_logged_numbers(
+    tab: Tab, events: Events, kind: str, metric: str
+) -> None:
+    """On matplotlib's cividis, all colours of all steps lie on one straight line over the numbers."""
+    tab.choose("figure" if kind == "channel" else "ring", metric)
+    rows = events.figure(f"antiphon/{kind}/{metric}")
+    tab.part("slider").focus()
+    tab.press("Home")
+    wanted, shown = [], []
+    for index, step in enumerate(runs.STEPS):
+        if index:
+            tab.press("ArrowRight")
+        assert tab.step == step
+        wanted += shares(rows, step).tolist()
+        for colour in tab.colours(kind):
+            place, distance = place_on_cividis(colour)
+            assert distance <= 6, f"{colour} is not of the scale"
+            shown.append(place)
+    slope, base = np.polyfit(wanted, shown, 1)
+    assert abs(slope) > 0.6
+    assert np.abs(slope * np.array(wanted) + base - shown).max() < 0.03
+
+
+def test_a_channel_is_drawn_in_its_colour(tab: Tab) -> None:
+    """Pixels of the screen."""
+    tab.choose("figure", "sg_loss")
+    for step in (1, 100):
+        tab.ask("app.setStep(a[0])", step)
+        tab.idle()
+        for index, colour in enumerate(tab.colours()):
+            assert tab.is_drawn(colour, tab.point("edgePoint", index)), (step, index)
+
+
+def test_a_diverging_figure_is_blue_below_zero_and_orange_above(tab: Tab, events: Events) -> None:
+    """And a channel without the figure has a colour of its own, always the same."""
+    tab.choose("figure", "cosine")
+    nothing = set()
+    for step in (1, 50, 100):
+        tab.ask("app.setStep(a[0])", step)
+        tab.idle()
+        colours, numbers = tab.colours(), events.figure(f"{CHANNEL}/cosine")[step]
+        for index, (colour, number) in enumerate(zip(colours, numbers, strict=True)):
+            red, _, blue = colour
+            if index == runs.WITHOUT_COSINE:
+                nothing.add(colour)
+            elif abs(number) > 0.2:
+                assert (red > blue) == (number > 0), (step, index, number, colour)
+        for sign in (-1, 1):  # the further from zero, the further from grey
+            same = [index for index in np.argsort(sign * numbers) if sign * numbers[index] > 0]
+            far = [apart(colours[index], (160, 160, 160)) for index in same]
+            assert all(one <= other + 6 for one, other in itertools.pairwise(far)), (step, sign, far)
+    scale = tab.ask("app.scale()")
+    assert scale["scale"] == "diverging"
+    assert scale["low"] == -scale["high"]
+    (colour,) = nothing
+    assert max(colour) - min(colour) < 40  # a grey
+
+
+def test_a_click_on_a_channel_shows_the_numbers_of_the_event_file(tab: Tab, events: Events) -> None:
+    """Of parallel channels each, and at the step of the slider."""
+    metrics = ("sg_loss", "cosine", "message_energy", "age", "lost", "peculiarity")
+    for index in (0, 1, 2, 7, 8):
+        tab.click("edgePoint", index)
+        assert tab.title == runs.channel_name(runs.CHANNELS[index])
+        assert tab.ask("app.selection()") == {"kind": "channel", "index": index}
+        for step in (10, 100):
+            tab.ask("app.setStep(a[0])", step)
+            tab.idle()
+            for metric in metrics:
+                logged = events.figure(f"{CHANNEL}/{metric}")[step][index]
+                assert tab.number(metric) == pytest.approx(logged, rel=1e-6), (index, step, metric)
+
+
+def test_a_figure_that_a_channel_lacks_is_not_made_up(tab: Tab) -> None:
+    """It is a dash or not there, never a number."""
+    tab.ask("app.select('channel', a[0])", runs.WITHOUT_COSINE)
+    tab.idle()
+    assert tab.part("number-sg_loss").first.is_visible()
+    shown = tab.part("number-cosine")
+    assert shown.count() == 0 or np.isnan(tab.number("cosine"))
+
+
+def test_a_click_on_an_agent_shows_it_and_its_channels(tab: Tab, events: Events) -> None:
+    """Its loss, what is known of it, whom it hears."""
+    tab.click("agentPoint", 4)
+    assert tab.title == "mind"
+    assert tab.number("loss") == pytest.approx(events.figure("antiphon/agent/loss")[100][4], rel=1e-6)
+    panel = tab.part("panel").inner_text()
+    assert "classification of label" in panel
+    for name in ("left", "middle", "right", "slow", "second"):
+        assert name in panel
+
+
+def test_the_messages_of_a_channel_are_drawn_where_they_were_kept(tab: Tab) -> None:
+    """Channel 0 has messages at the first and the last row, channel 5 none."""
+    tab.ask("app.select('channel', 0)")
+    tab.idle()
+    cloud = tab.part("cloud")
+    cloud.scroll_into_view_if_needed()
+    assert cloud.get_attribute("data-step") == "100"
+    tab.ask("app.setStep(50)")
+    tab.idle()
+    assert cloud.get_attribute("data-step") == "1"
+    tab.ask("app.select('channel', 5)")
+    tab.idle()
+    assert tab.part("cloud").count() == 0 or not tab.part("cloud").is_visible()
+
+
+def test_figures_are_explained_and_alignment_is_cautioned(tab: Tab) -> None:
+    """A plain sentence for every figure that is known."""
+    tab.choose("figure", "cosine")
+    assert "synthetic gradient" in tab.part("says").first.inner_text()
+    assert "misleads" in tab.part("caution").first.inner_text()
+    tab.choose("figure", "lost")
+    assert not tab.part("caution").first.is_visible()
+
+
+def test_lines_are_as_wide_as_messages_are_strong_and_dashed_by_delay_and_loss(
+    tab: Tab, events: Events
+) -> None:
+    """Read from the SVG picture, which is drawn by the same hand; `peculiarity` gives each channel its colour."""
+    tab.choose("figure", "peculiarity")
+    names = tab.ask("Array.from({length: 9}, (_, index) => app.channelColour(index))")
+    paths = list(ElementTree.fromstring(tab.downloaded("svg")).iter("{http://www.w3.org/2000/svg}path"))
+    by_colour: dict[str | None, ElementTree.Element] = {}
+    for path in paths:  # lines come before rings, which may have the same colour
+        by_colour.setdefault(path.get("stroke"), path)
+    lines = [by_colour[name] for name in names]
+    energy = events.figure(f"{CHANNEL}/message_energy")[100]
+    widths = [float(lines[index].get("stroke-width", "1")) for index in np.argsort(energy)]
+    assert widths == sorted(widths)
+    assert widths[-1] > 1.5 * widths[0]
+    dashes: dict[tuple[int, bool], set[str | None]] = {}
+    for line, (_, _, _, attributes) in zip(lines, runs.CHANNELS, strict=True):
+        look = (int(attributes.get("delay", 0)), "drop" in attributes)
+        dashes.setdefault(look, set()).add(line.get("stroke-dasharray"))
+    assert dashes[0, False] == {None}
+    assert all(len(each) == 1 for each in dashes.values())
+    assert len(set.union(*dashes.values())) == len(dashes)  # each look is told from the others
+
+
+def test_the_shares_of_variance_are_those_of_the_messages(tab: Tab, events: Events) -> None:
+    """Principal components of the rows of the event file, found by a singular value decomposition."""
+    rows = np.concatenate(list(events.figure("antiphon/messages/0").values()))[:, :-1]
+    variances = np.linalg.svd(rows - rows.mean(0), compute_uv=False) ** 2
+    tab.ask("app.select('channel', 0)")
+    tab.idle()
+    panel = tab.part("panel").inner_text()
+    for share in variances[:2] / variances.sum():
+        assert f"{100 * share:.0f} % of variance" in panel
+
+
+def test_a_run_of_two_beside_one_another_shares_slider_and_scale(
+    page: Page, address: str, logdir: Path
+) -> None:
+    """The other's losses are three times as high: the same number has the same colour on both sides."""
+    tab = Tab.alone(page, address, "made")
+    tab.choose("figure", "sg_loss")
+    tab.choose("beside", "other/seed1")
+    assert tab.part("stage").is_visible()
+    assert tab.part("stage-beside").is_visible()
+    found = [Events(logdir / run).figure(f"{CHANNEL}/sg_loss") for run in ("made", "other/seed1")]
+    everything = np.concatenate([np.stack(list(rows.values())) for rows in found])
+    low, high = everything.min(), everything.max()
+    scale = tab.ask("app.scale()")
+    assert scale["low"] <= low + 1e-6
+    assert scale["high"] >= high - 1e-6
+    wanted, shown = [], []
+    for step in (1, 60):
+        tab.ask("app.setStep(a[0])", step)
+        tab.idle()
+        for side, rows in enumerate(found):
+            colours = tab.colours(side=side)
+            wanted += ((rows[step] - low) / (high - low)).tolist()
+            shown += [place_on_cividis(colour)[0] for colour in colours]
+            for index in (0, 5):
+                assert tab.is_drawn(colours[index], tab.point("edgePoint", index, side))
+    slope, base = np.polyfit(wanted, shown, 1)
+    assert np.abs(slope * np.array(wanted) + base - shown).max() < 0.03
+    tab.click("edgePoint", 5, 1)
+    assert tab.title == "right->mind"
+    assert tab.number("sg_loss") == pytest.approx(found[0][60][5], rel=1e-6)
+    assert tab.number("sg_loss", beside=True) == pytest.approx(found[1][60][5], rel=1e-6)
+    tab.choose("beside", "")
+    assert not tab.part("stage-beside").is_visible()
+
+
+def test_a_theme_changes_the_page_and_the_colours_stay_told_apart(tab: Tab) -> None:
+    """Light to dark by the button; the canvas follows."""
+    tab.choose("figure", "sg_loss")
+    x, y = tab.point("agentPoint", 0)
+    corner = {"x": x - 40, "y": y - 40, "width": 1.0, "height": 1.0}
+    light = tab.pixels(corner)[0, 0].mean()
+    tab.part("theme").click()
+    tab.idle()
+    dark = tab.pixels(corner)[0, 0].mean()
+    assert light > 200
+    assert dark < 60
+    colours = tab.colours()
+    assert len(set(colours)) >= 7
+    paper = tuple(int(part) for part in tab.pixels(corner)[0, 0])
+    assert min(apart(colour, paper) for colour in colours) > 40  # type: ignore[arg-type]
+
+
+def test_the_theme_is_that_of_the_system_at_first(page: Page, address: str) -> None:
+    """Where nobody has chosen one."""
+    page.emulate_media(color_scheme="dark")
+    tab = Tab.alone(page, address, "made")
+    found = tab.part("stage").bounding_box()
+    assert found is not None
+    paper = tab.pixel((found["x"] + 5, found["y"] + 5))
+    assert max(paper) < 60

@@ -1,0 +1,89 @@
+"""The tab in TensorBoard: it appears, shows the runs that have something to show, and harms no other tab."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.browser import runs
+from tests.browser.numbers import Events
+from tests.browser.served import tensorboard
+from tests.browser.tab import Tab
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+SHOWN = ["made", "other/seed1", "large", "cut", "flipped", "real", runs.HOSTILE_RUN]
+
+
+def test_tensorboard_has_a_tab_channels_that_shows_the_run(page: Page, address: str) -> None:
+    """From the first page of TensorBoard, by a click on its top bar."""
+    page.goto(f"{address}/#scalars")
+    page.get_by_role("tab", name="Channels").click()
+    tab = Tab.inside(page)
+    tab.choose("run", "made")
+    assert tab.ask("app.counts()") == {"agents": 6, "channels": 9}
+    assert "6 agents" in tab.part("counts").inner_text()
+    assert "9 channels" in tab.part("counts").inner_text()
+    tab.click("edgePoint", 5)
+    assert tab.title == "right->mind"
+
+
+def test_what_a_simulation_writes_is_what_the_tab_shows(page: Page, address: str, logdir: Path) -> None:
+    """The whole path: simulation, recorder, event file, TensorBoard, plugin, tab."""
+    tab = Tab.alone(page, address, "real")
+    events = Events(logdir / "real")
+    graph = events.document("antiphon/graph")
+    assert tab.ask("app.counts()") == {"agents": len(graph["agents"]), "channels": len(graph["channels"])}
+    rows = events.figure("antiphon/channel/sg_loss")
+    assert tab.ask("app.steps()")[-1] == 60 == tab.step
+    tab.ask("app.select('channel', 1)")
+    tab.idle()
+    assert tab.title == graph["channels"][1]["name"]
+    assert tab.number("sg_loss") == pytest.approx(rows[60][1], rel=1e-6)
+
+
+def test_every_run_with_data_can_be_chosen_and_no_other(page: Page, address: str) -> None:
+    """`foreign` has scalars alone."""
+    tab = Tab.alone(page, address)
+    options = tab.part("run").locator("option")
+    assert sorted(options.evaluate_all("all => all.map((one) => one.value)")) == sorted(SHOWN)
+
+
+@pytest.mark.parametrize("name", ["scalars", "timeseries", "images", "hparams"])
+def test_the_standard_tabs_still_show_the_runs(page: Page, address: str, name: str) -> None:
+    """The fixtures see to it that nothing is wrong in their consoles."""
+    page.goto(f"{address}/#{name}")
+    page.get_by_text("other/seed1").first.wait_for()
+    page.wait_for_load_state("networkidle")
+    assert page.get_by_text("made", exact=True).first.is_visible()
+    assert not page.get_by_text("No dashboards are active").is_visible()
+
+
+def test_an_empty_log_directory_is_said_to_be_empty(page: Page, tmp_path: Path) -> None:
+    """In the tab's own page, and TensorBoard lists the tab as inactive."""
+    with tensorboard(tmp_path) as address:
+        tab = Tab.alone(page, address)
+        assert tab.part("empty").is_visible()
+        assert tab.ask("app.counts()") == {"agents": 0, "channels": 0}
+        page.goto(address)
+        page.get_by_text("No dashboards are active").first.wait_for()
+        assert page.get_by_role("tab", name="Channels").count() == 0
+
+
+@pytest.mark.parametrize(("run", "rows"), [("cut", 10), ("flipped", 5)])
+def test_a_damaged_event_file_shows_what_comes_before_the_damage(
+    page: Page, address: str, logdir: Path, run: str, rows: int
+) -> None:
+    """`cut` ends in the midst of its last row; of `flipped`, the sixth row has wrong bytes."""
+    whole = Events(logdir / "made").figure("antiphon/channel/cosine")
+    tab = Tab.alone(page, address, run)
+    tab.choose("figure", "cosine")
+    steps = tab.ask("app.steps()")
+    assert steps == list(runs.STEPS[:rows])
+    tab.ask("app.select('channel', 6)")
+    tab.idle()
+    assert tab.step == steps[-1]
+    assert tab.number("cosine") == pytest.approx(whole[steps[-1]][6], rel=1e-6)

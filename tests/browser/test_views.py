@@ -1,0 +1,109 @@
+"""Matrix and timeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests.browser import runs
+from tests.browser.numbers import Events, apart, place_on_cividis
+from tests.browser.tab import Tab
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+
+def test_the_matrix_shows_a_thousand_agents_and_finds_the_channel_of_a_cell(
+    page: Page, address: str, logdir: Path
+) -> None:
+    """Cells are told apart by their colours, and a click on one selects its channel."""
+    tab = Tab.alone(page, address, "large")
+    assert tab.ask("app.counts()") == {"agents": 1000, "channels": 4000}
+    tab.choose("figure", "sg_loss")
+    tab.part("view-matrix").click()
+    tab.idle()
+    events = Events(logdir / "large")
+    graph, rows = events.document("antiphon/graph"), events.figure("antiphon/channel/sg_loss")
+    for index in (0, 1234, 3999):
+        tab.click("cellPoint", index)
+        selected = tab.ask("app.selection()")
+        assert selected is not None
+        chosen = graph["channels"][selected["index"]]
+        clicked = graph["channels"][index]
+        # A cell is smaller than a pixel here: a neighbour is meant where it lies under the pointer.
+        assert abs(chosen["from"] - clicked["from"]) <= 3
+        assert abs(chosen["to"] - clicked["to"]) <= 3
+        assert tab.title == chosen["name"]
+        assert tab.number("sg_loss") == pytest.approx(rows[41][selected["index"]], rel=1e-6)
+
+
+def test_the_matrix_of_few_agents_has_a_cell_per_channel_in_its_colour(page: Page, address: str) -> None:
+    """Parallel channels share a cell."""
+    tab = Tab.alone(page, address, "made")
+    tab.choose("figure", "sg_loss")
+    tab.part("view-matrix").click()
+    tab.idle()
+    for step in (1, 100):
+        tab.ask("app.setStep(a[0])", step)
+        tab.idle()
+        colours = tab.colours()
+        for index in range(2, 9):
+            assert apart(tab.pixel(tab.point("cellPoint", index)), colours[index]) <= 8, (step, index)
+            assert place_on_cividis(colours[index])[1] <= 6
+    places = {
+        runs.channel_name(channel): tab.point("cellPoint", index)
+        for index, channel in enumerate(runs.CHANNELS)
+    }
+    assert places["left->mind"][1] == places["left->slow"][1]  # a row per sender
+    assert places["left->mind"][0] == places["slow->mind"][0]  # a column per receiver
+    assert places["left->mind"] == places["left->mind:again"]
+    tab.click("cellPoint", 7)
+    assert tab.ask("app.selection()") == {"kind": "channel", "index": 7}
+
+
+def test_the_matrix_takes_a_thousand_agents_from_step_to_step(page: Page, address: str) -> None:
+    """What is seen changes with the slider."""
+    tab = Tab.alone(page, address, "large")
+    tab.choose("figure", "sg_loss")
+    tab.part("view-matrix").click()
+    tab.idle()
+    found = tab.part("stage").bounding_box()
+    assert found is not None
+    seen = []
+    for step in (1, 41):
+        tab.ask("app.setStep(a[0])", step)
+        tab.idle()
+        seen.append(tab.pixels(dict(found)).astype(int))
+    assert (np.abs(seen[0] - seen[1]).max(2) > 20).sum() > 500
+
+
+def test_the_timeline_shows_ticks_and_selects(page: Page, address: str) -> None:
+    """`slow` ticks at every fourth step, `left` at each."""
+    tab = Tab.alone(page, address, "made")
+    tab.part("view-timeline").click()
+    tab.idle()
+    slow, left = list(runs.AGENTS).index("slow"), list(runs.AGENTS).index("left")
+    drawn = {agent: [ink(tab, agent, step) for step in range(16)] for agent in (slow, left)}
+    ticks = {step for step in range(16) if step % 4 == 3}
+    loud, silent = ([drawn[slow][step] for step in steps] for steps in (ticks, set(range(16)) - ticks))
+    assert min(loud) > max(silent) + 30
+    assert min(drawn[left]) > max(silent) + 30
+    tab.click("rowPoint", "agent", slow)
+    assert tab.title == "slow"
+
+
+def ink(tab: Tab, agent: int, step: int) -> float:
+    """Return how much the darkest part of a step's place in an agent's row differs from white."""
+    x, y = tab.point("stepPoint", "agent", agent, step)
+    return float(255 - tab.pixels({"x": x - 2, "y": y - 2, "width": 4, "height": 4}).mean(2).min())
+
+
+def test_a_run_without_a_timeline_says_so(page: Page, address: str) -> None:
+    """The large run has none."""
+    tab = Tab.alone(page, address, "large")
+    tab.part("view-timeline").click()
+    tab.idle()
+    assert tab.part("empty").first.is_visible()
