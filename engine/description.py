@@ -26,6 +26,7 @@ def describe_run(
     *,
     document: str = "",
     start: int = 0,
+    until: int | None = None,
     timeline: Timeline | None = None,
 ) -> RunDescription:
     """Return what recorders are told before the first figure.
@@ -35,6 +36,7 @@ def describe_run(
         facts: What run.json says.
         document: The text of scenario.yaml.
         start: Steps done before this session.
+        until: The step it stops at; None: that of the scenario.
         timeline: What happens in the first steps.
     """
     return RunDescription(
@@ -44,7 +46,7 @@ def describe_run(
         names=_names(scenario),
         scenario=scenario.scenario,
         every=scenario.telemetry.every,
-        until=scenario.training.steps,
+        until=scenario.training.steps if until is None else until,
         start_step=start,
         top=scenario.telemetry.top,
         timeline=timeline,
@@ -138,7 +140,8 @@ def _about_channel(channel: ChannelSpec) -> dict[str, str]:
 def _gradient(channel: ChannelSpec) -> str:
     gradient = channel.gradient
     parts: list[str] = [gradient.kind]
-    parts += [f"target {gradient.target}"] if gradient.target else []
+    labelled = gradient.kind in ("local", "sobolev_label")
+    parts += [f"target {gradient.target}"] if labelled and gradient.target else []
     parts += [f"given {', '.join(gradient.context)}"] if gradient.context else []
     parts += [f"scale {gradient.scale:g}"] if gradient.scale != 1 else []
     parts += ["trained but not used"] if not gradient.apply else []

@@ -193,10 +193,14 @@ class RunDirectory:
             shutil.rmtree(path, ignore_errors=True)
         self.note(step=simulation.now)
 
-    def attach(self, simulation: Simulation) -> None:
+    def attach(self, simulation: Simulation, until: int) -> None:
         """Have the simulation's figures written here, from its present step on.
 
         Rows that an earlier session wrote after that step are dropped.
+
+        Args:
+            simulation: The run's.
+            until: The step it stops at.
         """
         from antiphon.engine.description import describe_run
         from antiphon.engine.timeline import span, timeline
@@ -205,7 +209,9 @@ class RunDirectory:
 
         scenario, start = simulation.scenario, simulation.now
         first = timeline(simulation.system, 0, span(simulation.system))
-        description = describe_run(scenario, self.facts, document=self.document, start=start, timeline=first)
+        description = describe_run(
+            scenario, self.facts, document=self.document, start=start, until=until, timeline=first
+        )
         table = self.path / "metrics.csv"
         resumed = start if table.exists() else None
         recorders = Recorders(

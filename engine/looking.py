@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import networkx as nx
@@ -23,10 +24,10 @@ from antiphon.engine.system import System
 from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.scenarios import Scenario
+from antiphon.telemetry.channels.documents import graph_document, timeline_document
 from antiphon.telemetry.channels.gathering import gathered
 from antiphon.telemetry.channels.live import LiveGraph
 from antiphon.telemetry.channels.reading import read_run
-from antiphon.telemetry.channels.series import RunData
 from antiphon.telemetry.figures import Recorder
 from antiphon.telemetry.history import History
 
@@ -97,19 +98,17 @@ class Looking:
 
         Before `run`, in the same cell or an earlier one.
         """
-        simulation = self._simulation
-        written, history = self._written, self.history
-        description = None if written else described(simulation)
-
-        def look() -> RunData:
-            if description is None:
-                assert written is not None
-                return read_run(written.directory.path)
-            return gathered(self.scenario.scenario, description, history)
-
+        written = self._written
+        if written is not None:
+            look = partial(read_run, written.directory.path)
+        else:
+            history, description = self.history, described(self._simulation)
+            times = description.timeline
+            timeline = None if times is None else timeline_document(times, description)
+            look = partial(gathered, self.scenario.scenario, graph_document(description), timeline, history)
         view = LiveGraph(look)
         view.display()
-        simulation.recorders.append(view)
+        self.recorders.append(view)
         return view
 
     def channel_figures(self) -> dict[str, dict[str, float]]:

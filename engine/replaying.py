@@ -128,7 +128,7 @@ class _Again:
                 "cache": facts.get("cache"),
             }
             together = facts.get("together") or []
-            self.simulation = self._together(together) if len(together) > 1 else self._alone(before)
+            self.simulation = self._together(together, before) if len(together) > 1 else self._alone(before)
             self.simulation.recorders = []  # nobody looks at its figures
         except AntiphonError as error:
             raise RunError(f"{directory.path}: cannot be run again here: {error}") from None
@@ -141,8 +141,13 @@ class _Again:
             return Simulation.load(early[-1], **self._settings, backend=backend)
         return Simulation(self._scenario(), seed=self.directory.facts["seed"], **self._begun, backend=backend)
 
-    def _together(self, seeds: Sequence[int]) -> Simulation:
+    def _together(self, seeds: Sequence[int], before: int) -> Simulation:
         """Run all seeds that shared its program: alone, the last bits would be others."""
+        alone = self.directory.facts.get("alone_from")
+        if alone is not None:
+            if any(alone <= _step(path) <= before for path in self.directory.checkpoints):
+                return self._alone(before)
+            raise RunError(f"it shared a program with other seeds, and from step {alone} on went on alone")
         self._seeds = Seeds(self._scenario(), seeds, **self._begun)
         return self._seeds.simulations[seeds.index(self.directory.facts["seed"])]
 
@@ -254,7 +259,7 @@ def _replay(
             if first.diverged is second.diverged is None and found.parted is None and not same(*taken):
                 _note(found, first.now, compared(view(taken[0]), view(taken[1])))
             on_step(first.now)
-        found.end, found.stopped = min(first.now, second.now), bool(stopped)
+        found.end, found.stopped = max(found.start, min(first.now, second.now)), bool(stopped)
         found.broken = [run.broken for run in runs]
         found.diverged = [run.diverged for run in runs]
         return found

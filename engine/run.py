@@ -74,7 +74,7 @@ class Run:
             RunError: The directory cannot be written.
         """
         directory, simulation = self.directory, self.simulation
-        directory.attach(simulation)
+        directory.attach(simulation, self.until)
         self._newest.read(directory.path / "metrics.csv", simulation.now)
         simulation.recorders[-1] = Timed(simulation.recorders[-1], self._seconds)
         simulation.recorders.append(self._newest)
@@ -228,4 +228,8 @@ def _go_on(directory: RunDirectory, until: int) -> Run:
         dtype = getattr(torch, facts["dtype"])
         settings = {"device": device, "dtype": dtype, "threads": threads, "backend": backend, "cache": cache}
         simulation = Simulation(scenario, seed=facts["seed"], **settings)
+    if len(facts.get("together") or []) > 1 and "alone_from" not in facts:
+        directory.note(
+            alone_from=simulation.now
+        )  # from here on its last bits are others than among its seeds
     return Run(simulation, directory, until)

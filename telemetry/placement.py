@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import networkx as nx
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _CURVE = np.linspace(0.0, 1.0, 41)
 _DENSE = 200
 """Agents up to which springs are followed to their rest."""
-_MOST = 1600
+_MOST = 1200
 """Agents up to which springs are followed at all, from where the graph's slowest modes put them; more stand on a circle."""
 
 
@@ -44,9 +45,15 @@ def place(graph: nx.MultiDiGraph[str]) -> Placement:
     Args:
         graph: Agents and channels; channels from an agent to itself are ignored.
     """
+    return _placed(tuple(sorted(graph.nodes)), tuple(sorted((a, b) for a, b in set(graph.edges()) if a != b)))
+
+
+@lru_cache(maxsize=4)
+def _placed(agents: tuple[str, ...], channels: tuple[tuple[str, str], ...]) -> Placement:
+    """Place the agents; the picture and the Channels tab, and all seeds of a run, ask for the same graph."""
     plain: nx.DiGraph[str] = nx.DiGraph()
-    plain.add_nodes_from(sorted(graph.nodes))
-    plain.add_edges_from(sorted((a, b) for a, b in set(graph.edges()) if a != b))
+    plain.add_nodes_from(agents)
+    plain.add_edges_from(channels)
     if nx.is_directed_acyclic_graph(plain):
         return _columns(plain)
     return _springs(plain)

@@ -2,50 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from antiphon.telemetry.channels.documents import graph_document, order, timeline_document
 from antiphon.telemetry.channels.series import Messages, RunData, Series
 from antiphon.telemetry.channels.tags import Family
-from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.history import History
 
 __all__ = ["gathered"]
 
+Row = NDArray[np.float32]
+"""One number per agent, or per channel."""
 
-def gathered(name: str, description: RunDescription, history: History) -> RunData:
+
+def gathered(
+    name: str, graph: Mapping[str, Any], timeline: Mapping[str, Any] | None, history: History
+) -> RunData:
     """Return the run as it would be read from its event file.
 
     Args:
         name: What the run is called.
-        description: The run.
+        graph: Its graph (`graph_document`).
+        timeline: Its first steps (`timeline_document`), if there are any.
         history: Its figures and messages so far.
     """
-    agents, channels = order(description)
     places = {
-        "agent": {n: i for i, n in enumerate(agents)},
-        "channel": {n: i for i, n in enumerate(channels)},
+        "agent": {agent["name"]: i for i, agent in enumerate(graph["agents"])},
+        "channel": {channel["name"]: i for i, channel in enumerate(graph["channels"])},
     }
-    rows: dict[tuple[Family, str], dict[int, np.ndarray[tuple[int], np.dtype[np.float32]]]] = {}
-    for step, kind, item, metric, value in history:
-        if kind in ("agent", "channel") and (place := places[kind].get(item)) is not None:
-            found = rows.setdefault((kind, metric), {})
-            if step not in found:
-                found[step] = np.full(len(places[kind]), np.nan, dtype=np.float32)
-            found[step][place] = value
-    timeline = description.timeline
-    return RunData(
-        name=name,
-        graph=graph_document(description),
-        timeline=None if timeline is None else timeline_document(timeline, description),
-        figures={about: _series(found) for about, found in rows.items()},
-        messages=dict(_messages(history, places["channel"])),
-    )
+    rows: dict[tuple[Family, str], dict[int, Row]] = {}
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        for step, kind, item, metric, value in history:
+            if kind in ("agent", "channel") and (place := places[kind].get(item)) is not None:
+                found = rows.setdefault((kind, metric), {})
+                if step not in found:
+                    found[step] = np.full(len(places[kind]), np.nan, dtype=np.float32)
+                found[step][place] = value
+    figures = {about: _series(found) for about, found in rows.items()}
+    return RunData(name, graph, timeline, figures, dict(_messages(history, places["channel"])))
 
 
-def _series(rows: dict[int, np.ndarray[tuple[int], np.dtype[np.float32]]]) -> Series:
+def _series(rows: dict[int, Row]) -> Series:
     return Series(np.array(list(rows), dtype=np.int64), np.stack(list(rows.values())))
 
 

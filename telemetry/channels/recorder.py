@@ -55,15 +55,16 @@ class ChannelsWriter:
         """Write the figures of agents and channels of one step; those of others are left out."""
         found: dict[tuple[str, str], Values] = {}
         places = self._places
-        for kind, name, metric, value in rows:
-            known = places.get(kind)
-            place = None if known is None else known.get(name)
-            if place is None or known is None:
-                continue
-            array = found.get((kind, metric))
-            if array is None:
-                found[kind, metric] = array = np.full(len(known), np.nan, dtype=np.float32)
-            array[place] = value
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+            for kind, name, metric, value in rows:
+                known = places.get(kind)
+                place = None if known is None else known.get(name)
+                if place is None or known is None:
+                    continue
+                array = found.get((kind, metric))
+                if array is None:
+                    found[kind, metric] = array = np.full(len(known), np.nan, dtype=np.float32)
+                array[place] = value
         self.arrays(step, found)  # type: ignore[arg-type]
 
     def arrays(self, step: int, figures: Mapping[tuple[Family, str], Values]) -> None:

@@ -144,7 +144,8 @@ class RunData:
             "timeline": self.timeline,
             "catalog": self.catalogue(),
             "figures": {
-                f"{family}/{metric}": _text(series.pack()) for (family, metric), series in self.figures.items()
+                f"{family}/{metric}": _text(series.pack())
+                for (family, metric), series in self.figures.items()
             },
             "clouds": {str(channel): _text(cloud(found).pack()) for channel, found in self.messages.items()},
         }

@@ -213,7 +213,7 @@ class ChannelsApp {
   }
 
   #setMetric(kind, metric) {
-    this.#model.metric[kind] = metric;
+    this.#model.setMetric(kind, metric);
     this.#panel.setFigure();
     return this.#loading.track(this.#attempt(() => this.#fetch()));
   }

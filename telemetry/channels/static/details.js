@@ -287,7 +287,7 @@ class Details {
   }
 
   writeNumbers() {
-    this.caption.textContent = `Numbers at step ${formatStep(this.step)}`;
+    let older = false;
     for (const { metric, cells, row } of this.rows) {
       this.runs.forEach(({ run, item }, at) => {
         const series = item < 0 ? null : run.peek(this.kind, metric);
@@ -299,8 +299,10 @@ class Details {
         cells[at].dataset.value = Number.isNaN(value) ? "NaN" : String(value);
         const late = found >= 0 && series.steps[found] !== this.step;
         cells[at].title = late ? `of step ${formatStep(series.steps[found])}, the newest until then` : "";
+        older ||= late && !row.hidden && !Number.isNaN(value);
       });
     }
+    this.caption.textContent = `${older ? "Newest numbers up to step" : "Numbers at step"} ${formatStep(this.step)}`;
   }
 
   /** Figures that this channel or agent never has a number of are not listed. */

@@ -41,7 +41,7 @@ export function parseFilter(text) {
       continue;
     }
     const number = Number(value);
-    if (Number.isNaN(number)) return { tests: [], error: `${key} takes a number, not ${value}` };
+    if (Number.isNaN(number)) return { tests: [], error: `${key} takes a number, not ${value} (names go with ${Object.keys(TEXTS).join(", ")})` };
     tests.push({ on: NUMBERS[key] ?? "figure", key, operator, value: number });
   }
   return { tests, error: "" };

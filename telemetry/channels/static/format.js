@@ -14,6 +14,13 @@ export function formatNumber(value) {
   return text.replace(/^-/, "−").replace("e-", "e−");
 }
 
+/** Format the ends of a scale, with as many digits as it takes to tell them apart. */
+export function formatEnds(low, high) {
+  const ends = [formatNumber(low), formatNumber(high)];
+  if (ends[0] !== ends[1] || low === high || !Number.isFinite(low) || !Number.isFinite(high)) return ends;
+  return [low, high].map((end) => String(Number(end.toPrecision(7))).replace(/^-/, "−").replace("e-", "e−"));
+}
+
 /** Format a step: whole, with commas at the thousands. */
 export function formatStep(step) {
   return step === null || step === undefined ? "–" : Math.round(step).toLocaleString("en-US");

@@ -77,7 +77,7 @@ export class GraphStyles {
       colours[channel] = level + 1;
       const bright = lit === null || lit("channel", channel) ? 1 : 0;
       const rank = drawingRank(figure.scale, level);
-      const key = ((bright * COLOURS + rank) * DASHES.length + dashes[channel]) * WIDTHS.length + (level < 0 ? Math.min(thick, 1) : thick);
+      const key = ((bright * COLOURS + rank) * DASHES.length + dashes[channel]) * WIDTHS.length + thick;
       keys[channel] = key;
       starts[key + 1] += 1;
     }

@@ -58,6 +58,7 @@ export class MatrixView {
   }
 
   resize() {
+    this.tip.hidden = true;
     this.measured = false;
     this.redraw();
   }

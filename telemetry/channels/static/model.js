@@ -15,6 +15,7 @@ export class Model {
   names = [];
   runs = [null, null];
   metric = { channel: "", agent: "" };
+  #wished = { channel: "", agent: "" };
   /** Whether a scale reaches over the step shown only, not over all steps. */
   near = { channel: false, agent: false };
   /** Of the item chosen: kind and name; the same name may be in both runs. */
@@ -34,9 +35,15 @@ export class Model {
     this.#delays = [...new Set(runs.flatMap((one) => one.channels.map((channel) => channel.delay)))].sort((a, b) => a - b);
     if (!runs.length) return;
     for (const kind of ["channel", "agent"]) {
-      const there = metricsOf(runs, kind).some((item) => item.metric === this.metric[kind]);
-      if (!there) this.metric[kind] = defaultMetric(runs[0], kind);
+      const there = (metric) => metricsOf(runs, kind).some((item) => item.metric === metric);
+      // What was chosen comes back with the next run that has it.
+      this.metric[kind] = there(this.#wished[kind]) ? this.#wished[kind] : defaultMetric(runs[0], kind);
     }
+  }
+
+  /** Choose the figure of the lines ("channel") or of the rings ("agent"). */
+  setMetric(kind, metric) {
+    this.metric[kind] = this.#wished[kind] = metric;
   }
 
   /** The figures a picture needs, as [kind, metric]: those chosen, and the message energy. */

@@ -1,7 +1,7 @@
 // The rail on the left: how to read the picture. Figures are chosen here, and explained in plain words.
 
 import { el, clear } from "./dom.js";
-import { formatNumber, formatStep } from "./format.js";
+import { formatEnds, formatNumber, formatStep } from "./format.js";
 import { LEVELS, levelOf, paletteOf, themeColours } from "./colours.js";
 import { DASHES, WIDTHS, dashOf } from "./graphpaint.js";
 import { Extremes } from "./extremes.js";
@@ -56,9 +56,10 @@ class FigureCard {
     const { info, scale, low, high, below, above } = figure;
     const palette = paletteOf(scale, theme);
     this.#bar.style.background = `linear-gradient(to right, ${palette.join(", ")})`;
-    this.#low.textContent = (below ? "≤ " : "") + formatNumber(low);
+    const [least, most] = formatEnds(low, high);
+    this.#low.textContent = (below ? "≤ " : "") + least;
     this.#middle.textContent = scale === "diverging" ? "0" : "";
-    this.#high.textContent = (above ? "≥ " : "") + formatNumber(high);
+    this.#high.textContent = (above ? "≥ " : "") + most;
     this.#scale.hidden = !figure.metric;
     // Fixed scales are alike at all steps.
     this.#near.hidden = !figure.metric || scale === "share" || (scale === "diverging" && info.limit > 0);

@@ -36,7 +36,10 @@ export class TimelineView {
   /** Show a run; the step does not matter here. */
   setData({ run }) {
     const late = !this.timeline && run.catalog !== this.catalog;
-    if (run === this.run && !late) return;
+    if (run === this.run && !late) {
+      if (this.context.theme() !== this.theme) this.redraw();
+      return;
+    }
     Object.assign(this, { run, timeline: null, catalog: run.catalog });
     this.load(run);
   }
@@ -204,6 +207,7 @@ export class TimelineView {
     const pen = this.canvas.getContext("2d");
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, this.width, this.height);
+    this.theme = this.context.theme();
     const colours = timelineColours(this.context.colours(), this.context.theme());
     timelinePaint(pen, this.look(), colours);
     for (const mark of ["tick", "end"]) this.node.style.setProperty(`--timeline-${mark}`, colours[mark]);

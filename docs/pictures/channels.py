@@ -1,0 +1,133 @@
+"""Takes the pictures of the Channels tab: `python docs/pictures/channels.py`.
+
+Some runs are made, first of all the corporation of `make run`, with the value of its channels; TensorBoard shows them, and
+Chromium is photographed. It needs Chromium and playwright, as the tests in `tests/browser` do. It takes some minutes.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+import antiphon
+from antiphon.telemetry.channels.reading import read_run
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1]))
+from tests.browser.served import chromium, tensorboard, wait_for_runs
+from tests.browser.tab import Tab
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+RUNS = {"corporation", "lossy", "big-corporation", "two-timescales"}
+STEP = 600
+"""When the value is looked at: after some learning, while there is still some to do."""
+_WINDOW = {"width": 1280, "height": 800}
+_SCALE = 1.5
+_COLOURS = 256
+_MOST = 300_000
+"""Bytes of a picture."""
+
+
+def make_runs(folder: Path) -> None:
+    """Run what is shown: two corporations, one of which loses a third of what is said, a big one, and two timescales."""
+    small = {"agents": 16, "readouts": 2, "sg_lr": 0.0001, "steps": 1800}
+    valued = {"every": 50, "top": 64, "value": {"every": STEP, "horizon": 12}}
+    run(folder / "corporation", "corporation", small, valued)
+    run(folder / "lossy", "corporation", {**small, "drop": 0.3, "input": "linear"}, {"every": 50})
+    run(folder / "big-corporation", "big-corporation", {"steps": 240}, {"every": 24})
+    run(folder / "two-timescales", "two-timescales", {"steps": 1600}, {})
+
+
+def run(place: Path, template: str, values: Mapping[str, Any], telemetry: Mapping[str, Any]) -> None:
+    """Run a scenario of the library with parameters and telemetry of one's own."""
+    document = antiphon.load(template).resolve(values=values).model_dump(by_alias=True)
+    scenario = antiphon.Scenario(**{**document, "telemetry": telemetry})
+    with antiphon.Simulation(scenario, logdir=place) as simulation:
+        simulation.run()
+
+
+def take(page: Page, name: str) -> None:
+    """Write what the page shows as a PNG of at most 256 colours."""
+    page.wait_for_timeout(300)
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    path = HERE / f"channels-{name}.png"
+    picture.quantize(_COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    assert path.stat().st_size < _MOST, f"{path}: {path.stat().st_size} bytes"
+
+
+def photograph(page: Page, address: str, channel: int) -> None:
+    """Walk through the tab, and take a picture of each view; of one channel the details."""
+    page.goto(f"{address}/#antiphon")
+    tab = Tab.inside(page)
+    tab.choose("run", "corporation")
+    show_value(tab)
+    take(page, "graph")
+    tab = Tab.alone(page, address, "corporation")
+    show_value(tab)
+    tab.part("theme").click()
+    tab.ask("app.select('channel', a[0])", channel)
+    tab.idle()
+    tab.part("cloud").scroll_into_view_if_needed()
+    tab.idle()
+    take(page, "dark")
+    tab.part("theme").click()
+    tab.ask("app.select(null)")
+    tab.choose("figure", "cosine")
+    tab.choose("beside", "lossy")
+    tab.press("End")
+    take(page, "beside")
+    tab = Tab.alone(page, address, "big-corporation")
+    tab.choose("figure", "cosine")
+    tab.part("view-matrix").click()
+    tab.idle()
+    take(page, "matrix")
+    tab = Tab.alone(page, address, "two-timescales")
+    tab.part("view-timeline").click()
+    tab.part("timeline-channels").check()
+    tab.ask("app.select('agent', 1)")
+    tab.idle()
+    take(page, "timeline")
+
+
+def show_value(tab: Tab) -> None:
+    """Colour the channels by their value, at a step at which most have one."""
+    tab.choose("figure", "value")
+    tab.ask("app.setStep(a[0])", STEP)
+    tab.idle()
+
+
+def most_valued(folder: Path) -> int:
+    """Return the number of the channel with the highest value of those whose messages were kept."""
+    run = read_run(folder)
+    series = run.figures["channel", "value"]
+    values = series.values[series.steps.tolist().index(STEP)]
+    return max((index for index in run.messages if values[index] == values[index]), key=lambda i: values[i])
+
+
+def main() -> None:
+    """Run, serve, photograph."""
+    path = chromium()
+    if path is None:
+        sys.exit("needs Chromium and playwright: install the package chromium, pip install playwright")
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory() as folder:
+        make_runs(Path(folder))
+        with tensorboard(Path(folder)) as address, sync_playwright() as playwright:
+            wait_for_runs(address, RUNS)
+            browser = playwright.chromium.launch(executable_path=path, headless=True, args=["--no-sandbox"])
+            page = browser.new_page(viewport=_WINDOW, device_scale_factor=_SCALE, color_scheme="light")
+            photograph(page, address, most_valued(Path(folder) / "corporation"))
+            browser.close()
+
+
+if __name__ == "__main__":
+    main()
