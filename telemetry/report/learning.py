@@ -92,8 +92,11 @@ def _cautions(charts: Sequence[_Chart]) -> list[Html]:
 
 def _scores(groups: Sequence[Group]) -> Iterator[_Chart]:
     """Yield the charts of the readouts' metrics and losses, and of what the environment says."""
-    readouts = list(dict.fromkeys(name for group in groups for run in group.runs for name in run.readouts))
-    who = readouts[0] if len(readouts) == 1 else f"mean of {len(readouts)} readouts"
+    runs = [run for group in groups for run in group.runs]
+    readouts, counts = {name for run in runs for name in run.readouts}, {len(run.readouts) for run in runs}
+    who = f"mean of {counts.pop()} readouts" if len(counts) == 1 else "mean of the readouts"
+    if len(readouts) == 1:
+        (who,) = readouts
     for metric in (*METRICS, "loss"):
         curves = _over(groups, partial(_of_readouts, metric=metric))
         if curves:

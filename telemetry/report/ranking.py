@@ -54,7 +54,10 @@ def ranking(runs: Sequence[ReportRun]) -> Html:
             head = element("h3", run.name) if len(talking) > 1 else None
             blocks.append(element("div", head, element("div", *parts, class_="measured")))
     missing = [(run, "ablation", "--ablate zero") for run, ablation, _ in found if ablation is None]
-    missing += [(run, "value", "--value") for run, _, value in found if value is None]
+    whole = [
+        run for run in talking if run.facts.get("exit") != "diverged"
+    ]  # a fork of one that has would do so too
+    missing += [(run, "value", "--value") for run, _, value in found if value is None and run in whole]
     if missing:
         blocks.append(_commands(missing))
     if not talking:

@@ -148,11 +148,12 @@ def _key(run: ReportRun) -> str:
 
 
 def _values(run: ReportRun) -> dict[str, Any]:
-    """Return the values of a run but for those that repeat its seed, as `seed_as` in a study makes one."""
+    """Return the values of a run, `steps` as it was told last, but for those that repeat its seed (`seed_as` in a study)."""
     values, seed = run.facts.get("values"), run.facts.get("seed")
     if not isinstance(values, Mapping):
         return {}
-    return {str(name): v for name, v in values.items() if not (str(name).endswith("seed") and v == seed)}
+    told = {str(name): v for name, v in values.items() if not (str(name).endswith("seed") and v == seed)}
+    return told | {"steps": run.facts.get("steps")}
 
 
 def _names(firsts: Sequence[ReportRun]) -> list[str]:
