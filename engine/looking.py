@@ -111,6 +111,12 @@ class Looking:
         self.recorders.append(view)
         return view
 
+    def redraw(self) -> None:
+        """Bring live graphs up to date: while a simulation runs they are drawn now and then only."""
+        for recorder in self.recorders:
+            if isinstance(recorder, LiveGraph):
+                recorder.redraw()
+
     def channel_figures(self) -> dict[str, dict[str, float]]:
         """Return each channel's newest figures, measured in a fork that is thrown away.
 

@@ -229,6 +229,7 @@ class Simulation(Looking):
             raise
         if self._written is not None:
             self._written.finish("stopped" if stopped else "done")
+        self.redraw()
 
     def rerun_on(self, backend: str) -> None:
         """Change to another backend before the first step; ScenarioError if there is none of this name."""

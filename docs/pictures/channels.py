@@ -60,22 +60,26 @@ def take(page: Page, name: str) -> None:
     page.wait_for_timeout(300)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     path = HERE / f"channels-{name}.png"
-    picture.quantize(palette=_palette(picture), dither=Image.Dither.NONE).save(path, optimize=True)
+    _of_256_colours(picture).save(path, optimize=True)
     assert path.stat().st_size < _MOST, f"{path}: {path.stat().st_size} bytes"
 
 
-def _palette(picture: Image.Image) -> Image.Image:
-    """Return an image with a palette in which rare colours count too: a scale of colours is small, and must stay one.
+def _of_256_colours(picture: Image.Image) -> Image.Image:
+    """Return the picture in few colours, of which the rare ones are many: a scale of colours is small, and shall stay one.
 
-    The most frequent ones, of paper and lines, are in it as they are.
+    The most frequent ones, of paper and lines, stay as they are.
     """
-    colours, counts = np.unique(np.asarray(picture).reshape(-1, 3), axis=0, return_counts=True)
-    frequent = colours[np.argsort(counts)[-_FREQUENT:]]
+    pixels = np.asarray(picture).reshape(-1, 3)
+    colours, of_pixel, counts = np.unique(pixels, axis=0, return_inverse=True, return_counts=True)
     damped = np.repeat(colours, np.minimum(counts, 30), axis=0)
-    method = Image.Quantize.MAXCOVERAGE
-    rest = Image.fromarray(damped[None]).quantize(256 - _FREQUENT, method=method, kmeans=4)
-    found = Image.new("P", (1, 1))
-    found.putpalette([*(rest.getpalette() or [])[: 3 * (256 - _FREQUENT)], *frequent.ravel().tolist()])
+    rest = Image.fromarray(damped[None]).quantize(
+        256 - _FREQUENT, method=Image.Quantize.MAXCOVERAGE, kmeans=4
+    )
+    frequent = colours[np.argsort(counts)[-_FREQUENT:]]
+    palette = np.concatenate([frequent, np.array(rest.getpalette()).reshape(-1, 3)])[:256].astype(int)
+    nearest = np.square(colours[:, None].astype(int) - palette).sum(2).argmin(1).astype(np.uint8)
+    found = Image.fromarray(nearest[of_pixel].reshape(picture.height, picture.width))
+    found.putpalette(palette.ravel().tolist())
     return found
 
 

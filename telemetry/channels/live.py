@@ -8,10 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from antiphon.errors import RunError
 from antiphon.telemetry.channels.page import page
 from antiphon.telemetry.channels.series import RunData
 from antiphon.telemetry.figures import Figure, Recorder
-from antiphon.telemetry.names import writing
 
 __all__ = ["LiveGraph"]
 
@@ -44,16 +44,16 @@ class LiveGraph(Recorder):
             return
         if get_ipython() is not None:
             self._drawn = time.monotonic()
-            self._display = display({"text/html": self._repr_html_()}, raw=True, display_id=True)
+            self._display = display(self._drawing(), raw=True, display_id=True)
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
         """Draw it again, unless it has just been drawn."""
         if time.monotonic() - self._drawn >= _EVERY:
-            self._redraw()
+            self.redraw()
 
     def close(self) -> None:
         """Draw it a last time."""
-        self._redraw()
+        self.redraw()
 
     def save(self, path: str | Path) -> Path:
         """Write it as one HTML file that needs no network, and return its path.
@@ -63,14 +63,22 @@ class LiveGraph(Recorder):
         """
         path = Path(path)
         text = self._page(compact=False)
-        with writing(path):
+        try:
             path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise RunError(
+                f"{path}: cannot be written ({error.strerror or error}); choose another place"
+            ) from error
         return path
 
-    def _redraw(self) -> None:
+    def redraw(self) -> None:
+        """Draw it again, where it is drawn at all."""
         if self._display is not None:
-            self._display.update({"text/html": self._repr_html_()}, raw=True)
+            self._display.update(self._drawing(), raw=True)
             self._drawn = time.monotonic()
+
+    def _drawing(self) -> dict[str, str]:
+        return {"text/html": self._repr_html_(), "text/plain": repr(self)}
 
     def _page(self, *, compact: bool) -> str:
         run = self._look()

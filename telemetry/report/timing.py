@@ -187,10 +187,10 @@ class _Columns:
         return _NAMES + (step - self._steps.start + 0.5) * self.wide
 
     def numbers(self, y: float) -> Iterator[Html]:
-        """Yield the numbers of the steps, as many as there is room for."""
+        """Yield the numbers of the steps, from 1 as in the live graph, as many as there is room for."""
         every = max(-(-28 // max(round(self.wide), 1)), 1)
         for step in self._steps[::every]:
-            yield element("text", str(step), x=self.at(step), y=y, text_anchor="middle", class_="small")
+            yield element("text", str(step + 1), x=self.at(step), y=y, text_anchor="middle", class_="small")
 
 
 def _label(names: Sequence[str], middle: float) -> Html:

@@ -70,8 +70,8 @@ def test_it_is_drawn_at_once_again_as_figures_come_and_at_the_end(
         simulation.show()
         assert len(notebook.shown) == 1
         simulation.run(steps=3)
-        assert len(notebook.shown) == 3, "rows at steps 1 and 3"
-    assert len(notebook.shown) == 4
+        assert len(notebook.shown) == 4, "rows at steps 1 and 3, and when the run is over"
+    assert len(notebook.shown) == 5
     first, last = (data_of(page_of(frame)) for frame in (notebook.shown[0], notebook.shown[-1]))
     assert first["catalog"]["channel"] == []
     assert "sg_loss" in last["catalog"]["channel"]
@@ -82,8 +82,12 @@ def test_it_is_drawn_at_once_again_as_figures_come_and_at_the_end(
 def test_it_is_not_drawn_more_often_than_somebody_can_look(notebook: Screen) -> None:
     with Simulation("digits-mlp") as simulation:
         simulation.show()
-        simulation.run(steps=3)
+        for _ in range(3):
+            simulation.step()
         assert len(notebook.shown) == 1
+        simulation.run(steps=3)
+        assert len(notebook.shown) == 2, "at the end of a run"
+        assert data_of(page_of(notebook.shown[-1]))["catalog"]["channel"]
 
 
 def test_it_changes_no_bit(notebook: Screen) -> None:
@@ -103,7 +107,7 @@ def test_elsewhere_it_is_saved_as_a_page(tmp_path: Path, monkeypatch: pytest.Mon
         simulation.run(steps=3)
         path = view.save(tmp_path / "graph.html")
         assert data_of(path.read_text(encoding="utf-8"))["catalog"]["agent"]
-        with pytest.raises(RunError, match=r"cannot be written .*choose"):
+        with pytest.raises(RunError, match=r"graph.html: cannot be written .*; choose another place"):
             view.save(tmp_path / "nowhere" / "graph.html")
     assert repr(view).startswith("<LiveGraph: in a notebook it draws itself")
 
