@@ -12,13 +12,13 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
 from antiphon.errors import RunError
 from antiphon.telemetry.figures import DigestRow, Kind, Recorder, RunDescription
 from antiphon.telemetry.names import writing
+from antiphon.telemetry.tables import TEXT, whole_lines
 
 __all__ = ["Digests", "DigestsCsv", "Row", "read_digests"]
 
@@ -26,7 +26,6 @@ SIZE = 8
 """Bytes of a digest; in the file each is two hexadecimal digits."""
 _STEP, _ROLLING = "step", "rolling"
 _KINDS = ("agent", "channel")
-_TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 
 Column = tuple[Kind, str]
 """Whose digests a column holds: kind and name."""
@@ -98,7 +97,7 @@ class DigestsCsv(Recorder):
             self._open()
 
     def _open(self) -> None:
-        self._file = self._path.open("a", **_TEXT)  # type: ignore[call-overload]
+        self._file = self._path.open("a", **TEXT)
 
     def digests(self, step: int, rows: Sequence[DigestRow]) -> None:
         """Append a row; of a simulation that began again, in place of those from its step on.
@@ -140,7 +139,7 @@ class DigestsCsv(Recorder):
         self._columns, rows = _whole_rows(self._path)
         self._rolling = b""
         try:
-            with sibling.open("w", **_TEXT) as target:  # type: ignore[call-overload]
+            with sibling.open("w", **TEXT) as target:
                 table = csv.writer(target, lineterminator="\n")
                 if self._columns:
                     table.writerow(_header(self._columns))
@@ -193,7 +192,7 @@ def _whole_rows(path: Path) -> tuple[tuple[Column, ...], Iterator[Row]]:
 
     A file that a crash left without a whole header has no columns.
     """
-    lines = _whole_lines(path)
+    lines = whole_lines(path)
     _, header = next(lines, (1, []))
     if not header:
         return (), iter(())
@@ -227,23 +226,3 @@ def _row(cells: Sequence[str]) -> Row | None:
     except ValueError:
         return None
     return Row(int(step), rolling, b"".join(found[1:]))
-
-
-def _whole_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield (number, cells) of every line, without a last one that has no end."""
-    torn = _is_torn(path)
-    with path.open(**_TEXT) as source:  # type: ignore[call-overload]
-        table = csv.reader(source)
-        numbered = ((table.line_num, cells) for cells in table)
-        for here, following in pairwise(chain(numbered, [None])):
-            if here is None or (following is None and torn):
-                return
-            yield here
-
-
-def _is_torn(path: Path) -> bool:
-    """Say whether the file ends within a line: the process that wrote it was stopped while writing."""
-    with path.open("rb") as source:
-        size = source.seek(0, os.SEEK_END)
-        source.seek(max(size - 1, 0))
-        return source.read() != b"\n"

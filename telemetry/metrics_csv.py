@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator, Sequence
-from itertools import chain, pairwise
 from pathlib import Path
 from typing import IO
 
 from antiphon.errors import RunError
 from antiphon.telemetry.figures import Figure, Recorder, RunDescription
 from antiphon.telemetry.names import writing
+from antiphon.telemetry.tables import TEXT, whole_lines
 
 HEADER = ("step", "kind", "name", "metric", "value")
 
@@ -43,7 +43,7 @@ class CsvRecorder(Recorder):
         with writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if not self._path.exists():
-                self._file = self._path.open("x", encoding="utf-8", errors="surrogateescape", newline="")
+                self._file = self._path.open("x", **TEXT)
                 csv.writer(self._file, lineterminator="\n").writerow(HEADER)
                 self._file.flush()
             elif self._resume_step is None:
@@ -52,7 +52,7 @@ class CsvRecorder(Recorder):
                 )
             else:
                 _drop_after(self._path, self._resume_step)
-                self._file = self._path.open("a", encoding="utf-8", errors="surrogateescape", newline="")
+                self._file = self._path.open("a", **TEXT)
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
         """Append one row per figure.
@@ -78,7 +78,7 @@ def _drop_after(path: Path, step: int) -> None:
     """Rewrite the table without the rows after `step`; the old file stays until the new one is whole."""
     sibling = path.with_name(f".{path.name}.tmp")
     try:
-        with sibling.open("w", encoding="utf-8", errors="surrogateescape", newline="") as target:
+        with sibling.open("w", **TEXT) as target:
             table = csv.writer(target, lineterminator="\n")
             table.writerow(HEADER)
             table.writerows(row for row in _whole_rows(path) if int(row[0]) <= step)
@@ -89,27 +89,13 @@ def _drop_after(path: Path, step: int) -> None:
 
 def _whole_rows(path: Path) -> Iterator[list[str]]:
     """Yield the rows under the header, without a last one that has no end of line."""
-    torn = _is_torn(path)
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as source:
-        table = csv.reader(source)
-        header = next(table, [])
-        partial = torn and ",".join(HEADER).startswith(",".join(header))
-        if tuple(header) != HEADER and not partial:
-            raise RunError(f"{path}:1: no table of figures; its first line should be '{','.join(HEADER)}'")
-        numbered = ((table.line_num, row) for row in table)
-        for here, following in pairwise(chain(numbered, [None])):
-            if here is None or (following is None and torn):
-                return
-            line, row = here
-            if len(row) != len(HEADER) or not row[0].isdecimal():
-                found = ",".join(row)[:60]
-                raise RunError(f"{path}:{line}: '{found}' is no row of {','.join(HEADER)}; mend or remove it")
-            yield row
-
-
-def _is_torn(path: Path) -> bool:
-    """Say whether the file ends within a line: the process that wrote it was stopped while writing."""
-    with path.open("rb") as source:
-        size = source.seek(0, os.SEEK_END)
-        source.seek(max(size - 1, 0))
-        return source.read() != b"\n"
+    lines, first = whole_lines(path), ",".join(HEADER)
+    _, header = next(lines, (1, None))
+    begun = header is None and first.startswith(path.read_text(encoding="utf-8", errors="replace"))
+    if not begun and (header is None or tuple(header) != HEADER):
+        raise RunError(f"{path}:1: no table of figures; its first line should be '{first}'")
+    for line, row in lines:
+        if len(row) != len(HEADER) or not row[0].isdecimal():
+            found = ",".join(row)[:60]
+            raise RunError(f"{path}:{line}: '{found}' is no row of {first}; mend or remove it")
+        yield row

@@ -1,0 +1,38 @@
+"""Tables that grow line by line, read as far as they are whole."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any
+
+__all__ = ["TEXT", "whole_lines"]
+
+TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+"""How they are opened."""
+
+
+def whole_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield (number, cells) of every line, without a last one that has no end: whoever wrote it was stopped meanwhile.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    torn = _is_torn(path)
+    with path.open(**TEXT) as source:
+        table = csv.reader(source)
+        numbered = ((table.line_num, cells) for cells in table)
+        for here, following in pairwise(chain(numbered, [None])):
+            if here is None or (following is None and torn):
+                return
+            yield here
+
+
+def _is_torn(path: Path) -> bool:
+    with path.open("rb") as source:
+        size = source.seek(0, os.SEEK_END)
+        source.seek(max(size - 1, 0))
+        return source.read() != b"\n"
