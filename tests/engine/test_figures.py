@@ -87,6 +87,29 @@ def test_energy_is_the_root_of_the_mean_square() -> None:
     assert found["channel", "a1->a2", "message_std"] == pytest.approx(message.std(correction=0).item())
 
 
+def test_what_is_injected_has_the_mean_norm_of_its_samples() -> None:
+    with Simulation(
+        ring(gradient={"kind": "linear", "context": ["label"]}), seed=2, backend="reference"
+    ) as simulation:
+        for _ in range(4):
+            simulation.advance(watch=True)
+        found = table(simulation, 3)
+        (put,) = [u.injected["a1->a2"] for u in simulation.learned.updates if "a1->a2" in u.injected]
+    assert put.norm() > 0
+    assert found["channel", "a1->a2", "injection_norm"] == pytest.approx(put.norm(dim=1).mean().item())
+
+
+def test_labels_that_are_no_class_are_none() -> None:
+    with Simulation(ring(), seed=1, backend="reference") as simulation:
+        simulation.advance()
+        for channel in simulation.system.channels.values():
+            signals = channel.ledger.records[0].moment.signals
+            signals["label"] = signals["label"].clone()
+            signals["label"][2] = -1
+        found = dict(samples(simulation.system, simulation.scenario))
+    assert np.flatnonzero(np.isnan(found["a0->a1"][:, -1])).tolist() == [2]
+
+
 def test_samples_are_the_newest_messages_with_their_labels() -> None:
     scenario = ring().model_copy(update={"telemetry": ring().telemetry.model_copy(update={"top": 2})})
     for backend in ("reference", "cohort"):
@@ -104,11 +127,11 @@ def test_long_messages_are_left_out_and_many_are_cut_short() -> None:
     with Simulation(ring(size=LARGEST + 1)) as simulation:
         simulation.advance()
         assert samples(simulation.system, simulation.scenario) == []
-    many = ring(size=100).with_training(batch=200)
+    many = ring(size=240).with_training(batch=200)
     with Simulation(many) as simulation:
         simulation.advance()
         (_, rows), *_ = samples(simulation.system, simulation.scenario)
-    assert rows.shape == (81, 101)
+    assert rows.shape == (33, 241)
 
 
 def test_messages_are_sampled_at_the_first_every_tenth_and_the_last_row() -> None:
