@@ -95,3 +95,16 @@ def test_where_the_truth_is_nothing_all_is_undefined() -> None:
         found = figures(synthetic, torch.zeros(50, 4).double())
         assert all(math.isnan(found[name]) for name in ("cosine", "pooled_cosine", "norm_ratio", "r2"))
         assert found["bias2"] + found["variance"] == pytest.approx(float(synthetic.square().sum(1).mean()))
+
+
+def test_samples_that_do_not_count_are_as_if_they_were_not_there_for_each_member_alone() -> None:
+    generator = torch.Generator().manual_seed(3)
+    synthetic, true = (torch.randn(4, 9, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+    valid = torch.rand(4, 9, generator=generator) < 0.6
+    assert 0 < valid.sum() < valid.numel()
+    together = alignment(synthetic, true, valid)
+    for n in range(4):
+        alone = alignment(synthetic[n][valid[n]], true[n][valid[n]])
+        assert together.keys() == alone.keys()
+        for metric, value in alone.items():
+            torch.testing.assert_close(together[metric][n], value, msg=metric)

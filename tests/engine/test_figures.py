@@ -172,3 +172,13 @@ def test_recorders_are_told_at_the_rows_and_no_bit_moves() -> None:
     assert [step for kind, step in listener.told if kind == "figures"] == [1, 3, 6, 7]
     assert [step for kind, step in listener.told if kind == "samples"] == [1, 7]
     assert [step for kind, step in listener.told if kind == "digests"] == [1, 3, 6, 7]
+
+
+def test_a_loss_is_the_mean_since_the_row_before() -> None:
+    with Simulation(ring(), seed=5) as simulation:
+        history = simulation.history
+        losses = [float(simulation.step()["losses"]["a0"]) for _ in range(9)]
+        steps, values = history.of("a0", "loss")
+    assert steps.tolist() == [1, 3, 6, 9]
+    means = [losses[0], np.mean(losses[1:3]), np.mean(losses[3:6]), np.mean(losses[6:9])]
+    assert values == pytest.approx(means, rel=1e-5)
