@@ -34,7 +34,7 @@ class Update:
     learning: list[str] = field(default_factory=list)
     """The first agents of the learners that gradients are asked for."""
     movers: dict[str, Tensor | None] = field(default_factory=dict)
-    """By cohort: the members whom anything reached, [N] bool; None: all."""
+    """By cohort, or agent beside cohorts: the members whom anything reached, [N] bool; None, or none said: all."""
     foretold: set[str] = field(default_factory=set)
     """Agents with an auxiliary loss."""
 

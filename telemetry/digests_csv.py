@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import IO, NamedTuple, cast
 from antiphon.errors import RunError
 from antiphon.telemetry.figures import DigestRow, Kind, Recorder, RunDescription
 from antiphon.telemetry.names import writing
-from antiphon.telemetry.tables import TEXT, whole_lines
+from antiphon.telemetry.tables import TEXT, rewriting, whole_lines
 
 __all__ = ["Digests", "DigestsCsv", "Row", "read_digests"]
 
@@ -134,23 +133,18 @@ class DigestsCsv(Recorder):
             self._file = None
 
     def _drop_after(self, step: int) -> None:
-        """Rewrite the table without the rows after `step`; the old file stays until the new one is whole."""
-        sibling = self._path.with_name(f".{self._path.name}.tmp")
+        """Rewrite the table without the rows after `step`."""
         self._columns, rows = _whole_rows(self._path)
         self._rolling = b""
-        try:
-            with sibling.open("w", **TEXT) as target:
-                table = csv.writer(target, lineterminator="\n")
-                if self._columns:
-                    table.writerow(_header(self._columns))
-                for row in rows:
-                    if row.step <= step:
-                        self._rolling = row.rolling
-                        cells = (cell.hex() for cell in _cells(row.cells))
-                        table.writerow((row.step, row.rolling.hex(), *cells))
-            os.replace(sibling, self._path)
-        finally:
-            sibling.unlink(missing_ok=True)
+        with rewriting(self._path) as target:
+            table = csv.writer(target, lineterminator="\n")
+            if self._columns:
+                table.writerow(_header(self._columns))
+            for row in rows:
+                if row.step <= step:
+                    self._rolling = row.rolling
+                    cells = (cell.hex() for cell in _cells(row.cells))
+                    table.writerow((row.step, row.rolling.hex(), *cells))
 
 
 def read_digests(path: Path) -> Digests | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -11,7 +10,7 @@ from typing import IO
 from antiphon.errors import RunError
 from antiphon.telemetry.figures import Figure, Recorder, RunDescription
 from antiphon.telemetry.names import writing
-from antiphon.telemetry.tables import TEXT, whole_lines
+from antiphon.telemetry.tables import TEXT, rewriting, whole_lines
 
 HEADER = ("step", "kind", "name", "metric", "value")
 
@@ -75,16 +74,11 @@ class CsvRecorder(Recorder):
 
 
 def _drop_after(path: Path, step: int) -> None:
-    """Rewrite the table without the rows after `step`; the old file stays until the new one is whole."""
-    sibling = path.with_name(f".{path.name}.tmp")
-    try:
-        with sibling.open("w", **TEXT) as target:
-            table = csv.writer(target, lineterminator="\n")
-            table.writerow(HEADER)
-            table.writerows(row for row in _whole_rows(path) if int(row[0]) <= step)
-        os.replace(sibling, path)
-    finally:
-        sibling.unlink(missing_ok=True)
+    """Rewrite the table without the rows after `step`."""
+    with rewriting(path) as target:
+        table = csv.writer(target, lineterminator="\n")
+        table.writerow(HEADER)
+        table.writerows(row for row in _whole_rows(path) if int(row[0]) <= step)
 
 
 def _whole_rows(path: Path) -> Iterator[list[str]]:

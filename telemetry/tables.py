@@ -5,14 +5,31 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-__all__ = ["TEXT", "whole_lines"]
+__all__ = ["TEXT", "rewriting", "whole_lines"]
 
 TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 """How they are opened."""
+
+
+@contextmanager
+def rewriting(path: Path) -> Iterator[IO[str]]:
+    """Write a table anew; whatever happens, the old one stays until the new one is whole.
+
+    Raises:
+        OSError: The file system refuses.
+    """
+    sibling = path.with_name(f".{path.name}.tmp")
+    try:
+        with sibling.open("w", **TEXT) as target:
+            yield target
+        os.replace(sibling, path)
+    finally:
+        sibling.unlink(missing_ok=True)
 
 
 def whole_lines(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -351,6 +351,8 @@ class Cohorts(Reference):
                     self._move(update, agent, gradients, step)
                 elif (id(update), name) not in self._unsound and self._reaches(update, name):
                     single.append(agent.learner.planned(gradients, step))
+                else:
+                    update.movers[name] = torch.zeros(1, dtype=torch.bool)
         self._unsound.clear()
         step_all(single)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.browser import runs
-from tests.browser.numbers import Events, apart, place_on_cividis
+from tests.browser.numbers import Events, apart, parsed, place_on_cividis
 from tests.browser.tab import Tab
 
 if TYPE_CHECKING:
@@ -181,6 +181,40 @@ def test_lines_are_as_wide_as_messages_are_strong_and_dashed_by_delay_and_loss(
     assert dashes[0, False] == {None}
     assert all(len(each) == 1 for each in dashes.values())
     assert len(set.union(*dashes.values())) == len(dashes)  # each look is told from the others
+
+
+def test_a_channel_without_a_number_is_as_wide_as_its_messages_are_strong(tab: Tab) -> None:
+    """Only its colour is that of nothing: a loud channel must not look silent."""
+    widths = []
+    for metric in ("peculiarity", "cosine"):
+        tab.choose("figure", metric)
+        colour = tab.ask("app.channelColour(a[0])", runs.WITHOUT_COSINE)
+        paths = ElementTree.fromstring(tab.downloaded("svg")).iter("{http://www.w3.org/2000/svg}path")
+        written = {colour, "#{:02x}{:02x}{:02x}".format(*parsed(colour))}
+        widths.append(next(path.get("stroke-width") for path in paths if path.get("stroke") in written))
+    assert widths[0] == widths[1]
+
+
+def test_numbers_of_an_earlier_step_are_not_said_to_be_of_this_one(page: Page, address: str) -> None:
+    """The damaged run ends before the whole one beside it."""
+    tab = Tab.alone(page, address, "made")
+    tab.ask("app.select('channel', 0)")
+    tab.idle()
+    assert "numbers at step 100" in tab.part("panel").inner_text().lower()
+    tab.choose("beside", "cut")
+    tab.idle()
+    text = tab.part("panel").inner_text().lower()
+    assert "newest numbers up to step 100" in text
+    assert "numbers at step 100" not in text
+
+
+def test_the_figure_chosen_comes_back_with_a_run_that_has_it(tab: Tab) -> None:
+    """Meanwhile another one stands in for it."""
+    tab.choose("figure", "peculiarity")
+    tab.choose("run", "real")
+    assert tab.part("figure").input_value() != "peculiarity"
+    tab.choose("run", "made")
+    assert tab.part("figure").input_value() == "peculiarity"
 
 
 def test_the_shares_of_variance_are_those_of_the_messages(tab: Tab, events: Events) -> None:

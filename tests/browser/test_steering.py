@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,6 +179,30 @@ def test_a_filter_leaves_what_it_says(tab: Tab, logdir: Path) -> None:
     tab.part("filter").fill("role:readout")
     tab.idle()
     assert left(tab, "agent", 6) == [each.get("role") == "readout" for each in runs.AGENTS.values()]
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("sg_loss<0.3", lambda channel, loss: loss < 0.3),
+        ("sg_loss<=0.3 sg_loss>=0.1", lambda channel, loss: 0.1 <= loss <= 0.3),
+        ("figure>0.3", lambda channel, loss: loss > 0.3),
+        ("from:left", lambda channel, loss: channel[0] == "left"),
+        ("to:slow drop>0", lambda channel, loss: channel[1] == "slow" and "drop" in channel[3]),
+        ("delay:2", lambda channel, loss: channel[3].get("delay") == 2),
+    ],
+)
+def test_every_word_of_a_filter_means_what_the_help_says(
+    tab: Tab, logdir: Path, words: str, wanted: Callable[[runs.Channel, float], bool]
+) -> None:
+    """At the newest step, with SG losses as the figure of the lines."""
+    tab.choose("figure", "sg_loss")
+    tab.part("filter").fill(words)
+    tab.idle()
+    losses = Events(logdir / "made").figure("antiphon/channel/sg_loss")[100]
+    expected = [wanted(channel, loss) for channel, loss in zip(runs.CHANNELS, losses, strict=True)]
+    assert 0 < sum(expected) < 9
+    assert left(tab, "channel", 9) == expected
 
 
 def test_a_filter_that_is_not_understood_is_said_so(tab: Tab) -> None:

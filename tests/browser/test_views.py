@@ -95,6 +95,18 @@ def test_the_timeline_shows_ticks_and_selects(page: Page, address: str) -> None:
     assert tab.title == "slow"
 
 
+def test_the_timeline_is_drawn_anew_in_another_theme(page: Page, address: str) -> None:
+    """Its rows are drawn once, and not at every step: a theme is a reason to."""
+    tab = Tab.alone(page, address, "made")
+    tab.part("view-timeline").click()
+    tab.idle()
+    picture = "document.querySelector('.ap-timeline-canvas').toDataURL()"
+    before = tab.frame.evaluate(picture)
+    tab.part("theme").click()
+    tab.idle()
+    assert tab.frame.evaluate(picture) != before
+
+
 def ink(tab: Tab, agent: int, step: int) -> float:
     """Return how much the darkest part of a step's place in an agent's row differs from white."""
     x, y = tab.point("stepPoint", "agent", agent, step)

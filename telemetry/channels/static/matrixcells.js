@@ -25,7 +25,7 @@ export function matrixCells(run) {
 }
 
 /**
- * Return the number of every cell: the mean over its channels that have one, NaN where none has.
+ * Return the number of every cell: the mean over its channels that have one and get through, NaN where none has.
  *
  * @param {Object} cells see matrixCells
  * @param {Float32Array|null} values by channel
@@ -38,8 +38,9 @@ export function matrixMeans(cells, values, matches) {
   for (const { number, channels } of cells.list) {
     let sum = 0;
     let count = 0;
-    for (const channel of channels) {
-      if (!shown[number] && matches("channel", channel)) shown[number] = 1;
+    const through = channels.filter((channel) => matches("channel", channel));
+    if (through.length) shown[number] = 1;
+    for (const channel of through.length ? through : channels) {
       const value = values ? values[channel] : NaN;
       if (Number.isNaN(value) || value === undefined) continue;
       sum += value;
