@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from antiphon import comms, engine, envs, scenarios
+    from antiphon.engine.build.split import split
     from antiphon.engine.simulation import Simulation
-    from antiphon.engine.split import split
     from antiphon.errors import AntiphonError, DataError, DivergenceError, RunError, ScenarioError
     from antiphon.scenarios import Scenario, Template, load
 

@@ -180,7 +180,7 @@ def evaluate(
 ) -> None:
     """Score a run on data it has not learned from; rank its channels, measure them, look inside its agents."""
     from antiphon.commands import evaluate as verb
-    from antiphon.engine.rehearsal import Links
+    from antiphon.engine.inference.rehearsal import Links
 
     asked = verb.Asked(
         ablate=ablate,
@@ -372,7 +372,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
-        from antiphon.engine.room import was_refused
+        from antiphon.engine.planning.memory_estimate import was_refused
 
         if not was_refused(error):
             raise

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from antiphon.engine.memory import keep_memory
+from antiphon.engine.core.memory import keep_memory
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DataError
 from antiphon.scenarios import Scenario, library_names, load

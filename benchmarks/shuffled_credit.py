@@ -14,10 +14,10 @@ from pathlib import Path
 from torch import Tensor
 
 from antiphon.commands.arguments import values_of
-from antiphon.engine.ledger import Record
-from antiphon.engine.parts import Channel
-from antiphon.engine.reference import Reference
+from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.parts import Channel
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.step.stepper import Reference
 from antiphon.scenarios import load
 
 sys.path.insert(0, str(Path(__file__).parent))

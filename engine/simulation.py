@@ -10,31 +10,31 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from gymnasium.vector import VectorEnv
 
-from antiphon.engine import checkpoint
-from antiphon.engine.backends import backend_of
-from antiphon.engine.build import build
-from antiphon.engine.devices import chosen_device
-from antiphon.engine.figures import write_figures
-from antiphon.engine.learned import Learned
-from antiphon.engine.looking import Looking
-from antiphon.engine.loop import keep_stepping
-from antiphon.engine.memory import cache_bytes
-from antiphon.engine.moment import Lanes, Moment
+from antiphon.engine.build.builder import build
+from antiphon.engine.build.devices import chosen_device
+from antiphon.engine.build.weights import without_weights
+from antiphon.engine.core.environment import World
+from antiphon.engine.core.memory import cache_bytes
+from antiphon.engine.core.signals import Lanes, Moment
+from antiphon.engine.core.system import System
+from antiphon.engine.metrics.figures import write_figures
+from antiphon.engine.metrics.looking import Looking
+from antiphon.engine.metrics.recording import Recording
+from antiphon.engine.metrics.tally import Tally
+from antiphon.engine.planning.memory_estimate import Room
 from antiphon.engine.probes.value import write_value
-from antiphon.engine.recording import Recording
-from antiphon.engine.room import Room
-from antiphon.engine.saving import read_simulation, write_simulation
-from antiphon.engine.state import restore, running_statistics, snapshot
-from antiphon.engine.system import System
-from antiphon.engine.tally import Tally
-from antiphon.engine.weights import without_weights
-from antiphon.engine.world import World
+from antiphon.engine.runs.loop import keep_stepping
+from antiphon.engine.state import checkpoint
+from antiphon.engine.state.saving import read_simulation, write_simulation
+from antiphon.engine.state.state_dict import restore, running_statistics, snapshot
+from antiphon.engine.step.backends import backend_of
+from antiphon.engine.step.report import Learned
 from antiphon.errors import DivergenceError, RunError
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.telemetry.figures import Recorder
 
 if TYPE_CHECKING:
-    from antiphon.engine.run import Run
+    from antiphon.engine.runs.run import Run
 
 __all__ = ["Simulation", "StepInfo"]
 
@@ -96,7 +96,7 @@ class Simulation(Looking):
             self._env.state_dict()  # forks will need it: what keeps it to itself is refused now, not in mid-run
         self._written: Run | None = None
         if logdir is not None:
-            from antiphon.engine.directory import open_directory
+            from antiphon.engine.runs.directory import open_directory
 
             self._written = open_directory(self, Path(logdir))
 

@@ -10,9 +10,9 @@ import pytest
 
 from antiphon.cli import main
 from antiphon.commands.plan import show_plan
-from antiphon.engine import room
-from antiphon.engine.plan import plan
-from tests.engine.test_plan import ring
+from antiphon.engine.planning import memory_estimate as room
+from antiphon.engine.planning.plan import plan
+from tests.engine.planning.test_plan import ring
 
 MANY = ["--set", "agents=160", "--set", "data=digits", "--set", "batch=4"]
 SMALL = ["--set", "agents=40", "--set", "data=digits", "--set", "batch=4"]
@@ -159,7 +159,7 @@ def test_torchs_refusal_ends_a_run_with_4_and_a_note(
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
 
-    monkeypatch.setattr("antiphon.engine.reference.Reference.learn", refuse)
+    monkeypatch.setattr("antiphon.engine.step.stepper.Reference.learn", refuse)
     words = ["--set", "width=8", "--set", "batch=8", "--steps", "2", "--logdir", ".", "--name", "a"]
     assert main(["run", "digits-mlp", *words]) == 4
     line = capsys.readouterr().err.splitlines()[-1]

@@ -15,8 +15,8 @@ import pytest
 
 from antiphon.cli import main
 from antiphon.commands.seeds import show_seeds
-from antiphon.engine.run import Outcome
-from antiphon.engine.seeds_run import SeedsOutcome
+from antiphon.engine.runs.run import Outcome
+from antiphon.engine.runs.seeds_run import SeedsOutcome
 
 TINY = ["run", "digits-mlp", "--steps", "6", "--set", "depth=2", "--set", "width=8", "--set", "batch=16"]
 SHORT = ["run", "copy", "--steps", "3"]

@@ -14,14 +14,22 @@ from antiphon.commands.output import console, print_json, remark, show_table, sh
 from antiphon.commands.parted import LABELS, Found, Runs, columns_named, summary, told
 from antiphon.commands.progress import Watch
 from antiphon.commands.show import some
-from antiphon.engine.directory import RunDirectory, finite
-from antiphon.engine.parting import MISSING, Asked, Figures, Rows, asked_apart, figures_apart, rows_apart
-from antiphon.engine.stopping import stop_signals
+from antiphon.engine.compare.records import (
+    MISSING,
+    Asked,
+    Figures,
+    Rows,
+    asked_apart,
+    figures_apart,
+    rows_apart,
+)
+from antiphon.engine.runs.directory import RunDirectory, finite
+from antiphon.engine.runs.stopping import stop_signals
 from antiphon.errors import AntiphonError
 from antiphon.telemetry.digests_csv import Column, Digests, read_digests
 
 if TYPE_CHECKING:
-    from antiphon.engine.replaying import First, Replay
+    from antiphon.engine.compare.replay import First, Replay
 
 __all__ = ["diff"]
 
@@ -68,7 +76,7 @@ def _replayed(
     runs: Runs, records: tuple[Digests, Digests], equal: int, apart: int
 ) -> tuple[Replay | None, str | None]:
     """Run both again; return what came of it, or why it could not be done."""
-    from antiphon.engine.replaying import replay
+    from antiphon.engine.compare.replay import replay
 
     remark(f"running both again, to step {apart:,} (Ctrl-C leaves it at the rows)")
     with stop_signals() as stopped, Watch(apart, 0) as watch:
@@ -87,7 +95,7 @@ def _replayed(
 
 
 def _saved(runs: Runs) -> First | None:
-    from antiphon.engine.replaying import checkpoints_apart
+    from antiphon.engine.compare.replay import checkpoints_apart
 
     try:
         return checkpoints_apart(*runs)

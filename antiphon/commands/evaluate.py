@@ -22,14 +22,14 @@ from antiphon.commands.output import (
     show_table,
 )
 from antiphon.commands.represent import represent, show_representations
-from antiphon.engine.directory import RunDirectory, finite
-from antiphon.engine.evaluation import Evaluation
-from antiphon.engine.measured import keep_measured
+from antiphon.engine.inference.evaluation import Evaluation
+from antiphon.engine.inference.rehearsal import Links
 from antiphon.engine.probes.ablation import Ablation, Change, Kind, ablate
 from antiphon.engine.probes.ceiling import ceilings
 from antiphon.engine.probes.value import Values, value, value_rows
-from antiphon.engine.rehearsal import Links
-from antiphon.engine.result import over
+from antiphon.engine.runs.directory import RunDirectory, finite
+from antiphon.engine.runs.measured import keep_measured
+from antiphon.engine.runs.result import over
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError, suggest
 from antiphon.telemetry.figures import Figure

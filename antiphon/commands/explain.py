@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from antiphon.engine.blank import build_to_look
-from antiphon.engine.plan import learning_in_words, network_in_words, ticks_in_words
-from antiphon.engine.system import System
+from antiphon.engine.build.outline import build_to_look
+from antiphon.engine.core.system import System
+from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
 from antiphon.envs import Description, Signal, describe
 from antiphon.scenarios import AgentSpec, ChannelSpec, EnvSpec, Scenario, Template, warnings
 

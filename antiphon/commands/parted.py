@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from antiphon.commands.show import some
-from antiphon.engine.directory import RunDirectory
-from antiphon.engine.parting import Asked, Figures, Rows
+from antiphon.engine.compare.records import Asked, Figures, Rows
+from antiphon.engine.runs.directory import RunDirectory
 from antiphon.telemetry.digests_csv import Column
 
 if TYPE_CHECKING:
-    from antiphon.engine.differences import Difference
-    from antiphon.engine.replaying import First, Replay
+    from antiphon.engine.compare.differences import Difference
+    from antiphon.engine.compare.replay import First, Replay
 
 __all__ = ["LABELS", "Found", "Runs", "columns_named", "summary", "told"]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from antiphon.commands.output import show_table
 from antiphon.commands.show import some
-from antiphon.engine.plan import BundlePlan, CohortPlan, Plan, plan
-from antiphon.engine.room import Memory, in_unit, in_units, unit_of
-from antiphon.engine.system import System
-from antiphon.engine.waves import Waves
+from antiphon.engine.core.system import System
+from antiphon.engine.planning.memory_estimate import Memory, in_unit, in_units, unit_of
+from antiphon.engine.planning.plan import BundlePlan, CohortPlan, Plan, plan
+from antiphon.engine.planning.waves import Waves
 from antiphon.scenarios import Scenario
 
 __all__ = ["planned", "show_plan"]
@@ -31,7 +31,7 @@ def planned(scenario: Scenario, system: System, facts: Mapping[str, Any], *, mea
     asked = {name: facts[name] for name in ("backend", "device") if name in facts}
     found = plan(scenario, system=system, **asked)
     if measure:
-        from antiphon.engine.stopwatch import measure as timed
+        from antiphon.engine.planning.stopwatch import measure as timed
 
         found = found.with_measured(timed(scenario, list(found.estimated_ms)))
     return found

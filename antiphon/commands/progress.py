@@ -23,7 +23,7 @@ from rich.table import Table
 from antiphon.commands.output import METRICS, decimal, percent, remark, remarks, scored
 
 if TYPE_CHECKING:
-    from antiphon.engine.run import Run
+    from antiphon.engine.runs.run import Run
 
 __all__ = ["Watch"]
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import antiphon
 from antiphon.commands.output import console, print_json, remark, shown
-from antiphon.engine.directory import RunDirectory, now
-from antiphon.engine.interquartile import spread
+from antiphon.engine.runs.directory import RunDirectory, now
+from antiphon.engine.studies.statistics import spread
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios.reader import read
 from antiphon.telemetry.channels.reading import read_run

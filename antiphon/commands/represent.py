@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from antiphon.agents.network import OBJECTIVE
 from antiphon.commands.output import console, decimal, percent, remark, show_table, shown
-from antiphon.engine.directory import finite
 from antiphon.engine.probes.implied import ImpliedLoss, implied_loss
 from antiphon.engine.probes.linear_probe import ProbeScore, linear_probe
 from antiphon.engine.probes.representation import dissimilarity, similarity, weight_norms
 from antiphon.engine.probes.representation import represent as look
+from antiphon.engine.runs.directory import finite
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError
 from antiphon.telemetry.matrices import draw_clouds, draw_matrices, draw_profiles

@@ -9,9 +9,9 @@ from antiphon.commands.arguments import new_directory, scenario_template, values
 from antiphon.commands.output import print_json, remark, show_result, shown
 from antiphon.commands.progress import Watch
 from antiphon.commands.seeds import run_seeds, warn
-from antiphon.engine.request import Request
-from antiphon.engine.run import Outcome, Run, begin
-from antiphon.engine.run import resume as go_on
+from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.run import Outcome, Run, begin
+from antiphon.engine.runs.run import resume as go_on
 from antiphon.errors import RunError
 
 __all__ = ["resume", "run"]

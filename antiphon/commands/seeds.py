@@ -22,9 +22,9 @@ from antiphon.commands.output import (
     shown,
 )
 from antiphon.commands.progress import Watch
-from antiphon.engine.advice import advice
-from antiphon.engine.request import Request
-from antiphon.engine.seeds_run import SeedsOutcome, SeedsRun
+from antiphon.engine.planning.advice import advice
+from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.seeds_run import SeedsOutcome, SeedsRun
 
 __all__ = ["run_seeds", "show_seeds", "warn"]
 

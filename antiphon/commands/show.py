@@ -11,7 +11,7 @@ from rich.text import Text
 
 from antiphon.commands.arguments import scenario_template, values_of
 from antiphon.commands.output import console, percent, print_json, remark, show_table
-from antiphon.engine.directory import RunDirectory, finite
+from antiphon.engine.runs.directory import RunDirectory, finite
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import catalogue, json_schema
 
@@ -83,7 +83,7 @@ def check(name: str, *, variant: str | None, settings: list[str], json: bool) ->
         ScenarioError: It cannot be run as written.
     """
     from antiphon.commands.explain import built
-    from antiphon.engine.advice import advice
+    from antiphon.engine.planning.advice import advice
 
     template = scenario_template(name)
     values = values_of(settings)

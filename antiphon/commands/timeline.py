@@ -6,7 +6,7 @@ from rich.text import Text
 
 from antiphon.commands.explain import built
 from antiphon.commands.output import console, print_json
-from antiphon.engine.timeline import span, timeline
+from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.raster_text import raster_lines
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import antiphon
-from antiphon.engine.timeline import timeline
+from antiphon.engine.metrics.timeline import timeline
 from antiphon.telemetry import AgentTimes, ChannelTimes, Timeline
 
 INK, FAINT, TRUE, SYNTHETIC, LATE = "#22303c", "#a9b4bf", "#0072b2", "#d55e00", "#cc79a7"

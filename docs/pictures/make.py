@@ -5,7 +5,7 @@ from pathlib import Path
 import couplings
 
 import antiphon
-from antiphon.engine.timeline import span, timeline
+from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.telemetry import draw_graph, draw_timeline
 
 HERE = Path(__file__).parent

@@ -19,14 +19,14 @@ from antiphon.engine.cohort.spans import Pulls, add, full, objectives, together
 from antiphon.engine.cohort.teaching import CohortTeacher
 from antiphon.engine.cohort.ticking import CohortTicker
 from antiphon.engine.cohort.told import Told, without
-from antiphon.engine.learned import Learned, Update
-from antiphon.engine.memory import keep_memory
-from antiphon.engine.moment import Moment, besides, both, either, lanes_where
-from antiphon.engine.parts import Unit
-from antiphon.engine.reference import Reference
-from antiphon.engine.returns import Returns
-from antiphon.engine.system import System
-from antiphon.engine.tape import Tape
+from antiphon.engine.core.memory import keep_memory
+from antiphon.engine.core.parts import Unit
+from antiphon.engine.core.signals import Moment, besides, both, either, lanes_where
+from antiphon.engine.core.system import System
+from antiphon.engine.core.tape import Tape
+from antiphon.engine.step.report import Learned, Update
+from antiphon.engine.step.returns import Returns
+from antiphon.engine.step.stepper import Reference
 from antiphon.nets.optimisers import step_all
 
 __all__ = ["Cohorts"]

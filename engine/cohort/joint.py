@@ -13,14 +13,14 @@ from antiphon.engine.cohort.backend import Cohorts
 from antiphon.engine.cohort.models import Models
 from antiphon.engine.cohort.told import LossesByAgent, Told, losses_of
 from antiphon.engine.cohort.union import Union, bare, named
-from antiphon.engine.divergence import Divergence
-from antiphon.engine.judging import Losses
-from antiphon.engine.learned import Learned, Update
-from antiphon.engine.moment import Lanes, Moment
-from antiphon.engine.reference import Reference
-from antiphon.engine.system import System
-from antiphon.engine.teaching import Heard, Lesson
-from antiphon.engine.world import Ends
+from antiphon.engine.core.divergence import Divergence
+from antiphon.engine.core.environment import Ends
+from antiphon.engine.core.signals import Lanes, Moment
+from antiphon.engine.core.system import System
+from antiphon.engine.step.losses import Losses
+from antiphon.engine.step.predictors import Heard, Lesson
+from antiphon.engine.step.report import Learned, Update
+from antiphon.engine.step.stepper import Reference
 from antiphon.errors import ScenarioError
 
 __all__ = ["Joint", "Share"]

@@ -15,7 +15,7 @@ from torch import Tensor
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, Network, Tensors
 from antiphon.comms.cut import as_leaf, constant
-from antiphon.engine.memory import give_back
+from antiphon.engine.core.memory import give_back
 from antiphon.nets.stacked_optimiser import StackedOptimiser
 
 __all__ = ["Piece", "Pieces", "Span", "StackedLearner"]

@@ -19,9 +19,9 @@ from antiphon.engine.cohort.mailbox import Mailbox, Segment
 from antiphon.engine.cohort.models import Models
 from antiphon.engine.cohort.parts import Bundle, Cohort, Links, Worlds
 from antiphon.engine.cohort.spans import width_of
-from antiphon.engine.parts import Agent, Channel, Unit
-from antiphon.engine.schedule import Schedule
-from antiphon.engine.system import System
+from antiphon.engine.core.parts import Agent, Channel, Unit
+from antiphon.engine.core.schedule import Schedule
+from antiphon.engine.core.system import System
 
 __all__ = ["Lifted", "lift"]
 

@@ -7,9 +7,9 @@ from collections.abc import Hashable
 from antiphon.agents.network import FUTURE, HIDDEN, OBJECTIVE, STATE, Network
 from antiphon.comms.inputs import InputModel
 from antiphon.comms.predictors import Predictor
-from antiphon.engine.ledger import Ledger
-from antiphon.engine.parts import AGE, Agent, Channel
-from antiphon.engine.system import System
+from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.parts import AGE, Agent, Channel
+from antiphon.engine.core.system import System
 from antiphon.nets.optimisers import Optimiser
 
 __all__ = ["agent_kind", "channel_kind", "place_of", "reasons_alone"]

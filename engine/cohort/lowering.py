@@ -11,11 +11,11 @@ from torch import Tensor
 from antiphon.engine.cohort.lift import Lifted
 from antiphon.engine.cohort.models import Models
 from antiphon.engine.cohort.parts import Bundle, Cohort
-from antiphon.engine.ledger import Ledger
-from antiphon.engine.moment import Lanes
-from antiphon.engine.parts import Unit
-from antiphon.engine.record import Record, Use
-from antiphon.engine.tape import Input, Part, Tape, Tick
+from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.message import Record, Use
+from antiphon.engine.core.parts import Unit
+from antiphon.engine.core.signals import Lanes
+from antiphon.engine.core.tape import Input, Part, Tape, Tick
 
 __all__ = ["Lowering"]
 

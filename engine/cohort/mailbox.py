@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.engine.moment import Lanes
+from antiphon.engine.core.signals import Lanes
 
 __all__ = ["Mailbox", "Segment"]
 

@@ -11,8 +11,8 @@ from antiphon.comms.bundled import Bundled, BundledInputs, BundledPredictors
 from antiphon.comms.model import Model
 from antiphon.comms.predictors import Example
 from antiphon.engine.cohort.parts import Members
-from antiphon.engine.memory import give_back
-from antiphon.engine.parts import Heard
+from antiphon.engine.core.memory import give_back
+from antiphon.engine.core.parts import Heard
 from antiphon.nets.stacked_optimiser import StackedOptimiser
 
 __all__ = ["Models"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from antiphon.engine.moment import Moment
+from antiphon.engine.core.signals import Moment
 
 __all__ = ["JointMoment", "joined"]
 

@@ -17,10 +17,10 @@ from antiphon.comms.cut import constant
 from antiphon.comms.link import Link, quantised
 from antiphon.engine.cohort.learner import StackedLearner
 from antiphon.engine.cohort.mailbox import Mailbox
-from antiphon.engine.moment import Lanes, besides, both, either, lanes_where
-from antiphon.engine.parts import AGE, Agent, Channel
-from antiphon.engine.record import Record
-from antiphon.engine.system import System
+from antiphon.engine.core.message import Record
+from antiphon.engine.core.parts import AGE, Agent, Channel
+from antiphon.engine.core.signals import Lanes, besides, both, either, lanes_where
+from antiphon.engine.core.system import System
 from antiphon.nets.random import normal_many, seed_for, uniform_many
 
 __all__ = ["Bundle", "Cohort", "Links", "Members", "Worlds"]

@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 
 from antiphon.engine.cohort.parts import Bundle, Cohort, Members
-from antiphon.engine.learned import Update
-from antiphon.engine.moment import Lanes
-from antiphon.engine.record import Use
-from antiphon.engine.system import System
-from antiphon.engine.tape import Part
+from antiphon.engine.core.message import Use
+from antiphon.engine.core.signals import Lanes
+from antiphon.engine.core.system import System
+from antiphon.engine.core.tape import Part
+from antiphon.engine.step.report import Update
 
 __all__ = ["among", "consumed", "reached", "reached_alone"]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.cohort.learner import Pieces, Span
-from antiphon.engine.tape import Tape
+from antiphon.engine.core.tape import Tape
 
 __all__ = ["Pulls", "objectives", "width_of"]
 

@@ -13,10 +13,10 @@ from antiphon.comms.stacked import gradients_all
 from antiphon.engine.cohort.guard import Guard
 from antiphon.engine.cohort.models import Models
 from antiphon.engine.cohort.parts import Bundle, Members
-from antiphon.engine.ledger import Record
-from antiphon.engine.parts import Channel
-from antiphon.engine.system import System
-from antiphon.engine.teaching import Heard, Lesson, Teacher
+from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.parts import Channel
+from antiphon.engine.core.system import System
+from antiphon.engine.step.predictors import Heard, Lesson, Teacher
 
 __all__ = ["CohortTeacher"]
 

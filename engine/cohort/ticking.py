@@ -8,10 +8,10 @@ from torch import Tensor
 from antiphon.agents.network import Tensors
 from antiphon.comms.aggregation import together
 from antiphon.engine.cohort.parts import Cohort
-from antiphon.engine.moment import Lanes
-from antiphon.engine.parts import AGE, Agent
-from antiphon.engine.tape import Part, Tape, Tick
-from antiphon.engine.ticking import Ticker
+from antiphon.engine.core.parts import AGE, Agent
+from antiphon.engine.core.signals import Lanes
+from antiphon.engine.core.tape import Part, Tape, Tick
+from antiphon.engine.step.forward import Ticker
 
 __all__ = ["CohortTicker"]
 

@@ -13,9 +13,9 @@ from antiphon.comms.predictors import Example
 from antiphon.engine.cohort.lift import Lifted
 from antiphon.engine.cohort.parts import Bundle, Cohort
 from antiphon.engine.cohort.teaching import CohortTeacher
-from antiphon.engine.judging import Losses, Verdict
-from antiphon.engine.learned import Learned, Update
-from antiphon.engine.teaching import Heard, Lesson
+from antiphon.engine.step.losses import Losses, Verdict
+from antiphon.engine.step.predictors import Heard, Lesson
+from antiphon.engine.step.report import Learned, Update
 
 __all__ = ["LossesByAgent", "Told", "losses_of", "without"]
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from antiphon.engine.cohort.moments import JointMoment
-from antiphon.engine.divergence import Divergence
-from antiphon.engine.moment import Moment
-from antiphon.engine.parts import Agent, Channel, Unit
-from antiphon.engine.record import Record
-from antiphon.engine.schedule import Schedule
-from antiphon.engine.system import System
-from antiphon.engine.tape import Input, Part, Tape, Tick
+from antiphon.engine.core.divergence import Divergence
+from antiphon.engine.core.message import Record
+from antiphon.engine.core.parts import Agent, Channel, Unit
+from antiphon.engine.core.schedule import Schedule
+from antiphon.engine.core.signals import Moment
+from antiphon.engine.core.system import System
+from antiphon.engine.core.tape import Input, Part, Tape, Tick
 
 __all__ = ["Union", "bare", "reason_apart"]
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.engine.evaluation import examples, rehearsal_seed
-from antiphon.engine.parts import Channel
+from antiphon.engine.core.parts import Channel
+from antiphon.engine.core.system import System
+from antiphon.engine.inference.evaluation import examples, rehearsal_seed
+from antiphon.engine.inference.rehearsal import Links, Rehearsal, Replacement
 from antiphon.engine.probes.intervals import student
-from antiphon.engine.rehearsal import Links, Rehearsal, Replacement
-from antiphon.engine.system import System
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.random import seed_for, uniform
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.context import encode
-from antiphon.engine.ledger import Record
+from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.system import System
 from antiphon.engine.probes.live import Live, ahead_of
 from antiphon.engine.probes.reach import look_ahead
 from antiphon.engine.probes.still import Still
-from antiphon.engine.system import System
-from antiphon.engine.teaching import Teacher
+from antiphon.engine.step.predictors import Teacher
 from antiphon.errors import ScenarioError, suggest
 
 if TYPE_CHECKING:

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.comms.predictors import LinearGradient, Predictor
-from antiphon.engine.evaluation import examples as shown
-from antiphon.engine.ledger import Record
-from antiphon.engine.moment import Moment
-from antiphon.engine.parts import Channel
-from antiphon.engine.rehearsal import Links, Rehearsal, Replacement, Trace
-from antiphon.engine.system import System
-from antiphon.engine.teaching import Teacher
+from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.parts import Channel
+from antiphon.engine.core.signals import Moment
+from antiphon.engine.core.system import System
+from antiphon.engine.inference.evaluation import examples as shown
+from antiphon.engine.inference.rehearsal import Links, Rehearsal, Replacement, Trace
+from antiphon.engine.step.predictors import Teacher
 from antiphon.errors import ScenarioError, suggest
 
 if TYPE_CHECKING:

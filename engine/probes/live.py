@@ -20,14 +20,14 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.comms.cut import constant
-from antiphon.engine.judging import Judge, Losses
-from antiphon.engine.ledger import Ledger, Reading, Record
-from antiphon.engine.moment import Moment
-from antiphon.engine.parts import Agent, Channel, Unit
-from antiphon.engine.system import System
-from antiphon.engine.tape import Input, Part, Tape
-from antiphon.engine.ticking import Ticker, aligned
-from antiphon.engine.world import Ends, World
+from antiphon.engine.core.environment import Ends, World
+from antiphon.engine.core.ledger import Ledger, Reading, Record
+from antiphon.engine.core.parts import Agent, Channel, Unit
+from antiphon.engine.core.signals import Moment
+from antiphon.engine.core.system import System
+from antiphon.engine.core.tape import Input, Part, Tape
+from antiphon.engine.step.forward import Ticker, aligned
+from antiphon.engine.step.losses import Judge, Losses
 
 if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation

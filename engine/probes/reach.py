@@ -8,8 +8,8 @@ from collections.abc import Collection
 
 import networkx as nx
 
-from antiphon.engine.parts import Channel
-from antiphon.engine.system import System
+from antiphon.engine.core.parts import Channel
+from antiphon.engine.core.system import System
 
 __all__ = ["look_ahead"]
 

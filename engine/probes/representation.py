@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.agents.network import HIDDEN
-from antiphon.engine.evaluation import examples as shown
-from antiphon.engine.rehearsal import Links, Rehearsal
+from antiphon.engine.inference.evaluation import examples as shown
+from antiphon.engine.inference.rehearsal import Links, Rehearsal
 from antiphon.errors import ScenarioError
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from antiphon.engine.learned import Learned
-from antiphon.engine.ledger import Record
-from antiphon.engine.moment import Moment
-from antiphon.engine.parts import Channel
+from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.parts import Channel
+from antiphon.engine.core.signals import Moment
+from antiphon.engine.core.system import System
 from antiphon.engine.probes.live import Live, ahead_of, rewired
 from antiphon.engine.probes.reach import look_ahead
-from antiphon.engine.reference import Reference
-from antiphon.engine.system import System
+from antiphon.engine.step.report import Learned
+from antiphon.engine.step.stepper import Reference
 from antiphon.nets.optimisers import Rate
 
 if TYPE_CHECKING:

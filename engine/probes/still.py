@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from antiphon.comms.predictors import Example
-from antiphon.engine.learned import Update
-from antiphon.engine.ledger import Record
-from antiphon.engine.reference import Reference
-from antiphon.engine.system import System
-from antiphon.engine.tape import Tape
-from antiphon.engine.teaching import Heard, Lesson, Teacher
+from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.system import System
+from antiphon.engine.core.tape import Tape
+from antiphon.engine.step.predictors import Heard, Lesson, Teacher
+from antiphon.engine.step.report import Update
+from antiphon.engine.step.stepper import Reference
 
 __all__ = ["Still"]
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.alignment import alignment
-from antiphon.engine.ledger import Record
+from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.system import System
 from antiphon.engine.probes.live import Live
-from antiphon.engine.system import System
-from antiphon.engine.teaching import Teacher
+from antiphon.engine.step.predictors import Teacher
 from antiphon.errors import ScenarioError
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.cut import as_leaf
+from antiphon.engine.core.system import System
+from antiphon.engine.core.tape import Tape, Tick
 from antiphon.engine.probes.live import Live, LiveTicker
 from antiphon.engine.probes.reach import look_ahead
 from antiphon.engine.probes.still import Still
-from antiphon.engine.system import System
-from antiphon.engine.tape import Tape, Tick
 from antiphon.errors import ScenarioError
 
 if TYPE_CHECKING:

@@ -27,12 +27,12 @@ from typing import TYPE_CHECKING, Any
 from antiphon.agents.learner import Learner
 from antiphon.comms.inputs import InputModel
 from antiphon.comms.predictors import Predictor
-from antiphon.engine.checkpoint import copy_tree
+from antiphon.engine.core.system import System
 from antiphon.engine.probes.intervals import ratio
 from antiphon.engine.probes.steering import Silenced, Truthful
 from antiphon.engine.probes.still import Still
-from antiphon.engine.reference import Reference
-from antiphon.engine.system import System
+from antiphon.engine.state.checkpoint import copy_tree
+from antiphon.engine.step.stepper import Reference
 from antiphon.errors import DivergenceError, ScenarioError, suggest
 from antiphon.nets.optimisers import Rate
 from antiphon.telemetry.figures import Figure

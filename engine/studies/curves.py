@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.directory import write_text
+from antiphon.engine.runs.directory import write_text
 from antiphon.engine.studies.scoring import mean_of
 from antiphon.engine.studies.summary import LOCKED
 from antiphon.errors import RunError

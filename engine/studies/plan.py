@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from antiphon.engine.request import Request
+from antiphon.engine.runs.request import Request
 from antiphon.engine.studies.scoring import Scoring
 from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios import Scenario, Template, load

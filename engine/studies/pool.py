@@ -14,7 +14,7 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
-from antiphon.engine.stopping import stop_signals
+from antiphon.engine.runs.stopping import stop_signals
 from antiphon.engine.studies.worker import work, work_together
 
 __all__ = ["Pool"]

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.engine.directory import finite, write_json, write_text
+from antiphon.engine.runs.directory import finite, write_json, write_text
 from antiphon.engine.studies.figure import described, save, styles_of
 from antiphon.errors import RunError
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.description import graph_of
+from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.studies.curves import learning_curves, read_curves, write_curves
 from antiphon.engine.studies.curves_figure import draw_curves
 from antiphon.engine.studies.figure import draw_figure

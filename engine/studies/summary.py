@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from antiphon.engine.interquartile import FEWEST, bootstrap, interquartile_mean
 from antiphon.engine.studies.plan import Candidate, Line, Plan
 from antiphon.engine.studies.recovered import Estimate, contrast, mean, recovered
 from antiphon.engine.studies.scoring import Scoring, figures
+from antiphon.engine.studies.statistics import FEWEST, bootstrap, interquartile_mean
 from antiphon.scenarios.metrics import less_is_better, parted
 from antiphon.scenarios.study import PaperSpec
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.directory import write_text
+from antiphon.engine.runs.directory import write_text
 from antiphon.engine.studies.plan import worded
 from antiphon.engine.studies.summary import DETACHED, LOCKED
 from antiphon.scenarios.metrics import OF_TRAINING, less_is_better, parted

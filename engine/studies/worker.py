@@ -14,14 +14,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.engine.request import Request
+from antiphon.engine.runs.request import Request
 from antiphon.engine.studies.representations import measure_representations
 from antiphon.engine.studies.scoring import Scoring, add_scores
 from antiphon.errors import AntiphonError, EngineError
 from antiphon.scenarios import Template
 
 if TYPE_CHECKING:
-    from antiphon.engine.run import Outcome
+    from antiphon.engine.runs.run import Outcome
 
 __all__ = ["job_of", "work", "work_together"]
 
@@ -58,8 +58,8 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     Returns:
         `result` (None where there is none), `scores` (by `Scoring.name`), `exit_code` and `error` (a line, or None).
     """
-    from antiphon.engine.run import begin
-    from antiphon.engine.seeds_run import ended
+    from antiphon.engine.runs.run import begin
+    from antiphon.engine.runs.seeds_run import ended
 
     path = Path(job["path"])
     try:
@@ -81,7 +81,7 @@ def work_together(jobs: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None
     Returns:
         An answer for each, as of `work`; None: they cannot be joined, and nothing has been done.
     """
-    from antiphon.engine.seeds_run import SeedsRun
+    from antiphon.engine.runs.seeds_run import SeedsRun
 
     try:
         requests = [_request(job) for job in jobs]

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.engine import checkpoint
-from antiphon.engine.ledger import Record
+from antiphon.engine.core.ledger import Record
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.state import checkpoint
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import STEPS, Document

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antiphon.engine import checkpoint
+from antiphon.engine.state import checkpoint
 from tests.contracts.backend_documents import STEPS, Document
 from tests.contracts.backend_scenes import scenes
 from tests.contracts.backend_themes import ALONE, SICK, THEMES

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from antiphon.engine import checkpoint
 from antiphon.engine.probes.ceiling import ceilings
 from antiphon.engine.probes.update import update_alignment
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.state import checkpoint
 from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import STEPS, Document, Play, levels, ring
 from tests.contracts.backend_scenes import scenes

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.link import Link
-from antiphon.engine.build import build
-from antiphon.engine.clock import Clock, Sends, TickWindows
-from antiphon.engine.ledger import Ledger, Reading, Record, Use
-from antiphon.engine.moment import Lanes, Moment
-from antiphon.engine.reference import Reference
+from antiphon.engine.build.builder import build
+from antiphon.engine.core.clock import Clock, Sends, TickWindows
+from antiphon.engine.core.ledger import Ledger, Reading, Record, Use
+from antiphon.engine.core.signals import Lanes, Moment
+from antiphon.engine.step.stepper import Reference
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import seed_for, uniform
 from antiphon.scenarios import Scenario

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antiphon.engine.build import build
+from antiphon.engine.build.builder import build
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
 from antiphon.errors import ScenarioError

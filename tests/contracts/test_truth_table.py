@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from antiphon.comms.link import Link
-from antiphon.engine.clock import Clock, Sends, TickWindows
-from antiphon.engine.ledger import Ledger, Reading
-from antiphon.engine.moment import Moment
+from antiphon.engine.core.clock import Clock, Sends, TickWindows
+from antiphon.engine.core.ledger import Ledger, Reading
+from antiphon.engine.core.signals import Moment
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 

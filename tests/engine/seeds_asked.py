@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine import checkpoint
-from antiphon.engine.request import Request
-from antiphon.engine.seeds import Seeds
-from antiphon.engine.seeds_run import SeedsOutcome, SeedsRun
+from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.seeds import Seeds
+from antiphon.engine.runs.seeds_run import SeedsOutcome, SeedsRun
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.state import checkpoint
 from antiphon.scenarios import Template, load
 
 __all__ = [

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.ledger import Use
+from antiphon.engine.core.ledger import Use
+from antiphon.engine.core.tape import Tape
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.tape import Tape
 from antiphon.scenarios import Scenario
 
 BATCH = 8

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.ledger import Ledger, Record
-from antiphon.engine.moment import Moment
+from antiphon.engine.core.ledger import Ledger, Record
+from antiphon.engine.core.signals import Moment
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 from tests.numerics.played import Played

@@ -12,8 +12,8 @@ from torch import Tensor
 from antiphon.engine.cohort.backend import Cohorts
 from antiphon.engine.cohort.lift import Lifted, lift
 from antiphon.engine.cohort.parts import Bundle, Cohort
+from antiphon.engine.core.system import System
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.system import System
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
 from tests.contracts.backend_documents import GOAL, LABEL, OWN, Document, Play, document, levels, ring

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine import checkpoint
 from antiphon.engine.cohort.lowering import Lowering
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.state import snapshot
+from antiphon.engine.state import checkpoint
+from antiphon.engine.state.state_dict import snapshot
 from tests.engine.cohort.alike import (
     BATCH,
     BATCH_NORM,

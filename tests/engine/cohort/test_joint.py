@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.cohort.joint import Joint, Share
-from antiphon.engine.moment import Lanes
-from antiphon.engine.seeds import Seeds
+from antiphon.engine.core.environment import Ends
+from antiphon.engine.core.signals import Lanes
+from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.world import Ends
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
 from tests.engine.cohort.alike import (

@@ -11,9 +11,9 @@ from torch import Tensor
 from antiphon.comms.aggregation import join
 from antiphon.engine.cohort.mailbox import Mailbox, Segment
 from antiphon.engine.cohort.parts import Cohort
-from antiphon.engine.moment import lanes_where
+from antiphon.engine.core.signals import lanes_where
+from antiphon.engine.core.tape import Part, Tape
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.tape import Part, Tape
 from tests.engine.cohort.alike import (
     ENDS,
     LABEL,

@@ -12,8 +12,8 @@ from torch import Tensor
 from antiphon.comms.link import Link
 from antiphon.engine.cohort.lift import Lifted
 from antiphon.engine.cohort.parts import Bundle, Cohort, Links, Worlds, picked
-from antiphon.engine.moment import Lanes
-from antiphon.engine.record import Record
+from antiphon.engine.core.message import Record
+from antiphon.engine.core.signals import Lanes
 from tests.engine.cohort.alike import (
     BATCH,
     GOAL,

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from antiphon.engine.cohort.parts import Bundle, Cohort
 from antiphon.engine.cohort.reached import among, consumed, reached
-from antiphon.engine.learned import Update
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.step.report import Update
 from tests.engine.cohort.alike import (
     ENDS,
     LABEL,

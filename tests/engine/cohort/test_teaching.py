@@ -13,7 +13,7 @@ from antiphon.engine.cohort.models import Models
 from antiphon.engine.cohort.parts import Bundle
 from antiphon.engine.cohort.teaching import CohortTeacher
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.teaching import Lesson
+from antiphon.engine.step.predictors import Lesson
 from antiphon.errors import DivergenceError
 from tests.engine.cohort.alike import (
     BATCH,

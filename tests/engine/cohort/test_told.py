@@ -11,9 +11,9 @@ from torch import Tensor
 
 from antiphon.comms.predictors import Example
 from antiphon.engine.cohort.told import LossesByAgent, Told, losses_of, without
-from antiphon.engine.judging import Losses
-from antiphon.engine.learned import Learned
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.step.losses import Losses
+from antiphon.engine.step.report import Learned
 from tests.engine.cohort.alike import (
     ENDS,
     LABEL,

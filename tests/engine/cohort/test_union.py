@@ -11,11 +11,11 @@ import torch
 from antiphon.engine.cohort.likeness import reasons_alone
 from antiphon.engine.cohort.moments import JointMoment, joined
 from antiphon.engine.cohort.union import Union, bare, named, reason_apart
-from antiphon.engine.divergence import Divergence
-from antiphon.engine.moment import Moment
-from antiphon.engine.record import Record
-from antiphon.engine.state import snapshot
-from antiphon.engine.system import System
+from antiphon.engine.core.divergence import Divergence
+from antiphon.engine.core.message import Record
+from antiphon.engine.core.signals import Moment
+from antiphon.engine.core.system import System
+from antiphon.engine.state.state_dict import snapshot
 from tests.engine.cohort.alike import (
     BATCH,
     ENDS,

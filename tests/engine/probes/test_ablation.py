@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.evaluation import evaluate
+from antiphon.engine.inference.evaluation import evaluate
+from antiphon.engine.inference.rehearsal import Links
 from antiphon.engine.probes import ablation
 from antiphon.engine.probes.ablation import ABLATIONS, Change, Kind, ablate
-from antiphon.engine.rehearsal import Links
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError

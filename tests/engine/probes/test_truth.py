@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.ledger import Record
-from antiphon.engine.moment import Moment
+from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.signals import Moment
 from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from antiphon.engine.directory import RunDirectory
-from antiphon.engine.request import Request
-from antiphon.engine.seeds_run import ended
+from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.seeds_run import ended
 from antiphon.engine.studies.pool import Pool, _parted
 from antiphon.engine.studies.worker import job_of, work, work_together
 from tests.engine.seeds_asked import SEEDS, copies, places, requests, same

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.engine.request import Request
-from antiphon.engine.run import begin
+from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.run import begin
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.studies.scoring import Scoring, add_scores, figures, kept_scores, least_loss
 from antiphon.errors import ScenarioError

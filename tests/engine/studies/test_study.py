@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.engine.request import Request
+from antiphon.engine.runs.request import Request
 from antiphon.engine.studies.plan import Asked
 from antiphon.engine.studies.pool import Pool
 from antiphon.engine.studies.study import Ended, Study

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from antiphon.engine.interquartile import spread
+from antiphon.engine.studies.statistics import spread
 from antiphon.telemetry.report.report import report
 from antiphon.telemetry.report.run import Picture, ReportRun
 from tests.telemetry.report.made import HOSTILE, Elements, curve, data, run

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from antiphon.engine.interquartile import spread
+from antiphon.engine.studies.statistics import spread
 from antiphon.telemetry.report.curves import Table
 from antiphon.telemetry.report.difference import difference, differences
 from antiphon.telemetry.report.learning import learning

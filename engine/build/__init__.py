@@ -1,0 +1,1 @@
+"""From a scenario (immutable data) to a system, in named steps."""

@@ -1,0 +1,245 @@
+"""Wiring: the channels of a scenario, each with its ledger, its link and its predictors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from antiphon.agents.network import OBJECTIVE, STATE, Tensors
+from antiphon.comms.context import ContextSpec
+from antiphon.comms.feedback import DirectFeedback
+from antiphon.comms.inputs import INPUTS, InputModel
+from antiphon.comms.labels import LabelGradient
+from antiphon.comms.link import Link
+from antiphon.comms.outliers import Outliers
+from antiphon.comms.predictors import PREDICTORS, Predictor
+from antiphon.engine.build.optimisers import optimiser_of, rate_of
+from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of, state_size
+from antiphon.engine.core.clock import Sends
+from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.parts import Agent, Channel, Unit
+from antiphon.engine.step.contexts import ends_of, ticks_of
+from antiphon.envs.signal import Description
+from antiphon.errors import ScenarioError
+from antiphon.nets.random import generator
+from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.parts import ChannelSpec
+
+__all__ = ["Wiring"]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Makes the channels of a scenario.
+
+    Attributes:
+        scenario: What to build.
+        env: What its environment shows.
+        shapes: Of its messages and heads.
+        agents: Already made.
+        unit_of: What each agent learns with.
+        seed: Of the run.
+        device: Where the numbers live.
+        dtype: Of all floats.
+    """
+
+    scenario: Scenario
+    env: Description
+    shapes: Shapes
+    agents: Mapping[str, Agent]
+    unit_of: Mapping[str, Unit]
+    seed: int
+    device: torch.device
+    dtype: torch.dtype
+
+    def channel(self, spec: ChannelSpec) -> Channel:
+        """Make a channel.
+
+        Raises:
+            ScenarioError: Something does not fit; the line names the place.
+        """
+        shape = self.shapes.messages[spec.name]
+        gradient = spec.gradient
+        target: str | None = None
+        ends: tuple[str, ...] = ()
+        context: tuple[ContextSpec, ...] = ()
+        predictor = None
+        if spec.coupling in ("decoupled", "unlocked"):
+            if issubclass(PREDICTORS[gradient.kind], LabelGradient):  # a model of the target does not see it
+                target = gradient.target
+            context = self._signals(spec, tuple(n for n in gradient.context if n != target), GRADIENT_ENDS)
+            ends = tuple(name for name in gradient.context if name in GRADIENT_ENDS)
+            if gradient.kind == "local":  # to the control nothing is returned
+                ends = tuple(name for name in ends if name != "returned")
+            predictor = self._predictor(spec, shape, (*context, *self._ends(spec, ends, shape)), target)
+        returns = spec.coupling == "delayed" or (
+            predictor is not None and (predictor.needs_delta or predictor.needs_loss)
+        )
+        channel = Channel(
+            spec.name,
+            spec.sender,
+            spec.receiver,
+            STATE if spec.state else head_of(spec),
+            shape,
+            spec.coupling,
+            self._ledger(spec, returns),
+            torch.zeros(
+                self.scenario.training.batch, torch.Size(shape).numel(), dtype=self.dtype, device=self.device
+            ),
+            predictor,
+            context,
+            ends,
+            target,
+            rate_of(gradient.scale, gradient.schedule, self.scenario),
+            gradient.discount,
+            gradient.clip,
+            gradient.trace,
+            propagate=gradient.propagate,
+            apply=gradient.apply,
+            slots=slots_of(spec, self.scenario),
+        )
+        if spec.state and predictor is not None:
+            channel.span = gradient.span
+            channel.auxiliary = gradient.auxiliary
+            channel.outliers = Outliers() if predictor.needs_delta else None
+        if spec.input is not None and spec.coupling in ("decoupled", "unlocked"):
+            channel.input_context = self._signals(spec, spec.input.context, INPUT_ENDS)
+            channel.input_ends = tuple(name for name in spec.input.context if name in INPUT_ENDS)
+            channel.input = self._input(spec, channel)
+        if spec.coupling == "locked" and spec.feedback is not None:
+            self._feed_back(spec, channel)
+        return channel
+
+    def _ledger(self, spec: ChannelSpec, returns: bool) -> Ledger:
+        receiver = self.unit_of[spec.receiver]
+        length = receiver.windows.end(1) - receiver.windows.end(0)
+        link = spec.link
+        period = self.agents[spec.receiver].clock.period
+        slack = (receiver.staleness + 1) * length + period if receiver.late else 0
+        if spec.state:  # made at one tick, read at the next, and nothing is between
+            clock = self.agents[spec.sender].clock
+            way = Link(name=spec.name, delay=1, drop=0.0, noise=0.0, bits=None, seed=self.seed)
+            return Ledger(
+                spec.name, Sends(clock), clock, receiver.windows, way, returns, 0, slack, state=True
+            )
+        return Ledger(
+            spec.name,
+            Sends(self.agents[spec.sender].clock, link.rate),
+            self.agents[spec.receiver].clock,
+            receiver.windows,
+            Link(
+                name=spec.name,
+                delay=link.delay,
+                drop=link.drop,
+                noise=link.noise,
+                bits=link.bits,
+                seed=self.seed,
+            ),
+            returns,
+            back=-1 if link.back is None else link.back,
+            read=spec.read,
+            slack=slack,
+            remembers=spec.input is not None and bool({"held", "age"} & set(spec.input.context)),
+            aligns=self.agents[spec.receiver].align == spec.name,
+        )
+
+    # --- what predictors are conditioned on ---------------------------------------------------------------
+
+    def _signals(
+        self, spec: ChannelSpec, names: tuple[str, ...], ends: tuple[str, ...]
+    ) -> tuple[ContextSpec, ...]:
+        """The signals of the environment among `names`."""
+        return tuple(self._signal(name) for name in names if name not in ends)
+
+    def _signal(self, name: str) -> ContextSpec:
+        signal = self.env.signals[name]
+        return ContextSpec(name, signal.shape, signal.classes)
+
+    def _ends(self, spec: ChannelSpec, names: tuple[str, ...], shape: Shape) -> tuple[ContextSpec, ...]:
+        sender, receiver = (
+            ticks_of(self.unit_of[name].windows, self.agents[name].clock)
+            for name in (spec.sender, spec.receiver)
+        )
+        states = {
+            end: state_size(self.scenario.agents[name])
+            for end, name in (("from.state", spec.sender), ("to.state", spec.receiver))
+        }
+        return ends_of(names, shape, sender, receiver, states)
+
+    # --- predictors ---------------------------------------------------------------------------------------
+
+    def _predictor(
+        self, spec: ChannelSpec, shape: Shape, context: tuple[ContextSpec, ...], target: str | None
+    ) -> Predictor:
+        kind, rate = optimiser_of(spec.gradient.optimiser or self.scenario.training.predictor, self.scenario)
+        if spec.gradient.propagate and not PREDICTORS[spec.gradient.kind].propagates:
+            kinds = ", ".join(name for name, made in PREDICTORS.items() if made.propagates)
+            raise ScenarioError(
+                f"channel {spec.name}: gradient.propagate: the loss of a gradient of kind {spec.gradient.kind} does not "
+                f"reach the sender; leave it out, or use {kinds}"
+            )
+        try:
+            return PREDICTORS[spec.gradient.kind](
+                shape,
+                context,
+                generator=generator(self.seed, "channel", spec.name, "gradient"),
+                optimiser=kind,
+                rate=rate,
+                hidden=spec.gradient.hidden,
+                norm=spec.gradient.norm,
+                filter=spec.gradient.filter,
+                target=None if target is None else self._signal(target),
+                device=self.device,
+                dtype=self.dtype,
+            )
+        except ScenarioError as error:
+            raise ScenarioError(f"channel {spec.name}: {error}") from None
+
+    def _input(self, spec: ChannelSpec, channel: Channel) -> InputModel:
+        assert spec.input is not None
+        kind, rate = optimiser_of(spec.input.optimiser or self.scenario.training.predictor, self.scenario)
+        return INPUTS[spec.input.kind](
+            channel.size,
+            (*channel.input_context, *self._ends(spec, channel.input_ends, channel.shape)),
+            generator=generator(self.seed, "channel", spec.name, "input"),
+            optimiser=kind,
+            rate=rate,
+            hidden=spec.input.hidden,
+            norm=spec.input.norm,
+            device=self.device,
+            dtype=self.dtype,
+        )
+
+    def _feed_back(self, spec: ChannelSpec, channel: Channel) -> None:
+        """Give a locked channel the fixed weights that carry its gradient back."""
+        feedback = spec.feedback
+        assert feedback is not None
+        drawn = generator(self.seed, "channel", spec.name, "feedback")
+        if feedback.kind == "fa":
+            network = self.agents[spec.receiver].learner.network
+            try:
+                weights: Tensors = network.feedback_weights(channel.shape, drawn)
+            except ScenarioError as error:
+                raise ScenarioError(f"channel {spec.name}.feedback: {error}") from None
+            channel.aligned = {k: v.to(device=self.device, dtype=self.dtype) for k, v in weights.items()}
+            return
+        channel.error_of = feedback.of or self.scenario.readouts[0]
+        if self.unit_of[channel.error_of] is not self.unit_of[spec.sender]:
+            raise ScenarioError(
+                f"channel {spec.name}.feedback: '{channel.error_of}', whose error it carries, is not in the locked group "
+                f"of '{spec.sender}'; join them by locked channels, or name an agent of the group with `of`"
+            )
+        outputs = next(
+            head.features for head in self.shapes.heads[channel.error_of] if head.name == OBJECTIVE
+        )
+        channel.direct = DirectFeedback(
+            channel.size,
+            outputs,
+            drawn if feedback.kind == "dfa" else None,
+            device=self.device,
+            dtype=self.dtype,
+        )

@@ -1,0 +1,90 @@
+"""Units: which agents learn as one network, and in which windows (semantics 14, 16, 27a)."""
+
+from __future__ import annotations
+
+import networkx as nx
+
+from antiphon.engine.core.clock import Clock, EpisodeWindows, StepWindows, TickWindows, Windows
+from antiphon.envs.signal import Description
+from antiphon.errors import ScenarioError
+from antiphon.scenarios.document import Scenario
+
+__all__ = ["unite", "windows_of"]
+
+
+def unite(scenario: Scenario) -> list[tuple[str, ...]]:
+    """Return the maximal sets of agents joined by locked channels or by tied parameters, in canonical order.
+
+    Tied agents learn from the mean of their gradients, and their batch statistics run over all of them, so
+    their backward pass is one.
+    """
+    graph: nx.Graph[str] = nx.Graph()
+    graph.add_nodes_from(scenario.agents)
+    for group in scenario.locked_groups():
+        nx.add_path(graph, group)
+    tied: dict[str, str] = {}
+    for name, agent in scenario.agents.items():
+        if agent.share is not None:
+            graph.add_edge(tied.setdefault(agent.share, name), name)
+    order = {name: i for i, name in enumerate(scenario.agents)}
+    found = [tuple(sorted(part, key=order.__getitem__)) for part in nx.connected_components(graph)]
+    return sorted(found, key=lambda members: order[members[0]])
+
+
+def windows_of(
+    scenario: Scenario, members: tuple[str, ...], env: Description, episode: EpisodeWindows | None
+) -> Windows:
+    """Return the windows of a unit.
+
+    Args:
+        scenario: Whose unit it is.
+        members: Of the unit.
+        env: What the environment shows.
+        episode: The windows of those that learn once an episode, where its length varies.
+
+    Raises:
+        ScenarioError: Its window is the episode, but the environment's episodes have no known length, or too great a
+            one.
+    """
+    window, limit = scenario.window(members), scenario.training.window_limit
+    if window == "episode":
+        return _episodes(scenario, members, env, episode)
+    first = scenario.agents[members[0]].clock
+    joined = any(len(set(group) & set(members)) > 1 for group in scenario.locked_groups())
+    if not joined:
+        assert isinstance(first.unroll, int)
+        return TickWindows(Clock(first.period, first.phase), first.unroll)
+    if window > limit:  # a locked group alone has been checked, but tied agents join groups
+        raise ScenarioError(
+            f"agents {', '.join(members)}: locked and tied together they would learn every {window} steps, more than "
+            f"training.window_limit {limit}; choose periods and unrolls with a smaller common multiple"
+        )
+    return StepWindows(window)
+
+
+def _episodes(
+    scenario: Scenario, members: tuple[str, ...], env: Description, episode: EpisodeWindows | None
+) -> Windows:
+    name = next((n for n in members if scenario.agents[n].clock.unroll == "episode"), members[0])
+    place = f"agents.{name}.clock.unroll"
+    said = scenario.agents[name].clock.unroll == "episode"
+    longest = env.longest_episode if env.episode_steps is None else env.episode_steps
+    if longest is None and not said:
+        raise ScenarioError(
+            f"agents.{name}: its locked state makes its window the episode, and this environment's have no known end; "
+            "use coupling detached or decoupled for the state"
+        )
+    if longest is None:
+        raise ScenarioError(
+            f"{place}: 'episode' needs episodes of one known length; "
+            "use `episode: example` in env, or a number of ticks"
+        )
+    if longest > scenario.training.window_limit:
+        raise ScenarioError(
+            f"{place}: an episode of {longest} steps exceeds training.window_limit "
+            f"({scenario.training.window_limit}); shorten the environment's episodes, or raise the limit"
+        )
+    if env.episode_steps is not None:
+        return StepWindows(env.episode_steps)
+    assert episode is not None
+    return episode

@@ -1,0 +1,257 @@
+"""Shapes: what each agent takes in and each channel carries, resolved without allocating anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from antiphon.agents.conv import Conv
+from antiphon.agents.network import HIDDEN, OBJECTIVE, Head, features_of
+from antiphon.agents.objectives import OBJECTIVES
+from antiphon.engine.core.parts import AGE, FUTURE
+from antiphon.envs.signal import Description
+from antiphon.errors import ScenarioError, suggest
+from antiphon.nets.recurrent import Cell
+from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec
+
+__all__ = [
+    "GRADIENT_ENDS",
+    "INPUT_ENDS",
+    "Shapes",
+    "default_norm",
+    "head_of",
+    "memories",
+    "resolve",
+    "slots_of",
+    "state_size",
+]
+
+GRADIENT_ENDS = ("returned", "from.phase", "to.phase", "from.state", "to.state")
+"""Signals of a channel's ends that a synthetic gradient may be conditioned on."""
+INPUT_ENDS = ("held", "age", "from.phase", "to.phase")
+"""Those of a synthetic input."""
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Shapes of one sample.
+
+    Attributes:
+        inputs: What each agent's network takes in, by agent.
+        messages: By channel name.
+        heads: Each agent's heads, in canonical order: the objective's, then its ports.
+    """
+
+    inputs: dict[str, Shape]
+    messages: dict[str, Shape]
+    heads: dict[str, tuple[Head, ...]]
+
+
+def state_size(agent: AgentSpec) -> int:
+    """Return the components of the state that an agent hands to its next tick; 0: it has none."""
+    network = agent.network
+    if not isinstance(network, NetworkSpec) or not network.recurrent:
+        return 0
+    return Cell(kind=network.kind, inputs=1, size=network.size).state_size
+
+
+def memories(scenario: Scenario) -> list[ChannelSpec]:
+    """Return the state channels of all recurrent agents: where a scenario names none, a detached one."""
+    found = []
+    for name, agent in scenario.agents.items():
+        if state_size(agent):
+            implied = {"from": name, "to": name, "carries": "state", "coupling": "detached"}
+            found.append(scenario.memory_of(name) or ChannelSpec.model_validate(implied))
+    return found
+
+
+def slots_of(channel: ChannelSpec, scenario: Scenario) -> int:
+    """Return how many messages of a channel its reader's tick finds, side by side or one of them."""
+    if channel.read == "last" or channel.state:
+        return 1
+    return max(
+        1, scenario.agents[channel.receiver].clock.period // scenario.agents[channel.sender].clock.period
+    )
+
+
+def head_of(channel: ChannelSpec) -> str:
+    """Return the name of the sender's port that a channel reads."""
+    if channel.port is not None:
+        return f"port_{channel.port}"
+    if channel.size is None:
+        return HIDDEN
+    return f"to_{channel.receiver}" + ("" if channel.key == 0 else f"_{channel.key}")
+
+
+def default_norm(agent: AgentSpec, env: Description) -> str:
+    """Return `batch` for an agent that ticks once per example, else `layer` (semantics 19, 26)."""
+    once = env.is_stream and agent.clock.period >= env.hold
+    return "batch" if once else "layer"
+
+
+def resolve(scenario: Scenario, env: Description) -> Shapes:
+    """Find every shape.
+
+    Raises:
+        ScenarioError: A signal the environment does not show or may not be seen, a target that does not fit, or
+            sizes that do not go together; the line names the place.
+    """
+    _check_signals(scenario, env)
+    messages: dict[str, Shape] = {
+        channel.name: (state_size(scenario.agents[channel.sender]),) for channel in memories(scenario)
+    }
+    for channel in scenario.channels:
+        if channel.state:
+            continue
+        sender = scenario.agents[channel.sender]
+        if channel.size is not None:
+            messages[channel.name] = channel.size if isinstance(channel.size, tuple) else (channel.size,)
+        elif not isinstance(sender.network, NetworkSpec):
+            raise ScenarioError(
+                f"channel {channel.name}: size is missing; only built-in networks can pass on their last hidden "
+                "activation, so give the message a size"
+            )
+        elif sender.network.kind == "mlp":
+            messages[channel.name] = _last_layer(channel, sender.network)
+        elif sender.network.recurrent:
+            messages[channel.name] = (sender.network.size,)
+    inputs: dict[str, Shape] = {}
+    waiting = list(scenario.agents)
+    while waiting:
+        known = [name for name in waiting if all(c.name in messages for c in scenario.inputs_of(name))]
+        if not known:
+            raise ScenarioError(
+                f"agents {', '.join(waiting)}: each waits for the other's message to know its input; "
+                "give one of the channels between them a size"
+            )
+        for name in known:
+            waiting.remove(name)
+            inputs[name] = _input_shape(scenario, name, messages, env)
+            network = scenario.agents[name].network
+            if isinstance(network, NetworkSpec) and network.kind == "conv":
+                feature_map = Conv(inputs[name], network.hidden, (), filter=network.filter, pool=network.pool)
+                for channel in scenario.outputs_of(name):
+                    messages.setdefault(channel.name, feature_map.trunk_shape())
+    heads = {name: _heads(scenario, name, messages, env) for name in scenario.agents}
+    return Shapes(inputs, messages, heads)
+
+
+def _check_signals(scenario: Scenario, env: Description) -> None:
+    for name, agent in scenario.agents.items():
+        for signal in agent.observes:
+            if signal == AGE:
+                continue
+            _known(signal, f"agents.{name}.observes", env)
+            if env.signals[signal].training_only:
+                raise ScenarioError(
+                    f"agents.{name}.observes: '{signal}' is a training-only signal, which no agent may see; "
+                    f"observe one of {', '.join(env.observations)}"
+                )
+        if agent.objective is not None:
+            _known(agent.objective.target, f"agents.{name}.objective.target", env)
+    for i, channel in enumerate(scenario.channels):
+        if channel.coupling in ("decoupled", "unlocked"):
+            _check_predictors(channel, f"channels[{i}]", env)
+
+
+def _check_predictors(channel: ChannelSpec, place: str, env: Description) -> None:
+    """Names that lead nowhere, and what an input may not know: it is evaluated when deployed, at the tick."""
+    gradient, model = channel.gradient, channel.input
+    for signal in gradient.context:
+        if signal not in GRADIENT_ENDS:
+            _known(signal, f"{place}.gradient.context ({channel.name})", env)
+    if gradient.kind in ("local", "sobolev_label") and gradient.target is not None:
+        _known(gradient.target, f"{place}.gradient.target ({channel.name})", env)
+    for signal in () if model is None else model.context:
+        if signal in INPUT_ENDS:
+            continue
+        where = f"{place}.input.context ({channel.name})"
+        _known(signal, where, env)
+        if env.signals[signal].training_only:
+            raise ScenarioError(
+                f"{where}: '{signal}' is a training-only signal, which no synthetic input may see; "
+                f"use one of {', '.join(env.observations)}"
+            )
+        if env.signals[signal].known == "after_step":
+            raise ScenarioError(
+                f"{where}: '{signal}' is known only after the step, and an input is needed at the tick; "
+                f"use one of {', '.join(env.observations)}"
+            )
+
+
+def _known(name: str, place: str, env: Description) -> None:
+    if name not in env.signals:
+        raise ScenarioError(f"{place}: no signal '{name}'{suggest(name, env.signals)}")
+
+
+def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> Shape:
+    agent = scenario.agents[name]
+    inputs = scenario.inputs_of(name)
+    seen = [(len(inputs),) if s == AGE else env.signals[s].shape for s in agent.observes]
+    told = [_side_by_side(messages[c.name], c, scenario) for c in inputs]
+    if not seen and not told:
+        raise ScenarioError(
+            f"agents.{name}: it observes nothing and no channel leads to it; give it an input"
+        )
+    if agent.fan_in != "concat" and told:
+        if len(set(told)) > 1:
+            sizes = ", ".join(f"{c.name} {list(messages[c.name])}" for c in scenario.inputs_of(name))
+            raise ScenarioError(
+                f"agents.{name}.fan_in: {agent.fan_in} needs messages of one size, got {sizes}"
+            )
+        told = told[:1]
+    if isinstance(agent.network, NetworkSpec) and agent.network.kind == "conv":
+        shapes = [*seen, *told]
+        if any(len(shape) != 3 for shape in shapes) or len({shape[1:] for shape in shapes}) > 1:
+            given = ", ".join(str(list(shape)) for shape in shapes)
+            raise ScenarioError(
+                f"agents.{name}: a conv network needs [channels, height, width] inputs of one height and width, "
+                f"got {given}"
+            )
+        return (sum(shape[0] for shape in shapes), *shapes[0][1:])
+    return (sum(features_of(shape) for shape in [*seen, *told]),)
+
+
+def _side_by_side(shape: Shape, channel: ChannelSpec, scenario: Scenario) -> Shape:
+    """Shape of what a tick reads of a channel."""
+    return (shape[0] * slots_of(channel, scenario), *shape[1:]) if channel.read == "concat" else shape
+
+
+def _last_layer(channel: ChannelSpec, network: NetworkSpec) -> Shape:
+    if not network.hidden:
+        raise ScenarioError(
+            f"channel {channel.name}: size is missing and '{channel.sender}' has no hidden layer to pass on; "
+            "give the message a size"
+        )
+    return network.hidden[-1:]
+
+
+def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> tuple[Head, ...]:
+    agent = scenario.agents[name]
+    heads: list[Head] = []
+    if agent.objective is not None:
+        goal = agent.objective
+        signal = env.signals[goal.target]
+        size = OBJECTIVES[goal.kind].size(signal.shape, signal.classes)
+        if size is None:
+            have = f"{signal.classes} classes" if signal.classes is not None else "floats"
+            raise ScenarioError(
+                f"agents.{name}.objective: {goal.kind} does not fit the target '{goal.target}' "
+                f"({have}, shape {list(signal.shape)})"
+            )
+        heads.append(Head(OBJECTIVE, (size,)))
+    for channel in scenario.outputs_of(name):
+        head = head_of(channel)
+        if head != HIDDEN and all(head != known.name for known in heads):
+            norm = channel.norm or default_norm(agent, env)
+            heads.append(Head(head, messages[channel.name], norm))
+    memory = scenario.memory_of(name)
+    if memory is not None and memory.coupling == "decoupled" and memory.gradient.auxiliary:
+        heads.append(Head(FUTURE, (state_size(agent),)))
+    if not heads and not scenario.outputs_of(name):
+        raise ScenarioError(
+            f"agents.{name}: it has no objective and no channel leaves it; nothing could use it"
+        )
+    return tuple(heads)

@@ -1,0 +1,244 @@
+"""Where the records of two runs part: what was asked of them, their digests, their figures. Loads without torch."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from antiphon.engine.runs.directory import RunDirectory
+from antiphon.errors import RunError, ScenarioError
+from antiphon.scenarios.names import channel_name
+from antiphon.scenarios.reader import read
+from antiphon.telemetry.digests_csv import Column, Digests
+
+__all__ = [
+    "MISSING",
+    "Asked",
+    "FigureApart",
+    "Figures",
+    "Rows",
+    "asked_apart",
+    "figures_apart",
+    "rows_apart",
+]
+
+_FACTS = ("seed", "device", "backend", "dtype", "threads", "cache", "together", "git", "versions")
+"""What of run.json decides what a run computes, besides the scenario."""
+
+
+class _Missing:
+    """Says that a document does not have a key."""
+
+    def __repr__(self) -> str:
+        return "–"
+
+
+MISSING = _Missing()
+
+
+class Asked(NamedTuple):
+    """One thing in which two runs were asked to be different.
+
+    Attributes:
+        part: `scenario`, `run` (run.json), or the section of the scenario whose item it is: `agents`, `channels`.
+        name: Of the agent or channel; else empty.
+        key: The path below, dots between its keys; empty: the whole.
+        first: What the first run has there, plain data; `MISSING` where it has nothing.
+        second: Likewise.
+    """
+
+    part: str
+    name: str
+    key: str
+    first: Any
+    second: Any
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where the digests of two runs part.
+
+    Attributes:
+        compared: The steps of which both have a row.
+        equal: The last of them up to which nothing differs; 0: there is none.
+        apart: The first at which something differs; None: there is none.
+        parted: What differs there, in canonical order.
+        columns: How many agents and channels of the same name were compared.
+        alone: Agents and channels that only one run has: of the first, of the second.
+    """
+
+    compared: tuple[int, ...]
+    equal: int
+    apart: int | None
+    parted: tuple[Column, ...]
+    columns: int
+    alone: tuple[tuple[Column, ...], tuple[Column, ...]]
+
+
+class FigureApart(NamedTuple):
+    """The first figure that differs; a value is None where one run has no such figure at the step."""
+
+    step: int
+    kind: str
+    name: str
+    metric: str
+    first: float | None
+    second: float | None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Where the figures of two runs part.
+
+    Attributes:
+        compared: The steps of which both have rows, up to the first that differs.
+        apart: The first figure that differs.
+    """
+
+    compared: tuple[int, ...]
+    apart: FigureApart | None
+
+
+def asked_apart(first: RunDirectory, second: RunDirectory) -> list[Asked]:
+    """Return what differs in what two runs were asked to be.
+
+    Raises:
+        RunError: A scenario.yaml cannot be read, or is no document.
+    """
+    documents = [_document(run) for run in (first, second)]
+    found: list[Asked] = []
+    for key in _union(*documents):
+        one, other = (document.get(key, MISSING) for document in documents)
+        if key in ("agents", "channels") and isinstance(one, Mapping) and isinstance(other, Mapping):
+            for name in _union(one, other):
+                pairs = _differences((), one.get(name, MISSING), other.get(name, MISSING))
+                found += [Asked(key, name, ".".join(path), a, b) for path, a, b in pairs]
+        else:
+            found += [
+                Asked("scenario", "", ".".join(path), a, b) for path, a, b in _differences((key,), one, other)
+            ]
+    for key in _FACTS:
+        one, other = (run.facts.get(key, MISSING) for run in (first, second))
+        found += [Asked("run", "", ".".join(path), a, b) for path, a, b in _differences((key,), one, other)]
+    return found
+
+
+def _document(run: RunDirectory) -> dict[str, Any]:
+    text = run.document
+    if text.startswith("# No document"):  # the scenario holds Python objects
+        return {}
+    try:
+        document = dict(read(text, str(run.path / "scenario.yaml")).data)
+    except ScenarioError as error:
+        raise RunError(str(error)) from None
+    channels = document.get("channels")
+    if isinstance(channels, list) and all(isinstance(entry, dict) for entry in channels):
+        document["channels"] = {
+            channel_name(str(entry.get("from")), str(entry.get("to")), entry.get("key", 0)): entry
+            for entry in channels
+        }
+    return document
+
+
+def _union(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys([*first, *second]))
+
+
+def _differences(
+    path: tuple[str, ...], first: Any, second: Any
+) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Yield path and both values of everything that differs; lists are values."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        for key in _union(first, second):
+            yield from _differences((*path, key), first.get(key, MISSING), second.get(key, MISSING))
+    elif first != second or isinstance(first, bool) != isinstance(second, bool):
+        yield path, first, second
+
+
+def rows_apart(first: Digests, second: Digests) -> Rows:
+    """Return where the digests of two runs part; agents and channels are compared by name."""
+    common = [column for column in first.columns if column in set(second.columns)]
+    alone = (_besides(first.columns, second.columns), _besides(second.columns, first.columns))
+    compared = tuple(step for step in first.rows if step in second.rows)
+    equal, apart = 0, None
+    parted: tuple[Column, ...] = ()
+    whole = first.columns == second.columns
+    for step in compared:
+        if whole and first.rows[step].cells == second.rows[step].cells:
+            equal = step
+            continue
+        one, other = first.of(step), second.of(step)
+        parted = tuple(column for column in common if one[column] != other[column])
+        if parted:
+            apart = step
+            break
+        equal = step
+    return Rows(compared, equal, apart, parted, len(common), alone)
+
+
+def _besides(columns: tuple[Column, ...], others: tuple[Column, ...]) -> tuple[Column, ...]:
+    known = set(others)
+    return tuple(column for column in columns if column not in known)
+
+
+def figures_apart(first: Path, second: Path) -> Figures | None:
+    """Return where the figures in two tables (metrics.csv) part, but for the seconds; None: a run has no table.
+
+    Raises:
+        RunError: A table cannot be read, or is damaged.
+    """
+    if not (first.exists() and second.exists()):
+        return None
+    compared: list[int] = []
+    tables = _by_step(first), _by_step(second)
+    one, other = (next(table, None) for table in tables)
+    while one is not None and other is not None:
+        if one[0] != other[0]:
+            if one[0] < other[0]:
+                one = next(tables[0], None)
+            else:
+                other = next(tables[1], None)
+            continue
+        step = one[0]
+        compared.append(step)
+        for key in dict.fromkeys([*one[1], *other[1]]):
+            a, b = one[1].get(key), other[1].get(key)
+            if a != b:
+                kind, name, metric = key
+                values = (_number(first, a), _number(second, b))
+                return Figures(tuple(compared), FigureApart(step, kind, name, metric, *values))
+        one, other = (next(table, None) for table in tables)
+    return Figures(tuple(compared), None)
+
+
+Figure = tuple[str, str, str]
+
+
+def _by_step(path: Path) -> Iterator[tuple[int, dict[Figure, str]]]:
+    """Yield the figures of each step of a table as they are written, without a last row that has no end."""
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            rows = csv.reader(line for line in file if line.endswith("\n"))
+            next(rows, None)
+            for step, found in groupby(rows, key=lambda row: int(row[0])):
+                figures = {(kind, name, metric): value for _, kind, name, metric, value in found}
+                yield step, {key: value for key, value in figures.items() if key != ("run", "", "seconds")}
+    except (ValueError, IndexError, csv.Error):
+        raise _damaged(path) from None
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _number(path: Path, text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> RunError:
+    return RunError(f"{path}: is no table of figures, or damaged; mend or remove it")

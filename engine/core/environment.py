@@ -1,0 +1,85 @@
+"""The world a scenario runs in: an environment, seen as moments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.core.signals import Lanes, Moment
+from antiphon.envs.base import TorchVectorEnv
+
+__all__ = ["Ends", "World"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Which environments' episodes ended at a step."""
+
+    ended: Lanes = False
+    terminated: Lanes = False
+    """Those that ended for good, not by a limit of time."""
+
+
+class World:
+    """Turns an environment's returns into moments.
+
+    Args:
+        env: The environment; `World` owns it.
+        names: The signals somebody asks for.
+        seed: Of its resets.
+    """
+
+    def __init__(self, env: TorchVectorEnv, names: set[str], seed: int) -> None:
+        self.env = env
+        self.names = sorted(names)
+        self._after = [name for name in self.names if env.signals[name].known == "after_step"]
+        env.request(names)
+        self.reset(seed)
+
+    def reset(self, seed: int) -> None:
+        """Start again from step 0."""
+        observations, info = self.env.reset(seed=seed)
+        self.moment = Moment(0, self._known(observations, info))
+        self.elapsed = 0  # steps of the present episode, where its length is known
+
+    def _known(self, observations: dict[str, Tensor], info: dict[str, Any]) -> dict[str, Tensor]:
+        found = {name: observations[name] for name in self.names if name in observations}
+        for name in self.names:
+            if name in self._after:
+                continue
+            if name in info:
+                found[name] = info[name]
+            if f"_{name}" in info:
+                found[f"_{name}"] = info[f"_{name}"]
+        return found
+
+    def advance(self, action: Tensor | None = None) -> Ends:
+        """Take one step; complete the present moment, make the next, and return which episodes ended.
+
+        Args:
+            action: [B, outputs], what the acting agent did; None: nothing.
+        """
+        length = self.env.episode_length
+        observations, _, terminated, truncated, info = self.env.step(action)
+        for name in self._after:
+            for key in (name, f"_{name}"):
+                if key in info:
+                    self.moment.signals[key] = info[key]
+        step = self.moment.step
+        self.moment = Moment(step + 1, self._known(observations, info))
+        if length is not None:  # all end together, and it is known when
+            self.elapsed += 1
+            if self.elapsed < length:
+                return Ends()
+            self.elapsed = 0
+            return Ends(True, bool(terminated[0]))
+        if self.env.description.endless:
+            return Ends()
+        terminated, truncated = torch.as_tensor(terminated), torch.as_tensor(truncated)
+        ended = torch.logical_or(terminated, truncated)
+        if not bool(ended.any()):
+            return Ends()
+        return Ends(ended, terminated if bool(terminated.any()) else False)

@@ -1,0 +1,135 @@
+"""A built scenario: everything a backend works on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import networkx as nx
+import torch
+from torch import Tensor
+
+from antiphon.engine.core.clock import EpisodeWindows
+from antiphon.engine.core.divergence import Divergence
+from antiphon.engine.core.environment import Ends
+from antiphon.engine.core.memory import cache_bytes
+from antiphon.engine.core.parts import AGE, Agent, Channel, Unit
+from antiphon.engine.core.schedule import Schedule
+from antiphon.engine.core.signals import Lanes, besides, lanes_where
+from antiphon.envs.signal import Description
+
+__all__ = ["System"]
+
+
+def _spread(part: Agent | Channel, lanes: Lanes) -> Lanes:
+    return part.spread(lanes) if isinstance(lanes, Tensor) else lanes
+
+
+@dataclass(eq=False)
+class System:
+    """Agents, channels and units, made once by the builder.
+
+    Attributes:
+        agents: By name, in canonical order.
+        channels: By name, in canonical order.
+        units: What learns together.
+        schedule: When.
+        description: What the environment shows.
+        batch: B, the number of environments.
+        dtype: Of all floats.
+        device: Where everything lives.
+        divergence: What follows numbers that are not finite.
+        actor: The agent whose output is the environment's action, if one acts.
+        episode: The windows of those that learn once an episode, where its length varies.
+        cache: Bytes of the processor's last cache, by which cohorts are computed in spans.
+        worlds: How many environments like it there are, each with its own B lanes: one for every seed that is run at once.
+        world_of: Which of them an agent is in; the first, unless said.
+    """
+
+    agents: dict[str, Agent]
+    channels: dict[str, Channel]
+    units: list[Unit]
+    schedule: Schedule
+    description: Description
+    batch: int
+    dtype: torch.dtype
+    device: torch.device
+    divergence: Divergence = field(default_factory=Divergence)
+    actor: str | None = None
+    episode: EpisodeWindows | None = None
+    cache: int = field(default_factory=cache_bytes)
+    worlds: int = 1
+    world_of: dict[str, int] = field(default_factory=dict)
+    unit_of: dict[str, Unit] = field(init=False)
+    owner_of: dict[str, str] = field(init=False)
+    """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""
+    depths: dict[int, int] = field(init=False)
+    """By unit (its id): after how many others it is differentiated, where channels mix in what they return."""
+
+    def __post_init__(self) -> None:
+        self.unit_of = {name: unit for unit in self.units for name in unit.members}
+        first: dict[int, str] = {}
+        for name, agent in self.agents.items():
+            first.setdefault(id(agent.learner), name)
+        self.owner_of = {name: first[id(agent.learner)] for name, agent in self.agents.items()}
+        for unit in self.units:
+            unit.owners = dict(Counter(self.owner_of[name] for name in unit.members))
+        self.depths = self._depths()
+        self.nothing = torch.zeros(self.worlds * self.batch, dtype=self.dtype, device=self.device)
+
+    def _depths(self) -> dict[int, int]:
+        waits: nx.DiGraph[int] = nx.DiGraph()
+        for channel in self.channels.values():
+            if channel.mixes:
+                waits.add_edge(id(self.unit_of[channel.receiver]), id(self.unit_of[channel.sender]))
+        return {unit: depth for depth, some in enumerate(nx.topological_generations(waits)) for unit in some}
+
+    def cut(self, step: int, ends: Ends) -> None:
+        """End the episodes that ended at `step`: what is held, in flight or remembered is void there (semantics 20)."""
+        if ends.ended is False:
+            return
+        for channel in self.channels.values():
+            channel.ledger.cut(step, *(_spread(channel, lanes) for lanes in (ends.ended, ends.terminated)))
+        for agent in self.agents.values():
+            if agent.trail is not None:
+                alive = besides(_spread(agent, ends.ended))
+                agent.trail = {stamp: lanes_where(alive, state) for stamp, state in agent.trail.items()}
+
+    def next_episode(self, step: int, length: int | None) -> None:
+        """Tell those that learn once an episode how long the one is that begins at `step`; None: they know it."""
+        if self.episode is not None and length is not None:
+            self.episode.begin(step, length, 0 if step == 0 else self.episode.current + 1)
+
+    @property
+    def began(self) -> int:
+        """The step at which the present episode began, where it is somebody's window."""
+        return 0 if self.episode is None else self.episode.start
+
+    @property
+    def hold(self) -> int:
+        """Steps for which the environment shows an example."""
+        return self.description.hold
+
+    def owners(self) -> dict[str, Agent]:
+        """Return the first agent of each learner."""
+        return {name: agent for name, agent in self.agents.items() if self.owner_of[name] == name}
+
+    def blank(self, signal: str) -> Tensor:
+        """Return zeros in the shape of a signal, [B, …]: what an aligned agent sees before its first message."""
+        shape = self.description.signals[signal].shape
+        return torch.zeros(self.batch, *shape, dtype=self.dtype, device=self.device)
+
+    def signals(self) -> set[str]:
+        """Return the names of all signals somebody asks for."""
+        names: set[str] = set()
+        for agent in self.agents.values():
+            names.update(name for name in agent.observes if name != AGE)
+            if agent.goal is not None:
+                names.add(agent.goal.target)
+        for channel in self.channels.values():
+            names.update(spec.name for spec in channel.input_context)
+            if channel.predictor is not None:
+                names.update(spec.name for spec in channel.context)
+                if channel.target is not None:
+                    names.add(channel.target)
+        return names

@@ -1,0 +1,1 @@
+"""Forward passes without learning: rollouts, evaluation, the composed module."""

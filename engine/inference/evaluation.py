@@ -1,0 +1,252 @@
+"""Evaluation: a system on a split that it does not learn from, over perfect links or as it runs (semantics 24).
+
+Of a stream, every example is shown once; in other environments the system runs forward, once through the split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.core.system import System
+from antiphon.engine.inference.compose import compose, observed
+from antiphon.engine.inference.rehearsal import Links, Rehearsal
+from antiphon.engine.inference.rollout import Rollout
+from antiphon.envs.base import TorchVectorEnv, check_split
+from antiphon.errors import ScenarioError
+from antiphon.nets.random import seed_for
+
+__all__ = ["Evaluation", "Make", "evaluate", "examples", "rehearsal_seed"]
+
+Make = Callable[[int, str], TorchVectorEnv]
+"""Makes a second environment, like the run's, of a batch and a split."""
+
+_ROWS = 1000
+"""Examples shown at once, at most; part of what a seed means to links as they run."""
+_LANES = 64
+"""Environments side by side in which a system runs forward, whatever the run's batch."""
+_STRETCH = 2
+"""Examples for each of them, at least, where that takes fewer."""
+_PERFECT = Links()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a system scored on a split.
+
+    Attributes:
+        split: The split.
+        examples: How many examples it has, each shown once; elsewhere the targets that a readout was scored on.
+        readout: The agents whose metric, averaged, is the scenario's.
+        agents: By agent with an objective: `loss` and the metric of its objective (`accuracy`, `error` or `bits`);
+            NaN where it never had a target.
+        links: How messages travelled.
+    """
+
+    split: str
+    examples: int
+    readout: tuple[str, ...]
+    agents: dict[str, dict[str, float]]
+    links: Links = _PERFECT
+
+    def _mean(self, metric: str) -> float:
+        values = [self.agents[name][metric] for name in self.readout if metric in self.agents[name]]
+        return sum(values) / len(values) if values else float("nan")
+
+    @property
+    def accuracy(self) -> float:
+        """Mean accuracy of the readouts in [0, 1]; NaN where none classifies."""
+        return self._mean("accuracy")
+
+    @property
+    def bits(self) -> float:
+        """Mean bits that a target costs the readouts; NaN where none codes."""
+        return self._mean("bits")
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of the readouts."""
+        return self._mean("loss")
+
+    def __str__(self) -> str:
+        lines = [f"{self.split}: {self.examples:,} examples"]
+        for name, figures in self.agents.items():
+            mark = " (readout)" if name in self.readout else ""
+            shown = ", ".join(
+                f"accuracy {100 * v:.2f} %" if k == "accuracy" else f"{k} {v:.4f}" for k, v in figures.items()
+            )
+            lines.append(f"  {name}{mark}: {shown}")
+        return "\n".join(lines)
+
+
+def evaluate(
+    system: System,
+    env: TorchVectorEnv,
+    readout: tuple[str, ...],
+    split: str,
+    links: Links | str = _PERFECT,
+    seed: int = 0,
+    make: Make | None = None,
+) -> Evaluation:
+    """Score a system on a split, from silence; delays are kept, and no training-only signal reaches an agent.
+
+    Of a stream of examples each is shown once, for `steps_needed` steps, and each agent's newest output is scored: over
+    perfect links that of the composed module. In other environments the system runs forward for `evaluation_steps`
+    in an environment of its own, and ticks with a target are scored once all paths to the agent have filled.
+
+    Args:
+        system: What to evaluate; no bit of it changes.
+        env: Its environment.
+        readout: The agents whose metric is the scenario's.
+        split: The part of the data.
+        links: How messages travel; a word for their kind will do.
+        seed: Of the run; what is shown, lost and added is drawn from it, and from the split, every time alike.
+        make: Makes the environment to run forward in; streams of examples need none.
+
+    Raises:
+        ScenarioError: The environment has no splits, or not this one; no such kind of links; no target for a readout.
+    """
+    links = Links.read(links)
+    if not env.is_stream:
+        return _forward(system, env, readout, split, links, seed, make)
+    goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
+    sums = {name: {"loss": 0.0, goal.objective.metric: 0.0} for name, goal in goals.items()}
+    score = _composed(system) if links.kind == "perfect" else _as_run(system, links, seed, split)
+    count = 0
+    for number, batch in enumerate(examples(env, split)):
+        count += len(next(iter(batch.values())))
+        for name, figures in score(number, batch).items():
+            for metric, figure in zip(sums[name], figures, strict=True):
+                sums[name][metric] += figure.sum().item()
+    agents = {
+        name: {metric: total / count for metric, total in found.items()} for name, found in sums.items()
+    }
+    return Evaluation(split, count, readout, agents, links)
+
+
+def _forward(
+    system: System,
+    env: TorchVectorEnv,
+    readout: tuple[str, ...],
+    split: str,
+    links: Links,
+    seed: int,
+    make: Make | None,
+) -> Evaluation:
+    """Run a system forward, once through a split."""
+    if env.evaluation_steps is None:
+        raise ScenarioError(f"evaluate: the environment has no splits to evaluate on; {_progress(env)}")
+    check_split(split, env.splits)
+    assert make is not None  # an environment can be made again if it can be made of a split
+    own = make(max(1, min(_LANES, env.example_count(split) // _STRETCH)), split)
+    steps = own.evaluation_steps
+    assert steps is not None
+    scores = Rollout(system, own, links, rehearsal_seed(seed, split, 0)).run(steps)
+    agents: dict[str, dict[str, float]] = {}
+    for name, score in scores.items():
+        if name in readout and not score.count:
+            raise ScenarioError(
+                f"evaluate: within the {steps} steps of the {split} split no tick of '{name}' has a target and all paths "
+                "to it filled; shorten delays or periods, or take more data"
+            )
+        goal = system.agents[name].goal
+        assert goal is not None
+        count = score.count or float("nan")
+        agents[name] = {"loss": score.loss / count, goal.objective.metric: score.metric / count}
+    targets = [scores[name].count for name in readout if name in scores]
+    return Evaluation(split, max(targets, default=0), readout, agents, links)
+
+
+def _progress(env: TorchVectorEnv) -> str:
+    """Where an environment without splits shows how far a system has come."""
+    figures = ", ".join(env.figures())
+    return (
+        f"its own figures in the run show progress: {figures}"
+        if figures
+        else "the run's losses show progress"
+    )
+
+
+def examples(
+    env: TorchVectorEnv, split: str, limit: int | None = None, rows: int | None = None
+) -> Iterator[dict[str, Tensor]]:
+    """Yield the examples of a split in order, in batches that are as large as each other, to within one row.
+
+    Args:
+        env: A stream of examples.
+        split: The part of the data.
+        limit: At most so many, spread evenly over the split; None: all.
+        rows: In a batch, at most.
+
+    Raises:
+        ScenarioError: The environment is no stream of examples, or has no such split.
+    """
+    if not env.is_stream:
+        raise ScenarioError(
+            "env: it is no stream of examples, and only examples can be looked at one by one; evaluate without that"
+        )
+    count = env.example_count(split)
+    rows = rows or _ROWS
+    wanted = count if limit is None else min(limit, count)
+    if wanted == count:
+        yield from env.batches(split, _even(count, rows))
+        return
+    chosen = torch.arange(wanted) * count // wanted
+    kept: list[dict[str, Tensor]] = []
+    start = 0
+    for batch in env.batches(split, rows):
+        stop = start + len(next(iter(batch.values())))
+        here = chosen[(chosen >= start) & (chosen < stop)] - start
+        kept.append({name: value[here.to(value.device)] for name, value in batch.items()})
+        start = stop
+    whole = {name: torch.cat([part[name] for part in kept]) for name in kept[0]}
+    size = _even(wanted, rows)
+    for start in range(0, wanted, size):
+        yield {name: value[start : start + size] for name, value in whole.items()}
+
+
+def rehearsal_seed(seed: int, split: str, batch: int) -> int:
+    """Return the seed of what links lose and add while batch number `batch` of a split is shown."""
+    return seed_for(seed, "evaluation", split, str(batch))
+
+
+def _even(count: int, rows: int) -> int:
+    batches = max(-(-count // rows), 1)
+    return max(-(-count // batches), 1)
+
+
+_Scores = dict[str, tuple[Tensor, Tensor]]
+"""Loss and metric per example, [rows] each, by agent with an objective."""
+
+
+def _composed(system: System) -> Callable[[int, dict[str, Tensor]], _Scores]:
+    goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
+    module, seen = compose(system, list(goals)), observed(system)
+
+    def score(number: int, batch: dict[str, Tensor]) -> _Scores:
+        with torch.no_grad():
+            outputs = module(*(batch[name].to(system.dtype) for name in seen))
+        return {
+            name: (
+                goal.objective.loss(outputs[name], batch[goal.target]),
+                goal.objective.score(outputs[name], batch[goal.target]),
+            )
+            for name, goal in goals.items()
+        }
+
+    return score
+
+
+def _as_run(
+    system: System, links: Links, seed: int, split: str
+) -> Callable[[int, dict[str, Tensor]], _Scores]:
+    goals = [name for name, agent in system.agents.items() if agent.goal is not None]
+
+    def score(number: int, batch: dict[str, Tensor]) -> _Scores:
+        rehearsal = Rehearsal(system, batch, links, seed=rehearsal_seed(seed, split, number), ends=goals)
+        return rehearsal.losses(rehearsal.run())
+
+    return score

@@ -1,0 +1,1 @@
+"""What recorders are handed: figures, digests, samples, timelines."""

@@ -1,0 +1,153 @@
+"""What recorders are told of a scenario: who talks to whom, with the words that explain each agent and channel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+
+from antiphon.engine.metrics.timeline import span, timeline
+from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
+from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
+from antiphon.telemetry.figures import Names, RunDescription
+from antiphon.telemetry.timeline import Timeline
+
+if TYPE_CHECKING:
+    from antiphon.engine.simulation import Simulation
+
+__all__ = ["describe_run", "described", "graph_of"]
+
+
+def describe_run(
+    scenario: Scenario,
+    facts: Mapping[str, Any],
+    *,
+    document: str = "",
+    start: int = 0,
+    until: int | None = None,
+    timeline: Timeline | None = None,
+) -> RunDescription:
+    """Return what recorders are told before the first figure.
+
+    Args:
+        scenario: Resolved.
+        facts: What run.json says.
+        document: The text of scenario.yaml.
+        start: Steps done before this session.
+        until: The step it stops at; None: that of the scenario.
+        timeline: What happens in the first steps.
+    """
+    return RunDescription(
+        yaml=document,
+        hparams=_hparams(facts),
+        graph=graph_of(scenario),
+        names=_names(scenario),
+        scenario=scenario.scenario,
+        every=scenario.telemetry.every,
+        until=scenario.training.steps if until is None else until,
+        start_step=start,
+        top=scenario.telemetry.top,
+        timeline=timeline,
+    )
+
+
+def described(simulation: Simulation) -> RunDescription:
+    """Return what recorders are told of a simulation that has no directory."""
+    facts = {"scenario": simulation.scenario.scenario, "seed": simulation.seed}
+    first = timeline(simulation.system, 0, span(simulation.system))
+    return describe_run(simulation.scenario, facts, start=simulation.now, timeline=first)
+
+
+def _names(scenario: Scenario) -> Names:
+    return {
+        "agents": list(scenario.agents),
+        "channels": [(channel.name, channel.slug) for channel in scenario.channels],
+    }
+
+
+def _hparams(facts: Mapping[str, Any]) -> dict[str, float | int | str | bool]:
+    values = {name: facts.get(name) for name in ("scenario", "variant", "seed")} | (facts.get("values") or {})
+    shown = {name: value for name, value in values.items() if value is not None}
+    return {n: v if isinstance(v, bool | int | float | str) else json.dumps(v) for n, v in shown.items()}
+
+
+def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
+    """Return who talks to whom, as telemetry draws it (`RunDescription.graph`)."""
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    for name, agent in scenario.agents.items():
+        role = "readout" if name in scenario.readouts else "agent" if agent.learn else "frozen"
+        clock = agent.clock
+        times = {"period": clock.period, "phase": clock.phase % clock.period, "unroll": clock.unroll}
+        graph.add_node(name, role=role, **times, about=_about_agent(agent))
+    for channel in scenario.channels:
+        link = channel.link
+        graph.add_edge(
+            channel.sender,
+            channel.receiver,
+            channel.key,
+            coupling=channel.coupling,
+            delay=link.delay,
+            drop=link.drop,
+            carries=channel.carries,
+            size=_size(channel),
+            about=_about_channel(channel),
+        )
+    return graph
+
+
+def _about_agent(agent: AgentSpec) -> dict[str, str]:
+    objective = agent.objective
+    about = {
+        "network": network_in_words(agent),
+        "observes": ", ".join(agent.observes) or "nothing",
+        "objective": "none" if objective is None else f"{objective.kind} of {objective.target}",
+        "ticks": ticks_in_words(agent),
+        "learns": learning_in_words(agent),
+    }
+    if agent.acts:
+        about["acts"] = "its output is the environment's action"
+    if agent.share is not None:
+        about["shares"] = f"its parameters with group {agent.share}"
+    return about
+
+
+def _about_channel(channel: ChannelSpec) -> dict[str, str]:
+    link = channel.link
+    about: dict[str, str] = {}
+    if channel.state:
+        about["carries"] = "the state to the next tick"
+    predicted = channel.coupling in ("decoupled", "unlocked")
+    if predicted:
+        about["gradient"] = _gradient(channel)
+    if predicted and channel.input is not None:
+        given = ", ".join(channel.input.context)
+        about["input"] = channel.input.kind + (f", given {given}" if given else "")
+    if channel.coupling == "locked" and channel.feedback is not None:
+        about["feedback"] = channel.feedback.kind
+    parts = [f"delay {link.delay}"] if link.delay else []
+    parts += [f"drop {link.drop:g}"] if link.drop else []
+    parts += [f"noise {link.noise:g}"] if link.noise else []
+    parts += [f"{link.bits} bits"] if link.bits else []
+    parts += [f"rate {link.rate:g}"] if link.rate < 1 else []
+    about["link"] = ", ".join(parts) or "at once, nothing lost"
+    if channel.read != "last":
+        about["read"] = channel.read
+    return about
+
+
+def _gradient(channel: ChannelSpec) -> str:
+    gradient = channel.gradient
+    parts: list[str] = [gradient.kind]
+    labelled = gradient.kind in ("local", "sobolev_label")
+    parts += [f"target {gradient.target}"] if labelled and gradient.target else []
+    parts += [f"given {', '.join(gradient.context)}"] if gradient.context else []
+    parts += [f"scale {gradient.scale:g}"] if gradient.scale != 1 else []
+    parts += ["trained but not used"] if not gradient.apply else []
+    return ", ".join(parts)
+
+
+def _size(channel: ChannelSpec) -> int | str | None:
+    size = channel.size
+    return size if size is None or isinstance(size, int) else " x ".join(map(str, size))

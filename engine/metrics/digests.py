@@ -1,0 +1,144 @@
+"""Digests: whether two runs have learned the same, to the last bit, in eight bytes per agent and per channel.
+
+The digest of an agent is one of its parameters and running statistics, that of a channel one of its synthetic gradient's
+and synthetic input's: names, shapes and types, then the numbers in order, however they lie in memory and whatever backend
+holds them. Reading them changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.learner import Learner
+from antiphon.comms.model import Model
+from antiphon.engine.cohort.models import Models
+from antiphon.engine.cohort.parts import Bundle, Cohort
+from antiphon.engine.core.parts import Agent, Channel
+from antiphon.engine.core.system import System
+from antiphon.telemetry.figures import DigestRow, Kind
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
+    from antiphon.engine.simulation import Simulation
+
+__all__ = ["SIZE", "Holder", "digests", "holders", "numbers"]
+
+SIZE = 8
+"""Bytes of a digest."""
+
+Holder = Learner | Model
+"""What has parameters and running statistics."""
+
+
+class _Part(NamedTuple):
+    """What is digested together: an agent or channel, or a whole cohort or bundle."""
+
+    kind: Kind
+    names: tuple[str, ...]
+    run: tuple[Holder | Models, ...]
+    """What holds its numbers while it is run; of several members stacked, [members, …]."""
+    begun: tuple[Hash, ...]
+    """By member: the digest of names, shapes and types, which never change."""
+    stacked: bool
+
+
+def digests(simulation: Simulation) -> list[DigestRow]:
+    """Return (kind, name, digest) of every agent, then of every channel, in canonical order.
+
+    Args:
+        simulation: In any state between two steps.
+    """
+    system, _ = simulation.backend.seen(simulation.learned)
+    found: dict[tuple[Kind, str], bytes] = {}
+    shared: dict[int, bytes] = {}  # of tied agents, who have one learner
+    for part in _parts(system):
+        key = id(part.run[0]) if part.run and not part.stacked else None
+        if key is None or key not in shared:
+            values = list(_digested(part))
+            if key is not None:
+                shared[key] = values[0]
+        else:
+            values = [shared[key]]
+        found.update(((part.kind, name), value) for name, value in zip(part.names, values, strict=True))
+    order: tuple[tuple[Kind, Sequence[str]], ...] = (
+        ("agent", list(simulation.scenario.agents)),
+        ("channel", list(simulation.backend.channels)),
+    )
+    return [(kind, name, found[kind, name]) for kind, names in order for name in names]
+
+
+def holders(part: Agent | Channel) -> dict[str, Holder]:
+    """Return what holds the numbers of an agent or channel, by what their names begin with."""
+    if isinstance(part, Agent):
+        return {"": part.learner}
+    models = {"predictor.": part.predictor, "input.": part.input}
+    return {prefix: model for prefix, model in models.items() if model is not None}
+
+
+def numbers(part: Agent | Channel) -> dict[str, Tensor]:
+    """Return what the digest of an agent or channel is of, by name, in order."""
+    return {
+        f"{prefix}{name}": tensor
+        for prefix, holder in holders(part).items()
+        for held in (holder.parameters, holder.buffers)
+        for name, tensor in held.items()
+    }
+
+
+_PARTS: WeakKeyDictionary[System, list[_Part]] = WeakKeyDictionary()
+"""By system: what is digested of it."""
+
+
+def _parts(system: System) -> list[_Part]:
+    if system not in _PARTS:
+        parts: list[Agent | Channel] = [*system.agents.values(), *system.channels.values()]
+        _PARTS[system] = [_part(part) for part in parts]
+    return _PARTS[system]
+
+
+def _part(part: Agent | Channel) -> _Part:
+    kind: Kind = "agent" if isinstance(part, Agent) else "channel"
+    members = part.members if isinstance(part, Cohort | Bundle) else (part,)
+    stacked = isinstance(part, Cohort) or len(members) > 1
+    begun = tuple(_begun(numbers(member)) for member in members)
+    return _Part(kind, part.who, tuple(holders(part).values()), begun, stacked)
+
+
+def _begun(tensors: Mapping[str, Tensor]) -> Hash:
+    """Return the digest of what is known before the numbers."""
+    about = [[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in tensors.items()]
+    return hashlib.sha256(
+        repr(about).encode("utf-8", "surrogatepass")
+    )  # which processors have instructions for
+
+
+def _digested(part: _Part) -> Iterator[bytes]:
+    """Yield the digests of the members."""
+    held = [
+        _bytes(tensor, len(part.names) if part.stacked else 1)
+        for holder in part.run
+        for owner in (holder.bundled if isinstance(holder, Models) else holder,)
+        for tensors in (owner.parameters, owner.buffers)
+        for tensor in tensors.values()
+    ]
+    for member, begun in enumerate(part.begun):
+        digest = begun.copy()
+        for rows, size in held:
+            digest.update(rows[member * size : (member + 1) * size])
+        yield digest.digest()[:SIZE]
+
+
+def _bytes(tensor: Tensor, members: int) -> tuple[memoryview, int]:
+    """Return the numbers of a tensor in this memory, and how many bytes each member has.
+
+    They are copied only where they are elsewhere, or do not lie in order.
+    """
+    rows = tensor.data.reshape(-1).view(torch.uint8).cpu().numpy().data
+    return rows, len(rows) // members

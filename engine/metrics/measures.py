@@ -1,0 +1,148 @@
+"""What a step says about agents and channels: of all that are run as one at once, so that looking costs little.
+
+Shapes: n members of a cohort or bundle (1 of whatever stands alone), B environments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.alignment import alignment
+from antiphon.engine.core.parts import Agent, Channel
+from antiphon.engine.core.system import System
+from antiphon.engine.step.predictors import Lesson
+from antiphon.engine.step.report import Learned
+
+__all__ = ["Measured", "of_agents", "of_channels"]
+
+
+class Measured(NamedTuple):
+    """One metric of agents, or of channels.
+
+    Attributes:
+        names: Whose.
+        metric: What was measured.
+        values: One each.
+        told: Who has it, [n]; None: all.
+    """
+
+    names: tuple[str, ...]
+    metric: str
+    values: Sequence[float]
+    told: Sequence[bool] | None = None
+
+
+def of_agents(system: System, learned: Learned) -> Iterator[Measured]:
+    """Yield `gradient_norm` (of those that learned), `updates`, `silenced` (with quarantine) and `parameter_norm`.
+
+    Args:
+        system: Of agents and channels, or of cohorts and bundles.
+        learned: What was learned at the step, by the same.
+    """
+    for update in learned.updates:
+        for name, gradients in update.gradients.items():
+            agent = system.agents[name]
+            if found := [g for g in gradients if g is not None]:
+                told = _list(update.movers.get(name))
+                yield Measured(agent.who, "gradient_norm", _norms(found, agent), told)
+    for agent in system.agents.values():
+        yield Measured(agent.who, "updates", agent.counts())
+        if system.divergence.quarantine:
+            silenced = agent.silenced
+            each = silenced.view(len(agent.who), -1)[:, 0].tolist() if isinstance(silenced, Tensor) else None
+            yield Measured(agent.who, "silenced", each or [float(bool(silenced))] * len(agent.who))
+        if parameters := list(agent.learner.parameters.values()):
+            yield Measured(agent.who, "parameter_norm", _norms(parameters, agent))
+
+
+def _norms(tensors: Sequence[Tensor], agent: Agent) -> list[float]:
+    """The norm over all tensors of each member."""
+    if agent.stacked:
+        squares = [torch.linalg.vector_norm(t.flatten(1), dim=1).square() for t in tensors]
+        return torch.stack(squares).sum(0).sqrt().tolist()
+    return [torch.stack(torch._foreach_norm(list(tensors))).norm().item()]
+
+
+def of_channels(system: System, learned: Learned, step: int) -> Iterator[Measured]:
+    """Yield the figures of channels; `engine.figures.figures` says which.
+
+    Args:
+        system: Of agents and channels, or of cohorts and bundles.
+        learned: What was learned at the step, by the same.
+        step: The step just taken.
+    """
+    for name, (loss, _) in learned.inputs.items():
+        told = _list(learned.hearers.get(name))
+        yield Measured(system.channels[name].who, "si_loss", loss.reshape(-1).tolist(), told)
+    injected = {name: (rows, update) for update in learned.updates for name, rows in update.injected.items()}
+    for name, channel in system.channels.items():
+        who, count = channel.who, len(channel.who)
+        if name in learned.lessons:
+            yield from _taught(who, learned.lessons[name], learned.learners.get(name))
+        if name in injected:
+            rows, update = injected[name]
+            put = channel.injectors(system.agents[channel.sender].drawn(update.tape.window))
+            norms = rows.norm(dim=1).view(count, -1).mean(1)
+            yield Measured(who, "injection_norm", norms.tolist(), _list(put))
+        records = channel.ledger.records
+        if records:
+            message = records[max(records)].message.reshape(count, -1)
+            mean, spread = message.mean(1), message.std(1, correction=0)
+            yield Measured(who, "message_mean", mean.tolist())
+            yield Measured(who, "message_std", spread.tolist())
+            yield Measured(who, "message_energy", (mean.square() + spread.square()).sqrt().tolist())
+        if channel.outliers is not None:
+            bites: int | Tensor = channel.outliers.bites
+            yield Measured(who, "outliers", bites.tolist() if isinstance(bites, Tensor) else [float(bites)])
+        newest_usable = channel.ledger.sender.latest(step - channel.ledger.link.delay)
+        if newest_usable is not None:
+            yield Measured(who, "age", [float(step - newest_usable)] * count)
+        yield from _on_the_way(channel, step)
+
+
+def _taught(who: tuple[str, ...], lesson: Lesson, learners: Tensor | None) -> Iterator[Measured]:
+    told = _list(learners)
+    yield Measured(who, "sg_loss", lesson.loss.reshape(-1).tolist(), told)
+    newest = lesson.examples[-1]
+    if newest.delta is None or lesson.prediction is None:
+        return
+    if newest.members is not None:
+        heard = newest.members.tolist()
+        told = heard if told is None else [a and b for a, b in zip(told, heard, strict=True)]
+    said = lesson.prediction.view(len(who), -1, lesson.prediction.shape[1])
+    valid = None if newest.valid is None else newest.valid.view(len(who), -1)
+    for metric, values in alignment(said, newest.delta.view_as(said), valid).items():
+        yield Measured(who, metric, values.tolist(), told)
+
+
+def _list(members: Tensor | None) -> list[bool] | None:
+    return None if members is None else members.tolist()
+
+
+def _on_the_way(channel: Channel, step: int) -> Iterator[Measured]:
+    """What the link did to the message due now, and what it carries.
+
+    `lost` and `stand_in` (shares of environments), `distortion` (root of the mean squared change by noise and bits, in
+    the message's own units), `traffic` (bits a step and environment).
+    """
+    ledger, link = channel.ledger, channel.ledger.link
+    who, count = channel.who, len(channel.who)
+    stamp = ledger.sender.latest(step - link.delay)
+    record = None if stamp is None else ledger.records.get(stamp)
+    if record is not None and (link.drop or channel.input is not None):
+        lost = [0.0] * count if record.lost is None else record.lost.view(count, -1).float().mean(1).tolist()
+        yield Measured(who, "lost", lost)
+        if channel.input is not None:
+            yield Measured(who, "stand_in", [1.0] * count if channel.coupling == "unlocked" else lost)
+    if record is not None and (link.noise or link.bits):
+        change = (record.received - record.message).reshape(count, -1).square().mean(1).sqrt()
+        yield Measured(who, "distortion", change.tolist())
+    if channel.state:
+        return  # it stays where it is
+    width = link.bits or torch.finfo(channel.zeros.dtype).bits
+    sends = ledger.sender.rate / ledger.sender.clock.period
+    yield Measured(who, "traffic", [channel.size * width * sends] * count)

@@ -1,0 +1,105 @@
+"""A tally: what objectives said since somebody last asked, so that figures are means and not single batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.core.system import System
+from antiphon.engine.step.report import Learned
+
+__all__ = ["Tally"]
+
+Sums = tuple[Tensor, Tensor, int | Tensor]
+"""Of loss, metric, and of what both are over."""
+
+
+class Tally:
+    """Sums of loss and metric per agent, kept where the numbers live.
+
+    Args:
+        system: Whose agents are counted.
+    """
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._sums: dict[tuple[str, ...], Sums] = {}
+        """By agents: one, or those of a cohort, [N] each."""
+        self._closed: dict[tuple[str, ...], Sums] = {}
+        """Those of the row before."""
+
+    def add(self, learned: Learned) -> None:
+        """Count what was learned at one step."""
+        for names, losses in learned.losses():
+            known = self._sums.get(names)
+            if known is None and len(names) > 1:
+                known = self._put_together(names)
+            if known is None:
+                self._sums[names] = (losses.loss, losses.score, losses.count)
+            else:
+                loss, score, count = known
+                self._sums[names] = (loss + losses.loss, score + losses.score, count + losses.count)
+
+    def _put_together(self, names: tuple[str, ...]) -> Sums | None:
+        """The sums of single agents, as a checkpoint has them, as those of the cohort that goes on with them."""
+        each = [self._sums.pop((name,), None) for name in names]
+        some = next((sums for sums in each if sums is not None), None)
+        if some is None:
+            return None
+        nothing = torch.zeros_like(some[0])
+        full = [(nothing, nothing, 0) if sums is None else sums for sums in each]
+        counts = [count for _, _, count in full]
+        whole = not any(isinstance(count, Tensor) for count in counts) and len(set(counts)) == 1
+        count = (
+            counts[0] if whole else torch.stack([torch.as_tensor(c, device=nothing.device) for c in counts])
+        )
+        return torch.stack([loss for loss, _, _ in full]), torch.stack([score for _, score, _ in full]), count
+
+    def _by_agent(self, sums: dict[tuple[str, ...], Sums]) -> dict[str, Sums]:
+        found: dict[str, Sums] = {}
+        for names, (loss, score, count) in sums.items():
+            for n, name in enumerate(names):
+                own = (loss[n], score[n]) if loss.dim() else (loss, score)
+                counted = count[n] if isinstance(count, Tensor) and count.dim() else count
+                if len(names) > 1 and not int(counted):
+                    continue
+                found[name] = *own, counted
+        return {name: found[name] for name in self._system.agents if name in found}
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """Return `loss` and the objective's metric by agent, means over all ticks and environments with a target."""
+        return self._means(self._sums)
+
+    def _means(self, sums: dict[tuple[str, ...], Sums]) -> dict[str, dict[str, float]]:
+        found = {}
+        for name, (loss, score, count) in self._by_agent(sums).items():
+            goal = self._system.agents[name].goal
+            assert goal is not None
+            samples = int(count)
+            if samples:
+                mean = loss.item() * self._system.batch / samples
+                found[name] = {"loss": mean, goal.objective.metric: score.item() / samples}
+        return found
+
+    def take(self) -> dict[str, dict[str, float]]:
+        """Return the means and start again."""
+        found, self._sums = self.means(), {}
+        return found
+
+    def close(self) -> None:
+        """End a row and start again."""
+        self._closed, self._sums = self._sums, {}
+
+    def closed(self) -> dict[str, dict[str, float]]:
+        """Return the means of the row that was ended last."""
+        return self._means(self._closed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums."""
+        return {name: list(sums) for name, sums in self._by_agent(self._sums).items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the sums."""
+        self._sums = {(name,): (loss, score, count) for name, (loss, score, count) in state.items()}

@@ -1,0 +1,268 @@
+"""The timeline of a system: what its clocks, windows and ledgers alone say of what will happen. Nothing is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.engine.core.clock import EpisodeWindows, Windows
+from antiphon.engine.core.parts import Agent, Channel
+from antiphon.engine.core.system import System
+from antiphon.errors import ScenarioError
+from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
+
+__all__ = ["span", "timeline"]
+
+_LONGEST = 32
+"""Steps that are shown where nobody says how many."""
+_SHORTEST = 8
+
+
+def span(system: System) -> int:
+    """Return how many steps show what a system does: two of its longest windows, but 8 to 32 steps."""
+    longest = max((unit.windows.end(1) - unit.windows.end(0) for unit in system.units), default=0)
+    return min(max(2 * longest, _SHORTEST), _LONGEST)
+
+
+def timeline(system: System, start: int, steps: int) -> Timeline:
+    """Return what happens when, from `start` on; links are taken to lose nothing.
+
+    Args:
+        system: The agents, channels and units.
+        start: The first step.
+        steps: How many.
+
+    Raises:
+        ScenarioError: There is no such span of steps.
+    """
+    if steps < 1:
+        raise ScenarioError(f"timeline: steps is {steps}; it must be at least 1")
+    if start < 0:
+        raise ScenarioError(f"timeline: start is {start}; it must be at least 0")
+    times = _Times(system)
+    shown = range(start, start + steps)
+    episodes = times.episodes
+    ends = [episodes is not None and episodes.ending(step) is not None for step in shown]
+    reaches = times.reaches(shown)
+    return Timeline(
+        start=start,
+        steps=steps,
+        agents=tuple(times.agent(agent, shown, reaches[name]) for name, agent in system.agents.items()),
+        channels=tuple(times.channel(channel, shown) for channel in system.channels.values()),
+        episode_ends=_flags(ends),
+    )
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Episodes(Windows):
+    """Episodes of one length, the first of them from `start` on."""
+
+    start: int
+    length: int
+
+    def number(self, tick: int) -> int:
+        return (tick - self.start) // self.length
+
+    def end(self, number: int) -> int:
+        return self.start + (number + 1) * self.length - 1
+
+    def ending(self, step: int) -> int | None:
+        number = self.number(step)
+        return number if self.end(number) == step else None
+
+
+class _Reach(NamedTuple):
+    """How far the true gradient of a tick goes, and what stands for the rest."""
+
+    since: int
+    state: bool = False
+    messages: bool = False
+    late: bool = False
+
+    def joined(self, other: _Reach) -> _Reach:
+        return _Reach(
+            min(self.since, other.since),
+            self.state or other.state,
+            self.messages or other.messages,
+            self.late or other.late,
+        )
+
+
+class _Times:
+    """Answers questions about one system.
+
+    Args:
+        system: The agents, channels and units.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.episodes = _episodes(system)
+        self.windows = {name: self._lasting(unit.windows) for name, unit in system.unit_of.items()}
+
+    def _lasting(self, windows: Windows) -> Windows:
+        """Episodes to come are taken to be as long as the present one, in windows as elsewhere."""
+        if isinstance(windows, EpisodeWindows):
+            assert self.episodes is not None
+            return self.episodes
+        return windows
+
+    # --- credit ------------------------------------------------------------------------------------------
+
+    def reaches(self, shown: range) -> dict[str, dict[int, _Reach]]:
+        """Return, by agent and tick, how far the true gradient goes; earlier ticks of open windows are among them."""
+        found: dict[str, dict[int, _Reach]] = {name: {} for name in self.system.agents}
+        for step in range(self._opened(shown.start), shown.stop):
+            for call in self.system.schedule.calls(step):
+                for name in call:
+                    found[name][step] = self._reach(self.system.agents[name], step, found)
+        return found
+
+    def _opened(self, step: int) -> int:
+        """The first step of the windows that are open at `step`."""
+        numbers = {windows: windows.number(step) for windows in self.windows.values()}
+        opened = [windows.end(number - 1) + 1 for windows, number in numbers.items()]
+        return max(min(opened, default=step), 0)
+
+    def _reach(self, agent: Agent, step: int, found: Mapping[str, Mapping[int, _Reach]]) -> _Reach:
+        reach = _Reach(step)
+        windows = self.windows[agent.name]
+        window = windows.number(step)
+        before = agent.clock.latest(step - 1)
+        if agent.memory is not None and before is not None and self._together(before, step):
+            if windows.number(before) == window:
+                reach = reach.joined(found[agent.name][before])
+            elif agent.memory.injects:
+                reach = reach._replace(state=True)
+        for channel in agent.inputs:
+            for stamp in self._read(channel, step):
+                if _true(channel):
+                    if windows.number(stamp) == window:
+                        reach = reach.joined(found[channel.sender][stamp])
+                elif channel.coupling == "delayed":
+                    reach = reach._replace(late=True)
+                elif channel.coupling == "locked" or _stands_in(channel):
+                    reach = reach._replace(messages=True)
+        return reach
+
+    def _together(self, early: int, late: int) -> bool:
+        """Whether two steps lie in one episode."""
+        return self.episodes is None or self.episodes.number(early) == self.episodes.number(late)
+
+    def agent(self, agent: Agent, shown: range, reaches: Mapping[int, _Reach]) -> AgentTimes:
+        """Return the times of one agent."""
+        nothing = _Reach(-1)
+        each = [reaches.get(step, nothing) for step in shown]
+        windows = self.windows[agent.name]
+        return AgentTimes(
+            name=agent.name,
+            period=agent.clock.period,
+            recurrent=agent.memory is not None,
+            group=self.system.unit_of[agent.name].members,
+            ticks=_flags(agent.clock.due(step) for step in shown),
+            ends=_flags(windows.ending(step) is not None for step in shown),
+            since=_steps(reach.since for reach in each),
+            state_credit=_flags(reach.state for reach in each),
+            message_credit=_flags(reach.messages for reach in each),
+            late_credit=_flags(reach.late for reach in each),
+        )
+
+    # --- messages ----------------------------------------------------------------------------------------
+
+    def channel(self, channel: Channel, shown: range) -> ChannelTimes:
+        """Return the times of one channel."""
+        ledger = channel.ledger
+        read = [self._read(channel, step) if ledger.receiver.due(step) else () for step in shown]
+        sent = [ledger.sender.due(step) for step in shown]
+        uses = [self._uses(channel, step) if due else None for step, due in zip(shown, sent, strict=True)]
+        pairs = list(zip(shown, uses, strict=True))
+        return ChannelTimes(
+            name=channel.name,
+            sender=channel.sender,
+            receiver=channel.receiver,
+            coupling=channel.coupling,
+            state=channel.state,
+            sent=_flags(sent),
+            due=_flags(ledger.receiver.due(step) for step in shown),
+            stamps=tuple(read),
+            ages=_steps(
+                step - stamps[-1] if stamps else -1 for step, stamps in zip(shown, read, strict=True)
+            ),
+            unread=_flags(due and used is None for due, used in zip(sent, uses, strict=True)),
+            cut=_flags(self._cut(channel, step, stamps) for step, stamps in zip(shown, read, strict=True)),
+            back=_steps(-1 if used is None else self._back(channel, step, used) for step, used in pairs),
+            taught=_steps(-1 if used is None else self._taught(channel, step, used) for step, used in pairs),
+        )
+
+    def _read(self, channel: Channel, step: int) -> tuple[int, ...]:
+        """The stamps that the receiver's tick at `step` reads, oldest first; none of an episode that has ended."""
+        return tuple(stamp for stamp in channel.ledger.due(step) if self._together(stamp, step))
+
+    def _uses(self, channel: Channel, stamp: int) -> tuple[int, int] | None:
+        """First and last receiver tick that may use the message sent at `stamp`."""
+        ledger = channel.ledger
+        start, stop = stamp + ledger.link.delay, ledger.sender.after(stamp) + ledger.link.delay
+        first = ledger.receiver.following(start)
+        if not self._together(stamp, first):
+            return None
+        if first >= stop:
+            return None if ledger.read == "last" else (first, first)
+        last = ledger.receiver.latest(stop - 1)
+        assert last is not None
+        return first, last
+
+    def _within(self, channel: Channel, stamp: int, tick: int) -> bool:
+        """Whether credit for `stamp` comes back with the graph of the window of `tick`."""
+        windows = self.windows[channel.receiver]
+        return (channel.state or _true(channel)) and windows.number(stamp) == windows.number(tick)
+
+    def _cut(self, channel: Channel, step: int, stamps: tuple[int, ...]) -> bool:
+        closes = channel.state or channel.coupling == "locked"
+        lost = [not self._within(channel, stamp, step) for stamp in stamps]
+        return closes and not channel.injects and any(lost)
+
+    def _back(self, channel: Channel, stamp: int, uses: tuple[int, int]) -> int:
+        windows = self.windows[channel.receiver]
+        if self._within(channel, stamp, uses[0]):
+            return windows.end(windows.number(stamp))
+        return windows.end(windows.number(uses[1])) + channel.ledger.back if channel.ledger.returns else -1
+
+    def _taught(self, channel: Channel, stamp: int, uses: tuple[int, int]) -> int:
+        windows = self.windows[channel.sender]
+        end = windows.end(windows.number(stamp))
+        if self._within(channel, stamp, uses[0]) or channel.injects:
+            return end
+        if channel.coupling == "delayed":
+            return max(end, self._back(channel, stamp, uses))
+        return -1
+
+
+def _episodes(system: System) -> _Episodes | None:
+    """The episodes of known length, if there are any; where lengths vary, as long as the present one."""
+    if system.episode is not None:
+        return _Episodes(system.episode.start, system.episode.length)
+    length = system.description.episode_steps
+    return None if length is None else _Episodes(0, length)
+
+
+def _true(channel: Channel) -> bool:
+    """Whether it takes the true gradient back, within the window."""
+    return channel.coupling == "locked" and channel.aligned is None and channel.direct is None
+
+
+def _stands_in(channel: Channel) -> bool:
+    """Whether what it injects is learned from what comes back, and so stands for it."""
+    return channel.injects and channel.ledger.returns
+
+
+def _flags(values: Iterator[Any] | list[bool]) -> NDArray[np.bool_]:
+    return np.array(list(values), dtype=np.bool_)
+
+
+def _steps(values: Iterator[int]) -> NDArray[np.int64]:
+    return np.array(list(values), dtype=np.int64)

@@ -1,0 +1,175 @@
+"""Advice that needs to know the environment: what runs, but is about another example than it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import networkx as nx
+
+from antiphon.engine.build.groups import unite
+from antiphon.engine.core.clock import Clock
+from antiphon.envs.registry import describe
+from antiphon.envs.signal import Description
+from antiphon.scenarios import Scenario, warnings
+from antiphon.scenarios.parts import AgentSpec
+
+__all__ = ["advice"]
+
+
+def advice(scenario: Scenario) -> list[str]:
+    """Return the scenario's warnings and those about delays and waiting (semantics 21, 27b).
+
+    Raises:
+        ScenarioError: The environment is not known.
+    """
+    env = describe(scenario.env)
+    found = warnings(scenario)
+    if env.is_stream:
+        found.extend(_over(scenario) if env.episode_steps == env.hold else _late(scenario, env))
+    found.extend(_lost_credit(scenario, env))
+    found.extend(_mixed(scenario))
+    found.extend(_never_learning(scenario))
+    if env.longest_episode is not None and not any(agent.acts for agent in scenario.agents.values()):
+        found.append(
+            "env: its task grows with how well an acting agent does it, and none acts; "
+            "give an agent `acts: true`, or the environment threshold 0"
+        )
+    found.extend(_waiting_for_each_other(scenario))
+    return found
+
+
+def _late(scenario: Scenario, env: Description) -> Iterator[str]:
+    """Objectives that hear of an example when another one is already shown."""
+    ways = _ways(scenario)
+    order = list(nx.topological_sort(ways)) if nx.is_directed_acyclic_graph(ways) else []
+    for name, agent in scenario.agents.items():
+        if agent.objective is None or agent.align:
+            continue
+        ages = {seer: age for seer, age in _ages(ways, order, name).items() if scenario.agents[seer].observes}
+        late = {seer: steps for seer, steps in ages.items() if steps >= env.hold and seer != name}
+        if late:
+            seer = min(late, key=lambda seer: (late[seer], seer))
+            yield (
+                f"agent {name}: hears what '{seer}' saw {late[seer]} steps later, when another example is shown "
+                f"(hold {env.hold}); give it `align`, or the environment a longer `hold`"
+            )
+
+
+def _ways(scenario: Scenario) -> nx.DiGraph[str]:
+    """From everybody to those they hear of, with the longest delay."""
+    ways: nx.DiGraph[str] = nx.DiGraph()
+    ways.add_nodes_from(scenario.agents)
+    for channel in scenario.channels:
+        known = ways.get_edge_data(channel.receiver, channel.sender, {"delay": 0})
+        ways.add_edge(channel.receiver, channel.sender, delay=max(known["delay"], channel.link.delay))
+    return ways
+
+
+def _ages(ways: nx.DiGraph[str], order: Sequence[str], name: str) -> dict[str, int]:
+    """How old what an agent hears can be, by who said it: the longest way, each cycle taken the shortest.
+
+    Args:
+        ways: From everybody to those they hear of.
+        order: All of them, in an order along the ways; empty where there are cycles.
+        name: The agent.
+    """
+    nearest = nx.single_source_dijkstra_path_length(ways, name, weight="delay")
+    ages = {node: int(steps) for node, steps in nearest.items()}
+    for node in order:
+        for sender in ways.successors(node) if node in ages else ():
+            ages[sender] = max(ages[sender], ages[node] + ways.edges[node, sender]["delay"])
+    return ages
+
+
+def _over(scenario: Scenario) -> Iterator[str]:
+    """Aligned objectives that count at an example's last step, of which they hear when its episode has ended."""
+    lags = _lags(scenario)
+    for name, agent in scenario.agents.items():
+        if agent.objective is not None and agent.align and agent.objective.when != "each" and lags[name]:
+            yield (
+                f"agent {name}: hears of an example's last step {lags[name]} steps later, when its episode has ended, "
+                "so that its objective never counts; take the delays away, or use `when: each`"
+            )
+
+
+def _never_learning(scenario: Scenario) -> Iterator[str]:
+    """Agents whose first window ends after the training."""
+    for unit in unite(scenario):
+        window = scenario.window(unit)
+        if window != "episode" and window > scenario.training.steps:
+            yield (
+                f"agent {', '.join(unit)}: learns after {window} steps for the first time, and training.steps is "
+                f"{scenario.training.steps}; use a shorter unroll, or train for longer"
+            )
+
+
+def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
+    """Locked channels whose messages are read in a later window, where their credit ends."""
+    for group in scenario.locked_groups():
+        if len(group) < 2:
+            continue
+        window = scenario.window(group)
+        length = env.episode_steps if window == "episode" else window
+        if (
+            length is None or length == env.episode_steps
+        ):  # what is on its way when an episode ends is void, not lost
+            continue
+        for channel in scenario.channels:
+            if channel.coupling != "locked" or channel.sender not in group:
+                continue
+            clocks = [scenario.agents[end].clock for end in (channel.sender, channel.receiver)]
+            sender, receiver = (Clock(clock.period, clock.phase) for clock in clocks)
+            sent = [step for step in range(length, 2 * length) if sender.due(step)]
+            lost = sum(receiver.following(step + channel.link.delay) >= 2 * length for step in sent)
+            if lost > 0 and channel.link.delay < length:
+                yield (
+                    f"channel {channel.name}: {lost} of {len(sent)} messages of a window are read after its end, where "
+                    "their credit is lost; use a longer unroll, or `unroll: episode`"
+                )
+
+
+def _mixed(scenario: Scenario) -> Iterator[str]:
+    """Aligned agents whose messages were made from different examples."""
+    lags = _lags(scenario)
+    for name, agent in scenario.agents.items():
+        found = {c.name: lags[c.sender] + c.link.delay for c in scenario.inputs_of(name)}
+        if agent.align and len(set(found.values())) > 1:
+            ages = ", ".join(f"{channel} {steps}" for channel, steps in found.items())
+            yield f"agent {name}: is aligned, but its messages are of different steps ({ages} old)"
+
+
+def _lags(scenario: Scenario) -> dict[str, int]:
+    """How many steps old the example is that each agent works on."""
+    lags = dict.fromkeys(scenario.agents, 0)
+    for _ in scenario.agents:
+        found = {name: _lag(scenario, name, agent, lags) for name, agent in scenario.agents.items()}
+        if found == lags:
+            break
+        lags = found
+    return lags
+
+
+def _lag(scenario: Scenario, name: str, agent: AgentSpec, lags: dict[str, int]) -> int:
+    inputs = scenario.inputs_of(name)
+    if not agent.align or not inputs:
+        return 0
+    chosen = next((c for c in inputs if c.name == agent.align), inputs[0])
+    return lags[chosen.sender] + chosen.link.delay
+
+
+def _waiting_for_each_other(scenario: Scenario) -> Iterator[str]:
+    """Cycles of delayed channels: each unit's gradient waits for the next one's, so none ever comes."""
+    unit_of = {name: members for members in unite(scenario) for name in members}
+    ways: nx.DiGraph[tuple[str, ...]] = nx.DiGraph()
+    for channel in scenario.channels:
+        if channel.coupling != "delayed":
+            continue
+        ends = unit_of[channel.sender], unit_of[channel.receiver]
+        if ends[0] == ends[1]:
+            yield f"channel {channel.name}: is delayed within what learns as one, and returns nothing; make it locked"
+        else:
+            ways.add_edge(*ends)
+    for part in nx.strongly_connected_components(ways):
+        if len(part) > 1:
+            names = ", ".join(sorted(name for members in part for name in members))
+            yield f"agents {names}: wait for each other's gradients over delayed channels, and never learn"

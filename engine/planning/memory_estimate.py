@@ -1,0 +1,272 @@
+"""Room: the memory that a system needs, what the machine has, and one line where that is not enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.build.outline import build_to_look, outline
+from antiphon.engine.core.parts import Channel, Unit
+from antiphon.engine.core.system import System
+from antiphon.engine.planning.cost_model import Loads, length_of
+from antiphon.envs.signal import Description
+from antiphon.errors import ResourceError
+from antiphon.nets.optimisers import Optimiser
+from antiphon.scenarios.document import Scenario
+
+__all__ = [
+    "Memory",
+    "Room",
+    "in_unit",
+    "in_units",
+    "installed",
+    "memory_of",
+    "slots",
+    "unit_of",
+    "was_refused",
+]
+
+_FILLED = 0.9
+"""A scenario that needs more than this share of all the memory is not begun."""
+_LOOK = 0.25
+"""From this share on, what it needs is counted out before it is built; below, an outline is enough."""
+_UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_REFUSALS = ("can't allocate memory", "out of memory", "DefaultCPUAllocator")
+_MEMINFO = Path("/proc/meminfo")
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where Linux says what a container may have."""
+_KNOBS = {
+    "parameters": "fewer agents, or smaller networks",
+    "optimiser": "fewer agents, smaller networks, or an optimiser that keeps less",
+    "predictors": "smaller messages, contexts or gradient.hidden",
+    "gradients": "fewer agents, or smaller networks",
+    "messages": "lower training.batch ({batch}), delays, or the sizes of messages",
+    "activations": "lower training.batch ({batch}), clock.unroll, or the number of agents",
+}
+_WORDS = {
+    "optimiser": "optimiser state",
+    "messages": "messages in flight",
+    "activations": "activations of one window",
+}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a system needs at its fullest, in bytes: at a step at which all learn.
+
+    torch itself, the environment's data and what telemetry keeps are not in it.
+
+    Attributes:
+        parameters: Of all agents, with their running statistics; tied agents have them once.
+        optimiser: The agents' optimisers: moments, or momentum.
+        predictors: Synthetic gradients and inputs: parameters, running statistics, optimiser state.
+        gradients: Of all that is learned at one step.
+        messages: In flight, or waiting for what comes back, as many as delays, windows and periods keep.
+        activations: What autograd keeps of all agents until their windows end.
+    """
+
+    parameters: int
+    optimiser: int
+    predictors: int
+    gradients: int
+    messages: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self.parts().values())
+
+    def parts(self) -> dict[str, int]:
+        """Return the parts by name."""
+        return {part.name: getattr(self, part.name) for part in fields(self)}
+
+    def fits(self, installed: int | None) -> bool:
+        """Whether a device with so much is enough; None: nobody says."""
+        return installed is None or self.total <= _FILLED * installed
+
+    @staticmethod
+    def word(part: str) -> str:
+        """Return what a part is called: `optimiser state`."""
+        return _WORDS.get(part, part)
+
+    def knob(self, batch: int) -> str:
+        """Return the largest part with what would make it smaller."""
+        largest = max(self.parts().items(), key=lambda part: part[1])
+        mend = _KNOBS[largest[0]].format(batch=batch)
+        return f"the largest part is {self.word(largest[0])} ({in_units(largest[1])}): {mend}"
+
+
+def unit_of(count: float) -> str:
+    """Return the unit in which so many bytes are written."""
+    return next((unit for unit, size in _UNITS.items() if count < 1000 * size), "TiB")
+
+
+def in_unit(count: float, unit: str) -> str:
+    """Write bytes in a unit, without it: two digits will do of what is estimated."""
+    number = count / _UNITS[unit]
+    return f"{number:,.0f}" if number >= 10 else f"{number:.1f}" if number >= 1 else f"{number:.2g}"
+
+
+def in_units(count: float) -> str:
+    """Write bytes as MiB or GiB."""
+    return f"{in_unit(count, unit_of(count))} {unit_of(count)}"
+
+
+# --- what a system needs ---------------------------------------------------------------------------------
+
+
+def memory_of(system: System, loads: Loads | None = None) -> Memory:
+    """Return what a system needs; its tensors may be without numbers (`engine.blank`).
+
+    Args:
+        system: The system.
+        loads: Counts its parts, if somebody has begun to.
+    """
+    loads = loads or Loads(system)
+    learners = {id(agent.learner): agent.learner for agent in system.agents.values()}.values()
+    models = [m for c in system.channels.values() for m in (c.predictor, c.input) if m is not None]
+    return Memory(
+        parameters=sum(_size(learner.parameters.values(), learner.buffers.values()) for learner in learners),
+        optimiser=sum(_state(learner.optimiser) for learner in learners),
+        predictors=sum(
+            _size(m.parameters.values(), m.buffers.values()) + _state(m.optimiser) for m in models
+        ),
+        gradients=sum(_size(learner.trainable) for learner in learners)
+        + sum(_size(m.trainable) for m in models),
+        messages=sum(_messages(system, channel) for channel in system.channels.values()),
+        activations=sum(_activations(system, name, loads) for name in system.agents),
+    )
+
+
+def _size(*tensors: Iterable[Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for some in tensors for t in some)
+
+
+def _state(optimiser: Optimiser) -> int:
+    return _size(*optimiser.state.values())
+
+
+def _activations(system: System, name: str, loads: Loads) -> int:
+    agent = system.agents[name]
+    ticks = -(-length_of(system.unit_of[name].windows) // agent.clock.period)
+    return int(loads.passes(agent)[0].held) * ticks
+
+
+def _messages(system: System, channel: Channel) -> int:
+    copies = 1 + channel.ledger.returns + bool(channel.ledger.link.noise or channel.ledger.link.bits)
+    return _size([channel.zeros]) * (1 + copies * slots(channel, system.unit_of[channel.sender]))
+
+
+def slots(channel: Channel, sender: Unit) -> int:
+    """Return how many messages of a channel are kept at a time, at most.
+
+    Args:
+        channel: The channel.
+        sender: What its sender learns with: a message is kept until that has learned from it.
+    """
+    ledger = channel.ledger
+    if channel.state:  # all but the newest of a window are passed on with their graph
+        return 3 + (channel.span if channel.traced else 0)
+    every = ledger.sender.clock.period / ledger.sender.rate
+    read = max(math.ceil(every), ledger.receiver.period)
+    used = ledger.link.delay + read - 1 + length_of(ledger.windows) - 1 + ledger.slack
+    learned = length_of(sender.windows) * (1 + (sender.staleness if sender.late else 0))
+    return math.ceil(max(used + ledger.back + 1, learned) / every)
+
+
+# --- what the machine has --------------------------------------------------------------------------------
+
+
+def installed(device: torch.device) -> int | None:
+    """Return the bytes of memory that a device has, or that this process may have of it; None: nobody says."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1]) if torch.cuda.is_available() else None
+    found = [limit for path in _LIMITS if (limit := _number(path)) is not None]
+    try:
+        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:")]
+    return min(found, default=None)
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # it is not there, or says `max`
+        return None
+
+
+# --- where it is not enough ------------------------------------------------------------------------------
+
+
+def was_refused(error: BaseException | None) -> bool:
+    """Whether an error says that there is no more memory to be had."""
+    refused = isinstance(error, RuntimeError) and any(word in str(error) for word in _REFUSALS)
+    return refused or isinstance(error, MemoryError)
+
+
+class Room:
+    """The memory for a scenario on a device; within it, torch's refusal is one line.
+
+    Args:
+        scenario: What is to run.
+        env: What its environment shows.
+        device: Where.
+        dtype: Of all floats.
+    """
+
+    def __init__(
+        self, scenario: Scenario, env: Description, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.scenario, self.env = scenario, env
+        self.device, self.dtype = device, dtype
+
+    def check(self) -> None:
+        """Refuse what needs clearly more than the device has, before it is built.
+
+        Raises:
+            ResourceError: It does; the line has the estimate and what would make it smaller.
+        """
+        has = installed(self.device)
+        if has is None or outline(self.scenario, self.env, self.dtype.itemsize) < _LOOK * has:
+            return
+        needed = self.needed()
+        if needed is not None and not needed.fits(has):
+            raise ResourceError(self._line(needed, has))
+
+    def needed(self) -> Memory | None:
+        """Return what the scenario needs; None where not even that can be found out."""
+        try:
+            return memory_of(build_to_look(self.scenario, self.env, self.dtype))
+        except (MemoryError, RuntimeError):  # a user's module that is too large in itself
+            return None
+
+    def _line(self, needed: Memory | None, has: int | None) -> str:
+        there = "" if has is None else f", and {self.device} has {in_units(has)}"
+        if needed is None:
+            return (
+                f"out of memory{there}; lower training.batch, the number of agents or their networks' sizes"
+            )
+        batch = self.scenario.training.batch
+        return (
+            f"out of memory: '{self.scenario.scenario}' needs about {in_units(needed.total)}{there}; "
+            f"{needed.knob(batch)}"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if was_refused(error) and not isinstance(error, ResourceError):
+            raise ResourceError(self._line(self.needed(), installed(self.device))) from error

@@ -1,0 +1,66 @@
+"""A short run of a scenario on several backends, for what a step of each takes on this machine."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Sequence
+
+from antiphon.engine.planning.cost_model import length_of
+from antiphon.engine.simulation import Simulation
+from antiphon.scenarios import Scenario
+
+__all__ = ["measure"]
+
+_SECONDS = 0.4
+"""Wall clock for each backend, once it is warm."""
+_MOST_STEPS = 64
+"""Of a block: windows and clocks that together take longer to come round are cut."""
+_LONGEST = 4.0
+"""Times `seconds` that a block may take: of slow steps it has fewer."""
+_BLOCKS = 200
+"""At most."""
+
+
+def measure(scenario: Scenario, backends: Sequence[str], *, seconds: float = _SECONDS) -> dict[str, float]:
+    """Return the milliseconds of a step by backend: the median over blocks in which all windows come round.
+
+    The backends take turns, so that what else the machine does meets them alike.
+
+    Args:
+        scenario: The scenario; its data are needed.
+        backends: Their names.
+        seconds: For each, about.
+
+    Raises:
+        DataError: Its data are missing or broken.
+        DivergenceError: It diverges within the run.
+    """
+    simulations: list[Simulation] = []
+    try:
+        simulations += [Simulation(scenario, backend=backend) for backend in backends]
+        slowest = max([_block(simulation, 1), _block(simulation, 1)][1] for simulation in simulations)
+        steps = min(_cycle(simulations[0]), max(1, int(_LONGEST * seconds / slowest)))
+        times: list[list[float]] = [[] for _ in backends]
+        while waiting := [i for i, own in enumerate(times) if sum(own) < seconds and len(own) < _BLOCKS]:
+            for i in waiting:
+                times[i].append(_block(simulations[i], steps))
+    finally:
+        for simulation in simulations:
+            simulation.close()
+    return {name: 1e3 * statistics.median(own) / steps for name, own in zip(backends, times, strict=True)}
+
+
+def _cycle(simulation: Simulation) -> int:
+    system = simulation.system
+    lengths = {length_of(unit.windows) for unit in system.units}
+    periods = {agent.clock.period for agent in system.agents.values()}
+    return min(math.lcm(system.hold, *lengths, *periods), _MOST_STEPS)
+
+
+def _block(simulation: Simulation, steps: int) -> float:
+    start = time.perf_counter()
+    for _ in range(steps):
+        simulation.step()
+    return time.perf_counter() - start

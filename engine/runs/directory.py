@@ -1,0 +1,320 @@
+"""The run directory: what a run leaves on disk, written whole or not at all.
+
+`scenario.yaml` (resolved), `run.json` (where it comes from and how it ended), `metrics.csv`, `digests.csv` (for
+`diff`), TensorBoard's event files, `checkpoints/step-000000100/` (the newest two), `result.json` (what `--json` prints). Loads without torch.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shutil
+import subprocess
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from antiphon.errors import RunError, ScenarioError
+from antiphon.scenarios import Scenario
+
+if TYPE_CHECKING:
+    from antiphon.engine.runs.run import Run
+    from antiphon.engine.simulation import Simulation
+
+__all__ = [
+    "FORMAT",
+    "RunDirectory",
+    "facts_of",
+    "finite",
+    "now",
+    "open_directory",
+    "write_json",
+    "write_text",
+]
+
+FORMAT = 1
+"""Version of the layout of a run directory; a reader refuses a newer one."""
+_KEPT = 2
+"""How many checkpoints are kept."""
+_PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
+
+
+def now() -> str:
+    """Return the present time as ISO 8601, with the zone, to the second."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def finite(value: Any) -> Any:
+    """Return plain data with every float that is not finite replaced by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain data as JSON; whoever reads the file meanwhile sees the old one or the new one.
+
+    Raises:
+        RunError: The file system refuses.
+    """
+    write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        sibling.write_text(text, encoding="utf-8")
+        os.replace(sibling, path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    finally:
+        sibling.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    reason = error.strerror or str(error)
+    return RunError(f"{path}: cannot be written ({reason}); choose a log directory that can")
+
+
+class RunDirectory:
+    """A run on disk.
+
+    Attributes:
+        path: The folder.
+        facts: What run.json says.
+    """
+
+    def __init__(self, path: Path, facts: dict[str, Any]) -> None:
+        self.path = path
+        self.facts = facts
+
+    @classmethod
+    def create(cls, path: str | Path, scenario: Scenario, facts: Mapping[str, Any]) -> Self:
+        """Make the folder with scenario.yaml and run.json in it; on any failure nothing is left.
+
+        Args:
+            path: A folder that is not there yet, or empty.
+            scenario: Resolved. One that holds Python objects leaves a note in its place.
+            facts: For run.json.
+
+        Raises:
+            RunError: The folder holds something, or cannot be written.
+        """
+        path = Path(path)
+        directory = cls(path, {"format": FORMAT, **facts})
+        made = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            if path.is_dir() and any(path.iterdir()):
+                raise RunError(
+                    f"{path}: is there already and not empty; choose another directory for a new run"
+                )
+            made.mkdir(parents=True)
+            write_text(made / "scenario.yaml", _document(scenario))
+            write_json(made / "run.json", directory.facts)
+            if path.is_dir():
+                path.rmdir()
+            made.rename(path)
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+        return directory
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Return the run of a folder.
+
+        Raises:
+            RunError: The folder holds no run, a damaged one, or one of a newer format.
+        """
+        path = Path(path)
+        try:
+            facts = json.loads((path / "run.json").read_text(encoding="utf-8"))
+            version = int(facts["format"])
+            if version <= FORMAT:
+                _check_facts(facts)
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(f"{path}: no run there (a run directory holds run.json)") from None
+        except OSError as error:
+            raise RunError(f"{path / 'run.json'}: cannot be read ({error.strerror})") from None
+        except (ValueError, KeyError, TypeError):
+            raise RunError(
+                f"{path / 'run.json'}: is damaged; start the run anew in another directory"
+            ) from None
+        if version > FORMAT:
+            raise RunError(f"{path}: format {version} is newer than {FORMAT}; use a newer antiphon")
+        return cls(path, facts)
+
+    def note(self, **facts: Any) -> None:
+        """Change facts and rewrite run.json."""
+        self.facts.update(facts)
+        write_json(self.path / "run.json", self.facts)
+
+    @property
+    def document(self) -> str:
+        """The text of scenario.yaml.
+
+        Raises:
+            RunError: It cannot be read.
+        """
+        try:
+            return (self.path / "scenario.yaml").read_text(encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"{self.path / 'scenario.yaml'}: cannot be read ({error.strerror})") from None
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What result.json says; None where there is none (yet)."""
+        try:
+            found: dict[str, Any] = json.loads((self.path / "result.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints, oldest first."""
+        found = (self.path / "checkpoints").glob("step-*")
+        return sorted(path for path in found if (path / "state.json").exists())
+
+    def checkpoint(self, simulation: Simulation) -> None:
+        """Save the simulation, and remove all checkpoints but the newest two."""
+        simulation.save(self.path / "checkpoints" / f"step-{simulation.now:09d}")
+        for path in self.checkpoints[:-_KEPT]:
+            shutil.rmtree(path, ignore_errors=True)
+        self.note(step=simulation.now)
+
+    def attach(self, simulation: Simulation, until: int) -> None:
+        """Have the simulation's figures written here, from its present step on.
+
+        Rows that an earlier session wrote after that step are dropped.
+
+        Args:
+            simulation: The run's.
+            until: The step it stops at.
+        """
+        from antiphon.engine.metrics.description import describe_run
+        from antiphon.engine.metrics.timeline import span, timeline
+        from antiphon.telemetry import CsvRecorder, Recorders, TensorBoardRecorder
+        from antiphon.telemetry.digests_csv import DigestsCsv
+
+        scenario, start = simulation.scenario, simulation.now
+        first = timeline(simulation.system, 0, span(simulation.system))
+        description = describe_run(
+            scenario, self.facts, document=self.document, start=start, until=until, timeline=first
+        )
+        table = self.path / "metrics.csv"
+        resumed = start if table.exists() else None
+        recorders = Recorders(
+            [
+                CsvRecorder(table, resumed),
+                DigestsCsv(self.path / "digests.csv", resumed),
+                TensorBoardRecorder(self.path, start),
+            ]
+        )
+        recorders.begin(description)
+        simulation.recorders.append(recorders)
+
+
+def open_directory(simulation: Simulation, path: Path) -> Run:
+    """Begin a run directory for a simulation made in Python; its figures are written from the first step.
+
+    Raises:
+        RunError: The folder holds something, or cannot be written.
+    """
+    from antiphon.engine.runs.run import Run
+
+    scenario = simulation.scenario
+    dtype = str(simulation.dtype).removeprefix("torch.")
+    facts = facts_of(
+        scenario,
+        seed=simulation.seed,
+        device=str(simulation.device),
+        dtype=dtype,
+        threads=simulation.threads,
+        backend=simulation.backend.name,
+        cache=simulation.cache,
+    )
+    run = Run(simulation, RunDirectory.create(path, scenario, facts), scenario.training.steps)
+    run.open()
+    return run
+
+
+def facts_of(
+    scenario: Scenario,
+    *,
+    seed: int,
+    device: str,
+    dtype: str = "float32",
+    threads: int = 1,
+    backend: str = "auto",
+    cache: int | None = None,
+) -> dict[str, Any]:
+    """Return what run.json says of a run that begins now, but for the template it comes from."""
+    from antiphon.engine.planning.advice import advice
+
+    return {
+        "scenario": scenario.scenario,
+        "seed": seed,
+        "steps": scenario.training.steps,
+        "device": device,
+        "dtype": dtype,
+        "threads": threads,
+        "backend": backend,
+        "cache": cache,
+        "versions": _versions(),
+        "git": _commit(),
+        "warnings": advice(scenario),
+        "started": now(),
+        "finished": None,
+        "seconds": 0.0,
+        "step": 0,
+        "exit": "running",
+        "error": None,
+    }
+
+
+def _check_facts(facts: dict[str, Any]) -> None:
+    """Raise ValueError or KeyError where what everybody relies on is missing or of another kind."""
+    numbers = [facts[key] for key in ("seconds", "steps", "step", "seed", "threads")]
+    if not isinstance(facts.get("values", {}), dict) or not all(isinstance(n, int | float) for n in numbers):
+        raise ValueError
+
+
+def _document(scenario: Scenario) -> str:
+    try:
+        return scenario.to_yaml()
+    except ScenarioError as error:
+        return f"# No document: {error}\n"
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that this code runs from; None where it was installed otherwise."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,115 @@
+"""What a run is asked to be, and whether a run on disk is that one. Loads without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from antiphon.engine.runs.directory import RunDirectory, facts_of, finite
+from antiphon.errors import RunError
+from antiphon.scenarios import Scenario, Template
+
+__all__ = ["Request"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a run is asked to be.
+
+    Attributes:
+        template: Where its scenario comes from.
+        variant: Of the template; None: its defaults.
+        values: Parameters that are set.
+        steps: `training.steps`; None: the template's.
+        seed: Of everything that is drawn.
+        device: Where the numbers live.
+        backend: What runs it; `auto` chooses by who is alike.
+        command: The command line, for the record.
+
+    Raises:
+        ScenarioError: From `scenario` and `settled`: something that the template does not accept.
+    """
+
+    template: Template
+    variant: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    steps: int | None = None
+    seed: int = 0
+    device: str = "cpu"
+    backend: str = "auto"
+    command: tuple[str, ...] = ()
+
+    @cached_property
+    def settled(self) -> dict[str, Any]:
+        """The value of every parameter, as plain data; a parameter called `steps` follows `steps`."""
+        settled: dict[str, Any] = finite(self.template.settle(self.variant, self.values))
+        if self.steps is not None and "steps" in settled:
+            settled["steps"] = self.steps
+        return settled
+
+    @cached_property
+    def scenario(self) -> Scenario:
+        """The explicit scenario."""
+        scenario = self.template.resolve(self.variant, self.values)
+        return scenario if self.steps is None else scenario.with_training(steps=self.steps)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What run.json says at the start of this run."""
+        return {
+            "template": {"source": self.template.source, "text": self.template.text},
+            "variant": self.variant,
+            "values": self.settled,
+            "command": list(self.command),
+            **facts_of(self.scenario, seed=self.seed, device=self.device, backend=self.backend),
+        }
+
+    def existing(self, path: str | Path) -> RunDirectory | None:
+        """Return the run that is at `path`, if it is this one; None where there is nothing.
+
+        Raises:
+            RunError: There is something else; the line names what differs.
+        """
+        path = Path(path)
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            return None
+        directory = RunDirectory.open(path)
+        differences = self._differences(directory)
+        if differences:
+            listed = "; ".join(differences[:4])
+            raise RunError(f"{path}: holds another run ({listed}); choose another name or directory")
+        return directory
+
+    def finished(self, path: str | Path) -> dict[str, Any] | None:
+        """Return the result of this run where it is at `path` and done; else None.
+
+        Raises:
+            RunError: As `existing`.
+        """
+        directory = self.existing(path)
+        if directory is None or directory.facts.get("exit") != "done":
+            return None
+        result = directory.result
+        return result if result is not None and result["steps"] >= self.scenario.training.steps else None
+
+    def _differences(self, directory: RunDirectory) -> list[str]:
+        """Say what of a run is not as asked: `width: 128 there, 64 asked`."""
+        facts = directory.facts
+        pairs: dict[str, tuple[Any, Any]] = {"scenario": (facts.get("scenario"), self.scenario.scenario)}
+        there = facts.get("values") or {}
+        pairs |= {name: (there.get(name), value) for name, value in self.settled.items()}
+        pairs |= {"seed": (facts.get("seed"), self.seed), "device": (facts.get("device"), self.device)}
+        if self.backend != "auto":
+            pairs["backend"] = facts.get("backend"), self.backend
+        found = [f"{name}: {old} there, {new} asked" for name, (old, new) in pairs.items() if old != new]
+        if not found and directory.document != self.scenario.to_yaml():
+            scenario = Scenario.from_yaml(directory.document, str(directory.path / "scenario.yaml"))
+            if scenario.training.steps != self.scenario.training.steps:
+                old, new = scenario.training.steps, self.scenario.training.steps
+                found.append(f"steps: {old} there, {new} asked")
+            elif scenario != self.scenario:
+                found.append(f"its scenario.yaml is not what {self.template.source} says now")
+        return found

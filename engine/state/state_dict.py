@@ -1,0 +1,288 @@
+"""The whole state of a simulation as plain data: what a fork copies and a checkpoint writes.
+
+A state is a tree of dicts, lists, numbers, strings and tensors. Moments are shared by many records and parts:
+they are kept once, by step. Graphs are never stored; open windows are replayed from their tapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from antiphon.comms.cut import as_leaf
+from antiphon.comms.model import Model
+from antiphon.engine.core.ledger import Ledger, Record, Use
+from antiphon.engine.core.signals import Moment
+from antiphon.engine.core.system import System
+from antiphon.engine.core.tape import Input, Part, Tape, Tick
+
+__all__ = ["restore", "running_statistics", "snapshot"]
+
+Tree = dict[str, Any]
+Moments = dict[int, tuple[Moment, int]]
+"""By identity: the moment and its number."""
+
+
+def snapshot(system: System) -> Tree:
+    """Return the state of everything but the environment, without copying a tensor."""
+    moments: Moments = {}
+    tapes = [tape for unit in system.units for tape in (unit.tape, *unit.pending, *unit.past)]
+    named = [(name, record) for tape in tapes for name, record in _records(tape)]
+    ledgers = {
+        name: _ledger(channel.ledger, [record for owner, record in named if owner == name], moments)
+        for name, channel in system.channels.items()
+    }
+    units = [
+        {
+            "tape": _tape(unit.tape, moments),
+            "pending": [_tape(tape, moments) for tape in unit.pending],
+            "past": [_tape(tape, moments) for tape in unit.past],
+        }
+        for unit in system.units
+    ]
+    episode = system.episode
+    return {
+        "learners": {name: agent.learner.state_dict() for name, agent in system.owners().items()},
+        "predictors": {
+            name: _predictor(channel.predictor)
+            for name, channel in system.channels.items()
+            if channel.predictor is not None
+        },
+        "inputs": {
+            name: _predictor(channel.input)
+            for name, channel in system.channels.items()
+            if channel.input is not None
+        },
+        "quarantine": {
+            "silenced": [name for name, agent in system.agents.items() if agent.silenced],
+            "muted": [name for name, channel in system.channels.items() if channel.muted],
+            "deaf": [name for name, channel in system.channels.items() if channel.deaf],
+            "events": [list(event) for event in system.divergence.events],
+        },
+        "ledgers": ledgers,
+        "units": units,
+        "episode": None if episode is None else [episode.start, episode.length, episode.current],
+        "trails": {
+            name: [[step, state] for step, state in agent.trail.items()]
+            for name, agent in system.agents.items()
+            if agent.trail is not None
+        },
+        "outliers": {
+            name: channel.outliers.state_dict()
+            for name, channel in system.channels.items()
+            if channel.outliers is not None
+        },
+        "moments": [[moment.step, dict(moment.signals)] for moment, _ in moments.values()],
+    }
+
+
+def restore(system: System, state: Mapping[str, Any]) -> None:
+    """Take over a state made by `snapshot` on a system built from the same scenario; graphs are not made again.
+
+    The tensors of `state` are taken over as they are, so hand in copies.
+    """
+    moments = [Moment(step, signals) for step, signals in state["moments"]]
+    if system.episode is not None:
+        system.episode.begin(*state["episode"])
+    for name, trail in state["trails"].items():
+        system.agents[name].trail = dict(trail)
+    for name, agent in system.owners().items():
+        agent.learner.load_state_dict(state["learners"][name])
+    records: dict[str, dict[int, Record]] = {}
+    for name, channel in system.channels.items():
+        if channel.predictor is not None:
+            _load_predictor(channel.predictor, state["predictors"][name])
+        if channel.input is not None:
+            _load_predictor(channel.input, state["inputs"][name])
+        if channel.outliers is not None:
+            channel.outliers.load_state_dict(state["outliers"][name])
+        channel.heard = []
+        channel.muted = name in state["quarantine"]["muted"]
+        channel.deaf = name in state["quarantine"]["deaf"]
+        records[name] = _load_ledger(channel.ledger, state["ledgers"][name], moments)
+    for name, agent in system.agents.items():
+        agent.silenced = name in state["quarantine"]["silenced"]
+    system.divergence.events = [(step, line) for step, line in state["quarantine"]["events"]]
+    for unit, saved in zip(system.units, state["units"], strict=True):
+        unit.tape = _load_tape(saved["tape"], system, moments, records)
+        unit.pending = [_load_tape(tape, system, moments, records) for tape in saved["pending"]]
+        unit.past = [_load_tape(tape, system, moments, records) for tape in saved["past"]]
+
+
+def running_statistics(system: System) -> Callable[[], None]:
+    """Return how to put all running statistics back to what they are now; they are values, so nothing is copied."""
+    learners = [(agent.learner, agent.learner.buffers) for agent in system.owners().values()]
+    models = [
+        model for c in system.channels.values() for model in (c.predictor, c.input) if model is not None
+    ]
+    predictors = [(model, dict(model.buffers)) for model in models if model.buffers]
+
+    def put_back() -> None:
+        for learner, buffers in learners:
+            learner.buffers = buffers
+        for predictor, buffers in predictors:
+            predictor.buffers = buffers
+
+    return put_back
+
+
+def _predictor(predictor: Model) -> Tree:
+    return {
+        "parameters": dict(predictor.parameters),
+        "buffers": dict(predictor.buffers),
+        "optimiser": {name: list(tensors) for name, tensors in predictor.optimiser.state.items()},
+        "updates": predictor.updates,
+    }
+
+
+def _load_predictor(predictor: Model, saved: Mapping[str, Any]) -> None:
+    for name, p in predictor.parameters.items():
+        p.data.copy_(saved["parameters"][name])
+    predictor.buffers = dict(saved["buffers"])
+    predictor.optimiser.wake()
+    for name, tensors in predictor.optimiser.state.items():
+        for own, value in zip(tensors, saved["optimiser"][name], strict=True):
+            own.copy_(value)
+    predictor.updates = saved["updates"]
+
+
+def _moment(moment: Moment, moments: Moments) -> int:
+    return moments.setdefault(id(moment), (moment, len(moments)))[1]
+
+
+def _records(tape: Tape) -> Iterator[tuple[str, Record]]:
+    """The records that a tape holds, by channel: some a ledger may have no more use for."""
+    yield from tape.sent
+    for tick in tape.ticks:
+        for part in tick.parts:
+            yield from ((entry.channel, entry.use.record) for entry in part.consumed if entry.use is not None)
+
+
+_PLAIN = (
+    "stamp",
+    "message",
+    "received",
+    "first_use",
+    "deadline",
+    "returned",
+    "states",
+    "began",
+    "lost",
+    "dead",
+    "silent",
+    "counted",
+    "delta",
+    "loss",
+    "finished",
+    "pinned",
+)
+
+
+def _ledger(ledger: Ledger, held: Sequence[Record], moments: Moments) -> Tree:
+    def saved(record: Record) -> Tree:
+        entry: Tree = {name: getattr(record, name) for name in _PLAIN}
+        return {**entry, "waiting": sorted(record.waiting), "moment": _moment(record.moment, moments)}
+
+    returned = [record for found in ledger.returned.values() for record in found]
+    loose = {record.stamp: record for record in (*held, *returned) if record.stamp not in ledger.records}
+    uses = [
+        [window, stamp, tick, use.leaf, use.counted]
+        for window, found in ledger.uses.items()
+        for (stamp, tick), use in found.items()
+    ]
+    return {
+        "records": [saved(record) for record in ledger.records.values()],
+        "loose": [saved(record) for record in loose.values()],
+        "uses": uses,
+        "returned": [[step, [record.stamp for record in found]] for step, found in ledger.returned.items()],
+        "newest": ledger.newest,
+        "held": ledger.held,
+        "held_stamp": ledger.held_stamp,
+        "arrived": ledger.arrived,
+        "held_signals": ledger.held_signals,
+        "prior": ledger.prior,
+        "prior_stamp": ledger.prior_stamp,
+    }
+
+
+def _load_ledger(ledger: Ledger, saved: Mapping[str, Any], moments: Sequence[Moment]) -> dict[int, Record]:
+    """Fill a ledger, and return its records by stamp, those that only tapes hold among them."""
+
+    def loaded(entry: Tree) -> Record:
+        return Record(**{**entry, "waiting": set(entry["waiting"]), "moment": moments[entry["moment"]]})
+
+    ledger.records = {entry["stamp"]: loaded(entry) for entry in saved["records"]}
+    known = {entry["stamp"]: loaded(entry) for entry in saved["loose"]} | ledger.records
+    ledger.uses = {}
+    for window, stamp, tick, leaf, counted in saved["uses"]:
+        leaf = as_leaf(leaf) if ledger.returns else leaf
+        ledger.uses.setdefault(window, {})[stamp, tick] = Use(known[stamp], leaf, counted)
+    ledger.returned = {step: [known[stamp] for stamp in stamps] for step, stamps in saved["returned"]}
+    ledger.newest = saved["newest"]
+    for name in ("held", "held_stamp", "arrived", "held_signals", "prior", "prior_stamp"):
+        setattr(ledger, name, saved[name])
+    return known
+
+
+def _tape(tape: Tape, moments: Moments) -> Tree:
+    ticks = [
+        [
+            tick.step,
+            [
+                [
+                    part.agent,
+                    _moment(part.moment, moments),
+                    [_input(entry) for entry in part.inputs],
+                    part.drawn,
+                    None if part.memory is None else _input(part.memory),
+                    part.ages,
+                ]
+                for part in tick.parts
+            ],
+        ]
+        for tick in tape.ticks
+    ]
+    return {
+        "window": tape.window,
+        "start": {name: dict(buffers) for name, buffers in tape.start.items()},
+        "ticks": ticks,
+        "sent": [[name, record.stamp] for name, record in tape.sent],
+    }
+
+
+def _input(entry: Input) -> list[Any]:
+    use = entry.use
+    used = None if use is None else [use.record.stamp, use.counted]
+    return [entry.channel, entry.stamp, entry.value, used, entry.alive]
+
+
+def _load_tape(
+    saved: Mapping[str, Any],
+    system: System,
+    moments: Sequence[Moment],
+    records: Mapping[str, Mapping[int, Record]],
+) -> Tape:
+    tape = Tape(saved["window"], {name: dict(buffers) for name, buffers in saved["start"].items()})
+
+    def loaded(entry: list[Any], step: int) -> Input:
+        channel, stamp, value, used, alive = entry
+        use = None
+        if used is not None:
+            ledger = system.channels[channel].ledger
+            open_uses = ledger.uses.get(tape.window, {})
+            use = open_uses.get((used[0], step)) or open_uses.get((used[0], -1))
+            if use is None:  # the window has closed: only this tape still asks for it
+                leaf = as_leaf(value) if ledger.returns else value
+                use = Use(records[channel][used[0]], leaf, used[1])
+            value = use.leaf
+        return Input(channel, stamp, value, use, alive)
+
+    for step, parts in saved["ticks"]:
+        found = []
+        for agent, moment, inputs, drawn, memory, ages in parts:
+            entries = [loaded(entry, step) for entry in inputs]
+            own = None if memory is None else loaded(memory, step)
+            found.append(Part(agent, moments[moment], entries, drawn, own, ages))
+        tape.ticks.append(Tick(step, found))
+    tape.sent = [(name, records[name][stamp]) for name, stamp in saved["sent"]]
+    return tape

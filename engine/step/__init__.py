@@ -1,0 +1,1 @@
+"""One step: forward, losses, backward, predictor training, update."""

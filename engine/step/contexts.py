@@ -1,0 +1,145 @@
+"""What a channel's predictors are conditioned on: signals of the moment, and signals of the channel's two ends.
+
+Of the ends, a synthetic gradient may know `returned` (the newest gradient that has come back), a synthetic input
+`held` (the newest message that came before the one it stands in for) and its `age`; both may know `from.phase` and
+`to.phase`: which tick of its window the sender or the receiver is at. A synthetic gradient may know the states of the
+ends too: `from.state`, the sender's of the tick that made the message, and `to.state`, the newest of the receiver's
+that had crossed the link by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from antiphon.comms.context import ContextSpec
+from antiphon.engine.core.clock import Clock, EpisodeWindows, TickWindows, Windows
+from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.parts import Channel
+from antiphon.engine.core.system import System
+
+__all__ = ["Contexts", "ends_of", "ticks_of"]
+
+
+def ticks_of(windows: Windows, clock: Clock) -> int:
+    """Return how many ticks of `clock` a window has at most."""
+    if isinstance(windows, TickWindows):
+        return windows.unroll
+    steps = windows.longest if isinstance(windows, EpisodeWindows) else windows.end(0) + 1
+    return -(-steps // clock.period)
+
+
+def ends_of(
+    names: tuple[str, ...],
+    shape: tuple[int, ...],
+    sender_ticks: int,
+    receiver_ticks: int,
+    states: Mapping[str, int],
+) -> tuple[ContextSpec, ...]:
+    """Return what the end signals `names` of a channel are.
+
+    Args:
+        names: Of `shapes.GRADIENT_ENDS` or `shapes.INPUT_ENDS`.
+        shape: Of one message.
+        sender_ticks: Of a window of the sender.
+        receiver_ticks: Of a window of the receiver.
+        states: Components of the ends' states, by `from.state` and `to.state`; 0: it has none.
+    """
+    specs = {
+        "returned": ContextSpec("returned", shape),
+        "held": ContextSpec("held", shape),
+        "age": ContextSpec("age", ()),
+        "from.phase": ContextSpec("from.phase", (), sender_ticks),
+        "to.phase": ContextSpec("to.phase", (), receiver_ticks),
+    }
+    specs |= {name: ContextSpec(name, (size,)) for name, size in states.items()}
+    return tuple(specs[name] for name in names)
+
+
+class Contexts:
+    """Encodes the contexts of a system's predictors, [B, features] each.
+
+    Args:
+        system: The channels.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+
+    def of_gradient(self, channel: Channel, record: Record) -> Tensor | None:
+        """Return what the synthetic gradient of `record` is conditioned on; None without any context."""
+        seen = self._seen(channel, record, channel.context)
+        if not channel.ends:
+            return seen
+        ends: dict[str, Callable[[], Tensor]] = {
+            "returned": lambda: channel.zeros if record.returned is None else record.returned,
+            "from.phase": lambda: self._phase(channel, channel.sender, record.stamp, record.began),
+            "to.phase": lambda: self._phase(channel, channel.receiver, record.first_use, record.began),
+            "from.state": lambda: self._state(channel, channel.sender, record.states.get("from.state")),
+            "to.state": lambda: self._state(channel, channel.receiver, record.states.get("to.state")),
+        }
+        return _joined(seen, [ends[name]() for name in channel.ends])
+
+    def _seen(self, channel: Channel, record: Record, specs: tuple[ContextSpec, ...]) -> Tensor | None:
+        """Signals of the environment at the moment that a message was made."""
+        found = record.moment.context(specs, self.system.dtype)
+        return None if found is None else channel.spread(found)
+
+    def _state(self, channel: Channel, agent: str, state: Tensor | None) -> Tensor:
+        """[B, state size]: a state of an agent; zeros before its first."""
+        if state is not None:
+            return state
+        size = self.system.agents[agent].learner.network.state_size
+        return torch.zeros(channel.rows, size, dtype=self.system.dtype, device=self.system.device)
+
+    def of_input(self, channel: Channel, record: Record, step: int) -> Tensor | None:
+        """Return what a synthetic input that stands in for `record` at the tick at `step` is conditioned on."""
+        seen = self._seen(channel, record, channel.input_context)
+        if not channel.input_ends:
+            return seen
+        ledger = channel.ledger
+        ends: dict[str, Callable[[], Tensor]] = {
+            "held": lambda: channel.zeros if ledger.prior is None else self._held(channel),
+            "age": lambda: self._age(channel, record.stamp),
+            "from.phase": lambda: self._phase(channel, channel.sender, record.stamp, record.began),
+            "to.phase": lambda: self._phase(channel, channel.receiver, step, record.began),
+        }
+        return _joined(seen, [ends[name]() for name in channel.input_ends])
+
+    def _held(self, channel: Channel) -> Tensor:
+        prior, stamp = channel.ledger.prior, channel.ledger.prior_stamp
+        assert prior is not None
+        assert stamp is not None
+        return torch.where((stamp >= 0).unsqueeze(1), prior, 0.0)
+
+    def _age(self, channel: Channel, stamp: int) -> Tensor:
+        held = channel.ledger.prior_stamp
+        if held is None:
+            return channel.zeros.new_zeros(len(channel.zeros), 1)
+        age = torch.where(held >= 0, stamp - held, 0)
+        return age.to(self.system.dtype).unsqueeze(1)
+
+    def _phase(self, channel: Channel, agent: str, tick: int | None, began: int) -> Tensor:
+        """Which tick of its window an agent is at, one-hot; zeros where it never ticks."""
+        windows, clock = self.system.unit_of[agent].windows, self.system.agents[agent].clock
+        count = ticks_of(windows, clock)
+        encoded = torch.zeros(count, dtype=self.system.dtype, device=self.system.device)
+        if tick is not None:
+            if isinstance(windows, TickWindows):
+                at = clock.count(tick)
+            elif isinstance(windows, EpisodeWindows):  # how far an episode is from its start
+                at = (tick - began) // clock.period
+            else:
+                at = tick % (windows.end(0) + 1) // clock.period
+            encoded = F.one_hot(torch.tensor(at % count, device=self.system.device), count).to(
+                self.system.dtype
+            )
+        return encoded.expand(channel.rows, count)
+
+
+def _joined(first: Tensor | None, rest: list[Tensor]) -> Tensor:
+    columns = [*([] if first is None else [first]), *rest]
+    return columns[0] if len(columns) == 1 else torch.cat(columns, 1)

@@ -1,0 +1,115 @@
+"""Returns: what a state's synthetic gradient learns from, reaching over several windows (semantics 11; BP(lambda)).
+
+With g_j the gradient of window j's own losses by the state it starts from, J_j the Jacobian of the state it ends with,
+and SG_j what the predictor says of that state, the return of the state that window j starts from is
+
+    G_j = g_j + discount J_j^T [(1 - lambda) SG_j+1 + lambda G_j+1],
+
+where beyond the newest window G is SG itself. Windows are replayed from their tapes with the parameters of now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.credit import Injection, backward, clipped
+from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.parts import Channel, Unit
+from antiphon.engine.core.signals import besides, lanes_where
+from antiphon.engine.core.system import System
+from antiphon.engine.core.tape import Input, Tape
+from antiphon.engine.step.forward import Ticker
+from antiphon.engine.step.losses import Judge
+
+__all__ = ["Returns"]
+
+Injections = Callable[[Unit, Tape, int], list[Injection]]
+"""What is put on the messages of a replayed window, its states' own included, at a step."""
+
+
+class Returns:
+    """Computes the returns of all state channels that ask for them.
+
+    Args:
+        system: Agents, channels and units.
+        ticker: Replays windows.
+        injections: What is put on messages, at most what the window's sender learned from.
+    """
+
+    def __init__(self, system: System, ticker: Ticker, injections: Injections) -> None:
+        self.system = system
+        self.ticker = ticker
+        self.judge = Judge(system)
+        self.injections = injections
+
+    def extend(self, closed: Iterable[tuple[Unit, Tape]], step: int) -> dict[str, list[Record]]:
+        """Take the windows that have just been learned from, and return the records whose return is now known.
+
+        Their deltas are the returns. By channel.
+        """
+        found: dict[str, list[Record]] = {}
+        for unit, tape in closed:
+            traced = [c for name in unit.members if (c := self.system.agents[name].memory) and c.traced]
+            if not traced:
+                continue
+            if all(self.system.agents[name].drawn(tape.window) is False for name in unit.members):
+                continue
+            if unit.past and unit.past[-1].window + 1 != tape.window:
+                unit.past.clear()  # no gradient passes through a window that is missing
+            unit.past.append(tape)
+            span = max(channel.span for channel in traced)
+            del unit.past[:-span]
+            for channel in traced:
+                if len(unit.past) >= channel.span:
+                    entry = self._entry(unit.past[-channel.span], channel)
+                    use = None if entry is None else entry.use
+                    if use is not None and use.record.counted is not False:
+                        delta = self._return(unit, unit.past[-channel.span :], channel, step)
+                        # Zero where an episode ended before: its last state has been taught that already.
+                        use.record.delta = lanes_where(use.counted, delta)
+                        found.setdefault(channel.name, []).append(use.record)
+        return found
+
+    @staticmethod
+    def _entry(tape: Tape, channel: Channel) -> Input | None:
+        return next((p.memory for tick in tape.ticks for p in tick.parts if p.agent == channel.sender), None)
+
+    def _return(self, unit: Unit, tapes: list[Tape], channel: Channel, step: int) -> Tensor:
+        """[B, state size]: G of the state that the oldest of `tapes` started from."""
+        memories = [c for name in unit.members if (c := self.system.agents[name].memory) is not None]
+        returns: dict[str, Tensor] = {}
+        for tape in reversed(tapes):
+            self.ticker.replay(tape)
+            put = [injection for injection in self.injections(unit, tape, step) if injection.discount]
+            for memory in memories:
+                beyond = self._beyond(tape, memory, returns.get(memory.name))
+                if beyond is not None:
+                    put.append(beyond)
+            leaves = {
+                memory.name: entry.value
+                for memory in memories
+                if (entry := self._entry(tape, memory)) is not None
+                and entry.use is not None
+                and entry.value is not None
+                and memory.ledger.returns
+            }
+            _, deltas = backward(
+                self.judge.window(tape).total, put, (), list(leaves.values()), self.system.batch
+            )
+            returns = {name: d for name, d in zip(leaves, deltas, strict=True) if d is not None}
+            tape.release()
+        return returns.get(channel.name, torch.zeros_like(self.system.channels[channel.name].zeros))
+
+    def _beyond(self, tape: Tape, memory: Channel, later: Tensor | None) -> Injection | None:
+        """What is mixed in beside the synthetic gradient: lambda (G - SG) of the state that the window ended with."""
+        record = next((record for name, record in tape.sent if name == memory.name), None)
+        if record is None or record.live is None or record.prediction is None or later is None:
+            return None
+        if not memory.traced or record.silent is True:
+            return None
+        said = record.prediction[0] if memory.clip is None else clipped(record.prediction[0], memory.clip)
+        more = lanes_where(besides(record.silent), memory.trace * (later - said))
+        return Injection(record.live, more, scale=0.0, discount=memory.discount)

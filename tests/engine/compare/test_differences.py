@@ -1,0 +1,179 @@
+"""Differences: what two simulations show of one step, to the last bit, causes before effects."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon import Scenario, Simulation
+from antiphon.engine.compare.differences import (
+    WHATS,
+    Difference,
+    Place,
+    Taken,
+    compared,
+    difference,
+    same,
+    state,
+    view,
+)
+
+PLACE: Place = ("parameter", "agent", "eye", "0.weight")
+GOAL = {"kind": "classification", "target": "label"}
+
+
+def made(agents: dict[str, Any], **more: Any) -> Scenario:
+    return Scenario.model_validate(
+        {"scenario": "some", "env": {"id": "antiphon/Digits-v0"}, "agents": agents, **more}
+    )
+
+
+def scenario(**training: Any) -> Scenario:
+    """Three listeners that are alike, on links that lose and add noise."""
+    link = {"delay": 1, "drop": 0.3, "noise": 0.1}
+    gradient = {"kind": "linear", "context": ["label"]}
+    agents: dict[str, Any] = {"eye": {"observes": ["image"], "network": {"kind": "mlp", "hidden": [5]}}}
+    agents |= {
+        name: {"objective": GOAL, "network": {"kind": "mlp", "hidden": [4]}}
+        for name in ("ear", "lip", "mind")
+    }
+    return made(
+        agents,
+        channels=[
+            {"from": "eye", "to": name, "size": 3, "link": link, "gradient": gradient}
+            for name in ("ear", "lip", "mind")
+        ],
+        training={"batch": 4, **training},
+    )
+
+
+def taken(simulation: Simulation) -> Taken:
+    moment = simulation.world.moment
+    return Taken(simulation, moment, simulation.step()["ended"])
+
+
+def found(first: Tensor | None, second: Tensor | None) -> Difference:
+    each = difference(PLACE, first, second)
+    assert each is not None
+    return each
+
+
+def test_equal_tensors_do_not_differ() -> None:
+    for tensor in (
+        torch.ones(2, 3),
+        torch.tensor(math.nan),
+        torch.tensor(True),
+        torch.arange(3),
+        torch.empty(0),
+    ):
+        assert difference(PLACE, tensor, tensor.clone()) is None
+    assert difference(PLACE, None, None) is None
+
+
+def test_how_much_differs_is_told() -> None:
+    one = torch.zeros(2, 3)
+    other = one.clone()
+    other[0, 1], other[1, 2] = 0.5, -2.0
+    assert found(one, other) == (*PLACE, 2, 6, 2.0, "")
+
+
+def test_the_last_bit_and_the_sign_of_zero_count() -> None:
+    one = torch.ones(3, dtype=torch.float64)
+    assert found(one, torch.nextafter(one, one + 1)).largest == pytest.approx(2**-52)
+    assert found(torch.zeros(2), -torch.zeros(2))[4:] == (2, 2, 0.0, "")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_has_no_largest_difference(value: float) -> None:
+    assert found(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, value, 4.0]))[4:] == (2, 3, None, "")
+
+
+def test_shapes_and_types_are_told() -> None:
+    assert found(torch.zeros(2, 3), torch.zeros(4)).note == "2 x 3 against 4"
+    assert found(torch.zeros(2), torch.zeros(())).note == "2 against one number"
+    each = found(torch.tensor([0.5, 0.1]), torch.tensor([0.5, 0.1], dtype=torch.float64))
+    assert each.note == "float32 against float64"
+    assert each.different == 1
+    assert found(torch.zeros(3), None).note == "only the first run has it"
+    assert found(None, torch.zeros(3)).note == "only the second run has it"
+
+
+def test_equal_simulations_do_not_differ() -> None:
+    with Simulation(scenario()) as one, Simulation(scenario()) as other:
+        assert compared(state(one.system), state(other.system)) == []
+        for _ in range(5):
+            both = taken(one), taken(other)
+            assert same(*both)
+            assert compared(view(both[0]), view(both[1])) == []
+
+
+def test_looking_changes_no_number() -> None:
+    with Simulation(scenario()) as one, Simulation(scenario()) as other:
+        for _ in range(5):
+            view(taken(one))
+            other.step()
+        assert compared(state(one.system), state(other.system)) == []
+
+
+def test_another_seed_differs_from_the_start() -> None:
+    with Simulation(scenario()) as one, Simulation(scenario(), seed=1) as other:
+        names = {(each.what, each.name) for each in compared(state(one.system), state(other.system))}
+        assert names == {("parameter", name) for name in ("ear", "eye", "lip", "mind")}
+        both = taken(one), taken(other)
+        assert not same(*both)
+        whats = [each.what for each in compared(view(both[0]), view(both[1]))]
+        assert whats == sorted(whats, key=WHATS.index)
+        assert set(whats) == set(WHATS) - {"episode end"}
+
+
+def test_another_learning_rate_differs_in_parameters_alone() -> None:
+    fast = scenario(optimiser={"kind": "adam", "lr": 0.1})
+    with Simulation(scenario()) as one, Simulation(fast) as other:
+        both = taken(one), taken(other)
+        assert not same(*both)
+        assert {each.what for each in compared(view(both[0]), view(both[1]))} == {"parameter"}
+
+
+@pytest.mark.parametrize(
+    "backends", [("cohort", "cohort"), ("reference", "reference"), ("reference", "cohort")]
+)
+@pytest.mark.parametrize("what", ["signal", "message", "transmission", "moment", "parameter"])
+def test_one_bit_is_found_whoever_holds_it(backends: tuple[str, str], what: str) -> None:
+    settings: dict[str, Any] = {"dtype": torch.float64}
+    with Simulation(scenario(), backend=backends[0], **settings) as one:
+        other = one.fork(backends[1])
+        both = taken(one), taken(other)
+        before = compared(view(both[0]), view(both[1]))
+        assert backends[0] != backends[1] or (before == [] and same(*both))
+        place = next(
+            place for place in view(both[1]) if place[0] == what and place[2] in ("", "eye", "eye->lip")
+        )
+        view(both[1])[place].data.view(-1)[-1:].add_(64)
+        assert not same(*both)
+        after = compared(view(both[0]), view(both[1]))
+        assert [each[:4] for each in after if each not in before] == [place]
+        other.close()
+
+
+def test_other_agents_do_not_count() -> None:
+    eye = {"observes": ["image"], "objective": GOAL, "network": {"kind": "mlp", "hidden": [5]}}
+    alone = made({"eye": eye}, training={"batch": 4})
+    with Simulation(scenario()) as one, Simulation(alone) as other:
+        both = taken(one), taken(other)
+        assert not same(*both)
+        names = {each.name for each in compared(view(both[0]), view(both[1]))}
+    assert names == {"eye"}
+
+
+def test_messages_are_told_in_the_order_in_which_they_are_made() -> None:
+    agents: dict[str, Any] = {"z": {"observes": ["image"]}, "m": {}, "a": {"objective": GOAL}}
+    channels = [{"from": "z", "to": "m", "size": 3}, {"from": "m", "to": "a", "size": 3}]
+    chain = made(agents, channels=channels, training={"batch": 4})
+    with Simulation(chain) as one, Simulation(chain, seed=1) as other:
+        found = compared(view(taken(one)), view(taken(other)))
+    assert [each.name for each in found if each.what == "message"] == ["z->m", "m->a"]
+    assert [channel.name for channel in chain.channels] == ["m->a", "z->m"]

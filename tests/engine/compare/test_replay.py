@@ -1,0 +1,246 @@
+"""Replaying: two runs are run again side by side, and the first step and number in which they part is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon.engine.compare.records import rows_apart
+from antiphon.engine.compare.replay import Replay, checkpoints_apart, replay
+from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.run import Run, begin, resume
+from antiphon.engine.runs.seeds_run import SeedsRun
+from antiphon.engine.state import checkpoint
+from antiphon.errors import RunError
+from antiphon.scenarios import load
+from antiphon.telemetry.digests_csv import Digests, read_digests
+
+DOCUMENT = """
+scenario: trio
+env: {id: antiphon/Digits-v0}
+agents:
+  eye: {observes: [image], network: {kind: mlp, hidden: [5]}}
+  ear: {objective: {kind: classification, target: label}, network: {kind: mlp, hidden: [4]}}
+  mind: {objective: {kind: classification, target: label}, network: {kind: mlp, hidden: [4]}, clock: {period: 3}}
+channels:
+- {from: eye, to: ear, size: 3, link: {delay: 1}, gradient: {kind: linear, context: [label]}}
+- {from: eye, to: mind, size: 3, link: {delay: 1}, gradient: {kind: linear, context: [label]}}
+training: {batch: 4, steps: 24, optimiser: {kind: adam, lr: 0.01}}
+telemetry: {every: 6}
+"""
+
+
+def made(path: Path, text: str = DOCUMENT, checkpoints: int = 6, **request: Any) -> RunDirectory:
+    file = path.with_suffix(".yaml")
+    file.write_text(text)
+    run = begin(Request(template=load(file), **request), path)
+    run.go(checkpoint_every=checkpoints)
+    return RunDirectory.open(path)
+
+
+def record(run: RunDirectory) -> Digests:
+    found = read_digests(run.path / "digests.csv")
+    assert found is not None
+    return found
+
+
+def replayed(first: RunDirectory, second: RunDirectory, **more: Any) -> Replay:
+    records = record(first), record(second)
+    rows = rows_apart(*records)
+    assert rows.apart is not None
+    return replay((first, second), records, equal=rows.equal, apart=rows.apart, **more)
+
+
+def changed(run: RunDirectory, step: int, amount: float) -> None:
+    """Change one weight of a checkpoint, and go on from there as if it had been written so."""
+    path = run.path / "checkpoints" / f"step-{step:09d}"
+    manifest, state = checkpoint.read(path)
+    state["system"]["learners"]["ear"]["parameters"]["0.weight"][0, 0] += amount
+    checkpoint.write(path, {key: manifest[key] for key in ("scenario", "seed", "step", "dtype")}, state)
+    for later in run.checkpoints:
+        if later > path:
+            later.rename(run.path / later.name)
+    run.note(step=step, exit="stopped")
+    again = resume(run.path)
+    assert isinstance(again, Run)
+    again.go(checkpoint_every=6)
+
+
+def test_another_seed_parts_before_the_first_step(tmp_path: Path) -> None:
+    found = replayed(made(tmp_path / "a"), made(tmp_path / "b", seed=1))
+    assert (found.start, found.end, found.parted, found.reproduces) == (0, 1, 0, True)
+    assert found.learned is not None
+    assert found.learned.difference[:4] == ("parameter", "agent", "ear", "0.weight")
+    assert found.cause == found.learned
+
+
+def test_another_learning_rate_parts_at_the_first_update(tmp_path: Path) -> None:
+    found = replayed(made(tmp_path / "a"), made(tmp_path / "b", DOCUMENT.replace("lr: 0.01", "lr: 0.02")))
+    assert (found.parted, found.reproduces) == (1, True)
+    assert found.learned is not None
+    assert (found.learned.step, found.learned.difference.what) == (1, "parameter")
+    assert [first.difference.what for first in found.firsts] == ["parameter"]
+
+
+def test_the_step_between_two_rows_is_found(tmp_path: Path) -> None:
+    """A learning rate that falls after 8 of 24 steps or later: rows part at 12, the 9th or 10th update differs."""
+    steps = "lr: 0.01, schedule: {kind: steps, at: [%s], factor: 0.5}"
+    one = made(tmp_path / "a", DOCUMENT.replace("lr: 0.01", steps % 0.34))
+    other = made(tmp_path / "b", DOCUMENT.replace("lr: 0.01", steps % 0.4))
+    rows = rows_apart(record(one), record(other))
+    assert (rows.equal, rows.apart) == (6, 12)
+    seen: list[int] = []
+    found = replayed(one, other, on_step=seen.append)
+    assert (found.start, found.end, found.parted, found.reproduces) == (0, 12, 10, True)
+    assert seen == list(range(1, 13))  # the checkpoints that are left are later
+
+
+def test_a_replay_begins_at_the_newest_checkpoint_before(tmp_path: Path) -> None:
+    steps = "lr: 0.01, schedule: {kind: steps, at: [%s], factor: 0.5}"
+    one = made(tmp_path / "a", DOCUMENT.replace("lr: 0.01", steps % 0.8))
+    other = made(tmp_path / "b", DOCUMENT.replace("lr: 0.01", steps % 0.9), checkpoints=7)
+    assert [path.name[-2:] for path in (*one.checkpoints, *other.checkpoints)] == ["18", "24", "21", "24"]
+    found = replayed(one, other)
+    assert (found.start, found.end, found.parted, found.reproduces) == (18, 24, 21, True)
+
+
+def test_a_checkpoint_that_is_not_what_was_recorded_is_told(tmp_path: Path) -> None:
+    one, other = made(tmp_path / "a"), made(tmp_path / "b")
+    changed(other, 18, 0.5)
+    rows = rows_apart(record(one), record(other))
+    assert (rows.equal, rows.apart) == (18, 24)
+    found = replayed(one, other)
+    assert not found.reproduces
+    assert found.broken[0] is None
+    assert found.broken[1] == (18, (("agent", "ear"),))
+    saved = checkpoints_apart(one, other)
+    assert saved is not None
+    assert (saved.step, saved.difference[:5]) == (18, ("parameter", "agent", "ear", "0.weight", 1))
+    assert saved.difference.largest == pytest.approx(0.5)
+
+
+def test_a_record_that_a_replay_does_not_give_is_told(tmp_path: Path) -> None:
+    one, other = made(tmp_path / "a"), made(tmp_path / "b")
+    changed(other, 18, 0.5)
+    (other.path / "checkpoints" / "step-000000018" / "state.json").unlink()  # what was changed is gone
+    found = replayed(one, other)
+    assert (found.start, found.end) == (18, 24)
+    assert found.firsts == []
+    assert found.broken[0] is None
+    assert found.broken[1] is not None
+    assert found.broken[1].step == 24
+
+
+def test_what_parted_before_the_checkpoints_is_looked_for_from_the_beginning(tmp_path: Path) -> None:
+    """Moments are not in digests: where nothing moves, they differ from the first step on, and no row does."""
+    still = DOCUMENT.replace("lr: 0.01", "lr: 1.0e-300")
+    one = made(tmp_path / "a", still)
+    other = made(tmp_path / "b", still.replace("1.0e-300", "1.0e-300, betas: [0.8, 0.999]"))
+    records = record(one), record(other)
+    assert rows_apart(*records).apart is None
+    found = replay((one, other), records, equal=18, apart=24)
+    assert (found.start, found.parted) == (0, None)
+    assert found.cause is not None
+    assert (found.cause.step, found.cause.difference.what) == (1, "moment")
+
+
+def test_backends_part_in_the_last_bits(tmp_path: Path) -> None:
+    alike = DOCUMENT.replace(", clock: {period: 3}", "")
+    one, other = (
+        made(tmp_path / "a", alike, backend="reference"),
+        made(tmp_path / "b", alike, backend="cohort"),
+    )
+    found = replayed(one, other)
+    assert found.reproduces
+    assert found.learned is not None
+    assert found.learned.difference.largest is not None
+    assert found.learned.difference.largest < 0.02
+    assert found.cause is not None
+    assert found.cause.difference.largest is not None
+    assert found.cause.difference.largest < 1e-6
+
+
+def test_seeds_that_ran_together_are_run_together_again(tmp_path: Path) -> None:
+    file = tmp_path / "trio.yaml"
+    file.write_text(DOCUMENT)
+    requests = [Request(template=load(file), seed=seed) for seed in (0, 1)]
+    SeedsRun(requests, [tmp_path / "s0", tmp_path / "s1"]).go()
+    first, second = (RunDirectory.open(tmp_path / name) for name in ("s0", "s1"))
+    assert first.facts["together"] == [0, 1]
+    records = record(first), record(second)
+    found = replay((first, second), records, equal=0, apart=12)
+    assert (found.end, found.parted, found.reproduces) == (12, 0, True)
+
+
+def test_a_run_that_diverges_ends_the_replay(tmp_path: Path) -> None:
+    wild = DOCUMENT.replace("{kind: adam, lr: 0.01}", "{kind: sgd, lr: 1.0e+25}")
+    one, other = made(tmp_path / "a"), made(tmp_path / "b", wild)
+    records = record(one), record(other)
+    found = replay((one, other), records, equal=0, apart=12)
+    assert found.diverged[0] is None
+    assert found.diverged[1] is not None
+    assert "not finite" in found.diverged[1]
+    assert found.end < 12
+
+
+def test_a_replay_that_is_stopped_says_so(tmp_path: Path) -> None:
+    one, other = made(tmp_path / "a"), made(tmp_path / "b", seed=1)
+    stopped: list[int] = []
+    found = replay(
+        (one, other),
+        (record(one), record(other)),
+        equal=0,
+        apart=12,
+        stopped=stopped,
+        on_step=lambda step: stopped.append(2) if step == 4 else None,
+    )
+    assert (found.end, found.stopped) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "reason"),
+    [
+        ("scenario.yaml", "# No document: env: an object\n", "its scenario holds Python objects"),
+        ("scenario.yaml", "scenario: [\n", "broken YAML"),
+        ("run.json", "device", "there is no device 'tpu:9' here"),
+    ],
+)
+def test_a_run_that_cannot_be_run_again_is_one_line(
+    tmp_path: Path, file: str, text: str, reason: str
+) -> None:
+    one, other = made(tmp_path / "a"), made(tmp_path / "b", seed=1)
+    if file == "run.json":
+        facts = json.loads((other.path / file).read_text()) | {text: "tpu:9"}
+        (other.path / file).write_text(json.dumps(facts))
+    else:
+        (other.path / file).write_text(text)
+    with pytest.raises(RunError, match=rf"b: cannot be run again here: .*{reason}"):
+        replayed(one, RunDirectory.open(other.path))
+
+
+def test_nothing_is_written(tmp_path: Path) -> None:
+    one, other = made(tmp_path / "a"), made(tmp_path / "b", seed=1)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    replayed(one, other)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_checkpoints_at_other_steps_are_not_compared(tmp_path: Path) -> None:
+    one, other = made(tmp_path / "a"), made(tmp_path / "b", seed=1, steps=23, checkpoints=5)
+    assert checkpoints_apart(one, other) is None
+    assert checkpoints_apart(one, one) is None
+
+
+def test_other_agents_are_left_out(tmp_path: Path) -> None:
+    """A seed follows names: a third listener changes neither the eye nor the others before it speaks."""
+    more = DOCUMENT.replace(
+        "  mind:", "  lip: {objective: {kind: classification, target: label}, observes: [image]}\n  mind:"
+    )
+    one, other = made(tmp_path / "a"), made(tmp_path / "b", more)
+    rows = rows_apart(record(one), record(other))
+    assert rows.apart is None
+    assert rows.alone == ((), (("agent", "lip"),))

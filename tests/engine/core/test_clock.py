@@ -1,0 +1,94 @@
+"""Clocks and windows against plain enumeration."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from decimal import Decimal
+
+import pytest
+
+from antiphon.engine.core.clock import Clock, Sends, StepWindows, TickWindows, Windows
+
+HORIZON = 60
+CLOCKS = [Clock(p, f) for p in (1, 2, 3, 5, 7) for f in range(-p, p)]
+
+
+@pytest.mark.parametrize("clock", CLOCKS, ids=str)
+def test_a_clock_agrees_with_counting(clock: Clock) -> None:
+    ticks = [t for t in range(3 * HORIZON) if (t - clock.phase) % clock.period == 0]
+    assert 0 <= clock.phase < clock.period
+    for step in range(HORIZON):
+        assert clock.due(step) == (step in ticks)
+        assert clock.following(step) == min(t for t in ticks if t >= step)
+        assert clock.latest(step) == max((t for t in ticks if t <= step), default=None)
+    for count, tick in enumerate(ticks[:20]):
+        assert clock.count(tick) == count
+        assert clock.step(count) == tick
+
+
+def test_a_negative_phase_counts_from_the_end() -> None:
+    assert Clock(4, -1) == Clock(4, 3)
+    assert Clock(4, -4) == Clock(4, 0)
+
+
+RATES = [1.0, 0.9, 0.75, 2 / 3, 0.5, 0.4, 0.3, 1 / 3, 0.25, 0.1, 0.07, 0.001, 1e-05]
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_sending_agrees_with_counting(rate: float) -> None:
+    for clock in CLOCKS:
+        ticks = [t for t in range(40 * HORIZON) if clock.due(t)]
+        numbers = [math.floor(k / Decimal(str(rate))) for k in range(len(ticks))]
+        stamps = [ticks[number] for number in numbers if number < len(ticks)]
+        sends = Sends(clock, rate)
+        for step in range(HORIZON):
+            assert sends.due(step) == (step in stamps)
+            assert sends.latest(step) == max((s for s in stamps if s <= step), default=None)
+            later = [s for s in stamps if s > step]
+            if later:
+                assert sends.after(step) == later[0]
+            else:
+                assert sends.after(step) > ticks[-1]
+        assert sends.latest(-1) is None
+        assert sends.after(-1) == clock.phase
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_a_rate_is_kept_to_the_message_for_ever(rate: float) -> None:
+    sends = Sends(Clock(), rate)
+    for message in (10, 1_000, 10**6, 10**9):
+        stamp = math.floor(message / Decimal(str(rate)))
+        assert sends.due(stamp)
+        assert sends.latest(stamp) == stamp
+        assert sends.after(stamp - 1) == stamp
+
+
+def test_sending_at_every_tick_is_the_clocks_own_business() -> None:
+    clock = Clock(3, 1)
+    assert Sends(clock).latest == clock.latest
+    copied = copy.deepcopy(Sends(clock, 0.4))
+    assert [step for step in range(30) if copied.due(step)] == [1, 7, 16, 22]
+
+
+@pytest.mark.parametrize(("clock", "unroll"), list(itertools.product(CLOCKS[::3], (1, 2, 5))), ids=str)
+def test_windows_of_ticks_agree_with_counting(clock: Clock, unroll: int) -> None:
+    ticks = [t for t in range(12 * HORIZON) if clock.due(t)]
+    pieces = [ticks[i : i + unroll] for i in range(0, len(ticks) - unroll, unroll)]
+    agree(TickWindows(clock, unroll), pieces)
+
+
+@pytest.mark.parametrize("length", [1, 2, 6])
+def test_windows_of_steps_agree_with_counting(length: int) -> None:
+    pieces = [list(range(i, i + length)) for i in range(0, 2 * HORIZON, length)]
+    agree(StepWindows(length), pieces)
+
+
+def agree(windows: Windows, pieces: list[list[int]]) -> None:
+    ends = {piece[-1]: number for number, piece in enumerate(pieces)}
+    for number, piece in enumerate(pieces):
+        assert windows.end(number) == piece[-1]
+        assert {windows.number(tick) for tick in piece} == {number}
+    for step in range(min(HORIZON, pieces[-1][-1])):
+        assert windows.ending(step) == ends.get(step)

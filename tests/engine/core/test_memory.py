@@ -1,0 +1,157 @@
+"""Memory: large tensors are paid for once, and what is worth it can be handed back."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon.engine.core import memory
+from antiphon.engine.core.memory import cache_bytes, give_back, keep_memory
+
+ROOT = Path(__file__).parents[3]
+LINUX = sys.platform.startswith("linux")
+GLIBC = LINUX and hasattr(ctypes.CDLL(None), "mallopt")
+
+PROGRAM = """
+import resource, sys
+from antiphon.engine.core.memory import cache_bytes, give_back, keep_memory
+
+SIZE = 48 << 20
+
+def touched():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    large = bytearray(b"x") * SIZE          # every page of it is written to
+    del large
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def resident():
+    with open("/proc/self/statm") as pages:
+        return int(pages.read().split()[1]) * resource.getpagesize()
+
+if sys.argv[1] == "keep":
+    assert keep_memory()
+touched()
+faults = [touched() for _ in range(3)]
+kept = resident()
+give_back(SIZE if sys.argv[2] == "worth" else 1 << 20)
+print(sum(faults), kept - resident())
+"""
+
+
+def faults(keep: str, worth: str) -> tuple[int, int]:
+    """Page faults of three large objects after a first, and the bytes that were handed back."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, keep, worth], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found, freed = done.stdout.split()
+    return int(found), int(freed)
+
+
+@pytest.mark.skipif(not GLIBC, reason="the C library is not glibc")
+def test_kept_memory_is_not_paid_for_anew() -> None:
+    without, _ = faults("leave", "worth")
+    kept, _ = faults("keep", "little")
+    assert without > 1000  # three times, unless the pages are huge
+    assert kept < without / 20
+
+
+@pytest.mark.skipif(not GLIBC, reason="the C library is not glibc")
+def test_what_is_worth_it_is_handed_back() -> None:
+    _, little = faults("keep", "little")
+    _, much = faults("keep", "worth")
+    assert little < 1 << 20
+    assert much > 40 << 20
+
+
+@pytest.mark.skipif(not GLIBC, reason="the C library is not glibc")
+def test_asking_again_changes_nothing() -> None:
+    assert keep_memory() is True
+    assert keep_memory() is True
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_elsewhere_nothing_is_done(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loaded(name: Any) -> Any:
+        raise AssertionError(name)
+
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(ctypes, "CDLL", loaded)
+    assert keep_memory() is False
+
+
+class _Other:
+    """A C library that has neither of the two."""
+
+
+@pytest.mark.parametrize("library", ["other", "none"])
+def test_another_c_library_is_left_alone(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loaded(name: Any) -> Any:
+        if library == "none":
+            raise OSError("no library")
+        return _Other()
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", loaded)
+    assert keep_memory() is False
+    give_back(1 << 30)  # and says nothing
+
+
+class _Told:
+    """A C library that notes what it is told, and refuses one of the two settings."""
+
+    def __init__(self, refuses: int | None = None) -> None:
+        self.calls: list[tuple[int, ...]] = []
+        self.refuses = refuses
+
+    def mallopt(self, parameter: int, value: int) -> int:
+        self.calls.append((parameter, value))
+        return 0 if parameter == self.refuses else 1
+
+    def malloc_trim(self, pad: int) -> int:
+        self.calls.append((pad,))
+        return 1
+
+
+@pytest.mark.parametrize(("refuses", "done"), [(None, True), (-1, False), (-3, False)])
+def test_both_thresholds_have_to_be_accepted(
+    refuses: int | None, done: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = _Told(refuses)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: told)
+    assert keep_memory() is done
+    assert all(value == 2**31 - 1 for _, value in told.calls)
+    if done:
+        assert {parameter for parameter, _ in told.calls} == {-1, -3}
+
+
+def test_little_is_not_worth_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = _Told()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: told)
+    give_back(memory._WORTH - 1)
+    assert told.calls == []
+    give_back(memory._WORTH)
+    assert told.calls == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("36608K\n", 36608 << 10),
+        ("32M", 32 << 20),
+        ("large", 16 << 20),
+        (None, 16 << 20),
+    ],
+)
+def test_the_size_of_the_last_cache_is_read_or_taken_for_usual(
+    text: str | None, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if text is not None:
+        (tmp_path / "size").write_text(text)
+    monkeypatch.setattr(memory, "_CACHE", tmp_path / "size")
+    assert cache_bytes() == size

@@ -1,0 +1,237 @@
+"""Schedules and windows: who learns when, and that a window is one unrolled computation (semantics 13, 14, 16)."""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from antiphon.engine.build.groups import unite
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario
+
+DOUBLE = torch.float64
+Document = dict[str, Any]
+GOAL = {"kind": "classification", "target": "label"}
+
+
+def make(agents: dict[str, Document], channels: list[Document], **options: Any) -> Scenario:
+    net = {"kind": "mlp", "hidden": [6], "norm": "layer", "activation": "tanh"}
+    training = {"batch": 4, "optimiser": {"kind": "sgd", "lr": 0.1}, **options.pop("training", {})}
+    return Scenario.model_validate(
+        {
+            "scenario": "schedule",
+            "env": {"id": "antiphon/Digits-v0", **options},
+            "agents": {name: {"network": net, **agent} for name, agent in agents.items()},
+            "channels": channels,
+            "training": training,
+        }
+    )
+
+
+def networks(simulation: Simulation) -> dict[str, Any]:
+    """Every agent as a torch module of the same numbers: trunk and heads."""
+    found = {}
+    for name in simulation.agents:
+        found[name] = copy.deepcopy(simulation.agents[name].module.get_submodule("network"))
+    return found
+
+
+def descend(parameters: list[nn.Parameter], loss: Tensor, rate: float = 0.1) -> None:
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    for p, g in zip(parameters, found, strict=True):
+        if g is not None:
+            p.data -= rate * g
+
+
+def assert_close(simulation: Simulation, modules: dict[str, Any]) -> None:
+    for name, module in modules.items():
+        for p, q in zip(simulation.agents[name].parameters.values(), module.parameters(), strict=True):
+            torch.testing.assert_close(p.data, q.data, atol=1e-10, rtol=0)
+
+
+def test_the_order_of_calls_follows_the_channels_without_delay() -> None:
+    agents: dict[str, Document] = {n: {} for n in "abcd"}
+    agents["d"]["observes"] = ["image"]
+    agents["a"]["objective"] = GOAL
+    agents["b"]["clock"] = {"period": 2}
+    scenario = make(agents, [{"from": s, "to": r} for s, r in ("dc", "cb", "ba", "ca")])
+    schedule = Simulation(scenario).system.schedule
+    assert schedule.calls(0) == [("d",), ("c",), ("b",), ("a",)]
+    assert schedule.calls(1) == [("d",), ("c",), ("a",)]
+
+
+def test_large_coprime_periods_are_nobodys_problem() -> None:
+    """Nothing is enumerated over 997 x 991 x 983 steps, in running or in composing."""
+    clocks = {"a": 997, "b": 991, "c": 983}
+    agents: dict[str, Document] = {n: {"clock": {"period": p}} for n, p in clocks.items()}
+    agents["a"]["observes"] = ["image"]
+    agents["c"]["objective"] = GOAL
+    start = time.process_time()
+    simulation = Simulation(make(agents, [{"from": s, "to": r} for s, r in ("ab", "bc")]))
+    simulation.run(2100)
+    assert simulation.agents["c"].updates == 3
+    assert simulation.agents["a"].updates == 3
+    assert 0 <= simulation.evaluate().accuracy <= 1
+    assert time.process_time() - start < 10
+
+
+def test_a_locked_group_whose_window_is_too_long_is_refused_with_the_number() -> None:
+    agents: dict[str, Document] = {n: {"clock": {"period": p}} for n, p in {"a": 997, "b": 991}.items()}
+    agents["a"]["observes"] = ["image"]
+    agents["b"]["objective"] = GOAL
+    with pytest.raises(
+        ScenarioError, match=r"a, b would learn every 988027 steps, more than training.window_limit 1024"
+    ):
+        make(agents, [{"from": "a", "to": "b", "coupling": "locked"}])
+
+
+def test_tied_agents_join_locked_groups_and_their_windows() -> None:
+    agents: dict[str, Document] = {n: {"observes": ["image"]} for n in "abcd"}
+    agents["a"]["share"] = agents["c"]["share"] = "g"
+    agents["b"] |= {"clock": {"period": 31}, "objective": GOAL}
+    agents["d"] |= {"clock": {"period": 37}, "objective": GOAL}
+    channels = [{"from": s, "to": r, "coupling": "locked", "size": 3, "port": "p"} for s, r in ("ab", "cd")]
+    with pytest.raises(ScenarioError, match=r"agents a, b, c, d: .* every 1147 steps, more than .* 1024"):
+        Simulation(make(agents, channels))
+    assert (
+        Simulation(make(agents, channels, training={"window_limit": 2000})).system.units[0].windows.end(0)
+        == 1146
+    )
+
+
+def test_an_episode_without_an_end_cannot_be_a_window() -> None:
+    agents = {"a": {"observes": ["image"], "objective": GOAL, "clock": {"unroll": "episode"}}}
+    with pytest.raises(
+        ScenarioError, match=r"agents\.a\.clock\.unroll: 'episode' needs episodes of one known length"
+    ):
+        Simulation(make(agents, []))
+    with pytest.raises(ScenarioError, match=r"an episode of 9 steps exceeds training.window_limit \(8\)"):
+        Simulation(make(agents, [], hold=9, episode="example", training={"window_limit": 8}))
+
+
+def test_units_are_joined_by_locked_channels_and_by_tied_parameters() -> None:
+    agents: dict[str, Document] = {n: {"observes": ["image"]} for n in "abcdef"}
+    agents["f"]["objective"] = GOAL
+    for name in "ae":
+        agents[name]["share"] = "g"
+    channels = [{"from": "a", "to": "b", "coupling": "locked", "size": 3, "port": "p"}]
+    channels += [
+        {"from": "e", "to": "f", "size": 3, "port": "p"},
+        {"from": "c", "to": "d"},
+        {"from": "d", "to": "f"},
+    ]
+    scenario = make(agents, channels)
+    assert unite(scenario) == [("a", "b", "e"), ("c",), ("d",), ("f",)]
+
+
+@pytest.mark.parametrize("unroll", [1, 4])
+def test_a_window_is_learned_as_one_unrolled_computation(unroll: int) -> None:
+    """The sender's window follows its predictions, the receiver's its loss; both over all their ticks."""
+    agents: dict[str, Document] = {
+        "a": {"observes": ["image"], "clock": {"unroll": unroll}},
+        "b": {"objective": GOAL, "clock": {"unroll": unroll}},
+    }
+    channel = {"from": "a", "to": "b", "size": 5, "norm": "none", "gradient": {"context": ["label"]}}
+    simulation = Simulation(make(agents, [channel]), dtype=DOUBLE)
+    modules = networks(simulation)
+    sg = nn.Linear(15, 5).double()
+    for p in sg.parameters():
+        nn.init.zeros_(p)
+    live: list[Tensor] = []
+    leaves: list[Tensor] = []
+    labels: list[Tensor] = []
+    losses: list[Tensor] = []
+    for _ in range(16):
+        signals = simulation.world.moment.signals
+        labels.append(signals["label"])
+        a, b = modules["a"], modules["b"]
+        live.append(a.head_to_b(a.trunk(signals["image"].flatten(1))))
+        leaves.append(live[-1].data.clone().requires_grad_())
+        losses.append(F.cross_entropy(b.head_objective(b.trunk(leaves[-1])), labels[-1]))
+        simulation.step()
+        if len(live) < unroll:
+            continue
+        given = [torch.cat([m.data, F.one_hot(y, 10).double()], 1) for m, y in zip(live, labels, strict=True)]
+        surrogate = sum((m * sg(c).data / 4).sum() for m, c in zip(live, given, strict=True))
+        total = torch.stack(losses).sum()
+        deltas = [g * 4 for g in torch.autograd.grad(total, leaves, retain_graph=True)]
+        assert isinstance(surrogate, Tensor)
+        descend(list(a.parameters()), surrogate)
+        descend(list(b.parameters()), total)
+        errors = [(sg(c) - d).square().sum() / 4 for c, d in zip(given, deltas, strict=True)]
+        descend(list(sg.parameters()), torch.stack(errors).sum())  # one step on all that came back
+        for kept in (live, leaves, labels, losses):
+            kept.clear()
+        assert_close(simulation, modules)
+    predictor = simulation.system.channels["a->b"].predictor
+    assert predictor is not None
+    torch.testing.assert_close(predictor.parameters["last.weight"].data, sg.weight.data, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("apply", [True, False])
+def test_messages_that_nobody_will_read_are_neither_injected_nor_learned_from(apply: bool) -> None:
+    """Sender at every step, reader at every fourth: three of four messages are replaced unread (semantics 5)."""
+    agents: dict[str, Document] = {
+        "a": {"observes": ["image"]},
+        "b": {"objective": GOAL, "clock": {"period": 4}},
+    }
+    gradient = {"context": ["label"], "apply": apply}
+    simulation = Simulation(make(agents, [{"from": "a", "to": "b", "size": 5, "gradient": gradient}]))
+    channel = simulation.system.channels["a->b"]
+    for step in range(20):
+        before = {k: p.data.clone() for k, p in simulation.agents["a"].parameters.items()}
+        simulation.step()
+        read = step % 4 == 0
+        injected = {name for update in simulation.learned.updates for name in update.injected}
+        assert ("a->b" in injected) == (read and apply)
+        assert ("a->b" in simulation.learned.lessons) == read
+        changed = any(not torch.equal(before[k], p) for k, p in simulation.agents["a"].parameters.items())
+        assert changed == (read and apply and step > 0)  # at first the prediction is nothing
+    assert channel.predictor is not None
+    assert channel.predictor.updates == 5
+
+
+@pytest.mark.parametrize("delay", [1, 2])
+def test_a_locked_cycle_over_an_episode_equals_backpropagation_through_it(delay: int) -> None:
+    clock = {"clock": {"unroll": "episode"}}
+    agents: dict[str, Document] = {
+        "a": {"observes": ["left_half"], **clock},
+        "b": {"observes": ["right_half"], **clock},
+        "c": {"objective": GOAL, **clock},
+    }
+    link = {"coupling": "locked", "size": 4, "norm": "layer", "link": {"delay": delay}}
+    pairs = [(s, r) for s, r in ("ab", "bc", "ca", "ba")]
+    scenario = make(agents, [{"from": s, "to": r, **link} for s, r in pairs], hold=6, episode="example")
+    simulation = Simulation(scenario, dtype=DOUBLE)
+    modules = networks(simulation)
+    for _ in range(5):
+        silence = torch.zeros(4, 4, dtype=DOUBLE)
+        sent: list[dict[tuple[str, str], Tensor]] = []
+        logits = torch.empty(0)
+        for t in range(6):
+            signals = simulation.world.moment.signals
+            label = signals["label"]
+            outputs: dict[tuple[str, str], Tensor] = {}
+            for name, module in modules.items():
+                seen = [signals[s].flatten(1) for s in agents[name].get("observes", [])]
+                told = [
+                    sent[t - delay][s, r] if t >= delay else silence for s, r in sorted(pairs) if r == name
+                ]
+                hidden = module.trunk(torch.cat([*seen, *told], 1))
+                outputs |= {
+                    (s, r): module.get_submodule(f"head_to_{r}")(hidden) for s, r in pairs if s == name
+                }
+                if name == "c":
+                    logits = module.head_objective(hidden)
+            sent.append(outputs)
+            simulation.step()
+        descend([p for m in modules.values() for p in m.parameters()], F.cross_entropy(logits, label))
+        assert_close(simulation, modules)
+    assert all(simulation.agents[name].updates == 5 for name in "abc")

@@ -1,0 +1,334 @@
+"""Rollouts: the run's own way forward in an environment of their own, judged and not learned from (semantics 24)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from antiphon.agents.network import OBJECTIVE
+from antiphon.engine.core.tape import Part
+from antiphon.engine.inference.compose import filled
+from antiphon.engine.inference.rehearsal import Links
+from antiphon.engine.inference.rollout import Rollout
+from antiphon.engine.simulation import Simulation
+from antiphon.envs import registry
+from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.envs.counting import CountDigits
+from antiphon.scenarios import Scenario
+
+Document = dict[str, Any]
+LSTM = {"kind": "lstm", "size": 7}
+NAMES = ("odd", "threes")
+
+
+def hierarchy(
+    a: Document | None = None,
+    b: Document | None = None,
+    env: Document | None = None,
+    training: Document | None = None,
+    **channel: Any,
+) -> Scenario:
+    """A sees every digit, B hears A at every third step; the windows of the counts are 3 and 9 steps."""
+    gradient = {"kind": "linear", "context": ["count_so_far"]}
+    memory = {"carries": "state", "coupling": "decoupled"}
+    return Scenario.model_validate(
+        {
+            "scenario": "hierarchy",
+            "env": {"id": "antiphon/CountDigits-v0", "levels": 2, "window": 3, **(env or {})},
+            "readout": "b",
+            "agents": {
+                "a": {
+                    "observes": ["image"],
+                    "network": {**LSTM, "encoder": [6], "norm": "batch"},
+                    "clock": {"unroll": 3},
+                    "objective": {"kind": "classification", "target": "odd"},
+                    **(a or {}),
+                },
+                "b": {
+                    "network": LSTM,
+                    "clock": {"period": 3, "phase": -1, "unroll": 3},
+                    "objective": {"kind": "classification", "target": "threes"},
+                    **(b or {}),
+                },
+            },
+            "channels": [
+                {"from": "a", "to": "b", "size": 4, "norm": "layer", "gradient": gradient, **channel},
+                {"from": "a", "to": "a", **memory},
+                {"from": "b", "to": "b", **memory},
+            ],
+            "training": {
+                "batch": 4,
+                "steps": 100,
+                "optimiser": {"kind": "adam", "lr": 0.01},
+                **(training or {}),
+            },
+        }
+    )
+
+
+def simulate(scenario: Scenario, seed: int = 0, steps: int = 0) -> Simulation:
+    simulation = Simulation(scenario, seed=seed, dtype=torch.float64)
+    simulation.run(steps)
+    return simulation
+
+
+def second(simulation: Simulation, batch: int = 5, split: str = "test") -> TorchVectorEnv:
+    return registry.make(simulation.scenario.env, batch=batch, dtype=torch.float64, split=split)
+
+
+def outputs(parts: list[Part]) -> dict[str, Tensor]:
+    return {part.agent: part.ports[OBJECTIVE] for part in parts}
+
+
+# --- against a loop written by hand ------------------------------------------------------------------------
+
+
+class ByHand:
+    """The hierarchy as anybody would write it: two torch LSTM cells and a message at every third step."""
+
+    def __init__(self, simulation: Simulation, batch: int) -> None:
+        self.a = simulation.system.agents["a"].learner
+        self.b = simulation.system.agents["b"].learner
+        self.port = simulation.system.channels["a->b"].port
+        self.states = {n: (torch.zeros(batch, 7).double(), torch.zeros(batch, 7).double()) for n in "ab"}
+
+    def linear(self, name: str, key: str, x: Tensor) -> Tensor:
+        own = getattr(self, name).parameters
+        return F.linear(x, own[f"{key}.weight"], own[f"{key}.bias"])
+
+    def cell(self, name: str, x: Tensor) -> Tensor:
+        own = getattr(self, name).parameters
+        keys = ("input.weight", "recurrent.weight", "input.bias", "recurrent.bias")
+        self.states[name] = torch.lstm_cell(x, self.states[name], *(own[f"cell.{key}"] for key in keys))
+        return self.states[name][0]
+
+    def step(self, step: int, image: Tensor) -> dict[str, Tensor]:
+        norm, held = self.a.parameters, self.a.buffers
+        x = self.linear("a", "0", image.flatten(1))
+        x = F.batch_norm(x, held["0.norm.mean"], held["0.norm.var"], norm["0.norm.gain"], norm["0.norm.bias"])
+        h = self.cell("a", x.relu())
+        said = {"a": self.linear("a", "objective", h)}
+        if step % 3 == 2:
+            message = F.layer_norm(
+                self.linear("a", self.port, h),
+                (4,),
+                norm[f"{self.port}.norm.gain"],
+                norm[f"{self.port}.norm.bias"],
+            )
+            said["b"] = self.linear("b", "objective", self.cell("b", message))
+        return said
+
+
+def test_it_is_the_loop_that_one_would_write_by_hand() -> None:
+    simulation = simulate(hierarchy(), steps=30)
+    assert any(value.abs().max() > 0 for value in simulation.system.agents["a"].learner.buffers.values())
+    rollout, hand = Rollout(simulation.system, second(simulation), Links(), 3), ByHand(simulation, 5)
+    sums = {name: [0.0, 0.0, 0] for name in "ab"}
+    for step in range(27):
+        moment = rollout.world.moment
+        with torch.no_grad():
+            expected = hand.step(step, moment.signals["image"])
+        found = outputs(rollout.step())
+        assert found.keys() == expected.keys()
+        for (name, output), target in zip(found.items(), NAMES, strict=False):
+            torch.testing.assert_close(output, expected[name], rtol=0, atol=1e-10)
+            if (step + 1) % (3 if name == "a" else 9) == 0:
+                label = moment.signals[target]
+                sums[name][0] += F.cross_entropy(output, label, reduction="sum").item()
+                sums[name][1] += (output.argmax(1) == label).sum().item()
+                sums[name][2] += 5
+    for name, score in rollout.scores.items():
+        assert [score.loss, score.metric, score.count] == pytest.approx(sums[name])
+    assert (rollout.scores["a"].count, rollout.scores["b"].count) == (45, 15)
+
+
+# --- against the run itself --------------------------------------------------------------------------------
+
+_SLOW = {"kind": "linear", "context": ["image", "held", "age", "from.phase", "to.phase"]}
+_FROZEN: dict[str, tuple[Document, Document]] = {
+    "lossy": ({}, {"link": {"drop": 0.4, "noise": 0.3, "bits": 3, "delay": 1}, "input": _SLOW}),
+    "unheard": ({}, {"link": {"drop": 0.4}}),
+    "mean": ({}, {"read": "mean", "link": {"delay": 2}}),
+    "concat": ({"observes": ["age"]}, {"read": "concat", "link": {"delay": 4}}),
+    "aged": ({"observes": ["age"]}, {"link": {"drop": 0.5, "delay": 1}}),
+    "aligned": ({"align": "a->b", "observes": ["image"]}, {"link": {"delay": 3}}),
+}
+
+
+@pytest.mark.parametrize("name", _FROZEN)
+def test_as_run_is_what_the_run_itself_does(name: str) -> None:
+    b, channel = _FROZEN[name]
+    net: Document = {"network": LSTM, "learn": False}
+    simulation = simulate(hierarchy(net, {**net, **b}, **channel), seed=3)
+    draw = torch.Generator().manual_seed(1)
+    model = simulation.system.channels["a->b"].input
+    if model is not None:
+        for parameter in model.parameters.values():
+            parameter.data.copy_(torch.randn(parameter.shape, generator=draw))
+    kept = {key: value.clone() for key, value in (model.parameters if model else {}).items()}
+    rollout = Rollout(simulation.system, second(simulation, 4, "train"), Links("as_run"), 3)
+    for step in range(24):
+        simulation.backend.tick(step, simulation.world.moment)
+        units = simulation.system.units
+        newest = [tick for unit in units for tick in unit.tape.ticks if tick.step == step]
+        lived = outputs([part for tick in newest for part in tick.parts])
+        found = outputs(rollout.step())
+        assert found.keys() == lived.keys()
+        for agent, output in found.items():
+            torch.testing.assert_close(output, lived[agent], rtol=0, atol=1e-12)
+        simulation.system.cut(step, simulation.world.advance(simulation.backend.ticker.action))
+        simulation.backend.learn(step)
+        for key, value in kept.items():  # it would learn from what it hears
+            assert model is not None
+            model.parameters[key].data.copy_(value)
+
+
+def test_over_perfect_links_nothing_is_lost() -> None:
+    lossy, b = _FROZEN["lossy"][1], {"learn": False, "network": LSTM}
+    simulation = simulate(hierarchy(b, b, **lossy))
+    plain = simulate(hierarchy(b, b, link={"delay": 1}))
+    said = [[outputs(r.step()) for _ in range(9)] for r in rollouts(simulation, plain)]
+    assert all(torch.equal(x[n], y[n]) for x, y in zip(*said, strict=True) for n in x)
+    as_run = Rollout(simulation.system, second(simulation), Links("as_run"), 3)
+    assert not all(
+        torch.equal(x[n], y[n])
+        for x, y in zip([outputs(as_run.step()) for _ in range(9)], said[0], strict=True)
+        for n in y
+    )
+
+
+def rollouts(*simulations: Simulation) -> Iterator[Rollout]:
+    for simulation in simulations:
+        yield Rollout(simulation.system, second(simulation), Links(), 3)
+
+
+def test_states_and_messages_end_with_their_episode() -> None:
+    scenario = Scenario.model_validate(
+        {
+            "scenario": "copying",
+            "env": {"id": "antiphon/Copy-v0", "bits": 3, "length": 2, "threshold": 0},
+            "agents": {
+                "a": {
+                    "observes": ["symbol"],
+                    "network": LSTM,
+                    "learn": False,
+                    "acts": True,
+                    "objective": {"kind": "coding", "target": "target"},
+                },
+                "b": {"observes": ["symbol"], "network": LSTM, "learn": False},
+            },
+            "channels": [{"from": "b", "to": "a", "size": 3, "link": {"delay": 2}}],
+            "training": {"batch": 4, "steps": 100},
+        }
+    )
+    simulation = simulate(scenario, seed=3)
+    env = registry.make(scenario.env, batch=4, dtype=torch.float64)
+    rollout = Rollout(simulation.system, env, Links(), 3)
+    for step in range(25):
+        simulation.backend.tick(step, simulation.world.moment)
+        lived = outputs(
+            [
+                p
+                for u in simulation.system.units
+                for t in u.tape.ticks
+                for p in t.parts
+                if OBJECTIVE in p.ports and t.step == step
+            ]
+        )
+        parts = rollout.step()
+        assert torch.equal(outputs([p for p in parts if p.agent == "a"])["a"], lived["a"])
+        begun = [part.memory is not None and part.memory.alive is False for part in parts]
+        assert all(begun) == any(begun) == (step % 7 == 0)
+        simulation.system.cut(step, simulation.world.advance(simulation.backend.ticker.action))
+        simulation.backend.learn(step)
+
+
+# --- what it must not do -----------------------------------------------------------------------------------
+
+
+def everything(simulation: Simulation) -> dict[str, Any]:
+    return {
+        **simulation.state_dict(),
+        "records": [sorted(c.ledger.records) for c in simulation.system.channels.values()],
+    }
+
+
+def assert_same(one: Any, other: Any, place: str = "") -> None:
+    if isinstance(one, Tensor):
+        assert torch.equal(one, other), place
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), place
+        for key in one:
+            assert_same(one[key], other[key], f"{place}/{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), place
+        for at, (x, y) in enumerate(zip(one, other, strict=True)):
+            assert_same(x, y, f"{place}/{at}")
+    elif not hasattr(one, "__dict__"):
+        assert one == other, place
+
+
+@pytest.mark.parametrize("kind", ["perfect", "as_run"])
+def test_it_changes_no_bit_of_the_run(kind: str) -> None:
+    channel: Document = {"link": {"drop": 0.3, "delay": 1, "noise": 0.1}, "input": _SLOW}
+    scenario = hierarchy({"p_update": 0.7}, {"observes": ["age"]}, **channel)
+    watched, plain = simulate(scenario, 1), simulate(scenario, 1)
+    for step in range(20):
+        if step % 4 == 1:
+            Rollout(watched.system, second(watched), Links(kind), step).run(10)
+        watched.step()
+        plain.step()
+    assert_same(everything(watched), everything(plain))
+
+
+class Shuffled(CountDigits):
+    """Shows the same digits, and gives every lane another one's training-only signals."""
+
+    def step(self, actions: Any = None) -> StepResult:
+        *rest, info = super().step(actions)
+        return *rest, {key: value.flip(0) for key, value in info.items()}  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("kind", ["perfect", "as_run"])
+def test_shuffled_training_signals_change_no_bit_but_the_metrics(kind: str) -> None:
+    simulation = simulate(
+        hierarchy(link={"drop": 0.3}, input={"kind": "linear", "context": ["image"]}), steps=200
+    )
+    heard, scores = [], []
+    for make in (CountDigits, Shuffled):
+        env = make(32, levels=2, window=3, split="test", dtype=torch.float64)
+        rollout = Rollout(simulation.system, env, Links(kind), 5)
+        parts = [part for _ in range(36) for part in rollout.step()]
+        read = [entry.value for part in parts for entry in part.consumed if entry.value is not None]
+        heard.append(read + [value for part in parts for value in part.ports.values()])
+        scores.append(rollout.scores)
+    assert len(heard[0]) == len(heard[1]) > 100
+    assert all(torch.equal(x, y) for x, y in zip(*heard, strict=True))
+    for name in "ab":
+        assert scores[0][name].loss != scores[1][name].loss
+        assert scores[0][name].count == scores[1][name].count > 0
+
+
+def test_ticks_count_once_every_path_has_filled() -> None:
+    simulation = simulate(hierarchy(link={"delay": 10}))
+    assert filled(simulation.system) == {"a": 0, "b": 11}
+    scores = Rollout(simulation.system, second(simulation), Links(), 0).run(18)
+    assert (scores["a"].count, scores["b"].count) == (30, 5)  # b's first nine steps were before it
+
+
+def test_who_learns_no_more_is_judged_and_heard_as_the_links_go() -> None:
+    simulation = simulate(hierarchy())
+    simulation.system.agents["a"].silenced = True
+    alive = {}
+    for kind in ("perfect", "as_run"):
+        rollout = Rollout(simulation.system, second(simulation), Links(kind), 0)
+        parts = [part for _ in range(9) for part in rollout.step()]
+        alive[kind] = [part.inputs[0].alive for part in parts if part.agent == "b"]
+        assert rollout.scores["a"].count == 15
+    assert alive == {"perfect": [True] * 3, "as_run": [False] * 3}
+    assert simulation.system.agents["a"].silenced

@@ -1,0 +1,37 @@
+"""What recorders are told of a scenario."""
+
+from __future__ import annotations
+
+from antiphon.engine.metrics.description import describe_run, graph_of
+from antiphon.scenarios import load
+
+
+def test_the_graph_has_clocks_links_and_words() -> None:
+    scenario = load("two-timescales").resolve()
+    graph = graph_of(scenario)
+    assert {name: graph.nodes[name]["period"] for name in graph} == {"A": 1, "B": 4}
+    assert graph.nodes["B"]["phase"] == 3, "of a phase of -1"
+    assert graph.nodes["B"]["about"]["objective"] == "classification of threes"
+    edge = graph.edges["A", "B", 0]
+    assert (edge["carries"], edge["delay"], edge["drop"]) == ("message", 0, 0.0)
+    assert edge["about"]["link"] == "at once, nothing lost"
+    assert graph.edges["A", "A", "state"]["about"]["carries"] == "the state to the next tick"
+
+
+def test_words_for_links_and_predictors_name_what_is_used_only() -> None:
+    scenario = load("lossy").resolve(values={"drop": 0.25})
+    about = next(iter(graph_of(scenario).edges(data="about")))[2]
+    assert "drop 0.25" in about["link"]
+    local = load("digits-mlp").resolve("local")
+    assert graph_of(local).edges["n0", "n1", 0]["about"]["gradient"].startswith("local, target label")
+    linear = graph_of(load("digits-mlp").resolve()).edges["n0", "n1", 0]["about"]["gradient"]
+    assert "target" not in linear
+
+
+def test_a_run_is_described_by_its_facts() -> None:
+    scenario = load("digits-mlp").resolve()
+    facts = {"scenario": "digits-mlp", "seed": 3, "values": {"width": 8, "context": ["label"], "none": None}}
+    found = describe_run(scenario, facts, until=70, start=5)
+    assert found.hparams == {"scenario": "digits-mlp", "seed": 3, "width": 8, "context": '["label"]'}
+    assert (found.until, found.start_step, found.every) == (70, 5, scenario.telemetry.every)
+    assert describe_run(scenario, facts).until == scenario.training.steps

@@ -1,0 +1,219 @@
+"""Digests: equal where what was learned is equal to the last bit, whoever holds the numbers; else not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon import Scenario, Simulation, load
+from antiphon.engine.metrics.digests import SIZE, digests, numbers
+from antiphon.engine.runs.seeds import Seeds
+from antiphon.engine.step.report import Learned
+from antiphon.scenarios.parts import GradientSpec
+from antiphon.telemetry.figures import Kind
+
+HOLDERS = {"kind": "linear", "context": ["label"]}
+GOAL = {"kind": "classification", "target": "label"}
+
+
+def many(**more: Any) -> Scenario:
+    """An eye with running statistics and three listeners that are alike."""
+    listener = {"objective": GOAL, "network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
+    names = ("ear", "mind", "nose")
+    document: dict[str, Any] = {
+        "scenario": "many",
+        "env": {"id": "antiphon/Digits-v0"},
+        "agents": {"eye": {"observes": ["image"], "network": {"kind": "mlp", "hidden": [5], "norm": "batch"}}}
+        | dict.fromkeys(names, listener),
+        "channels": [
+            {"from": "eye", "to": name, "size": 3, "link": {"delay": 1}, "gradient": HOLDERS}
+            for name in names
+        ],
+        "training": {"batch": 4, "steps": 20},
+    }
+    return Scenario(**document | more)
+
+
+def of(simulation: Simulation) -> dict[tuple[Kind, str], bytes]:
+    return {(kind, name): digest for kind, name, digest in digests(simulation)}
+
+
+def test_every_agent_and_channel_has_one_in_canonical_order() -> None:
+    with Simulation(many()) as simulation:
+        rows = digests(simulation)
+        names = [*simulation.scenario.agents, *(channel.name for channel in simulation.scenario.channels)]
+    assert [name for _, name, _ in rows] == names
+    assert [kind for kind, _, _ in rows] == ["agent"] * 4 + ["channel"] * 3
+    assert {len(digest) for _, _, digest in rows} == {SIZE}
+
+
+def test_states_that_a_scenario_does_not_mention_are_among_them() -> None:
+    with Simulation(load("copy").resolve(values={"hidden": 6, "batch": 4})) as simulation:
+        names = {name for kind, name, _ in digests(simulation) if kind == "channel"}
+        assert names == set(simulation.system.channels)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cohort"])
+def test_stacked_numbers_have_the_digests_of_single_ones(backend: str) -> None:
+    with Simulation(many(), backend=backend) as simulation:
+        for _ in range(5):
+            simulation.advance()
+            as_run = digests(simulation)
+            simulation.learned = Learned([], {})  # what has learned nothing is looked at one by one
+            assert digests(simulation) == as_run
+
+
+@pytest.mark.parametrize("spans", [1, 1 << 30])
+def test_cohorts_that_are_run_in_spans_have_the_digests_of_their_members(spans: int) -> None:
+    with Simulation(many(), backend="cohort", cache=spans) as simulation:
+        for _ in range(3):
+            simulation.advance()
+        as_run = digests(simulation)
+        simulation.learned = Learned([], {})
+        assert digests(simulation) == as_run
+
+
+def test_seeds_that_are_run_together_have_digests_of_their_own() -> None:
+    seeds = Seeds(many(), [0, 1])
+    for _ in range(3):
+        seeds.step()
+    found = [of(simulation) for simulation in seeds.simulations]
+    assert all(found[0][key] != found[1][key] for key in found[0])
+    with Simulation(many(), seed=0) as alone:
+        assert of(alone).keys() == found[0].keys()
+    seeds.close()
+
+
+@pytest.mark.parametrize("place", ["parameter", "buffer", "predictor"])
+def test_one_bit_changes_one_digest(place: str) -> None:
+    with Simulation(many(), backend="reference") as simulation:
+        simulation.advance()
+        before = of(simulation)
+        changed: tuple[Kind, str] = ("agent", "eye")
+        if place == "predictor":
+            changed = ("channel", "eye->ear")
+            predictor = simulation.system.channels["eye->ear"].predictor
+            assert predictor is not None
+            tensor = predictor.parameters["last.weight"]
+        else:
+            learner = simulation.system.agents["eye"].learner
+            tensor = next(iter((learner.parameters if place == "parameter" else learner.buffers).values()))
+        bits = tensor.data.view(torch.int32).view(-1)
+        bits[-1] ^= 1
+        after = of(simulation)
+        assert {key for key in before if before[key] != after[key]} == {changed}
+        bits[-1] ^= 1
+        assert of(simulation) == before
+
+
+def test_a_zero_has_a_sign() -> None:
+    with Simulation(many(), backend="reference") as simulation:
+        before = of(simulation)
+        simulation.system.agents["eye"].learner.parameters["0.bias"].data.zero_()
+        zeros = of(simulation)
+        simulation.system.agents["eye"].learner.parameters["0.bias"].data.neg_()
+        assert len({each["agent", "eye"] for each in (before, zeros, of(simulation))}) == 3
+
+
+def test_how_numbers_lie_in_memory_does_not_matter() -> None:
+    with Simulation(many(), backend="reference") as simulation:
+        before = of(simulation)
+        weight = simulation.system.agents["eye"].learner.parameters["0.weight"]
+        weight.data = weight.data.t().contiguous().t()
+        assert not weight.is_contiguous()
+        assert of(simulation) == before
+
+
+def test_shapes_are_part_of_them() -> None:
+    """Predictors begin with zeros, which are alike whatever reads them."""
+    channels = many().channels
+    narrow = many(
+        channels=[
+            c.model_copy(update={"gradient": c.gradient.model_copy(update={"context": ()})}) for c in channels
+        ]
+    )
+    with Simulation(many()) as one, Simulation(narrow) as other:
+        assert of(one)["agent", "eye"] == of(other)["agent", "eye"]
+        assert of(one)["channel", "eye->ear"] != of(other)["channel", "eye->ear"]
+
+
+def test_tied_agents_have_one_digest() -> None:
+    agents = {name: {"observes": ["image"], "objective": GOAL, "share": "both"} for name in ("left", "right")}
+    with Simulation(many(agents=agents, channels=[])) as simulation:
+        before = of(simulation)
+        simulation.advance()
+        found = of(simulation)
+    assert len(found) == 2
+    assert len(set(found.values())) == len(set(before.values())) == 1
+    assert found != before
+
+
+def test_channels_that_learn_nothing_never_change() -> None:
+    detached = many(
+        channels=[
+            c.model_copy(update={"coupling": "detached", "gradient": GradientSpec()}) for c in many().channels
+        ]
+    )
+    with Simulation(detached) as simulation:
+        before = of(simulation)
+        simulation.advance()
+        after = of(simulation)
+    assert after["channel", "eye->ear"] == before["channel", "eye->ear"]
+    assert after["agent", "ear"] != before["agent", "ear"]
+
+
+def test_types_are_part_of_them() -> None:
+    with Simulation(many(), dtype=torch.float64) as double, Simulation(many()) as single:
+        assert all(of(double)[key] != digest for key, digest in of(single).items())
+
+
+def test_looking_changes_no_number() -> None:
+    found = []
+    for look in (True, False):
+        with Simulation(many(), backend="cohort") as simulation:
+            for _ in range(6):
+                simulation.advance()
+                if look:
+                    digests(simulation)
+            found.append(digests(simulation))
+    assert found[0] == found[1]
+
+
+def test_what_digests_are_of_has_names() -> None:
+    with Simulation(many(), backend="reference") as simulation:
+        system = simulation.system
+        assert list(numbers(system.channels["eye->ear"])) == ["predictor.last.weight", "predictor.last.bias"]
+        assert {"0.weight", "0.norm.mean"} <= numbers(system.agents["eye"]).keys()
+
+
+def table(folder: Path) -> bytes:
+    return (folder / "digests.csv").read_bytes()
+
+
+def test_a_resumed_run_writes_the_bytes_of_one_that_never_stopped(tmp_path: Path) -> None:
+    from antiphon.engine.runs.run import resume
+
+    scenario = many(telemetry={"every": 4})
+    with Simulation(scenario, logdir=tmp_path / "whole") as simulation:
+        simulation.run()
+    with Simulation(scenario, logdir=tmp_path / "broken") as simulation:
+        simulation.until = 20
+        for _ in simulation.steps(10):
+            pass
+        simulation.save(tmp_path / "broken" / "checkpoints" / "step-000000010")
+        for _ in simulation.steps(7):  # lost in a crash
+            pass
+    assert table(tmp_path / "broken") != table(tmp_path / "whole")
+    run = resume(tmp_path / "broken")
+    run.go()  # type: ignore[union-attr]
+    assert table(tmp_path / "broken") == table(tmp_path / "whole")
+
+
+def test_the_same_seed_gives_the_same_table_and_another_another(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        with Simulation(many(), seed=seed, logdir=tmp_path / name) as simulation:
+            simulation.run()
+    assert table(tmp_path / "a") == table(tmp_path / "b") != table(tmp_path / "c")

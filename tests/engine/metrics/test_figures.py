@@ -1,0 +1,184 @@
+"""Figures: what a step says is the same however its agents are run, and looking at it costs nothing of the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from antiphon.engine.metrics.figures import figures
+from antiphon.engine.metrics.samples import LARGEST, sampled_at, samples
+from antiphon.engine.simulation import Simulation
+from antiphon.scenarios import Scenario
+from antiphon.telemetry import Figure, Recorder
+
+LABEL = {"kind": "classification", "target": "label"}
+
+
+def ring(count: int = 4, link: Mapping[str, Any] | None = None, **channel: Any) -> Scenario:
+    """Agents in a ring that each see the image and name its label."""
+    one = {"size": 4, "norm": "none", "link": {"delay": 1, **(link or {})}, **channel}
+    return Scenario(
+        scenario="ring",
+        env={"id": "antiphon/Digits-v0"},
+        agents={
+            f"a{i}": {
+                "observes": ["image"],
+                "network": {"kind": "mlp", "hidden": [8], "norm": "none"},
+                "objective": LABEL,
+            }
+            for i in range(count)
+        },
+        channels=[{"from": f"a{i}", "to": f"a{(i + 1) % count}", **one} for i in range(count)],
+        readout=["a0"],
+        training={"batch": 6, "steps": 30},
+        telemetry={"every": 3},
+    )
+
+
+def table(simulation: Simulation, step: int) -> dict[tuple[str, str, str], float]:
+    rows = figures(simulation, step, simulation.tally.take())
+    assert len({row[:3] for row in rows}) == len(rows), "a figure comes once"
+    return {row[:3]: row.value for row in rows}
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        ring(),
+        ring(link={"drop": 0.4, "noise": 0.1, "bits": 6}),
+        ring(input={"kind": "linear", "context": ["image"]}, link={"drop": 0.3}),
+        ring(gradient={"kind": "sobolev_label", "target": "label"}),
+        ring(gradient={"kind": "local", "target": "label"}),
+        ring(coupling="detached"),
+    ],
+    ids=["plain", "lossy", "inputs", "labels", "local", "detached"],
+)
+def test_cohorts_say_of_every_agent_and_channel_what_the_reference_says(scenario: Scenario) -> None:
+    found = []
+    for backend in ("reference", "cohort"):
+        with Simulation(scenario, seed=3, dtype=torch.float64, backend=backend) as simulation:
+            tables = []
+            for step in range(8):
+                simulation.advance(watch=True)
+                tables.append(table(simulation, step))
+            found.append(tables)
+    for one, other in zip(*found, strict=True):
+        assert list(one) == list(other)
+        for key, value in one.items():
+            assert other[key] == pytest.approx(value, rel=1e-6, abs=1e-9, nan_ok=True), key
+    said = {metric for _, _, metric in found[0][-1]}
+    assert {"loss", "accuracy", "updates", "gradient_norm", "parameter_norm", "age", "message_energy"} <= said
+
+
+def test_energy_is_the_root_of_the_mean_square() -> None:
+    with Simulation(ring(), backend="cohort") as simulation:
+        simulation.advance(watch=True)
+        found = table(simulation, 0)
+        records = simulation.system.channels["a1->a2"].ledger.records
+        message = records[max(records)].message
+    assert found["channel", "a1->a2", "message_energy"] == pytest.approx(
+        message.square().mean().sqrt().item()
+    )
+    assert found["channel", "a1->a2", "message_std"] == pytest.approx(message.std(correction=0).item())
+
+
+def test_what_is_injected_has_the_mean_norm_of_its_samples() -> None:
+    with Simulation(
+        ring(gradient={"kind": "linear", "context": ["label"]}), seed=2, backend="reference"
+    ) as simulation:
+        for _ in range(4):
+            simulation.advance(watch=True)
+        found = table(simulation, 3)
+        (put,) = [u.injected["a1->a2"] for u in simulation.learned.updates if "a1->a2" in u.injected]
+    assert put.norm() > 0
+    assert found["channel", "a1->a2", "injection_norm"] == pytest.approx(put.norm(dim=1).mean().item())
+
+
+def test_labels_that_are_no_class_are_none() -> None:
+    with Simulation(ring(), seed=1, backend="reference") as simulation:
+        simulation.advance()
+        for channel in simulation.system.channels.values():
+            signals = channel.ledger.records[0].moment.signals
+            signals["label"] = signals["label"].clone()
+            signals["label"][2] = -1
+        found = dict(samples(simulation.system, simulation.scenario))
+    assert np.flatnonzero(np.isnan(found["a0->a1"][:, -1])).tolist() == [2]
+
+
+def test_samples_are_the_newest_messages_with_their_labels() -> None:
+    scenario = ring().model_copy(update={"telemetry": ring().telemetry.model_copy(update={"top": 2})})
+    for backend in ("reference", "cohort"):
+        with Simulation(scenario, seed=1, backend=backend) as simulation:
+            simulation.advance(watch=True)
+            simulation.advance(watch=True)
+            found = dict(samples(simulation.backend.seen(simulation.learned)[0], scenario))
+            assert list(found) == ["a3->a0", "a0->a1"], "those to readouts come first"
+            record = simulation.system.channels["a3->a0"].ledger.records[1]
+            np.testing.assert_allclose(found["a3->a0"][:, :-1], record.message.detach().numpy(), rtol=1e-6)
+            np.testing.assert_array_equal(found["a3->a0"][:, -1], record.moment.signals["label"].numpy())
+
+
+def test_long_messages_are_left_out_and_many_are_cut_short() -> None:
+    with Simulation(ring(size=LARGEST + 1)) as simulation:
+        simulation.advance()
+        assert samples(simulation.system, simulation.scenario) == []
+    many = ring(size=240).with_training(batch=200)
+    with Simulation(many) as simulation:
+        simulation.advance()
+        (_, rows), *_ = samples(simulation.system, simulation.scenario)
+    assert rows.shape == (33, 241)
+
+
+def test_messages_are_sampled_at_the_first_every_tenth_and_the_last_row() -> None:
+    assert [step + 1 for step in range(67) if sampled_at(step, 3, 67)] == [1, 30, 60, 67]
+
+
+class Listener(Recorder):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+
+    def figures(self, step: int, rows: Any) -> None:
+        self.told.append(("figures", step))
+        assert all(isinstance(row, Figure) and not math.isinf(row.value) for row in rows)
+
+    def samples(self, step: int, rows: Any) -> None:
+        self.told.append(("samples", step))
+
+    def digests(self, step: int, rows: Any) -> None:
+        self.told.append(("digests", step))
+        assert [row[1] for row in rows][:4] == ["a0", "a1", "a2", "a3"]
+        assert all(len(row[2]) == 8 for row in rows)
+
+
+def test_recorders_are_told_at_the_rows_and_no_bit_moves() -> None:
+    quiet, watched = Simulation(ring(), seed=5), Simulation(ring(), seed=5)
+    listener = Listener()
+    watched.recorders.append(listener)
+    with quiet, watched:
+        quiet.run(steps=7)
+        watched.run(steps=7)
+        for name, agent in quiet.agents.items():
+            for own, other in zip(
+                agent.module.parameters(), watched.agents[name].module.parameters(), strict=True
+            ):
+                assert torch.equal(own, other)
+    assert [step for kind, step in listener.told if kind == "figures"] == [1, 3, 6, 7]
+    assert [step for kind, step in listener.told if kind == "samples"] == [1, 7]
+    assert [step for kind, step in listener.told if kind == "digests"] == [1, 3, 6, 7]
+
+
+def test_a_loss_is_the_mean_since_the_row_before() -> None:
+    with Simulation(ring(), seed=5) as simulation:
+        history = simulation.history
+        losses = [float(simulation.step()["losses"]["a0"]) for _ in range(9)]
+        steps, values = history.of("a0", "loss")
+    assert steps.tolist() == [1, 3, 6, 9]
+    means = [losses[0], np.mean(losses[1:3]), np.mean(losses[3:6]), np.mean(losses[6:9])]
+    assert values == pytest.approx(means, rel=1e-5)

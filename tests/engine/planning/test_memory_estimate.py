@@ -1,0 +1,230 @@
+"""Room: what a scenario needs of memory, and one line where there is not as much."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon.engine.build.outline import build_to_look, outline
+from antiphon.engine.planning import memory_estimate as room
+from antiphon.engine.planning.memory_estimate import Memory, installed, memory_of, slots, was_refused
+from antiphon.engine.simulation import Simulation
+from antiphon.engine.studies.plan import Asked
+from antiphon.engine.studies.study import Study
+from antiphon.envs import describe
+from antiphon.errors import ResourceError
+from antiphon.scenarios import Scenario, catalogue, load
+from tests.engine.planning.test_plan import chain, ring
+
+LIBRARY = catalogue()
+CPU = torch.device("cpu")
+NO_MEMORY = (
+    "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+)
+
+
+def needs(scenario: Scenario) -> Memory:
+    return memory_of(build_to_look(scenario, describe(scenario.env)))
+
+
+def has(monkeypatch: pytest.MonkeyPatch, count: int | None) -> None:
+    monkeypatch.setattr(room, "installed", lambda device: count)
+
+
+# --- what a scenario needs -------------------------------------------------------------------------------
+
+
+def test_numbers_are_counted_as_they_are() -> None:
+    found = needs(ring(3))
+    own, taught = 6 * 5 + 5 + 2 * (5 * 3 + 3), 3 * 3 + 3
+    assert found.parameters == 4 * 3 * own
+    assert found.gradients == 4 * 3 * (own + taught)
+    with Simulation(ring(3)) as simulation:
+        optimisers = [agent.learner.optimiser for agent in simulation.system.agents.values()]
+        state = [t for o in optimisers for tensors in o.state.values() for t in tensors]
+    assert found.optimiser == sum(t.numel() * t.element_size() for t in state)
+    assert found.predictors > 4 * 3 * 3 * taught
+    assert found.total == sum(found.parts().values())
+
+
+def test_tied_agents_have_their_numbers_once() -> None:
+    tied, apart = needs(ring(4, share="all")), needs(ring(4))
+    assert (tied.parameters, tied.optimiser) == (apart.parameters // 4, apart.optimiser // 4)
+    assert tied.activations == apart.activations
+
+
+def test_activations_grow_with_the_window() -> None:
+    one, four = needs(ring(2)), needs(ring(2, clock={"unroll": 4}))
+    assert four.activations == 4 * one.activations
+    rare = needs(ring(2, clock={"period": 4, "unroll": 4}))
+    assert rare.activations == four.activations
+
+
+TIMED = [
+    load("digits-mlp").resolve("decoupled", {"width": 6, "batch": 2}),
+    load("digits-mlp").resolve("locked", {"width": 6, "batch": 2, "delay": 1}),
+    load("corporation").resolve("locked", {"agents": 6, "readouts": 1, "batch": 2, "data": "digits"}),
+    load("corporation").resolve("decoupled", {"agents": 6, "readouts": 1, "batch": 2, "data": "digits"}),
+    load("two-timescales").resolve("locked", {"hidden": 4, "size": 2, "units": 3, "batch": 2}),
+    load("clockwork").resolve("decoupled", {"hidden": 3, "size": 2, "units": 3, "batch": 2}),
+    load("clockwork").resolve("locked", {"hidden": 3, "size": 2, "units": 3, "batch": 2}),
+    chain("delayed", "delayed"),
+    chain("decoupled", "delayed", clock={"period": 2, "unroll": 2}),
+]
+
+
+@pytest.mark.parametrize("scenario", TIMED, ids=lambda scenario: scenario.scenario)
+def test_no_more_messages_are_kept_than_is_said(scenario: Scenario) -> None:
+    most: dict[str, int] = {}
+    with Simulation(scenario, backend="reference") as simulation:
+        for _ in range(80):
+            simulation.step()
+            for channel in simulation.system.channels.values():
+                most[channel.name] = max(most.get(channel.name, 0), len(channel.ledger.records))
+        system = simulation.system
+        for name, kept in most.items():
+            said = slots(system.channels[name], system.unit_of[system.channels[name].sender])
+            assert kept <= said, name
+            late = any(unit.late for unit in system.units)  # who may wait longer than it has to here
+            assert late or said <= 2 * kept + 4, name
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_the_outline_is_near_enough(name: str) -> None:
+    for variant in [None, "locked"] if "locked" in LIBRARY[name].variants else [None]:
+        scenario = LIBRARY[name].resolve(variant)
+        assert 0.3 < outline(scenario, describe(scenario.env), 4) / needs(scenario).total < 4
+
+
+def test_what_is_far_too_large_is_counted_without_being_made() -> None:
+    scenario = load("digits-mlp").resolve(None, {"width": 3_000_000, "batch": 1000})
+    found = needs(scenario)
+    assert found.total > 2**40
+    assert found.parts()["parameters"] > 4 * 2 * 3_000_000**2
+
+
+# --- what the machine has --------------------------------------------------------------------------------
+
+
+def test_installed_memory_is_what_linux_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal:       24684092 kB\nMemFree:        16990272 kB\n")
+    monkeypatch.setattr(room, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(room, "_LIMITS", (tmp_path / "limit",))
+    assert installed(CPU) == 24684092 * 1024
+    for text, found in (("max\n", 24684092 * 1024), ("1048576\n", 1048576)):
+        (tmp_path / "limit").write_text(text)
+        assert installed(CPU) == found
+
+
+def test_elsewhere_nobody_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_MEMINFO", tmp_path / "none")
+    monkeypatch.setattr(room, "_LIMITS", ())
+    assert installed(CPU) is None
+    if not torch.cuda.is_available():
+        assert installed(torch.device("cuda")) is None
+    with Simulation(ring(2)) as simulation:
+        simulation.step()
+
+
+# --- where it is not enough ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "part"),
+    [
+        (lambda: load("digits-mlp").resolve("locked", {"batch": 60000}), "activations of one window"),
+        (lambda: load("digits-mlp").resolve("detached", {"width": 3000, "batch": 1}), "optimiser state"),
+        (lambda: load("digits-mlp").resolve(None, {"depth": 2, "width": 3000, "batch": 1}), "predictors"),
+        (lambda: load("digits-mlp").resolve("decoupled", {"delay": 1000, "width": 8}), "messages in flight"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_it_is_built(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[], Scenario], part: str
+) -> None:
+    has(monkeypatch, 10 * 2**20)
+    monkeypatch.setattr("antiphon.engine.simulation.build", lambda *_, **__: pytest.fail("it was built"))
+    with pytest.raises(ResourceError) as caught:
+        Simulation(make())
+    line = str(caught.value)
+    assert "\n" not in line
+    assert line.startswith("out of memory: 'digits-mlp' needs about ")
+    assert "and cpu has 10 MiB" in line
+    assert f"the largest part is {part} (" in line
+    assert caught.value.exit_code == 4
+
+
+def test_the_line_has_a_knob_with_its_present_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    has(monkeypatch, 10 * 2**20)
+    with pytest.raises(ResourceError, match=r"lower training\.batch \(60000\), clock\.unroll, or the number"):
+        Simulation(load("digits-mlp").resolve("locked", {"batch": 60000}))
+
+
+def test_what_fits_is_not_counted_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "memory_of", lambda *_: pytest.fail("an outline is enough"))
+    with Simulation(ring(2)) as simulation:
+        simulation.step()
+
+
+@pytest.mark.parametrize(
+    ("share", "refused"), [(1.2, False), (1.05, True)], ids=["just fits", "just does not"]
+)
+def test_nine_tenths_are_the_limit(monkeypatch: pytest.MonkeyPatch, share: float, refused: bool) -> None:
+    has(monkeypatch, int(share * needs(ring(4)).total))
+    if refused:
+        with pytest.raises(ResourceError):
+            Simulation(ring(4))
+    else:
+        Simulation(ring(4)).close()
+
+
+def test_torchs_refusal_in_the_middle_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulation = Simulation(ring(3))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError(NO_MEMORY)
+
+    monkeypatch.setattr(simulation.backend, "tick", refuse)
+    with pytest.raises(ResourceError, match=r"'ring' needs about .* the largest part is") as caught:
+        simulation.step()
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_a_refusal_while_it_is_built_is_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    has(monkeypatch, None)
+
+    def refuse(*_: object, **__: object) -> Any:
+        raise RuntimeError(NO_MEMORY)
+
+    monkeypatch.setattr("antiphon.engine.simulation.build", refuse)
+    with pytest.raises(ResourceError, match=r"^out of memory: 'ring' needs about \S+ MiB; the largest"):
+        Simulation(ring(3))
+    monkeypatch.setattr("antiphon.engine.planning.memory_estimate.build_to_look", refuse)
+    with pytest.raises(ResourceError, match=r"^out of memory; lower training\.batch"):
+        Simulation(ring(3))
+
+
+def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert was_refused(MemoryError())
+    assert was_refused(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"))
+    assert not was_refused(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not was_refused(None)
+    simulation = Simulation(ring(2))
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(simulation.backend, "tick", fail)
+    with pytest.raises(RuntimeError, match="a defect") as caught:
+        simulation.step()
+    assert not isinstance(caught.value, ResourceError)
+
+
+def test_a_study_passes_it_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    has(monkeypatch, 2**20)
+    study = Study.of_template(load("digits-mlp"), tmp_path, Asked(variants=("local",), seeds=1, steps=2))
+    with pytest.raises(ResourceError, match=r"^local s0: out of memory: 'digits-mlp' needs about"):
+        study.go(1, lambda run: None)

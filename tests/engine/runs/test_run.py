@@ -1,0 +1,288 @@
+"""Runs: their directory, stopping, going on to the same bits, and refusing what is not theirs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon.engine.runs.directory import RunDirectory, finite, open_directory, write_json
+from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.run import Outcome, Run, begin, resume
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import DivergenceError, RunError, ScenarioError
+from antiphon.scenarios import Scenario, Template, load
+
+TEMPLATE = Template.from_yaml(load("digits-mlp").text + "telemetry: {every: 5}\n", "tiny.yaml")
+
+
+def request(**changes: Any) -> Request:
+    values = {"depth": 3, "width": 8, "batch": 16, **changes.pop("values", {})}
+    return Request(**{"template": TEMPLATE, "steps": 24, "values": values, **changes})
+
+
+def stop_at(step: int, number: int = signal.SIGINT) -> Any:
+    def on_step(run: Run) -> None:
+        if run.simulation.now == step:
+            os.kill(os.getpid(), number)
+
+    return on_step
+
+
+def same_but_for_time(one: Any, other: Any) -> bool:
+    skip = ("seconds", "run_dir")
+    return {k: v for k, v in one.items() if k not in skip} == {
+        k: v for k, v in other.items() if k not in skip
+    }
+
+
+def test_a_run_leaves_the_directory_of_the_contract(tmp_path: Path) -> None:
+    outcome = begin(request(seed=3, variant="local"), tmp_path / "run").go(checkpoint_every=10)
+    directory = RunDirectory.open(tmp_path / "run")
+    assert outcome.exit_code == 0
+    assert outcome.result == directory.result
+    assert Scenario.from_yaml(directory.document) == request(variant="local").scenario
+    assert [path.name for path in directory.checkpoints] == ["step-000000020", "step-000000024"]
+    assert list((tmp_path / "run").glob("events.out.tfevents.*"))
+    facts = directory.facts
+    assert (facts["exit"], facts["step"], facts["steps"], facts["seed"]) == ("done", 24, 24, 3)
+    assert (facts["variant"], facts["values"]["gradient"], facts["values"]["steps"]) == ("local", "local", 24)
+    assert facts["template"] == {"source": "tiny.yaml", "text": TEMPLATE.text}
+    assert {"python", "torch", "antiphon"} <= facts["versions"].keys()
+    assert facts["started"] <= facts["finished"]
+    assert not list((tmp_path / "run").rglob(".*"))
+
+
+def test_the_result_says_what_the_contract_says(tmp_path: Path) -> None:
+    result = begin(request(), tmp_path / "run").go().result
+    assert (result["scenario"], result["seed"], result["steps"], result["exit"]) == (
+        "digits-mlp",
+        0,
+        24,
+        "done",
+    )
+    assert result["readout"] == "n2"
+    assert result["accuracy"] == result["agents"]["n2"]["accuracy"]
+    assert 0 <= result["accuracy"] <= 1
+    assert list(result["agents"]) == ["n0", "n1", "n2"]
+    assert result["agents"]["n0"]["updates"] == 24
+    assert list(result["channels"]) == ["n0->n1", "n1->n2"]
+    assert {"cosine", "norm_ratio", "sg_loss"} <= result["channels"]["n0->n1"].keys()
+    locked = begin(request(variant="locked"), tmp_path / "locked").go().result
+    assert locked["channels"]["n0->n1"]["cosine"] is None
+
+
+def test_files_are_there_from_the_first_step(tmp_path: Path) -> None:
+    seen: list[set[str]] = []
+
+    def on_step(run: Run) -> None:
+        if not seen:
+            seen.append({path.name.partition(".out")[0] for path in run.directory.path.iterdir()})
+            assert RunDirectory.open(run.directory.path).facts["exit"] == "running"
+
+    begin(request(), tmp_path / "run").go(on_step)
+    assert {"scenario.yaml", "run.json", "metrics.csv", "events"} <= seen[0]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_after_the_step_with_a_checkpoint(tmp_path: Path, number: int, code: int) -> None:
+    before = signal.getsignal(number)
+    outcome = begin(request(), tmp_path / "run").go(stop_at(7, number))
+    directory = RunDirectory.open(tmp_path / "run")
+    assert outcome.exit_code == code
+    assert (outcome.result["steps"], outcome.result["exit"], directory.facts["exit"]) == (
+        7,
+        "stopped",
+        "stopped",
+    )
+    assert [path.name for path in directory.checkpoints] == ["step-000000007"]
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_signal_ends_it_at_once_and_is_noted(tmp_path: Path) -> None:
+    def twice(run: Run) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        begin(request(), tmp_path / "run").go(twice)
+    assert RunDirectory.open(tmp_path / "run").facts["exit"] == "failed"
+
+
+def test_going_on_comes_to_the_same_bits(tmp_path: Path) -> None:
+    whole = begin(request(), tmp_path / "whole").go().result
+    begin(request(), tmp_path / "parts").go(stop_at(7))
+    second = resume(tmp_path / "parts")
+    assert isinstance(second, Run)
+    second.go(stop_at(16))
+    parts = begin(request(), tmp_path / "parts", resume_if_exists=True).go().result
+    assert same_but_for_time(whole, parts)
+    assert figures_of(tmp_path / "whole") == figures_of(tmp_path / "parts")
+    state = "checkpoints/step-000000024/state.safetensors"
+    assert (tmp_path / "whole" / state).read_bytes() == (tmp_path / "parts" / state).read_bytes()
+
+
+def figures_of(run: Path) -> list[str]:
+    """The rows of metrics.csv, but for the seconds they were written at."""
+    rows = (run / "metrics.csv").read_text().splitlines()
+    return [row for row in rows if ",run,,seconds," not in row]
+
+
+def test_a_run_that_crashed_goes_on_from_its_newest_checkpoint(tmp_path: Path) -> None:
+    def crash(run: Run) -> None:
+        if run.simulation.now == 13:
+            raise MemoryError("no more")
+
+    with pytest.raises(MemoryError):
+        begin(request(), tmp_path / "run").go(crash, checkpoint_every=10)
+    directory = RunDirectory.open(tmp_path / "run")
+    assert (directory.facts["exit"], directory.facts["error"]) == ("failed", "no more")
+    going_on = resume(tmp_path / "run")
+    assert isinstance(going_on, Run)
+    assert going_on.simulation.now == 10
+    result = going_on.go().result
+    whole = begin(request(), tmp_path / "whole").go().result
+    assert same_but_for_time(whole, result)
+    assert figures_of(tmp_path / "whole") == figures_of(tmp_path / "run")
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
+    begin(request(), tmp_path / "run").simulation.close()
+    again = begin(request(), tmp_path / "run", resume_if_exists=True)
+    assert again.simulation.now == 0
+    assert again.go().exit_code == 0
+
+
+def test_resume_moves_the_stopping_point_but_not_the_schedules(tmp_path: Path) -> None:
+    begin(request(), tmp_path / "run").go()
+    longer = resume(tmp_path / "run", steps=30)
+    assert isinstance(longer, Run)
+    assert longer.go().result["steps"] == 30
+    directory = RunDirectory.open(tmp_path / "run")
+    assert Scenario.from_yaml(directory.document).training.steps == 24
+    done = resume(tmp_path / "run")
+    assert isinstance(done, Outcome)
+    assert done.result == directory.result
+    with pytest.raises(RunError, match=r"--steps: 10, but .* has done 30 already"):
+        resume(tmp_path / "run", steps=10)
+
+
+def test_figures_are_written_once_also_for_tensorboard(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    begin(request(), tmp_path / "run").go(stop_at(12))
+    second = resume(tmp_path / "run")
+    assert isinstance(second, Run)
+    second.go()
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    steps = [event.step for event in events.Scalars("agent/n2/loss")]
+    assert steps == [1, 5, 10, 15, 20, 24]
+
+
+def test_what_is_finished_is_found_without_running(tmp_path: Path) -> None:
+    assert request().finished(tmp_path / "run") is None
+    result = begin(request(), tmp_path / "run").go().result
+    assert request().finished(tmp_path / "run") == result
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"values": {"width": 9}}, "width: 8 there, 9 asked"),
+        ({"seed": 1}, "seed: 0 there, 1 asked"),
+        ({"variant": "locked"}, "coupling: decoupled there, locked asked"),
+        ({"steps": 25}, "steps: 24 there, 25 asked"),
+    ],
+)
+def test_another_run_is_not_continued(tmp_path: Path, changes: dict[str, Any], difference: str) -> None:
+    begin(request(), tmp_path / "run").simulation.close()
+    with pytest.raises(RunError, match=difference):
+        begin(request(**changes), tmp_path / "run", resume_if_exists=True)
+
+
+def test_a_changed_template_is_another_run(tmp_path: Path) -> None:
+    begin(request(), tmp_path / "run").simulation.close()
+    changed = Template.from_yaml(TEMPLATE.text.replace("norm: batch", "norm: layer"), "tiny.yaml")
+    with pytest.raises(RunError, match=r"not what tiny\.yaml says now"):
+        begin(request(template=changed), tmp_path / "run", resume_if_exists=True)
+
+
+def test_a_directory_that_holds_something_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/mine.txt").write_text("mine")
+    with pytest.raises(RunError, match="not empty; choose another name"):
+        begin(request(), tmp_path / "run")
+    with pytest.raises(RunError, match="no run there"):
+        begin(request(), tmp_path / "run", resume_if_exists=True)
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "mine.txt"]
+
+
+def test_an_empty_directory_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    assert begin(request(), tmp_path / "run").go().exit_code == 0
+
+
+def test_a_directory_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"file/run: cannot be written \(Not a directory\)"):
+        begin(request(), tmp_path / "file/run")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("{", "is damaged"), ("[]", "is damaged"), ('{"format": 99}', "format 99 is newer than 1")],
+)
+def test_a_damaged_or_newer_run_is_refused(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(RunError, match=problem):
+        RunDirectory.open(tmp_path)
+
+
+def test_divergence_keeps_what_was_learned_and_says_who_and_when(tmp_path: Path) -> None:
+    outcome = begin(request(values={"lr": 1e30}), tmp_path / "run").go()
+    directory = RunDirectory.open(tmp_path / "run")
+    assert outcome.exit_code == 3
+    assert outcome.error is not None
+    assert "n1" in outcome.error
+    assert "step" in outcome.error
+    assert (directory.facts["exit"], directory.facts["error"]) == ("diverged", outcome.error)
+    assert directory.result is not None
+    assert directory.result["exit"] == "diverged"
+    step = directory.facts["step"]
+    assert [path.name for path in directory.checkpoints] == [f"step-{step:09d}"]
+    with Simulation.load(tmp_path / "run") as simulation:
+        assert simulation.now == step
+        parameters = simulation.agents["n0"].parameters.values()
+        assert all(bool(p.isfinite().all()) for p in parameters)
+    with pytest.raises(DivergenceError, match="would do so again"):
+        resume(tmp_path / "run")
+
+
+def test_an_unknown_device_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="there is no device 'tpu9' here"):
+        begin(request(device="tpu9"), tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_simulation_made_in_python_has_a_run_directory_too(tmp_path: Path) -> None:
+    with Simulation(request().scenario, seed=2) as simulation:
+        run = open_directory(simulation, tmp_path / "run")
+        simulation.run(steps=6)
+        result = run.finish("done")
+    facts = json.loads((tmp_path / "run/run.json").read_text())
+    assert (facts["seed"], facts["step"], facts["exit"]) == (2, 6, "done")
+    assert result["steps"] == 6
+    assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) > 10
+
+
+def test_json_holds_null_for_what_is_not_finite(tmp_path: Path) -> None:
+    assert finite({"a": [float("nan"), 1.0], "b": float("inf")}) == {"a": [None, 1.0], "b": None}
+    write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": None}
+    with pytest.raises(RunError, match="cannot be written"):
+        write_json(tmp_path / "missing/a.json", {})

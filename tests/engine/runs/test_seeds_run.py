@@ -1,0 +1,268 @@
+"""Runs of several seeds: directories as of separate runs, stopping, going on, diverging."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.run import Run, begin, resume
+from antiphon.engine.runs.seeds import Seeds
+from antiphon.engine.runs.together import Together
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import RunError, ScenarioError
+from antiphon.scenarios import Template
+from tests.engine.seeds_asked import (
+    SEEDS,
+    TEMPLATE,
+    close_to,
+    copies,
+    figures,
+    go,
+    interrupt,
+    places,
+    requests,
+    same,
+    spoilt,
+    weights,
+)
+
+
+def test_each_seed_has_the_directory_of_a_run_of_its_own(tmp_path: Path) -> None:
+    outcome = go(tmp_path, every=5)
+    assert (outcome.exit_code, outcome.apart, list(outcome.outcomes)) == (0, None, [*SEEDS])
+    for request in requests():
+        own, alone = tmp_path / f"x-s{request.seed}", tmp_path / f"alone-s{request.seed}"
+        result = begin(request, alone).go(checkpoint_every=5).result
+        assert sorted(p.name.partition("tfevents")[0] for p in own.iterdir()) == sorted(
+            p.name.partition("tfevents")[0] for p in alone.iterdir()
+        )
+        assert (own / "scenario.yaml").read_text() == (alone / "scenario.yaml").read_text()
+        assert close_to(figures(alone), figures(own), 1e-4)  # single precision: a little grows in 12 steps
+        assert same(result, outcome.outcomes[request.seed].result, 1e-4)
+        assert outcome.outcomes[request.seed].result == RunDirectory.open(own).result
+        assert [p.name for p in RunDirectory.open(own).checkpoints] == ["step-000000010", "step-000000012"]
+        assert close_to(weights(alone), weights(own), 1e-4)
+        facts = RunDirectory.open(own).facts
+        assert same(RunDirectory.open(alone).facts, facts, 0.0)
+        assert facts["together"] == [*SEEDS]
+        assert not list(own.rglob(".*"))
+
+
+def test_in_double_precision_every_file_agrees(tmp_path: Path) -> None:
+    asked = requests()
+    scenario = asked[0].scenario
+    seeds = Seeds(scenario, SEEDS, dtype=torch.float64)
+    facts = [one.facts | {"dtype": "float64"} for one in asked]
+    made = [
+        RunDirectory.create(path, scenario, own)
+        for path, own in zip(places(tmp_path, asked), facts, strict=True)
+    ]
+    outcomes = Together(seeds, made, 12).go()
+    for seed, own, outcome in zip(SEEDS, facts, outcomes, strict=True):
+        directory = RunDirectory.create(tmp_path / f"alone-s{seed}", scenario, own)
+        alone = Run(Simulation(scenario, seed=seed, dtype=torch.float64), directory, 12).go()
+        assert same(alone.result, outcome.result, 1e-9)
+        assert close_to(figures(directory.path), figures(tmp_path / f"x-s{seed}"), 1e-9)
+        assert close_to(weights(directory.path), weights(tmp_path / f"x-s{seed}"), 1e-9)
+
+
+def test_one_goes_on_alone(tmp_path: Path) -> None:
+    outcome = go(tmp_path)
+    alone = begin(requests()[1], tmp_path / "alone").go()
+    assert alone.exit_code == 0
+    results = []
+    for path in (tmp_path / "x-s3", tmp_path / "alone"):
+        going = resume(path, steps=20)
+        assert isinstance(going, Run)
+        results.append(going.go().result)
+    assert (results[0]["steps"], outcome.outcomes[3].result["steps"]) == (20, 12)
+    assert same(results[1], results[0], 1e-3)
+    assert close_to(figures(tmp_path / "alone"), figures(tmp_path / "x-s3"), 1e-3)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_all_with_checkpoints_and_the_same_again_goes_on(
+    tmp_path: Path, number: int, code: int
+) -> None:
+    stopped = go(tmp_path, on_step=interrupt(7, number))
+    assert stopped.exit_code == code
+    assert [(one.result["exit"], one.result["steps"]) for one in stopped.outcomes.values()] == [
+        ("stopped", 7)
+    ] * 3
+    for path in places(tmp_path, requests()):
+        assert [p.name for p in RunDirectory.open(path).checkpoints] == ["step-000000007"]
+    steps: list[int] = []
+    outcome = go(tmp_path, on_step=steps.append, resume_if_exists=True)
+    assert (outcome.exit_code, steps) == (0, [8, 9, 10, 11, 12])
+    whole = go(tmp_path / "whole")
+    for seed in SEEDS:
+        assert same(whole.outcomes[seed].result, outcome.outcomes[seed].result, 0.0)
+        assert close_to(figures(tmp_path / f"whole/x-s{seed}"), figures(tmp_path / f"x-s{seed}"), 0.0)
+        assert close_to(weights(tmp_path / f"whole/x-s{seed}"), weights(tmp_path / f"x-s{seed}"), 0.0)
+    again = go(tmp_path, resume_if_exists=True)
+    assert again.result == outcome.result
+
+
+def test_those_at_the_same_step_go_on_together(tmp_path: Path) -> None:
+    asked = requests()
+    first = begin(asked[0], tmp_path / "x-s2")
+    first.go(lambda run: interrupt(5)(run.simulation.now))
+    begin(asked[1], tmp_path / "x-s3").go()
+    more = requests((*SEEDS, 5))
+    outcome = go(tmp_path, more, resume_if_exists=True)
+    assert outcome.exit_code == 0
+    facts = {seed: RunDirectory.open(tmp_path / f"x-s{seed}").facts for seed in (*SEEDS, 5)}
+    assert {seed: found.get("together") for seed, found in facts.items()} == {
+        2: None,
+        3: None,
+        4: [4, 5],
+        5: [4, 5],
+    }
+    assert {found["step"] for found in facts.values()} == {12}
+
+
+def test_a_signal_before_the_first_step_leaves_runs_that_can_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Run.open
+
+    def opened(self: Run) -> None:
+        plain(self)
+        if self.simulation.seed == SEEDS[-1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Run, "open", opened)
+    outcome = go(tmp_path)
+    assert (outcome.exit_code, {one["steps"] for one in outcome.result["seeds"]}) == (130, {0})
+    monkeypatch.undo()
+    assert go(tmp_path, resume_if_exists=True).exit_code == 0
+
+
+def test_a_second_signal_is_noted_in_all(tmp_path: Path) -> None:
+    def twice(step: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path, on_step=twice)
+    assert {RunDirectory.open(path).facts["exit"] for path in places(tmp_path, requests())} == {"failed"}
+
+
+def test_one_that_diverges_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = go(tmp_path / "whole")
+    outcome, losses = spoilt(tmp_path, monkeypatch, (1,))
+    assert outcome.exit_code == 0
+    assert [one.exit_code for one in outcome.outcomes.values()] == [0, 3, 0]
+    assert "agent 'n0': the gradient at step 5 is not finite" in str(outcome.outcomes[3].error)
+    directory = RunDirectory.open(tmp_path / "x-s3")
+    assert (directory.facts["exit"], directory.facts["step"]) == ("diverged", 5)
+    assert directory.facts["error"] == outcome.outcomes[3].error
+    assert all(math.isfinite(loss) for loss in losses)
+    for seed in (2, 4):
+        assert same(whole.outcomes[seed].result, outcome.outcomes[seed].result, 1e-4)
+    summary = outcome.result["summary"]["accuracy"]
+    assert summary["n"] == 2
+    values = [outcome.outcomes[seed].result["accuracy"] for seed in (2, 4)]
+    assert summary["mean"] == pytest.approx(statistics.fmean(values))
+    again = go(tmp_path, resume_if_exists=True)
+    assert (again.exit_code, [one.exit_code for one in again.outcomes.values()]) == (0, [0, 3, 0])
+    assert again.result["summary"] == outcome.result["summary"]
+
+
+def test_only_where_all_diverge_is_that_the_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome, _ = spoilt(tmp_path, monkeypatch, (0, 1, 2))
+    assert outcome.exit_code == 3
+    assert outcome.result["summary"] == {}
+    assert {one["exit"] for one in outcome.result["seeds"]} == {"diverged"}
+
+
+def test_a_learning_rate_that_explodes_ends_all(tmp_path: Path) -> None:
+    outcome = go(tmp_path, requests(values={"lr": 1e30}, steps=40))
+    assert outcome.exit_code == 3
+    assert all(RunDirectory.open(tmp_path / f"x-s{seed}").facts["exit"] == "diverged" for seed in SEEDS)
+
+
+def test_what_cannot_be_joined_runs_one_after_the_other_to_the_same_bits(tmp_path: Path) -> None:
+    steps: list[int] = []
+    outcome = go(tmp_path, copies(), steps.append)
+    assert outcome.apart == "how long an episode is differs from seed to seed"
+    assert steps == sorted(steps)
+    assert (len(steps), steps[-1]) == (12, 6)  # the mean over both
+    for request in copies():
+        alone = begin(request, tmp_path / f"alone-{request.seed}").go()
+        assert same(alone.result, outcome.outcomes[request.seed].result, 0.0)
+        table = figures(tmp_path / f"x-s{request.seed}")
+        assert close_to(figures(tmp_path / f"alone-{request.seed}"), table, 0.0)
+        assert "together" not in RunDirectory.open(tmp_path / f"x-s{request.seed}").facts
+
+
+def test_a_signal_leaves_those_that_have_not_begun_for_later(tmp_path: Path) -> None:
+    stopped = go(tmp_path, copies(), interrupt(2))
+    assert (stopped.exit_code, list(stopped.outcomes)) == (130, [0])
+    assert not (tmp_path / "x-s1").exists()
+    outcome = go(tmp_path, copies(), resume_if_exists=True)
+    assert (outcome.exit_code, list(outcome.outcomes)) == (0, [0, 1])
+
+
+def test_one_seed_is_a_run(tmp_path: Path) -> None:
+    outcome = go(tmp_path, requests((7,)))
+    assert (outcome.apart, list(outcome.outcomes)) == (None, [7])
+    summary = outcome.result["summary"]["accuracy"]
+    assert (summary["error"], summary["low"], summary["n"]) == (None, None, 1)
+
+
+def test_a_directory_that_is_in_the_way_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "x-s4").mkdir()
+    (tmp_path / "x-s4/notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="x-s4: is there already and not empty; choose another name"):
+        go(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["x-s4"]
+    with pytest.raises(RunError, match="no run there"):
+        go(tmp_path, resume_if_exists=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["x-s4"]
+
+
+def test_a_directory_that_cannot_be_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = RunDirectory.create.__func__  # type: ignore[attr-defined]
+
+    def create(cls: type[RunDirectory], path: Path, *more: Any) -> RunDirectory:
+        if path.name == "x-s4":
+            raise RunError("x-s4: cannot be written")
+        made: RunDirectory = plain(cls, path, *more)
+        return made
+
+    monkeypatch.setattr(RunDirectory, "create", classmethod(create))
+    with pytest.raises(RunError, match="x-s4: cannot be written"):
+        go(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_scenario_that_cannot_be_built_leaves_nothing(tmp_path: Path, count: int) -> None:
+    text = TEMPLATE.text.replace("data: digits", "data: digitz")
+    broken = Template.from_yaml(text, "broken.yaml")
+    with pytest.raises(ScenarioError):
+        go(tmp_path, requests(tuple(range(count)), template=broken))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_time_is_shared(tmp_path: Path) -> None:
+    outcome = go(tmp_path)
+    seconds = [one.result["seconds"] for one in outcome.outcomes.values()]
+    rows = [row for row in (tmp_path / "x-s2/metrics.csv").read_text().splitlines() if "seconds" in row]
+    times = [float(row.rpartition(",")[2]) for row in rows]
+    assert times == sorted(times)
+    assert 0 < times[-1] <= seconds[0] + 0.01
+    assert max(seconds) < 3 * min(seconds) + 0.5

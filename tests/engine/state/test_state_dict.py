@@ -1,0 +1,109 @@
+"""States: the whole of a simulation as plain data, from which nothing is shared and no graph is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.engine.simulation import Simulation
+from antiphon.engine.state import checkpoint
+from antiphon.scenarios import Scenario
+
+
+def unrolled(coupling: str = "decoupled") -> Simulation:
+    net = {"kind": "mlp", "hidden": [5], "norm": "batch"}
+    goal = {"kind": "classification", "target": "label"}
+    clock = {"unroll": 4}
+    channel = {"size": 4, "coupling": coupling, "link": {"delay": 1}, "gradient": {"context": ["label"]}}
+    scenario = {
+        "scenario": "state",
+        "env": {"id": "antiphon/Digits-v0", "hold": 2},
+        "agents": {
+            "a": {"observes": ["image"], "network": net, "clock": clock},
+            "b": {"network": net, "objective": goal, "clock": clock},
+        },
+        "channels": [{"from": "a", "to": "b", **channel}],
+        "training": {"batch": 4},
+    }
+    return Simulation(Scenario.model_validate(scenario))
+
+
+def tensors(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from tensors(item, f"{path}/{key}")
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from tensors(item, f"{path}/{i}")
+
+
+@pytest.mark.parametrize("coupling", ["locked", "decoupled", "delayed"])
+def test_a_copy_shares_no_memory_and_holds_no_graph(coupling: str) -> None:
+    simulation = unrolled(coupling)
+    simulation.run(6)
+    state = simulation.state_dict()
+    copied = checkpoint.copy_tree(state)
+    ours, theirs = dict(tensors(state)), dict(tensors(copied))
+    assert ours.keys() == theirs.keys()
+    assert len(ours) > 20
+    for place, value in theirs.items():
+        assert value.grad_fn is None, place
+        assert not value.requires_grad, place
+        assert torch.equal(value, ours[place])
+        assert value.data_ptr() != ours[place].data_ptr() or not value.numel(), place
+
+
+@pytest.mark.parametrize("coupling", ["locked", "decoupled"])
+def test_an_open_window_is_replayed_to_the_same_graph(coupling: str) -> None:
+    simulation = unrolled(coupling)
+    simulation.run(7)
+    twin = simulation.fork()
+    for mine, theirs in zip(simulation.system.units, twin.system.units, strict=True):
+        assert sorted({tick.step for tick in mine.tape.ticks}) == [4, 5, 6]
+        assert [tick.step for tick in mine.tape.ticks] == [tick.step for tick in theirs.tape.ticks]
+        for one, other in zip(mine.tape.ticks, theirs.tape.ticks, strict=True):
+            for part, copied in zip(one.parts, other.parts, strict=True):
+                assert part.ports.keys() == copied.ports.keys()
+                for name, value in part.ports.items():
+                    assert torch.equal(value, copied.ports[name])
+                    assert copied.ports[name].grad_fn is not None
+
+
+def test_no_graph_outlives_its_window() -> None:
+    simulation = unrolled()
+    simulation.run(3)
+    tapes = [unit.tape for unit in simulation.system.units]
+    simulation.run(1)
+    for tape in tapes:
+        assert not tape.live
+        assert all(part.ports == {} for tick in tape.ticks for part in tick.parts)
+        assert all(record.live is None and record.prediction is None for _, record in tape.sent)
+
+
+@pytest.mark.parametrize("coupling", ["locked", "decoupled", "delayed", "detached"])
+def test_what_is_kept_does_not_grow(coupling: str) -> None:
+    simulation = unrolled(coupling)
+    sizes = []
+    for _ in range(12):
+        simulation.run(4)
+        sizes.append(len(dict(tensors(simulation.state_dict()))))
+    assert max(sizes[6:]) <= max(sizes[:6])
+
+
+def test_a_state_of_another_seed_brings_its_seed() -> None:
+    one, other = unrolled(), unrolled()
+    other.reset(7)
+    other.run(3)
+    one.run(5)
+    one.load_state_dict(other.state_dict())
+    assert (one.seed, one.now) == (7, 3)
+    one.run(4)
+    other.run(4)
+    for key, p in one.agents["b"].parameters.items():
+        assert torch.equal(p, other.agents["b"].parameters[key])
