@@ -50,7 +50,7 @@ _FROM = {
     "Template": "scenarios",
     "load": "scenarios",
     "Simulation": "engine.simulation",
-    "split": "engine.split",
+    "split": "engine.build.split",
 }
 
 
