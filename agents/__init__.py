@@ -4,12 +4,12 @@ from antiphon.agents.conv import Conv
 from antiphon.agents.learner import Learner
 from antiphon.agents.mlp import Mlp
 from antiphon.agents.module import ModuleNetwork
-from antiphon.agents.network import FUTURE, HIDDEN, OBJECTIVE, STATE, Head, Network, Transport
+from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, Head, Network, Transport
 from antiphon.agents.objectives import OBJECTIVES, Classification, Coding, Objective, Regression
 from antiphon.agents.recurrent import Recurrent
 
 __all__ = [
-    "FUTURE",
+    "AUXILIARY_PORT",
     "HIDDEN",
     "OBJECTIVE",
     "OBJECTIVES",

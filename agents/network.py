@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 __all__ = [
-    "FUTURE",
+    "AUXILIARY_PORT",
     "HIDDEN",
     "OBJECTIVE",
     "STATE",
@@ -36,7 +36,7 @@ HIDDEN = "hidden"
 """The port that carries the last hidden activation."""
 STATE = "state"
 """The port that carries what a recurrent network hands to its next tick."""
-FUTURE = "future"
+AUXILIARY_PORT = "future"
 """The head of a recurrent network that foretells the gradient at the end of its window (the auxiliary task)."""
 
 
@@ -72,7 +72,9 @@ class Transport:
 
 def unnamed(heads: Iterable[Head]) -> tuple[Head, ...]:
     """Return heads without names that only say where they lead: in one place they are the same head."""
-    return tuple(head if head.name in (OBJECTIVE, FUTURE) else replace(head, name="") for head in heads)
+    return tuple(
+        head if head.name in (OBJECTIVE, AUXILIARY_PORT) else replace(head, name="") for head in heads
+    )
 
 
 def features_of(shape: tuple[int, ...]) -> int:

@@ -102,7 +102,7 @@ def check(agents: int, variant: str, backend: str, device: str) -> dict[str, flo
     programs = _programs(agents, variant, weights)
     drawn = draws(simulation, _CHECKED) if variant == "p_update" else None
     for step in range(_CHECKED):
-        shown = simulation.world.moment.signals
+        shown = simulation.world.step_signals.signals
         for program in programs.values():
             if drawn is not None and isinstance(program, RingLoop):
                 program.step(shown["observed"], shown["wanted"], drawn[step])

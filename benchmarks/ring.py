@@ -130,7 +130,9 @@ def draws(simulation: Simulation, steps: int) -> list[list[bool]]:
         row = []
         for agent in simulation.system.agents.values():
             window = agent.clock.count(step)
-            drawn = agent.p_update == 1 or uniform(agent.draws, window, 1).item() < agent.p_update
+            drawn = (
+                agent.p_update == 1 or uniform(agent.participation_seed, window, 1).item() < agent.p_update
+            )
             row.append(bool(drawn))
         found.append(row)
     return found

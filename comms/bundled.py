@@ -29,7 +29,7 @@ __all__ = ["Bundled", "BundledInputs", "BundledOutliers", "BundledPredictors"]
 
 M = TypeVar("M", bound=Model)
 
-Learned = tuple[Tensor, list[Tensor]]
+LossAndGradients = tuple[Tensor, list[Tensor]]
 """Losses [K], and the gradients of the stacked parameters."""
 
 
@@ -117,7 +117,7 @@ class Bundled(Generic[M]):
         return LinearMaps(self.model, weights, biases)
 
     @torch.no_grad()
-    def _by_hand(self, examples: Sequence[Example], members: Sequence[Tensor | None]) -> Learned:
+    def _by_hand(self, examples: Sequence[Example], members: Sequence[Tensor | None]) -> LossAndGradients:
         maps = self._maps()
         found = [maps.gradients(example, heard) for example, heard in zip(examples, members, strict=True)]
         total, gradients = found[0]
@@ -128,7 +128,7 @@ class Bundled(Generic[M]):
 
     def _by_autograd(
         self, loss: Callable[[Example], Tensor], examples: Sequence[Example], members: Sequence[Tensor | None]
-    ) -> Learned:
+    ) -> LossAndGradients:
         found = []
         for example, heard in zip(examples, members, strict=True):
             before = dict(self.model.buffers)
@@ -169,7 +169,7 @@ class BundledPredictors(Bundled[Predictor]):
 
     def gradients(
         self, examples: Sequence[Example], members: Sequence[Tensor | None] | None = None
-    ) -> Learned:
+    ) -> LossAndGradients:
         """Return each one's loss summed over its examples, [K], and the gradients, [K, …], in the order of `parameters`.
 
         Args:
@@ -218,7 +218,7 @@ class BundledInputs(Bundled[InputModel]):
         self,
         examples: Sequence[tuple[Tensor | None, Tensor, Tensor | None]],
         members: Sequence[Tensor | None] | None = None,
-    ) -> Learned:
+    ) -> LossAndGradients:
         """Return each one's loss summed over its examples, [K], and the gradients, [K, …], in the order of `parameters`.
 
         Args:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Injection", "Pull", "backward", "backward_all", "clipped"]
+__all__ = ["BackwardRequest", "Injection", "backward", "backward_all", "clipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Injection:
 
 
 @dataclass(slots=True)
-class Pull:
+class BackwardRequest:
     """What one closed window asks of a backward pass."""
 
     objective: Tensor | None
@@ -70,7 +70,7 @@ def backward(
     """Return the gradients of the parameters and the per-sample deltas of the leaves of one window.
 
     Args:
-        objective: As of `Pull`, like the next three.
+        objective: As of `BackwardRequest`, like the next three.
         injections: What is put on the messages sent.
         parameters: Tensors to differentiate.
         leaves: Received messages.
@@ -80,35 +80,35 @@ def backward(
         Gradients in the order of `parameters` and deltas in the order of `leaves`; None where nothing
         depends on them.
     """
-    return backward_all([Pull(objective, injections, parameters, leaves)], batch)[0]
+    return backward_all([BackwardRequest(objective, injections, parameters, leaves)], batch)[0]
 
 
-def backward_all(pulls: Sequence[Pull], batch: int) -> list[tuple[Gradients, Gradients]]:
+def backward_all(requests: Sequence[BackwardRequest], batch: int) -> list[tuple[Gradients, Gradients]]:
     """Do `backward` for many windows whose graphs share nothing, in one pass where that is possible."""
-    together = [pull for pull in pulls if not pull.apart]
-    inputs = [t for pull in together for t in (*pull.parameters, *pull.leaves)]
-    ends = [_ends(pull, batch, discount=False) for pull in together]
+    together = [request for request in requests if not request.apart]
+    inputs = [t for request in together for t in (*request.parameters, *request.leaves)]
+    ends = [_ends(request, batch, discount=False) for request in together]
     found = iter(_gradients([end for some in ends for end in some], inputs, retain=False))
     results: list[tuple[Gradients, Gradients]] = []
-    for pull in pulls:
-        if pull.apart:
-            own = _gradients(_ends(pull, batch, discount=False), pull.parameters, retain=True)
-            back = _gradients(_ends(pull, batch, discount=True), pull.leaves, retain=False)
+    for request in requests:
+        if request.apart:
+            own = _gradients(_ends(request, batch, discount=False), request.parameters, retain=True)
+            back = _gradients(_ends(request, batch, discount=True), request.leaves, retain=False)
         else:
-            own = [next(found) for _ in pull.parameters]
-            back = [next(found) for _ in pull.leaves]
+            own = [next(found) for _ in request.parameters]
+            back = [next(found) for _ in request.leaves]
         results.append((own, [None if g is None else g * batch for g in back]))
     return results
 
 
-def _ends(pull: Pull, batch: int, *, discount: bool) -> list[tuple[Tensor, Tensor | None]]:
+def _ends(request: BackwardRequest, batch: int, *, discount: bool) -> list[tuple[Tensor, Tensor | None]]:
     """Where a backward pass starts: tensors and the gradients put on them."""
     ends: list[tuple[Tensor, Tensor | None]] = []
-    for loss in (pull.objective, None if discount else pull.auxiliary):
+    for loss in (request.objective, None if discount else request.auxiliary):
         if loss is not None and loss.requires_grad:
             ends.append((loss, None))
     totals: dict[int, tuple[Tensor, Tensor]] = {}  # channels that share a port add their injections
-    for injection in pull.injections:
+    for injection in request.injections:
         factor = injection.discount if discount else injection.scale
         if factor and injection.message.requires_grad:
             weight = injection.gradient if factor == 1 else injection.gradient * factor

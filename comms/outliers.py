@@ -33,7 +33,7 @@ class Outliers:
     def __init__(self) -> None:
         self.median: float | None = None
         self.seen = 0
-        self.bites = 0
+        self.clip_count = 0
 
     def shortened(self, delta: Tensor) -> Tensor:
         """Return gradients [B, size] with the outliers shortened, and take their lengths into account."""
@@ -50,16 +50,16 @@ class Outliers:
         self.seen += 1
         if not over:
             return delta
-        self.bites += over
+        self.clip_count += over
         return clipped(delta, limit)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a fork or checkpoint needs."""
-        return {"median": self.median, "seen": self.seen, "bites": self.bites}
+        return {"median": self.median, "seen": self.seen, "bites": self.clip_count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
-        self.median, self.seen, self.bites = state["median"], state["seen"], state["bites"]
+        self.median, self.seen, self.clip_count = state["median"], state["seen"], state["bites"]
 
 
 class BundledOutliers:
@@ -83,13 +83,15 @@ class BundledOutliers:
         medians = [math.nan if one.median is None else one.median for one in self.members]
         self.median = torch.tensor(medians, dtype=torch.float64)
         self.seen = torch.tensor([one.seen for one in self.members])
-        self.bites = torch.tensor([one.bites for one in self.members])
+        self.clip_count = torch.tensor([one.clip_count for one in self.members])
 
     def write_back(self) -> None:
         """Give the members their state."""
-        state = zip(self.members, self.median.tolist(), self.seen.tolist(), self.bites.tolist(), strict=True)
+        state = zip(
+            self.members, self.median.tolist(), self.seen.tolist(), self.clip_count.tolist(), strict=True
+        )
         for one, median, seen, bites in state:
-            one.median, one.seen, one.bites = median if seen else None, seen, bites
+            one.median, one.seen, one.clip_count = median if seen else None, seen, bites
 
     def shortened(self, delta: Tensor, members: Tensor | None = None) -> Tensor:
         """Return gradients [K B, size] with the outliers shortened, and take their lengths into account.
@@ -99,8 +101,8 @@ class BundledOutliers:
             members: [K] bool, of whom anything came back; None: of all. The rows of the others stay as they are.
         """
         if self.median.device != delta.device:
-            self.median, self.seen, self.bites = (
-                state.to(delta.device) for state in (self.median, self.seen, self.bites)
+            self.median, self.seen, self.clip_count = (
+                state.to(delta.device) for state in (self.median, self.seen, self.clip_count)
             )
         lengths = delta.norm(dim=1).view(len(self.members), -1)
         middle = _lower_median(lengths).double()
@@ -114,7 +116,7 @@ class BundledOutliers:
         moved = _MEMORY * known + (1 - _MEMORY) * torch.minimum(middle, limit)
         self.median = torch.where(sound, moved, self.median)
         self.seen = self.seen + sound
-        self.bites = self.bites + over.sum(1)
+        self.clip_count = self.clip_count + over.sum(1)
         short = (lengths.maximum(reach).reciprocal() * reach).view(-1, 1)
         return torch.where(over.view(-1, 1), delta * short, delta)
 

@@ -22,7 +22,7 @@ from antiphon.comms.model import Model
 
 __all__ = ["LinearMaps", "gradients_all", "predict_all"]
 
-Learned = tuple[Tensor, list[Tensor]]
+LossAndGradients = tuple[Tensor, list[Tensor]]
 """A predictor's loss and the gradients of its parameters."""
 
 _LARGEST = 1 << 14
@@ -43,9 +43,9 @@ def predict_all(asked: Sequence[tuple[Predictor, Example]]) -> list[Tensor]:
     return [prediction for prediction in found if prediction is not None]
 
 
-def gradients_all(asked: Sequence[tuple[Predictor, Sequence[Example]]]) -> list[Learned]:
+def gradients_all(asked: Sequence[tuple[Predictor, Sequence[Example]]]) -> list[LossAndGradients]:
     """Return each predictor's loss, summed over its examples, and its gradients, in order."""
-    found: list[Learned | None] = [None] * len(asked)
+    found: list[LossAndGradients | None] = [None] * len(asked)
     single = [i for i, (_, examples) in enumerate(asked) if len(examples) == 1]
     for group in _groups([(asked[i][0], asked[i][1][0]) for i in single]):
         members = [single[g] for g in group]
@@ -83,7 +83,7 @@ def _predict(predictors: Sequence[Predictor], examples: Sequence[Example]) -> Se
 
 
 @torch.no_grad()
-def _gradients(predictors: Sequence[Predictor], examples: Sequence[Example]) -> list[Learned]:
+def _gradients(predictors: Sequence[Predictor], examples: Sequence[Example]) -> list[LossAndGradients]:
     example = _together(predictors[0], examples, answered=True)
     totals, (weights, biases) = _maps(predictors).gradients(example)
     return [
@@ -142,7 +142,7 @@ class LinearMaps:
         _, error = self._errors(outputs, example)
         return torch.bmm(error, self.weights[:, :, : self.first.size])
 
-    def gradients(self, example: Example, members: Tensor | None = None) -> Learned:
+    def gradients(self, example: Example, members: Tensor | None = None) -> LossAndGradients:
         """Return the losses [K] and the gradients of weights and biases, stacked.
 
         Args:

@@ -13,9 +13,9 @@ from gymnasium.vector import VectorEnv
 from antiphon.engine.build.builder import build
 from antiphon.engine.build.devices import chosen_device
 from antiphon.engine.build.weights import without_weights
-from antiphon.engine.core.environment import World
+from antiphon.engine.core.environment import EnvironmentRunner
 from antiphon.engine.core.memory import cache_bytes
-from antiphon.engine.core.signals import Lanes, Moment
+from antiphon.engine.core.signals import EnvMask, StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.metrics.figures import write_figures
 from antiphon.engine.metrics.looking import Looking
@@ -28,7 +28,7 @@ from antiphon.engine.state import checkpoint
 from antiphon.engine.state.saving import read_simulation, write_simulation
 from antiphon.engine.state.state_dict import restore, running_statistics, snapshot
 from antiphon.engine.step.backends import backend_of
-from antiphon.engine.step.report import Learned
+from antiphon.engine.step.report import StepReport
 from antiphon.errors import DivergenceError, RunError
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.telemetry.figures import Recorder
@@ -103,11 +103,11 @@ class Simulation(Looking):
     def _start(self, seed: int) -> None:
         self.seed = seed
         self.now = 0
-        self.learned = Learned([], {})  # at the newest step
+        self.learned = StepReport([], {})  # at the newest step
         system = build(self.scenario, self._env.description, seed=seed, device=self.device, dtype=self.dtype)
         system.cache = self.cache
         self.backend = backend_of(self._asked, system)
-        self.world = World(self._env, system.signals(), seed)
+        self.world = EnvironmentRunner(self._env, system.signals(), seed)
         system.next_episode(0, self._env.episode_length)
         self.tally = Tally(system)
         self.diverged: str | None = None
@@ -142,7 +142,7 @@ class Simulation(Looking):
             ended = self.advance(watch=watch)
         return self._recorded(step, ended, watch=watch)
 
-    def took(self, step: int, learned: Learned, ended: Lanes, *, watch: bool) -> StepInfo:
+    def took(self, step: int, learned: StepReport, ended: EnvMask, *, watch: bool) -> StepInfo:
         """Note a step that was taken together with other seeds, and return what happened.
 
         Args:
@@ -156,7 +156,7 @@ class Simulation(Looking):
         self.now = step + 1
         return self._recorded(step, ended, watch=watch)
 
-    def _recorded(self, step: int, ended: Lanes, *, watch: bool) -> StepInfo:
+    def _recorded(self, step: int, ended: EnvMask, *, watch: bool) -> StepInfo:
         if watch:
             self.tally.close()
             write_figures(self, step)
@@ -167,7 +167,7 @@ class Simulation(Looking):
             recording.take(self, step)
         return {"step": step, "ended": ended, "losses": self.learned.by_agent()}
 
-    def advance(self, *, watch: bool = False) -> Lanes:
+    def advance(self, *, watch: bool = False) -> EnvMask:
         """Take one step and return which episodes ended; nothing is recorded.
 
         Args:
@@ -178,8 +178,8 @@ class Simulation(Looking):
         step = self.now
         system = self.backend.system
         statistics = running_statistics(system)
-        self.backend.tick(step, self.world.moment)
-        ends = self.world.advance(self.backend.ticker.action)
+        self.backend.tick(step, self.world.step_signals)
+        ends = self.world.advance(self.backend.forward_pass.action)
         system.cut(step, ends)  # known before anybody learns
         try:
             self.learned = self.backend.learn(step, watch=watch)
@@ -190,7 +190,7 @@ class Simulation(Looking):
             self.diverged = str(error)
             raise
         if ends.ended is True:
-            system.next_episode(self.world.moment.step, self._env.episode_length)
+            system.next_episode(self.world.step_signals.step, self._env.episode_length)
         self.tally.add(self.learned)
         self.now = step + 1
         return ends.ended
@@ -269,7 +269,7 @@ class Simulation(Looking):
             "now": self.now,
             "seed": self.seed,
             "diverged": self.diverged,
-            "present": dict(self.world.moment.signals),
+            "present": dict(self.world.step_signals.signals),
             "elapsed": self.world.elapsed,
             "tally": self.tally.state_dict(),
             "system": snapshot(self.system),
@@ -284,7 +284,7 @@ class Simulation(Looking):
         self._env.load_state_dict(state["env"])
         restore(self.system, state["system"])
         self.backend.taken_over()
-        self.world.moment = Moment(self.now, state["present"])
+        self.world.step_signals = StepSignals(self.now, state["present"])
         self.world.elapsed = state["elapsed"]
         self.tally.load_state_dict(state["tally"])
         self.diverged = state["diverged"]

@@ -76,7 +76,7 @@ class RingLoop:
         self.optimisers = [adam(agent.parameters()) for agent in self.agents]
         self.teachers = [adam(predictor.parameters()) for predictor in self.predictors]
         self.newest: list[Message | None] = [None] * count
-        self.lessons: dict[int, list[tuple[int, Message]]] = {}
+        self.predictor_updates: dict[int, list[tuple[int, Message]]] = {}
         self.now = 0
 
     def step(self, observed: Tensor, wanted: Tensor, drawn: Sequence[bool] | None = None) -> None:
@@ -93,7 +93,7 @@ class RingLoop:
                     value = torch.zeros_like(observed) if read is None else read.value
                     message = agent(torch.cat([observed, value], 1))[:, : self.size]
             sent.append((index, self._entered(index, message.detach())))
-        for index, past in self.lessons.pop(self.now, []):
+        for index, past in self.predictor_updates.pop(self.now, []):
             if past.delta is not None:
                 self._teach(index, past.value, past.delta)
         for index, made in sent:  # only now: who ticks at this step does not read them
@@ -107,7 +107,7 @@ class RingLoop:
         last = (self.now + own) // other * other
         message = Message(value, first, last)
         if first <= last:
-            self.lessons.setdefault(last + 1, []).append((index, message))
+            self.predictor_updates.setdefault(last + 1, []).append((index, message))
         return message
 
     def _learn(

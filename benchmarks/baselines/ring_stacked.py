@@ -42,7 +42,7 @@ class RingStacked:
         self.mean = {name: torch.zeros_like(tensor) for name, tensor in self.p.items()}
         self.square = {name: torch.zeros_like(tensor) for name, tensor in self.p.items()}
         like = self.p["w1"]
-        self.steps, self.lessons = (torch.zeros((), device=like.device) for _ in range(2))
+        self.steps, self.predictor_updates = (torch.zeros((), device=like.device) for _ in range(2))
         # Row n + 1 is the message of agent n, row 0 that of the last: agent n reads row n.
         shape = self.count + 1, batch, self.size
         self.older, self.old, self.new = (
@@ -58,7 +58,7 @@ class RingStacked:
         """Take a step: observed [B, size], wanted [B, size]."""
         self.steps += 1
         if self.now >= 2:
-            self.lessons += 1
+            self.predictor_updates += 1
         self.old[0] = self.old[self.count]
         self.back[self.count] = self.back[0]
         pull = self._written if self.written else self._differentiated
@@ -66,7 +66,7 @@ class RingStacked:
             gradients, message = pull(a, b, observed, wanted)
             self.new[a + 1 : b + 1] = message
             if self.now >= 2:
-                self._adam(_TAUGHT, a, b, self._lesson(a, b), self.lessons)
+                self._adam(_TAUGHT, a, b, self._lesson(a, b), self.predictor_updates)
             self._adam(_NAMES, a, b, gradients, self.steps)
         self.older, self.old, self.new = self.old, self.new, self.older
         self.back, self.returned = self.returned, self.back

@@ -33,7 +33,7 @@ class Memory:
 
     def __init__(self, hidden: int, units: int, batch: int, scale: float, dtype: torch.dtype) -> None:
         self.model = predictor(2 * hidden, 2 * hidden, units).to(dtype)
-        self.teacher = torch.optim.Adam(self.model.parameters(), lr=1e-3, fused=True)
+        self.predictor_trainer = torch.optim.Adam(self.model.parameters(), lr=1e-3, fused=True)
         self.scale = scale
         self.start = self.now = (
             torch.zeros(batch, hidden, dtype=dtype),
@@ -58,9 +58,9 @@ class Memory:
         if before is None:
             return
         delta = torch.cat(slopes, 1) * len(state)
-        self.teacher.zero_grad()
+        self.predictor_trainer.zero_grad()
         ((self.model(before) - delta).square().sum() / len(state)).backward()
-        self.teacher.step()
+        self.predictor_trainer.step()
 
 
 class TimescalesByHand:
@@ -110,7 +110,7 @@ class TimescalesByHand:
         self.optimiser_a, self.optimiser_b = (
             torch.optim.Adam(own, lr=1e-3, fused=True) for own in (self.a, self.b)
         )
-        self.teacher = torch.optim.Adam(self.credit.parameters(), lr=1e-3, fused=True)
+        self.predictor_trainer = torch.optim.Adam(self.credit.parameters(), lr=1e-3, fused=True)
         self.memory_a, self.memory_b = (Memory(hidden, units, batch, 0.1, dtype) for _ in "ab")
         self.places = torch.eye(T, dtype=dtype).unsqueeze(1).expand(T, batch, T)
         self.heard: list[Tensor] = []
@@ -215,7 +215,7 @@ class TimescalesByHand:
             loss = loss + (
                 (said - delta).square().sum() if losses is None else losses + (said - delta).abs().sum()
             )
-        self.teacher.zero_grad()
+        self.predictor_trainer.zero_grad()
         (loss / len(deltas[0])).backward()
-        self.teacher.step()
+        self.predictor_trainer.step()
         self.heard, self.said = [], []

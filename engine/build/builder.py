@@ -17,13 +17,13 @@ from antiphon.agents.network import Head, Network
 from antiphon.agents.objectives import OBJECTIVES
 from antiphon.agents.recurrent import Recurrent
 from antiphon.engine.build.channels import Wiring
-from antiphon.engine.build.groups import unite, windows_of
+from antiphon.engine.build.groups import group_agents, windows_of
 from antiphon.engine.build.optimisers import optimiser_of
 from antiphon.engine.build.shapes import Shapes, default_norm, memories, resolve
 from antiphon.engine.build.weights import read_weights
 from antiphon.engine.core.clock import Clock, EpisodeWindows
 from antiphon.engine.core.divergence import Divergence
-from antiphon.engine.core.parts import Agent, Channel, Goal, Unit
+from antiphon.engine.core.parts import Agent, Channel, Goal, LearningGroup
 from antiphon.engine.core.schedule import Schedule
 from antiphon.engine.core.system import System
 from antiphon.envs.signal import Description
@@ -74,9 +74,9 @@ class _Builder:
         longest = self.env.longest_episode
         episode = None if longest is None else EpisodeWindows(longest)
         units = self._units(episode)
-        unit_of = {name: unit for unit in units for name in unit.members}
+        group_of = {name: unit for unit in units for name in unit.members}
         clocks = {name: agent.clock for name, agent in agents.items()}
-        wiring = Wiring(self.scenario, self.env, shapes, agents, unit_of, self.seed, self.device, self.dtype)
+        wiring = Wiring(self.scenario, self.env, shapes, agents, group_of, self.seed, self.device, self.dtype)
         specs = [*(c for c in self.scenario.channels if not c.state), *memories(self.scenario)]
         channels = {
             spec.name: wiring.channel(spec) for spec in sorted(specs, key=lambda channel: channel.order)
@@ -140,7 +140,7 @@ class _Builder:
                 self._align(name, spec),
                 seed=seed_for(self.seed, "agent", name),
                 p_update=spec.p_update,
-                draws=seed_for(self.seed, "update", owner),
+                participation_seed=seed_for(self.seed, "update", owner),
             )
         return agents
 
@@ -252,10 +252,10 @@ class _Builder:
 
     # --- units and schedule ------------------------------------------------------------------------------
 
-    def _units(self, episode: EpisodeWindows | None) -> list[Unit]:
+    def _units(self, episode: EpisodeWindows | None) -> list[LearningGroup]:
         units = []
-        for members in unite(self.scenario):
-            unit = Unit(members, windows_of(self.scenario, members, self.env, episode))
+        for members in group_agents(self.scenario):
+            unit = LearningGroup(members, windows_of(self.scenario, members, self.env, episode))
             leaving = [
                 channel
                 for channel in self.scenario.channels

@@ -19,7 +19,7 @@ from antiphon.engine.build.optimisers import optimiser_of, rate_of
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of, state_size
 from antiphon.engine.core.clock import Sends
 from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.parts import Agent, Channel, Unit
+from antiphon.engine.core.parts import Agent, Channel, LearningGroup
 from antiphon.engine.step.contexts import ends_of, ticks_of
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
@@ -51,7 +51,7 @@ class Wiring:
     env: Description
     shapes: Shapes
     agents: Mapping[str, Agent]
-    unit_of: Mapping[str, Unit]
+    group_of: Mapping[str, LearningGroup]
     seed: int
     device: torch.device
     dtype: torch.dtype
@@ -115,7 +115,7 @@ class Wiring:
         return channel
 
     def _ledger(self, spec: ChannelSpec, returns: bool) -> Ledger:
-        receiver = self.unit_of[spec.receiver]
+        receiver = self.group_of[spec.receiver]
         length = receiver.windows.end(1) - receiver.windows.end(0)
         link = spec.link
         period = self.agents[spec.receiver].clock.period
@@ -161,7 +161,7 @@ class Wiring:
 
     def _ends(self, spec: ChannelSpec, names: tuple[str, ...], shape: Shape) -> tuple[ContextSpec, ...]:
         sender, receiver = (
-            ticks_of(self.unit_of[name].windows, self.agents[name].clock)
+            ticks_of(self.group_of[name].windows, self.agents[name].clock)
             for name in (spec.sender, spec.receiver)
         )
         states = {
@@ -218,17 +218,17 @@ class Wiring:
         """Give a locked channel the fixed weights that carry its gradient back."""
         feedback = spec.feedback
         assert feedback is not None
-        drawn = generator(self.seed, "channel", spec.name, "feedback")
+        participates = generator(self.seed, "channel", spec.name, "feedback")
         if feedback.kind == "fa":
             network = self.agents[spec.receiver].learner.network
             try:
-                weights: Tensors = network.feedback_weights(channel.shape, drawn)
+                weights: Tensors = network.feedback_weights(channel.shape, participates)
             except ScenarioError as error:
                 raise ScenarioError(f"channel {spec.name}.feedback: {error}") from None
             channel.aligned = {k: v.to(device=self.device, dtype=self.dtype) for k, v in weights.items()}
             return
         channel.error_of = feedback.of or self.scenario.readouts[0]
-        if self.unit_of[channel.error_of] is not self.unit_of[spec.sender]:
+        if self.group_of[channel.error_of] is not self.group_of[spec.sender]:
             raise ScenarioError(
                 f"channel {spec.name}.feedback: '{channel.error_of}', whose error it carries, is not in the locked group "
                 f"of '{spec.sender}'; join them by locked channels, or name an agent of the group with `of`"
@@ -239,7 +239,7 @@ class Wiring:
         channel.direct = DirectFeedback(
             channel.size,
             outputs,
-            drawn if feedback.kind == "dfa" else None,
+            participates if feedback.kind == "dfa" else None,
             device=self.device,
             dtype=self.dtype,
         )

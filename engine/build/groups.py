@@ -9,10 +9,10 @@ from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
 from antiphon.scenarios.document import Scenario
 
-__all__ = ["unite", "windows_of"]
+__all__ = ["group_agents", "windows_of"]
 
 
-def unite(scenario: Scenario) -> list[tuple[str, ...]]:
+def group_agents(scenario: Scenario) -> list[tuple[str, ...]]:
     """Return the maximal sets of agents joined by locked channels or by tied parameters, in canonical order.
 
     Tied agents learn from the mean of their gradients, and their batch statistics run over all of them, so

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from antiphon.agents.conv import Conv
 from antiphon.agents.network import HIDDEN, OBJECTIVE, Head, features_of
 from antiphon.agents.objectives import OBJECTIVES
-from antiphon.engine.core.parts import AGE, FUTURE
+from antiphon.engine.core.parts import AGE, AUXILIARY_PORT
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.recurrent import Cell
@@ -249,7 +249,7 @@ def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Descr
             heads.append(Head(head, messages[channel.name], norm))
     memory = scenario.memory_of(name)
     if memory is not None and memory.coupling == "decoupled" and memory.gradient.auxiliary:
-        heads.append(Head(FUTURE, (state_size(agent),)))
+        heads.append(Head(AUXILIARY_PORT, (state_size(agent),)))
     if not heads and not scenario.outputs_of(name):
         raise ScenarioError(
             f"agents.{name}: it has no objective and no channel leaves it; nothing could use it"

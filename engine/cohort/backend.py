@@ -16,15 +16,15 @@ from antiphon.engine.cohort.parts import Bundle, Cohort, Members
 from antiphon.engine.cohort.raising import Raising
 from antiphon.engine.cohort.reached import among, consumed, reached, reached_alone
 from antiphon.engine.cohort.spans import Pulls, add, full, objectives, together
-from antiphon.engine.cohort.teaching import CohortTeacher
-from antiphon.engine.cohort.ticking import CohortTicker
+from antiphon.engine.cohort.teaching import CohortPredictorTrainer
+from antiphon.engine.cohort.ticking import CohortForwardPass
 from antiphon.engine.cohort.told import Told, without
 from antiphon.engine.core.memory import keep_memory
-from antiphon.engine.core.parts import Unit
-from antiphon.engine.core.signals import Moment, besides, both, either, lanes_where
+from antiphon.engine.core.parts import LearningGroup
+from antiphon.engine.core.signals import StepSignals, mask_and, mask_fill_zero, mask_not, mask_or
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import Tape
-from antiphon.engine.step.report import Learned, Update
+from antiphon.engine.step.report import StepReport, Update
 from antiphon.engine.step.returns import Returns
 from antiphon.engine.step.stepper import Reference
 from antiphon.nets.optimisers import step_all
@@ -46,9 +46,9 @@ class Cohorts(Reference):
         keep_memory()
         self.lifted = lift(base)
         super().__init__(self.lifted.system)
-        self.ticker = CohortTicker(self.system)
-        self.teacher = self._teacher = CohortTeacher(self.system)
-        self.returns = Returns(self.system, self.ticker, self._replayed)
+        self.forward_pass = CohortForwardPass(self.system)
+        self.predictor_trainer = self._teacher = CohortPredictorTrainer(self.system)
+        self.returns = Returns(self.system, self.forward_pass, self._replayed)
         self._stale = self._watch = False
         self._before: dict[str, dict[str, Tensor]] = {}
         """Running statistics at the step's beginning, by cohort."""
@@ -67,7 +67,7 @@ class Cohorts(Reference):
             self._stale = False
         return self.lifted.base
 
-    def seen(self, learned: Learned) -> tuple[System, Learned]:
+    def seen(self, learned: StepReport) -> tuple[System, StepReport]:
         return (self.system, learned.together) if isinstance(learned, Told) else super().seen(learned)
 
     @property
@@ -78,17 +78,17 @@ class Cohorts(Reference):
         """Take over what the system has become one agent at a time, open windows included."""
         Raising(self.lifted).run()
         for unit in self.system.units:
-            self.ticker.replay(unit.tape)
+            self.forward_pass.replay(unit.tape)
         self._stale = False
 
     # --- a step -------------------------------------------------------------------------------------------
 
-    def tick(self, step: int, moment: Moment) -> None:
+    def tick(self, step: int, step_signals: StepSignals) -> None:
         self._stale = True
         self._before = {cohort.name: dict(cohort.learner.buffers) for cohort in self.lifted.cohorts}
-        super().tick(step, moment)
+        super().tick(step, step_signals)
 
-    def learn(self, step: int, *, watch: bool = False) -> Learned:
+    def learn(self, step: int, *, watch: bool = False) -> StepReport:
         self._watch = watch
         told = Told(super().learn(step, watch=watch), self.lifted, self._teacher)
         if self.guard is not None:
@@ -124,7 +124,7 @@ class Cohorts(Reference):
         for name, members in who.items():
             part = self.system.agents.get(name)
             if isinstance(part, Cohort):
-                unit = self.lifted.base.unit_of[part.members[members[0]].name]
+                unit = self.lifted.base.group_of[part.members[members[0]].name]
                 self._report(unit, "is not finite", step)
             self._teacher.said_broken(name, members[0], step)
 
@@ -145,7 +145,7 @@ class Cohorts(Reference):
                     count = len(channel.members) if isinstance(channel, Bundle) else 1
                     self.guard.look(name, count, [next(back)], step)
 
-    def _updates(self, closing: list[tuple[Unit, Tape]], step: int) -> list[Update]:
+    def _updates(self, closing: list[tuple[LearningGroup, Tape]], step: int) -> list[Update]:
         spanned = [self._in_spans(unit) for unit, _ in closing]
         whole = [one for one, cohort in zip(closing, spanned, strict=True) if cohort is None]
         found = super()._updates(whole, step) if whole else []
@@ -160,16 +160,20 @@ class Cohorts(Reference):
         sound = self.system.divergence.fine(every)  # of all, before anything moves
         return [*found, *(self._by_span(update, pulls, step, sound=sound) for update, pulls in asked)]
 
-    def _in_spans(self, unit: Unit) -> Cohort | None:
+    def _in_spans(self, unit: LearningGroup) -> Cohort | None:
         """The cohort that is all there is in a unit, if it is computed a span at a time."""
         agent = self.system.agents[unit.members[0]]
         many = isinstance(agent, Cohort) and len(agent.stack.spans) > 1
         return agent if many and isinstance(agent, Cohort) else None
 
-    def _asked(self, unit: Unit, tape: Tape, cohort: Cohort, step: int) -> tuple[Update, Pulls | None]:
+    def _asked(
+        self, unit: LearningGroup, tape: Tape, cohort: Cohort, step: int
+    ) -> tuple[Update, Pulls | None]:
         """What a window asks of the spans of a cohort; None: nobody learns from it."""
-        update = Update(unit, tape, verdict=self.judge.window(tape), learning=self._learning(unit, tape))
-        return update, None if cohort.drawn(tape.window) is False else self._pulls(update, step)
+        update = Update(
+            unit, tape, window_loss=self.evaluator.window(tape), learning=self._learning(unit, tape)
+        )
+        return update, None if cohort.participates(tape.window) is False else self._pulls(update, step)
 
     def _by_span(self, update: Update, pulls: Pulls | None, step: int, *, sound: bool) -> Update:
         """Pull a window's learning signal back and let parameters follow, a span of members at a time.
@@ -202,14 +206,14 @@ class Cohorts(Reference):
         if not (sound and self.system.divergence.fine([d for d in deltas if d is not None])):
             self._silence(update, update.gradients.get(cohort.name, []), deltas, step)
         self._book(update, uses, deltas)
-        update.verdict.total = None  # and its graph with it
-        update.verdict.by_agent.clear()
+        update.window_loss.total = None  # and its graph with it
+        update.window_loss.by_agent.clear()
         return update
 
     def _pulls(self, update: Update, step: int) -> Pulls:
         """What the spans of an update are told, by tick and port."""
         ticks = {tick.step: i for i, tick in enumerate(update.tape.ticks)}
-        told = objectives(update.tape, update.verdict.total)
+        told = objectives(update.tape, update.window_loss.total)
         returned = [dict(put) for put in told]
         apart = False
         for channel, record, injection in self._credits(update.tape, update, step):
@@ -240,7 +244,7 @@ class Cohorts(Reference):
 
     def _movers(self, update: Update, cohort: Cohort) -> Members:
         """The members of a cohort that take a step from an update; None: all."""
-        if isinstance(cohort.silenced, Tensor):
+        if isinstance(cohort.agent_disabled, Tensor):
             return self._heard(update, cohort)
         return among(cohort.learning(update.tape.window), reached(self.system, update, cohort))
 
@@ -281,7 +285,7 @@ class Cohorts(Reference):
             finite = torch.stack([g.isfinite().all(1) for g in flat]).all(0).tolist() if flat else []
             norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist() if flat else []
             for n, (member, sound, norm) in enumerate(zip(members, finite, norms, strict=False)):
-                unit = id(base.unit_of[member.name])
+                unit = id(base.group_of[member.name])
                 if name in heard and not heard[name][n]:
                     continue
                 if not sound:
@@ -300,32 +304,34 @@ class Cohorts(Reference):
             reading = heard.get(channel.receiver)
             if reading is not None:  # to whom nothing came, nothing is returned by it
                 rows = channel.of_receiver(reading.to(delta.device).repeat_interleave(self.system.batch))
-                deltas[place] = delta = lanes_where(rows, delta)
+                deltas[place] = delta = mask_fill_zero(rows, delta)
             read = channel.members if isinstance(channel, Bundle) else (channel,)
             for k in self.system.divergence.members(len(read), [], [delta]):
-                wrong.setdefault(id(base.unit_of[read[k].receiver]), "is not finite")
+                wrong.setdefault(id(base.group_of[read[k].receiver]), "is not finite")
         for learned_with in base.units:
             if id(learned_with) in wrong:
                 self._report(learned_with, wrong[id(learned_with)], step)
         for name in update.unit.members:
             agent = self.system.agents[name]
             members = agent.members if isinstance(agent, Cohort) else (agent,)
-            bad = torch.tensor([id(base.unit_of[member.name]) in wrong for member in members])
+            bad = torch.tensor([id(base.group_of[member.name]) in wrong for member in members])
             if not bool(bad.any()):
                 continue
             if isinstance(agent, Cohort):
-                agent.silenced = either(agent.silenced, agent.by_member(bad.to(self.system.device)))
+                agent.agent_disabled = mask_or(
+                    agent.agent_disabled, agent.by_member(bad.to(self.system.device))
+                )
             else:
-                agent.silenced = True
+                agent.agent_disabled = True
             self._unsound[id(update), name] = bad
             if name in update.losses:
                 update.losses[name] = without(update.losses[name], bad.to(self.system.device))
         for name, use in uses:  # what they would return does not count
             channel = self.system.channels[name]
-            silenced = self.system.agents[channel.receiver].silenced
-            if isinstance(silenced, Tensor):
-                silenced = channel.of_receiver(silenced)
-            use.counted = both(use.counted, besides(silenced))
+            agent_disabled = self.system.agents[channel.receiver].agent_disabled
+            if isinstance(agent_disabled, Tensor):
+                agent_disabled = channel.of_receiver(agent_disabled)
+            use.counted = mask_and(use.counted, mask_not(agent_disabled))
 
     def _heard(self, update: Update, cohort: Cohort) -> torch.Tensor:
         """Return the members, [N] bool, that learn from an update: whom anything reached, and who is not silent."""
@@ -336,9 +342,9 @@ class Cohorts(Reference):
     @staticmethod
     def _able(cohort: Cohort) -> Tensor:
         """Return the members, [N] bool, who are not silent."""
-        if not isinstance(cohort.silenced, Tensor):
+        if not isinstance(cohort.agent_disabled, Tensor):
             return torch.ones(len(cohort.members), dtype=torch.bool)
-        return torch.logical_not(cohort.silenced.view(len(cohort.members), -1)[:, 0]).cpu()
+        return torch.logical_not(cohort.agent_disabled.view(len(cohort.members), -1)[:, 0]).cpu()
 
     def _apply(self, updates: list[Update], step: int) -> None:
         single = []
@@ -364,7 +370,7 @@ class Cohorts(Reference):
         """Let the members of a cohort that an update is for take their step."""
         learner = cohort.stack
         members = update.movers[cohort.name]
-        if isinstance(cohort.silenced, Tensor):
+        if isinstance(cohort.agent_disabled, Tensor):
             members = among(members, self._able(cohort))
         if update.moved:
             members = among(members, torch.arange(len(cohort.members)) >= update.moved)

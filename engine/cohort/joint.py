@@ -14,12 +14,12 @@ from antiphon.engine.cohort.models import Models
 from antiphon.engine.cohort.told import LossesByAgent, Told, losses_of
 from antiphon.engine.cohort.union import Union, bare, named
 from antiphon.engine.core.divergence import Divergence
-from antiphon.engine.core.environment import Ends
-from antiphon.engine.core.signals import Lanes, Moment
+from antiphon.engine.core.environment import EpisodeEnds
+from antiphon.engine.core.signals import EnvMask, StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.step.losses import Losses
-from antiphon.engine.step.predictors import Heard, Lesson
-from antiphon.engine.step.report import Learned, Update
+from antiphon.engine.step.predictors import Heard, PredictorUpdate
+from antiphon.engine.step.report import StepReport, Update
 from antiphon.engine.step.stepper import Reference
 from antiphon.errors import ScenarioError
 
@@ -75,13 +75,13 @@ class Joint(Cohorts):
             self.union.part()
         return self.union.system
 
-    def tick(self, step: int, moment: Moment) -> None:
+    def tick(self, step: int, step_signals: StepSignals) -> None:
         if self.changed:
             self.union.join()
             self.taken_over()
             self.changed = False
         self._held = {id(model): dict(model.buffers) for model in self._models()}
-        super().tick(step, moment)
+        super().tick(step, step_signals)
 
     def _models(self) -> Iterator[Models]:
         for bundle in self.lifted.bundles:
@@ -113,11 +113,11 @@ class Joint(Cohorts):
 
     # --- several environments as one ----------------------------------------------------------------------
 
-    def ends(self, ends: Sequence[Ends]) -> Ends:
+    def ends(self, ends: Sequence[EpisodeEnds]) -> EpisodeEnds:
         """Return what ended in any world."""
-        return Ends(self._lanes([e.ended for e in ends]), self._lanes([e.terminated for e in ends]))
+        return EpisodeEnds(self._lanes([e.ended for e in ends]), self._lanes([e.terminated for e in ends]))
 
-    def _lanes(self, lanes: Sequence[Lanes]) -> Lanes:
+    def _lanes(self, lanes: Sequence[EnvMask]) -> EnvMask:
         if not any(isinstance(one, Tensor) for one in lanes) and len(set(lanes)) == 1:
             return lanes[0]
         full = torch.ones(self.system.batch, dtype=torch.bool, device=self.system.device)
@@ -147,7 +147,7 @@ class Share(Reference):
     def taken_over(self) -> None:
         self.joint.changed = True
 
-    def tick(self, step: int, moment: Moment) -> None:
+    def tick(self, step: int, step_signals: StepSignals) -> None:
         """Refuse: a step of one seed is a step of all.
 
         Raises:
@@ -157,13 +157,13 @@ class Share(Reference):
             "step: this simulation is one of several seeds that go on together; step the seeds"
         )
 
-    def told(self, learned: Learned) -> Learned:
+    def told(self, learned: StepReport) -> StepReport:
         """Return what this seed learned of what all did."""
         assert isinstance(learned, Told)
         return _Own(learned, self.world, self._places)
 
 
-class _Own(Learned):
+class _Own(StepReport):
     """What one seed learned."""
 
     def __init__(self, told: Told, world: int, places: Places) -> None:
@@ -181,15 +181,17 @@ class _Own(Learned):
             if self._mine(update.unit.members[0]):
                 own = Update(update.unit, update.tape)
                 own.gradients = {bare(name): g for name, g in update.gradients.items()}
-                own.verdict.losses = {bare(name): losses for name, losses in update.losses.items()}
+                own.window_loss.losses = {bare(name): losses for name, losses in update.losses.items()}
                 own.injected = {bare(name): rows for name, rows in update.injected.items()}
                 found.append(own)
         return found
 
     @cached_property
-    def lessons(self) -> dict[str, Lesson]:  # type: ignore[override]
+    def predictor_updates(self) -> dict[str, PredictorUpdate]:  # type: ignore[override]
         """By channel."""
-        return {bare(name): lesson for name, lesson in self._told.lessons.items() if self._mine(name)}
+        return {
+            bare(name): lesson for name, lesson in self._told.predictor_updates.items() if self._mine(name)
+        }
 
     @cached_property
     def inputs(self) -> dict[str, Heard]:  # type: ignore[override]

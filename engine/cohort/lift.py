@@ -17,9 +17,9 @@ from antiphon.engine.cohort.learner import StackedLearner
 from antiphon.engine.cohort.likeness import agent_kind, channel_kind, place_of, reasons_alone
 from antiphon.engine.cohort.mailbox import Mailbox, Segment
 from antiphon.engine.cohort.models import Models
-from antiphon.engine.cohort.parts import Bundle, Cohort, Links, Worlds
+from antiphon.engine.cohort.parts import Bundle, Cohort, Links, Replicas
 from antiphon.engine.cohort.spans import width_of
-from antiphon.engine.core.parts import Agent, Channel, Unit
+from antiphon.engine.core.parts import Agent, Channel, LearningGroup
 from antiphon.engine.core.schedule import Schedule
 from antiphon.engine.core.system import System
 
@@ -136,7 +136,7 @@ def _cohort(name: str, members: Sequence[Agent], base: System) -> Cohort:
     settings |= {
         "learner": StackedLearner([agent.learner for agent in members], base.batch, _width(base, members))
     }
-    draws = torch.tensor([agent.draws for agent in members])
+    participation_seed = torch.tensor([agent.participation_seed for agent in members])
     looks = tuple(zip(*(agent.observes for agent in members), strict=True))
     return Cohort(
         **settings,
@@ -145,14 +145,14 @@ def _cohort(name: str, members: Sequence[Agent], base: System) -> Cohort:
         batch=base.batch,
         looks=looks,
         worlds=_worlds(base, [agent.name for agent in members]),
-        seeds=draws if members[0].p_update < 1.0 else None,
+        seeds=participation_seed if members[0].p_update < 1.0 else None,
     )
 
 
 def _width(base: System, members: Sequence[Agent]) -> int:
     """How many members are computed at once: all, unless what they do within a window is theirs alone."""
     first = members[0]
-    joined = any(len(base.unit_of[agent.name].members) > 1 for agent in members)
+    joined = any(len(base.group_of[agent.name].members) > 1 for agent in members)
     joined = joined or any(channel.coupling == "locked" for channel in first.inputs)  # to itself
     if joined or first.memory is not None or base.device.type != "cpu":
         return len(members)
@@ -164,9 +164,9 @@ def _width(base: System, members: Sequence[Agent]) -> int:
     )
 
 
-def _worlds(base: System, agents: Sequence[str]) -> Worlds:
+def _worlds(base: System, agents: Sequence[str]) -> Replicas:
     each = [base.world_of.get(name, 0) for name in agents]
-    return Worlds(each, base.worlds, base.batch, base.device)
+    return Replicas(each, base.worlds, base.batch, base.device)
 
 
 # --- channels --------------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def _mailbox(
 # --- units -----------------------------------------------------------------------------------------------
 
 
-def _units(base: System, place: dict[str, tuple[str, int]]) -> list[Unit]:
+def _units(base: System, place: dict[str, tuple[str, int]]) -> list[LearningGroup]:
     """What learns together: units that share a cohort are one, whose members' gradients do not mix."""
     joined: nx.Graph[str] = nx.Graph()
     for unit in base.units:
@@ -299,13 +299,13 @@ def _units(base: System, place: dict[str, tuple[str, int]]) -> list[Unit]:
         joined.add_nodes_from(names)
         joined.add_edges_from(pairwise(names))
     parts = {name: i for i, names in enumerate(nx.connected_components(joined)) for name in names}
-    found: dict[int, Unit] = {}
+    found: dict[int, LearningGroup] = {}
     members: dict[int, dict[str, None]] = {}
     for unit in base.units:
         part = parts[place[unit.members[0]][0]]
         members.setdefault(part, {}).update(dict.fromkeys(place[name][0] for name in unit.members))
         found.setdefault(part, unit)
     return [
-        Unit(tuple(members[part]), unit.windows, late=unit.late, staleness=unit.staleness)
+        LearningGroup(tuple(members[part]), unit.windows, late=unit.late, staleness=unit.staleness)
         for part, unit in found.items()
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from antiphon.agents.network import FUTURE, HIDDEN, OBJECTIVE, STATE, Network
+from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, Network
 from antiphon.comms.inputs import InputModel
 from antiphon.comms.predictors import Predictor
 from antiphon.engine.core.ledger import Ledger
@@ -17,15 +17,15 @@ __all__ = ["agent_kind", "channel_kind", "place_of", "reasons_alone"]
 
 def reasons_alone(system: System) -> dict[str, str]:
     """Say by agent why some are run as themselves, whoever is like them; the others can be in a cohort."""
-    fixed, judged = set(), set()
+    fixed, evaluated = set(), set()
     for channel in system.channels.values():
         if channel.direct is not None or channel.aligned is not None:
-            fixed |= {id(system.unit_of[channel.sender]), id(system.unit_of[channel.receiver])}
-        if channel.hears_losses:
-            judged.add(id(system.unit_of[channel.receiver]))
+            fixed |= {id(system.group_of[channel.sender]), id(system.group_of[channel.receiver])}
+        if channel.needs_returned_loss:
+            evaluated.add(id(system.group_of[channel.receiver]))
 
     def reason(agent: Agent) -> str | None:
-        unit = system.unit_of[agent.name]
+        unit = system.group_of[agent.name]
         traced = any((memory := system.agents[n].memory) is not None and memory.traced for n in unit.members)
         quarantine = system.divergence.quarantine
         if any(count > 1 for count in unit.owners.values()):
@@ -40,7 +40,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it sees the ages of messages that it adds up"
         if id(unit) in fixed:
             return "feedback goes through fixed weights in its group"
-        if len(unit.members) > 1 and id(unit) in judged:
+        if len(unit.members) > 1 and id(unit) in evaluated:
             return "critics are told what its group loses"
         if quarantine and agent.align is not None:
             return "it works on the signals of whoever may fall silent"
@@ -60,7 +60,7 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         agent: The agent.
         wave: At which place of a step's order it ticks.
     """
-    unit, learner, goal = system.unit_of[agent.name], agent.learner, agent.goal
+    unit, learner, goal = system.group_of[agent.name], agent.learner, agent.goal
     # How messages come about is their bundles' affair, of which a cohort may read many: here it matters how they fit.
     read = [(channel.shape, channel.slots, channel.ledger.read) for channel in agent.inputs]
     return (
@@ -107,7 +107,7 @@ def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> 
 
 def place_of(port: str, network: Network) -> int | str:
     """Return which of a network's heads a port is, or the name of one that has the same name in all networks."""
-    if port in (HIDDEN, STATE, OBJECTIVE, FUTURE):
+    if port in (HIDDEN, STATE, OBJECTIVE, AUXILIARY_PORT):
         return port
     return list(network.heads).index(port)
 

@@ -12,10 +12,10 @@ from antiphon.engine.cohort.lift import Lifted
 from antiphon.engine.cohort.models import Models
 from antiphon.engine.cohort.parts import Bundle, Cohort
 from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.message import Record, Use
-from antiphon.engine.core.parts import Unit
-from antiphon.engine.core.signals import Lanes
-from antiphon.engine.core.tape import Input, Part, Tape, Tick
+from antiphon.engine.core.message import Consumption, Record
+from antiphon.engine.core.parts import LearningGroup
+from antiphon.engine.core.signals import EnvMask
+from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 
 __all__ = ["Lowering"]
 
@@ -31,7 +31,7 @@ class Lowering:
         self.lifted = lifted
         self.batch = lifted.base.batch
         self._records: dict[int, list[Record]] = {}
-        self._uses: dict[int, list[Use]] = {}
+        self._uses: dict[int, list[Consumption]] = {}
         self._kept: list[object] = []
         """What identities are remembered of must not be collected meanwhile."""
 
@@ -42,7 +42,7 @@ class Lowering:
                 self._cohort(agent)
             else:
                 own = self.lifted.base.agents[agent.name]
-                own.silenced, own.trail = agent.silenced, agent.trail
+                own.agent_disabled, own.trail = agent.agent_disabled, agent.trail
         for bundle in self.lifted.bundles:
             self._bundle(bundle)
         tapes = {id(unit): unit for unit in self.lifted.base.units}
@@ -55,17 +55,20 @@ class Lowering:
 
     def _cohort(self, cohort: Cohort) -> None:
         cohort.stack.write_back()
-        silenced = self._lanes(cohort.silenced, len(cohort.members))
+        agent_disabled = self._lanes(cohort.agent_disabled, len(cohort.members))
         trails = None if cohort.trail is None else {s: self._rows(v) for s, v in cohort.trail.items()}
         for n, agent in enumerate(cohort.members):
-            lanes = silenced[n]
-            agent.silenced = bool(lanes[0]) if isinstance(lanes, Tensor) else lanes
+            lanes = agent_disabled[n]
+            agent.agent_disabled = bool(lanes[0]) if isinstance(lanes, Tensor) else lanes
             agent.trail = None if trails is None else {step: rows[n] for step, rows in trails.items()}
 
     def _bundle(self, bundle: Bundle) -> None:
         members = bundle.members
         if len(members) == 1:  # it shares all but this
-            members[0].muted, members[0].deaf = bundle.muted, bundle.deaf
+            members[0].predictor_disabled, members[0].input_model_disabled = (
+                bundle.predictor_disabled,
+                bundle.input_model_disabled,
+            )
             return
         for model in (bundle.predictor, bundle.input):
             if isinstance(model, Models):
@@ -73,8 +76,12 @@ class Lowering:
         if bundle.outliers is not None:
             bundle.outliers.write_back()  # type: ignore[attr-defined]
         for k, channel in enumerate(members):
-            channel.muted = bundle.muted_members is not None and bool(bundle.muted_members[k])
-            channel.deaf = bundle.deaf_members is not None and bool(bundle.deaf_members[k])
+            channel.predictor_disabled = bundle.predictors_disabled is not None and bool(
+                bundle.predictors_disabled[k]
+            )
+            channel.input_model_disabled = bundle.input_models_disabled is not None and bool(
+                bundle.input_models_disabled[k]
+            )
         self._ledger(bundle)
 
     def _ledger(self, bundle: Bundle) -> None:
@@ -124,7 +131,9 @@ class Lowering:
         optional = {
             name: self._maybe(getattr(record, name), count) for name in ("returned", "lost", "delta", "loss")
         }
-        lanes = {name: self._lanes(getattr(record, name), count) for name in ("dead", "silent", "counted")}
+        lanes = {
+            name: self._lanes(getattr(record, name), count) for name in ("void", "no_injection", "counted")
+        }
         if record.finished is not None:  # who has nothing that counts has nothing (`Ledger.close`)
             lanes["counted"] = tuple(
                 own if not isinstance(own, Tensor) or bool(own.any()) else False for own in lanes["counted"]
@@ -135,7 +144,7 @@ class Lowering:
                 record.stamp,
                 message[k],
                 received[k],
-                record.moment,
+                record.step_signals,
                 record.first_use,
                 set(record.waiting),
                 record.deadline,
@@ -143,18 +152,18 @@ class Lowering:
                 {name: rows[k] for name, rows in states.items()},
                 record.began,
                 optional["lost"][k],
-                lanes["dead"][k],
-                lanes["silent"][k],
+                lanes["void"][k],
+                lanes["no_injection"][k],
                 lanes["counted"][k],
                 optional["delta"][k],
                 optional["loss"][k],
                 record.finished,
-                record.pinned,
+                record.held_by_sender,
             )
             for k in range(count)
         ]
 
-    def uses(self, use: Use, count: int) -> list[Use]:
+    def uses(self, use: Consumption, count: int) -> list[Consumption]:
         """Return a bundle's use as those of its channels."""
         if count == 1:
             return [use]
@@ -162,22 +171,22 @@ class Lowering:
             self._kept.append(use)
             records, leaves = self.records(use.record, count), self._rows(use.leaf)
             counted = self._lanes(use.counted, count)
-            self._uses[id(use)] = [Use(records[k], leaves[k], counted[k]) for k in range(count)]
+            self._uses[id(use)] = [Consumption(records[k], leaves[k], counted[k]) for k in range(count)]
         return self._uses[id(use)]
 
     # --- tapes --------------------------------------------------------------------------------------------
 
-    def _unit(self, unit: Unit) -> None:
+    def _unit(self, unit: LearningGroup) -> None:
         base = self.lifted.base
         cohorts = [a for name in unit.members if isinstance(a := self.lifted.system.agents[name], Cohort)]
         own_units = {
-            id(base.unit_of[member.name]): base.unit_of[member.name]
+            id(base.group_of[member.name]): base.group_of[member.name]
             for cohort in cohorts
             for member in cohort.members
         }
         for name in unit.members:
             if not isinstance(self.lifted.system.agents[name], Cohort):
-                own_units[id(base.unit_of[name])] = base.unit_of[name]
+                own_units[id(base.group_of[name])] = base.group_of[name]
         for key, tape in self._tapes(unit.tape, own_units).items():
             own_units[key].tape = tape
         for pending in unit.pending:
@@ -187,24 +196,24 @@ class Lowering:
             for key, tape in self._tapes(past, own_units).items():
                 own_units[key].past.append(tape)
 
-    def _tapes(self, tape: Tape, units: dict[int, Unit]) -> dict[int, Tape]:
+    def _tapes(self, tape: Tape, units: dict[int, LearningGroup]) -> dict[int, Tape]:
         base = self.lifted.base
         found = {key: Tape(tape.window) for key in units}
         for name, buffers in tape.start.items():
             for agent, statistics in self._apart(name, buffers):
-                found[id(base.unit_of[agent])].start[agent] = statistics
+                found[id(base.group_of[agent])].start[agent] = statistics
         for tick in tape.ticks:
             cohort = self.lifted.system.agents[tick.parts[0].agent]
             if not isinstance(cohort, Cohort):
-                found[id(base.unit_of[cohort.name])].ticks.append(tick)
+                found[id(base.group_of[cohort.name])].ticks.append(tick)
                 continue
             for part in self._parts(tick.parts[0], cohort):
-                found[id(base.unit_of[part.agent])].ticks.append(Tick(tick.step, [part]))
+                found[id(base.group_of[part.agent])].ticks.append(Tick(tick.step, [part]))
         for name, record in tape.sent:
             bundle = self.lifted.system.channels[name]
             members = bundle.members if isinstance(bundle, Bundle) else (bundle,)
             for channel, own in zip(members, self.records(record, len(members)), strict=True):
-                found[id(base.unit_of[channel.sender])].sent.append((channel.name, own))
+                found[id(base.group_of[channel.sender])].sent.append((channel.name, own))
         return found
 
     def _apart(self, name: str, buffers: dict[str, Tensor]) -> list[tuple[str, dict[str, Tensor]]]:
@@ -218,8 +227,8 @@ class Lowering:
             for n, member in enumerate(cohort.members)
         ]
 
-    def _parts(self, part: Part, cohort: Cohort) -> list[Part]:
-        drawn = self._lanes(part.drawn, len(cohort.members))
+    def _parts(self, part: AgentTick, cohort: Cohort) -> list[AgentTick]:
+        participates = self._lanes(part.participates, len(cohort.members))
         ages = self._maybe(part.ages, len(cohort.members))
         read: dict[str, list[Input]] = {}
         for entry in part.consumed:
@@ -229,11 +238,11 @@ class Lowering:
                 read.setdefault(channel.name, []).append(own)
         found = []
         for n, agent in enumerate(cohort.members):
-            lanes = drawn[n]
+            lanes = participates[n]
             found.append(
-                Part(
+                AgentTick(
                     agent.name,
-                    part.moment,
+                    part.step_signals,
                     [entry for channel in agent.inputs for entry in read[channel.name]],
                     bool(lanes[0]) if isinstance(lanes, Tensor) else lanes,
                     None if agent.memory is None else read[agent.memory.name][0],
@@ -268,18 +277,18 @@ class Lowering:
     def _maybe(self, rows: Tensor | None, count: int) -> tuple[Tensor | None, ...]:
         return (None,) * count if rows is None else self._rows(rows)
 
-    def _lanes(self, lanes: Lanes, count: int) -> tuple[Lanes, ...]:
+    def _lanes(self, lanes: EnvMask, count: int) -> tuple[EnvMask, ...]:
         return self._rows(lanes) if isinstance(lanes, Tensor) else (lanes,) * count
 
 
-def _counts(use: Use) -> bool:
+def _counts(use: Consumption) -> bool:
     """Whether a use counts anywhere; a channel alone has no other."""
     return bool(use.counted.any()) if isinstance(use.counted, Tensor) else use.counted
 
 
 def _forgotten(ledger: Ledger, record: Record) -> bool:
     """Whether a channel alone would have dropped a void record that its bundle still keeps for others."""
-    if record.finished is None or record.complete or record.pinned:
+    if record.finished is None or record.complete or record.held_by_sender:
         return False
     sent = max(ledger.records)
     newest = ledger.sender.latest(sent - ledger.link.delay)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.signals import Lanes
+from antiphon.engine.core.signals import EnvMask
 
 __all__ = ["Mailbox", "Segment"]
 
@@ -65,7 +65,7 @@ class Mailbox:
         self.segments, self.give = segments, give
         self._back = [_inverse(segment) for segment in segments]
 
-    def join(self, messages: Sequence[Tensor], came: Sequence[Lanes], batch: int) -> list[Tensor]:
+    def join(self, messages: Sequence[Tensor], available: Sequence[EnvMask], batch: int) -> list[Tensor]:
         """Return the messages as inputs, [N, B, …] each, to be put side by side along dimension 2.
 
         Args:
@@ -75,7 +75,7 @@ class Mailbox:
         """
         opened = [m.reshape(-1, batch, *m.shape[1:]) for m in messages]
         if self.fan_in != "concat":
-            return [self._summed(opened, came)] if opened else []
+            return [self._summed(opened, available)] if opened else []
         return [
             self._side_by_side(segment, back, opened)
             for segment, back in zip(self.segments, self._back, strict=True)
@@ -94,14 +94,14 @@ class Mailbox:
         apart = pool.view(self.members, segment.width, *pool.shape[1:]).transpose(1, 2)
         return apart.flatten(2, 3)
 
-    def _summed(self, opened: Sequence[Tensor], came: Sequence[Lanes]) -> Tensor:
+    def _summed(self, opened: Sequence[Tensor], available: Sequence[EnvMask]) -> Tensor:
         total = opened[0].new_zeros(self.members, *opened[0].shape[1:])
         for values, give in zip(opened, self.give, strict=True):
             total = total.index_add(0, give, values)
         if self.fan_in == "sum":
             return total
         count = opened[0].new_zeros(self.members, opened[0].shape[1])
-        for values, give, there in zip(opened, self.give, came, strict=True):
+        for values, give, there in zip(opened, self.give, available, strict=True):
             if there is False:
                 continue
             ones = (

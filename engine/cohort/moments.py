@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 import torch
 
-from antiphon.engine.core.signals import Moment
+from antiphon.engine.core.signals import StepSignals
 
-__all__ = ["JointMoment", "joined"]
+__all__ = ["JointSignals", "joined"]
 
 
 @dataclass(slots=True)
-class JointMoment(Moment):
+class JointSignals(StepSignals):
     """A step in several worlds, its signals [worlds * B, …].
 
     Attributes:
         each: The same step in each world, [B, …].
     """
 
-    each: Sequence[Moment] = ()
+    each: Sequence[StepSignals] = ()
 
     def complete(self) -> None:
         """Add what has become known since."""
@@ -32,8 +32,8 @@ class JointMoment(Moment):
                 self.signals[name] = torch.cat([one.signals.get(name, blank) for one in self.each])
 
 
-def joined(each: Sequence[Moment]) -> JointMoment:
+def joined(each: Sequence[StepSignals]) -> JointSignals:
     """Return the moments of one step in several worlds as one."""
-    moment = JointMoment(each[0].step, {}, each=tuple(each))
-    moment.complete()
-    return moment
+    step_signals = JointSignals(each[0].step, {}, each=tuple(each))
+    step_signals.complete()
+    return step_signals

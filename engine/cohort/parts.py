@@ -19,17 +19,17 @@ from antiphon.engine.cohort.learner import StackedLearner
 from antiphon.engine.cohort.mailbox import Mailbox
 from antiphon.engine.core.message import Record
 from antiphon.engine.core.parts import AGE, Agent, Channel
-from antiphon.engine.core.signals import Lanes, besides, both, either, lanes_where
+from antiphon.engine.core.signals import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
 from antiphon.engine.core.system import System
 from antiphon.nets.random import normal_many, seed_for, uniform_many
 
-__all__ = ["Bundle", "Cohort", "Links", "Members", "Worlds"]
+__all__ = ["Bundle", "Cohort", "Links", "Members", "Replicas"]
 
 Members = Tensor | None
 """[N] or [K] bool, on the CPU: which members; None: all."""
 
 
-class Worlds:
+class Replicas:
     """Which of the worlds each member is in, and so which lanes of a signal are its own.
 
     Args:
@@ -77,7 +77,7 @@ class Cohort(Agent):
     seeds: Tensor | None = None
     """[N] int64: of the draws that decide who learns from a window; None: all do."""
     mailbox: Mailbox = field(default_factory=Mailbox)
-    worlds: Worlds = field(default_factory=Worlds)
+    worlds: Replicas = field(default_factory=Replicas)
     _mask: tuple[int, Tensor] | None = None
     _order: dict[tuple[str, ...], Tensor | None] = field(default_factory=dict)
 
@@ -110,7 +110,7 @@ class Cohort(Agent):
 
     def silence(self, members: Tensor) -> None:
         """Let `members`, [N] bool, learn no more and say nothing."""
-        self.silenced = either(self.silenced, self.by_member(members))
+        self.agent_disabled = mask_or(self.agent_disabled, self.by_member(members))
 
     def learning(self, window: int) -> Members:
         """Return which members learn from `window`, whoever has diverged."""
@@ -120,15 +120,15 @@ class Cohort(Agent):
             self._mask = window, uniform_many(self.seeds, window, 1)[:, 0] < self.p_update
         return self._mask[1]
 
-    def drawn(self, window: int) -> Lanes:
+    def participates(self, window: int) -> EnvMask:
         mask = self.learning(window)
         if mask is None:
-            lanes: Lanes = True
+            lanes: EnvMask = True
         elif mask.all():
             lanes = True
         else:
             lanes = bool(mask.any()) and self.by_member(mask)
-        return both(lanes, besides(self.silenced))
+        return mask_and(lanes, mask_not(self.agent_disabled))
 
     def observations(self, signals: Tensors, system: System) -> list[Tensor]:
         """Return what the members see, [N, B, …] each, in the order in which they declare it, but for ages."""
@@ -175,14 +175,14 @@ class Bundle(Channel):
     """[K]: the sender of each channel, by its place in the cohort; None: each in turn."""
     give: Tensor | None = None
     """[K]: its receiver."""
-    worlds: Worlds = field(default_factory=Worlds)
+    worlds: Replicas = field(default_factory=Replicas)
     senders: int = 1
     """How many members the sending cohort has."""
-    muted_members: Tensor | None = None
+    predictors_disabled: Tensor | None = None
     """[K] bool: whose synthetic gradient has diverged; None: nobody's."""
     heard_members: list[Members] = field(default_factory=list)
     """Of each example that its synthetic inputs learn from at the end of the step, the members that it is one for."""
-    deaf_members: Tensor | None = None
+    input_models_disabled: Tensor | None = None
     """[K] bool: whose synthetic input has diverged; None: nobody's."""
 
     @property
@@ -197,7 +197,7 @@ class Bundle(Channel):
     def taken(self, port: Tensor) -> Tensor:
         return picked(port, self.take, self.batch)
 
-    def of_sender(self, lanes: Lanes) -> Lanes:
+    def of_sender(self, lanes: EnvMask) -> EnvMask:
         if not isinstance(lanes, Tensor):
             return lanes
         found = picked(lanes, self.take, self.batch)
@@ -208,10 +208,10 @@ class Bundle(Channel):
         if len(self.members) == 1:
             return
         members: Members = None
-        if isinstance(record.dead, Tensor):
-            members = self.some_of(torch.logical_not(record.dead))
-        if self.deaf_members is not None:
-            able = torch.logical_not(self.deaf_members)
+        if isinstance(record.void, Tensor):
+            members = self.some_of(torch.logical_not(record.void))
+        if self.input_models_disabled is not None:
+            able = torch.logical_not(self.input_models_disabled)
             members = able if members is None else members & able
         self.heard_members.append(members)
 
@@ -228,49 +228,57 @@ class Bundle(Channel):
     def spread(self, signal: Tensor) -> Tensor:
         return self.worlds.spread(signal)
 
-    def unsound(self, message: Tensor) -> Lanes:
+    def unsound(self, message: Tensor) -> EnvMask:
         sound = message.view(len(self.members), -1).isfinite().all(1)
         return False if bool(sound.all()) else torch.logical_not(sound).repeat_interleave(self.batch)
 
-    def heard_of(self, lanes: Lanes) -> Members:
-        if self.muted_members is None and not isinstance(lanes, Tensor):
+    def heard_of(self, lanes: EnvMask) -> Members:
+        if self.predictors_disabled is None and not isinstance(lanes, Tensor):
             return None
         members = torch.ones(len(self.members), dtype=torch.bool)
         if isinstance(lanes, Tensor):
             members = self.some_of(lanes)
-        if self.muted_members is not None:
-            members = members & torch.logical_not(self.muted_members)
+        if self.predictors_disabled is not None:
+            members = members & torch.logical_not(self.predictors_disabled)
         return None if bool(members.all()) else members
 
     def some_of(self, lanes: Tensor) -> Tensor:
         """Return the members, [K] bool, of which anything is in `lanes`."""
         return lanes.view(len(self.members), self.batch).any(1).cpu()
 
-    def injectors(self, drawn: Lanes) -> Members:
-        learned = self.of_sender(drawn)
+    def injectors(self, participates: EnvMask) -> Members:
+        learned = self.of_sender(participates)
         members: Members = None
         if isinstance(learned, Tensor):
             members = self.some_of(learned)
         elif not learned:
             members = torch.zeros(len(self.members), dtype=torch.bool)
-        if self.muted_members is None:
+        if self.predictors_disabled is None:
             return members
-        able = torch.logical_not(self.muted_members)
+        able = torch.logical_not(self.predictors_disabled)
         return able if members is None else members & able
 
-    def unmuted(self, rows: Tensor) -> Tensor:
-        if self.muted_members is None:
+    def enabled_predictions(self, rows: Tensor) -> Tensor:
+        if self.predictors_disabled is None:
             return rows
-        return lanes_where(besides(self.by_member(self.muted_members)), rows)
+        return mask_fill_zero(mask_not(self.by_member(self.predictors_disabled)), rows)
 
     @property
-    def hearing(self) -> Lanes:
-        return True if self.deaf_members is None else besides(self.by_member(self.deaf_members))
+    def hearing(self) -> EnvMask:
+        return (
+            True
+            if self.input_models_disabled is None
+            else mask_not(self.by_member(self.input_models_disabled))
+        )
 
     def disable(self, members: Tensor) -> None:
         """Let the predictors of `members`, [K] bool, learn no more and say nothing."""
-        self.muted_members = members if self.muted_members is None else self.muted_members | members
-        self.deaf_members = members if self.deaf_members is None else self.deaf_members | members
+        self.predictors_disabled = (
+            members if self.predictors_disabled is None else self.predictors_disabled | members
+        )
+        self.input_models_disabled = (
+            members if self.input_models_disabled is None else self.input_models_disabled | members
+        )
 
     def by_member(self, members: Tensor) -> Tensor:
         """Return what is said of members, [K], of their rows."""
@@ -306,6 +314,6 @@ class Links:
         received = sent if self.bits is None else quantised(sent, self.bits)
         if self.noise:
             each = sent.numel() // len(self.links)
-            drawn = normal_many(self._noises.to(sent.device), stamp, each)
-            received = received + (self.noise * drawn).view_as(sent).to(sent.dtype)
+            participates = normal_many(self._noises.to(sent.device), stamp, each)
+            received = received + (self.noise * participates).view_as(sent).to(sent.dtype)
         return received + (message - sent) if message.requires_grad else received

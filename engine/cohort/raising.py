@@ -13,12 +13,12 @@ from antiphon.comms.cut import as_leaf, constant
 from antiphon.engine.cohort.lift import Lifted
 from antiphon.engine.cohort.models import Models
 from antiphon.engine.cohort.moments import joined
-from antiphon.engine.cohort.parts import Bundle, Cohort, Worlds
+from antiphon.engine.cohort.parts import Bundle, Cohort, Replicas
 from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.message import Record, Use
-from antiphon.engine.core.parts import Channel, Unit
-from antiphon.engine.core.signals import Lanes, Moment
-from antiphon.engine.core.tape import Input, Part, Tape, Tick
+from antiphon.engine.core.message import Consumption, Record
+from antiphon.engine.core.parts import Channel, LearningGroup
+from antiphon.engine.core.signals import EnvMask, StepSignals
+from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 
 __all__ = ["Raising"]
 
@@ -34,9 +34,9 @@ class Raising:
         self.lifted = lifted
         self.batch = lifted.base.batch
         self._records: dict[tuple[int, ...], Record] = {}
-        self._uses: dict[tuple[int, ...], Use] = {}
+        self._uses: dict[tuple[int, ...], Consumption] = {}
         self._void: dict[int, Record] = {}
-        self._moments: dict[tuple[int, ...], Moment] = {}
+        self._moments: dict[tuple[int, ...], StepSignals] = {}
         self._place = {
             channel.name: (bundle, k) for bundle in lifted.bundles for k, channel in enumerate(bundle.members)
         }
@@ -48,7 +48,7 @@ class Raising:
                 self._cohort(agent)
             else:
                 own = self.lifted.base.agents[agent.name]
-                agent.silenced, agent.trail = own.silenced, own.trail
+                agent.agent_disabled, agent.trail = own.agent_disabled, own.trail
         for bundle in self.lifted.bundles:
             self._bundle(bundle)
         for unit in self.lifted.system.units:
@@ -58,8 +58,10 @@ class Raising:
 
     def _cohort(self, cohort: Cohort) -> None:
         cohort.stack.refresh()
-        silenced = torch.tensor([agent.silenced is True for agent in cohort.members])
-        cohort.silenced = cohort.by_member(silenced.to(self._device)) if bool(silenced.any()) else False
+        agent_disabled = torch.tensor([agent.agent_disabled is True for agent in cohort.members])
+        cohort.agent_disabled = (
+            cohort.by_member(agent_disabled.to(self._device)) if bool(agent_disabled.any()) else False
+        )
         trails = [agent.trail for agent in cohort.members]
         if trails[0] is not None:
             cohort.trail = {
@@ -74,15 +76,18 @@ class Raising:
         members = bundle.members
         bundle.heard, bundle.heard_members = [], []
         if len(members) == 1:
-            bundle.muted, bundle.deaf = members[0].muted, members[0].deaf
+            bundle.predictor_disabled, bundle.input_model_disabled = (
+                members[0].predictor_disabled,
+                members[0].input_model_disabled,
+            )
             return
         for model in (bundle.predictor, bundle.input):
             if isinstance(model, Models):
                 model.refresh()
         if bundle.outliers is not None:
             bundle.outliers.refresh()  # type: ignore[attr-defined]
-        bundle.muted_members = _any([channel.muted for channel in members])
-        bundle.deaf_members = _any([channel.deaf for channel in members])
+        bundle.predictors_disabled = _any([channel.predictor_disabled for channel in members])
+        bundle.input_models_disabled = _any([channel.input_model_disabled for channel in members])
         self._ledger(bundle, [channel.ledger for channel in members])
 
     def _ledger(self, bundle: Bundle, members: Sequence[Ledger]) -> None:
@@ -138,7 +143,7 @@ class Raising:
             self._void[id(like)] = replace(like, counted=False, delta=None, loss=None)
         return [self._void[id(like)] if record is None else record for record in known]
 
-    def _record(self, records: Sequence[Record], worlds: Worlds) -> Record:
+    def _record(self, records: Sequence[Record], worlds: Replicas) -> Record:
         """Return the records of a bundle's channels as one: the same one for the same records."""
         if len(records) == 1:
             return records[0]
@@ -150,7 +155,7 @@ class Raising:
                 first.stamp,
                 torch.cat([record.message for record in records]),
                 torch.cat([record.received for record in records]),
-                self._moment([record.moment for record in records], worlds),
+                self._moment([record.step_signals for record in records], worlds),
                 first.first_use,
                 {window for record in records for window in record.waiting},
                 first.deadline,
@@ -158,13 +163,13 @@ class Raising:
                 {name: torch.cat([record.states[name] for record in records]) for name in names},
                 first.began,
                 self._lost(records),
-                self._lanes([record.dead for record in records]),
-                self._lanes([record.silent for record in records]),
+                self._lanes([record.void for record in records]),
+                self._lanes([record.no_injection for record in records]),
                 self._lanes([record.counted for record in records]),
                 self._rows([record.delta for record in records]),
                 self._rows([record.loss for record in records]),
                 first.finished,
-                any(record.pinned for record in records),
+                any(record.held_by_sender for record in records),
             )
         return self._records[key]
 
@@ -173,7 +178,9 @@ class Raising:
         lost = [record.lost for record in records if record.lost is not None]
         return torch.cat(lost) if lost else None
 
-    def _use(self, uses: Sequence[Use | None], members: Sequence[Ledger], bundle: Bundle) -> Use:
+    def _use(
+        self, uses: Sequence[Consumption | None], members: Sequence[Ledger], bundle: Bundle
+    ) -> Consumption:
         """Return the uses of a bundle's channels as one; where one has none, nothing counts."""
         if len(uses) == 1 and uses[0] is not None:
             return uses[0]
@@ -189,18 +196,18 @@ class Raising:
             )
             record = self._record(known, bundle.worlds)
             counted = self._lanes([False if use is None else use.counted for use in uses])
-            self._uses[key] = Use(record, as_leaf(leaf) if bundle.ledger.returns else leaf, counted)
+            self._uses[key] = Consumption(record, as_leaf(leaf) if bundle.ledger.returns else leaf, counted)
         return self._uses[key]
 
     # --- tapes --------------------------------------------------------------------------------------------
 
-    def _unit(self, unit: Unit) -> None:
+    def _unit(self, unit: LearningGroup) -> None:
         base, agents = self.lifted.base, self.lifted.system.agents
-        units: dict[int, Unit] = {}
+        units: dict[int, LearningGroup] = {}
         for name in unit.members:
             agent = agents[name]
             for member in agent.members if isinstance(agent, Cohort) else (agent,):
-                units.setdefault(id(base.unit_of[member.name]), base.unit_of[member.name])
+                units.setdefault(id(base.group_of[member.name]), base.group_of[member.name])
         found = list(units.values())
         unit.tape = self._tape(unit, [own.tape for own in found])
         unit.pending = [
@@ -208,7 +215,7 @@ class Raising:
         ]
         unit.past = [self._tape(unit, tapes) for tapes in zip(*(own.past for own in found), strict=True)]
 
-    def _tape(self, unit: Unit, tapes: Sequence[Tape]) -> Tape:
+    def _tape(self, unit: LearningGroup, tapes: Sequence[Tape]) -> Tape:
         tape = Tape(max(own.window for own in tapes))
         starts = {name: buffers for own in tapes for name, buffers in own.start.items()}
         for agent in (self.lifted.system.agents[name] for name in unit.members) if starts else ():
@@ -255,7 +262,7 @@ class Raising:
             assert isinstance(channel, Bundle)
             yield name, self._record(some, channel.worlds)
 
-    def _part(self, cohort: Cohort, parts: Sequence[Part]) -> Part:
+    def _part(self, cohort: Cohort, parts: Sequence[AgentTick]) -> AgentTick:
         by_agent = {part.agent: part for part in parts}
 
         def entries(channel: Channel) -> list[Input]:
@@ -271,18 +278,18 @@ class Raising:
                 memory = found[0]
             else:
                 inputs.extend(found)
-        drawn = self._lanes([part.drawn for part in parts])
+        participates = self._lanes([part.participates for part in parts])
         ages = self._rows([part.ages for part in parts])
-        moment = self._moment([part.moment for part in parts], cohort.worlds)
-        return Part(cohort.name, moment, inputs, drawn, memory, ages)
+        step_signals = self._moment([part.step_signals for part in parts], cohort.worlds)
+        return AgentTick(cohort.name, step_signals, inputs, participates, memory, ages)
 
-    def _moment(self, moments: Sequence[Moment], worlds: Worlds) -> Moment:
+    def _moment(self, moments: Sequence[StepSignals], worlds: Replicas) -> StepSignals:
         """Return the moment of all worlds that members are in."""
         if worlds.count == 1:
             return moments[0]
         each = dict(zip(worlds.index.tolist(), moments, strict=True))
         own = [each[world] for world in range(worlds.count)]
-        key = tuple(id(moment) for moment in own)
+        key = tuple(id(step_signals) for step_signals in own)
         if key not in self._moments:
             self._moments[key] = joined(own)
         return self._moments[key]
@@ -313,7 +320,7 @@ class Raising:
             return None
         return torch.cat([torch.zeros_like(some) if value is None else value for value in values])
 
-    def _lanes(self, lanes: Sequence[Lanes]) -> Lanes:
+    def _lanes(self, lanes: Sequence[EnvMask]) -> EnvMask:
         if not any(isinstance(one, Tensor) for one in lanes) and len(set(lanes)) == 1:
             return lanes[0]
         full = torch.ones(self.batch, dtype=torch.bool, device=self._device)

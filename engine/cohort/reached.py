@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 
 from antiphon.engine.cohort.parts import Bundle, Cohort, Members
-from antiphon.engine.core.message import Use
-from antiphon.engine.core.signals import Lanes
+from antiphon.engine.core.message import Consumption
+from antiphon.engine.core.signals import EnvMask
 from antiphon.engine.core.system import System
-from antiphon.engine.core.tape import Part
+from antiphon.engine.core.tape import AgentTick
 from antiphon.engine.step.report import Update
 
 __all__ = ["among", "consumed", "reached", "reached_alone"]
@@ -25,7 +25,7 @@ def among(a: Members, b: Members) -> Members:
     return a & b
 
 
-def consumed(update: Update) -> list[tuple[str, Use]]:
+def consumed(update: Update) -> list[tuple[str, Consumption]]:
     """Return the uses of an update's window, each once, with their channels."""
     found = {
         id(entry.use): (entry.channel, entry.use)
@@ -56,7 +56,9 @@ def reached(system: System, update: Update, cohort: Cohort) -> Members:
         bundle = system.channels[name]
         if bundle.sender != cohort.name or not isinstance(bundle, Bundle) or not bundle.covers:
             continue
-        if bundle.muted_members is None and not isinstance(reach.sent[name, stamp].silent, torch.Tensor):
+        if bundle.predictors_disabled is None and not isinstance(
+            reach.sent[name, stamp].no_injection, torch.Tensor
+        ):
             return None
     reach.read()
     return reach.of(cohort)
@@ -79,7 +81,7 @@ class _Reach:
         for tick in reversed(update.tape.ticks):
             for part in tick.parts:
                 key = part.agent, tick.step
-                if (tick.step, part.agent) in update.verdict.judged:
+                if (tick.step, part.agent) in update.window_loss.evaluated:
                     known = self.by_tick.get(key, torch.zeros((), dtype=torch.bool))
                     self.by_tick[key] = known | self._judged(update, part.agent)
                 if key in self.by_tick:
@@ -91,8 +93,14 @@ class _Reach:
             if name == cohort.name:
                 found = found | members
         if cohort.name in self.update.foretold:
-            muted = cohort.memory.muted_members if isinstance(cohort.memory, Bundle) else None
-            found = torch.ones_like(found) if muted is None else found | torch.logical_not(muted)
+            predictor_disabled = (
+                cohort.memory.predictors_disabled if isinstance(cohort.memory, Bundle) else None
+            )
+            found = (
+                torch.ones_like(found)
+                if predictor_disabled is None
+                else found | torch.logical_not(predictor_disabled)
+            )
         return None if bool(found.all()) else found
 
     def _judged(self, update: Update, agent: str) -> torch.Tensor:
@@ -105,15 +113,15 @@ class _Reach:
         found = self.system.agents[agent]
         return len(found.members) if isinstance(found, Cohort) else 1
 
-    def _pass_on(self, part: Part, members: torch.Tensor) -> None:
+    def _pass_on(self, part: AgentTick, members: torch.Tensor) -> None:
         """Tell those whose messages were read with their graph."""
-        if isinstance(part.drawn, torch.Tensor):
-            members = members & part.drawn.view(len(members), -1)[:, 0].cpu()
+        if isinstance(part.participates, torch.Tensor):
+            members = members & part.participates.view(len(members), -1)[:, 0].cpu()
         for entry in part.consumed:
-            if entry.stamp is not None and part.drawn is not False and entry.alive is not False:
+            if entry.stamp is not None and part.participates is not False and entry.alive is not False:
                 self._told(entry.channel, entry.stamp, members, entry.alive)
 
-    def _told(self, name: str, stamp: int, receivers: Members, alive: Lanes = True) -> None:
+    def _told(self, name: str, stamp: int, receivers: Members, alive: EnvMask = True) -> None:
         """Note that the senders of a channel's messages are reached where their receivers are."""
         channel = self.system.channels[name]
         key = channel.sender, stamp
@@ -127,10 +135,10 @@ class _Reach:
             if isinstance(alive, torch.Tensor):
                 told = told & channel.some_of(alive)
         else:  # nothing is put on the messages of who is silent, or whose predictor is
-            silent = self.sent[name, stamp].silent
-            if isinstance(silent, torch.Tensor):
-                told = channel.some_of(torch.logical_not(silent))
-            if channel.muted_members is not None:
-                told = told & torch.logical_not(channel.muted_members)
+            no_injection = self.sent[name, stamp].no_injection
+            if isinstance(no_injection, torch.Tensor):
+                told = channel.some_of(torch.logical_not(no_injection))
+            if channel.predictors_disabled is not None:
+                told = told & torch.logical_not(channel.predictors_disabled)
         places = torch.arange(len(told)) if channel.take is None else channel.take.cpu()
         found[places[told]] = True

@@ -16,12 +16,12 @@ from antiphon.engine.cohort.parts import Bundle, Members
 from antiphon.engine.core.ledger import Record
 from antiphon.engine.core.parts import Channel
 from antiphon.engine.core.system import System
-from antiphon.engine.step.predictors import Heard, Lesson, Teacher
+from antiphon.engine.step.predictors import Heard, PredictorTrainer, PredictorUpdate
 
-__all__ = ["CohortTeacher"]
+__all__ = ["CohortPredictorTrainer"]
 
 
-class CohortTeacher(Teacher):
+class CohortPredictorTrainer(PredictorTrainer):
     """Teaches the predictors of bundles beside those of single channels."""
 
     def __init__(self, system: System) -> None:
@@ -41,7 +41,7 @@ class CohortTeacher(Teacher):
             for predictor, examples in asked
         ]
 
-    def _check(self, prepared: dict[str, Lesson], step: int) -> None:
+    def _check(self, prepared: dict[str, PredictorUpdate], step: int) -> None:
         if self.guard is not None:
             single = {}
             for name, lesson in prepared.items():
@@ -64,11 +64,11 @@ class CohortTeacher(Teacher):
             bundle = self.system.channels[name]
             assert isinstance(bundle, Bundle)
             diverged = self.system.divergence.members(len(bundle.members), lesson.gradients, [lesson.loss])
-            for k in [k for k in diverged if _is(bundle.muted_members, k)]:
+            for k in [k for k in diverged if _is(bundle.predictors_disabled, k)]:
                 del diverged[k]
             for k, what in diverged.items():
                 self._mute(bundle.members[k], what, step)
-            bundle.muted_members = _with(bundle.muted_members, diverged, len(bundle.members))
+            bundle.predictors_disabled = _with(bundle.predictors_disabled, diverged, len(bundle.members))
             prepared[name] = lesson
 
     @property
@@ -86,11 +86,11 @@ class CohortTeacher(Teacher):
 
     def _mute(self, channel: Channel, what: str, step: int) -> None:
         super()._mute(channel.members[0] if isinstance(channel, Bundle) else channel, what, step)
-        channel.muted = True
+        channel.predictor_disabled = True
 
     def _deafen(self, channel: Channel, what: str, step: int) -> None:
         super()._deafen(channel.members[0] if isinstance(channel, Bundle) else channel, what, step)
-        channel.deaf = True
+        channel.input_model_disabled = True
 
     def _shorten(self, channel: Channel, outliers: Outliers, record: Record, step: int) -> None:
         if not isinstance(outliers, BundledOutliers):
@@ -98,34 +98,34 @@ class CohortTeacher(Teacher):
             return
         assert isinstance(channel, Bundle)
         assert record.delta is not None
-        before = outliers.bites
+        before = outliers.clip_count
         record.delta = outliers.shortened(record.delta)
-        first = (before == 0) & (outliers.bites > 0)
+        first = (before == 0) & (outliers.clip_count > 0)
         if bool(first.any()):
             for k in first.nonzero().flatten().tolist():
                 self._say_shortened(channel.members[k], step)
 
-    def teach(self, lessons: dict[str, Lesson], step: int) -> None:
+    def teach(self, predictor_updates: dict[str, PredictorUpdate], step: int) -> None:
         """Let each predictor take its step."""
-        super().teach({n: le for n, le in lessons.items() if self._models(n) is None}, step)
-        for name, lesson in lessons.items():
+        super().teach({n: le for n, le in predictor_updates.items() if self._models(n) is None}, step)
+        for name, lesson in predictor_updates.items():
             models = self._models(name)
             if models is not None:
                 models.step(lesson.gradients, step, self.learners(name, lesson), skip=self._skip)
                 lesson.gradients = []  # as large as the predictors, and of no more use
 
-    def learners(self, name: str, lesson: Lesson) -> Members:
+    def learners(self, name: str, lesson: PredictorUpdate) -> Members:
         """Return the members of a bundle that a lesson is for."""
         bundle = self.system.channels[name]
         assert isinstance(bundle, Bundle)
         heard = _any_of([example.members for example in lesson.examples], len(bundle.members))
-        return _able(heard, bundle.muted_members)
+        return _able(heard, bundle.predictors_disabled)
 
     def hearers(self, name: str) -> Members:
         """Return the members of a bundle whose synthetic inputs learn at this step."""
         bundle = self.system.channels[name]
         assert isinstance(bundle, Bundle)
-        return _able(self._hearers[name], bundle.deaf_members)
+        return _able(self._hearers[name], bundle.input_models_disabled)
 
     def _models(self, name: str) -> Models | None:
         predictor = self.system.channels[name].predictor
@@ -154,11 +154,11 @@ class CohortTeacher(Teacher):
             bundle = self.system.channels[name]
             assert isinstance(bundle, Bundle)
             diverged = self.system.divergence.members(len(bundle.members), gradients, [loss])
-            for k in [k for k in diverged if _is(bundle.deaf_members, k)]:
+            for k in [k for k in diverged if _is(bundle.input_models_disabled, k)]:
                 del diverged[k]
             for k, what in diverged.items():
                 self._deafen(bundle.members[k], what, step)
-            bundle.deaf_members = _with(bundle.deaf_members, diverged, len(bundle.members))
+            bundle.input_models_disabled = _with(bundle.input_models_disabled, diverged, len(bundle.members))
         return found | bundles
 
     def teach_inputs(self, heard: dict[str, Heard], step: int) -> None:

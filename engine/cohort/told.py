@@ -12,15 +12,15 @@ from torch import Tensor
 from antiphon.comms.predictors import Example
 from antiphon.engine.cohort.lift import Lifted
 from antiphon.engine.cohort.parts import Bundle, Cohort
-from antiphon.engine.cohort.teaching import CohortTeacher
-from antiphon.engine.step.losses import Losses, Verdict
-from antiphon.engine.step.predictors import Heard, Lesson
-from antiphon.engine.step.report import Learned, Update
+from antiphon.engine.cohort.teaching import CohortPredictorTrainer
+from antiphon.engine.step.losses import Losses, WindowLoss
+from antiphon.engine.step.predictors import Heard, PredictorUpdate
+from antiphon.engine.step.report import StepReport, Update
 
 __all__ = ["LossesByAgent", "Told", "losses_of", "without"]
 
 
-class Told(Learned):
+class Told(StepReport):
     """What cohorts learned; taken apart only where somebody asks for it by agent.
 
     Args:
@@ -29,23 +29,25 @@ class Told(Learned):
         teacher: Knows which members a lesson was for.
     """
 
-    def __init__(self, learned: Learned, lifted: Lifted, teacher: CohortTeacher) -> None:
+    def __init__(
+        self, learned: StepReport, lifted: Lifted, predictor_trainer: CohortPredictorTrainer
+    ) -> None:
         self._learned, self._lifted = learned, lifted
         self.learners, self.hearers = {}, {}  # of those who learned alone there are no others
         self._for = {
-            name: teacher.learners(name, lesson)
-            for name, lesson in learned.lessons.items()
+            name: predictor_trainer.learners(name, lesson)
+            for name, lesson in learned.predictor_updates.items()
             if lesson.loss.dim()
         }
         self._heard = {
-            name: teacher.hearers(name) for name, (loss, _) in learned.inputs.items() if loss.dim()
+            name: predictor_trainer.hearers(name) for name, (loss, _) in learned.inputs.items() if loss.dim()
         }
 
     @property
-    def together(self) -> Learned:
+    def together(self) -> StepReport:
         """What was learned, by cohort and bundle."""
         raw = self._learned
-        return Learned(raw.updates, raw.lessons, raw.inputs, self._for, self._heard)
+        return StepReport(raw.updates, raw.predictor_updates, raw.inputs, self._for, self._heard)
 
     @cached_property
     def updates(self) -> list[Update]:  # type: ignore[override]
@@ -53,10 +55,10 @@ class Told(Learned):
         return [own for update in self._learned.updates for own in self._apart(update)]
 
     @cached_property
-    def lessons(self) -> dict[str, Lesson]:  # type: ignore[override]
+    def predictor_updates(self) -> dict[str, PredictorUpdate]:  # type: ignore[override]
         """By channel."""
-        found: dict[str, Lesson] = {}
-        for name, lesson in self._learned.lessons.items():
+        found: dict[str, PredictorUpdate] = {}
+        for name, lesson in self._learned.predictor_updates.items():
             bundle = self._lifted.system.channels[name]
             if isinstance(bundle, Bundle) and len(bundle.members) > 1:
                 found |= self._lessons(bundle, lesson)
@@ -88,13 +90,13 @@ class Told(Learned):
     def by_agent(self) -> Mapping[str, Tensor]:
         return LossesByAgent(self)
 
-    def _lessons(self, bundle: Bundle, lesson: Lesson) -> dict[str, Lesson]:
+    def _lessons(self, bundle: Bundle, lesson: PredictorUpdate) -> dict[str, PredictorUpdate]:
         batch, count = bundle.batch, len(bundle.members)
         learners = self._for[bundle.name]
         examples = [_examples(example, batch, count) for example in lesson.examples]
         said = None if lesson.prediction is None else torch.split(lesson.prediction, batch)
         return {
-            channel.name: Lesson(
+            channel.name: PredictorUpdate(
                 [
                     some[k]
                     for some, example in zip(examples, lesson.examples, strict=True)
@@ -118,11 +120,11 @@ class Told(Learned):
             agent = agents[name]
             members = agent.members if isinstance(agent, Cohort) else (agent,)
             losses = update.losses.get(name)
-            drawn = agent.learning(update.tape.window) if isinstance(agent, Cohort) else None
+            participates = agent.learning(update.tape.window) if isinstance(agent, Cohort) else None
             for n, member in enumerate(members):
-                unit = base.unit_of[member.name]
-                own = found.setdefault(id(unit), Update(unit, update.tape, verdict=Verdict()))
-                if drawn is not None and not drawn[n]:
+                unit = base.group_of[member.name]
+                own = found.setdefault(id(unit), Update(unit, update.tape, window_loss=WindowLoss()))
+                if participates is not None and not participates[n]:
                     continue
                 together = isinstance(agent, Cohort)
                 if name in update.gradients:
@@ -130,15 +132,15 @@ class Told(Learned):
                         g[n] if together and g is not None else g for g in update.gradients[name]
                     ]
                 if losses is not None and not _untold(losses, n):
-                    own.verdict.losses[member.name] = losses_of(losses, n) if together else losses
+                    own.window_loss.losses[member.name] = losses_of(losses, n) if together else losses
         for name, injected in update.injected.items():
             bundle = self._lifted.system.channels[name]
             channels = bundle.members if isinstance(bundle, Bundle) else (bundle,)
             rows = torch.split(injected, bundle.batch) if isinstance(bundle, Bundle) else (injected,)
-            put = bundle.injectors(agents[bundle.sender].drawn(update.tape.window))
+            put = bundle.injectors(agents[bundle.sender].participates(update.tape.window))
             for k, (channel, own_rows) in enumerate(zip(channels, rows, strict=True)):
                 if put is None or put[k]:
-                    found[id(base.unit_of[channel.sender])].injected[channel.name] = own_rows
+                    found[id(base.group_of[channel.sender])].injected[channel.name] = own_rows
         yield from found.values()
 
 
@@ -176,7 +178,7 @@ def _examples(example: Example, batch: int, count: int) -> list[Example]:
 class LossesByAgent(Mapping[str, Tensor]):
     """The losses of a step by agent, of those that there was a target for; taken apart when they are looked at."""
 
-    def __init__(self, learned: Learned) -> None:
+    def __init__(self, learned: StepReport) -> None:
         self._learned = learned
         self._found: dict[str, Tensor] | None = None
 

@@ -9,14 +9,14 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from antiphon.engine.cohort.moments import JointMoment
+from antiphon.engine.cohort.moments import JointSignals
 from antiphon.engine.core.divergence import Divergence
 from antiphon.engine.core.message import Record
-from antiphon.engine.core.parts import Agent, Channel, Unit
+from antiphon.engine.core.parts import Agent, Channel, LearningGroup
 from antiphon.engine.core.schedule import Schedule
-from antiphon.engine.core.signals import Moment
+from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
-from antiphon.engine.core.tape import Input, Part, Tape, Tick
+from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 
 __all__ = ["Union", "bare", "reason_apart"]
 
@@ -66,7 +66,7 @@ class Union:
         first = systems[0]
         agents: dict[str, Agent] = {}
         channels: dict[str, Channel] = {}
-        units: list[Unit] = []
+        units: list[LearningGroup] = []
         for world, system in enumerate(systems):
             for name, agent in system.agents.items():
                 agents[named(name, world)] = twin = copy.copy(agent)
@@ -82,7 +82,9 @@ class Union:
                     agents[own.sender].outputs.append(own)
                     agents[own.receiver].inputs.append(own)
             units += [
-                Unit(tuple(named(name, world) for name in unit.members), unit.windows, late=unit.late)
+                LearningGroup(
+                    tuple(named(name, world) for name in unit.members), unit.windows, late=unit.late
+                )
                 for unit in system.units
             ]
         waves = [
@@ -114,9 +116,9 @@ class Union:
         self._exchange(self.system, bare, to_union=False)
         for world, system in enumerate(self.systems):
             for record in records_of(system):
-                record.moment = _own(record.moment, world)
+                record.step_signals = _own(record.step_signals, world)
             for part in (part for tape in _tapes(system) for tick in tape.ticks for part in tick.parts):
-                part.moment = _own(part.moment, world)
+                part.step_signals = _own(part.step_signals, world)
 
     def join(self) -> None:
         """Bring the union up to what the systems have become."""
@@ -128,11 +130,14 @@ class Union:
             for name, agent in system.agents.items():
                 other = union.agents[named(name, world)]
                 source, target = (agent, other) if to_union else (other, agent)
-                target.silenced, target.trail = source.silenced, source.trail
+                target.agent_disabled, target.trail = source.agent_disabled, source.trail
             for name, channel in system.channels.items():
                 twin = union.channels[named(name, world)]
                 giver, taker = (channel, twin) if to_union else (twin, channel)
-                taker.muted, taker.deaf = giver.muted, giver.deaf
+                taker.predictor_disabled, taker.input_model_disabled = (
+                    giver.predictor_disabled,
+                    giver.input_model_disabled,
+                )
 
             def called(name: str, world: int = world) -> str:
                 return named(name, world) if to_union else bare(name)
@@ -163,15 +168,15 @@ def records_of(system: System) -> Iterator[Record]:
                 yield from (entry.use.record for entry in part.consumed if entry.use is not None)
 
 
-def _own(moment: Moment, world: int) -> Moment:
-    return moment.each[world] if isinstance(moment, JointMoment) else moment
+def _own(step_signals: StepSignals, world: int) -> StepSignals:
+    return step_signals.each[world] if isinstance(step_signals, JointSignals) else step_signals
 
 
 def _renamed(tape: Tape, called: Callable[[str], str]) -> Tape:
     def entry(read: Input) -> Input:
         return replace(read, channel=called(read.channel))
 
-    def part(own: Part) -> Part:
+    def part(own: AgentTick) -> AgentTick:
         memory = None if own.memory is None else entry(own.memory)
         return replace(own, agent=called(own.agent), inputs=[entry(e) for e in own.inputs], memory=memory)
 

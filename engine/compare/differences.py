@@ -11,7 +11,7 @@ from torch import Tensor
 from antiphon.engine.cohort.learner import StackedLearner
 from antiphon.engine.cohort.models import Models
 from antiphon.engine.core.parts import Agent, Channel
-from antiphon.engine.core.signals import Lanes, Moment
+from antiphon.engine.core.signals import EnvMask, StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.metrics.digests import holders
 from antiphon.engine.simulation import Simulation
@@ -60,8 +60,8 @@ class Taken(NamedTuple):
     """
 
     simulation: Simulation
-    moment: Moment
-    ended: Lanes
+    moment: StepSignals
+    ended: EnvMask
 
 
 class Difference(NamedTuple):

@@ -25,7 +25,7 @@ from antiphon.engine.compare.differences import (
     state,
     view,
 )
-from antiphon.engine.core.signals import Lanes
+from antiphon.engine.core.signals import EnvMask
 from antiphon.engine.metrics.digests import digests
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.seeds import Seeds
@@ -168,17 +168,17 @@ class _Again:
     def step(self) -> Taken:
         """Take a step as the run took it."""
         simulation = self.simulation
-        moment = simulation.world.moment
-        ended: Lanes = False
+        step_signals = simulation.world.step_signals
+        ended: EnvMask = False
         torch.set_num_threads(simulation.threads)
         try:
             ended = self._stepped()
         except DivergenceError as error:
             self.diverged = str(error)
         self.check()
-        return Taken(simulation, moment, ended)
+        return Taken(simulation, step_signals, ended)
 
-    def _stepped(self) -> Lanes:
+    def _stepped(self) -> EnvMask:
         if self._seeds is None:
             return self.simulation.step()["ended"]  # type: ignore[no-any-return]
         running = [simulation for simulation in self._seeds.simulations if simulation.diverged is None]

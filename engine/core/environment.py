@@ -8,22 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.signals import Lanes, Moment
+from antiphon.engine.core.signals import EnvMask, StepSignals
 from antiphon.envs.base import TorchVectorEnv
 
-__all__ = ["Ends", "World"]
+__all__ = ["EnvironmentRunner", "EpisodeEnds"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class EpisodeEnds:
     """Which environments' episodes ended at a step."""
 
-    ended: Lanes = False
-    terminated: Lanes = False
+    ended: EnvMask = False
+    terminated: EnvMask = False
     """Those that ended for good, not by a limit of time."""
 
 
-class World:
+class EnvironmentRunner:
     """Turns an environment's returns into moments.
 
     Args:
@@ -42,7 +42,7 @@ class World:
     def reset(self, seed: int) -> None:
         """Start again from step 0."""
         observations, info = self.env.reset(seed=seed)
-        self.moment = Moment(0, self._known(observations, info))
+        self.step_signals = StepSignals(0, self._known(observations, info))
         self.elapsed = 0  # steps of the present episode, where its length is known
 
     def _known(self, observations: dict[str, Tensor], info: dict[str, Any]) -> dict[str, Tensor]:
@@ -56,7 +56,7 @@ class World:
                 found[f"_{name}"] = info[f"_{name}"]
         return found
 
-    def advance(self, action: Tensor | None = None) -> Ends:
+    def advance(self, action: Tensor | None = None) -> EpisodeEnds:
         """Take one step; complete the present moment, make the next, and return which episodes ended.
 
         Args:
@@ -67,19 +67,19 @@ class World:
         for name in self._after:
             for key in (name, f"_{name}"):
                 if key in info:
-                    self.moment.signals[key] = info[key]
-        step = self.moment.step
-        self.moment = Moment(step + 1, self._known(observations, info))
+                    self.step_signals.signals[key] = info[key]
+        step = self.step_signals.step
+        self.step_signals = StepSignals(step + 1, self._known(observations, info))
         if length is not None:  # all end together, and it is known when
             self.elapsed += 1
             if self.elapsed < length:
-                return Ends()
+                return EpisodeEnds()
             self.elapsed = 0
-            return Ends(True, bool(terminated[0]))
+            return EpisodeEnds(True, bool(terminated[0]))
         if self.env.description.endless:
-            return Ends()
+            return EpisodeEnds()
         terminated, truncated = torch.as_tensor(terminated), torch.as_tensor(truncated)
         ended = torch.logical_or(terminated, truncated)
         if not bool(ended.any()):
-            return Ends()
-        return Ends(ended, terminated if bool(terminated.any()) else False)
+            return EpisodeEnds()
+        return EpisodeEnds(ended, terminated if bool(terminated.any()) else False)

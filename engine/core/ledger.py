@@ -16,11 +16,19 @@ from torch import Tensor
 from antiphon.comms.cut import as_leaf, value_of
 from antiphon.comms.link import Link
 from antiphon.engine.core.clock import Clock, Sends, Windows
-from antiphon.engine.core.message import Reading, Record, Use
-from antiphon.engine.core.signals import Lanes, Moment, besides, both, either, lanes_where, settled
+from antiphon.engine.core.message import Consumption, Delivery, Record
+from antiphon.engine.core.signals import (
+    EnvMask,
+    StepSignals,
+    mask_and,
+    mask_fill_zero,
+    mask_not,
+    mask_or,
+    simplify,
+)
 from antiphon.errors import EngineError
 
-__all__ = ["Ledger", "Reading", "Record", "Use"]
+__all__ = ["Consumption", "Delivery", "Ledger", "Record"]
 
 
 @dataclass
@@ -55,7 +63,7 @@ class Ledger:
     read: str = "last"
     state: bool = False
     records: dict[int, Record] = field(default_factory=dict)
-    uses: dict[int, dict[tuple[int, int], Use]] = field(default_factory=dict)
+    uses: dict[int, dict[tuple[int, int], Consumption]] = field(default_factory=dict)
     """Per open receiver window: uses by (stamp, tick step; -1 where every use shares one leaf)."""
     returned: dict[int, list[Record]] = field(default_factory=dict)
     """Complete records by the step at which their delta reaches the sender."""
@@ -78,7 +86,7 @@ class Ledger:
         if self.back < 0:
             self.back = self.link.delay
 
-    def send(self, step: int, message: Tensor, moment: Moment) -> Record:
+    def send(self, step: int, message: Tensor, step_signals: StepSignals) -> Record:
         """Enter a message made at `step` and return its record."""
         first, last = self._scheduled(step)
         waiting: set[int] = set()
@@ -89,7 +97,7 @@ class Ledger:
             deadline = self.windows.end(max(waiting)) + self.slack
         sent = value_of(message)
         received = self.link.carry(step, sent)
-        record = Record(step, sent, received, moment, first, waiting, deadline, live=message)
+        record = Record(step, sent, received, step_signals, first, waiting, deadline, live=message)
         record.lost = self.link.lost(step, message.shape[0], message.device)
         record.returned = self._newest(step)
         if first is None:
@@ -128,7 +136,7 @@ class Ledger:
             newest = torch.where(record.counted.unsqueeze(1), record.delta, before)
         else:
             newest = record.delta
-        self.newest = lanes_where(besides(record.dead), newest)
+        self.newest = mask_fill_zero(mask_not(record.void), newest)
 
     def _forget(self, step: int) -> None:
         """Drop records that nobody can ask for any more, and check that none has been left open."""
@@ -137,18 +145,18 @@ class Ledger:
             if record.finished is None:
                 if record.deadline < step:
                     raise EngineError(f"{self.name}: the record of step {stamp} is still open at step {step}")
-            elif not record.pinned and newest is not None and stamp < newest:
+            elif not record.held_by_sender and newest is not None and stamp < newest:
                 if (self.link.drop or self.remembers) and stamp > self.arrived:
                     continue
                 if record.finished + self.back < step or not record.complete:
                     del self.records[stamp]
 
-    def receive_all(self, step: int) -> list[Reading]:
+    def receive_all(self, step: int) -> list[Delivery]:
         """Return what the receiver's tick at `step` finds, oldest first: one reading, or as many as `read` asks for."""
         if self.read == "last":
             return [self.receive(step)]
         due = [reading for stamp in self.due(step) if (reading := self._reading(stamp)).record is not None]
-        return due or [Reading(None, None, False, False)]
+        return due or [Delivery(None, None, False, False)]
 
     def due(self, step: int) -> list[int]:
         """Return the stamps that reach the receiver's tick at `step`, oldest first; empty before the first."""
@@ -162,24 +170,24 @@ class Ledger:
                 found.insert(0, stamp)
         return found
 
-    def receive(self, step: int) -> Reading:
+    def receive(self, step: int) -> Delivery:
         """Return the newest message that the receiver's tick at `step` finds (semantics 18)."""
         return self._reading(self.sender.latest(step - self.link.delay))
 
-    def _reading(self, stamp: int | None) -> Reading:
+    def _reading(self, stamp: int | None) -> Delivery:
         record = None if stamp is None else self.records.get(stamp)
         if record is None or stamp is None:
-            return Reading(None, None, False, False)
+            return Delivery(None, None, False, False)
         if record.lost is not None or self.remembers:
             return self._receive_held(record)
-        if record.dead is False:
-            return Reading(record, record.received, True, True)
-        if record.dead is True:
-            return Reading(record, None, False, False)
-        alive = besides(record.dead)
-        return Reading(record, lanes_where(alive, record.received), alive, alive)
+        if record.void is False:
+            return Delivery(record, record.received, True, True)
+        if record.void is True:
+            return Delivery(record, None, False, False)
+        alive = mask_not(record.void)
+        return Delivery(record, mask_fill_zero(alive, record.received), alive, alive)
 
-    def _receive_held(self, due: Record) -> Reading:
+    def _receive_held(self, due: Record) -> Delivery:
         if self.held is None or self.held_stamp is None:
             self.held = torch.zeros_like(due.message)
             self.held_stamp = torch.full((due.message.shape[0],), -1, device=due.message.device)
@@ -190,32 +198,34 @@ class Ledger:
             self.prior, self.prior_stamp = self.held, self.held_stamp
             self._hold(due)
             self.arrived = due.stamp
-        came = self.held_stamp >= 0
-        moment = self._moment_of_held(due, came) if self.aligns else None
+        available = self.held_stamp >= 0
+        step_signals = self._moment_of_held(due, available) if self.aligns else None
         counted = self.held_stamp == due.stamp
-        return Reading(due, lanes_where(came, self.held), came, counted, moment=moment)
+        return Delivery(
+            due, mask_fill_zero(available, self.held), available, counted, step_signals=step_signals
+        )
 
-    def _moment_of_held(self, due: Record, came: Tensor) -> Moment:
+    def _moment_of_held(self, due: Record, available: Tensor) -> StepSignals:
         """The signals of what is held, which may be of another step in every environment; absent where nothing is."""
         signals = {name: value for name, value in self.held_signals.items() if not name.startswith("_")}
-        present = {f"_{name}": self.held_signals.get(f"_{name}", came) & came for name in signals}
-        return Moment(due.stamp, signals | present)
+        present = {f"_{name}": self.held_signals.get(f"_{name}", available) & available for name in signals}
+        return StepSignals(due.stamp, signals | present)
 
     def _hold(self, record: Record) -> None:
         """Take a message that arrived in place of the one held, where it did."""
-        missing = either(False if record.lost is None else record.lost, record.dead)
+        missing = mask_or(False if record.lost is None else record.lost, record.void)
         if missing is True or self.held is None or self.held_stamp is None:
             return
         stamp = torch.full_like(self.held_stamp, record.stamp)
         if self.aligns:
-            self.held_signals = _mixed(besides(missing), record.moment.signals, self.held_signals)
+            self.held_signals = _mixed(mask_not(missing), record.step_signals.signals, self.held_signals)
         if missing is False:
             self.held, self.held_stamp = record.received, stamp
         else:
             self.held = torch.where(missing.unsqueeze(1), self.held, record.received)
             self.held_stamp = torch.where(missing, self.held_stamp, stamp)
 
-    def missing(self, reading: Reading, *, always: bool) -> Lanes:
+    def missing(self, reading: Delivery, *, always: bool) -> EnvMask:
         """Return the environments in which the due message is missing, though its example goes on.
 
         Args:
@@ -224,54 +234,56 @@ class Ledger:
         """
         if reading.record is None:
             return False
-        alive = besides(reading.record.dead)
+        alive = mask_not(reading.record.void)
         if always or alive is False:
             return alive
         if reading.counted is True:
             return False
-        absent = besides(reading.counted)
-        return both(alive, absent)
+        absent = mask_not(reading.counted)
+        return mask_and(alive, absent)
 
-    def stand_in(self, reading: Reading, value: Tensor, lanes: Lanes) -> Reading:
+    def stand_in(self, reading: Delivery, value: Tensor, lanes: EnvMask) -> Delivery:
         """Return a reading in which `value` [B, size] stands in for the due message in `lanes`."""
         if isinstance(lanes, Tensor):
             before = torch.zeros_like(value) if reading.value is None else reading.value
             value = torch.where(lanes.unsqueeze(1), value, before)
-        came, counted = either(reading.came, lanes), either(reading.counted, lanes)
-        moment = reading.moment
-        if moment is not None and reading.record is not None:
-            moment = Moment(moment.step, _mixed(lanes, reading.record.moment.signals, moment.signals))
-        return Reading(reading.record, value, came, counted, lanes, moment)
+        available, counted = mask_or(reading.available, lanes), mask_or(reading.counted, lanes)
+        step_signals = reading.step_signals
+        if step_signals is not None and reading.record is not None:
+            step_signals = StepSignals(
+                step_signals.step, _mixed(lanes, reading.record.step_signals.signals, step_signals.signals)
+            )
+        return Delivery(reading.record, value, available, counted, lanes, step_signals)
 
-    def use(self, step: int, reading: Reading) -> Use | None:
+    def use(self, step: int, reading: Delivery) -> Consumption | None:
         """Book that the tick at `step` consumed `reading`, and return the leaf it may differentiate."""
         if reading.record is None or reading.value is None or reading.counted is False:
             return None
         window = self.uses.setdefault(self.windows.number(step), {})
-        shared = reading.counted is True and reading.stood is False
+        shared = reading.counted is True and reading.stand_in_mask is False
         key = (reading.record.stamp, -1 if shared else step)
         if key not in window:
             leaf = as_leaf(reading.value) if self.returns else reading.value
-            window[key] = Use(reading.record, leaf, reading.counted)
+            window[key] = Consumption(reading.record, leaf, reading.counted)
         return window[key]
 
-    def book(self, use: Use, delta: Tensor | None) -> None:
+    def book(self, use: Consumption, delta: Tensor | None) -> None:
         """Add a counted use's delta, [B, size] per sample (None: the loss does not depend on it)."""
         record = use.record
-        record.counted = either(record.counted, use.counted)
+        record.counted = mask_or(record.counted, use.counted)
         if delta is not None:
-            delta = lanes_where(use.counted, delta)
+            delta = mask_fill_zero(use.counted, delta)
             record.delta = delta if record.delta is None else record.delta + delta
 
     @staticmethod
-    def book_loss(uses: Sequence[Use], loss: Tensor) -> None:
+    def book_loss(uses: Sequence[Consumption], loss: Tensor) -> None:
         """Add a window's loss [B] to each record that it used: once, in however many ticks that was."""
-        heard: dict[int, tuple[Record, Lanes]] = {}
+        heard: dict[int, tuple[Record, EnvMask]] = {}
         for use in uses:
             _, before = heard.get(id(use.record), (use.record, False))
-            heard[id(use.record)] = use.record, either(before, use.counted)
+            heard[id(use.record)] = use.record, mask_or(before, use.counted)
         for record, lanes in heard.values():
-            told = lanes_where(lanes, loss)
+            told = mask_fill_zero(lanes, loss)
             record.loss = told if record.loss is None else record.loss + told
 
     def close(self, window: int, step: int) -> None:
@@ -298,7 +310,7 @@ class Ledger:
             self._remember(record)
         return self.returned.pop(step, [])
 
-    def cut(self, step: int, ended: Lanes, terminated: Lanes = False) -> None:
+    def cut(self, step: int, ended: EnvMask, terminated: EnvMask = False) -> None:
         """Void what is held or in flight in the environments whose episode ended at `step` (semantics 20).
 
         Args:
@@ -309,37 +321,37 @@ class Ledger:
         if self.state and self.returns and terminated is not False:
             self._last_state(step, terminated)
         for record in self.records.values():
-            record.dead = settled(either(record.dead, ended))
+            record.void = simplify(mask_or(record.void, ended))
             if record.first_use is not None and record.first_use > step:
-                record.silent = settled(either(record.silent, ended))
+                record.no_injection = simplify(mask_or(record.no_injection, ended))
         if self.newest is not None:
-            self.newest = lanes_where(besides(ended), self.newest)
+            self.newest = mask_fill_zero(mask_not(ended), self.newest)
         if self.held_stamp is not None:
             self.held_stamp = self._forgotten(self.held_stamp, ended)
         if self.prior_stamp is not None:
             self.prior_stamp = self._forgotten(self.prior_stamp, ended)
 
-    def _last_state(self, step: int, terminated: Lanes) -> None:
+    def _last_state(self, step: int, terminated: EnvMask) -> None:
         """Let the gradient of the state that an episode ended with be known: it is zero."""
         stamp = self.sender.latest(step)
         record = None if stamp is None else self.records.get(stamp)
         if record is None:
             return
-        last = both(terminated, besides(record.dead))
+        last = mask_and(terminated, mask_not(record.void))
         if last is False or (isinstance(last, Tensor) and not bool(last.any())):
             return
         if record.unread:  # of no more use but as an example, which is complete now
             known = replace(record, counted=last, delta=torch.zeros_like(record.message))
             self.returned.setdefault(step + self.back, []).append(known)
         else:
-            record.counted = either(record.counted, last)
+            record.counted = mask_or(record.counted, last)
 
     @staticmethod
-    def _forgotten(stamp: Tensor, ended: Lanes) -> Tensor:
-        return torch.where(lanes_where(ended, torch.ones_like(stamp)) > 0, -1, stamp)
+    def _forgotten(stamp: Tensor, ended: EnvMask) -> Tensor:
+        return torch.where(mask_fill_zero(ended, torch.ones_like(stamp)) > 0, -1, stamp)
 
 
-def _mixed(lanes: Lanes, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
+def _mixed(lanes: EnvMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
     """The signals `one` in `lanes`, and `other` elsewhere; a mask `_name` that one of them lacks is all present."""
     if lanes is True or not other:
         return dict(one)

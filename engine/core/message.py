@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from antiphon.engine.core.signals import Lanes, Moment
+from antiphon.engine.core.signals import EnvMask, StepSignals
 
-__all__ = ["Reading", "Record", "Use"]
+__all__ = ["Consumption", "Delivery", "Record"]
 
 
 @dataclass(slots=True, eq=False)
@@ -20,7 +20,7 @@ class Record:
     """[B, size], as sent."""
     received: Tensor
     """[B, size], as it arrives: with the link's noise, in its bits."""
-    moment: Moment
+    step_signals: StepSignals
     """The signals it was made from."""
     first_use: int | None
     """First receiver tick that the schedule lets use it; None: it will be replaced unread."""
@@ -36,11 +36,11 @@ class Record:
     """Step at which its episode began, where that is a window."""
     lost: Tensor | None = None
     """[B] bool: the environments in which the link lost it."""
-    dead: Lanes = False
+    void: EnvMask = False
     """Environments whose episode ended since it was sent: there it is void from then on."""
-    silent: Lanes = False
+    no_injection: EnvMask = False
     """Environments whose episode ended before it could be used: there nothing is injected either."""
-    counted: Lanes = False
+    counted: EnvMask = False
     """Environments in which a use counted."""
     delta: Tensor | None = None
     """[B, size], per sample, accumulated over the counted uses."""
@@ -48,7 +48,7 @@ class Record:
     """[B]: what its receiver lost in the windows that used it, for critics."""
     finished: int | None = None
     """Step at which its last window closed."""
-    pinned: bool = True
+    held_by_sender: bool = True
     """Whether the sender has still to learn from it."""
     live: Tensor | None = None
     """The message with the sender's graph, while the sender's window is open."""
@@ -67,27 +67,27 @@ class Record:
 
 
 @dataclass(slots=True, eq=False)
-class Use:
+class Consumption:
     """A record consumed within one receiver window: the leaf its gradient comes back on."""
 
     record: Record
     leaf: Tensor
-    counted: Lanes
+    counted: EnvMask
 
 
 @dataclass(slots=True)
-class Reading:
+class Delivery:
     """What a receiver tick finds on a channel."""
 
     record: Record | None
     """The record due, if any was sent."""
     value: Tensor | None
     """[B, size]; None: nothing has come, zeros."""
-    came: Lanes
+    available: EnvMask
     """Environments in which there is a message; zeros elsewhere."""
-    counted: Lanes
+    counted: EnvMask
     """Environments in which it is the due message itself, or what stands in for it, and valid."""
-    stood: Lanes = False
+    stand_in_mask: EnvMask = False
     """Environments in which a synthetic input stands in for it."""
-    moment: Moment | None = None
+    step_signals: StepSignals | None = None
     """The signals that what is read was made from, where they are not the record's own in all environments."""

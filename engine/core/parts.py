@@ -22,16 +22,16 @@ from antiphon.comms.predictors import Predictor
 from antiphon.engine.core.clock import Clock, Windows
 from antiphon.engine.core.ledger import Ledger
 from antiphon.engine.core.message import Record
-from antiphon.engine.core.signals import Lanes
+from antiphon.engine.core.signals import EnvMask
 from antiphon.engine.core.tape import Tape
 from antiphon.nets.optimisers import Rate
 from antiphon.nets.random import uniform
 
-__all__ = ["AGE", "FUTURE", "Agent", "Channel", "Goal", "Heard", "Unit"]
+__all__ = ["AGE", "AUXILIARY_PORT", "Agent", "Channel", "Goal", "Heard", "LearningGroup"]
 
 AGE = "age"
 """What an agent observes to know how old the messages are that it reads."""
-FUTURE = "future"
+AUXILIARY_PORT = "future"
 """The port of the auxiliary task: what the synthetic gradient of the window's end will be (semantics 12)."""
 
 _ONE = Rate(base=1.0, horizon=1)
@@ -87,9 +87,9 @@ class Channel:
     """The agent whose objective that is."""
     aligned: Tensors | None = None
     """Feedback alignment: the fixed weights that carry the gradient back, by the receiver's parameter."""
-    muted: bool = False
+    predictor_disabled: bool = False
     """Whether its synthetic gradient has diverged: it learns no more, and injects nothing."""
-    deaf: bool = False
+    input_model_disabled: bool = False
     """Whether its synthetic input has diverged: it learns no more, and stands in for nothing."""
 
     # --- rows ----------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ class Channel:
         """Return what the channel carries of its sender's port: [rows, …] of the channel."""
         return port
 
-    def of_sender(self, lanes: Lanes) -> Lanes:
+    def of_sender(self, lanes: EnvMask) -> EnvMask:
         """Return where the sender's rows are the channel's."""
         return lanes
 
@@ -114,26 +114,26 @@ class Channel:
         """Return a signal of the environment, [B, …], for the channel's rows."""
         return signal
 
-    def unsound(self, message: Tensor) -> Lanes:
+    def unsound(self, message: Tensor) -> EnvMask:
         """Return the rows in which a message would poison who reads it."""
         return not bool(message.isfinite().all())
 
-    def heard_of(self, lanes: Lanes) -> Tensor | None:
+    def heard_of(self, lanes: EnvMask) -> Tensor | None:
         """Return the members of which anything is in `lanes`; None: all there are."""
         del lanes
         return None
 
-    def unmuted(self, rows: Tensor) -> Tensor:
+    def enabled_predictions(self, rows: Tensor) -> Tensor:
         """Return what its predictor says, without what members say whose predictor has diverged."""
         return rows
 
-    def injectors(self, drawn: Lanes) -> Tensor | None:
+    def injectors(self, participates: EnvMask) -> Tensor | None:
         """Return the members on whose messages something was put; None: all there are.
 
         Args:
             drawn: The sender's rows that learned.
         """
-        del drawn
+        del participates
         return None
 
     def hear(self, context: Tensor | None, record: Record, arrived: Tensor | None) -> None:
@@ -141,7 +141,7 @@ class Channel:
         self.heard.append((context, record.received, arrived))
 
     @property
-    def hearing(self) -> Lanes:
+    def hearing(self) -> EnvMask:
         """Where its synthetic input may stand in, if it may at all."""
         return True
 
@@ -161,10 +161,10 @@ class Channel:
     def injects(self) -> bool:
         """Whether its predictor's word is put on its messages."""
         said = self.apply and bool(self.scale.base or self.discount)
-        return self.predictor is not None and said and not self.muted
+        return self.predictor is not None and said and not self.predictor_disabled
 
     @property
-    def hears_losses(self) -> bool:
+    def needs_returned_loss(self) -> bool:
         """Whether its predictor learns what its receiver loses."""
         return self.predictor is not None and self.predictor.needs_loss
 
@@ -223,21 +223,21 @@ class Agent:
     """Of what a user's module draws."""
     p_update: float = 1.0
     """The probability that it learns from a window."""
-    draws: int = 0
+    participation_seed: int = 0
     """Seed of those draws; tied agents have the same."""
-    silenced: Lanes = False
+    agent_disabled: EnvMask = False
     """Whether it has diverged: it learns no more, and its messages are void."""
     _draw: tuple[int, bool] = (-1, True)
     """The newest draw, with its window: it is asked for often."""
     _ports: tuple[str, ...] | None = field(default=None, init=False)
     """Asked for at every tick."""
 
-    def drawn(self, window: int) -> Lanes:
+    def participates(self, window: int) -> EnvMask:
         """Return the rows in which it learns from `window`: all or none."""
-        if self.silenced is True or self.p_update == 1.0:
-            return self.silenced is not True
+        if self.agent_disabled is True or self.p_update == 1.0:
+            return self.agent_disabled is not True
         if self._draw[0] != window:
-            self._draw = window, uniform(self.draws, window, 1).item() < self.p_update
+            self._draw = window, uniform(self.participation_seed, window, 1).item() < self.p_update
         return self._draw[1]
 
     def spread(self, signal: Tensor) -> Tensor:
@@ -281,7 +281,7 @@ class Agent:
         if self.memory is not None:
             names.append(STATE)
             if self.memory.auxiliary:
-                names.append(FUTURE)
+                names.append(AUXILIARY_PORT)
         return tuple(dict.fromkeys(names))
 
     @property
@@ -291,7 +291,7 @@ class Agent:
 
 
 @dataclass(slots=True, eq=False)
-class Unit:
+class LearningGroup:
     """A maximal set of agents that learn as one network: joined by locked channels or by tied parameters.
 
     Attributes:

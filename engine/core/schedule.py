@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from antiphon.engine.core.clock import Clock
-from antiphon.engine.core.parts import Unit
+from antiphon.engine.core.parts import LearningGroup
 
 __all__ = ["Call", "Schedule"]
 
@@ -24,7 +24,7 @@ class Schedule:
     """
 
     def __init__(
-        self, clocks: Mapping[str, Clock], waves: Sequence[Sequence[Call]], units: Sequence[Unit]
+        self, clocks: Mapping[str, Clock], waves: Sequence[Sequence[Call]], units: Sequence[LearningGroup]
     ) -> None:
         self._clocks = clocks
         self._kinds = tuple(dict.fromkeys(clocks.values()))
@@ -42,7 +42,7 @@ class Schedule:
             self._cache[pattern] = [call for call in self._calls if self._clocks[call[0]].due(step)]
         return self._cache[pattern]
 
-    def ending(self, step: int) -> list[tuple[Unit, int]]:
+    def ending(self, step: int) -> list[tuple[LearningGroup, int]]:
         """Return the units whose window ends at `step`, with the window's number."""
         found = []
         for unit in self._units:

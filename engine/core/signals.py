@@ -10,13 +10,13 @@ from torch import Tensor
 
 from antiphon.comms.context import ContextSpec, encode
 
-__all__ = ["Lanes", "Moment", "besides", "both", "either", "lanes_where", "settled"]
+__all__ = ["EnvMask", "StepSignals", "mask_and", "mask_fill_zero", "mask_not", "mask_or", "simplify"]
 
-Lanes = bool | Tensor
+EnvMask = bool | Tensor
 """A set of environments: all, none, or a mask [B] bool."""
 
 
-def either(a: Lanes, b: Lanes) -> Lanes:
+def mask_or(a: EnvMask, b: EnvMask) -> EnvMask:
     """Return the union of two sets of environments."""
     if a is True or b is True:
         return True
@@ -25,12 +25,12 @@ def either(a: Lanes, b: Lanes) -> Lanes:
     return a if b is False else torch.logical_or(a, b)
 
 
-def besides(a: Lanes) -> Lanes:
+def mask_not(a: EnvMask) -> EnvMask:
     """Return the complement of a set of environments."""
     return torch.logical_not(a) if isinstance(a, Tensor) else not a
 
 
-def both(a: Lanes, b: Lanes) -> Lanes:
+def mask_and(a: EnvMask, b: EnvMask) -> EnvMask:
     """Return the intersection of two sets of environments."""
     if a is False or b is False:
         return False
@@ -39,12 +39,12 @@ def both(a: Lanes, b: Lanes) -> Lanes:
     return a if b is True else torch.logical_and(a, b)
 
 
-def settled(lanes: Lanes) -> Lanes:
+def simplify(lanes: EnvMask) -> EnvMask:
     """Return a set of environments in which all are, as all of them."""
     return True if isinstance(lanes, Tensor) and bool(lanes.all()) else lanes
 
 
-def lanes_where(lanes: Lanes, value: Tensor) -> Tensor:
+def mask_fill_zero(lanes: EnvMask, value: Tensor) -> Tensor:
     """Return `value` [B, …] in `lanes` and zeros elsewhere; zeros are put, never multiplied."""
     if lanes is True:
         return value
@@ -55,7 +55,7 @@ def lanes_where(lanes: Lanes, value: Tensor) -> Tensor:
 
 
 @dataclass(slots=True)
-class Moment:
+class StepSignals:
     """The signals of a step, shared by all that was made of them.
 
     Attributes:

@@ -11,17 +11,17 @@ from torch import Tensor
 
 from antiphon.engine.core.clock import EpisodeWindows
 from antiphon.engine.core.divergence import Divergence
-from antiphon.engine.core.environment import Ends
+from antiphon.engine.core.environment import EpisodeEnds
 from antiphon.engine.core.memory import cache_bytes
-from antiphon.engine.core.parts import AGE, Agent, Channel, Unit
+from antiphon.engine.core.parts import AGE, Agent, Channel, LearningGroup
 from antiphon.engine.core.schedule import Schedule
-from antiphon.engine.core.signals import Lanes, besides, lanes_where
+from antiphon.engine.core.signals import EnvMask, mask_fill_zero, mask_not
 from antiphon.envs.signal import Description
 
 __all__ = ["System"]
 
 
-def _spread(part: Agent | Channel, lanes: Lanes) -> Lanes:
+def _spread(part: Agent | Channel, lanes: EnvMask) -> EnvMask:
     return part.spread(lanes) if isinstance(lanes, Tensor) else lanes
 
 
@@ -48,7 +48,7 @@ class System:
 
     agents: dict[str, Agent]
     channels: dict[str, Channel]
-    units: list[Unit]
+    units: list[LearningGroup]
     schedule: Schedule
     description: Description
     batch: int
@@ -60,14 +60,14 @@ class System:
     cache: int = field(default_factory=cache_bytes)
     worlds: int = 1
     world_of: dict[str, int] = field(default_factory=dict)
-    unit_of: dict[str, Unit] = field(init=False)
+    group_of: dict[str, LearningGroup] = field(init=False)
     owner_of: dict[str, str] = field(init=False)
     """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""
     depths: dict[int, int] = field(init=False)
     """By unit (its id): after how many others it is differentiated, where channels mix in what they return."""
 
     def __post_init__(self) -> None:
-        self.unit_of = {name: unit for unit in self.units for name in unit.members}
+        self.group_of = {name: unit for unit in self.units for name in unit.members}
         first: dict[int, str] = {}
         for name, agent in self.agents.items():
             first.setdefault(id(agent.learner), name)
@@ -81,10 +81,10 @@ class System:
         waits: nx.DiGraph[int] = nx.DiGraph()
         for channel in self.channels.values():
             if channel.mixes:
-                waits.add_edge(id(self.unit_of[channel.receiver]), id(self.unit_of[channel.sender]))
+                waits.add_edge(id(self.group_of[channel.receiver]), id(self.group_of[channel.sender]))
         return {unit: depth for depth, some in enumerate(nx.topological_generations(waits)) for unit in some}
 
-    def cut(self, step: int, ends: Ends) -> None:
+    def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End the episodes that ended at `step`: what is held, in flight or remembered is void there (semantics 20)."""
         if ends.ended is False:
             return
@@ -92,8 +92,8 @@ class System:
             channel.ledger.cut(step, *(_spread(channel, lanes) for lanes in (ends.ended, ends.terminated)))
         for agent in self.agents.values():
             if agent.trail is not None:
-                alive = besides(_spread(agent, ends.ended))
-                agent.trail = {stamp: lanes_where(alive, state) for stamp, state in agent.trail.items()}
+                alive = mask_not(_spread(agent, ends.ended))
+                agent.trail = {stamp: mask_fill_zero(alive, state) for stamp, state in agent.trail.items()}
 
     def next_episode(self, step: int, length: int | None) -> None:
         """Tell those that learn once an episode how long the one is that begins at `step`; None: they know it."""

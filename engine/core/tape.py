@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from antiphon.engine.core.ledger import Record, Use
-from antiphon.engine.core.signals import Lanes, Moment
+from antiphon.engine.core.ledger import Consumption, Record
+from antiphon.engine.core.signals import EnvMask, StepSignals
 
-__all__ = ["Input", "Part", "Tape", "Tick"]
+__all__ = ["AgentTick", "Input", "Tape", "Tick"]
 
 Tensors = dict[str, Tensor]
 
@@ -27,24 +27,24 @@ class Input:
     """The stamp of a message made in the same window over a locked channel: it is passed on with its graph."""
     value: Tensor | None
     """[B, size], otherwise: the leaf, or a constant; None: zeros."""
-    use: Use | None = None
+    use: Consumption | None = None
     """The ledger's use whose leaf `value` is."""
-    alive: Lanes = True
+    alive: EnvMask = True
     """Environments in which there is a message."""
 
 
 @dataclass(slots=True, eq=False)
-class Part:
+class AgentTick:
     """One agent's share in a tick.
 
     Several inputs of one channel, one after the other, are the messages that it reads side by side, oldest first.
     """
 
     agent: str
-    moment: Moment
+    step_signals: StepSignals
     """The signals it worked on (its own step's, or those its aligned message was made from)."""
     inputs: list[Input]
-    drawn: Lanes = True
+    participates: EnvMask = True
     """The rows in which the agent learns from this window; in others its inputs are constants."""
     memory: Input | None = None
     """What a recurrent agent read of its own state; None for others."""
@@ -66,7 +66,7 @@ class Tick:
     """One evaluation of one learner's network: one agent, or several tied ones as one batch."""
 
     step: int
-    parts: list[Part]
+    parts: list[AgentTick]
 
 
 @dataclass(slots=True, eq=False)

@@ -19,7 +19,7 @@ from antiphon.comms.aggregation import join, together
 from antiphon.comms.link import Link
 from antiphon.engine.core.ledger import Record
 from antiphon.engine.core.parts import AGE, Agent, Channel
-from antiphon.engine.core.signals import Lanes, Moment, lanes_where
+from antiphon.engine.core.signals import EnvMask, StepSignals, mask_fill_zero
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.compose import steps_needed
 from antiphon.engine.step.contexts import Contexts
@@ -99,7 +99,7 @@ class Trace:
     """Messages by channel and stamp, as their sender made them, [rows, size]."""
     sent: dict[str, dict[int, Tensor]] = field(default_factory=dict)
     """What went out in their place."""
-    readings: dict[tuple[str, int], tuple[Tensor, Lanes]] = field(default_factory=dict)
+    readings: dict[tuple[str, int], tuple[Tensor, EnvMask]] = field(default_factory=dict)
     """By channel and step of the reader's tick: what it read, [rows, size], and where anything had come."""
     ages: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     """Likewise, for readers that observe it: how old the newest message was, [rows], in ticks of its sender."""
@@ -157,7 +157,7 @@ class Rehearsal:
             for channel in agent.channels
         }
         self._lost: dict[tuple[str, int], Tensor] = {}
-        self._moment = Moment(0, dict(signals))
+        self._moment = StepSignals(0, dict(signals))
         stage = copy.copy(system)
         stage.batch = self.rows
         self._contexts = Contexts(stage)
@@ -287,14 +287,14 @@ class Rehearsal:
         ports, _ = network(
             agent.learner.parameters,
             agent.learner.buffers,
-            join(agent.fan_in, observations, messages, [came for _, came in readings]),
+            join(agent.fan_in, observations, messages, [available for _, available in readings]),
             training=False,
             seed=0 if network.pure else seed_for(self.seed, "tick", agent.name, str(step)),
             state=None if agent.memory is None else trace.readings[agent.memory.name, step][0],
         )
         return ports if self._every_port else {name: ports[name] for name in agent.ports}
 
-    def _unaligned(self, agent: Agent, readings: list[tuple[Tensor, Lanes]]) -> bool:
+    def _unaligned(self, agent: Agent, readings: list[tuple[Tensor, EnvMask]]) -> bool:
         """Whether an aligned agent has still to hear the message whose example it works on."""
         if agent.align is None or self._links.kind == "perfect":
             return False
@@ -303,33 +303,33 @@ class Rehearsal:
 
     # --- what is read ------------------------------------------------------------------------------------
 
-    def _read_all(self, trace: Trace, channel: Channel, due: list[int], step: int) -> tuple[Tensor, Lanes]:
+    def _read_all(self, trace: Trace, channel: Channel, due: list[int], step: int) -> tuple[Tensor, EnvMask]:
         """Return what a tick finds on a channel (semantics 18), several messages as one, and where anything has come."""
-        if self._links.kind == "as_run" and self.system.agents[channel.sender].silenced:
+        if self._links.kind == "as_run" and self.system.agents[channel.sender].agent_disabled:
             due = []
         found = [self._read(trace, channel, stamp, step) for stamp in due]
         if self.system.agents[channel.receiver].sees_ages and not channel.state:
             age = self._silence(1).squeeze(1)
             if found:
-                _, came, stamp = found[-1]
-                age = lanes_where(came, (age + (step - stamp)) / channel.ledger.sender.clock.period)
+                _, available, stamp = found[-1]
+                age = mask_fill_zero(available, (age + (step - stamp)) / channel.ledger.sender.clock.period)
             trace.ages[channel.name, step] = age
-        read: list[tuple[Tensor, Lanes]] = [(value, came) for value, came, _ in found]
+        read: list[tuple[Tensor, EnvMask]] = [(value, available) for value, available, _ in found]
         return together(channel.ledger.read, read or [(self._silence(channel.size), False)], channel.slots)
 
     def _read(
         self, trace: Trace, channel: Channel, due: int, step: int
-    ) -> tuple[Tensor, Lanes, int | Tensor]:
+    ) -> tuple[Tensor, EnvMask, int | Tensor]:
         """Return what stands for the message of `due`, where there is any, and the stamp of what is read."""
         lost = self._lost_in(channel, due)
         if lost is None:
             return self._link[channel.name].carry(due, trace.sent[channel.name][due]), True, due
         value, stamps = self._held(trace, channel, due)
-        came = stamps >= 0
+        available = stamps >= 0
         if channel.input is not None and self._links.inputs and (channel.sender, due) not in trace.blank:
             stands = self._stand_in(trace, channel, due, step)
-            return torch.where(lost.unsqueeze(1), stands, value), came | lost, due
-        return value, came, stamps
+            return torch.where(lost.unsqueeze(1), stands, value), available | lost, due
+        return value, available, stamps
 
     def _lost_in(self, channel: Channel, stamp: int) -> Tensor | None:
         link = self._link[channel.name]

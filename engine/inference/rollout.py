@@ -13,16 +13,16 @@ import torch
 
 from antiphon.agents.learner import Learner
 from antiphon.engine.core.clock import StepWindows
-from antiphon.engine.core.environment import World
+from antiphon.engine.core.environment import EnvironmentRunner
 from antiphon.engine.core.ledger import Ledger
 from antiphon.engine.core.parts import Agent, Channel
 from antiphon.engine.core.system import System
-from antiphon.engine.core.tape import Part, Tape, Tick
+from antiphon.engine.core.tape import AgentTick, Tape, Tick
 from antiphon.engine.inference.compose import filled
 from antiphon.engine.inference.rehearsal import Links
 from antiphon.engine.probes.live import rewired
-from antiphon.engine.step.forward import Ticker
-from antiphon.engine.step.losses import Judge
+from antiphon.engine.step.forward import ForwardPass
+from antiphon.engine.step.losses import ObjectiveEvaluator
 from antiphon.envs.base import TorchVectorEnv
 
 __all__ = ["Rollout", "Score"]
@@ -61,10 +61,10 @@ class Rollout:
 
     def __init__(self, system: System, env: TorchVectorEnv, links: Links, seed: int) -> None:
         self.system = _stage(system, env.num_envs, links, seed)
-        self.world = World(env, self.system.signals(), seed)
+        self.world = EnvironmentRunner(env, self.system.signals(), seed)
         self.scores = {name: Score() for name, agent in system.agents.items() if agent.goal is not None}
-        self._ticker = Ticker(self.system)
-        self._judge = Judge(self.system)
+        self._ticker = ForwardPass(self.system)
+        self._judge = ObjectiveEvaluator(self.system)
         self._filled = filled(system)
 
     def run(self, steps: int) -> dict[str, Score]:
@@ -74,32 +74,32 @@ class Rollout:
         return self.scores
 
     @torch.no_grad()
-    def step(self) -> list[Part]:
+    def step(self) -> list[AgentTick]:
         """Take one step and return who ticked, with what it read and said."""
-        moment = self.world.moment
-        self._ticker.tick(moment.step, moment)
+        step_signals = self.world.step_signals
+        self._ticker.tick(step_signals.step, step_signals)
         ends = self.world.advance(self._ticker.action)
-        parts = self._closed(moment.step)
-        counted = [part for part in parts if moment.step >= self._filled[part.agent]]
-        verdict = self._judge.window(Tape(ticks=[Tick(moment.step, counted)]))
-        for name, found in verdict.losses.items():
+        parts = self._closed(step_signals.step)
+        counted = [part for part in parts if step_signals.step >= self._filled[part.agent]]
+        window_loss = self._judge.window(Tape(ticks=[Tick(step_signals.step, counted)]))
+        for name, found in window_loss.losses.items():
             score = self.scores[name]
             score.loss += found.loss.item() * self.system.batch
             score.metric += found.score.item()
             score.count += int(found.count)
-        self.system.cut(moment.step, ends)
+        self.system.cut(step_signals.step, ends)
         return parts
 
-    def _closed(self, step: int) -> list[Part]:
+    def _closed(self, step: int) -> list[AgentTick]:
         """Close the step's windows, from which nobody learns, and return their parts."""
-        parts: list[Part] = []
+        parts: list[AgentTick] = []
         for unit in self.system.units:
             tape, unit.tape = unit.tape, Tape()
             parts += (part for tick in tape.ticks for part in tick.parts)
             for _, record in tape.sent:
-                record.pinned = False
+                record.held_by_sender = False
         for part in parts:
-            part.drawn = True  # who learns no more is judged all the same
+            part.participates = True  # who learns no more is judged all the same
             for channel in self.system.agents[part.agent].channels:
                 channel.ledger.close(step, step)
                 channel.heard.clear()
@@ -155,6 +155,6 @@ def _calm(agent: Agent, links: Links) -> None:
     """Let an agent read and speak as ever, whether or not it learns."""
     agent.trail = None
     agent.p_update = 1.0
-    agent.silenced &= links.kind == "as_run"
+    agent.agent_disabled &= links.kind == "as_run"
     if agent.goal is not None:
         agent.goal = replace(agent.goal, weight=1.0)

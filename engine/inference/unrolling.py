@@ -127,9 +127,9 @@ class Unroller(ABC):
 
     def _input(self, agent: Agent, step: int) -> fx.Node:
         flat = len(agent.learner.network.input_shape) == 1
-        moment = self._moment(agent, step)
+        step_signals = self._moment(agent, step)
         parts = [
-            self._ages(agent, step) if name == AGE else self._observation(name, moment, flat)
+            self._ages(agent, step) if name == AGE else self._observation(name, step_signals, flat)
             for name in agent.observes
         ]
         due = [self.due(channel, step) for channel in agent.inputs]
@@ -155,8 +155,8 @@ class Unroller(ABC):
 
     # --- what a tick reads ---------------------------------------------------------------------------------
 
-    def _observation(self, name: str, moment: int | None, flat: bool) -> fx.Node:
-        seen = self.signal(name, moment)
+    def _observation(self, name: str, step_signals: int | None, flat: bool) -> fx.Node:
+        seen = self.signal(name, step_signals)
         if not flat:
             return seen
         if seen not in self._flat:

@@ -16,7 +16,7 @@ from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.metrics.digests import digests
 from antiphon.engine.metrics.measures import Measured, of_agents, of_channels
 from antiphon.engine.metrics.samples import sampled_at, samples
-from antiphon.engine.step.report import Learned
+from antiphon.engine.step.report import StepReport
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind
 
 if TYPE_CHECKING:
@@ -122,14 +122,14 @@ def _write(simulation: Simulation, step: int) -> None:
         recorder.digests(step + 1, told)
 
 
-def histograms(system: System, learned: Learned) -> list[HistogramRow]:
+def histograms(system: System, learned: StepReport) -> list[HistogramRow]:
     """Return messages, and true and synthetic gradients of the channels that learned, as arrays."""
     rows: list[HistogramRow] = []
     for name, channel in system.channels.items():
         records = channel.ledger.records
         if records:
             rows.append(("channel", name, "message", _array(records[max(records)].message)))
-        lesson = learned.lessons.get(name)
+        lesson = learned.predictor_updates.get(name)
         if lesson is not None and lesson.prediction is not None:
             rows.append(("channel", name, "synthetic_gradient", _array(lesson.prediction)))
             delta = lesson.examples[-1].delta

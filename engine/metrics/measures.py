@@ -14,8 +14,8 @@ from torch import Tensor
 from antiphon.comms.alignment import alignment
 from antiphon.engine.core.parts import Agent, Channel
 from antiphon.engine.core.system import System
-from antiphon.engine.step.predictors import Lesson
-from antiphon.engine.step.report import Learned
+from antiphon.engine.step.predictors import PredictorUpdate
+from antiphon.engine.step.report import StepReport
 
 __all__ = ["Measured", "of_agents", "of_channels"]
 
@@ -36,7 +36,7 @@ class Measured(NamedTuple):
     told: Sequence[bool] | None = None
 
 
-def of_agents(system: System, learned: Learned) -> Iterator[Measured]:
+def of_agents(system: System, learned: StepReport) -> Iterator[Measured]:
     """Yield `gradient_norm` (of those that learned), `updates`, `silenced` (with quarantine) and `parameter_norm`.
 
     Args:
@@ -52,9 +52,13 @@ def of_agents(system: System, learned: Learned) -> Iterator[Measured]:
     for agent in system.agents.values():
         yield Measured(agent.who, "updates", agent.counts())
         if system.divergence.quarantine:
-            silenced = agent.silenced
-            each = silenced.view(len(agent.who), -1)[:, 0].tolist() if isinstance(silenced, Tensor) else None
-            yield Measured(agent.who, "silenced", each or [float(bool(silenced))] * len(agent.who))
+            agent_disabled = agent.agent_disabled
+            each = (
+                agent_disabled.view(len(agent.who), -1)[:, 0].tolist()
+                if isinstance(agent_disabled, Tensor)
+                else None
+            )
+            yield Measured(agent.who, "silenced", each or [float(bool(agent_disabled))] * len(agent.who))
         if parameters := list(agent.learner.parameters.values()):
             yield Measured(agent.who, "parameter_norm", _norms(parameters, agent))
 
@@ -67,7 +71,7 @@ def _norms(tensors: Sequence[Tensor], agent: Agent) -> list[float]:
     return [torch.stack(torch._foreach_norm(list(tensors))).norm().item()]
 
 
-def of_channels(system: System, learned: Learned, step: int) -> Iterator[Measured]:
+def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Measured]:
     """Yield the figures of channels; `engine.figures.figures` says which.
 
     Args:
@@ -81,11 +85,11 @@ def of_channels(system: System, learned: Learned, step: int) -> Iterator[Measure
     injected = {name: (rows, update) for update in learned.updates for name, rows in update.injected.items()}
     for name, channel in system.channels.items():
         who, count = channel.who, len(channel.who)
-        if name in learned.lessons:
-            yield from _taught(who, learned.lessons[name], learned.learners.get(name))
+        if name in learned.predictor_updates:
+            yield from _taught(who, learned.predictor_updates[name], learned.learners.get(name))
         if name in injected:
             rows, update = injected[name]
-            put = channel.injectors(system.agents[channel.sender].drawn(update.tape.window))
+            put = channel.injectors(system.agents[channel.sender].participates(update.tape.window))
             norms = rows.norm(dim=1).view(count, -1).mean(1)
             yield Measured(who, "injection_norm", norms.tolist(), _list(put))
         records = channel.ledger.records
@@ -96,15 +100,19 @@ def of_channels(system: System, learned: Learned, step: int) -> Iterator[Measure
             yield Measured(who, "message_std", spread.tolist())
             yield Measured(who, "message_energy", (mean.square() + spread.square()).sqrt().tolist())
         if channel.outliers is not None:
-            bites: int | Tensor = channel.outliers.bites
-            yield Measured(who, "outliers", bites.tolist() if isinstance(bites, Tensor) else [float(bites)])
+            clip_count: int | Tensor = channel.outliers.clip_count
+            yield Measured(
+                who,
+                "outliers",
+                clip_count.tolist() if isinstance(clip_count, Tensor) else [float(clip_count)],
+            )
         newest_usable = channel.ledger.sender.latest(step - channel.ledger.link.delay)
         if newest_usable is not None:
             yield Measured(who, "age", [float(step - newest_usable)] * count)
         yield from _on_the_way(channel, step)
 
 
-def _taught(who: tuple[str, ...], lesson: Lesson, learners: Tensor | None) -> Iterator[Measured]:
+def _taught(who: tuple[str, ...], lesson: PredictorUpdate, learners: Tensor | None) -> Iterator[Measured]:
     told = _list(learners)
     yield Measured(who, "sg_loss", lesson.loss.reshape(-1).tolist(), told)
     newest = lesson.examples[-1]

@@ -70,5 +70,5 @@ class Recording:
                 if self.name in update.injected:
                     return update.injected[self.name]
             return None
-        lesson = simulation.learned.lessons.get(self.name)
+        lesson = simulation.learned.predictor_updates.get(self.name)
         return None if lesson is None else lesson.examples[-1].delta

@@ -71,7 +71,7 @@ def _messages(channel: Channel, place: int, target: str | None) -> np.ndarray[An
     message = record.message.reshape(count, -1, record.message.shape[-1])[place]
     if message.shape[1] > LARGEST:
         return None
-    labels = _labels(record.moment.signals, target, len(message))
+    labels = _labels(record.step_signals.signals, target, len(message))
     most = min(len(message), _MOST, _NUMBERS // (message.shape[1] + 1))
     rows = torch.cat([message.float().cpu(), labels.float().cpu().unsqueeze(1)], 1)
     found: np.ndarray[Any, Any] = constant(rows[:most]).numpy()

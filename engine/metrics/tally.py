@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.system import System
-from antiphon.engine.step.report import Learned
+from antiphon.engine.step.report import StepReport
 
 __all__ = ["Tally"]
 
@@ -30,7 +30,7 @@ class Tally:
         self._closed: dict[tuple[str, ...], Sums] = {}
         """Those of the row before."""
 
-    def add(self, learned: Learned) -> None:
+    def add(self, learned: StepReport) -> None:
         """Count what was learned at one step."""
         for names, losses in learned.losses():
             known = self._sums.get(names)

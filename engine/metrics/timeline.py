@@ -103,7 +103,7 @@ class _Times:
     def __init__(self, system: System) -> None:
         self.system = system
         self.episodes = _episodes(system)
-        self.windows = {name: self._lasting(unit.windows) for name, unit in system.unit_of.items()}
+        self.windows = {name: self._lasting(unit.windows) for name, unit in system.group_of.items()}
 
     def _lasting(self, windows: Windows) -> Windows:
         """Episodes to come are taken to be as long as the present one, in windows as elsewhere."""
@@ -163,7 +163,7 @@ class _Times:
             name=agent.name,
             period=agent.clock.period,
             recurrent=agent.memory is not None,
-            group=self.system.unit_of[agent.name].members,
+            group=self.system.group_of[agent.name].members,
             ticks=_flags(agent.clock.due(step) for step in shown),
             ends=_flags(windows.ending(step) is not None for step in shown),
             since=_steps(reach.since for reach in each),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import networkx as nx
 
-from antiphon.engine.build.groups import unite
+from antiphon.engine.build.groups import group_agents
 from antiphon.engine.core.clock import Clock
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
@@ -94,7 +94,7 @@ def _over(scenario: Scenario) -> Iterator[str]:
 
 def _never_learning(scenario: Scenario) -> Iterator[str]:
     """Agents whose first window ends after the training."""
-    for unit in unite(scenario):
+    for unit in group_agents(scenario):
         window = scenario.window(unit)
         if window != "episode" and window > scenario.training.steps:
             yield (
@@ -159,12 +159,12 @@ def _lag(scenario: Scenario, name: str, agent: AgentSpec, lags: dict[str, int]) 
 
 def _waiting_for_each_other(scenario: Scenario) -> Iterator[str]:
     """Cycles of delayed channels: each unit's gradient waits for the next one's, so none ever comes."""
-    unit_of = {name: members for members in unite(scenario) for name in members}
+    group_of = {name: members for members in group_agents(scenario) for name in members}
     ways: nx.DiGraph[tuple[str, ...]] = nx.DiGraph()
     for channel in scenario.channels:
         if channel.coupling != "delayed":
             continue
-        ends = unit_of[channel.sender], unit_of[channel.receiver]
+        ends = group_of[channel.sender], group_of[channel.receiver]
         if ends[0] == ends[1]:
             yield f"channel {channel.name}: is delayed within what learns as one, and returns nothing; make it locked"
         else:

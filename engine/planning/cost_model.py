@@ -155,20 +155,20 @@ class Loads:
             member.goal is not None
             or any(c.injects or c.coupling == "delayed" for c in member.outputs)
             or (member.memory is not None and member.memory.injects)
-            for member in map(self.system.agents.__getitem__, self.system.unit_of[agent.name].members)
+            for member in map(self.system.agents.__getitem__, self.system.group_of[agent.name].members)
         )
 
     def _agents(self, members: Sequence[Agent]) -> Work:
         """What agents that are run as one compute in a step; a cohort learns whole where any of it does."""
         first = members[0]
-        unit = self.system.unit_of[first.name]
+        unit = self.system.group_of[first.name]
         forwards, backwards = self.passes(first)
-        drawn = 1 - (1 - first.p_update) ** len(members)
+        participates = 1 - (1 - first.p_update) ** len(members)
         tick = forwards * (2 if unit.late else 1)  # late learners compute their windows again
         update = Work()
         if self.learns(first):
-            tick += backwards * drawn
-            update = work.of_optimiser(first.learner.trainable) * (drawn / length_of(unit.windows))
+            tick += backwards * participates
+            update = work.of_optimiser(first.learner.trainable) * (participates / length_of(unit.windows))
         return (tick * (1 / first.clock.period) + update).together(len(members))
 
     def _as_one(self, bundle: Sequence[Channel]) -> Hashable:

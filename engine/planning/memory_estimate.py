@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.build.outline import build_to_look, outline
-from antiphon.engine.core.parts import Channel, Unit
+from antiphon.engine.core.parts import Channel, LearningGroup
 from antiphon.engine.core.system import System
 from antiphon.engine.planning.cost_model import Loads, length_of
 from antiphon.envs.signal import Description
@@ -156,16 +156,16 @@ def _state(optimiser: Optimiser) -> int:
 
 def _activations(system: System, name: str, loads: Loads) -> int:
     agent = system.agents[name]
-    ticks = -(-length_of(system.unit_of[name].windows) // agent.clock.period)
+    ticks = -(-length_of(system.group_of[name].windows) // agent.clock.period)
     return int(loads.passes(agent)[0].held) * ticks
 
 
 def _messages(system: System, channel: Channel) -> int:
     copies = 1 + channel.ledger.returns + bool(channel.ledger.link.noise or channel.ledger.link.bits)
-    return _size([channel.zeros]) * (1 + copies * slots(channel, system.unit_of[channel.sender]))
+    return _size([channel.zeros]) * (1 + copies * slots(channel, system.group_of[channel.sender]))
 
 
-def slots(channel: Channel, sender: Unit) -> int:
+def slots(channel: Channel, sender: LearningGroup) -> int:
     """Return how many messages of a channel are kept at a time, at most.
 
     Args:

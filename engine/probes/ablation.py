@@ -258,8 +258,8 @@ def _means(rehearsals: Sequence[Rehearsal]) -> dict[str, dict[int, Tensor]]:
 
 def _partners(rehearsal: Rehearsal) -> Tensor:
     """Return for each example another one of its batch, [rows]: one drawn cycle through all of them."""
-    drawn = uniform(seed_for(rehearsal.seed, "ablation"), 0, rehearsal.rows)
-    order = drawn.argsort()
+    participates = uniform(seed_for(rehearsal.seed, "ablation"), 0, rehearsal.rows)
+    order = participates.argsort()
     partner = torch.empty_like(order)
     partner[order] = order.roll(1)
     return partner

@@ -15,8 +15,8 @@ from antiphon.engine.core.ledger import Record
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.live import Live, ahead_of
 from antiphon.engine.probes.reach import look_ahead
-from antiphon.engine.probes.still import Still
-from antiphon.engine.step.predictors import Teacher
+from antiphon.engine.probes.still import FrozenBackend
+from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import ScenarioError, suggest
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def ceilings(
         ScenarioError: There is no such channel, or it has no predictor.
     """
     twin, bench = simulation.fork("reference"), simulation.fork("reference")
-    twin.backend = Still(twin.system)
+    twin.backend = FrozenBackend(twin.system)
     system = twin.system
     gathered = {name: _Gathered() for name in _chosen(system, channels)}
     while open_ := [name for name, found in gathered.items() if not found.whole()]:
@@ -104,10 +104,12 @@ def ceilings(
             live = Live(system, twin.now, reach, due)
             world = ahead_of(bench, twin)
             live.run(world, 1)
-            seen = {name: _inputs(live.system, name, record) for name, record in live.ticker.sent.items()}
+            seen = {
+                name: _inputs(live.system, name, record) for name, record in live.forward_pass.sent.items()
+            }
             live.run(world, reach)
             for name, true in live.gradients().items():
-                _keep(gathered[name], seen[name], true, live.ticker.sent[name].lost)
+                _keep(gathered[name], seen[name], true, live.forward_pass.sent[name].lost)
         twin.advance()
     return {name: _scored(found) for name, found in gathered.items()}
 
@@ -132,8 +134,8 @@ def _features(system: System, name: str) -> int:
 @torch.no_grad()
 def _inputs(system: System, name: str, record: Record) -> tuple[Tensor, Tensor] | None:
     """What a predictor knows of a record, [B, features], and what it says, [B, size]; None where it says nothing."""
-    channel, teacher = system.channels[name], Teacher(system)
-    said, example = teacher.predict(channel, record), teacher.example(channel, record)
+    channel, predictor_trainer = system.channels[name], PredictorTrainer(system)
+    said, example = predictor_trainer.predict(channel, record), predictor_trainer.example(channel, record)
     if said is None or example is None or channel.predictor is None:
         return None
     columns = [example.message] if example.context is None else [example.message, example.context]

@@ -20,11 +20,11 @@ from torch import Tensor
 from antiphon.comms.predictors import LinearGradient, Predictor
 from antiphon.engine.core.ledger import Record
 from antiphon.engine.core.parts import Channel
-from antiphon.engine.core.signals import Moment
+from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import examples as shown
 from antiphon.engine.inference.rehearsal import Links, Rehearsal, Replacement, Trace
-from antiphon.engine.step.predictors import Teacher
+from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import ScenarioError, suggest
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class _Lines:
     ) -> None:
         self.system = system
         self.rehearsal = rehearsal
-        self.moment = Moment(0, dict(signals))
+        self.step_signals = StepSignals(0, dict(signals))
         self.channel = channel
         self.intact = rehearsal.run()
         own = self.intact.sent.get(channel.name, {})
@@ -156,7 +156,7 @@ class _Lines:
         self.mean = {stamp: message.mean(0, keepdim=True) for stamp, message in self.own.items()}
         stage = copy.copy(system)
         stage.batch = rehearsal.rows
-        self.teacher = Teacher(stage)
+        self.predictor_trainer = PredictorTrainer(stage)
 
     def compare(self, points: int) -> ImpliedLoss:
         """Walk along the lines."""
@@ -195,8 +195,8 @@ class _Lines:
         place.zeros = torch.zeros_like(message)
         arrival = stamp + self.channel.ledger.link.delay
         first = self.channel.ledger.receiver.following(arrival)
-        record = Record(stamp, message, message, self.moment, first, set(), first)
-        said = self.teacher.predict(place, record)
+        record = Record(stamp, message, message, self.step_signals, first, set(), first)
+        said = self.predictor_trainer.predict(place, record)
         return torch.zeros_like(message) if said is None else said
 
     def _loss(self, share: float) -> Array:

@@ -20,22 +20,22 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.comms.cut import constant
-from antiphon.engine.core.environment import Ends, World
-from antiphon.engine.core.ledger import Ledger, Reading, Record
-from antiphon.engine.core.parts import Agent, Channel, Unit
-from antiphon.engine.core.signals import Moment
+from antiphon.engine.core.environment import EnvironmentRunner, EpisodeEnds
+from antiphon.engine.core.ledger import Delivery, Ledger, Record
+from antiphon.engine.core.parts import Agent, Channel, LearningGroup
+from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
-from antiphon.engine.core.tape import Input, Part, Tape
-from antiphon.engine.step.forward import Ticker, aligned
-from antiphon.engine.step.losses import Judge, Losses
+from antiphon.engine.core.tape import AgentTick, Input, Tape
+from antiphon.engine.step.forward import ForwardPass, aligned
+from antiphon.engine.step.losses import Losses, ObjectiveEvaluator
 
 if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation
 
-__all__ = ["Live", "LiveTicker", "ahead_of", "rewired"]
+__all__ = ["Live", "LiveForwardPass", "ahead_of", "rewired"]
 
 
-class LiveTicker(Ticker):
+class LiveForwardPass(ForwardPass):
     """Passes every message on with its graph: by the ledger's rules, but cut nowhere.
 
     Args:
@@ -51,13 +51,13 @@ class LiveTicker(Ticker):
         self.sent: dict[str, Record] = {}
         """Records of the step `start`, by channel: their messages are what is differentiated."""
 
-    def _part(self, agent: Agent, step: int, moment: Moment, tape: Tape) -> Part:
-        part = Part(agent.name, moment, [], drawn=not agent.silenced)
+    def _part(self, agent: Agent, step: int, step_signals: StepSignals, tape: Tape) -> AgentTick:
+        part = AgentTick(agent.name, step_signals, [], participates=not agent.agent_disabled)
         ages: list[Tensor] = []
         for channel in agent.inputs:
             readings = channel.ledger.receive_all(step)
             if channel.name == agent.align:
-                part.moment = aligned(readings[-1])
+                part.step_signals = aligned(readings[-1])
             part.inputs.extend(self._read(channel, reading) for reading in readings)
             if agent.sees_ages:
                 ages.append(self._age(channel, readings[-1], step))
@@ -68,10 +68,10 @@ class LiveTicker(Ticker):
         return part
 
     @staticmethod
-    def _read(channel: Channel, reading: Reading) -> Input:
-        return Input(channel.name, None, reading.value, alive=reading.came)
+    def _read(channel: Channel, reading: Delivery) -> Input:
+        return Input(channel.name, None, reading.value, alive=reading.available)
 
-    def _send(self, part: Part, step: int, tape: Tape) -> None:
+    def _send(self, part: AgentTick, step: int, tape: Tape) -> None:
         agent = self.system.agents[part.agent]
         self._note(agent, part, step)
         memory = [] if agent.memory is None else [agent.memory]
@@ -79,10 +79,10 @@ class LiveTicker(Ticker):
             if not channel.ledger.sender.due(step):
                 continue
             message = part.ports[channel.port].flatten(1)
-            record = channel.ledger.send(step, message, part.moment)
+            record = channel.ledger.send(step, message, part.step_signals)
             record.states, record.began = self._ends(channel, step), self.system.began
-            if agent.silenced:
-                record.dead = record.silent = True
+            if agent.agent_disabled:
+                record.void = record.no_injection = True
             if step == self.start and channel.name in self.marked:
                 message = message.clone()  # channels that share a port have a gradient each
                 if not message.requires_grad:
@@ -104,21 +104,21 @@ class Live:
 
     def __init__(self, system: System, start: int, horizon: int, marked: Collection[str] = ()) -> None:
         self.system = _shadow(system, horizon)
-        self.judge = Judge(self.system)
-        self.ticker = LiveTicker(self.system, start, marked)
+        self.evaluator = ObjectiveEvaluator(self.system)
+        self.forward_pass = LiveForwardPass(self.system, start, marked)
 
-    def tick(self, step: int, moment: Moment) -> None:
+    def tick(self, step: int, step_signals: StepSignals) -> None:
         """Let all agents due at `step` tick."""
-        self.ticker.tick(step, moment)
+        self.forward_pass.tick(step, step_signals)
 
-    def run(self, world: World, steps: int) -> None:
+    def run(self, world: EnvironmentRunner, steps: int) -> None:
         """Take steps in a world, which moves on."""
         for _ in range(steps):
-            step = world.moment.step
-            self.tick(step, world.moment)
-            self.cut(step, world.advance(self.ticker.action))
+            step = world.step_signals.step
+            self.tick(step, world.step_signals)
+            self.cut(step, world.advance(self.forward_pass.action))
 
-    def cut(self, step: int, ends: Ends) -> None:
+    def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End the episodes that ended at `step`: no path goes through."""
         self.system.cut(step, ends)
 
@@ -127,30 +127,30 @@ class Live:
         totals: list[Tensor] = []
         seen: dict[str, Losses] = {}
         for unit in self.system.units:
-            verdict = self.judge.window(unit.tape)
-            if verdict.total is not None:
-                totals.append(verdict.total)
-            seen |= verdict.losses
+            window_loss = self.evaluator.window(unit.tape)
+            if window_loss.total is not None:
+                totals.append(window_loss.total)
+            seen |= window_loss.losses
         return totals, seen
 
     def gradients(self) -> dict[str, Tensor]:
         """Return B times the gradient of all losses by every marked message that was sent, [B, size]."""
-        messages = [record.message for record in self.ticker.sent.values()]
+        messages = [record.message for record in self.forward_pass.sent.values()]
         outputs = [loss for loss in self.losses()[0] if loss.requires_grad]
         if not outputs or not messages:
-            return {name: torch.zeros_like(record.message) for name, record in self.ticker.sent.items()}
+            return {name: torch.zeros_like(record.message) for name, record in self.forward_pass.sent.items()}
         found = torch.autograd.grad(outputs, messages, allow_unused=True)
         return {
             name: torch.zeros_like(message) if g is None else g * self.system.batch
-            for name, message, g in zip(self.ticker.sent, messages, found, strict=True)
+            for name, message, g in zip(self.forward_pass.sent, messages, found, strict=True)
         }
 
 
-def ahead_of(bench: Simulation, simulation: Simulation) -> World:
+def ahead_of(bench: Simulation, simulation: Simulation) -> EnvironmentRunner:
     """Return the world of `bench`, put where that of `simulation` is: it shows the same steps to come."""
-    world, moment = bench.world, simulation.world.moment
+    world, step_signals = bench.world, simulation.world.step_signals
     world.env.load_state_dict(simulation.world.env.state_dict())
-    world.moment = Moment(moment.step, dict(moment.signals))
+    world.step_signals = StepSignals(step_signals.step, dict(step_signals.signals))
     world.elapsed = simulation.world.elapsed
     return world
 
@@ -159,7 +159,7 @@ def rewired(
     system: System,
     channels: dict[str, Channel],
     learners: dict[int, Learner] | None = None,
-    units: list[Unit] | None = None,
+    units: list[LearningGroup] | None = None,
 ) -> System:
     """Return a system with other channels of the same names, sharing everything else.
 

@@ -10,21 +10,21 @@ from torch import Tensor
 
 from antiphon.engine.core.ledger import Record
 from antiphon.engine.core.parts import Channel
-from antiphon.engine.core.signals import Moment
+from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.live import Live, ahead_of, rewired
 from antiphon.engine.probes.reach import look_ahead
-from antiphon.engine.step.report import Learned
+from antiphon.engine.step.report import StepReport
 from antiphon.engine.step.stepper import Reference
 from antiphon.nets.optimisers import Rate
 
 if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation
 
-__all__ = ["Silenced", "Truthful"]
+__all__ = ["TrueGradient", "ZeroGradient"]
 
 
-class Silenced(Reference):
+class ZeroGradient(Reference):
     """The reference backend, with nothing put on the messages of some channels.
 
     Args:
@@ -61,7 +61,7 @@ class Silenced(Reference):
         return channel.name in self.names and record.stamp >= self.start
 
 
-class Truthful(Silenced):
+class TrueGradient(ZeroGradient):
     """The reference backend, with the true gradient put on the messages of some channels.
 
     It is found when a message is sent, with the parameters of then, by letting a copy of what changes run on with
@@ -85,9 +85,9 @@ class Truthful(Silenced):
         """The farthest that was looked ahead."""
         self._true: dict[tuple[str, int], Tensor] = {}
         self._before: Live | None = None
-        self._moment: Moment
+        self._moment: StepSignals
 
-    def tick(self, step: int, moment: Moment) -> None:
+    def tick(self, step: int, step_signals: StepSignals) -> None:
         """Let all agents due tick, and note how things stood before they did."""
         self._before = None
         due = [n for n in self.system.channels if n in self.names and self._sends(n, step)]
@@ -95,16 +95,16 @@ class Truthful(Silenced):
             ahead = look_ahead(self.system, due, step) if self.ahead is None else self.ahead
             self.farthest = max(self.farthest, ahead)
             self._before = Live(self.system, step, ahead, due)
-            self._moment = moment
+            self._moment = step_signals
             if ahead:
                 self._before.run(ahead_of(self.bench, self.simulation), ahead + 1)
-        super().tick(step, moment)
+        super().tick(step, step_signals)
 
-    def learn(self, step: int, *, watch: bool = False) -> Learned:
+    def learn(self, step: int, *, watch: bool = False) -> StepReport:
         """Let every unit and predictor learn whose time has come; the step's truth is found first."""
         live = self._before
         if live is not None:
-            if not live.ticker.sent:  # nothing lies ahead: by now the step's own signals are complete
+            if not live.forward_pass.sent:  # nothing lies ahead: by now the step's own signals are complete
                 live.tick(step, self._moment)
             self._true |= {(name, step): true for name, true in live.gradients().items()}
             self._before = None

@@ -6,28 +6,28 @@ from antiphon.comms.predictors import Example
 from antiphon.engine.core.ledger import Record
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import Tape
-from antiphon.engine.step.predictors import Heard, Lesson, Teacher
+from antiphon.engine.step.predictors import Heard, PredictorTrainer, PredictorUpdate
 from antiphon.engine.step.report import Update
 from antiphon.engine.step.stepper import Reference
 
-__all__ = ["Still"]
+__all__ = ["FrozenBackend"]
 
 
-class _Idle(Teacher):
+class _Idle(PredictorTrainer):
     """Takes note of what has come back, and learns nothing from it."""
 
-    def own_lessons(self, tapes: list[Tape]) -> dict[str, list[Example]]:
+    def local_examples(self, tapes: list[Tape]) -> dict[str, list[Example]]:
         """Gather no lessons."""
         return {}
 
     def prepare(
         self,
-        lessons: dict[str, list[Example]],
+        predictor_updates: dict[str, list[Example]],
         returns: dict[str, list[Record]],
         step: int,
         *,
         watch: bool,
-    ) -> dict[str, Lesson]:
+    ) -> dict[str, PredictorUpdate]:
         """Let the gradients that reach their senders at this step be known to them."""
         for channel in self.system.channels.values():
             channel.ledger.take(step)
@@ -40,7 +40,7 @@ class _Idle(Teacher):
         return {}
 
 
-class Still(Reference):
+class FrozenBackend(Reference):
     """The reference backend without updates; running statistics alone move.
 
     Args:
@@ -50,7 +50,7 @@ class Still(Reference):
 
     def __init__(self, system: System, *, follows: bool = False) -> None:
         super().__init__(system)
-        self.teacher = _Idle(system)
+        self.predictor_trainer = _Idle(system)
         if not follows:
             for agent in system.owners().values():
                 agent.learner.trainable = []

@@ -12,7 +12,7 @@ from antiphon.comms.alignment import alignment
 from antiphon.engine.core.ledger import Record
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.live import Live
-from antiphon.engine.step.predictors import Teacher
+from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ def true_gradients(simulation: Simulation, horizon: int = 0) -> dict[str, Probe]
     twin = simulation.fork("reference")
     live = Live(twin.system, twin.now, horizon, twin.system.channels.keys())
     live.run(twin.world, 1)  # only now are the signals known that a context may use
-    synthetic = {name: predicted(live.system, name, record) for name, record in live.ticker.sent.items()}
+    synthetic = {
+        name: predicted(live.system, name, record) for name, record in live.forward_pass.sent.items()
+    }
     live.run(twin.world, horizon)
     return {name: _probe(true, synthetic[name]) for name, true in live.gradients().items()}
 
@@ -70,7 +72,7 @@ def true_gradients(simulation: Simulation, horizon: int = 0) -> dict[str, Probe]
 def predicted(system: System, name: str, record: Record) -> Tensor | None:
     """Return what a channel's predictor says of a record, [B, size]; None where it says nothing."""
     channel = system.channels[name]
-    return None if channel.predictor is None else Teacher(system).predict(channel, record)
+    return None if channel.predictor is None else PredictorTrainer(system).predict(channel, record)
 
 
 @torch.no_grad()

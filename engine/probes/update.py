@@ -11,9 +11,9 @@ from torch import Tensor
 from antiphon.comms.cut import as_leaf
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import Tape, Tick
-from antiphon.engine.probes.live import Live, LiveTicker
+from antiphon.engine.probes.live import Live, LiveForwardPass
 from antiphon.engine.probes.reach import look_ahead
-from antiphon.engine.probes.still import Still
+from antiphon.engine.probes.still import FrozenBackend
 from antiphon.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _followed(simulation: Simulation) -> dict[str, _Followed]:
     """The gradient of every agent's first window that has not begun, by agent."""
     twin = simulation.fork("reference")
     system = twin.system
-    twin.backend = Still(system, follows=True)
+    twin.backend = FrozenBackend(system, follows=True)
     begun = {id(unit): unit.tape.window if unit.tape.ticks else -1 for unit in system.units}
     wanted = {name for name, agent in system.owners().items() if agent.learner.trainable}
     longest = max((unit.staleness + 1) * (unit.windows.end(1) - unit.windows.end(0)) for unit in system.units)
@@ -104,7 +104,7 @@ def _steps(tape: Tape, system: System, owner: str) -> list[int]:
     return [tick.step for tick in tape.ticks if system.owner_of[tick.parts[0].agent] == owner]
 
 
-class _Watchful(LiveTicker):
+class _Watchful(LiveForwardPass):
     """Differentiates by the parameters as they are used within some steps, and nowhere else."""
 
     def __init__(self, system: System, followed: dict[str, _Followed]) -> None:
@@ -139,7 +139,7 @@ def _true(simulation: Simulation, followed: dict[str, _Followed], ahead: int | N
         reach = max(s + look_ahead(system, sent, s) for s in stamps) if ahead is None else window.last + ahead
         last = max(last, window.last, reach)
     live = Live(system, twin.now, last - twin.now)
-    live.ticker = watchful = _Watchful(live.system, followed)
+    live.forward_pass = watchful = _Watchful(live.system, followed)
     live.run(twin.world, last - twin.now + 1)
     losses = [loss for loss in live.losses()[0] if loss.requires_grad]
     every = [p for leaves in watchful.leaves.values() for p in leaves.values()]

@@ -29,8 +29,8 @@ from antiphon.comms.inputs import InputModel
 from antiphon.comms.predictors import Predictor
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.intervals import ratio
-from antiphon.engine.probes.steering import Silenced, Truthful
-from antiphon.engine.probes.still import Still
+from antiphon.engine.probes.steering import TrueGradient, ZeroGradient
+from antiphon.engine.probes.still import FrozenBackend
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.stepper import Reference
 from antiphon.errors import DivergenceError, ScenarioError, suggest
@@ -160,7 +160,7 @@ def value(
         simulation.fork("reference"),
         simulation.fork("reference"),
     )
-    still.backend = Still(still.system)
+    still.backend = FrozenBackend(still.system)
     rates = _rates(simulation, horizon)
     for _ in range(repeats):
         state = copy_tree(still.state_dict())
@@ -241,9 +241,9 @@ class _Measured:
             fork.backend = Reference(fork.system)  # a steered one would not know a locked window's tape
             fork.load_state_dict(state)
             if kind == "true":
-                fork.backend = truthful = Truthful(fork, self.members, bench, self.ahead)
+                fork.backend = truthful = TrueGradient(fork, self.members, bench, self.ahead)
             else:
-                fork.backend = Silenced(fork.system, self.members, fork.now)
+                fork.backend = ZeroGradient(fork.system, self.members, fork.now)
             loss = _outcome(fork, rates, horizon)
             if isinstance(loss, str):
                 self.failed = f"with a {kind} signal, {loss}"

@@ -89,11 +89,11 @@ class Seeds:
         if len({simulation.now for simulation in everybody if simulation.diverged is None}) > 1:
             raise ScenarioError("seeds: they are at different steps; give all of them states of one step")
         watching = [simulation.watching(step) for simulation in everybody]
-        before = [world.moment for world in self._worlds]
-        moment = joined(before)
-        joint.tick(step, moment)
+        before = [world.step_signals for world in self._worlds]
+        step_signals = joined(before)
+        joint.tick(step, step_signals)
         ends = [world.advance() for world in self._worlds]
-        moment.complete()
+        step_signals.complete()
         joint.system.cut(step, joint.ends(ends))
         learned = joint.learn(step, watch=any(watching))
         infos = []

@@ -11,15 +11,15 @@ from typing import Any
 
 from antiphon.comms.cut import as_leaf
 from antiphon.comms.model import Model
-from antiphon.engine.core.ledger import Ledger, Record, Use
-from antiphon.engine.core.signals import Moment
+from antiphon.engine.core.ledger import Consumption, Ledger, Record
+from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
-from antiphon.engine.core.tape import Input, Part, Tape, Tick
+from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 
 __all__ = ["restore", "running_statistics", "snapshot"]
 
 Tree = dict[str, Any]
-Moments = dict[int, tuple[Moment, int]]
+Moments = dict[int, tuple[StepSignals, int]]
 """By identity: the moment and its number."""
 
 
@@ -54,9 +54,9 @@ def snapshot(system: System) -> Tree:
             if channel.input is not None
         },
         "quarantine": {
-            "silenced": [name for name, agent in system.agents.items() if agent.silenced],
-            "muted": [name for name, channel in system.channels.items() if channel.muted],
-            "deaf": [name for name, channel in system.channels.items() if channel.deaf],
+            "silenced": [name for name, agent in system.agents.items() if agent.agent_disabled],
+            "muted": [name for name, channel in system.channels.items() if channel.predictor_disabled],
+            "deaf": [name for name, channel in system.channels.items() if channel.input_model_disabled],
             "events": [list(event) for event in system.divergence.events],
         },
         "ledgers": ledgers,
@@ -72,7 +72,7 @@ def snapshot(system: System) -> Tree:
             for name, channel in system.channels.items()
             if channel.outliers is not None
         },
-        "moments": [[moment.step, dict(moment.signals)] for moment, _ in moments.values()],
+        "moments": [[step_signals.step, dict(step_signals.signals)] for step_signals, _ in moments.values()],
     }
 
 
@@ -81,7 +81,7 @@ def restore(system: System, state: Mapping[str, Any]) -> None:
 
     The tensors of `state` are taken over as they are, so hand in copies.
     """
-    moments = [Moment(step, signals) for step, signals in state["moments"]]
+    moments = [StepSignals(step, signals) for step, signals in state["moments"]]
     if system.episode is not None:
         system.episode.begin(*state["episode"])
     for name, trail in state["trails"].items():
@@ -97,11 +97,11 @@ def restore(system: System, state: Mapping[str, Any]) -> None:
         if channel.outliers is not None:
             channel.outliers.load_state_dict(state["outliers"][name])
         channel.heard = []
-        channel.muted = name in state["quarantine"]["muted"]
-        channel.deaf = name in state["quarantine"]["deaf"]
+        channel.predictor_disabled = name in state["quarantine"]["muted"]
+        channel.input_model_disabled = name in state["quarantine"]["deaf"]
         records[name] = _load_ledger(channel.ledger, state["ledgers"][name], moments)
     for name, agent in system.agents.items():
-        agent.silenced = name in state["quarantine"]["silenced"]
+        agent.agent_disabled = name in state["quarantine"]["silenced"]
     system.divergence.events = [(step, line) for step, line in state["quarantine"]["events"]]
     for unit, saved in zip(system.units, state["units"], strict=True):
         unit.tape = _load_tape(saved["tape"], system, moments, records)
@@ -146,8 +146,8 @@ def _load_predictor(predictor: Model, saved: Mapping[str, Any]) -> None:
     predictor.updates = saved["updates"]
 
 
-def _moment(moment: Moment, moments: Moments) -> int:
-    return moments.setdefault(id(moment), (moment, len(moments)))[1]
+def _moment(step_signals: StepSignals, moments: Moments) -> int:
+    return moments.setdefault(id(step_signals), (step_signals, len(moments)))[1]
 
 
 def _records(tape: Tape) -> Iterator[tuple[str, Record]]:
@@ -158,30 +158,31 @@ def _records(tape: Tape) -> Iterator[tuple[str, Record]]:
             yield from ((entry.channel, entry.use.record) for entry in part.consumed if entry.use is not None)
 
 
-_PLAIN = (
-    "stamp",
-    "message",
-    "received",
-    "first_use",
-    "deadline",
-    "returned",
-    "states",
-    "began",
-    "lost",
-    "dead",
-    "silent",
-    "counted",
-    "delta",
-    "loss",
-    "finished",
-    "pinned",
-)
+_PLAIN = {
+    name: name
+    for name in (
+        "stamp",
+        "message",
+        "received",
+        "first_use",
+        "deadline",
+        "returned",
+        "states",
+        "began",
+        "lost",
+        "counted",
+        "delta",
+        "loss",
+        "finished",
+    )
+} | {"dead": "void", "silent": "no_injection", "pinned": "held_by_sender"}
+"""What a checkpoint calls the fields of a record."""
 
 
 def _ledger(ledger: Ledger, held: Sequence[Record], moments: Moments) -> Tree:
     def saved(record: Record) -> Tree:
-        entry: Tree = {name: getattr(record, name) for name in _PLAIN}
-        return {**entry, "waiting": sorted(record.waiting), "moment": _moment(record.moment, moments)}
+        entry: Tree = {key: getattr(record, name) for key, name in _PLAIN.items()}
+        return {**entry, "waiting": sorted(record.waiting), "moment": _moment(record.step_signals, moments)}
 
     returned = [record for found in ledger.returned.values() for record in found]
     loose = {record.stamp: record for record in (*held, *returned) if record.stamp not in ledger.records}
@@ -205,18 +206,21 @@ def _ledger(ledger: Ledger, held: Sequence[Record], moments: Moments) -> Tree:
     }
 
 
-def _load_ledger(ledger: Ledger, saved: Mapping[str, Any], moments: Sequence[Moment]) -> dict[int, Record]:
+def _load_ledger(
+    ledger: Ledger, saved: Mapping[str, Any], moments: Sequence[StepSignals]
+) -> dict[int, Record]:
     """Fill a ledger, and return its records by stamp, those that only tapes hold among them."""
 
     def loaded(entry: Tree) -> Record:
-        return Record(**{**entry, "waiting": set(entry["waiting"]), "moment": moments[entry["moment"]]})
+        plain = {name: entry[key] for key, name in _PLAIN.items()}
+        return Record(**plain, waiting=set(entry["waiting"]), step_signals=moments[entry["moment"]])
 
     ledger.records = {entry["stamp"]: loaded(entry) for entry in saved["records"]}
     known = {entry["stamp"]: loaded(entry) for entry in saved["loose"]} | ledger.records
     ledger.uses = {}
     for window, stamp, tick, leaf, counted in saved["uses"]:
         leaf = as_leaf(leaf) if ledger.returns else leaf
-        ledger.uses.setdefault(window, {})[stamp, tick] = Use(known[stamp], leaf, counted)
+        ledger.uses.setdefault(window, {})[stamp, tick] = Consumption(known[stamp], leaf, counted)
     ledger.returned = {step: [known[stamp] for stamp in stamps] for step, stamps in saved["returned"]}
     ledger.newest = saved["newest"]
     for name in ("held", "held_stamp", "arrived", "held_signals", "prior", "prior_stamp"):
@@ -231,9 +235,9 @@ def _tape(tape: Tape, moments: Moments) -> Tree:
             [
                 [
                     part.agent,
-                    _moment(part.moment, moments),
+                    _moment(part.step_signals, moments),
                     [_input(entry) for entry in part.inputs],
-                    part.drawn,
+                    part.participates,
                     None if part.memory is None else _input(part.memory),
                     part.ages,
                 ]
@@ -259,7 +263,7 @@ def _input(entry: Input) -> list[Any]:
 def _load_tape(
     saved: Mapping[str, Any],
     system: System,
-    moments: Sequence[Moment],
+    moments: Sequence[StepSignals],
     records: Mapping[str, Mapping[int, Record]],
 ) -> Tape:
     tape = Tape(saved["window"], {name: dict(buffers) for name, buffers in saved["start"].items()})
@@ -273,16 +277,16 @@ def _load_tape(
             use = open_uses.get((used[0], step)) or open_uses.get((used[0], -1))
             if use is None:  # the window has closed: only this tape still asks for it
                 leaf = as_leaf(value) if ledger.returns else value
-                use = Use(records[channel][used[0]], leaf, used[1])
+                use = Consumption(records[channel][used[0]], leaf, used[1])
             value = use.leaf
         return Input(channel, stamp, value, use, alive)
 
     for step, parts in saved["ticks"]:
         found = []
-        for agent, moment, inputs, drawn, memory, ages in parts:
+        for agent, step_signals, inputs, participates, memory, ages in parts:
             entries = [loaded(entry, step) for entry in inputs]
             own = None if memory is None else loaded(memory, step)
-            found.append(Part(agent, moments[moment], entries, drawn, own, ages))
+            found.append(AgentTick(agent, moments[step_signals], entries, participates, own, ages))
         tape.ticks.append(Tick(step, found))
     tape.sent = [(name, records[name][stamp]) for name, stamp in saved["sent"]]
     return tape

@@ -85,7 +85,7 @@ class Contexts:
 
     def _seen(self, channel: Channel, record: Record, specs: tuple[ContextSpec, ...]) -> Tensor | None:
         """Signals of the environment at the moment that a message was made."""
-        found = record.moment.context(specs, self.system.dtype)
+        found = record.step_signals.context(specs, self.system.dtype)
         return None if found is None else channel.spread(found)
 
     def _state(self, channel: Channel, agent: str, state: Tensor | None) -> Tensor:
@@ -124,7 +124,7 @@ class Contexts:
 
     def _phase(self, channel: Channel, agent: str, tick: int | None, began: int) -> Tensor:
         """Which tick of its window an agent is at, one-hot; zeros where it never ticks."""
-        windows, clock = self.system.unit_of[agent].windows, self.system.agents[agent].clock
+        windows, clock = self.system.group_of[agent].windows, self.system.agents[agent].clock
         count = ticks_of(windows, clock)
         encoded = torch.zeros(count, dtype=self.system.dtype, device=self.system.device)
         if tick is not None:

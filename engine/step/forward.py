@@ -12,25 +12,25 @@ from antiphon.agents.network import OBJECTIVE, STATE, Transport
 from antiphon.comms.aggregation import join, together
 from antiphon.comms.cut import constant
 from antiphon.comms.inputs import InputModel
-from antiphon.engine.core.ledger import Reading, Record
+from antiphon.engine.core.ledger import Delivery, Record
 from antiphon.engine.core.parts import AGE, Agent, Channel
-from antiphon.engine.core.signals import Lanes, Moment, besides, both, either, lanes_where
+from antiphon.engine.core.signals import EnvMask, StepSignals, mask_and, mask_fill_zero, mask_not, mask_or
 from antiphon.engine.core.system import System
-from antiphon.engine.core.tape import Input, Part, Tape, Tick
+from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 from antiphon.engine.step.contexts import Contexts
 from antiphon.nets.random import seed_for
 
-__all__ = ["Ticker", "aligned"]
+__all__ = ["ForwardPass", "aligned"]
 
 
-def aligned(reading: Reading) -> Moment:
+def aligned(reading: Delivery) -> StepSignals:
     """Return the moment an aligned agent works on: that of the message it consumes; nothing before the first."""
     if reading.value is None or reading.record is None:
-        return Moment(-1, {})
-    return reading.record.moment if reading.moment is None else reading.moment
+        return StepSignals(-1, {})
+    return reading.record.step_signals if reading.step_signals is None else reading.step_signals
 
 
-class Ticker:
+class ForwardPass:
     """Evaluates the agents of a system, one call at a time.
 
     Args:
@@ -43,17 +43,19 @@ class Ticker:
         self.action: Tensor | None = None
         """[B, outputs]: what the acting agent did at the newest step; None: it did not tick, or none acts."""
 
-    def tick(self, step: int, moment: Moment) -> None:
+    def tick(self, step: int, step_signals: StepSignals) -> None:
         """Let all agents due at `step` tick, in waves."""
         self.action = None
         for call in self.system.schedule.calls(step):
-            unit = self.system.unit_of[call[0]]
+            unit = self.system.group_of[call[0]]
             tape = unit.tape
             window = unit.windows.number(step)
             if tape.window != window:
                 tape.window = window
                 tape.start = {name: dict(self.system.agents[name].learner.buffers) for name in unit.owners}
-            tick = Tick(step, [self._part(self.system.agents[name], step, moment, tape) for name in call])
+            tick = Tick(
+                step, [self._part(self.system.agents[name], step, step_signals, tape) for name in call]
+            )
             learner = self.system.agents[call[0]].learner
             learner.buffers = self.evaluate(tick, tape, learner.buffers)
             tape.ticks.append(tick)
@@ -62,17 +64,17 @@ class Ticker:
                 if part.agent == self.system.actor:
                     self.action = constant(part.ports[OBJECTIVE])
 
-    def _part(self, agent: Agent, step: int, moment: Moment, tape: Tape) -> Part:
-        part = Part(agent.name, moment, [], agent.drawn(tape.window))
+    def _part(self, agent: Agent, step: int, step_signals: StepSignals, tape: Tape) -> AgentTick:
+        part = AgentTick(agent.name, step_signals, [], agent.participates(tape.window))
         ages: list[Tensor] = []
         for channel in agent.inputs:
             readings = channel.ledger.receive_all(step)
             newest = readings[-1]
-            if channel.input is not None and newest.record is not None and not channel.deaf:
+            if channel.input is not None and newest.record is not None and not channel.input_model_disabled:
                 newest = self._stood_in(channel, channel.input, newest.record, newest, step)
                 readings = [newest]
             if channel.name == agent.align:
-                part.moment = aligned(newest)
+                part.step_signals = aligned(newest)
             part.inputs.extend(self._consumed(channel, reading, part, step, tape) for reading in readings)
             if agent.sees_ages:
                 ages.append(self._age(channel, newest, step))
@@ -88,45 +90,45 @@ class Ticker:
         return torch.stack(ages, 1)
 
     @staticmethod
-    def _consumed(channel: Channel, reading: Reading, part: Part, step: int, tape: Tape) -> Input:
+    def _consumed(channel: Channel, reading: Delivery, part: AgentTick, step: int, tape: Tape) -> Input:
         """Note what a tick reads, as it will be differentiated: made in this window, a leaf, or a constant."""
         record = reading.record
         if record is not None and (channel.name, record.stamp) in tape.live:
-            return Input(channel.name, record.stamp, None, alive=besides(record.dead))
-        if channel.coupling == "locked" or part.drawn is False:
+            return Input(channel.name, record.stamp, None, alive=mask_not(record.void))
+        if channel.coupling == "locked" or part.participates is False:
             # Over a locked channel it was made in an earlier window, where its credit is lost.
-            return Input(channel.name, None, reading.value, alive=reading.came)
-        if isinstance(part.drawn, Tensor):
-            learned = both(reading.counted, channel.of_receiver(part.drawn))
+            return Input(channel.name, None, reading.value, alive=reading.available)
+        if isinstance(part.participates, Tensor):
+            learned = mask_and(reading.counted, channel.of_receiver(part.participates))
             reading = replace(reading, counted=learned)
         use = channel.ledger.use(step, reading)
         value = reading.value if use is None else use.leaf
-        return Input(channel.name, None, value, use, reading.came)
+        return Input(channel.name, None, value, use, reading.available)
 
-    def _age(self, channel: Channel, reading: Reading, step: int) -> Tensor:
+    def _age(self, channel: Channel, reading: Delivery, step: int) -> Tensor:
         """[B]: how old what is read is, in ticks of its sender; 0 where nothing has come."""
         blank = torch.zeros_like(channel.zeros[:, 0])
-        if reading.record is None or reading.came is False:
+        if reading.record is None or reading.available is False:
             return blank
         ledger = channel.ledger
         age: Tensor | int = step - reading.record.stamp
-        if ledger.held_stamp is not None and reading.stood is False:
+        if ledger.held_stamp is not None and reading.stand_in_mask is False:
             age = step - ledger.held_stamp
-        return lanes_where(reading.came, (blank + age) / ledger.sender.clock.period)
+        return mask_fill_zero(reading.available, (blank + age) / ledger.sender.clock.period)
 
     def _stood_in(
-        self, channel: Channel, model: InputModel, record: Record, reading: Reading, step: int
-    ) -> Reading:
+        self, channel: Channel, model: InputModel, record: Record, reading: Delivery, step: int
+    ) -> Delivery:
         """Let the synthetic input stand in where the due message is missing; note what it can learn from."""
-        if channel.input_context and not record.moment.signals:
+        if channel.input_context and not record.step_signals.signals:
             return reading  # made by an aligned agent before its first message
         context = self.contexts.of_input(channel, record, step)
-        if record.first_use == step and record.dead is not True:
-            away = either(False if record.lost is None else record.lost, record.dead)
+        if record.first_use == step and record.void is not True:
+            away = mask_or(False if record.lost is None else record.lost, record.void)
             arrived = torch.logical_not(away) if isinstance(away, Tensor) else None
             channel.hear(context, record, arrived)
         missing = channel.ledger.missing(reading, always=channel.coupling == "unlocked")
-        missing = both(missing, channel.hearing)
+        missing = mask_and(missing, channel.hearing)
         if missing is False:
             return reading
         return channel.ledger.stand_in(reading, constant(model.predict(context, channel.rows)), missing)
@@ -154,7 +156,7 @@ class Ticker:
             self._relive(tick, tape)
         return after
 
-    def _gather(self, part: Part, tape: Tape) -> Tensor:
+    def _gather(self, part: AgentTick, tape: Tape) -> Tensor:
         agent = self.system.agents[part.agent]
         shape = agent.learner.network.input_shape
         flat = len(shape) == 1
@@ -162,7 +164,7 @@ class Ticker:
         for name in agent.observes:
             if name == AGE:
                 continue
-            seen = part.moment.signals.get(name)
+            seen = part.step_signals.signals.get(name)
             if seen is None:  # an aligned agent before its first message
                 seen = self.system.blank(name)
             seen = seen.to(self.system.dtype)
@@ -170,29 +172,29 @@ class Ticker:
         if part.ages is not None:
             observations.insert(agent.observes.index(AGE), part.ages)
         messages: list[Tensor] = []
-        came: list[Lanes] = []
+        available: list[EnvMask] = []
         entries = iter(part.inputs)
         entry = next(entries, None)
         for channel in agent.inputs:
-            read: list[tuple[Tensor, Lanes]] = []
+            read: list[tuple[Tensor, EnvMask]] = []
             while entry is not None and entry.channel == channel.name:
                 value = self._value(entry, channel, part, tape)
                 read.append((value if flat else value.reshape(len(value), *channel.shape), entry.alive))
                 entry = next(entries, None)
             message, there = together(channel.ledger.read, read, channel.slots)
             messages.append(message)
-            came.append(there)
-        return join(agent.fan_in, observations, messages, came)
+            available.append(there)
+        return join(agent.fan_in, observations, messages, available)
 
-    def _value(self, entry: Input, channel: Channel, part: Part, tape: Tape) -> Tensor:
+    def _value(self, entry: Input, channel: Channel, part: AgentTick, tape: Tape) -> Tensor:
         """[B, size]: what was read over a channel, with as much of its graph as the coupling lets through."""
         if entry.stamp is None:
             return channel.zeros if entry.value is None else entry.value
-        value = lanes_where(entry.alive, tape.live[channel.name, entry.stamp].flatten(1))
-        if part.drawn is False or channel.direct is not None or channel.aligned is not None:
+        value = mask_fill_zero(entry.alive, tape.live[channel.name, entry.stamp].flatten(1))
+        if part.participates is False or channel.direct is not None or channel.aligned is not None:
             return constant(value)
-        if isinstance(part.drawn, Tensor):
-            return torch.where(channel.of_receiver(part.drawn).unsqueeze(1), value, constant(value))
+        if isinstance(part.participates, Tensor):
+            return torch.where(channel.of_receiver(part.participates).unsqueeze(1), value, constant(value))
         return value
 
     def _states(self, tick: Tick, tape: Tape) -> Tensor:
@@ -205,23 +207,23 @@ class Ticker:
             found.append(self._value(part.memory, memory, part, tape))
         return found[0] if len(found) == 1 else torch.cat(found)
 
-    def _transports(self, part: Part, tape: Tape, position: int) -> Iterator[Transport]:
+    def _transports(self, part: AgentTick, tape: Tape, position: int) -> Iterator[Transport]:
         """The messages whose gradient goes back through fixed weights (feedback alignment)."""
         for entry in part.inputs:
             channel = self.system.channels[entry.channel]
-            if channel.aligned is not None and entry.stamp is not None and part.drawn is not False:
-                message = lanes_where(entry.alive, tape.live[channel.name, entry.stamp].flatten(1))
+            if channel.aligned is not None and entry.stamp is not None and part.participates is not False:
+                message = mask_fill_zero(entry.alive, tape.live[channel.name, entry.stamp].flatten(1))
                 first = position * self.system.batch
                 yield Transport(message, channel.aligned, slice(first, first + self.system.batch))
 
-    def _send(self, part: Part, step: int, tape: Tape) -> None:
+    def _send(self, part: AgentTick, step: int, tape: Tape) -> None:
         agent = self.system.agents[part.agent]
         self._note(agent, part, step)
         for channel in agent.outputs:
             if not channel.ledger.sender.due(step):
                 continue
             message = channel.taken(part.ports[channel.port])
-            record = channel.ledger.send(step, message, part.moment)
+            record = channel.ledger.send(step, message, part.step_signals)
             record.states, record.began = self._ends(channel, step), self.system.began
             self._void(channel, agent, record)
             tape.sent.append((channel.name, record))
@@ -229,31 +231,31 @@ class Ticker:
                 tape.live[channel.name, step] = self._carried(channel, step, message)
         self._remember(agent, part, step, tape)
 
-    def _note(self, agent: Agent, part: Part, step: int) -> None:
+    def _note(self, agent: Agent, part: AgentTick, step: int) -> None:
         """Keep an agent's state for predictors that are conditioned on it."""
         if agent.trail is None:
             return
         state = constant(part.ports[STATE])
-        void = agent.silenced
+        void = agent.agent_disabled
         if self.system.divergence.quarantine and agent.memory is not None:
-            void = either(void, agent.memory.unsound(state))
-        state = lanes_where(besides(void), state)  # what is void is so for predictors too
+            void = mask_or(void, agent.memory.unsound(state))
+        state = mask_fill_zero(mask_not(void), state)  # what is void is so for predictors too
         kept = agent.clock.latest(step - agent.looked_back)
         agent.trail = {s: value for s, value in agent.trail.items() if kept is None or s >= kept}
         agent.trail[step] = state
 
-    def _remember(self, agent: Agent, part: Part, step: int, tape: Tape) -> None:
+    def _remember(self, agent: Agent, part: AgentTick, step: int, tape: Tape) -> None:
         """Hand a recurrent agent's state to its next tick: with its graph to one of the same window."""
         memory = agent.memory
         if memory is None:
             return
         state = part.ports[STATE]
-        record = memory.ledger.send(step, state, part.moment)
+        record = memory.ledger.send(step, state, part.step_signals)
         record.states, record.began = self._ends(memory, step), self.system.began
         self._void(memory, agent, record)
         tape.live[memory.name, step] = state
         if record.unread:
-            record.pinned = False
+            record.held_by_sender = False
         else:
             tape.sent.append((memory.name, record))
 
@@ -277,11 +279,11 @@ class Ticker:
 
     def _void(self, channel: Channel, agent: Agent, record: Record) -> None:
         """Make void what would poison who reads it; messages are looked at under quarantine only, since that costs."""
-        void = channel.of_sender(agent.silenced)
+        void = channel.of_sender(agent.agent_disabled)
         if self.system.divergence.quarantine:
-            void = either(void, channel.unsound(record.message))
+            void = mask_or(void, channel.unsound(record.message))
         if void is not False:
-            record.dead = record.silent = void
+            record.void = record.no_injection = void
 
     def _relive(self, tick: Tick, tape: Tape) -> None:
         """Put the messages of a replayed tick back where the first evaluation put them."""

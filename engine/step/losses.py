@@ -10,11 +10,11 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE
 from antiphon.comms.cut import constant
 from antiphon.engine.core.parts import Agent
-from antiphon.engine.core.signals import lanes_where
+from antiphon.engine.core.signals import mask_fill_zero
 from antiphon.engine.core.system import System
-from antiphon.engine.core.tape import Part, Tape
+from antiphon.engine.core.tape import AgentTick, Tape
 
-__all__ = ["Judge", "Losses", "Verdict"]
+__all__ = ["Losses", "ObjectiveEvaluator", "WindowLoss"]
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class Losses:
 
 
 @dataclass(slots=True)
-class Verdict:
+class WindowLoss:
     """What all objectives said of a window."""
 
     total: Tensor | None = None
@@ -39,7 +39,7 @@ class Verdict:
     """Per agent and sample, [rows]: the sum over its ticks, without a graph."""
     losses: dict[str, Losses] = field(default_factory=dict)
     """By agent."""
-    judged: set[tuple[int, str]] = field(default_factory=set)
+    evaluated: set[tuple[int, str]] = field(default_factory=set)
     """Steps and agents of the ticks that there was a target for."""
 
     @property
@@ -49,7 +49,7 @@ class Verdict:
         return None if not found else found[0] if len(found) == 1 else torch.stack(found).sum(0)
 
 
-class Judge:
+class ObjectiveEvaluator:
     """Applies a system's objectives.
 
     Args:
@@ -59,65 +59,65 @@ class Judge:
     def __init__(self, system: System) -> None:
         self.system = system
 
-    def window(self, tape: Tape) -> Verdict:
+    def window(self, tape: Tape) -> WindowLoss:
         """Sum the losses of a window."""
-        verdict = Verdict()
+        window_loss = WindowLoss()
         for tick in tape.ticks:
             for part in tick.parts:
                 found = self._loss(part)
                 if found is not None:
-                    self._add(verdict, self.system.agents[part.agent], *found)
-                    verdict.judged.add((tick.step, part.agent))
-        return verdict
+                    self._add(window_loss, self.system.agents[part.agent], *found)
+                    window_loss.evaluated.add((tick.step, part.agent))
+        return window_loss
 
     def _add(
-        self, verdict: Verdict, agent: Agent, losses: Tensor, score: Tensor, present: Tensor | None
+        self, window_loss: WindowLoss, agent: Agent, losses: Tensor, score: Tensor, present: Tensor | None
     ) -> None:
         loss, samples = losses.sum() / self.system.batch, constant(losses)
-        verdict.total = loss if verdict.total is None else verdict.total + loss
-        known = verdict.by_agent.get(agent.name)
-        verdict.by_agent[agent.name] = samples if known is None else known + samples
+        window_loss.total = loss if window_loss.total is None else window_loss.total + loss
+        known = window_loss.by_agent.get(agent.name)
+        window_loss.by_agent[agent.name] = samples if known is None else known + samples
         found = Losses(
             agent.total(samples) / self.system.batch,
             agent.total(score),
             self.system.batch if present is None else agent.total(present),
         )
-        seen = verdict.losses.get(agent.name)
+        seen = window_loss.losses.get(agent.name)
         if seen is not None:
             found.loss, found.score = seen.loss + found.loss, seen.score + found.score
             found.count = seen.count + found.count
-        verdict.losses[agent.name] = found
+        window_loss.losses[agent.name] = found
 
-    def _loss(self, part: Part) -> tuple[Tensor, Tensor, Tensor | None] | None:
+    def _loss(self, part: AgentTick) -> tuple[Tensor, Tensor, Tensor | None] | None:
         """An objective's loss and score at one tick, [rows] each, zero where its target is absent, and where it is not.
 
         None if it is absent everywhere.
         """
         agent = self.system.agents[part.agent]
         goal = agent.goal
-        if goal is None or part.drawn is False or goal.target not in part.moment.signals:
+        if goal is None or part.participates is False or goal.target not in part.step_signals.signals:
             return None
-        if goal.last_only and (part.moment.step + 1) % self.system.hold:
+        if goal.last_only and (part.step_signals.step + 1) % self.system.hold:
             return None
-        output, target = part.ports[OBJECTIVE], part.moment.signals[goal.target]
-        present = part.moment.signals.get(f"_{goal.target}")
+        output, target = part.ports[OBJECTIVE], part.step_signals.signals[goal.target]
+        present = part.step_signals.signals.get(f"_{goal.target}")
         if present is not None:  # before the loss too: what is absent may be no number at all
             if not bool(present.any()):
                 return None
-            target = lanes_where(present, target)
+            target = mask_fill_zero(present, target)
         target = agent.spread(target)
         present = None if present is None else agent.spread(present)
-        if isinstance(part.drawn, Tensor):
-            present = part.drawn if present is None else present & part.drawn
+        if isinstance(part.participates, Tensor):
+            present = part.participates if present is None else present & part.participates
         losses = goal.objective.loss(output, target)
         score = (
             constant(losses) if goal.objective.scores_loss else goal.objective.score(constant(output), target)
         )
         if present is not None:
-            losses, score = lanes_where(present, losses), lanes_where(present, score)
+            losses, score = mask_fill_zero(present, losses), mask_fill_zero(present, score)
         return losses if goal.weight == 1.0 else losses * goal.weight, score, present
 
-    def error(self, part: Part) -> Tensor | None:
+    def error(self, part: AgentTick) -> Tensor | None:
         """[B, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""
         found = self._loss(part)
         if found is None or not found[0].requires_grad:

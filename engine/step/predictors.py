@@ -14,20 +14,20 @@ from antiphon.comms.predictors import Example, Predictor
 from antiphon.comms.stacked import gradients_all, predict_all
 from antiphon.engine.core.ledger import Record
 from antiphon.engine.core.parts import Channel
-from antiphon.engine.core.signals import besides, both, lanes_where
+from antiphon.engine.core.signals import mask_and, mask_fill_zero, mask_not
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import Tape
 from antiphon.engine.step.contexts import Contexts
 from antiphon.nets.optimisers import step_all
 
-__all__ = ["Heard", "Lesson", "Teacher"]
+__all__ = ["Heard", "PredictorTrainer", "PredictorUpdate"]
 
 Heard = tuple[Tensor, list[Tensor]]
 """The loss of a synthetic input on what came at a step, and the gradients of its parameters."""
 
 
 @dataclass(slots=True)
-class Lesson:
+class PredictorUpdate:
     """What a predictor learned from at one step."""
 
     examples: list[Example]
@@ -39,7 +39,7 @@ class Lesson:
     """What it said of the newest example before the update; None unless asked for."""
 
 
-class Teacher:
+class PredictorTrainer:
     """Asks and teaches the predictors of a system.
 
     Args:
@@ -50,7 +50,7 @@ class Teacher:
         self.system = system
         self.contexts = Contexts(system)
 
-    def foresee(self, asked: list[tuple[Channel, Record]]) -> None:
+    def predict_missing(self, asked: list[tuple[Channel, Record]]) -> None:
         """Ask predictors for the synthetic gradients of records, which remember them while they stay true."""
         questions: list[tuple[Predictor, Example]] = []
         records: list[tuple[Channel, Record]] = []
@@ -63,12 +63,12 @@ class Teacher:
             records, questions, predict_all(questions), strict=True
         ):
             if example.target is not None and example.valid is not None:  # no own loss, no injection
-                said = lanes_where(example.valid, said)
-            record.prediction = (channel.unmuted(constant(said)), predictor.updates)
+                said = mask_fill_zero(example.valid, said)
+            record.prediction = (channel.enabled_predictions(constant(said)), predictor.updates)
 
     def predict(self, channel: Channel, record: Record) -> Tensor | None:
         """Return the synthetic gradient of one record, [B, size] per sample; None where nothing can be said."""
-        self.foresee([(channel, record)])
+        self.predict_missing([(channel, record)])
         return None if record.prediction is None else record.prediction[0]
 
     def example(self, channel: Channel, record: Record, *, answered: bool = True) -> Example | None:
@@ -79,9 +79,9 @@ class Teacher:
             record: One of its records.
             answered: Whether what has come back is in it.
         """
-        if channel.target is not None and channel.target not in record.moment.signals:
+        if channel.target is not None and channel.target not in record.step_signals.signals:
             return None
-        if not record.moment.signals and channel.context:
+        if not record.step_signals.signals and channel.context:
             return None
         context = self.contexts.of_gradient(channel, record)
         example = Example(record.message, context, None)
@@ -89,47 +89,49 @@ class Teacher:
         if answered and channel.ledger.returns:
             example.delta, example.loss = record.delta, record.loss
             if (
-                channel.hears_losses and example.loss is None
+                channel.needs_returned_loss and example.loss is None
             ):  # after an episode's end nothing is lost any more
                 example.loss = torch.zeros_like(record.message[:, 0])
             valid = example.valid = record.counted if isinstance(record.counted, Tensor) else None
         if channel.target is not None:
-            target = record.moment.signals[channel.target]
-            present = record.moment.signals.get(f"_{channel.target}")
+            target = record.step_signals.signals[channel.target]
+            present = record.step_signals.signals.get(f"_{channel.target}")
             if present is not None:
-                target, present = lanes_where(present, target), channel.spread(present)
+                target, present = mask_fill_zero(present, target), channel.spread(present)
                 example.valid = present if valid is None else present & valid
             example.target = channel.spread(target)
         return example
 
-    def own_lessons(self, tapes: list[Tape]) -> dict[str, list[Example]]:
+    def local_examples(self, tapes: list[Tape]) -> dict[str, list[Example]]:
         """Examples of predictors to which nothing is returned: they learn when their sender does."""
-        lessons: dict[str, list[Example]] = {}
+        predictor_updates: dict[str, list[Example]] = {}
         for tape in tapes:
             for name, record in tape.sent:
                 channel = self.system.channels[name]
-                if channel.predictor is None or channel.ledger.returns or channel.muted:
+                if channel.predictor is None or channel.ledger.returns or channel.predictor_disabled:
                     continue
-                drawn = channel.of_sender(self.system.agents[channel.sender].drawn(tape.window))
-                if drawn is False:
+                participates = channel.of_sender(self.system.agents[channel.sender].participates(tape.window))
+                if participates is False:
                     continue
-                example = None if record.unread or record.silent is True else self.example(channel, record)
+                example = (
+                    None if record.unread or record.no_injection is True else self.example(channel, record)
+                )
                 if example is not None:
-                    heard = both(drawn, besides(record.silent))
+                    heard = mask_and(participates, mask_not(record.no_injection))
                     if isinstance(heard, Tensor):
                         example.valid = heard if example.valid is None else heard & example.valid
                     example.members = channel.heard_of(heard)
-                    lessons.setdefault(name, []).append(example)
-        return lessons
+                    predictor_updates.setdefault(name, []).append(example)
+        return predictor_updates
 
     def prepare(
         self,
-        lessons: dict[str, list[Example]],
+        predictor_updates: dict[str, list[Example]],
         returns: dict[str, list[Record]],
         step: int,
         *,
         watch: bool,
-    ) -> dict[str, Lesson]:
+    ) -> dict[str, PredictorUpdate]:
         """Gather what reached each predictor at this step, with the gradients it will follow.
 
         Args:
@@ -145,11 +147,11 @@ class Teacher:
         for channel in self.system.channels.values():
             predictor = channel.predictor
             records = channel.ledger.take(step)
-            if predictor is None or channel.muted:
+            if predictor is None or channel.predictor_disabled:
                 continue
-            examples = lessons.get(channel.name, [])
+            examples = predictor_updates.get(channel.name, [])
             if channel.traced:  # what was consumed waits for its return; an episode's last state need not
-                records = [record for record in records if record.unread or record.silent is True]
+                records = [record for record in records if record.unread or record.no_injection is True]
                 records += returns.get(channel.name, [])
             if channel.ledger.returns:
                 examples = [example for record in records if (example := self._lesson(channel, record, step))]
@@ -161,7 +163,7 @@ class Teacher:
             said = [constant(prediction) for prediction in predict_all(newest)]
         learned = self._learned(list(reached.values()))
         prepared = {
-            name: Lesson(examples, loss, gradients, prediction)
+            name: PredictorUpdate(examples, loss, gradients, prediction)
             for (name, (_, examples)), (loss, gradients), prediction in zip(
                 reached.items(), learned, said, strict=True
             )
@@ -175,7 +177,7 @@ class Teacher:
         """Each predictor's loss, and the gradients of its parameters, in order."""
         return gradients_all(asked)
 
-    def _check(self, prepared: dict[str, Lesson], step: int) -> None:
+    def _check(self, prepared: dict[str, PredictorUpdate], step: int) -> None:
         """Stop at, or mute, what is not finite or longer than the bound.
 
         Raises:
@@ -195,7 +197,7 @@ class Teacher:
             f"agent '{channel.sender}': the loss of the synthetic gradient of its channel {channel.name} at step {step} "
             f"{what}; lower its learning rate, or that of its synthetic gradients",
         )
-        channel.muted = True
+        channel.predictor_disabled = True
 
     def prepare_inputs(self, step: int) -> dict[str, Heard]:
         """Gather what each synthetic input heard at this step, with the gradients it will follow.
@@ -205,7 +207,7 @@ class Teacher:
         """
         found: dict[str, Heard] = {}
         for name, channel in self.system.channels.items():
-            if channel.input is not None and channel.heard and not channel.deaf:
+            if channel.input is not None and channel.heard and not channel.input_model_disabled:
                 found[name] = channel.input.gradients(channel.heard)
             channel.heard = []
         diverged = self.system.divergence.of(
@@ -223,7 +225,7 @@ class Teacher:
             f"agent '{channel.receiver}': the loss of the synthetic input of its channel {channel.name} at step {step} "
             f"{what}; lower the learning rate of the synthetic input",
         )
-        channel.deaf = True
+        channel.input_model_disabled = True
 
     def teach_inputs(self, heard: dict[str, Heard], step: int) -> None:
         """Let each synthetic input take its step."""
@@ -234,10 +236,10 @@ class Teacher:
             plans.append(model.planned(gradients, step))
         step_all(plans)
 
-    def teach(self, lessons: dict[str, Lesson], step: int) -> None:
+    def teach(self, predictor_updates: dict[str, PredictorUpdate], step: int) -> None:
         """Let each predictor take its step."""
         plans = []
-        for name, lesson in lessons.items():
+        for name, lesson in predictor_updates.items():
             predictor = self.system.channels[name].predictor
             assert predictor is not None
             plans.append(predictor.planned(lesson.gradients, step))
@@ -260,9 +262,9 @@ class Teacher:
     def _shorten(self, channel: Channel, outliers: Outliers, record: Record, step: int) -> None:
         """Shorten what came back for a state where it is out of all proportion, and say so the first time."""
         assert record.delta is not None
-        before = outliers.bites
+        before = outliers.clip_count
         record.delta = outliers.shortened(record.delta)
-        if outliers.bites and not before:
+        if outliers.clip_count and not before:
             self._say_shortened(channel, step)
 
     def _say_shortened(self, channel: Channel, step: int) -> None:

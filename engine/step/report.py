@@ -7,23 +7,23 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from antiphon.engine.core.parts import Unit
+from antiphon.engine.core.parts import LearningGroup
 from antiphon.engine.core.tape import Tape
-from antiphon.engine.step.losses import Losses, Verdict
-from antiphon.engine.step.predictors import Heard, Lesson
+from antiphon.engine.step.losses import Losses, WindowLoss
+from antiphon.engine.step.predictors import Heard, PredictorUpdate
 
-__all__ = ["Learned", "Update"]
+__all__ = ["StepReport", "Update"]
 
 
 @dataclass(slots=True, eq=False)
 class Update:
     """What one unit is about to learn from one window."""
 
-    unit: Unit
+    unit: LearningGroup
     tape: Tape
     gradients: dict[str, list[Tensor | None]] = field(default_factory=dict)
     """By the learner's first agent, in the order of its trainable parameters."""
-    verdict: Verdict = field(default_factory=Verdict)
+    window_loss: WindowLoss = field(default_factory=WindowLoss)
     """What its objectives said."""
     injected: dict[str, Tensor] = field(default_factory=dict)
     """Newest injection by channel, for telemetry."""
@@ -41,15 +41,15 @@ class Update:
     @property
     def losses(self) -> dict[str, Losses]:
         """What the objectives said, by agent."""
-        return self.verdict.losses
+        return self.window_loss.losses
 
 
 @dataclass
-class Learned:
+class StepReport:
     """Everything that was learned at one step."""
 
     updates: list[Update]
-    lessons: dict[str, Lesson]
+    predictor_updates: dict[str, PredictorUpdate]
     """By channel."""
     inputs: dict[str, Heard] = field(default_factory=dict)
     """Losses and gradients of the synthetic inputs that learned, by channel."""

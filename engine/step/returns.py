@@ -17,16 +17,16 @@ from torch import Tensor
 
 from antiphon.comms.credit import Injection, backward, clipped
 from antiphon.engine.core.ledger import Record
-from antiphon.engine.core.parts import Channel, Unit
-from antiphon.engine.core.signals import besides, lanes_where
+from antiphon.engine.core.parts import Channel, LearningGroup
+from antiphon.engine.core.signals import mask_fill_zero, mask_not
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import Input, Tape
-from antiphon.engine.step.forward import Ticker
-from antiphon.engine.step.losses import Judge
+from antiphon.engine.step.forward import ForwardPass
+from antiphon.engine.step.losses import ObjectiveEvaluator
 
 __all__ = ["Returns"]
 
-Injections = Callable[[Unit, Tape, int], list[Injection]]
+Injections = Callable[[LearningGroup, Tape, int], list[Injection]]
 """What is put on the messages of a replayed window, its states' own included, at a step."""
 
 
@@ -39,13 +39,13 @@ class Returns:
         injections: What is put on messages, at most what the window's sender learned from.
     """
 
-    def __init__(self, system: System, ticker: Ticker, injections: Injections) -> None:
+    def __init__(self, system: System, forward_pass: ForwardPass, injections: Injections) -> None:
         self.system = system
-        self.ticker = ticker
-        self.judge = Judge(system)
+        self.forward_pass = forward_pass
+        self.evaluator = ObjectiveEvaluator(system)
         self.injections = injections
 
-    def extend(self, closed: Iterable[tuple[Unit, Tape]], step: int) -> dict[str, list[Record]]:
+    def extend(self, closed: Iterable[tuple[LearningGroup, Tape]], step: int) -> dict[str, list[Record]]:
         """Take the windows that have just been learned from, and return the records whose return is now known.
 
         Their deltas are the returns. By channel.
@@ -55,7 +55,7 @@ class Returns:
             traced = [c for name in unit.members if (c := self.system.agents[name].memory) and c.traced]
             if not traced:
                 continue
-            if all(self.system.agents[name].drawn(tape.window) is False for name in unit.members):
+            if all(self.system.agents[name].participates(tape.window) is False for name in unit.members):
                 continue
             if unit.past and unit.past[-1].window + 1 != tape.window:
                 unit.past.clear()  # no gradient passes through a window that is missing
@@ -69,7 +69,7 @@ class Returns:
                     if use is not None and use.record.counted is not False:
                         delta = self._return(unit, unit.past[-channel.span :], channel, step)
                         # Zero where an episode ended before: its last state has been taught that already.
-                        use.record.delta = lanes_where(use.counted, delta)
+                        use.record.delta = mask_fill_zero(use.counted, delta)
                         found.setdefault(channel.name, []).append(use.record)
         return found
 
@@ -77,12 +77,12 @@ class Returns:
     def _entry(tape: Tape, channel: Channel) -> Input | None:
         return next((p.memory for tick in tape.ticks for p in tick.parts if p.agent == channel.sender), None)
 
-    def _return(self, unit: Unit, tapes: list[Tape], channel: Channel, step: int) -> Tensor:
+    def _return(self, unit: LearningGroup, tapes: list[Tape], channel: Channel, step: int) -> Tensor:
         """[B, state size]: G of the state that the oldest of `tapes` started from."""
         memories = [c for name in unit.members if (c := self.system.agents[name].memory) is not None]
         returns: dict[str, Tensor] = {}
         for tape in reversed(tapes):
-            self.ticker.replay(tape)
+            self.forward_pass.replay(tape)
             put = [injection for injection in self.injections(unit, tape, step) if injection.discount]
             for memory in memories:
                 beyond = self._beyond(tape, memory, returns.get(memory.name))
@@ -97,7 +97,7 @@ class Returns:
                 and memory.ledger.returns
             }
             _, deltas = backward(
-                self.judge.window(tape).total, put, (), list(leaves.values()), self.system.batch
+                self.evaluator.window(tape).total, put, (), list(leaves.values()), self.system.batch
             )
             returns = {name: d for name, d in zip(leaves, deltas, strict=True) if d is not None}
             tape.release()
@@ -108,8 +108,8 @@ class Returns:
         record = next((record for name, record in tape.sent if name == memory.name), None)
         if record is None or record.live is None or record.prediction is None or later is None:
             return None
-        if not memory.traced or record.silent is True:
+        if not memory.traced or record.no_injection is True:
             return None
         said = record.prediction[0] if memory.clip is None else clipped(record.prediction[0], memory.clip)
-        more = lanes_where(besides(record.silent), memory.trace * (later - said))
+        more = mask_fill_zero(mask_not(record.no_injection), memory.trace * (later - said))
         return Injection(record.live, more, scale=0.0, discount=memory.discount)

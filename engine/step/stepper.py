@@ -11,17 +11,17 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from antiphon.comms.credit import Gradients, Injection, Pull, backward_all, clipped
+from antiphon.comms.credit import BackwardRequest, Gradients, Injection, backward_all, clipped
 from antiphon.comms.cut import constant
-from antiphon.engine.core.ledger import Ledger, Record, Use
-from antiphon.engine.core.parts import FUTURE, Agent, Channel, Unit
-from antiphon.engine.core.signals import Moment, besides, both, lanes_where
+from antiphon.engine.core.ledger import Consumption, Ledger, Record
+from antiphon.engine.core.parts import AUXILIARY_PORT, Agent, Channel, LearningGroup
+from antiphon.engine.core.signals import StepSignals, mask_and, mask_fill_zero, mask_not
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import Tape
-from antiphon.engine.step.forward import Ticker
-from antiphon.engine.step.losses import Judge
-from antiphon.engine.step.predictors import Teacher
-from antiphon.engine.step.report import Learned, Update
+from antiphon.engine.step.forward import ForwardPass
+from antiphon.engine.step.losses import ObjectiveEvaluator
+from antiphon.engine.step.predictors import PredictorTrainer
+from antiphon.engine.step.report import StepReport, Update
 from antiphon.engine.step.returns import Returns
 from antiphon.nets.optimisers import step_all
 
@@ -39,16 +39,16 @@ class Reference:
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self.ticker = Ticker(system)
-        self.teacher = Teacher(system)
-        self.judge = Judge(system)
-        self.returns = Returns(system, self.ticker, self._replayed)
+        self.forward_pass = ForwardPass(system)
+        self.predictor_trainer = PredictorTrainer(system)
+        self.evaluator = ObjectiveEvaluator(system)
+        self.returns = Returns(system, self.forward_pass, self._replayed)
 
     def shown(self) -> System:
         """Return the system as everybody may look at it: one agent at a time, up to date."""
         return self.system
 
-    def seen(self, learned: Learned) -> tuple[System, Learned]:
+    def seen(self, learned: StepReport) -> tuple[System, StepReport]:
         """Return the system, and what it learned at the newest step, as they are cheapest to look at: as they are run."""
         return self.shown(), learned
 
@@ -63,21 +63,21 @@ class Reference:
     def taken_over(self) -> None:
         """Make the graphs of open windows again, after the system has taken over a state."""
         for unit in self.system.units:
-            self.ticker.replay(unit.tape)
+            self.forward_pass.replay(unit.tape)
 
-    def tick(self, step: int, moment: Moment) -> None:
+    def tick(self, step: int, step_signals: StepSignals) -> None:
         """Let all agents due at `step` tick, in waves."""
-        self.ticker.tick(step, moment)
+        self.forward_pass.tick(step, step_signals)
 
-    def learn(self, step: int, *, watch: bool = False) -> Learned:
+    def learn(self, step: int, *, watch: bool = False) -> StepReport:
         """Let every unit and predictor whose time has come learn.
 
         Args:
             step: The step just taken.
             watch: Whether predictions are kept for telemetry; it changes no number.
         """
-        closing: list[tuple[Unit, Tape]] = []
-        dropped: list[tuple[Unit, Tape]] = []
+        closing: list[tuple[LearningGroup, Tape]] = []
+        dropped: list[tuple[LearningGroup, Tape]] = []
         for unit, window in self.system.schedule.ending(step):
             tape = unit.tape
             unit.tape = Tape()
@@ -90,27 +90,27 @@ class Reference:
                 closing.append((unit, tape))
         self._foresee(closing)
         turns = [self._updates(turn, step) for turn in self._turns(closing)]
-        lessons = self.teacher.own_lessons([tape for _, tape in closing])
+        predictor_updates = self.predictor_trainer.local_examples([tape for _, tape in closing])
         for unit, tape in [*closing, *dropped]:
             self._close(unit, tape, step)
         returns = self.returns.extend(closing, step)
-        taught = self.teacher.prepare(lessons, returns, step, watch=watch)
-        heard = self.teacher.prepare_inputs(step)
+        taught = self.predictor_trainer.prepare(predictor_updates, returns, step, watch=watch)
+        heard = self.predictor_trainer.prepare_inputs(step)
         for updates in turns:  # all is computed and finite: now, and only now, anything moves
             self._apply(updates, step)
-        self.teacher.teach(taught, step)
-        self.teacher.teach_inputs(heard, step)
+        self.predictor_trainer.teach(taught, step)
+        self.predictor_trainer.teach_inputs(heard, step)
         for _, tape in [*closing, *dropped]:
             tape.release()
-        return Learned([update for updates in turns for update in updates], taught, heard)
+        return StepReport([update for updates in turns for update in updates], taught, heard)
 
     def _judge(
         self,
-        unit: Unit,
+        unit: LearningGroup,
         newest: Tape,
         step: int,
-        closing: list[tuple[Unit, Tape]],
-        dropped: list[tuple[Unit, Tape]],
+        closing: list[tuple[LearningGroup, Tape]],
+        dropped: list[tuple[LearningGroup, Tape]],
     ) -> None:
         """Sort a late unit's tapes into those whose deltas are back, those too old, and those that wait."""
         waiting: list[Tape] = []
@@ -119,7 +119,7 @@ class Reference:
                 dropped.append((unit, tape))
             elif all(self._back(self.system.channels[name], record, step) for name, record in tape.sent):
                 if tape is not newest:
-                    self.ticker.replay(tape)
+                    self.forward_pass.replay(tape)
                 closing.append((unit, tape))
             else:
                 tape.release()
@@ -129,17 +129,19 @@ class Reference:
     def _back(self, channel: Channel, record: Record, step: int) -> bool:
         if channel.coupling != "delayed" or record.unread:
             return True
-        if self.system.unit_of[channel.sender] is self.system.unit_of[channel.receiver]:
+        if self.system.group_of[channel.sender] is self.system.group_of[channel.receiver]:
             return True
         if record.finished is None or record.finished >= step:
             return False
         return not record.complete or record.finished + channel.ledger.back <= step
 
-    def _updates(self, closing: list[tuple[Unit, Tape]], step: int) -> list[Update]:
+    def _updates(self, closing: list[tuple[LearningGroup, Tape]], step: int) -> list[Update]:
         """Pull the learning signal of closed windows back to parameters and leaves; only the ledger changes."""
         updates, pulls, uses = [], [], []
         for unit, tape in closing:
-            update = Update(unit, tape, verdict=self.judge.window(tape), learning=self._learning(unit, tape))
+            update = Update(
+                unit, tape, window_loss=self.evaluator.window(tape), learning=self._learning(unit, tape)
+            )
             consumed = {
                 id(entry.use): (self.system.channels[entry.channel], entry.use)
                 for tick in tape.ticks
@@ -147,8 +149,8 @@ class Reference:
                 for entry in part.consumed
                 if entry.use is not None
             }
-            pull = Pull(
-                update.verdict.total,
+            pull = BackwardRequest(
+                update.window_loss.total,
                 self._injections(tape, update, step),
                 [p for name in update.learning for p in self.system.agents[name].learner.trainable],
                 [use.leaf for channel, use in consumed.values() if channel.ledger.returns],
@@ -166,14 +168,14 @@ class Reference:
             self._book(update, consumed_by, deltas)
         return [update for update in updates if update not in diverged]
 
-    def _book(self, update: Update, uses: list[tuple[Channel, Use]], deltas: Gradients) -> None:
+    def _book(self, update: Update, uses: list[tuple[Channel, Consumption]], deltas: Gradients) -> None:
         """Enter what comes back for the messages that a window used."""
         back = iter(deltas)
         for channel, use in uses:
             channel.ledger.book(use, next(back) if channel.ledger.returns else None)
-        told: dict[str, list[Use]] = {}
+        told: dict[str, list[Consumption]] = {}
         for channel, use in uses:
-            if channel.hears_losses:
+            if channel.needs_returned_loss:
                 told.setdefault(channel.name, []).append(use)
         loss = self._returned_loss(update) if told else None
         for name, some in told.items():
@@ -190,42 +192,48 @@ class Reference:
                 continue
             first = next((p for tick in tape.ticks for p in tick.parts if p.agent == name), None)
             last = next((record for channel, record in tape.sent if channel == memory.name), None)
-            if first is None or first.drawn is False or last is None or not memory.injects:
+            if first is None or first.participates is False or last is None or not memory.injects:
                 continue
-            if last.silent is True:  # nothing follows
+            if last.no_injection is True:  # nothing follows
                 said = memory.zeros
             elif last.prediction is None:
                 continue
             else:
-                said = lanes_where(besides(last.silent), last.prediction[0])
-            error = memory.unmuted(lanes_where(first.drawn, first.ports[FUTURE] - said))
+                said = mask_fill_zero(mask_not(last.no_injection), last.prediction[0])
+            error = memory.enabled_predictions(
+                mask_fill_zero(first.participates, first.ports[AUXILIARY_PORT] - said)
+            )
             update.foretold.add(name)
             loss = memory.auxiliary * error.square().sum() / self.system.batch
             total = loss if total is None else total + loss
         return total
 
-    def _learning(self, unit: Unit, tape: Tape) -> list[str]:
+    def _learning(self, unit: LearningGroup, tape: Tape) -> list[str]:
         """The first agents of the learners that learn from a window."""
-        return [name for name in unit.owners if self.system.agents[name].drawn(tape.window) is not False]
+        return [
+            name for name in unit.owners if self.system.agents[name].participates(tape.window) is not False
+        ]
 
     def _returned_loss(self, update: Update) -> Tensor:
         """[B]: the window's losses, and what the critics of the channels it sent on expect beyond (semantics 9)."""
-        loss = update.verdict.samples
+        loss = update.window_loss.samples
         if loss is None:
             loss = self.system.agents[update.unit.members[0]].spread(self.system.nothing)
         for name, record in update.tape.sent:
             channel = self.system.channels[name]
             if (
                 channel.predictor is None
-                or not channel.hears_losses
+                or not channel.needs_returned_loss
                 or record.unread
-                or record.silent is True
+                or record.no_injection is True
             ):
                 continue
-            example = self.teacher.example(channel, record, answered=False)
-            if example is not None and not channel.muted:
-                value = channel.discount * channel.unmuted(constant(channel.predictor.value(example)))
-                loss = loss + channel.to_sender(lanes_where(besides(record.silent), value))
+            example = self.predictor_trainer.example(channel, record, answered=False)
+            if example is not None and not channel.predictor_disabled:
+                value = channel.discount * channel.enabled_predictions(
+                    constant(channel.predictor.value(example))
+                )
+                loss = loss + channel.to_sender(mask_fill_zero(mask_not(record.no_injection), value))
         return loss
 
     def _divide(self, update: Update, gradients: Gradients) -> None:
@@ -238,15 +246,18 @@ class Reference:
                 found = [None if g is None else g / sharing for g in found]
             update.gradients[name] = found
 
-    def _foresee(self, closing: list[tuple[Unit, Tape]]) -> None:
+    def _foresee(self, closing: list[tuple[LearningGroup, Tape]]) -> None:
         """Ask the predictors of all channels that inject, at once."""
         asked = [
             (self.system.channels[name], record)
             for _, tape in closing
             for name, record in tape.sent
-            if self.system.channels[name].injects and self._sender(name).drawn(tape.window) is not False
+            if self.system.channels[name].injects
+            and self._sender(name).participates(tape.window) is not False
         ]
-        self.teacher.foresee([(c, r) for c, r in asked if not r.unread and r.silent is not True])
+        self.predictor_trainer.predict_missing(
+            [(c, r) for c, r in asked if not r.unread and r.no_injection is not True]
+        )
 
     def _injections(self, tape: Tape, update: Update, step: int) -> list[Injection]:
         found = [injection for _, _, injection in self._credits(tape, update, step)]
@@ -256,14 +267,16 @@ class Reference:
         """What is put on the messages of a window, with their records."""
         for name, record in tape.sent:
             channel = self.system.channels[name]
-            if record.unread or record.silent is True or record.live is None:
+            if record.unread or record.no_injection is True or record.live is None:
                 continue
-            drawn = self._sender(name).drawn(tape.window)
-            credit = None if drawn is False else self.credit(channel, record)
+            participates = self._sender(name).participates(tape.window)
+            credit = None if participates is False else self.credit(channel, record)
             if credit is None:
                 continue
-            credit = channel.unmuted(credit)
-            credit = lanes_where(both(channel.of_sender(drawn), besides(record.silent)), credit)
+            credit = channel.enabled_predictions(credit)
+            credit = mask_fill_zero(
+                mask_and(channel.of_sender(participates), mask_not(record.no_injection)), credit
+            )
             if channel.coupling == "delayed":
                 yield channel, record, Injection(record.live, credit)
             else:
@@ -273,7 +286,7 @@ class Reference:
                     update.put.add((name, record.stamp))
                 yield channel, record, Injection(record.live, credit, scale, channel.discount)
 
-    def _replayed(self, unit: Unit, tape: Tape, step: int) -> list[Injection]:
+    def _replayed(self, unit: LearningGroup, tape: Tape, step: int) -> list[Injection]:
         """What is put on the messages of a window that has been replayed."""
         self._foresee([(unit, tape)])
         return self._injections(tape, Update(unit, tape), step)
@@ -295,7 +308,7 @@ class Reference:
             delta = channel.zeros if record.delta is None else record.delta
             credit = torch.lerp(credit, delta, channel.trace) if channel.trace else credit
             heard = channel.propagate and record.counted is not False
-            example = self.teacher.example(channel, record) if heard else None
+            example = self.predictor_trainer.example(channel, record) if heard else None
             if example is not None and channel.predictor is not None:
                 example.delta = delta
                 credit = credit + channel.propagate * channel.predictor.propagated(example)
@@ -310,7 +323,7 @@ class Reference:
             if channel.direct is not None
             and record.live is not None
             and not record.unread
-            and self._sender(channel.name).drawn(tape.window) is not False
+            and self._sender(channel.name).participates(tape.window) is not False
         ]
         if not told:
             return
@@ -319,7 +332,7 @@ class Reference:
             (tick.step, part.agent, error)
             for tick in tape.ticks
             for part in tick.parts
-            if part.agent in sources and (error := self.judge.error(part)) is not None
+            if part.agent in sources and (error := self.evaluator.error(part)) is not None
         ]
         for channel, record in told:
             assert channel.direct is not None
@@ -340,10 +353,10 @@ class Reference:
             unit = updates[int(i)].unit
             self._report(unit, what, step)
             for name in unit.members:
-                self.system.agents[name].silenced = True
+                self.system.agents[name].agent_disabled = True
         return [updates[int(i)] for i in diverged]
 
-    def _report(self, unit: Unit, what: str, step: int) -> None:
+    def _report(self, unit: LearningGroup, what: str, step: int) -> None:
         who = ", ".join(f"'{name}'" for name in unit.members)
         self.system.divergence.report(
             step,
@@ -351,9 +364,9 @@ class Reference:
             "lower its learning rate, or the scale of the synthetic gradients it receives",
         )
 
-    def _close(self, unit: Unit, tape: Tape, step: int) -> None:
+    def _close(self, unit: LearningGroup, tape: Tape, step: int) -> None:
         for _, record in tape.sent:
-            record.pinned = False
+            record.held_by_sender = False
         for name in unit.members:
             for channel in self.system.agents[name].channels:
                 channel.ledger.close(tape.window, step)
@@ -367,13 +380,13 @@ class Reference:
                     plans.append(learner.planned(gradients, step))
         step_all(plans)
 
-    def _turns(self, closing: list[tuple[Unit, Tape]]) -> list[list[tuple[Unit, Tape]]]:
+    def _turns(self, closing: list[tuple[LearningGroup, Tape]]) -> list[list[tuple[LearningGroup, Tape]]]:
         """Part closed windows into what is differentiated together.
 
         No two windows of one unit, which share its parameters, are; and where a channel mixes in what comes back
         at the same step, its receiver is differentiated before its sender.
         """
-        turns: list[list[tuple[Unit, Tape]]] = []
+        turns: list[list[tuple[LearningGroup, Tape]]] = []
         taken: dict[int, int] = {}
         for unit, tape in sorted(closing, key=lambda one: self.system.depths.get(id(one[0]), 0)):
             turn = taken[id(unit)] = max(taken.get(id(unit), -1) + 1, self.system.depths.get(id(unit), 0))

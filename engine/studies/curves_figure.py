@@ -59,10 +59,12 @@ def draw_curves(study: Mapping[str, Any], path: Path) -> Figure:
         axis.set_xlabel(what)
     for axis in grid.flat:
         axis.grid(alpha=0.25, linewidth=0.5)
-    drawn = {
+    participates = {
         name: line for axis in grid.flat for line, name in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", fontsize=8, frameon=False)
+    figure.legend(
+        participates.values(), participates.keys(), loc="outside right upper", fontsize=8, frameon=False
+    )
     save(figure, path)
     return figure
 

@@ -94,12 +94,14 @@ def _draw_metrics(figure: Figure, study: Mapping[str, Any], styles: Mapping[str,
             axes.remove()
         for axes in grid[:, 0]:
             axes.set_ylabel(metric_name(view))
-    drawn = {
+    participates = {
         key: handle
         for axes in figure.axes
         for handle, key in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", fontsize=8, frameon=False)
+    figure.legend(
+        participates.values(), participates.keys(), loc="outside right upper", fontsize=8, frameon=False
+    )
 
 
 def _panels(study: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
@@ -123,8 +125,8 @@ def _draw_lines(
     factor = 100 if is_share(study) else 1
     at, numbers = _places(study["x"], lines)
 
-    def draw(drawn: Sequence[Mapping[str, Any]], figures: Sequence[float], **look: Any) -> None:
-        axes.errorbar([aside + at[_key(study["x"], line)] for line in drawn], figures, **look)
+    def draw(participates: Sequence[Mapping[str, Any]], figures: Sequence[float], **look: Any) -> None:
+        axes.errorbar([aside + at[_key(study["x"], line)] for line in participates], figures, **look)
 
     for rank, (variant, style) in enumerate(styles.items()):
         aside = 0.0 if numbers else _BESIDE * ((rank + 0.5) / len(styles) - 0.5)

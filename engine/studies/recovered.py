@@ -135,8 +135,8 @@ def recovered(
     value = float(gain.mean() / whole.mean())
     if len(seeds) == 1:
         return Estimate(value)
-    drawn = np.random.default_rng(0).integers(len(seeds), size=(_RESAMPLES, len(seeds)))
-    gains, wholes = gain[drawn].mean(axis=1), whole[drawn].mean(axis=1)
+    participates = np.random.default_rng(0).integers(len(seeds), size=(_RESAMPLES, len(seeds)))
+    gains, wholes = gain[participates].mean(axis=1), whole[participates].mean(axis=1)
     ratios = gains[wholes > 0] / wholes[wholes > 0]
     low, high = np.quantile(ratios, [0.025, 0.975])
     return Estimate(value, float(low), float(high))

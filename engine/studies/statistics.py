@@ -77,11 +77,11 @@ def bootstrap(rows: Sequence[Sequence[float]]) -> tuple[float, float]:
         rows: Of each task, variant or point the figures by seed, at least one; on one scale.
     """
     random = np.random.default_rng(0)
-    drawn = [
+    participates = [
         np.asarray(row, dtype=np.float64)[random.integers(len(row), size=(_RESAMPLES, len(row)))]
         for row in rows
     ]
-    together = np.sort(np.concatenate(drawn, axis=1), axis=1)
+    together = np.sort(np.concatenate(participates, axis=1), axis=1)
     low, high = np.quantile(together @ _weights(together.shape[1]), [_TAIL, 1 - _TAIL])
     return float(low), float(high)
 

@@ -30,7 +30,7 @@ def test_what_is_more_than_ten_times_the_median_is_shortened_to_that() -> None:
     found = outliers.shortened(given)
     torch.testing.assert_close(found, of_lengths(1.0, 19.0, 20.0, 2.0, 0.0))
     assert torch.equal(found[[0, 3, 4]], given[[0, 3, 4]])
-    assert outliers.bites == 1
+    assert outliers.clip_count == 1
 
 
 def test_nothing_is_shortened_before_ten_batches_have_been_seen() -> None:
@@ -38,7 +38,7 @@ def test_nothing_is_shortened_before_ten_batches_have_been_seen() -> None:
         outliers = used_to(1.0, batches)
         given = of_lengths(1.0, 1.0, 1e6)
         assert torch.equal(outliers.shortened(given), given) == (bites == 0)
-        assert outliers.bites == bites
+        assert outliers.clip_count == bites
 
 
 def test_what_is_just_ten_times_as_long_is_left() -> None:
@@ -58,7 +58,7 @@ def test_the_median_moves_by_a_hundredth_and_one_batch_cannot_carry_it_away() ->
     outliers = used_to(1.0)
     outliers.shortened(of_lengths(1e9, 1e9, 1e9))
     assert float(outliers.median) == pytest.approx(0.99 + 0.01 * 10)  # type: ignore[arg-type]
-    assert outliers.bites == 3
+    assert outliers.clip_count == 3
 
 
 def test_what_follows_a_lasting_growth_is_no_outlier() -> None:
@@ -99,7 +99,7 @@ def test_one_that_takes_over_a_state_goes_on_alike() -> None:
     for given in (of_lengths(4.0, 1.0), of_lengths(80.0, 1.0), of_lengths(2.0, 200.0)):
         assert torch.equal(outliers.shortened(given), other.shortened(given))
         assert outliers.state_dict() == other.state_dict()
-    assert outliers.bites == other.bites == 2
+    assert outliers.clip_count == other.clip_count == 2
 
 
 # --- many as one -----------------------------------------------------------------------------------------
@@ -136,11 +136,11 @@ def test_many_as_one_do_what_each_does_alone(dtype: torch.dtype) -> None:
             expected = one.shortened(given[k])
             torch.testing.assert_close(found[k], expected, rtol=1e-12, atol=1e-12, equal_nan=True)
     together.write_back()
-    assert [one.bites for one in alone] == together.bites.tolist()
-    assert all(one.bites for one in alone)
+    assert [one.clip_count for one in alone] == together.clip_count.tolist()
+    assert all(one.clip_count for one in alone)
     for mine, theirs in zip(together.members, alone, strict=True):
         assert mine.median == pytest.approx(theirs.median, rel=1e-12)
-        assert (mine.seen, mine.bites) == (theirs.seen, theirs.bites)
+        assert (mine.seen, mine.clip_count) == (theirs.seen, theirs.clip_count)
 
 
 def test_many_as_one_take_over_a_state_and_give_it_back() -> None:
@@ -152,7 +152,7 @@ def test_many_as_one_take_over_a_state_and_give_it_back() -> None:
     given = of_lengths(*[1.0, 1.0, 40.0] * MEMBERS)
     expected = torch.cat([one.shortened(given[3 * k : 3 * k + 3]) for k, one in enumerate(members)])
     assert torch.equal(together.shortened(given), expected)
-    assert together.bites.tolist() == [1, 0, 0, 1]
+    assert together.clip_count.tolist() == [1, 0, 0, 1]
     members[1].load_state_dict(before[3])
     together.refresh()
     assert together.seen.tolist() == [11, 12, 5, 13]
@@ -169,6 +169,6 @@ def test_of_members_to_whom_nothing_came_back_nothing_is_taken() -> None:
     assert torch.equal(found[6:9], given[6:9])
     assert torch.equal(found[[0, 1, 2, 9, 10, 11]], expected[[0, 1, 2, 9, 10, 11]])
     assert together.seen.tolist() == [11, 10, 10, 11]
-    assert together.bites.tolist() == [1, 0, 0, 1]
+    assert together.clip_count.tolist() == [1, 0, 0, 1]
     assert torch.equal(together.median[heard], other.median[heard])
     assert together.median[1] == used_to(1.0).median

@@ -54,12 +54,12 @@ def facts(simulation: Simulation) -> dict[str, Any]:
     found: dict[str, Any] = {"now": simulation.now, "events": sorted(map(list, simulation.events))}
     for name, agent in system.agents.items():
         found |= _numbers(f"agent {name}", agent.learner)
-        found[f"agent {name} silenced"] = agent.silenced
+        found[f"agent {name} silenced"] = agent.agent_disabled
     for name, channel in system.channels.items():
         place = f"channel {name}"
         found |= {} if channel.predictor is None else _numbers(f"{place} gradient", channel.predictor)
         found |= {} if channel.input is None else _numbers(f"{place} input", channel.input)
-        found |= {f"{place} muted": channel.muted, f"{place} deaf": channel.deaf}
+        found |= {f"{place} muted": channel.predictor_disabled, f"{place} deaf": channel.input_model_disabled}
         records = {s: record for s, record in channel.ledger.records.items() if not _void(record)}
         found[f"{place} stamps"] = list(records)
         for stamp, record in records.items():

@@ -14,8 +14,8 @@ from torch import Tensor
 from antiphon.comms.link import Link
 from antiphon.engine.build.builder import build
 from antiphon.engine.core.clock import Clock, Sends, TickWindows
-from antiphon.engine.core.ledger import Ledger, Reading, Record, Use
-from antiphon.engine.core.signals import Lanes, Moment
+from antiphon.engine.core.ledger import Consumption, Delivery, Ledger, Record
+from antiphon.engine.core.signals import EnvMask, StepSignals
 from antiphon.engine.step.stepper import Reference
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import seed_for, uniform
@@ -47,11 +47,11 @@ class LoggedLedger(Ledger):
 
     def attach(self, log: Log, losses: set[int], way_back: int) -> None:
         self.log, self.losses, self.way_back = log, losses, way_back
-        self._ticks: dict[Use, list[int]] = {}
+        self._ticks: dict[Consumption, list[int]] = {}
         self._counted: dict[int, list[int]] = {}
         self._tick = -1
 
-    def send(self, step: int, message: Tensor, moment: Moment) -> Record:
+    def send(self, step: int, message: Tensor, moment: StepSignals) -> Record:
         record = super().send(step, message, moment)
         if self.losses:
             record.lost = torch.tensor([step in self.losses])
@@ -59,7 +59,7 @@ class LoggedLedger(Ledger):
         self.log.fates[self.name, step] = Fate(state, step if record.unread else None)
         return record
 
-    def receive_all(self, step: int) -> list[Reading]:
+    def receive_all(self, step: int) -> list[Delivery]:
         readings = super().receive_all(step)
         self._tick = step
         self.log.consumed[self.name, step, 0] = tuple(
@@ -67,7 +67,7 @@ class LoggedLedger(Ledger):
         )
         return readings
 
-    def _stamp(self, reading: Reading) -> int | None:
+    def _stamp(self, reading: Delivery) -> int | None:
         if reading.record is None or reading.value is None:
             return None
         if self.losses:
@@ -77,20 +77,20 @@ class LoggedLedger(Ledger):
         there = reading.counted is True or (isinstance(reading.counted, Tensor) and bool(reading.counted[0]))
         return reading.record.stamp if there else None
 
-    def stand_in(self, reading: Reading, value: Tensor, lanes: Lanes) -> Reading:
+    def stand_in(self, reading: Delivery, value: Tensor, lanes: EnvMask) -> Delivery:
         if bool(torch.as_tensor(lanes).any()):
             assert reading.record is not None
             self.log.consumed[self.name, self._tick, 0] = (reading.record.stamp,)
-            self.log.stood.add((self.name, self._tick, 0))
+            self.log.stand_in_mask.add((self.name, self._tick, 0))
         return super().stand_in(reading, value, lanes)
 
-    def use(self, step: int, reading: Reading) -> Use | None:
+    def use(self, step: int, reading: Delivery) -> Consumption | None:
         use = super().use(step, reading)
         if use is not None and (use.counted is True or bool(torch.as_tensor(use.counted)[0])):
             self._ticks.setdefault(use, []).append(step)
         return use
 
-    def book(self, use: Use, delta: Tensor | None) -> None:
+    def book(self, use: Consumption, delta: Tensor | None) -> None:
         super().book(use, delta)
         self._counted.setdefault(use.record.stamp, []).extend(self._ticks.get(use, []))
 
@@ -160,7 +160,7 @@ def run_engine(
             object.__setattr__(channel.ledger.link, "drop", 0.5)
     backend = Reference(system)
     for step in range(horizon):
-        backend.tick(step, Moment(step, {"x": torch.ones(1, 1, dtype=torch.float64)}))
+        backend.tick(step, StepSignals(step, {"x": torch.ones(1, 1, dtype=torch.float64)}))
         for name, channel in system.channels.items():
             for _, message, arrived in channel.heard:
                 if arrived is None or bool(arrived):
@@ -203,7 +203,7 @@ def agree(
         f"{clocks} {links} lost={sorted(lost)} ends={sorted(ends)} undrawn={sorted(undrawn)} lanes={lanes}"
     )
     assert found.consumed == expected.consumed, story
-    assert found.stood == expected.stood, story
+    assert found.stand_in_mask == expected.stand_in_mask, story
     assert found.heard == expected.heard, story
     locked = {link.name for link in links if link.coupling == "locked"}
     fates = {}
@@ -284,7 +284,7 @@ def test_what_is_received_agrees_with_the_event_simulator(bits: int | None, nois
     ledger = Ledger("a->b", Sends(Clock()), Clock(), TickWindows(Clock()), link, returns=True)
     messages = {step: uniform(1, step, 6).view(2, 3) - 0.5 for step in range(8)}
     for step, message in messages.items():
-        ledger.send(step, message, Moment(step, {}))
+        ledger.send(step, message, StepSignals(step, {}))
         reading = ledger.receive(step)
         if step >= 2:
             assert reading.record is not None

@@ -329,7 +329,7 @@ def test_they_run_and_go_on_to_the_same_bits(seed: int, early: int) -> None:
     for simulation in (unbroken, loaded):
         simulation.run(STEPS - early)
     assert_same(loaded, unbroken)
-    outputs = unbroken.compose()(left_half=unbroken.world.moment.signals["left_half"])
+    outputs = unbroken.compose()(left_half=unbroken.world.step_signals.signals["left_half"])
     for name in scenario.readouts:
         assert outputs[name].shape == (3, 10)
         assert bool(outputs[name].isfinite().all())

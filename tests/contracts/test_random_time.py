@@ -114,7 +114,7 @@ def test_a_state_is_that_of_the_previous_tick_unless_its_episode_ended(kind: str
             learner = simulation.system.agents["a"].learner
             ledger = simulation.system.channels[state_of("a")].ledger
             for step in range(HORIZON):
-                now = simulation.world.moment.signals["now"]
+                now = simulation.world.step_signals.signals["now"]
                 numbers = {name: p.clone() for name, p in learner.parameters.items()}
                 simulation.step()
                 if step % 2:

@@ -18,8 +18,8 @@ import torch
 
 from antiphon.comms.link import Link
 from antiphon.engine.core.clock import Clock, Sends, TickWindows
-from antiphon.engine.core.ledger import Ledger, Reading
-from antiphon.engine.core.signals import Moment
+from antiphon.engine.core.ledger import Delivery, Ledger
+from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 
@@ -169,8 +169,8 @@ def play_ledger(way: Way) -> None:
     for step in range(HORIZON):
         assert ledger.sender.due(step) == (step in story.uses), way
         if ledger.sender.due(step):
-            record = ledger.send(step, torch.full((1, 1), float(step)), Moment(step, {}))
-            record.pinned = False
+            record = ledger.send(step, torch.full((1, 1), float(step)), StepSignals(step, {}))
+            record.held_by_sender = False
             ticks = story.uses[step]
             assert record.first_use == (ticks[0] if ticks else None), way
             assert record.unread == (not ticks), way
@@ -251,7 +251,7 @@ def test_a_running_simulation_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     back: dict[str, dict[int, int]] = {name: {} for name in ways}
     genuine = Ledger.receive
 
-    def receive(ledger: Ledger, step: int) -> Reading:
+    def receive(ledger: Ledger, step: int) -> Delivery:
         reading = genuine(ledger, step)
         read[ledger.name][step] = None if reading.record is None else reading.record.stamp
         return reading
@@ -262,7 +262,7 @@ def test_a_running_simulation_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
         assert set(simulation.system.channels) == set(ways)
         for step in range(horizon):
             simulation.step()
-            for name, lesson in simulation.learned.lessons.items():
+            for name, lesson in simulation.learned.predictor_updates.items():
                 back[name][step] = len(lesson.examples)
     for name, way in ways.items():
         story = enumerate_story(way, horizon)

@@ -70,7 +70,7 @@ def largest_gradients(simulation: Simulation) -> dict[str, float]:
     """Of the two networks and of the predictor, at the next step."""
     simulation.step()
     found = {name: max(float(g.abs().max()) for g in own) for name, own in updates_of(simulation).items()}
-    lesson = simulation.learned.lessons["f->judge"]
+    lesson = simulation.learned.predictor_updates["f->judge"]
     return {**found, "predictor": max(float(g.abs().max()) for g in lesson.gradients)}
 
 
@@ -132,7 +132,7 @@ def test_a_linear_synthetic_gradient_implies_the_loss_it_was_trained_on_where_th
     """1/2 h A h^T + (y B + C) h^T + const, of a predictor that has seen every message of a frozen chain."""
     simulation, source = chain(3, learn=False)
     simulation.step()
-    (example,) = simulation.learned.lessons["f->judge"].examples
+    (example,) = simulation.learned.predictor_updates["f->judge"].examples
     assert example.delta is not None
     solution, rest = fitted(example.message, source.y, example.delta)
     assert rest < 1e-20
@@ -178,7 +178,7 @@ def test_of_a_log_loss_a_linear_synthetic_gradient_leaves_a_rest_that_a_sigmoid_
     for name, number in judge.items():
         number.data.copy_(drawn(len(name), *number.shape))
     simulation.step()
-    (example,) = simulation.learned.lessons["f->judge"].examples
+    (example,) = simulation.learned.predictor_updates["f->judge"].examples
     assert example.delta is not None
     target = F.one_hot(source.y, 2)[:, :1].to(DOUBLE)
     assert fitted(example.message, target, example.delta)[1] > 0.005

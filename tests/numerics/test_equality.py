@@ -61,7 +61,7 @@ def torch_layers(simulation: Simulation) -> list[nn.Sequential]:
 
 def examples(simulation: Simulation) -> tuple[Tensor, Tensor]:
     """The minibatch the next step will see."""
-    signals = simulation.world.moment.signals
+    signals = simulation.world.step_signals.signals
     return signals["image"].flatten(1), signals["label"]
 
 
@@ -192,7 +192,7 @@ def test_exact_synthetic_gradients_equal_locked_to_the_bit(dtype: torch.dtype) -
     decoupled = Simulation(chain("decoupled"), dtype=dtype)
     exact_gradients(decoupled)
     for _ in range(20):
-        decoupled.world.env_label = decoupled.world.moment.signals["label"]  # type: ignore[attr-defined]
+        decoupled.world.env_label = decoupled.world.step_signals.signals["label"]  # type: ignore[attr-defined]
         locked.step()
         decoupled.step()
     for name in "abcd":
@@ -250,7 +250,7 @@ def test_targets_of_a_linear_chain_keep_their_norm_at_every_distance() -> None:
     )
     simulation = Simulation(scenario, dtype=DOUBLE)
     simulation.run(4000)
-    lessons = simulation.learned.lessons
+    lessons = simulation.learned.predictor_updates
     true = true_gradients(simulation, names)
     for name, lesson in lessons.items():
         delta = lesson.examples[-1].delta
@@ -270,5 +270,5 @@ def true_gradients(simulation: Simulation, names: list[str]) -> dict[str, Tensor
         ports, _ = learner.network(learner.parameters, learner.buffers, messages[-1], training=True)
         port = "objective" if key == "objective" else simulation.system.channels[key].port
         messages.append(ports[port])
-    loss = (messages[-1] - first.moment.signals["y"]).square().mean(1).sum()
+    loss = (messages[-1] - first.step_signals.signals["y"]).square().mean(1).sum()
     return dict(zip(keys, torch.autograd.grad(loss, messages[:-1]), strict=True))

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.ledger import Use
+from antiphon.engine.core.ledger import Consumption
 from antiphon.engine.core.tape import Tape
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
@@ -78,7 +78,7 @@ class Window:
 
     def surrogate(self, factor: str) -> float:
         """Sum of losses and injections, evaluated from the tape with the numbers as they stand."""
-        self.simulation.backend.ticker.replay(self.tape)
+        self.simulation.backend.forward_pass.replay(self.tape)
         goal = self.simulation.system.agents[self.agent].goal
         total = torch.zeros((), dtype=torch.float64)
         for tick in self.tape.ticks:
@@ -107,7 +107,7 @@ class Window:
         flat[index] = start
         return (found[0] - found[1]) / (2 * EPSILON)
 
-    def uses(self) -> dict[tuple[str, int], Use]:
+    def uses(self) -> dict[tuple[str, int], Consumption]:
         entries = [e for tick in self.tape.ticks for part in tick.parts for e in part.inputs]
         return {(e.channel, e.use.record.stamp): e.use for e in entries if e.use is not None}
 
@@ -126,14 +126,14 @@ def closing_window(run: Simulation, agent: str) -> Window:
     step = twin.now
     twin.backend.tick(step, twin.world.moment)
     twin.world.advance()
-    unit = twin.system.unit_of[agent]
+    unit = twin.system.group_of[agent]
     tape = unit.tape
     assert unit.windows.ending(step) == tape.window
     predictions = {}
     for name, record in tape.sent:
         channel = twin.system.channels[name]
         if channel.apply and not record.unread:
-            predicted = twin.backend.teacher.predict(channel, record)
+            predicted = twin.backend.predictor_trainer.predict(channel, record)
             assert predicted is not None
             predictions[name, record.stamp] = predicted
     window = Window(twin, agent, tape, predictions, {}, {}, {})

@@ -95,7 +95,7 @@ class Twin:
             k: torch.stack([p.parameters[k].detach() for p in predictors if p is not None])
             for k in ("last.weight", "last.bias")
         }
-        self.adam, self.teacher = MaskedAdam(self.parameters), MaskedAdam(self.predictors)
+        self.adam, self.predictor_trainer = MaskedAdam(self.parameters), MaskedAdam(self.predictors)
         self.sent: list[dict[int, Tensor]] = [{}, {}]
         """Per channel: what its predictor reads, [B, message and context], by stamp."""
         self.coming: list[tuple[int, int, int, Tensor]] = []
@@ -159,7 +159,9 @@ class Twin:
             return
         error = linear(x, self.predictors["last.weight"], self.predictors["last.bias"]) - target
         error = error * (2.0 / BATCH)
-        self.teacher.step({"last.weight": error.transpose(1, 2) @ x, "last.bias": error.sum(1)}, mask)
+        self.predictor_trainer.step(
+            {"last.weight": error.transpose(1, 2) @ x, "last.bias": error.sum(1)}, mask
+        )
 
 
 def test_a_stacked_twin_agrees_with_the_reference() -> None:
@@ -167,11 +169,11 @@ def test_a_stacked_twin_agrees_with_the_reference() -> None:
     twin = Twin(reference)
     before = {k: v.detach().clone() for k, v in {**twin.parameters, **twin.predictors}.items()}
     for step in range(30):
-        signals = reference.world.moment.signals
+        signals = reference.world.step_signals.signals
         twin.step(step, signals["x"].to(DOUBLE), signals["label"])
         reference.step()
     assert twin.adam.steps.tolist() == [30, 15, 10]
-    assert twin.teacher.steps.tolist() == [14, 9]
+    assert twin.predictor_trainer.steps.tolist() == [14, 9]
     for key, start in before.items():
         if key != "0.bias":
             moved = ({**twin.parameters, **twin.predictors}[key] - start).abs().flatten(1).amax(1)

@@ -184,7 +184,7 @@ def test_the_rows_of_the_taxonomy_give_the_gradients_of_our_couplings(coupling: 
     for own, wanted in zip(updates_of(simulation)["f"], expected, strict=True):
         torch.testing.assert_close(own, wanted, **EXACT)
     if coupling == "decoupled":
-        lesson = simulation.learned.lessons["f->judge"]
+        lesson = simulation.learned.predictor_updates["f->judge"]
         torch.testing.assert_close(lesson.examples[0].delta, probe.true, **EXACT)
         error = (told - probe.true).square().sum() / 30
         assert float(lesson.loss) == pytest.approx(float(error), rel=1e-12)

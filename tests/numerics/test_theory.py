@@ -94,9 +94,9 @@ def test_a_synthetic_gradient_can_add_critical_points_that_the_loss_has_not(a: f
     for _ in range(50):
         info = simulation.step()
         assert float(info["losses"]["judge"]) == pytest.approx(6 * abs(a) / 4)
-    true = simulation.learned.lessons["f->judge"].examples[-1].delta
+    true = simulation.learned.predictor_updates["f->judge"].examples[-1].delta
     assert true is not None  # dL/da is not zero: the loss has no critical point here
-    assert float((true * simulation.world.moment.signals["x"]).sum()) == pytest.approx(
+    assert float((true * simulation.world.step_signals.signals["x"]).sum()) == pytest.approx(
         6 * math.copysign(1, a)
     )
     assert all(float(g.abs().max()) == 0 for g in updates_of(simulation)["f"])
@@ -143,9 +143,9 @@ def omega_of(simulation: Simulation) -> Tensor:
 
 def output_of(simulation: Simulation) -> Tensor:
     f = simulation.agents["f"].parameters
-    return (simulation.world.moment.signals["x"] @ f["to_judge.weight"].data.T + f["to_judge.bias"].data)[
-        :, 0
-    ]
+    return (
+        simulation.world.step_signals.signals["x"] @ f["to_judge.weight"].data.T + f["to_judge.bias"].data
+    )[:, 0]
 
 
 def search_rate(simulation: Simulation, source: Whole) -> float:
@@ -232,7 +232,7 @@ def excess(seed: int, coupling: str = "decoupled", **values: Any) -> float:
     )
     simulation.run()
     (spec,) = (agent.objective for agent in simulation.scenario.agents.values() if agent.objective)
-    shown = simulation.world.moment.signals
+    shown = simulation.world.step_signals.signals
     reached = float(simulation.step()["losses"]["above"])
     return reached - optimum(shown["x"], shown[spec.target], spec.kind)
 

@@ -95,7 +95,7 @@ def test_an_example_that_is_an_episode_is_learned_as_one(kind: str) -> None:
         for _ in range(12):
             state = torch.zeros(BATCH, hand.state_size, dtype=DOUBLE)
             for _ in range(5):
-                seen = simulation.world.moment.signals
+                seen = simulation.world.step_signals.signals
                 hidden, state = hand.tick(seen["x"], state)
                 simulation.step()
             optimiser.zero_grad()
@@ -116,7 +116,7 @@ def test_the_copy_task_is_learned_as_by_hand() -> None:
             loss = torch.zeros((), dtype=DOUBLE)
             ended: Any = False
             while ended is False:
-                seen = dict(simulation.world.moment.signals)
+                seen = dict(simulation.world.step_signals.signals)
                 hidden, state = hand.tick(seen["symbol"], state)
                 output = hand.head("objective", hidden)
                 cost = F.binary_cross_entropy_with_logits(output, seen["target"], reduction="none").sum(1)

@@ -119,7 +119,7 @@ def lessons_of(simulation: Simulation, steps: int) -> list[tuple[Tensor, Tensor]
     found = []
     for _ in range(steps):
         simulation.step()
-        lesson = simulation.learned.lessons.get(STATE)
+        lesson = simulation.learned.predictor_updates.get(STATE)
         for example in lesson.examples if lesson is not None else []:
             assert example.delta is not None
             found.append((example.message, example.delta))

@@ -68,7 +68,7 @@ def check(simulation: Simulation, source: Played, loop: Loop, steps: int = STEPS
     for step in range(steps):
         loop.step(source.at(step), *source.ends(step))
         simulation.step()
-        lesson = simulation.learned.lessons.get(STATE)
+        lesson = simulation.learned.predictor_updates.get(STATE)
         if lesson is not None:
             for example in lesson.examples:
                 assert example.delta is not None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.ledger import Ledger, Record
-from antiphon.engine.core.signals import Moment
+from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 from tests.numerics.played import Played
@@ -28,7 +28,7 @@ def nudges(monkeypatch: pytest.MonkeyPatch) -> Nudges:
     added: Nudges = {}
     genuine = Ledger.send
 
-    def send(ledger: Ledger, step: int, message: Tensor, moment: Moment) -> Record:
+    def send(ledger: Ledger, step: int, message: Tensor, moment: StepSignals) -> Record:
         nudge = added.get((ledger.name, step))
         return genuine(ledger, step, message if nudge is None else message + nudge, moment)
 
@@ -132,7 +132,7 @@ def test_over_a_decoupled_channel_every_message_gets_its_own(
         start, examples = simulation.now, []
         for _ in range(window + 2 * delay):
             simulation.step()
-            lesson = simulation.learned.lessons.get("a->b")
+            lesson = simulation.learned.predictor_updates.get("a->b")
             examples += [] if lesson is None else lesson.examples
         sent: dict[int, Tensor] = {}
         twin = before.fork()

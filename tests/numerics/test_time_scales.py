@@ -66,7 +66,7 @@ def test_two_timescales_are_learned_as_by_hand(kind: str) -> None:
             start[name, id(p)] = own.detach().clone()
         assert len(start) == len([*hand.a, *hand.b, *hand.credit.parameters()]) + 2 * 6
         for _ in range(96):
-            shown = run.world.moment
+            shown = run.world.step_signals
             run.step()
             seen = shown.signals
             hand.step(seen["image"].flatten(1), seen["count_so_far"], seen["odd"], seen["threes"])

@@ -123,7 +123,7 @@ def test_an_agents_module_is_its_network_in_evaluation_mode() -> None:
     simulation = eyes()
     simulation.run(4)
     agent = simulation.agents["left"]
-    x = simulation.world.moment.signals["left_half"].flatten(1)
+    x = simulation.world.step_signals.signals["left_half"].flatten(1)
     learner = simulation.system.agents["left"].learner
     expected, _ = learner.network(learner.parameters, learner.buffers, x, training=False)
     found = agent.module(x)

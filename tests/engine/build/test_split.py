@@ -41,7 +41,7 @@ def test_locked_parts_equal_the_model_in_one_piece(at: list[int]) -> None:
     whole = whole.double()
     optimiser = torch.optim.Adam(whole.parameters(), lr=0.01, fused=True)
     for _ in range(20):
-        signals = simulation.world.moment.signals
+        signals = simulation.world.step_signals.signals
         loss = F.cross_entropy(whole(signals["image"]), signals["label"])
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -52,7 +52,7 @@ def test_locked_parts_equal_the_model_in_one_piece(at: list[int]) -> None:
     ours = [p for name in scenario.agents for p in simulation.agents[name].parameters.values()]
     for p, q in zip(ours, whole.parameters(), strict=True):
         torch.testing.assert_close(p.data, q.data, atol=1e-10, rtol=0)
-    signals = simulation.world.moment.signals
+    signals = simulation.world.step_signals.signals
     before = {"image": signals["image"].clone()}
     found = simulation.compose()(image=signals["image"])[f"part{len(at)}"]
     assert torch.equal(signals["image"], before["image"])

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.cohort.joint import Joint, Share
-from antiphon.engine.core.environment import Ends
-from antiphon.engine.core.signals import Lanes
+from antiphon.engine.core.environment import EpisodeEnds
+from antiphon.engine.core.signals import EnvMask
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError
@@ -121,7 +121,7 @@ def test_each_seed_is_what_it_is_alone(name: str) -> None:
                 agree(own, simulation)
 
 
-def _lanes(lanes: Lanes) -> list[bool] | bool:
+def _lanes(lanes: EnvMask) -> list[bool] | bool:
     return lanes.tolist() if isinstance(lanes, Tensor) and bool(lanes.any()) else lanes is True
 
 
@@ -131,9 +131,9 @@ def _lanes(lanes: Lanes) -> list[bool] | bool:
 def test_ends_of_all_worlds() -> None:
     joint = joint_of(together(ring()))
     some = torch.tensor([True, False, False, True])
-    assert joint.ends([Ends()] * 3) == Ends()
-    assert joint.ends([Ends(True, False)] * 3) == Ends(True, False)
-    found = joint.ends([Ends(), Ends(some, some), Ends(True, False)])
+    assert joint.ends([EpisodeEnds()] * 3) == EpisodeEnds()
+    assert joint.ends([EpisodeEnds(True, False)] * 3) == EpisodeEnds(True, False)
+    found = joint.ends([EpisodeEnds(), EpisodeEnds(some, some), EpisodeEnds(True, False)])
     assert isinstance(found.ended, Tensor)
     assert found.ended.tolist() == [False] * BATCH + some.tolist() + [True] * BATCH
     assert isinstance(found.terminated, Tensor)
@@ -168,12 +168,14 @@ def test_what_one_seed_learned_is_told_by_its_own_names() -> None:
         for own, simulation in zip(single, seeds.simulations, strict=True):
             own.step()
             one, other = own.learned, simulation.learned
-            assert sorted(one.lessons) == sorted(other.lessons)
+            assert sorted(one.predictor_updates) == sorted(other.predictor_updates)
             assert sorted(one.inputs) == sorted(other.inputs)
             for name, (loss, _) in one.inputs.items():
                 torch.testing.assert_close(other.inputs[name][0], loss, rtol=1e-9, atol=1e-9)
-            for name, lesson in one.lessons.items():
-                torch.testing.assert_close(other.lessons[name].loss, lesson.loss, rtol=1e-9, atol=1e-9)
+            for name, lesson in one.predictor_updates.items():
+                torch.testing.assert_close(
+                    other.predictor_updates[name].loss, lesson.loss, rtol=1e-9, atol=1e-9
+                )
             learned = {name: u for u in one.updates for name in u.gradients}
             told = {name: u for u in other.updates for name in u.gradients}
             assert sorted(learned) == sorted(told)

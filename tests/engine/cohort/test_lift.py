@@ -104,7 +104,7 @@ def _check_ends(found: Lifted, channel: Any, members: Any) -> None:
 def _check_units(found: Lifted) -> None:
     """What learns together by itself does so here, with windows that end at the same steps."""
     for unit in found.base.units:
-        (own,) = {id(found.system.unit_of[found.place[name][0]]) for name in unit.members}
+        (own,) = {id(found.system.group_of[found.place[name][0]]) for name in unit.members}
         lifted_unit = next(u for u in found.system.units if id(u) == own)
         assert lifted_unit.windows == unit.windows
         assert lifted_unit.late == unit.late
@@ -313,7 +313,7 @@ def test_draws_have_the_seeds_of_their_agents() -> None:
     found = lifted(ring(3, agent={"p_update": 0.5}))
     cohort = only_cohort(found)
     assert cohort.seeds is not None
-    assert cohort.seeds.tolist() == [found.base.agents[name].draws for name in cohort.names]
+    assert cohort.seeds.tolist() == [found.base.agents[name].participation_seed for name in cohort.names]
     assert only_cohort(lifted(ring(3))).seeds is None
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from antiphon.comms.aggregation import join
 from antiphon.engine.cohort.mailbox import Mailbox, Segment
 from antiphon.engine.cohort.parts import Cohort
-from antiphon.engine.core.signals import lanes_where
-from antiphon.engine.core.tape import Part, Tape
+from antiphon.engine.core.signals import mask_fill_zero
+from antiphon.engine.core.tape import AgentTick, Tape
 from antiphon.engine.simulation import Simulation
 from tests.engine.cohort.alike import (
     ENDS,
@@ -139,7 +139,7 @@ def test_sums_and_means_are_those_of_each_member(fan_in: str, shape: tuple[int, 
     some = drawn(sizes[2] * BATCH, seed=5) > 0
     came: list[bool | Tensor] = [True, False, some, drawn(sizes[3] * BATCH, seed=6) > 0.5]
     messages = [
-        lanes_where(lanes, drawn(size * BATCH, *shape, seed=seed + i))
+        mask_fill_zero(lanes, drawn(size * BATCH, *shape, seed=seed + i))
         for i, (size, lanes) in enumerate(zip(sizes, came, strict=True))
     ]
     (found,) = Mailbox(fan_in, members, (), give).join(messages, came, BATCH)
@@ -164,9 +164,9 @@ def inputs(simulation: Simulation, steps: int) -> dict[tuple[int, str], Tensor]:
     """What every agent's network read, [B, …], by step and agent."""
     found: dict[tuple[int, str], Tensor] = {}
     backend = simulation.backend
-    ticker, gather = backend.ticker, backend.ticker._gather
+    ticker, gather = backend.forward_pass, backend.forward_pass._gather
 
-    def noted(part: Part, tape: Tape) -> Tensor:
+    def noted(part: AgentTick, tape: Tape) -> Tensor:
         rows = gather(part, tape)
         agent = backend.system.agents[part.agent]
         names = agent.names if isinstance(agent, Cohort) else (part.agent,)

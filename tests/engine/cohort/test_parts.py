@@ -11,9 +11,9 @@ from torch import Tensor
 
 from antiphon.comms.link import Link
 from antiphon.engine.cohort.lift import Lifted
-from antiphon.engine.cohort.parts import Bundle, Cohort, Links, Worlds, picked
+from antiphon.engine.cohort.parts import Bundle, Cohort, Links, Replicas, picked
 from antiphon.engine.core.message import Record
-from antiphon.engine.core.signals import Lanes
+from antiphon.engine.core.signals import EnvMask
 from tests.engine.cohort.alike import (
     BATCH,
     GOAL,
@@ -54,7 +54,7 @@ def by_rows(members: Sequence[int]) -> list[bool]:
 def test_a_member_s_rows_of_a_signal_are_its_world_s(
     each: list[int], count: int, shape: tuple[int, ...]
 ) -> None:
-    worlds = Worlds(each, count, BATCH)
+    worlds = Replicas(each, count, BATCH)
     signal = drawn(count * BATCH, *shape)
     expected = [signal[world * BATCH : (world + 1) * BATCH] for world in each]
     assert torch.equal(worlds.opened(signal), torch.stack(expected))
@@ -191,7 +191,7 @@ def scene(*looks: list[str], worlds: int = 1, kind: str = "mlp") -> tuple[Cohort
     }
     found = lifted(document(agents, [], Sights()))
     cohort = only_cohort(found)
-    cohort.worlds = Worlds([n % worlds for n in range(len(looks))], worlds, BATCH)
+    cohort.worlds = Replicas([n % worlds for n in range(len(looks))], worlds, BATCH)
     return cohort, found
 
 
@@ -322,12 +322,12 @@ def test_who_hears_anything_is_an_example() -> None:
 def test_whose_predictor_has_diverged_says_nothing() -> None:
     bundle = one_to_one()
     rows = drawn(4 * BATCH, 4)
-    assert bundle.unmuted(rows) is rows
+    assert bundle.enabled_predictions(rows) is rows
     assert bundle.hearing is True
     bundle.disable(mask(0, 1, 0, 0))
     bundle.disable(mask(0, 0, 1, 0))
     rows[BATCH] = torch.nan
-    found = bundle.unmuted(rows)
+    found = bundle.enabled_predictions(rows)
     assert torch.equal(found[:BATCH], rows[:BATCH])
     assert torch.equal(found[3 * BATCH :], rows[3 * BATCH :])
     assert not bool(found[BATCH : 3 * BATCH].any())
@@ -346,7 +346,7 @@ def test_a_message_is_unsound_for_all_of_a_member_or_nothing() -> None:
 
 
 @pytest.mark.parametrize("dead", [False, torch.tensor([True] * BATCH + [True] + [False] * (3 * BATCH - 1))])
-def test_a_dead_message_is_no_example_of_its_member(dead: Lanes) -> None:
+def test_a_dead_message_is_no_example_of_its_member(dead: EnvMask) -> None:
     bundle = one_to_one()
     message = drawn(4 * BATCH, 4)
     record = Record(0, message, message + 1, None, 1, set(), 0, dead=dead)  # type: ignore[arg-type]
@@ -367,9 +367,9 @@ def test_a_dead_message_is_no_example_of_its_member(dead: Lanes) -> None:
 def test_whose_input_has_diverged_hears_no_more() -> None:
     bundle = one_to_one()
     message = drawn(4 * BATCH, 4)
-    bundle.deaf_members = mask(0, 1, 0, 0)
+    bundle.input_models_disabled = mask(0, 1, 0, 0)
     for dead, expected in ((False, [1, 0, 1, 1]), (by_rows([1, 0, 0, 0]), [0, 0, 1, 1])):
-        lanes: Lanes = torch.tensor(dead) if isinstance(dead, list) else dead
+        lanes: EnvMask = torch.tensor(dead) if isinstance(dead, list) else dead
         bundle.hear(None, Record(0, message, message, None, 1, set(), 0, dead=lanes), None)  # type: ignore[arg-type]
         heard = bundle.heard_members[-1]
         assert heard is not None

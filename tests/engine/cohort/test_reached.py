@@ -270,7 +270,7 @@ def test_muted_members_put_nothing() -> None:
     _, cohort = twins(levels(count=4, **QUARANTINE))
     backend = cohort_backend(cohort)
     (bundle,) = backend.lifted.bundles
-    bundle.muted_members = mask(0, 1, 0, 1)
+    bundle.predictors_disabled = mask(0, 1, 0, 1)
     found: list[Any] = []
 
     def look(update: Update) -> None:
@@ -300,7 +300,7 @@ def test_members_whose_state_is_muted_foretell_nothing() -> None:
     backend = cohort_backend(cohort)
     agent = cohort_of(backend.lifted, "n0")
     assert isinstance(agent.memory, Bundle)
-    agent.memory.muted_members = mask(0, 1, 0)
+    agent.memory.predictors_disabled = mask(0, 1, 0)
     found: list[Any] = []
 
     def look(update: Update) -> None:

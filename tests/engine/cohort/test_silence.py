@@ -132,6 +132,6 @@ def test_in_single_precision_what_is_finite_is_not_called_something_else(sick: s
         assert predictor is not None
         predictor.parameters["last.bias"].data.fill_(1e21)
         simulation.run(2)
-        found.append((simulation.events, simulation.system.agents[sick].silenced))
+        found.append((simulation.events, simulation.system.agents[sick].agent_disabled))
     assert found[0] == found[1]
     assert found[0][1] is False

@@ -11,9 +11,9 @@ from torch import Tensor
 from antiphon.comms.predictors import Example, Predictor
 from antiphon.engine.cohort.models import Models
 from antiphon.engine.cohort.parts import Bundle
-from antiphon.engine.cohort.teaching import CohortTeacher
+from antiphon.engine.cohort.teaching import CohortPredictorTrainer
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.predictors import Lesson
+from antiphon.engine.step.predictors import PredictorUpdate
 from antiphon.errors import DivergenceError
 from tests.engine.cohort.alike import (
     BATCH,
@@ -197,8 +197,8 @@ def test_inputs_say_and_learn_what_each_would(kind: str) -> None:
 # --- who learns ------------------------------------------------------------------------------------------
 
 
-def lesson(*members: Tensor | None) -> Lesson:
-    return Lesson(
+def lesson(*members: Tensor | None) -> PredictorUpdate:
+    return PredictorUpdate(
         [Example(torch.zeros(1), None, None, members=m) for m in members], torch.zeros(COUNT), [], None
     )
 
@@ -219,8 +219,8 @@ def test_a_lesson_is_for_whom_any_of_its_examples_is(
 ) -> None:
     found = lifted(ring(COUNT))
     bundle = only_bundle(found)
-    bundle.muted_members = muted
-    learners = CohortTeacher(found.system).learners(bundle.name, lesson(*members))
+    bundle.predictors_disabled = muted
+    learners = CohortPredictorTrainer(found.system).learners(bundle.name, lesson(*members))
     if expected is None:
         assert learners is None
     else:

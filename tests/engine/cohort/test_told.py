@@ -13,7 +13,7 @@ from antiphon.comms.predictors import Example
 from antiphon.engine.cohort.told import LossesByAgent, Told, losses_of, without
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.losses import Losses
-from antiphon.engine.step.report import Learned
+from antiphon.engine.step.report import StepReport
 from tests.engine.cohort.alike import (
     ENDS,
     LABEL,
@@ -114,7 +114,7 @@ def assert_close(one: Any, other: Any, place: str) -> None:
         assert one == other, place
 
 
-def units(learned: Learned) -> dict[tuple[str, ...], dict[str, Any]]:
+def units(learned: StepReport) -> dict[tuple[str, ...], dict[str, Any]]:
     """The updates by unit; those that nobody learned from are left out."""
     found = {}
     for update in learned.updates:
@@ -128,13 +128,14 @@ def units(learned: Learned) -> dict[tuple[str, ...], dict[str, Any]]:
     return found
 
 
-def lessons(learned: Learned) -> dict[str, Any]:
+def lessons(learned: StepReport) -> dict[str, Any]:
     return {
-        name: [lesson.examples, lesson.loss, lesson.prediction] for name, lesson in learned.lessons.items()
+        name: [lesson.examples, lesson.loss, lesson.prediction]
+        for name, lesson in learned.predictor_updates.items()
     }
 
 
-def losses(learned: Learned) -> dict[str, list[Tensor]]:
+def losses(learned: StepReport) -> dict[str, list[Tensor]]:
     """Who lost what, where there was a target."""
     found: dict[str, list[Tensor]] = {}
     for names, said in learned.losses():
@@ -145,7 +146,7 @@ def losses(learned: Learned) -> dict[str, list[Tensor]]:
     return dict(sorted(found.items()))
 
 
-def took(simulation: Simulation) -> Learned:
+def took(simulation: Simulation) -> StepReport:
     simulation.advance(watch=True)
     return simulation.learned
 
@@ -168,7 +169,7 @@ def test_everything_is_told_as_the_reference_tells_it(name: str) -> None:
         assert_close(losses(one), losses(other), place)
         assert_close(lessons(one), lessons(other), place)
         assert_close(dict(sorted(one.inputs.items())), dict(sorted(other.inputs.items())), place)
-        ever |= {*one.by_agent(), *one.lessons, *one.inputs}
+        ever |= {*one.by_agent(), *one.predictor_updates, *one.inputs}
     assert ever
 
 
@@ -194,7 +195,7 @@ def test_what_is_not_asked_for_at_once_is_still_there() -> None:
 def test_lessons_come_in_the_order_of_channels() -> None:
     _, cohort = twins(levels(wide=True, channel={"port": "p", "link": {"delay": 1}}))
     cohort.run(3)
-    names = list(cohort.learned.lessons)
+    names = list(cohort.learned.predictor_updates)
     assert names == [name for name in cohort.system.channels if name in names]
     assert len(names) == 9
 
@@ -226,7 +227,7 @@ def test_losses_without_some_members(count: int | Tensor) -> None:
     assert torch.as_tensor(found.count).tolist() == [4, 0, 4]
 
 
-class Said(Learned):
+class Said(StepReport):
     """Counts how often it is asked."""
 
     def __init__(self) -> None:

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from antiphon.engine.cohort.likeness import reasons_alone
-from antiphon.engine.cohort.moments import JointMoment, joined
+from antiphon.engine.cohort.moments import JointSignals, joined
 from antiphon.engine.cohort.union import Union, bare, named, reason_apart
 from antiphon.engine.core.divergence import Divergence
 from antiphon.engine.core.message import Record
-from antiphon.engine.core.signals import Moment
+from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.state.state_dict import snapshot
 from tests.engine.cohort.alike import (
@@ -74,7 +74,7 @@ def test_agents_stand_for_those_of_each_world(name: str) -> None:
             twin = union.system.agents[named(own, world)]
             assert twin.name == named(own, world)
             assert twin.learner is agent.learner
-            assert twin.draws == agent.draws
+            assert twin.participation_seed == agent.participation_seed
             assert union.system.world_of[twin.name] == world
             assert [channel.name for channel in twin.inputs] == [named(c.name, world) for c in agent.inputs]
             assert [channel.name for channel in twin.outputs] == [named(c.name, world) for c in agent.outputs]
@@ -144,25 +144,34 @@ def test_joined_and_parted_again_systems_are_what_they_were(name: str) -> None:
 def test_what_has_fallen_silent_goes_both_ways() -> None:
     union, systems = united(levels(count=2, input=None) if False else levels(count=2))
     twin, channel = union.system.agents["a1@2"], union.system.channels["a1->b1@2"]
-    twin.silenced = channel.muted = channel.deaf = True
+    twin.agent_disabled = channel.predictor_disabled = channel.input_model_disabled = True
     union.part()
     own = systems[2].channels["a1->b1"]
-    assert (systems[2].agents["a1"].silenced, own.muted, own.deaf) == (True, True, True)
-    assert not any(system.agents["a1"].silenced for system in systems[:2])
-    systems[2].agents["a1"].silenced = own.muted = own.deaf = False
-    systems[0].agents["b0"].silenced = True
+    assert (systems[2].agents["a1"].agent_disabled, own.predictor_disabled, own.input_model_disabled) == (
+        True,
+        True,
+        True,
+    )
+    assert not any(system.agents["a1"].agent_disabled for system in systems[:2])
+    systems[2].agents["a1"].agent_disabled = own.predictor_disabled = own.input_model_disabled = False
+    systems[0].agents["b0"].agent_disabled = True
     union.join()
-    assert (twin.silenced, channel.muted, channel.deaf) == (False, False, False)
-    assert union.system.agents["b0@0"].silenced is True
+    assert (twin.agent_disabled, channel.predictor_disabled, channel.input_model_disabled) == (
+        False,
+        False,
+        False,
+    )
+    assert union.system.agents["b0@0"].agent_disabled is True
 
 
 # --- moments ---------------------------------------------------------------------------------------------
 
 
-def moments() -> list[Moment]:
+def moments() -> list[StepSignals]:
     """Of three worlds, in one of which a target is absent, and in another of which there is a mask."""
     found = [
-        Moment(4, {"x": torch.full((BATCH, 2), float(w)), "label": torch.full((BATCH,), w)}) for w in range(3)
+        StepSignals(4, {"x": torch.full((BATCH, 2), float(w)), "label": torch.full((BATCH,), w)})
+        for w in range(3)
     ]
     found[1].signals["_label"] = torch.tensor([True, False] * (BATCH // 2))
     return found
@@ -171,7 +180,7 @@ def moments() -> list[Moment]:
 def test_moments_of_worlds_are_one_after_the_other() -> None:
     each = moments()
     found = joined(each)
-    assert isinstance(found, JointMoment)
+    assert isinstance(found, JointSignals)
     assert found.step == 4
     assert found.signals["x"][:, 0].tolist() == [0.0] * BATCH + [1.0] * BATCH + [2.0] * BATCH
     assert found.signals["_label"].tolist() == [True] * BATCH + [True, False] * (BATCH // 2) + [True] * BATCH
@@ -185,22 +194,22 @@ def test_moments_of_worlds_are_one_after_the_other() -> None:
 def test_parted_records_and_ticks_have_the_moments_of_their_worlds() -> None:
     union, systems = united(SCENES["windows"], steps=6)
     union.join()
-    each = [Moment(5, {"x": torch.full((BATCH, 4), float(w))}) for w in range(WORLDS)]
+    each = [StepSignals(5, {"x": torch.full((BATCH, 4), float(w))}) for w in range(WORLDS)]
     together = joined(each)
     for channel in union.system.channels.values():
         for record in channel.ledger.records.values():
-            record.moment = together
+            record.step_signals = together
     for unit in union.system.units:
         for part in (part for tick in unit.tape.ticks for part in tick.parts):
-            part.moment = together
+            part.step_signals = together
     union.part()
     for world, system in enumerate(systems):
         records: list[Record] = [r for c in system.channels.values() for r in c.ledger.records.values()]
         assert records
-        assert all(record.moment is each[world] for record in records)
+        assert all(record.step_signals is each[world] for record in records)
         parts = [part for unit in system.units for tick in unit.tape.ticks for part in tick.parts]
         assert parts
-        assert all(part.moment is each[world] for part in parts)
+        assert all(part.step_signals is each[world] for part in parts)
 
 
 # --- why not ---------------------------------------------------------------------------------------------

@@ -11,35 +11,35 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from antiphon.engine.core.environment import World
+from antiphon.engine.core.environment import EnvironmentRunner
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
 
 
-def world(names: set[str], **options: Any) -> World:
+def world(names: set[str], **options: Any) -> EnvironmentRunner:
     env = registry.make({"id": "antiphon/Digits-v0", **options}, batch=3)
-    return World(env, names, seed=4)
+    return EnvironmentRunner(env, names, seed=4)
 
 
 def test_a_moment_has_the_signals_that_were_asked_for() -> None:
     found = world({"left_half", "label"})
-    assert found.moment.step == 0
-    assert set(found.moment.signals) == {"left_half", "label"}
-    first = found.moment
+    assert found.step_signals.step == 0
+    assert set(found.step_signals.signals) == {"left_half", "label"}
+    first = found.step_signals
     found.advance()
-    assert found.moment.step == 1
+    assert found.step_signals.step == 1
     assert first.step == 0
-    assert not torch.equal(first.signals["left_half"], found.moment.signals["left_half"])
+    assert not torch.equal(first.signals["left_half"], found.step_signals.signals["left_half"])
 
 
 def test_a_held_example_is_shown_again() -> None:
     found = world({"image"}, hold=3)
-    shown = [found.moment.signals["image"]]
+    shown = [found.step_signals.signals["image"]]
     for _ in range(3):
         assert found.advance().ended is False
-        shown.append(found.moment.signals["image"])
+        shown.append(found.step_signals.signals["image"])
     assert torch.equal(shown[0], shown[2])
     assert not torch.equal(shown[2], shown[3])
 
@@ -51,13 +51,13 @@ def test_episodes_end_with_their_example() -> None:
 
 def test_a_reset_with_the_same_seed_shows_the_same() -> None:
     found = world({"image"})
-    first = found.moment.signals["image"]
+    first = found.step_signals.signals["image"]
     found.advance()
     found.reset(4)
-    assert found.moment.step == 0
-    assert torch.equal(found.moment.signals["image"], first)
+    assert found.step_signals.step == 0
+    assert torch.equal(found.step_signals.signals["image"], first)
     found.reset(5)
-    assert not torch.equal(found.moment.signals["image"], first)
+    assert not torch.equal(found.step_signals.signals["image"], first)
 
 
 class Counters(VectorEnv[Any, Any, Any]):
@@ -85,16 +85,16 @@ class Counters(VectorEnv[Any, Any, Any]):
 
 
 def test_what_is_known_after_the_step_completes_the_moment_of_that_step() -> None:
-    found = World(registry.make(Counters(3), batch=3), {"observation", "reward"}, seed=0)
-    first = found.moment
+    found = EnvironmentRunner(registry.make(Counters(3), batch=3), {"observation", "reward"}, seed=0)
+    first = found.step_signals
     assert set(first.signals) == {"observation"}
     assert found.advance().ended is False
     assert first.signals["reward"].tolist() == [1.0, 1.0, 1.0]
     ended = found.advance().ended
     assert isinstance(ended, torch.Tensor)
     assert ended.tolist() == [True, False, False]
-    assert found.moment.signals["observation"].flatten().tolist() == [0.0, 2.0, 2.0]
-    assert "reward" not in found.moment.signals
+    assert found.step_signals.signals["observation"].flatten().tolist() == [0.0, 2.0, 2.0]
+    assert "reward" not in found.step_signals.signals
 
 
 def counting(env: Counters) -> Scenario:

@@ -7,8 +7,8 @@ import torch
 
 from antiphon.comms.link import Link
 from antiphon.engine.core.clock import Clock, Sends, TickWindows
-from antiphon.engine.core.ledger import Ledger, Use
-from antiphon.engine.core.signals import Lanes, Moment
+from antiphon.engine.core.ledger import Consumption, Ledger
+from antiphon.engine.core.signals import EnvMask, StepSignals
 from antiphon.errors import EngineError
 
 BATCH, SIZE = 3, 2
@@ -20,10 +20,10 @@ def ledger(sender: Clock, receiver: Clock, unroll: int = 1, delay: int = 0, drop
 
 
 def send(found: Ledger, step: int) -> None:
-    found.send(step, torch.full((BATCH, SIZE), float(step), requires_grad=True), Moment(step, {}))
+    found.send(step, torch.full((BATCH, SIZE), float(step), requires_grad=True), StepSignals(step, {}))
 
 
-def use(found: Ledger, step: int) -> Use | None:
+def use(found: Ledger, step: int) -> Consumption | None:
     return found.use(step, found.receive(step))
 
 
@@ -95,7 +95,7 @@ def test_a_window_without_a_use_leaves_the_record_void() -> None:
 
 
 @pytest.mark.parametrize("ended", [True, torch.tensor([True, False, False])])
-def test_what_an_episode_leaves_behind_is_void_where_it_ended(ended: Lanes) -> None:
+def test_what_an_episode_leaves_behind_is_void_where_it_ended(ended: EnvMask) -> None:
     found = ledger(Clock(3), Clock(), delay=1)
     send(found, 0)
     found.cut(0, ended)
@@ -160,7 +160,7 @@ def test_records_are_forgotten() -> None:
         if consumed is not None:
             found.book(consumed, None)
         for record in found.records.values():
-            record.pinned = False
+            record.held_by_sender = False
         window = found.windows.ending(step)
         if window is not None:
             found.close(window, step)

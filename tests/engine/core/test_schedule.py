@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.engine.build.groups import unite
+from antiphon.engine.build.groups import group_agents
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
@@ -128,7 +128,7 @@ def test_units_are_joined_by_locked_channels_and_by_tied_parameters() -> None:
         {"from": "d", "to": "f"},
     ]
     scenario = make(agents, channels)
-    assert unite(scenario) == [("a", "b", "e"), ("c",), ("d",), ("f",)]
+    assert group_agents(scenario) == [("a", "b", "e"), ("c",), ("d",), ("f",)]
 
 
 @pytest.mark.parametrize("unroll", [1, 4])
@@ -149,7 +149,7 @@ def test_a_window_is_learned_as_one_unrolled_computation(unroll: int) -> None:
     labels: list[Tensor] = []
     losses: list[Tensor] = []
     for _ in range(16):
-        signals = simulation.world.moment.signals
+        signals = simulation.world.step_signals.signals
         labels.append(signals["label"])
         a, b = modules["a"], modules["b"]
         live.append(a.head_to_b(a.trunk(signals["image"].flatten(1))))
@@ -191,7 +191,7 @@ def test_messages_that_nobody_will_read_are_neither_injected_nor_learned_from(ap
         read = step % 4 == 0
         injected = {name for update in simulation.learned.updates for name in update.injected}
         assert ("a->b" in injected) == (read and apply)
-        assert ("a->b" in simulation.learned.lessons) == read
+        assert ("a->b" in simulation.learned.predictor_updates) == read
         changed = any(not torch.equal(before[k], p) for k, p in simulation.agents["a"].parameters.items())
         assert changed == (read and apply and step > 0)  # at first the prediction is nothing
     assert channel.predictor is not None
@@ -216,7 +216,7 @@ def test_a_locked_cycle_over_an_episode_equals_backpropagation_through_it(delay:
         sent: list[dict[tuple[str, str], Tensor]] = []
         logits = torch.empty(0)
         for t in range(6):
-            signals = simulation.world.moment.signals
+            signals = simulation.world.step_signals.signals
             label = signals["label"]
             outputs: dict[tuple[str, str], Tensor] = {}
             for name, module in modules.items():

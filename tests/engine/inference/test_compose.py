@@ -69,7 +69,7 @@ def by_hand(simulation: Simulation, signals: dict[str, Tensor], steps: int) -> d
 
 def assert_composed(simulation: Simulation, steps: int, *, filling: bool = True) -> None:
     assert steps_needed(simulation.system) == steps
-    signals = simulation.world.moment.signals
+    signals = simulation.world.step_signals.signals
     module = simulation.compose()
     shown = {node.target: signals[node.target] for node in module.graph.nodes if node.op == "placeholder"}
     found = module(**shown)
@@ -194,7 +194,7 @@ def test_signals_of_single_numbers_and_classes_are_seen() -> None:
 def test_the_module_holds_copies() -> None:
     simulation = make(line(), chain())
     module = simulation.compose()
-    image = simulation.world.moment.signals["image"]
+    image = simulation.world.step_signals.signals["image"]
     before = module(image=image)["c"]
     simulation.run(5)
     assert torch.equal(module(image=image)["c"], before)

@@ -119,9 +119,9 @@ def simulate(scenario: Scenario) -> Simulation:
 
 def lived(simulation: Simulation, steps: int) -> tuple[dict[tuple[str, int], Tensors], Tensors]:
     """Let the run itself tick, learning nothing; return all ports by agent and step, and what was shown."""
-    shown = dict(simulation.world.moment.signals)
+    shown = dict(simulation.world.step_signals.signals)
     for step in range(steps):
-        simulation.backend.tick(step, simulation.world.moment)
+        simulation.backend.tick(step, simulation.world.step_signals)
         simulation.world.advance()
     ticks = [tick for unit in simulation.system.units for tick in unit.tape.ticks]
     return {(part.agent, tick.step): dict(part.ports) for tick in ticks for part in tick.parts}, shown
@@ -209,8 +209,8 @@ def test_it_changes_no_bit_of_the_run() -> None:
             assert torch.equal(value, other.predictor.parameters[key])
         assert channel.ledger.records.keys() == other.ledger.records.keys()
     assert torch.equal(
-        torch.stack(list(plain.world.moment.signals.values())[:1]),
-        torch.stack(list(watched.world.moment.signals.values())[:1]),
+        torch.stack(list(plain.world.step_signals.signals.values())[:1]),
+        torch.stack(list(watched.world.step_signals.signals.values())[:1]),
     )
 
 
@@ -271,7 +271,7 @@ def test_an_aligned_agent_sees_nothing_before_its_first_message() -> None:
 
 def test_messages_of_a_silenced_agent_are_nothing_as_the_run_goes() -> None:
     simulation = simulate(ring({}))
-    simulation.system.agents["b"].silenced = True
+    simulation.system.agents["b"].agent_disabled = True
     read = {}
     for kind in ("perfect", "as_run"):
         rehearsal = Rehearsal(simulation.system, {"x": X, "label": LABEL}, Links(kind), seed=0)

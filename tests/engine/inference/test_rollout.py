@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.engine.core.tape import Part
+from antiphon.engine.core.tape import AgentTick
 from antiphon.engine.inference.compose import filled
 from antiphon.engine.inference.rehearsal import Links
 from antiphon.engine.inference.rollout import Rollout
@@ -81,7 +81,7 @@ def second(simulation: Simulation, batch: int = 5, split: str = "test") -> Torch
     return registry.make(simulation.scenario.env, batch=batch, dtype=torch.float64, split=split)
 
 
-def outputs(parts: list[Part]) -> dict[str, Tensor]:
+def outputs(parts: list[AgentTick]) -> dict[str, Tensor]:
     return {part.agent: part.ports[OBJECTIVE] for part in parts}
 
 
@@ -130,7 +130,7 @@ def test_it_is_the_loop_that_one_would_write_by_hand() -> None:
     rollout, hand = Rollout(simulation.system, second(simulation), Links(), 3), ByHand(simulation, 5)
     sums = {name: [0.0, 0.0, 0] for name in "ab"}
     for step in range(27):
-        moment = rollout.world.moment
+        moment = rollout.world.step_signals
         with torch.no_grad():
             expected = hand.step(step, moment.signals["image"])
         found = outputs(rollout.step())
@@ -173,7 +173,7 @@ def test_as_run_is_what_the_run_itself_does(name: str) -> None:
     kept = {key: value.clone() for key, value in (model.parameters if model else {}).items()}
     rollout = Rollout(simulation.system, second(simulation, 4, "train"), Links("as_run"), 3)
     for step in range(24):
-        simulation.backend.tick(step, simulation.world.moment)
+        simulation.backend.tick(step, simulation.world.step_signals)
         units = simulation.system.units
         newest = [tick for unit in units for tick in unit.tape.ticks if tick.step == step]
         lived = outputs([part for tick in newest for part in tick.parts])
@@ -181,7 +181,7 @@ def test_as_run_is_what_the_run_itself_does(name: str) -> None:
         assert found.keys() == lived.keys()
         for agent, output in found.items():
             torch.testing.assert_close(output, lived[agent], rtol=0, atol=1e-12)
-        simulation.system.cut(step, simulation.world.advance(simulation.backend.ticker.action))
+        simulation.system.cut(step, simulation.world.advance(simulation.backend.forward_pass.action))
         simulation.backend.learn(step)
         for key, value in kept.items():  # it would learn from what it hears
             assert model is not None
@@ -230,7 +230,7 @@ def test_states_and_messages_end_with_their_episode() -> None:
     env = registry.make(scenario.env, batch=4, dtype=torch.float64)
     rollout = Rollout(simulation.system, env, Links(), 3)
     for step in range(25):
-        simulation.backend.tick(step, simulation.world.moment)
+        simulation.backend.tick(step, simulation.world.step_signals)
         lived = outputs(
             [
                 p
@@ -244,7 +244,7 @@ def test_states_and_messages_end_with_their_episode() -> None:
         assert torch.equal(outputs([p for p in parts if p.agent == "a"])["a"], lived["a"])
         begun = [part.memory is not None and part.memory.alive is False for part in parts]
         assert all(begun) == any(begun) == (step % 7 == 0)
-        simulation.system.cut(step, simulation.world.advance(simulation.backend.ticker.action))
+        simulation.system.cut(step, simulation.world.advance(simulation.backend.forward_pass.action))
         simulation.backend.learn(step)
 
 
@@ -323,7 +323,7 @@ def test_ticks_count_once_every_path_has_filled() -> None:
 
 def test_who_learns_no_more_is_judged_and_heard_as_the_links_go() -> None:
     simulation = simulate(hierarchy())
-    simulation.system.agents["a"].silenced = True
+    simulation.system.agents["a"].agent_disabled = True
     alive = {}
     for kind in ("perfect", "as_run"):
         rollout = Rollout(simulation.system, second(simulation), Links(kind), 0)
@@ -331,4 +331,4 @@ def test_who_learns_no_more_is_judged_and_heard_as_the_links_go() -> None:
         alive[kind] = [part.inputs[0].alive for part in parts if part.agent == "b"]
         assert rollout.scores["a"].count == 15
     assert alive == {"perfect": [True] * 3, "as_run": [False] * 3}
-    assert simulation.system.agents["a"].silenced
+    assert simulation.system.agents["a"].agent_disabled

@@ -86,7 +86,7 @@ def rolled(simulation: Simulation, steps: int, batch: int = 3) -> tuple[Tensor, 
     rollout = Rollout(simulation.system, env, Links(), 3)
     shown, said = [], []
     for _ in range(steps):
-        shown.append(rollout.world.moment.signals["image"])
+        shown.append(rollout.world.step_signals.signals["image"])
         said += [part.ports[OBJECTIVE] for part in rollout.step() if part.agent == "c"]
     return torch.stack(shown), torch.stack(said)
 

@@ -11,7 +11,7 @@ import torch
 from antiphon import Scenario, Simulation, load
 from antiphon.engine.metrics.digests import SIZE, digests, numbers
 from antiphon.engine.runs.seeds import Seeds
-from antiphon.engine.step.report import Learned
+from antiphon.engine.step.report import StepReport
 from antiphon.scenarios.parts import GradientSpec
 from antiphon.telemetry.figures import Kind
 
@@ -62,7 +62,7 @@ def test_stacked_numbers_have_the_digests_of_single_ones(backend: str) -> None:
         for _ in range(5):
             simulation.advance()
             as_run = digests(simulation)
-            simulation.learned = Learned([], {})  # what has learned nothing is looked at one by one
+            simulation.learned = StepReport([], {})  # what has learned nothing is looked at one by one
             assert digests(simulation) == as_run
 
 
@@ -72,7 +72,7 @@ def test_cohorts_that_are_run_in_spans_have_the_digests_of_their_members(spans: 
         for _ in range(3):
             simulation.advance()
         as_run = digests(simulation)
-        simulation.learned = Learned([], {})
+        simulation.learned = StepReport([], {})
         assert digests(simulation) == as_run
 
 

@@ -103,7 +103,7 @@ def test_labels_that_are_no_class_are_none() -> None:
     with Simulation(ring(), seed=1, backend="reference") as simulation:
         simulation.advance()
         for channel in simulation.system.channels.values():
-            signals = channel.ledger.records[0].moment.signals
+            signals = channel.ledger.records[0].step_signals.signals
             signals["label"] = signals["label"].clone()
             signals["label"][2] = -1
         found = dict(samples(simulation.system, simulation.scenario))
@@ -120,7 +120,9 @@ def test_samples_are_the_newest_messages_with_their_labels() -> None:
             assert list(found) == ["a3->a0", "a0->a1"], "those to readouts come first"
             record = simulation.system.channels["a3->a0"].ledger.records[1]
             np.testing.assert_allclose(found["a3->a0"][:, :-1], record.message.detach().numpy(), rtol=1e-6)
-            np.testing.assert_array_equal(found["a3->a0"][:, -1], record.moment.signals["label"].numpy())
+            np.testing.assert_array_equal(
+                found["a3->a0"][:, -1], record.step_signals.signals["label"].numpy()
+            )
 
 
 def test_long_messages_are_left_out_and_many_are_cut_short() -> None:

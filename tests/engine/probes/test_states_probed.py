@@ -30,9 +30,9 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
     now, total = twin.now, 0.0
     for agent in twin.system.agents.values():
         agent.learner.trainable = []
-    unit = twin.system.unit_of[twin.system.channels[name].sender]
+    unit = twin.system.group_of[twin.system.channels[name].sender]
     for step in range(now, now + steps):
-        twin.backend.tick(step, twin.world.moment)
+        twin.backend.tick(step, twin.world.step_signals)
         if step == now:  # it is passed on with its graph, or over the link
             record = twin.system.channels[name].ledger.records[now]
             moved = record.received.clone()
@@ -40,7 +40,7 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
             record.received = unit.tape.live[name, now] = moved
         twin.system.cut(step, twin.world.advance())
         for part in (p for u in twin.system.units for t in u.tape.ticks if t.step == step for p in t.parts):
-            found = twin.backend.judge._loss(part)
+            found = twin.backend.evaluator._loss(part)
             total += 0.0 if found is None else found[0].sum().item()
         twin.backend.learn(step)
     return total

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.ledger import Record
-from antiphon.engine.core.signals import Moment
+from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
@@ -26,12 +26,12 @@ def locked_gradients(simulation: Simulation, horizon: int) -> dict[str, Tensor]:
     (unit,) = system.units
     losses: list[Tensor] = []
     for step in range(now, now + horizon + 1):
-        twin.backend.tick(step, twin.world.moment)
+        twin.backend.tick(step, twin.world.step_signals)
         last = (step + 1) % system.hold == 0
         for tick in unit.tape.ticks:
             for part in tick.parts:
                 if tick.step == step and "objective" in part.ports and last:
-                    label = twin.world.moment.signals["label"]
+                    label = twin.world.step_signals.signals["label"]
                     losses.append(-part.ports["objective"].log_softmax(1)[range(len(label)), label].sum())
         twin.world.advance()
     messages = {name: unit.tape.live[name, now] for name in system.channels}
@@ -55,7 +55,7 @@ def run_on(simulation: Simulation, horizon: int, channel: str, row: int, column:
     ledger = twin.system.channels[channel].ledger
     send = ledger.send
 
-    def moved(step: int, message: Tensor, moment: Moment) -> Record:
+    def moved(step: int, message: Tensor, moment: StepSignals) -> Record:
         record = send(step, message, moment)
         if step == now:
             record.received = record.received.clone()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.probes.steering import Silenced, Truthful
+from antiphon.engine.probes.steering import TrueGradient, ZeroGradient
 from antiphon.engine.probes.truth import true_gradients
 from antiphon.engine.probes.value import COUPLING, value, write_value
 from antiphon.engine.simulation import Simulation
@@ -64,20 +64,20 @@ def test_a_signal_that_is_nothing_is_worth_nothing(channel: dict[str, Any]) -> N
 
 def test_a_chain_told_the_truth_learns_as_a_locked_one_does() -> None:
     locked, decoupled = (chain(coupling, "layer") for coupling in ("locked", "decoupled"))
-    decoupled.backend = Truthful(decoupled, list(decoupled.system.channels), decoupled.fork())
+    decoupled.backend = TrueGradient(decoupled, list(decoupled.system.channels), decoupled.fork())
     compare(locked, decoupled, 12)
 
 
 def test_so_does_a_corporation_with_delays_over_whole_episodes() -> None:
     locked, decoupled = (corporation(coupling, unroll="episode") for coupling in ("locked", "decoupled"))
-    decoupled.backend = Truthful(decoupled, list(decoupled.system.channels), decoupled.fork())
+    decoupled.backend = TrueGradient(decoupled, list(decoupled.system.channels), decoupled.fork())
     compare(locked, decoupled, 24)
 
 
 def test_without_a_signal_a_chain_learns_as_a_detached_one_does() -> None:
     for coupling in ("locked", "decoupled", "delayed"):
         detached, silenced = chain("detached"), chain(coupling)
-        silenced.backend = Silenced(silenced.system, list(silenced.system.channels), 0)
+        silenced.backend = ZeroGradient(silenced.system, list(silenced.system.channels), 0)
         compare(detached, silenced, 6)
 
 
@@ -97,7 +97,7 @@ def test_the_truth_put_on_messages_is_that_of_the_step_they_are_made_at() -> Non
     simulation = timescales()  # senders that learn several ticks at once, holds, delays
     names = list(simulation.system.channels)
     simulation.run(5)
-    simulation.backend = backend = Truthful(simulation, names, simulation.fork(), ahead=4)
+    simulation.backend = backend = TrueGradient(simulation, names, simulation.fork(), ahead=4)
     for step in range(5, 17):
         probes = true_gradients(simulation, 4)
         simulation.advance()
@@ -113,7 +113,7 @@ def test_messages_sent_before_keep_their_signal() -> None:
     simulation = chain("decoupled", link={"delay": 1})
     simulation.run(10)
     steered = simulation.fork()
-    steered.backend = Silenced(steered.system, ["a->b"], 11)  # what is sent at step 10 is not meant
+    steered.backend = ZeroGradient(steered.system, ["a->b"], 11)  # what is sent at step 10 is not meant
     simulation.step()
     steered.step()
     for key, parameter in simulation.system.agents["a"].learner.parameters.items():
@@ -212,13 +212,13 @@ def test_divergence_leaves_no_value_and_is_named() -> None:
 
 def test_divergence_of_one_row_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     simulation = wide("decoupled")
-    honest = Truthful.instead
+    honest = TrueGradient.instead
 
-    def broken(self: Truthful, record: Any, channel: Any) -> Any:
+    def broken(self: TrueGradient, record: Any, channel: Any) -> Any:
         true = honest(self, record, channel)
         return true * torch.nan if channel.name == "a->b" and len(self.names) == 1 else true
 
-    monkeypatch.setattr(Truthful, "instead", broken)
+    monkeypatch.setattr(TrueGradient, "instead", broken)
     found = measured(simulation)
     assert found["a->b"].why.startswith("with a true signal, it diverges: agent 'a'")
     assert found["a->b"].value is None

@@ -59,14 +59,14 @@ def test_it_acts_when_it_ticks_and_only_then(
 ) -> None:
     with copying({"period": period, "phase": phase, "unroll": 4}) as simulation:
         said: dict[int, Tensor] = {}
-        tick = simulation.backend.ticker.tick
+        tick = simulation.backend.forward_pass.tick
 
         def noted(step: int, moment: Any) -> None:
             tick(step, moment)
-            tape = simulation.system.unit_of["copier"].tape
+            tape = simulation.system.group_of["copier"].tape
             said.update({t.step: t.parts[0].ports[OBJECTIVE] for t in tape.ticks if t.step == step})
 
-        monkeypatch.setattr(simulation.backend.ticker, "tick", noted)
+        monkeypatch.setattr(simulation.backend.forward_pass, "tick", noted)
         found = acted(simulation, 12, monkeypatch)
     assert [action is not None for action in found] == [t % period == phase % period for t in range(12)]
     for step, action in enumerate(found):

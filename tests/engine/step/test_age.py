@@ -33,8 +33,8 @@ def ages(simulation: Simulation, steps: int = STEPS) -> dict[int, Tensor]:
     """[B] at each of the reader's ticks."""
     found: dict[int, Tensor] = {}
     for step in range(steps):
-        simulation.backend.tick(step, simulation.world.moment)
-        for tick in simulation.system.unit_of["b"].tape.ticks:
+        simulation.backend.tick(step, simulation.world.step_signals)
+        for tick in simulation.system.group_of["b"].tape.ticks:
             if tick.step == step:
                 assert tick.parts[0].ages is not None
                 found[step] = tick.parts[0].ages[:, 0]
@@ -99,7 +99,7 @@ def test_of_several_messages_it_is_that_of_the_newest() -> None:
 def test_it_stands_where_it_is_observed_and_reaches_the_network(observes: tuple[str, ...]) -> None:
     with reader({"delay": 2}, periods=(4, 1), observes=observes) as simulation:
         given: list[Tensor] = []
-        gather = simulation.backend.ticker._gather
+        gather = simulation.backend.forward_pass._gather
 
         def noted(part: Any, tape: Any) -> Tensor:
             found = gather(part, tape)
@@ -107,7 +107,7 @@ def test_it_stands_where_it_is_observed_and_reaches_the_network(observes: tuple[
                 given.append(found)
             return found
 
-        simulation.backend.ticker._gather = noted  # type: ignore[method-assign]
+        simulation.backend.forward_pass._gather = noted  # type: ignore[method-assign]
         found = ages(simulation, 9)
         place = 0 if observes[0] == "age" else 3
         for step, age in found.items():

@@ -72,7 +72,7 @@ def test_it_equals_a_hand_written_pipeline() -> None:
     from_b: list[Tensor] = []
     back: dict[int, list[tuple[int, Tensor, Tensor, Tensor]]] = {}
     for t in range(40):
-        signals = simulation.world.moment.signals
+        signals = simulation.world.step_signals.signals
         images.append(signals["image"].flatten(1))
         halves.append(signals["right_half"].flatten(1))
         labels.append(signals["label"])
@@ -143,13 +143,13 @@ def test_an_aligned_agent_sees_what_its_message_was_made_from() -> None:
     simulation = Simulation(pipeline())
     shown = []
     for t in range(6):
-        shown.append(simulation.world.moment.signals["right_half"])
+        shown.append(simulation.world.step_signals.signals["right_half"])
         simulation.step()
         for update in simulation.learned.updates:
             for part in (part for tick in update.tape.ticks for part in tick.parts if part.agent == "c"):
-                assert part.moment.step == (t - 2 if t >= 2 else -1)
+                assert part.step_signals.step == (t - 2 if t >= 2 else -1)
                 if t >= 2:
-                    assert torch.equal(part.moment.signals["right_half"], shown[t - 2])
+                    assert torch.equal(part.step_signals.signals["right_half"], shown[t - 2])
 
 
 def test_align_without_a_channel_is_refused() -> None:

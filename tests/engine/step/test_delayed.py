@@ -94,7 +94,7 @@ def test_a_chain_equals_a_hand_written_loop(delay: int) -> None:
     returned_b: dict[int, tuple[int, Tensor]] = {}
     returned_a: dict[int, tuple[int, Tensor]] = {}
     for t in range(30):
-        signals = simulation.world.moment.signals
+        signals = simulation.world.step_signals.signals
         seen.append(signals["image"].flatten(1))
         from_a.append(a(seen[t]).data)
         if t >= delay:
@@ -150,7 +150,7 @@ def test_windows_that_come_back_together_are_learned_one_by_one() -> None:
     found = []
     images: list[Tensor] = []
     for _ in range(7):
-        images.append(simulation.world.moment.signals["image"].flatten(1))
+        images.append(simulation.world.step_signals.signals["image"].flatten(1))
         records = dict(simulation.system.channels["a->b"].ledger.records)
         before = {k: p.data.clone() for k, p in simulation.agents["a"].parameters.items()}
         simulation.step()
@@ -188,7 +188,7 @@ def test_what_is_too_old_is_dropped_and_the_ledger_stays_whole() -> None:
     # Deltas are back one step after c's windows end (steps 5, 11, …): by then only the newest windows are left.
     assert {t: windows for t, windows in learned.items() if t < 13} == {6: [4, 5], 12: [10, 11]}
     assert any(not torch.equal(before[k], p) for k, p in simulation.agents["b"].parameters.items())
-    unit = simulation.system.unit_of["b"]
+    unit = simulation.system.group_of["b"]
     assert len(unit.pending) <= 3
 
 

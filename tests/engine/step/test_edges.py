@@ -36,7 +36,7 @@ def test_a_window_in_which_an_agent_never_ticks_is_no_wait(coupling: str) -> Non
 
 def masked(simulation: Simulation, absent: torch.Tensor, value: float) -> None:
     """Make a target absent in some environments, with nonsense in its place."""
-    signals = simulation.world.moment.signals
+    signals = simulation.world.step_signals.signals
     signals["_y"] = torch.logical_not(absent)
     signals["y"] = torch.where(absent.unsqueeze(1), value, signals["y"])
 
@@ -81,7 +81,9 @@ def test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from(tmp_pat
     predictor = simulation.system.channels["a->b"].predictor
     assert predictor is not None
     statistics = dict(predictor.buffers)
-    simulation.world.moment.signals["image"] = simulation.world.moment.signals["image"] * float("nan")
+    simulation.world.step_signals.signals["image"] = simulation.world.step_signals.signals["image"] * float(
+        "nan"
+    )
     with pytest.raises(DivergenceError, match="step 30"):
         simulation.step()
     assert simulation.evaluate() == before

@@ -13,7 +13,7 @@ from torch import Tensor
 from antiphon.comms.link import Link
 from antiphon.engine.core.clock import Clock, EpisodeWindows, Sends
 from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.signals import Moment
+from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.simulation import Simulation
 from tests.engine.recurring import FROZEN, GOAL, LENGTHS, LINEAR, STEPS, make, numbers, played
 from tests.numerics.played import Played
@@ -51,7 +51,7 @@ def test_a_message_that_outlives_its_episode_is_done_with_when_the_next_one_is()
     windows.begin(0, 3, 0)
     ledger = Ledger("a->b", Sends(Clock(4)), Clock(), windows, Link(name="a->b"), returns=True)
     message = torch.ones(2, 1, dtype=torch.float64)
-    record = ledger.send(0, message, Moment(0, {}))
+    record = ledger.send(0, message, StepSignals(0, {}))
     assert record.waiting == {0, 1}
     assert record.deadline == 2 + 6
     use = ledger.use(0, ledger.receive(0))
@@ -139,7 +139,7 @@ def test_a_phase_is_that_of_the_messages_own_episode(link: dict[str, int], end: 
             simulation.step()
             if step in ledger.records:
                 stamps[tuple(ledger.records[step].message.flatten().tolist())] = step
-            lesson = simulation.learned.lessons.get("a->b")
+            lesson = simulation.learned.predictor_updates.get("a->b")
             for example in lesson.examples if lesson is not None else []:
                 assert example.context is not None
                 stamp = stamps[tuple(example.message.flatten().tolist())]

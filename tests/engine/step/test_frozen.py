@@ -62,7 +62,7 @@ def test_behind_a_frozen_agent_a_locked_group_equals_plain_autograd_in_evaluatio
     simulation = Simulation(chain("locked", learn=False), dtype=DOUBLE)
     simulation.run(3)  # running statistics that are not those of the batch
     modules = {n: simulation.agents[n].module.get_submodule("network") for n in "abc"}
-    signals = simulation.world.moment.signals
+    signals = simulation.world.step_signals.signals
     simulation.step()
     (update,) = simulation.learned.updates
     a, b, c = modules["a"].train(), modules["b"].eval(), modules["c"]
@@ -79,7 +79,7 @@ def test_behind_a_frozen_agent_a_locked_group_equals_plain_autograd_in_evaluatio
 def test_a_decoupled_sender_learns_what_comes_through_a_frozen_agent() -> None:
     simulation = Simulation(chain("decoupled", learn=False))
     simulation.run(4)
-    delta = simulation.learned.lessons["a->b"].examples[-1].delta
+    delta = simulation.learned.predictor_updates["a->b"].examples[-1].delta
     assert delta is not None
     assert bool(delta.abs().sum() > 0)
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.comms.inputs import InputModel
-from antiphon.engine.core.ledger import Ledger, Reading, Use
+from antiphon.engine.core.ledger import Consumption, Delivery, Ledger
 from antiphon.engine.core.parts import Channel
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, ScenarioError
@@ -62,7 +62,7 @@ def model_of(simulation: Simulation) -> InputModel:
 
 def halves(simulation: Simulation) -> tuple[Tensor, Tensor, Tensor]:
     """Left and right half [B, 32] and label [B] of the coming step."""
-    signals = simulation.world.moment.signals
+    signals = simulation.world.step_signals.signals
     return signals["left_half"].flatten(1), signals["right_half"].flatten(1), signals["label"]
 
 
@@ -73,12 +73,12 @@ def linear(simulation: Simulation, agent: str, inputs: Tensor) -> Tensor:
 
 
 @pytest.fixture
-def uses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Reading]]:
+def uses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Delivery]]:
     """Everything that receivers consume, as they do."""
-    found: list[tuple[int, Reading]] = []
+    found: list[tuple[int, Delivery]] = []
     genuine = Ledger.use
 
-    def use(ledger: Ledger, step: int, reading: Reading) -> Use | None:
+    def use(ledger: Ledger, step: int, reading: Delivery) -> Consumption | None:
         found.append((step, reading))
         return genuine(ledger, step, reading)
 
@@ -93,7 +93,7 @@ def lost_at(simulation: Simulation, stamp: int) -> Tensor:
 
 @pytest.mark.parametrize("coupling", ["decoupled", "unlocked"])
 def test_it_is_read_where_the_message_is_missing_and_only_there(
-    coupling: str, uses: list[tuple[int, Reading]]
+    coupling: str, uses: list[tuple[int, Delivery]]
 ) -> None:
     with Simulation(pair(coupling=coupling, link={"drop": 0.4}), dtype=DOUBLE) as simulation:
         simulation.run(20)
@@ -133,7 +133,7 @@ def test_what_comes_back_for_a_stand_in_is_learned_on_the_real_message(
             error = said.softmax(1) - F.one_hot(label, 10)
             delta = error @ next(iter(simulation.agents["mind"].parameters.values()))[:, -SIZE:]
             simulation.step()
-            example = simulation.learned.lessons[NAME].examples[-1]
+            example = simulation.learned.predictor_updates[NAME].examples[-1]
             assert torch.equal(example.message, message)
             assert example.context is not None
             assert torch.equal(example.context.argmax(1), label)
@@ -165,7 +165,7 @@ def test_a_link_that_loses_everything_teaches_it_nothing_and_the_rest_learns_on(
         for old, new in zip(before, model_of(simulation).parameters.values(), strict=True):
             assert torch.equal(old, new)
         assert model_of(simulation).predict(torch.randn(3, 32, dtype=DOUBLE), 3).norm() == 0
-        assert simulation.learned.lessons[NAME].loss > 0
+        assert simulation.learned.predictor_updates[NAME].loss > 0
         assert simulation.learned.updates[0].injected[NAME].norm() > 0
 
 

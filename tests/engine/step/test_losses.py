@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.engine.core.tape import Part
+from antiphon.engine.core.tape import AgentTick
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.losses import Judge, Verdict
+from antiphon.engine.step.losses import ObjectiveEvaluator, WindowLoss
 from tests.engine.recurring import BATCH, GOAL, STEPS, make, played
 from tests.numerics.played import Played
 
@@ -26,15 +26,15 @@ def masked(present: Tensor) -> Played:
     return source
 
 
-def ticked(simulation: Simulation, steps: int) -> Verdict:
+def ticked(simulation: Simulation, steps: int) -> WindowLoss:
     """What is said of the open window of the first unit after some ticks; nothing has been learned."""
     for step in range(steps):
-        simulation.backend.tick(step, simulation.world.moment)
+        simulation.backend.tick(step, simulation.world.step_signals)
         simulation.world.advance()
-    return Judge(simulation.system).window(simulation.system.units[0].tape)
+    return ObjectiveEvaluator(simulation.system).window(simulation.system.units[0].tape)
 
 
-def parts(simulation: Simulation) -> list[Part]:
+def parts(simulation: Simulation) -> list[AgentTick]:
     return [part for tick in simulation.system.units[0].tape.ticks for part in tick.parts]
 
 
@@ -42,7 +42,7 @@ def by_hand(simulation: Simulation) -> Tensor:
     """[ticks, B]: the mean over components of the squared errors."""
     return torch.stack(
         [
-            (part.ports[OBJECTIVE] - part.moment.signals["y"]).square().mean(1).detach()
+            (part.ports[OBJECTIVE] - part.step_signals.signals["y"]).square().mean(1).detach()
             for part in parts(simulation)
         ]
     )
@@ -115,7 +115,7 @@ def test_who_has_no_objective_or_is_not_drawn_is_not_judged() -> None:
     with make(played(endless=True), others=others, channels=channels, objective=None) as simulation:
         assert set(ticked(simulation, 2).losses) == {"b"}
     with make(played(endless=True)) as simulation:
-        simulation.system.agents["a"].silenced = True
+        simulation.system.agents["a"].agent_disabled = True
         verdict = ticked(simulation, 2)
         assert verdict.total is None
         assert verdict.samples is None
@@ -139,7 +139,9 @@ def test_only_an_examples_last_step_counts_where_that_is_asked() -> None:
             verdict = ticked(simulation, 6)
             assert verdict.losses["a"].count == count * BATCH
             steps = [
-                p.moment.step for p in parts(simulation) if simulation.backend.judge.error(p) is not None
+                p.step_signals.step
+                for p in parts(simulation)
+                if simulation.backend.evaluator.error(p) is not None
             ]
             assert steps == (list(range(6)) if when == "each" else [2, 5])
 
@@ -148,12 +150,12 @@ def test_an_error_is_the_derivative_of_the_loss_by_the_outputs_per_sample() -> N
     present = torch.ones(STEPS, BATCH, dtype=torch.bool)
     present[:, 1] = False
     with make(masked(present), unroll=2) as simulation:
-        judge, total = simulation.backend.judge, ticked(simulation, 2).total
+        judge, total = simulation.backend.evaluator, ticked(simulation, 2).total
         assert total is not None
         for part in parts(simulation):
             error = judge.error(part)
             assert error is not None
-            output, target = part.ports[OBJECTIVE], part.moment.signals["y"]
+            output, target = part.ports[OBJECTIVE], part.step_signals.signals["y"]
             expected = torch.where(
                 present[0].unsqueeze(1), output - target, 0.0
             ).detach()  # of (e1² + e2²) / 2
@@ -162,8 +164,8 @@ def test_an_error_is_the_derivative_of_the_loss_by_the_outputs_per_sample() -> N
     with make(masked(present), unroll=2) as simulation:
         ticked(simulation, 1)
         (part,) = parts(simulation)
-        del part.moment.signals["y"]
-        assert simulation.backend.judge.error(part) is None
+        del part.step_signals.signals["y"]
+        assert simulation.backend.evaluator.error(part) is None
 
 
 @pytest.mark.parametrize("weight", [1.0, 3.0])
@@ -171,7 +173,7 @@ def test_an_error_is_weighted_as_its_loss(weight: float) -> None:
     with make(played(endless=True), objective={**GOAL, "weight": weight}) as simulation:
         ticked(simulation, 1)
         (part,) = parts(simulation)
-        error = simulation.backend.judge.error(part)
+        error = simulation.backend.evaluator.error(part)
         assert error is not None
-        expected = weight * (part.ports[OBJECTIVE] - part.moment.signals["y"])
+        expected = weight * (part.ports[OBJECTIVE] - part.step_signals.signals["y"])
         torch.testing.assert_close(error, expected.detach())

@@ -81,8 +81,8 @@ def test_a_diverging_agent_stays_as_it_was_and_the_others_go_on(value: float, bo
         assert step == 5
         assert "left" in line
         assert "\n" not in line
-        assert simulation.system.agents["left"].silenced
-        assert not simulation.system.agents["right"].silenced
+        assert simulation.system.agents["left"].agent_disabled
+        assert not simulation.system.agents["right"].agent_disabled
         assert simulation.agents["left"].updates == 5
         assert simulation.agents["right"].updates == 16
 
@@ -96,8 +96,8 @@ def test_its_messages_fall_silent_and_count_no_more() -> None:
         assert last_message(simulation, "right->mind").any()
         record = simulation.system.channels["left->mind"].ledger.records[simulation.now - 1]
         assert not record.complete
-        assert "left->mind" not in simulation.learned.lessons
-        assert "right->mind" in simulation.learned.lessons
+        assert "left->mind" not in simulation.learned.predictor_updates
+        assert "right->mind" in simulation.learned.predictor_updates
 
 
 def test_nothing_re_enters_by_itself() -> None:
@@ -130,8 +130,8 @@ def test_a_diverging_predictor_is_muted_and_its_sender_goes_on(value: float) -> 
             [torch.nan_to_num(p) for p in before],
             [torch.nan_to_num(p) for p in predictor.parameters.values()],
         )
-        assert simulation.system.channels["left->mind"].muted
-        assert not simulation.system.agents["left"].silenced
+        assert simulation.system.channels["left->mind"].predictor_disabled
+        assert not simulation.system.agents["left"].agent_disabled
         assert not same(left, parameters(simulation, "left"))
         assert last_message(simulation, "left->mind").any()
         ((step, line),) = simulation.events
@@ -164,7 +164,7 @@ def test_a_fork_and_a_saved_run_remember_it(unroll: int, after: int, tmp_path: P
         simulation.run(6)
         poison(simulation, "left->mind", 1e6)
         simulation.run(3 + after)
-        assert simulation.system.agents["left"].silenced == (unroll == 1)
+        assert simulation.system.agents["left"].agent_disabled == (unroll == 1)
         loaded = Simulation.load(simulation.save(tmp_path / "saved"))
         twin = simulation.fork()
         for each in (simulation, loaded, twin):
@@ -177,9 +177,13 @@ def test_a_fork_and_a_saved_run_remember_it(unroll: int, after: int, tmp_path: P
             for own, theirs in zip(
                 simulation.system.agents.values(), each.system.agents.values(), strict=True
             ):
-                assert own.silenced == theirs.silenced
+                assert own.agent_disabled == theirs.agent_disabled
             for name, channel in simulation.system.channels.items():
-                assert channel.muted == each.system.channels[name].muted == (name == "left->mind")
+                assert (
+                    channel.predictor_disabled
+                    == each.system.channels[name].predictor_disabled
+                    == (name == "left->mind")
+                )
             each.close()
 
 
@@ -202,7 +206,9 @@ def test_the_bound_is_on_what_reaches_parameters() -> None:
         for _ in range(5):
             simulation.step()
             learned = simulation.learned
-            found: list[Sequence[Tensor | None]] = [lesson.gradients for lesson in learned.lessons.values()]
+            found: list[Sequence[Tensor | None]] = [
+                lesson.gradients for lesson in learned.predictor_updates.values()
+            ]
             found += [g for update in learned.updates for g in update.gradients.values()]
             largest = max([largest, *(norm_of(gradients) for gradients in found)])
     with Simulation(fork_of_two(bound=largest * 1.01)) as simulation:
@@ -236,7 +242,7 @@ def test_a_message_that_is_no_number_is_silent_before_anyone_reads_it() -> None:
                 parameter.data.fill_(torch.inf)
         before = parameters(simulation, "mind")
         simulation.run(3)
-        assert not simulation.system.agents["mind"].silenced
+        assert not simulation.system.agents["mind"].agent_disabled
         assert not same(before, parameters(simulation, "mind"))
         assert all(bool(p.isfinite().all()) for p in simulation.agents["mind"].parameters.values())
         assert not bool(last_message(simulation, "left->mind").any())

@@ -46,12 +46,12 @@ def test_the_loss_of_a_window_is_told_once(drop: float) -> None:
     with Simulation(pair({"drop": drop})) as simulation:
         simulation.run(TICKS)
         (update,) = (u for u in simulation.learned.updates if u.unit.members == ("mind",))
-        (example,) = simulation.learned.lessons["eye->mind"].examples
-        assert update.verdict.samples is not None
+        (example,) = simulation.learned.predictor_updates["eye->mind"].examples
+        assert update.window_loss.samples is not None
         assert example.loss is not None
         heard = torch.ones(16, dtype=torch.bool) if example.valid is None else example.valid
         assert bool(heard.any())
-        assert torch.allclose(example.loss[heard], update.verdict.samples[heard])
+        assert torch.allclose(example.loss[heard], update.window_loss.samples[heard])
         assert not bool(example.loss[~heard].any())
 
 
@@ -74,8 +74,8 @@ def test_who_has_no_loss_of_its_own_returns_what_its_critic_expects() -> None:
         simulation.run(5)
         twin = simulation.fork()
         simulation.step()
-        near = simulation.learned.lessons["y->z"].examples[0]
-        far = simulation.learned.lessons["x->y"].examples[0]
+        near = simulation.learned.predictor_updates["y->z"].examples[0]
+        far = simulation.learned.predictor_updates["x->y"].examples[0]
         critic = twin.system.channels["y->z"].predictor  # as it was before the step
         assert critic is not None
         value = critic.value(near)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.parts import Channel, Unit
+from antiphon.engine.core.parts import Channel, LearningGroup
 from antiphon.engine.core.tape import Tape
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.returns import Returns
@@ -25,7 +25,7 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> Reached:
     found: Reached = []
     computed = Returns._return
 
-    def noted(self: Returns, unit: Unit, tapes: list[Tape], channel: Channel, step: int) -> Tensor:
+    def noted(self: Returns, unit: LearningGroup, tapes: list[Tape], channel: Channel, step: int) -> Tensor:
         found.append((step, [tape.window for tape in tapes]))
         return computed(self, unit, tapes, channel, step)
 
@@ -34,7 +34,7 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> Reached:
 
 
 def steps_taught(simulation: Simulation, steps: int) -> list[int]:
-    return [info["step"] for info in simulation.steps(steps) if STATE in simulation.learned.lessons]
+    return [info["step"] for info in simulation.steps(steps) if STATE in simulation.learned.predictor_updates]
 
 
 @pytest.mark.parametrize("unroll", [1, 2])
@@ -103,14 +103,14 @@ def test_each_of_a_group_has_its_own(reached: Reached) -> None:
     ) as simulation:
         taught, norms = [], []
         for info in simulation.steps(16):
-            lesson = simulation.learned.lessons.get(STATE)
+            lesson = simulation.learned.predictor_updates.get(STATE)
             if lesson is not None:
                 taught.append(info["step"])
                 norms += [
                     float(example.delta.norm()) for example in lesson.examples if example.delta is not None
                 ]
             if info["step"] > 2 and info["step"] % 2:
-                assert "b->b:state" in simulation.learned.lessons
+                assert "b->b:state" in simulation.learned.predictor_updates
     assert taught == [step for step, _ in reached] == [7, 9, 11, 13, 15]
     assert min(norms) > 1e-6
 

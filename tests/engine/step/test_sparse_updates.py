@@ -108,7 +108,7 @@ def test_an_undrawn_window_returns_nothing_and_injects_nothing() -> None:
     with Simulation(chain("decoupled", 0.5)) as simulation:
         for step in range(30):
             simulation.step()
-            lessons = simulation.learned.lessons
+            lessons = simulation.learned.predictor_updates
             for sender, receiver in ("ab", "bc"):
                 name = f"{sender}->{receiver}"
                 assert (name in lessons) == drawn(receiver, step, 0.5)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.tape import Input, Part
+from antiphon.engine.core.tape import AgentTick, Input
 from antiphon.engine.simulation import Simulation
 from tests.engine.recurring import (
     BATCH,
@@ -28,15 +28,15 @@ TRACED = {**LINEAR, "trace": 0.5, "span": 3}
 MIND: dict[str, Any] = {"network": {"kind": "gru", "size": 3}, "objective": GOAL}
 
 
-def open_parts(simulation: Simulation, agent: str = "a") -> list[Part]:
+def open_parts(simulation: Simulation, agent: str = "a") -> list[AgentTick]:
     """What an agent has done in its open window."""
-    tape = simulation.system.unit_of[agent].tape
+    tape = simulation.system.group_of[agent].tape
     return [part for tick in tape.ticks for part in tick.parts if part.agent == agent]
 
 
-def tick(simulation: Simulation) -> Part:
+def tick(simulation: Simulation) -> AgentTick:
     """Let a step's agents tick, and nothing else."""
-    simulation.backend.tick(simulation.now, simulation.world.moment)
+    simulation.backend.tick(simulation.now, simulation.world.step_signals)
     return open_parts(simulation)[-1]
 
 
@@ -54,7 +54,7 @@ def lessons(simulation: Simulation, steps: int, channel: str = STATE) -> list[tu
     """(step, state, what is learned of it) of each example of a channel."""
     found = []
     for info in simulation.steps(steps):
-        lesson = simulation.learned.lessons.get(channel)
+        lesson = simulation.learned.predictor_updates.get(channel)
         for example in lesson.examples if lesson is not None else []:
             assert example.delta is not None
             found.append((info["step"], example.message, example.delta))
@@ -201,8 +201,8 @@ def test_the_state_of_who_diverges_is_void_and_its_teller_goes_on() -> None:
     with poisoned(["hint"]) as simulation:
         before = numbers(simulation)
         simulation.run(3)
-        assert simulation.system.agents["b"].silenced
-        assert not simulation.system.agents["a"].silenced
+        assert simulation.system.agents["b"].agent_disabled
+        assert not simulation.system.agents["a"].agent_disabled
         memory = simulation.system.agents["b"].memory
         assert memory is not None
         reading = memory.ledger.receive(simulation.now)
@@ -216,9 +216,9 @@ def test_the_state_of_who_diverges_is_void_and_its_teller_goes_on() -> None:
 def test_the_state_of_who_diverges_does_not_spread_through_contexts() -> None:
     with poisoned(["to.state"], link={"delay": 1}) as simulation:
         simulation.run(8)
-        assert simulation.system.agents["b"].silenced
-        assert not simulation.system.agents["a"].silenced
-        assert not simulation.system.channels["a->b"].muted
+        assert simulation.system.agents["b"].agent_disabled
+        assert not simulation.system.agents["a"].agent_disabled
+        assert not simulation.system.channels["a->b"].predictor_disabled
         assert simulation.agents["a"].updates > 10 // 2
 
 

@@ -65,7 +65,7 @@ def test_a_predictor_is_asked_and_taught_with_the_same_states() -> None:
     channel = {"from": "a", "to": "b", "size": 2, "gradient": gradient, "link": {"delay": 2}}
     with make(played(terminated=flags(1)), LINEAR, others={"b": MIND}, channels=[channel]) as simulation:
         asked: dict[tuple[float, ...], Tensor] = {}
-        of_gradient, taught = simulation.backend.teacher.contexts.of_gradient, 0
+        of_gradient, taught = simulation.backend.predictor_trainer.contexts.of_gradient, 0
         for _ in range(STEPS):
             step = simulation.now
             simulation.step()
@@ -76,7 +76,7 @@ def test_a_predictor_is_asked_and_taught_with_the_same_states() -> None:
                     found = of_gradient(each, records[step])
                     assert found is not None
                     asked[tuple(records[step].message.flatten().tolist())] = found
-            lesson = simulation.learned.lessons.get("a->b")
+            lesson = simulation.learned.predictor_updates.get("a->b")
             for example in lesson.examples if lesson is not None else []:
                 taught += 1
                 assert example.context is not None
@@ -158,7 +158,7 @@ def test_a_state_its_gradient_and_its_prediction_can_be_recorded() -> None:
         for step in range(8):
             simulation.step()
             expected.append(simulation.system.channels[STATE].ledger.records[step].message)
-            lesson = simulation.learned.lessons.get(STATE)
+            lesson = simulation.learned.predictor_updates.get(STATE)
             told += [] if lesson is None else [lesson.examples[-1].delta]
             injected += [u.injected[STATE] for u in simulation.learned.updates if STATE in u.injected]
         assert torch.equal(recording.stack("message"), torch.stack(expected))

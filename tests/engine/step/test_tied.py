@@ -52,7 +52,7 @@ def test_members_of_one_wave_are_one_module_on_stacked_rows() -> None:
     eye, mind = network(simulation, "left", "port_seen"), network(simulation, "mind", "objective")
     optimisers = [torch.optim.Adam(m.parameters(), lr=0.01, fused=True) for m in (eye, mind)]
     for _ in range(30):
-        signals = simulation.world.moment.signals
+        signals = simulation.world.step_signals.signals
         halves = torch.cat([signals["left_half"].flatten(1), signals["right_half"].flatten(1)])
         loss = F.cross_entropy(mind(torch.cat(eye(halves).chunk(2), 1)), signals["label"])
         for optimiser in optimisers:
@@ -90,7 +90,7 @@ def test_decoupled_members_get_the_mean_of_their_gradients(norm: str) -> None:
     simulation = Simulation(eyes(norm, "decoupled"), dtype=DOUBLE)
     simulation.run(3)  # predictors that inject something
     eye = network(simulation, "left", "port_seen")
-    signals = simulation.world.moment.signals
+    signals = simulation.world.step_signals.signals
     messages = [eye(signals[f"{side}_half"].flatten(1)) for side in ("left", "right")]
     simulation.step()
     (update,) = [u for u in simulation.learned.updates if "left" in u.gradients]
@@ -128,7 +128,7 @@ def test_members_of_different_waves_are_one_module_used_twice(norm: str) -> None
     cell, mind = network(simulation, "a", "port_p"), network(simulation, "c", "objective")
     optimisers = [torch.optim.Adam(m.parameters(), lr=0.01, fused=True) for m in (cell, mind)]
     for _ in range(20):
-        signals = simulation.world.moment.signals
+        signals = simulation.world.step_signals.signals
         loss = F.cross_entropy(mind(cell(cell(signals["left_half"].flatten(1)))), signals["label"])
         for optimiser in optimisers:
             optimiser.zero_grad()

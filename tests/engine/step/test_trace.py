@@ -14,10 +14,10 @@ from torch import Tensor
 
 from antiphon.comms.cut import value_of
 from antiphon.engine.core.ledger import Ledger, Record
-from antiphon.engine.core.signals import Moment
-from antiphon.engine.core.tape import Part, Tape
+from antiphon.engine.core.signals import StepSignals
+from antiphon.engine.core.tape import AgentTick, Tape
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.forward import Ticker
+from antiphon.engine.step.forward import ForwardPass
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 
@@ -90,7 +90,7 @@ def records(monkeypatch: pytest.MonkeyPatch) -> list[Record]:
     found: list[Record] = []
     genuine = Ledger.send
 
-    def send(ledger: Ledger, step: int, message: Tensor, moment: Moment) -> Record:
+    def send(ledger: Ledger, step: int, message: Tensor, moment: StepSignals) -> Record:
         found.append(genuine(ledger, step, message, moment))
         return found[-1]
 
@@ -121,8 +121,8 @@ def test_a_trace_follows_its_recursion() -> None:
     scenario = chain("abcd", PLAIN, trace=mix)
     with Simulation(scenario, dtype=DOUBLE) as simulation:
         simulation.run(10)
-        image = simulation.world.moment.signals["image"].flatten(1)
-        label = simulation.world.moment.signals["label"]
+        image = simulation.world.step_signals.signals["image"].flatten(1)
+        label = simulation.world.step_signals.signals["label"]
         layers = {name: layers_of(simulation, name) for name in "abcd"}
         models = {n: c.predictor for n, c in simulation.system.channels.items()}
         messages: dict[str, Tensor] = {}
@@ -148,7 +148,7 @@ def test_a_trace_follows_its_recursion() -> None:
         injected = injected_in(simulation)
         for sender, receiver in ("ab", "bc", "cd"):
             name = f"{sender}->{receiver}"
-            delta = simulation.learned.lessons[name].examples[-1].delta
+            delta = simulation.learned.predictor_updates[name].examples[-1].delta
             assert delta is not None
             assert torch.allclose(delta, back[sender], atol=1e-13)
             assert torch.allclose(injected[name], mixed[sender], atol=1e-13)
@@ -194,7 +194,7 @@ def test_the_loss_of_the_predictor_reaches_the_sender(kind: dict[str, Any], reco
         predictor = simulation.system.channels["a->b"].predictor
         assert predictor is not None
         frozen = {k: p.clone() for k, p in predictor.parameters.items()}
-        label = simulation.world.moment.signals["label"]
+        label = simulation.world.step_signals.signals["label"]
         context = F.one_hot(label, 10).to(DOUBLE)
         simulation.step()
         record = records[-1]
@@ -302,7 +302,7 @@ class Step:
 
     @classmethod
     def of(cls, simulation: Simulation) -> Step:
-        signals = simulation.world.moment.signals
+        signals = simulation.world.step_signals.signals
         image = signals["image"].flatten(1).clone()
         eye, mind = layers_of(simulation, "a")["message"], layers_of(simulation, "b")["objective"]
         sent = F.linear(image, *eye)
@@ -317,7 +317,7 @@ def test_the_gradient_at_what_was_received_belongs_to_what_was_sent() -> None:
         step = Step.of(simulation)
         simulation.step()
         assert (step.sent - step.received).norm() > 0.5
-        example = simulation.learned.lessons["a->b"].examples[-1]
+        example = simulation.learned.predictor_updates["a->b"].examples[-1]
         assert torch.allclose(example.message, step.sent, atol=1e-14)
         assert example.delta is not None
         assert torch.allclose(example.delta, step.error @ step.mind, atol=1e-14)
@@ -355,15 +355,15 @@ def test_an_aligned_receiver_works_on_the_example_of_what_it_reads(
 ) -> None:
     """Over a link that loses: the target of the message held in each environment, or of the one stood in for."""
     seen: list[tuple[Tensor, Tensor]] = []
-    genuine = Ticker._gather
+    genuine = ForwardPass._gather
 
-    def gather(ticker: Ticker, part: Part, tape: Tape) -> Tensor:
+    def gather(ticker: ForwardPass, part: AgentTick, tape: Tape) -> Tensor:
         if part.agent == "b" and part.inputs[0].value is not None:
-            signals = part.moment.signals
+            signals = part.step_signals.signals
             seen.append((signals["label"].clone(), torch.as_tensor(signals["_label"]).expand(BATCH).clone()))
         return genuine(ticker, part, tape)
 
-    monkeypatch.setattr(Ticker, "_gather", gather)
+    monkeypatch.setattr(ForwardPass, "_gather", gather)
     document = chain("ab", PLAIN, link={"delay": 2, "drop": 0.6}).model_dump(mode="json")
     document["agents"]["b"]["align"] = True
     document["channels"][0]["input"] = {"context": ["right_half"]} if stands_in else None
@@ -372,7 +372,7 @@ def test_an_aligned_receiver_works_on_the_example_of_what_it_reads(
         labels: list[Tensor] = []
         stamp = torch.full((BATCH,), -1)
         for step in range(16):
-            labels.append(simulation.world.moment.signals["label"].clone())
+            labels.append(simulation.world.step_signals.signals["label"].clone())
             simulation.step()
             if step < 2:
                 continue
