@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.network import Network, Tensors
+from antiphon.comms.cut import constant
+from antiphon.nets.memory import give_back
 from antiphon.nets.optimisers import Optimiser, Rate, step_all
+from antiphon.nets.stacked_optimiser import StackedOptimiser
 
-__all__ = ["Learner"]
+__all__ = ["Learner", "StackedLearner"]
 
 
 class Learner:
@@ -95,3 +99,113 @@ class Learner:
         updates = state["updates"]
         assert isinstance(updates, int)
         self.updates = updates
+
+    def counts(self) -> list[int]:
+        """Return the optimiser steps taken, as a list of one."""
+        return [self.updates]
+
+
+class StackedLearner:
+    """The parameters of N agents of one kind, stacked [N, …]; the agents' own become views of them.
+
+    It stands where a lone agent has its `Learner`; its network takes and gives rows (member, environment), [N * B, …].
+
+    Args:
+        learners: The agents'.
+        batch: B.
+    """
+
+    def __init__(self, learners: Sequence[Learner], batch: int) -> None:
+        first = learners[0]
+        self.learners = list(learners)
+        self.rate, self.frozen = first.rate, first.frozen
+        self.parameters: Tensors = {}
+        each = [list(learner.parameters.values()) for learner in learners]
+        for name, *own in zip(first.parameters, *each, strict=True):  # by place: ports have their own names
+            stack = torch.stack([constant(p) for p in own])
+            for p, view in zip(own, stack.unbind(), strict=True):
+                p.data = view
+            self.parameters[name] = stack.requires_grad_(not first.frozen)
+        give_back(sum(stack.numel() * stack.element_size() for stack in self.parameters.values()))
+        self.trainable = [] if first.frozen else list(self.parameters.values())
+        self.optimiser = StackedOptimiser.from_members(
+            [learner.optimiser for learner in learners], self.trainable
+        )
+        self.network = _RowNetwork(first.network, len(learners), batch)
+        self.taken = torch.zeros(len(learners), dtype=torch.int64)
+        """[N]: optimiser steps taken since the agents' own counts were written."""
+        self.buffers: Tensors = {}
+        self.read_members()
+
+    def step(
+        self, gradients: Sequence[Tensor], now: int, members: Tensor | None, *, skip: Tensor | None = None
+    ) -> None:
+        """Take one optimiser step of `members`, [N] bool or None for all.
+
+        Args:
+            gradients: [N, …] each, in the order of `trainable`.
+            now: The step, for the learning rate.
+            members: Who takes it.
+            skip: [] float: where it is not 0 when the device comes to it, nothing moves.
+        """
+        self.optimiser.step(gradients, self.rate(now), members, skip=skip)
+        self.taken += 1 if members is None else members.long()
+
+    def read_members(self) -> None:
+        """Stack the running statistics and counts of the agents again, after a state was loaded into them."""
+        each = [list(learner.buffers.values()) for learner in self.learners]
+        names = self.learners[0].buffers
+        self.buffers = {name: torch.stack(own) for name, *own in zip(names, *each, strict=True)}
+        self.taken.zero_()
+        self.optimiser.refresh()
+
+    def write_members(self) -> None:
+        """Write running statistics and counts of updates to the agents; their parameters are views."""
+        split = [self.buffers[name].unbind() for name in self.learners[0].buffers]
+        for n, (learner, taken) in enumerate(zip(self.learners, self.taken.tolist(), strict=True)):
+            learner.buffers = {name: own[n] for name, own in zip(learner.buffers, split, strict=True)}
+            learner.updates += taken
+        self.taken.zero_()
+
+    def restore_buffers(self, members: Tensor, buffers: Tensors) -> None:
+        """Set the running statistics of `members`, [N] bool, back to `buffers`."""
+        for name, stack in self.buffers.items():
+            mask = members.view(-1, *[1] * (stack.dim() - 1))
+            self.buffers[name] = torch.where(mask, buffers[name], stack)
+
+    def counts(self) -> list[int]:
+        """Return the optimiser steps that each agent has taken."""
+        return [learner.updates + n for learner, n in zip(self.learners, self.taken.tolist(), strict=True)]
+
+
+class _RowNetwork:
+    """A network evaluated with stacked parameters on rows, [N * B, …].
+
+    Attributes:
+        network: The network of one agent.
+    """
+
+    pure = True
+
+    def __init__(self, network: Network, count: int, batch: int) -> None:
+        self.network = network
+        self.count, self.batch = count, batch
+        self.input_shape, self.heads = network.input_shape, network.heads
+        self.state_size = network.state_size
+
+    def __call__(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        x: Tensor,
+        *,
+        training: bool,
+        seed: int = 0,
+        transports: Sequence[Any] = (),
+        state: Tensor | None = None,
+    ) -> tuple[Tensors, Tensors]:
+        del seed, transports  # of lone agents
+        rows = x.view(self.count, self.batch, *x.shape[1:])
+        before = None if state is None else state.view(self.count, self.batch, -1)
+        ports, after = self.network(parameters, buffers, rows, training=training, state=before)
+        return {name: port.flatten(0, 1) for name, port in ports.items()}, after

@@ -43,7 +43,7 @@ Backend = Annotated[
     typer.Option(
         "--backend",
         metavar="B",
-        help="auto, cohort (agents that are alike as one) or reference (one by one).",
+        help="cohort (agents of one kind computed as one) or reference (the specification: one agent at a time, slow).",
     ),
 ]
 Checkpoints = Annotated[
@@ -84,7 +84,7 @@ def run(
     ] = False,
     logdir: LogDir = None,
     device: Device = "cpu",
-    backend: Backend = "auto",
+    backend: Backend = "cohort",
     checkpoint_every: Checkpoints = None,
     json: Json = False,
 ) -> None:

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.memory import keep_memory
+from antiphon.nets.memory import keep_memory
 
 sys.path.insert(0, str(Path(__file__).parent))
 from baselines.ring_loop import RingLoop

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from antiphon.engine.core.memory import keep_memory
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DataError
+from antiphon.nets.memory import keep_memory
 from antiphon.scenarios import Scenario, library_names, load
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from antiphon.engine.core.memory import keep_memory
+from antiphon.nets.memory import keep_memory
 
 sys.path.insert(0, str(Path(__file__).parent))
 from interleaved import finish, parsed, table

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from antiphon.engine.core.memory import keep_memory
+from antiphon.nets.memory import keep_memory
 
 sys.path.insert(0, str(Path(__file__).parent))
 from interleaved import clock_of, finish, interval, parsed, table, timed

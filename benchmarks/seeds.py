@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from antiphon.engine.core.memory import keep_memory
 from antiphon.engine.runs.seeds import Seeds
+from antiphon.nets.memory import keep_memory
 from antiphon.scenarios import load
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -14,17 +14,17 @@ from pathlib import Path
 from torch import Tensor
 
 from antiphon.commands.arguments import values_of
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Record
-from antiphon.engine.core.parts import Channel
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.stepper import Reference
+from antiphon.engine.step.engine import Engine
 from antiphon.scenarios import load
 
 sys.path.insert(0, str(Path(__file__).parent))
 from machine import machine
 
 
-class Shuffled(Reference):
+class Shuffled(Engine):
     """The reference backend, in which every environment is told its neighbour's synthetic gradient."""
 
     def credit(self, channel: Channel, record: Record) -> Tensor | None:

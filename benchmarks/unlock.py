@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from antiphon.engine.core.memory import keep_memory
+from antiphon.nets.memory import keep_memory
 from antiphon.scenarios import Scenario
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["FAN_IN", "join", "together"]
+__all__ = ["FAN_IN", "FanIn", "InputSegment", "StackedFanIn", "join", "together"]
 
 FAN_IN = ("concat", "sum", "mean")
 
@@ -62,3 +64,148 @@ def _count(valid: Sequence[bool | Tensor], like: Tensor) -> int | Tensor:
         return max(everywhere, 1)
     count = (torch.stack(masks).sum(0) + everywhere).clamp_min(1).to(like.dtype)
     return count.view(-1, *([1] * (like.dim() - 1)))
+
+
+class FanIn:
+    """How one agent joins what it observes and the messages it reads into its network's input.
+
+    Args:
+        kind: One of `FAN_IN`.
+    """
+
+    def __init__(self, kind: str = "concat") -> None:
+        self.kind = kind
+
+    def join(
+        self, observations: Sequence[Tensor], messages: Sequence[Tensor], available: Sequence[bool | Tensor]
+    ) -> Tensor:
+        """Return the input [B, …] (see `join`)."""
+        return join(self.kind, observations, messages, available)
+
+    def columns(self, values: Sequence[Tensor]) -> Tensor:
+        """Return one number per channel, [B] each, side by side in canonical order, [B, channels]."""
+        return torch.stack(list(values), 1)
+
+
+@dataclass(frozen=True)
+class InputSegment:
+    """Inputs of one shape that stand side by side: `width` for each member of a stack.
+
+    Attributes:
+        channels: Which of the stack's incoming channel stacks hold them, by place.
+        index: [N * width]: which of all their messages each is, member by member; None: in that order already.
+        width: Inputs of a member.
+        pool: Messages that these channel stacks hold.
+    """
+
+    channels: tuple[int, ...]
+    index: Tensor | None
+    width: int
+    pool: int
+
+
+class _Reorder(torch.autograd.Function):
+    """Rows in another order, each exactly once; backward is the inverse order."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, index: Tensor, back: Tensor) -> Tensor:
+        ctx.back = back
+        return values.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient.index_select(0, ctx.back), None, None
+
+
+class StackedFanIn(FanIn):
+    """Fan-in of N agents of one kind, whose messages come over stacks of channels.
+
+    Args:
+        kind: One of `FAN_IN`.
+        members: N.
+        batch: B; rows are (member, environment).
+        segments: Of `concat`: the inputs in canonical order.
+        give: Of `sum` and `mean`: per channel stack, the receiver [K] of each channel.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        members: int,
+        batch: int,
+        segments: Sequence[InputSegment] = (),
+        give: Sequence[Tensor] = (),
+    ) -> None:
+        super().__init__(kind)
+        self.members, self.batch = members, batch
+        self.segments, self.give = segments, give
+        self._back = [_inverse(segment) for segment in segments]
+
+    def join(
+        self, observations: Sequence[Tensor], messages: Sequence[Tensor], available: Sequence[bool | Tensor]
+    ) -> Tensor:
+        """Return the input [N * B, …] of all members.
+
+        Args:
+            observations: [N * B, …] each, in declared order.
+            messages: Per channel stack, [K * B, …].
+            available: Per channel stack, the rows in which there is a message.
+        """
+        parts = [o.view(self.members, self.batch, *o.shape[1:]) for o in observations]
+        parts += self._messages(messages, available)
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, 2)).flatten(0, 1)
+
+    def columns(self, values: Sequence[Tensor]) -> Tensor:
+        """Return one number per channel, [K * B] per channel stack, side by side, [N * B, channels]."""
+        return torch.cat(self._messages([v.unsqueeze(1) for v in values], [True] * len(values)), 2).flatten(
+            0, 1
+        )
+
+    def _messages(self, messages: Sequence[Tensor], available: Sequence[bool | Tensor]) -> list[Tensor]:
+        """The messages as inputs, [N, B, …] each, to be put side by side along dimension 2."""
+        opened = [m.reshape(-1, self.batch, *m.shape[1:]) for m in messages]
+        if self.kind != "concat":
+            return [self._summed(opened, available)] if opened else []
+        return [
+            self._side_by_side(segment, back, opened)
+            for segment, back in zip(self.segments, self._back, strict=True)
+        ]
+
+    def _side_by_side(self, segment: InputSegment, back: Tensor | None, opened: Sequence[Tensor]) -> Tensor:
+        values = [opened[i] for i in segment.channels]
+        pool = values[0] if len(values) == 1 else torch.cat(values)
+        if segment.index is not None:
+            if back is None:
+                pool = pool.index_select(0, segment.index)
+            else:
+                pool = _Reorder.apply(pool, segment.index, back)  # type: ignore[no-untyped-call]
+        if segment.width == 1:
+            return pool
+        each = pool.view(self.members, segment.width, *pool.shape[1:]).transpose(1, 2)
+        return each.flatten(2, 3)
+
+    def _summed(self, opened: Sequence[Tensor], available: Sequence[bool | Tensor]) -> Tensor:
+        total = opened[0].new_zeros(self.members, *opened[0].shape[1:])
+        for values, give in zip(opened, self.give, strict=True):
+            total = total.index_add(0, give, values)
+        if self.kind == "sum":
+            return total
+        count = opened[0].new_zeros(self.members, opened[0].shape[1])
+        for values, give, there in zip(opened, self.give, available, strict=True):
+            if there is False:
+                continue
+            ones = (
+                torch.ones_like(values[:, :, 0]) if values.dim() == 3 else values.new_ones(values.shape[:2])
+            )
+            valid = ones if there is True else there.view(values.shape[:2]).to(values.dtype)
+            count = count.index_add(0, give, valid)
+        return total / count.clamp_min(1).view(*count.shape, *[1] * (total.dim() - 2))
+
+
+def _inverse(segment: InputSegment) -> Tensor | None:
+    """The inverse of an order in which every message stands exactly once; None where one does not."""
+    index = segment.index
+    if index is None or len(index) != segment.pool:
+        return None
+    ordered = torch.arange(segment.pool, device=index.device)
+    return index.argsort() if torch.equal(index.sort().values, ordered) else None

@@ -24,8 +24,10 @@ from antiphon.comms.model import Model, Numbers
 from antiphon.comms.outliers import BundledOutliers
 from antiphon.comms.stacked import LinearMaps
 from antiphon.errors import EngineError
+from antiphon.nets.memory import give_back
+from antiphon.nets.stacked_optimiser import StackedOptimiser
 
-__all__ = ["Bundled", "BundledInputs", "BundledOutliers", "BundledPredictors"]
+__all__ = ["Bundled", "BundledInputs", "BundledOutliers", "BundledPredictors", "StackedModels"]
 
 M = TypeVar("M", bound=Model)
 
@@ -243,6 +245,105 @@ class BundledInputs(Bundled[InputModel]):
 
     def _context(self, context: Tensor | None) -> Tensor | None:
         return context if context is None or context.dim() == 3 else self._opened(context)
+
+
+class StackedModels:
+    """The predictors of a stack of K channels with their optimiser: takes the place of one channel's own.
+
+    Args:
+        members: Of one kind; their parameters become views of the stacked ones.
+        batch: B.
+
+    Attributes:
+        bundled: The models as one.
+        updates: Optimiser steps that any of them has taken.
+    """
+
+    def __init__(self, members: Sequence[Model], batch: int) -> None:
+        self.bundled: BundledPredictors | BundledInputs = Bundled.of(members)  # type: ignore[arg-type]
+        self.batch = batch
+        self.rate = members[0].rate
+        self.hidden = members[0].hidden
+        self.needs_delta = getattr(members[0], "needs_delta", True)
+        self.needs_loss = getattr(members[0], "needs_loss", False)
+        give_back(sum(p.numel() * p.element_size() for p in self.bundled.parameters.values()))
+        self.optimiser = StackedOptimiser.from_members(
+            [model.optimiser for model in members], list(self.bundled.parameters.values())
+        )
+        self.updates = 0
+        self.taken = torch.zeros(len(members), dtype=torch.int64)
+        """[K]: optimiser steps taken since the members' own counts were written."""
+
+    @property
+    def buffers(self) -> Numbers:
+        """Running statistics, [K, …]."""
+        return self.bundled.buffers
+
+    @buffers.setter
+    def buffers(self, buffers: Numbers) -> None:
+        self.bundled.buffers = buffers
+
+    def read_members(self) -> None:
+        """Stack the running statistics and counts of the members again, after a state was loaded into them."""
+        self.bundled.refresh()
+        self.optimiser.refresh()
+        self.taken.zero_()
+
+    def write_members(self) -> None:
+        """Write running statistics and counts of updates to the members; their parameters are views."""
+        self.bundled.split_buffers()
+        for model, taken in zip(self.bundled.models, self.taken.tolist(), strict=True):
+            model.updates += taken
+        self.taken.zero_()
+
+    def restore_buffers(self, members: Tensor, buffers: Numbers) -> None:
+        """Set the running statistics of `members`, [K] bool, back to `buffers`."""
+        self.buffers = {
+            name: torch.where(_over(members, stack), buffers[name], stack)
+            for name, stack in self.buffers.items()
+        }
+
+    def step(
+        self, gradients: Sequence[Tensor], now: int, members: Tensor | None, *, skip: Tensor | None = None
+    ) -> None:
+        """Take one optimiser step of `members` (None: all); none where `skip`, [] on the device, is not 0."""
+        self.optimiser.step(gradients, self.rate(now), members, skip=skip)
+        self.updates += 1
+        self.taken += 1 if members is None else members.long()
+
+    def predict(self, asked: Example | Tensor | None, rows: int = 0, *, training: bool = True) -> Tensor:
+        """Return the synthetic gradients of an example, or the synthetic inputs for a context, [K * B, M]."""
+        if isinstance(self.bundled, BundledInputs):
+            assert not isinstance(asked, Example)
+            return self.bundled.predict(asked, self.batch, training=training)
+        assert isinstance(asked, Example)
+        return self.bundled.predict(asked)
+
+    def value(self, example: Example) -> Tensor:
+        """Return the values that critics predict, [K * B]."""
+        return self._predictors.value(example)
+
+    def propagated(self, example: Example) -> Tensor:
+        """Return the gradients of the members' own losses by the message, [K * B, M]."""
+        return self._predictors.propagated(example)
+
+    def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
+        """Return the losses of synthetic gradients, [K], summed over the examples, and the gradients, [K, …]."""
+        return self._predictors.gradients(examples)
+
+    def input_gradients(
+        self,
+        examples: Sequence[tuple[Tensor | None, Tensor, Tensor | None]],
+        members: Sequence[Tensor | None],
+    ) -> LossAndGradients:
+        """Return the losses of synthetic inputs, [K], and their gradients, [K, …]."""
+        assert isinstance(self.bundled, BundledInputs)
+        return self.bundled.gradients(examples, members)
+
+    @property
+    def _predictors(self) -> BundledPredictors:
+        assert isinstance(self.bundled, BundledPredictors)
+        return self.bundled
 
 
 def _shape(model: Model) -> tuple[object, ...]:

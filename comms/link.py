@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from antiphon.comms.cut import constant
-from antiphon.nets.random import normal, seed_for, uniform
+from antiphon.nets.random import normal, normal_many, seed_for, uniform, uniform_many
 
-__all__ = ["Link", "quantised"]
+__all__ = ["Link", "StackedLinks", "quantised"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,40 @@ class Link:
             drawn = normal(seed_for(self.seed, "noise", self.name), stamp, sent.numel(), sent.device)
             received = received + (self.noise * drawn).view_as(sent).to(sent.dtype)
         # The difference is zero, so the values are exactly those received.
+        return received + (message - sent) if message.requires_grad else received
+
+
+class StackedLinks:
+    """The links of K channels of one kind, each with losses and noise of its own.
+
+    Args:
+        links: Equal but for their names and seeds.
+        batch: B, environments of a channel; rows are (channel, environment).
+    """
+
+    def __init__(self, links: Sequence[Link], batch: int) -> None:
+        first = links[0]
+        self.delay, self.drop, self.noise, self.bits = first.delay, first.drop, first.noise, first.bits
+        self.links, self.batch = links, batch
+        self._losses = torch.tensor([seed_for(link.seed, "link", link.name) for link in links])
+        self._noises = torch.tensor([seed_for(link.seed, "noise", link.name) for link in links])
+
+    def lost(self, stamp: int, rows: int, device: torch.device | str) -> Tensor | None:
+        """Return which rows lose the message of `stamp`, [K * B] bool; None on links that lose nothing."""
+        if self.drop == 0.0:
+            return None
+        return (uniform_many(self._losses.to(device), stamp, self.batch) < self.drop).flatten()
+
+    def carry(self, stamp: int, message: Tensor) -> Tensor:
+        """Return the messages of `stamp`, [K * B, M], as they are received (see `Link.carry`)."""
+        if self.bits is None and self.noise == 0.0:
+            return message
+        sent = constant(message)
+        received = sent if self.bits is None else quantised(sent, self.bits)
+        if self.noise:
+            each = sent.numel() // len(self.links)
+            drawn = normal_many(self._noises.to(sent.device), stamp, each)
+            received = received + (self.noise * drawn).view_as(sent).to(sent.dtype)
         return received + (message - sent) if message.requires_grad else received
 
 

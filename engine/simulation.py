@@ -14,8 +14,8 @@ from antiphon.engine.build.builder import build
 from antiphon.engine.build.devices import chosen_device
 from antiphon.engine.build.weights import without_weights
 from antiphon.engine.core.environment import EnvironmentRunner
-from antiphon.engine.core.memory import cache_bytes
-from antiphon.engine.core.signals import EnvMask, StepSignals
+from antiphon.engine.core.mask import EnvMask
+from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.metrics.figures import write_figures
 from antiphon.engine.metrics.looking import Looking
@@ -26,9 +26,9 @@ from antiphon.engine.probes.value import write_value
 from antiphon.engine.runs.loop import keep_stepping
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.saving import read_simulation, write_simulation
-from antiphon.engine.state.state_dict import restore, running_statistics, snapshot
+from antiphon.engine.state.state_dict import running_statistics
 from antiphon.engine.step.backends import backend_of
-from antiphon.engine.step.report import StepReport
+from antiphon.engine.step.report import AgentReport, StepReport
 from antiphon.errors import DivergenceError, RunError
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.telemetry.figures import Recorder
@@ -52,10 +52,9 @@ class Simulation(Looking):
         dtype: Of all floats.
         logdir: A run directory to be written from the first step; None: nothing is written.
         threads: Of torch, in this process: small networks lose more to a second one than they gain.
-        backend: `cohort` runs agents that are alike as one, `reference` each by itself; `auto` chooses `cohort` where
-            there are at least three agents to what is run at once. They agree to rounding (1e-9 in float64).
-        cache: Bytes of the processor's last cache, by which large cohorts are computed in spans; None: this machine's. Of
-            two sizes the last bits may differ.
+        backend: `cohort` computes agents of one kind as one; `reference` is the specification, one agent at a time. They
+            agree to rounding (1e-9 in float64).
+        stacked: Whether `cohort` stacks anything; a probe looks at messages and tapes of single agents.
 
     Raises:
         ScenarioError: The scenario cannot be built; the line names the place.
@@ -73,11 +72,10 @@ class Simulation(Looking):
         dtype: torch.dtype = torch.float32,
         logdir: str | Path | None = None,
         threads: int = 1,
-        backend: str = "auto",
-        cache: int | None = None,
+        backend: str = "cohort",
+        stacked: bool = True,
     ) -> None:
-        self.threads, self._asked = threads, backend
-        self.cache = cache_bytes() if cache is None else cache
+        self.threads, self._asked, self._stacked = threads, backend, stacked
         torch.set_num_threads(threads)
         if isinstance(scenario, str | Path):
             scenario = load(scenario)
@@ -103,10 +101,9 @@ class Simulation(Looking):
     def _start(self, seed: int) -> None:
         self.seed = seed
         self.now = 0
-        self.learned = StepReport([], {})  # at the newest step
         system = build(self.scenario, self._env.description, seed=seed, device=self.device, dtype=self.dtype)
-        system.cache = self.cache
-        self.backend = backend_of(self._asked, system)
+        self.backend = backend_of(self._asked, system, stacked=self._stacked)
+        self.learned = AgentReport(StepReport([], {}), self.backend.stacked)  # of the newest step
         self.world = EnvironmentRunner(self._env, system.signals(), seed)
         system.next_episode(0, self._env.episode_length)
         self.tally = Tally(system)
@@ -115,8 +112,8 @@ class Simulation(Looking):
 
     @property
     def system(self) -> System:
-        """What it is made of, one agent at a time and up to date, whatever the backend."""
-        return self.backend.shown()
+        """Its agents and channels, one by one: parameters, statistics and settings (messages stay with the backend)."""
+        return self.backend.per_agent()
 
     # --- running -----------------------------------------------------------------------------------------
 
@@ -142,7 +139,7 @@ class Simulation(Looking):
             ended = self.advance(watch=watch)
         return self._recorded(step, ended, watch=watch)
 
-    def took(self, step: int, learned: StepReport, ended: EnvMask, *, watch: bool) -> StepInfo:
+    def took(self, step: int, learned: AgentReport, ended: EnvMask, *, watch: bool) -> StepInfo:
         """Note a step that was taken together with other seeds, and return what happened.
 
         Args:
@@ -176,11 +173,10 @@ class Simulation(Looking):
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
         step = self.now
-        system = self.backend.system
-        statistics = running_statistics(system)
+        statistics = running_statistics(self.backend.system)
         self.backend.tick(step, self.world.step_signals)
-        ends = self.world.advance(self.backend.forward_pass.action)
-        system.cut(step, ends)  # known before anybody learns
+        ends = self.world.advance(self.backend.action)
+        self.backend.cut(step, ends)  # known before anything learns
         try:
             self.learned = self.backend.learn(step, watch=watch)
             if (step + 1) % self.scenario.telemetry.every == 0 or step + 1 == self.until:
@@ -190,7 +186,7 @@ class Simulation(Looking):
             self.diverged = str(error)
             raise
         if ends.ended is True:
-            system.next_episode(self.world.step_signals.step, self._env.episode_length)
+            self.backend.system.next_episode(self.world.step_signals.step, self._env.episode_length)
         self.tally.add(self.learned)
         self.now = step + 1
         return ends.ended
@@ -233,7 +229,7 @@ class Simulation(Looking):
 
     def rerun_on(self, backend: str) -> None:
         """Change to another backend before the first step; ScenarioError if there is none of this name."""
-        self._asked = backend
+        self._asked, self._stacked = backend, True
         self.backend = backend_of(backend, self.system)
 
     def stopped_apart(self, line: str) -> None:
@@ -248,7 +244,7 @@ class Simulation(Looking):
         kept = self.until, self.tally, self.learned
         if state["env"] is not None:
             self._env = self._make(self.scenario.training.batch)
-            self._asked = "reference"
+            self._asked, self._stacked = "cohort", False
             self._start(self.seed)
             self.load_state_dict(state)
         self.until, self.tally, self.learned = kept
@@ -272,7 +268,7 @@ class Simulation(Looking):
             "present": dict(self.world.step_signals.signals),
             "elapsed": self.world.elapsed,
             "tally": self.tally.state_dict(),
-            "system": snapshot(self.system),
+            "system": self.backend.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -282,8 +278,7 @@ class Simulation(Looking):
         state = checkpoint.copy_tree(state)
         self.now = state["now"]
         self._env.load_state_dict(state["env"])
-        restore(self.system, state["system"])
-        self.backend.taken_over()
+        self.backend.load_state_dict(state["system"])
         self.world.step_signals = StepSignals(self.now, state["present"])
         self.world.elapsed = state["elapsed"]
         self.tally.load_state_dict(state["tally"])
@@ -296,17 +291,18 @@ class Simulation(Looking):
         simulation.scenario = scenario
         return simulation
 
-    def fork(self, backend: str | None = None) -> Simulation:
+    def fork(self, backend: str | None = None, *, stacked: bool = True) -> Simulation:
         """Return a copy that goes on by itself, unrecorded; RunError where the environment has no `state_dict`.
 
         Args:
             backend: Of the copy; None: the same.
+            stacked: As of a new one.
         """
         scenario = self.scenario
         if isinstance(scenario.env, VectorEnv):  # one environment serves one simulation
             scenario = scenario.model_copy(update={"env": copy.deepcopy(scenario.env)})
         alike = {"seed": self.seed, "device": self.device, "dtype": self.dtype, "threads": self.threads}
-        twin = Simulation._blank(scenario, **alike, cache=self.cache, backend=backend or self.backend.name)
+        twin = Simulation._blank(scenario, **alike, backend=backend or self.backend.name, stacked=stacked)
         twin.load_state_dict(self.state_dict())
         return twin
 
@@ -333,8 +329,7 @@ class Simulation(Looking):
         *,
         device: torch.device | str = "cpu",
         threads: int = 1,
-        backend: str = "auto",
-        cache: int | None = None,
+        backend: str = "cohort",
     ) -> Simulation:
         """Return the simulation of a checkpoint, to go on to the same bits.
 
@@ -344,14 +339,13 @@ class Simulation(Looking):
             device: Where it shall run.
             threads: Of torch.
             backend: As of a new one.
-            cache: As of a new one.
 
         Raises:
             RunError: The checkpoint is missing, damaged, or needs its scenario.
         """
         saved = read_simulation(Path(path), scenario, device)
         settings = {"seed": saved.seed, "device": device, "dtype": saved.dtype, "threads": threads}
-        simulation = cls._blank(saved.scenario, **settings, backend=backend, cache=cache)
+        simulation = cls._blank(saved.scenario, **settings, backend=backend)
         with checkpoint.whole(saved.place):
             simulation.load_state_dict(saved.state)
         return simulation

@@ -16,14 +16,18 @@ from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import Head, Network
 from antiphon.agents.objectives import OBJECTIVES
 from antiphon.agents.recurrent import Recurrent
+from antiphon.comms.aggregation import FanIn
 from antiphon.engine.build.channels import Wiring
 from antiphon.engine.build.groups import group_agents, windows_of
 from antiphon.engine.build.optimisers import optimiser_of
 from antiphon.engine.build.shapes import Shapes, default_norm, memories, resolve
 from antiphon.engine.build.weights import read_weights
+from antiphon.engine.core.agent import Agent, Goal
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock, EpisodeWindows
 from antiphon.engine.core.divergence import Divergence
-from antiphon.engine.core.parts import Agent, Channel, Goal, LearningGroup
+from antiphon.engine.core.group import LearningGroup
+from antiphon.engine.core.replicas import Replicas
 from antiphon.engine.core.schedule import Schedule
 from antiphon.engine.core.system import System
 from antiphon.envs.signal import Description
@@ -136,11 +140,14 @@ class _Builder:
                 learners[key],
                 spec.observes,
                 spec.fan_in,
+                self.scenario.training.batch,
                 self._goal(name, spec),
                 self._align(name, spec),
                 seed=seed_for(self.seed, "agent", name),
                 p_update=spec.p_update,
                 participation_seed=seed_for(self.seed, "update", owner),
+                layout=FanIn(spec.fan_in),
+                replicas=Replicas(device=self.device),
             )
         return agents
 
@@ -264,7 +271,7 @@ class _Builder:
                 and channel.receiver not in members
             ]
             unit.late = bool(leaving)
-            unit.staleness = min((channel.staleness for channel in leaving), default=0)
+            unit.staleness = max((channel.staleness for channel in leaving), default=0)
             units.append(unit)
         return units
 

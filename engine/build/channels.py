@@ -17,9 +17,11 @@ from antiphon.comms.outliers import Outliers
 from antiphon.comms.predictors import PREDICTORS, Predictor
 from antiphon.engine.build.optimisers import optimiser_of, rate_of
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of, state_size
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Sends
+from antiphon.engine.core.group import LearningGroup
 from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.parts import Agent, Channel, LearningGroup
 from antiphon.engine.step.contexts import ends_of, ticks_of
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
@@ -90,6 +92,7 @@ class Wiring:
             torch.zeros(
                 self.scenario.training.batch, torch.Size(shape).numel(), dtype=self.dtype, device=self.device
             ),
+            self.scenario.training.batch,
             predictor,
             context,
             ends,
@@ -101,6 +104,7 @@ class Wiring:
             propagate=gradient.propagate,
             apply=gradient.apply,
             slots=slots_of(spec, self.scenario),
+            staleness=spec.staleness,
         )
         if spec.state and predictor is not None:
             channel.span = gradient.span

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from antiphon.agents.conv import Conv
-from antiphon.agents.network import HIDDEN, OBJECTIVE, Head, features_of
+from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, Head, features_of
 from antiphon.agents.objectives import OBJECTIVES
-from antiphon.engine.core.parts import AGE, AUXILIARY_PORT
+from antiphon.engine.core.agent import AGE
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.recurrent import Cell

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from antiphon.engine.cohort.learner import StackedLearner
-from antiphon.engine.cohort.models import Models
-from antiphon.engine.core.parts import Agent, Channel
-from antiphon.engine.core.signals import EnvMask, StepSignals
+from antiphon.comms.bundled import StackedModels
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.mask import EnvMask
+from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.metrics.digests import holders
 from antiphon.engine.simulation import Simulation
@@ -115,13 +116,13 @@ def view(taken: Taken) -> View:
     turns = {name: turn for turn, name in enumerate(_in_turn(system))}
     channels = sorted(system.channels.values(), key=lambda channel: turns[channel.sender])
     for channel in channels:
-        record = channel.ledger.records.get(step)
-        if record is not None:
-            found["message", "channel", channel.name, ""] = record.message
+        sent = simulation.backend.sent(channel.name, step)
+        if sent is not None:
+            found["message", "channel", channel.name, ""] = sent.message
             if channel.ledger.link.noise or channel.ledger.link.bits:
-                found["transmission", "channel", channel.name, "received"] = record.received
-            if record.lost is not None:
-                found["transmission", "channel", channel.name, "lost"] = record.lost
+                found["transmission", "channel", channel.name, "received"] = sent.received
+            if sent.lost is not None:
+                found["transmission", "channel", channel.name, "lost"] = sent.lost
     numbers = state(system)
     found |= {place: tensor for place, tensor in numbers.items() if place[0] == "running statistic"}
     for update in simulation.learned.updates:
@@ -157,14 +158,13 @@ def same(first: Taken, second: Taken) -> bool:
 
 
 def _who(taken: Taken) -> list[tuple[str, ...]]:
-    system, _ = taken.simulation.backend.seen(taken.simulation.learned)
-    return [part.who for part in _parts(system)]
+    return [part.names for part in _parts(taken.simulation.backend.system)]
 
 
 def _as_run(taken: Taken) -> Iterator[Tensor]:
     """Yield all that `view` is made of, as cohorts and bundles hold it."""
     simulation, moment, ended = taken
-    system, learned = simulation.backend.seen(simulation.learned)
+    system, learned = simulation.backend.system, simulation.learned.stacks
     yield from (moment.signals[name] for name in sorted(moment.signals))
     yield torch.as_tensor(ended)
     for channel in system.channels.values():
@@ -177,14 +177,9 @@ def _as_run(taken: Taken) -> Iterator[Tensor]:
             yield from (gradient for gradient in gradients if gradient is not None)
     for part in _parts(system):
         for holder in holders(part).values():
-            held = holder.bundled if isinstance(holder, Models) else holder
-            spans = (
-                [span.optimiser for span in holder.spans]
-                if isinstance(holder, StackedLearner)
-                else [holder.optimiser]
-            )
+            held = holder.bundled if isinstance(holder, StackedModels) else holder
             yield from (*held.parameters.values(), *held.buffers.values())
-            yield from (tensor for each in spans for moments in each.state.values() for tensor in moments)
+            yield from (tensor for moments in holder.optimiser.state.values() for tensor in moments)
 
 
 def compared(first: View, second: View) -> list[Difference]:

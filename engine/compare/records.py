@@ -26,7 +26,7 @@ __all__ = [
     "rows_apart",
 ]
 
-_FACTS = ("seed", "device", "backend", "dtype", "threads", "cache", "together", "git", "versions")
+_FACTS = ("seed", "device", "backend", "dtype", "threads", "together", "git", "versions")
 """What of run.json decides what a run computes, besides the scenario."""
 
 

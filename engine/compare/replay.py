@@ -25,7 +25,7 @@ from antiphon.engine.compare.differences import (
     state,
     view,
 )
-from antiphon.engine.core.signals import EnvMask
+from antiphon.engine.core.mask import EnvMask
 from antiphon.engine.metrics.digests import digests
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.seeds import Seeds
@@ -125,7 +125,6 @@ class _Again:
             self._settings: dict[str, Any] = {
                 "device": chosen_device(facts["device"]),
                 "threads": facts["threads"],
-                "cache": facts.get("cache"),
             }
             together = facts.get("together") or []
             self.simulation = self._together(together, before) if len(together) > 1 else self._alone(before)

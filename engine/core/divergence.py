@@ -11,22 +11,45 @@ from torch import Tensor
 
 from antiphon.errors import DivergenceError
 
-__all__ = ["Divergence"]
+__all__ = ["Divergence", "Report"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """One line about agents, with their names as data.
+
+    Attributes:
+        step: When.
+        text: The line, with `{agents}` for the quoted names and `{channel}` for the channel's.
+        agents: Whom it concerns: those of a learning group, or the end of a channel.
+        channel: The channel, where it concerns one.
+    """
+
+    step: int
+    text: str
+    agents: tuple[str, ...]
+    channel: str = ""
+
+    def __str__(self) -> str:
+        agents = ", ".join(f"'{name}'" for name in self.agents)
+        return self.text.format(agents=agents, channel=self.channel)
 
 
 @dataclass
 class Divergence:
-    """Finds what has diverged, and says what follows.
+    """Finds what has diverged, and reports it.
 
     Attributes:
         quarantine: Whether the others go on; else a divergence is an error.
         bound: The largest norm that is none; None: any finite.
+        stopped: Replicas that a divergence has stopped while others go on, with what it was (`ReplicaDivergence`).
         events: What was shortened (the first time) or put into quarantine: (step, one line).
     """
 
     quarantine: bool = False
     bound: float | None = None
     events: list[tuple[int, str]] = field(default_factory=list)
+    stopped: dict[int, str] = field(default_factory=dict)
 
     def of(
         self,
@@ -87,19 +110,19 @@ class Divergence:
             return False
         return float(torch.stack(torch._foreach_norm(list(gradients))).norm()) > self.bound
 
-    def report(self, step: int, line: str) -> None:
+    def report(self, found: Report) -> None:
         """Note a quarantine, or raise.
 
         Raises:
             DivergenceError: There is no quarantine.
         """
         if not self.quarantine:
-            raise DivergenceError(line)
-        self.note(step, line)
+            raise DivergenceError(str(found))
+        self.note(found)
 
-    def note(self, step: int, line: str) -> None:
+    def note(self, found: Report) -> None:
         """Note an event."""
-        self.events.append((step, line))
+        self.events.append((found.step, str(found)))
 
 
 def _finite(tensors: Sequence[Tensor]) -> bool:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.signals import EnvMask, StepSignals
+from antiphon.engine.core.mask import EnvMask
+from antiphon.engine.core.signals import StepSignals
 from antiphon.envs.base import TorchVectorEnv
 
 __all__ = ["EnvironmentRunner", "EpisodeEnds"]

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from antiphon.engine.core.signals import EnvMask, StepSignals
+from antiphon.engine.core.mask import EnvMask
+from antiphon.engine.core.signals import StepSignals
 
 __all__ = ["Consumption", "Delivery", "Record"]
 

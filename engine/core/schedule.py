@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from antiphon.engine.core.clock import Clock
-from antiphon.engine.core.parts import LearningGroup
+from antiphon.engine.core.group import LearningGroup
 
 __all__ = ["Call", "Schedule"]
 

@@ -9,20 +9,21 @@ import networkx as nx
 import torch
 from torch import Tensor
 
+from antiphon.engine.core.agent import AGE, Agent
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import EpisodeWindows
 from antiphon.engine.core.divergence import Divergence
 from antiphon.engine.core.environment import EpisodeEnds
-from antiphon.engine.core.memory import cache_bytes
-from antiphon.engine.core.parts import AGE, Agent, Channel, LearningGroup
+from antiphon.engine.core.group import LearningGroup
+from antiphon.engine.core.mask import EnvMask, mask_fill_zero, mask_not
 from antiphon.engine.core.schedule import Schedule
-from antiphon.engine.core.signals import EnvMask, mask_fill_zero, mask_not
 from antiphon.envs.signal import Description
 
 __all__ = ["System"]
 
 
-def _spread(part: Agent | Channel, lanes: EnvMask) -> EnvMask:
-    return part.spread(lanes) if isinstance(lanes, Tensor) else lanes
+def _rows(part: Agent | Channel, mask: EnvMask) -> EnvMask:
+    return part.to_rows(mask) if isinstance(mask, Tensor) else mask
 
 
 @dataclass(eq=False)
@@ -41,9 +42,8 @@ class System:
         divergence: What follows numbers that are not finite.
         actor: The agent whose output is the environment's action, if one acts.
         episode: The windows of those that learn once an episode, where its length varies.
-        cache: Bytes of the processor's last cache, by which cohorts are computed in spans.
-        worlds: How many environments like it there are, each with its own B lanes: one for every seed that is run at once.
-        world_of: Which of them an agent is in; the first, unless said.
+        replicas: How many copies of the environment there are, each with its own B lanes: one for every seed.
+        replica_of: The replica of an agent; the first, unless given.
     """
 
     agents: dict[str, Agent]
@@ -57,9 +57,8 @@ class System:
     divergence: Divergence = field(default_factory=Divergence)
     actor: str | None = None
     episode: EpisodeWindows | None = None
-    cache: int = field(default_factory=cache_bytes)
-    worlds: int = 1
-    world_of: dict[str, int] = field(default_factory=dict)
+    replicas: int = 1
+    replica_of: dict[str, int] = field(default_factory=dict)
     group_of: dict[str, LearningGroup] = field(init=False)
     owner_of: dict[str, str] = field(init=False)
     """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""
@@ -75,7 +74,7 @@ class System:
         for unit in self.units:
             unit.owners = dict(Counter(self.owner_of[name] for name in unit.members))
         self.depths = self._depths()
-        self.nothing = torch.zeros(self.worlds * self.batch, dtype=self.dtype, device=self.device)
+        self.nothing = torch.zeros(self.replicas * self.batch, dtype=self.dtype, device=self.device)
 
     def _depths(self) -> dict[int, int]:
         waits: nx.DiGraph[int] = nx.DiGraph()
@@ -89,10 +88,10 @@ class System:
         if ends.ended is False:
             return
         for channel in self.channels.values():
-            channel.ledger.cut(step, *(_spread(channel, lanes) for lanes in (ends.ended, ends.terminated)))
+            channel.ledger.cut(step, *(_rows(channel, mask) for mask in (ends.ended, ends.terminated)))
         for agent in self.agents.values():
             if agent.trail is not None:
-                alive = mask_not(_spread(agent, ends.ended))
+                alive = mask_not(_rows(agent, ends.ended))
                 agent.trail = {stamp: mask_fill_zero(alive, state) for stamp, state in agent.trail.items()}
 
     def next_episode(self, step: int, length: int | None) -> None:
@@ -114,10 +113,10 @@ class System:
         """Return the first agent of each learner."""
         return {name: agent for name, agent in self.agents.items() if self.owner_of[name] == name}
 
-    def blank(self, signal: str) -> Tensor:
-        """Return zeros in the shape of a signal, [B, …]: what an aligned agent sees before its first message."""
+    def zeros_of(self, signal: str) -> Tensor:
+        """Zeros in the shape of a signal, [replicas * B, …]."""
         shape = self.description.signals[signal].shape
-        return torch.zeros(self.batch, *shape, dtype=self.dtype, device=self.device)
+        return torch.zeros(self.replicas * self.batch, *shape, dtype=self.dtype, device=self.device)
 
     def signals(self) -> set[str]:
         """Return the names of all signals somebody asks for."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from antiphon.engine.core.ledger import Consumption, Record
-from antiphon.engine.core.signals import EnvMask, StepSignals
+from antiphon.engine.core.mask import EnvMask
+from antiphon.engine.core.signals import StepSignals
 
 __all__ = ["AgentTick", "Input", "Tape", "Tick"]
 
@@ -52,8 +53,6 @@ class AgentTick:
     """[B, channels]: how old the messages are, for an agent that observes it."""
     ports: Tensors = field(default_factory=dict)
     """Live outputs; empty once the window has closed."""
-    pieces: object = None
-    """Of a cohort that is computed a span at a time: the evaluation (`cohort.learner.Pieces`), while the window is open."""
 
     @property
     def consumed(self) -> list[Input]:
@@ -79,6 +78,8 @@ class Tape:
         ticks: In the order they were made.
         sent: Records of the messages sent, by channel name, in order.
         live: Messages of this window with their graph, by (channel, stamp).
+        given_up: Delayed channels whose gradients were not complete within their staleness: the window is learned from
+            without them.
     """
 
     window: int = -1
@@ -86,13 +87,25 @@ class Tape:
     ticks: list[Tick] = field(default_factory=list)
     sent: list[tuple[str, Record]] = field(default_factory=list)
     live: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    given_up: set[str] = field(default_factory=set)
+
+    def consumptions(self) -> list[tuple[str, Consumption]]:
+        """What its ticks consumed, each once, with the channels' names."""
+        found = {
+            id(entry.use): (entry.channel, entry.use)
+            for tick in self.ticks
+            for part in tick.parts
+            for entry in part.consumed
+            if entry.use is not None
+        }
+        return list(found.values())
 
     def release(self) -> None:
         """Let the window's graph go; the tape can still be replayed."""
         self.live.clear()
         for tick in self.ticks:
             for part in tick.parts:
-                part.ports, part.pieces = {}, None
+                part.ports = {}
         for _, record in self.sent:
             record.live = None
             record.prediction = None

@@ -11,7 +11,8 @@ from typing import final
 
 from torch import fx
 
-from antiphon.engine.core.parts import Agent, Channel
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.rounds import compose_rounds
 from antiphon.engine.inference.unrolling import Unroller, observed, words

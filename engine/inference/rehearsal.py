@@ -17,9 +17,11 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE
 from antiphon.comms.aggregation import join, together
 from antiphon.comms.link import Link
+from antiphon.engine.core.agent import AGE, Agent
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Record
-from antiphon.engine.core.parts import AGE, Agent, Channel
-from antiphon.engine.core.signals import EnvMask, StepSignals, mask_fill_zero
+from antiphon.engine.core.mask import EnvMask, mask_fill_zero
+from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.compose import steps_needed
 from antiphon.engine.step.contexts import Contexts

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from antiphon.agents.learner import Learner
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import StepWindows
 from antiphon.engine.core.environment import EnvironmentRunner
 from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.parts import Agent, Channel
+from antiphon.engine.core.replicas import Replicas
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import AgentTick, Tape, Tick
 from antiphon.engine.inference.compose import filled
@@ -102,7 +104,8 @@ class Rollout:
             part.participates = True  # who learns no more is judged all the same
             for channel in self.system.agents[part.agent].channels:
                 channel.ledger.close(step, step)
-                channel.heard.clear()
+                channel.input_examples.clear()
+                channel.input_example_members.clear()
         return parts
 
 
@@ -116,7 +119,7 @@ def _stage(system: System, batch: int, links: Links, seed: int) -> System:
     units = [replace(unit, tape=Tape(), pending=[], past=[]) for unit in system.units]
     stage = replace(rewired(system, channels, learners, units), batch=batch)
     for agent in stage.agents.values():
-        _calm(agent, links)
+        _calm(agent, batch, links)
     return stage
 
 
@@ -147,14 +150,18 @@ def _opened(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
         target=None,
         input=channel.input if stands_in else None,
         input_context=channel.input_context if stands_in else (),
-        heard=[],
+        input_examples=[],
+        input_example_members=[],
+        members=(),
+        batch=batch,
     )
 
 
-def _calm(agent: Agent, links: Links) -> None:
+def _calm(agent: Agent, batch: int, links: Links) -> None:
     """Let an agent read and speak as ever, whether or not it learns."""
+    agent.batch, agent.replicas = batch, Replicas(batch=batch, device=agent.replicas.index.device)
     agent.trail = None
-    agent.p_update = 1.0
+    agent.p_update, agent.participation_seeds = 1.0, None
     agent.agent_disabled &= links.kind == "as_run"
     if agent.goal is not None:
         agent.goal = replace(agent.goal, weight=1.0)

@@ -17,7 +17,8 @@ from typing import Any, final
 import torch
 from torch import fx, nn
 
-from antiphon.engine.core.parts import Agent, Channel
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.unrolling import Unroller, observed, words
 from antiphon.errors import ScenarioError

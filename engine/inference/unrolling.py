@@ -11,7 +11,8 @@ import torch
 from torch import fx, nn
 
 from antiphon.agents.network import OBJECTIVE, STATE
-from antiphon.engine.core.parts import AGE, Agent, Channel
+from antiphon.engine.core.agent import AGE, Agent
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.errors import ScenarioError
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
+from antiphon.comms.bundled import StackedModels
 from antiphon.comms.model import Model
-from antiphon.engine.cohort.models import Models
-from antiphon.engine.cohort.parts import Bundle, Cohort
-from antiphon.engine.core.parts import Agent, Channel
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.telemetry.figures import DigestRow, Kind
 
@@ -42,7 +42,7 @@ class _Part(NamedTuple):
 
     kind: Kind
     names: tuple[str, ...]
-    run: tuple[Holder | Models, ...]
+    run: tuple[Holder | StackedModels, ...]
     """What holds its numbers while it is run; of several members stacked, [members, …]."""
     begun: tuple[Hash, ...]
     """By member: the digest of names, shapes and types, which never change."""
@@ -55,7 +55,7 @@ def digests(simulation: Simulation) -> list[DigestRow]:
     Args:
         simulation: In any state between two steps.
     """
-    system, _ = simulation.backend.seen(simulation.learned)
+    system = simulation.backend.system
     found: dict[tuple[Kind, str], bytes] = {}
     shared: dict[int, bytes] = {}  # of tied agents, who have one learner
     for part in _parts(system):
@@ -105,10 +105,10 @@ def _parts(system: System) -> list[_Part]:
 
 def _part(part: Agent | Channel) -> _Part:
     kind: Kind = "agent" if isinstance(part, Agent) else "channel"
-    members = part.members if isinstance(part, Cohort | Bundle) else (part,)
-    stacked = isinstance(part, Cohort) or len(members) > 1
+    members = part.members
+    stacked = part.stacked if isinstance(part, Agent) else len(members) > 1
     begun = tuple(_begun(numbers(member)) for member in members)
-    return _Part(kind, part.who, tuple(holders(part).values()), begun, stacked)
+    return _Part(kind, part.names, tuple(holders(part).values()), begun, stacked)
 
 
 def _begun(tensors: Mapping[str, Tensor]) -> Hash:
@@ -124,7 +124,7 @@ def _digested(part: _Part) -> Iterator[bytes]:
     held = [
         _bytes(tensor, len(part.names) if part.stacked else 1)
         for holder in part.run
-        for owner in (holder.bundled if isinstance(holder, Models) else holder,)
+        for owner in (holder.bundled if isinstance(holder, StackedModels) else holder,)
         for tensors in (owner.parameters, owner.buffers)
         for tensor in tensors.values()
     ]

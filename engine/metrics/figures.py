@@ -10,13 +10,11 @@ import numpy as np
 import torch
 
 from antiphon.comms.cut import constant
-from antiphon.engine.core.memory import uncollected
-from antiphon.engine.core.system import System
 from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.metrics.digests import digests
 from antiphon.engine.metrics.measures import Measured, of_agents, of_channels
 from antiphon.engine.metrics.samples import sampled_at, samples
-from antiphon.engine.step.report import StepReport
+from antiphon.nets.memory import uncollected
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind
 
 if TYPE_CHECKING:
@@ -47,7 +45,7 @@ def figures(
         step: The step just taken.
         scores: Loss and metric by agent, means since the last figures.
     """
-    system, learned = simulation.backend.seen(simulation.learned)
+    system, learned = simulation.backend.system, simulation.learned.stacks
     own = [
         Figure("agent", name, metric, value)
         for name, found in (scores or {}).items()
@@ -108,10 +106,10 @@ def _write(simulation: Simulation, step: int) -> None:
     rows = figures(simulation, step, simulation.tally.closed())
     rows += [Figure("env", "", metric, value) for metric, value in simulation.world.env.figures().items()]
     wanted = simulation.scenario.telemetry.histograms
-    arrays = histograms(simulation.system, simulation.learned) if wanted else []
+    arrays = histograms(simulation) if wanted else []
     some = []
     if sampled_at(step, simulation.scenario.telemetry.every, simulation.until):
-        some = samples(simulation.backend.seen(simulation.learned)[0], simulation.scenario)
+        some = samples(simulation.backend.system, simulation.scenario)
     told = digests(simulation)
     for recorder in simulation.recorders:
         recorder.figures(step + 1, rows)
@@ -122,14 +120,14 @@ def _write(simulation: Simulation, step: int) -> None:
         recorder.digests(step + 1, told)
 
 
-def histograms(system: System, learned: StepReport) -> list[HistogramRow]:
+def histograms(simulation: Simulation) -> list[HistogramRow]:
     """Return messages, and true and synthetic gradients of the channels that learned, as arrays."""
     rows: list[HistogramRow] = []
-    for name, channel in system.channels.items():
-        records = channel.ledger.records
-        if records:
-            rows.append(("channel", name, "message", _array(records[max(records)].message)))
-        lesson = learned.predictor_updates.get(name)
+    for name in simulation.backend.channels:
+        sent = simulation.backend.sent(name)
+        if sent is not None:
+            rows.append(("channel", name, "message", _array(sent.message)))
+        lesson = simulation.learned.predictor_updates.get(name)
         if lesson is not None and lesson.prediction is not None:
             rows.append(("channel", name, "synthetic_gradient", _array(lesson.prediction)))
             delta = lesson.examples[-1].delta

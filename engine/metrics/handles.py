@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, fx, nn
 
-from antiphon.engine.core.parts import Agent
+from antiphon.engine.core.agent import Agent
 
 __all__ = ["AgentHandle"]
 

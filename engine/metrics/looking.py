@@ -123,7 +123,7 @@ class Looking:
         Among them `message_mean`, `message_std`, `age` (steps), and where it has a predictor `sg_loss` and its
         alignment with what came back (`cosine`, `norm_ratio`, `r2`).
         """
-        return channel_figures(self._simulation.fork("reference"))
+        return channel_figures(self._simulation.fork(stacked=False))
 
     def probe(self, horizon: int = 0) -> dict[str, Probe]:
         """Return, per channel, the true gradient of the messages of the coming step, in a fork thrown away.

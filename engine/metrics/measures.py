@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.alignment import alignment
-from antiphon.engine.core.parts import Agent, Channel
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.engine.step.predictors import PredictorUpdate
 from antiphon.engine.step.report import StepReport
@@ -47,20 +48,20 @@ def of_agents(system: System, learned: StepReport) -> Iterator[Measured]:
         for name, gradients in update.gradients.items():
             agent = system.agents[name]
             if found := [g for g in gradients if g is not None]:
-                told = _list(update.movers.get(name))
-                yield Measured(agent.who, "gradient_norm", _norms(found, agent), told)
+                told = _list(update.stepping_members.get(name))
+                yield Measured(agent.names, "gradient_norm", _norms(found, agent), told)
     for agent in system.agents.values():
-        yield Measured(agent.who, "updates", agent.counts())
+        yield Measured(agent.names, "updates", agent.learner.counts())
         if system.divergence.quarantine:
             agent_disabled = agent.agent_disabled
             each = (
-                agent_disabled.view(len(agent.who), -1)[:, 0].tolist()
+                agent_disabled.view(len(agent.names), -1)[:, 0].tolist()
                 if isinstance(agent_disabled, Tensor)
                 else None
             )
-            yield Measured(agent.who, "silenced", each or [float(bool(agent_disabled))] * len(agent.who))
+            yield Measured(agent.names, "silenced", each or [float(bool(agent_disabled))] * len(agent.names))
         if parameters := list(agent.learner.parameters.values()):
-            yield Measured(agent.who, "parameter_norm", _norms(parameters, agent))
+            yield Measured(agent.names, "parameter_norm", _norms(parameters, agent))
 
 
 def _norms(tensors: Sequence[Tensor], agent: Agent) -> list[float]:
@@ -79,17 +80,18 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Meas
         learned: What was learned at the step, by the same.
         step: The step just taken.
     """
-    for name, (loss, _) in learned.inputs.items():
-        told = _list(learned.hearers.get(name))
-        yield Measured(system.channels[name].who, "si_loss", loss.reshape(-1).tolist(), told)
+    for name, trained in learned.inputs.items():
+        yield Measured(
+            system.channels[name].names, "si_loss", trained.loss.reshape(-1).tolist(), _list(trained.members)
+        )
     injected = {name: (rows, update) for update in learned.updates for name, rows in update.injected.items()}
     for name, channel in system.channels.items():
-        who, count = channel.who, len(channel.who)
+        who, count = channel.names, len(channel.names)
         if name in learned.predictor_updates:
-            yield from _taught(who, learned.predictor_updates[name], learned.learners.get(name))
+            yield from _trained(who, learned.predictor_updates[name])
         if name in injected:
             rows, update = injected[name]
-            put = channel.injectors(system.agents[channel.sender].participates(update.tape.window))
+            put = channel.injecting(system.agents[channel.sender].participates(update.tape.window))
             norms = rows.norm(dim=1).view(count, -1).mean(1)
             yield Measured(who, "injection_norm", norms.tolist(), _list(put))
         records = channel.ledger.records
@@ -112,8 +114,8 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Meas
         yield from _on_the_way(channel, step)
 
 
-def _taught(who: tuple[str, ...], lesson: PredictorUpdate, learners: Tensor | None) -> Iterator[Measured]:
-    told = _list(learners)
+def _trained(who: tuple[str, ...], lesson: PredictorUpdate) -> Iterator[Measured]:
+    told = _list(lesson.members)
     yield Measured(who, "sg_loss", lesson.loss.reshape(-1).tolist(), told)
     newest = lesson.examples[-1]
     if newest.delta is None or lesson.prediction is None:
@@ -138,7 +140,7 @@ def _on_the_way(channel: Channel, step: int) -> Iterator[Measured]:
     the message's own units), `traffic` (bits a step and environment).
     """
     ledger, link = channel.ledger, channel.ledger.link
-    who, count = channel.who, len(channel.who)
+    who, count = channel.names, len(channel.names)
     stamp = ledger.sender.latest(step - link.delay)
     record = None if stamp is None else ledger.records.get(stamp)
     if record is not None and (link.drop or channel.input is not None):

@@ -63,8 +63,8 @@ class Recording:
         if self.name in system.agents:
             return system.agents[self.name].learner.parameters[quantity]
         if quantity == "message":
-            records = system.channels[self.name].ledger.records
-            return records[step].message if step in records else None
+            sent = simulation.backend.sent(self.name, step)
+            return None if sent is None else sent.message
         if quantity == "prediction":
             for update in simulation.learned.updates:
                 if self.name in update.injected:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.cut import constant
-from antiphon.engine.core.parts import Channel
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.figures import SampleRow
@@ -55,7 +55,7 @@ def samples(system: System, scenario: Scenario) -> list[SampleRow]:
     held = {
         name: (channel, place)
         for channel in system.channels.values()
-        for place, name in enumerate(channel.who)
+        for place, name in enumerate(channel.names)
     }
     found = ((name, _messages(*held[name], target)) for name in wanted if name in held)
     return [(name, rows) for name, rows in found if rows is not None]
@@ -67,7 +67,7 @@ def _messages(channel: Channel, place: int, target: str | None) -> np.ndarray[An
     if not records:
         return None
     record = records[max(records)]
-    count = len(channel.who)
+    count = len(channel.names)
     message = record.message.reshape(count, -1, record.message.shape[-1])[place]
     if message.shape[1] > LARGEST:
         return None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.system import System
-from antiphon.engine.step.report import StepReport
+from antiphon.engine.step.report import AgentReport
 
 __all__ = ["Tally"]
 
@@ -30,42 +30,42 @@ class Tally:
         self._closed: dict[tuple[str, ...], Sums] = {}
         """Those of the row before."""
 
-    def add(self, learned: StepReport) -> None:
+    def add(self, report: AgentReport) -> None:
         """Count what was learned at one step."""
-        for names, losses in learned.losses():
+        for names, losses in report.losses():
             known = self._sums.get(names)
-            if known is None and len(names) > 1:
-                known = self._put_together(names)
+            if known is None:
+                known = self._restacked(names)
             if known is None:
                 self._sums[names] = (losses.loss, losses.score, losses.count)
             else:
                 loss, score, count = known
                 self._sums[names] = (loss + losses.loss, score + losses.score, count + losses.count)
 
-    def _put_together(self, names: tuple[str, ...]) -> Sums | None:
-        """The sums of single agents, as a checkpoint has them, as those of the cohort that goes on with them."""
+    def _restacked(self, names: tuple[str, ...]) -> Sums | None:
+        """The sums of single agents, as a checkpoint has them, as those of the stack that goes on with them."""
+        if len(names) == 1:
+            return None
         each = [self._sums.pop((name,), None) for name in names]
         some = next((sums for sums in each if sums is not None), None)
         if some is None:
             return None
-        nothing = torch.zeros_like(some[0])
-        full = [(nothing, nothing, 0) if sums is None else sums for sums in each]
-        counts = [count for _, _, count in full]
-        whole = not any(isinstance(count, Tensor) for count in counts) and len(set(counts)) == 1
-        count = (
-            counts[0] if whole else torch.stack([torch.as_tensor(c, device=nothing.device) for c in counts])
+        zero = torch.zeros_like(some[0])
+        full = [(zero, zero, 0) if sums is None else sums for sums in each]
+        counts = [torch.as_tensor(count, device=zero.device).reshape(1) for _, _, count in full]
+        return (
+            torch.cat([loss for loss, _, _ in full]),
+            torch.cat([score for _, score, _ in full]),
+            torch.cat(counts),
         )
-        return torch.stack([loss for loss, _, _ in full]), torch.stack([score for _, score, _ in full]), count
 
     def _by_agent(self, sums: dict[tuple[str, ...], Sums]) -> dict[str, Sums]:
         found: dict[str, Sums] = {}
         for names, (loss, score, count) in sums.items():
             for n, name in enumerate(names):
-                own = (loss[n], score[n]) if loss.dim() else (loss, score)
-                counted = count[n] if isinstance(count, Tensor) and count.dim() else count
-                if len(names) > 1 and not int(counted):
-                    continue
-                found[name] = *own, counted
+                counted = count[n : n + 1] if isinstance(count, Tensor) else count
+                if len(names) == 1 or int(counted):
+                    found[name] = loss[n : n + 1], score[n : n + 1], counted
         return {name: found[name] for name in self._system.agents if name in found}
 
     def means(self) -> dict[str, dict[str, float]]:
@@ -98,8 +98,14 @@ class Tally:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums."""
-        return {name: list(sums) for name, sums in self._by_agent(self._sums).items()}
+        return {
+            name: [loss[0], score[0], int(count)]
+            for name, (loss, score, count) in self._by_agent(self._sums).items()
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the sums."""
-        self._sums = {(name,): (loss, score, count) for name, (loss, score, count) in state.items()}
+        self._sums = {
+            (name,): (loss.reshape(1), score.reshape(1), count)
+            for name, (loss, score, count) in state.items()
+        }

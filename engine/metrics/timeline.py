@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import EpisodeWindows, Windows
-from antiphon.engine.core.parts import Agent, Channel
 from antiphon.engine.core.system import System
 from antiphon.errors import ScenarioError
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline

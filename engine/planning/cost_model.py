@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from antiphon.comms.inputs import InputModel
 from antiphon.comms.predictors import LinearGradient, LocalGradient, Predictor
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Windows
-from antiphon.engine.core.parts import Agent, Channel
 from antiphon.engine.core.system import System
 from antiphon.engine.planning import operations as work
 from antiphon.engine.planning.operations import Passes, Work

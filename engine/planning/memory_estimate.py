@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.build.outline import build_to_look, outline
-from antiphon.engine.core.parts import Channel, LearningGroup
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.group import LearningGroup
 from antiphon.engine.core.system import System
 from antiphon.engine.planning.cost_model import Loads, length_of
 from antiphon.envs.signal import Description

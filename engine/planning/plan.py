@@ -14,14 +14,14 @@ import torch
 from antiphon.comms.inputs import INPUTS
 from antiphon.comms.predictors import PREDICTORS
 from antiphon.engine.build.outline import build_to_look
-from antiphon.engine.cohort.lift import groups
-from antiphon.engine.cohort.likeness import channel_kind
-from antiphon.engine.core.parts import Channel
+from antiphon.engine.build.similarity import channel_kind
+from antiphon.engine.build.stacking import stacks_of
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.engine.planning.cost_model import CPU, GPU, Arrangement, Load, Loads, seconds
 from antiphon.engine.planning.memory_estimate import Memory, installed, memory_of
 from antiphon.engine.planning.waves import Waves, waves_of
-from antiphon.engine.step.backends import chosen_backend
+from antiphon.engine.step.backends import checked_backend
 from antiphon.envs.registry import describe
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import AgentSpec, NetworkSpec
@@ -168,7 +168,7 @@ class Plan:
 def plan(
     scenario: Scenario,
     *,
-    backend: str = "auto",
+    backend: str = "cohort",
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     system: System | None = None,
@@ -187,7 +187,7 @@ def plan(
     """
     env = describe(scenario.env)
     system = system or build_to_look(scenario, env, dtype)
-    picked = chosen_backend(backend, system)
+    picked = checked_backend(backend)
     together, reasons = arranged(system)
     loads = Loads(system)
     by_backend = {"cohort": loads.of(together), "reference": loads.of(_one_by_one(system))}
@@ -220,7 +220,7 @@ def plan(
 
 def arranged(system: System) -> tuple[Arrangement, dict[str, str]]:
     """Return who is run as one by the cohort backend, and by agent why some are not."""
-    found, reasons = groups(system)
+    found, reasons = stacks_of(system)
     cohort_of = {agent.name: i for i, members in enumerate(found) for agent in members}
     kinds: dict[Hashable, list[Channel]] = {}
     for name, channel in system.channels.items():

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from antiphon.engine.build.outline import build_to_look
-from antiphon.engine.cohort.lift import groups
+from antiphon.engine.build.stacking import stacks_of
 from antiphon.engine.planning.advice import advice
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
@@ -85,7 +85,7 @@ def _few(names: Iterable[str]) -> str:
 
 
 def _gain(changed: Scenario, env: Description, calls: int) -> str:
-    found, _ = groups(build_to_look(changed, env))
+    found, _ = stacks_of(build_to_look(changed, env))
     if len(found) >= calls:
         return "but no more of its agents alike"
     return f"and its agents run in {len(found)} instead of {calls} calls"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.parts import Channel
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import examples, rehearsal_seed
 from antiphon.engine.inference.rehearsal import Links, Rehearsal, Replacement

@@ -15,7 +15,6 @@ from antiphon.engine.core.ledger import Record
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.live import Live, ahead_of
 from antiphon.engine.probes.reach import look_ahead
-from antiphon.engine.probes.still import FrozenBackend
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import ScenarioError, suggest
 
@@ -93,9 +92,9 @@ def ceilings(
     Raises:
         ScenarioError: There is no such channel, or it has no predictor.
     """
-    twin, bench = simulation.fork("reference"), simulation.fork("reference")
-    twin.backend = FrozenBackend(twin.system)
+    twin, bench = simulation.fork(stacked=False), simulation.fork(stacked=False)
     system = twin.system
+    twin.backend.freeze(gradients=False)
     gathered = {name: _Gathered() for name in _chosen(system, channels)}
     while open_ := [name for name, found in gathered.items() if not found.whole()]:
         due = [name for name in open_ if system.channels[name].ledger.sender.due(twin.now)]

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.comms.predictors import LinearGradient, Predictor
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Record
-from antiphon.engine.core.parts import Channel
 from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import examples as shown

@@ -20,9 +20,11 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.comms.cut import constant
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.environment import EnvironmentRunner, EpisodeEnds
+from antiphon.engine.core.group import LearningGroup
 from antiphon.engine.core.ledger import Delivery, Ledger, Record
-from antiphon.engine.core.parts import Agent, Channel, LearningGroup
 from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import AgentTick, Input, Tape
@@ -173,6 +175,7 @@ def rewired(
     agents = {
         name: replace(
             agent,
+            members=(),
             learner=instead.get(id(agent.learner), agent.learner),
             inputs=[channels[channel.name] for channel in agent.inputs],
             outputs=[channels[channel.name] for channel in agent.outputs],
@@ -191,7 +194,13 @@ def _shadow(system: System, horizon: int) -> System:
         learner.parameters = {name: constant(p) for name, p in learner.parameters.items()}
         learner.trainable = []
     channels = {
-        name: replace(channel, ledger=_reopened(channel.ledger, horizon), heard=[])
+        name: replace(
+            channel,
+            members=(),
+            ledger=_reopened(channel.ledger, horizon),
+            input_examples=[],
+            input_example_members=[],
+        )
         for name, channel in system.channels.items()
     }
     units = [replace(unit, tape=Tape(), pending=[], past=[]) for unit in system.units]

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 import networkx as nx
 
-from antiphon.engine.core.parts import Channel
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 
 __all__ = ["look_ahead"]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Record
-from antiphon.engine.core.parts import Channel
 from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.live import Live, ahead_of, rewired
 from antiphon.engine.probes.reach import look_ahead
-from antiphon.engine.step.report import StepReport
-from antiphon.engine.step.stepper import Reference
+from antiphon.engine.step.engine import Engine
+from antiphon.engine.step.report import AgentReport
 from antiphon.nets.optimisers import Rate
 
 if TYPE_CHECKING:
@@ -24,45 +24,37 @@ if TYPE_CHECKING:
 __all__ = ["TrueGradient", "ZeroGradient"]
 
 
-class ZeroGradient(Reference):
-    """The reference backend, with nothing put on the messages of some channels.
+class ZeroGradient(Engine):
+    """An engine of single agents that injects nothing into the messages of some channels.
 
     Args:
         system: What runs.
         names: The channels.
-        start: The first step whose messages are meant; those sent before keep the signal they were owed.
+        start: The first step whose messages are steered; those sent before keep their signal.
     """
 
     def __init__(self, system: System, names: Sequence[str], start: int) -> None:
-        super().__init__(_steerable(system, names))
+        super().__init__(_steerable(system, names), stacked=False)
         self._plain = system
         self.names = frozenset(names)
         self.start = start
+        self.backward_pass.steering = self
 
-    def shown(self) -> System:
-        """Return the system as it was declared."""
+    def per_agent(self) -> System:
+        """The system as it was declared."""
         return self._plain
 
-    def credit(self, channel: Channel, record: Record) -> Tensor | None:
-        """Return what is put on a message: nothing, or what another channel says."""
-        return (
-            self.instead(record, channel) if self._meant(channel, record) else super().credit(channel, record)
-        )
-
-    def instead(self, record: Record, channel: Channel) -> Tensor | None:
-        """Return what is put on a message of a steered channel."""
-        return None
-
-    def _back(self, channel: Channel, record: Record, step: int) -> bool:
-        """Nobody waits for what a steered channel would return."""
-        return self._meant(channel, record) or super()._back(channel, record, step)
-
-    def _meant(self, channel: Channel, record: Record) -> bool:
+    def applies(self, channel: Channel, record: Record) -> bool:
+        """Whether a message is one of a steered channel."""
         return channel.name in self.names and record.stamp >= self.start
+
+    def signal(self, channel: Channel, record: Record) -> Tensor | None:
+        """No signal."""
+        return None
 
 
 class TrueGradient(ZeroGradient):
-    """The reference backend, with the true gradient put on the messages of some channels.
+    """An engine of single agents that injects the true gradient into the messages of some channels.
 
     It is found when a message is sent, with the parameters of then, by letting a copy of what changes run on with
     all its graphs: one forward and one backward pass per step where effects do not outlast the step.
@@ -100,7 +92,7 @@ class TrueGradient(ZeroGradient):
                 self._before.run(ahead_of(self.bench, self.simulation), ahead + 1)
         super().tick(step, step_signals)
 
-    def learn(self, step: int, *, watch: bool = False) -> StepReport:
+    def learn(self, step: int, *, watch: bool = False) -> AgentReport:
         """Let every unit and predictor learn whose time has come; the step's truth is found first."""
         live = self._before
         if live is not None:
@@ -110,8 +102,8 @@ class TrueGradient(ZeroGradient):
             self._before = None
         return super().learn(step, watch=watch)
 
-    def instead(self, record: Record, channel: Channel) -> Tensor | None:
-        """Return the truth of a message."""
+    def signal(self, channel: Channel, record: Record) -> Tensor | None:
+        """The true gradient of a message."""
         return self._true.get((channel.name, record.stamp))
 
     def _sends(self, name: str, step: int) -> bool:
@@ -130,6 +122,7 @@ def _steerable(system: System, names: Sequence[str]) -> System:
         channel = channels[name]
         channels[name] = replace(
             channel,
+            members=(),
             coupling="detached" if channel.coupling == "locked" else channel.coupling,
             scale=Rate(base=1.0, horizon=1),
             discount=1.0,

@@ -58,7 +58,7 @@ def true_gradients(simulation: Simulation, horizon: int = 0) -> dict[str, Probe]
     """
     if horizon < 0:
         raise ScenarioError(f"probe: horizon is {horizon}; it must be at least 0")
-    twin = simulation.fork("reference")
+    twin = simulation.fork(stacked=False)
     live = Live(twin.system, twin.now, horizon, twin.system.channels.keys())
     live.run(twin.world, 1)  # only now are the signals known that a context may use
     synthetic = {

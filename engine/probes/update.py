@@ -13,7 +13,6 @@ from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import Tape, Tick
 from antiphon.engine.probes.live import Live, LiveForwardPass
 from antiphon.engine.probes.reach import look_ahead
-from antiphon.engine.probes.still import FrozenBackend
 from antiphon.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -78,9 +77,9 @@ def update_alignment(simulation: Simulation, *, ahead: int | None = None) -> dic
 
 def _followed(simulation: Simulation) -> dict[str, _Followed]:
     """The gradient of every agent's first window that has not begun, by agent."""
-    twin = simulation.fork("reference")
+    twin = simulation.fork(stacked=False)
     system = twin.system
-    twin.backend = FrozenBackend(system, follows=True)
+    twin.backend.freeze()
     begun = {id(unit): unit.tape.window if unit.tape.ticks else -1 for unit in system.units}
     wanted = {name for name, agent in system.owners().items() if agent.learner.trainable}
     longest = max((unit.staleness + 1) * (unit.windows.end(1) - unit.windows.end(0)) for unit in system.units)
@@ -91,7 +90,7 @@ def _followed(simulation: Simulation) -> dict[str, _Followed]:
             break
         twin.advance()
         for update in twin.learned.updates:
-            if update.tape.window > begun[id(update.unit)]:
+            if update.tape.window > begun[id(update.group)]:
                 for name, gradients in update.gradients.items():
                     if name in wanted and name not in found:
                         parameters = system.agents[name].learner.trainable
@@ -125,7 +124,7 @@ class _Watchful(LiveForwardPass):
 
 
 def _true(simulation: Simulation, followed: dict[str, _Followed], ahead: int | None) -> dict[str, Tensor]:
-    twin = simulation.fork("reference")
+    twin = simulation.fork(stacked=False)
     system = twin.system
     last = twin.now
     for name, window in followed.items():

@@ -30,9 +30,8 @@ from antiphon.comms.predictors import Predictor
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.intervals import ratio
 from antiphon.engine.probes.steering import TrueGradient, ZeroGradient
-from antiphon.engine.probes.still import FrozenBackend
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.step.stepper import Reference
+from antiphon.engine.step.engine import Engine
 from antiphon.errors import DivergenceError, ScenarioError, suggest
 from antiphon.nets.optimisers import Rate
 from antiphon.telemetry.figures import Figure
@@ -156,15 +155,16 @@ def value(
             raise ScenarioError(f"value: {name} is {given}; it must be at least {least}")
     measured = [_Measured(name, members, ahead) for name, members in groups.items()]
     still, fork, bench = (
-        simulation.fork("reference"),
-        simulation.fork("reference"),
-        simulation.fork("reference"),
+        simulation.fork(stacked=False),
+        simulation.fork(stacked=False),
+        simulation.fork(stacked=False),
     )
-    still.backend = FrozenBackend(still.system)
+    still.backend.freeze(gradients=False)
+    plain = fork.system
     rates = _rates(simulation, horizon)
     for _ in range(repeats):
         state = copy_tree(still.state_dict())
-        fork.backend = Reference(fork.system)
+        fork.backend = Engine(plain, stacked=False)
         fork.load_state_dict(state)
         synthetic = _outcome(fork, rates, horizon)
         if isinstance(synthetic, str):
@@ -172,7 +172,7 @@ def value(
                 row.failed = f"as it is, {synthetic}"
             break
         for row in measured:
-            row.measure(fork, bench, state, synthetic, rates, horizon)
+            row.measure(fork, plain, bench, state, synthetic, rates, horizon)
         for _ in range(horizon):
             still.advance()
     for twin in (still, fork, bench):
@@ -226,6 +226,7 @@ class _Measured:
     def measure(
         self,
         fork: Simulation,
+        plain: System,
         bench: Simulation,
         state: dict[str, Any],
         synthetic: float,
@@ -238,12 +239,12 @@ class _Measured:
         started = time.monotonic()
         found: list[float] = []
         for kind in ("true", "zero"):
-            fork.backend = Reference(fork.system)  # a steered one would not know a locked window's tape
+            fork.backend = Engine(plain, stacked=False)  # a steered one would not know a locked window's tape
             fork.load_state_dict(state)
             if kind == "true":
                 fork.backend = truthful = TrueGradient(fork, self.members, bench, self.ahead)
             else:
-                fork.backend = ZeroGradient(fork.system, self.members, fork.now)
+                fork.backend = ZeroGradient(plain, self.members, fork.now)
             loss = _outcome(fork, rates, horizon)
             if isinstance(loss, str):
                 self.failed = f"with a {kind} signal, {loss}"

@@ -242,7 +242,6 @@ def open_directory(simulation: Simulation, path: Path) -> Run:
         dtype=dtype,
         threads=simulation.threads,
         backend=simulation.backend.name,
-        cache=simulation.cache,
     )
     run = Run(simulation, RunDirectory.create(path, scenario, facts), scenario.training.steps)
     run.open()
@@ -256,8 +255,7 @@ def facts_of(
     device: str,
     dtype: str = "float32",
     threads: int = 1,
-    backend: str = "auto",
-    cache: int | None = None,
+    backend: str = "cohort",
 ) -> dict[str, Any]:
     """Return what run.json says of a run that begins now, but for the template it comes from."""
     from antiphon.engine.planning.advice import advice
@@ -270,7 +268,6 @@ def facts_of(
         "dtype": dtype,
         "threads": threads,
         "backend": backend,
-        "cache": cache,
         "versions": _versions(),
         "git": _commit(),
         "warnings": advice(scenario),

@@ -26,7 +26,7 @@ class Request:
         steps: `training.steps`; None: the template's.
         seed: Of everything that is drawn.
         device: Where the numbers live.
-        backend: What runs it; `auto` chooses by who is alike.
+        backend: What runs it; `cohort` or `reference`.
         command: The command line, for the record.
 
     Raises:
@@ -39,16 +39,16 @@ class Request:
     steps: int | None = None
     seed: int = 0
     device: str = "cpu"
-    backend: str = "auto"
+    backend: str = "cohort"
     command: tuple[str, ...] = ()
 
     @cached_property
-    def simplify(self) -> dict[str, Any]:
+    def settled(self) -> dict[str, Any]:
         """The value of every parameter, as plain data; a parameter called `steps` follows `steps`."""
-        simplify: dict[str, Any] = finite(self.template.settle(self.variant, self.values))
-        if self.steps is not None and "steps" in simplify:
-            simplify["steps"] = self.steps
-        return simplify
+        settled: dict[str, Any] = finite(self.template.settle(self.variant, self.values))
+        if self.steps is not None and "steps" in settled:
+            settled["steps"] = self.steps
+        return settled
 
     @cached_property
     def scenario(self) -> Scenario:
@@ -62,7 +62,7 @@ class Request:
         return {
             "template": {"source": self.template.source, "text": self.template.text},
             "variant": self.variant,
-            "values": self.simplify,
+            "values": self.settled,
             "command": list(self.command),
             **facts_of(self.scenario, seed=self.seed, device=self.device, backend=self.backend),
         }
@@ -100,7 +100,7 @@ class Request:
         facts = directory.facts
         pairs: dict[str, tuple[Any, Any]] = {"scenario": (facts.get("scenario"), self.scenario.scenario)}
         there = facts.get("values") or {}
-        pairs |= {name: (there.get(name), value) for name, value in self.simplify.items()}
+        pairs |= {name: (there.get(name), value) for name, value in self.settled.items()}
         pairs |= {"seed": (facts.get("seed"), self.seed), "device": (facts.get("device"), self.device)}
         if self.backend != "auto":
             pairs["backend"] = facts.get("backend"), self.backend

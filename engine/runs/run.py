@@ -183,7 +183,7 @@ def begin(request: Request, path: str | Path, *, resume_if_exists: bool = False)
     device = chosen_device(request.device)
     simulation = Simulation(request.scenario, seed=request.seed, device=device, backend=request.backend)
     # Chosen once, for resuming too.
-    facts = {**request.facts, "backend": simulation.backend.name, "cache": simulation.cache}
+    facts = {**request.facts, "backend": simulation.backend.name}
     directory = RunDirectory.create(path, request.scenario, facts)
     return Run(simulation, directory, request.scenario.training.steps)
 
@@ -218,15 +218,13 @@ def _go_on(directory: RunDirectory, until: int) -> Run:
     if facts["exit"] == "diverged":
         raise DivergenceError(f"{directory.path}: diverged and would do so again: {facts['error']}")
     device = chosen_device(facts["device"])
-    threads, backend, cache = facts["threads"], facts["backend"], facts.get("cache")
+    threads, backend = facts["threads"], facts["backend"]
     if directory.checkpoints:
-        simulation = Simulation.load(
-            directory.path, device=device, threads=threads, backend=backend, cache=cache
-        )
+        simulation = Simulation.load(directory.path, device=device, threads=threads, backend=backend)
     else:  # it ended before its first checkpoint
         scenario = Scenario.from_yaml(directory.document, str(directory.path / "scenario.yaml"))
         dtype = getattr(torch, facts["dtype"])
-        settings = {"device": device, "dtype": dtype, "threads": threads, "backend": backend, "cache": cache}
+        settings = {"device": device, "dtype": dtype, "threads": threads, "backend": backend}
         simulation = Simulation(scenario, seed=facts["seed"], **settings)
     if len(facts.get("together") or []) > 1 and "alone_from" not in facts:
         directory.note(

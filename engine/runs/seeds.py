@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.cohort.joint import Joint, Share
-from antiphon.engine.cohort.likeness import reasons_alone
-from antiphon.engine.cohort.moments import joined
-from antiphon.engine.cohort.union import reason_apart
+from antiphon.engine.build.replicas import reason_apart
+from antiphon.engine.build.similarity import reasons_alone
+from antiphon.engine.core.signals import joined
 from antiphon.engine.simulation import Simulation, StepInfo
+from antiphon.engine.step.replicas import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario, Template
 
@@ -44,21 +44,19 @@ class Seeds:
         scenario: Scenario | Template | str | Path,
         seeds: Sequence[int],
         *,
-        backend: str = "auto",
+        backend: str = "cohort",
         **settings: Any,
     ) -> None:
         seeds = list(seeds)
         if not seeds or len(set(seeds)) < len(seeds):
             raise ScenarioError(f"seeds: got {seeds}; give different ones, at least one")
-        self.simulations = [
-            Simulation(scenario, seed=seed, backend="reference", **settings) for seed in seeds
-        ]
+        self.simulations = [Simulation(scenario, seed=seed, stacked=False, **settings) for seed in seeds]
         self.apart = self._reason(backend)
-        self._joint: Joint | None = None
+        self._joint: ReplicatedEngine | None = None
         if self.apart is None:
-            self._joint = Joint([simulation.system for simulation in self.simulations])
+            self._joint = ReplicatedEngine([simulation.system for simulation in self.simulations])
             for world, simulation in enumerate(self.simulations):
-                simulation.backend = Share(self._joint, world)
+                simulation.backend = Replica(self._joint, world)  # type: ignore[assignment]
             self._worlds = [simulation.world for simulation in self.simulations]  # of who has left, too
         elif backend != "reference":
             for simulation in self.simulations:
@@ -94,16 +92,16 @@ class Seeds:
         joint.tick(step, step_signals)
         ends = [world.advance() for world in self._worlds]
         step_signals.complete()
-        joint.system.cut(step, joint.ends(ends))
+        joint.cut(step, ends)
         learned = joint.learn(step, watch=any(watching))
-        infos = []
+        infos: list[StepInfo] = []
         for world, (simulation, watch, ended) in enumerate(zip(everybody, watching, ends, strict=True)):
-            share = simulation.backend
-            if simulation.diverged is None and world in joint.divergence.stopped:
-                simulation.stopped_apart(joint.divergence.stopped[world])
+            share: object = simulation.backend
+            if simulation.diverged is None and world in joint.stopped:
+                simulation.stopped_apart(joint.stopped[world])
             elif simulation.diverged is None:
-                assert isinstance(share, Share)
-                infos.append(simulation.took(step, share.told(learned), ended.ended, watch=watch))
+                assert isinstance(share, Replica)
+                infos.append(simulation.took(step, share.report(learned), ended.ended, watch=watch))
         return infos
 
     def steps(self, count: int) -> Iterator[list[StepInfo]]:

@@ -23,7 +23,6 @@ from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.runs.together import OnStep, Scores, Together
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.saving import read_simulation
-from antiphon.engine.step.backends import chosen_backend
 from antiphon.engine.studies.statistics import spread
 from antiphon.errors import DivergenceError, RunError
 from antiphon.telemetry.names import writing
@@ -219,7 +218,6 @@ class SeedsRun:
         if there is not None:
             facts = there.facts
             settings |= {"dtype": getattr(torch, facts["dtype"]), "threads": facts["threads"]}
-            settings |= {"cache": facts.get("cache")}
         seeds = [self.requests[place].seed for place in group]
         if there is None or not there.checkpoints:
             return Seeds(request.scenario, seeds, **settings)
@@ -235,13 +233,13 @@ class SeedsRun:
         """Return the directories of runs that share a program; run.json says which. On failure no new one is left."""
         together = [self.requests[place].seed for place in group]
         # What would run each alone: it may be gone on with by itself.
-        backend = chosen_backend(self.requests[0].backend, seeds.simulations[0].system)
+        backend = self.requests[0].backend
         found, made = [], []
         try:
             for place in group:
                 request, directory = self.requests[place], self._there.get(place)
                 if directory is None:
-                    facts = {**request.facts, "backend": backend, "cache": seeds.simulations[0].cache}
+                    facts = {**request.facts, "backend": backend}
                     facts["together"] = together
                     directory = RunDirectory.create(self.paths[place], request.scenario, facts)
                     made.append(directory.path)

@@ -24,12 +24,15 @@ Moments = dict[int, tuple[StepSignals, int]]
 
 
 def snapshot(system: System) -> Tree:
-    """Return the state of everything but the environment, without copying a tensor."""
+    """Return the state of single agents and channels, without copying a tensor."""
     moments: Moments = {}
     tapes = [tape for unit in system.units for tape in (unit.tape, *unit.pending, *unit.past)]
-    named = [(name, record) for tape in tapes for name, record in _records(tape)]
+    held: dict[str, list[Record]] = {}
+    for tape in tapes:
+        for name, record in _records(tape):
+            held.setdefault(name, []).append(record)
     ledgers = {
-        name: _ledger(channel.ledger, [record for owner, record in named if owner == name], moments)
+        name: _ledger(channel.ledger, held.get(name, []), moments)
         for name, channel in system.channels.items()
     }
     units = [
@@ -77,9 +80,9 @@ def snapshot(system: System) -> Tree:
 
 
 def restore(system: System, state: Mapping[str, Any]) -> None:
-    """Take over a state made by `snapshot` on a system built from the same scenario; graphs are not made again.
+    """Load a state made by `snapshot` into single agents and channels; graphs are not made again.
 
-    The tensors of `state` are taken over as they are, so hand in copies.
+    The tensors of `state` are used as they are, so hand in copies.
     """
     moments = [StepSignals(step, signals) for step, signals in state["moments"]]
     if system.episode is not None:
@@ -96,9 +99,10 @@ def restore(system: System, state: Mapping[str, Any]) -> None:
             _load_predictor(channel.input, state["inputs"][name])
         if channel.outliers is not None:
             channel.outliers.load_state_dict(state["outliers"][name])
-        channel.heard = []
-        channel.predictor_disabled = name in state["quarantine"]["muted"]
-        channel.input_model_disabled = name in state["quarantine"]["deaf"]
+        channel.input_examples, channel.input_example_members = [], []
+        channel.predictors_disabled = channel.input_models_disabled = None
+        channel.disable_predictors([0] if name in state["quarantine"]["muted"] else [])
+        channel.disable_input_models([0] if name in state["quarantine"]["deaf"] else [])
         records[name] = _load_ledger(channel.ledger, state["ledgers"][name], moments)
     for name, agent in system.agents.items():
         agent.agent_disabled = name in state["quarantine"]["silenced"]
@@ -251,6 +255,7 @@ def _tape(tape: Tape, moments: Moments) -> Tree:
         "start": {name: dict(buffers) for name, buffers in tape.start.items()},
         "ticks": ticks,
         "sent": [[name, record.stamp] for name, record in tape.sent],
+        "given_up": sorted(tape.given_up),
     }
 
 
@@ -289,4 +294,5 @@ def _load_tape(
             found.append(AgentTick(agent, moments[step_signals], entries, participates, own, ages))
         tape.ticks.append(Tick(step, found))
     tape.sent = [(name, records[name][stamp]) for name, stamp in saved["sent"]]
+    tape.given_up = set(saved.get("given_up", ()))  # older checkpoints have none
     return tape

@@ -1,38 +1,36 @@
-"""Backends: what runs a scenario, and which one `auto` takes."""
+"""Backends: the stacked engine, which runs a scenario, and the reference, which is held against it."""
 
 from __future__ import annotations
 
-from antiphon.engine.cohort.backend import Cohorts
-from antiphon.engine.cohort.lift import groups
 from antiphon.engine.core.system import System
-from antiphon.engine.step.stepper import Reference
+from antiphon.engine.step.engine import Engine
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["BACKENDS", "FEWEST", "backend_of", "chosen_backend"]
+__all__ = ["BACKENDS", "backend_of", "checked_backend"]
 
-BACKENDS = ("auto", "cohort", "reference")
-FEWEST = 3
-"""Agents to a cohort, on average, from which cohorts are worth their calls (`benchmarks/library_overhead.py`)."""
+BACKENDS = ("cohort", "reference")
 
 
-def chosen_backend(asked: str, system: System) -> str:
-    """Return the backend that runs a system: by what it is made of, never by timing.
+def backend_of(name: str, system: System, *, stacked: bool = True) -> Engine:
+    """Return what runs a system.
 
     Args:
-        asked: `cohort`, `reference`, or `auto`: `cohort` where there are at least three agents to what is run at once.
-        system: What is to run.
+        name: `cohort`: agents of one kind are computed as one. `reference`: one agent at a time.
+        system: As built.
+        stacked: Whether `cohort` stacks anything.
 
     Raises:
         ScenarioError: There is none of this name.
     """
-    if asked not in BACKENDS:
-        raise ScenarioError(f"backend: there is no '{asked}'{suggest(asked, BACKENDS)}")
-    if asked != "auto":
-        return asked
-    found, _ = groups(system)
-    return "cohort" if len(system.agents) >= FEWEST * len(found) else "reference"
+    return Engine(system, stacked=stacked and checked_backend(name) == "cohort")
 
 
-def backend_of(asked: str, system: System) -> Reference:
-    """Return what runs a system."""
-    return Cohorts(system) if chosen_backend(asked, system) == "cohort" else Reference(system)
+def checked_backend(name: str) -> str:
+    """Return the name of a backend.
+
+    Raises:
+        ScenarioError: There is none of this name.
+    """
+    if name not in BACKENDS:
+        raise ScenarioError(f"backend: there is no '{name}'{suggest(name, BACKENDS)}")
+    return name

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.comms.context import ContextSpec
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock, EpisodeWindows, TickWindows, Windows
 from antiphon.engine.core.ledger import Record
-from antiphon.engine.core.parts import Channel
 from antiphon.engine.core.system import System
 
 __all__ = ["Contexts", "ends_of", "ticks_of"]
@@ -86,7 +86,7 @@ class Contexts:
     def _seen(self, channel: Channel, record: Record, specs: tuple[ContextSpec, ...]) -> Tensor | None:
         """Signals of the environment at the moment that a message was made."""
         found = record.step_signals.context(specs, self.system.dtype)
-        return None if found is None else channel.spread(found)
+        return None if found is None else channel.to_rows(found)
 
     def _state(self, channel: Channel, agent: str, state: Tensor | None) -> Tensor:
         """[B, state size]: a state of an agent; zeros before its first."""

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, STATE, Transport
-from antiphon.comms.aggregation import join, together
+from antiphon.comms.aggregation import together
 from antiphon.comms.cut import constant
 from antiphon.comms.inputs import InputModel
+from antiphon.engine.core.agent import AGE, Agent
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Delivery, Record
-from antiphon.engine.core.parts import AGE, Agent, Channel
-from antiphon.engine.core.signals import EnvMask, StepSignals, mask_and, mask_fill_zero, mask_not, mask_or
+from antiphon.engine.core.mask import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
+from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 from antiphon.engine.step.contexts import Contexts
@@ -82,12 +84,8 @@ class ForwardPass:
             reading = agent.memory.ledger.receive(step)
             part.memory = self._consumed(agent.memory, reading, part, step, tape)
         if ages:
-            part.ages = self._ages(agent, ages)
+            part.ages = agent.layout.columns(ages)
         return part
-
-    def _ages(self, agent: Agent, ages: list[Tensor]) -> Tensor:
-        """[rows, inputs]: how old the messages are, by channel in canonical order."""
-        return torch.stack(ages, 1)
 
     @staticmethod
     def _consumed(channel: Channel, reading: Delivery, part: AgentTick, step: int, tape: Tape) -> Input:
@@ -126,9 +124,9 @@ class ForwardPass:
         if record.first_use == step and record.void is not True:
             away = mask_or(False if record.lost is None else record.lost, record.void)
             arrived = torch.logical_not(away) if isinstance(away, Tensor) else None
-            channel.hear(context, record, arrived)
+            channel.add_input_example(context, record, arrived)
         missing = channel.ledger.missing(reading, always=channel.coupling == "unlocked")
-        missing = mask_and(missing, channel.hearing)
+        missing = mask_and(missing, channel.stand_in_allowed)
         if missing is False:
             return reading
         return channel.ledger.stand_in(reading, constant(model.predict(context, channel.rows)), missing)
@@ -157,18 +155,12 @@ class ForwardPass:
         return after
 
     def _gather(self, part: AgentTick, tape: Tape) -> Tensor:
+        """The network's input [rows, …]: observations and messages, joined by the agent's fan-in."""
         agent = self.system.agents[part.agent]
-        shape = agent.learner.network.input_shape
-        flat = len(shape) == 1
-        observations: list[Tensor] = []
-        for name in agent.observes:
-            if name == AGE:
-                continue
-            seen = part.step_signals.signals.get(name)
-            if seen is None:  # an aligned agent before its first message
-                seen = self.system.blank(name)
-            seen = seen.to(self.system.dtype)
-            observations.append(seen.reshape(len(seen), -1) if flat else seen)
+        flat = len(agent.learner.network.input_shape) == 1
+        observations = agent.observations(
+            part.step_signals.signals, self._missing(agent, part.step_signals.signals), self.system.dtype
+        )
         if part.ages is not None:
             observations.insert(agent.observes.index(AGE), part.ages)
         messages: list[Tensor] = []
@@ -184,7 +176,14 @@ class ForwardPass:
             message, there = together(channel.ledger.read, read, channel.slots)
             messages.append(message)
             available.append(there)
-        return join(agent.fan_in, observations, messages, available)
+        return agent.layout.join(observations, messages, available)
+
+    def _missing(self, agent: Agent, signals: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Zeros for the signals that an aligned agent does not have before its first message."""
+        if agent.align is None:
+            return {}
+        names = {name for names in agent.observed for name in names} - {AGE}
+        return {name: self.system.zeros_of(name) for name in names if name not in signals}
 
     def _value(self, entry: Input, channel: Channel, part: AgentTick, tape: Tape) -> Tensor:
         """[B, size]: what was read over a channel, with as much of its graph as the coupling lets through."""
@@ -222,7 +221,7 @@ class ForwardPass:
         for channel in agent.outputs:
             if not channel.ledger.sender.due(step):
                 continue
-            message = channel.taken(part.ports[channel.port])
+            message = channel.message_of(part.ports[channel.port])
             record = channel.ledger.send(step, message, part.step_signals)
             record.states, record.began = self._ends(channel, step), self.system.began
             self._void(channel, agent, record)
@@ -238,7 +237,7 @@ class ForwardPass:
         state = constant(part.ports[STATE])
         void = agent.agent_disabled
         if self.system.divergence.quarantine and agent.memory is not None:
-            void = mask_or(void, agent.memory.unsound(state))
+            void = mask_or(void, agent.memory.not_finite(state))
         state = mask_fill_zero(mask_not(void), state)  # what is void is so for predictors too
         kept = agent.clock.latest(step - agent.looked_back)
         agent.trail = {s: value for s, value in agent.trail.items() if kept is None or s >= kept}
@@ -265,7 +264,7 @@ class ForwardPass:
             return {}
         found = {}
         for end, agent, delay, side in (
-            ("from.state", channel.sender, 0, channel.taken),
+            ("from.state", channel.sender, 0, channel.message_of),
             ("to.state", channel.receiver, channel.ledger.link.delay, channel.of_receiver),
         ):
             if end not in channel.ends:
@@ -281,7 +280,7 @@ class ForwardPass:
         """Make void what would poison who reads it; messages are looked at under quarantine only, since that costs."""
         void = channel.of_sender(agent.agent_disabled)
         if self.system.divergence.quarantine:
-            void = mask_or(void, channel.unsound(record.message))
+            void = mask_or(void, channel.not_finite(record.message))
         if void is not False:
             record.void = record.no_injection = void
 
@@ -291,7 +290,7 @@ class ForwardPass:
             agent = self.system.agents[part.agent]
             for channel in agent.outputs:
                 if channel.ledger.sender.due(tick.step) and channel.coupling == "locked":
-                    message = channel.taken(part.ports[channel.port])
+                    message = channel.message_of(part.ports[channel.port])
                     tape.live[channel.name, tick.step] = self._carried(channel, tick.step, message)
             if agent.memory is not None:
                 tape.live[agent.memory.name, tick.step] = part.ports[STATE]
@@ -299,7 +298,7 @@ class ForwardPass:
         for name, record in tape.sent:
             channel = self.system.channels[name]
             if record.stamp == tick.step and channel.sender in made:
-                record.live = channel.taken(made[channel.sender][channel.port])
+                record.live = channel.message_of(made[channel.sender][channel.port])
 
     @staticmethod
     def _carried(channel: Channel, step: int, message: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
 from antiphon.comms.cut import constant
-from antiphon.engine.core.parts import Agent
-from antiphon.engine.core.signals import mask_fill_zero
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.mask import mask_fill_zero
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import AgentTick, Tape
 
@@ -105,8 +105,8 @@ class ObjectiveEvaluator:
             if not bool(present.any()):
                 return None
             target = mask_fill_zero(present, target)
-        target = agent.spread(target)
-        present = None if present is None else agent.spread(present)
+        target = agent.to_rows(target)
+        present = None if present is None else agent.to_rows(present)
         if isinstance(part.participates, Tensor):
             present = part.participates if present is None else present & part.participates
         losses = goal.objective.loss(output, target)

@@ -1,78 +1,101 @@
-"""Teaching: predictors learn from what has come back, each by one step on all that reached it (semantics 6)."""
+"""Training of synthetic gradients and inputs: one optimiser step each on all that has come back (semantics 6)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from antiphon.comms.bundled import StackedModels
 from antiphon.comms.cut import constant
 from antiphon.comms.outliers import Outliers
 from antiphon.comms.predictors import Example, Predictor
 from antiphon.comms.stacked import gradients_all, predict_all
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.divergence import Report
 from antiphon.engine.core.ledger import Record
-from antiphon.engine.core.parts import Channel
-from antiphon.engine.core.signals import mask_and, mask_fill_zero, mask_not
+from antiphon.engine.core.mask import mask_and, mask_fill_zero, mask_not
+from antiphon.engine.core.replicas import Members
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import Tape
 from antiphon.engine.step.contexts import Contexts
+from antiphon.engine.step.guard import Guard
 from antiphon.nets.optimisers import step_all
 
-__all__ = ["Heard", "PredictorTrainer", "PredictorUpdate"]
+__all__ = ["InputUpdate", "PredictorTrainer", "PredictorUpdate"]
 
-Heard = tuple[Tensor, list[Tensor]]
-"""The loss of a synthetic input on what came at a step, and the gradients of its parameters."""
+
+@dataclass(slots=True)
+class InputUpdate:
+    """What a synthetic input learns from at one step."""
+
+    loss: Tensor
+    """Before the update; [K] of a stack."""
+    gradients: list[Tensor]
+    """Of its parameters."""
+    members: Members = None
+    """The channels of a stack that it is for; None: all."""
 
 
 @dataclass(slots=True)
 class PredictorUpdate:
-    """What a predictor learned from at one step."""
+    """What a synthetic gradient learns from at one step."""
 
     examples: list[Example]
     loss: Tensor
-    """Summed over the examples, before the update."""
+    """Summed over the examples, before the update; [K] of a stack."""
     gradients: list[Tensor]
-    """Of the predictor's trainable parameters."""
+    """Of its parameters."""
     prediction: Tensor | None
-    """What it said of the newest example before the update; None unless asked for."""
+    """Its prediction for the newest example before the update; None unless asked for."""
+    members: Members = None
+    """The channels of a stack that it is for; None: all."""
 
 
 class PredictorTrainer:
-    """Asks and teaches the predictors of a system.
+    """Evaluates and trains the predictors of a system.
 
     Args:
         system: The channels.
+
+    Attributes:
+        frozen: Whether nothing is learned: what has come back reaches the senders, and no predictor.
+        guard: Where numbers are checked on the device and read later; None: the host checks every step.
     """
 
     def __init__(self, system: System) -> None:
         self.system = system
         self.contexts = Contexts(system)
+        self.frozen = False
+        self.guard: Guard | None = None
 
     def predict_missing(self, asked: list[tuple[Channel, Record]]) -> None:
-        """Ask predictors for the synthetic gradients of records, which remember them while they stay true."""
+        """Evaluate the synthetic gradients of records, which keep them while they stay true."""
         questions: list[tuple[Predictor, Example]] = []
         records: list[tuple[Channel, Record]] = []
         for channel, record in asked:
-            example = self.example(channel, record, answered=False)  # nobody predicts with the answer at hand
+            example = self.example(
+                channel, record, answered=False
+            )  # a prediction must not see what has come back
             if example is not None and channel.predictor is not None:
                 questions.append((channel.predictor, example))
                 records.append((channel, record))
-        for (channel, record), (predictor, example), said in zip(
+        for (channel, record), (predictor, example), prediction in zip(
             records, questions, predict_all(questions), strict=True
         ):
             if example.target is not None and example.valid is not None:  # no own loss, no injection
-                said = mask_fill_zero(example.valid, said)
-            record.prediction = (channel.enabled_predictions(constant(said)), predictor.updates)
+                prediction = mask_fill_zero(example.valid, prediction)
+            record.prediction = (channel.enabled_predictions(constant(prediction)), predictor.updates)
 
     def predict(self, channel: Channel, record: Record) -> Tensor | None:
-        """Return the synthetic gradient of one record, [B, size] per sample; None where nothing can be said."""
+        """Return the synthetic gradient of one record, [B, size] per sample; None where it cannot be evaluated."""
         self.predict_missing([(channel, record)])
         return None if record.prediction is None else record.prediction[0]
 
     def example(self, channel: Channel, record: Record, *, answered: bool = True) -> Example | None:
-        """What a channel's predictor can say or learn of a record; None where its target is absent.
+        """The example that a record is for its channel's predictor; None where its target is absent.
 
         Args:
             channel: The channel.
@@ -90,21 +113,21 @@ class PredictorTrainer:
             example.delta, example.loss = record.delta, record.loss
             if (
                 channel.needs_returned_loss and example.loss is None
-            ):  # after an episode's end nothing is lost any more
+            ):  # after an episode's end there is no loss
                 example.loss = torch.zeros_like(record.message[:, 0])
             valid = example.valid = record.counted if isinstance(record.counted, Tensor) else None
         if channel.target is not None:
             target = record.step_signals.signals[channel.target]
             present = record.step_signals.signals.get(f"_{channel.target}")
             if present is not None:
-                target, present = mask_fill_zero(present, target), channel.spread(present)
+                target, present = mask_fill_zero(present, target), channel.to_rows(present)
                 example.valid = present if valid is None else present & valid
-            example.target = channel.spread(target)
+            example.target = channel.to_rows(target)
         return example
 
     def local_examples(self, tapes: list[Tape]) -> dict[str, list[Example]]:
         """Examples of predictors to which nothing is returned: they learn when their sender does."""
-        predictor_updates: dict[str, list[Example]] = {}
+        found: dict[str, list[Example]] = {}
         for tape in tapes:
             for name, record in tape.sent:
                 channel = self.system.channels[name]
@@ -117,159 +140,261 @@ class PredictorTrainer:
                     None if record.unread or record.no_injection is True else self.example(channel, record)
                 )
                 if example is not None:
-                    heard = mask_and(participates, mask_not(record.no_injection))
-                    if isinstance(heard, Tensor):
-                        example.valid = heard if example.valid is None else heard & example.valid
-                    example.members = channel.heard_of(heard)
-                    predictor_updates.setdefault(name, []).append(example)
-        return predictor_updates
+                    rows = mask_and(participates, mask_not(record.no_injection))
+                    if isinstance(rows, Tensor):
+                        example.valid = rows if example.valid is None else rows & example.valid
+                    example.members = channel.examples_for(rows)
+                    found.setdefault(name, []).append(example)
+        return found
 
-    def prepare(
+    def gradients(
         self,
-        predictor_updates: dict[str, list[Example]],
+        local: dict[str, list[Example]],
         returns: dict[str, list[Record]],
         step: int,
         *,
         watch: bool,
     ) -> dict[str, PredictorUpdate]:
-        """Gather what reached each predictor at this step, with the gradients it will follow.
+        """Gather what reached each synthetic gradient at this step, with the gradients of its parameters.
 
         Args:
-            lessons: Of predictors to which nothing is returned, by channel.
+            local: Examples of those to which nothing is returned, by channel.
             returns: Records of states whose return over several windows is known now, by channel.
             step: The step just taken.
             watch: Whether predictions are kept for telemetry.
 
         Raises:
-            DivergenceError: A predictor's loss is not finite.
+            DivergenceError: A loss or gradient is not finite, and the scenario says stop.
         """
         reached: dict[str, tuple[Predictor, list[Example]]] = {}
         for channel in self.system.channels.values():
             predictor = channel.predictor
             records = channel.ledger.take(step)
-            if predictor is None or channel.predictor_disabled:
+            if self.frozen or predictor is None or channel.predictor_disabled:
                 continue
-            examples = predictor_updates.get(channel.name, [])
+            examples = local.get(channel.name, [])
             if channel.traced:  # what was consumed waits for its return; an episode's last state need not
                 records = [record for record in records if record.unread or record.no_injection is True]
                 records += returns.get(channel.name, [])
             if channel.ledger.returns:
-                examples = [example for record in records if (example := self._lesson(channel, record, step))]
+                examples = [e for record in records if (e := self._returned_example(channel, record, step))]
             if examples:
                 reached[channel.name] = predictor, examples
-        said: list[Tensor | None] = [None] * len(reached)
+        predictions: dict[str, Tensor] = {}
         if watch:
-            newest = [(predictor, examples[-1]) for predictor, examples in reached.values()]
-            said = [constant(prediction) for prediction in predict_all(newest)]
-        learned = self._learned(list(reached.values()))
-        prepared = {
-            name: PredictorUpdate(examples, loss, gradients, prediction)
-            for (name, (_, examples)), (loss, gradients), prediction in zip(
-                reached.items(), learned, said, strict=True
-            )
+            newest = {name: (predictor, examples[-1]) for name, (predictor, examples) in reached.items()}
+            predictions = {name: constant(p) for name, p in self._predictions(newest).items()}
+        learned = self._gradients(reached)
+        updates = {
+            name: PredictorUpdate(examples, *learned[name], predictions.get(name))
+            for name, (_, examples) in reached.items()
         }
-        self._check(prepared, step)
-        return prepared
+        self._disable_diverged(updates, step)
+        for name, update in updates.items():
+            update.members = self._members(self.system.channels[name], update)
+        return updates
 
-    def _learned(
-        self, asked: Sequence[tuple[Predictor, Sequence[Example]]]
-    ) -> list[tuple[Tensor, list[Tensor]]]:
-        """Each predictor's loss, and the gradients of its parameters, in order."""
-        return gradients_all(asked)
+    @staticmethod
+    def _predictions(
+        asked: Mapping[str, tuple[Predictor, Example]],
+    ) -> dict[str, Tensor]:
+        """Synthetic gradients by name; those of lone channels of one shape as one batched product."""
+        lone = {n: (p, e) for n, (p, e) in asked.items() if not isinstance(p, StackedModels)}
+        found = dict(zip(lone, predict_all(list(lone.values())), strict=True))
+        return found | {n: p.predict(e) for n, (p, e) in asked.items() if isinstance(p, StackedModels)}
 
-    def _check(self, prepared: dict[str, PredictorUpdate], step: int) -> None:
-        """Stop at, or mute, what is not finite or longer than the bound.
+    @staticmethod
+    def _gradients(
+        asked: Mapping[str, tuple[Predictor, list[Example]]],
+    ) -> dict[str, tuple[Tensor, list[Tensor]]]:
+        """Each predictor's loss, [K] of a stack, and the gradients of its parameters."""
+        lone = {n: (p, e) for n, (p, e) in asked.items() if not isinstance(p, StackedModels)}
+        found = dict(zip(lone, gradients_all(list(lone.values())), strict=True))
+        return found | {n: p.gradients(e) for n, (p, e) in asked.items() if isinstance(p, StackedModels)}
+
+    def _members(self, channel: Channel, update: PredictorUpdate) -> Members:
+        """The channels of a stack that an update is for."""
+        if len(channel.members) == 1:
+            return None
+        return _enabled(
+            _union([example.members for example in update.examples], len(channel.members)),
+            channel.predictors_disabled,
+        )
+
+    def _disable_diverged(self, updates: dict[str, PredictorUpdate], step: int) -> None:
+        """Disable the synthetic gradients that have diverged, and drop the updates of which nothing is left.
 
         Raises:
-            DivergenceError: A predictor has diverged, and the scenario says stop.
+            DivergenceError: One has, and the scenario says stop.
         """
-        diverged = self.system.divergence.of(
-            {name: lesson.gradients for name, lesson in prepared.items()},
-            {name: [lesson.loss] for name, lesson in prepared.items()},
-        )
-        for name, what in diverged.items():
-            self._mute(self.system.channels[name], what, step)
-            del prepared[name]
+        names = self._unguarded({name: (u.loss, u.gradients) for name, u in updates.items()}, step)
+        for name, diverged in self._diverged(
+            {n: (updates[n].loss, updates[n].gradients) for n in names}
+        ).items():
+            channel = self.system.channels[name]
+            new = {k: what for k, what in diverged.items() if not _is(channel.predictors_disabled, k)}
+            for k, what in new.items():
+                self._report(channel.members[k], what, step)
+            channel.disable_predictors(list(new))
+            if channel.predictor_disabled:
+                del updates[name]
 
-    def _mute(self, channel: Channel, what: str, step: int) -> None:
-        self.system.divergence.report(
-            step,
-            f"agent '{channel.sender}': the loss of the synthetic gradient of its channel {channel.name} at step {step} "
-            f"{what}; lower its learning rate, or that of its synthetic gradients",
-        )
-        channel.predictor_disabled = True
+    def _unguarded(self, numbers: Mapping[str, tuple[Tensor, list[Tensor]]], step: int) -> list[str]:
+        """The names whose numbers the host checks at once; those of stacks the guard checks on the device."""
+        if self.guard is None:
+            return list(numbers)
+        lone = []
+        for name, (loss, gradients) in numbers.items():
+            if loss.dim():
+                self.guard.look(name, len(loss), [*gradients, loss], step)
+            else:
+                lone.append(name)
+        return lone
 
-    def prepare_inputs(self, step: int) -> dict[str, Heard]:
-        """Gather what each synthetic input heard at this step, with the gradients it will follow.
+    def _diverged(self, numbers: Mapping[str, tuple[Tensor, list[Tensor]]]) -> dict[str, dict[int, str]]:
+        """What is wrong with the numbers of some members, by name and place; one reduction where nothing is."""
+        divergence = self.system.divergence
+        if divergence.fine([t for loss, gradients in numbers.values() for t in (loss, *gradients)]):
+            return {}
+        found: dict[str, dict[int, str]] = {}
+        for name, (loss, gradients) in numbers.items():
+            if loss.dim():
+                diverged = divergence.members(len(loss), gradients, [loss])
+            else:
+                diverged = dict(enumerate(divergence.of({name: gradients}, {name: [loss]}).values()))
+            if diverged:
+                found[name] = diverged
+        return found
+
+    def report_diverged(self, name: str, member: int, step: int) -> None:
+        """Report that a synthetic gradient or input of a stack has diverged.
+
+        Raises:
+            DivergenceError: The scenario says stop.
+        """
+        channel = self.system.channels.get(name)
+        if channel is not None:
+            self._report(channel.members[member], "is not finite", step)
+
+    def _report(self, channel: Channel, what: str, step: int) -> None:
+        text = (
+            f"agent {{agents}}: the loss of the synthetic gradient of its channel {{channel}} at step {step} {what}; "
+            "lower its learning rate, or that of its synthetic gradients"
+        )
+        self.system.divergence.report(Report(step, text, (channel.sender,), channel.name))
+
+    def input_gradients(self, step: int) -> dict[str, InputUpdate]:
+        """Gather what each synthetic input learns from at this step, with the gradients of its parameters.
 
         Raises:
             DivergenceError: One has diverged, and the scenario says stop.
         """
-        found: dict[str, Heard] = {}
+        found: dict[str, InputUpdate] = {}
         for name, channel in self.system.channels.items():
-            if channel.input is not None and channel.heard and not channel.input_model_disabled:
-                found[name] = channel.input.gradients(channel.heard)
-            channel.heard = []
-        diverged = self.system.divergence.of(
-            {name: gradients for name, (_, gradients) in found.items()},
-            {name: [loss] for name, (loss, _) in found.items()},
-        )
-        for name, what in diverged.items():
-            self._deafen(self.system.channels[name], what, step)
-            del found[name]
+            examples, members = channel.input_examples, channel.input_example_members
+            channel.input_examples, channel.input_example_members = [], []
+            if self.frozen or channel.input is None or not examples or channel.input_model_disabled:
+                continue
+            if isinstance(channel.input, StackedModels):
+                loss, gradients = channel.input.input_gradients(examples, members)
+                of = _enabled(_union(members, len(channel.members)), channel.input_models_disabled)
+                found[name] = InputUpdate(loss, gradients, of)
+            else:
+                found[name] = InputUpdate(*channel.input.gradients(examples))
+        names = self._unguarded({name: (u.loss, u.gradients) for name, u in found.items()}, step)
+        for name, diverged in self._diverged({n: (found[n].loss, found[n].gradients) for n in names}).items():
+            channel = self.system.channels[name]
+            new = {k: what for k, what in diverged.items() if not _is(channel.input_models_disabled, k)}
+            for k, what in new.items():
+                self._report_input(channel.members[k], what, step)
+            channel.disable_input_models(list(new))
+            if channel.input_model_disabled:
+                del found[name]
+            else:
+                found[name].members = _enabled(found[name].members, channel.input_models_disabled)
         return found
 
-    def _deafen(self, channel: Channel, what: str, step: int) -> None:
-        self.system.divergence.report(
-            step,
-            f"agent '{channel.receiver}': the loss of the synthetic input of its channel {channel.name} at step {step} "
-            f"{what}; lower the learning rate of the synthetic input",
+    def _report_input(self, channel: Channel, what: str, step: int) -> None:
+        text = (
+            f"agent {{agents}}: the loss of the synthetic input of its channel {{channel}} at step {step} {what}; "
+            "lower the learning rate of the synthetic input"
         )
-        channel.input_model_disabled = True
+        self.system.divergence.report(Report(step, text, (channel.receiver,), channel.name))
 
-    def teach_inputs(self, heard: dict[str, Heard], step: int) -> None:
-        """Let each synthetic input take its step."""
+    def apply(self, updates: dict[str, PredictorUpdate], step: int) -> None:
+        """Take the optimiser step of each synthetic gradient."""
         plans = []
-        for name, (_, gradients) in heard.items():
-            model = self.system.channels[name].input
-            assert model is not None
-            plans.append(model.planned(gradients, step))
-        step_all(plans)
-
-    def teach(self, predictor_updates: dict[str, PredictorUpdate], step: int) -> None:
-        """Let each predictor take its step."""
-        plans = []
-        for name, lesson in predictor_updates.items():
+        for name, update in updates.items():
             predictor = self.system.channels[name].predictor
             assert predictor is not None
-            plans.append(predictor.planned(lesson.gradients, step))
+            if isinstance(predictor, StackedModels):
+                update.members = _enabled(update.members, self.system.channels[name].predictors_disabled)
+                predictor.step(update.gradients, step, update.members, skip=self._skip)
+                update.gradients = []  # as large as the predictors, and of no more use
+            else:
+                plans.append(predictor.planned(update.gradients, step))
         step_all(plans)
 
-    def _lesson(self, channel: Channel, record: Record, step: int) -> Example | None:
-        """What a predictor learns from a record that has come back, with its prediction where still true."""
+    def apply_inputs(self, updates: dict[str, InputUpdate], step: int) -> None:
+        """Take the optimiser step of each synthetic input."""
+        plans = []
+        for name, update in updates.items():
+            model = self.system.channels[name].input
+            assert model is not None
+            if isinstance(model, StackedModels):
+                update.members = _enabled(update.members, self.system.channels[name].input_models_disabled)
+                model.step(update.gradients, step, update.members, skip=self._skip)
+            else:
+                plans.append(model.planned(update.gradients, step))
+        step_all(plans)
+
+    @property
+    def _skip(self) -> Tensor | None:
+        return None if self.guard is None else self.guard.tripped
+
+    def _returned_example(self, channel: Channel, record: Record, step: int) -> Example | None:
+        """What a predictor learns from a record whose gradient has come back, with its prediction where still true."""
         if channel.outliers is not None and record.delta is not None:
-            self._shorten(channel, channel.outliers, record, step)
+            self._clip(channel, channel.outliers, record, step)
         example = self.example(channel, record)
         predictor = channel.predictor
         if example is not None:
-            example.members = channel.heard_of(record.counted)
+            example.members = channel.examples_for(record.counted)
         if example is not None and predictor is not None and record.prediction is not None:
             prediction, updates = record.prediction
             if updates == predictor.updates:
                 example.prediction = prediction
         return example
 
-    def _shorten(self, channel: Channel, outliers: Outliers, record: Record, step: int) -> None:
-        """Shorten what came back for a state where it is out of all proportion, and say so the first time."""
+    def _clip(self, channel: Channel, outliers: Outliers, record: Record, step: int) -> None:
+        """Clip a returned state gradient that is far longer than the median; note the first of each channel."""
         assert record.delta is not None
-        before = outliers.clip_count
+        before = torch.as_tensor(outliers.clip_count).reshape(-1)
         record.delta = outliers.shortened(record.delta)
-        if outliers.clip_count and not before:
-            self._say_shortened(channel, step)
+        first = (before == 0) & (torch.as_tensor(outliers.clip_count).reshape(-1) > 0)
+        if bool(first.any()):
+            for k in first.nonzero().flatten().tolist():
+                own = channel.members[k]
+                text = (
+                    "channel {channel}: a gradient came back more than ten times as long as the median; it is "
+                    "shortened, as all such will be"
+                )
+                self.system.divergence.note(Report(step, text, (own.sender,), own.name))
 
-    def _say_shortened(self, channel: Channel, step: int) -> None:
-        line = (
-            f"channel {channel.name}: a gradient came back more than ten times as long as the median; it is "
-            "shortened, as all such will be"
-        )
-        self.system.divergence.note(step, line)
+
+def _union(examples: Sequence[Members], count: int) -> Members:
+    """The members that any of the examples is for."""
+    found: Members = torch.zeros(count, dtype=torch.bool)
+    for members in examples:
+        found = None if found is None or members is None else found | members
+    return found
+
+
+def _enabled(members: Members, disabled: Members) -> Members:
+    if disabled is None:
+        return members
+    return torch.logical_not(disabled) if members is None else members & torch.logical_not(disabled)
+
+
+def _is(disabled: Members, place: int) -> bool:
+    return disabled is not None and bool(disabled[place])

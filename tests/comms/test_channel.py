@@ -79,7 +79,7 @@ def test_a_loop_of_channels_equals_the_simulation(gradient: dict[str, Any], coup
         for s, r in itertools.pairwise(NAMES)
     ]
     for _ in range(100):
-        signals = simulation.world.moment.signals
+        signals = simulation.world.step_signals.signals
         h, label = signals["image"].flatten(1).to(DOUBLE), signals["label"]
         for layer, channel in zip(layers, channels, strict=False):
             channel.send(layer(h), label=label)

@@ -84,7 +84,7 @@ def _told(place: str, record: Record) -> dict[str, Any]:
     """What became of a message. Where it does not count its delta is nothing, however that is written."""
     found: dict[str, Any] = {f"{place} message": record.message, f"{place} complete": record.complete}
     rows = record.message.shape[0]
-    for name in ("counted", "dead", "silent"):
+    for name in ("counted", "void", "no_injection"):
         lanes = getattr(record, name)
         found[f"{place} {name}"] = (
             lanes if isinstance(lanes, Tensor) else torch.full((rows,), lanes)

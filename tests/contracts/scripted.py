@@ -184,7 +184,7 @@ def watched(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str] = fro
                     seen.credited[agent, step] = seen.credited.get((agent, step), frozenset()) | columns(
                         gradients, scene
                     )
-            for name, lesson in simulation.learned.lessons.items():
+            for name, lesson in simulation.learned.predictor_updates.items():
                 examples = [lesson_of(example, scene.batch) for example in lesson.examples]
                 seen.lessons[name, step] = sorted(examples, key=itemgetter(0))
     return seen

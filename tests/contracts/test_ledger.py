@@ -15,8 +15,9 @@ from antiphon.comms.link import Link
 from antiphon.engine.build.builder import build
 from antiphon.engine.core.clock import Clock, Sends, TickWindows
 from antiphon.engine.core.ledger import Consumption, Delivery, Ledger, Record
-from antiphon.engine.core.signals import EnvMask, StepSignals
-from antiphon.engine.step.stepper import Reference
+from antiphon.engine.core.mask import EnvMask
+from antiphon.engine.core.signals import StepSignals
+from antiphon.engine.step.engine import Engine
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import seed_for, uniform
 from antiphon.scenarios import Scenario
@@ -81,7 +82,7 @@ class LoggedLedger(Ledger):
         if bool(torch.as_tensor(lanes).any()):
             assert reading.record is not None
             self.log.consumed[self.name, self._tick, 0] = (reading.record.stamp,)
-            self.log.stand_in_mask.add((self.name, self._tick, 0))
+            self.log.stood.add((self.name, self._tick, 0))
         return super().stand_in(reading, value, lanes)
 
     def use(self, step: int, reading: Delivery) -> Consumption | None:
@@ -158,7 +159,7 @@ def run_engine(
         channel.ledger.attach(log, {stamp for name, stamp in lost if name == channel.name}, back)
         if channel.coupling != "locked" and channel.ledger.losses:
             object.__setattr__(channel.ledger.link, "drop", 0.5)
-    backend = Reference(system)
+    backend = Engine(system)
     for step in range(horizon):
         backend.tick(step, StepSignals(step, {"x": torch.ones(1, 1, dtype=torch.float64)}))
         for name, channel in system.channels.items():
@@ -203,7 +204,7 @@ def agree(
         f"{clocks} {links} lost={sorted(lost)} ends={sorted(ends)} undrawn={sorted(undrawn)} lanes={lanes}"
     )
     assert found.consumed == expected.consumed, story
-    assert found.stand_in_mask == expected.stand_in_mask, story
+    assert found.stood == expected.stood, story
     assert found.heard == expected.heard, story
     locked = {link.name for link in links if link.coupling == "locked"}
     fates = {}

@@ -84,7 +84,7 @@ class Window:
         for tick in self.tape.ticks:
             for part in tick.parts:
                 if goal is not None:
-                    label = part.moment.signals["label"]
+                    label = part.step_signals.signals["label"]
                     log_p = part.ports["objective"].log_softmax(1)[range(BATCH), label]
                     total = total - goal.weight * log_p.sum() / BATCH
         for name, record in self.tape.sent:
@@ -124,7 +124,7 @@ def closing_window(run: Simulation, agent: str) -> Window:
     """Let `run` take the step that closes a window of `agent`, and keep a fork from just before it learns."""
     twin = run.fork()
     step = twin.now
-    twin.backend.tick(step, twin.world.moment)
+    twin.backend.tick(step, twin.world.step_signals)
     twin.world.advance()
     unit = twin.system.group_of[agent]
     tape = unit.tape

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.engine.cohort.backend import Cohorts
-from antiphon.engine.cohort.lift import Lifted, lift
-from antiphon.engine.cohort.parts import Bundle, Cohort
+from antiphon.engine.build.stacking import Stacked, stack
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.step.engine import Engine
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
 from tests.contracts.backend_documents import GOAL, LABEL, OWN, Document, Play, document, levels, ring
@@ -98,9 +99,9 @@ def system_of(document: Document, **settings: Any) -> System:
     return made(document, "reference", **settings).system
 
 
-def lifted(document: Document, **settings: Any) -> Lifted:
+def lifted(document: Document, **settings: Any) -> Stacked:
     """The system of a document as cohorts and bundles."""
-    return lift(system_of(document, **settings))
+    return stack(system_of(document, **settings))
 
 
 def cohorts(document: Document) -> list[tuple[str, ...]]:
@@ -108,26 +109,26 @@ def cohorts(document: Document) -> list[tuple[str, ...]]:
     return [cohort.names for cohort in lifted(document).cohorts]
 
 
-def cohort_backend(simulation: Simulation) -> Cohorts:
+def cohort_backend(simulation: Simulation) -> Engine:
     """The backend of a simulation that is run by cohorts."""
-    assert isinstance(simulation.backend, Cohorts)
+    assert isinstance(simulation.backend, Engine)
     return simulation.backend
 
 
-def cohort_of(found: Lifted, agent: str) -> Cohort:
+def cohort_of(found: Stacked, agent: str) -> Agent:
     """The cohort that an agent is in."""
     cohort = found.system.agents[found.place[agent][0]]
-    assert isinstance(cohort, Cohort)
+    assert isinstance(cohort, Agent)
     return cohort
 
 
-def only_cohort(found: Lifted) -> Cohort:
+def only_cohort(found: Stacked) -> Agent:
     """The one cohort there is."""
     (cohort,) = found.cohorts
     return cohort
 
 
-def only_bundle(found: Lifted) -> Bundle:
+def only_bundle(found: Stacked) -> Channel:
     """The one bundle there is."""
     (bundle,) = found.bundles
     return bundle

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from antiphon.engine.cohort.backend import Cohorts
-from antiphon.engine.cohort.guard import Guard
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.step.engine import Engine
+from antiphon.engine.step.guard import Guard
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
 
@@ -56,7 +56,7 @@ def ring(network: dict[str, Any], **channel: Any) -> Simulation:
 
 
 def later(simulation: Simulation) -> Simulation:
-    assert isinstance(simulation.backend, Cohorts)
+    assert isinstance(simulation.backend, Engine)
     simulation.backend.look_later()
     assert simulation.backend.guard is not None
     return simulation
@@ -144,7 +144,7 @@ def test_a_predictor_that_is_not_finite_is_named_too() -> None:
 def test_where_somebody_has_to_look_at_once_there_is_none(training: dict[str, Any]) -> None:
     scenario = ring(NETWORKS["mlp"]).scenario.with_training(**training)
     simulation = Simulation(scenario, backend="cohort")
-    assert isinstance(simulation.backend, Cohorts)
+    assert isinstance(simulation.backend, Engine)
     simulation.backend.look_later()
     assert simulation.backend.guard is None
 

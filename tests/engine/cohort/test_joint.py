@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.engine.cohort.joint import Joint, Share
 from antiphon.engine.core.environment import EpisodeEnds
-from antiphon.engine.core.signals import EnvMask
+from antiphon.engine.core.mask import EnvMask
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError

@@ -9,14 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import Learner
+from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.engine.cohort import spans
-from antiphon.engine.cohort.learner import StackedLearner
 from antiphon.engine.cohort.spans import width_of
-from antiphon.engine.core.memory import cache_bytes
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
 from antiphon.errors import DivergenceError
+from antiphon.nets.memory import cache_bytes
 from tests.engine.cohort.alike import (
     BATCH,
     BATCH_NORM,

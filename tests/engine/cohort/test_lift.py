@@ -9,9 +9,11 @@ import torch
 from hypothesis import assume, given, settings
 from torch import Tensor
 
-from antiphon.engine.cohort.lift import Lifted, groups, lift
-from antiphon.engine.cohort.models import Models
-from antiphon.engine.cohort.parts import Bundle, Cohort, Links
+from antiphon.comms.bundled import StackedModels
+from antiphon.comms.link import StackedLinks
+from antiphon.engine.build.stacking import Stacked, stack, stacks_of
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
 from antiphon.errors import ScenarioError
 from tests.contracts.backend_scenes import scenes
 from tests.engine.cohort.alike import (
@@ -67,22 +69,22 @@ def test_every_agent_and_channel_has_its_place(scene: Document) -> None:
     seen: list[str] = []
     for name, agent in found.system.agents.items():
         assert agent.name == name
-        names = agent.names if isinstance(agent, Cohort) else (name,)
+        names = agent.names if isinstance(agent, Agent) else (name,)
         seen += names
         assert [found.place[own] for own in names] == [(name, n) for n in range(len(names))]
-        assert (names[0] in found.alone) is not isinstance(agent, Cohort)
+        assert (names[0] in found.alone) is not isinstance(agent, Agent)
     assert sorted(seen) == sorted(found.base.agents)
     held: list[str] = []
     for name, channel in found.system.channels.items():
         assert channel.name == name
-        members = channel.members if isinstance(channel, Bundle) else (channel,)
+        members = channel.members if isinstance(channel, Channel) else (channel,)
         held += [own.name for own in members]
         _check_ends(found, channel, members)
     assert sorted(held) == sorted(found.base.channels)
     _check_units(found)
 
 
-def _check_ends(found: Lifted, channel: Any, members: Any) -> None:
+def _check_ends(found: Stacked, channel: Any, members: Any) -> None:
     """Each row of a bundle belongs to the ends of its channel."""
     sender, receiver = found.system.agents[channel.sender], found.system.agents[channel.receiver]
     if channel.state:
@@ -90,18 +92,18 @@ def _check_ends(found: Lifted, channel: Any, members: Any) -> None:
     else:
         assert channel in sender.outputs
         assert channel in receiver.inputs
-    assert (isinstance(sender, Cohort) or isinstance(receiver, Cohort)) is isinstance(channel, Bundle)
-    if not isinstance(channel, Bundle):
+    assert (isinstance(sender, Agent) or isinstance(receiver, Agent)) is isinstance(channel, Channel)
+    if not isinstance(channel, Channel):
         return
     assert channel.rows == len(members) * found.base.batch
     for end, index, agent in (("sender", channel.take, sender), ("receiver", channel.give, receiver)):
-        names = agent.names if isinstance(agent, Cohort) else (agent.name,)
+        names = agent.names if isinstance(agent, Agent) else (agent.name,)
         at = range(len(members)) if index is None else index.tolist()
         assert [names[n] for n in at] == [getattr(own, end) for own in members]
     assert list(members) == sorted(members, key=lambda own: found.place[own.sender][1])
 
 
-def _check_units(found: Lifted) -> None:
+def _check_units(found: Stacked) -> None:
     """What learns together by itself does so here, with windows that end at the same steps."""
     for unit in found.base.units:
         (own,) = {id(found.system.group_of[found.place[name][0]]) for name in unit.members}
@@ -225,7 +227,7 @@ def test_messages_are_bundled_by_kind_even_to_one() -> None:
     assert [(s.width, s.bundles, places(s.index)) for s in segments] == [(4, (0, 1), [0, 2, 1, 3])]
 
 
-def only_box(found: Lifted, agent: str) -> Any:
+def only_box(found: Stacked, agent: str) -> Any:
     return cohort_of(found, agent).mailbox.segments
 
 
@@ -262,7 +264,7 @@ def test_an_aligned_cohort_is_aligned_to_a_bundle() -> None:
 
 
 def test_groups_that_share_a_cohort_learn_as_one_unit() -> None:
-    """a0 is locked to c, a1 to z: two groups by themselves."""
+    """a0 is locked to c, a1 to z: two stacks_of by themselves."""
     clock = {"clock": {"unroll": 2}}
     agents: Document = {n: {**OWN, **clock} for n in ("a0", "a1")}
     agents |= {
@@ -298,9 +300,9 @@ def test_what_mixes_in_what_comes_back_is_differentiated_after_it() -> None:
 def test_predictors_inputs_links_and_zeros_are_of_all_members() -> None:
     how = {"input": {"kind": "linear", "context": ["x"]}, "link": {"delay": 1, "drop": 0.5}}
     bundle = only_bundle(lifted(ring(3, channel=how)))
-    assert isinstance(bundle.predictor, Models)
-    assert isinstance(bundle.input, Models)
-    assert isinstance(bundle.ledger.link, Links)
+    assert isinstance(bundle.predictor, StackedModels)
+    assert isinstance(bundle.input, StackedModels)
+    assert isinstance(bundle.ledger.link, StackedLinks)
     assert bundle.zeros.shape == (3 * BATCH, 4)
     assert [link.name for link in bundle.ledger.link.links] == [channel.name for channel in bundle.members]
     for k, channel in enumerate(bundle.members):
@@ -325,8 +327,8 @@ def test_lifting_changes_no_number() -> None:
     scene["channels"] += states([f"n{i}" for i in range(4)], **gradient())
     system = system_of(scene)
     before = {n: {k: v.clone() for k, v in a.learner.parameters.items()} for n, a in system.agents.items()}
-    lift(system)
+    stack(system)
     for name, own in before.items():
         for key, value in own.items():
             assert torch.equal(system.agents[name].learner.parameters[key], value)
-    assert groups(system)[1] == {}
+    assert stacks_of(system)[1] == {}

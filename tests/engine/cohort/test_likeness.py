@@ -8,14 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from antiphon.engine.cohort.lift import groups
-from antiphon.engine.cohort.likeness import (
-    agent_kind,
-    aligned_kind,
-    channel_kind,
-    place_of,
-    reasons_alone,
-)
+from antiphon.engine.build.similarity import agent_kind, channel_kind, place_of, reasons_alone
+from antiphon.engine.build.stacking import stacks_of
+from antiphon.engine.cohort.likeness import aligned_kind
 from tests.engine.cohort.alike import (
     GOAL,
     LABEL,
@@ -267,7 +262,7 @@ def test_modules_made_otherwise_are_not_alike() -> None:
 def test_who_has_no_second_stands_alone() -> None:
     chain: dict[str, Any] = {"a": {"network": {"kind": "mlp", "hidden": [3]}}, "b": {"objective": LABEL}}
     scene = document({name: {**OWN, **own} for name, own in chain.items()}, [{"from": "a", "to": "b"}])
-    found, alone = groups(system_of(scene))
+    found, alone = stacks_of(system_of(scene))
     assert [len(members) for members in found] == [1, 1]
     assert alone == {"a": "no other is like it", "b": "no other is like it"}
 

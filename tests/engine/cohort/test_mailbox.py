@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms.aggregation import join
-from antiphon.engine.cohort.mailbox import Mailbox, Segment
-from antiphon.engine.cohort.parts import Cohort
-from antiphon.engine.core.signals import mask_fill_zero
+from antiphon.comms.aggregation import InputSegment, StackedFanIn, join
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.mask import mask_fill_zero
 from antiphon.engine.core.tape import AgentTick, Tape
 from antiphon.engine.simulation import Simulation
 from tests.engine.cohort.alike import (
@@ -39,14 +38,14 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def segment(places: list[tuple[int, int]], width: int, sizes: list[int]) -> Segment:
+def segment(places: list[tuple[int, int]], width: int, sizes: list[int]) -> InputSegment:
     """Inputs from (bundle, channel), `width` for each member in turn, out of bundles of so many channels."""
     used = sorted({bundle for bundle, _ in places})
     first = {bundle: sum(sizes[other] for other in used if other < bundle) for bundle in used}
     index = [first[bundle] + channel for bundle, channel in places]
     total = sum(sizes[bundle] for bundle in used)
     whole = index == list(range(total))
-    return Segment(tuple(used), None if whole else torch.tensor(index), width, total)
+    return InputSegment(tuple(used), None if whole else torch.tensor(index), width, total)
 
 
 def side_by_side(
@@ -77,7 +76,7 @@ def test_concat_puts_each_member_s_own_messages_side_by_side(seed: int, shape: t
         places = [chance.choice(everything) for _ in range(members * width)]
         parts.append((places, width))
     messages = [drawn(size * BATCH, *shape, seed=seed + i) for i, size in enumerate(sizes)]
-    box = Mailbox("concat", members, [segment(places, width, sizes) for places, width in parts])
+    box = StackedFanIn("concat", members, [segment(places, width, sizes) for places, width in parts])
     found = torch.cat(box.join(messages, [True] * 3, BATCH), 2)
     assert torch.equal(found, side_by_side(messages, members, parts))
 
@@ -92,7 +91,7 @@ def test_the_gradient_of_an_order_goes_back_to_where_messages_came_from(seed: in
     chance.shuffle(places)
     messages = [drawn(size * BATCH, 4, seed=i).requires_grad_() for i, size in enumerate(sizes)]
     own = segment(places, 2, sizes)
-    (found,) = Mailbox("concat", 3, [own]).join(messages, [True] * bundles, BATCH)
+    (found,) = StackedFanIn("concat", 3, [own]).join(messages, [True] * bundles, BATCH)
     assert own.index is not None
     assert found.grad_fn is not None
     assert "Index" not in _names(found)
@@ -118,7 +117,7 @@ def _names(end: Tensor) -> str:
 
 def test_a_message_for_several_members_hears_of_all_of_them() -> None:
     message = drawn(2 * BATCH, 4).requires_grad_()
-    (found,) = Mailbox("concat", 3, [segment([(0, 1), (0, 1), (0, 0)], 1, [2])]).join(
+    (found,) = StackedFanIn("concat", 3, [segment([(0, 1), (0, 1), (0, 0)], 1, [2])]).join(
         [message], [True], BATCH
     )
     (gradient,) = torch.autograd.grad(found.sum(), [message])
@@ -142,7 +141,7 @@ def test_sums_and_means_are_those_of_each_member(fan_in: str, shape: tuple[int, 
         mask_fill_zero(lanes, drawn(size * BATCH, *shape, seed=seed + i))
         for i, (size, lanes) in enumerate(zip(sizes, came, strict=True))
     ]
-    (found,) = Mailbox(fan_in, members, (), give).join(messages, came, BATCH)
+    (found,) = StackedFanIn(fan_in, members, (), give).join(messages, came, BATCH)
     for n in range(members):
         own, valid = [], []
         for rows, lanes, to in zip(messages, came, give, strict=True):
@@ -154,7 +153,7 @@ def test_sums_and_means_are_those_of_each_member(fan_in: str, shape: tuple[int, 
 
 @pytest.mark.parametrize("fan_in", ["sum", "mean", "concat"])
 def test_without_bundles_there_is_nothing_to_read(fan_in: str) -> None:
-    assert Mailbox(fan_in, 3).join([], [], BATCH) == []
+    assert StackedFanIn(fan_in, 3).join([], [], BATCH) == []
 
 
 # --- as lifted from a scenario ---------------------------------------------------------------------------
@@ -169,7 +168,7 @@ def inputs(simulation: Simulation, steps: int) -> dict[tuple[int, str], Tensor]:
     def noted(part: AgentTick, tape: Tape) -> Tensor:
         rows = gather(part, tape)
         agent = backend.system.agents[part.agent]
-        names = agent.names if isinstance(agent, Cohort) else (part.agent,)
+        names = agent.names if isinstance(agent, Agent) else (part.agent,)
         each = torch.split(rows, backend.system.batch)
         found.update({(simulation.now, name): own for name, own in zip(names, each, strict=True)})
         return rows

@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms.link import Link
-from antiphon.engine.cohort.lift import Lifted
-from antiphon.engine.cohort.parts import Bundle, Cohort, Links, Replicas, picked
+from antiphon.comms.link import Link, StackedLinks
+from antiphon.engine.build.stacking import Stacked
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.mask import EnvMask
 from antiphon.engine.core.message import Record
-from antiphon.engine.core.signals import EnvMask
+from antiphon.engine.core.replicas import Replicas, select_rows
 from tests.engine.cohort.alike import (
     BATCH,
     GOAL,
@@ -81,7 +83,7 @@ def links(name: str) -> list[Link]:
 @pytest.mark.parametrize("name", LINKS)
 def test_links_do_to_each_message_what_its_own_does_bit_by_bit(name: str, dtype: torch.dtype) -> None:
     own = links(name)
-    together = Links(own, BATCH)
+    together = StackedLinks(own, BATCH)
     assert (together.delay, together.drop, together.noise, together.bits) == (
         own[0].delay,
         own[0].drop,
@@ -103,7 +105,7 @@ def test_links_do_to_each_message_what_its_own_does_bit_by_bit(name: str, dtype:
 
 def test_links_of_equal_names_and_seeds_lose_the_same_and_others_do_not() -> None:
     one, other = Link(name="a->b", drop=0.5, seed=1), Link(name="a->b", drop=0.5, seed=2)
-    found = Links([one, one, other], 64).lost(3, 192, "cpu")
+    found = StackedLinks([one, one, other], 64).lost(3, 192, "cpu")
     assert found is not None
     first, second, third = torch.split(found, 64)
     assert torch.equal(first, second)
@@ -114,9 +116,9 @@ def test_links_of_equal_names_and_seeds_lose_the_same_and_others_do_not() -> Non
 @pytest.mark.parametrize("name", ["noise", "bits", "all"])
 def test_the_gradient_passes_links_straight_through(name: str) -> None:
     message = drawn(5 * BATCH, 6).requires_grad_()
-    received = Links(links(name), BATCH).carry(4, message)
+    received = StackedLinks(links(name), BATCH).carry(4, message)
     assert not torch.equal(received, message)
-    assert torch.equal(received, Links(links(name), BATCH).carry(4, message.detach()))
+    assert torch.equal(received, StackedLinks(links(name), BATCH).carry(4, message.detach()))
     (back,) = torch.autograd.grad(received.sum(), message)
     assert torch.equal(back, torch.ones_like(message))
 
@@ -124,7 +126,7 @@ def test_the_gradient_passes_links_straight_through(name: str) -> None:
 # --- cohorts ---------------------------------------------------------------------------------------------
 
 
-def members(count: int = 4, **keys: Any) -> Lifted:
+def members(count: int = 4, **keys: Any) -> Stacked:
     return lifted(ring(count, agent={"clock": {"unroll": 2}, **keys}))
 
 
@@ -133,11 +135,11 @@ def test_who_learns_from_a_window_is_drawn_as_alone(p_update: float) -> None:
     found = members(6, p_update=p_update)
     cohort = only_cohort(found)
     for window in (*range(30), 5, 7, 7):
-        own = [agent.drawn(window) is True for agent in cohort.members]
+        own = [agent.participates(window) is True for agent in cohort.members]
         learning = cohort.learning(window)
         assert learning is not None
         assert learning.tolist() == own
-        lanes = cohort.drawn(window)
+        lanes = cohort.participates(window)
         if all(own) or not any(own):
             assert lanes is own[0]
         else:
@@ -148,10 +150,10 @@ def test_who_learns_from_a_window_is_drawn_as_alone(p_update: float) -> None:
 def test_without_draws_everybody_learns_but_who_is_silent() -> None:
     cohort = only_cohort(members())
     assert cohort.learning(3) is None
-    assert cohort.drawn(3) is True
+    assert cohort.participates(3) is True
     cohort.silence(mask(0, 1, 0, 0))
     cohort.silence(mask(0, 0, 0, 1))
-    lanes = cohort.drawn(3)
+    lanes = cohort.participates(3)
     assert isinstance(lanes, Tensor)
     assert lanes.tolist() == by_rows([1, 0, 1, 0])
     assert cohort.learning(3) is None  # whoever is silent
@@ -161,9 +163,9 @@ def test_who_is_silent_is_not_drawn() -> None:
     cohort = only_cohort(members(6, p_update=0.5))
     cohort.silence(mask(1, 0, 0, 0, 1, 0))
     for window in range(12):
-        own = [agent.drawn(window) is True for agent in cohort.members]
+        own = [agent.participates(window) is True for agent in cohort.members]
         own[0] = own[4] = False
-        lanes = cohort.drawn(window)
+        lanes = cohort.participates(window)
         found = lanes.tolist() if isinstance(lanes, Tensor) else [lanes] * (6 * BATCH)
         assert found == by_rows([int(one) for one in own])
 
@@ -180,7 +182,7 @@ def test_totals_and_rows_of_members() -> None:
 SEEN = {"x": (4,), "y": (3,), "z": (4,), "image": (1, 6, 6)}
 
 
-def scene(*looks: list[str], worlds: int = 1, kind: str = "mlp") -> tuple[Cohort, Lifted]:
+def scene(*looks: list[str], worlds: int = 1, kind: str = "mlp") -> tuple[Agent, Stacked]:
     """A cohort whose members see these signals, turn by turn in the worlds."""
     network: Document = {"kind": kind, "hidden": [4], "norm": "layer"}
     if kind == "conv":
@@ -240,7 +242,7 @@ def test_before_its_first_message_an_aligned_agent_sees_blanks() -> None:
 # --- bundles ---------------------------------------------------------------------------------------------
 
 
-def crossed() -> Bundle:
+def crossed() -> Channel:
     """a2 and a0 tell b0, a0 tells b2, nobody tells b1 over this bundle's kind; a1 tells nobody by it."""
     agents = {f"a{i}": dict(OWN) for i in range(3)} | {
         f"b{i}": {**OWN, "objective": LABEL, "fan_in": "sum"} for i in range(3)
@@ -250,11 +252,11 @@ def crossed() -> Bundle:
     return only_bundle(lifted(document(agents, channels)))
 
 
-def one_to_one() -> Bundle:
+def one_to_one() -> Channel:
     return only_bundle(lifted(ring(4)))
 
 
-def broadcast() -> Bundle:
+def broadcast() -> Channel:
     """Somebody alone tells three."""
     agents = {"s": dict(OWN)} | {f"b{i}": {**OWN, "objective": LABEL, "observes": ["y"]} for i in range(3)}
     return only_bundle(
@@ -349,7 +351,7 @@ def test_a_message_is_unsound_for_all_of_a_member_or_nothing() -> None:
 def test_a_dead_message_is_no_example_of_its_member(dead: EnvMask) -> None:
     bundle = one_to_one()
     message = drawn(4 * BATCH, 4)
-    record = Record(0, message, message + 1, None, 1, set(), 0, dead=dead)  # type: ignore[arg-type]
+    record = Record(0, message, message + 1, None, 1, set(), 0, void=dead)  # type: ignore[arg-type]
     arrived = drawn(4 * BATCH) > 0
     bundle.hear(message, record, arrived)
     ((context, received, where),) = bundle.heard
@@ -370,7 +372,7 @@ def test_whose_input_has_diverged_hears_no_more() -> None:
     bundle.input_models_disabled = mask(0, 1, 0, 0)
     for dead, expected in ((False, [1, 0, 1, 1]), (by_rows([1, 0, 0, 0]), [0, 0, 1, 1])):
         lanes: EnvMask = torch.tensor(dead) if isinstance(dead, list) else dead
-        bundle.hear(None, Record(0, message, message, None, 1, set(), 0, dead=lanes), None)  # type: ignore[arg-type]
+        bundle.hear(None, Record(0, message, message, None, 1, set(), 0, void=lanes), None)  # type: ignore[arg-type]
         heard = bundle.heard_members[-1]
         assert heard is not None
         assert heard.tolist() == [bool(one) for one in expected]
@@ -378,5 +380,5 @@ def test_whose_input_has_diverged_hears_no_more() -> None:
 
 def test_picking_rows() -> None:
     rows = drawn(3 * BATCH, 2)
-    assert picked(rows, None, BATCH) is rows
-    assert torch.equal(picked(rows, torch.tensor([2, 2]), BATCH), rows[2 * BATCH :].repeat(2, 1))
+    assert select_rows(rows, None, BATCH) is rows
+    assert torch.equal(select_rows(rows, torch.tensor([2, 2]), BATCH), rows[2 * BATCH :].repeat(2, 1))

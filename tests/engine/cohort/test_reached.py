@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.cohort.parts import Bundle, Cohort
-from antiphon.engine.cohort.reached import among, consumed, reached
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.step.reached import among, consumed, reached
 from antiphon.engine.step.report import Update
 from tests.engine.cohort.alike import (
     ENDS,
@@ -66,7 +67,7 @@ def whom(simulation: Simulation, steps: int) -> list[dict[str, bool]]:
         backend = cohort_backend(simulation)
         for name in update.unit.members:
             cohort = backend.system.agents[name]
-            if not isinstance(cohort, Cohort):
+            if not isinstance(cohort, Agent):
                 continue
             members = reached(backend.system, update, cohort)
             drawn = cohort.learning(update.tape.window)
@@ -75,7 +76,7 @@ def whom(simulation: Simulation, steps: int) -> list[dict[str, bool]]:
                 if drawn is None or drawn[n]:
                     came = members is None or bool(members[n])
                     found[simulation.now][own] = came and not nothing
-        plain = [n for n in update.unit.members if not isinstance(backend.system.agents[n], Cohort)]
+        plain = [n for n in update.unit.members if not isinstance(backend.system.agents[n], Agent)]
         alone(Update(update.unit, update.tape, {n: g for n, g in update.gradients.items() if n in plain}))
 
     on_updates(simulation, together if simulation.backend.name == "cohort" else alone)
@@ -253,7 +254,7 @@ def test_a_window_is_read_backwards_along_each_member_s_own_channels(judged: tup
         who = {}
         for name in update.unit.members:
             agent = backend.system.agents[name]
-            assert isinstance(agent, Cohort)
+            assert isinstance(agent, Agent)
             members = reached(backend.system, update, agent)
             who[name[0]] = [True] * 4 if members is None else members.tolist()
         found.append(who)
@@ -276,7 +277,7 @@ def test_muted_members_put_nothing() -> None:
     def look(update: Update) -> None:
         for name in update.unit.members:
             agent = backend.system.agents[name]
-            assert isinstance(agent, Cohort)
+            assert isinstance(agent, Agent)
             if agent.names[0] == "a0":
                 found.append(reached(backend.system, update, agent))
 
@@ -299,7 +300,7 @@ def test_members_whose_state_is_muted_foretell_nothing() -> None:
     _, cohort = twins(scene)
     backend = cohort_backend(cohort)
     agent = cohort_of(backend.lifted, "n0")
-    assert isinstance(agent.memory, Bundle)
+    assert isinstance(agent.memory, Channel)
     agent.memory.predictors_disabled = mask(0, 1, 0)
     found: list[Any] = []
 
@@ -324,7 +325,7 @@ def test_each_use_of_a_window_is_told_once() -> None:
     uses, update = next((uses, update) for uses, update in seen if uses)
     assert len({id(use) for _, use in uses}) == len(uses) == 2  # of the messages of steps 0 and 1
     (bundle,) = cohort_backend(cohort).lifted.bundles
-    assert isinstance(bundle, Bundle)
+    assert isinstance(bundle, Channel)
     assert {name for name, _ in uses} == {bundle.name}
     entries = [
         e for tick in update.tape.ticks for part in tick.parts for e in part.consumed if e.use is not None

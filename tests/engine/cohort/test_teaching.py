@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from antiphon.comms.bundled import StackedModels
 from antiphon.comms.predictors import Example, Predictor
-from antiphon.engine.cohort.models import Models
-from antiphon.engine.cohort.parts import Bundle
-from antiphon.engine.cohort.teaching import CohortPredictorTrainer
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.predictors import PredictorUpdate
+from antiphon.engine.step.predictors import PredictorTrainer, PredictorUpdate
 from antiphon.errors import DivergenceError
 from tests.engine.cohort.alike import (
     BATCH,
@@ -117,7 +116,7 @@ def flat(some: list[Example]) -> Example:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_models_say_and_learn_what_each_would(form: str) -> None:
-    own, together = predictors(form), Models(predictors(form), BATCH)
+    own, together = predictors(form), StackedModels(predictors(form), BATCH)
     assert (together.needs_delta, together.needs_loss) == (own[0].needs_delta, own[0].needs_loss)
     for now in range(3):
         told = examples(form, seed=7 * now)
@@ -152,7 +151,7 @@ def test_models_say_and_learn_what_each_would(form: str) -> None:
 
 
 def test_models_take_over_what_their_members_have_become() -> None:
-    together = Models(predictors("mlp"), BATCH)
+    together = StackedModels(predictors("mlp"), BATCH)
     model = together.bundled.models[2]
     with torch.no_grad():
         model.parameters["last.bias"].fill_(5.0)
@@ -171,7 +170,7 @@ def test_inputs_say_and_learn_what_each_would(kind: str) -> None:
     scene = ring(COUNT, channel={"input": INPUTS[kind], "link": {"delay": 1, "drop": 0.5}}, **SGD)
     alone = [c.input for c in system_of(scene).channels.values() if c.input is not None]
     together = only_bundle(lifted(scene)).input
-    assert isinstance(together, Models)
+    assert isinstance(together, StackedModels)
     features = sum(spec.features for spec in alone[0].context)
     for now in range(3):
         context = drawn(COUNT * BATCH, features, seed=now) if features else None
@@ -220,7 +219,7 @@ def test_a_lesson_is_for_whom_any_of_its_examples_is(
     found = lifted(ring(COUNT))
     bundle = only_bundle(found)
     bundle.predictors_disabled = muted
-    learners = CohortPredictorTrainer(found.system).learners(bundle.name, lesson(*members))
+    learners = PredictorTrainer(found.system).learners(bundle.name, lesson(*members))
     if expected is None:
         assert learners is None
     else:
@@ -351,8 +350,8 @@ def _statistics(simulation: Simulation) -> dict[str, Tensor]:
 def test_a_muted_predictor_does_not_change_any_more() -> None:
     _, cohort = twins(levels(**QUARANTINE))
     cohort.run(3)
-    bundle = next(b for b in cohort_backend(cohort).lifted.bundles if isinstance(b.predictor, Models))
-    assert isinstance(bundle, Bundle)
+    bundle = next(b for b in cohort_backend(cohort).lifted.bundles if isinstance(b.predictor, StackedModels))
+    assert isinstance(bundle, Channel)
     bundle.disable(mask(0, 1, 0))
     before = kept(cohort.state_dict()["system"]["predictors"])
     cohort.run(4)

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.predictors import Example
-from antiphon.engine.cohort.told import LossesByAgent, Told, losses_of, without
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.losses import Losses
-from antiphon.engine.step.report import StepReport
+from antiphon.engine.step.report import AgentReport, LossesByAgent, StepReport, losses_of, without
 from tests.engine.cohort.alike import (
     ENDS,
     LABEL,
@@ -158,7 +157,7 @@ def test_everything_is_told_as_the_reference_tells_it(name: str) -> None:
     ever: set[str] = set()
     for step in range(7):
         one, other = took(reference), took(cohort)
-        assert isinstance(other, Told)
+        assert isinstance(other, AgentReport)
         place = f"{name} {step}"
         assert_close(dict(sorted(one.by_agent().items())), dict(sorted(other.by_agent().items())), place)
         ours, theirs = units(one), units(other)

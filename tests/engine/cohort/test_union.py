@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.cohort.likeness import reasons_alone
-from antiphon.engine.cohort.moments import JointSignals, joined
+from antiphon.engine.build.similarity import reasons_alone
 from antiphon.engine.cohort.union import Union, bare, named, reason_apart
 from antiphon.engine.core.divergence import Divergence
 from antiphon.engine.core.message import Record
-from antiphon.engine.core.signals import StepSignals
+from antiphon.engine.core.signals import ReplicaSignals, StepSignals, joined
 from antiphon.engine.core.system import System
 from antiphon.engine.state.state_dict import snapshot
 from tests.engine.cohort.alike import (
@@ -180,7 +179,7 @@ def moments() -> list[StepSignals]:
 def test_moments_of_worlds_are_one_after_the_other() -> None:
     each = moments()
     found = joined(each)
-    assert isinstance(found, JointSignals)
+    assert isinstance(found, ReplicaSignals)
     assert found.step == 4
     assert found.signals["x"][:, 0].tolist() == [0.0] * BATCH + [1.0] * BATCH + [2.0] * BATCH
     assert found.signals["_label"].tolist() == [True] * BATCH + [True, False] * (BATCH // 2) + [True] * BATCH

@@ -52,7 +52,7 @@ def scenario(**training: Any) -> Scenario:
 
 
 def taken(simulation: Simulation) -> Taken:
-    moment = simulation.world.moment
+    moment = simulation.world.step_signals
     return Taken(simulation, moment, simulation.step()["ended"])
 
 

@@ -8,7 +8,8 @@ import torch
 from antiphon.comms.link import Link
 from antiphon.engine.core.clock import Clock, Sends, TickWindows
 from antiphon.engine.core.ledger import Consumption, Ledger
-from antiphon.engine.core.signals import EnvMask, StepSignals
+from antiphon.engine.core.mask import EnvMask
+from antiphon.engine.core.signals import StepSignals
 from antiphon.errors import EngineError
 
 BATCH, SIZE = 3, 2
@@ -101,7 +102,7 @@ def test_what_an_episode_leaves_behind_is_void_where_it_ended(ended: EnvMask) ->
     found.cut(0, ended)
     reading = found.receive(1)
     record = found.records[0]
-    assert record.silent is ended or torch.equal(torch.as_tensor(record.silent), torch.as_tensor(ended))
+    assert record.no_injection is ended or torch.equal(torch.as_tensor(record.silent), torch.as_tensor(ended))
     if ended is True:
         assert reading.value is None
         assert use(found, 1) is None
@@ -126,7 +127,7 @@ def test_a_consumed_message_keeps_its_delta_when_its_episode_ends() -> None:
     found.close(0, 0)
     found.cut(0, True)
     assert found.records[0].complete
-    assert found.records[0].silent is False
+    assert found.records[0].no_injection is False
 
 
 def test_a_lossy_link_shows_the_newest_that_came() -> None:

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from antiphon.engine.cohort import spans
-from antiphon.engine.cohort.backend import Cohorts
-from antiphon.engine.core.memory import cache_bytes
 from antiphon.engine.runs.run import Run, resume
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.step.engine import Engine
+from antiphon.nets.memory import cache_bytes
 from antiphon.scenarios import load
 
 
 def width(simulation: Simulation) -> int:
     """Members of the widest span."""
-    assert isinstance(simulation.backend, Cohorts)
+    assert isinstance(simulation.backend, Engine)
     return max(s.last - s.first for c in simulation.backend.lifted.cohorts for s in c.stack.spans)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from antiphon.agents.mlp import Mlp
 from antiphon.agents.network import Head
 from antiphon.engine.build.outline import build_to_look
-from antiphon.engine.cohort.lift import lift
+from antiphon.engine.build.stacking import stack
 from antiphon.engine.planning import plan as plans
 from antiphon.engine.planning.cost_model import CPU, GPU, Load, Loads, seconds
 from antiphon.engine.planning.operations import Work, of_network, of_predictor
@@ -72,7 +72,7 @@ def test_a_plan_is_what_the_backend_does(name: str) -> None:
     system = build_to_look(scenario, describe(scenario.env))
     found = plan(scenario, system=system)
     assert found.backend == chosen_backend("auto", system)
-    lifted = lift(system)
+    lifted = stack(system)
     cohorts = [tuple(agent.name for agent in cohort.members) for cohort in lifted.cohorts]
     bundles = {tuple(sorted(channel.name for channel in bundle.members)) for bundle in lifted.bundles}
     if found.backend == "cohort":

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from antiphon.engine import simulation as simulations
-from antiphon.engine.cohort.backend import Cohorts
 from antiphon.engine.core.system import System
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Outcome, Run, begin, resume
@@ -16,7 +15,7 @@ from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step import backends
 from antiphon.engine.step.backends import BACKENDS, backend_of, chosen_backend
-from antiphon.engine.step.stepper import Reference
+from antiphon.engine.step.engine import Engine
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template
 
@@ -67,12 +66,12 @@ def test_auto_takes_cohorts_where_on_average_three_are_alike(widths: tuple[int, 
     made = system(*widths)
     assert chosen_backend("auto", made) == expected
     assert Simulation(scenario(*widths)).backend.name == expected
-    assert type(backend_of("auto", made)) is (Cohorts if expected == "cohort" else Reference)
+    assert type(backend_of("auto", made)) is (Engine if expected == "cohort" else Engine)
 
 
 def test_what_is_asked_for_is_what_there_is() -> None:
     for widths in ((4, 5), (4, 4, 4, 4)):
-        for name, kind in (("cohort", Cohorts), ("reference", Reference)):
+        for name, kind in (("cohort", Engine), ("reference", Engine)):
             simulation = Simulation(scenario(*widths), backend=name)
             assert type(simulation.backend) is kind
             assert simulation.backend.name == name

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.comms.inputs import InputModel
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Consumption, Delivery, Ledger
-from antiphon.engine.core.parts import Channel
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario

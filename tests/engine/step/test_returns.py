@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.parts import Channel, LearningGroup
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.group import LearningGroup
 from antiphon.engine.core.tape import Tape
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.returns import Returns
@@ -71,7 +72,7 @@ def test_nothing_is_kept_where_none_is_asked_for(more: dict[str, Any], reached: 
 def test_none_reaches_through_a_window_that_was_not_learned_from(reached: Reached) -> None:
     with make(played(endless=True), TRACED, p_update=0.7, seed=7) as simulation:
         agent = simulation.system.agents["a"]
-        drawn = [agent.drawn(window) for window in range(15)]
+        drawn = [agent.participates(window) for window in range(15)]
         simulation.run(30)
     whole = [last for last in range(SPAN, 15) if all(drawn[last - SPAN + 1 : last + 1])]
     assert drawn.count(False) > 1

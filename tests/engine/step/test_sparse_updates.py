@@ -95,7 +95,9 @@ def test_late_credit_comes_from_windows_for_which_the_receiver_is_drawn_too(unro
 @pytest.mark.parametrize("p", [0.05, 0.5, 0.9])
 def test_windows_are_drawn_at_their_rate(p: float) -> None:
     with Simulation(chain("detached", p)) as simulation:
-        found = {name: [a.drawn(w) for w in range(2_000)] for name, a in simulation.system.agents.items()}
+        found = {
+            name: [a.participates(w) for w in range(2_000)] for name, a in simulation.system.agents.items()
+        }
     bound = 4 * (p * (1 - p) / 2_000) ** 0.5
     for name, flags in found.items():
         assert abs(sum(flags) / 2_000 - p) < bound
@@ -232,7 +234,7 @@ def test_a_fork_draws_what_the_run_draws_and_other_seeds_draw_otherwise() -> Non
         for name in "abc":
             assert not moved(parameters(simulation, name), parameters(twin, name))
     with Simulation(chain("decoupled", 0.3), seed=1) as other:
-        flags = [other.system.agents["a"].drawn(window) for window in range(40)]
+        flags = [other.system.agents["a"].participates(window) for window in range(40)]
     assert flags != [drawn("a", window, 0.3) for window in range(40)]
 
 

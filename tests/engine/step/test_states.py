@@ -172,7 +172,7 @@ def test_a_state_goes_on_where_its_agent_is_not_drawn_and_is_no_example_there() 
         always = states(simulation, STEPS)
     with make(played(endless=True), LINEAR, unroll=2, training=frozen, p_update=0.5) as simulation:
         agent = simulation.system.agents["a"]
-        drawn = [agent.drawn(window) for window in range(STEPS // 2)]
+        drawn = [agent.participates(window) for window in range(STEPS // 2)]
         assert True in drawn[1:]
         assert False in drawn
         assert all(torch.equal(x, y) for x, y in zip(states(simulation, STEPS), always, strict=True))

@@ -29,7 +29,7 @@ class Guard:
     def __init__(self, device: torch.device) -> None:
         self.tripped = torch.zeros((), device=device)
         self.step = torch.full((), -1, dtype=torch.int64, device=device)
-        self.who: dict[str, Tensor] = {}
+        self.names: dict[str, Tensor] = {}
 
     def look(self, name: str, count: int, numbers: Sequence[Tensor | None], step: int) -> None:
         """Look at the numbers of a cohort's or bundle's members, on the device.
@@ -45,9 +45,9 @@ class Guard:
             return
         broken = torch.logical_not(torch.stack(found).all(0))
         first = self.tripped == 0
-        known = self.who.get(name)
+        known = self.names.get(name)
         mine = broken & (first | (self.step == step))
-        self.who[name] = mine if known is None else known | mine
+        self.names[name] = mine if known is None else known | mine
         self.step = torch.where(first & broken.any(), step, self.step)
         self.tripped = torch.maximum(self.tripped, broken.any().to(self.tripped.dtype))
 
@@ -60,5 +60,7 @@ class Guard:
         if not float(self.tripped):
             return None
         return int(self.step), {
-            name: members for name, mask in self.who.items() if (members := mask.nonzero().flatten().tolist())
+            name: members
+            for name, mask in self.names.items()
+            if (members := mask.nonzero().flatten().tolist())
         }

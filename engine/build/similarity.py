@@ -1,4 +1,4 @@
-"""Likeness: which agents can be run as one cohort, and which channels as one bundle."""
+"""Similarity: which agents can be stacked, and which channels."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Hashable
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, Network
 from antiphon.comms.inputs import InputModel
 from antiphon.comms.predictors import Predictor
+from antiphon.engine.core.agent import AGE, Agent
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.parts import AGE, Agent, Channel
 from antiphon.engine.core.system import System
 from antiphon.nets.optimisers import Optimiser
 
@@ -16,7 +17,7 @@ __all__ = ["agent_kind", "channel_kind", "place_of", "reasons_alone"]
 
 
 def reasons_alone(system: System) -> dict[str, str]:
-    """Say by agent why some are run as themselves, whoever is like them; the others can be in a cohort."""
+    """By agent, why some cannot be stacked; the others can."""
     fixed, evaluated = set(), set()
     for channel in system.channels.values():
         if channel.direct is not None or channel.aligned is not None:
@@ -53,7 +54,7 @@ def reasons_alone(system: System) -> dict[str, str]:
 
 
 def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
-    """Return what agents have in common that are run as one cohort.
+    """Return what agents of one stack have in common.
 
     Args:
         system: Whose agent it is.
@@ -113,7 +114,7 @@ def place_of(port: str, network: Network) -> int | str:
 
 
 def channel_kind(system: System, channel: Channel) -> Hashable:
-    """Return what channels have in common that are run as one bundle, beside the cohorts at their ends."""
+    """Return what channels of one stack have in common, beside the stacks at their ends."""
     return (
         place_of(channel.port, system.agents[channel.sender].learner.network),
         channel.shape,

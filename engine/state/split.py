@@ -1,4 +1,4 @@
-"""Lowering: the state of cohorts and bundles, given back to the agents and channels that they are made of.
+"""Splitting the state of stacks into that of single agents and channels: the form in which a checkpoint is written.
 
 Nothing is copied: a member's tensors are views of its rows.
 """
@@ -8,83 +8,52 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from antiphon.engine.cohort.lift import Lifted
-from antiphon.engine.cohort.models import Models
-from antiphon.engine.cohort.parts import Bundle, Cohort
+from antiphon.engine.build.stacking import Stacked
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.group import LearningGroup
 from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.mask import EnvMask
 from antiphon.engine.core.message import Consumption, Record
-from antiphon.engine.core.parts import LearningGroup
-from antiphon.engine.core.signals import EnvMask
 from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 
-__all__ = ["Lowering"]
+__all__ = ["split_state"]
 
 
-class Lowering:
-    """Brings the system of single agents up to date, once.
+def split_state(stacked: Stacked) -> None:
+    """Write ledgers, tapes and traces of the stacks to the single agents and channels."""
+    if stacked.system is not stacked.base:
+        _Splitter(stacked).run()
 
-    Args:
-        lifted: Cohorts and bundles, and the system they were made from.
-    """
 
-    def __init__(self, lifted: Lifted) -> None:
-        self.lifted = lifted
-        self.batch = lifted.base.batch
+class _Splitter:
+    def __init__(self, stacked: Stacked) -> None:
+        self.stacked = stacked
+        self.batch = stacked.base.batch
         self._records: dict[int, list[Record]] = {}
         self._uses: dict[int, list[Consumption]] = {}
         self._kept: list[object] = []
         """What identities are remembered of must not be collected meanwhile."""
 
     def run(self) -> None:
-        """Do it."""
-        for agent in self.lifted.system.agents.values():
-            if isinstance(agent, Cohort):
-                self._cohort(agent)
-            else:
-                own = self.lifted.base.agents[agent.name]
-                own.agent_disabled, own.trail = agent.agent_disabled, agent.trail
-        for bundle in self.lifted.bundles:
-            self._bundle(bundle)
-        tapes = {id(unit): unit for unit in self.lifted.base.units}
-        for unit in tapes.values():
-            unit.tape, unit.pending, unit.past = Tape(), [], []
-        for unit in self.lifted.system.units:
-            self._unit(unit)
+        for agent in self.stacked.system.agents.values():
+            self._agent(agent)
+        for channel in self.stacked.system.channels.values():
+            if len(channel.members) > 1:
+                self._ledger(channel)
+        for group in self.stacked.base.units:
+            group.tape, group.pending, group.past = Tape(), [], []
+        for group in self.stacked.system.units:
+            self._group(group)
 
     # --- agents and channels ------------------------------------------------------------------------------
 
-    def _cohort(self, cohort: Cohort) -> None:
-        cohort.stack.write_back()
-        agent_disabled = self._lanes(cohort.agent_disabled, len(cohort.members))
-        trails = None if cohort.trail is None else {s: self._rows(v) for s, v in cohort.trail.items()}
-        for n, agent in enumerate(cohort.members):
-            lanes = agent_disabled[n]
-            agent.agent_disabled = bool(lanes[0]) if isinstance(lanes, Tensor) else lanes
-            agent.trail = None if trails is None else {step: rows[n] for step, rows in trails.items()}
+    def _agent(self, agent: Agent) -> None:
+        trails = None if agent.trail is None else {s: self._rows(v) for s, v in agent.trail.items()}
+        for n, member in enumerate(agent.members):
+            member.trail = None if trails is None else {step: rows[n] for step, rows in trails.items()}
 
-    def _bundle(self, bundle: Bundle) -> None:
-        members = bundle.members
-        if len(members) == 1:  # it shares all but this
-            members[0].predictor_disabled, members[0].input_model_disabled = (
-                bundle.predictor_disabled,
-                bundle.input_model_disabled,
-            )
-            return
-        for model in (bundle.predictor, bundle.input):
-            if isinstance(model, Models):
-                model.write_back()
-        if bundle.outliers is not None:
-            bundle.outliers.write_back()  # type: ignore[attr-defined]
-        for k, channel in enumerate(members):
-            channel.predictor_disabled = bundle.predictors_disabled is not None and bool(
-                bundle.predictors_disabled[k]
-            )
-            channel.input_model_disabled = bundle.input_models_disabled is not None and bool(
-                bundle.input_models_disabled[k]
-            )
-        self._ledger(bundle)
-
-    def _ledger(self, bundle: Bundle) -> None:
+    def _ledger(self, bundle: Channel) -> None:
         ledger, count = bundle.ledger, len(bundle.members)
         records = {stamp: self.records(record, count) for stamp, record in ledger.records.items()}
         uses = {
@@ -176,16 +145,16 @@ class Lowering:
 
     # --- tapes --------------------------------------------------------------------------------------------
 
-    def _unit(self, unit: LearningGroup) -> None:
-        base = self.lifted.base
-        cohorts = [a for name in unit.members if isinstance(a := self.lifted.system.agents[name], Cohort)]
+    def _group(self, unit: LearningGroup) -> None:
+        base = self.stacked.base
+        cohorts = [a for name in unit.members if (a := self.stacked.system.agents[name]).stacked]
         own_units = {
             id(base.group_of[member.name]): base.group_of[member.name]
             for cohort in cohorts
             for member in cohort.members
         }
         for name in unit.members:
-            if not isinstance(self.lifted.system.agents[name], Cohort):
+            if not self.stacked.system.agents[name].stacked:
                 own_units[id(base.group_of[name])] = base.group_of[name]
         for key, tape in self._tapes(unit.tape, own_units).items():
             own_units[key].tape = tape
@@ -197,28 +166,30 @@ class Lowering:
                 own_units[key].past.append(tape)
 
     def _tapes(self, tape: Tape, units: dict[int, LearningGroup]) -> dict[int, Tape]:
-        base = self.lifted.base
+        base = self.stacked.base
         found = {key: Tape(tape.window) for key in units}
         for name, buffers in tape.start.items():
             for agent, statistics in self._apart(name, buffers):
                 found[id(base.group_of[agent])].start[agent] = statistics
         for tick in tape.ticks:
-            cohort = self.lifted.system.agents[tick.parts[0].agent]
-            if not isinstance(cohort, Cohort):
+            cohort = self.stacked.system.agents[tick.parts[0].agent]
+            if not cohort.stacked:
                 found[id(base.group_of[cohort.name])].ticks.append(tick)
                 continue
             for part in self._parts(tick.parts[0], cohort):
                 found[id(base.group_of[part.agent])].ticks.append(Tick(tick.step, [part]))
         for name, record in tape.sent:
-            bundle = self.lifted.system.channels[name]
-            members = bundle.members if isinstance(bundle, Bundle) else (bundle,)
-            for channel, own in zip(members, self.records(record, len(members)), strict=True):
-                found[id(base.group_of[channel.sender])].sent.append((channel.name, own))
+            bundle = self.stacked.system.channels[name]
+            for channel, own in zip(bundle.members, self.records(record, len(bundle.members)), strict=True):
+                sent = found[id(base.group_of[channel.sender])]
+                sent.sent.append((channel.name, own))
+                if name in tape.given_up:
+                    sent.given_up.add(channel.name)
         return found
 
     def _apart(self, name: str, buffers: dict[str, Tensor]) -> list[tuple[str, dict[str, Tensor]]]:
-        cohort = self.lifted.system.agents[name]
-        if not isinstance(cohort, Cohort):
+        cohort = self.stacked.system.agents[name]
+        if not cohort.stacked:
             return [(name, buffers)]
         names = [list(member.learner.buffers) for member in cohort.members]
         split = [buffers[key].unbind() for key in names[0]]
@@ -227,13 +198,12 @@ class Lowering:
             for n, member in enumerate(cohort.members)
         ]
 
-    def _parts(self, part: AgentTick, cohort: Cohort) -> list[AgentTick]:
+    def _parts(self, part: AgentTick, cohort: Agent) -> list[AgentTick]:
         participates = self._lanes(part.participates, len(cohort.members))
         ages = self._maybe(part.ages, len(cohort.members))
         read: dict[str, list[Input]] = {}
         for entry in part.consumed:
-            bundle = self.lifted.system.channels[entry.channel]
-            assert isinstance(bundle, Bundle)
+            bundle = self.stacked.system.channels[entry.channel]
             for channel, own in zip(bundle.members, self._inputs(entry, bundle), strict=True):
                 read.setdefault(channel.name, []).append(own)
         found = []
@@ -251,7 +221,7 @@ class Lowering:
             )
         return found
 
-    def _inputs(self, entry: Input, bundle: Bundle) -> list[Input]:
+    def _inputs(self, entry: Input, bundle: Channel) -> list[Input]:
         count = len(bundle.members)
         if count == 1:
             return [Input(bundle.members[0].name, entry.stamp, entry.value, entry.use, entry.alive)]

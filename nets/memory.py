@@ -7,24 +7,12 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
-__all__ = ["cache_bytes", "give_back", "keep_memory", "uncollected"]
+__all__ = ["give_back", "keep_memory", "uncollected"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGE = 2**31 - 1
 _WORTH = 1 << 23
-_CACHE = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
-_USUAL = 16 << 20
-
-
-def cache_bytes() -> int:
-    """Return the size of the last level of cache, or 16 MiB where that is not known."""
-    try:
-        text = _CACHE.read_text().strip()
-        return int(text.rstrip("KM")) << (20 if text.endswith("M") else 10)
-    except (OSError, ValueError):
-        return _USUAL
 
 
 def give_back(freed: int) -> None:

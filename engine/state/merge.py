@@ -1,4 +1,4 @@
-"""Raising: the state of agents and channels, put together to that of the cohorts and bundles they make."""
+"""Merging the state of single agents and channels, as a checkpoint has it, into that of their stacks."""
 
 from __future__ import annotations
 
@@ -9,98 +9,94 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.agents.learner import StackedLearner
+from antiphon.comms.bundled import StackedModels
 from antiphon.comms.cut import as_leaf, constant
-from antiphon.engine.cohort.lift import Lifted
-from antiphon.engine.cohort.models import Models
-from antiphon.engine.cohort.moments import joined
-from antiphon.engine.cohort.parts import Bundle, Cohort, Replicas
+from antiphon.comms.outliers import BundledOutliers
+from antiphon.engine.build.stacking import Stacked
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.group import LearningGroup
 from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.mask import EnvMask
 from antiphon.engine.core.message import Consumption, Record
-from antiphon.engine.core.parts import Channel, LearningGroup
-from antiphon.engine.core.signals import EnvMask, StepSignals
+from antiphon.engine.core.replicas import Replicas
+from antiphon.engine.core.signals import StepSignals, joined
 from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 
-__all__ = ["Raising"]
+__all__ = ["merge_state"]
 
 
-class Raising:
-    """Brings cohorts and bundles up to what their members have become, once.
+def merge_state(stacked: Stacked) -> None:
+    """Read ledgers, tapes, traces, statistics and what is disabled from the single agents and channels."""
+    if stacked.system is not stacked.base:
+        _Merger(stacked).run()
 
-    Args:
-        lifted: Cohorts and bundles, and the system they were made from.
-    """
 
-    def __init__(self, lifted: Lifted) -> None:
-        self.lifted = lifted
-        self.batch = lifted.base.batch
+class _Merger:
+    def __init__(self, stacked: Stacked) -> None:
+        self.stacked = stacked
+        self.batch = stacked.base.batch
         self._records: dict[tuple[int, ...], Record] = {}
         self._uses: dict[tuple[int, ...], Consumption] = {}
         self._void: dict[int, Record] = {}
         self._moments: dict[tuple[int, ...], StepSignals] = {}
         self._place = {
-            channel.name: (bundle, k) for bundle in lifted.bundles for k, channel in enumerate(bundle.members)
+            name: (channel, k)
+            for channel in stacked.system.channels.values()
+            for k, name in enumerate(channel.names)
         }
 
     def run(self) -> None:
-        """Do it."""
-        for agent in self.lifted.system.agents.values():
-            if isinstance(agent, Cohort):
-                self._cohort(agent)
-            else:
-                own = self.lifted.base.agents[agent.name]
-                agent.agent_disabled, agent.trail = own.agent_disabled, own.trail
-        for bundle in self.lifted.bundles:
-            self._bundle(bundle)
-        for unit in self.lifted.system.units:
-            self._unit(unit)
+        for agent in self.stacked.system.agents.values():
+            self._agent(agent)
+        for channel in self.stacked.system.channels.values():
+            self._channel(channel)
+        for group in self.stacked.system.units:
+            self._group(group)
 
     # --- agents and channels ------------------------------------------------------------------------------
 
-    def _cohort(self, cohort: Cohort) -> None:
-        cohort.stack.refresh()
-        agent_disabled = torch.tensor([agent.agent_disabled is True for agent in cohort.members])
-        cohort.agent_disabled = (
-            cohort.by_member(agent_disabled.to(self._device)) if bool(agent_disabled.any()) else False
-        )
-        trails = [agent.trail for agent in cohort.members]
+    def _agent(self, agent: Agent) -> None:
+        if isinstance(agent.learner, StackedLearner):
+            agent.learner.read_members()
+        disabled = torch.tensor([member.agent_disabled is True for member in agent.members])
+        agent.agent_disabled = False
+        if bool(disabled.any()):
+            agent.disable(disabled)
+        trails = [member.trail for member in agent.members]
         if trails[0] is not None:
-            cohort.trail = {
+            agent.trail = {
                 step: torch.cat([trail[step] for trail in trails if trail is not None]) for step in trails[0]
             }
 
     @property
     def _device(self) -> torch.device:
-        return self.lifted.base.device
+        return self.stacked.base.device
 
-    def _bundle(self, bundle: Bundle) -> None:
-        members = bundle.members
-        bundle.heard, bundle.heard_members = [], []
-        if len(members) == 1:
-            bundle.predictor_disabled, bundle.input_model_disabled = (
-                members[0].predictor_disabled,
-                members[0].input_model_disabled,
-            )
-            return
-        for model in (bundle.predictor, bundle.input):
-            if isinstance(model, Models):
-                model.refresh()
-        if bundle.outliers is not None:
-            bundle.outliers.refresh()  # type: ignore[attr-defined]
-        bundle.predictors_disabled = _any([channel.predictor_disabled for channel in members])
-        bundle.input_models_disabled = _any([channel.input_model_disabled for channel in members])
-        self._ledger(bundle, [channel.ledger for channel in members])
+    def _channel(self, channel: Channel) -> None:
+        channel.input_examples, channel.input_example_members = [], []
+        for model in (channel.predictor, channel.input):
+            if isinstance(model, StackedModels):
+                model.read_members()
+        if isinstance(channel.outliers, BundledOutliers):
+            channel.outliers.refresh()
+        channel.predictors_disabled = _any([c.predictor_disabled for c in channel.members])
+        channel.input_models_disabled = _any([c.input_model_disabled for c in channel.members])
+        if len(channel.members) > 1:
+            self._ledger(channel, [member.ledger for member in channel.members])
 
-    def _ledger(self, bundle: Bundle, members: Sequence[Ledger]) -> None:
-        ledger, worlds = bundle.ledger, bundle.worlds
+    def _ledger(self, bundle: Channel, members: Sequence[Ledger]) -> None:
+        ledger, replicas = bundle.ledger, bundle.replicas
         first = members[0]
         ledger.records = {
             stamp: self._record(
-                self._filled(stamp, [own.records.get(stamp) for own in members], members), worlds
+                self._filled(stamp, [own.records.get(stamp) for own in members], members), replicas
             )
             for stamp in sorted({stamp for own in members for stamp in own.records})
         }
         ledger.returned = {
-            step: [self._record(some, worlds) for some in self._returned(step, members)]
+            step: [self._record(some, replicas) for some in self._returned(step, members)]
             for step in dict.fromkeys(step for own in members for step in own.returned)
         }
         ledger.uses = {}
@@ -143,7 +139,7 @@ class Raising:
             self._void[id(like)] = replace(like, counted=False, delta=None, loss=None)
         return [self._void[id(like)] if record is None else record for record in known]
 
-    def _record(self, records: Sequence[Record], worlds: Replicas) -> Record:
+    def _record(self, records: Sequence[Record], replicas: Replicas) -> Record:
         """Return the records of a bundle's channels as one: the same one for the same records."""
         if len(records) == 1:
             return records[0]
@@ -155,7 +151,7 @@ class Raising:
                 first.stamp,
                 torch.cat([record.message for record in records]),
                 torch.cat([record.received for record in records]),
-                self._moment([record.step_signals for record in records], worlds),
+                self._moment([record.step_signals for record in records], replicas),
                 first.first_use,
                 {window for record in records for window in record.waiting},
                 first.deadline,
@@ -179,7 +175,7 @@ class Raising:
         return torch.cat(lost) if lost else None
 
     def _use(
-        self, uses: Sequence[Consumption | None], members: Sequence[Ledger], bundle: Bundle
+        self, uses: Sequence[Consumption | None], members: Sequence[Ledger], bundle: Channel
     ) -> Consumption:
         """Return the uses of a bundle's channels as one; where one has none, nothing counts."""
         if len(uses) == 1 and uses[0] is not None:
@@ -194,19 +190,19 @@ class Raising:
                     for use, one in zip(uses, known, strict=True)
                 ]
             )
-            record = self._record(known, bundle.worlds)
+            record = self._record(known, bundle.replicas)
             counted = self._lanes([False if use is None else use.counted for use in uses])
             self._uses[key] = Consumption(record, as_leaf(leaf) if bundle.ledger.returns else leaf, counted)
         return self._uses[key]
 
     # --- tapes --------------------------------------------------------------------------------------------
 
-    def _unit(self, unit: LearningGroup) -> None:
-        base, agents = self.lifted.base, self.lifted.system.agents
+    def _group(self, unit: LearningGroup) -> None:
+        base, agents = self.stacked.base, self.stacked.system.agents
         units: dict[int, LearningGroup] = {}
         for name in unit.members:
             agent = agents[name]
-            for member in agent.members if isinstance(agent, Cohort) else (agent,):
+            for member in agent.members:
                 units.setdefault(id(base.group_of[member.name]), base.group_of[member.name])
         found = list(units.values())
         unit.tape = self._tape(unit, [own.tape for own in found])
@@ -218,8 +214,8 @@ class Raising:
     def _tape(self, unit: LearningGroup, tapes: Sequence[Tape]) -> Tape:
         tape = Tape(max(own.window for own in tapes))
         starts = {name: buffers for own in tapes for name, buffers in own.start.items()}
-        for agent in (self.lifted.system.agents[name] for name in unit.members) if starts else ():
-            if isinstance(agent, Cohort):  # who has not ticked yet starts from what it has
+        for agent in (self.stacked.system.agents[name] for name in unit.members) if starts else ():
+            if agent.stacked:  # a member that has not ticked yet starts from its present statistics
                 each = [
                     list(starts.get(member.name, member.learner.buffers).values()) for member in agent.members
                 ]
@@ -236,15 +232,16 @@ class Raising:
             for part in tick.parts
         }
         for step in sorted({step for step, _ in parts}):
-            for call in self.lifted.system.schedule.calls(step):
-                agent = self.lifted.system.agents[call[0]]
-                if isinstance(agent, Cohort):
+            for call in self.stacked.system.schedule.calls(step):
+                agent = self.stacked.system.agents[call[0]]
+                if agent.stacked:
                     if (step, agent.members[0].name) in parts:
                         some = [parts[step, member.name][1] for member in agent.members]
                         tape.ticks.append(Tick(step, [self._part(agent, some)]))
                 elif (step, call[0]) in parts:
                     tape.ticks.append(parts[step, call[0]][0])
         tape.sent = list(self._sent(entry for own in tapes for entry in own.sent))
+        tape.given_up = {name for own in tapes for name in own.given_up}  # delayed channels are stacks of one
         return tape
 
     def _sent(self, entries: Iterable[tuple[str, Record]]) -> Iterable[tuple[str, Record]]:
@@ -258,11 +255,10 @@ class Raising:
             some = together.setdefault((bundle.name, record.stamp), [record] * len(bundle.members))
             some[k] = record
         for (name, _), some in together.items():
-            channel = self.lifted.system.channels[name]
-            assert isinstance(channel, Bundle)
-            yield name, self._record(some, channel.worlds)
+            channel = self.stacked.system.channels[name]
+            yield name, self._record(some, channel.replicas)
 
-    def _part(self, cohort: Cohort, parts: Sequence[AgentTick]) -> AgentTick:
+    def _part(self, cohort: Agent, parts: Sequence[AgentTick]) -> AgentTick:
         by_agent = {part.agent: part for part in parts}
 
         def entries(channel: Channel) -> list[Input]:
@@ -271,7 +267,6 @@ class Raising:
         inputs: list[Input] = []
         memory = None
         for bundle in [*cohort.inputs, *([] if cohort.memory is None else [cohort.memory])]:
-            assert isinstance(bundle, Bundle)
             each = [entries(channel) for channel in bundle.members]
             found = [self._input(bundle, some) for some in zip(*each, strict=True)]
             if bundle is cohort.memory:
@@ -280,21 +275,21 @@ class Raising:
                 inputs.extend(found)
         participates = self._lanes([part.participates for part in parts])
         ages = self._rows([part.ages for part in parts])
-        step_signals = self._moment([part.step_signals for part in parts], cohort.worlds)
+        step_signals = self._moment([part.step_signals for part in parts], cohort.replicas)
         return AgentTick(cohort.name, step_signals, inputs, participates, memory, ages)
 
-    def _moment(self, moments: Sequence[StepSignals], worlds: Replicas) -> StepSignals:
-        """Return the moment of all worlds that members are in."""
-        if worlds.count == 1:
+    def _moment(self, moments: Sequence[StepSignals], replicas: Replicas) -> StepSignals:
+        """Return the moment of all replicas that members are in."""
+        if replicas.count == 1:
             return moments[0]
-        each = dict(zip(worlds.index.tolist(), moments, strict=True))
-        own = [each[world] for world in range(worlds.count)]
+        each = dict(zip(replicas.index.tolist(), moments, strict=True))
+        own = [each[world] for world in range(replicas.count)]
         key = tuple(id(step_signals) for step_signals in own)
         if key not in self._moments:
             self._moments[key] = joined(own)
         return self._moments[key]
 
-    def _input(self, bundle: Bundle, entries: Sequence[Input]) -> Input:
+    def _input(self, bundle: Channel, entries: Sequence[Input]) -> Input:
         if len(entries) == 1:
             return Input(bundle.name, entries[0].stamp, entries[0].value, entries[0].use, entries[0].alive)
         alive = self._lanes([entry.alive for entry in entries])

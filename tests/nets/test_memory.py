@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from antiphon.engine.core import memory
-from antiphon.engine.core.memory import cache_bytes, give_back, keep_memory
+from antiphon.nets.memory import cache_bytes, give_back, keep_memory
 
 ROOT = Path(__file__).parents[3]
 LINUX = sys.platform.startswith("linux")
@@ -19,7 +19,7 @@ GLIBC = LINUX and hasattr(ctypes.CDLL(None), "mallopt")
 
 PROGRAM = """
 import resource, sys
-from antiphon.engine.core.memory import cache_bytes, give_back, keep_memory
+from antiphon.nets.memory import cache_bytes, give_back, keep_memory
 
 SIZE = 48 << 20
 

@@ -5,16 +5,16 @@ An agent of the union is `name@world`. It shares all numbers with the one it sta
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from antiphon.engine.cohort.moments import JointSignals
-from antiphon.engine.core.divergence import Divergence
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.divergence import Divergence, Report
+from antiphon.engine.core.group import LearningGroup
 from antiphon.engine.core.message import Record
-from antiphon.engine.core.parts import Agent, Channel, LearningGroup
 from antiphon.engine.core.schedule import Schedule
-from antiphon.engine.core.signals import StepSignals
+from antiphon.engine.core.signals import ReplicaSignals, StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 
@@ -29,6 +29,40 @@ def named(name: str, world: int) -> str:
 def bare(name: str) -> str:
     """Return the name that an agent or channel of a union has in its own system."""
     return name.rpartition("@")[0]
+
+
+def replica_of(name: str) -> int:
+    """The replica of an agent or channel, by its name there."""
+    return int(name.rpartition("@")[2])
+
+
+class ReplicaDivergence(Divergence):
+    """Under `stop`, a replica that diverges is stopped, and the others go on.
+
+    Args:
+        each: Of every replica.
+    """
+
+    def __init__(self, each: Sequence[Divergence]) -> None:
+        super().__init__(each[0].quarantine, each[0].bound)
+        self.each = each
+
+    def report(self, found: Report) -> None:
+        """Note a quarantine in its replica, or that the replica has stopped."""
+        if self.quarantine:
+            self.note(found)
+        else:
+            self.stopped.setdefault(replica_of(found.agents[0]), str(_bare(found)))
+
+    def note(self, found: Report) -> None:
+        """Note an event in its replica."""
+        self.each[replica_of(found.agents[0])].note(_bare(found))
+
+
+def _bare(found: Report) -> Report:
+    """A report with the names that agents and channels have in their own run."""
+    channel = bare(found.channel) if found.channel else ""
+    return replace(found, agents=tuple(bare(name) for name in found.agents), channel=channel)
 
 
 def reason_apart(system: System, alone: Sequence[str]) -> str | None:
@@ -61,54 +95,60 @@ class Union:
         system: The one.
     """
 
-    def __init__(self, systems: Sequence[System], divergence: Divergence) -> None:
+    def __init__(self, systems: Sequence[System]) -> None:
         self.systems = list(systems)
         first = systems[0]
         agents: dict[str, Agent] = {}
         channels: dict[str, Channel] = {}
-        units: list[LearningGroup] = []
-        for world, system in enumerate(systems):
+        groups: list[LearningGroup] = []
+        for replica, system in enumerate(systems):
             for name, agent in system.agents.items():
-                agents[named(name, world)] = twin = copy.copy(agent)
-                twin.name, twin.inputs, twin.outputs = named(name, world), [], []
-                twin.align = None if agent.align is None else named(agent.align, world)
+                own_name = named(name, replica)
+                align = None if agent.align is None else named(agent.align, replica)
+                agents[own_name] = replace(
+                    agent, name=own_name, inputs=[], outputs=[], align=align, members=()
+                )
             for name, channel in system.channels.items():
-                channels[named(name, world)] = own = copy.copy(channel)
-                own.name = named(name, world)
-                own.sender, own.receiver = named(channel.sender, world), named(channel.receiver, world)
+                own = channels[named(name, replica)] = replace(
+                    channel,
+                    name=named(name, replica),
+                    sender=named(channel.sender, replica),
+                    receiver=named(channel.receiver, replica),
+                    members=(),
+                )
                 if own.state:
                     agents[own.sender].memory = own
                 else:
                     agents[own.sender].outputs.append(own)
                     agents[own.receiver].inputs.append(own)
-            units += [
+            groups += [
                 LearningGroup(
-                    tuple(named(name, world) for name in unit.members), unit.windows, late=unit.late
+                    tuple(named(name, replica) for name in group.members), group.windows, late=group.late
                 )
-                for unit in system.units
+                for group in system.units
             ]
         waves = [
             [
-                tuple(named(name, world) for name in call)
-                for world, system in enumerate(systems)
+                tuple(named(name, replica) for name in call)
+                for replica, system in enumerate(systems)
                 for call in system.schedule.waves[depth]
             ]
             for depth in range(len(first.schedule.waves))
         ]
         clocks = {name: agent.clock for name, agent in agents.items()}
+        self.divergence = ReplicaDivergence([system.divergence for system in systems])
         self.system = System(
             agents,
             channels,
-            units,
-            Schedule(clocks, waves, units),
+            groups,
+            Schedule(clocks, waves, groups),
             first.description,
             first.batch,
             first.dtype,
             first.device,
-            divergence,
-            cache=first.cache,
-            worlds=len(systems),
-            world_of={name: int(name.rpartition("@")[2]) for name in agents},
+            self.divergence,
+            replicas=len(systems),
+            replica_of={name: replica_of(name) for name in agents},
         )
 
     def part(self) -> None:
@@ -134,10 +174,8 @@ class Union:
             for name, channel in system.channels.items():
                 twin = union.channels[named(name, world)]
                 giver, taker = (channel, twin) if to_union else (twin, channel)
-                taker.predictor_disabled, taker.input_model_disabled = (
-                    giver.predictor_disabled,
-                    giver.input_model_disabled,
-                )
+                taker.predictors_disabled = giver.predictors_disabled
+                taker.input_models_disabled = giver.input_models_disabled
 
             def called(name: str, world: int = world) -> str:
                 return named(name, world) if to_union else bare(name)
@@ -169,7 +207,7 @@ def records_of(system: System) -> Iterator[Record]:
 
 
 def _own(step_signals: StepSignals, world: int) -> StepSignals:
-    return step_signals.each[world] if isinstance(step_signals, JointSignals) else step_signals
+    return step_signals.each[world] if isinstance(step_signals, ReplicaSignals) else step_signals
 
 
 def _renamed(tape: Tape, called: Callable[[str], str]) -> Tape:

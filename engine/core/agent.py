@@ -1,0 +1,214 @@
+"""Agents at run time: stacks of N >= 1 agents of one kind, computed as one.
+
+Rows are what a tensor's first dimension counts: (member, environment), [N * B]. A lone agent is a stack of one, whose
+rows are the environments. Shapes: N members, B environments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.learner import Learner, StackedLearner
+from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE, Tensors
+from antiphon.agents.objectives import Objective
+from antiphon.comms.aggregation import FanIn
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.clock import Clock
+from antiphon.engine.core.mask import EnvMask, mask_and, mask_not, mask_or
+from antiphon.engine.core.replicas import Members, Replicas
+from antiphon.nets.random import uniform_many
+
+__all__ = ["AGE", "Agent", "Goal"]
+
+AGE = "age"
+"""The observation of an agent that sees how old its messages are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """An agent's objective bound to its target."""
+
+    objective: Objective
+    target: str
+    last_only: bool
+    weight: float
+
+
+@dataclass(slots=True, eq=False)
+class Agent:
+    """A stack of N >= 1 agents."""
+
+    name: str
+    clock: Clock
+    learner: Learner
+    """Of a stack with a leading axis of members, a `StackedLearner`, which has the same parts."""
+    observes: tuple[str, ...]
+    """Names of what its first member observes, in declared order."""
+    fan_in: str
+    batch: int
+    """B, the environments of one member."""
+    goal: Goal | None = None
+    align: str | None = None
+    """The incoming channel whose step signals it works on."""
+    inputs: list[Channel] = field(default_factory=list)
+    outputs: list[Channel] = field(default_factory=list)
+    memory: Channel | None = None
+    """The state channel to its own next tick; None: it has no state."""
+    trail: dict[int, Tensor] | None = None
+    """Its newest states by step, [rows, state size], where predictors are conditioned on them; None: nowhere."""
+    looked_back: int = 0
+    """Steps that the oldest state lies back which a predictor is conditioned on."""
+    seed: int = 0
+    """Of what a user's module samples."""
+    p_update: float = 1.0
+    """The probability that it learns from a window."""
+    participation_seed: int = 0
+    """Seed of those draws; tied agents have the same."""
+    agent_disabled: EnvMask = False
+    """The rows of members that have diverged: they learn no more, and their messages are void."""
+    members: tuple[Agent, ...] = ()
+    """The agents that it is a stack of; a lone agent is its own."""
+    names: tuple[str, ...] = ()
+    """Theirs."""
+    observed: tuple[tuple[str, ...], ...] = ()
+    """Per observation, the signal of each member."""
+    participation_seeds: Tensor | None = None
+    """[N] int64; None: every window is learned from."""
+    layout: FanIn = field(default_factory=FanIn)
+    """How what it reads becomes its network's input."""
+    replicas: Replicas = field(default_factory=Replicas)
+    _participation: tuple[int, Members, EnvMask] = (-1, None, True)
+    """The newest window asked for, who learns from it, and their rows."""
+    _order: dict[tuple[str, ...], Tensor | None] = field(default_factory=dict)
+    _ports: tuple[str, ...] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            self.members = (self,)
+            self.observed = tuple((name,) for name in self.observes)
+            self.replicas = Replicas(batch=self.batch, device=self.replicas.index.device)
+            if self.p_update < 1.0:
+                self.participation_seeds = torch.tensor([self.participation_seed])
+        self.names = tuple(member.name for member in self.members)
+
+    # --- members and rows ----------------------------------------------------------------------------------
+
+    @property
+    def stacked(self) -> bool:
+        """Whether its parameters have a leading axis of members."""
+        return isinstance(self.learner, StackedLearner)
+
+    def to_rows(self, signal: Tensor) -> Tensor:
+        """A signal of the environment, [B, …], for its rows."""
+        return self.replicas.to_rows(signal)
+
+    def total(self, rows: Tensor) -> Tensor:
+        """The sum of a figure over each member's rows, [N]."""
+        return rows.view(len(self.members), self.batch).sum(1)
+
+    def rows_of(self, members: Tensor) -> Tensor:
+        """A mask of members, [N] bool, as one of their rows."""
+        return members.to(self.replicas.index.device).repeat_interleave(self.batch)
+
+    def disable(self, members: Tensor) -> None:
+        """Stop `members`, [N] bool, from learning and void what they send."""
+        more: EnvMask = True if bool(members.all()) else self.rows_of(members)
+        self.agent_disabled = mask_or(self.agent_disabled, more)
+
+    def enabled(self) -> Members:
+        """The members that have not diverged."""
+        if isinstance(self.agent_disabled, bool):
+            return torch.zeros(len(self.members), dtype=torch.bool) if self.agent_disabled else None
+        return torch.logical_not(self.agent_disabled.view(len(self.members), -1)[:, 0]).cpu()
+
+    # --- participation -------------------------------------------------------------------------------------
+
+    def learning(self, window: int) -> Members:
+        """The members that learn from `window`, diverged or not (`p_update`)."""
+        return self._participating(window)[0]
+
+    def participates(self, window: int) -> EnvMask:
+        """The rows in which it learns from `window`."""
+        return mask_and(self._participating(window)[1], mask_not(self.agent_disabled))
+
+    def _participating(self, window: int) -> tuple[Members, EnvMask]:
+        if self.participation_seeds is None:
+            return None, True
+        if self._participation[0] != window:
+            members = uniform_many(self.participation_seeds, window, 1)[:, 0] < self.p_update
+            drawn = int(members.sum())
+            rows: EnvMask = self.rows_of(members) if 0 < drawn < len(members) else drawn > 0
+            self._participation = window, members, rows
+        return self._participation[1:]
+
+    # --- what it observes ----------------------------------------------------------------------------------
+
+    def observations(self, signals: Tensors, missing: dict[str, Tensor], dtype: torch.dtype) -> list[Tensor]:
+        """What the members observe, [rows, …] each, in the order in which they declare it, ages left out.
+
+        Args:
+            signals: Of the step.
+            missing: Zeros in the shape of a signal, [replicas * B, …], for an aligned agent before its first message.
+            dtype: Of what the network reads.
+        """
+        flat = len(self.learner.network.input_shape) == 1
+        found = []
+        for names in self.observed:
+            if names[0] == AGE:
+                continue
+            distinct = list(dict.fromkeys(names))
+            values = [signals.get(name, missing.get(name)) for name in distinct]
+            assert all(value is not None for value in values)
+            if len(values) == 1:
+                assert values[0] is not None
+                rows = self.replicas.to_rows(values[0].to(dtype))
+            else:
+                rows = self._by_name(
+                    torch.cat([v.to(dtype) for v in values if v is not None]), names, distinct
+                )
+            found.append(rows.reshape(len(rows), -1) if flat else rows)
+        return found
+
+    def _by_name(self, values: Tensor, names: tuple[str, ...], distinct: list[str]) -> Tensor:
+        """Each member's own out of several signals, [signals * replicas * B, …], as rows."""
+        if names not in self._order:
+            place = {name: i for i, name in enumerate(distinct)}
+            each = [
+                place[name] * self.replicas.count + replica
+                for name, replica in zip(names, self.replicas.index.tolist(), strict=True)
+            ]
+            in_order = each == list(range(len(values) // self.batch))
+            self._order[names] = None if in_order else torch.tensor(each, device=values.device)
+        order = self._order[names]
+        if order is None:
+            return values
+        return values.view(-1, self.batch, *values.shape[1:]).index_select(0, order).flatten(0, 1)
+
+    @property
+    def sees_ages(self) -> bool:
+        """Whether it observes how old its messages are."""
+        return AGE in self.observes
+
+    # --- ports and channels --------------------------------------------------------------------------------
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """The ports that a channel or objective reads, once all its channels are there."""
+        if self._ports is None:
+            names = [channel.port for channel in self.outputs]
+            if self.goal is not None:
+                names.append(OBJECTIVE)
+            if self.memory is not None:
+                names.append(STATE)
+                if self.memory.auxiliary:
+                    names.append(AUXILIARY_PORT)
+            self._ports = tuple(dict.fromkeys(names))
+        return self._ports
+
+    @property
+    def channels(self) -> list[Channel]:
+        """Its incoming channels, its state channel included."""
+        return self.inputs if self.memory is None else [*self.inputs, self.memory]

@@ -1,0 +1,277 @@
+"""Channels at run time: stacks of K >= 1 channels of one kind between two stacks of agents.
+
+A stack's rows are (channel, environment), [K * B], in the order of the senders. A lone channel is a stack of one.
+Shapes: K channels, B environments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import Tensors
+from antiphon.comms.context import ContextSpec
+from antiphon.comms.feedback import DirectFeedback
+from antiphon.comms.inputs import InputModel
+from antiphon.comms.outliers import Outliers
+from antiphon.comms.predictors import Predictor
+from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.mask import EnvMask, mask_fill_zero, mask_not
+from antiphon.engine.core.message import Record
+from antiphon.engine.core.replicas import Members, Replicas, select_rows
+from antiphon.nets.optimisers import Rate
+
+__all__ = ["Channel", "InputExample"]
+
+_ONE = Rate(base=1.0, horizon=1)
+InputExample = tuple[Tensor | None, Tensor, Tensor | None]
+"""Context [rows, features], message as received [rows, size], and where it arrived [rows] (None: everywhere)."""
+
+
+@dataclass(slots=True, eq=False)
+class Channel:
+    """A stack of K >= 1 channels."""
+
+    name: str
+    sender: str
+    receiver: str
+    port: str
+    """The sender's port it reads."""
+    shape: tuple[int, ...]
+    """Of one message; on the way it is flat."""
+    coupling: str
+    ledger: Ledger
+    zeros: Tensor
+    """[rows, size]: what a receiver reads before any message has come."""
+    batch: int
+    """B, the environments of one channel."""
+    predictor: Predictor | None = None
+    """The synthetic gradient; of several channels a `StackedModels`, which has the same parts."""
+    context: tuple[ContextSpec, ...] = ()
+    """Signals of the environment that its predictor is conditioned on."""
+    ends: tuple[str, ...] = ()
+    """Signals of the channel's ends that its predictor is conditioned on."""
+    target: str | None = None
+    """The named target of a predictor with a loss of its own."""
+    scale: Rate = _ONE
+    discount: float = 1.0
+    clip: float | None = None
+    trace: float = 0.0
+    span: int = 1
+    """Windows that the returns of a state's gradient reach over (lambda-returns)."""
+    auxiliary: float = 0.0
+    """Weight of the auxiliary task: to predict the synthetic gradient of the window's end (semantics 12)."""
+    outliers: Outliers | None = None
+    """Clips a returned state gradient that is far longer than the median; of several channels a `BundledOutliers`."""
+    propagate: float = 0.0
+    apply: bool = True
+    slots: int = 1
+    """Messages that a tick reads side by side."""
+    staleness: int = 0
+    """Of a delayed channel: windows of the sender after which an unfinished gradient is given up."""
+    input: InputModel | None = None
+    """The synthetic input: predicts the message, for the receiver; of several channels a `StackedModels`."""
+    input_context: tuple[ContextSpec, ...] = ()
+    input_ends: tuple[str, ...] = ()
+    input_examples: list[InputExample] = field(default_factory=list)
+    """What its synthetic input learns from at the end of the step."""
+    input_example_members: list[Members] = field(default_factory=list)
+    """The channels that each of these is an example for."""
+    direct: DirectFeedback | None = None
+    """Carries an objective's error to the sender in place of backpropagation."""
+    error_of: str = ""
+    """The agent whose objective that is."""
+    aligned: Tensors | None = None
+    """Feedback alignment: the fixed weights that carry the gradient back, by the receiver's parameter."""
+    predictors_disabled: Members = None
+    """[K] bool: whose synthetic gradient has diverged (it learns no more, and injects nothing); None: none."""
+    input_models_disabled: Members = None
+    """[K] bool: whose synthetic input has diverged (it learns no more, and stands in for nothing); None: none."""
+    members: tuple[Channel, ...] = ()
+    """The channels that it is a stack of; a lone channel is its own."""
+    names: tuple[str, ...] = ()
+    """Theirs."""
+    take: Tensor | None = None
+    """[K]: the sender of each channel, by its place in the stack of senders; None: each in turn."""
+    give: Tensor | None = None
+    """[K]: its receiver."""
+    senders: int = 1
+    """Members of the sending stack."""
+    replicas: Replicas = field(default_factory=Replicas)
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            self.members = (self,)
+            self.replicas = Replicas(batch=self.batch, device=self.zeros.device)
+        self.names = tuple(member.name for member in self.members)
+
+    # --- rows ----------------------------------------------------------------------------------------------
+
+    @property
+    def rows(self) -> int:
+        """K * B."""
+        return len(self.zeros)
+
+    @property
+    def every_sender_sends(self) -> bool:
+        """Whether every member of the sending stack has a channel in it."""
+        return self.take is None
+
+    def message_of(self, port: Tensor) -> Tensor:
+        """What the channel carries of its sender's port: [rows, …] of the channel."""
+        return select_rows(port, self.take, self.batch)
+
+    def of_sender(self, mask: EnvMask) -> EnvMask:
+        """A mask of the sender's rows as one of the channel's."""
+        if not isinstance(mask, Tensor) or self.take is None:
+            return mask
+        found = select_rows(mask, self.take, self.batch)
+        return bool(found[0]) if len(self.members) == 1 else found  # members learn and are disabled as wholes
+
+    def of_receiver(self, rows: Tensor) -> Tensor:
+        """The rows of its receiver as those of the channel."""
+        return select_rows(rows, self.give, self.batch)
+
+    def to_sender(self, rows: Tensor) -> Tensor:
+        """The rows of the channel summed into its sender's."""
+        if self.take is None:
+            return rows
+        each = rows.view(-1, self.batch, *rows.shape[1:])
+        total = each.new_zeros(self.senders, *each.shape[1:])
+        return total.index_add(0, self.take, each).flatten(0, 1)
+
+    def to_rows(self, signal: Tensor) -> Tensor:
+        """A signal of the environment, [B, …], for the channel's rows."""
+        return self.replicas.to_rows(signal)
+
+    def rows_of(self, members: Tensor) -> Tensor:
+        """A mask of channels, [K] bool, as one of their rows."""
+        return members.to(self.zeros.device).repeat_interleave(self.batch)
+
+    def members_in(self, mask: Tensor) -> Tensor:
+        """The channels, [K] bool, any of whose rows are in a mask."""
+        return mask.view(len(self.members), self.batch).any(1).cpu()
+
+    def not_finite(self, message: Tensor) -> EnvMask:
+        """The rows of messages that hold a number that is not finite."""
+        finite = message.view(len(self.members), -1).isfinite().all(1)
+        if bool(finite.all()):
+            return False
+        return True if len(self.members) == 1 else torch.logical_not(finite).repeat_interleave(self.batch)
+
+    # --- predictors that have been disabled ----------------------------------------------------------------
+
+    @property
+    def predictor_disabled(self) -> bool:
+        """Whether the synthetic gradients of all its channels have diverged."""
+        return self.predictors_disabled is not None and bool(self.predictors_disabled.all())
+
+    @property
+    def input_model_disabled(self) -> bool:
+        """Whether the synthetic inputs of all its channels have diverged."""
+        return self.input_models_disabled is not None and bool(self.input_models_disabled.all())
+
+    def disable_predictors(self, members: Sequence[int]) -> None:
+        """Stop the synthetic gradients of some channels, by place."""
+        self.predictors_disabled = self._with(self.predictors_disabled, members)
+
+    def disable_input_models(self, members: Sequence[int]) -> None:
+        """Stop the synthetic inputs of some channels, by place."""
+        self.input_models_disabled = self._with(self.input_models_disabled, members)
+
+    def _with(self, disabled: Members, more: Sequence[int]) -> Members:
+        if not more:
+            return disabled
+        found = torch.zeros(len(self.members), dtype=torch.bool) if disabled is None else disabled.clone()
+        found[list(more)] = True
+        return found
+
+    def examples_for(self, mask: EnvMask) -> Members:
+        """The channels with an enabled predictor that a record is an example for: those with a row in the mask."""
+        if self.predictors_disabled is None and not isinstance(mask, Tensor):
+            return None
+        if len(self.members) == 1:
+            return None
+        members = torch.ones(len(self.members), dtype=torch.bool)
+        if isinstance(mask, Tensor):
+            members = self.members_in(mask)
+        if self.predictors_disabled is not None:
+            members = members & torch.logical_not(self.predictors_disabled)
+        return None if bool(members.all()) else members
+
+    def enabled_predictions(self, rows: Tensor) -> Tensor:
+        """Synthetic gradients, zeros where the predictor is disabled."""
+        if self.predictors_disabled is None:
+            return rows
+        return mask_fill_zero(mask_not(self.rows_of(self.predictors_disabled)), rows)
+
+    def injecting(self, participates: EnvMask) -> Members:
+        """The channels on whose messages a synthetic gradient was injected; None: all.
+
+        Args:
+            participates: The sender's rows that learned.
+        """
+        learned = self.of_sender(participates)
+        members: Members = None
+        if isinstance(learned, Tensor):
+            members = self.members_in(learned)
+        elif not learned:
+            members = torch.zeros(len(self.members), dtype=torch.bool)
+        if self.predictors_disabled is None:
+            return members
+        able = torch.logical_not(self.predictors_disabled)
+        return able if members is None else members & able
+
+    @property
+    def stand_in_allowed(self) -> EnvMask:
+        """Where its synthetic input may stand in for a message."""
+        if self.input_models_disabled is None:
+            return True
+        return mask_not(self.rows_of(self.input_models_disabled))
+
+    def add_input_example(self, context: Tensor | None, record: Record, arrived: Tensor | None) -> None:
+        """Keep what its synthetic input learns from at the end of the step."""
+        self.input_examples.append((context, record.received, arrived))
+        members: Members = None
+        if isinstance(record.void, Tensor) and len(self.members) > 1:
+            members = self.members_in(torch.logical_not(record.void))
+        if self.input_models_disabled is not None:
+            able = torch.logical_not(self.input_models_disabled)
+            members = able if members is None else members & able
+        self.input_example_members.append(members)
+
+    # --- what follows from its settings --------------------------------------------------------------------
+
+    @property
+    def injects(self) -> bool:
+        """Whether its synthetic gradient is injected into its messages."""
+        used = self.apply and bool(self.scale.base or self.discount)
+        return self.predictor is not None and used and not self.predictor_disabled
+
+    @property
+    def needs_returned_loss(self) -> bool:
+        """Whether its predictor learns from its receiver's losses."""
+        return self.predictor is not None and self.predictor.needs_loss
+
+    @property
+    def mixes(self) -> bool:
+        """Whether what is injected contains what comes back at the same step."""
+        return self.injects and not self.state and bool(self.trace or self.propagate)
+
+    @property
+    def traced(self) -> bool:
+        """Whether its predictor learns from returns over several windows."""
+        return self.state and self.predictor is not None and self.trace > 0 and self.span > 1
+
+    @property
+    def state(self) -> bool:
+        """Whether its messages are the states that an agent passes to its own next tick."""
+        return self.ledger.state
+
+    @property
+    def size(self) -> int:
+        """Components of one message."""
+        return int(torch.Size(self.shape).numel())

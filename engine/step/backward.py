@@ -1,0 +1,246 @@
+"""Backward: the learning signal of closed windows, pulled back to parameters and to the messages that were read.
+
+A window's losses and what is injected into the messages it sent are differentiated together (semantics 2, 3); the
+gradients of parameters wait for the update, those of received messages are booked in the ledgers (4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import AUXILIARY_PORT
+from antiphon.comms.credit import BackwardRequest, Gradients, Injection, clipped
+from antiphon.comms.cut import constant
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.group import LearningGroup
+from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.mask import mask_and, mask_fill_zero, mask_not
+from antiphon.engine.core.message import Consumption, Record
+from antiphon.engine.core.system import System
+from antiphon.engine.core.tape import Tape
+from antiphon.engine.step.losses import ObjectiveEvaluator
+from antiphon.engine.step.predictors import PredictorTrainer
+from antiphon.engine.step.report import Update
+
+__all__ = ["BackwardPass", "Steering"]
+
+Uses = list[tuple[Channel, Consumption]]
+
+
+class Steering(Protocol):
+    """Replaces the learning signal of some messages: what a probe measures with."""
+
+    def applies(self, channel: Channel, record: Record) -> bool:
+        """Whether the signal of a message is replaced."""
+
+    def signal(self, channel: Channel, record: Record) -> Tensor | None:
+        """The signal in its place, [rows, size] per sample; None: nothing."""
+
+
+class BackwardPass:
+    """Builds the backward requests of windows and books their results.
+
+    Args:
+        system: Agents, channels and groups.
+        evaluator: Of the objectives.
+        predictor_trainer: Of the synthetic gradients.
+    """
+
+    def __init__(
+        self, system: System, evaluator: ObjectiveEvaluator, predictor_trainer: PredictorTrainer
+    ) -> None:
+        self.system = system
+        self.evaluator = evaluator
+        self.predictor_trainer = predictor_trainer
+        self.steering: Steering | None = None
+
+    def request(self, group: LearningGroup, tape: Tape, step: int) -> tuple[Update, BackwardRequest, Uses]:
+        """What a closed window asks of autograd, and the messages that it read."""
+        learners = [name for name in group.owners if self._agent(name).participates(tape.window) is not False]
+        update = Update(group, tape, window_loss=self.evaluator.window(tape), learners=learners)
+        uses = [(self.system.channels[name], use) for name, use in tape.consumptions()]
+        request = BackwardRequest(
+            update.window_loss.total,
+            self.injections(update, step),
+            [p for name in learners for p in self._agent(name).learner.trainable],
+            [use.leaf for channel, use in uses if channel.ledger.returns],
+            self._auxiliary_loss(update),
+        )
+        return update, request, uses
+
+    def book(self, update: Update, uses: Uses, deltas: Gradients) -> None:
+        """Enter the returned gradients, and losses where a critic learns them, for the messages that a window read."""
+        back = iter(deltas)
+        for channel, use in uses:
+            channel.ledger.book(use, next(back) if channel.ledger.returns else None)
+        with_loss: dict[str, list[Consumption]] = {}
+        for channel, use in uses:
+            if channel.needs_returned_loss:
+                with_loss.setdefault(channel.name, []).append(use)
+        if with_loss:
+            loss = self._returned_loss(update)
+            for name, some in with_loss.items():
+                Ledger.book_loss(some, self.system.channels[name].of_receiver(loss))
+
+    def divide(self, update: Update, gradients: Gradients) -> None:
+        """Give each learner of a group its gradients; tied agents get the mean of theirs (semantics 27a)."""
+        rest = iter(gradients)
+        for name in update.learners:
+            sharing = update.group.owners[name]
+            found = [next(rest) for _ in self._agent(name).learner.trainable]
+            if sharing > 1:
+                found = [None if g is None else g / sharing for g in found]
+            update.gradients[name] = found
+
+    def predict(self, closing: list[tuple[LearningGroup, Tape]]) -> None:
+        """Evaluate the synthetic gradients of all messages of closed windows that are injected into, at once."""
+        asked = [
+            (self.system.channels[name], record)
+            for _, tape in closing
+            for name, record in tape.sent
+            if self.system.channels[name].injects
+            and self._sender(name).participates(tape.window) is not False
+        ]
+        self.predictor_trainer.predict_missing(
+            [(c, r) for c, r in asked if not r.unread and r.no_injection is not True]
+        )
+
+    # --- what is injected ----------------------------------------------------------------------------------
+
+    def injections(self, update: Update, step: int) -> list[Injection]:
+        """What is injected into the messages that a window sent."""
+        return [*self._injected(update, step), *self._direct(update.tape)]
+
+    def _injected(self, update: Update, step: int) -> Iterator[Injection]:
+        tape = update.tape
+        for name, record in tape.sent:
+            channel = self.system.channels[name]
+            if record.unread or record.no_injection is True or record.live is None:
+                continue
+            participates = self._sender(name).participates(tape.window)
+            given_up = participates is False or name in tape.given_up
+            credit = None if given_up else self._credit(channel, record)
+            if credit is None:
+                continue
+            credit = channel.enabled_predictions(credit)
+            rows = mask_and(channel.of_sender(participates), mask_not(record.no_injection))
+            credit = mask_fill_zero(rows, credit)
+            if channel.coupling == "delayed":
+                yield Injection(record.live, credit)
+            else:
+                scale = channel.scale(step)
+                update.injected[name] = credit
+                if scale:
+                    update.injected_messages.add((name, record.stamp))
+                yield Injection(record.live, credit, scale, channel.discount)
+
+    def replayed_injections(self, group: LearningGroup, tape: Tape, step: int) -> list[Injection]:
+        """What is injected into the messages of a window that has been replayed."""
+        self.predict([(group, tape)])
+        return self.injections(Update(group, tape), step)
+
+    def _credit(self, channel: Channel, record: Record) -> Tensor | None:
+        """The learning signal of a message, [rows, size] per sample before `scale`; None: nothing.
+
+        With `trace` and `propagate`, what its receiver has just returned is mixed in (semantics 11; BP(lambda)).
+        """
+        if self.steering is not None and self.steering.applies(channel, record):
+            return self.steering.signal(channel, record)
+        if channel.coupling == "delayed":
+            return record.delta if record.complete else None
+        if not channel.injects or record.prediction is None:
+            return None
+        credit = record.prediction[0]
+        if channel.mixes:
+            delta = channel.zeros if record.delta is None else record.delta
+            credit = torch.lerp(credit, delta, channel.trace) if channel.trace else credit
+            returned = channel.propagate and record.counted is not False
+            example = self.predictor_trainer.example(channel, record) if returned else None
+            if example is not None and channel.predictor is not None:
+                example.delta = delta
+                credit = credit + channel.propagate * channel.predictor.propagated(example)
+        return credit if channel.clip is None else clipped(credit, channel.clip)
+
+    def _direct(self, tape: Tape) -> Iterator[Injection]:
+        """Errors of objectives, broadcast to the messages sent before them in the window (semantics 10)."""
+        sent = [(self.system.channels[name], record) for name, record in tape.sent]
+        sent = [
+            (channel, record)
+            for channel, record in sent
+            if channel.direct is not None
+            and record.live is not None
+            and not record.unread
+            and self._sender(channel.name).participates(tape.window) is not False
+        ]
+        if not sent:
+            return
+        sources = {channel.error_of for channel, _ in sent}
+        errors = [
+            (tick.step, part.agent, error)
+            for tick in tape.ticks
+            for part in tick.parts
+            if part.agent in sources and (error := self.evaluator.error(part)) is not None
+        ]
+        for channel, record in sent:
+            assert channel.direct is not None
+            assert record.live is not None
+            for step, agent, error in errors:
+                if agent == channel.error_of and step >= record.stamp:
+                    yield Injection(record.live, channel.direct.signal(error))
+
+    # --- losses beside the objectives' ---------------------------------------------------------------------
+
+    def _auxiliary_loss(self, update: Update) -> Tensor | None:
+        """Loss of the heads that predict, after the first tick, the synthetic gradient of the window's end (semantics 12)."""
+        tape = update.tape
+        total: Tensor | None = None
+        for name in update.group.members:
+            memory = self._agent(name).memory
+            if memory is None or not memory.auxiliary:
+                continue
+            first = next((p for tick in tape.ticks for p in tick.parts if p.agent == name), None)
+            last = next((record for channel, record in tape.sent if channel == memory.name), None)
+            if first is None or first.participates is False or last is None or not memory.injects:
+                continue
+            if last.no_injection is True:  # nothing follows
+                target = memory.zeros
+            elif last.prediction is None:
+                continue
+            else:
+                target = mask_fill_zero(mask_not(last.no_injection), last.prediction[0])
+            error = memory.enabled_predictions(
+                mask_fill_zero(first.participates, first.ports[AUXILIARY_PORT] - target)
+            )
+            update.auxiliary.add(name)
+            loss = memory.auxiliary * error.square().sum() / self.system.batch
+            total = loss if total is None else total + loss
+        return total
+
+    def _returned_loss(self, update: Update) -> Tensor:
+        """[rows]: the window's losses and, beyond, the values of the critics of what it sent (semantics 9)."""
+        loss = update.window_loss.samples
+        if loss is None:
+            loss = self._agent(update.group.members[0]).to_rows(self.system.nothing)
+        for name, record in update.tape.sent:
+            channel = self.system.channels[name]
+            if channel.predictor is None or not channel.needs_returned_loss:
+                continue
+            if record.unread or record.no_injection is True or channel.predictor_disabled:
+                continue
+            example = self.predictor_trainer.example(channel, record, answered=False)
+            if example is not None:
+                value = constant(channel.predictor.value(example))
+                value = channel.discount * channel.enabled_predictions(value)
+                loss = loss + channel.to_sender(mask_fill_zero(mask_not(record.no_injection), value))
+        return loss
+
+    def _agent(self, name: str) -> Agent:
+        return self.system.agents[name]
+
+    def _sender(self, channel: str) -> Agent:
+        return self._agent(self.system.channels[channel].sender)

@@ -1,0 +1,550 @@
+"""The engine: one step of a system, whose ordinary case is a stack of agents (semantics 13).
+
+Agents due tick in waves (forward); the environment moves on; groups whose window ends evaluate their objectives (losses)
+and pull them back (backward), all with the parameters of before the step; predictors gather what has come back
+(predictors); then, and only then, parameters move.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.learner import Learner, StackedLearner
+from antiphon.comms.bundled import StackedModels
+from antiphon.comms.credit import Gradients, backward_all
+from antiphon.comms.outliers import BundledOutliers
+from antiphon.engine.build.stacking import Stacked, stack
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.divergence import Report
+from antiphon.engine.core.environment import EpisodeEnds
+from antiphon.engine.core.group import LearningGroup
+from antiphon.engine.core.mask import mask_and, mask_fill_zero, mask_not
+from antiphon.engine.core.message import Record
+from antiphon.engine.core.replicas import Members
+from antiphon.engine.core.signals import StepSignals
+from antiphon.engine.core.system import System
+from antiphon.engine.core.tape import Tape
+from antiphon.engine.state.merge import merge_state
+from antiphon.engine.state.split import split_state
+from antiphon.engine.state.state_dict import restore, snapshot
+from antiphon.engine.step.backward import BackwardPass, Uses
+from antiphon.engine.step.forward import ForwardPass
+from antiphon.engine.step.guard import Guard
+from antiphon.engine.step.losses import ObjectiveEvaluator
+from antiphon.engine.step.predictors import PredictorTrainer
+from antiphon.engine.step.reached import among, reached, reached_alone
+from antiphon.engine.step.report import AgentReport, StepReport, Update, without
+from antiphon.engine.step.returns import Returns
+from antiphon.nets.memory import keep_memory
+from antiphon.nets.optimisers import step_all
+
+__all__ = ["Engine", "SentMessage"]
+
+
+class SentMessage(NamedTuple):
+    """One message of one channel.
+
+    Attributes:
+        message: [B, size], as sent.
+        received: [B, size], as it arrives.
+        lost: [B] bool: where the link lost it; None: nowhere.
+    """
+
+    message: Tensor
+    received: Tensor
+    lost: Tensor | None
+
+
+class Engine:
+    """Runs a system step by step.
+
+    Args:
+        base: The system as built, one agent at a time. Its parameters become views of the stacked ones.
+        stacked: Whether agents of one kind are computed as one; else every stack is of one.
+    """
+
+    name = "cohort"
+
+    def __init__(self, base: System, *, stacked: bool = True) -> None:
+        keep_memory()
+        self.stacked = stack(base) if stacked else Stacked.of_single_agents(base)
+        self.system = self.stacked.system
+        self.forward_pass = ForwardPass(self.system)
+        self.predictor_trainer = PredictorTrainer(self.system)
+        self.evaluator = ObjectiveEvaluator(self.system)
+        self.backward_pass = BackwardPass(self.system, self.evaluator, self.predictor_trainer)
+        self.returns = Returns(self.system, self.forward_pass, self.backward_pass.replayed_injections)
+        self.frozen = False
+        self.guard: Guard | None = None
+        self._buffers: dict[str, dict[str, Tensor]] = {}
+        """Running statistics of stacks at the step's beginning."""
+        self._predictor_buffers: dict[int, dict[str, Tensor]] = {}
+        """Those of stacked predictors (by their identity), where replicas may stop."""
+        self._stopped: set[int] = set()
+        """Replicas that have been disabled."""
+        if base.device.type == "cuda":
+            self.check_later()
+
+    def per_agent(self) -> System:
+        """The agents and channels one by one: their parameters are views, their running statistics and counts of updates
+        are written when this is called. Messages, tapes and traces stay in the stacks."""
+        for agent in self.system.agents.values():
+            if isinstance(agent.learner, StackedLearner):
+                agent.learner.write_members()
+            enabled = agent.enabled()
+            for n, member in enumerate(agent.members):
+                if member is not agent:
+                    member.agent_disabled = enabled is not None and not bool(enabled[n])
+        for channel in self.system.channels.values():
+            for model in (channel.predictor, channel.input):
+                if isinstance(model, StackedModels):
+                    model.write_members()
+            if isinstance(channel.outliers, BundledOutliers):
+                channel.outliers.write_back()
+            for k, own in enumerate(channel.members):
+                if own is not channel:
+                    own.predictors_disabled = _own(channel.predictors_disabled, k)
+                    own.input_models_disabled = _own(channel.input_models_disabled, k)
+        return self.stacked.base
+
+    def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
+        """A message of one channel that is still held; None where there is none.
+
+        Args:
+            channel: Its name.
+            stamp: The step at which it was sent; None: the newest.
+        """
+        stack, place = self.stacked.channel_of(channel)
+        records = stack.ledger.records
+        record = records.get(max(records, default=-1) if stamp is None else stamp)
+        if record is None:
+            return None
+        rows = slice(place * stack.batch, (place + 1) * stack.batch)
+        lost = None if record.lost is None else record.lost[rows]
+        return SentMessage(record.message[rows], record.received[rows], lost)
+
+    @property
+    def channels(self) -> Iterable[str]:
+        """The names of all channels, one by one, in canonical order."""
+        return self.stacked.base.channels
+
+    @property
+    def action(self) -> Tensor | None:
+        """[B, outputs]: the acting agent's output at the newest step; None: none acted."""
+        return self.forward_pass.action
+
+    def freeze(self, *, gradients: bool = True) -> None:
+        """From now on nothing moves but running statistics: what a probe measures on.
+
+        Args:
+            gradients: Whether the gradients that agents would follow are computed all the same.
+        """
+        self.frozen = self.predictor_trainer.frozen = True
+        if not gradients:
+            for agent in self.system.agents.values():
+                agent.learner.trainable = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of everything but the environment, by agent and channel, without copying a tensor."""
+        system = self.per_agent()
+        split_state(self.stacked)
+        return snapshot(system)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state of the same scenario; open windows are replayed from their tapes.
+
+        Args:
+            state: As of `state_dict`, of stacks or of the reference; its tensors are used as they are, so hand in copies.
+        """
+        restore(self.stacked.base, state)
+        self.load_members()
+
+    def load_members(self) -> None:
+        """Read the state of the single agents and channels into their stacks, and replay open windows."""
+        merge_state(self.stacked)
+        for group in self.system.units:
+            self.forward_pass.replay(group.tape)
+        if self.guard is not None:  # what it holds is not of this state
+            self.check_later()
+
+    # --- a step --------------------------------------------------------------------------------------------
+
+    def tick(self, step: int, step_signals: StepSignals) -> None:
+        """Tick all agents due at `step`, in waves."""
+        self._buffers = {agent.name: dict(agent.learner.buffers) for agent in self._stacks()}
+        if self.system.replicas > 1:
+            self._predictor_buffers = {
+                id(model): dict(model.buffers)
+                for channel in self.system.channels.values()
+                for model in (channel.predictor, channel.input)
+                if model is not None and isinstance(model, StackedModels)
+            }
+        self.forward_pass.tick(step, step_signals)
+
+    def cut(self, step: int, ends: EpisodeEnds) -> None:
+        """End episodes, before anything learns from the step (semantics 20)."""
+        self.system.cut(step, ends)
+
+    def learn(self, step: int, *, watch: bool = False) -> AgentReport:
+        """Update every agent and predictor whose time has come.
+
+        Args:
+            step: The step just taken.
+            watch: Whether predictions are kept for telemetry; it changes no number.
+
+        Raises:
+            DivergenceError: A number is not finite, or longer than the bound, and the scenario says stop.
+        """
+        closing, dropped = self._closing(step)
+        self.backward_pass.predict(closing)
+        turns = [self._differentiate(turn, step) for turn in self._turns(closing)]
+        local = self.predictor_trainer.local_examples([tape for _, tape in closing])
+        for group, tape in [*closing, *dropped]:
+            self._close(group, tape, step)
+        returns = self.returns.extend(closing, step)
+        gradients = self.predictor_trainer.gradients(local, returns, step, watch=watch)
+        input_gradients = self.predictor_trainer.input_gradients(step)
+        self._disable_stopped_replicas()
+        if not self.frozen:  # all is computed and finite: now, and only now, parameters move
+            for updates in turns:
+                self._apply(updates, step)
+            self.predictor_trainer.apply(gradients, step)
+            self.predictor_trainer.apply_inputs(input_gradients, step)
+        for _, tape in [*closing, *dropped]:
+            tape.release()
+        if self.guard is not None:
+            for agent in self._stacks():
+                agent.learner.buffers = {
+                    name: self.guard.frozen(self._buffers[agent.name][name], after)
+                    for name, after in agent.learner.buffers.items()
+                }
+        report = StepReport([u for updates in turns for u in updates], gradients, input_gradients)
+        return AgentReport(report, self.stacked)
+
+    def _closing(
+        self, step: int
+    ) -> tuple[list[tuple[LearningGroup, Tape]], list[tuple[LearningGroup, Tape]]]:
+        """The windows learned from at `step`, and those given up."""
+        closing: list[tuple[LearningGroup, Tape]] = []
+        dropped: list[tuple[LearningGroup, Tape]] = []
+        for group, window in self.system.schedule.ending(step):
+            tape = group.tape
+            group.tape = Tape()
+            if tape.window != window:  # without a tick
+                self._close(group, Tape(window), step)
+            elif group.late:
+                self._sort_pending(group, tape, step, closing, dropped)
+            else:
+                closing.append((group, tape))
+        return closing, dropped
+
+    def _sort_pending(
+        self,
+        group: LearningGroup,
+        newest: Tape,
+        step: int,
+        closing: list[tuple[LearningGroup, Tape]],
+        dropped: list[tuple[LearningGroup, Tape]],
+    ) -> None:
+        """Sort a late group's tapes into those to learn from, those with nothing to learn, and those that wait (27b)."""
+        waiting: list[Tape] = []
+        for tape in [*group.pending, newest]:
+            if self._waits(tape, newest.window - tape.window, step):
+                tape.release()
+                waiting.append(tape)
+            elif self._contributes(group, tape):
+                if tape is not newest:
+                    self.forward_pass.replay(tape)
+                closing.append((group, tape))
+            else:
+                dropped.append((group, tape))
+        group.pending = waiting
+
+    def _waits(self, tape: Tape, age: int, step: int) -> bool:
+        """Whether a tape waits for a delayed gradient; a channel's is given up after its `staleness` (semantics 27b).
+
+        Args:
+            tape: Of a late group.
+            age: Windows of its group that have ended since.
+            step: The step just taken.
+        """
+        channels = self.system.channels
+        missing = {name for name, record in tape.sent if not self._returned(channels[name], record, step)}
+        tape.given_up |= {name for name in missing if age >= channels[name].staleness}
+        return any(age <= channels[name].staleness for name in missing | tape.given_up)
+
+    def _contributes(self, group: LearningGroup, tape: Tape) -> bool:
+        """Whether anything but given up gradients can reach a window: an objective, or another channel."""
+        if not tape.given_up or any(self.system.agents[name].goal is not None for name in group.members):
+            return True
+        others = {name for name, _ in tape.sent} - tape.given_up
+        return any(
+            self.system.channels[name].coupling in ("decoupled", "unlocked", "delayed") for name in others
+        )
+
+    def _returned(self, channel: Channel, record: Record, step: int) -> bool:
+        """Whether nothing more is waited for that a message's receiver would return."""
+        steering = self.backward_pass.steering
+        if steering is not None and steering.applies(channel, record):
+            return True
+        if channel.coupling != "delayed" or record.unread:
+            return True
+        if self.system.group_of[channel.sender] is self.system.group_of[channel.receiver]:
+            return True
+        if record.finished is None or record.finished >= step:
+            return False
+        return not record.complete or record.finished + channel.ledger.back <= step
+
+    def _turns(self, closing: list[tuple[LearningGroup, Tape]]) -> list[list[tuple[LearningGroup, Tape]]]:
+        """Closed windows in the order in which they are differentiated.
+
+        No two windows of one group, which share its parameters, are differentiated together; and where a channel mixes
+        in what comes back at the same step, its receiver comes before its sender.
+        """
+        turns: list[list[tuple[LearningGroup, Tape]]] = []
+        taken: dict[int, int] = {}
+        for group, tape in sorted(closing, key=lambda one: self.system.depths.get(id(one[0]), 0)):
+            turn = taken[id(group)] = max(taken.get(id(group), -1) + 1, self.system.depths.get(id(group), 0))
+            turns.extend([] for _ in range(turn + 1 - len(turns)))
+            turns[turn].append((group, tape))
+        return [turn for turn in turns if turn]
+
+    def _differentiate(self, closing: list[tuple[LearningGroup, Tape]], step: int) -> list[Update]:
+        """Pull the learning signal of closed windows back to parameters and leaves; only the ledgers change."""
+        asked = [self.backward_pass.request(group, tape, step) for group, tape in closing]
+        results = backward_all([request for _, request, _ in asked], self.system.batch)
+        diverged = self._disable_diverged([(update, uses) for update, _, uses in asked], results, step)
+        updates = []
+        for (update, _, uses), (own, deltas) in zip(asked, results, strict=True):
+            if update in diverged:
+                continue
+            self.backward_pass.divide(update, own)
+            self.backward_pass.book(update, uses, deltas)
+            update.stepping_members = {
+                agent.name: self._reached(update, agent) for agent in self._stacks_of(update)
+            }
+            updates.append(update)
+        return updates
+
+    def _close(self, group: LearningGroup, tape: Tape, step: int) -> None:
+        for _, record in tape.sent:
+            record.held_by_sender = False
+        for name in group.members:
+            for channel in self.system.agents[name].channels:
+                channel.ledger.close(tape.window, step)
+
+    # --- the update ----------------------------------------------------------------------------------------
+
+    def _apply(self, updates: list[Update], step: int) -> None:
+        lone = []
+        for update in updates:
+            for name, gradients in update.gradients.items():
+                agent = self.system.agents[name]
+                if not agent.learner.trainable or all(g is None for g in gradients):
+                    continue
+                if isinstance(agent.learner, StackedLearner):
+                    self._step(update, agent, agent.learner, gradients, step)
+                elif agent.agent_disabled is not True and self._reaches(update, name):
+                    assert isinstance(agent.learner, Learner)
+                    lone.append(agent.learner.planned(gradients, step))
+                else:
+                    update.stepping_members[name] = torch.zeros(1, dtype=torch.bool)
+        step_all(lone)
+
+    def _step(
+        self, update: Update, agent: Agent, learner: StackedLearner, gradients: Gradients, step: int
+    ) -> None:
+        """Take the optimiser step of the members of a stack that an update reaches."""
+        members = among(update.stepping_members[agent.name], agent.enabled())
+        if members is not None and not bool(members.any()):
+            return
+        full = [
+            torch.zeros_like(p) if g is None else g for p, g in zip(learner.trainable, gradients, strict=True)
+        ]
+        skip = None if self.guard is None else self.guard.tripped
+        learner.step(full, step, members, skip=skip)
+
+    def _reaches(self, update: Update, agent: str) -> bool:
+        """Whether a gradient reaches a lone agent: beside stacks it may be given zeros in place of none."""
+        return not self._stacks_of(update) or reached_alone(self.system, update, agent)
+
+    def _reached(self, update: Update, agent: Agent) -> Members:
+        """The enabled members of a stack that a window's learning signal reaches."""
+        found = among(agent.learning(update.tape.window), reached(self.system, update, agent))
+        return among(found, agent.enabled()) if isinstance(agent.agent_disabled, Tensor) else found
+
+    def _stacks(self) -> list[Agent]:
+        return [agent for agent in self.system.agents.values() if agent.stacked]
+
+    def _stacks_of(self, update: Update) -> list[Agent]:
+        return [a for name in update.group.members if (a := self.system.agents[name]).stacked]
+
+    # --- divergence (semantics 32) -------------------------------------------------------------------------
+
+    def _disable_stopped_replicas(self) -> None:
+        """Disable every member of the replicas that have diverged: nothing of them moves at this step either."""
+        for replica in self.system.divergence.stopped.keys() - self._stopped:
+            self._stopped.add(replica)
+            for agent in self.system.agents.values():
+                members = (agent.replicas.index == replica).cpu()
+                agent.disable(members)
+                if isinstance(agent.learner, StackedLearner):
+                    agent.learner.restore_buffers(members, self._buffers[agent.name])
+            for channel in self.system.channels.values():
+                members = (channel.replicas.index == replica).cpu()
+                for model in (channel.predictor, channel.input):
+                    if isinstance(model, StackedModels) and model.buffers:
+                        model.restore_buffers(members, self._predictor_buffers[id(model)])
+                places = members.nonzero().flatten().tolist()
+                channel.disable_predictors(places)
+                channel.disable_input_models(places)
+
+    def check_later(self) -> None:
+        """Let the device skip what is not finite, and read on the host what it found at `settle` only.
+
+        Where members that diverge are quarantined, a bound is asked for, or a replica stops while others go on, every
+        step is checked at once.
+        """
+        divergence = self.system.divergence
+        if not divergence.quarantine and divergence.bound is None and self.system.replicas == 1:
+            self.guard = self.predictor_trainer.guard = Guard(self.system.device)
+
+    def settle(self) -> None:
+        """Wait for the device, and raise if anything was not finite since.
+
+        Raises:
+            DivergenceError: It names the agent or channel, and the step; from there on nothing has moved.
+        """
+        found = None if self.guard is None else self.guard.read()
+        if found is None:
+            return
+        step, diverged = found
+        for name, members in diverged.items():
+            if name in self.system.agents:
+                member = self.system.agents[name].members[members[0]]
+                self._report(self.stacked.base.group_of[member.name], "is not finite", step)
+            self.predictor_trainer.report_diverged(name, members[0], step)
+
+    def _disable_diverged(
+        self, asked: list[tuple[Update, Uses]], results: list[tuple[Gradients, Gradients]], step: int
+    ) -> list[Update]:
+        """Disable what has diverged, or raise; return the updates of which nothing is left."""
+        if self.guard is not None:
+            stacks = [bool(self._stacks_of(update)) for update, _ in asked]
+            for (update, uses), result, some in zip(asked, results, stacks, strict=True):
+                if some:
+                    self._guard_update(self.guard, update, uses, result, step)
+            asked = [one for one, some in zip(asked, stacks, strict=True) if not some]
+            results = [one for one, some in zip(results, stacks, strict=True) if not some]
+        numbers = [t for own, deltas in results for t in (*own, *deltas) if t is not None]
+        if self.system.divergence.fine(numbers):
+            return []
+        dropped = []
+        for (update, uses), (own, deltas) in zip(asked, results, strict=True):
+            if self._stacks_of(update):
+                self._disable_members(update, uses, own, deltas, step)
+                continue
+            for what in self.system.divergence.of({"": own}, {"": deltas}).values():
+                self._report(update.group, what, step)
+                for name in update.group.members:
+                    self.system.agents[name].agent_disabled = True
+                dropped.append(update)
+        return dropped
+
+    def _guard_update(
+        self, guard: Guard, update: Update, uses: Uses, result: tuple[Gradients, Gradients], step: int
+    ) -> None:
+        rest, back = iter(result[0]), iter(result[1])
+        for name in update.learners:
+            agent = self.system.agents[name]
+            found = [next(rest) for _ in agent.learner.trainable]
+            guard.look(name, len(agent.members), found, step)
+        for channel, _ in uses:
+            if channel.ledger.returns:
+                guard.look(channel.name, len(channel.members), [next(back)], step)
+
+    def _disable_members(
+        self, update: Update, uses: Uses, own: Gradients, deltas: list[Tensor | None], step: int
+    ) -> None:
+        """Disable the members of an update that have diverged, each with all that it learns with."""
+        base = self.stacked.base
+        wrong = self._groups_diverged(update, uses, own, deltas)
+        for group in base.units:
+            if id(group) in wrong:
+                self._report(group, wrong[id(group)], step)
+        for name in update.group.members:
+            agent = self.system.agents[name]
+            bad = torch.tensor([id(base.group_of[member.name]) in wrong for member in agent.members])
+            if not bool(bad.any()):
+                continue
+            agent.disable(bad)
+            if name in update.losses:
+                update.losses[name] = without(update.losses[name], bad.to(self.system.device))
+        for channel, use in uses:  # what they would return does not count
+            disabled = self.system.agents[channel.receiver].agent_disabled
+            if isinstance(disabled, Tensor):
+                disabled = channel.of_receiver(disabled)
+            use.counted = mask_and(use.counted, mask_not(disabled))
+
+    def _groups_diverged(
+        self, update: Update, uses: Uses, own: Gradients, deltas: list[Tensor | None]
+    ) -> dict[int, str]:
+        """By group of single agents (its id): what is wrong with its gradients. Rows of deltas of nobody are zeroed."""
+        base, divergence = self.stacked.base, self.system.divergence
+        wrong: dict[int, str] = {}
+        reached = {agent.name: self._reached_and_enabled(update, agent) for agent in self._stacks_of(update)}
+        rest = iter(own)
+        lengths: dict[int, float] = {}  # of all gradients of a group together
+        for name in update.learners:
+            agent = self.system.agents[name]
+            count = len(agent.members)
+            found = [g for _ in agent.learner.trainable if (g := next(rest, None)) is not None]
+            flat = [g.reshape(count, -1) for g in found]
+            finite = torch.stack([g.isfinite().all(1) for g in flat]).all(0).tolist() if flat else []
+            norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist() if flat else []
+            for n, (sound, norm) in enumerate(zip(finite, norms, strict=True)):
+                group = id(base.group_of[agent.members[n].name])
+                if name in reached and not bool(reached[name][n]):
+                    continue
+                if not sound:
+                    wrong[group] = "is not finite"
+                lengths[group] = math.hypot(lengths.get(group, 0.0), norm)
+        for group, length in lengths.items():
+            if divergence.bound is not None and length > divergence.bound:
+                wrong.setdefault(group, f"is longer than training.bound {divergence.bound:g}")
+        returning = [channel for channel, _ in uses if channel.ledger.returns]
+        for place, channel in enumerate(returning):
+            delta = deltas[place]
+            if delta is None or bool(delta.isfinite().all()):
+                continue
+            members = reached.get(channel.receiver)
+            if members is not None:  # a member that nothing reached returns nothing
+                rows = channel.of_receiver(members.to(delta.device).repeat_interleave(self.system.batch))
+                deltas[place] = delta = mask_fill_zero(rows, delta)
+            for k in divergence.members(len(channel.members), [], [delta]):
+                wrong.setdefault(id(base.group_of[channel.members[k].receiver]), "is not finite")
+        return wrong
+
+    def _reached_and_enabled(self, update: Update, agent: Agent) -> Tensor:
+        found = among(
+            among(agent.learning(update.tape.window), reached(self.system, update, agent)), agent.enabled()
+        )
+        return torch.ones(len(agent.members), dtype=torch.bool) if found is None else found
+
+    def _report(self, group: LearningGroup, what: str, step: int) -> None:
+        text = (
+            f"agent {{agents}}: the gradient at step {step} {what}; "
+            "lower its learning rate, or the scale of the synthetic gradients it receives"
+        )
+        self.system.divergence.report(Report(step, text, group.members))
+
+
+def _own(disabled: Members, place: int) -> Members:
+    """A stack's mask of disabled members as that of one of them."""
+    return None if disabled is None or not bool(disabled[place]) else torch.ones(1, dtype=torch.bool)
