@@ -112,7 +112,7 @@ class Simulation(Looking):
 
     @property
     def system(self) -> System:
-        """Its agents and channels, one by one: parameters, statistics and settings (messages stay with the backend)."""
+        """Its agents and channels, one by one: views of the stacks' rows, as they are now."""
         return self.backend.per_agent()
 
     # --- running -----------------------------------------------------------------------------------------

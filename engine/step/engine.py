@@ -81,6 +81,8 @@ class Engine:
         self.backward_pass = BackwardPass(self.system, self.evaluator, self.predictor_trainer)
         self.returns = Returns(self.system, self.forward_pass, self.backward_pass.replayed_injections)
         self.frozen = False
+        self._stale = False
+        """Whether the single agents and channels are behind the stacks."""
         self.guard: Guard | None = None
         self._buffers: dict[str, dict[str, Tensor]] = {}
         """Running statistics of stacks at the step's beginning."""
@@ -92,8 +94,15 @@ class Engine:
             self.check_later()
 
     def per_agent(self) -> System:
-        """The agents and channels one by one: their parameters are views, their running statistics and counts of updates
-        are written when this is called. Messages, tapes and traces stay in the stacks."""
+        """The agents and channels one by one, as views of the stacks' rows: made once a step, when somebody looks."""
+        if self._stale:
+            self._write_members()
+            split_state(self.stacked)
+            self._stale = False
+        return self.stacked.base
+
+    def _write_members(self) -> None:
+        """Write running statistics, counts of updates and what is disabled to the single agents and channels."""
         for agent in self.system.agents.values():
             if isinstance(agent.learner, StackedLearner):
                 agent.learner.write_members()
@@ -111,7 +120,6 @@ class Engine:
                 if own is not channel:
                     own.predictors_disabled = _own(channel.predictors_disabled, k)
                     own.input_models_disabled = _own(channel.input_models_disabled, k)
-        return self.stacked.base
 
     def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
         """A message of one channel that is still held; None where there is none.
@@ -152,9 +160,7 @@ class Engine:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of everything but the environment, by agent and channel, without copying a tensor."""
-        system = self.per_agent()
-        split_state(self.stacked)
-        return snapshot(system)
+        return snapshot(self.per_agent())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state of the same scenario; open windows are replayed from their tapes.
@@ -168,6 +174,7 @@ class Engine:
     def load_members(self) -> None:
         """Read the state of the single agents and channels into their stacks, and replay open windows."""
         merge_state(self.stacked)
+        self._stale = False
         for group in self.system.units:
             self.forward_pass.replay(group.tape)
         if self.guard is not None:  # what it holds is not of this state
@@ -177,18 +184,18 @@ class Engine:
 
     def tick(self, step: int, step_signals: StepSignals) -> None:
         """Tick all agents due at `step`, in waves."""
+        self._stale = self.system is not self.stacked.base
         self._buffers = {agent.name: dict(agent.learner.buffers) for agent in self._stacks()}
         if self.system.replicas > 1:
+            models = [m for c in self.system.channels.values() for m in (c.predictor, c.input) if m is not None]
             self._predictor_buffers = {
-                id(model): dict(model.buffers)
-                for channel in self.system.channels.values()
-                for model in (channel.predictor, channel.input)
-                if model is not None and isinstance(model, StackedModels)
+                id(model): dict(model.buffers) for model in models if isinstance(model, StackedModels)
             }
         self.forward_pass.tick(step, step_signals)
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step (semantics 20)."""
+        self._stale = self.system is not self.stacked.base
         self.system.cut(step, ends)
 
     def learn(self, step: int, *, watch: bool = False) -> AgentReport:
@@ -201,6 +208,7 @@ class Engine:
         Raises:
             DivergenceError: A number is not finite, or longer than the bound, and the scenario says stop.
         """
+        self._stale = self.system is not self.stacked.base
         closing, dropped = self._closing(step)
         self.backward_pass.predict(closing)
         turns = [self._differentiate(turn, step) for turn in self._turns(closing)]

@@ -15,7 +15,6 @@ from antiphon.engine.core.environment import EpisodeEnds
 from antiphon.engine.core.mask import EnvMask
 from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
-from antiphon.engine.state.split import split_state
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.engine.step.engine import Engine, SentMessage
 from antiphon.engine.step.losses import Losses
@@ -78,7 +77,6 @@ class ReplicatedEngine:
         """Write the state of the stacks to the systems of the replicas, once a step."""
         if self._stale:
             self.engine.per_agent()
-            split_state(self.engine.stacked)
             self.union.part()
             self._stale = False
 

@@ -45,7 +45,7 @@ def twins(document: Document | Scenario, **settings: Any) -> tuple[Simulation, S
 def stacked(simulation: Simulation) -> bool:
     """Whether some agents are computed as one."""
     backend: Any = simulation.backend
-    return any(len(cohort.members) > 1 for cohort in backend.lifted.cohorts)
+    return any(len(agent.members) > 1 for agent in backend.stacked.system.agents.values())
 
 
 def facts(simulation: Simulation) -> dict[str, Any]:
