@@ -372,7 +372,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
-        from antiphon.engine.planning.memory_estimate import was_refused
+        from antiphon.nets.memory import was_refused
 
         if not was_refused(error):
             raise

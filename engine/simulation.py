@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from gymnasium.vector import VectorEnv
 
 from antiphon.engine.build.builder import build
 from antiphon.engine.build.devices import chosen_device
 from antiphon.engine.build.weights import without_weights
-from antiphon.engine.core.environment import EnvironmentRunner
+from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
 from antiphon.engine.core.mask import EnvMask
 from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
@@ -25,7 +23,8 @@ from antiphon.engine.planning.memory_estimate import Room
 from antiphon.engine.probes.value import write_value
 from antiphon.engine.runs.loop import keep_stepping
 from antiphon.engine.state import checkpoint
-from antiphon.engine.state.saving import read_simulation, write_simulation
+from antiphon.engine.state.compatibility import check_compatible
+from antiphon.engine.state.saving import Saved, read_simulation, write_simulation
 from antiphon.engine.state.state_dict import running_statistics
 from antiphon.engine.step.backends import backend_of
 from antiphon.engine.step.report import AgentReport, StepReport
@@ -85,14 +84,21 @@ class Simulation(Looking):
         self.device, self.dtype = chosen_device(device), dtype
         self.recorders: list[Recorder] = []
         self.recordings: list[Recording] = []
+        self._written: Run | None = None
         self._env = self._make(scenario.training.batch)
-        self._room = Room(scenario, self._env.description, self.device, dtype)
+        try:
+            self._begin(seed, logdir)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, seed: int, logdir: str | Path | None) -> None:
+        self._room = Room(self.scenario, self._env.description, self.device, self.dtype)
         self._room.check()
         with self._room:
             self._start(seed)
-        if scenario.telemetry.value is not None:
+        if self.scenario.telemetry.value is not None:
             self._env.state_dict()  # forks will need it: what keeps it to itself is refused now, not in mid-run
-        self._written: Run | None = None
         if logdir is not None:
             from antiphon.engine.runs.directory import open_directory
 
@@ -180,7 +186,7 @@ class Simulation(Looking):
         try:
             self.learned = self.backend.learn(step, watch=watch)
             if (step + 1) % self.scenario.telemetry.every == 0 or step + 1 == self.until:
-                self.backend.settle()
+                self.settle()
         except DivergenceError as error:  # what was learned before stays as it was; the rest cannot go on
             statistics()
             self.diverged = str(error)
@@ -190,6 +196,21 @@ class Simulation(Looking):
         self.tally.add(self.learned)
         self.now = step + 1
         return ends.ended
+
+    def settle(self) -> None:
+        """Wait for the device, where it checks gradients by itself (`Guard`): nothing else leaves a divergence unseen.
+
+        Raises:
+            DivergenceError: A loss or gradient was not finite at an earlier step, which the line names; no parameter
+                has moved since.
+        """
+        if self.diverged is not None:
+            return
+        try:
+            self.backend.settle()
+        except DivergenceError as error:
+            self.diverged = str(error)
+            raise
 
     def steps(self, count: int) -> Iterator[StepInfo]:
         """Take `count` steps, one at a time."""
@@ -205,7 +226,8 @@ class Simulation(Looking):
     ) -> None:
         """Run for a while. Ctrl-C ends it after the present step; a second one at once.
 
-        With a `logdir`, it ends with a checkpoint and a result there; on a terminal, it shows its progress.
+        With a `logdir`, checkpoints are written there (ten in a run, at least 100 steps apart), and it ends with one and
+        a result; an exception is noted in run.json. On a terminal, it shows its progress.
 
         Args:
             steps: Environment steps; with nothing given, until `training.steps` have been done.
@@ -217,15 +239,38 @@ class Simulation(Looking):
             DivergenceError: A loss or gradient was not finite; what was learned before is kept, also in `logdir`.
             ScenarioError: Episodes are asked for, and the environment's never end.
         """
-        try:
-            stopped = keep_stepping(self, steps, episodes, seconds, on_step)
-        except DivergenceError as error:
-            if self._written is not None:
-                self._written.finish("diverged", str(error))
-            raise
-        if self._written is not None:
-            self._written.finish("stopped" if stopped else "done")
+        written = self._written
+        if written is None:
+            keep_stepping(self, steps, episodes, seconds, on_step)
+        else:
+            self._run_written(written, steps, episodes, seconds, on_step)
         self.redraw()
+
+    def _run_written(
+        self,
+        written: Run,
+        steps: int | None,
+        episodes: int | None,
+        seconds: float | None,
+        on_step: Callable[[Simulation], None] | None,
+    ) -> None:
+        def stepped(simulation: Simulation) -> None:
+            if on_step is not None:
+                on_step(simulation)
+            written.keep()
+
+        written.resumed()
+        try:
+            try:
+                stopped = keep_stepping(self, steps, episodes, seconds, stepped)
+            except DivergenceError as error:
+                written.finish("diverged", str(error))
+                raise
+            written.finish("stopped" if stopped else "done")
+        except BaseException as failure:
+            if written.running or not isinstance(failure, DivergenceError):
+                written.broken_off(failure)
+            raise
 
     def rerun_on(self, backend: str) -> None:
         """Change to another backend before the first step; ScenarioError if there is none of this name."""
@@ -235,6 +280,8 @@ class Simulation(Looking):
     def stopped_apart(self, line: str) -> None:
         """Leave a run of several seeds, for it has diverged: keep what it is now, whatever the others do.
 
+        It goes on to own an environment that nobody steps; the former one belongs to the caller.
+
         Args:
             line: What happened.
         """
@@ -243,6 +290,7 @@ class Simulation(Looking):
         state["system"]["quarantine"] = {**state["system"]["quarantine"], **quiet}
         kept = self.until, self.tally, self.learned
         if state["env"] is not None:
+            self.scenario = with_own_env(self.scenario, "a seed that stops needs one of its own")
             self._env = self._make(self.scenario.training.batch)
             self._asked, self._stacked = "cohort", False
             self._start(self.seed)
@@ -257,10 +305,12 @@ class Simulation(Looking):
 
         Raises:
             RunError: The environment keeps its state to itself.
+            DivergenceError: As of `settle`.
         """
         return {"env": self._env.state_dict(), **self._own_state()}
 
     def _own_state(self) -> dict[str, Any]:
+        self.settle()
         return {
             "now": self.now,
             "seed": self.seed,
@@ -272,7 +322,33 @@ class Simulation(Looking):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state of the same scenario; open windows are replayed from their tapes."""
+        """Take over a state of the same scenario; open windows are replayed from their tapes.
+
+        Raises:
+            RunError: It is of another scenario; the line names the first difference, and nothing has changed.
+            ResourceError: There is not enough memory for it.
+        """
+        try:
+            check_compatible(self.system, self.world.step_signals.signals, state["system"], state["present"])
+        except RunError as difference:
+            raise self._refusal(state) or difference from None
+        with self._room:
+            self._take_over(state)
+
+    def _refusal(self, state: dict[str, Any]) -> RunError | None:
+        """Return the environment's own reason against a state, which names more than a shape; None: it has none."""
+        if state["present"].keys() != self.world.step_signals.signals.keys():
+            return None
+        before = self._env.state_dict()
+        try:
+            self._env.load_state_dict(checkpoint.copy_tree(state["env"]))
+        except RunError as error:
+            return error
+        finally:
+            self._env.load_state_dict(before)
+        return None
+
+    def _take_over(self, state: dict[str, Any]) -> None:
         if state["seed"] != self.seed:
             self._start(state["seed"])
         state = checkpoint.copy_tree(state)
@@ -284,6 +360,18 @@ class Simulation(Looking):
         self.tally.load_state_dict(state["tally"])
         self.diverged = state["diverged"]
 
+    def load_saved(self, saved: Saved) -> None:
+        """Take over the state of a checkpoint.
+
+        Raises:
+            RunError: It is of another scenario; the line names the checkpoint and the first difference.
+            ResourceError: There is not enough memory for it.
+        """
+        try:
+            self.load_state_dict(saved.state)
+        except RunError as error:
+            raise RunError(f"{saved.place}: {error}") from None
+
     @classmethod
     def _blank(cls, scenario: Scenario, **settings: Any) -> Self:
         """Return a simulation that is about to take over a state: pretrained weights are not looked for."""
@@ -292,24 +380,35 @@ class Simulation(Looking):
         return simulation
 
     def fork(self, backend: str | None = None, *, stacked: bool = True) -> Simulation:
-        """Return a copy that goes on by itself, unrecorded; RunError where the environment has no `state_dict`.
+        """Return a copy that goes on by itself, unrecorded.
 
         Args:
             backend: Of the copy; None: the same.
             stacked: As of a new one.
+
+        Raises:
+            RunError: The environment has no `state_dict`.
+            ScenarioError: It is an object that cannot be copied.
+            DivergenceError: As of `settle`.
         """
-        scenario = self.scenario
-        if isinstance(scenario.env, VectorEnv):  # one environment serves one simulation
-            scenario = scenario.model_copy(update={"env": copy.deepcopy(scenario.env)})
+        self.settle()
+        scenario = with_own_env(self.scenario, "a fork needs one of its own")
         alike = {"seed": self.seed, "device": self.device, "dtype": self.dtype, "threads": self.threads}
         twin = Simulation._blank(scenario, **alike, backend=backend or self.backend.name, stacked=stacked)
-        twin.load_state_dict(self.state_dict())
+        try:
+            twin.load_state_dict(self.state_dict())
+        except BaseException:
+            twin.close()
+            raise
         return twin
 
     def save(self, path: str | Path) -> Path:
         """Write a checkpoint folder, whole or not at all, and return its path; RunError where it cannot be written.
 
         An environment that keeps its state to itself is left out: such a checkpoint gives weights, but no run.
+
+        Raises:
+            DivergenceError: As of `settle`; once it has been raised, the diverged simulation can be saved.
         """
         state = {"env": self._env_state(), **self._own_state()}
         return write_simulation(Path(path), self.scenario, self.dtype, state)
@@ -341,13 +440,17 @@ class Simulation(Looking):
             backend: As of a new one.
 
         Raises:
-            RunError: The checkpoint is missing, damaged, or needs its scenario.
+            RunError: The checkpoint is missing, damaged, of another scenario, or needs its scenario.
+            ResourceError: There is not enough memory for it.
         """
         saved = read_simulation(Path(path), scenario, device)
         settings = {"seed": saved.seed, "device": device, "dtype": saved.dtype, "threads": threads}
         simulation = cls._blank(saved.scenario, **settings, backend=backend)
-        with checkpoint.whole(saved.place):
-            simulation.load_state_dict(saved.state)
+        try:
+            simulation.load_saved(saved)
+        except BaseException:
+            simulation.close()
+            raise
         return simulation
 
     # --- telemetry ---------------------------------------------------------------------------------------
@@ -358,7 +461,9 @@ class Simulation(Looking):
         return bool(self.recorders) and (step == 0 or (step + 1) % every == 0 or step + 1 == self.until)
 
     def close(self) -> None:
-        """Close recorders and environment; a second call does nothing."""
+        """Close recorders and environment; a second call does nothing. A run that is not over has been stopped."""
+        if self._written is not None and self._written.running:
+            self._written.broken_off()
         for recorder in self.recorders:
             recorder.close()
         self.recorders = []
@@ -367,5 +472,7 @@ class Simulation(Looking):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, failure: BaseException | None, trace: object) -> None:
+        if failure is not None and self._written is not None and self._written.running:
+            self._written.broken_off(failure)
         self.close()

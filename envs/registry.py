@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from antiphon.envs.base import TorchVectorEnv
 
-__all__ = ["describe", "ids", "make", "register"]
+__all__ = ["copied", "describe", "ids", "make", "register"]
 
 _Options = ImageOptions | HyperplaneOptions | CountOptions | CopyOptions | RepeatCopyOptions | TextOptions
 
@@ -96,7 +98,30 @@ def describe(spec: Any) -> Description:
         return spec.description  # type: ignore[no-any-return]
     if isinstance(spec, VectorEnv):
         return make(spec, batch=spec.num_envs).description
-    return make(spec, batch=1).description
+    with closing(make(spec, batch=1)) as env:
+        return env.description
+
+
+def copied(spec: Any, reason: str) -> Any:
+    """Return a specification whose environments share nothing with those of `spec`.
+
+    Args:
+        spec: As of `make`. Only an environment object is copied: anything else makes a new environment at every call.
+        reason: For the error: what needs the copy.
+
+    Raises:
+        ScenarioError: It is an object that cannot be copied.
+    """
+    if not isinstance(spec, VectorEnv):
+        return spec
+    try:
+        return copy.deepcopy(spec)
+    except Exception as error:  # noqa: BLE001  (whatever a user's object raises)
+        line = " ".join(str(error).split())
+        raise ScenarioError(
+            f"env: {type(spec).__name__} cannot be copied ({line}), and {reason}; give it a __deepcopy__, or run one "
+            "simulation at a time"
+        ) from None
 
 
 def make(

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-__all__ = ["give_back", "keep_memory", "uncollected"]
+__all__ = ["give_back", "keep_memory", "uncollected", "was_refused"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGE = 2**31 - 1
 _WORTH = 1 << 23
+_REFUSALS = ("can't allocate memory", "out of memory", "DefaultCPUAllocator")
 
 
 def give_back(freed: int) -> None:
@@ -56,3 +57,9 @@ def uncollected() -> Iterator[None]:
     finally:
         if before:
             gc.enable()
+
+
+def was_refused(error: BaseException | None) -> bool:
+    """Whether an error says that there is no more memory to be had."""
+    refused = isinstance(error, RuntimeError) and any(word in str(error) for word in _REFUSALS)
+    return refused or isinstance(error, MemoryError)

@@ -57,7 +57,7 @@ def run_seeds(
     requests = [replace(request, seed=seed) for seed in range(request.seed, request.seed + count)]
     paths, bands = _directories(requests, name, logdir)
     runs = SeedsRun(requests, paths, resume_if_exists=resume_if_exists)
-    apart = runs.reason_apart()  # builds the scenario: what is wrong with it is told before all else
+    apart = runs.apart  # builds the scenario: what is wrong with it is told before all else
     warn(advice(request.scenario))
     if apart is not None:
         remark(f"the seeds run one after the other: {apart}")

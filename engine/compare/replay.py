@@ -299,20 +299,19 @@ def checkpoints_apart(first: RunDirectory, second: RunDirectory) -> First | None
 def _saved(path: Path) -> dict[tuple[str, str, str, str], torch.Tensor]:
     """Return what was learned, as a checkpoint has it."""
     _, tree = checkpoint.read(path)
-    with checkpoint.whole(path):
-        system: Mapping[str, Mapping[str, Any]] = tree["system"]
-        parts = (
-            ("agent", "", "learners"),
-            ("channel", "predictor.", "predictors"),
-            ("channel", "input.", "inputs"),
-        )
-        return {
-            (what, kind, name, prefix + tensor): value
-            for what, held in (("parameter", "parameters"), ("running statistic", "buffers"))
-            for kind, prefix, section in parts
-            for name, saved in system[section].items()
-            for tensor, value in saved[held].items()
-        }
+    system: Mapping[str, Mapping[str, Any]] = tree["system"]
+    parts = (
+        ("agent", "", "learners"),
+        ("channel", "predictor.", "predictors"),
+        ("channel", "input.", "inputs"),
+    )
+    return {
+        (what, kind, name, prefix + tensor): value
+        for what, held in (("parameter", "parameters"), ("running statistic", "buffers"))
+        for kind, prefix, section in parts
+        for name, saved in system[section].items()
+        for tensor, value in saved[held].items()
+    }
 
 
 def _saved_apart(

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from antiphon.engine.core.mask import EnvMask
 from antiphon.engine.core.signals import StepSignals
+from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
+from antiphon.scenarios.document import Scenario
 
-__all__ = ["EnvironmentRunner", "EpisodeEnds"]
+__all__ = ["EnvironmentRunner", "EpisodeEnds", "with_own_env"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +86,17 @@ class EnvironmentRunner:
         if not bool(ended.any()):
             return EpisodeEnds()
         return EpisodeEnds(ended, terminated if bool(terminated.any()) else False)
+
+
+def with_own_env(scenario: Scenario, reason: str) -> Scenario:
+    """Return a scenario whose environments are shared with no other simulation.
+
+    Args:
+        scenario: One that holds an environment object gets a copy of it.
+        reason: For the error: what needs the copy.
+
+    Raises:
+        ScenarioError: The environment is an object that cannot be copied.
+    """
+    env = registry.copied(scenario.env, reason)
+    return scenario if env is scenario.env else scenario.model_copy(update={"env": env})

@@ -6,6 +6,7 @@ Of a stream, every example is shown once; in other environments the system runs 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -141,10 +142,10 @@ def _forward(
         raise ScenarioError(f"evaluate: the environment has no splits to evaluate on; {_progress(env)}")
     check_split(split, env.splits)
     assert make is not None  # an environment can be made again if it can be made of a split
-    own = make(max(1, min(_LANES, env.example_count(split) // _STRETCH)), split)
-    steps = own.evaluation_steps
-    assert steps is not None
-    scores = Rollout(system, own, links, rehearsal_seed(seed, split, 0)).run(steps)
+    with closing(make(max(1, min(_LANES, env.example_count(split) // _STRETCH)), split)) as own:
+        steps = own.evaluation_steps
+        assert steps is not None
+        scores = Rollout(system, own, links, rehearsal_seed(seed, split, 0)).run(steps)
     agents: dict[str, dict[str, float]] = {}
     for name, score in scores.items():
         if name in readout and not score.count:

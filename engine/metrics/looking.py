@@ -123,7 +123,8 @@ class Looking:
         Among them `message_mean`, `message_std`, `age` (steps), and where it has a predictor `sg_loss` and its
         alignment with what came back (`cosine`, `norm_ratio`, `r2`).
         """
-        return channel_figures(self._simulation.fork(stacked=False))
+        with self._simulation.fork(stacked=False) as twin:
+            return channel_figures(twin)
 
     def probe(self, horizon: int = 0) -> dict[str, Probe]:
         """Return, per channel, the true gradient of the messages of the coming step, in a fork thrown away.
@@ -179,7 +180,9 @@ class Looking:
 
         Raises:
             ScenarioError: No such split or kind of links, or the environment has no splits.
+            DivergenceError: A loss or gradient of an earlier step was not finite, as the device says only now.
         """
+        self._simulation.settle()
         return evaluate(self.system, self._env, self.scenario.readouts, split, links, self.seed, self._make)
 
     def _make(self, batch: int, split: str | None = None) -> TorchVectorEnv:
@@ -188,5 +191,10 @@ class Looking:
         return registry.make(env, batch=batch, device=self.device, dtype=self.dtype, split=split)
 
     def compose(self, agents: Sequence[str] | None = None) -> fx.GraphModule:
-        """Return the corporation as one torch module: signals in, {agent: output} out; None: of the readouts."""
+        """Return the corporation as one torch module: signals in, {agent: output} out; None: of the readouts.
+
+        Raises:
+            DivergenceError: As of `evaluate`.
+        """
+        self._simulation.settle()
         return compose(self.system, self.scenario.readouts if agents is None else agents)

@@ -111,7 +111,7 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Meas
         newest_usable = channel.ledger.sender.latest(step - channel.ledger.link.delay)
         if newest_usable is not None:
             yield Measured(who, "age", [float(step - newest_usable)] * count)
-        yield from _on_the_way(channel, step)
+        yield from _on_the_way(system, channel, step)
 
 
 def _trained(who: tuple[str, ...], lesson: PredictorUpdate) -> Iterator[Measured]:
@@ -133,11 +133,11 @@ def _list(members: Tensor | None) -> list[bool] | None:
     return None if members is None else members.tolist()
 
 
-def _on_the_way(channel: Channel, step: int) -> Iterator[Measured]:
+def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measured]:
     """What the link did to the message due now, and what it carries.
 
     `lost` and `stand_in` (shares of environments), `distortion` (root of the mean squared change by noise and bits, in
-    the message's own units), `traffic` (bits a step and environment).
+    the message's own units), `traffic` (bits a step and environment, context of the receiver included).
     """
     ledger, link = channel.ledger, channel.ledger.link
     who, count = channel.names, len(channel.names)
@@ -155,4 +155,16 @@ def _on_the_way(channel: Channel, step: int) -> Iterator[Measured]:
         return  # it stays where it is
     width = link.bits or torch.finfo(channel.zeros.dtype).bits
     sends = ledger.sender.rate / ledger.sender.clock.period
-    yield Measured(who, "traffic", [channel.size * width * sends] * count)
+    yield Measured(who, "traffic", [channel.size * width * sends + _context_traffic(system, channel)] * count)
+
+
+def _context_traffic(system: System, channel: Channel) -> float:
+    """Bits a step and environment of context that crosses the link from the receiver (semantics 25).
+
+    That is its state, in full precision, at each of its ticks. Phases follow from the clocks, and what is returned has
+    come back with the gradients.
+    """
+    if "to.state" not in channel.ends:
+        return 0.0
+    size = system.agents[channel.receiver].learner.network.state_size
+    return size * torch.finfo(channel.zeros.dtype).bits / channel.ledger.receiver.period

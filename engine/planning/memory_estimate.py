@@ -19,6 +19,7 @@ from antiphon.engine.core.system import System
 from antiphon.engine.planning.cost_model import Loads, length_of
 from antiphon.envs.signal import Description
 from antiphon.errors import ResourceError
+from antiphon.nets.memory import was_refused
 from antiphon.nets.optimisers import Optimiser
 from antiphon.scenarios.document import Scenario
 
@@ -31,7 +32,6 @@ __all__ = [
     "memory_of",
     "slots",
     "unit_of",
-    "was_refused",
 ]
 
 _FILLED = 0.9
@@ -39,7 +39,6 @@ _FILLED = 0.9
 _LOOK = 0.25
 """From this share on, what it needs is counted out before it is built; below, an outline is enough."""
 _UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_REFUSALS = ("can't allocate memory", "out of memory", "DefaultCPUAllocator")
 _MEMINFO = Path("/proc/meminfo")
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux says what a container may have."""
@@ -207,12 +206,6 @@ def _number(path: Path) -> int | None:
 
 
 # --- where it is not enough ------------------------------------------------------------------------------
-
-
-def was_refused(error: BaseException | None) -> bool:
-    """Whether an error says that there is no more memory to be had."""
-    refused = isinstance(error, RuntimeError) and any(word in str(error) for word in _REFUSALS)
-    return refused or isinstance(error, MemoryError)
 
 
 class Room:

@@ -92,7 +92,14 @@ def ceilings(
     Raises:
         ScenarioError: There is no such channel, or it has no predictor.
     """
-    twin, bench = simulation.fork(stacked=False), simulation.fork(stacked=False)
+    with simulation.fork(stacked=False) as twin, simulation.fork(stacked=False) as bench:
+        return _ceilings(twin, bench, channels, ahead)
+
+
+def _ceilings(
+    twin: Simulation, bench: Simulation, channels: Sequence[str] | None, ahead: int | None
+) -> dict[str, Ceiling]:
+    """As `ceilings`, with two forks that are used up."""
     system = twin.system
     twin.backend.freeze(gradients=False)
     gathered = {name: _Gathered() for name in _chosen(system, channels)}

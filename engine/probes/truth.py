@@ -58,13 +58,13 @@ def true_gradients(simulation: Simulation, horizon: int = 0) -> dict[str, Probe]
     """
     if horizon < 0:
         raise ScenarioError(f"probe: horizon is {horizon}; it must be at least 0")
-    twin = simulation.fork(stacked=False)
-    live = Live(twin.system, twin.now, horizon, twin.system.channels.keys())
-    live.run(twin.world, 1)  # only now are the signals known that a context may use
-    synthetic = {
-        name: predicted(live.system, name, record) for name, record in live.forward_pass.sent.items()
-    }
-    live.run(twin.world, horizon)
+    with simulation.fork(stacked=False) as twin:
+        live = Live(twin.system, twin.now, horizon, twin.system.channels.keys())
+        live.run(twin.world, 1)  # only now are the signals known that a context may use
+        synthetic = {
+            name: predicted(live.system, name, record) for name, record in live.forward_pass.sent.items()
+        }
+        live.run(twin.world, horizon)
     return {name: _probe(true, synthetic[name]) for name, true in live.gradients().items()}
 
 

@@ -70,14 +70,15 @@ def update_alignment(simulation: Simulation, *, ahead: int | None = None) -> dic
     """
     if ahead is not None and ahead < 0:
         raise ScenarioError(f"update: ahead is {ahead}; it must be at least 0")
-    followed = _followed(simulation)
-    true = _true(simulation, followed, ahead)
+    with simulation.fork(stacked=False) as twin:
+        followed = _followed(twin)
+    with simulation.fork(stacked=False) as twin:
+        true = _true(twin, followed, ahead)
     return {name: _compared(found, true[name]) for name, found in followed.items()}
 
 
-def _followed(simulation: Simulation) -> dict[str, _Followed]:
-    """The gradient of every agent's first window that has not begun, by agent."""
-    twin = simulation.fork(stacked=False)
+def _followed(twin: Simulation) -> dict[str, _Followed]:
+    """The gradient of every agent's first window that has not begun, by agent; the fork is used up."""
     system = twin.system
     twin.backend.freeze()
     begun = {id(unit): unit.tape.window if unit.tape.ticks else -1 for unit in system.units}
@@ -123,8 +124,7 @@ class _Watchful(LiveForwardPass):
         return super().evaluate(tick, tape, buffers, replay=replay)
 
 
-def _true(simulation: Simulation, followed: dict[str, _Followed], ahead: int | None) -> dict[str, Tensor]:
-    twin = simulation.fork(stacked=False)
+def _true(twin: Simulation, followed: dict[str, _Followed], ahead: int | None) -> dict[str, Tensor]:
     system = twin.system
     last = twin.now
     for name, window in followed.items():

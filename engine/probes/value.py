@@ -154,14 +154,28 @@ def value(
         if given < least:
             raise ScenarioError(f"value: {name} is {given}; it must be at least {least}")
     measured = [_Measured(name, members, ahead) for name, members in groups.items()]
-    still, fork, bench = (
-        simulation.fork(stacked=False),
-        simulation.fork(stacked=False),
-        simulation.fork(stacked=False),
-    )
+    with (
+        simulation.fork(stacked=False) as still,
+        simulation.fork(stacked=False) as fork,
+        simulation.fork(stacked=False) as bench,
+    ):
+        _measure(measured, still, fork, bench, _rates(simulation, horizon), horizon, repeats)
+    rows = tuple(row.result() for row in measured)
+    return Values(rows, simulation.now, horizon, repeats, time.monotonic() - started)
+
+
+def _measure(
+    measured: Sequence[_Measured],
+    still: Simulation,
+    fork: Simulation,
+    bench: Simulation,
+    rates: list[float],
+    horizon: int,
+    repeats: int,
+) -> None:
+    """Fill the rows, with three forks that are used up."""
     still.backend.freeze(gradients=False)
     plain = fork.system
-    rates = _rates(simulation, horizon)
     for _ in range(repeats):
         state = copy_tree(still.state_dict())
         fork.backend = Engine(plain, stacked=False)
@@ -175,10 +189,6 @@ def value(
             row.measure(fork, plain, bench, state, synthetic, rates, horizon)
         for _ in range(horizon):
             still.advance()
-    for twin in (still, fork, bench):
-        twin.close()
-    rows = tuple(row.result() for row in measured)
-    return Values(rows, simulation.now, horizon, repeats, time.monotonic() - started)
 
 
 @dataclass(frozen=True)

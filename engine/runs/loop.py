@@ -54,4 +54,5 @@ def keep_stepping(
             advance()
             if on_step is not None:
                 on_step(simulation)
+        simulation.settle()  # a limit may have been met between two syncs
         return bool(stopped)

@@ -109,6 +109,48 @@ class Run:
                 recorder.end(result)
         return result
 
+    def keep(self, every: int | None = None) -> None:
+        """Write a checkpoint where one is due before the end.
+
+        Args:
+            every: Steps between checkpoints; None: ten in a run, at least 100 steps apart.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        until, step = self.simulation.until, self.simulation.now
+        every = every or max(_FEWEST_STEPS, -(-until // _CHECKPOINTS))
+        if step % every == 0 and step < until:
+            self.directory.checkpoint(self.simulation)
+
+    def resumed(self) -> None:
+        """Note in run.json that a run that has ended goes on."""
+        if not self.running:
+            self.directory.note(exit="running", finished=None, error=None)
+
+    @property
+    def running(self) -> bool:
+        """Whether run.json has no end of it yet."""
+        return bool(self.directory.facts["exit"] == "running")
+
+    def broken_off(self, failure: BaseException | None = None) -> None:
+        """Note in run.json that the run is over, and why, where it has come to no end of its own.
+
+        Args:
+            failure: What broke it off; None: it was closed.
+        """
+        diverged = self.simulation.diverged
+        ended = "failed"
+        if failure is None or isinstance(failure, KeyboardInterrupt):
+            ended = "stopped"
+        reason = None if failure is None else str(failure) or type(failure).__name__
+        if diverged is not None and (failure is None or isinstance(failure, DivergenceError)):
+            ended, reason = "diverged", diverged
+        with suppress(AntiphonError):  # the failure itself is worth more than that of its note
+            self.directory.note(
+                exit=ended, error=reason, step=self.simulation.now, seconds=self._seconds(), finished=now()
+            )
+
     def go(
         self, on_step: Callable[[Run], None] | None = None, checkpoint_every: int | None = None
     ) -> Outcome:
@@ -148,15 +190,14 @@ class Run:
         self, stopped: list[int], on_step: Callable[[Run], None] | None, checkpoint_every: int | None
     ) -> None:
         simulation = self.simulation
-        every = checkpoint_every or max(_FEWEST_STEPS, -(-self.until // _CHECKPOINTS))
         simulation.until = self.until
         while simulation.now < self.until and not stopped:
             simulation.step()
             self._tally.add(simulation.learned)
             if on_step is not None:
                 on_step(self)
-            if simulation.now % every == 0 and simulation.now < self.until:
-                self.directory.checkpoint(simulation)
+            self.keep(checkpoint_every)
+        simulation.settle()  # a signal may have come between two syncs
 
 
 def begin(request: Request, path: str | Path, *, resume_if_exists: bool = False) -> Run:
@@ -184,7 +225,11 @@ def begin(request: Request, path: str | Path, *, resume_if_exists: bool = False)
     simulation = Simulation(request.scenario, seed=request.seed, device=device, backend=request.backend)
     # Chosen once, for resuming too.
     facts = {**request.facts, "backend": simulation.backend.name}
-    directory = RunDirectory.create(path, request.scenario, facts)
+    try:
+        directory = RunDirectory.create(path, request.scenario, facts)
+    except BaseException:
+        simulation.close()
+        raise
     return Run(simulation, directory, request.scenario.training.steps)
 
 

@@ -13,13 +13,14 @@ from typing import Any
 
 from antiphon.engine.build.replicas import reason_apart
 from antiphon.engine.build.similarity import reasons_alone
+from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
 from antiphon.engine.core.signals import joined
 from antiphon.engine.simulation import Simulation, StepInfo
 from antiphon.engine.step.replicas import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError, ScenarioError
-from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios import Scenario, Template, load
 
-__all__ = ["Seeds"]
+__all__ = ["Seeds", "why_apart"]
 
 
 class Seeds:
@@ -50,26 +51,34 @@ class Seeds:
         seeds = list(seeds)
         if not seeds or len(set(seeds)) < len(seeds):
             raise ScenarioError(f"seeds: got {seeds}; give different ones, at least one")
-        self.simulations = [Simulation(scenario, seed=seed, stacked=False, **settings) for seed in seeds]
-        self.apart = self._reason(backend)
+        if isinstance(scenario, str | Path):
+            scenario = load(scenario)
+        if isinstance(scenario, Template):
+            scenario = scenario.resolve()
+        reason = "every seed needs one of its own"
+        scenarios = [scenario, *(with_own_env(scenario, reason) for _ in seeds[1:])]
+        self.simulations: list[Simulation] = []
         self._joint: ReplicatedEngine | None = None
-        if self.apart is None:
-            self._joint = ReplicatedEngine([simulation.system for simulation in self.simulations])
-            for world, simulation in enumerate(self.simulations):
-                simulation.backend = Replica(self._joint, world)  # type: ignore[assignment]
-            self._worlds = [simulation.world for simulation in self.simulations]  # of who has left, too
-        elif backend != "reference":
-            for simulation in self.simulations:
-                simulation.rerun_on(backend)
+        self._worlds: list[EnvironmentRunner] = []
+        """Of all seeds, those that have left among them: the others' steps are taken with theirs."""
+        try:
+            for own, seed in zip(scenarios, seeds, strict=True):
+                self.simulations.append(Simulation(own, seed=seed, stacked=False, **settings))
+            self.apart = why_apart(self.simulations[0], backend, len(seeds))
+            if self.apart is None:
+                self._join()
+            elif backend != "reference":
+                for simulation in self.simulations:
+                    simulation.rerun_on(backend)
+        except BaseException:
+            self.close()
+            raise
 
-    def _reason(self, backend: str) -> str | None:
-        if backend == "reference":
-            return "the reference backend was asked for"
-        if len(self.simulations) == 1:
-            return "there is only one"
-        system = self.simulations[0].system
-        alone = [f"'{name}' is run as itself: {why}" for name, why in reasons_alone(system).items()]
-        return reason_apart(system, alone)
+    def _join(self) -> None:
+        self._joint = ReplicatedEngine([simulation.system for simulation in self.simulations])
+        for world, simulation in enumerate(self.simulations):
+            simulation.backend = Replica(self._joint, world)  # type: ignore[assignment]
+        self._worlds = [simulation.world for simulation in self.simulations]
 
     def step(self) -> list[StepInfo]:
         """Take one step of all that have not diverged, and return what happened in each.
@@ -123,9 +132,28 @@ class Seeds:
             self.step()
 
     def close(self) -> None:
-        """Close all simulations."""
+        """Close all simulations, and the environments of seeds that have left."""
         for simulation in self.simulations:
             simulation.close()
+        for world in self._worlds:
+            world.env.close()
+
+
+def why_apart(simulation: Simulation, backend: str, count: int) -> str | None:
+    """Return why seeds of a scenario are stepped one after the other; None: they are run together.
+
+    Args:
+        simulation: Of one seed.
+        backend: As of `Seeds`.
+        count: How many seeds.
+    """
+    if backend == "reference":
+        return "the reference backend was asked for"
+    if count == 1:
+        return "there is only one"
+    system = simulation.system
+    alone = [f"'{name}' is run as itself: {why}" for name, why in reasons_alone(system).items()]
+    return reason_apart(system, alone)
 
 
 def _stepped(simulation: Simulation) -> StepInfo | None:

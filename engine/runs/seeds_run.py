@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,8 @@ from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.runs.directory import RunDirectory, write_json
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Outcome, begin
-from antiphon.engine.runs.seeds import Seeds
+from antiphon.engine.runs.seeds import Seeds, why_apart
 from antiphon.engine.runs.together import OnStep, Scores, Together
-from antiphon.engine.state import checkpoint
 from antiphon.engine.state.saving import read_simulation
 from antiphon.engine.studies.statistics import spread
 from antiphon.errors import DivergenceError, RunError
@@ -90,7 +91,6 @@ class SeedsRun:
             for place in range(len(requests))
         ]
         self._groups = self._alike()
-        self._built: Seeds | None = None
 
     def _alike(self) -> list[list[int]]:
         """Return the runs that are to be done in groups that can go on together: from the same step, if at all."""
@@ -109,8 +109,9 @@ class SeedsRun:
         """How many steps have been taken, a mean over the seeds."""
         return sum(self._steps) // len(self._steps)
 
-    def reason_apart(self) -> str | None:
-        """Return why the runs cannot be joined; None where they can, or none are to be.
+    @cached_property
+    def apart(self) -> str | None:
+        """Why the runs cannot be joined; None where they can, or none are to be. One seed is built to find out.
 
         Raises:
             ScenarioError: The scenario cannot be built.
@@ -119,15 +120,8 @@ class SeedsRun:
         group = next((group for group in self._groups if len(group) > 1), None)
         if group is None:
             return None
-        if self._built is None:
-            self._built = self._seeds(group)
-        return self._built.apart
-
-    def close(self) -> None:
-        """Let go of what has been built."""
-        if self._built is not None:
-            self._built.close()
-            self._built = None
+        with closing(self._seeds(group[:1])) as one:
+            return why_apart(one.simulations[0], self.requests[0].backend, len(group))
 
     def go(
         self, on_step: OnStep | None = None, checkpoint_every: int | None = None, bands: Path | None = None
@@ -144,7 +138,7 @@ class SeedsRun:
             DataError: Its data are missing or broken.
             RunError: A directory cannot be written.
         """
-        apart = self.reason_apart()
+        apart = self.apart
         groups = self._groups if apart is None else [[place] for group in self._groups for place in group]
         outcomes = dict(self.kept)
         told = None if bands is None else self._bands(bands)
@@ -157,7 +151,6 @@ class SeedsRun:
                 if any(outcome.exit_code > 128 for outcome in found):
                     break
         finally:
-            self.close()
             if told is not None:
                 told.close()
         ended = {self.requests[place].seed: outcomes[place] for place in sorted(outcomes)}
@@ -196,7 +189,7 @@ class SeedsRun:
     ) -> list[Outcome]:
         if len(group) == 1:
             return [self._alone(group[0], on_step, every, bands)]
-        seeds, self._built = self._built or self._seeds(group), None
+        seeds = self._seeds(group)
         directories = self._directories(group, seeds)
         return Together(seeds, directories, self.until).go(on_step, every, bands, group)
 
@@ -222,11 +215,14 @@ class SeedsRun:
         if there is None or not there.checkpoints:
             return Seeds(request.scenario, seeds, **settings)
         found = Seeds(without_weights(request.scenario), seeds, **settings)
-        for place, simulation in zip(group, found.simulations, strict=True):
-            saved = read_simulation(self._there[place].path, None, device)
-            simulation.scenario = request.scenario
-            with checkpoint.whole(saved.place):
-                simulation.load_state_dict(saved.state)
+        try:
+            for place, simulation in zip(group, found.simulations, strict=True):
+                saved = read_simulation(self._there[place].path, None, device)
+                simulation.scenario = request.scenario
+                simulation.load_saved(saved)
+        except BaseException:
+            found.close()
+            raise
         return found
 
     def _directories(self, group: Sequence[int], seeds: Seeds) -> list[RunDirectory]:

@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from antiphon.errors import AntiphonError, RunError
+from antiphon.errors import ResourceError, RunError
+from antiphon.nets.memory import was_refused
 
 __all__ = ["FORMAT", "copy_tree", "latest", "read", "write"]
 
 FORMAT = 1
 """Version of the layout; a reader refuses a newer one."""
 _TENSOR = "\x00tensor"
+_OWN_DIGEST = "manifest_sha256"
+"""Key of the manifest's digest of its other entries; older checkpoints lack it."""
 
 
 def copy_tree(value: Any) -> Any:
@@ -61,8 +62,10 @@ def write(path: Path, manifest: dict[str, Any], state: dict[str, Any]) -> None:
         temporary.mkdir(parents=True)
         save_file(tensors, temporary / "state.safetensors")
         digest = _digest(temporary / "state.safetensors")
-        text = json.dumps({"format": FORMAT, "sha256": digest, **manifest, "state": tree})
-        (temporary / "state.json").write_text(text, encoding="utf-8")
+        facts = {"format": FORMAT, "sha256": digest, **manifest, "state": tree}
+        (temporary / "state.json").write_text(
+            json.dumps({**facts, _OWN_DIGEST: _digest_of(facts)}), encoding="utf-8"
+        )
         if path.exists():
             old = path.with_name(f".{path.name}.old")
             shutil.rmtree(old, ignore_errors=True)
@@ -81,48 +84,64 @@ def write(path: Path, manifest: dict[str, Any], state: dict[str, Any]) -> None:
 def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the manifest and the state of a checkpoint folder.
 
+    Whether it is damaged is decided by its digests alone; any other error is of another kind.
+
     Raises:
         RunError: It is missing, damaged, or of a newer format.
+        ResourceError: Its tensors do not fit into memory.
     """
     try:
-        with whole(path):
-            manifest = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            if manifest["format"] > FORMAT:
-                raise RunError(
-                    f"{path}: checkpoint format {manifest['format']} is newer than {FORMAT}; use a newer antiphon"
-                )
-            if _digest(path / "state.safetensors") != manifest["sha256"]:
-                raise RunError(
-                    f"{path}: state.safetensors is not what was written (checksum); delete this folder to use an earlier one"
-                )
-            tensors = load_file(path / "state.safetensors", device=str(device))
-            return manifest, _unpack(manifest.pop("state"), tensors)
+        manifest = _manifest(path)
+        if _digest(path / "state.safetensors") != manifest["sha256"]:
+            raise _damaged(path, "state.safetensors is not what was written (checksum)")
+        tensors = load_file(path / "state.safetensors", device=str(device))
     except FileNotFoundError:
         raise RunError(f"{path}: no checkpoint there (state.json and state.safetensors)") from None
     except OSError as error:
         raise RunError(f"{path}: the checkpoint cannot be read ({error.strerror or error})") from None
+    except (MemoryError, RuntimeError) as error:
+        if not was_refused(error):
+            raise
+        size = (path / "state.safetensors").stat().st_size / 2**20
+        raise ResourceError(
+            f"{path}: out of memory: its tensors need {size:,.0f} MiB on {device}; choose another device, or free memory"
+        ) from error
+    return manifest, _unpack(manifest.pop("state"), tensors)
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """Return the contents of state.json once its digest is right; without the digest itself.
+
+    Raises:
+        RunError: It is damaged, or of a newer format.
+    """
+    try:
+        found = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    except ValueError:  # neither JSON nor text
+        raise _damaged(path, "state.json is not JSON") from None
+    if not isinstance(found, dict) or not {"format", "sha256"} <= found.keys():
+        raise _damaged(path, "state.json has no checksum")
+    if found["format"] > FORMAT:
+        raise RunError(
+            f"{path}: checkpoint format {found['format']} is newer than {FORMAT}; use a newer antiphon"
+        )
+    digest = found.pop(_OWN_DIGEST, None)
+    if digest is not None and digest != _digest_of(found):
+        raise _damaged(path, "state.json is not what was written (checksum)")
+    return found
+
+
+def _damaged(path: Path, what: str) -> RunError:
+    return RunError(f"{path}: {what}: the checkpoint is damaged; delete it to use an earlier one")
+
+
+def _digest_of(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[None]:
-    """Read a checkpoint under the suspicion that it is damaged.
-
-    Raises:
-        RunError: What was read makes no sense.
-    """
-    try:
-        yield
-    except AntiphonError:
-        raise
-    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise RunError(
-            f"{path}: the checkpoint is damaged ({type(error).__name__}); delete it to use an earlier one"
-        ) from None
 
 
 def latest(path: str | Path) -> Path:

@@ -54,10 +54,8 @@ def read_simulation(path: Path, scenario: Scenario | None, device: torch.device 
     """
     place = checkpoint.latest(path)
     manifest, state = checkpoint.read(place, device)
-    with checkpoint.whole(place):
-        document, seed, dtype = manifest["scenario"], manifest["seed"], getattr(torch, manifest["dtype"])
-        bound = state["env"] is None
-    if bound:
+    document, seed, dtype = manifest["scenario"], manifest["seed"], getattr(torch, manifest["dtype"])
+    if state["env"] is None:
         raise RunError(
             f"{place}: its environment keeps its state to itself, so the run cannot go on; "
             "take its agents into another one with `weights: RUN:agent`"

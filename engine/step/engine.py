@@ -187,7 +187,9 @@ class Engine:
         self._stale = self.system is not self.stacked.base
         self._buffers = {agent.name: dict(agent.learner.buffers) for agent in self._stacks()}
         if self.system.replicas > 1:
-            models = [m for c in self.system.channels.values() for m in (c.predictor, c.input) if m is not None]
+            models = [
+                m for c in self.system.channels.values() for m in (c.predictor, c.input) if m is not None
+            ]
             self._predictor_buffers = {
                 id(model): dict(model.buffers) for model in models if isinstance(model, StackedModels)
             }

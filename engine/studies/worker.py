@@ -86,8 +86,7 @@ def work_together(jobs: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None
     try:
         requests = [_request(job) for job in jobs]
         runs = SeedsRun(requests, [Path(job["path"]) for job in jobs], resume_if_exists=True)
-        if runs.reason_apart() is not None:
-            runs.close()
+        if runs.apart is not None:
             return None
         found = runs.go()
         stopped: dict[str, Any] = {

@@ -101,7 +101,7 @@ _CHANNEL: dict[str, Explanation] = {
         "message energy", "Root of the mean square of the newest message's components: 0 is silence."
     ),
     "age": Explanation("age", "Steps since the newest usable message was sent: large is stale."),
-    "traffic": Explanation("traffic", "Bits sent per step and environment."),
+    "traffic": Explanation("traffic", "Bits sent per step and environment, context of the far end included."),
     "lost": Explanation(
         "lost", "Share of environments in which the link lost the message that is due.", "share"
     ),

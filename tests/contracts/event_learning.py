@@ -33,6 +33,8 @@ class Learning:
         self.learned: dict[Window, int] = {}
         """The step at which each unit learned from a window."""
         self.fates: dict[tuple[str, int], Fate] = {}
+        self.given_up: set[tuple[str, int]] = set()
+        """Messages of delayed channels whose delta was not back within their channel's staleness."""
         self.injected: dict[tuple[str, int], tuple[int, frozenset[int]]] = {}
         booked = [
             x
@@ -68,10 +70,29 @@ class Learning:
     def _judge(self, u: str, k: int, newest: int, t: int) -> bool | None:
         """Whether a late unit learns from a window now (True), drops it (False), or goes on waiting (None)."""
         first, end = self.windows[u][k]
-        if newest - k > min(x.staleness for x in self.waits[u]):
-            return False
-        sent = [(x, s) for x in self.waits[u] for s in self.sent[x.name] if first <= s <= end]
-        return True if all(self._returned(x, s, t) for x, s in sent) else None
+        sent = {x.name: [s for s in self.sent[x.name] if first <= s <= end] for x in self.waits[u]}
+        given_up = set()
+        for x in self.waits[u]:
+            last = t if newest - k <= x.staleness else self.windows[u][k + x.staleness][1]
+            if all(self._returned(x, s, last) for s in sent[x.name]):
+                continue
+            if newest - k <= x.staleness:
+                return None
+            given_up.add(x.name)
+        self.given_up |= {(name, s) for name in given_up for s in sent[name]}
+        return not given_up or self._has_more(u, first, end, given_up)
+
+    def _has_more(self, u: str, first: int, end: int, given_up: set[str]) -> bool:
+        """Whether a window has anything to learn from but gradients that were given up."""
+        if any(self.unit[agent] == u for agent in self.scene.judged):
+            return True
+        others = [x for x in self.channels if self.unit[x.sender] == u and x.name not in given_up]
+        return any(
+            first <= s <= end
+            for x in others
+            if x.coupling in ("delayed", "decoupled", "unlocked")
+            for s in self.sent[x.name]
+        )
 
     def _returned(self, link: Link, s: int, t: int) -> bool:
         """Whether a late tape is spared waiting for this record at t: void, or complete and come back."""
@@ -97,6 +118,8 @@ class Learning:
 
     def _pulled(self, x: Link, s: int, t: int) -> frozenset[int]:
         """The environments in which a gradient is put on a message when its sender learns at t."""
+        if (x.name, s) in self.given_up:
+            return frozenset()
         if x.coupling == "delayed":
             fate = self.fates.get((x.name, s), Fate("open"))
             back = fate.finished is not None and fate.finished < t and fate.finished + x.way_back <= t

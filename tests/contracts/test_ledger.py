@@ -197,6 +197,7 @@ def agree(
         lost={(name, stamp, 0) for name, stamp in lost},
         ends={(step, 0): True for step in ends},
         undrawn=undrawn,
+        judged=frozenset(clocks),
     )
     expected = simulate(scene)
     found = run_engine(clocks, links, horizon, lost, ends, sparse, lanes=lanes)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from antiphon.engine.runs.directory import RunDirectory, facts_of
+from antiphon.engine.runs.run import Run
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.engine import Engine
 from antiphon.engine.step.guard import Guard
 from antiphon.errors import DivergenceError
@@ -161,3 +168,80 @@ def test_it_remembers_the_first_step_and_who() -> None:
     guard.look("c", 1, [torch.tensor([float("nan")])], 6)
     assert guard.read() == (5, {"a": [1], "b": [0]})
     assert torch.equal(guard.frozen(sound, broken), sound)
+
+
+def diverged_unseen(network: str = "mlp") -> Simulation:
+    """A simulation two steps after a divergence at step 13 that no sync has found yet."""
+    simulation = later(ring(NETWORKS[network]))
+    for _ in range(12):
+        simulation.step()
+    next(iter(simulation.system.agents["n3"].learner.parameters.values())).data.fill_(float("nan"))
+    for _ in range(4):
+        simulation.step()
+    assert simulation.diverged is None
+    return simulation
+
+
+LOOKS: dict[str, Callable[[Simulation, Path], object]] = {
+    "save": lambda simulation, path: simulation.save(path / "point"),
+    "fork": lambda simulation, _: simulation.fork(),
+    "state_dict": lambda simulation, _: simulation.state_dict(),
+    "evaluate": lambda simulation, _: simulation.evaluate(),
+    "compose": lambda simulation, _: simulation.compose(),
+    "probe": lambda simulation, _: simulation.probe(),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_look_finds_a_divergence_that_no_sync_has_found(look: str, tmp_path: Path) -> None:
+    simulation = diverged_unseen()
+    with pytest.raises(DivergenceError, match=r"agent 'n3': the gradient at step 13 is not finite"):
+        LOOKS[look](simulation, tmp_path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(DivergenceError, match="step 13"):
+        simulation.step()
+    assert Simulation.load(simulation.save(tmp_path / "after")).diverged == simulation.diverged
+
+
+def test_a_run_in_python_that_ends_before_the_sync_has_diverged() -> None:
+    simulation = later(ring(NETWORKS["mlp"]))
+    for _ in range(12):
+        simulation.step()
+    next(iter(simulation.system.agents["n3"].learner.parameters.values())).data.fill_(float("nan"))
+    with pytest.raises(DivergenceError, match="step 13"):
+        simulation.run(
+            seconds=3600, on_step=lambda s: os.kill(os.getpid(), signal.SIGINT) if s.now == 16 else None
+        )
+    assert simulation.now == 16
+
+
+def test_a_run_whose_checkpoint_comes_before_the_sync_has_diverged(tmp_path: Path) -> None:
+    simulation = later(ring(NETWORKS["mlp"]))
+    directory = RunDirectory.create(
+        tmp_path / "run", simulation.scenario, facts_of(simulation.scenario, seed=0, device="cpu")
+    )
+
+    def poison(run: Run) -> None:
+        if run.simulation.now == 12:
+            run.simulation.system.agents["n3"].learner.parameters["0.weight"].data.fill_(float("nan"))
+
+    outcome = Run(simulation, directory, 400).go(poison, checkpoint_every=8)
+    assert (outcome.exit_code, outcome.result["exit"]) == (DivergenceError.exit_code, "diverged")
+    assert "step 13" in str(outcome.error)
+    assert directory.facts["exit"] == "diverged"
+    assert simulation.now == 16
+    assert Simulation.load(directory.path).diverged == outcome.error
+
+
+def test_a_state_of_before_the_divergence_goes_on() -> None:
+    simulation = later(ring(NETWORKS["mlp"]))
+    for _ in range(12):
+        simulation.step()
+    state = copy_tree(simulation.state_dict())
+    simulation.system.agents["n3"].learner.parameters["0.weight"].data.fill_(float("nan"))
+    with pytest.raises(DivergenceError):
+        simulation.run(steps=30)
+    simulation.load_state_dict(state)
+    before = simulation.system.agents["n0"].learner.parameters["0.weight"].data.clone()
+    simulation.run(steps=8)
+    assert not torch.equal(simulation.system.agents["n0"].learner.parameters["0.weight"].data, before)

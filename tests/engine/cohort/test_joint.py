@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.cohort.joint import Joint, Share
+from antiphon.engine.core.divergence import Report
 from antiphon.engine.core.environment import EpisodeEnds
 from antiphon.engine.core.mask import EnvMask
 from antiphon.engine.runs.seeds import Seeds
@@ -304,3 +305,19 @@ def test_states_go_from_runs_alone_to_joint_ones_and_back_in_mid_window(name: st
         fork.run(4)
         agree(own, fork)
         agree(own, simulation)
+
+
+@pytest.mark.parametrize("how", [{}, QUARANTINE])
+def test_the_seed_of_a_report_is_data_whatever_its_text(how: dict[str, Any]) -> None:
+    seeds = together(ring(**how), SEEDS[:2])
+    divergence = joint_of(seeds).divergence
+    first, second = seeds.simulations
+    divergence.report(Report(3, "something went wrong @0", ("n0@1",)))
+    divergence.report(Report(4, "agent {agents}, channel {channel}", ("n0@1", "n1@1"), "n0->n1@1"))
+    if divergence.quarantine:
+        assert first.events == []
+        assert second.events == [(3, "something went wrong @0"), (4, "agent 'n0', 'n1', channel n0->n1")]
+    else:
+        assert divergence.stopped == {1: "something went wrong @0"}
+    divergence.note(Report(5, "channel {channel}", ("n0@0",), "n0->n1@0"))
+    assert first.events == [(5, "channel n0->n1")]

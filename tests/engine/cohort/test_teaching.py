@@ -14,6 +14,7 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.predictors import PredictorTrainer, PredictorUpdate
 from antiphon.errors import DivergenceError
+from antiphon.scenarios import Scenario
 from tests.engine.cohort.alike import (
     BATCH,
     BATCH_NORM,
@@ -389,3 +390,27 @@ def test_states_gradients_out_of_all_proportion_are_shortened_and_said_as_alone(
         assert state["median"] == pytest.approx(other[name]["median"], rel=1e-9)
         assert (state["seen"], state["bites"]) == (other[name]["seen"], other[name]["bites"])
     assert one["n1->n1:state"]["bites"] > 0
+
+
+def test_bundled_models_follow_the_schedules_of_their_own_rates() -> None:
+    """The schedule ends at step 6, at a rate of nothing: from there on predictors and inputs stand, agents go on."""
+    own: Document = {"kind": "sgd", "lr": 0.05, "schedule": {"kind": "cosine", "factor": 0.0}}
+    how: Document = {
+        "input": {"kind": "linear", "context": ["x"], "optimiser": own},
+        "link": {"delay": 1, "drop": 0.3},
+    }
+    scene = ring(COUNT, channel={**gradient(optimiser=own), **how}, steps=6)
+    with Simulation(Scenario.model_validate(scene), backend="cohort", dtype=torch.float64) as simulation:
+        bundle = only_bundle(cohort_backend(simulation).lifted)
+        assert isinstance(bundle.predictor, StackedModels)
+        assert isinstance(bundle.input, StackedModels)
+        models = (bundle.predictor, bundle.input)
+        simulation.run(4)
+        for steps, stands in ((1, False), (1, False), (3, True)):
+            before = [[p.data.clone() for p in model.bundled.parameters.values()] for model in models]
+            weight = simulation.agents["n0"].parameters["0.weight"].data.clone()
+            simulation.run(steps)
+            for model, values in zip(models, before, strict=True):
+                pairs = zip(model.bundled.parameters.values(), values, strict=True)
+                assert all(torch.equal(now, then) for now, then in pairs) == stands
+            assert not torch.equal(simulation.agents["n0"].parameters["0.weight"].data, weight)

@@ -184,3 +184,48 @@ def test_a_loss_is_the_mean_since_the_row_before() -> None:
     assert steps.tolist() == [1, 3, 6, 9]
     means = [losses[0], np.mean(losses[1:3]), np.mean(losses[3:6]), np.mean(losses[6:9])]
     assert values == pytest.approx(means, rel=1e-5)
+
+
+class Histograms(Recorder):
+    """Keeps the steps at which arrays come, and the arrays."""
+
+    def __init__(self) -> None:
+        self.told: dict[int, list[tuple[str, str, str, np.ndarray[Any, Any]]]] = {}
+
+    def histograms(self, step: int, rows: Any) -> None:
+        self.told[step] = list(rows)
+
+
+def test_histograms_are_told_at_the_rows_of_the_figures() -> None:
+    scenario = ring()
+    telemetry = scenario.telemetry.model_copy(update={"histograms": True})
+    listener = Histograms()
+    with Simulation(scenario.model_copy(update={"telemetry": telemetry}), seed=5) as simulation:
+        simulation.recorders.append(listener)
+        simulation.run(steps=7)
+        records = simulation.system.channels["a0->a1"].ledger.records
+        newest = records[6].message.detach().numpy()
+    assert list(listener.told) == [1, 3, 6, 7]
+    (row,) = [row for row in listener.told[7] if row[:3] == ("channel", "a0->a1", "message")]
+    assert np.array_equal(row[3], newest)
+
+
+@pytest.mark.parametrize(("delay", "period"), [(0, 1), (0, 3), (1, 1), (1, 2), (3, 2)])
+def test_age_is_counted_from_the_newest_message_that_has_crossed(delay: int, period: int) -> None:
+    net = {"kind": "mlp", "hidden": [4], "norm": "none"}
+    agents = {
+        "a": {"observes": ["image"], "network": net, "clock": {"period": period}},
+        "b": {"network": net, "objective": LABEL},
+    }
+    link = {"from": "a", "to": "b", "size": 3, "norm": "none", "link": {"delay": delay}}
+    document = {"scenario": "age", "env": {"id": "antiphon/Digits-v0"}, "agents": agents, "channels": [link]}
+    training = {"training": {"batch": 4, "steps": 12}, "telemetry": {"every": 1}}
+    with Simulation(Scenario.model_validate(document | training)) as simulation:
+        history = simulation.history
+        simulation.run()
+        steps, ages = history.of("a->b", "age")
+    sent = range(0, 12, period)
+    expected = {
+        now + 1: now - max(stamp for stamp in sent if stamp + delay <= now) for now in range(delay, 12)
+    }
+    assert dict(zip(steps.tolist(), ages.tolist(), strict=True)) == expected

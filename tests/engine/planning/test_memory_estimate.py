@@ -11,12 +11,13 @@ import torch
 
 from antiphon.engine.build.outline import build_to_look, outline
 from antiphon.engine.planning import memory_estimate as room
-from antiphon.engine.planning.memory_estimate import Memory, installed, memory_of, slots, was_refused
+from antiphon.engine.planning.memory_estimate import Memory, installed, memory_of, slots
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.studies.plan import Asked
 from antiphon.engine.studies.study import Study
 from antiphon.envs import describe
 from antiphon.errors import ResourceError
+from antiphon.nets.memory import was_refused
 from antiphon.scenarios import Scenario, catalogue, load
 from tests.engine.planning.test_plan import chain, ring
 

@@ -298,3 +298,17 @@ def test_a_scenario_without_channels_has_no_value() -> None:
     agents = {"a": {"observes": ["image"], "network": SMOOTH, "objective": GOAL}}
     with pytest.raises(ScenarioError, match="value: the scenario has no channels"):
         value(make(agents, []))
+
+
+@pytest.mark.parametrize("horizon", [5, 6])
+def test_losses_count_in_the_second_half_of_the_horizon(horizon: int) -> None:
+    """With a rate of next to nothing, the losses are those of the parameters there are."""
+    simulation = chain("decoupled", training={"optimiser": {"kind": "sgd", "lr": 1e-300}})
+    simulation.run(3)
+    row = value(simulation, horizon=horizon, repeats=2, channels=[])[COUPLING]
+    with simulation.fork("reference") as twin:
+        losses = [float(info["losses"]["d"]) for info in twin.steps(2 * horizon)]
+    halves = [losses[start + horizon // 2 : start + horizon] for start in (0, horizon)]
+    expected = sum(sum(half) / len(half) for half in halves) / 2
+    assert (row.true, row.synthetic, row.zero) == pytest.approx((expected,) * 3, rel=1e-12)
+    assert abs(expected - sum(losses) / len(losses)) > 1e-4

@@ -285,9 +285,10 @@ def test_a_damaged_checkpoint_is_one_clear_line(damage: str, tmp_path: Path) -> 
     path = make("held example").save(tmp_path / "saved")
     file, act, expected = DAMAGE[damage]
     act(path / file)
-    with pytest.raises(RunError, match=expected) as caught:
+    with pytest.raises(RunError) as caught:
         Simulation.load(path)
     assert str(caught.value).startswith(str(path))
+    assert expected in str(caught.value).removeprefix(str(path))  # the path has the word of this test's name
     assert "\n" not in str(caught.value)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -192,8 +193,8 @@ def test_what_is_too_old_is_dropped_and_the_ledger_stays_whole() -> None:
     assert len(unit.pending) <= 3
 
 
-def test_a_cycle_of_delayed_channels_gives_every_window_up() -> None:
-    """Each waits for the other's window, which waits for its own: nothing ever comes back whole."""
+def test_a_cycle_of_delayed_channels_gives_every_gradient_up() -> None:
+    """Each waits for the other's window, which waits for its own: nothing ever comes back whole, and own goals alone count."""
     net = {"kind": "mlp", "hidden": [4], "norm": "layer"}
     goal = {"kind": "classification", "target": "label"}
     pair = {"coupling": "delayed", "size": 3, "link": {"delay": 1}, "staleness": 2}
@@ -207,3 +208,107 @@ def test_a_cycle_of_delayed_channels_gives_every_window_up() -> None:
     simulation = Simulation(Scenario.model_validate(scenario))
     simulation.run(20)
     assert simulation.agents["a"].updates == 0
+    assert simulation.agents["b"].updates == 17  # windows 0 to 16, each three steps after its end
+
+
+def fork_of_a(patience: dict[str, int], own: bool) -> Simulation:
+    """a -> b, which learns at every step, and a -> c, which learns every six; each with a staleness of its own."""
+    net = {"kind": "mlp", "hidden": [], "norm": "none"}
+    goal = {"kind": "classification", "target": "label"}
+    agents: dict[str, Any] = {
+        "a": {"observes": ["image"], "network": net},
+        "b": {"network": net, "objective": goal},
+        "c": {"network": net, "objective": goal, "clock": {"unroll": 6}},
+    }
+    if own:
+        agents["a"]["objective"] = goal
+    channels = [
+        {"from": "a", "to": to, "size": 3, "norm": "none", "coupling": "delayed", "staleness": patience[to]}
+        for to in "bc"
+    ]
+    document = {
+        "scenario": "fork",
+        "env": {"id": "antiphon/Digits-v0"},
+        "agents": agents,
+        "channels": channels,
+    }
+    training = {"batch": 8, "optimiser": {"kind": "sgd", "lr": LR}}
+    return Simulation(Scenario.model_validate({**document, "training": training}), dtype=DOUBLE)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize(
+    ("patience", "given_up", "learned"),
+    [
+        # b's delta is back one window later, c's (its windows end at steps 5, 11) after between one and six.
+        ({"b": 16, "c": 16}, [], {6: [0, 1, 2, 3, 4, 5]}),
+        ({"b": 1, "c": 16}, [], {6: [0, 1, 2, 3, 4, 5]}),
+        ({"b": 16, "c": 2}, [0, 1, 2, 3], {3: [0], 4: [1], 5: [2], 6: [3, 4, 5]}),
+        ({"b": 1, "c": 1}, [0, 1, 2, 3, 4], {2: [0], 3: [1], 4: [2], 5: [3], 6: [4, 5]}),
+    ],
+)
+def test_staleness_is_per_channel(
+    patience: dict[str, int], given_up: list[int], learned: dict[int, list[int]], own: bool
+) -> None:
+    """What c returns too late is left out of a window; what b has returned, and a's own objective, is learned."""
+    simulation = fork_of_a(patience, own)
+    found: dict[int, list[int]] = {}
+    images, labels = [], []
+    for t in range(7):
+        signals = simulation.world.step_signals.signals
+        images.append(signals["image"].flatten(1).clone())
+        labels.append(signals["label"].clone())
+        records = {to: dict(simulation.system.channels[f"a->{to}"].ledger.records) for to in "bc"}
+        present = {key: p.data.clone() for key, p in simulation.agents["a"].parameters.items()}
+        simulation.step()
+        for update in [u for u in simulation.learned.updates if "a" in u.unit.members]:
+            window = update.tape.window
+            found.setdefault(t, []).append(window)
+            weights = {key: p.requires_grad_() for key, p in present.items()}
+            loss = torch.zeros((), dtype=DOUBLE)
+            for to in "b" if window in given_up else "bc":
+                delta = records[to][window].delta
+                assert delta is not None
+                sent = F.linear(images[window], weights[f"to_{to}.weight"], weights[f"to_{to}.bias"])
+                loss = loss + (sent * delta).sum() / 8
+            if own:
+                logits = F.linear(images[window], weights["objective.weight"], weights["objective.bias"])
+                loss = loss + F.cross_entropy(logits, labels[window])
+            expected = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+            for key, ours, theirs in zip(weights, update.gradients["a"], expected, strict=True):
+                if theirs is None or ours is None:
+                    assert ours is theirs, key
+                else:
+                    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+    assert found == learned
+    assert (
+        max(patience.values()) >= 16
+        or len(simulation.system.group_of["a"].pending) <= max(patience.values()) + 1
+    )
+
+
+def test_what_was_given_up_survives_a_checkpoint(tmp_path: Path) -> None:
+    """Between the window at which a channel is given up and the one at which another lets it be learned."""
+    for early in range(1, 7):
+        simulation = fork_of_a({"b": 16, "c": 2}, own=False)
+        simulation.run(early)
+        loaded = Simulation.load(simulation.save(tmp_path / f"{early}"))
+        for run in (simulation, loaded):
+            run.run(12 - early)
+        for key, parameter in simulation.agents["a"].parameters.items():
+            assert torch.equal(loaded.agents["a"].parameters[key], parameter)
+
+
+def test_a_gradient_that_comes_after_its_channels_patience_is_left_out() -> None:
+    """Also where the window waits for another channel meanwhile."""
+    simulation = fork_of_a({"b": 1, "c": 16}, own=False)
+    simulation.system.channels["a->b"].ledger.back = 3  # b's deltas are three steps on their way
+    reached: dict[int, set[str]] = {}
+    for _ in range(14):  # c's windows end at steps 5 and 11
+        simulation.step()
+        names = list(simulation.agents["a"].parameters)
+        for update in simulation.learned.updates:
+            if "a" in update.unit.members:
+                found = zip(names, update.gradients["a"], strict=True)
+                reached[update.tape.window] = {name for name, gradient in found if gradient is not None}
+    assert reached == {window: {"to_c.weight", "to_c.bias"} for window in range(12)}

@@ -337,3 +337,34 @@ def test_one_that_diverges_stops_the_run_before_any_of_its_parameters_moves() ->
         after = [*model.parameters.values(), *simulation.agents["mind"].parameters.values()]
         for old, new in zip(before, after, strict=True):
             assert torch.equal(old, new)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cohort"])
+def test_synthetic_inputs_and_gradients_follow_the_schedules_of_their_own_rates(backend: str) -> None:
+    own = {"kind": "sgd", "lr": 0.05, "schedule": {"kind": "cosine", "factor": 0.0}}
+    scenario = pair(
+        link={"drop": 0.4},
+        gradient={"context": ["label"], "optimiser": own},
+        input={"context": ["right_half"], "optimiser": own},
+    ).with_training(steps=6)
+    with Simulation(scenario, backend=backend) as simulation:
+        simulation.run(4)
+        channel = channel_of(simulation)
+        for steps, stands in (
+            (1, False),
+            (1, False),
+            (3, True),
+        ):  # the schedule ends at step 6, at a rate of nothing
+            models = [model for model in (channel.predictor, channel.input) if model is not None]
+            before = [[p.data.clone() for p in model.parameters.values()] for model in models]
+            agent = simulation.agents["mind"].parameters
+            weights = {key: p.data.clone() for key, p in agent.items()}
+            simulation.run(steps)
+            for model, values in zip(models, before, strict=True):
+                same = [torch.equal(*pair) for pair in zip(model.parameters.values(), values, strict=True)]
+                assert all(same) == stands
+            assert not all(
+                torch.equal(weights[key], p) for key, p in simulation.agents["mind"].parameters.items()
+            )
+        assert len(models) == 2
+        assert all(model.updates == simulation.now for model in models)

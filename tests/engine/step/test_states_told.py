@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from antiphon.engine.metrics.measures import of_channels
 from antiphon.engine.simulation import Simulation
 from tests.engine.recurring import GOAL, LENGTHS, LINEAR, STATE, STEPS, flags, make, numbers, played
 from tests.numerics.played import Played
@@ -168,3 +169,37 @@ def test_a_state_its_gradient_and_its_prediction_can_be_recorded() -> None:
         assert torch.equal(recording.stack("delta"), torch.stack(told))  # type: ignore[arg-type]
         assert torch.equal(recording.stack("prediction"), torch.stack(injected))
         assert isinstance(simulation.scenario.env, Played)
+
+
+# --- what it costs --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["reference", "cohort"])
+@pytest.mark.parametrize(
+    ("context", "period", "bits", "more"),
+    [
+        ([], 1, None, 0.0),
+        (["from.state", "returned", "to.phase"], 1, None, 0.0),  # at the sender already, or known to it
+        (["to.state"], 1, None, 3 * 64),
+        (["to.state"], 3, None, 3 * 64 / 3),  # once at every tick of the receiver
+        (["to.state"], 1, 4, 3 * 64),  # a state is not rounded
+    ],
+)
+def test_the_state_of_the_far_end_is_counted_as_traffic(
+    backend: str, context: list[str], period: int, bits: int | None, more: float
+) -> None:
+    gradient = {"kind": "linear", "context": context}
+    link = {"delay": 1} | ({} if bits is None else {"bits": bits})
+    channel = {"from": "a", "to": "b", "size": 2, "gradient": gradient, "link": link}
+    others = {"b": {**MIND, "clock": {"period": period, "phase": -1}}}
+    with make(played(endless=True), LINEAR, others=others, channels=[channel]) as simulation:
+        simulation.rerun_on(backend)
+        simulation.run(4)
+        system, learned = simulation.backend.seen(simulation.learned)
+        found = {
+            name: value
+            for row in of_channels(system, learned, simulation.now - 1)
+            if row.metric == "traffic"
+            for name, value in zip(row.names, row.values, strict=True)
+        }
+    assert found == {"a->b": 2 * (bits or 64) + more}

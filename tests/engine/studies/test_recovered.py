@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 
 from antiphon.engine.studies.recovered import Contrast, contrast, mean, recovered
@@ -103,3 +105,22 @@ def test_what_is_no_share_has_no_bounds_and_needs_seeds() -> None:
     assert found.high == pytest.approx(1.0 + 12.706 * 0.1)
     assert found.low == pytest.approx(1.0 - 12.706 * 0.1)
     assert mean([0.9], examples=100, share=False).low is None
+
+
+def test_recovered_is_a_ratio_of_means_where_the_gaps_differ() -> None:
+    """A mean of each seed's ratio is another number: a seed with a small gap would count as much as one with a large."""
+    locked = {0: 0.9, 1: 0.8, 2: 0.95, 3: 0.7}
+    detached = {0: 0.5, 1: 0.75, 2: 0.45, 3: 0.6}
+    variant = {0: 0.6, 1: 0.80, 2: 0.75, 3: 0.69}
+    found = recovered(variant, locked, detached)
+    assert found is not None
+    gains = np.array([variant[seed] - detached[seed] for seed in range(4)])
+    wholes = np.array([locked[seed] - detached[seed] for seed in range(4)])
+    assert found.value == pytest.approx(gains.sum() / wholes.sum())
+    assert abs(found.value - (gains / wholes).mean()) > 0.1
+    every = [list(drawn) for drawn in itertools.product(range(4), repeat=4)]  # all resamples there are
+    ratios = [gains[drawn].sum() / wholes[drawn].sum() for drawn in every]
+    assert found.low == pytest.approx(np.quantile(ratios, 0.025), abs=0.01)
+    assert found.high == pytest.approx(np.quantile(ratios, 0.975), abs=0.01)
+    others = [(gains[drawn] / wholes[drawn]).mean() for drawn in every]
+    assert abs(found.low - np.quantile(others, 0.025)) > 0.05
