@@ -125,7 +125,9 @@ def test_another_learning_rate(capsys: pytest.CaptureFixture[str]) -> None:
     assert (replay["parted"], replay["reproduced"], replay["stopped"]) == (1, [True, True], False)
     first = {key: replay["first"][key] for key in ("step", "what", "kind", "name")}
     assert first == {"step": 1, "what": "parameter", "kind": "agent", "name": "ear"}
-    assert found["summary"].startswith("The runs part at step 1: agent 'ear', tensor '0.bias' (largest ")
+    assert found["summary"].startswith(
+        "The runs part at step 1: agent 'ear', tensor 'objective.bias' (largest "
+    )
 
 
 def test_the_first_cause_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,7 +137,7 @@ def test_the_first_cause_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     code, text = diff(capsys, "a", "b")
     assert code == 1
     assert "agent ear: objective.weight" in text
-    assert "; first of all, in that step, the gradient of agent 'ear', tensor '0.bias' (" in text
+    assert "; first of all, in that step, the gradient of agent 'ear', tensor 'objective.bias' (" in text
 
 
 def test_a_record_that_cannot_be_reproduced(capsys: pytest.CaptureFixture[str]) -> None:
