@@ -12,7 +12,7 @@ from rich.text import Text
 
 from antiphon.commands.output import console, print_json, remark, show_table, shown
 from antiphon.commands.parted import LABELS, Found, Runs, columns_named, summary, told
-from antiphon.commands.progress import Watch
+from antiphon.commands.progress import ProgressDisplay
 from antiphon.commands.show import some
 from antiphon.engine.compare.records import (
     MISSING,
@@ -79,7 +79,7 @@ def _replayed(
     from antiphon.engine.compare.replay import replay
 
     remark(f"running both again, to step {apart:,} (Ctrl-C leaves it at the rows)")
-    with stop_signals() as stopped, Watch(apart, 0) as watch:
+    with stop_signals() as stopped, ProgressDisplay(apart, 0) as display:
         try:
             found = replay(
                 runs,
@@ -87,7 +87,7 @@ def _replayed(
                 equal=equal,
                 apart=apart,
                 stopped=stopped,
-                on_step=lambda step: watch.at(step, dict),
+                on_step=lambda step: display.update(step, dict),
             )
         except AntiphonError as error:
             return None, str(error)

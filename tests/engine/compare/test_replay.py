@@ -11,9 +11,9 @@ import pytest
 from antiphon.engine.compare.records import rows_apart
 from antiphon.engine.compare.replay import Replay, checkpoints_apart, replay
 from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.multi_seed import MultiSeedRun
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, resume
-from antiphon.engine.runs.seeds_run import SeedsRun
 from antiphon.engine.state import checkpoint
 from antiphon.errors import RunError
 from antiphon.scenarios import load
@@ -38,7 +38,7 @@ def made(path: Path, text: str = DOCUMENT, checkpoints: int = 6, **request: Any)
     file = path.with_suffix(".yaml")
     file.write_text(text)
     run = begin(Request(template=load(file), **request), path)
-    run.go(checkpoint_every=checkpoints)
+    run.train(checkpoint_every=checkpoints)
     return RunDirectory.open(path)
 
 
@@ -67,7 +67,7 @@ def changed(run: RunDirectory, step: int, amount: float) -> None:
     run.note(step=step, exit="stopped")
     again = resume(run.path)
     assert isinstance(again, Run)
-    again.go(checkpoint_every=6)
+    again.train(checkpoint_every=6)
 
 
 def test_another_seed_parts_before_the_first_step(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_seeds_that_ran_together_are_run_together_again(tmp_path: Path) -> None:
     file = tmp_path / "trio.yaml"
     file.write_text(DOCUMENT)
     requests = [Request(template=load(file), seed=seed) for seed in (0, 1)]
-    SeedsRun(requests, [tmp_path / "s0", tmp_path / "s1"]).go()
+    MultiSeedRun(requests, [tmp_path / "s0", tmp_path / "s1"]).train()
     first, second = (RunDirectory.open(tmp_path / name) for name in ("s0", "s1"))
     assert first.facts["together"] == [0, 1]
     records = record(first), record(second)
