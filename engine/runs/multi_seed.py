@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from antiphon.engine.runs.directory import RunDirectory, write_json
 from antiphon.engine.runs.observers import OnStep, Scores
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, check_empty
-from antiphon.engine.runs.seeds import Seeds
+from antiphon.engine.runs.seeds import Seeds, sequential_reason
 from antiphon.engine.runs.trainer import Outcome
 from antiphon.engine.state.saving import read_simulation
 from antiphon.engine.studies.statistics import spread
@@ -94,11 +94,13 @@ class MultiSeedRun:
         self._steps = [begun.get(index, 0) for index in range(len(requests))]
         self._groups = self._group_runs()
         several = next((group for group in self._groups if len(group) > 1), None)
-        self._replicas = None if several is None else self._build(several)
-        self.sequential_reason = None if self._replicas is None else self._replicas.sequential_reason
-        if self._replicas is not None and self.sequential_reason is not None:
-            self._replicas.close()
-            self._replicas = None
+        self.sequential_reason: str | None = None
+        if several is not None:
+            with closing(self._build(several[:1])) as one:
+                self.sequential_reason = sequential_reason(
+                    one.simulations[0], requests[0].backend, len(several)
+                )
+        if self.sequential_reason is not None:
             self._groups = [[index] for group in self._groups for index in group]
 
     def _group_runs(self) -> list[list[int]]:
@@ -143,8 +145,6 @@ class MultiSeedRun:
                 if any(outcome.exit_code > 128 for outcome in found):
                     break
         finally:
-            if self._replicas is not None:  # not trained
-                self._replicas.close()
             if bands is not None:
                 bands.close()
         by_seed = {self.requests[index].seed: outcomes[index] for index in sorted(outcomes)}
@@ -186,7 +186,7 @@ class MultiSeedRun:
             request, path = self.requests[group[0]], self.paths[group[0]]
             run = begin(request, path, resume_if_exists=self._resume)
         else:
-            replicas, self._replicas = self._replicas or self._build(group), None
+            replicas = self._build(group)
             run = Run(replicas.simulations, self._directories(group, replicas), self.until, replicas.step)
         return run.train(on_step, every, recorders)
 

@@ -113,8 +113,8 @@ class RunWriter(Observer):
         """
         if simulation is not self._simulation:
             return
-        if outcome.status == "failed":
-            self._note_end("failed", outcome.error)
+        if outcome.status in ("failed", "interrupted"):
+            self._note_end("stopped" if outcome.status == "interrupted" else "failed", outcome.error)
             return
         directory, seconds = self.directory, self._seconds()
         directory.checkpoint(simulation)

@@ -22,7 +22,8 @@ class Outcome:
     """How the training of a simulation ended.
 
     Attributes:
-        status: `done`, `stopped` (by a signal), `diverged` or `failed` (an exception, raised again afterwards).
+        status: `done`, `stopped` (by a signal), `diverged`, `failed` (an exception, raised again afterwards) or
+            `interrupted` (a KeyboardInterrupt, likewise).
         exit_code: 0, 128 + the signal's number, 3 or 1.
         error: What went wrong; None where it is done or stopped.
         result: The object of result.json, where there is a run directory.
@@ -109,11 +110,8 @@ class Trainer:
             ScenarioError: Episodes are the only limit, and the environment's never end.
         """
         endless = self.simulations[0].world.env.endless
-        if episodes is not None and steps is None and seconds is None and endless:
-            raise ScenarioError(
-                "run: the environment's episodes never end; give steps=…, or use `episode: example`"
-            )
         taken = ended = 0
+        signals: list[int] = []
 
         def reached() -> bool:
             return (
@@ -125,6 +123,10 @@ class Trainer:
         try:
             with stop_signals() as signals:
                 self._start(steps)
+                if episodes is not None and steps is None and seconds is None and endless:
+                    raise ScenarioError(
+                        "run: the environment's episodes never end; give steps=…, or use `episode: example`"
+                    )
                 start = time.monotonic()
                 while self.running and not signals and not reached():
                     infos = self._take_step()
@@ -136,7 +138,9 @@ class Trainer:
                 stopped = signals and not reached()
                 self._end_running(Outcome("stopped", 128 + signals[0]) if stopped else Outcome("done"))
         except BaseException as error:
-            self._end_running(Outcome("failed", 1, str(error) or type(error).__name__))
+            # A KeyboardInterrupt that no signal announced is a user's own way to stop.
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) and not signals else "failed"
+            self._end_running(Outcome(status, 1, str(error) or type(error).__name__))
             raise
         return [self._outcomes[simulation] for simulation in self.simulations]
 
