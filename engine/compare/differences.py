@@ -158,13 +158,13 @@ def same(first: Taken, second: Taken) -> bool:
 
 
 def _who(taken: Taken) -> list[tuple[str, ...]]:
-    return [part.names for part in _parts(taken.simulation.backend.system)]
+    return [part.names for part in _parts(taken.simulation.backend.view())]
 
 
 def _as_run(taken: Taken) -> Iterator[Tensor]:
     """Yield all that `view` is made of, as cohorts and bundles hold it."""
     simulation, moment, ended = taken
-    system, learned = simulation.backend.system, simulation.learned.stacks
+    system, learned = simulation.backend.view(), simulation.learned.stacks
     yield from (moment.signals[name] for name in sorted(moment.signals))
     yield torch.as_tensor(ended)
     for channel in system.channels.values():

@@ -45,7 +45,7 @@ def figures(
         step: The step just taken.
         scores: Loss and metric by agent, means since the last figures.
     """
-    system, learned = simulation.backend.system, simulation.learned.stacks
+    system, learned = simulation.backend.view(), simulation.learned.stacks
     own = [
         Figure("agent", name, metric, value)
         for name, found in (scores or {}).items()
@@ -109,7 +109,7 @@ def _write(simulation: Simulation, step: int) -> None:
     arrays = histograms(simulation) if wanted else []
     some = []
     if sampled_at(step, simulation.scenario.telemetry.every, simulation.until):
-        some = samples(simulation.backend.system, simulation.scenario)
+        some = samples(simulation.backend.view(), simulation.scenario)
     told = digests(simulation)
     for recorder in simulation.recorders:
         recorder.figures(step + 1, rows)
