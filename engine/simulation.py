@@ -19,7 +19,7 @@ from antiphon.engine.metrics.figures import write_figures
 from antiphon.engine.metrics.looking import Looking
 from antiphon.engine.metrics.mean_accumulator import MeanAccumulator
 from antiphon.engine.metrics.recording import Recording
-from antiphon.engine.planning.memory_estimate import Room
+from antiphon.engine.planning.memory_estimate import MemoryGuard
 from antiphon.engine.probes.value import write_value
 from antiphon.engine.runs.observers import ProgressBar, StepCallback
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
@@ -92,7 +92,7 @@ class Simulation(Looking):
             raise
 
     def _begin(self, seed: int, logdir: str | Path | None) -> None:
-        self._room = Room(self.scenario, self._env.description, self.device, self.dtype)
+        self._room = MemoryGuard(self.scenario, self._env.description, self.device, self.dtype)
         self._room.check()
         with self._room:
             self._start(seed)
