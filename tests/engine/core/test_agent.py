@@ -16,21 +16,21 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.mask import EnvMask
 from antiphon.engine.core.message import Record
 from antiphon.engine.core.replicas import Replicas, select_rows
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     BATCH,
     GOAL,
     LABEL,
     OWN,
     Document,
     Sights,
-    cohort_of,
     document,
     gradient,
     levels,
-    lifted,
-    only_bundle,
-    only_cohort,
+    only_channel_stack,
+    only_stack,
     ring,
+    stack_of,
+    stacked_system,
 )
 
 
@@ -59,8 +59,8 @@ def test_a_member_s_rows_of_a_signal_are_its_world_s(
     worlds = Replicas(each, count, BATCH)
     signal = drawn(count * BATCH, *shape)
     expected = [signal[world * BATCH : (world + 1) * BATCH] for world in each]
-    assert torch.equal(worlds.opened(signal), torch.stack(expected))
-    assert torch.equal(worlds.spread(signal), torch.cat(expected))
+    assert torch.equal(worlds.by_member(signal), torch.stack(expected))
+    assert torch.equal(worlds.to_rows(signal), torch.cat(expected))
 
 
 # --- links -----------------------------------------------------------------------------------------------
@@ -127,13 +127,13 @@ def test_the_gradient_passes_links_straight_through(name: str) -> None:
 
 
 def members(count: int = 4, **keys: Any) -> Stacked:
-    return lifted(ring(count, agent={"clock": {"unroll": 2}, **keys}))
+    return stacked_system(ring(count, agent={"clock": {"unroll": 2}, **keys}))
 
 
 @pytest.mark.parametrize("p_update", [0.05, 0.5, 0.95])
 def test_who_learns_from_a_window_is_drawn_as_alone(p_update: float) -> None:
     found = members(6, p_update=p_update)
-    cohort = only_cohort(found)
+    cohort = only_stack(found)
     for window in (*range(30), 5, 7, 7):
         own = [agent.participates(window) is True for agent in cohort.members]
         learning = cohort.learning(window)
@@ -148,11 +148,11 @@ def test_who_learns_from_a_window_is_drawn_as_alone(p_update: float) -> None:
 
 
 def test_without_draws_everybody_learns_but_who_is_silent() -> None:
-    cohort = only_cohort(members())
+    cohort = only_stack(members())
     assert cohort.learning(3) is None
     assert cohort.participates(3) is True
-    cohort.silence(mask(0, 1, 0, 0))
-    cohort.silence(mask(0, 0, 0, 1))
+    cohort.disable(mask(0, 1, 0, 0))
+    cohort.disable(mask(0, 0, 0, 1))
     lanes = cohort.participates(3)
     assert isinstance(lanes, Tensor)
     assert lanes.tolist() == by_rows([1, 0, 1, 0])
@@ -160,8 +160,8 @@ def test_without_draws_everybody_learns_but_who_is_silent() -> None:
 
 
 def test_who_is_silent_is_not_drawn() -> None:
-    cohort = only_cohort(members(6, p_update=0.5))
-    cohort.silence(mask(1, 0, 0, 0, 1, 0))
+    cohort = only_stack(members(6, p_update=0.5))
+    cohort.disable(mask(1, 0, 0, 0, 1, 0))
     for window in range(12):
         own = [agent.participates(window) is True for agent in cohort.members]
         own[0] = own[4] = False
@@ -171,12 +171,12 @@ def test_who_is_silent_is_not_drawn() -> None:
 
 
 def test_totals_and_rows_of_members() -> None:
-    cohort = only_cohort(members())
+    cohort = only_stack(members())
     rows = drawn(4 * BATCH)
     assert torch.equal(cohort.total(rows), torch.stack([own.sum() for own in torch.split(rows, BATCH)]))
-    assert cohort.by_member(mask(0, 1, 1, 0)).tolist() == by_rows([0, 1, 1, 0])
+    assert cohort.rows_of(mask(0, 1, 1, 0)).tolist() == by_rows([0, 1, 1, 0])
     signal = drawn(BATCH, 3)
-    assert torch.equal(cohort.spread(signal), signal.repeat(4, 1))
+    assert torch.equal(cohort.to_rows(signal), signal.repeat(4, 1))
 
 
 SEEN = {"x": (4,), "y": (3,), "z": (4,), "image": (1, 6, 6)}
@@ -191,9 +191,9 @@ def scene(*looks: list[str], worlds: int = 1, kind: str = "mlp") -> tuple[Agent,
         f"n{i}": {**OWN, "objective": LABEL, "observes": look, "network": network}
         for i, look in enumerate(looks)
     }
-    found = lifted(document(agents, [], Sights()))
-    cohort = only_cohort(found)
-    cohort.worlds = Replicas([n % worlds for n in range(len(looks))], worlds, BATCH)
+    found = stacked_system(document(agents, [], Sights()))
+    cohort = only_stack(found)
+    cohort.replicas = Replicas([n % worlds for n in range(len(looks))], worlds, BATCH)
     return cohort, found
 
 
@@ -233,8 +233,8 @@ def test_images_keep_their_shape_and_flat_networks_see_them_flat() -> None:
 
 
 def test_before_its_first_message_an_aligned_agent_sees_blanks() -> None:
-    found = lifted(levels(high={"align": True, "observes": ["y", "x"]}))
-    seen = cohort_of(found, "b0").observations({}, found.system)
+    found = stacked_system(levels(high={"align": True, "observes": ["y", "x"]}))
+    seen = stack_of(found, "b0").observations({}, found.system)
     assert [value.shape for value in seen] == [(3, BATCH, 3), (3, BATCH, 4)]
     assert not any(bool(value.any()) for value in seen)
 
@@ -249,18 +249,20 @@ def crossed() -> Channel:
     }
     told = [("a2", "b0"), ("a0", "b0"), ("a0", "b2"), ("a1", "b1")]
     channels = [{"from": a, "to": b, "size": 4, "port": "p", **gradient()} for a, b in told]
-    return only_bundle(lifted(document(agents, channels)))
+    return only_channel_stack(stacked_system(document(agents, channels)))
 
 
 def one_to_one() -> Channel:
-    return only_bundle(lifted(ring(4)))
+    return only_channel_stack(stacked_system(ring(4)))
 
 
 def broadcast() -> Channel:
     """Somebody alone tells three."""
     agents = {"s": dict(OWN)} | {f"b{i}": {**OWN, "objective": LABEL, "observes": ["y"]} for i in range(3)}
-    return only_bundle(
-        lifted(document(agents, [{"from": "s", "to": f"b{i}", "size": 4, "port": "p"} for i in range(3)]))
+    return only_channel_stack(
+        stacked_system(
+            document(agents, [{"from": "s", "to": f"b{i}", "size": 4, "port": "p"} for i in range(3)])
+        )
     )
 
 
@@ -280,7 +282,7 @@ def test_rows_go_by_sender_and_receiver(name: str) -> None:
     ends = [(int(c.sender[1:] or 0), int(c.receiver[1:])) for c in bundle.members]
     assert ends == list(zip(takes, gives, strict=True))
     port, read = drawn(senders * BATCH, 4), drawn(receivers * BATCH)
-    assert torch.equal(bundle.taken(port), torch.cat([torch.split(port, BATCH)[a] for a in takes]))
+    assert torch.equal(bundle.message_of(port), torch.cat([torch.split(port, BATCH)[a] for a in takes]))
     assert torch.equal(bundle.of_receiver(read), torch.cat([torch.split(read, BATCH)[b] for b in gives]))
     lanes = drawn(senders * BATCH) > 0
     found = bundle.of_sender(lanes)
@@ -290,16 +292,19 @@ def test_rows_go_by_sender_and_receiver(name: str) -> None:
     back = drawn(count * BATCH, 4)
     to_sender = bundle.to_sender(back)
     assert to_sender.shape == (senders * BATCH, 4)
-    one, other = (bundle.taken(port) * back).sum(), (port * to_sender).sum()  # each the other's transpose
+    one, other = (
+        (bundle.message_of(port) * back).sum(),
+        (port * to_sender).sum(),
+    )  # each the other's transpose
     torch.testing.assert_close(one, other)
-    assert bundle.covers is (name == "one to one")
+    assert bundle.every_sender_sends is (name == "one to one")
     assert bundle.rows == count * BATCH
 
 
 def test_of_one_channel_a_sender_s_lanes_are_all_or_none() -> None:
     agents = {f"a{i}": {**OWN, "objective": LABEL} for i in range(3)} | {"b": {**OWN, "objective": GOAL}}
-    found = lifted(document(agents, [{"from": "a1", "to": "b"}]))
-    bundle = only_bundle(found)
+    found = stacked_system(document(agents, [{"from": "a1", "to": "b"}]))
+    bundle = only_channel_stack(found)
     assert (bundle.sender, bundle.receiver) == (found.place["a1"][0], "b")
     assert bundle.of_sender(mask(0, 1, 0).repeat_interleave(BATCH)) is True
     assert bundle.of_sender(mask(1, 0, 1).repeat_interleave(BATCH)) is False
@@ -309,14 +314,14 @@ def test_who_hears_anything_is_an_example() -> None:
     bundle = one_to_one()
     lanes = torch.zeros(4, BATCH, dtype=torch.bool)
     lanes[1, 2] = lanes[3] = True
-    heard = bundle.heard_of(lanes.flatten())
+    heard = bundle.examples_for(lanes.flatten())
     assert heard is not None
     assert heard.tolist() == [False, True, False, True]
-    assert bundle.heard_of(True) is None
-    assert bundle.heard_of(torch.ones(4 * BATCH, dtype=torch.bool)) is None
+    assert bundle.examples_for(True) is None
+    assert bundle.examples_for(torch.ones(4 * BATCH, dtype=torch.bool)) is None
     bundle.disable(mask(0, 0, 0, 1))
     for lanes_or_all, expected in ((lanes.flatten(), mask(0, 1, 0, 0)), (True, mask(1, 1, 1, 0))):
-        found = bundle.heard_of(lanes_or_all)
+        found = bundle.examples_for(lanes_or_all)
         assert found is not None
         assert torch.equal(found, expected)
 
@@ -325,7 +330,7 @@ def test_whose_predictor_has_diverged_says_nothing() -> None:
     bundle = one_to_one()
     rows = drawn(4 * BATCH, 4)
     assert bundle.enabled_predictions(rows) is rows
-    assert bundle.hearing is True
+    assert bundle.stand_in_allowed is True
     bundle.disable(mask(0, 1, 0, 0))
     bundle.disable(mask(0, 0, 1, 0))
     rows[BATCH] = torch.nan
@@ -333,16 +338,16 @@ def test_whose_predictor_has_diverged_says_nothing() -> None:
     assert torch.equal(found[:BATCH], rows[:BATCH])
     assert torch.equal(found[3 * BATCH :], rows[3 * BATCH :])
     assert not bool(found[BATCH : 3 * BATCH].any())
-    assert isinstance(bundle.hearing, Tensor)
-    assert bundle.hearing.tolist() == by_rows([1, 0, 0, 1])
+    assert isinstance(bundle.stand_in_allowed, Tensor)
+    assert bundle.stand_in_allowed.tolist() == by_rows([1, 0, 0, 1])
 
 
 def test_a_message_is_unsound_for_all_of_a_member_or_nothing() -> None:
     bundle = one_to_one()
     message = drawn(4 * BATCH, 4)
-    assert bundle.unsound(message) is False
+    assert bundle.not_finite(message) is False
     message[2 * BATCH + 1, 3] = torch.inf
-    lanes = bundle.unsound(message)
+    lanes = bundle.not_finite(message)
     assert isinstance(lanes, Tensor)
     assert lanes.tolist() == by_rows([0, 0, 1, 0])
 
@@ -353,12 +358,12 @@ def test_a_dead_message_is_no_example_of_its_member(dead: EnvMask) -> None:
     message = drawn(4 * BATCH, 4)
     record = Record(0, message, message + 1, None, 1, set(), 0, void=dead)  # type: ignore[arg-type]
     arrived = drawn(4 * BATCH) > 0
-    bundle.hear(message, record, arrived)
-    ((context, received, where),) = bundle.heard
+    bundle.add_input_example(message, record, arrived)
+    ((context, received, where),) = bundle.input_examples
     assert context is message
     assert received is record.received
     assert where is arrived
-    (heard,) = bundle.heard_members
+    (heard,) = bundle.input_example_members
     if dead is False:
         assert heard is None
     else:
@@ -372,8 +377,8 @@ def test_whose_input_has_diverged_hears_no_more() -> None:
     bundle.input_models_disabled = mask(0, 1, 0, 0)
     for dead, expected in ((False, [1, 0, 1, 1]), (by_rows([1, 0, 0, 0]), [0, 0, 1, 1])):
         lanes: EnvMask = torch.tensor(dead) if isinstance(dead, list) else dead
-        bundle.hear(None, Record(0, message, message, None, 1, set(), 0, void=lanes), None)  # type: ignore[arg-type]
-        heard = bundle.heard_members[-1]
+        bundle.add_input_example(None, Record(0, message, message, None, 1, set(), 0, void=lanes), None)  # type: ignore[arg-type]
+        heard = bundle.input_example_members[-1]
         assert heard is not None
         assert heard.tolist() == [bool(one) for one in expected]
 

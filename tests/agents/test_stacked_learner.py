@@ -16,7 +16,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
 from antiphon.errors import DivergenceError
 from antiphon.nets.memory import cache_bytes
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     BATCH,
     BATCH_NORM,
     ENDS,
@@ -26,8 +26,8 @@ from tests.engine.cohort.alike import (
     Document,
     agree,
     close,
-    cohort_backend,
     document,
+    engine_of,
     gradient,
     kept,
     levels,
@@ -91,12 +91,12 @@ def test_views_survive_a_loaded_state() -> None:
     own = learners(**BATCH_NORM)
     stack = StackedLearner(own, BATCH, COUNT)
     stack.step([drawn(*p.shape, seed=i) for i, p in enumerate(stack.trainable)], 0, None)
-    stack.write_back()
+    stack.write_members()
     other = learners(**BATCH_NORM)[3]
     other.step([drawn(*p.shape, seed=i) for i, p in enumerate(other.trainable)], 0)
     other.buffers = {name: value + 2 for name, value in other.buffers.items()}
     own[3].load_state_dict(other.state_dict())
-    stack.refresh()
+    stack.read_members()
     for i, p in enumerate(other.parameters.values()):
         assert torch.equal(stack.trainable[i][3], p)
     for stacked, value in zip(stack.buffers.values(), other.buffers.values(), strict=True):
@@ -104,20 +104,22 @@ def test_views_survive_a_loaded_state() -> None:
     # and it goes on from there
     gradients = [drawn(COUNT, *p.shape, seed=7 + i) for i, p in enumerate(other.trainable)]
     stack.step(gradients, 5, None)
-    stack.write_back()
+    stack.write_members()
     other.step([g[3] for g in gradients], 5)
     assert_close(numbers(own[3]), numbers(other))
 
 
 def test_a_simulation_s_agents_are_views_for_as_long_as_it_lives() -> None:
     simulation = made(ring(COUNT, agent=BATCH_NORM), "cohort")
-    (cohort,) = cohort_backend(simulation).lifted.cohorts
+    (cohort,) = stacks(engine_of(simulation).stacked)
     early = checkpoint.copy_tree(simulation.state_dict())
     for _ in range(2):
         simulation.run(3)
         for n, name in enumerate(cohort.names):
             learner = simulation.system.agents[name].learner
-            for stacked, p in zip(cohort.stack.parameters.values(), learner.parameters.values(), strict=True):
+            for stacked, p in zip(
+                cohort.learner.parameters.values(), learner.parameters.values(), strict=True
+            ):
                 assert p.data_ptr() == stacked[n].data_ptr()
             for tensors in learner.optimiser.state.values():
                 assert all(t.untyped_storage().size() > t.nbytes for t in tensors)
@@ -159,7 +161,7 @@ def test_members_step_as_their_own_optimisers_would(name: str, width: int) -> No
         stack.step(gradients, now, members)
     assert stack.taken.tolist() == [learner.updates for learner in alone]
     assert [learner.updates for learner in own] == [0] * COUNT
-    stack.write_back()
+    stack.write_members()
     assert stack.taken.tolist() == [0] * COUNT
     for one, other in zip(own, alone, strict=True):
         assert_close(numbers(one), numbers(other))
@@ -203,13 +205,13 @@ def test_running_statistics_go_to_members_and_back() -> None:
     before = dict(stack.buffers)
     stack.buffers = {name: value + 1 for name, value in before.items()}
     who = torch.tensor([True, False, False, True, False])
-    stack.put_back(who, before)
-    stack.write_back()
+    stack.restore_buffers(who, before)
+    stack.write_members()
     for n, learner in enumerate(own):
         for (name, value), was in zip(learner.buffers.items(), before.values(), strict=True):
             assert torch.equal(value, was[n] + (0 if who[n] else 1)), name
     own[2].buffers = {name: value * 3 for name, value in own[2].buffers.items()}
-    stack.refresh()
+    stack.read_members()
     for stacked, value in zip(stack.buffers.values(), own[2].buffers.values(), strict=True):
         assert torch.equal(stacked[2], value)
 
@@ -254,7 +256,7 @@ SCENES: dict[str, Document] = {
 @pytest.mark.parametrize("name", SCENES)
 def test_span_by_span_the_numbers_are_the_same(name: str) -> None:
     reference, cohort = twins(SCENES[name], cache=1)
-    assert any(len(one.stack.spans) == 3 for one in cohort_backend(cohort).lifted.cohorts)
+    assert any(len(one.stack.spans) == 3 for one in stacks(engine_of(cohort).stacked))
     side_by_side(reference, cohort, 10)
 
 
@@ -277,7 +279,7 @@ def to_themselves() -> Document:
 )
 def test_what_is_joined_within_a_window_is_computed_as_one(scene: Document) -> None:
     reference, cohort = twins(scene, cache=1)
-    assert all(len(one.stack.spans) == 1 for one in cohort_backend(cohort).lifted.cohorts)
+    assert all(len(one.stack.spans) == 1 for one in stacks(engine_of(cohort).stacked))
     side_by_side(reference, cohort, 8)
 
 

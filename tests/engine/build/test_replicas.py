@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from antiphon.engine.build.replicas import Union, bare, named, reason_apart
 from antiphon.engine.build.similarity import reasons_alone
-from antiphon.engine.cohort.union import Union, bare, named, reason_apart
 from antiphon.engine.core.divergence import Divergence
 from antiphon.engine.core.message import Record
 from antiphon.engine.core.signals import ReplicaSignals, StepSignals, joined
 from antiphon.engine.core.system import System
 from antiphon.engine.state.state_dict import snapshot
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     BATCH,
     ENDS,
     GOAL,
@@ -66,7 +66,7 @@ def test_names() -> None:
 @pytest.mark.parametrize("name", SCENES)
 def test_agents_stand_for_those_of_each_world(name: str) -> None:
     union, systems = united(SCENES[name])
-    assert union.system.worlds == WORLDS
+    assert union.system.replicas == WORLDS
     assert len(union.system.agents) == WORLDS * len(systems[0].agents)
     for world, system in enumerate(systems):
         for own, agent in system.agents.items():
@@ -74,7 +74,7 @@ def test_agents_stand_for_those_of_each_world(name: str) -> None:
             assert twin.name == named(own, world)
             assert twin.learner is agent.learner
             assert twin.participation_seed == agent.participation_seed
-            assert union.system.world_of[twin.name] == world
+            assert union.system.replica_of[twin.name] == world
             assert [channel.name for channel in twin.inputs] == [named(c.name, world) for c in agent.inputs]
             assert [channel.name for channel in twin.outputs] == [named(c.name, world) for c in agent.outputs]
             assert (twin.memory is None) is (agent.memory is None)
@@ -110,12 +110,11 @@ def test_they_tick_and_learn_when_they_would_alone(name: str) -> None:
 
 def test_all_alike_of_all_worlds_are_alike() -> None:
     """Even where nobody has a second in a world of his own."""
-    from antiphon.engine.cohort.lift import lift
 
     union, _ = united(levels(count=1, high={"network": {"kind": "gru", "size": 4}}))
     found = lift(union.system)
-    assert [cohort.names for cohort in found.cohorts] == [("a0@0", "a0@1", "a0@2"), ("b0@0", "b0@1", "b0@2")]
-    assert [bundle.worlds.index.tolist() for bundle in found.bundles] == [
+    assert [cohort.names for cohort in stacks(found)] == [("a0@0", "a0@1", "a0@2"), ("b0@0", "b0@1", "b0@2")]
+    assert [bundle.replicas.index.tolist() for bundle in channel_stacks(found)] == [
         [0, 1, 2],
         [0, 1, 2],
     ]  # one carries the states

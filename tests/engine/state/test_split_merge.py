@@ -14,7 +14,7 @@ from antiphon.engine.cohort.lowering import Lowering
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.state_dict import snapshot
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     BATCH,
     BATCH_NORM,
     ENDS,
@@ -25,8 +25,8 @@ from tests.engine.cohort.alike import (
     Document,
     Play,
     agree,
-    cohort_backend,
     document,
+    engine_of,
     gradient,
     kept,
     levels,
@@ -174,13 +174,13 @@ def assert_same(one: State, other: State) -> None:
 
 def given_back(simulation: Simulation) -> State:
     """What the agents are told of the cohorts, whether or not anything has happened since."""
-    backend = cohort_backend(simulation)
-    for bundle in backend.lifted.bundles:
+    backend = engine_of(simulation)
+    for bundle in channel_stacks(backend.stacked):
         if len(bundle.members) > 1:  # nothing of what was there may be taken for what is given back
             for channel in bundle.members:
                 channel.ledger.records, channel.ledger.uses, channel.ledger.returned = {}, {}, {}
-    Lowering(backend.lifted).run()
-    return snapshot(backend.lifted.base)
+    Lowering(backend.stacked).run()
+    return snapshot(backend.stacked.base)
 
 
 # --- states as they are, and as they never were ----------------------------------------------------------
@@ -193,7 +193,7 @@ def test_a_state_of_the_reference_is_given_back(name: str, early: int) -> None:
     reference.run(early)
     state = checkpoint.copy_tree(reference.state_dict())
     cohort.load_state_dict(state)
-    assert cohort_backend(cohort).lifted.bundles
+    assert channel_stacks(engine_of(cohort).stacked)
     assert_same(state["system"], given_back(cohort))
 
 
@@ -304,7 +304,7 @@ def test_a_state_taken_over_before_everybody_has_ticked() -> None:
     reference, cohort = made(scene, "reference"), made(scene, "cohort")
     reference.run(1)
     cohort.load_state_dict(reference.state_dict())
-    assert cohort_backend(cohort).lifted.cohorts
+    assert stacks(engine_of(cohort).stacked)
     reference.step()
     cohort.step()
     side_by_side(reference, cohort.fork(), 8)

@@ -13,7 +13,7 @@ from antiphon.comms.predictors import Example
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.losses import Losses
 from antiphon.engine.step.report import AgentReport, LossesByAgent, StepReport, losses_of, without
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     ENDS,
     LABEL,
     LSTM,
@@ -21,8 +21,8 @@ from tests.engine.cohort.alike import (
     QUARANTINE,
     Document,
     Play,
-    cohort_backend,
     document,
+    engine_of,
     gradient,
     levels,
     ring,
@@ -123,7 +123,7 @@ def units(learned: StepReport) -> dict[tuple[str, ...], dict[str, Any]]:
             "injected": dict(sorted(update.injected.items())),
         }
         if any(told.values()):
-            found[update.unit.members] = told
+            found[update.group.members] = told
     return found
 
 
@@ -153,7 +153,7 @@ def took(simulation: Simulation) -> StepReport:
 @pytest.mark.parametrize("name", SCENES)
 def test_everything_is_told_as_the_reference_tells_it(name: str) -> None:
     reference, cohort = twins(SCENES[name])
-    assert cohort_backend(cohort).lifted.cohorts
+    assert stacks(engine_of(cohort).stacked)
     ever: set[str] = set()
     for step in range(7):
         one, other = took(reference), took(cohort)

@@ -64,7 +64,7 @@ def ring(network: dict[str, Any], **channel: Any) -> Simulation:
 
 def later(simulation: Simulation) -> Simulation:
     assert isinstance(simulation.backend, Engine)
-    simulation.backend.look_later()
+    simulation.backend.check_later()
     assert simulation.backend.guard is not None
     return simulation
 
@@ -152,7 +152,7 @@ def test_where_somebody_has_to_look_at_once_there_is_none(training: dict[str, An
     scenario = ring(NETWORKS["mlp"]).scenario.with_training(**training)
     simulation = Simulation(scenario, backend="cohort")
     assert isinstance(simulation.backend, Engine)
-    simulation.backend.look_later()
+    simulation.backend.check_later()
     assert simulation.backend.guard is None
 
 

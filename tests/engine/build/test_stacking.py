@@ -16,7 +16,7 @@ from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.errors import ScenarioError
 from tests.contracts.backend_scenes import scenes
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     BATCH,
     BATCH_NORM,
     GOAL,
@@ -25,15 +25,15 @@ from tests.engine.cohort.alike import (
     OWN,
     QUARANTINE,
     Document,
-    cohort_of,
     document,
     gradient,
     levels,
-    lifted,
-    only_bundle,
-    only_cohort,
+    only_channel_stack,
+    only_stack,
     ring,
     side_by_side,
+    stack_of,
+    stacked_system,
     states,
     system_of,
     twins,
@@ -62,7 +62,7 @@ def places(index: Tensor | None) -> list[int] | None:
 @given(scenes())
 def test_every_agent_and_channel_has_its_place(scene: Document) -> None:
     try:
-        found = lifted(scene)
+        found = stacked_system(scene)
     except ScenarioError:
         assume(False)
         return
@@ -116,26 +116,26 @@ def _check_units(found: Stacked) -> None:
 
 
 def test_names_and_the_order_of_members_are_canonical() -> None:
-    found = lifted(levels(count=3))
+    found = stacked_system(levels(count=3))
     assert list(found.system.agents) == ["a0 and 2 more", "b0 and 2 more"]
     assert list(found.system.channels) == ["a0->b0 and 2 more"]
     assert found.place["b2"] == ("b0 and 2 more", 2)
-    assert [cohort.names for cohort in found.cohorts] == [("a0", "a1", "a2"), ("b0", "b1", "b2")]
-    assert found.bundles == [only_bundle(found)]
+    assert [cohort.names for cohort in stacks(found)] == [("a0", "a1", "a2"), ("b0", "b1", "b2")]
+    assert channel_stacks(found) == [only_channel_stack(found)]
 
 
 def test_members_come_in_another_order_than_channels() -> None:
-    bundle = only_bundle(lifted(pairs(("a0", "b2"), ("a1", "b0"), ("a2", "b1"))))
+    bundle = only_channel_stack(stacked_system(pairs(("a0", "b2"), ("a1", "b0"), ("a2", "b1"))))
     assert [channel.name for channel in bundle.members] == ["a0->b2", "a1->b0", "a2->b1"]
     assert places(bundle.take) is None
     assert places(bundle.give) == [2, 0, 1]
-    box = cohort_of(lifted(pairs(("a0", "b2"), ("a1", "b0"), ("a2", "b1"))), "b0").mailbox
+    box = stack_of(stacked_system(pairs(("a0", "b2"), ("a1", "b0"), ("a2", "b1"))), "b0").layout
     (segment,) = box.segments
     assert places(segment.index) == [1, 2, 0]
 
 
 def test_senders_that_tell_several_are_taken_several_times() -> None:
-    bundle = only_bundle(lifted(levels(wide=True, channel={"port": "p"})))
+    bundle = only_channel_stack(stacked_system(levels(wide=True, channel={"port": "p"})))
     assert places(bundle.take) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert places(bundle.give) == [0, 1, 2] * 3
     assert bundle.senders == 3
@@ -144,14 +144,14 @@ def test_senders_that_tell_several_are_taken_several_times() -> None:
 def test_parallel_channels_are_side_by_side_in_canonical_order() -> None:
     scene = pairs(("a0", "b0"), ("a1", "b1"), port="p")
     scene["channels"] += [{**channel, "key": "second"} for channel in scene["channels"]]
-    found = lifted(scene)
-    assert [c.name for c in only_bundle(found).members] == [
+    found = stacked_system(scene)
+    assert [c.name for c in only_channel_stack(found).members] == [
         "a0->b0",
         "a0->b0:second",
         "a1->b1",
         "a1->b1:second",
     ]
-    (segment,) = cohort_of(found, "b0").mailbox.segments
+    (segment,) = stack_of(found, "b0").layout.segments
     assert (segment.width, places(segment.index)) == (2, None)
 
 
@@ -162,7 +162,7 @@ def test_messages_of_other_shapes_part_what_is_side_by_side() -> None:
         for channel in scene["channels"]
         for key, size in (("k", 3), ("m", 4))
     ]
-    segments = cohort_of(lifted(scene), "b0").mailbox.segments
+    segments = stack_of(stacked_system(scene), "b0").layout.segments
     assert [segment.width for segment in segments] == [1, 1, 1]
     scene = pairs(("a0", "b0"), ("a1", "b1"))
     scene["channels"] += [
@@ -170,18 +170,18 @@ def test_messages_of_other_shapes_part_what_is_side_by_side() -> None:
         for channel in scene["channels"]
         for key, size in (("k", 4), ("m", 3))
     ]
-    assert [s.width for s in cohort_of(lifted(scene), "b0").mailbox.segments] == [2, 1]
+    assert [s.width for s in stack_of(stacked_system(scene), "b0").layout.segments] == [2, 1]
 
 
 @pytest.mark.parametrize("fan_in", ["sum", "mean"])
 def test_where_messages_are_added_in_degrees_may_differ(fan_in: str) -> None:
     own = {f"b{i}": {"fan_in": fan_in} for i in range(3)}
     told = [("a0", "b0"), ("a1", "b0"), ("a2", "b0"), ("a2", "b1"), ("a0", "b2")]
-    found = lifted(pairs(*told, own=own, port="p"))
-    cohort = cohort_of(found, "b0")
+    found = stacked_system(pairs(*told, own=own, port="p"))
+    cohort = stack_of(found, "b0")
     assert cohort.names == ("b0", "b1", "b2")
-    assert [give.tolist() for give in cohort.mailbox.give] == [[0, 2, 0, 0, 1]]
-    assert cohort.mailbox.segments == ()
+    assert [give.tolist() for give in cohort.layout.give] == [[0, 2, 0, 0, 1]]
+    assert cohort.layout.segments == ()
 
 
 # --- what stands beside them -----------------------------------------------------------------------------
@@ -192,9 +192,9 @@ def test_one_who_stands_alone_tells_a_cohort_and_hears_it() -> None:
     agents["z"] = {**OWN, "observes": ["y"], "objective": GOAL}
     told = [{"from": "z", "to": f"n{i}", "size": 4, "port": "p", **gradient()} for i in range(3)]
     told.append({"from": "n1", "to": "z", "size": None, "link": {"delay": 1}, **gradient()})
-    found = lifted(document(agents, told))
+    found = stacked_system(document(agents, told))
     assert found.alone == {"z": "no other is like it"}
-    back, to = found.bundles
+    back, to = channel_stacks(found)
     assert (places(to.take), places(to.give), to.senders) == ([0, 0, 0], None, 1)
     assert (places(back.take), places(back.give), back.senders) == ([1], None, 3)
     assert back.ledger is found.base.channels["n1->z"].ledger
@@ -204,8 +204,8 @@ def test_one_who_stands_alone_tells_a_cohort_and_hears_it() -> None:
 
 
 def test_what_stands_alone_at_both_ends_is_itself() -> None:
-    found = lifted(ring(channel={"coupling": "delayed"}))
-    assert found.cohorts == []
+    found = stacked_system(ring(channel={"coupling": "delayed"}))
+    assert stacks(found) == []
     assert list(found.system.channels.values()) == list(found.base.channels.values())
 
 
@@ -214,21 +214,21 @@ def test_messages_are_bundled_by_kind_even_to_one() -> None:
         "b": {**OWN, "observes": ["y"], "objective": LABEL}
     }
     kinds = [{}, {"link": {"noise": 0.1}}, {}, {"link": {"noise": 0.1}}]
-    found = lifted(
+    found = stacked_system(
         document(
             agents, [{"from": f"a{i}", "to": "b", "size": 4, **gradient(), **kinds[i]} for i in range(4)]
         )
     )
-    assert [[c.name for c in bundle.members] for bundle in found.bundles] == [
+    assert [[c.name for c in bundle.members] for bundle in channel_stacks(found)] == [
         ["a0->b", "a2->b"],
         ["a1->b", "a3->b"],
     ]
     segments = only_box(found, "b")
-    assert [(s.width, s.bundles, places(s.index)) for s in segments] == [(4, (0, 1), [0, 2, 1, 3])]
+    assert [(s.width, s.channels, places(s.index)) for s in segments] == [(4, (0, 1), [0, 2, 1, 3])]
 
 
 def only_box(found: Stacked, agent: str) -> Any:
-    return cohort_of(found, agent).mailbox.segments
+    return stack_of(found, agent).layout.segments
 
 
 def test_a_port_has_the_name_it_has_with_the_first_member() -> None:
@@ -238,26 +238,29 @@ def test_a_port_has_the_name_it_has_with_the_first_member() -> None:
     scene = document(
         agents, [{"from": a, "to": b, "size": 4, **gradient()} for a, b in (("a0", "c"), ("a1", "b"))]
     )
-    found = lifted(scene)
-    assert only_cohort(found).names == ("a0", "a1")
+    found = stacked_system(scene)
+    assert only_stack(found).names == ("a0", "a1")
     assert {channel.name: channel.port for channel in found.base.channels.values()} == {
         "a0->c": "to_c",
         "a1->b": "to_b",
     }
-    assert {bundle.name: bundle.port for bundle in found.bundles} == {"a0->c": "to_c", "a1->b": "to_c"}
-    assert only_cohort(found).ports == ("to_c",)
+    assert {bundle.name: bundle.port for bundle in channel_stacks(found)} == {
+        "a0->c": "to_c",
+        "a1->b": "to_c",
+    }
+    assert only_stack(found).ports == ("to_c",)
     side_by_side(*twins(scene), 6)
 
 
 def test_an_aligned_cohort_is_aligned_to_a_bundle() -> None:
     scene = pairs(("a0", "b0"), ("a1", "b1"), own={f"b{i}": {"align": True} for i in range(2)})
-    found = lifted(scene)
-    assert cohort_of(found, "b0").align == only_bundle(found).name
+    found = stacked_system(scene)
+    assert stack_of(found, "b0").align == only_channel_stack(found).name
     scene["channels"] += [{**c, "key": "k", "size": 3} for c in scene["channels"]]
     for i in range(2):
         scene["agents"][f"b{i}"] = {**scene["agents"][f"b{i}"], "align": f"a{i}->b{i}:k"}
-    found = lifted(scene)
-    assert cohort_of(found, "b0").align == next(b.name for b in found.bundles if b.shape == (3,))
+    found = stacked_system(scene)
+    assert stack_of(found, "b0").align == next(b.name for b in channel_stacks(found) if b.shape == (3,))
 
 
 # --- what learns together --------------------------------------------------------------------------------
@@ -271,7 +274,7 @@ def test_groups_that_share_a_cohort_learn_as_one_unit() -> None:
         "c": {**OWN, **clock, "observes": ["y"], "objective": LABEL},
         "z": {**OWN, **clock, "objective": GOAL},
     }
-    found = lifted(
+    found = stacked_system(
         document(agents, [{"from": "a0", "to": "c", **LOCKED}, {"from": "a1", "to": "z", **LOCKED}])
     )
     assert [unit.members for unit in found.base.units] == [("a0", "c"), ("a1", "z")]
@@ -281,7 +284,7 @@ def test_groups_that_share_a_cohort_learn_as_one_unit() -> None:
 def test_groups_of_cohorts_and_those_apart() -> None:
     scene = levels(channel=LOCKED)
     scene["agents"] |= {f"n{i}": {**OWN, "observes": ["y"], "objective": LABEL} for i in range(2)}
-    found = lifted(scene)
+    found = stacked_system(scene)
     assert [unit.members for unit in found.system.units] == [
         ("a0 and 2 more", "b0 and 2 more"),
         ("n0 and 1 more",),
@@ -289,7 +292,7 @@ def test_groups_of_cohorts_and_those_apart() -> None:
 
 
 def test_what_mixes_in_what_comes_back_is_differentiated_after_it() -> None:
-    found = lifted(levels(channel=gradient(trace=0.5), count=2))
+    found = stacked_system(levels(channel=gradient(trace=0.5), count=2))
     depth = {unit.members[0]: found.system.depths[id(unit)] for unit in found.system.units}
     assert depth == {"a0 and 1 more": 1, "b0 and 1 more": 0}
 
@@ -299,7 +302,7 @@ def test_what_mixes_in_what_comes_back_is_differentiated_after_it() -> None:
 
 def test_predictors_inputs_links_and_zeros_are_of_all_members() -> None:
     how = {"input": {"kind": "linear", "context": ["x"]}, "link": {"delay": 1, "drop": 0.5}}
-    bundle = only_bundle(lifted(ring(3, channel=how)))
+    bundle = only_channel_stack(stacked_system(ring(3, channel=how)))
     assert isinstance(bundle.predictor, StackedModels)
     assert isinstance(bundle.input, StackedModels)
     assert isinstance(bundle.ledger.link, StackedLinks)
@@ -312,11 +315,11 @@ def test_predictors_inputs_links_and_zeros_are_of_all_members() -> None:
 
 
 def test_draws_have_the_seeds_of_their_agents() -> None:
-    found = lifted(ring(3, agent={"p_update": 0.5}))
-    cohort = only_cohort(found)
+    found = stacked_system(ring(3, agent={"p_update": 0.5}))
+    cohort = only_stack(found)
     assert cohort.seeds is not None
     assert cohort.seeds.tolist() == [found.base.agents[name].participation_seed for name in cohort.names]
-    assert only_cohort(lifted(ring(3))).seeds is None
+    assert only_stack(stacked_system(ring(3))).seeds is None
 
 
 def test_lifting_changes_no_number() -> None:

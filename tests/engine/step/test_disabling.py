@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from antiphon.engine.simulation import Simulation
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     BATCH_NORM,
     ENDS,
     GOAL,
@@ -19,8 +19,8 @@ from tests.engine.cohort.alike import (
     Document,
     Play,
     agree,
-    cohort_backend,
     document,
+    engine_of,
     gradient,
     levels,
     ring,
@@ -85,7 +85,7 @@ def spoil(simulation: Simulation, name: str, value: float) -> None:
 def test_one_that_is_no_number_stops_alone(name: str) -> None:
     """Whoever it is; what it is told stays what it is, and everything of the others is what it would be."""
     reference, cohort = twins(SCENES[name])
-    assert cohort_backend(cohort).lifted.cohorts
+    assert stacks(engine_of(cohort).stacked)
     sick = list(SCENES[name]["agents"])[-2]
     value = torch.inf if name in ("ring", "mixed") else torch.nan
     for simulation in (reference, cohort):

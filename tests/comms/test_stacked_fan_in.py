@@ -13,7 +13,7 @@ from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.mask import mask_fill_zero
 from antiphon.engine.core.tape import AgentTick, Tape
 from antiphon.engine.simulation import Simulation
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     ENDS,
     LABEL,
     OWN,
@@ -21,13 +21,13 @@ from tests.engine.cohort.alike import (
     Play,
     Sights,
     close,
-    cohort_backend,
-    cohort_of,
     document,
+    engine_of,
     gradient,
     levels,
-    lifted,
     ring,
+    stack_of,
+    stacked_system,
     twins,
 )
 
@@ -243,17 +243,17 @@ SCENES: dict[str, Document] = {
 def test_members_read_what_they_would_read_alone(name: str) -> None:
     reference, cohort = twins(SCENES[name])
     alone, together = inputs(reference, 6), inputs(cohort, 6)
-    assert cohort_backend(cohort).lifted.cohorts
+    assert stacks(engine_of(cohort).stacked)
     assert alone.keys() == together.keys()
     for place, rows in alone.items():
         torch.testing.assert_close(together[place], rows, rtol=1e-9, atol=1e-9, msg=str(place))
 
 
 def test_a_cohort_may_be_told_by_several_and_by_somebody_alone() -> None:
-    found = lifted(crossed())
-    cohort = cohort_of(found, "r0")
+    found = stacked_system(crossed())
+    cohort = stack_of(found, "r0")
     assert cohort.names == ("r0", "r1", "r2", "r3")
-    assert [part.width for part in cohort.mailbox.segments] == [1, 1, 1]
-    assert [len(part.bundles) for part in cohort.mailbox.segments] == [2, 1, 1]
+    assert [part.width for part in cohort.layout.segments] == [1, 1, 1]
+    assert [len(part.channels) for part in cohort.layout.segments] == [2, 1, 1]
     senders = {bundle.sender for bundle in cohort.inputs}
     assert senders == {found.place["a0"][0], found.place["b0"][0], "z"}

@@ -14,7 +14,7 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.reached import among, consumed, reached
 from antiphon.engine.step.report import Update
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     ENDS,
     LABEL,
     LSTM,
@@ -23,12 +23,12 @@ from tests.engine.cohort.alike import (
     Document,
     Play,
     agree,
-    cohort_backend,
-    cohort_of,
     document,
+    engine_of,
     gradient,
     levels,
     ring,
+    stack_of,
     states,
     twins,
 )
@@ -64,8 +64,8 @@ def whom(simulation: Simulation, steps: int) -> list[dict[str, bool]]:
         found[simulation.now].update({name: came[name] for name in came})
 
     def together(update: Update) -> None:
-        backend = cohort_backend(simulation)
-        for name in update.unit.members:
+        backend = engine_of(simulation)
+        for name in update.group.members:
             cohort = backend.system.agents[name]
             if not isinstance(cohort, Agent):
                 continue
@@ -76,8 +76,8 @@ def whom(simulation: Simulation, steps: int) -> list[dict[str, bool]]:
                 if drawn is None or drawn[n]:
                     came = members is None or bool(members[n])
                     found[simulation.now][own] = came and not nothing
-        plain = [n for n in update.unit.members if not isinstance(backend.system.agents[n], Agent)]
-        alone(Update(update.unit, update.tape, {n: g for n, g in update.gradients.items() if n in plain}))
+        plain = [n for n in update.group.members if not isinstance(backend.system.agents[n], Agent)]
+        alone(Update(update.group, update.tape, {n: g for n, g in update.gradients.items() if n in plain}))
 
     on_updates(simulation, together if simulation.backend.name == "cohort" else alone)
     simulation.run(steps)
@@ -196,7 +196,7 @@ SCENES: dict[str, Document] = {
 @pytest.mark.parametrize("name", SCENES)
 def test_a_member_is_reached_where_it_would_be_alone(name: str) -> None:
     reference, cohort = twins(SCENES[name])
-    assert cohort_backend(cohort).lifted.cohorts
+    assert stacks(engine_of(cohort).stacked)
     alone, together = whom(reference, 12), whom(cohort, 12)
     for step, (one, other) in enumerate(zip(alone, together, strict=True)):
         assert one == other, step
@@ -245,14 +245,14 @@ def test_a_window_is_read_backwards_along_each_member_s_own_channels(judged: tup
             dict.fromkeys("ayc", UNROLLED) | {"y": {**UNROLLED, **SIGHT}},
         )
     )
-    backend = cohort_backend(cohort)
+    backend = engine_of(cohort)
     found: list[dict[str, list[bool]]] = []
 
     def look(update: Update) -> None:
-        last = cohort_of(backend.lifted, "c0")
+        last = stack_of(backend.stacked, "c0")
         update.losses[last.name].count = torch.tensor(judged)
         who = {}
-        for name in update.unit.members:
+        for name in update.group.members:
             agent = backend.system.agents[name]
             assert isinstance(agent, Agent)
             members = reached(backend.system, update, agent)
@@ -269,13 +269,13 @@ def test_a_window_is_read_backwards_along_each_member_s_own_channels(judged: tup
 
 def test_muted_members_put_nothing() -> None:
     _, cohort = twins(levels(count=4, **QUARANTINE))
-    backend = cohort_backend(cohort)
-    (bundle,) = backend.lifted.bundles
+    backend = engine_of(cohort)
+    (bundle,) = channel_stacks(backend.stacked)
     bundle.predictors_disabled = mask(0, 1, 0, 1)
     found: list[Any] = []
 
     def look(update: Update) -> None:
-        for name in update.unit.members:
+        for name in update.group.members:
             agent = backend.system.agents[name]
             assert isinstance(agent, Agent)
             if agent.names[0] == "a0":
@@ -298,15 +298,15 @@ def test_members_whose_state_is_muted_foretell_nothing() -> None:
         **QUARANTINE,
     )
     _, cohort = twins(scene)
-    backend = cohort_backend(cohort)
-    agent = cohort_of(backend.lifted, "n0")
+    backend = engine_of(cohort)
+    agent = stack_of(backend.stacked, "n0")
     assert isinstance(agent.memory, Channel)
     agent.memory.predictors_disabled = mask(0, 1, 0)
     found: list[Any] = []
 
     def look(update: Update) -> None:
-        if agent.name in update.unit.members:
-            assert agent.name in update.foretold
+        if agent.name in update.group.members:
+            assert agent.name in update.auxiliary
             found.append(reached(backend.system, update, agent))
 
     on_updates(cohort, look)
@@ -324,7 +324,7 @@ def test_each_use_of_a_window_is_told_once() -> None:
     cohort.run(3)
     uses, update = next((uses, update) for uses, update in seen if uses)
     assert len({id(use) for _, use in uses}) == len(uses) == 2  # of the messages of steps 0 and 1
-    (bundle,) = cohort_backend(cohort).lifted.bundles
+    (bundle,) = channel_stacks(engine_of(cohort).stacked)
     assert isinstance(bundle, Channel)
     assert {name for name, _ in uses} == {bundle.name}
     entries = [

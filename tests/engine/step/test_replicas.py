@@ -16,7 +16,7 @@ from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     BATCH,
     BATCH_NORM,
     ENDS,

@@ -15,7 +15,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.predictors import PredictorTrainer, PredictorUpdate
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     BATCH,
     BATCH_NORM,
     ENDS,
@@ -27,14 +27,14 @@ from tests.engine.cohort.alike import (
     Play,
     agree,
     close,
-    cohort_backend,
+    engine_of,
     gradient,
     kept,
     levels,
-    lifted,
-    only_bundle,
+    only_channel_stack,
     ring,
     side_by_side,
+    stacked_system,
     states,
     system_of,
     twins,
@@ -141,13 +141,13 @@ def test_models_say_and_learn_what_each_would(form: str) -> None:
         together.step(gradients, now, who)
     assert together.updates == 3
     assert [model.updates for model in together.bundled.models] == [0] * COUNT
-    together.write_back()
+    together.write_members()
     for member, single in zip(together.bundled.models, own, strict=True):
         assert member.updates == single.updates
         found = {**member.parameters, **member.buffers}
         for name, value in {**single.parameters, **single.buffers}.items():
             torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-10)
-    together.write_back()
+    together.write_members()
     assert [model.updates for model in together.bundled.models] == [3, 2, 2, 3]
 
 
@@ -157,12 +157,12 @@ def test_models_take_over_what_their_members_have_become() -> None:
     with torch.no_grad():
         model.parameters["last.bias"].fill_(5.0)
     model.buffers = {name: value + 3 for name, value in model.buffers.items()}
-    together.refresh()
+    together.read_members()
     assert bool((together.bundled.parameters["last.bias"][2] == 5.0).all())
     for name, value in model.buffers.items():
         assert torch.equal(together.buffers[name][2], value)
     together.buffers = {name: value * 2 for name, value in together.buffers.items()}
-    together.write_back()
+    together.write_members()
     assert torch.equal(model.buffers["0.norm.mean"], together.buffers["0.norm.mean"][2])
 
 
@@ -170,7 +170,7 @@ def test_models_take_over_what_their_members_have_become() -> None:
 def test_inputs_say_and_learn_what_each_would(kind: str) -> None:
     scene = ring(COUNT, channel={"input": INPUTS[kind], "link": {"delay": 1, "drop": 0.5}}, **SGD)
     alone = [c.input for c in system_of(scene).channels.values() if c.input is not None]
-    together = only_bundle(lifted(scene)).input
+    together = only_channel_stack(stacked_system(scene)).input
     assert isinstance(together, StackedModels)
     features = sum(spec.features for spec in alone[0].context)
     for now in range(3):
@@ -178,7 +178,7 @@ def test_inputs_say_and_learn_what_each_would(kind: str) -> None:
         message, arrived = drawn(COUNT * BATCH, 4, seed=now + 9), drawn(COUNT * BATCH, seed=now) > -0.5
         who = None if now != 1 else mask(0, 1, 1, 0)
         said = together.predict(context, COUNT * BATCH)
-        loss, gradients = together.heard([(context, message, arrived)], [who])
+        loss, gradients = together.input_gradients([(context, message, arrived)], [who])
         for k, model in enumerate(alone):
             rows = slice(k * BATCH, (k + 1) * BATCH)
             own = None if context is None else context[rows]
@@ -217,8 +217,8 @@ def lesson(*members: Tensor | None) -> PredictorUpdate:
 def test_a_lesson_is_for_whom_any_of_its_examples_is(
     members: list[Tensor | None], muted: Tensor | None, expected: list[int] | None
 ) -> None:
-    found = lifted(ring(COUNT))
-    bundle = only_bundle(found)
+    found = stacked_system(ring(COUNT))
+    bundle = only_channel_stack(found)
     bundle.predictors_disabled = muted
     learners = PredictorTrainer(found.system).learners(bundle.name, lesson(*members))
     if expected is None:
@@ -266,11 +266,11 @@ def test_what_was_heard_is_forgotten_at_the_end_of_the_step() -> None:
     scene["channels"][0] = {**scene["channels"][0], "link": {"delay": 2}}
     _, cohort = twins(scene)
     cohort.run(6)
-    bundles = cohort_backend(cohort).lifted.bundles
+    bundles = channel_stacks(engine_of(cohort).stacked)
     assert sorted(len(bundle.members) for bundle in bundles) == [1, 2]
     for bundle in bundles:
-        assert bundle.heard == []
-        assert bundle.heard_members == []
+        assert bundle.input_examples == []
+        assert bundle.input_example_members == []
 
 
 # --- who diverges ----------------------------------------------------------------------------------------
@@ -351,7 +351,9 @@ def _statistics(simulation: Simulation) -> dict[str, Tensor]:
 def test_a_muted_predictor_does_not_change_any_more() -> None:
     _, cohort = twins(levels(**QUARANTINE))
     cohort.run(3)
-    bundle = next(b for b in cohort_backend(cohort).lifted.bundles if isinstance(b.predictor, StackedModels))
+    bundle = next(
+        b for b in channel_stacks(engine_of(cohort).stacked) if isinstance(b.predictor, StackedModels)
+    )
     assert isinstance(bundle, Channel)
     bundle.disable(mask(0, 1, 0))
     before = kept(cohort.state_dict()["system"]["predictors"])
@@ -401,7 +403,7 @@ def test_bundled_models_follow_the_schedules_of_their_own_rates() -> None:
     }
     scene = ring(COUNT, channel={**gradient(optimiser=own), **how}, steps=6)
     with Simulation(Scenario.model_validate(scene), backend="cohort", dtype=torch.float64) as simulation:
-        bundle = only_bundle(cohort_backend(simulation).lifted)
+        bundle = only_channel_stack(engine_of(simulation).stacked)
         assert isinstance(bundle.predictor, StackedModels)
         assert isinstance(bundle.input, StackedModels)
         models = (bundle.predictor, bundle.input)
