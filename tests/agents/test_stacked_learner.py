@@ -34,6 +34,7 @@ from tests.engine.alike import (
     made,
     ring,
     side_by_side,
+    stacks,
     system_of,
     twins,
 )

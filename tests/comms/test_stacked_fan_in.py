@@ -28,6 +28,7 @@ from tests.engine.alike import (
     ring,
     stack_of,
     stacked_system,
+    stacks,
     twins,
 )
 

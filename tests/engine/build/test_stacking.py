@@ -1,4 +1,4 @@
-"""Lifting: from agents and channels to cohorts and bundles, each in its place."""
+"""Stacking: from single agents and channels to stacks of them, each in its place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import Tensor
 from antiphon.comms.bundled import StackedModels
 from antiphon.comms.link import StackedLinks
 from antiphon.engine.build.stacking import Stacked, stack, stacks_of
-from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.errors import ScenarioError
 from tests.contracts.backend_scenes import scenes
@@ -25,6 +24,7 @@ from tests.engine.alike import (
     OWN,
     QUARANTINE,
     Document,
+    channel_stacks,
     document,
     gradient,
     levels,
@@ -34,6 +34,7 @@ from tests.engine.alike import (
     side_by_side,
     stack_of,
     stacked_system,
+    stacks,
     states,
     system_of,
     twins,
@@ -69,47 +70,45 @@ def test_every_agent_and_channel_has_its_place(scene: Document) -> None:
     seen: list[str] = []
     for name, agent in found.system.agents.items():
         assert agent.name == name
-        names = agent.names if isinstance(agent, Agent) else (name,)
+        names = agent.names
         seen += names
         assert [found.place[own] for own in names] == [(name, n) for n in range(len(names))]
-        assert (names[0] in found.alone) is not isinstance(agent, Agent)
+        assert (names[0] in found.alone) is not agent.stacked
     assert sorted(seen) == sorted(found.base.agents)
     held: list[str] = []
     for name, channel in found.system.channels.items():
         assert channel.name == name
-        members = channel.members if isinstance(channel, Channel) else (channel,)
-        held += [own.name for own in members]
-        _check_ends(found, channel, members)
+        held += channel.names
+        _check_ends(found, channel)
     assert sorted(held) == sorted(found.base.channels)
-    _check_units(found)
+    _check_groups(found)
 
 
-def _check_ends(found: Stacked, channel: Any, members: Any) -> None:
-    """Each row of a bundle belongs to the ends of its channel."""
+def _check_ends(found: Stacked, channel: Channel) -> None:
+    """Each row of a stack of channels belongs to the ends of its channel."""
+    members = channel.members
     sender, receiver = found.system.agents[channel.sender], found.system.agents[channel.receiver]
     if channel.state:
         assert sender.memory is channel
     else:
         assert channel in sender.outputs
         assert channel in receiver.inputs
-    assert (isinstance(sender, Agent) or isinstance(receiver, Agent)) is isinstance(channel, Channel)
-    if not isinstance(channel, Channel):
-        return
+    assert (sender.stacked or receiver.stacked) is (channel in channel_stacks(found))
+    assert channel.names == tuple(own.name for own in members)
     assert channel.rows == len(members) * found.base.batch
     for end, index, agent in (("sender", channel.take, sender), ("receiver", channel.give, receiver)):
-        names = agent.names if isinstance(agent, Agent) else (agent.name,)
         at = range(len(members)) if index is None else index.tolist()
-        assert [names[n] for n in at] == [getattr(own, end) for own in members]
+        assert [agent.names[n] for n in at] == [getattr(own, end) for own in members]
     assert list(members) == sorted(members, key=lambda own: found.place[own.sender][1])
 
 
-def _check_units(found: Stacked) -> None:
+def _check_groups(found: Stacked) -> None:
     """What learns together by itself does so here, with windows that end at the same steps."""
     for unit in found.base.units:
         (own,) = {id(found.system.group_of[found.place[name][0]]) for name in unit.members}
-        lifted_unit = next(u for u in found.system.units if id(u) == own)
-        assert lifted_unit.windows == unit.windows
-        assert lifted_unit.late == unit.late
+        stacked_group = next(u for u in found.system.units if id(u) == own)
+        assert stacked_group.windows == unit.windows
+        assert stacked_group.late == unit.late
     calls = [call for wave in found.system.schedule.waves for call in wave]
     assert sorted({name for call in calls for name in call}) == sorted(found.system.agents)
     assert len(calls) == len(set(calls))
@@ -125,20 +124,20 @@ def test_names_and_the_order_of_members_are_canonical() -> None:
 
 
 def test_members_come_in_another_order_than_channels() -> None:
-    bundle = only_channel_stack(stacked_system(pairs(("a0", "b2"), ("a1", "b0"), ("a2", "b1"))))
-    assert [channel.name for channel in bundle.members] == ["a0->b2", "a1->b0", "a2->b1"]
-    assert places(bundle.take) is None
-    assert places(bundle.give) == [2, 0, 1]
+    one = only_channel_stack(stacked_system(pairs(("a0", "b2"), ("a1", "b0"), ("a2", "b1"))))
+    assert [channel.name for channel in one.members] == ["a0->b2", "a1->b0", "a2->b1"]
+    assert places(one.take) is None
+    assert places(one.give) == [2, 0, 1]
     box = stack_of(stacked_system(pairs(("a0", "b2"), ("a1", "b0"), ("a2", "b1"))), "b0").layout
     (segment,) = box.segments
     assert places(segment.index) == [1, 2, 0]
 
 
 def test_senders_that_tell_several_are_taken_several_times() -> None:
-    bundle = only_channel_stack(stacked_system(levels(wide=True, channel={"port": "p"})))
-    assert places(bundle.take) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    assert places(bundle.give) == [0, 1, 2] * 3
-    assert bundle.senders == 3
+    one = only_channel_stack(stacked_system(levels(wide=True, channel={"port": "p"})))
+    assert places(one.take) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert places(one.give) == [0, 1, 2] * 3
+    assert one.senders == 3
 
 
 def test_parallel_channels_are_side_by_side_in_canonical_order() -> None:
@@ -219,7 +218,7 @@ def test_messages_are_bundled_by_kind_even_to_one() -> None:
             agents, [{"from": f"a{i}", "to": "b", "size": 4, **gradient(), **kinds[i]} for i in range(4)]
         )
     )
-    assert [[c.name for c in bundle.members] for bundle in channel_stacks(found)] == [
+    assert [[c.name for c in one.members] for one in channel_stacks(found)] == [
         ["a0->b", "a2->b"],
         ["a1->b", "a3->b"],
     ]
@@ -244,7 +243,7 @@ def test_a_port_has_the_name_it_has_with_the_first_member() -> None:
         "a0->c": "to_c",
         "a1->b": "to_b",
     }
-    assert {bundle.name: bundle.port for bundle in channel_stacks(found)} == {
+    assert {one.name: one.port for one in channel_stacks(found)} == {
         "a0->c": "to_c",
         "a1->b": "to_c",
     }
@@ -266,8 +265,8 @@ def test_an_aligned_cohort_is_aligned_to_a_bundle() -> None:
 # --- what learns together --------------------------------------------------------------------------------
 
 
-def test_groups_that_share_a_cohort_learn_as_one_unit() -> None:
-    """a0 is locked to c, a1 to z: two stacks_of by themselves."""
+def test_groups_that_share_a_stack_learn_as_one_group() -> None:
+    """a0 is locked to c, a1 to z: two groups by themselves."""
     clock = {"clock": {"unroll": 2}}
     agents: Document = {n: {**OWN, **clock} for n in ("a0", "a1")}
     agents |= {
@@ -302,27 +301,27 @@ def test_what_mixes_in_what_comes_back_is_differentiated_after_it() -> None:
 
 def test_predictors_inputs_links_and_zeros_are_of_all_members() -> None:
     how = {"input": {"kind": "linear", "context": ["x"]}, "link": {"delay": 1, "drop": 0.5}}
-    bundle = only_channel_stack(stacked_system(ring(3, channel=how)))
-    assert isinstance(bundle.predictor, StackedModels)
-    assert isinstance(bundle.input, StackedModels)
-    assert isinstance(bundle.ledger.link, StackedLinks)
-    assert bundle.zeros.shape == (3 * BATCH, 4)
-    assert [link.name for link in bundle.ledger.link.links] == [channel.name for channel in bundle.members]
-    for k, channel in enumerate(bundle.members):
+    one = only_channel_stack(stacked_system(ring(3, channel=how)))
+    assert isinstance(one.predictor, StackedModels)
+    assert isinstance(one.input, StackedModels)
+    assert isinstance(one.ledger.link, StackedLinks)
+    assert one.zeros.shape == (3 * BATCH, 4)
+    assert [link.name for link in one.ledger.link.links] == [channel.name for channel in one.members]
+    for k, channel in enumerate(one.members):
         assert channel.predictor is not None
         for name, p in channel.predictor.parameters.items():
-            assert p.data_ptr() == bundle.predictor.bundled.parameters[name][k].data_ptr()
+            assert p.data_ptr() == one.predictor.bundled.parameters[name][k].data_ptr()
 
 
 def test_draws_have_the_seeds_of_their_agents() -> None:
     found = stacked_system(ring(3, agent={"p_update": 0.5}))
     cohort = only_stack(found)
-    assert cohort.seeds is not None
-    assert cohort.seeds.tolist() == [found.base.agents[name].participation_seed for name in cohort.names]
-    assert only_stack(stacked_system(ring(3))).seeds is None
+    assert cohort.participation_seeds is not None
+    assert cohort.participation_seeds.tolist() == [found.base.agents[name].participation_seed for name in cohort.names]
+    assert only_stack(stacked_system(ring(3))).participation_seeds is None
 
 
-def test_lifting_changes_no_number() -> None:
+def test_stacking_changes_no_number() -> None:
     scene = ring(
         agent={**LSTM, **BATCH_NORM, "network": {"kind": "lstm", "size": 4, "cell_norm": "batch"}},
         **QUARANTINE,

@@ -25,6 +25,7 @@ from tests.engine.alike import (
     Document,
     Play,
     agree,
+    channel_stacks,
     document,
     engine_of,
     gradient,
@@ -33,6 +34,7 @@ from tests.engine.alike import (
     made,
     ring,
     side_by_side,
+    stacks,
     states,
 )
 

@@ -25,6 +25,7 @@ from tests.engine.alike import (
     levels,
     ring,
     side_by_side,
+    stacks,
     states,
     twins,
 )

@@ -26,6 +26,7 @@ from tests.engine.alike import (
     Document,
     Play,
     agree,
+    channel_stacks,
     close,
     engine_of,
     gradient,

@@ -24,8 +24,10 @@ from tests.engine.alike import (
     document,
     engine_of,
     gradient,
+    kept,
     levels,
     ring,
+    stacks,
     states,
     twins,
 )
