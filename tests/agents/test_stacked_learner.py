@@ -180,7 +180,6 @@ def test_rows_are_evaluated_with_each_member_s_numbers(training: bool) -> None:
     alone = copy.deepcopy([(learner.parameters, learner.buffers) for learner in own])
     stack = StackedLearner(own, BATCH)
     x = drawn(COUNT * BATCH, *own[0].network.input_shape).requires_grad_()
-    stack.network.wanted = tuple(own[0].network.heads)
     ports, after = stack.network(stack.parameters, stack.buffers, x, training=training)
     for n, (parameters, buffers) in enumerate(alone):
         network = own[n].network

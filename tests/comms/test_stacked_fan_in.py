@@ -24,6 +24,7 @@ from tests.engine.alike import (
     document,
     engine_of,
     gradient,
+    layout_of,
     levels,
     ring,
     stack_of,
@@ -259,7 +260,7 @@ def test_a_stack_reads_of_several_stacks_and_of_a_lone_agent() -> None:
     found = stacked_system(crossed())
     cohort = stack_of(found, "r0")
     assert cohort.names == ("r0", "r1", "r2", "r3")
-    assert [part.width for part in cohort.layout.segments] == [1, 1, 1]
-    assert [len(part.channels) for part in cohort.layout.segments] == [2, 1, 1]
+    assert [part.width for part in layout_of(found, "r0").segments] == [1, 1, 1]
+    assert [len(part.channels) for part in layout_of(found, "r0").segments] == [2, 1, 1]
     senders = {stack.sender for stack in cohort.inputs}
     assert senders == {found.place["a0"][0], found.place["b0"][0], "z"}

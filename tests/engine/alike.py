@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.comms.aggregation import StackedFanIn
 from antiphon.engine.build.stacking import Stacked, stack
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
@@ -43,6 +44,7 @@ __all__ = [
     "facts",
     "gradient",
     "kept",
+    "layout_of",
     "leaves",
     "levels",
     "made",
@@ -145,6 +147,13 @@ def stack_of(found: Stacked, agent: str) -> Agent:
     own = found.system.agents[found.place[agent][0]]
     assert own.stacked
     return own
+
+
+def layout_of(found: Stacked, agent: str) -> StackedFanIn:
+    """The fan-in of the stack that an agent is in."""
+    layout = stack_of(found, agent).layout
+    assert isinstance(layout, StackedFanIn)
+    return layout
 
 
 def only_stack(found: Stacked) -> Agent:

@@ -27,6 +27,7 @@ from tests.engine.alike import (
     channel_stacks,
     document,
     gradient,
+    layout_of,
     levels,
     only_channel_stack,
     only_stack,
@@ -128,7 +129,7 @@ def test_members_come_in_another_order_than_channels() -> None:
     assert [channel.name for channel in one.members] == ["a0->b2", "a1->b0", "a2->b1"]
     assert places(one.take) is None
     assert places(one.give) == [2, 0, 1]
-    box = stack_of(stacked_system(pairs(("a0", "b2"), ("a1", "b0"), ("a2", "b1"))), "b0").layout
+    box = layout_of(stacked_system(pairs(("a0", "b2"), ("a1", "b0"), ("a2", "b1"))), "b0")
     (segment,) = box.segments
     assert places(segment.index) == [1, 2, 0]
 
@@ -150,7 +151,7 @@ def test_parallel_channels_are_side_by_side_in_canonical_order() -> None:
         "a1->b1",
         "a1->b1:second",
     ]
-    (segment,) = stack_of(found, "b0").layout.segments
+    (segment,) = layout_of(found, "b0").segments
     assert (segment.width, places(segment.index)) == (2, None)
 
 
@@ -161,7 +162,7 @@ def test_messages_of_other_shapes_part_what_is_side_by_side() -> None:
         for channel in scene["channels"]
         for key, size in (("k", 3), ("m", 4))
     ]
-    segments = stack_of(stacked_system(scene), "b0").layout.segments
+    segments = layout_of(stacked_system(scene), "b0").segments
     assert [segment.width for segment in segments] == [1, 1, 1]
     scene = pairs(("a0", "b0"), ("a1", "b1"))
     scene["channels"] += [
@@ -169,7 +170,7 @@ def test_messages_of_other_shapes_part_what_is_side_by_side() -> None:
         for channel in scene["channels"]
         for key, size in (("k", 4), ("m", 3))
     ]
-    assert [s.width for s in stack_of(stacked_system(scene), "b0").layout.segments] == [2, 1]
+    assert [s.width for s in layout_of(stacked_system(scene), "b0").segments] == [2, 1]
 
 
 @pytest.mark.parametrize("fan_in", ["sum", "mean"])
@@ -179,8 +180,8 @@ def test_where_messages_are_added_in_degrees_may_differ(fan_in: str) -> None:
     found = stacked_system(pairs(*told, own=own, port="p"))
     cohort = stack_of(found, "b0")
     assert cohort.names == ("b0", "b1", "b2")
-    assert [give.tolist() for give in cohort.layout.give] == [[0, 2, 0, 0, 1]]
-    assert cohort.layout.segments == ()
+    assert [give.tolist() for give in layout_of(found, "b0").give] == [[0, 2, 0, 0, 1]]
+    assert layout_of(found, "b0").segments == ()
 
 
 # --- what stands beside them -----------------------------------------------------------------------------
@@ -222,12 +223,8 @@ def test_messages_are_bundled_by_kind_even_to_one() -> None:
         ["a0->b", "a2->b"],
         ["a1->b", "a3->b"],
     ]
-    segments = only_box(found, "b")
+    segments = layout_of(found, "b").segments
     assert [(s.width, s.channels, places(s.index)) for s in segments] == [(4, (0, 1), [0, 2, 1, 3])]
-
-
-def only_box(found: Stacked, agent: str) -> Any:
-    return stack_of(found, agent).layout.segments
 
 
 def test_a_port_has_the_name_it_has_with_the_first_member() -> None:
@@ -317,7 +314,9 @@ def test_draws_have_the_seeds_of_their_agents() -> None:
     found = stacked_system(ring(3, agent={"p_update": 0.5}))
     cohort = only_stack(found)
     assert cohort.participation_seeds is not None
-    assert cohort.participation_seeds.tolist() == [found.base.agents[name].participation_seed for name in cohort.names]
+    assert cohort.participation_seeds.tolist() == [
+        found.base.agents[name].participation_seed for name in cohort.names
+    ]
     assert only_stack(stacked_system(ring(3))).participation_seeds is None
 
 

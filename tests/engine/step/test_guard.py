@@ -69,7 +69,7 @@ def later(simulation: Simulation) -> Simulation:
     return simulation
 
 
-NETWORKS = {
+NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": {"kind": "mlp", "hidden": [8], "norm": "none"},
     "batch norm": {"kind": "mlp", "hidden": [8], "norm": "batch"},
     "lstm": {"kind": "lstm", "size": 5},

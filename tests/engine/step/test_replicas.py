@@ -182,9 +182,9 @@ def test_what_one_seed_learned_is_reported_by_its_own_names() -> None:
             assert sorted(one.inputs) == sorted(other.inputs)
             for name, trained in one.inputs.items():
                 torch.testing.assert_close(other.inputs[name].loss, trained.loss, rtol=1e-9, atol=1e-9)
-            for name, update in one.predictor_updates.items():
+            for name, own_update in one.predictor_updates.items():
                 torch.testing.assert_close(
-                    other.predictor_updates[name].loss, update.loss, rtol=1e-9, atol=1e-9
+                    other.predictor_updates[name].loss, own_update.loss, rtol=1e-9, atol=1e-9
                 )
             learned = {name: u for u in one.updates for name in u.gradients}
             told = {name: u for u in other.updates for name in u.gradients}
