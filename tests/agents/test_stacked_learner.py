@@ -1,4 +1,4 @@
-"""Stacked numbers: a cohort's are its members', who see them, may be given others, and step as they would alone."""
+"""Stacked learners: the members' parameters are views, may be replaced, and step as they would alone."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def assert_close(one: dict[str, Any], other: dict[str, Any]) -> None:
 # --- views -----------------------------------------------------------------------------------------------
 
 
-def test_members_see_the_stack_and_the_stack_sees_them() -> None:
+def test_members_parameters_are_views_of_the_stack() -> None:
     own = learners(**BATCH_NORM)
     before = [numbers(learner) for learner in own]
     stack = StackedLearner(own, BATCH)
@@ -124,7 +124,7 @@ def test_a_simulation_s_agents_are_views_for_as_long_as_it_lives() -> None:
         simulation.load_state_dict(early)
 
 
-def test_what_somebody_writes_into_an_agent_is_what_the_cohort_computes_with() -> None:
+def test_what_is_written_into_an_agent_is_what_the_stack_computes_with() -> None:
     reference, cohort = twins(ring())
     for simulation in (reference, cohort):
         simulation.run(4)
@@ -161,7 +161,7 @@ def test_members_step_as_their_own_optimisers_would(name: str) -> None:
         assert_close(numbers(one), numbers(other))
 
 
-def test_a_frozen_cohort_has_nothing_to_move() -> None:
+def test_a_frozen_stack_has_nothing_to_move() -> None:
     own = learners(learn=False)
     stack = StackedLearner(own, BATCH)
     assert stack.frozen
@@ -303,7 +303,7 @@ def poison(simulation: Simulation, agent: str) -> None:
 
 
 @pytest.mark.parametrize("sick", ["n0", "n3", "z0", "z3"])
-def test_where_somebody_diverges_nobody_has_moved(sick: str) -> None:
+def test_where_one_diverges_no_parameter_has_moved(sick: str) -> None:
     simulation = made(two_rings(), "cohort")
     simulation.run(5)
     poison(simulation, sick)

@@ -144,17 +144,17 @@ def test_sums_and_means_are_those_of_each_member(fan_in: str, shape: tuple[int, 
     some = drawn(sizes[2] * BATCH, seed=5) > 0
     came: list[bool | Tensor] = [True, False, some, drawn(sizes[3] * BATCH, seed=6) > 0.5]
     messages = [
-        mask_fill_zero(lanes, drawn(size * BATCH, *shape, seed=seed + i))
-        for i, (size, lanes) in enumerate(zip(sizes, came, strict=True))
+        mask_fill_zero(there, drawn(size * BATCH, *shape, seed=seed + i))
+        for i, (size, there) in enumerate(zip(sizes, came, strict=True))
     ]
     rows = StackedFanIn(fan_in, members, BATCH, (), give).join([], messages, came)
     found = rows.view(members, BATCH, *shape)
     for n in range(members):
         own, valid = [], []
-        for rows, lanes, to in zip(messages, came, give, strict=True):
+        for rows, there, to in zip(messages, came, give, strict=True):
             for k in (to == n).nonzero().flatten().tolist():
                 own.append(rows.view(-1, BATCH, *shape)[k])
-                valid.append(lanes.view(-1, BATCH)[k] if isinstance(lanes, Tensor) else lanes)
+                valid.append(there.view(-1, BATCH)[k] if isinstance(there, Tensor) else there)
         close(found[n], join(fan_in, (), own, valid) if own else torch.zeros_like(found[n]))
 
 
@@ -186,7 +186,7 @@ def inputs(simulation: Simulation, steps: int) -> dict[tuple[int, str], Tensor]:
 
 
 def crossed() -> Document:
-    """Two cohorts and one who stands alone tell a cohort, in an order of their own, messages of two sizes."""
+    """Two stacks and a lone agent send messages of two sizes to a stack, in an order of their own."""
     layer = {"kind": "mlp", "hidden": [5], "norm": "layer"}
     agents: Document = {name: dict(OWN) for name in ("a0", "a2")}
     agents |= {name: {**OWN, "network": layer} for name in ("b0", "b1")}
@@ -208,7 +208,7 @@ def crossed() -> Document:
 
 
 def aligned() -> Document:
-    """Two sources, each with somebody who works on what it tells two steps later, and another one behind that."""
+    """Two sources, each with an agent aligned to its messages two steps later, and another one behind that."""
     agents: Document = {f"s{i}": dict(OWN) for i in range(2)}
     agents |= {f"{k}{i}": {**OWN, "align": True, "objective": LABEL} for k in "ab" for i in range(2)}
     links = [

@@ -1,4 +1,4 @@
-"""Likeness: who is run together, and why somebody is not."""
+"""Similarity: which agents and channels are stacked, and why others are not."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ SOURCE: Document = {**OWN}
 INPUT: Document = {"kind": "linear", "context": ["x"]}
 
 
-def told_pairs(channels: list[Document], agents: list[Document], **training: Any) -> Document:
-    """Senders a0, a1, … that each tell a receiver b0, b1, …, whose settings are given one by one."""
+def pairs_of(channels: list[Document], agents: list[Document], **training: Any) -> Document:
+    """Senders a0, a1, … that each send to a receiver b0, b1, …, whose settings are given one by one."""
     count = max(len(channels), len(agents))
     names = range(count)
     cast = {f"a{i}": dict(SOURCE) for i in names}
@@ -101,34 +101,34 @@ UNLIKE_CHANNELS: dict[str, Document] = {
 
 
 @pytest.mark.parametrize("name", UNLIKE_AGENTS)
-def test_an_agent_that_differs_in_one_thing_is_no_member(name: str) -> None:
-    found = stacked_names(told_pairs([{}], [{}, UNLIKE_AGENTS[name], {}]))
+def test_an_agent_that_differs_in_one_thing_is_not_stacked(name: str) -> None:
+    found = stacked_names(pairs_of([{}], [{}, UNLIKE_AGENTS[name], {}]))
     assert ("b0", "b2") in found
-    assert ("b0", "b1", "b2") in stacked_names(told_pairs([{}], [{}, {}, {}]))
+    assert ("b0", "b1", "b2") in stacked_names(pairs_of([{}], [{}, {}, {}]))
 
 
 @pytest.mark.parametrize("name", UNLIKE_CHANNELS)
-def test_a_channel_that_differs_in_one_thing_is_in_no_bundle_with_the_others(name: str) -> None:
-    found = stacked_system(told_pairs([{}, UNLIKE_CHANNELS[name], {}], [{}]))
+def test_a_channel_that_differs_in_one_thing_is_in_no_stack_with_the_others(name: str) -> None:
+    found = stacked_system(pairs_of([{}, UNLIKE_CHANNELS[name], {}], [{}]))
     kinds = [channel_kind(found.base, channel) for channel in found.base.channels.values()]
     assert kinds[0] == kinds[2] != kinds[1]
-    bundles = [tuple(channel.name for channel in bundle.members) for bundle in channel_stacks(found)]
-    assert not any("a1->b1" in names and len(names) > 1 for names in bundles)
+    names_of_stacks = [tuple(channel.name for channel in one.members) for one in channel_stacks(found)]
+    assert not any("a1->b1" in names and len(names) > 1 for names in names_of_stacks)
 
 
 @pytest.mark.parametrize("name", ["noise", "way back", "kind of gradient", "scale", "own target"])
-def test_how_messages_come_about_does_not_part_who_reads_them(name: str) -> None:
-    assert ("b0", "b1", "b2") in stacked_names(told_pairs([{}, UNLIKE_CHANNELS[name], {}], [{}]))
+def test_how_messages_come_about_does_not_separate_their_receivers(name: str) -> None:
+    assert ("b0", "b1", "b2") in stacked_names(pairs_of([{}, UNLIKE_CHANNELS[name], {}], [{}]))
 
 
 @pytest.mark.parametrize("name", ["size", "read"])
-def test_how_messages_are_read_parts_who_reads_them(name: str) -> None:
+def test_how_messages_are_read_separates_their_receivers(name: str) -> None:
     clock: Document = {"clock": {"period": 2}}
-    assert ("b0", "b2") in stacked_names(told_pairs([{}, UNLIKE_CHANNELS[name], {}], [clock]))
+    assert ("b0", "b2") in stacked_names(pairs_of([{}, UNLIKE_CHANNELS[name], {}], [clock]))
 
 
 def test_what_makes_no_difference() -> None:
-    """Names, seeds, first numbers, what they see of one shape, whom they tell, by which port and key."""
+    """Names, seeds, initial parameters, which signals of one shape they observe, their receivers, ports and keys."""
     agents = {f"n{i}": {**OWN, "objective": LABEL, "observes": ["xz"[i % 2]]} for i in range(3)}
     link = {"size": 4, "link": {"delay": 1}, **gradient()}
     channels = [
@@ -143,7 +143,7 @@ def test_what_makes_no_difference() -> None:
     assert len({channel_kind(system, channel) for channel in system.channels.values()}) == 1
 
 
-def test_who_ticks_in_another_wave_is_no_member() -> None:
+def test_an_agent_that_ticks_in_another_wave_is_not_stacked() -> None:
     """a1 reads a message of the same step, a2 one of the step before: alike but for the order of a step."""
     pairs = {("s", "a1"): 0, ("s", "a2"): 1, ("s", "a3"): 1, ("s", "a4"): 0}
     agents = {"s": dict(OWN), **{to: {**OWN, "objective": LABEL} for _, to in pairs}}
@@ -153,7 +153,7 @@ def test_who_ticks_in_another_wave_is_no_member() -> None:
     ]
     assert stacked_names(document(agents, channels)) == [("a1", "a4"), ("a2", "a3")]
 
-    # x and y differ in nothing but that x's sender hears somebody in the same step, so that x is later.
+    # x and y differ in nothing but that x's sender reads a message of the same step, so that x is later.
     agents = {name: {**OWN, "objective": LABEL} for name in ("s", "t", "u", "x", "y")}
     found = stacked_system(document(agents, [{"from": a, "to": b, "size": 4} for a, b in ("st", "tx", "uy")]))
     assert len({agent_kind(found.base, found.base.agents[name], 0) for name in "xy"}) == 1
@@ -190,7 +190,7 @@ TRACED = gradient(trace=0.5, span=2)
 
 
 def judged_group() -> Document:
-    """Receivers of critics that are locked to somebody else each."""
+    """Receivers of critics that are locked to one more agent each."""
     scene = levels(channel=CRITIC)
     scene["agents"] |= {f"c{i}": {**OWN, "objective": LABEL} for i in range(3)}
     scene["channels"] += [{"from": f"b{i}", "to": f"c{i}", "coupling": "locked"} for i in range(3)]
@@ -222,7 +222,7 @@ ALONE: dict[str, tuple[Document, str, str]] = {
 
 
 @pytest.mark.parametrize("name", ALONE)
-def test_why_somebody_stands_alone(name: str) -> None:
+def test_why_an_agent_is_alone(name: str) -> None:
     scene, agent, why = ALONE[name]
     found = stacked_system(scene)
     assert found.place[agent] == (agent, 0)
@@ -237,7 +237,7 @@ def test_why_somebody_stands_alone(name: str) -> None:
     "name", ["acting", "aligned, lossy", "ages", "critics of groups", "traced and drawn"]
 )
 def test_the_reason_is_needed(name: str) -> None:
-    """Without what is named, the same agents are a cohort."""
+    """Without what is named, the same agents are a stack."""
     mended = {
         "acting": ring(agent={"objective": GOAL}),
         "aligned, lossy": levels(high=ALIGNED, channel={"link": {"delay": 1}}),
@@ -260,7 +260,7 @@ def test_modules_made_otherwise_are_not_alike() -> None:
     assert stacked_names(ring(agent=[{"network": plain}, {"network": wide}])) == [("n0", "n2"), ("n1", "n3")]
 
 
-def test_who_has_no_second_stands_alone() -> None:
+def test_an_agent_without_a_second_of_its_kind_is_alone() -> None:
     chain: dict[str, Any] = {"a": {"network": {"kind": "mlp", "hidden": [3]}}, "b": {"objective": LABEL}}
     scene = document({name: {**OWN, **own} for name, own in chain.items()}, [{"from": "a", "to": "b"}])
     found, alone = stacks_of(system_of(scene))
@@ -268,7 +268,7 @@ def test_who_has_no_second_stands_alone() -> None:
     assert alone == {"a": "no other is like it", "b": "no other is like it"}
 
 
-def test_one_to_whom_many_alike_speak_is_a_cohort_of_one() -> None:
+def test_one_that_reads_many_of_one_kind_is_a_stack_of_one() -> None:
     agents = {f"a{i}": dict(OWN) for i in range(3)} | {"b": {**OWN, "objective": LABEL, "observes": ["y"]}}
     told = [{"from": f"a{i}", "to": "b", "size": 4, **gradient()} for i in range(3)]
     assert stacked_names(document(agents, told)) == [("a0", "a1", "a2"), ("b",)]
@@ -311,7 +311,7 @@ def test_aligned_behind_aligned_is_further_behind_than_aligned_to_a_source() -> 
     assert aligned_kind(system, system.agents["a0"]) == aligned_kind(system, system.agents["a1"])
 
 
-def test_in_a_circle_of_aligned_agents_nobody_knows_how_far_behind_he_is() -> None:
+def test_in_a_circle_of_aligned_agents_the_lag_is_unknown() -> None:
     circle = ring(3, agent=ALIGNED)
     assert set(reasons_alone(system_of(circle))) == {"n0", "n1", "n2"}
 
@@ -327,7 +327,7 @@ def test_the_sender_s_clock_decides_how_far_behind() -> None:
 # --- ports -----------------------------------------------------------------------------------------------
 
 
-def test_ports_are_told_by_their_place() -> None:
+def test_ports_are_identified_by_their_place() -> None:
     channel = {"size": 4, "link": {"delay": 1}}
     scene = ring(2, channel=channel)
     scene["channels"] += [{"from": "n1", "to": "n1", "size": 3, **gradient(), "link": {"delay": 1}}]
@@ -350,7 +350,7 @@ def test_states_are_alike_by_their_predictors() -> None:
     assert stacked_names(scene) == [("n0", "n1"), ("n2", "n3")]
 
 
-def test_who_must_remember_its_state_for_others_is_not_alike() -> None:
+def test_an_agent_that_keeps_its_states_for_predictors_is_not_alike() -> None:
     scene = ring(2, agent=LSTM, env=Play())
     scene["channels"][0] |= gradient(context=["from.state"])
     found = stacked_system(scene)

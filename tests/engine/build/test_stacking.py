@@ -45,7 +45,7 @@ LOCKED: Document = {"coupling": "locked"}
 
 
 def pairs(*told: tuple[str, str], own: Document | None = None, **how: Any) -> Document:
-    """Agents a…, without an objective, tell agents b…, that have one."""
+    """Agents a…, without an objective, send to agents b…, that have one."""
     names = sorted({name for pair in told for name in pair})
     agents = {
         n: {**OWN, **({"objective": LABEL} if n[0] == "b" else {}), **(own or {}).get(n, {})} for n in names
@@ -134,7 +134,7 @@ def test_members_come_in_another_order_than_channels() -> None:
     assert places(segment.index) == [1, 2, 0]
 
 
-def test_senders_that_tell_several_are_taken_several_times() -> None:
+def test_senders_to_several_are_taken_several_times() -> None:
     one = only_channel_stack(stacked_system(levels(wide=True, channel={"port": "p"})))
     assert places(one.take) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert places(one.give) == [0, 1, 2] * 3
@@ -155,7 +155,7 @@ def test_parallel_channels_are_side_by_side_in_canonical_order() -> None:
     assert (segment.width, places(segment.index)) == (2, None)
 
 
-def test_messages_of_other_shapes_part_what_is_side_by_side() -> None:
+def test_messages_of_other_shapes_separate_what_is_side_by_side() -> None:
     scene = pairs(("a0", "b0"), ("a1", "b1"))
     scene["channels"] += [
         {**channel, "key": key, "size": size}
@@ -187,7 +187,7 @@ def test_where_messages_are_added_in_degrees_may_differ(fan_in: str) -> None:
 # --- what stands beside them -----------------------------------------------------------------------------
 
 
-def test_one_who_stands_alone_tells_a_cohort_and_hears_it() -> None:
+def test_a_lone_agent_sends_to_a_stack_and_reads_of_it() -> None:
     agents: Document = {f"n{i}": {**OWN, "objective": LABEL} for i in range(3)}
     agents["z"] = {**OWN, "observes": ["y"], "objective": GOAL}
     told = [{"from": "z", "to": f"n{i}", "size": 4, "port": "p", **gradient()} for i in range(3)]
@@ -209,7 +209,7 @@ def test_what_stands_alone_at_both_ends_is_itself() -> None:
     assert list(found.system.channels.values()) == list(found.base.channels.values())
 
 
-def test_messages_are_bundled_by_kind_even_to_one() -> None:
+def test_messages_are_stacked_by_kind_even_to_one() -> None:
     agents: Document = {f"a{i}": dict(OWN) for i in range(4)} | {
         "b": {**OWN, "observes": ["y"], "objective": LABEL}
     }
@@ -228,7 +228,7 @@ def test_messages_are_bundled_by_kind_even_to_one() -> None:
 
 
 def test_a_port_has_the_name_it_has_with_the_first_member() -> None:
-    """a1's port is called after b, whom the first of its cohort does not tell."""
+    """a1's port is called after b, to which the first member of its stack does not send."""
     agents: Document = {name: dict(OWN) for name in ("a0", "a1")}
     agents |= {"b": {**OWN, "observes": ["y"], "objective": LABEL}, "c": {**OWN, "objective": GOAL}}
     scene = document(
@@ -248,7 +248,7 @@ def test_a_port_has_the_name_it_has_with_the_first_member() -> None:
     side_by_side(*twins(scene), 6)
 
 
-def test_an_aligned_cohort_is_aligned_to_a_bundle() -> None:
+def test_an_aligned_stack_is_aligned_to_a_stack_of_channels() -> None:
     scene = pairs(("a0", "b0"), ("a1", "b1"), own={f"b{i}": {"align": True} for i in range(2)})
     found = stacked_system(scene)
     assert stack_of(found, "b0").align == only_channel_stack(found).name

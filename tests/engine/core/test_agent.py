@@ -44,7 +44,7 @@ def members(count: int = 4, **keys: Any) -> Stacked:
 
 
 @pytest.mark.parametrize("p_update", [0.05, 0.5, 0.95])
-def test_who_learns_from_a_window_is_drawn_as_alone(p_update: float) -> None:
+def test_participation_is_sampled_as_alone(p_update: float) -> None:
     found = members(6, p_update=p_update)
     cohort = only_stack(found)
     for window in (*range(30), 5, 7, 7):

@@ -37,7 +37,7 @@ def by_rows(members: Sequence[int]) -> list[bool]:
 
 
 def crossed() -> Channel:
-    """a2 and a0 tell b0, a0 tells b2, nobody tells b1 over this stack's kind; a1 tells nobody by it."""
+    """a2 and a0 send to b0, a0 to b2, a1 to b1: in another order than their receivers."""
     agents = {f"a{i}": dict(OWN) for i in range(3)} | {
         f"b{i}": {**OWN, "objective": LABEL, "fan_in": "sum"} for i in range(3)
     }
@@ -51,7 +51,7 @@ def one_to_one() -> Channel:
 
 
 def broadcast() -> Channel:
-    """Somebody alone tells three."""
+    """A lone agent sends to three."""
     agents = {"s": dict(OWN)} | {f"b{i}": {**OWN, "objective": LABEL, "observes": ["y"]} for i in range(3)}
     return only_channel_stack(
         stacked_system(

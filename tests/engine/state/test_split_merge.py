@@ -63,7 +63,7 @@ def mixed() -> Document:
 
 
 def broadcast() -> Document:
-    """Somebody alone tells a cohort, one of which tells him; another alone waits for delayed gradients."""
+    """A lone agent sends to a stack, one of whose members sends to it; another waits for delayed gradients."""
     agents: Document = {"s": {**OWN, **UNROLLED}, "w": {**OWN, "clock": {"unroll": 2}, "observes": ["y"]}}
     agents |= {
         f"n{i}": {**OWN, "clock": {"unroll": 2}, "observes": ["y"], "objective": LABEL} for i in range(3)
@@ -99,7 +99,7 @@ SCENES: dict[str, Document] = {
     "quarantine": ring(agent=UNROLLED, channel=LOSSY, **QUARANTINE),
     "episodes": ring(agent=UNROLLED, env=Play(lengths=(6, 5))),
     "mixed": mixed(),
-    "told by somebody alone": broadcast(),
+    "read of a lone agent": broadcast(),
 }
 
 
@@ -230,7 +230,7 @@ def scramble(state: State, chance: random.Random) -> None:
         return torch.randint(0, 2, value.shape, generator=generator).to(value.dtype)
 
     def mask(value: bool | Tensor) -> bool | Tensor:
-        """All, some, or none; who counted goes on to do so."""
+        """All, some, or none; what counted goes on to do so."""
         found = torch.tensor([chance.random() < 0.5 for _ in range(BATCH)])
         found[chance.randrange(BATCH)] = True
         return chance.choice([value, True, found])
@@ -286,7 +286,7 @@ def _settle(state: State) -> None:
 
 
 @pytest.mark.parametrize(("early", "batch"), [(5, 2), (10, 1)])
-@pytest.mark.parametrize("name", ["drops and draws", "inputs", "locked", "mixed", "told by somebody alone"])
+@pytest.mark.parametrize("name", ["drops and draws", "inputs", "locked", "mixed", "read of a lone agent"])
 def test_runs_handed_over_in_mid_window_go_on_as_if_they_were_not(name: str, early: int, batch: int) -> None:
     """With so few environments a message is often lost, or a member undrawn, everywhere."""
     scene = {**SCENES[name], "training": {**SCENES[name]["training"], "batch": batch}}
@@ -304,7 +304,7 @@ def test_runs_handed_over_in_mid_window_go_on_as_if_they_were_not(name: str, ear
         agree(unbroken, run)
 
 
-def test_a_state_taken_over_before_everybody_has_ticked() -> None:
+def test_a_state_loaded_before_all_have_ticked() -> None:
     """c has ticked in the group's window; a0, a1 and z, which only a stack joins to it, have not."""
     clock = {"clock": {"period": 2, "phase": 1, "unroll": 2}}
     agents: Document = {name: {**OWN, **BATCH_NORM, **clock} for name in ("a0", "a1")}

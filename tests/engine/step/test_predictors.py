@@ -260,7 +260,7 @@ SCENES: dict[str, Document] = {
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_who_has_nothing_to_learn_from_takes_no_step(name: str) -> None:
+def test_a_predictor_without_an_example_takes_no_step(name: str) -> None:
     reference, cohort = twins(SCENES[name])
     side_by_side(reference, cohort, 12)
     counts = [

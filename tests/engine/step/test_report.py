@@ -39,7 +39,7 @@ DRAWN: Document = {"p_update": 0.5, "clock": {"unroll": 2}}
 
 
 def mixed() -> Document:
-    """Groups of a cohort's members and of agents that stand alone, and one apart from all."""
+    """Groups of a stack's members and of lone agents, and one apart from all."""
     agents: Document = {f"a{i}": {**OWN, **DRAWN} for i in range(3)}
     agents |= {"c": {**OWN, "observes": ["y"], "objective": LABEL, "clock": {"unroll": 2}}}
     agents |= {"z": {**OWN, "objective": LABEL, "clock": {"unroll": 2}}}
@@ -58,7 +58,7 @@ def recurrent() -> Document:
 
 
 def one_of_many() -> Document:
-    """Only one of a cohort tells somebody who stands alone: a bundle of one channel."""
+    """Only one of a stack sends to a lone agent: a stack of one channel."""
     scene = ring(3, agent={"clock": {"unroll": 2}})
     scene["agents"]["z"] = {**OWN, "observes": ["y"], "objective": LABEL}
     scene["channels"] += [
