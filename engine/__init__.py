@@ -2,9 +2,10 @@
 
 What a step is:      clock, schedule, units, moment, world, record, ledger, tape, contexts, ticking, judging, returns,
                      teaching, reference, divergence; parts, system
-One simulation:      build (shapes, wiring, rates, weights), simulation (looking), loop; state, checkpoint, saving; compose
+One simulation:      build (shapes, wiring, rates, weights), simulation (looking); state, checkpoint, saving; compose
                      (rounds, unrolling), evaluation, rehearsal, rollout; recording, handles; split, advice, timeline
-Runs:                run (request, directory, result, stopping, tally, figures)
+Runs:                trainer (the run loop: observers, run_writer, stopping); run, seeds, multi_seed; request, directory,
+                     result
 Knowing:             probes/, forks that are run, read and thrown away
 Many runs:           studies/
 

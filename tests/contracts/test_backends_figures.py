@@ -26,8 +26,8 @@ Told = tuple[dict[tuple[str, str, str], float], list[SampleRow]]
 
 
 def told(simulation: Simulation, step: int) -> Told:
-    rows = {row[:3]: row.value for row in figures(simulation, step, simulation.tally.take())}
-    return rows, samples(simulation.backend.system, simulation.scenario)
+    rows = {row[:3]: row.value for row in figures(simulation, step, simulation.train_means.pop())}
+    return rows, samples(simulation.backend.view(), simulation.scenario)
 
 
 def everything(document: Document, backend: str) -> list[Told]:

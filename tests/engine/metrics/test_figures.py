@@ -41,7 +41,7 @@ def ring(count: int = 4, link: Mapping[str, Any] | None = None, **channel: Any) 
 
 
 def table(simulation: Simulation, step: int) -> dict[tuple[str, str, str], float]:
-    rows = figures(simulation, step, simulation.tally.take())
+    rows = figures(simulation, step, simulation.train_means.pop())
     assert len({row[:3] for row in rows}) == len(rows), "a figure comes once"
     return {row[:3]: row.value for row in rows}
 
@@ -116,7 +116,7 @@ def test_samples_are_the_newest_messages_with_their_labels() -> None:
         with Simulation(scenario, seed=1, backend=backend) as simulation:
             simulation.advance(watch=True)
             simulation.advance(watch=True)
-            found = dict(samples(simulation.backend.system, scenario))
+            found = dict(samples(simulation.backend.view(), scenario))
             assert list(found) == ["a3->a0", "a0->a1"], "those to readouts come first"
             record = simulation.system.channels["a3->a0"].ledger.records[1]
             np.testing.assert_allclose(found["a3->a0"][:, :-1], record.message.detach().numpy(), rtol=1e-6)
