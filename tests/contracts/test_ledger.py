@@ -159,7 +159,7 @@ def run_engine(
         channel.ledger.attach(log, {stamp for name, stamp in lost if name == channel.name}, back)
         if channel.coupling != "locked" and channel.ledger.losses:
             object.__setattr__(channel.ledger.link, "drop", 0.5)
-    backend = Engine(system)
+    backend = Engine(system, stacked=False)
     for step in range(horizon):
         backend.tick(step, StepSignals(step, {"x": torch.ones(1, 1, dtype=torch.float64)}))
         for name, channel in system.channels.items():
