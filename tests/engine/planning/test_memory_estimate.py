@@ -11,7 +11,7 @@ import torch
 
 from antiphon.engine.build.outline import build_to_look, outline
 from antiphon.engine.planning import memory_estimate
-from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of, slots, was_refused
+from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of, slots
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.studies.plan import Asked
 from antiphon.engine.studies.study import Study
