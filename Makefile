@@ -1,7 +1,7 @@
 # `make` alone lists what there is. Every target sets up .venv by itself, once.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format data-test
+.PHONY: help setup run quick test other-cpu check format data-test
 
 # The first Python that is new enough; PYTHON=... on the command line chooses another.
 PYTHON ?= $(firstword $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -29,8 +29,19 @@ run: $(STAMP) ## sixteen networks learn to read digits together; then the table 
 	@$(BIN)/antiphon study corporation --set agents=16 --set readouts=2 --set sg_lr=0.0001 \
 		--steps 1800 --seeds 1 --jobs 2 --logdir runs/make-run
 
+quick: $(STAMP) ## run the tests for the inner loop: every part by itself, and numerics/ of the whole (under a minute)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/test_layers.py tests/nets tests/envs tests/comms \
+		tests/agents tests/scenarios tests/telemetry tests/numerics
+
 test: $(STAMP) ## run the tests, and with them the examples of the README and of docs/
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+# Other kernels of torch, MKL and OpenBLAS: they sum in another order. No bound may hold by this machine's order alone.
+other-cpu: export ATEN_CPU_CAPABILITY = avx2
+other-cpu: export MKL_CBWR = COMPATIBLE
+other-cpu: export OPENBLAS_CORETYPE = Haswell
+other-cpu: $(STAMP) ## run the tests that compare numbers as on a processor of another kind (without AVX-512)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/numerics tests/contracts tests/comms tests/telemetry
 
 check: $(STAMP) ## everything to run before a commit: format, lint, types, tests
 	$(BIN)/ruff format --check .

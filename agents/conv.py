@@ -13,7 +13,7 @@ from antiphon.agents.layers import initial_layers, layer_buffers, norm_module, t
 from antiphon.agents.mlp import ACTIVATION_MODULES
 from antiphon.agents.network import HIDDEN, Emitter, Head, Tensors, Transport, sub, with_prefix
 from antiphon.errors import ScenarioError
-from antiphon.nets.layers import ACTIVATIONS, POOL, convolution, normalise, pool
+from antiphon.nets.layers import ACTIVATIONS, POOL, bias_places, convolution, normalise, pool
 
 __all__ = ["POOLS", "Conv"]
 
@@ -104,11 +104,19 @@ class Conv(HeadedNetwork):
         activation = ACTIVATIONS[self.activation]
         after: Tensors = {}
         for i, pooling in enumerate(self.pool):
-            x = convolution(x, parameters[f"{i}.weight"], parameters[f"{i}.bias"])
+            bias, bias_before = bias_places(self.norm, parameters[f"{i}.bias"])
+            x = convolution(x, parameters[f"{i}.weight"], bias)
             x = transported(x, f"{i}.weight", transports)
             if self.norm != "none":
                 key = f"{i}.norm"
-                x, moved = normalise(self.norm, x, sub(parameters, key), sub(buffers, key), training=training)
+                x, moved = normalise(
+                    self.norm,
+                    x,
+                    sub(parameters, key),
+                    sub(buffers, key),
+                    training=training,
+                    bias_before=bias_before,
+                )
                 after |= with_prefix(key, moved)
             x = pool(pooling, activation(x))
         return {HIDDEN: x}, after

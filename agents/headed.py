@@ -22,7 +22,7 @@ from antiphon.agents.network import (
     with_prefix,
 )
 from antiphon.nets import random
-from antiphon.nets.layers import initial_linear, initial_norm, linear, norm_buffers, normalise
+from antiphon.nets.layers import bias_places, initial_linear, initial_norm, linear, norm_buffers, normalise
 
 __all__ = ["HeadedNetwork", "SequentialEmitter"]
 
@@ -116,11 +116,19 @@ class HeadedNetwork(Network):
         if len(self.trunk_shape()) > 1:
             flat = flat.flatten(-len(self.trunk_shape()))
         for name, head in self.heads.items():
-            y = linear(flat, parameters[f"{name}.weight"], parameters[f"{name}.bias"])
+            bias, bias_before = bias_places(head.norm, parameters[f"{name}.bias"])
+            y = linear(flat, parameters[f"{name}.weight"], bias)
             y = transported(y, f"{name}.weight", transports)
             if head.norm != "none":
                 key = f"{name}.norm"
-                y, moved = normalise(head.norm, y, sub(parameters, key), sub(buffers, key), training=training)
+                y, moved = normalise(
+                    head.norm,
+                    y,
+                    sub(parameters, key),
+                    sub(buffers, key),
+                    training=training,
+                    bias_before=bias_before,
+                )
                 after |= with_prefix(key, moved)
             ports[name] = y if len(head.size) == 1 else y.reshape(*y.shape[:-1], *head.size)
         return ports, after

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from antiphon.agents.headed import HeadedNetwork, SequentialEmitter
 from antiphon.agents.layers import initial_layers, layer_buffers, linear_module, norm_module, transported
 from antiphon.agents.network import HIDDEN, Emitter, Head, Tensors, Transport, features_of, sub, with_prefix
-from antiphon.nets.layers import ACTIVATIONS, linear, normalise
+from antiphon.nets.layers import ACTIVATIONS, bias_places, linear, normalise
 
 __all__ = ["ACTIVATION_MODULES", "Mlp"]
 
@@ -81,11 +81,19 @@ class Mlp(HeadedNetwork):
         activation = ACTIVATIONS[self.activation]
         after: Tensors = {}
         for i in range(len(self.hidden)):
-            x = linear(x, parameters[f"{i}.weight"], parameters[f"{i}.bias"])
+            bias, bias_before = bias_places(self.norm, parameters[f"{i}.bias"])
+            x = linear(x, parameters[f"{i}.weight"], bias)
             x = transported(x, f"{i}.weight", transports)
             if self.norm != "none":
                 key = f"{i}.norm"
-                x, moved = normalise(self.norm, x, sub(parameters, key), sub(buffers, key), training=training)
+                x, moved = normalise(
+                    self.norm,
+                    x,
+                    sub(parameters, key),
+                    sub(buffers, key),
+                    training=training,
+                    bias_before=bias_before,
+                )
                 after |= with_prefix(key, moved)
             x = activation(x)
         return {HIDDEN: x}, after

@@ -217,7 +217,7 @@ def show(
         int | None, typer.Option("--steps", min=1, metavar="N", help="With --timeline: how many.")
     ] = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Time a short run on every backend, beside the estimate.")
+        bool, typer.Option("--measure", help="Time a short run on every backend, on this machine.")
     ] = False,
     json: Json = False,
 ) -> None:

@@ -59,7 +59,7 @@ class ConvGradient(DirectGradient):
     def _weight(self, outputs: int, inputs: int) -> torch.Size:
         return torch.Size((outputs, inputs, self.filter, self.filter))
 
-    def _layer(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def _layer(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return convolution(x, weight, bias)
 
     def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:

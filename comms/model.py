@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.cut import constant
-from antiphon.nets.layers import initial_linear, initial_norm, linear, norm_buffers, normalise
+from antiphon.nets.layers import bias_places, initial_linear, initial_norm, linear, norm_buffers, normalise
 from antiphon.nets.optimisers import Optimiser, Rate, step_all
 
 __all__ = ["Model", "Numbers"]
@@ -84,7 +84,7 @@ class Model:
         """Shape of a layer's weight."""
         return torch.Size((outputs, inputs))
 
-    def _layer(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def _layer(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return linear(x, weight, bias)
 
     def run(self, x: Tensor, *, move: bool, training: bool = True) -> Tensor:
@@ -96,11 +96,14 @@ class Model:
             training: Whether batch norm uses the statistics of these rows, or the running ones.
         """
         for i in range(len(self.hidden)):
-            x = self._layer(x, self.parameters[f"{i}.weight"], self.parameters[f"{i}.bias"])
+            bias, bias_before = bias_places(self.norm, self.parameters[f"{i}.bias"])
+            x = self._layer(x, self.parameters[f"{i}.weight"], bias)
             if self.norm != "none":
                 own = {k: self.parameters[f"{i}.norm.{k}"] for k in ("gain", "bias")}
                 statistics = {k: self.buffers[f"{i}.norm.{k}"] for k in norm_buffers(self.norm, 1)}
-                x, moved = normalise(self.norm, x, own, statistics, training=training)
+                x, moved = normalise(
+                    self.norm, x, own, statistics, training=training, bias_before=bias_before
+                )
                 if move:
                     self.buffers |= {f"{i}.norm.{k}": v for k, v in moved.items()}
             x = torch.relu(x)

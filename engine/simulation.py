@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 
@@ -17,11 +17,13 @@ from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.metrics.figures import write_figures
 from antiphon.engine.metrics.looking import Looking
+from antiphon.engine.metrics.mean_accumulator import MeanAccumulator
 from antiphon.engine.metrics.recording import Recording
-from antiphon.engine.metrics.tally import Tally
-from antiphon.engine.planning.memory_estimate import Room
+from antiphon.engine.planning.memory_estimate import MemoryGuard
 from antiphon.engine.probes.value import write_value
-from antiphon.engine.runs.loop import keep_stepping
+from antiphon.engine.runs.observers import ProgressBar, StepCallback
+from antiphon.engine.runs.run_writer import RunWriter, open_writer
+from antiphon.engine.runs.trainer import Observer, Trainer
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.saving import Saved, read_simulation, write_simulation
@@ -31,9 +33,6 @@ from antiphon.engine.step.report import AgentReport, StepReport
 from antiphon.errors import DivergenceError, RunError
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.telemetry.figures import Recorder
-
-if TYPE_CHECKING:
-    from antiphon.engine.runs.run import Run
 
 __all__ = ["Simulation", "StepInfo"]
 
@@ -84,7 +83,7 @@ class Simulation(Looking):
         self.device, self.dtype = chosen_device(device), dtype
         self.recorders: list[Recorder] = []
         self.recordings: list[Recording] = []
-        self._written: Run | None = None
+        self._writer: RunWriter | None = None
         self._env = self._make(scenario.training.batch)
         try:
             self._begin(seed, logdir)
@@ -93,16 +92,14 @@ class Simulation(Looking):
             raise
 
     def _begin(self, seed: int, logdir: str | Path | None) -> None:
-        self._room = Room(self.scenario, self._env.description, self.device, self.dtype)
+        self._room = MemoryGuard(self.scenario, self._env.description, self.device, self.dtype)
         self._room.check()
         with self._room:
             self._start(seed)
         if self.scenario.telemetry.value is not None:
             self._env.state_dict()  # forks will need it: what keeps it to itself is refused now, not in mid-run
         if logdir is not None:
-            from antiphon.engine.runs.directory import open_directory
-
-            self._written = open_directory(self, Path(logdir))
+            self._writer = open_writer(self, Path(logdir))
 
     def _start(self, seed: int) -> None:
         self.seed = seed
@@ -112,7 +109,7 @@ class Simulation(Looking):
         self.learned = AgentReport(StepReport([], {}), self.backend.stacked)  # of the newest step
         self.world = EnvironmentRunner(self._env, system.signals(), seed)
         system.next_episode(0, self._env.episode_length)
-        self.tally = Tally(system)
+        self.train_means = MeanAccumulator(system)
         self.diverged: str | None = None
         self.until = self.scenario.training.steps
 
@@ -145,8 +142,8 @@ class Simulation(Looking):
             ended = self.advance(watch=watch)
         return self._recorded(step, ended, watch=watch)
 
-    def took(self, step: int, learned: AgentReport, ended: EnvMask, *, watch: bool) -> StepInfo:
-        """Note a step that was taken together with other seeds, and return what happened.
+    def record_step(self, step: int, learned: AgentReport, ended: EnvMask, *, watch: bool) -> StepInfo:
+        """Record a step that was computed together with those of other seeds, and return what happened.
 
         Args:
             step: The step.
@@ -155,13 +152,13 @@ class Simulation(Looking):
             watch: Whether it is one whose figures are taken (`watching`).
         """
         self.learned = learned
-        self.tally.add(learned)
+        self.train_means.add(learned)
         self.now = step + 1
         return self._recorded(step, ended, watch=watch)
 
     def _recorded(self, step: int, ended: EnvMask, *, watch: bool) -> StepInfo:
         if watch:
-            self.tally.close()
+            self.train_means.end_row()
             write_figures(self, step)
         valued = self.scenario.telemetry.value
         if self.recorders and valued is not None and (step + 1) % valued.every == 0:
@@ -193,7 +190,7 @@ class Simulation(Looking):
             raise
         if ends.ended is True:
             self.backend.system.next_episode(self.world.step_signals.step, self._env.episode_length)
-        self.tally.add(self.learned)
+        self.train_means.add(self.learned)
         self.now = step + 1
         return ends.ended
 
@@ -226,8 +223,8 @@ class Simulation(Looking):
     ) -> None:
         """Run for a while. Ctrl-C ends it after the present step; a second one at once.
 
-        With a `logdir`, checkpoints are written there (ten in a run, at least 100 steps apart), and it ends with one and
-        a result; an exception is noted in run.json. On a terminal, it shows its progress.
+        A `logdir` gets the files of a run from the command line: ten checkpoints on the way (the newest two are kept), a
+        result at the end, and after an exception its reason in run.json. On a terminal, progress is shown.
 
         Args:
             steps: Environment steps; with nothing given, until `training.steps` have been done.
@@ -239,38 +236,17 @@ class Simulation(Looking):
             DivergenceError: A loss or gradient was not finite; what was learned before is kept, also in `logdir`.
             ScenarioError: Episodes are asked for, and the environment's never end.
         """
-        written = self._written
-        if written is None:
-            keep_stepping(self, steps, episodes, seconds, on_step)
-        else:
-            self._run_written(written, steps, episodes, seconds, on_step)
+        if steps is None and episodes is None and seconds is None:
+            steps = max(0, self.scenario.training.steps - self.now)
+        observers: list[Observer] = [ProgressBar(steps)]
+        if on_step is not None:
+            observers.append(StepCallback(on_step))
+        if self._writer is not None:
+            observers.append(self._writer)
+        (outcome,) = Trainer([self], observers).run(steps, episodes=episodes, seconds=seconds)
+        if outcome.error is not None:
+            raise DivergenceError(outcome.error)
         self.redraw()
-
-    def _run_written(
-        self,
-        written: Run,
-        steps: int | None,
-        episodes: int | None,
-        seconds: float | None,
-        on_step: Callable[[Simulation], None] | None,
-    ) -> None:
-        def stepped(simulation: Simulation) -> None:
-            if on_step is not None:
-                on_step(simulation)
-            written.keep()
-
-        written.resumed()
-        try:
-            try:
-                stopped = keep_stepping(self, steps, episodes, seconds, stepped)
-            except DivergenceError as error:
-                written.finish("diverged", str(error))
-                raise
-            written.finish("stopped" if stopped else "done")
-        except BaseException as failure:
-            if written.running or not isinstance(failure, DivergenceError):
-                written.broken_off(failure)
-            raise
 
     def rerun_on(self, backend: str) -> None:
         """Change to another backend before the first step; ScenarioError if there is none of this name."""
@@ -288,14 +264,14 @@ class Simulation(Looking):
         state = checkpoint.copy_tree({"env": self._env_state(), **self._own_state()})
         quiet: dict[str, list[str]] = {"silenced": [], "muted": [], "deaf": []}  # only in what it leaves
         state["system"]["quarantine"] = {**state["system"]["quarantine"], **quiet}
-        kept = self.until, self.tally, self.learned
+        kept = self.until, self.train_means, self.learned
         if state["env"] is not None:
             self.scenario = with_own_env(self.scenario, "a seed that stops needs one of its own")
             self._env = self._make(self.scenario.training.batch)
             self._asked, self._stacked = "cohort", False
             self._start(self.seed)
             self.load_state_dict(state)
-        self.until, self.tally, self.learned = kept
+        self.until, self.train_means, self.learned = kept
         self.diverged = line
 
     # --- forking and saving ------------------------------------------------------------------------------
@@ -317,7 +293,7 @@ class Simulation(Looking):
             "diverged": self.diverged,
             "present": dict(self.world.step_signals.signals),
             "elapsed": self.world.elapsed,
-            "tally": self.tally.state_dict(),
+            "tally": self.train_means.state_dict(),
             "system": self.backend.state_dict(),
         }
 
@@ -357,7 +333,7 @@ class Simulation(Looking):
         self.backend.load_state_dict(state["system"])
         self.world.step_signals = StepSignals(self.now, state["present"])
         self.world.elapsed = state["elapsed"]
-        self.tally.load_state_dict(state["tally"])
+        self.train_means.load_state_dict(state["tally"])
         self.diverged = state["diverged"]
 
     def load_saved(self, saved: Saved) -> None:
@@ -462,8 +438,8 @@ class Simulation(Looking):
 
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing. A run that is not over has been stopped."""
-        if self._written is not None and self._written.running:
-            self._written.broken_off()
+        if self._writer is not None and self._writer.running:
+            self._writer.break_off()
         for recorder in self.recorders:
             recorder.close()
         self.recorders = []
@@ -473,6 +449,6 @@ class Simulation(Looking):
         return self
 
     def __exit__(self, kind: object, failure: BaseException | None, trace: object) -> None:
-        if failure is not None and self._written is not None and self._written.running:
-            self._written.broken_off(failure)
+        if failure is not None and self._writer is not None and self._writer.running:
+            self._writer.break_off(failure)
         self.close()

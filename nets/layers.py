@@ -19,6 +19,7 @@ __all__ = [
     "ACTIVATIONS",
     "MOMENTUM",
     "POOL",
+    "bias_places",
     "convolution",
     "initial_linear",
     "initial_norm",
@@ -66,11 +67,16 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return x W^T + b, or x W^T alone: weight [O, I] or stacked [N, O, I]."""
     if weight.dim() == 2:
         return F.linear(x, weight, bias)
-    if bias is None:
-        return torch.bmm(x, weight.transpose(-1, -2))
     if torch.is_grad_enabled() and weight.requires_grad:
         mapped: Tensor = _StackedLinear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return mapped
+    return _mapped(x, weight, bias)
+
+
+def _mapped(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`linear` of stacked networks, differentiated by torch."""
+    if bias is None:
+        return torch.bmm(x, weight.transpose(-1, -2))
     return torch.baddbmm(bias.unsqueeze(-2), x, weight.transpose(-1, -2))
 
 
@@ -78,18 +84,19 @@ class _StackedLinear(torch.autograd.Function):
     """Its weight's gradient comes out in the order of the weight, so that optimisers need not copy it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return torch.baddbmm(bias.unsqueeze(-2), x, weight.transpose(-1, -2))
+        return _mapped(x, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
         x, weight = ctx.saved_tensors
         back = torch.bmm(gradient, weight) if ctx.needs_input_grad[0] else None
-        return back, torch.bmm(gradient.transpose(-1, -2), x), gradient.sum(-2)
+        of_bias = gradient.sum(-2) if ctx.needs_input_grad[2] else None
+        return back, torch.bmm(gradient.transpose(-1, -2), x), of_bias
 
 
-def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return the same-padded convolution of maps [B, C, H, W] with weight [O, C, side, side], or of stacked ones.
 
     Stacked networks are the groups of one convolution. Its maps lie in memory as [B, N, O, H, W] and are returned
@@ -98,7 +105,8 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     padding = weight.shape[-1] // 2
     if weight.dim() == 4:
         return F.conv2d(x, weight, bias, padding=padding)
-    together = F.conv2d(_folded(x), weight.flatten(0, 1), bias.flatten(), padding=padding, groups=len(weight))
+    flat = None if bias is None else bias.flatten()
+    together = F.conv2d(_folded(x), weight.flatten(0, 1), flat, padding=padding, groups=len(weight))
     return _unfolded(together, len(weight))
 
 
@@ -121,8 +129,23 @@ def _unfolded(x: Tensor, count: int) -> Tensor:
     return x.view(x.shape[0], count, -1, *x.shape[2:]).transpose(0, 1)
 
 
+def bias_places(norm: str, bias: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Return the bias that a layer adds itself and the one that the normalisation after it is given instead.
+
+    Batch norm takes a bias out again with the mean over the rows. Added and subtracted, it would leave the outputs'
+    rounding as its gradient, of which Adam makes steps of full length; so it is not added in the first place.
+    """
+    return (None, bias) if norm == "batch" else (bias, None)
+
+
 def normalise(
-    kind: str, x: Tensor, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], *, training: bool
+    kind: str,
+    x: Tensor,
+    parameters: Mapping[str, Tensor],
+    buffers: Mapping[str, Tensor],
+    *,
+    training: bool,
+    bias_before: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Normalise the features of `x` and return them with the new running statistics.
 
@@ -132,12 +155,14 @@ def normalise(
         parameters: `gain` and `bias`.
         buffers: `mean` and `var` under `batch`; they are never changed in place.
         training: Whether batch norm uses this tick's statistics. A single row always uses the running ones.
+        bias_before: Under `batch`, a bias that `x` lacks (see `bias_places`), [features] or [N, features]. By the
+            statistics of the rows it makes no difference and its gradient is zero; the running mean includes it.
     """
     if kind == "none":
         return x, {}
     gain, bias = parameters["gain"], parameters["bias"]
     if gain.dim() == 2:
-        return _normalise_stacked(kind, x, gain, bias, buffers, training=training)
+        return _normalise_stacked(kind, x, gain, bias, buffers, bias_before, training=training)
     if kind == "layer":
         shape = x.shape[1:]
         if len(shape) > 1:
@@ -147,13 +172,37 @@ def normalise(
     learning = training and x.shape[0] > 1
     mean, var = buffers["mean"], buffers["var"]
     if learning:  # the kernel moves running statistics in place: hand it copies, so that state stays a value
-        mean, var = mean.clone(), var.clone()
+        mean, var, bias = _copy_to_move(mean, bias_before), var.clone(), _joined(bias, bias_before)
+    elif bias_before is not None:
+        x = x + bias_before.view(-1, *([1] * (x.dim() - 2)))
     y = F.batch_norm(x, mean, var, gain, bias, learning, MOMENTUM, _EPSILON)
     return y, {"mean": mean, "var": var}
 
 
+def _joined(bias: Tensor, bias_before: Tensor | None) -> Tensor:
+    """Return `bias`, with `bias_before` on its graph at a gradient of exactly zero: all parameters have gradients."""
+    if bias_before is None or not (torch.is_grad_enabled() and bias_before.requires_grad):
+        return bias
+    return torch.add(bias, bias_before, alpha=0)
+
+
+@torch.no_grad()
+def _copy_to_move(mean: Tensor, bias_before: Tensor | None) -> Tensor:
+    """Return a running mean that torch's kernel moves to (1 - MOMENTUM) mean + MOMENTUM (mean of rows + bias)."""
+    if bias_before is None:
+        return mean.clone()
+    return torch.add(mean, bias_before, alpha=MOMENTUM / (1.0 - MOMENTUM))
+
+
 def _normalise_stacked(
-    kind: str, x: Tensor, gain: Tensor, bias: Tensor, buffers: Mapping[str, Tensor], *, training: bool
+    kind: str,
+    x: Tensor,
+    gain: Tensor,
+    bias: Tensor,
+    buffers: Mapping[str, Tensor],
+    bias_before: Tensor | None,
+    *,
+    training: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """`normalise` of [N, B, features] or [N, B, channels, H, W] with parameters and statistics [N, features]."""
     flat = x.dim() == 3
@@ -167,11 +216,13 @@ def _normalise_stacked(
     mean, var = buffers["mean"], buffers["var"]
     if not training or x.shape[1] == 1:
         scale = gain * torch.rsqrt(var + _EPSILON)
-        shift = torch.addcmul(bias, mean, scale, value=-1)
+        without = mean if bias_before is None else mean - bias_before
+        shift = torch.addcmul(bias, without, scale, value=-1)
         return torch.addcmul(shift.view(per_feature), x, scale.view(per_feature)), {"mean": mean, "var": var}
+    bias = _joined(bias, bias_before)
     if flat and x.numel() >= _LARGE and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
-        return _batch_norm(x, gain, bias, mean, var)
-    mean, var = mean.clone(), var.clone()
+        return _batch_norm(x, gain, bias, mean, var, bias_before)
+    mean, var = _copy_to_move(mean, bias_before), var.clone()
     y = F.batch_norm(
         _folded(x),
         mean.view(-1),
@@ -186,13 +237,16 @@ def _normalise_stacked(
 
 
 def _batch_norm(
-    x: Tensor, gain: Tensor, bias: Tensor, mean: Tensor, var: Tensor
+    x: Tensor, gain: Tensor, bias: Tensor, mean: Tensor, var: Tensor, bias_before: Tensor | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Batch norm of [N, B, features] by this tick's statistics where it lies, without the kernel's transposed copies."""
     rows = x.shape[1]
     y, _, _, now, spread = _BatchNorm.apply(x, gain.unsqueeze(1), bias.unsqueeze(1))  # type: ignore[no-untyped-call]
+    now = now.squeeze(1)
+    with torch.no_grad():
+        now = now if bias_before is None else now + bias_before
     return y, {
-        "mean": torch.lerp(mean, now.squeeze(1), MOMENTUM),
+        "mean": torch.lerp(mean, now, MOMENTUM),
         "var": torch.lerp(var, spread.squeeze(1) * (rows / (rows - 1)), MOMENTUM),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from antiphon.errors import ScenarioError, suggest
@@ -34,11 +35,17 @@ def load(name_or_path: str | Path) -> Template:
     """
     path = Path(name_or_path)
     if isinstance(name_or_path, str) and name_or_path in library_names():
-        path = _LIBRARY / f"{name_or_path}.yaml"
-    elif path.suffix not in _SUFFIXES and path.parent == Path() and not path.is_file():
+        return _of_library(_LIBRARY / f"{name_or_path}.yaml")
+    if path.suffix not in _SUFFIXES and path.parent == Path() and not path.is_file():
         known = suggest(str(name_or_path), library_names())
         raise ScenarioError(f"no scenario {str(name_or_path)!r}{known}")
-    return Template.from_yaml(_text_of(path), str(path) if path.parent != _LIBRARY else path.name)
+    return Template.from_yaml(_text_of(path), str(path))
+
+
+@cache
+def _of_library(path: Path) -> Template:
+    """Read a template of the library, once: it cannot be changed, and nor can the file while antiphon runs."""
+    return Template.from_yaml(_text_of(path), path.name)
 
 
 def _text_of(path: Path) -> str:

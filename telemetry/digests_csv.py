@@ -26,8 +26,12 @@ SIZE = 8
 _STEP, _ROLLING = "step", "rolling"
 _KINDS = ("agent", "channel")
 
-Column = tuple[Kind, str]
-"""Whose digests a column holds: kind and name."""
+
+class Column(NamedTuple):
+    """The agent or channel whose digests a column holds."""
+
+    kind: Kind
+    name: str
 
 
 class Row(NamedTuple):
@@ -105,7 +109,7 @@ class DigestsCsv(Recorder):
             RunError: If the file system refuses, or the table is of other agents and channels.
         """
         assert self._file is not None, "begin() comes before digests()"
-        columns = tuple((kind, name) for kind, name, _ in rows)
+        columns = tuple(Column(kind, name) for kind, name, _ in rows)
         with writing(self._path):
             if step <= self._last:
                 self._file.close()
@@ -190,10 +194,11 @@ def _whole_rows(path: Path) -> tuple[tuple[Column, ...], Iterator[Row]]:
     _, header = next(lines, (1, []))
     if not header:
         return (), iter(())
-    columns = [cast("Column", tuple(cell.split(":", 1))) for cell in header[2:]]
-    if header[:2] != [_STEP, _ROLLING] or any(len(c) < 2 or c[0] not in _KINDS for c in columns):
+    pairs = [cell.split(":", 1) for cell in header[2:]]
+    if header[:2] != [_STEP, _ROLLING] or any(len(pair) < 2 or pair[0] not in _KINDS for pair in pairs):
         raise RunError(f"{path}:1: no table of digests; its first line should be 'step,rolling,agent:NAME,…'")
-    return tuple(columns), _rows(path, lines, len(header))
+    columns = tuple(Column(cast("Kind", kind), name) for kind, name in pairs)
+    return columns, _rows(path, lines, len(header))
 
 
 def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], width: int) -> Iterator[Row]:

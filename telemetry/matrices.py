@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.errors import RunError
-from antiphon.telemetry.names import writing
+from antiphon.telemetry.plots import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -141,15 +140,10 @@ def draw_clouds(
 
 def _panels(count: int, side: float, *, width: float | None = None) -> tuple[Figure, list[Axes]]:
     """Return a figure and its panels, rows of at most six."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RunError("pictures need matplotlib: pip install 'antiphon[plots]'") from error
     columns = min(count, _COLUMNS)
     rows = -(-count // columns)
-    figure = Figure(
-        (width or side * columns + 1.0, side * rows + 0.4), facecolor="white", layout="constrained"
-    )
+    size = (width or side * columns + 1.0, side * rows + 0.4)
+    figure = new_figure("a picture of matrices or profiles", figsize=size, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for spare in panels[count:]:
         spare.set_axis_off()
@@ -158,9 +152,5 @@ def _panels(count: int, side: float, *, width: float | None = None) -> tuple[Fig
 
 def _saved(figure: Figure, path: str | Path | None) -> Figure:
     if path is not None:
-        from matplotlib import rc_context
-
-        with writing(Path(path)), rc_context({"svg.hashsalt": "antiphon"}):
-            metadata = {"Date": None} if Path(path).suffix == ".svg" else None
-            figure.savefig(path, dpi=150, metadata=metadata)
+        save_figure(figure, path)
     return figure

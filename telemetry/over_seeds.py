@@ -14,6 +14,7 @@ from antiphon.telemetry.event_file import EventFile, event_files
 from antiphon.telemetry.figures import Figure, Kind, Recorder, RunDescription
 from antiphon.telemetry.layout import Chart, Curves
 from antiphon.telemetry.names import tag_part, writing
+from antiphon.telemetry.statistics import standard_error
 
 __all__ = ["OverSeeds"]
 
@@ -137,7 +138,7 @@ class OverSeeds:
             yield tag, shown, mean
             if figure.kind not in _CATEGORIES:
                 continue
-            error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+            error = standard_error(values) if len(values) > 1 else 0.0
             for edge, value in (("mean", mean), ("low", mean - error), ("high", mean + error)):
                 yield f"seeds/{tag}/{edge}", f"seeds/{shown}/{edge}", value
             title = " ".join(part for part in (figure.name, figure.metric) if part)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from antiphon.errors import RunError
-from antiphon.telemetry.names import writing
 from antiphon.telemetry.placement import Arrow, Placement, arrows, extent, label_size, place
+from antiphon.telemetry.plots import encoded_png, new_figure, save_figure
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -69,16 +67,11 @@ def draw_graph(graph: nx.MultiDiGraph[str], path: str | Path | None = None) -> F
     Raises:
         RunError: If matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RunError("a picture of the graph needs matplotlib: pip install 'antiphon[plots]'") from error
+    figure = new_figure("a picture of the graph")
     placement = place(graph)
     channels = arrows(graph, placement)
     left, bottom, right, top = extent(placement, channels.values())
     keys_wide = max(int((right - left + 2 * _PAD) / _KEY_WIDTH), 3)
-    figure = Figure(facecolor="white")
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
     keys = _draw_channels(axes, graph, channels, min(1.0, placement.radius / 0.28))
@@ -92,9 +85,7 @@ def draw_graph(graph: nx.MultiDiGraph[str], path: str | Path | None = None) -> F
     axes.set(xlim=(middle - width / 2, middle + width / 2), ylim=(bottom - _PAD - legend, top + _PAD))
     _draw_legend(figure, keys, keys_wide)
     if path is not None:
-        with writing(Path(path)), rc_context({"svg.hashsalt": "antiphon"}):
-            metadata = {"Date": None} if Path(path).suffix == ".svg" else None
-            figure.savefig(path, dpi=150, metadata=metadata)
+        save_figure(figure, path)
     return figure
 
 
@@ -104,11 +95,7 @@ def graph_png(graph: nx.MultiDiGraph[str]) -> tuple[bytes, int, int]:
     Raises:
         RunError: If matplotlib is not installed.
     """
-    figure = draw_graph(graph)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=100)
-    png = file.getvalue()
-    return png, int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+    return encoded_png(draw_graph(graph))
 
 
 def _draw_channels(

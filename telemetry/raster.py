@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from antiphon.errors import RunError
-from antiphon.telemetry.names import writing
+from antiphon.telemetry.plots import encoded_png, new_figure, save_figure
 from antiphon.telemetry.raster_text import MOST_AGENTS, MOST_CHANNELS, left_out
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
 
@@ -56,16 +54,11 @@ def draw_timeline(timeline: Timeline, path: str | Path | None = None, title: str
     Raises:
         RunError: If matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RunError("a picture of the timeline needs matplotlib: pip install 'antiphon[plots]'") from error
     agents, channels = timeline.agents[:MOST_AGENTS], timeline.channels[:MOST_CHANNELS]
     heights = [len(agents) * _ROW, len(channels) * _ROW, len(agents) * _BAR_ROW]
     shown = [height for height in heights if height]
     total = _TOP + _BOTTOM + sum(shown) + _GAP * max(len(shown) - 1, 0)
-    figure = Figure(figsize=(_WIDTH, total), facecolor="white")
+    figure = new_figure("a picture of the timeline", figsize=(_WIDTH, total))
     names = [*(agent.name for agent in agents), *(channel.name for channel in channels)]
     margin = min(0.3 + 0.085 * max(map(len, names), default=0), 4.0)
     top = total - _TOP
@@ -88,8 +81,7 @@ def draw_timeline(timeline: Timeline, path: str | Path | None = None, title: str
     figure.text(0.15 / _WIDTH, 1 - 0.26 / total, heading, fontsize=11, color=_INK, parse_math=False)
     _draw_legend(figure, timeline, total)
     if path is not None:
-        with writing(Path(path)), rc_context({"svg.hashsalt": "antiphon"}):
-            figure.savefig(path, dpi=100, metadata={"Date": None} if Path(path).suffix == ".svg" else None)
+        save_figure(figure, path, dpi=100)
     return figure
 
 
@@ -99,10 +91,7 @@ def timeline_png(timeline: Timeline) -> tuple[bytes, int, int]:
     Raises:
         RunError: If matplotlib is not installed.
     """
-    file = io.BytesIO()
-    draw_timeline(timeline).savefig(file, format="png", dpi=100)
-    png = file.getvalue()
-    return png, int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+    return encoded_png(draw_timeline(timeline))
 
 
 def _frame(axes: Axes, timeline: Timeline, rows: tuple[AgentTimes, ...] | tuple[ChannelTimes, ...]) -> None:

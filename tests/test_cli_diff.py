@@ -72,12 +72,12 @@ def test_equal_runs(capsys: pytest.CaptureFixture[str]) -> None:
     code, text = diff(capsys, "a", "b")
     assert code == 0
     assert text.startswith("A  a  trio · seed 0 · 12 steps\nB  b  trio · seed 0 · 12 steps\n")
-    assert "asked: nothing differs" in text
+    assert "settings: nothing differs" in text
     last = "The runs are the same to the last bit in all 3 rows that both have (steps 1 to 12)."
     assert text.splitlines()[-1] == last
     found = as_json(capsys, "a", "b")
-    assert (found["summary"], found["replay"], found["figures"], found["asked"]) == (last, None, None, [])
-    assert found["rows"]["compared"] == [1, 6, 12]
+    assert (found["summary"], found["replay"], found["figures"], found["settings"]) == (last, None, None, [])
+    assert found["digests"]["compared"] == [1, 6, 12]
 
 
 def test_how_often_rows_are_written_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,15 +117,17 @@ def test_another_learning_rate(capsys: pytest.CaptureFixture[str]) -> None:
     run("b", DOCUMENT.replace("lr: 0.01", "lr: 0.02"))
     found = as_json(capsys, "a", "b")
     lr = {"part": "scenario", "name": "", "key": "training.optimiser.lr", "a": 0.01, "b": 0.02}
-    assert found["asked"] == [lr]
-    assert found["rows"]["last_equal"] is None
-    assert found["rows"]["first_different"] == 1
-    assert {"kind": "agent", "name": "ear"} in found["rows"]["parted"]
+    assert found["settings"] == [lr]
+    assert found["digests"]["last_equal"] is None
+    assert found["digests"]["first_different"] == 1
+    assert {"kind": "agent", "name": "ear"} in found["digests"]["different"]
     replay = found["replay"]
-    assert (replay["parted"], replay["reproduced"], replay["stopped"]) == (1, [True, True], False)
+    assert (replay["step"], replay["not_reproducible"], replay["stopped"]) == (1, [None, None], False)
     first = {key: replay["first"][key] for key in ("step", "what", "kind", "name")}
     assert first == {"step": 1, "what": "parameter", "kind": "agent", "name": "ear"}
-    assert found["summary"].startswith("The runs part at step 1: agent 'ear', tensor '0.bias' (largest ")
+    assert found["summary"].startswith(
+        "The runs part at step 1: agent 'ear', tensor 'objective.bias' (largest "
+    )
 
 
 def test_the_first_cause_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,7 +137,7 @@ def test_the_first_cause_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     code, text = diff(capsys, "a", "b")
     assert code == 1
     assert "agent ear: objective.weight" in text
-    assert "; first of all, in that step, the gradient of agent 'ear', tensor '0.bias' (" in text
+    assert "; first of all, in that step, the gradient of agent 'ear', tensor 'objective.bias' (" in text
 
 
 def test_a_record_that_cannot_be_reproduced(capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,7 +152,10 @@ def test_a_record_that_cannot_be_reproduced(capsys: pytest.CaptureFixture[str]) 
     last = "The runs part between steps 6 and 12: agent mind. Run again here, B is not what it recorded."
     assert text.splitlines()[-1] == last
     found = as_json(capsys, "a", "b")
-    assert found["replay"]["broken"] == [None, {"step": 12, "parted": [{"kind": "agent", "name": "mind"}]}]
+    assert found["replay"]["not_reproducible"] == [
+        None,
+        {"step": 12, "different": [{"kind": "agent", "name": "mind"}]},
+    ]
     assert found["checkpoints"] is None
 
 
@@ -190,7 +195,7 @@ def test_runs_without_digests_are_compared_by_figures(capsys: pytest.CaptureFixt
     assert "no digests.csv in a: compared by metrics.csv" in text
     assert text.splitlines()[-1].startswith("The figures part at step 1: 'loss' of agent 'ear' is ")
     found = as_json(capsys, "a", "b")
-    assert (found["rows"], found["figures"]["first_different"]["metric"]) == (None, "loss")
+    assert (found["digests"], found["figures"]["first_different"]["metric"]) == (None, "loss")
     code, text = diff(capsys, "a", "same")
     assert code == 0
     assert "The figures are the same in all 3 rows" in text
@@ -231,6 +236,7 @@ def test_many_agents_that_differ_alike_are_one_line(capsys: pytest.CaptureFixtur
     assert code == 1
     assert "agent ear, mind: network.hidden   [4]   [6]" in text
     assert "tensor '0.weight' (4 x 3 against 6 x 3)." in text
+    assert "optimiser of" not in text  # its moments are zeros before the first step
 
 
 def test_names_of_folders_are_only_text(capsys: pytest.CaptureFixture[str]) -> None:

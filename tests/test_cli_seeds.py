@@ -15,8 +15,8 @@ import pytest
 
 from antiphon.cli import main
 from antiphon.commands.seeds import show_seeds
-from antiphon.engine.runs.run import Outcome
-from antiphon.engine.runs.seeds_run import SeedsOutcome
+from antiphon.engine.runs.multi_seed import MultiSeedOutcome
+from antiphon.engine.runs.trainer import Outcome
 
 TINY = ["run", "digits-mlp", "--steps", "6", "--set", "depth=2", "--set", "width=8", "--set", "batch=16"]
 SHORT = ["run", "copy", "--steps", "3"]
@@ -199,10 +199,12 @@ def test_what_is_counted_and_what_is_measured(here: Path, capsys: pytest.Capture
             "seconds": 1.5,
             "run_dir": f"r{seed}",
         }
-        return Outcome({**head, **figures, "exit": exit})
+        return Outcome(exit, result={**head, **figures, "exit": exit})
 
     show_seeds(
-        SeedsOutcome({0: ended(0, 9.0), 1: ended(1, 12.0), 2: ended(2, 1.0, "diverged")}, None, 0), here, here
+        MultiSeedOutcome({0: ended(0, 9.0), 1: ended(1, 12.0), 2: ended(2, 1.0, "diverged")}, None, 0),
+        here,
+        here,
     )
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "toy · 3 seeds · 400 steps · 4.5 s"

@@ -1,46 +1,45 @@
-"""The verb `diff`: the first step, agent and tensor where two runs part."""
+"""The verb `diff`: the first step, agent and tensor where two runs differ."""
 
 from __future__ import annotations
 
 import json as json_text
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from antiphon.commands.comparison import LABELS, Comparison, Runs, column_names, described, summary
 from antiphon.commands.output import console, print_json, remark, show_table, shown
-from antiphon.commands.parted import LABELS, Found, Runs, columns_named, summary, told
-from antiphon.commands.progress import Watch
+from antiphon.commands.progress import ProgressDisplay
 from antiphon.commands.show import some
 from antiphon.engine.compare.records import (
     MISSING,
-    Asked,
-    Figures,
-    Rows,
-    asked_apart,
-    figures_apart,
-    rows_apart,
+    DigestComparison,
+    SettingDifference,
+    compare_digests,
+    compare_figures,
+    compare_settings,
 )
 from antiphon.engine.runs.directory import RunDirectory, finite
 from antiphon.engine.runs.stopping import stop_signals
 from antiphon.errors import AntiphonError
-from antiphon.telemetry.digests_csv import Column, Digests, read_digests
+from antiphon.telemetry.digests_csv import Digests, read_digests
 
 if TYPE_CHECKING:
-    from antiphon.engine.compare.replay import First, Replay
+    from antiphon.engine.compare.replay import FirstDifference, Replay
 
 __all__ = ["diff"]
 
 _ROWS = 20
-"""Things asked for that a table shows; --json has all."""
+"""Settings that a table shows; --json has all."""
 _WIDEST = 48
 """Characters of a value in that table."""
 
 
 def diff(first: Path, second: Path, *, json: bool) -> int:
-    """Say where two runs part; return the exit code: 0 where nothing that both have recorded differs, else 1.
+    """Print where two runs differ; return the exit code: 0 where nothing that both have recorded differs, else 1.
 
     Args:
         first: A run directory.
@@ -50,7 +49,7 @@ def diff(first: Path, second: Path, *, json: bool) -> int:
     Raises:
         RunError: One is no run directory, or what is in it is damaged.
     """
-    found = _compare((RunDirectory.open(first), RunDirectory.open(second)))
+    found = compare_runs((RunDirectory.open(first), RunDirectory.open(second)))
     if json:
         print_json(finite(_plain(found)))
     else:
@@ -58,47 +57,45 @@ def diff(first: Path, second: Path, *, json: bool) -> int:
     return 0 if found.same else 1
 
 
-def _compare(runs: Runs) -> Found:
-    asked = asked_apart(*runs)
+def compare_runs(runs: Runs) -> Comparison:
+    """Return the comparison of two runs: by settings, digests and a replay, or by figures where a run has no digests."""
+    found = Comparison(runs, compare_settings(*runs))
     first, second = (read_digests(run.path / "digests.csv") for run in runs)
     if first is None or second is None:
-        figures = figures_apart(*(run.path / "metrics.csv" for run in runs))
-        return Found(runs, asked, figures=figures)
-    rows = rows_apart(first, second)
-    if rows.apart is None:
-        return Found(runs, asked, rows)
-    again, why = _replayed(runs, (first, second), rows.equal, rows.apart)
-    found = Found(runs, asked, rows, None, again, why)
-    return found if found.exact else replace(found, saved=_saved(runs))
+        return replace(found, figures=compare_figures(*(run.path / "metrics.csv" for run in runs)))
+    found = replace(found, digests=compare_digests(first, second))
+    if found.same is not False:
+        return found
+    assert found.digests is not None
+    try:
+        found = replace(found, replay=_replayed(runs, (first, second), found.digests))
+    except AntiphonError as error:
+        found = replace(found, why_not_replayed=str(error))
+    return found if found.exact else replace(found, checkpoints=_in_checkpoints(runs))
 
 
-def _replayed(
-    runs: Runs, records: tuple[Digests, Digests], equal: int, apart: int
-) -> tuple[Replay | None, str | None]:
-    """Run both again; return what came of it, or why it could not be done."""
-    from antiphon.engine.compare.replay import replay
+def _replayed(runs: Runs, records: tuple[Digests, Digests], digests: DigestComparison) -> Replay:
+    from antiphon.engine.compare.replay import replay_runs
 
-    remark(f"running both again, to step {apart:,} (Ctrl-C leaves it at the rows)")
-    with stop_signals() as stopped, Watch(apart, 0) as watch:
-        try:
-            found = replay(
-                runs,
-                records,
-                equal=equal,
-                apart=apart,
-                stopped=stopped,
-                on_step=lambda step: watch.at(step, dict),
-            )
-        except AntiphonError as error:
-            return None, str(error)
-    return found, None
+    until = digests.first_different
+    assert until is not None
+    remark(f"running both again, to step {until:,} (Ctrl-C leaves it at the rows)")
+    with stop_signals() as stopped, ProgressDisplay(until, 0) as display:
+        return replay_runs(
+            runs,
+            records,
+            last_equal=digests.last_equal or 0,
+            until=until,
+            stopped=stopped,
+            on_step=lambda step: display.update(step, dict),
+        )
 
 
-def _saved(runs: Runs) -> First | None:
-    from antiphon.engine.compare.replay import checkpoints_apart
+def _in_checkpoints(runs: Runs) -> FirstDifference | None:
+    from antiphon.engine.compare.replay import compare_checkpoints
 
     try:
-        return checkpoints_apart(*runs)
+        return compare_checkpoints(*runs)
     except AntiphonError as error:
         remark(f"warning: {error}", "yellow")
         return None
@@ -107,21 +104,21 @@ def _saved(runs: Runs) -> First | None:
 # --- on the screen ----------------------------------------------------------------------------------------
 
 
-def _show(found: Found) -> None:
+def _show(found: Comparison) -> None:
     for label, run in zip(LABELS, found.runs, strict=True):
         facts = run.facts
         _say(
             f"{label}  {shown(run.path)}  {facts.get('scenario')} · seed {facts['seed']} · {facts['step']:,} steps"
         )
     _say("")
-    _show_asked(found.asked)
-    if found.rows is not None:
-        _show_rows(found.rows)
+    _show_settings(found.settings)
+    if found.digests is not None:
+        _show_digests(found.digests)
     else:
         without = [shown(run.path) for run in found.runs if not (run.path / "digests.csv").exists()]
         _say(f"no digests.csv in {' and '.join(without)}: compared by metrics.csv")
-    if found.why is not None:
-        _say(f"not run again: {found.why}")
+    if found.why_not_replayed is not None:
+        _say(f"not run again: {found.why_not_replayed}")
     if found.replay is not None:
         _show_replay(found.replay)
     _say("")
@@ -132,17 +129,17 @@ def _say(text: str, style: str = "") -> None:
     console().print(Text(text, style=style), soft_wrap=True)
 
 
-def _show_asked(asked: Sequence[Asked]) -> None:
-    """Print what was asked, agents and channels with the same difference together."""
-    if not asked:
-        _say("asked: nothing differs in scenario, seed, device, backend, versions and commit")
+def _show_settings(settings: Sequence[SettingDifference]) -> None:
+    """Print the settings that differ, agents and channels with the same difference in one row."""
+    if not settings:
+        _say("settings: nothing differs in scenario, seed, device, backend, versions and commit")
         return
     names: dict[tuple[str, str, str, str], list[str]] = {}
-    for each in asked:
-        key = (each.part, each.key, _written(each.first), _written(each.second))
+    for each in settings:
+        key = (each.part, each.key, _written(each.a), _written(each.b))
         names.setdefault(key, []).append(each.name)
     table = [[_where(part, some(who), key), one, other] for (part, key, one, other), who in names.items()]
-    show_table(["asked", *LABELS], table[:_ROWS])
+    show_table(["setting", *LABELS], table[:_ROWS])
     if len(table) > _ROWS:
         _say(f"… and {len(table) - _ROWS} more; --json has all", "dim")
 
@@ -160,15 +157,15 @@ def _written(value: Any) -> str:
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
 
 
-def _show_rows(rows: Rows) -> None:
-    for label, alone in zip(LABELS, rows.alone, strict=True):
+def _show_digests(digests: DigestComparison) -> None:
+    for label, alone in zip(LABELS, digests.only_in, strict=True):
         if alone:
-            _say(f"only in {label}: {columns_named(alone)}")
-    if rows.apart is not None:
-        agree = f"the same up to step {rows.equal:,}, " if rows.equal else ""
+            _say(f"only in {label}: {column_names(alone)}")
+    if digests.first_different is not None:
+        agree = "" if digests.last_equal is None else f"the same up to step {digests.last_equal:,}, "
         _say(
-            f"digests: {agree}apart at step {rows.apart:,} in {len(rows.parted):,} of {rows.columns:,}: "
-            f"{columns_named(rows.parted)}"
+            f"digests: {agree}apart at step {digests.first_different:,} in {len(digests.different):,} of "
+            f"{digests.columns:,}: {column_names(digests.different)}"
         )
 
 
@@ -177,16 +174,16 @@ def _show_replay(replay: Replay) -> None:
     if replay.stopped:
         said += ", where it was stopped"
     _say(said + ("; both are what they recorded" if replay.reproduces else ""))
-    for label, broken, diverged in zip(LABELS, replay.broken, replay.diverged, strict=True):
+    for label, broken, diverged in zip(LABELS, replay.not_reproducible, replay.diverged, strict=True):
         if broken is not None:
             other = f"at step {broken.step:,} something else has been learned than it recorded"
-            _say(f"run {label} does not reproduce here: {other} ({columns_named(broken.columns)})")
+            _say(f"run {label} does not reproduce here: {other} ({column_names(broken.different)})")
         if diverged is not None:
             _say(f"run {label} diverges at step {replay.end + 1:,}: {diverged}")
     for first in sorted(replay.firsts, key=lambda first: first.step):
         when = f"step {first.step:,}" if first.step > replay.start else f"before step {first.step + 1:,}"
         others = f"; {first.others:,} more {first.difference.what}{'s' if first.others > 1 else ''}"
-        _say(f"  {when}: {told(first.difference)}{others if first.others else ''}")
+        _say(f"  {when}: {described(first.difference)}{others if first.others else ''}")
     if not replay.firsts and not replay.stopped and replay.diverged == [None, None]:
         _say("  run again here, both are the same to the last bit")
 
@@ -194,76 +191,22 @@ def _show_replay(replay: Replay) -> None:
 # --- as JSON ----------------------------------------------------------------------------------------------
 
 
-def _plain(found: Found) -> dict[str, Any]:
-    rows, replay = found.rows, found.replay
+def _plain(found: Comparison) -> dict[str, Any]:
     keys = ("scenario", "seed", "step", "exit")
-    return {
-        "same": found.same,
-        "summary": summary(found),
-        "runs": [{"path": str(run.path), **{key: run.facts.get(key) for key in keys}} for run in found.runs],
-        "asked": [_plain_asked(each) for each in found.asked],
-        "rows": None if rows is None else _plain_rows(rows),
-        "figures": None if found.figures is None else _plain_figures(found.figures),
-        "replay": None if replay is None else _plain_replay(replay),
-        "why_not_replayed": found.why,
-        "checkpoints": None if found.saved is None else _plain_first(found.saved),
-    }
+    runs = [{"path": str(run.path), **{key: run.facts.get(key) for key in keys}} for run in found.runs]
+    rest = {field.name: _data(getattr(found, field.name)) for field in fields(found) if field.name != "runs"}
+    if found.replay is not None:
+        rest["replay"]["first"] = _data(found.replay.first)
+    return {"same": found.same, "summary": summary(found), "runs": runs, **rest}
 
 
-def _plain_asked(asked: Asked) -> dict[str, Any]:
-    values = {"a": asked.first, "b": asked.second}
-    there = {label: value for label, value in values.items() if value is not MISSING}
-    return {"part": asked.part, "name": asked.name, "key": asked.key, **there}
-
-
-def _plain_columns(columns: Iterable[Column]) -> list[dict[str, str]]:
-    return [{"kind": kind, "name": name} for kind, name in columns]
-
-
-def _plain_rows(rows: Rows) -> dict[str, Any]:
-    return {
-        "compared": list(rows.compared),
-        "last_equal": rows.equal or None,
-        "first_different": rows.apart,
-        "parted": _plain_columns(rows.parted),
-        "columns": rows.columns,
-        "only_in": [_plain_columns(alone) for alone in rows.alone],
-    }
-
-
-def _plain_figures(figures: Figures) -> dict[str, Any]:
-    apart = figures.apart
-    return {
-        "compared": list(figures.compared),
-        "first_different": None
-        if apart is None
-        else {
-            "step": apart.step,
-            "kind": apart.kind,
-            "name": apart.name,
-            "metric": apart.metric,
-            "a": apart.first,
-            "b": apart.second,
-        },
-    }
-
-
-def _plain_replay(replay: Replay) -> dict[str, Any]:
-    return {
-        "start": replay.start,
-        "end": replay.end,
-        "stopped": replay.stopped,
-        "parted": replay.parted,
-        "first": None if replay.learned is None else _plain_first(replay.learned),
-        "firsts": [_plain_first(first) for first in replay.firsts],
-        "reproduced": [broken is None for broken in replay.broken],
-        "broken": [
-            None if broken is None else {"step": broken.step, "parted": _plain_columns(broken.columns)}
-            for broken in replay.broken
-        ],
-        "diverged": list(replay.diverged),
-    }
-
-
-def _plain_first(first: First) -> Mapping[str, Any]:
-    return {"step": first.step, **first.difference._asdict(), "others": first.others}
+def _data(value: Any) -> Any:
+    """Return a comparison as plain data, fields by name; settings that a run does not have are left out."""
+    if is_dataclass(value):
+        return {field.name: _data(getattr(value, field.name)) for field in fields(value)}
+    if hasattr(value, "_asdict"):
+        named = _data(value._asdict())
+        return named | named.pop("difference", {})  # of a first difference, beside its step
+    if isinstance(value, Mapping):
+        return {key: _data(each) for key, each in value.items() if each is not MISSING}
+    return [_data(each) for each in value] if isinstance(value, list | tuple) else value

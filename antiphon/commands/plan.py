@@ -8,7 +8,7 @@ from typing import Any
 from antiphon.commands.output import show_table
 from antiphon.commands.show import some
 from antiphon.engine.core.system import System
-from antiphon.engine.planning.memory_estimate import Memory, in_unit, in_units, unit_of
+from antiphon.engine.planning.memory_estimate import MemoryEstimate, byte_unit, in_unit, in_units
 from antiphon.engine.planning.plan import BundlePlan, CohortPlan, Plan, plan
 from antiphon.engine.planning.waves import Waves
 from antiphon.scenarios import Scenario
@@ -17,6 +17,8 @@ __all__ = ["planned", "show_plan"]
 
 _ROWS = 12
 """Cohorts with rows of their own."""
+_BACKENDS = ("cohort", "reference")
+_FLOP = {"TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6}
 
 
 def planned(scenario: Scenario, system: System, facts: Mapping[str, Any], *, measure: bool) -> Plan:
@@ -26,14 +28,14 @@ def planned(scenario: Scenario, system: System, facts: Mapping[str, Any], *, mea
         scenario: The scenario.
         system: What is built of it.
         facts: Of the run; none where there is none.
-        measure: Whether a short run says what a step takes.
+        measure: Whether a short run on both backends measures the time of a step.
     """
     asked = {name: facts[name] for name in ("backend", "device") if name in facts}
     found = plan(scenario, system=system, **asked)
     if measure:
-        from antiphon.engine.planning.stopwatch import measure as timed
+        from antiphon.engine.planning.step_time import measure_step_time
 
-        found = found.with_measured(timed(scenario, list(found.estimated_ms)))
+        found = found.with_measured(measure_step_time(scenario, _BACKENDS))
     return found
 
 
@@ -41,9 +43,10 @@ def show_plan(plan: Plan) -> None:
     """Print how a scenario will be run."""
     rows = [
         ["backend", f"{plan.backend}: {plan.why}"],
-        ["device", f"{plan.device.name}; {plan.device.why}"],
+        ["device", plan.device],
         ["waves", _waves(plan.waves)],
         ["memory", _memory(plan.memory, plan.installed)],
+        ["work", f"{_flop(plan.flop)} a step in products of matrices"],
         ["time", _time(plan)],
     ]
     show_table(["runs on", ""], rows)
@@ -111,11 +114,11 @@ def _waves(waves: Waves) -> str:
     return line + (f"; {waves.remedy}" if waves.remedy else "")
 
 
-def _memory(memory: Memory, installed: int | None) -> str:
+def _memory(memory: MemoryEstimate, installed: int | None) -> str:
     """Parts that make no difference are left out."""
-    unit = unit_of(memory.total)
+    unit = byte_unit(memory.total)
     parts = [
-        f"{Memory.word(name)} {in_unit(count, unit)}"
+        f"{MemoryEstimate.word(name)} {in_unit(count, unit)}"
         for name, count in memory.parts().items()
         if count > memory.total / 200
     ]
@@ -124,19 +127,17 @@ def _memory(memory: Memory, installed: int | None) -> str:
     return line if memory.fits(installed) else f"{line}; that is too much, and a run is refused"
 
 
+def _flop(count: float) -> str:
+    unit, size = next(((u, s) for u, s in _FLOP.items() if count >= s), ("MFLOP", 1e6))
+    number = count / size
+    return f"{number:,.0f} {unit}" if number >= 10 else f"{number:.2g} {unit}"
+
+
 def _time(plan: Plan) -> str:
-    """The other backend's estimate is left out where it does the same."""
-    said = [f"about {_each(plan.estimated_ms, plan.backend)} (estimated)"]
-    if plan.measured_ms is not None:
-        said.append(f"{_each(plan.measured_ms, plan.backend)} (measured)")
-    return "; ".join(said)
-
-
-def _each(times: Mapping[str, float], picked: str) -> str:
-    others = [
-        f"{_ms(ms)} with {name}" for name, ms in times.items() if name != picked and ms != times[picked]
-    ]
-    return ", ".join([f"{_ms(times[picked])} a step", *others])
+    if plan.measured_ms is None:
+        return "not measured; --measure runs some steps on both backends"
+    others = [f"{_ms(ms)} with {name}" for name, ms in plan.measured_ms.items() if name != plan.backend]
+    return f"{', '.join([f'{_ms(plan.measured_ms[plan.backend])} a step', *others])} (measured here)"
 
 
 def _ms(ms: float) -> str:

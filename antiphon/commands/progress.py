@@ -23,11 +23,9 @@ from rich.table import Table
 from antiphon.commands.output import METRICS, decimal, percent, remark, remarks, scored
 
 if TYPE_CHECKING:
-    from antiphon.engine.runs.run import Run
+    from antiphon.engine.runs.observers import Scores
 
-__all__ = ["Watch"]
-
-Scores = dict[str, dict[str, float]]
+__all__ = ["ProgressDisplay"]
 
 _SECONDS = 0.5
 """Between two pictures of the live table, and at least between two plain lines."""
@@ -35,8 +33,8 @@ _ROWS = 6
 _TENTHS = 10
 
 
-class Watch:
-    """Shows how a run gets on; a context manager to be called after every step.
+class ProgressDisplay:
+    """Progress of a run on stderr; a context manager.
 
     Args:
         until: The step the run stops at.
@@ -46,9 +44,9 @@ class Watch:
     def __init__(self, until: int, start: int) -> None:
         self._until = until
         self._tenth = _TENTHS * start // max(until, 1)
-        self._begun: float | None = None
+        self._start_time: float | None = None
         self._shown = 0.0
-        self._scores: dict[str, dict[str, float]] = {}
+        self._scores: Scores = {}
         self._live: Live | None = None
         screen = remarks()
         if screen.is_terminal:
@@ -64,19 +62,15 @@ class Watch:
             self._task = self._bar.add_task("", total=until, completed=start)
             self._live = Live(self._bar, console=screen, transient=True, auto_refresh=False)
 
-    def __call__(self, run: Run) -> None:
-        """Show the present step of a run, if something was not shown a moment ago."""
-        self.at(run.simulation.now, run.scores)
-
-    def at(self, step: int, scores: Callable[[], Scores]) -> None:
-        """Show a step, likewise.
+    def update(self, step: int, scores: Callable[[], Scores]) -> None:
+        """Show a step, unless another was shown a moment ago.
 
         Args:
             step: How many have been taken.
-            scores: What gives the readouts' scores since it was last called.
+            scores: Returns the readouts' mean scores since it was last called.
         """
         now = time.monotonic()
-        self._begun = self._begun or now
+        self._start_time = self._start_time or now
         last = step == self._until
         if now - self._shown < _SECONDS and not last:
             return
@@ -91,7 +85,7 @@ class Watch:
             done = (
                 f"{step:>{len(f'{self._until:,}')},}/{self._until:,} steps  {100 * step // self._until:3d} %"
             )
-            remark(f"{done}{_line(scores())}  {now - self._begun:.0f} s")
+            remark(f"{done}{_line(scores())}  {now - self._start_time:.0f} s")
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -116,7 +110,7 @@ def _live_table(scores: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def _line(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """Say the mean over the readouts of what they scored since the last line."""
+    """Format the means over the readouts of their scores since the last line."""
     text = ""
     for metric in ("loss", *METRICS):
         values = [found[metric] for found in scores.values() if metric in found]

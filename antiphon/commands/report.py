@@ -15,7 +15,6 @@ from typing import Any
 import antiphon
 from antiphon.commands.output import console, print_json, remark, shown
 from antiphon.engine.runs.directory import RunDirectory, now
-from antiphon.engine.studies.statistics import spread
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios.reader import read
 from antiphon.telemetry.channels.reading import read_run
@@ -53,7 +52,7 @@ def report(paths: Sequence[Path], output: Path, *, json: bool) -> None:
         raise RunError(f"-o {output}: no folder {output.parent}; make it first")
     runs = _with_data(_pictured(_read(_expanded(paths))))
     made = f"Made with antiphon {antiphon.__version__}, {now()}."
-    text = page_of(runs, made=made, spread=spread)
+    text = page_of(runs, made=made)
     size = _write(output, text)
     for run in runs:
         for note in run.notes:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from antiphon.commands.arguments import new_directory, scenario_template, values_of
 from antiphon.commands.output import print_json, remark, show_result, shown
-from antiphon.commands.progress import Watch
+from antiphon.commands.progress import ProgressDisplay
 from antiphon.commands.seeds import run_seeds, warn
 from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run import Outcome, Run, begin
-from antiphon.engine.runs.run import resume as go_on
+from antiphon.engine.runs.run import Run, begin
+from antiphon.engine.runs.run import resume as resume_run
+from antiphon.engine.runs.trainer import Outcome
 from antiphon.errors import RunError
 
 __all__ = ["resume", "run"]
@@ -60,27 +61,25 @@ def run(
         )
     stem = f"{request.scenario.scenario}-{variant or 'default'}-s{seed}"
     path = new_directory(logdir, name, stem)
-    finished = request.finished(path) if resume_if_exists else None
-    if finished is not None:
-        return _report(Outcome(finished), json)
-    begun = begin(request, path, resume_if_exists=resume_if_exists)
-    return _carry_out(begun, checkpoint_every, json)
+    outcome = request.outcome(path) if resume_if_exists else None
+    if outcome is not None and outcome.status == "done":
+        return _report(outcome, json)
+    return _train(begin(request, path, resume_if_exists=resume_if_exists), checkpoint_every, json)
 
 
 def resume(path: Path, *, steps: int | None, checkpoint_every: int | None, json: bool) -> int:
-    """Go on with a run; return the exit code."""
-    begun = go_on(path, steps)
-    if isinstance(begun, Outcome):
+    """Resume a run; return the exit code."""
+    resumed = resume_run(path, steps)
+    if isinstance(resumed, Outcome):
         remark(f"{shown(path)}: is done; --steps N goes on to a later step")
-        return _report(begun, json)
-    return _carry_out(begun, checkpoint_every, json)
+        return _report(resumed, json)
+    return _train(resumed, checkpoint_every, json)
 
 
-def _carry_out(begun: Run, checkpoint_every: int | None, json: bool) -> int:
-    warn(begun.directory.facts["warnings"])
-    start = begun.simulation.now
-    with Watch(begun.until, start) as watch:
-        outcome = begun.go(watch, checkpoint_every)
+def _train(run: Run, checkpoint_every: int | None, json: bool) -> int:
+    warn(run.directories[0].facts["warnings"])
+    with ProgressDisplay(run.until, run.simulations[0].now) as display:
+        (outcome,) = run.train(display.update, checkpoint_every)
     return _report(outcome, json)
 
 

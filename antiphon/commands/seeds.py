@@ -21,10 +21,10 @@ from antiphon.commands.output import (
     show_table,
     shown,
 )
-from antiphon.commands.progress import Watch
+from antiphon.commands.progress import ProgressDisplay
 from antiphon.engine.planning.advice import advice
+from antiphon.engine.runs.multi_seed import MultiSeedOutcome, MultiSeedRun
 from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.seeds_run import SeedsOutcome, SeedsRun
 
 __all__ = ["run_seeds", "show_seeds", "warn"]
 
@@ -55,18 +55,17 @@ def run_seeds(
         json: Whether to print the result as one line of JSON.
     """
     requests = [replace(request, seed=seed) for seed in range(request.seed, request.seed + count)]
-    paths, bands = _directories(requests, name, logdir)
-    runs = SeedsRun(requests, paths, resume_if_exists=resume_if_exists)
-    apart = runs.apart  # builds the scenario: what is wrong with it is told before all else
+    paths, summary_dir = _directories(requests, name, logdir)
+    runs = MultiSeedRun(requests, paths, resume_if_exists=resume_if_exists)
     warn(advice(request.scenario))
-    if apart is not None:
-        remark(f"the seeds run one after the other: {apart}")
-    with Watch(runs.until, runs.done) as watch:
-        outcome = runs.go(watch.at, checkpoint_every, bands)
+    if runs.sequential_reason is not None:
+        remark(f"the seeds run one after the other: {runs.sequential_reason}")
+    with ProgressDisplay(runs.until, runs.done) as display:
+        outcome = runs.train(display.update, checkpoint_every, summary_dir)
     if json:
         print_json(outcome.result)
     else:
-        show_seeds(outcome, bands, logdir_root(logdir))
+        show_seeds(outcome, summary_dir, logdir_root(logdir))
     for seed, one in outcome.outcomes.items():
         if one.error is not None:
             remark(f"error: seed {seed}: {one.error}")
@@ -77,7 +76,7 @@ def run_seeds(
 
 
 def warn(lines: Sequence[str]) -> None:
-    """Print the warnings about a scenario, but for those that `check` alone tells."""
+    """Print the warnings about a scenario, but for those of `check` alone."""
     for line in lines:
         if _UNUSED not in line:
             remark(f"warning: {line}", "yellow")
@@ -86,20 +85,20 @@ def warn(lines: Sequence[str]) -> None:
 def _directories(
     requests: Sequence[Request], name: str | None, logdir: Path | None
 ) -> tuple[list[Path], Path]:
-    """Return the directory of each run, and that of what they are together."""
+    """Return the directory of each run, and that of the summary over seeds."""
     first = requests[0]
     stem = name or f"{first.scenario.scenario}-{first.variant or 'default'}"
-    bands = new_directory(logdir, name and f"{stem}-seeds", f"{stem}-seeds")
-    ending = bands.name.removeprefix(f"{stem}-seeds")  # the time, where no name is given
-    return [bands.with_name(f"{stem}-s{one.seed}{ending}") for one in requests], bands
+    summary_dir = new_directory(logdir, name and f"{stem}-seeds", f"{stem}-seeds")
+    ending = summary_dir.name.removeprefix(f"{stem}-seeds")  # the time, where no name is given
+    return [summary_dir.with_name(f"{stem}-s{one.seed}{ending}") for one in requests], summary_dir
 
 
-def show_seeds(outcome: SeedsOutcome, bands: Path, root: Path) -> None:
-    """Print the end of runs of several seeds: each, what they say together, and where it all is.
+def show_seeds(outcome: MultiSeedOutcome, summary_dir: Path, root: Path) -> None:
+    """Print the results of several seeds: each run, statistics over seeds, and the directories.
 
     Args:
         outcome: How they ended.
-        bands: The directory of what they say together.
+        summary_dir: The directory of the summary over seeds.
         root: Where the run directories are.
     """
     result = outcome.result
@@ -116,7 +115,7 @@ def show_seeds(outcome: SeedsOutcome, bands: Path, root: Path) -> None:
     show_table(columns, rows if summary else rows[: len(seeds)], right=len(summary), title=title)
     for line in _remarks(seeds, summary):
         console().print(Text(line, style="dim"))
-    console().print(Text(f"\nover seeds   {shown(bands / 'seeds.json')}"), soft_wrap=True)
+    console().print(Text(f"\nover seeds   {shown(summary_dir / 'seeds.json')}"), soft_wrap=True)
     how_to_look(root)
 
 
@@ -168,11 +167,11 @@ _LINES: Mapping[str, Callable[[str, Mapping[str, Any]], str]] = {
     "interquartile mean": lambda metric, found: _written(metric, found["iqm"]),
     "its 95 % interval": _interval,
 }
-"""What is said of each metric over seeds."""
+"""Rows of statistics over seeds, by heading."""
 
 
 def _remarks(seeds: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> list[str]:
-    """Return the lines under the table: what its numbers are."""
+    """Return the notes under the table."""
     lines = []
     if summary:
         lines.append("Interquartile mean: of the middle half of the seeds; interval: bootstrap over seeds.")

@@ -1,9 +1,13 @@
-"""Differences between two simulations that take the same step: what each shows of it, in the order of cause and effect."""
+"""Differences between two simulations at the same step, tensor by tensor, in the order of cause and effect.
+
+The tensors are those of the state dict, beside what the step itself reports: signals, ends of episodes, gradients.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,20 +22,20 @@ from antiphon.engine.metrics.digests import holders
 from antiphon.engine.simulation import Simulation
 
 __all__ = [
-    "LEARNED",
-    "WHATS",
+    "DIGESTED",
+    "QUANTITIES",
     "Difference",
     "Place",
-    "Taken",
-    "View",
-    "compared",
+    "StepTaken",
+    "Tensors",
     "difference",
-    "same",
-    "state",
-    "view",
+    "differences",
+    "equal_as_run",
+    "learned_tensors",
+    "step_tensors",
 ]
 
-WHATS = (
+QUANTITIES = (
     "signal",
     "episode end",
     "message",
@@ -42,26 +46,32 @@ WHATS = (
     "parameter",
 )
 """What may differ, in the order in which one follows from the other within a step."""
-LEARNED = ("running statistic", "parameter")
-"""What digests are of."""
+DIGESTED = ("running statistic", "parameter")
+"""Of these there are digests."""
+_SECTIONS = (
+    ("learners", "agent", ""),
+    ("predictors", "channel", "predictor."),
+    ("inputs", "channel", "input."),
+)
+"""Sections of a state dict with learned tensors: their kind, and what names begin with."""
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 Place = tuple[str, str, str, str]
-"""What, kind (`env`, `agent`, `channel`), name, tensor."""
-View = dict[Place, Tensor]
+"""Quantity, kind (`env`, `agent`, `channel`), name, tensor."""
+Tensors = dict[Place, Tensor]
 
 
-class Taken(NamedTuple):
-    """A step that was taken.
+class StepTaken(NamedTuple):
+    """A step of a simulation.
 
     Attributes:
         simulation: Just after the step.
-        moment: The environment's at the step.
+        signals: The environment's signals at the step.
         ended: Which episodes ended.
     """
 
     simulation: Simulation
-    moment: StepSignals
+    signals: StepSignals
     ended: EnvMask
 
 
@@ -69,14 +79,14 @@ class Difference(NamedTuple):
     """One tensor that is not the same to the last bit.
 
     Attributes:
-        what: One of `WHATS`.
+        what: One of `QUANTITIES`.
         kind: `env`, `agent` or `channel`.
         name: Of the agent or channel; empty for the environment.
         tensor: Its name; empty where there is only one.
-        different: How many of its numbers differ.
+        different: How many of its elements differ.
         numbers: How many it has.
-        largest: The largest difference; None: the shapes differ, or one of the numbers is not finite.
-        note: What else is to be said: shapes or types that differ, or that only one simulation has it.
+        largest: The largest difference; None: the shapes differ, or one of the elements is not finite.
+        note: Shapes or types that differ, or which simulation alone has it.
     """
 
     what: str
@@ -89,103 +99,51 @@ class Difference(NamedTuple):
     note: str = ""
 
 
-def state(system: System) -> View:
-    """Return what agents and channels have learned, and their optimisers' moments."""
-    found: View = {}
-    owners = [(part, prefix, holder) for part in _parts(system) for prefix, holder in holders(part).items()]
-    for part, prefix, holder in owners:
-        for name, tensor in holder.buffers.items():
-            found["running statistic", _kind(part), part.name, prefix + name] = tensor
-    for part, prefix, holder in owners:
-        for moment, tensors in holder.optimiser.state.items():
-            names = ["steps"] if moment == "steps" else [f"{name} ({moment})" for name in holder.parameters]
-            for name, tensor in zip(names, tensors, strict=False):  # what is frozen has none
-                found["moment", _kind(part), part.name, prefix + name] = tensor
-    for part, prefix, holder in owners:
-        for name, tensor in holder.parameters.items():
-            found["parameter", _kind(part), part.name, prefix + name] = tensor
+def learned_tensors(state: Mapping[str, Any]) -> Tensors:
+    """Return parameters, running statistics and optimiser moments of a system's state dict."""
+    found: Tensors = {}
+    for section, kind, prefix in _SECTIONS:
+        for name, saved in state[section].items():
+            for tensor, value in saved["buffers"].items():
+                found["running statistic", kind, name, prefix + tensor] = value
+            for moment, values in saved["optimiser"].items():
+                names = ["steps"] if moment == "steps" else [f"{p} ({moment})" for p in saved["parameters"]]
+                for tensor, value in zip(names, values, strict=False):  # a frozen learner has no moments
+                    found["moment", kind, name, prefix + tensor] = value
+            for tensor, value in saved["parameters"].items():
+                found["parameter", kind, name, prefix + tensor] = value
     return found
 
 
-def view(taken: Taken) -> View:
-    """Return what a simulation shows of a step, in the order of cause and effect."""
-    simulation, moment, ended = taken
+def step_tensors(taken: StepTaken) -> Tensors:
+    """Return the tensors of a step: what the environment showed, what was sent, and what was learned."""
+    simulation, shown, ended = taken
     system, step = simulation.system, simulation.now - 1
-    found: View = {("signal", "env", "", name): moment.signals[name] for name in sorted(moment.signals)}
+    state = simulation.backend.state_dict()
+    found: Tensors = {("signal", "env", "", name): shown.signals[name] for name in sorted(shown.signals)}
     found["episode end", "env", "", ""] = torch.as_tensor(ended)
-    turns = {name: turn for turn, name in enumerate(_in_turn(system))}
-    channels = sorted(system.channels.values(), key=lambda channel: turns[channel.sender])
-    for channel in channels:
-        sent = simulation.backend.sent(channel.name, step)
-        if sent is not None:
-            found["message", "channel", channel.name, ""] = sent.message
-            if channel.ledger.link.noise or channel.ledger.link.bits:
-                found["transmission", "channel", channel.name, "received"] = sent.received
-            if sent.lost is not None:
-                found["transmission", "channel", channel.name, "lost"] = sent.lost
-    numbers = state(system)
-    found |= {place: tensor for place, tensor in numbers.items() if place[0] == "running statistic"}
+    order = {name: turn for turn, name in enumerate(chain.from_iterable(simulation.scenario.waves()))}
+    for name in sorted(system.channels, key=lambda name: order[system.channels[name].sender]):
+        link = system.channels[name].ledger.link
+        for record in state["ledgers"][name]["records"]:
+            if record["stamp"] == step:
+                found["message", "channel", name, ""] = record["message"]
+                if link.noise or link.bits:
+                    found["transmission", "channel", name, "received"] = record["received"]
+                if record["lost"] is not None:
+                    found["transmission", "channel", name, "lost"] = record["lost"]
     for update in simulation.learned.updates:
         for name, gradients in update.gradients.items():
             for parameter, gradient in zip(system.agents[name].learner.parameters, gradients, strict=False):
                 if gradient is not None:
                     found["gradient", "agent", name, parameter] = gradient
-    return found | numbers
+    return found | learned_tensors(state)
 
 
-def _in_turn(system: System) -> Iterator[str]:
-    """Yield the agents in the order in which they tick."""
-    return (name for wave in system.schedule.waves for call in wave for name in call)
-
-
-def _parts(system: System) -> list[Agent | Channel]:
-    return [*system.agents.values(), *system.channels.values()]
-
-
-def _kind(part: Agent | Channel) -> str:
-    return "agent" if isinstance(part, Agent) else "channel"
-
-
-def same(first: Taken, second: Taken) -> bool:
-    """Return whether nothing differs, where both are run in the same cohorts: their stacks are compared as they are.
-
-    False, too, where that cannot be said without looking at each agent and channel.
-    """
-    if first.moment.signals.keys() != second.moment.signals.keys() or _who(first) != _who(second):
-        return False
-    one, other = (list(_as_run(taken)) for taken in (first, second))
-    return len(one) == len(other) and all(_equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-def _who(taken: Taken) -> list[tuple[str, ...]]:
-    return [part.names for part in _parts(taken.simulation.backend.system)]
-
-
-def _as_run(taken: Taken) -> Iterator[Tensor]:
-    """Yield all that `view` is made of, as cohorts and bundles hold it."""
-    simulation, moment, ended = taken
-    system, learned = simulation.backend.system, simulation.learned.stacks
-    yield from (moment.signals[name] for name in sorted(moment.signals))
-    yield torch.as_tensor(ended)
-    for channel in system.channels.values():
-        record = channel.ledger.records.get(simulation.now - 1)
-        if record is not None:
-            yield from (record.message, record.received, torch.as_tensor(bool(record.lost is None)))
-            yield from () if record.lost is None else (record.lost,)
-    for update in learned.updates:
-        for gradients in update.gradients.values():
-            yield from (gradient for gradient in gradients if gradient is not None)
-    for part in _parts(system):
-        for holder in holders(part).values():
-            held = holder.bundled if isinstance(holder, StackedModels) else holder
-            yield from (*held.parameters.values(), *held.buffers.values())
-            yield from (tensor for moments in holder.optimiser.state.values() for tensor in moments)
-
-
-def compared(first: View, second: View) -> list[Difference]:
+def differences(first: Tensors, second: Tensors) -> list[Difference]:
     """Return what differs, in the order of cause and effect.
 
-    What only one of them has counts where both have the agent or channel.
+    A tensor that only one of them has counts where both have the agent or channel.
     """
     common = {place[1:3] for place in first} & {place[1:3] for place in second}
     places = [
@@ -194,11 +152,11 @@ def compared(first: View, second: View) -> list[Difference]:
         if place[1:3] in common and (place[1] != "env" or (place in first and place in second))
     ]
     found = [difference(place, first.get(place), second.get(place)) for place in places]
-    return sorted((d for d in found if d is not None), key=lambda d: WHATS.index(d.what))
+    return sorted((d for d in found if d is not None), key=lambda d: QUANTITIES.index(d.what))
 
 
 def difference(place: Place, first: Tensor | None, second: Tensor | None) -> Difference | None:
-    """Return in what two tensors differ; None: in no bit, or neither is there."""
+    """Return the difference of two tensors; None: no bit differs, or neither is there."""
     if first is None or second is None:
         there = first if second is None else second
         if there is None:
@@ -222,7 +180,7 @@ def difference(place: Place, first: Tensor | None, second: Tensor | None) -> Dif
 
 
 def _integers(tensor: Tensor) -> Tensor:
-    """Return a tensor's bits as integers: they tell zeros apart by their sign, and know when nan is nan."""
+    """Return a tensor's bits as integers: zeros differ by their sign, and nan equals itself."""
     return tensor.data.view(_INTEGERS[tensor.element_size()])
 
 
@@ -230,3 +188,46 @@ def _equal(first: Tensor, second: Tensor) -> bool:
     if first.shape != second.shape or first.dtype != second.dtype:
         return False
     return torch.equal(_integers(first), _integers(second.to(first.device)))
+
+
+# --- stacked tensors -------------------------------------------------------------------------------------
+
+
+def equal_as_run(first: StepTaken, second: StepTaken) -> bool:
+    """Return whether two steps in the same cohorts are equal to the last bit, stack by stack.
+
+    False, too, where stacks cannot be compared; then the tensors of each agent and channel decide.
+    """
+    if first.signals.signals.keys() != second.signals.signals.keys() or _members(first) != _members(second):
+        return False
+    one, other = (list(_stacks(taken)) for taken in (first, second))
+    return len(one) == len(other) and all(_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _members(taken: StepTaken) -> list[tuple[str, ...]]:
+    return [part.names for part in _parts(taken.simulation.backend.view())]
+
+
+def _parts(system: System) -> list[Agent | Channel]:
+    return [*system.agents.values(), *system.channels.values()]
+
+
+def _stacks(taken: StepTaken) -> Iterator[Tensor]:
+    """Yield the tensors of `step_tensors` as cohorts and bundles hold them."""
+    simulation, shown, ended = taken
+    system, learned = simulation.backend.view(), simulation.learned.stacks
+    yield from (shown.signals[name] for name in sorted(shown.signals))
+    yield torch.as_tensor(ended)
+    for channel in system.channels.values():
+        record = channel.ledger.records.get(simulation.now - 1)
+        if record is not None:
+            yield from (record.message, record.received, torch.as_tensor(record.lost is None))
+            yield from () if record.lost is None else (record.lost,)
+    for update in learned.updates:
+        for gradients in update.gradients.values():
+            yield from (gradient for gradient in gradients if gradient is not None)
+    for part in _parts(system):
+        for holder in holders(part).values():
+            held = holder.bundled if isinstance(holder, StackedModels) else holder
+            yield from (*held.parameters.values(), *held.buffers.values())
+            yield from (t for moments in holder.optimiser.state.values() for t in moments)

@@ -1,4 +1,4 @@
-"""Where the records of two runs part: what was asked of them, their digests, their figures. Loads without torch."""
+"""Where the records of two runs differ: settings, digests, figures. Loads without torch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from antiphon.telemetry.digests_csv import Column, Digests
 
 __all__ = [
     "MISSING",
-    "Asked",
-    "FigureApart",
-    "Figures",
-    "Rows",
-    "asked_apart",
-    "figures_apart",
-    "rows_apart",
+    "DigestComparison",
+    "FigureComparison",
+    "FigureDifference",
+    "SettingDifference",
+    "compare_digests",
+    "compare_figures",
+    "compare_settings",
 ]
 
 _FACTS = ("seed", "device", "backend", "dtype", "threads", "together", "git", "versions")
@@ -31,7 +31,7 @@ _FACTS = ("seed", "device", "backend", "dtype", "threads", "together", "git", "v
 
 
 class _Missing:
-    """Says that a document does not have a key."""
+    """Stands for a key that a document does not have."""
 
     def __repr__(self) -> str:
         return "–"
@@ -40,90 +40,87 @@ class _Missing:
 MISSING = _Missing()
 
 
-class Asked(NamedTuple):
-    """One thing in which two runs were asked to be different.
+class SettingDifference(NamedTuple):
+    """One setting in which two runs differ.
 
     Attributes:
         part: `scenario`, `run` (run.json), or the section of the scenario whose item it is: `agents`, `channels`.
         name: Of the agent or channel; else empty.
         key: The path below, dots between its keys; empty: the whole.
-        first: What the first run has there, plain data; `MISSING` where it has nothing.
-        second: Likewise.
+        a: The first run's value, plain data; `MISSING` where it has none.
+        b: The second's.
     """
 
     part: str
     name: str
     key: str
-    first: Any
-    second: Any
+    a: Any
+    b: Any
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Where the digests of two runs part.
+class DigestComparison:
+    """Where the digests of two runs differ.
 
     Attributes:
         compared: The steps of which both have a row.
-        equal: The last of them up to which nothing differs; 0: there is none.
-        apart: The first at which something differs; None: there is none.
-        parted: What differs there, in canonical order.
+        last_equal: The last of them up to which nothing differs; None: there is none.
+        first_different: The first at which something differs; None: there is none.
+        different: Agents and channels that differ there, in canonical order.
         columns: How many agents and channels of the same name were compared.
-        alone: Agents and channels that only one run has: of the first, of the second.
+        only_in: Agents and channels that only one run has: of the first, of the second.
     """
 
     compared: tuple[int, ...]
-    equal: int
-    apart: int | None
-    parted: tuple[Column, ...]
+    last_equal: int | None
+    first_different: int | None
+    different: tuple[Column, ...]
     columns: int
-    alone: tuple[tuple[Column, ...], tuple[Column, ...]]
+    only_in: tuple[tuple[Column, ...], tuple[Column, ...]]
 
 
-class FigureApart(NamedTuple):
+class FigureDifference(NamedTuple):
     """The first figure that differs; a value is None where one run has no such figure at the step."""
 
     step: int
     kind: str
     name: str
     metric: str
-    first: float | None
-    second: float | None
+    a: float | None
+    b: float | None
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Where the figures of two runs part.
+class FigureComparison:
+    """Where the figures of two runs differ.
 
     Attributes:
         compared: The steps of which both have rows, up to the first that differs.
-        apart: The first figure that differs.
+        first_different: The first figure that differs.
     """
 
     compared: tuple[int, ...]
-    apart: FigureApart | None
+    first_different: FigureDifference | None
 
 
-def asked_apart(first: RunDirectory, second: RunDirectory) -> list[Asked]:
-    """Return what differs in what two runs were asked to be.
+def compare_settings(first: RunDirectory, second: RunDirectory) -> list[SettingDifference]:
+    """Return the settings in which two runs differ.
 
     Raises:
         RunError: A scenario.yaml cannot be read, or is no document.
     """
     documents = [_document(run) for run in (first, second)]
-    found: list[Asked] = []
+    found: list[SettingDifference] = []
     for key in _union(*documents):
         one, other = (document.get(key, MISSING) for document in documents)
         if key in ("agents", "channels") and isinstance(one, Mapping) and isinstance(other, Mapping):
             for name in _union(one, other):
-                pairs = _differences((), one.get(name, MISSING), other.get(name, MISSING))
-                found += [Asked(key, name, ".".join(path), a, b) for path, a, b in pairs]
+                found += _settings(key, name, (), one.get(name, MISSING), other.get(name, MISSING))
         else:
-            found += [
-                Asked("scenario", "", ".".join(path), a, b) for path, a, b in _differences((key,), one, other)
-            ]
+            found += _settings("scenario", "", (key,), one, other)
     for key in _FACTS:
         one, other = (run.facts.get(key, MISSING) for run in (first, second))
-        found += [Asked("run", "", ".".join(path), a, b) for path, a, b in _differences((key,), one, other)]
+        found += _settings("run", "", (key,), one, other)
     return found
 
 
@@ -148,45 +145,41 @@ def _union(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys([*first, *second]))
 
 
-def _differences(
-    path: tuple[str, ...], first: Any, second: Any
-) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    """Yield path and both values of everything that differs; lists are values."""
+def _settings(
+    part: str, name: str, path: tuple[str, ...], first: Any, second: Any
+) -> Iterator[SettingDifference]:
+    """Yield everything below a path that differs; lists are values."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         for key in _union(first, second):
-            yield from _differences((*path, key), first.get(key, MISSING), second.get(key, MISSING))
+            yield from _settings(part, name, (*path, key), first.get(key, MISSING), second.get(key, MISSING))
     elif first != second or isinstance(first, bool) != isinstance(second, bool):
-        yield path, first, second
+        yield SettingDifference(part, name, ".".join(path), first, second)
 
 
-def rows_apart(first: Digests, second: Digests) -> Rows:
-    """Return where the digests of two runs part; agents and channels are compared by name."""
+def compare_digests(first: Digests, second: Digests) -> DigestComparison:
+    """Return where the digests of two runs differ; agents and channels are compared by name."""
     common = [column for column in first.columns if column in set(second.columns)]
-    alone = (_besides(first.columns, second.columns), _besides(second.columns, first.columns))
+    only_in = (_without(first.columns, second.columns), _without(second.columns, first.columns))
     compared = tuple(step for step in first.rows if step in second.rows)
-    equal, apart = 0, None
-    parted: tuple[Column, ...] = ()
+    last_equal = None
     whole = first.columns == second.columns
     for step in compared:
-        if whole and first.rows[step].cells == second.rows[step].cells:
-            equal = step
-            continue
-        one, other = first.of(step), second.of(step)
-        parted = tuple(column for column in common if one[column] != other[column])
-        if parted:
-            apart = step
-            break
-        equal = step
-    return Rows(compared, equal, apart, parted, len(common), alone)
+        if not whole or first.rows[step].cells != second.rows[step].cells:
+            one, other = first.of(step), second.of(step)
+            different = tuple(column for column in common if one[column] != other[column])
+            if different:
+                return DigestComparison(compared, last_equal, step, different, len(common), only_in)
+        last_equal = step
+    return DigestComparison(compared, last_equal, None, (), len(common), only_in)
 
 
-def _besides(columns: tuple[Column, ...], others: tuple[Column, ...]) -> tuple[Column, ...]:
+def _without(columns: tuple[Column, ...], others: tuple[Column, ...]) -> tuple[Column, ...]:
     known = set(others)
     return tuple(column for column in columns if column not in known)
 
 
-def figures_apart(first: Path, second: Path) -> Figures | None:
-    """Return where the figures in two tables (metrics.csv) part, but for the seconds; None: a run has no table.
+def compare_figures(first: Path, second: Path) -> FigureComparison | None:
+    """Return where the figures in two tables (metrics.csv) differ, seconds left out; None: a run has no table.
 
     Raises:
         RunError: A table cannot be read, or is damaged.
@@ -210,9 +203,9 @@ def figures_apart(first: Path, second: Path) -> Figures | None:
             if a != b:
                 kind, name, metric = key
                 values = (_number(first, a), _number(second, b))
-                return Figures(tuple(compared), FigureApart(step, kind, name, metric, *values))
+                return FigureComparison(tuple(compared), FigureDifference(step, kind, name, metric, *values))
         one, other = (next(table, None) for table in tables)
-    return Figures(tuple(compared), None)
+    return FigureComparison(tuple(compared), None)
 
 
 Figure = tuple[str, str, str]

@@ -1,12 +1,12 @@
-"""Replaying two runs side by side, to find the first step and the first number in which they part.
+"""Replay of two runs side by side, for the first step and the first tensor in which they differ.
 
-Each is run again as run.json says, from its newest checkpoint that comes before the rows part, or from the beginning, and
+Each is run again as run.json says, from its newest checkpoint that comes before the rows differ, or from the beginning, and
 checked against the digests that it wrote. Nothing is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,15 +15,14 @@ import torch
 
 from antiphon.engine.build.devices import chosen_device
 from antiphon.engine.compare.differences import (
-    LEARNED,
-    WHATS,
+    DIGESTED,
+    QUANTITIES,
     Difference,
-    Taken,
-    compared,
-    difference,
-    same,
-    state,
-    view,
+    StepTaken,
+    differences,
+    equal_as_run,
+    learned_tensors,
+    step_tensors,
 )
 from antiphon.engine.core.mask import EnvMask
 from antiphon.engine.metrics.digests import digests
@@ -31,20 +30,21 @@ from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
+from antiphon.engine.state.state_dict import snapshot
 from antiphon.errors import AntiphonError, DivergenceError, RunError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.digests_csv import Column, Digests
 
-__all__ = ["Broken", "First", "Replay", "checkpoints_apart", "replay"]
+__all__ = ["FirstDifference", "NotReproducible", "Replay", "compare_checkpoints", "replay_runs"]
 
 
-class First(NamedTuple):
-    """The first step at which something of its kind differs.
+class FirstDifference(NamedTuple):
+    """The first step at which a quantity differs.
 
     Attributes:
         step: After how many steps; where it is the step that both were begun from, they differed before.
-        difference: The first one.
-        others: How many more of its kind differ then.
+        difference: The first tensor.
+        others: How many more tensors of this quantity differ then.
     """
 
     step: int
@@ -52,64 +52,74 @@ class First(NamedTuple):
     others: int
 
 
-class Broken(NamedTuple):
-    """Where a run, run again, is not what it has recorded.
+class NotReproducible(NamedTuple):
+    """Where a replayed run is not what it recorded.
 
     Attributes:
-        step: The first row that is another one.
-        columns: Whose digests.
+        step: The first row that differs from the record.
+        different: Agents and channels whose digests differ.
     """
 
     step: int
-    columns: tuple[Column, ...]
+    different: tuple[Column, ...]
 
 
 @dataclass
 class Replay:
-    """What came of it.
+    """Outcome of a replay.
 
     Attributes:
         start: The step from which both were compared.
         end: The step to which they were.
-        firsts: By what differs, in the order of cause and effect.
-        parted: What both have learned differs from this step on; None: up to `end` it does not.
-        broken: By run, where it is not reproduced; None: it is.
-        diverged: By run, what diverged; None: nothing.
+        step: The first step at which parameters or running statistics differ; None: they do not up to `end`.
+        firsts: By quantity, in the order of cause and effect.
+        not_reproducible: By run; None: it is reproduced.
+        diverged: By run, the message of its divergence; None: it did not diverge.
         stopped: Whether it was stopped before its end.
     """
 
     start: int = 0
     end: int = 0
-    firsts: list[First] = field(default_factory=list)
-    parted: int | None = None
-    broken: list[Broken | None] = field(default_factory=lambda: [None, None])
+    step: int | None = None
+    firsts: list[FirstDifference] = field(default_factory=list)
+    not_reproducible: list[NotReproducible | None] = field(default_factory=lambda: [None, None])
     diverged: list[str | None] = field(default_factory=lambda: [None, None])
     stopped: bool = False
 
     @property
-    def learned(self) -> First | None:
+    def first(self) -> FirstDifference | None:
         """The first parameter or running statistic that differs."""
-        found = [f for f in self.firsts if f.step == self.parted and f.difference.what in LEARNED]
+        found = [f for f in self.firsts if f.step == self.step and f.difference.what in DIGESTED]
         return found[-1] if found else None
 
     @property
-    def cause(self) -> First | None:
-        """The earliest thing that differs."""
-        return min(self.firsts, key=lambda f: (f.step, WHATS.index(f.difference.what)), default=None)
+    def cause(self) -> FirstDifference | None:
+        """The earliest difference of all."""
+        return min(self.firsts, key=lambda f: (f.step, QUANTITIES.index(f.difference.what)), default=None)
 
     @property
     def reproduces(self) -> bool:
-        """Whether both are what they have recorded."""
-        return self.broken == [None, None]
+        """Whether both runs are what they recorded."""
+        return self.not_reproducible == [None, None]
+
+    def add(self, step: int, found: Sequence[Difference]) -> None:
+        """Keep the first difference of every quantity that has not differed before."""
+        seen = {first.difference.what for first in self.firsts}
+        for what in dict.fromkeys(each.what for each in found):
+            some = [each for each in found if each.what == what]
+            if what not in seen:
+                self.firsts.append(FirstDifference(step, some[0], len(some) - 1))
+            if what in DIGESTED:
+                self.step = step
 
 
-class _Again:
+class ReplayedRun:
     """A run that is run again.
 
     Args:
         directory: Its run directory.
         record: Its digests.
-        before: Checkpoints after this step are not taken.
+        before: The last step whose checkpoint may be its start.
 
     Raises:
         RunError: It cannot be run again here; the line says why.
@@ -117,7 +127,7 @@ class _Again:
 
     def __init__(self, directory: RunDirectory, record: Digests, before: int) -> None:
         self.directory, self.record = directory, record
-        self.broken: Broken | None = None
+        self.not_reproducible: NotReproducible | None = None
         self.diverged: str | None = None
         self._seeds: Seeds | None = None
         facts = directory.facts
@@ -128,7 +138,7 @@ class _Again:
             }
             together = facts.get("together") or []
             self.simulation = self._together(together, before) if len(together) > 1 else self._alone(before)
-            self.simulation.recorders = []  # nobody looks at its figures
+            self.simulation.recorders = []  # its figures are written already
         except AntiphonError as error:
             raise RunError(f"{directory.path}: cannot be run again here: {error}") from None
         self.check()
@@ -164,10 +174,10 @@ class _Again:
     def now(self) -> int:
         return self.simulation.now
 
-    def step(self) -> Taken:
+    def step(self) -> StepTaken:
         """Take a step as the run took it."""
         simulation = self.simulation
-        step_signals = simulation.world.step_signals
+        signals = simulation.world.step_signals
         ended: EnvMask = False
         torch.set_num_threads(simulation.threads)
         try:
@@ -175,7 +185,7 @@ class _Again:
         except DivergenceError as error:
             self.diverged = str(error)
         self.check()
-        return Taken(simulation, step_signals, ended)
+        return StepTaken(simulation, signals, ended)
 
     def _stepped(self) -> EnvMask:
         if self._seeds is None:
@@ -187,47 +197,47 @@ class _Again:
         return infos[running.index(self.simulation)]["ended"]  # type: ignore[no-any-return]
 
     def check(self) -> None:
-        """Compare what it has learned with what it had at this step."""
-        if self.broken is not None or self.now not in self.record.rows or self.diverged is not None:
+        """Compare its digests with those that were recorded at this step."""
+        if self.not_reproducible is not None or self.now not in self.record.rows or self.diverged is not None:
             return
         recorded = self.record.of(self.now)
         other = tuple(
-            (kind, name)
+            Column(kind, name)
             for kind, name, digest in digests(self.simulation)
-            if recorded.get((kind, name)) != digest
+            if recorded.get(Column(kind, name)) != digest
         )
         if other:
-            self.broken = Broken(self.now, other)
+            self.not_reproducible = NotReproducible(self.now, other)
 
     def close(self) -> None:
         (self._seeds or self.simulation).close()
 
 
-def replay(
+def replay_runs(
     directories: tuple[RunDirectory, RunDirectory],
     records: tuple[Digests, Digests],
     *,
-    equal: int,
-    apart: int,
+    last_equal: int,
+    until: int,
     stopped: Sequence[int] = (),
     on_step: Callable[[int], None] = lambda step: None,
 ) -> Replay:
-    """Run two runs again, side by side, and say where they part.
+    """Run two runs again, side by side, up to the first row that differs.
 
     Args:
         directories: Of the runs.
         records: Their digests.
-        equal: The last row up to which they agree; 0: there is none.
-        apart: The first row that differs: there it ends.
+        last_equal: The last row up to which they agree; 0: there is none.
+        until: The first row that differs: there it ends.
         stopped: Ends after the present step once there is something in it.
         on_step: Called after every step.
 
     Raises:
         RunError: One of them cannot be run again here.
     """
-    found = _replay(directories, records, equal, apart, stopped, on_step)
+    found = _replay(directories, records, last_equal, until, stopped, on_step)
     if found.firsts and found.firsts[0].step == found.start > 0 and found.reproduces and not found.stopped:
-        return _replay(directories, records, 0, apart, stopped, on_step)  # it was before the checkpoints
+        return _replay(directories, records, 0, until, stopped, on_step)  # they differ before the checkpoints
     return found
 
 
@@ -235,31 +245,30 @@ def _replay(
     directories: tuple[RunDirectory, RunDirectory],
     records: tuple[Digests, Digests],
     before: int,
-    apart: int,
+    until: int,
     stopped: Sequence[int],
     on_step: Callable[[int], None],
 ) -> Replay:
-    runs: list[_Again] = []
+    runs: list[ReplayedRun] = []
     try:
         for directory, record in zip(directories, records, strict=True):
-            runs.append(_Again(directory, record, before))
+            runs.append(ReplayedRun(directory, record, before))
         first, second = runs
         while first.now != second.now and not stopped and first.diverged is second.diverged is None:
             (first if first.now < second.now else second).step()
             on_step(min(first.now, second.now))
         found = Replay(start=max(first.now, second.now))
         if first.now == second.now:
-            begun = compared(*(state(run.simulation.system) for run in runs))
-            if found.start == 0:  # all moments are zeros
-                begun = [each for each in begun if each.what != "moment"]
-            _note(found, found.start, begun)
-        while first.now < apart and not stopped and first.diverged is second.diverged is None:
+            states = [learned_tensors(snapshot(run.simulation.system)) for run in runs]
+            # before the first step all moments are zeros
+            found.add(found.start, [d for d in differences(*states) if found.start > 0 or d.what != "moment"])
+        while first.now < until and not stopped and first.diverged is second.diverged is None:
             taken = first.step(), second.step()
-            if first.diverged is second.diverged is None and found.parted is None and not same(*taken):
-                _note(found, first.now, compared(view(taken[0]), view(taken[1])))
+            if first.diverged is second.diverged is None and found.step is None and not equal_as_run(*taken):
+                found.add(first.now, differences(step_tensors(taken[0]), step_tensors(taken[1])))
             on_step(first.now)
         found.end, found.stopped = max(found.start, min(first.now, second.now)), bool(stopped)
-        found.broken = [run.broken for run in runs]
+        found.not_reproducible = [run.not_reproducible for run in runs]
         found.diverged = [run.diverged for run in runs]
         return found
     finally:
@@ -267,21 +276,8 @@ def _replay(
             run.close()
 
 
-def _note(found: Replay, step: int, differences: Sequence[Difference]) -> None:
-    """Keep the first difference of every kind that has not been seen before."""
-    seen = {first.difference.what for first in found.firsts}
-    by_what: dict[str, list[Difference]] = {}
-    for each in differences:
-        by_what.setdefault(each.what, []).append(each)
-    found.firsts += [
-        First(step, some[0], len(some) - 1) for what, some in by_what.items() if what not in seen
-    ]
-    if any(what in LEARNED for what in by_what):
-        found.parted = step
-
-
-def checkpoints_apart(first: RunDirectory, second: RunDirectory) -> First | None:
-    """Return the first number in which the checkpoints of two runs differ, of the steps at which both have one.
+def compare_checkpoints(first: RunDirectory, second: RunDirectory) -> FirstDifference | None:
+    """Return the first difference of the runs' checkpoints, of the steps at which both have one.
 
     Raises:
         RunError: A checkpoint is damaged.
@@ -290,36 +286,12 @@ def checkpoints_apart(first: RunDirectory, second: RunDirectory) -> First | None
     for path in first.checkpoints:
         step = _step(path)
         if step in theirs:
-            differences = _saved_apart(_saved(path), _saved(theirs[step]))
-            if differences:
-                return First(step, differences[0], len(differences) - 1)
+            states = [learned_tensors(checkpoint.read(saved)[1]["system"]) for saved in (path, theirs[step])]
+            found = differences(*states)
+            found = [each for each in found if each.what == "parameter"] or found
+            if found:
+                return FirstDifference(step, found[0], len(found) - 1)
     return None
-
-
-def _saved(path: Path) -> dict[tuple[str, str, str, str], torch.Tensor]:
-    """Return what was learned, as a checkpoint has it."""
-    _, tree = checkpoint.read(path)
-    system: Mapping[str, Mapping[str, Any]] = tree["system"]
-    parts = (
-        ("agent", "", "learners"),
-        ("channel", "predictor.", "predictors"),
-        ("channel", "input.", "inputs"),
-    )
-    return {
-        (what, kind, name, prefix + tensor): value
-        for what, held in (("parameter", "parameters"), ("running statistic", "buffers"))
-        for kind, prefix, section in parts
-        for name, saved in system[section].items()
-        for tensor, value in saved[held].items()
-    }
-
-
-def _saved_apart(
-    first: Mapping[tuple[str, str, str, str], torch.Tensor],
-    second: Mapping[tuple[str, str, str, str], torch.Tensor],
-) -> list[Difference]:
-    found = (difference(place, first[place], second[place]) for place in first if place in second)
-    return [each for each in found if each is not None]
 
 
 def _step(path: Path) -> int:

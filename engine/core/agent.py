@@ -132,7 +132,8 @@ class Agent:
 
     def participates(self, window: int) -> EnvMask:
         """The rows in which it learns from `window`."""
-        return mask_and(self._participating(window)[1], mask_not(self.agent_disabled))
+        rows = self._participating(window)[1]
+        return rows if self.agent_disabled is False else mask_and(rows, mask_not(self.agent_disabled))
 
     def _participating(self, window: int) -> tuple[Members, EnvMask]:
         if self.participation_seeds is None:

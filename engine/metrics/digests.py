@@ -55,7 +55,7 @@ def digests(simulation: Simulation) -> list[DigestRow]:
     Args:
         simulation: In any state between two steps.
     """
-    system = simulation.backend.system
+    system = simulation.backend.view()
     found: dict[tuple[Kind, str], bytes] = {}
     shared: dict[int, bytes] = {}  # of tied agents, who have one learner
     for part in _parts(system):

@@ -45,7 +45,7 @@ def figures(
         step: The step just taken.
         scores: Loss and metric by agent, means since the last figures.
     """
-    system, learned = simulation.backend.system, simulation.learned.stacks
+    system, learned = simulation.backend.view(), simulation.learned.stacks
     own = [
         Figure("agent", name, metric, value)
         for name, found in (scores or {}).items()
@@ -85,7 +85,7 @@ def channel_figures(twin: Simulation) -> dict[str, dict[str, float]]:
 
 def live_graph(simulation: Simulation) -> nx.MultiDiGraph[str]:
     """Return a simulation's graph with the newest figures as attributes of its nodes and edges."""
-    scenario, scores = simulation.scenario, simulation.tally.closed() | simulation.tally.means()
+    scenario, scores = simulation.scenario, simulation.train_means.row() | simulation.train_means.means()
     graph = graph_of(scenario)
     edges = {channel.name: (channel.sender, channel.receiver, channel.key) for channel in scenario.channels}
     for row in figures(simulation, max(simulation.now - 1, 0), scores):
@@ -103,13 +103,13 @@ def write_figures(simulation: Simulation, step: int) -> None:
 
 
 def _write(simulation: Simulation, step: int) -> None:
-    rows = figures(simulation, step, simulation.tally.closed())
+    rows = figures(simulation, step, simulation.train_means.row())
     rows += [Figure("env", "", metric, value) for metric, value in simulation.world.env.figures().items()]
     wanted = simulation.scenario.telemetry.histograms
     arrays = histograms(simulation) if wanted else []
     some = []
     if sampled_at(step, simulation.scenario.telemetry.every, simulation.until):
-        some = samples(simulation.backend.system, simulation.scenario)
+        some = samples(simulation.backend.view(), simulation.scenario)
     told = digests(simulation)
     for recorder in simulation.recorders:
         recorder.figures(step + 1, rows)

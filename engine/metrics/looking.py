@@ -32,7 +32,7 @@ from antiphon.telemetry.figures import Recorder
 from antiphon.telemetry.history import History
 
 if TYPE_CHECKING:
-    from antiphon.engine.runs.run import Run
+    from antiphon.engine.runs.run_writer import RunWriter
     from antiphon.engine.simulation import Simulation
 
 __all__ = ["Looking"]
@@ -50,7 +50,7 @@ class Looking:
     _history: History | None = None
     recorders: list[Recorder]
     now: int
-    _written: Run | None
+    _writer: RunWriter | None
 
     @property
     def system(self) -> System:
@@ -83,8 +83,8 @@ class Looking:
         With a `logdir` it is what metrics.csv has so far. Else it is kept in memory from the first time that it is asked
         for: ask before the first step.
         """
-        if self._written is not None:
-            return History.read(self._written.directory.path / "metrics.csv")
+        if self._writer is not None:
+            return History.read(self._writer.directory.path / "metrics.csv")
         if self._history is None:
             if self.now:
                 line = f"history: begins after step {self.now}; ask for it before the first step, or give a logdir"
@@ -98,9 +98,8 @@ class Looking:
 
         Before `run`, in the same cell or an earlier one.
         """
-        written = self._written
-        if written is not None:
-            look = partial(read_run, written.directory.path)
+        if self._writer is not None:
+            look = partial(read_run, self._writer.directory.path)
         else:
             history, description = self.history, described(self._simulation)
             times = description.timeline

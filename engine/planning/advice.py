@@ -1,4 +1,4 @@
-"""Advice that needs to know the environment: what runs, but is about another example than it should be."""
+"""Warnings that depend on the environment: scenarios that run, but whose delays, windows or alignment defeat them."""
 
 from __future__ import annotations
 
@@ -39,61 +39,63 @@ def advice(scenario: Scenario) -> list[str]:
 
 
 def _late(scenario: Scenario, env: Description) -> Iterator[str]:
-    """Objectives that hear of an example when another one is already shown."""
-    ways = _ways(scenario)
-    order = list(nx.topological_sort(ways)) if nx.is_directed_acyclic_graph(ways) else []
+    """Warnings of objectives whose messages are about an example that is no longer shown."""
+    graph = _delays(scenario)
+    order = list(nx.topological_sort(graph)) if nx.is_directed_acyclic_graph(graph) else []
     for name, agent in scenario.agents.items():
         if agent.objective is None or agent.align:
             continue
-        ages = {seer: age for seer, age in _ages(ways, order, name).items() if scenario.agents[seer].observes}
+        ages = {
+            seer: age for seer, age in _ages(graph, order, name).items() if scenario.agents[seer].observes
+        }
         late = {seer: steps for seer, steps in ages.items() if steps >= env.hold and seer != name}
         if late:
             seer = min(late, key=lambda seer: (late[seer], seer))
             yield (
-                f"agent {name}: hears what '{seer}' saw {late[seer]} steps later, when another example is shown "
+                f"agent {name}: receives what '{seer}' observed {late[seer]} steps later, when another example is shown "
                 f"(hold {env.hold}); give it `align`, or the environment a longer `hold`"
             )
 
 
-def _ways(scenario: Scenario) -> nx.DiGraph[str]:
-    """From everybody to those they hear of, with the longest delay."""
-    ways: nx.DiGraph[str] = nx.DiGraph()
-    ways.add_nodes_from(scenario.agents)
+def _delays(scenario: Scenario) -> nx.DiGraph[str]:
+    """Graph from each receiver to its senders, with the longest delay between them."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_nodes_from(scenario.agents)
     for channel in scenario.channels:
-        known = ways.get_edge_data(channel.receiver, channel.sender, {"delay": 0})
-        ways.add_edge(channel.receiver, channel.sender, delay=max(known["delay"], channel.link.delay))
-    return ways
+        known = graph.get_edge_data(channel.receiver, channel.sender, {"delay": 0})
+        graph.add_edge(channel.receiver, channel.sender, delay=max(known["delay"], channel.link.delay))
+    return graph
 
 
-def _ages(ways: nx.DiGraph[str], order: Sequence[str], name: str) -> dict[str, int]:
-    """How old what an agent hears can be, by who said it: the longest way, each cycle taken the shortest.
+def _ages(graph: nx.DiGraph[str], order: Sequence[str], name: str) -> dict[str, int]:
+    """Age in steps of what an agent receives, by its source: along the longest path, each cycle taken the shortest.
 
     Args:
-        ways: From everybody to those they hear of.
-        order: All of them, in an order along the ways; empty where there are cycles.
+        graph: From each receiver to its senders.
+        order: All agents in topological order; empty where there are cycles.
         name: The agent.
     """
-    nearest = nx.single_source_dijkstra_path_length(ways, name, weight="delay")
+    nearest = nx.single_source_dijkstra_path_length(graph, name, weight="delay")
     ages = {node: int(steps) for node, steps in nearest.items()}
     for node in order:
-        for sender in ways.successors(node) if node in ages else ():
-            ages[sender] = max(ages[sender], ages[node] + ways.edges[node, sender]["delay"])
+        for sender in graph.successors(node) if node in ages else ():
+            ages[sender] = max(ages[sender], ages[node] + graph.edges[node, sender]["delay"])
     return ages
 
 
 def _over(scenario: Scenario) -> Iterator[str]:
-    """Aligned objectives that count at an example's last step, of which they hear when its episode has ended."""
+    """Warnings of aligned objectives that count at an example's last step, which reaches them after its episode's end."""
     lags = _lags(scenario)
     for name, agent in scenario.agents.items():
         if agent.objective is not None and agent.align and agent.objective.when != "each" and lags[name]:
             yield (
-                f"agent {name}: hears of an example's last step {lags[name]} steps later, when its episode has ended, "
+                f"agent {name}: receives an example's last step {lags[name]} steps later, when its episode has ended, "
                 "so that its objective never counts; take the delays away, or use `when: each`"
             )
 
 
 def _never_learning(scenario: Scenario) -> Iterator[str]:
-    """Agents whose first window ends after the training."""
+    """Warnings of agents whose first window ends after the training."""
     for unit in group_agents(scenario):
         window = scenario.window(unit)
         if window != "episode" and window > scenario.training.steps:
@@ -104,7 +106,7 @@ def _never_learning(scenario: Scenario) -> Iterator[str]:
 
 
 def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
-    """Locked channels whose messages are read in a later window, where their credit ends."""
+    """Warnings of locked channels whose messages are read in a later window, where their credit ends."""
     for group in scenario.locked_groups():
         if len(group) < 2:
             continue
@@ -129,7 +131,7 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
 
 
 def _mixed(scenario: Scenario) -> Iterator[str]:
-    """Aligned agents whose messages were made from different examples."""
+    """Warnings of aligned agents whose messages were made from different examples."""
     lags = _lags(scenario)
     for name, agent in scenario.agents.items():
         found = {c.name: lags[c.sender] + c.link.delay for c in scenario.inputs_of(name)}
@@ -139,7 +141,7 @@ def _mixed(scenario: Scenario) -> Iterator[str]:
 
 
 def _lags(scenario: Scenario) -> dict[str, int]:
-    """How many steps old the example is that each agent works on."""
+    """Age in steps of the example that each agent works on."""
     lags = dict.fromkeys(scenario.agents, 0)
     for _ in scenario.agents:
         found = {name: _lag(scenario, name, agent, lags) for name, agent in scenario.agents.items()}
@@ -158,18 +160,18 @@ def _lag(scenario: Scenario, name: str, agent: AgentSpec, lags: dict[str, int]) 
 
 
 def _waiting_for_each_other(scenario: Scenario) -> Iterator[str]:
-    """Cycles of delayed channels: each unit's gradient waits for the next one's, so none ever comes."""
+    """Warnings of cycles of delayed channels: each gradient waits for the next one, so none ever comes."""
     group_of = {name: members for members in group_agents(scenario) for name in members}
-    ways: nx.DiGraph[tuple[str, ...]] = nx.DiGraph()
+    graph: nx.DiGraph[tuple[str, ...]] = nx.DiGraph()
     for channel in scenario.channels:
         if channel.coupling != "delayed":
             continue
         ends = group_of[channel.sender], group_of[channel.receiver]
         if ends[0] == ends[1]:
-            yield f"channel {channel.name}: is delayed within what learns as one, and returns nothing; make it locked"
+            yield f"channel {channel.name}: is delayed within a learning group, and returns nothing; make it locked"
         else:
-            ways.add_edge(*ends)
-    for part in nx.strongly_connected_components(ways):
+            graph.add_edge(*ends)
+    for part in nx.strongly_connected_components(graph):
         if len(part) > 1:
             names = ", ".join(sorted(name for members in part for name in members))
             yield f"agents {names}: wait for each other's gradients over delayed channels, and never learn"

@@ -1,95 +1,51 @@
-"""Pace: what a step of a system amounts to, and how long it should take.
+"""FLOP of a step and bytes that autograd keeps, counted on each kind of network and predictor; no time is predicted.
 
-Nothing is timed here: work is counted (`engine.work`), and the rates are constants.
+What is evaluated is the part itself, on a few rows, so that every kind counts, a user's module too. FLOP are those of
+products and convolutions by torch's own formulas (`torch.utils.flop_counter`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
+import torch
+from torch import Tensor, UntypedStorage
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from antiphon.comms.context import ContextSpec
 from antiphon.comms.inputs import InputModel
-from antiphon.comms.predictors import LinearGradient, LocalGradient, Predictor
+from antiphon.comms.predictors import Example, Predictor
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Windows
 from antiphon.engine.core.system import System
-from antiphon.engine.planning import operations as work
-from antiphon.engine.planning.operations import Passes, Work
 
-__all__ = ["CPU", "GPU", "Arrangement", "Load", "Loads", "Rates", "length_of", "seconds"]
+__all__ = ["CostModel", "NetworkCost", "length_of"]
 
-
-@dataclass(frozen=True)
-class Rates:
-    """What a device can do; all that is said of times rests on these figures.
-
-    Attributes:
-        turn: Seconds of Python for an agent's tick, or a cohort's.
-        message: Seconds of Python for a message, or a bundle's.
-        operation: Seconds to start a tensor operation and to note it for its gradient.
-        flops: Floating-point operations a second in products of matrices.
-        bandwidth: Bytes a second that operations read and write.
-    """
-
-    turn: float
-    message: float
-    operation: float
-    flops: float
-    bandwidth: float
-
-
-CPU = Rates(turn=90e-6, message=30e-6, operation=5e-6, flops=170e9, bandwidth=19e9)
-"""One core of the machine of `benchmarks/results` (AMD EPYC, 2.6 GHz, AVX-512; torch 2.13, one thread): fitted to the CPU
-time of the library's scenarios and of rings of 4 to 1,024 agents on both backends, which it gives within a factor of two."""
-GPU = Rates(turn=90e-6, message=30e-6, operation=10e-6, flops=30e12, bandwidth=2e12)
-"""A large GPU: about half of what the data sheet of NVIDIA's H100 says (67 TFLOP/s, 3.35 TB/s), behind the same Python and
-torch's eager launches of some 10 microseconds. Not measured."""
-_OF_A_TICK, _OF_A_BUNDLE = 20, 10
-"""Operations around a tick (reading, losses, handing gradients on) and around a bundle's messages (gathering them)."""
-_LARGEST = 1 << 14
-"""Messages of more numbers than this are put to their predictors one by one (`comms.stacked`)."""
+_ROWS = 2
+"""What is counted on these and on one row more gives any number of rows; on fewer, batch norm is another function."""
+_BACKWARD = 2
+"""FLOP of gradients for one of the evaluation, of a network that cannot be evaluated here."""
 
 
 @dataclass(frozen=True)
-class Arrangement:
-    """Who is run as one; a backend's own order is not in it.
+class NetworkCost:
+    """One tick of a network for a whole batch.
 
     Attributes:
-        agents: The members of each cohort; who stands alone is one by itself.
-        bundles: The channels of each bundle.
-        channels: Those that are in none.
+        forward: FLOP of the evaluation.
+        backward: FLOP of its gradients.
+        saved: Bytes that autograd keeps of it until the window's end.
     """
 
-    agents: Sequence[Sequence[Agent]]
-    bundles: Sequence[Sequence[Channel]]
-    channels: Sequence[Channel]
-
-    @property
-    def carriers(self) -> list[Sequence[Channel]]:
-        """All channels, bundles first."""
-        return [*self.bundles, *((channel,) for channel in self.channels)]
-
-
-@dataclass(frozen=True)
-class Load:
-    """What a step amounts to, on average.
-
-    Attributes:
-        ticks: Of an agent, or of a cohort.
-        messages: Sent by an agent, or by a cohort as one.
-        work: What is computed.
-    """
-
-    ticks: float
-    messages: float
-    work: Work
-
-
-def seconds(load: Load, rates: Rates) -> float:
-    """Return how long a step should take."""
-    started = load.ticks * rates.turn + load.messages * rates.message + load.work.operations * rates.operation
-    return started + load.work.flop / rates.flops + load.work.bytes / rates.bandwidth
+    forward: float
+    backward: float
+    saved: int
 
 
 def length_of(windows: Windows) -> int:
@@ -97,109 +53,182 @@ def length_of(windows: Windows) -> int:
     return windows.end(1) - windows.end(0)
 
 
-class Loads:
-    """Counts what a step of a system amounts to, each kind of part once.
+class CostModel:
+    """Costs of a system's parts, each kind counted once.
 
     Args:
-        system: Whose steps; only shapes and clocks count.
+        system: Only its shapes and clocks count; its tensors may be on torch's meta device. It is not changed.
     """
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self._networks: dict[Hashable, Passes] = {}
-        self._models: dict[Hashable, Work] = {}
+        self._networks: dict[Hashable, NetworkCost] = {}
+        self._models: dict[Hashable, float] = {}
 
-    def of(self, arrangement: Arrangement) -> Load:
-        """Return what a step amounts to."""
-        ticks = sum(1 / members[0].clock.period for members in arrangement.agents)
-        bundled = sum(self.sent(members[0]) for members in arrangement.bundles)
-        messages = bundled + sum(self.sent(channel) for channel in arrangement.channels)
-        total = Work(operations=_OF_A_TICK * ticks + _OF_A_BUNDLE * bundled)
-        for members in arrangement.agents:
-            total += self._agents(members)
-        kinds: dict[Hashable, list[Channel]] = {}
-        for bundle in arrangement.carriers:
-            kinds.setdefault(self._as_one(bundle), []).extend(bundle)
-        for alike in kinds.values():
-            total += self._predictors(alike[0]).together(len(alike)) * self.used(alike[0])
-        return Load(ticks, messages, total)
+    def flop(self) -> float:
+        """Return the FLOP of a step, the mean over steps; messages that an episode's end makes void count as if they were read."""
+        ticks = sum(map(self._tick, self.system.agents.values()))
+        return ticks + sum(map(self._predictors, self.system.channels.values()))
 
-    def sent(self, channel: Channel) -> float:
-        """Return how many messages a step a channel carries."""
-        return channel.ledger.sender.rate / channel.ledger.sender.clock.period
-
-    def used(self, channel: Channel) -> float:
-        """Return how many of them are read as messages: of states, one a window."""
-        if channel.state:
-            return 1 / length_of(channel.ledger.windows)
-        return min(self.sent(channel), channel.slots / channel.ledger.receiver.period)
-
-    def passes(self, agent: Agent) -> Passes:
-        """Return the work of a tick, and that of its gradients."""
+    def network(self, agent: Agent) -> NetworkCost:
+        """Return the cost of one tick of an agent."""
         learner = agent.learner
         returns = any(channel.coupling == "locked" or channel.ledger.returns for channel in agent.inputs)
-        key = learner.network.signature(), returns
+        key = learner.network.signature(), returns, learner.frozen
         if key not in self._networks:
-            self._networks[key] = work.of_network(
-                learner.network,
-                learner.parameters,
-                learner.buffers,
-                self.system.batch,
-                self.system.dtype,
-                returns=returns,
-            )
+            try:
+                few, more = (self._evaluated(agent, rows, returns) for rows in (_ROWS, _ROWS + 1))
+            except Exception:  # noqa: BLE001  (a user's module may refuse such inputs in any way)
+                self._networks[key] = self._rough(agent)
+            else:
+                batch = self.system.batch
+                forward, saved, backward = (_at(batch, *pair) for pair in zip(few, more, strict=True))
+                self._networks[key] = NetworkCost(forward, backward, int(saved))
         return self._networks[key]
 
-    def learns(self, agent: Agent) -> bool:
-        """Whether any learning signal comes to an agent, or goes through it."""
-        return any(
-            member.goal is not None
-            or any(c.injects or c.coupling == "delayed" for c in member.outputs)
-            or (member.memory is not None and member.memory.injects)
-            for member in map(self.system.agents.__getitem__, self.system.group_of[agent.name].members)
+    def _tick(self, agent: Agent) -> float:
+        """Return an agent's FLOP of a step."""
+        cost, unit = self.network(agent), self.system.group_of[agent.name]
+        flop = cost.forward * (2 if unit.late else 1)  # late learners compute their windows again
+        if any(map(_learns, map(self.system.agents.__getitem__, unit.members))):
+            flop += cost.backward * agent.p_update
+        return flop / agent.clock.period
+
+    def _evaluated(self, agent: Agent, rows: int, returns: bool) -> tuple[int, int, int]:
+        """Return FLOP forward, bytes saved and FLOP backward of a tick with so many rows."""
+        network, parameters = agent.learner.network, agent.learner.parameters
+        buffers = {name: buffer.clone() for name, buffer in agent.learner.buffers.items()}
+        place: dict[str, Any] = {"dtype": self.system.dtype, "device": _device(parameters)}
+        x = torch.zeros(rows, *network.input_shape, requires_grad=returns, **place)
+        state = torch.zeros(rows, network.state_size, **place) if network.state_size else None
+        ports: dict[str, Tensor] = {}
+
+        def backward() -> None:
+            outputs = [port for port in ports.values() if port.requires_grad]
+            leaves = [
+                leaf for leaf in (*parameters.values(), x, state) if leaf is not None and leaf.requires_grad
+            ]
+            if outputs and leaves:
+                given = [torch.zeros_like(port) for port in outputs]
+                torch.autograd.grad(outputs, leaves, given, allow_unused=True)
+
+        if state is not None:
+            state.requires_grad_()
+        forward, saved = _counted(
+            lambda: ports.update(network(parameters, buffers, x, training=True, state=state)[0]),
+            parameters.values(),
+        )
+        return forward, saved, _counted(backward)[0]
+
+    def _rough(self, agent: Agent) -> NetworkCost:
+        """Return what a tick costs if every parameter met every row once."""
+        network, parameters = agent.learner.network, list(agent.learner.parameters.values())
+        size = torch.Size(network.input_shape).numel() + sum(head.features for head in network.heads.values())
+        units = size + sum(len(p) for p in parameters if p.dim() > 1)
+        forward = 2.0 * self.system.batch * sum(p.numel() for p in parameters)
+        return NetworkCost(
+            forward, forward * _BACKWARD, self.system.dtype.itemsize * self.system.batch * units
         )
 
-    def _agents(self, members: Sequence[Agent]) -> Work:
-        """What agents that are run as one compute in a step; a cohort learns whole where any of it does."""
-        first = members[0]
-        unit = self.system.group_of[first.name]
-        forwards, backwards = self.passes(first)
-        participates = 1 - (1 - first.p_update) ** len(members)
-        tick = forwards * (2 if unit.late else 1)  # late learners compute their windows again
-        update = Work()
-        if self.learns(first):
-            tick += backwards * participates
-            update = work.of_optimiser(first.learner.trainable) * (participates / length_of(unit.windows))
-        return (tick * (1 / first.clock.period) + update).together(len(members))
-
-    def _as_one(self, bundle: Sequence[Channel]) -> Hashable:
-        """Small linear predictors of one shape are computed as one, whichever backend runs their agents."""
-        first = bundle[0]
-        linear = isinstance(first.predictor, LinearGradient | LocalGradient) and not first.predictor.hidden
-        if len(bundle) > 1 or not linear or first.size * self.system.batch > _LARGEST:
-            return first.name
-        return _kind(first.predictor), _kind(first.input), self.used(first), first.ledger.link.delay
-
-    def _predictors(self, channel: Channel) -> Work:
-        """What the predictors of a channel compute for one message that is read."""
-        total = Work()
+    def _predictors(self, channel: Channel) -> float:
+        """Return the FLOP of a step of a channel's synthetic gradients and inputs."""
+        total = 0.0
         for model in (channel.predictor, channel.input):
-            if model is None:
-                continue
-            key = _kind(model)
-            if key not in self._models:
-                rows = self.system.batch
-                made = (
-                    work.of_predictor(model, rows)
-                    if isinstance(model, Predictor)
-                    else work.of_input(model, rows)
-                )
-                self._models[key] = made + work.of_optimiser(model.trainable)
-            total += self._models[key]
-        return total
+            if model is not None:
+                key = type(model), model.context, model.norm, tuple(tuple(p.shape) for p in model.trainable)
+                if key not in self._models:
+                    few, more = (_counted(partial(_train, model, rows))[0] for rows in (_ROWS, _ROWS + 1))
+                    self._models[key] = _at(self.system.batch, few, more)
+                total += self._models[key]
+        return total * _read(channel)
 
 
-def _kind(model: Predictor | InputModel | None) -> Hashable:
-    if model is None:
-        return None
-    return type(model), model.context, model.norm, tuple(tuple(p.shape) for p in model.trainable)
+def _learns(agent: Agent) -> bool:
+    """Whether an agent has a learning signal, or passes one on."""
+    returns = any(channel.injects or channel.coupling == "delayed" for channel in agent.outputs)
+    return agent.goal is not None or returns or (agent.memory is not None and agent.memory.injects)
+
+
+def _read(channel: Channel) -> float:
+    """Return how many messages a step of a channel are read: of states, one a window."""
+    if channel.state:
+        return 1 / length_of(channel.ledger.windows)
+    sent = channel.ledger.sender.rate / channel.ledger.sender.clock.period
+    return min(sent, channel.slots / channel.ledger.receiver.period)
+
+
+def _train(model: Predictor | InputModel, rows: int) -> None:
+    """Predict for a message of so many rows and compute the loss's gradients; the model does not change."""
+    model = copy(model)
+    model.buffers = dict(model.buffers)  # its running statistics move
+    place: dict[str, Any] = {"dtype": model.trainable[0].dtype, "device": _device(model.parameters)}
+    context = _features(model.context, rows, place)
+    message = torch.zeros(rows, model.size, **place)
+    if isinstance(model, InputModel):
+        model.predict(context, rows)
+        model.gradients([(context, message, None)])
+        return
+    example = Example(message, context, torch.zeros_like(message))
+    if model.target is not None:
+        kind = place if model.target.classes is None else place | {"dtype": torch.int64}
+        example.target = torch.zeros(rows, *model.target.shape, **kind)
+    if model.needs_loss:
+        example.loss = message.new_zeros(rows)
+    model.predict(example)
+    model.gradients([example])
+
+
+def _features(specs: Sequence[ContextSpec], rows: int, place: Mapping[str, Any]) -> Tensor | None:
+    return torch.zeros(rows, sum(spec.features for spec in specs), **place) if specs else None
+
+
+def _device(tensors: Mapping[str, Tensor]) -> torch.device:
+    return next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
+
+
+def _at(rows: int, few: float, more: float) -> float:
+    """Return a count for `rows`, from those for a few rows and for one row more."""
+    return few + (more - few) * (rows - _ROWS)
+
+
+# --- counting --------------------------------------------------------------------------------------------
+
+
+class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Torch's `FlopCounterMode` without its import of the compiler, which would take `show` a second longer."""
+
+    flop = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = operation(*args, **(kwargs or {}))
+        if operation._overloadpacket in flop_registry:
+            self.flop += flop_registry[operation._overloadpacket](*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def _counted(evaluate: Callable[[], object], own: Iterable[Tensor] = ()) -> tuple[int, int]:
+    """Return the FLOP of an evaluation, and the bytes that autograd saves of it.
+
+    Args:
+        evaluate: The evaluation.
+        own: Tensors that exist anyway: they are not counted as saved.
+    """
+    storages: dict[int, UntypedStorage] = {}  # kept alive, so that no two are at one place
+
+    def save(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage._cdata] = storage
+        return tensor
+
+    counter = _FlopCounter()  # type: ignore[no-untyped-call]
+    with counter, torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+        evaluate()
+    for tensor in own:
+        storages.pop(tensor.untyped_storage()._cdata, None)
+    return counter.flop, sum(storage.nbytes() for storage in storages.values())

@@ -1,4 +1,4 @@
-"""Room: the memory that a system needs, what the machine has, and one line where that is not enough."""
+"""Estimate of the memory that a system needs, what the machine has, and one line where that is not enough."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from antiphon.engine.build.outline import build_to_look, outline
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.group import LearningGroup
 from antiphon.engine.core.system import System
-from antiphon.engine.planning.cost_model import Loads, length_of
+from antiphon.engine.planning.cost_model import CostModel, length_of
 from antiphon.envs.signal import Description
 from antiphon.errors import ResourceError
 from antiphon.nets.memory import was_refused
@@ -24,14 +24,14 @@ from antiphon.nets.optimisers import Optimiser
 from antiphon.scenarios.document import Scenario
 
 __all__ = [
-    "Memory",
-    "Room",
+    "MemoryEstimate",
+    "MemoryGuard",
+    "byte_unit",
     "in_unit",
     "in_units",
     "installed",
     "memory_of",
     "slots",
-    "unit_of",
 ]
 
 _FILLED = 0.9
@@ -58,8 +58,8 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
-class Memory:
-    """What a system needs at its fullest, in bytes: at a step at which all learn.
+class MemoryEstimate:
+    """Bytes of a system at its fullest: at a step at which all learn.
 
     torch itself, the environment's data and what telemetry keeps are not in it.
 
@@ -89,12 +89,12 @@ class Memory:
         return {part.name: getattr(self, part.name) for part in fields(self)}
 
     def fits(self, installed: int | None) -> bool:
-        """Whether a device with so much is enough; None: nobody says."""
+        """Whether a device with so much is enough; None: not known."""
         return installed is None or self.total <= _FILLED * installed
 
     @staticmethod
     def word(part: str) -> str:
-        """Return what a part is called: `optimiser state`."""
+        """Return a part's name in words: `optimiser state`."""
         return _WORDS.get(part, part)
 
     def knob(self, batch: int) -> str:
@@ -104,7 +104,7 @@ class Memory:
         return f"the largest part is {self.word(largest[0])} ({in_units(largest[1])}): {mend}"
 
 
-def unit_of(count: float) -> str:
+def byte_unit(count: float) -> str:
     """Return the unit in which so many bytes are written."""
     return next((unit for unit, size in _UNITS.items() if count < 1000 * size), "TiB")
 
@@ -117,23 +117,23 @@ def in_unit(count: float, unit: str) -> str:
 
 def in_units(count: float) -> str:
     """Write bytes as MiB or GiB."""
-    return f"{in_unit(count, unit_of(count))} {unit_of(count)}"
+    return f"{in_unit(count, byte_unit(count))} {byte_unit(count)}"
 
 
 # --- what a system needs ---------------------------------------------------------------------------------
 
 
-def memory_of(system: System, loads: Loads | None = None) -> Memory:
-    """Return what a system needs; its tensors may be without numbers (`engine.blank`).
+def memory_of(system: System, costs: CostModel | None = None) -> MemoryEstimate:
+    """Return the memory of a system; its tensors may be on torch's meta device.
 
     Args:
         system: The system.
-        loads: Counts its parts, if somebody has begun to.
+        costs: Its cost model; None: a new one.
     """
-    loads = loads or Loads(system)
+    costs = costs or CostModel(system)
     learners = {id(agent.learner): agent.learner for agent in system.agents.values()}.values()
     models = [m for c in system.channels.values() for m in (c.predictor, c.input) if m is not None]
-    return Memory(
+    return MemoryEstimate(
         parameters=sum(_size(learner.parameters.values(), learner.buffers.values()) for learner in learners),
         optimiser=sum(_state(learner.optimiser) for learner in learners),
         predictors=sum(
@@ -142,7 +142,7 @@ def memory_of(system: System, loads: Loads | None = None) -> Memory:
         gradients=sum(_size(learner.trainable) for learner in learners)
         + sum(_size(m.trainable) for m in models),
         messages=sum(_messages(system, channel) for channel in system.channels.values()),
-        activations=sum(_activations(system, name, loads) for name in system.agents),
+        activations=sum(_activations(system, name, costs) for name in system.agents),
     )
 
 
@@ -154,10 +154,10 @@ def _state(optimiser: Optimiser) -> int:
     return _size(*optimiser.state.values())
 
 
-def _activations(system: System, name: str, loads: Loads) -> int:
+def _activations(system: System, name: str, costs: CostModel) -> int:
     agent = system.agents[name]
     ticks = -(-length_of(system.group_of[name].windows) // agent.clock.period)
-    return int(loads.passes(agent)[0].held) * ticks
+    return int(costs.network(agent).saved) * ticks
 
 
 def _messages(system: System, channel: Channel) -> int:
@@ -186,7 +186,7 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
 
 
 def installed(device: torch.device) -> int | None:
-    """Return the bytes of memory that a device has, or that this process may have of it; None: nobody says."""
+    """Return the bytes of memory that a device has, or that this process may have of it; None: not known."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1]) if torch.cuda.is_available() else None
     found = [limit for path in _LIMITS if (limit := _number(path)) is not None]
@@ -208,8 +208,8 @@ def _number(path: Path) -> int | None:
 # --- where it is not enough ------------------------------------------------------------------------------
 
 
-class Room:
-    """The memory for a scenario on a device; within it, torch's refusal is one line.
+class MemoryGuard:
+    """Guard of a device's memory: refuses what cannot fit, and turns torch's refusal within it into one line.
 
     Args:
         scenario: What is to run.
@@ -237,14 +237,14 @@ class Room:
         if needed is not None and not needed.fits(has):
             raise ResourceError(self._line(needed, has))
 
-    def needed(self) -> Memory | None:
+    def needed(self) -> MemoryEstimate | None:
         """Return what the scenario needs; None where not even that can be found out."""
         try:
             return memory_of(build_to_look(self.scenario, self.env, self.dtype))
         except (MemoryError, RuntimeError):  # a user's module that is too large in itself
             return None
 
-    def _line(self, needed: Memory | None, has: int | None) -> str:
+    def _line(self, needed: MemoryEstimate | None, has: int | None) -> str:
         there = "" if has is None else f", and {self.device} has {in_units(has)}"
         if needed is None:
             return (

@@ -1,6 +1,6 @@
-"""The plan of a scenario: who is run as one and why, in which order, on what, with how much memory and time.
+"""The plan of a scenario: which agents are stacked and why, in which order they tick, FLOP and memory of a step.
 
-It is found from what the scenario says alone; only `engine.stopwatch` runs anything.
+Nothing is run for it; the time of a step is measured (`step_time`) or absent, never predicted.
 """
 
 from __future__ import annotations
@@ -16,38 +16,33 @@ from antiphon.comms.predictors import PREDICTORS
 from antiphon.engine.build.outline import build_to_look
 from antiphon.engine.build.similarity import channel_kind
 from antiphon.engine.build.stacking import stacks_of
+from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
-from antiphon.engine.planning.cost_model import CPU, GPU, Arrangement, Load, Loads, seconds
-from antiphon.engine.planning.memory_estimate import Memory, installed, memory_of
+from antiphon.engine.planning.cost_model import CostModel
+from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of
 from antiphon.engine.planning.waves import Waves, waves_of
 from antiphon.engine.step.backends import checked_backend
 from antiphon.envs.registry import describe
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import AgentSpec, NetworkSpec
-from antiphon.scenarios.training import OptimiserSpec
 
 __all__ = [
     "Alone",
     "BundlePlan",
     "CohortPlan",
-    "Device",
     "Plan",
-    "arranged",
     "learning_in_words",
     "network_in_words",
     "plan",
+    "stacked",
     "ticks_in_words",
 ]
-
-_FLOP = {"TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6}
-_FASTER = 1.5
-"""A device is called faster or slower than another where the estimates differ by more than this factor."""
 
 
 @dataclass(frozen=True)
 class CohortPlan:
-    """Agents that are run as one.
+    """A cohort: agents that are stacked.
 
     Attributes:
         agents: Its members.
@@ -70,7 +65,7 @@ class CohortPlan:
 
 @dataclass(frozen=True)
 class BundlePlan:
-    """Channels that are run as one.
+    """A bundle: channels that are stacked.
 
     Attributes:
         channels: Its members.
@@ -93,29 +88,10 @@ class BundlePlan:
 
 @dataclass(frozen=True)
 class Alone:
-    """Agents that are run each by itself, for one reason."""
+    """Agents that are not stacked, for one reason."""
 
     agents: tuple[str, ...]
     reason: str
-
-
-@dataclass(frozen=True)
-class Device:
-    """Where it is run.
-
-    Attributes:
-        name: `cpu`, unless something else is asked for.
-        why: Why that is good, or what would be better, in words.
-        operations: Tensor operations of a step.
-        flop: Floating-point operations of a step.
-        gpu_ms: How long a step should take on a GPU (`engine.pace.GPU`).
-    """
-
-    name: str
-    why: str
-    operations: float
-    flop: float
-    gpu_ms: float
 
 
 @dataclass(frozen=True)
@@ -128,15 +104,15 @@ class Plan:
         agents: How many there are.
         backend: The one that is picked.
         why: Why, in words.
-        cohorts: Who is run as one, in canonical order; none where the reference backend is picked.
-        bundles: Which channels are.
-        alone: Who stands alone, by reason.
-        waves: In which order a step goes.
-        device: Where it is run.
+        cohorts: Stacked agents, in canonical order; none where the reference backend is picked.
+        bundles: Stacked channels.
+        alone: Agents that are not stacked, by reason.
+        waves: The order of a step.
+        device: `cpu`, unless something else is asked for.
+        flop: Floating-point operations of a step in products of matrices, the mean over steps.
         memory: What it needs, in bytes.
-        installed: What the device has; None: nobody says.
-        estimated_ms: Of a step, by backend, on a CPU.
-        measured_ms: The same, measured; None: nobody has.
+        installed: Bytes that the device has; None: not known.
+        measured_ms: Milliseconds of a step by backend, measured on this machine; None: not measured.
     """
 
     scenario: str
@@ -148,10 +124,10 @@ class Plan:
     bundles: tuple[BundlePlan, ...]
     alone: tuple[Alone, ...]
     waves: Waves
-    device: Device
-    memory: Memory
+    device: str
+    flop: float
+    memory: MemoryEstimate
     installed: int | None
-    estimated_ms: Mapping[str, float]
     measured_ms: Mapping[str, float] | None = None
 
     def with_measured(self, measured_ms: Mapping[str, float]) -> Plan:
@@ -180,7 +156,7 @@ def plan(
         backend: As asked of a run.
         device: As asked of a run.
         dtype: Of all floats.
-        system: Its system, where somebody has built it.
+        system: Its system; None: it is built.
 
     Raises:
         ScenarioError: It cannot be built; the line names the place.
@@ -188,38 +164,40 @@ def plan(
     env = describe(scenario.env)
     system = system or build_to_look(scenario, env, dtype)
     picked = checked_backend(backend)
-    together, reasons = arranged(system)
-    loads = Loads(system)
-    by_backend = {"cohort": loads.of(together), "reference": loads.of(_one_by_one(system))}
-    runs_cohorts = picked == "cohort"
+    costs = CostModel(system)
+    members, bundles, reasons = stacked(system)
+    cohorts = [agents for agents in members if agents[0].name not in reasons]
+    first = {agent.name: agents[0].name for agents in members for agent in agents}
     alone: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         alone.setdefault(reason, []).append(name)
-    cohorts = [members for members in together.agents if members[0].name not in reasons]
     return Plan(
         scenario=scenario.scenario,
         batch=scenario.training.batch,
         agents=len(system.agents),
         backend=picked,
         why=_why(backend, picked, len(system.agents), sum(map(len, cohorts)), len(cohorts)),
-        cohorts=tuple(_cohort(scenario, system, [a.name for a in c]) for c in cohorts)
-        if runs_cohorts
-        else (),
-        bundles=tuple(_bundle(b, together) for b in together.bundles) if runs_cohorts else (),
+        cohorts=tuple(_cohort(scenario, agents) for agents in cohorts) if picked == "cohort" else (),
+        bundles=tuple(_bundle(found, first) for found in bundles) if picked == "cohort" else (),
         alone=tuple(Alone(tuple(names), reason) for reason, names in alone.items()),
-        waves=waves_of(scenario, env, len(together.agents)),
-        device=_device(torch.device(device), by_backend[picked]),
-        memory=memory_of(system, loads),
+        waves=waves_of(scenario, env, len(members)),
+        device=str(torch.device(device)),
+        flop=costs.flop(),
+        memory=memory_of(system, costs),
         installed=installed(torch.device(device)),
-        estimated_ms={name: 1e3 * seconds(load, CPU) for name, load in by_backend.items()},
     )
 
 
-# --- who is run as one -----------------------------------------------------------------------------------
+# --- what is stacked ------------------------------------------------------------------------------------
 
 
-def arranged(system: System) -> tuple[Arrangement, dict[str, str]]:
-    """Return who is run as one by the cohort backend, and by agent why some are not."""
+def stacked(system: System) -> tuple[list[list[Agent]], list[list[Channel]], dict[str, str]]:
+    """Return what the cohort backend stacks.
+
+    Returns:
+        The members of each cohort (one where it is not stacked), the channels of each bundle, and by agent why it is
+        not stacked.
+    """
     found, reasons = stacks_of(system)
     cohort_of = {agent.name: i for i, members in enumerate(found) for agent in members}
     kinds: dict[Hashable, list[Channel]] = {}
@@ -228,46 +206,33 @@ def arranged(system: System) -> tuple[Arrangement, dict[str, str]]:
         if channel.receiver not in reasons and channel.coupling != "delayed":
             kind = cohort_of[channel.sender], cohort_of[channel.receiver], channel_kind(system, channel)
         kinds.setdefault(kind, []).append(channel)
-    bundles, single = [], []
-    for members in kinds.values():
-        if members[0].sender in reasons and members[0].receiver in reasons:
-            single += members
-        else:
-            bundles.append(members)
-    return Arrangement(found, bundles, single), reasons
+    bundles = [c for c in kinds.values() if c[0].sender not in reasons or c[0].receiver not in reasons]
+    return [list(members) for members in found], bundles, reasons
 
 
-def _one_by_one(system: System) -> Arrangement:
-    return Arrangement([[agent] for agent in system.agents.values()], [], list(system.channels.values()))
-
-
-def _cohort(scenario: Scenario, system: System, names: list[str]) -> CohortPlan:
-    first = names[0]
-    spec = scenario.agents[first]
-    goal = spec.objective
-    optimiser = spec.optimiser or scenario.training.optimiser
+def _cohort(scenario: Scenario, members: Sequence[Agent]) -> CohortPlan:
+    spec = scenario.agents[members[0].name]
+    goal, optimiser = spec.objective, spec.optimiser or scenario.training.optimiser
     return CohortPlan(
-        agents=tuple(names),
+        agents=tuple(agent.name for agent in members),
         network=network_in_words(spec),
         ticks=ticks_in_words(spec),
         learns=learning_in_words(spec),
-        optimiser=_optimiser_in_words(optimiser) if spec.learn else None,
+        optimiser=f"{optimiser.kind} {optimiser.lr:g}" if spec.learn else None,
         objective=None if goal is None else f"{goal.kind} of {goal.target}",
-        parameters=sum(p.numel() for p in system.agents[first].learner.parameters.values()),
+        parameters=sum(p.numel() for p in members[0].learner.parameters.values()),
     )
 
 
-def _bundle(members: Sequence[Channel], together: Arrangement) -> BundlePlan:
-    first = members[0]
-    head = {agent.name: group[0].name for group in together.agents for agent in group}
-    kind = _kinds_in_words(first)
+def _bundle(channels: Sequence[Channel], first_of: Mapping[str, str]) -> BundlePlan:
+    first = channels[0]
     return BundlePlan(
-        channels=tuple(channel.name for channel in members),
-        sender=head[first.sender],
-        receiver=head[first.receiver],
+        channels=tuple(channel.name for channel in channels),
+        sender=first_of[first.sender],
+        receiver=first_of[first.receiver],
         coupling=first.coupling,
-        gradient=kind[0],
-        input=kind[1],
+        gradient=next((name for name, kind in PREDICTORS.items() if type(first.predictor) is kind), None),
+        input=next((name for name, kind in INPUTS.items() if type(first.input) is kind), None),
         size=first.size,
     )
 
@@ -308,16 +273,6 @@ def learning_in_words(spec: AgentSpec) -> str:
     return when + (f", p {spec.p_update:g}" if spec.p_update != 1 else "")
 
 
-def _optimiser_in_words(spec: OptimiserSpec) -> str:
-    return f"{spec.kind} {spec.lr:g}"
-
-
-def _kinds_in_words(channel: Channel) -> tuple[str | None, str | None]:
-    gradient = next((name for name, kind in PREDICTORS.items() if type(channel.predictor) is kind), None)
-    given = next((name for name, kind in INPUTS.items() if type(channel.input) is kind), None)
-    return gradient, given
-
-
 def _why(asked: str, picked: str, agents: int, alike: int, cohorts: int) -> str:
     many = "1 cohort" if cohorts == 1 else f"{cohorts} cohorts"
     who = "its agent runs" if agents == 1 else f"{alike} of {agents} agents run"
@@ -330,27 +285,3 @@ def _why(asked: str, picked: str, agents: int, alike: int, cohorts: int) -> str:
     if not cohorts:
         return "there is one agent" if agents == 1 else "no two agents can be run as one"
     return f"{alike} of {agents} agents are alike, too few to gain by it"
-
-
-def _device(device: torch.device, load: Load) -> Device:
-    """What is said of devices, by the work of a step: one is faster where the rates make it clearly so."""
-    here, there = seconds(load, CPU), seconds(load, GPU)
-    amount = f"{_flop(load.work.flop)} in {load.work.operations:,.0f} operations a step"
-    if there > here / _FASTER:
-        word = "be slower" if there > here * _FASTER else "hardly be faster"
-        why = f"a GPU would {word} at this size: about {amount}; launching them takes longer than computing them"
-    else:
-        why = f"a GPU may be about {_factor(here / there)} times as fast: about {amount}"
-        if device.type == "cpu":
-            why += "; --device cuda" if torch.cuda.is_available() else "; torch finds none here"
-    return Device(str(device), why, load.work.operations, load.work.flop, 1e3 * there)
-
-
-def _factor(gain: float) -> str:
-    return f"{gain:.1f}" if gain < 3 else f"{gain:.0f}" if gain < 20 else f"{round(gain, -1):.0f}"
-
-
-def _flop(count: float) -> str:
-    unit, size = next(((u, s) for u, s in _FLOP.items() if count >= s), ("MFLOP", 1e6))
-    number = count / size
-    return f"{number:,.0f} {unit}" if number >= 10 else f"{number:.2g} {unit}"

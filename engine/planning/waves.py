@@ -18,10 +18,10 @@ __all__ = ["Waves", "waves_of"]
 
 @dataclass(frozen=True)
 class Waves:
-    """In how many turns the agents due at one step tick.
+    """Order in which the agents due at one step tick.
 
     Attributes:
-        count: How many.
+        count: How many waves.
         chain: Whether each is one agent.
         channels: The message channels without delay, which make them.
         locked: Whether all of those are locked.
@@ -41,7 +41,7 @@ def waves_of(scenario: Scenario, env: Description, calls: int) -> Waves:
     Args:
         scenario: The scenario.
         env: What its environment shows.
-        calls: Who is run as one counts once: how many cohorts and single agents there are.
+        calls: How many cohorts and single agents there are.
     """
     waves = scenario.waves()
     prompt = [channel for channel in scenario.channels if not channel.state and channel.link.delay == 0]
@@ -56,7 +56,7 @@ def waves_of(scenario: Scenario, env: Description, calls: int) -> Waves:
 
 
 def _remedy(scenario: Scenario, env: Description, free: list[ChannelSpec], calls: int) -> str | None:
-    """What a delay would do, where it does not make `check` warn: over locked channels it would lose credit."""
+    """Return the effect of a delay where it adds no warning of `check`; over locked channels it would lose credit."""
     before = set(advice(scenario))
     for aligned in (False, True):
         try:

@@ -18,9 +18,9 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import examples, rehearsal_seed
 from antiphon.engine.inference.rehearsal import Links, Rehearsal, Replacement
-from antiphon.engine.probes.intervals import student
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.random import seed_for, uniform
+from antiphon.telemetry.statistics import student_t
 
 if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation
@@ -191,7 +191,7 @@ def ablate(
     metrics = {name: ("loss", goal.objective.metric) for name, goal in goals.items()}
     intact = {a: {m: v.mean().item() for m, v in zip(metrics[a], before[a], strict=True)} for a in goals}
     found = Ablation(kind, split, links, count, simulation.scenario.readouts, intact)
-    quantile = student(count - 1) if count > 1 else None
+    quantile = student_t(count - 1) if count > 1 else None
     for name in names:
         pairs = {a: [y - x for x, y in zip(before[a], after[name][a], strict=True)] for a in goals}
         found.channels[name] = {

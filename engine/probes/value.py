@@ -28,13 +28,13 @@ from antiphon.agents.learner import Learner
 from antiphon.comms.inputs import InputModel
 from antiphon.comms.predictors import Predictor
 from antiphon.engine.core.system import System
-from antiphon.engine.probes.intervals import ratio
 from antiphon.engine.probes.steering import TrueGradient, ZeroGradient
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.engine import Engine
 from antiphon.errors import DivergenceError, ScenarioError, suggest
 from antiphon.nets.optimisers import Rate
 from antiphon.telemetry.figures import Figure
+from antiphon.telemetry.statistics import ratio
 
 if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation

@@ -23,7 +23,6 @@ from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario
 
 if TYPE_CHECKING:
-    from antiphon.engine.runs.run import Run
     from antiphon.engine.simulation import Simulation
 
 __all__ = [
@@ -32,7 +31,6 @@ __all__ = [
     "facts_of",
     "finite",
     "now",
-    "open_directory",
     "write_json",
     "write_text",
 ]
@@ -61,7 +59,7 @@ def finite(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain data as JSON; whoever reads the file meanwhile sees the old one or the new one.
+    """Write plain data as JSON, atomically: a reader gets the old file or the new one.
 
     Raises:
         RunError: The file system refuses.
@@ -90,7 +88,7 @@ class RunDirectory:
 
     Attributes:
         path: The folder.
-        facts: What run.json says.
+        facts: The content of run.json.
     """
 
     def __init__(self, path: Path, facts: dict[str, Any]) -> None:
@@ -173,7 +171,7 @@ class RunDirectory:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """What result.json says; None where there is none (yet)."""
+        """The content of result.json; None where there is none (yet)."""
         try:
             found: dict[str, Any] = json.loads((self.path / "result.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -186,66 +184,18 @@ class RunDirectory:
         found = (self.path / "checkpoints").glob("step-*")
         return sorted(path for path in found if (path / "state.json").exists())
 
+    @property
+    def checkpoint_step(self) -> int:
+        """The step that the run goes on from: that of the newest checkpoint, else 0."""
+        found = self.checkpoints
+        return int(found[-1].name.removeprefix("step-")) if found else 0
+
     def checkpoint(self, simulation: Simulation) -> None:
         """Save the simulation, and remove all checkpoints but the newest two."""
         simulation.save(self.path / "checkpoints" / f"step-{simulation.now:09d}")
         for path in self.checkpoints[:-_KEPT]:
             shutil.rmtree(path, ignore_errors=True)
         self.note(step=simulation.now)
-
-    def attach(self, simulation: Simulation, until: int) -> None:
-        """Have the simulation's figures written here, from its present step on.
-
-        Rows that an earlier session wrote after that step are dropped.
-
-        Args:
-            simulation: The run's.
-            until: The step it stops at.
-        """
-        from antiphon.engine.metrics.description import describe_run
-        from antiphon.engine.metrics.timeline import span, timeline
-        from antiphon.telemetry import CsvRecorder, Recorders, TensorBoardRecorder
-        from antiphon.telemetry.digests_csv import DigestsCsv
-
-        scenario, start = simulation.scenario, simulation.now
-        first = timeline(simulation.system, 0, span(simulation.system))
-        description = describe_run(
-            scenario, self.facts, document=self.document, start=start, until=until, timeline=first
-        )
-        table = self.path / "metrics.csv"
-        resumed = start if table.exists() else None
-        recorders = Recorders(
-            [
-                CsvRecorder(table, resumed),
-                DigestsCsv(self.path / "digests.csv", resumed),
-                TensorBoardRecorder(self.path, start),
-            ]
-        )
-        recorders.begin(description)
-        simulation.recorders.append(recorders)
-
-
-def open_directory(simulation: Simulation, path: Path) -> Run:
-    """Begin a run directory for a simulation made in Python; its figures are written from the first step.
-
-    Raises:
-        RunError: The folder holds something, or cannot be written.
-    """
-    from antiphon.engine.runs.run import Run
-
-    scenario = simulation.scenario
-    dtype = str(simulation.dtype).removeprefix("torch.")
-    facts = facts_of(
-        scenario,
-        seed=simulation.seed,
-        device=str(simulation.device),
-        dtype=dtype,
-        threads=simulation.threads,
-        backend=simulation.backend.name,
-    )
-    run = Run(simulation, RunDirectory.create(path, scenario, facts), scenario.training.steps)
-    run.open()
-    return run
 
 
 def facts_of(
@@ -257,7 +207,7 @@ def facts_of(
     threads: int = 1,
     backend: str = "cohort",
 ) -> dict[str, Any]:
-    """Return what run.json says of a run that begins now, but for the template it comes from."""
+    """Return the content of run.json for a run that begins now, but for its template."""
     from antiphon.engine.planning.advice import advice
 
     return {
@@ -306,7 +256,7 @@ def _versions() -> dict[str, str]:
 
 def _commit() -> str | None:
     """Return the commit of the checkout that this code runs from; None where it was installed otherwise."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:

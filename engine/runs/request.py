@@ -1,4 +1,4 @@
-"""What a run is asked to be, and whether a run on disk is that one. Loads without torch."""
+"""The request for a run, and its comparison with a run on disk. Loads without torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.engine.runs.directory import RunDirectory, facts_of, finite
-from antiphon.errors import RunError
+from antiphon.engine.runs.trainer import Outcome
+from antiphon.errors import DivergenceError, RunError
 from antiphon.scenarios import Scenario, Template
 
 __all__ = ["Request"]
@@ -17,7 +18,7 @@ __all__ = ["Request"]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a run is asked to be.
+    """Scenario, seed and settings of a run.
 
     Attributes:
         template: Where its scenario comes from.
@@ -58,7 +59,7 @@ class Request:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What run.json says at the start of this run."""
+        """The content of run.json at the start of this run."""
         return {
             "template": {"source": self.template.source, "text": self.template.text},
             "variant": self.variant,
@@ -83,20 +84,24 @@ class Request:
             raise RunError(f"{path}: holds another run ({listed}); choose another name or directory")
         return directory
 
-    def finished(self, path: str | Path) -> dict[str, Any] | None:
-        """Return the result of this run where it is at `path` and done; else None.
+    def outcome(self, path: str | Path) -> Outcome | None:
+        """Return how this run ended, done or diverged, if it is at `path`; None where it can be begun or resumed.
 
         Raises:
             RunError: As `existing`.
         """
         directory = self.existing(path)
-        if directory is None or directory.facts.get("exit") != "done":
+        result = None if directory is None else directory.result
+        if directory is None or result is None:
             return None
-        result = directory.result
-        return result if result is not None and result["steps"] >= self.scenario.training.steps else None
+        if directory.facts["exit"] == "diverged":
+            error = f"{path}: diverged and would do so again: {directory.facts['error']}"
+            return Outcome("diverged", DivergenceError.exit_code, error, result)
+        done = directory.facts["exit"] == "done" and result["steps"] >= self.scenario.training.steps
+        return Outcome("done", result=result) if done else None
 
     def _differences(self, directory: RunDirectory) -> list[str]:
-        """Say what of a run is not as asked: `width: 128 there, 64 asked`."""
+        """Return the differences between a run and this request: `width: 128 there, 64 asked`."""
         facts = directory.facts
         pairs: dict[str, tuple[Any, Any]] = {"scenario": (facts.get("scenario"), self.scenario.scenario)}
         there = facts.get("values") or {}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.runs.directory import finite
-from antiphon.engine.simulation import Simulation
 from antiphon.telemetry import Figure, Recorder
 
-__all__ = ["Newest", "over", "result_of"]
+if TYPE_CHECKING:
+    from antiphon.engine.simulation import Simulation
+
+__all__ = ["LatestFigures", "over", "result_of"]
 
 _OF_TEST = ("loss", "accuracy", "error", "bits")
 """Figures of agents that a result takes from the test split, not from the training."""
@@ -19,18 +21,18 @@ _OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
 """Figures that every channel has in a result; null where its coupling gives none."""
 
 
-class Newest(Recorder):
-    """A recorder that keeps the newest figure of every metric."""
+class LatestFigures(Recorder):
+    """A recorder that keeps the latest figure of every metric."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], dict[str, float]] = {}
 
     def of(self, kind: str, name: str) -> dict[str, float]:
-        """Return the newest figures of an agent or channel by metric."""
+        """Return the latest figures of an agent or channel by metric."""
         return self._found.get((kind, name), {})
 
     def read(self, table: Path, step: int) -> None:
-        """Take over what an earlier session wrote into metrics.csv up to a step."""
+        """Read the figures of an earlier session from metrics.csv, up to a step."""
         with table.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 if int(row["step"]) <= step:
@@ -44,20 +46,20 @@ class Newest(Recorder):
 
 
 def result_of(
-    simulation: Simulation, newest: Newest, facts: Mapping[str, Any], run_dir: str
+    simulation: Simulation, latest: LatestFigures, facts: Mapping[str, Any], run_dir: str
 ) -> dict[str, Any]:
     """Evaluate the composed system on the test split and return the run's result.
 
     Args:
         simulation: In its present state; nothing of it changes.
-        newest: The figures of its training.
-        facts: What run.json says.
+        latest: The figures of its training.
+        facts: The content of run.json.
         run_dir: The run directory, as the result names it.
 
     Returns:
         Plain data; what is not finite is None. `accuracy` (in [0, 1]), `error` and `bits` are means over the
         readouts that have them, else None; loss and metric of agents are of the test split too (None where the
-        environment has none), their other figures and those of channels the newest of the training. `env` is what
+        environment has none), their other figures and those of channels the latest of the training. `env` is what
         the environment says of progress.
     """
     scenario = simulation.scenario
@@ -65,12 +67,12 @@ def result_of(
     scores = simulation.evaluate("test") if "test" in simulation.world.env.splits else None
     agents = {}
     for name in scenario.agents:
-        training = {k: v for k, v in newest.of("agent", name).items() if k not in _OF_TEST}
+        training = {k: v for k, v in latest.of("agent", name).items() if k not in _OF_TEST}
         goal = simulation.system.agents[name].goal
         objective = dict.fromkeys(("loss", goal.objective.metric)) if goal else {}
         agents[name] = {**objective, **(scores.agents.get(name, {}) if scores else {}), **training}
     channels = {
-        channel.name: {**dict.fromkeys(_OF_CHANNELS), **newest.of("channel", channel.name)}
+        channel.name: {**dict.fromkeys(_OF_CHANNELS), **latest.of("channel", channel.name)}
         for channel in scenario.channels
     }
     result: dict[str, Any] = finite(

@@ -1,13 +1,14 @@
-"""Seeds: several runs of one scenario that differ only in their seed, in one program where that is possible.
+"""Replicas of one scenario that differ only in their seed, stepped together where that is possible.
 
-Each is a simulation of its own, with its own environment, figures and checkpoints, and computes what it would compute
-alone (to 1e-9 in float64). Together their agents form cohorts: even a chain of four different networks is four cohorts
-of as many members as there are seeds.
+Each replica is a simulation of its own, with its own environment, figures and checkpoints, and computes what it would
+compute alone (to 1e-9 in float64). Agents that are alike form cohorts across replicas: even a chain of four different
+networks is four cohorts of as many members as there are seeds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +16,27 @@ from antiphon.engine.build.replicas import reason_apart
 from antiphon.engine.build.similarity import reasons_alone
 from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
 from antiphon.engine.core.signals import joined
+from antiphon.engine.runs.trainer import Trainer
 from antiphon.engine.simulation import Simulation, StepInfo
 from antiphon.engine.step.replicas import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 
-__all__ = ["Seeds", "why_apart"]
+__all__ = ["Seeds", "sequential_reason"]
 
 
 class Seeds:
-    """Simulations of one scenario, a step of all at a time.
+    """Replicas of one scenario, one for each seed, all stepped at a time.
 
     Args:
         scenario: As of `Simulation`.
-        seeds: Their seeds.
-        backend: `reference` runs one after the other; else together, where that is possible.
-        settings: What else a `Simulation` takes.
+        seeds: One for each replica.
+        backend: `reference` steps one after the other; else together, where that is possible.
+        settings: Other arguments of `Simulation`.
 
     Attributes:
         simulations: One for each seed, in order.
-        apart: Why they are stepped one after the other; None: they are run together.
+        sequential_reason: Why they are stepped one after the other; None: they are stepped together.
 
     Raises:
         ScenarioError: No seed, one of them twice, or a scenario that cannot be built.
@@ -60,12 +62,12 @@ class Seeds:
         self.simulations: list[Simulation] = []
         self._joint: ReplicatedEngine | None = None
         self._worlds: list[EnvironmentRunner] = []
-        """Of all seeds, those that have left among them: the others' steps are taken with theirs."""
+        """Of all seeds, diverged replicas among them: the others' steps are taken with theirs."""
         try:
             for own, seed in zip(scenarios, seeds, strict=True):
                 self.simulations.append(Simulation(own, seed=seed, stacked=False, **settings))
-            self.apart = why_apart(self.simulations[0], backend, len(seeds))
-            if self.apart is None:
+            self.sequential_reason = sequential_reason(self.simulations[0], backend, len(seeds))
+            if self.sequential_reason is None:
                 self._join()
             elif backend != "reference":
                 for simulation in self.simulations:
@@ -81,7 +83,7 @@ class Seeds:
         self._worlds = [simulation.world for simulation in self.simulations]
 
     def step(self) -> list[StepInfo]:
-        """Take one step of all that have not diverged, and return what happened in each.
+        """Take one step of all replicas that have not diverged, and return its info for each of them.
 
         Raises:
             DivergenceError: All have diverged.
@@ -89,28 +91,31 @@ class Seeds:
         running = [simulation for simulation in self.simulations if simulation.diverged is None]
         if not running:
             raise DivergenceError(str(self.simulations[0].diverged))
+        infos: list[StepInfo] = []
         if self._joint is None:
-            return [info for simulation in running if (info := _stepped(simulation)) is not None]
-        joint, everybody = self._joint, self.simulations
+            for simulation in running:
+                with suppress(DivergenceError):  # noted in the simulation
+                    infos.append(simulation.step())
+            return infos
+        joint = self._joint
         step = running[0].now
-        if len({simulation.now for simulation in everybody if simulation.diverged is None}) > 1:
+        if len({simulation.now for simulation in self.simulations if simulation.diverged is None}) > 1:
             raise ScenarioError("seeds: they are at different steps; give all of them states of one step")
-        watching = [simulation.watching(step) for simulation in everybody]
+        watched = [simulation.watching(step) for simulation in self.simulations]
         before = [world.step_signals for world in self._worlds]
         step_signals = joined(before)
         joint.tick(step, step_signals)
         ends = [world.advance() for world in self._worlds]
         step_signals.complete()
         joint.cut(step, ends)
-        learned = joint.learn(step, watch=any(watching))
-        infos: list[StepInfo] = []
-        for world, (simulation, watch, ended) in enumerate(zip(everybody, watching, ends, strict=True)):
+        learned = joint.learn(step, watch=any(watched))
+        for world, (simulation, watch, ended) in enumerate(zip(self.simulations, watched, ends, strict=True)):
             share: object = simulation.backend
             if simulation.diverged is None and world in joint.stopped:
                 simulation.stopped_apart(joint.stopped[world])
             elif simulation.diverged is None:
                 assert isinstance(share, Replica)
-                infos.append(simulation.took(step, share.report(learned), ended.ended, watch=watch))
+                infos.append(simulation.record_step(step, share.report(learned), ended.ended, watch=watch))
         return infos
 
     def steps(self, count: int) -> Iterator[list[StepInfo]]:
@@ -121,15 +126,14 @@ class Seeds:
         """Run for `steps`; None: until `training.steps` have been done.
 
         Raises:
-            DivergenceError: All seeds have diverged; of fewer `simulation.diverged` says so.
+            DivergenceError: All replicas have diverged; if some have, `simulation.diverged` is the message of each.
         """
         first = self.simulations[0]
         if steps is None:
             steps = max(0, first.scenario.training.steps - first.now)
-        for simulation in self.simulations:
-            simulation.until = simulation.now + steps
-        for _ in range(steps):
-            self.step()
+        outcomes = Trainer(self.simulations, step=self.step).run(steps)
+        if all(outcome.error is not None for outcome in outcomes):
+            raise DivergenceError(str(outcomes[0].error))
 
     def close(self) -> None:
         """Close all simulations, and the environments of seeds that have left."""
@@ -139,8 +143,8 @@ class Seeds:
             world.env.close()
 
 
-def why_apart(simulation: Simulation, backend: str, count: int) -> str | None:
-    """Return why seeds of a scenario are stepped one after the other; None: they are run together.
+def sequential_reason(simulation: Simulation, backend: str, count: int) -> str | None:
+    """Return why seeds of a scenario are stepped one after the other; None: they are stepped together.
 
     Args:
         simulation: Of one seed.
@@ -154,10 +158,3 @@ def why_apart(simulation: Simulation, backend: str, count: int) -> str | None:
     system = simulation.system
     alone = [f"'{name}' is run as itself: {why}" for name, why in reasons_alone(system).items()]
     return reason_apart(system, alone)
-
-
-def _stepped(simulation: Simulation) -> StepInfo | None:
-    try:
-        return simulation.step()
-    except DivergenceError:
-        return None

@@ -1,4 +1,4 @@
-"""Ending well on Ctrl-C and SIGTERM: the signal is noted, and who is at work stops where it can be gone on from."""
+"""Handlers of SIGINT and SIGTERM that note the signal, so that work can end at a step from which it can be resumed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["stop_signals"]
 
 @contextmanager
 def stop_signals(then: Callable[[], None] | None = None) -> Iterator[list[int]]:
-    """Note SIGINT and SIGTERM in the list that is handed out; a second one raises KeyboardInterrupt.
+    """Note SIGINT and SIGTERM in the list yielded; a second signal raises KeyboardInterrupt.
 
     Outside of the main thread, where Python delivers no signals, the list stays empty.
 
     Args:
-        then: Called when the first one comes.
+        then: Called on the first signal.
     """
     stopped: list[int] = []
 

@@ -137,6 +137,10 @@ class Engine:
         lost = None if record.lost is None else record.lost[rows]
         return SentMessage(record.message[rows], record.received[rows], lost)
 
+    def view(self) -> System:
+        """The system as it is cheapest to look at: the stacks."""
+        return self.system
+
     @property
     def channels(self) -> Iterable[str]:
         """The names of all channels, one by one, in canonical order."""

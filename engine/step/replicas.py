@@ -109,6 +109,10 @@ class Replica:
         """Its own agents and channels, up to date."""
         return self.system
 
+    def view(self) -> System:
+        """Its own agents and channels, up to date."""
+        return self.system
+
     @property
     def channels(self) -> Iterable[str]:
         """The names of its channels, in canonical order."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.engine.studies.figure import save, styles_of
+from antiphon.engine.studies.figure import styles_of
 from antiphon.engine.studies.plan import worded
 from antiphon.engine.studies.table import heading
-from antiphon.errors import RunError
+from antiphon.telemetry.plots import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,18 +30,13 @@ def draw_curves(study: Mapping[str, Any], path: Path) -> Figure:
     Raises:
         RunError: If matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RunError("curves.svg needs matplotlib: pip install 'antiphon[plots]'") from error
     panels: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for curve in study["curves"]:
         panels.setdefault((_place(study, curve), curve["metric"]), []).append(curve)
     styles = styles_of(study["lines"])
     down = max(len(panels), 1)
-    figure = Figure(
-        facecolor="white", layout="constrained", figsize=(2 * _PANEL[0] + 1.2, _PANEL[1] * down + 0.4)
-    )
+    size = (2 * _PANEL[0] + 1.2, _PANEL[1] * down + 0.4)
+    figure = new_figure("curves.svg", layout="constrained", figsize=size)
     figure.suptitle(f"{heading(study)}; training", fontsize=10)
     grid = figure.subplots(down, 2, squeeze=False, sharey="row", sharex="col")
     for axes, ((place, metric), curves) in zip(grid, panels.items(), strict=False):
@@ -59,13 +54,11 @@ def draw_curves(study: Mapping[str, Any], path: Path) -> Figure:
         axis.set_xlabel(what)
     for axis in grid.flat:
         axis.grid(alpha=0.25, linewidth=0.5)
-    participates = {
+    entries = {
         name: line for axis in grid.flat for line, name in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(
-        participates.values(), participates.keys(), loc="outside right upper", fontsize=8, frameon=False
-    )
-    save(figure, path)
+    figure.legend(entries.values(), entries.keys(), loc="outside right upper", fontsize=8, frameon=False)
+    save_figure(figure, path)
     return figure
 
 

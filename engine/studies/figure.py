@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.studies.plan import worded
 from antiphon.engine.studies.table import heading, is_share, metric_name, views
-from antiphon.errors import RunError
-from antiphon.telemetry.names import writing
+from antiphon.telemetry.plots import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["described", "draw_figure", "save", "styles_of"]
+__all__ = ["described", "draw_figure", "styles_of"]
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#7f7f7f")
 """Okabe and Ito's: told apart with any kind of colour blindness; shapes of markers tell them apart in print."""
@@ -41,31 +40,15 @@ def draw_figure(study: Mapping[str, Any], path: Path) -> Figure:
     Raises:
         RunError: If matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RunError("figure.svg needs matplotlib: pip install 'antiphon[plots]'") from error
+    figure = new_figure("figure.svg", layout="constrained")
     styles = styles_of(study["lines"])
-    figure = Figure(facecolor="white", layout="constrained")
     figure.suptitle(heading(study), fontsize=10)
     if study["x"] is None:
         _draw_points(figure, study, styles)
     else:
         _draw_metrics(figure, study, styles)
-    save(figure, path)
+    save_figure(figure, path)
     return figure
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as SVG, the same bytes every time.
-
-    Raises:
-        RunError: The file cannot be written.
-    """
-    from matplotlib import rc_context
-
-    with writing(path), rc_context({"svg.hashsalt": "antiphon"}):
-        figure.savefig(path, metadata={"Date": None})
 
 
 def styles_of(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -94,14 +77,12 @@ def _draw_metrics(figure: Figure, study: Mapping[str, Any], styles: Mapping[str,
             axes.remove()
         for axes in grid[:, 0]:
             axes.set_ylabel(metric_name(view))
-    participates = {
+    entries = {
         key: handle
         for axes in figure.axes
         for handle, key in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(
-        participates.values(), participates.keys(), loc="outside right upper", fontsize=8, frameon=False
-    )
+    figure.legend(entries.values(), entries.keys(), loc="outside right upper", fontsize=8, frameon=False)
 
 
 def _panels(study: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
@@ -125,8 +106,8 @@ def _draw_lines(
     factor = 100 if is_share(study) else 1
     at, numbers = _places(study["x"], lines)
 
-    def draw(participates: Sequence[Mapping[str, Any]], figures: Sequence[float], **look: Any) -> None:
-        axes.errorbar([aside + at[_key(study["x"], line)] for line in participates], figures, **look)
+    def draw(some: Sequence[Mapping[str, Any]], figures: Sequence[float], **look: Any) -> None:
+        axes.errorbar([aside + at[_key(study["x"], line)] for line in some], figures, **look)
 
     for rank, (variant, style) in enumerate(styles.items()):
         aside = 0.0 if numbers else _BESIDE * ((rank + 0.5) / len(styles) - 0.5)

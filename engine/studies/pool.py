@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from antiphon.engine.runs.stopping import stop_signals
-from antiphon.engine.studies.worker import work, work_together
+from antiphon.engine.studies.worker import work
 
 __all__ = ["Pool"]
 
@@ -82,8 +82,7 @@ class Pool:
     def _here(self) -> Generator[tuple[int, Answer], None, None]:
         while self._waiting:
             group = self._waiting.popleft()
-            jobs = [job for _, job in group]
-            answers = [work(jobs[0])] if len(jobs) == 1 else work_together(jobs)
+            answers = work([job for _, job in group])
             if answers is None:
                 self._part(group)
                 continue
@@ -166,13 +165,13 @@ def _ask(worker: subprocess.Popen[str], jobs: Sequence[Job]) -> list[Answer] | N
     assert worker.stdin is not None
     assert worker.stdout is not None
     try:
-        print(json.dumps(jobs[0] if len(jobs) == 1 else jobs), file=worker.stdin, flush=True)
+        print(json.dumps(jobs), file=worker.stdin, flush=True)
         line = worker.stdout.readline()
     except BrokenPipeError:
         line = ""
     if line:
-        found = json.loads(line)
-        return [found] if len(jobs) == 1 else found
+        answers: list[Answer] | None = json.loads(line)
+        return answers
     code = worker.wait()
     answer = {"result": None, "exit_code": 1, "error": f"the process that ran it ended with code {code}"}
     return [answer for _ in jobs]

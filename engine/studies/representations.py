@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.runs.directory import finite, write_json, write_text
-from antiphon.engine.studies.figure import described, save, styles_of
-from antiphon.errors import RunError
+from antiphon.engine.studies.figure import described, styles_of
+from antiphon.telemetry.plots import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,10 +115,6 @@ def draw_representations(study: Mapping[str, Any], directory: Path) -> Figure:
     Raises:
         RunError: If matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RunError("representations.svg needs matplotlib: pip install 'antiphon[plots]'") from error
     by_line: dict[str, list[Mapping[str, Any]]] = {}
     looks = {}
     styles = styles_of(study["lines"])
@@ -127,7 +123,8 @@ def draw_representations(study: Mapping[str, Any], directory: Path) -> Figure:
         looks[described(study, line)] = styles[line["variant"]]
     across = max(min(len(by_line), _ACROSS), len(_QUANTITIES))
     down = -(-len(by_line) // across)
-    figure = Figure(facecolor="white", layout="constrained", figsize=(_PANEL * across, _PANEL * (down + 1)))
+    size = (_PANEL * across, _PANEL * (down + 1))
+    figure = new_figure("representations.svg", layout="constrained", figsize=size)
     grid = figure.subplots(down + 1, across, squeeze=False)
     for axes, (quantity, title) in zip(grid[0], _QUANTITIES.items(), strict=False):
         factor = 100 if title.endswith("%") else 1
@@ -144,7 +141,7 @@ def draw_representations(study: Mapping[str, Any], directory: Path) -> Figure:
         figure.colorbar(image, ax=axes, shrink=0.7)
     for axes in [*grid[0][len(_QUANTITIES) :], *list(grid[1:].flat)[len(by_line) :]]:
         axes.remove()
-    save(figure, directory / "representations.svg")
+    save_figure(figure, directory / "representations.svg")
     return figure
 
 

@@ -166,9 +166,10 @@ class Study:
     def _kept(self, run: PlannedRun) -> Finished | None:
         """Return a run that is there already, done and scored as is wanted."""
         path = self.directory / run.name
-        result = run.request.finished(path)
-        if result is None:
+        outcome = run.request.outcome(path)
+        if outcome is None or outcome.status != "done":
             return None
+        result = outcome.result
         if self.spec.representations and kept_representations(path, result["steps"]) is None:
             return None
         scores = kept_scores(path, result["steps"]) if run.scorings else {}

@@ -1,4 +1,4 @@
-"""What the runs of a study say: each line's mean with its interval, what it recovers, and which values it chose."""
+"""Rows of a study's table: each line's mean with its interval, what it recovers, and the values chosen for it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from antiphon.engine.studies.plan import Candidate, Line, Plan
-from antiphon.engine.studies.recovered import Estimate, contrast, mean, recovered
 from antiphon.engine.studies.scoring import Scoring, figures
-from antiphon.engine.studies.statistics import FEWEST, bootstrap, interquartile_mean
 from antiphon.scenarios.metrics import less_is_better, parted
 from antiphon.scenarios.study import PaperSpec
+from antiphon.telemetry.statistics import (
+    FEWEST,
+    Estimate,
+    bootstrap,
+    contrast,
+    interquartile_mean,
+    mean,
+    recovered,
+)
 
 __all__ = ["DETACHED", "LOCKED", "Finished", "summary"]
 
@@ -33,13 +40,13 @@ class Finished:
     scores: Mapping[str, Mapping[str, float]]
 
     def score(self, scoring: Scoring) -> Mapping[str, float]:
-        """Return its figures; none where it has not been scored so, or has diverged."""
+        """Return its figures; none where it was not scored that way, or has diverged."""
         if self.result["exit"] != "done":
             return {}
         env: Mapping[str, float | None] = self.result.get("env", {})
         if not scoring.plain:
-            said = {name: value for name, value in env.items() if value is not None}
-            return {**said, **self.scores.get(scoring.name, {})}
+            known = {name: value for name, value in env.items() if value is not None}
+            return {**known, **self.scores.get(scoring.name, {})}
         return figures(self.result["readout"], self.result["agents"], env)
 
 
@@ -71,7 +78,7 @@ class _Scored:
 
 
 def summary(plan: Plan, finished: Mapping[str, Finished], metric: str | None = None) -> list[dict[str, Any]]:
-    """Return what each line of the table of a metric says.
+    """Return the rows of the table of a metric.
 
     Args:
         plan: Of the study.
@@ -95,8 +102,8 @@ def summary(plan: Plan, finished: Mapping[str, Finished], metric: str | None = N
     for one in scored:
         groups.setdefault(one.line.group, {})[one.line.variant] = one
     bound = plan.spec.bound_of(wanted)
-    said = [_said(one, groups[one.line.group], wanted.removeprefix("train_"), bound) for one in scored]
-    return [one if wanted == first else one | {"paper": None} for one in said]
+    rows = [_row(one, groups[one.line.group], wanted.removeprefix("train_"), bound) for one in scored]
+    return [row if wanted == first else row | {"paper": None} for row in rows]
 
 
 def _scored(line: Line, finished: Mapping[str, Finished], first: str, metric: str) -> _Scored:
@@ -126,7 +133,7 @@ def _good(metric: str, value: float) -> float:
     return 1 - value if less_is_better(metric) else value
 
 
-def _said(one: _Scored, group: Mapping[str, _Scored], metric: str, bound: float | None) -> dict[str, Any]:
+def _row(one: _Scored, group: Mapping[str, _Scored], metric: str, bound: float | None) -> dict[str, Any]:
     line, share = one.line, one.is_share(metric)
     examples = one.examples if share else None
     good = {

@@ -1,7 +1,7 @@
-"""A worker of a study: reads a run, or those of several seeds, per line from stdin, carries them out, writes a line.
+"""A worker process of a study: reads jobs from stdin, a line at a time, carries them out, and writes a line.
 
-A line is a job (`job_of`), or a list of jobs that are alike but for the seed. What is written is one answer, or a list of
-them; null where the seeds cannot be joined: nothing has been done then.
+A line is a list of jobs (`job_of`) that are equal but for the seed. The line written is a list of answers (`work`); null
+where the seeds cannot be trained together: nothing has been done then.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from antiphon.errors import AntiphonError, EngineError
 from antiphon.scenarios import Template
 
 if TYPE_CHECKING:
-    from antiphon.engine.runs.run import Outcome
+    from antiphon.engine.runs.trainer import Outcome
 
-__all__ = ["job_of", "work", "work_together"]
+__all__ = ["job_of", "work"]
 
 
 def job_of(
@@ -32,10 +32,10 @@ def job_of(
     """Return a run as plain data.
 
     Args:
-        request: What it shall be.
+        request: Scenario, seed and settings.
         path: Its directory.
-        scorings: How it is to be scored, beside its result.
-        representations: Whether what its agents make of examples is measured.
+        scorings: Further scores, besides its result.
+        representations: Whether its agents' representations are measured.
     """
     return {
         "text": request.template.text,
@@ -52,58 +52,36 @@ def job_of(
     }
 
 
-def work(job: dict[str, Any]) -> dict[str, Any]:
-    """Carry out a run, or go on with it, and score it.
-
-    Returns:
-        `result` (None where there is none), `scores` (by `Scoring.name`), `exit_code` and `error` (a line, or None).
-    """
-    from antiphon.engine.runs.run import begin
-    from antiphon.engine.runs.seeds_run import ended
-
-    path = Path(job["path"])
-    try:
-        request = _request(job)
-        outcome = ended(request, path) or begin(request, path, resume_if_exists=True).go()
-        return _answer(job, outcome)
-    except EngineError:
-        raise
-    except AntiphonError as error:
-        return _failed(error)
-
-
-def work_together(jobs: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
-    """Carry out the runs of several seeds in one program, or go on with them, and score them.
+def work(jobs: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """Carry out a run, or the runs of several seeds in one program, or resume them, and score them.
 
     Args:
-        jobs: Alike but for seed and path.
+        jobs: Equal but for seed and path.
 
     Returns:
-        An answer for each, as of `work`; None: they cannot be joined, and nothing has been done.
+        For each job `result` (None where there is none), `scores` (by `Scoring.name`), `exit_code` and `error` (a line,
+        or None). None: the seeds cannot be trained together, and nothing has been done.
     """
-    from antiphon.engine.runs.seeds_run import SeedsRun
+    from antiphon.engine.runs.multi_seed import MultiSeedRun
 
     try:
         requests = [_request(job) for job in jobs]
-        runs = SeedsRun(requests, [Path(job["path"]) for job in jobs], resume_if_exists=True)
-        if runs.apart is not None:
+        runs = MultiSeedRun(requests, [Path(job["path"]) for job in jobs], resume_if_exists=True)
+        if runs.sequential_reason is not None:
             return None
-        found = runs.go()
-        stopped: dict[str, Any] = {
-            "result": None,
-            "scores": {},
-            "exit_code": found.exit_code,
-            "error": "was not begun",
-        }
-        outcomes = [found.outcomes.get(job["seed"]) for job in jobs]
+        outcome = runs.train()
         return [
-            stopped if outcome is None else _answer(job, outcome)
-            for job, outcome in zip(jobs, outcomes, strict=True)
+            _answer(job, outcome.outcomes[job["seed"]])
+            if job["seed"] in outcome.outcomes
+            else {"result": None, "scores": {}, "exit_code": outcome.exit_code, "error": "was not begun"}
+            for job in jobs
         ]
     except EngineError:
         raise
     except AntiphonError as error:
-        return [_failed(error) for _ in jobs]
+        return [
+            {"result": None, "scores": {}, "exit_code": error.exit_code, "error": str(error)} for _ in jobs
+        ]
 
 
 def _request(job: dict[str, Any]) -> Request:
@@ -119,7 +97,7 @@ def _request(job: dict[str, Any]) -> Request:
 
 
 def _answer(job: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
-    """Score a run that has come to its end, and return what is said of it."""
+    """Score a run if it is done, and return the answer to its job."""
     scores = {}
     if outcome.exit_code == 0:
         path, steps = Path(job["path"]), outcome.result["steps"]
@@ -134,18 +112,12 @@ def _answer(job: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _failed(error: AntiphonError) -> dict[str, Any]:
-    return {"result": None, "scores": {}, "exit_code": error.exit_code, "error": str(error)}
-
-
 def main() -> None:
-    """Serve until stdin ends. Whatever else is printed meanwhile goes to stderr."""
+    """Carry out jobs until stdin ends. Other output goes to stderr."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     for line in sys.stdin:
-        job = json.loads(line)
-        answer = work_together(job) if isinstance(job, list) else work(job)
-        print(json.dumps(answer), file=answers, flush=True)
+        print(json.dumps(work(json.loads(line))), file=answers, flush=True)
 
 
 if __name__ == "__main__":

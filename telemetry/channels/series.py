@@ -87,8 +87,12 @@ def cloud(messages: Messages) -> Cloud:
     for row, samples in enumerate(messages.samples):
         labels[row, : len(samples)] = samples[:, -1]
     everything = [np.asarray(samples[:, :-1], dtype=np.float64) for samples in messages.samples]
-    sound = [part[np.isfinite(part).all(1)] for part in everything]
-    whole = np.concatenate(sound) if sound else np.zeros((0, 1))
+    finite = [np.flatnonzero(np.isfinite(part).all(1)) for part in everything]
+    whole = (
+        np.concatenate([part[kept] for part, kept in zip(everything, finite, strict=True)])
+        if rows
+        else np.zeros((0, 1))
+    )
     explained = np.zeros(2, dtype=np.float32)
     if len(whole):
         centre = whole.mean(0)
@@ -97,12 +101,11 @@ def cloud(messages: Messages) -> Cloud:
         basis = directions[:, ::-1][:, :2]
         basis = basis * np.where(basis[np.abs(basis).argmax(0), np.arange(basis.shape[1])] < 0, -1.0, 1.0)
         total = max(float(variances.sum()), 1e-30)
-        for row, part in enumerate(everything):
-            points[row, : len(part), : basis.shape[1]] = (part - centre) @ basis
+        for row, (part, kept) in enumerate(zip(everything, finite, strict=True)):
+            points[row, kept, : basis.shape[1]] = (part[kept] - centre) @ basis
         if basis.shape[1] == 1:  # a message of one component: a line
             points[..., 1] = np.where(np.isnan(points[..., 0]), np.nan, 0.0)
         explained[: basis.shape[1]] = (variances[::-1][:2] / total).clip(0.0, 1.0)
-        points[~np.isfinite(points).all(-1)] = np.nan
     return Cloud(np.asarray(messages.steps, dtype=np.int64), points, labels, explained)
 
 

@@ -17,7 +17,7 @@ from antiphon.telemetry.report.ranking import ranking
 from antiphon.telemetry.report.representations import representations
 from antiphon.telemetry.report.run import ReportRun, grouped
 from antiphon.telemetry.report.style import STYLE
-from antiphon.telemetry.report.summary import SpreadOf, lede, over_seeds, summary
+from antiphon.telemetry.report.summary import lede, over_seeds, summary
 from antiphon.telemetry.report.timing import timing
 
 __all__ = ["report"]
@@ -41,7 +41,6 @@ def report(
     runs: Sequence[ReportRun],
     *,
     made: str,
-    spread: SpreadOf,
     most: int = MOST,
     static: Path = STATIC,
 ) -> str:
@@ -50,13 +49,12 @@ def report(
     Args:
         runs: At least one, with names that differ.
         made: When and with what the report was made.
-        spread: Says what a figure is over seeds.
         most: Bytes of the page, at most; rows of the live graph are thinned for it.
         static: Where the front end is.
     """
     groups = grouped(runs)
     title = f"Report on {', '.join(dict.fromkeys(run.scenario for run in runs))}"
-    seeds = over_seeds(groups, spread)
+    seeds = over_seeds(groups)
     above = [summary(runs), seeds, _graph(runs)]
     below = [
         ranking(runs),
@@ -71,7 +69,7 @@ def report(
     header = element(
         "header",
         element("h1", title),
-        element("p", lede(runs, groups, spread), class_="lede"),
+        element("p", lede(runs, groups), class_="lede"),
         _description(runs),
         element("nav", element("ul", *links)),
     )

@@ -2,54 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 from antiphon.telemetry.report.html import Html, element, section, table
 from antiphon.telemetry.report.numbers import METRICS, number, scored
 from antiphon.telemetry.report.run import Group, ReportRun
+from antiphon.telemetry.statistics import FEWEST, Spread, spread
 
-__all__ = ["Spread", "SpreadOf", "lede", "over_seeds", "summary"]
-
-
-class Spread(Protocol):
-    """What a figure is over seeds."""
-
-    @property
-    def mean(self) -> float:
-        """Of all seeds."""
-
-    @property
-    def error(self) -> float | None:
-        """Its standard error; None of one seed."""
-
-    @property
-    def median(self) -> float:
-        """The value in the middle."""
-
-    @property
-    def iqm(self) -> float:
-        """The interquartile mean."""
-
-    @property
-    def low(self) -> float | None:
-        """Lower end of its 95 % interval; None of one seed."""
-
-    @property
-    def high(self) -> float | None:
-        """Upper end."""
-
-
-SpreadOf = Callable[[Sequence[float]], Spread]
-"""Says what a figure is over seeds, of one value per seed."""
+__all__ = ["lede", "over_seeds", "summary"]
 
 _TOLD = 4
 """Groups whose outcomes stand in the first lines."""
-_FEWEST = 5
-"""Seeds from which on the middle half is told."""
 
 
-def lede(runs: Sequence[ReportRun], groups: Sequence[Group], spread: SpreadOf) -> str:
+def lede(runs: Sequence[ReportRun], groups: Sequence[Group]) -> str:
     """Return the report in a sentence or two: what was run, and how it ended."""
     scenarios = list(dict.fromkeys(run.scenario for run in runs))
     of = scenarios[0] if len(scenarios) == 1 else f"{len(scenarios)} scenarios"
@@ -58,11 +25,11 @@ def lede(runs: Sequence[ReportRun], groups: Sequence[Group], spread: SpreadOf) -
     state = "" if ended == len(runs) else f"; {ended} came to the end"
     said = [f"{count} of {of}{state}."]
     if len(groups) <= _TOLD:
-        said += [line for group in groups if (line := _outcome(group, len(groups) > 1, spread)) is not None]
+        said += [line for group in groups if (line := _outcome(group, len(groups) > 1)) is not None]
     return " ".join(said)
 
 
-def _outcome(group: Group, named: bool, spread: SpreadOf) -> str | None:
+def _outcome(group: Group, named: bool) -> str | None:
     """Return the first metric of a group in a sentence; None where there is none."""
     done = [run for run in group.runs if run.done]
     for metric in _metrics(done):
@@ -106,11 +73,11 @@ def summary(runs: Sequence[ReportRun]) -> Html:
     )
 
 
-def over_seeds(groups: Sequence[Group], spread: SpreadOf) -> Html | None:
+def over_seeds(groups: Sequence[Group]) -> Html | None:
     """Return what the metrics are over seeds, a line per group and metric; None where every run stands alone."""
     if all(len(group.runs) == 1 for group in groups):
         return None
-    told = any(sum(run.done for run in group.runs) >= _FEWEST for group in groups)
+    told = any(sum(run.done for run in group.runs) >= FEWEST for group in groups)
     rows = []
     for group in groups:
         done = [run for run in group.runs if run.done]
@@ -132,7 +99,7 @@ def over_seeds(groups: Sequence[Group], spread: SpreadOf) -> Html | None:
 
 def _middle(metric: str, found: Spread, seeds: int) -> list[str]:
     """Return the interquartile mean and its interval; dashes where there are too few seeds for a middle half."""
-    if seeds < _FEWEST or found.low is None or found.high is None:
+    if seeds < FEWEST or found.low is None or found.high is None:
         return ["–", "–"]
     return [scored(metric, found.iqm), _between(metric, found.low, found.high)]
 

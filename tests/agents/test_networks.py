@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 
 from antiphon.agents import HIDDEN, OBJECTIVE, Conv, Head, Mlp, Network
 from antiphon.agents.network import Tensors
+from antiphon.agents.recurrent import Recurrent
 from antiphon.errors import ScenarioError
 
 DOUBLE = torch.float64
@@ -161,3 +162,35 @@ def test_filters_of_even_side_are_refused() -> None:
 def test_an_unknown_port_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         Mlp((3,), (4,), ()).port_shape("to_b")
+
+
+@pytest.mark.parametrize(
+    ("kind", "layers"), [("mlp", {"0", "1"}), ("conv", {"0", "1"}), ("recurrent", {"0"})]
+)
+def test_a_bias_before_batch_norm_has_a_gradient_of_zero(kind: str, layers: set[str]) -> None:
+    """Rounding noise in its place would be blown up by Adam to steps of full length, other ones on each processor."""
+    recurrent = Recurrent((12,), 5, HEADS, encoder=(8,), norm="batch", cell_norm="batch")
+    network = {**networks(), "recurrent": recurrent}[kind]
+    parameters, buffers = numbers(network)
+    lost = {f"{name}.bias" for name in {*layers, "to_b"}}
+    for rows in (
+        8,
+        1,
+    ):  # a single row is normalised by the running statistics, to which a bias makes a difference
+        leaves = {key: p.clone().requires_grad_() for key, p in parameters.items()}
+        ports, _ = network(leaves, buffers, inputs(network, rows), training=True)
+        total = torch.stack([ports[port].square().sum() for port in (OBJECTIVE, "to_b", "map")]).sum()
+        found = dict(zip(leaves, torch.autograd.grad(total, list(leaves.values())), strict=True))
+        assert [key for key in lost if bool(found[key].any())] == [] or rows == 1
+        assert bool(found["to_b.bias"].any()) == (rows == 1)
+        assert bool(found["map.bias"].any())
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_messages_that_have_not_arrived_leave_no_rounding_behind_batch_norm(kind: str) -> None:
+    """Rows of zeros have no variance: what rounding left of a bias there would come out 316 times as large."""
+    network = networks()[kind]
+    parameters = network.parameters(torch.Generator().manual_seed(0))
+    x = torch.zeros(8, *network.input_shape)
+    ports, _ = network(parameters, network.buffers(), x, training=True)
+    assert torch.equal(ports[OBJECTIVE], parameters["objective.bias"].expand(8, -1))

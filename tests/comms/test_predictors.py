@@ -158,3 +158,15 @@ def test_hidden_layers_follow_the_generator(kind: str) -> None:
     other = make(kind, hidden=(5, 7), generator=torch.Generator().manual_seed(3))
     assert torch.equal(first.parameters["0.weight"], again.parameters["0.weight"])
     assert not torch.equal(first.parameters["0.weight"], other.parameters["0.weight"])
+
+
+@every_case
+def test_a_bias_before_batch_norm_stays_where_it_started(name: str) -> None:
+    own, each = case(name)
+    lost = [f"{key.removesuffix('.norm.mean')}.bias" for key in own.buffers if key.endswith(".norm.mean")]
+    start = {key: own.parameters[key].data.clone() for key in lost}
+    for now in range(5):
+        _, gradients = own.gradients([each])
+        own.step(gradients, now)
+    for key, value in start.items():
+        assert torch.equal(own.parameters[key].data, value), key

@@ -26,7 +26,7 @@ Told = tuple[dict[tuple[str, str, str], float], list[SampleRow]]
 
 
 def told(simulation: Simulation, step: int) -> Told:
-    rows = {row[:3]: row.value for row in figures(simulation, step, simulation.tally.take())}
+    rows = {row[:3]: row.value for row in figures(simulation, step, simulation.train_means.pop())}
     return rows, samples(simulation.backend.seen(simulation.learned)[0], simulation.scenario)
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import types
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.docs.warm import CLIENT, warm
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -19,7 +24,7 @@ REASON = re.compile(r"<!--\s*no-run:\s*(?P<reason>.*?)\s*-->")
 LONGEST_SECONDS = 120
 
 SHIM = """\
-#!{python}
+#!{python} -SE
 import os, sys
 
 words = sys.argv[1:]
@@ -114,14 +119,21 @@ def run_program(blocks: list[Block], name: str) -> None:
         del sys.modules[name]
 
 
-def run_commands(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a shell block in a folder, the installed `antiphon` with a toy budget."""
-    shim = folder / "bin" / "antiphon"
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """Where commands are carried out by a process that has imported antiphon."""
+    with tempfile.TemporaryDirectory() as folder, warm(Path(folder)) as found:
+        yield found
+
+
+def run_commands(text: str, folder: Path, address: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell block in a folder, `antiphon` with a toy budget."""
+    shim, command = folder / "bin" / "antiphon", folder / "bin" / "warm-antiphon"
     shim.parent.mkdir()
-    shim.write_text(
-        SHIM.format(python=sys.executable, command=str(Path(sys.executable).with_name("antiphon")))
-    )
-    shim.chmod(0o755)
+    shim.write_text(SHIM.format(python=sys.executable, command=str(command)))
+    command.write_text(CLIENT.format(python=sys.executable, address=address))
+    for program in (shim, command):
+        program.chmod(0o755)
     path = os.pathsep.join([str(shim.parent), str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", text],
@@ -142,9 +154,32 @@ def test_python_blocks_run_in_order(name: str, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("block", COMMANDS, ids=lambda block: block.place)
-def test_antiphon_commands_run(block: Block, tmp_path: Path) -> None:
-    done = run_commands(block.text, tmp_path)
+def test_antiphon_commands_run(block: Block, tmp_path: Path, address: str) -> None:
+    done = run_commands(block.text, tmp_path, address)
     assert done.returncode == 0, f"{block.place}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+
+
+def test_commands_run_as_the_installed_program_does(tmp_path: Path, address: str) -> None:
+    """Exit codes, both outputs, folder and environment are those of a process of its own."""
+    text = """
+    antiphon show digits-mlp > shown; antiphon show digits-mpl 2> line || echo $? > code
+    ANTIPHON_LOGDIR=$PWD/elsewhere antiphon run digits-mlp --set depth=2 --set width=4 --name n --json | tail -n 1
+    """
+    found = []
+    for name in ("warm", "installed"):
+        folder = tmp_path / name
+        folder.mkdir()
+        done = run_commands(text, folder, address)
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout)
+        steps = json.loads((folder / "elsewhere/n/run.json").read_text())["step"]
+        texts = [(folder / file).read_text() for file in ("shown", "line", "code")]
+        found.append((result["steps"], result["accuracy"], steps, texts))
+        text = text.replace("antiphon ", f"{Path(sys.executable).with_name('antiphon')} ").replace(
+            "--json", "--steps 20 --json"
+        )
+    assert found[0] == found[1]
+    assert found[0][2] == 20
 
 
 def test_every_block_that_is_not_run_says_why() -> None:

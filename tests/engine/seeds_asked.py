@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from antiphon.engine.runs.multi_seed import MultiSeedOutcome, MultiSeedRun
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.seeds import Seeds
-from antiphon.engine.runs.seeds_run import SeedsOutcome, SeedsRun
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
 from antiphon.scenarios import Template, load
@@ -61,10 +61,10 @@ def go(
     on_step: Callable[[int], None] | None = None,
     every: int | None = None,
     **more: Any,
-) -> SeedsOutcome:
+) -> MultiSeedOutcome:
     asked = asked or requests()
     told = None if on_step is None else lambda step, scores: on_step(step)
-    return SeedsRun(asked, places(folder, asked), **more).go(told, every, folder / "x-seeds")
+    return MultiSeedRun(asked, places(folder, asked), **more).train(told, every, folder / "x-seeds")
 
 
 def interrupt(at: int, number: int = signal.SIGINT) -> Callable[[int], None]:
@@ -125,7 +125,7 @@ def spoiling(runs: list[Simulation], at: int) -> Callable[[int], None]:
 
 def spoilt(
     folder: Path, monkeypatch: pytest.MonkeyPatch, which: tuple[int, ...], **more: Any
-) -> tuple[SeedsOutcome, list[float]]:
+) -> tuple[MultiSeedOutcome, list[float]]:
     """Run seeds of which some diverge at step 5."""
     made: list[Simulation] = []
 
@@ -141,6 +141,8 @@ def spoilt(
         spoiling([made[place] for place in which], 5)(step)
         seen.extend(found["loss"] for found in scores().values())
 
-    outcome = SeedsRun(requests(), places(folder, requests()), **more).go(on_step, None, folder / "x-seeds")
+    outcome = MultiSeedRun(requests(), places(folder, requests()), **more).train(
+        on_step, None, folder / "x-seeds"
+    )
     monkeypatch.undo()
     return outcome, seen

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from antiphon.nets.layers import (
     ACTIVATIONS,
+    bias_places,
     initial_linear,
     initial_norm,
     linear,
@@ -104,6 +105,47 @@ def test_stacked_normalisation_equals_one_network_at_a_time(kind: str, training:
         assert set(moved) == set(after)
         for key, value in after.items():
             torch.testing.assert_close(moved[key][i], value)
+
+
+def test_only_batch_norm_takes_the_bias_before_it() -> None:
+    bias = double(6)
+    places = {norm: [part is bias for part in bias_places(norm, bias)] for norm in ("batch", "layer", "none")}
+    assert places == {"batch": [False, True], "layer": [True, False], "none": [True, False]}
+    assert bias_places("batch", bias)[0] is None
+
+
+@pytest.mark.parametrize("rows", [8, 1])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("form", ["alone", "maps", "stacked", "stacked, large", "stacked maps"])
+def test_a_bias_before_batch_norm_acts_by_running_statistics_alone(
+    form: str, training: bool, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if it had been added, but that its gradient is exactly zero where it makes no difference."""
+    if form == "stacked, large":
+        monkeypatch.setattr("antiphon.nets.layers._LARGE", 1)
+    parameters, buffers = numbers(6)
+    bias = double(6, seed=8)
+    x = double(rows, 6, *((3, 2) if "maps" in form else ()), seed=9)
+    if "stacked" in form:
+        parameters, buffers = ({k: v.expand(2, 6) for k, v in held.items()} for held in (parameters, buffers))
+        bias, x = bias.expand(2, 6), x.expand(2, *x.shape)
+    bias = bias.clone().requires_grad_()
+    y, moved = normalise("batch", x, parameters, buffers, training=training, bias_before=bias)
+    space = [1] * (x.dim() - bias.dim() - 1)
+    added = x + (bias.view(2, 1, 6, *space) if "stacked" in form else bias.view(6, *space))
+    expected, after = normalise("batch", added, parameters, buffers, training=training)
+    torch.testing.assert_close(y, expected, atol=1e-12, rtol=1e-12)
+    for key, value in after.items():
+        torch.testing.assert_close(moved[key], value, atol=1e-12, rtol=1e-12)
+        assert not moved[key].requires_grad
+    weights = torch.sin(torch.arange(y.numel(), dtype=DOUBLE)).view_as(y)
+    (found,) = torch.autograd.grad((y * weights).sum(), bias)
+    if training and rows > 1:
+        assert not bool(found.any())
+    else:
+        (theirs,) = torch.autograd.grad((expected * weights).sum(), bias)
+        torch.testing.assert_close(found, theirs, atol=1e-12, rtol=1e-12)
+        assert bool(found.any())
 
 
 @pytest.mark.parametrize("stacked", [False, True])

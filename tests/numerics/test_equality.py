@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from antiphon.comms.predictors import Example, Predictor
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
+from tests.batch_norm import drop_lost_biases, without_lost_biases
 
 LAYER: dict[str, Any] = {"kind": "mlp", "hidden": [12], "norm": "batch"}
 DOUBLE = torch.float64
@@ -56,6 +57,7 @@ def torch_layers(simulation: Simulation) -> list[nn.Sequential]:
         if name == "d":
             parts.append(module.get_submodule("head_objective"))
         layers.append(nn.Sequential(*copy.deepcopy(parts)).train())
+        drop_lost_biases(layers[-1])
     return layers
 
 
@@ -68,16 +70,16 @@ def examples(simulation: Simulation) -> tuple[Tensor, Tensor]:
 def difference(simulation: Simulation, layers: list[nn.Sequential]) -> float:
     worst = 0.0
     for name, layer in zip("abcd", layers, strict=True):
-        own = list(simulation.agents[name].parameters.values())
+        learner = simulation.system.agents[name].learner
+        own, statistics = without_lost_biases(learner.parameters, learner.buffers)
         worst = max(
             worst,
-            *(float((p.data - q.data).abs().max()) for p, q in zip(own, layer.parameters(), strict=True)),
+            *(float((p - q.data).abs().max()) for p, q in zip(own, layer.parameters(), strict=True)),
         )
-        buffers = simulation.system.agents[name].learner.buffers
         theirs = {k: v for k, v in layer.named_buffers() if "running" in k}
         worst = max(
             worst,
-            *(float((p - q).abs().max()) for p, q in zip(buffers.values(), theirs.values(), strict=True)),
+            *(float((p - q).abs().max()) for p, q in zip(statistics, theirs.values(), strict=True)),
             0.0,
         )
     return worst

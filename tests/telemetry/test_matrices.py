@@ -62,7 +62,7 @@ def test_without_matplotlib_one_line_says_how_to_get_it(monkeypatch: pytest.Monk
     for name in [module for module in sys.modules if module.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(RunError, match=r"need matplotlib: pip install 'antiphon\[plots\]'"):
+    with pytest.raises(RunError, match=r"needs matplotlib: pip install 'antiphon\[plots\]'"):
         draw_matrices({"m": np.eye(2)})
 
 

@@ -47,7 +47,7 @@ OFTEN = Play(share=0.35)
 def together(scene: Document, seeds: tuple[int, ...] = SEEDS) -> Seeds:
     """Seeds in one program."""
     found = Seeds(Scenario.model_validate(scene), list(seeds), dtype=torch.float64)
-    assert found.apart is None
+    assert found.sequential_reason is None
     return found
 
 

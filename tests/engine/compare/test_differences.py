@@ -11,16 +11,20 @@ from torch import Tensor
 
 from antiphon import Scenario, Simulation
 from antiphon.engine.compare.differences import (
-    WHATS,
+    DIGESTED,
+    QUANTITIES,
     Difference,
     Place,
-    Taken,
-    compared,
+    StepTaken,
+    Tensors,
     difference,
-    same,
-    state,
-    view,
+    differences,
+    equal_as_run,
+    learned_tensors,
+    step_tensors,
 )
+from antiphon.engine.metrics.digests import numbers
+from antiphon.engine.state.state_dict import snapshot
 
 PLACE: Place = ("parameter", "agent", "eye", "0.weight")
 GOAL = {"kind": "classification", "target": "label"}
@@ -51,9 +55,13 @@ def scenario(**training: Any) -> Scenario:
     )
 
 
-def taken(simulation: Simulation) -> Taken:
-    moment = simulation.world.step_signals
-    return Taken(simulation, moment, simulation.step()["ended"])
+def taken(simulation: Simulation) -> StepTaken:
+    signals = simulation.world.step_signals
+    return StepTaken(simulation, signals, simulation.step()["ended"])
+
+
+def learned(simulation: Simulation) -> Tensors:
+    return learned_tensors(snapshot(simulation.system))
 
 
 def found(first: Tensor | None, second: Tensor | None) -> Difference:
@@ -104,38 +112,59 @@ def test_shapes_and_types_are_told() -> None:
 
 def test_equal_simulations_do_not_differ() -> None:
     with Simulation(scenario()) as one, Simulation(scenario()) as other:
-        assert compared(state(one.system), state(other.system)) == []
+        assert differences(learned(one), learned(other)) == []
         for _ in range(5):
             both = taken(one), taken(other)
-            assert same(*both)
-            assert compared(view(both[0]), view(both[1])) == []
+            assert equal_as_run(*both)
+            assert differences(step_tensors(both[0]), step_tensors(both[1])) == []
+            sent = [place[3] for place in step_tensors(both[0]) if place[::2] == ("transmission", "eye->lip")]
+            assert sent == ["received", "lost"]
+
+
+def test_every_digested_tensor_is_compared() -> None:
+    """Those of synthetic inputs and of their hidden layers' normalisation among them."""
+    agents = {"eye": {"observes": ["image"]}, "ear": {"objective": GOAL}}
+    models = {
+        "gradient": {"kind": "mlp", "hidden": [3]},
+        "input": {"kind": "mlp", "hidden": [4], "context": []},
+    }
+    unlocked = {"from": "eye", "to": "ear", "size": 3, "coupling": "unlocked", **models}
+    with Simulation(made(agents, channels=[unlocked], training={"batch": 4})) as simulation:
+        found = {place[1:] for place in learned(simulation) if place[0] in DIGESTED}
+        system = simulation.system
+        digested = {("agent", a.name, tensor) for a in system.agents.values() for tensor in numbers(a)}
+        digested |= {("channel", c.name, tensor) for c in system.channels.values() for tensor in numbers(c)}
+    assert found == digested
+    assert any(tensor.startswith("input.0.norm") for _, _, tensor in found)
 
 
 def test_looking_changes_no_number() -> None:
     with Simulation(scenario()) as one, Simulation(scenario()) as other:
         for _ in range(5):
-            view(taken(one))
+            step_tensors(taken(one))
             other.step()
-        assert compared(state(one.system), state(other.system)) == []
+        assert differences(learned(one), learned(other)) == []
 
 
 def test_another_seed_differs_from_the_start() -> None:
     with Simulation(scenario()) as one, Simulation(scenario(), seed=1) as other:
-        names = {(each.what, each.name) for each in compared(state(one.system), state(other.system))}
+        names = {(each.what, each.name) for each in differences(learned(one), learned(other))}
         assert names == {("parameter", name) for name in ("ear", "eye", "lip", "mind")}
         both = taken(one), taken(other)
-        assert not same(*both)
-        whats = [each.what for each in compared(view(both[0]), view(both[1]))]
-        assert whats == sorted(whats, key=WHATS.index)
-        assert set(whats) == set(WHATS) - {"episode end"}
+        assert not equal_as_run(*both)
+        whats = [each.what for each in differences(step_tensors(both[0]), step_tensors(both[1]))]
+        assert whats == sorted(whats, key=QUANTITIES.index)
+        assert set(whats) == set(QUANTITIES) - {"episode end"}
 
 
 def test_another_learning_rate_differs_in_parameters_alone() -> None:
     fast = scenario(optimiser={"kind": "adam", "lr": 0.1})
     with Simulation(scenario()) as one, Simulation(fast) as other:
         both = taken(one), taken(other)
-        assert not same(*both)
-        assert {each.what for each in compared(view(both[0]), view(both[1]))} == {"parameter"}
+        assert not equal_as_run(*both)
+        assert {each.what for each in differences(step_tensors(both[0]), step_tensors(both[1]))} == {
+            "parameter"
+        }
 
 
 @pytest.mark.parametrize(
@@ -147,14 +176,16 @@ def test_one_bit_is_found_whoever_holds_it(backends: tuple[str, str], what: str)
     with Simulation(scenario(), backend=backends[0], **settings) as one:
         other = one.fork(backends[1])
         both = taken(one), taken(other)
-        before = compared(view(both[0]), view(both[1]))
-        assert backends[0] != backends[1] or (before == [] and same(*both))
+        before = differences(step_tensors(both[0]), step_tensors(both[1]))
+        assert backends[0] != backends[1] or (before == [] and equal_as_run(*both))
         place = next(
-            place for place in view(both[1]) if place[0] == what and place[2] in ("", "eye", "eye->lip")
+            place
+            for place in step_tensors(both[1])
+            if place[0] == what and place[2] in ("", "eye", "eye->lip")
         )
-        view(both[1])[place].data.view(-1)[-1:].add_(64)
-        assert not same(*both)
-        after = compared(view(both[0]), view(both[1]))
+        step_tensors(both[1])[place].data.view(-1)[-1:].add_(64)
+        assert not equal_as_run(*both)
+        after = differences(step_tensors(both[0]), step_tensors(both[1]))
         assert [each[:4] for each in after if each not in before] == [place]
         other.close()
 
@@ -164,8 +195,8 @@ def test_other_agents_do_not_count() -> None:
     alone = made({"eye": eye}, training={"batch": 4})
     with Simulation(scenario()) as one, Simulation(alone) as other:
         both = taken(one), taken(other)
-        assert not same(*both)
-        names = {each.name for each in compared(view(both[0]), view(both[1]))}
+        assert not equal_as_run(*both)
+        names = {each.name for each in differences(step_tensors(both[0]), step_tensors(both[1]))}
     assert names == {"eye"}
 
 
@@ -174,6 +205,6 @@ def test_messages_are_told_in_the_order_in_which_they_are_made() -> None:
     channels = [{"from": "z", "to": "m", "size": 3}, {"from": "m", "to": "a", "size": 3}]
     chain = made(agents, channels=channels, training={"batch": 4})
     with Simulation(chain) as one, Simulation(chain, seed=1) as other:
-        found = compared(view(taken(one)), view(taken(other)))
+        found = differences(step_tensors(taken(one)), step_tensors(taken(other)))
     assert [each.name for each in found if each.what == "message"] == ["z->m", "m->a"]
     assert [channel.name for channel in chain.channels] == ["m->a", "z->m"]

@@ -12,11 +12,11 @@ import yaml
 
 from antiphon.engine.compare.records import (
     MISSING,
-    Asked,
-    FigureApart,
-    asked_apart,
-    figures_apart,
-    rows_apart,
+    FigureDifference,
+    SettingDifference,
+    compare_digests,
+    compare_figures,
+    compare_settings,
 )
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.errors import RunError
@@ -42,12 +42,12 @@ def run(path: Path, document: Any = DOCUMENT, **facts: Any) -> RunDirectory:
     return RunDirectory.open(path)
 
 
-def asked(tmp_path: Path, document: Any = DOCUMENT, **facts: Any) -> list[Asked]:
-    return asked_apart(run(tmp_path / "a"), run(tmp_path / "b", document, **facts))
+def settings(tmp_path: Path, document: Any = DOCUMENT, **facts: Any) -> list[SettingDifference]:
+    return compare_settings(run(tmp_path / "a"), run(tmp_path / "b", document, **facts))
 
 
 def test_runs_that_were_asked_for_alike(tmp_path: Path) -> None:
-    assert asked(tmp_path, seconds=9.0, step=1, started="later") == []
+    assert settings(tmp_path, seconds=9.0, step=1, started="later") == []
 
 
 def test_what_differs_is_named_by_its_path(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_what_differs_is_named_by_its_path(tmp_path: Path) -> None:
     other["channels"][1]["size"] = 5
     other["training"]["optimiser"]["lr"] = 0.2
     other["telemetry"] = {"every": 10}
-    assert asked(tmp_path, other) == [
+    assert settings(tmp_path, other) == [
         ("agents", "eye", "network.hidden", [4], [4, 4]),
         ("agents", "mind", "clock.period", 1, 2),
         ("agents", "mind", "align", MISSING, True),
@@ -71,14 +71,14 @@ def test_agents_and_channels_that_only_one_has(tmp_path: Path) -> None:
     other = copy.deepcopy(DOCUMENT)
     other["agents"]["ear"] = {"observes": ["image"]}
     del other["channels"][0]
-    assert asked(tmp_path, other) == [
+    assert settings(tmp_path, other) == [
         ("agents", "ear", "", MISSING, {"observes": ["image"]}),
         ("channels", "eye->mind", "", {"from": "eye", "to": "mind", "size": 3}, MISSING),
     ]
 
 
 def test_the_order_of_channels_does_not_matter(tmp_path: Path) -> None:
-    assert asked(tmp_path, DOCUMENT | {"channels": DOCUMENT["channels"][::-1]}) == []
+    assert settings(tmp_path, DOCUMENT | {"channels": DOCUMENT["channels"][::-1]}) == []
 
 
 @pytest.mark.parametrize(("first", "second", "differs"), [(1, 1.0, False), (1, True, True), ("1", 1, True)])
@@ -87,11 +87,11 @@ def test_equal_numbers_are_equal_however_written(
 ) -> None:
     one = run(tmp_path / "a", DOCUMENT | {"x": first})
     other = run(tmp_path / "b", DOCUMENT | {"x": second})
-    assert bool(asked_apart(one, other)) is differs
+    assert bool(compare_settings(one, other)) is differs
 
 
 def test_what_decides_how_a_run_is_computed_counts(tmp_path: Path) -> None:
-    found = asked(tmp_path, seed=1, threads=2, together=[1, 2], versions={"torch": "2.14", "numpy": "2"})
+    found = settings(tmp_path, seed=1, threads=2, together=[1, 2], versions={"torch": "2.14", "numpy": "2"})
     assert found == [
         ("run", "", "seed", 0, 1),
         ("run", "", "threads", 1, 2),
@@ -102,14 +102,14 @@ def test_what_decides_how_a_run_is_computed_counts(tmp_path: Path) -> None:
 
 
 def test_scenarios_of_python_objects_have_no_document(tmp_path: Path) -> None:
-    found = asked(tmp_path, "# No document: env: a Python object\n")
-    assert {each.second for each in found} == {MISSING}
+    found = settings(tmp_path, "# No document: env: a Python object\n")
+    assert {each.b for each in found} == {MISSING}
     assert str(MISSING) == "–"
 
 
 def test_a_damaged_document_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"scenario.yaml:1: broken YAML"):
-        asked(tmp_path, "{a: [}")
+        settings(tmp_path, "{a: [}")
 
 
 # --- digests --------------------------------------------------------------------------------------------------
@@ -130,35 +130,35 @@ def table(cells: dict[int, str], names: tuple[Column, ...] = (A, B, AB)) -> Dige
 
 
 def test_rows_that_agree() -> None:
-    found = rows_apart(table({1: "xyz", 9: "xyw"}), table({1: "xyz", 9: "xyw", 12: "aaa"}))
-    assert (found.compared, found.equal, found.apart, found.parted) == ((1, 9), 9, None, ())
-    assert (found.columns, found.alone) == (3, ((), ()))
+    found = compare_digests(table({1: "xyz", 9: "xyw"}), table({1: "xyz", 9: "xyw", 12: "aaa"}))
+    assert (found.compared, found.last_equal, found.first_different, found.different) == ((1, 9), 9, None, ())
+    assert (found.columns, found.only_in) == (3, ((), ()))
 
 
 def test_the_first_row_that_differs() -> None:
-    found = rows_apart(table({1: "xyz", 5: "xyz", 9: "ayb"}), table({1: "xyz", 5: "xyz", 9: "xyz"}))
-    assert (found.equal, found.apart, found.parted) == (5, 9, (A, AB))
+    found = compare_digests(table({1: "xyz", 5: "xyz", 9: "ayb"}), table({1: "xyz", 5: "xyz", 9: "xyz"}))
+    assert (found.last_equal, found.first_different, found.different) == (5, 9, (A, AB))
 
 
 def test_rows_at_other_steps_are_left_out() -> None:
-    found = rows_apart(table({1: "xyz", 4: "xyz", 8: "xya"}), table({1: "xyz", 3: "aaa", 8: "xyz"}))
-    assert (found.compared, found.equal, found.apart, found.parted) == ((1, 8), 1, 8, (AB,))
+    found = compare_digests(table({1: "xyz", 4: "xyz", 8: "xya"}), table({1: "xyz", 3: "aaa", 8: "xyz"}))
+    assert (found.compared, found.last_equal, found.first_different, found.different) == ((1, 8), 1, 8, (AB,))
 
 
 def test_nothing_is_known_before_the_first_row() -> None:
-    found = rows_apart(table({1: "xyz"}), table({1: "xyy"}))
-    assert (found.equal, found.apart) == (0, 1)
+    found = compare_digests(table({1: "xyz"}), table({1: "xyy"}))
+    assert (found.last_equal, found.first_different) == (None, 1)
 
 
 def test_who_is_only_in_one_run_does_not_count() -> None:
-    found = rows_apart(table({1: "xyz", 2: "xyz"}), table({1: "qx", 2: "qa"}, (NEW, A)))
-    assert (found.equal, found.apart, found.parted, found.columns) == (1, 2, (A,), 1)
-    assert found.alone == ((B, AB), (NEW,))
+    found = compare_digests(table({1: "xyz", 2: "xyz"}), table({1: "qx", 2: "qa"}, (NEW, A)))
+    assert (found.last_equal, found.first_different, found.different, found.columns) == (1, 2, (A,), 1)
+    assert found.only_in == ((B, AB), (NEW,))
 
 
 def test_runs_without_a_common_row_or_name() -> None:
-    assert rows_apart(table({1: "xyz"}), table({2: "xyz"})).compared == ()
-    assert rows_apart(table({1: "xyz"}), table({1: "x"}, (NEW,))).columns == 0
+    assert compare_digests(table({1: "xyz"}), table({2: "xyz"})).compared == ()
+    assert compare_digests(table({1: "xyz"}), table({1: "x"}, (NEW,))).columns == 0
 
 
 # --- figures --------------------------------------------------------------------------------------------------
@@ -170,36 +170,36 @@ ROWS = "1,agent,a,loss,0.5\n1,run,,seconds,1.0\n10,agent,a,loss,0.25\n10,run,,se
 def figures(tmp_path: Path, other: str, one: str = ROWS) -> Any:
     for name, text in (("a.csv", one), ("b.csv", other)):
         (tmp_path / name).write_text(HEADER + text)
-    return figures_apart(tmp_path / "a.csv", tmp_path / "b.csv")
+    return compare_figures(tmp_path / "a.csv", tmp_path / "b.csv")
 
 
 def test_figures_that_agree_but_for_the_seconds(tmp_path: Path) -> None:
     found = figures(tmp_path, ROWS.replace("2.0", "3.0") + "20,agent,a,loss,0.1\n")
-    assert (found.compared, found.apart) == ((1, 10), None)
+    assert (found.compared, found.first_different) == ((1, 10), None)
 
 
 def test_the_first_figure_that_differs(tmp_path: Path) -> None:
     found = figures(tmp_path, ROWS.replace("0.25", "0.26"))
-    assert found.apart == FigureApart(10, "agent", "a", "loss", 0.25, 0.26)
+    assert found.first_different == FigureDifference(10, "agent", "a", "loss", 0.25, 0.26)
 
 
 def test_a_figure_that_one_run_does_not_have(tmp_path: Path) -> None:
     found = figures(tmp_path, ROWS + "10,agent,b,loss,nan\n")
-    assert found.apart[:4] == (10, "agent", "b", "loss")
-    assert found.apart.first is None
-    assert found.apart.second != found.apart.second
+    assert found.first_different[:4] == (10, "agent", "b", "loss")
+    assert found.first_different.a is None
+    assert found.first_different.b != found.first_different.b
 
 
 def test_figures_at_other_steps_are_left_out(tmp_path: Path) -> None:
     found = figures(
         tmp_path, "1,agent,a,loss,0.5\n5,agent,a,loss,9\n", "1,agent,a,loss,0.5\n4,agent,a,loss,7\n"
     )
-    assert (found.compared, found.apart) == ((1,), None)
+    assert (found.compared, found.first_different) == ((1,), None)
 
 
 def test_a_last_line_that_is_being_written_does_not_count(tmp_path: Path) -> None:
     found = figures(tmp_path, ROWS[:-3])
-    assert found.apart is None
+    assert found.first_different is None
 
 
 @pytest.mark.parametrize("rubbish", ["rubbish\n", "x,agent,a,loss,1\n", "10,agent,a,loss,what\n"])
@@ -210,7 +210,7 @@ def test_a_damaged_table_is_named(tmp_path: Path, rubbish: str) -> None:
 
 def test_tables_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(HEADER)
-    assert figures_apart(tmp_path / "a.csv", tmp_path / "b.csv") is None
+    assert compare_figures(tmp_path / "a.csv", tmp_path / "b.csv") is None
     (tmp_path / "b.csv").mkdir()
     with pytest.raises(RunError, match=r"b.csv: cannot be read \("):
-        figures_apart(tmp_path / "a.csv", tmp_path / "b.csv")
+        compare_figures(tmp_path / "a.csv", tmp_path / "b.csv")

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from antiphon.engine.compare.records import rows_apart
-from antiphon.engine.compare.replay import Replay, checkpoints_apart, replay
+from antiphon.engine.compare.differences import Difference
+from antiphon.engine.compare.records import compare_digests
+from antiphon.engine.compare.replay import Replay, compare_checkpoints, replay_runs
 from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.multi_seed import MultiSeedRun
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, resume
-from antiphon.engine.runs.seeds_run import SeedsRun
 from antiphon.engine.state import checkpoint
 from antiphon.errors import RunError
 from antiphon.scenarios import load
@@ -38,7 +39,7 @@ def made(path: Path, text: str = DOCUMENT, checkpoints: int = 6, **request: Any)
     file = path.with_suffix(".yaml")
     file.write_text(text)
     run = begin(Request(template=load(file), **request), path)
-    run.go(checkpoint_every=checkpoints)
+    run.train(checkpoint_every=checkpoints)
     return RunDirectory.open(path)
 
 
@@ -50,9 +51,11 @@ def record(run: RunDirectory) -> Digests:
 
 def replayed(first: RunDirectory, second: RunDirectory, **more: Any) -> Replay:
     records = record(first), record(second)
-    rows = rows_apart(*records)
-    assert rows.apart is not None
-    return replay((first, second), records, equal=rows.equal, apart=rows.apart, **more)
+    rows = compare_digests(*records)
+    assert rows.first_different is not None
+    return replay_runs(
+        (first, second), records, last_equal=rows.last_equal or 0, until=rows.first_different, **more
+    )
 
 
 def changed(run: RunDirectory, step: int, amount: float) -> None:
@@ -67,22 +70,33 @@ def changed(run: RunDirectory, step: int, amount: float) -> None:
     run.note(step=step, exit="stopped")
     again = resume(run.path)
     assert isinstance(again, Run)
-    again.go(checkpoint_every=6)
+    again.train(checkpoint_every=6)
+
+
+def test_the_first_difference_of_each_quantity_is_kept() -> None:
+    found = Replay()
+    message = Difference("message", "channel", "a->b", "", 1, 4, 0.5)
+    mean = Difference("running statistic", "agent", "b", "0.norm.mean", 2, 4, 0.1)
+    found.add(3, [message, message._replace(name="a->c")])
+    assert (found.step, found.first) == (None, None)
+    found.add(4, [message, mean])
+    assert found.firsts == [(3, message, 1), (4, mean, 0)]
+    assert (found.step, found.first, found.cause) == (4, found.firsts[1], found.firsts[0])
 
 
 def test_another_seed_parts_before_the_first_step(tmp_path: Path) -> None:
     found = replayed(made(tmp_path / "a"), made(tmp_path / "b", seed=1))
-    assert (found.start, found.end, found.parted, found.reproduces) == (0, 1, 0, True)
-    assert found.learned is not None
-    assert found.learned.difference[:4] == ("parameter", "agent", "ear", "0.weight")
-    assert found.cause == found.learned
+    assert (found.start, found.end, found.step, found.reproduces) == (0, 1, 0, True)
+    assert found.first is not None
+    assert found.first.difference[:4] == ("parameter", "agent", "ear", "0.weight")
+    assert found.cause == found.first
 
 
 def test_another_learning_rate_parts_at_the_first_update(tmp_path: Path) -> None:
     found = replayed(made(tmp_path / "a"), made(tmp_path / "b", DOCUMENT.replace("lr: 0.01", "lr: 0.02")))
-    assert (found.parted, found.reproduces) == (1, True)
-    assert found.learned is not None
-    assert (found.learned.step, found.learned.difference.what) == (1, "parameter")
+    assert (found.step, found.reproduces) == (1, True)
+    assert found.first is not None
+    assert (found.first.step, found.first.difference.what) == (1, "parameter")
     assert [first.difference.what for first in found.firsts] == ["parameter"]
 
 
@@ -91,11 +105,11 @@ def test_the_step_between_two_rows_is_found(tmp_path: Path) -> None:
     steps = "lr: 0.01, schedule: {kind: steps, at: [%s], factor: 0.5}"
     one = made(tmp_path / "a", DOCUMENT.replace("lr: 0.01", steps % 0.34))
     other = made(tmp_path / "b", DOCUMENT.replace("lr: 0.01", steps % 0.4))
-    rows = rows_apart(record(one), record(other))
-    assert (rows.equal, rows.apart) == (6, 12)
+    rows = compare_digests(record(one), record(other))
+    assert (rows.last_equal, rows.first_different) == (6, 12)
     seen: list[int] = []
     found = replayed(one, other, on_step=seen.append)
-    assert (found.start, found.end, found.parted, found.reproduces) == (0, 12, 10, True)
+    assert (found.start, found.end, found.step, found.reproduces) == (0, 12, 10, True)
     assert seen == list(range(1, 13))  # the checkpoints that are left are later
 
 
@@ -105,19 +119,19 @@ def test_a_replay_begins_at_the_newest_checkpoint_before(tmp_path: Path) -> None
     other = made(tmp_path / "b", DOCUMENT.replace("lr: 0.01", steps % 0.9), checkpoints=7)
     assert [path.name[-2:] for path in (*one.checkpoints, *other.checkpoints)] == ["18", "24", "21", "24"]
     found = replayed(one, other)
-    assert (found.start, found.end, found.parted, found.reproduces) == (18, 24, 21, True)
+    assert (found.start, found.end, found.step, found.reproduces) == (18, 24, 21, True)
 
 
 def test_a_checkpoint_that_is_not_what_was_recorded_is_told(tmp_path: Path) -> None:
     one, other = made(tmp_path / "a"), made(tmp_path / "b")
     changed(other, 18, 0.5)
-    rows = rows_apart(record(one), record(other))
-    assert (rows.equal, rows.apart) == (18, 24)
+    rows = compare_digests(record(one), record(other))
+    assert (rows.last_equal, rows.first_different) == (18, 24)
     found = replayed(one, other)
     assert not found.reproduces
-    assert found.broken[0] is None
-    assert found.broken[1] == (18, (("agent", "ear"),))
-    saved = checkpoints_apart(one, other)
+    assert found.not_reproducible[0] is None
+    assert found.not_reproducible[1] == (18, (("agent", "ear"),))
+    saved = compare_checkpoints(one, other)
     assert saved is not None
     assert (saved.step, saved.difference[:5]) == (18, ("parameter", "agent", "ear", "0.weight", 1))
     assert saved.difference.largest == pytest.approx(0.5)
@@ -130,20 +144,20 @@ def test_a_record_that_a_replay_does_not_give_is_told(tmp_path: Path) -> None:
     found = replayed(one, other)
     assert (found.start, found.end) == (18, 24)
     assert found.firsts == []
-    assert found.broken[0] is None
-    assert found.broken[1] is not None
-    assert found.broken[1].step == 24
+    assert found.not_reproducible[0] is None
+    assert found.not_reproducible[1] is not None
+    assert found.not_reproducible[1].step == 24
 
 
-def test_what_parted_before_the_checkpoints_is_looked_for_from_the_beginning(tmp_path: Path) -> None:
+def test_what_differs_before_the_checkpoints_is_looked_for_from_the_beginning(tmp_path: Path) -> None:
     """Moments are not in digests: where nothing moves, they differ from the first step on, and no row does."""
     still = DOCUMENT.replace("lr: 0.01", "lr: 1.0e-300")
     one = made(tmp_path / "a", still)
     other = made(tmp_path / "b", still.replace("1.0e-300", "1.0e-300, betas: [0.8, 0.999]"))
     records = record(one), record(other)
-    assert rows_apart(*records).apart is None
-    found = replay((one, other), records, equal=18, apart=24)
-    assert (found.start, found.parted) == (0, None)
+    assert compare_digests(*records).first_different is None
+    found = replay_runs((one, other), records, last_equal=18, until=24)
+    assert (found.start, found.step) == (0, None)
     assert found.cause is not None
     assert (found.cause.step, found.cause.difference.what) == (1, "moment")
 
@@ -156,9 +170,9 @@ def test_backends_part_in_the_last_bits(tmp_path: Path) -> None:
     )
     found = replayed(one, other)
     assert found.reproduces
-    assert found.learned is not None
-    assert found.learned.difference.largest is not None
-    assert found.learned.difference.largest < 0.02
+    assert found.first is not None
+    assert found.first.difference.largest is not None
+    assert found.first.difference.largest < 0.02
     assert found.cause is not None
     assert found.cause.difference.largest is not None
     assert found.cause.difference.largest < 1e-6
@@ -168,19 +182,19 @@ def test_seeds_that_ran_together_are_run_together_again(tmp_path: Path) -> None:
     file = tmp_path / "trio.yaml"
     file.write_text(DOCUMENT)
     requests = [Request(template=load(file), seed=seed) for seed in (0, 1)]
-    SeedsRun(requests, [tmp_path / "s0", tmp_path / "s1"]).go()
+    MultiSeedRun(requests, [tmp_path / "s0", tmp_path / "s1"]).train()
     first, second = (RunDirectory.open(tmp_path / name) for name in ("s0", "s1"))
     assert first.facts["together"] == [0, 1]
     records = record(first), record(second)
-    found = replay((first, second), records, equal=0, apart=12)
-    assert (found.end, found.parted, found.reproduces) == (12, 0, True)
+    found = replay_runs((first, second), records, last_equal=0, until=12)
+    assert (found.end, found.step, found.reproduces) == (12, 0, True)
 
 
 def test_a_run_that_diverges_ends_the_replay(tmp_path: Path) -> None:
     wild = DOCUMENT.replace("{kind: adam, lr: 0.01}", "{kind: sgd, lr: 1.0e+25}")
     one, other = made(tmp_path / "a"), made(tmp_path / "b", wild)
     records = record(one), record(other)
-    found = replay((one, other), records, equal=0, apart=12)
+    found = replay_runs((one, other), records, last_equal=0, until=12)
     assert found.diverged[0] is None
     assert found.diverged[1] is not None
     assert "not finite" in found.diverged[1]
@@ -190,11 +204,11 @@ def test_a_run_that_diverges_ends_the_replay(tmp_path: Path) -> None:
 def test_a_replay_that_is_stopped_says_so(tmp_path: Path) -> None:
     one, other = made(tmp_path / "a"), made(tmp_path / "b", seed=1)
     stopped: list[int] = []
-    found = replay(
+    found = replay_runs(
         (one, other),
         (record(one), record(other)),
-        equal=0,
-        apart=12,
+        last_equal=0,
+        until=12,
         stopped=stopped,
         on_step=lambda step: stopped.append(2) if step == 4 else None,
     )
@@ -231,8 +245,8 @@ def test_nothing_is_written(tmp_path: Path) -> None:
 
 def test_checkpoints_at_other_steps_are_not_compared(tmp_path: Path) -> None:
     one, other = made(tmp_path / "a"), made(tmp_path / "b", seed=1, steps=23, checkpoints=5)
-    assert checkpoints_apart(one, other) is None
-    assert checkpoints_apart(one, one) is None
+    assert compare_checkpoints(one, other) is None
+    assert compare_checkpoints(one, one) is None
 
 
 def test_other_agents_are_left_out(tmp_path: Path) -> None:
@@ -241,6 +255,6 @@ def test_other_agents_are_left_out(tmp_path: Path) -> None:
         "  mind:", "  lip: {objective: {kind: classification, target: label}, observes: [image]}\n  mind:"
     )
     one, other = made(tmp_path / "a"), made(tmp_path / "b", more)
-    rows = rows_apart(record(one), record(other))
-    assert rows.apart is None
-    assert rows.alone == ((), (("agent", "lip"),))
+    rows = compare_digests(record(one), record(other))
+    assert rows.first_different is None
+    assert rows.only_in == ((), (("agent", "lip"),))

@@ -31,7 +31,7 @@ def test_a_resumed_run_has_the_spans_it_began_with(tmp_path: Path, monkeypatch: 
     assert json.loads((path / "run.json").read_text())["cache"] == 1
     again = resume(path, steps=5)
     assert isinstance(again, Run)
-    with again.simulation as simulation:
+    with again.simulations[0] as simulation:
         assert width(simulation) == 2
 
 

@@ -208,7 +208,7 @@ def test_a_resumed_run_writes_the_bytes_of_one_that_never_stopped(tmp_path: Path
             pass
     assert table(tmp_path / "broken") != table(tmp_path / "whole")
     run = resume(tmp_path / "broken")
-    run.go()  # type: ignore[union-attr]
+    run.train()  # type: ignore[union-attr]
     assert table(tmp_path / "broken") == table(tmp_path / "whole")
 
 

@@ -41,7 +41,7 @@ def ring(count: int = 4, link: Mapping[str, Any] | None = None, **channel: Any) 
 
 
 def table(simulation: Simulation, step: int) -> dict[tuple[str, str, str], float]:
-    rows = figures(simulation, step, simulation.tally.take())
+    rows = figures(simulation, step, simulation.train_means.pop())
     assert len({row[:3] for row in rows}) == len(rows), "a figure comes once"
     return {row[:3]: row.value for row in rows}
 

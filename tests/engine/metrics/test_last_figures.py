@@ -28,7 +28,7 @@ def test_a_short_run_ends_with_figures_and_so_does_what_goes_on_from_it(tmp_path
     assert result["steps"] == result["agents"]["n0"]["updates"] == 5
     more = resume(run, steps=9)
     assert not hasattr(more, "exit_code")
-    outcome = more.go()  # type: ignore[union-attr]
+    (outcome,) = more.train()  # type: ignore[union-attr]
     assert steps_of(run) == {1, 5, 9}
     assert outcome.result["agents"]["n0"]["updates"] == 9
 

@@ -37,23 +37,24 @@ def seconds_of(run: Path) -> list[tuple[int, float]]:
 
 
 def test_seconds_go_on_where_a_crashed_session_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def crash(run: Run) -> None:
-        if run.simulation.now == 4:
+    def crash(step: int, scores: object) -> None:
+        if step == 4:
             raise MemoryError("no more")
 
     clock = [0.0]
     monkeypatch.setattr(
-        "antiphon.engine.runs.run.time.perf_counter", lambda: clock.__setitem__(0, clock[0] + 1) or clock[0]
+        "antiphon.engine.runs.trainer.time.perf_counter",
+        lambda: clock.__setitem__(0, clock[0] + 1) or clock[0],
     )
     values = {"depth": 2, "width": 8, "batch": 16}
     request = Request(template=load("digits-mlp"), values=values, steps=4)
     with pytest.raises(MemoryError):
-        begin(request, tmp_path / "run").go(crash, checkpoint_every=2)
+        begin(request, tmp_path / "run").train(crash, checkpoint_every=2)
     before = seconds_of(tmp_path / "run")
     assert [step for step, _ in before] == [1, 4]
     again = resume(tmp_path / "run")
     assert isinstance(again, Run)
-    result = again.go().result
+    result = again.train()[0].result
     after = seconds_of(tmp_path / "run")
     assert [step for step, _ in after] == [1, 4]
     assert after[0] == before[0]

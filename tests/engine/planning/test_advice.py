@@ -37,7 +37,7 @@ def late(found: list[str]) -> list[str]:
 def test_an_objective_that_hears_of_an_older_example_is_named() -> None:
     (line,) = late(advice(scenario({"az": 1}, {})))
     assert line.startswith(
-        "agent z: hears what 'a' saw 1 steps later, when another example is shown (hold 1); "
+        "agent z: receives what 'a' observed 1 steps later, when another example is shown (hold 1); "
     )
 
 
@@ -98,7 +98,7 @@ def test_an_aligned_objective_of_last_steps_that_are_over_is_named() -> None:
 def test_a_longer_way_beside_a_direct_one_is_named() -> None:
     found = late(advice(scenario({"ab": 2, "bz": 0, "az": 0}, {}, hold=2)))
     assert len(found) == 1
-    assert "hears what 'a' saw 2 steps later" in found[0]
+    assert "receives what 'a' observed 2 steps later" in found[0]
 
 
 def test_delayed_channels_inside_one_unit_are_named() -> None:

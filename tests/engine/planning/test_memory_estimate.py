@@ -1,4 +1,4 @@
-"""Room: what a scenario needs of memory, and one line where there is not as much."""
+"""Estimates of the memory that a scenario needs, and one line where there is not as much."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from antiphon.engine.build.outline import build_to_look, outline
-from antiphon.engine.planning import memory_estimate as room
-from antiphon.engine.planning.memory_estimate import Memory, installed, memory_of, slots
+from antiphon.engine.planning import memory_estimate
+from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of, slots
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.studies.plan import Asked
 from antiphon.engine.studies.study import Study
@@ -28,12 +28,12 @@ NO_MEMORY = (
 )
 
 
-def needs(scenario: Scenario) -> Memory:
+def needs(scenario: Scenario) -> MemoryEstimate:
     return memory_of(build_to_look(scenario, describe(scenario.env)))
 
 
 def has(monkeypatch: pytest.MonkeyPatch, count: int | None) -> None:
-    monkeypatch.setattr(room, "installed", lambda device: count)
+    monkeypatch.setattr(memory_estimate, "installed", lambda device: count)
 
 
 # --- what a scenario needs -------------------------------------------------------------------------------
@@ -113,8 +113,8 @@ def test_what_is_far_too_large_is_counted_without_being_made() -> None:
 
 def test_installed_memory_is_what_linux_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "meminfo").write_text("MemTotal:       24684092 kB\nMemFree:        16990272 kB\n")
-    monkeypatch.setattr(room, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(room, "_LIMITS", (tmp_path / "limit",))
+    monkeypatch.setattr(memory_estimate, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory_estimate, "_LIMITS", (tmp_path / "limit",))
     assert installed(CPU) == 24684092 * 1024
     for text, found in (("max\n", 24684092 * 1024), ("1048576\n", 1048576)):
         (tmp_path / "limit").write_text(text)
@@ -122,8 +122,8 @@ def test_installed_memory_is_what_linux_says(tmp_path: Path, monkeypatch: pytest
 
 
 def test_elsewhere_nobody_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_MEMINFO", tmp_path / "none")
-    monkeypatch.setattr(room, "_LIMITS", ())
+    monkeypatch.setattr(memory_estimate, "_MEMINFO", tmp_path / "none")
+    monkeypatch.setattr(memory_estimate, "_LIMITS", ())
     assert installed(CPU) is None
     if not torch.cuda.is_available():
         assert installed(torch.device("cuda")) is None
@@ -165,7 +165,7 @@ def test_the_line_has_a_knob_with_its_present_value(monkeypatch: pytest.MonkeyPa
 
 
 def test_what_fits_is_not_counted_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "memory_of", lambda *_: pytest.fail("an outline is enough"))
+    monkeypatch.setattr(memory_estimate, "memory_of", lambda *_: pytest.fail("an outline is enough"))
     with Simulation(ring(2)) as simulation:
         simulation.step()
 

@@ -16,11 +16,12 @@ from antiphon.engine import simulation as simulations
 from antiphon.engine.inference import evaluation
 from antiphon.engine.probes import ceiling, truth, update, value
 from antiphon.engine.runs import seeds as joint_seeds
+from antiphon.engine.runs.multi_seed import MultiSeedRun
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import begin
 from antiphon.engine.runs.seeds import Seeds
-from antiphon.engine.runs.seeds_run import SeedsRun
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.step.engine import Engine
 from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import RunError
@@ -90,10 +91,10 @@ LOOKS: dict[str, tuple[Callable[[Simulation], object], Any, str]] = {
     "probe": (lambda s: s.probe(1), truth, "Live"),
     "channel_figures": (lambda s: s.channel_figures(), Simulation, "advance"),
     "value": (lambda s: s.value(horizon=2, repeats=2, ahead=0), value, "_outcome"),
-    "update": (lambda s: update.update_alignment(s), update, "Still"),
+    "update": (lambda s: update.update_alignment(s), Engine, "freeze"),
     "update, truth": (lambda s: update.update_alignment(s), update, "Live"),
     "ceilings": (lambda s: ceiling.ceilings(s, ahead=0), ceiling, "Live"),
-    "fork": (lambda s: s.fork().close(), simulations, "restore"),
+    "fork": (lambda s: s.fork().close(), simulations, "check_compatible"),
 }
 
 
@@ -114,7 +115,7 @@ def test_a_look_closes_what_it_opens(look: str, made: list[Counted], monkeypatch
     assert opened(made) == 0
 
 
-@pytest.mark.parametrize("part", ["build", "World", "Room"])
+@pytest.mark.parametrize("part", ["build", "EnvironmentRunner", "Room"])
 def test_a_simulation_that_cannot_be_built_leaves_no_environment(
     part: str, made: list[Counted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,7 +153,7 @@ def test_a_run_that_cannot_begin_leaves_no_environment(
 
 def test_seeds_close_the_environments_of_those_that_left_too(made: list[Counted]) -> None:
     seeds = Seeds(scenario(), [3, 4, 5])
-    assert seeds.apart is None
+    assert seeds.sequential_reason is None
     seeds.run(2)
     with torch.no_grad():
         for parameter in seeds.simulations[1].agents["b"].parameters.values():
@@ -167,7 +168,7 @@ def test_seeds_close_the_environments_of_those_that_left_too(made: list[Counted]
 def test_seeds_that_cannot_be_built_leave_no_environment(
     made: list[Counted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joint_seeds, "Joint", fail)
+    monkeypatch.setattr(joint_seeds, "ReplicatedEngine", fail)
     with pytest.raises(ZeroDivisionError):
         Seeds(scenario(), [3, 4, 5])
     assert (len(made), opened(made)) == (3, 0)
@@ -192,9 +193,9 @@ def test_runs_that_cannot_be_joined_keep_no_simulation_but_the_one_that_runs(
         Request(template=Template.from_yaml(json.dumps(document(steps=4))), seed=seed, backend="reference")
         for seed in range(4)
     ]
-    runs = SeedsRun(requests, [tmp_path / str(seed) for seed in range(4)])
-    assert runs.apart is not None
-    outcome = runs.go()
+    runs = MultiSeedRun(requests, [tmp_path / str(seed) for seed in range(4)])
+    assert runs.sequential_reason is not None
+    outcome = runs.train()
     assert outcome.exit_code == 0
     assert most == 1
     assert opened(made) == 0
@@ -204,8 +205,8 @@ def test_the_reason_why_runs_cannot_be_joined_is_found_once(made: list[Counted],
     requests = [
         Request(template=Template.from_yaml(json.dumps(document(steps=4))), seed=seed) for seed in range(3)
     ]
-    runs = SeedsRun(requests, [tmp_path / str(seed) for seed in range(3)])
-    assert runs.apart is runs.apart is None
+    runs = MultiSeedRun(requests, [tmp_path / str(seed) for seed in range(3)])
+    assert runs.sequential_reason is runs.sequential_reason is None
     assert (len(made), opened(made)) == (1, 0)
 
 

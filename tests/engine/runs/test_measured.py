@@ -76,7 +76,7 @@ def test_a_run_goes_on_after_it_was_measured(run: Path) -> None:
         keep_measured(RunDirectory.open(run), simulation, {"ablation": {}}, ROWS)
     more = resume(run, steps=6)
     assert not hasattr(more, "exit_code")
-    more.go()  # type: ignore[union-attr]
+    more.train()  # type: ignore[union-attr]
     figures = read_run(run).figures
     assert figures["channel", "ablation"].steps.tolist() == [4]
     assert figures["channel", "age"].steps.tolist() == [1, 4, 6]

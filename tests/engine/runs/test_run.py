@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from antiphon.engine.runs.directory import RunDirectory, finite, open_directory, write_json
+from antiphon.engine.runs.directory import RunDirectory, finite, write_json
 from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run import Outcome, Run, begin, resume
+from antiphon.engine.runs.run import Run, begin, resume
+from antiphon.engine.runs.trainer import Outcome
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
@@ -26,8 +28,8 @@ def request(**changes: Any) -> Request:
 
 
 def stop_at(step: int, number: int = signal.SIGINT) -> Any:
-    def on_step(run: Run) -> None:
-        if run.simulation.now == step:
+    def on_step(now: int, scores: Any) -> None:
+        if now == step:
             os.kill(os.getpid(), number)
 
     return on_step
@@ -41,7 +43,7 @@ def same_but_for_time(one: Any, other: Any) -> bool:
 
 
 def test_a_run_leaves_the_directory_of_the_contract(tmp_path: Path) -> None:
-    outcome = begin(request(seed=3, variant="local"), tmp_path / "run").go(checkpoint_every=10)
+    (outcome,) = begin(request(seed=3, variant="local"), tmp_path / "run").train(checkpoint_every=10)
     directory = RunDirectory.open(tmp_path / "run")
     assert outcome.exit_code == 0
     assert outcome.result == directory.result
@@ -58,7 +60,7 @@ def test_a_run_leaves_the_directory_of_the_contract(tmp_path: Path) -> None:
 
 
 def test_the_result_says_what_the_contract_says(tmp_path: Path) -> None:
-    result = begin(request(), tmp_path / "run").go().result
+    result = begin(request(), tmp_path / "run").train()[0].result
     assert (result["scenario"], result["seed"], result["steps"], result["exit"]) == (
         "digits-mlp",
         0,
@@ -72,26 +74,26 @@ def test_the_result_says_what_the_contract_says(tmp_path: Path) -> None:
     assert result["agents"]["n0"]["updates"] == 24
     assert list(result["channels"]) == ["n0->n1", "n1->n2"]
     assert {"cosine", "norm_ratio", "sg_loss"} <= result["channels"]["n0->n1"].keys()
-    locked = begin(request(variant="locked"), tmp_path / "locked").go().result
+    locked = begin(request(variant="locked"), tmp_path / "locked").train()[0].result
     assert locked["channels"]["n0->n1"]["cosine"] is None
 
 
 def test_files_are_there_from_the_first_step(tmp_path: Path) -> None:
     seen: list[set[str]] = []
 
-    def on_step(run: Run) -> None:
+    def on_step(step: int, scores: Any) -> None:
         if not seen:
-            seen.append({path.name.partition(".out")[0] for path in run.directory.path.iterdir()})
-            assert RunDirectory.open(run.directory.path).facts["exit"] == "running"
+            seen.append({path.name.partition(".out")[0] for path in (tmp_path / "run").iterdir()})
+            assert RunDirectory.open(tmp_path / "run").facts["exit"] == "running"
 
-    begin(request(), tmp_path / "run").go(on_step)
+    begin(request(), tmp_path / "run").train(on_step)
     assert {"scenario.yaml", "run.json", "metrics.csv", "events"} <= seen[0]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_after_the_step_with_a_checkpoint(tmp_path: Path, number: int, code: int) -> None:
     before = signal.getsignal(number)
-    outcome = begin(request(), tmp_path / "run").go(stop_at(7, number))
+    (outcome,) = begin(request(), tmp_path / "run").train(stop_at(7, number))
     directory = RunDirectory.open(tmp_path / "run")
     assert outcome.exit_code == code
     assert (outcome.result["steps"], outcome.result["exit"], directory.facts["exit"]) == (
@@ -104,22 +106,22 @@ def test_a_signal_ends_it_after_the_step_with_a_checkpoint(tmp_path: Path, numbe
 
 
 def test_a_second_signal_ends_it_at_once_and_is_noted(tmp_path: Path) -> None:
-    def twice(run: Run) -> None:
+    def twice(step: int, scores: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        begin(request(), tmp_path / "run").go(twice)
+        begin(request(), tmp_path / "run").train(twice)
     assert RunDirectory.open(tmp_path / "run").facts["exit"] == "failed"
 
 
 def test_going_on_comes_to_the_same_bits(tmp_path: Path) -> None:
-    whole = begin(request(), tmp_path / "whole").go().result
-    begin(request(), tmp_path / "parts").go(stop_at(7))
+    whole = begin(request(), tmp_path / "whole").train()[0].result
+    begin(request(), tmp_path / "parts").train(stop_at(7))
     second = resume(tmp_path / "parts")
     assert isinstance(second, Run)
-    second.go(stop_at(16))
-    parts = begin(request(), tmp_path / "parts", resume_if_exists=True).go().result
+    second.train(stop_at(16))
+    parts = begin(request(), tmp_path / "parts", resume_if_exists=True).train()[0].result
     assert same_but_for_time(whole, parts)
     assert figures_of(tmp_path / "whole") == figures_of(tmp_path / "parts")
     state = "checkpoints/step-000000024/state.safetensors"
@@ -133,35 +135,43 @@ def figures_of(run: Path) -> list[str]:
 
 
 def test_a_run_that_crashed_goes_on_from_its_newest_checkpoint(tmp_path: Path) -> None:
-    def crash(run: Run) -> None:
-        if run.simulation.now == 13:
+    def crash(step: int, scores: Any) -> None:
+        if step == 13:
             raise MemoryError("no more")
 
     with pytest.raises(MemoryError):
-        begin(request(), tmp_path / "run").go(crash, checkpoint_every=10)
+        begin(request(), tmp_path / "run").train(crash, checkpoint_every=10)
     directory = RunDirectory.open(tmp_path / "run")
-    assert (directory.facts["exit"], directory.facts["error"]) == ("failed", "no more")
+    facts = directory.facts
+    assert (facts["exit"], facts["error"], facts["step"]) == ("failed", "no more", 13)
+    with pytest.raises(RunError, match=r"--steps: 9, but .* has done 10 already"):
+        resume(tmp_path / "run", steps=9)
     going_on = resume(tmp_path / "run")
     assert isinstance(going_on, Run)
-    assert going_on.simulation.now == 10
-    result = going_on.go().result
-    whole = begin(request(), tmp_path / "whole").go().result
+    assert going_on.simulations[0].now == 10
+
+    def noted(step: int, scores: Any) -> None:
+        facts = RunDirectory.open(tmp_path / "run").facts
+        assert (facts["exit"], facts["step"], facts["error"]) == ("running", 10, None)
+
+    result = going_on.train(noted)[0].result
+    whole = begin(request(), tmp_path / "whole").train()[0].result
     assert same_but_for_time(whole, result)
     assert figures_of(tmp_path / "whole") == figures_of(tmp_path / "run")
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
-    begin(request(), tmp_path / "run").simulation.close()
+    begin(request(), tmp_path / "run").simulations[0].close()
     again = begin(request(), tmp_path / "run", resume_if_exists=True)
-    assert again.simulation.now == 0
-    assert again.go().exit_code == 0
+    assert again.simulations[0].now == 0
+    assert again.train()[0].exit_code == 0
 
 
 def test_resume_moves_the_stopping_point_but_not_the_schedules(tmp_path: Path) -> None:
-    begin(request(), tmp_path / "run").go()
+    begin(request(), tmp_path / "run").train()
     longer = resume(tmp_path / "run", steps=30)
     assert isinstance(longer, Run)
-    assert longer.go().result["steps"] == 30
+    assert longer.train()[0].result["steps"] == 30
     directory = RunDirectory.open(tmp_path / "run")
     assert Scenario.from_yaml(directory.document).training.steps == 24
     done = resume(tmp_path / "run")
@@ -174,19 +184,19 @@ def test_resume_moves_the_stopping_point_but_not_the_schedules(tmp_path: Path) -
 def test_figures_are_written_once_also_for_tensorboard(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    begin(request(), tmp_path / "run").go(stop_at(12))
+    begin(request(), tmp_path / "run").train(stop_at(12))
     second = resume(tmp_path / "run")
     assert isinstance(second, Run)
-    second.go()
+    second.train()
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     steps = [event.step for event in events.Scalars("agent/n2/loss")]
     assert steps == [1, 5, 10, 15, 20, 24]
 
 
 def test_what_is_finished_is_found_without_running(tmp_path: Path) -> None:
-    assert request().finished(tmp_path / "run") is None
-    result = begin(request(), tmp_path / "run").go().result
-    assert request().finished(tmp_path / "run") == result
+    assert request().outcome(tmp_path / "run") is None
+    result = begin(request(), tmp_path / "run").train()[0].result
+    assert request().outcome(tmp_path / "run") == Outcome("done", result=result)
 
 
 @pytest.mark.parametrize(
@@ -199,13 +209,13 @@ def test_what_is_finished_is_found_without_running(tmp_path: Path) -> None:
     ],
 )
 def test_another_run_is_not_continued(tmp_path: Path, changes: dict[str, Any], difference: str) -> None:
-    begin(request(), tmp_path / "run").simulation.close()
+    begin(request(), tmp_path / "run").simulations[0].close()
     with pytest.raises(RunError, match=difference):
         begin(request(**changes), tmp_path / "run", resume_if_exists=True)
 
 
 def test_a_changed_template_is_another_run(tmp_path: Path) -> None:
-    begin(request(), tmp_path / "run").simulation.close()
+    begin(request(), tmp_path / "run").simulations[0].close()
     changed = Template.from_yaml(TEMPLATE.text.replace("norm: batch", "norm: layer"), "tiny.yaml")
     with pytest.raises(RunError, match=r"not what tiny\.yaml says now"):
         begin(request(template=changed), tmp_path / "run", resume_if_exists=True)
@@ -223,7 +233,7 @@ def test_a_directory_that_holds_something_is_refused(tmp_path: Path) -> None:
 
 def test_an_empty_directory_is_taken(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    assert begin(request(), tmp_path / "run").go().exit_code == 0
+    assert begin(request(), tmp_path / "run").train()[0].exit_code == 0
 
 
 def test_a_directory_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
@@ -244,7 +254,7 @@ def test_a_damaged_or_newer_run_is_refused(tmp_path: Path, text: str, problem: s
 
 
 def test_divergence_keeps_what_was_learned_and_says_who_and_when(tmp_path: Path) -> None:
-    outcome = begin(request(values={"lr": 1e30}), tmp_path / "run").go()
+    (outcome,) = begin(request(values={"lr": 1e30}), tmp_path / "run").train()
     directory = RunDirectory.open(tmp_path / "run")
     assert outcome.exit_code == 3
     assert outcome.error is not None
@@ -269,15 +279,14 @@ def test_an_unknown_device_is_one_line(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_simulation_made_in_python_has_a_run_directory_too(tmp_path: Path) -> None:
-    with Simulation(request().scenario, seed=2) as simulation:
-        run = open_directory(simulation, tmp_path / "run")
-        simulation.run(steps=6)
-        result = run.finish("done")
-    facts = json.loads((tmp_path / "run/run.json").read_text())
-    assert (facts["seed"], facts["step"], facts["exit"]) == (2, 6, "done")
-    assert result["steps"] == 6
-    assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) > 10
+def test_the_commit_of_the_checkout_is_in_run_json(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        pytest.skip("no checkout")
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=True)
+    begin(request(), tmp_path / "run").simulations[0].close()
+    assert RunDirectory.open(tmp_path / "run").facts["git"] == commit.stdout.strip()
 
 
 def test_json_holds_null_for_what_is_not_finite(tmp_path: Path) -> None:

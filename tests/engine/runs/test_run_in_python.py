@@ -59,7 +59,7 @@ def test_an_exception_is_noted_with_its_step(
     assert found["finished"] is not None
     going_on = resume(tmp_path / "run")
     assert isinstance(going_on, Run)
-    assert going_on.go().result["steps"] == 30
+    assert going_on.train()[0].result["steps"] == 30
 
 
 def test_a_result_that_cannot_be_written_is_a_failure(
@@ -70,7 +70,7 @@ def test_a_result_that_cannot_be_written_is_a_failure(
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("by nought")
 
-    monkeypatch.setattr("antiphon.engine.runs.run.result_of", fail)
+    monkeypatch.setattr("antiphon.engine.runs.run_writer.result_of", fail)
     with pytest.raises(ZeroDivisionError):
         simulation.run()
     assert (facts(tmp_path / "run")["exit"], facts(tmp_path / "run")["error"]) == ("failed", "by nought")
@@ -130,7 +130,7 @@ def test_a_run_that_goes_on_after_a_failure_runs_again(tmp_path: Path) -> None:
 
 
 def test_checkpoints_are_written_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("antiphon.engine.runs.run._FEWEST_STEPS", 4)
+    monkeypatch.setattr("antiphon.engine.runs.run_writer._FEWEST_STEPS", 4)
     with pytest.raises(ZeroDivisionError), simulate(tmp_path / "run", steps=40) as simulation:
         simulation.run(on_step=at(22, ZeroDivisionError("by nought")))
     kept = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())

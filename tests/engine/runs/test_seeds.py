@@ -57,7 +57,7 @@ def state(simulation: Simulation) -> dict[str, Any]:
     learned = {
         key: value for key, value in state["system"].items() if key not in ("ledgers", "moments", "units")
     }
-    return {"losses": simulation.tally.means(), "env": state["env"], "now": state["now"], **learned}
+    return {"losses": simulation.train_means.means(), "env": state["env"], "now": state["now"], **learned}
 
 
 CASES = [
@@ -76,7 +76,7 @@ CASES = [
 def test_each_is_what_it_would_be_alone(name: str, variant: str | None) -> None:
     made = scenario(name, variant)
     together = Seeds(made, SEEDS, dtype=torch.float64)
-    assert together.apart is None
+    assert together.sequential_reason is None
     infos = list(together.steps(STEPS))
     for place, seed in enumerate(SEEDS):
         alone = Simulation(made, seed=seed, dtype=torch.float64)
@@ -220,7 +220,7 @@ def test_why_they_are_not_joined_is_said_and_they_run_all_the_same(
 ) -> None:
     made = load(name).resolve().with_training(steps=3)
     together = Seeds(made, seeds, backend=backend)
-    assert together.apart == why
+    assert together.sequential_reason == why
     together.run()
     alone = Simulation(made, seed=seeds[-1], backend=backend)
     alone.run()

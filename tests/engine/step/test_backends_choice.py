@@ -10,8 +10,9 @@ import pytest
 from antiphon.engine import simulation as simulations
 from antiphon.engine.core.system import System
 from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run import Outcome, Run, begin, resume
+from antiphon.engine.runs.run import Run, begin, resume
 from antiphon.engine.runs.seeds import Seeds
+from antiphon.engine.runs.trainer import Outcome
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step import backends
 from antiphon.engine.step.backends import BACKENDS, backend_of, chosen_backend
@@ -146,26 +147,26 @@ def test_run_json_says_what_was_chosen_and_resuming_keeps_to_it(
     asked: str, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = begin(request(backend=asked), tmp_path / "run")
-    assert run.directory.facts["backend"] == run.simulation.backend.name == kept
-    run.go(checkpoint_every=4)
+    assert run.directories[0].facts["backend"] == run.simulations[0].backend.name == kept
+    run.train(checkpoint_every=4)
     monkeypatch.setattr(backends, "FEWEST", 100 if kept == "cohort" else 0)  # what auto would choose now
     assert Simulation(request().scenario).backend.name == ("reference" if kept == "cohort" else "cohort")
     again = run_of(resume(tmp_path / "run", 12))
-    assert again.simulation.backend.name == kept
-    assert again.simulation.now == 8
-    again.go()
-    assert again.directory.facts["backend"] == kept
-    assert run_of(resume(tmp_path / "run", 13)).simulation.backend.name == kept
+    assert again.simulations[0].backend.name == kept
+    assert again.simulations[0].now == 8
+    again.train()
+    assert again.directories[0].facts["backend"] == kept
+    assert run_of(resume(tmp_path / "run", 13)).simulations[0].backend.name == kept
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_keeps_its_backend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin(request(), tmp_path / "run").simulation.close()
+    begin(request(), tmp_path / "run").simulations[0].close()
     monkeypatch.setattr(backends, "FEWEST", 100)
     again = run_of(resume(tmp_path / "run"))
-    assert (again.simulation.now, again.simulation.backend.name) == (0, "cohort")
-    again.simulation.close()
+    assert (again.simulations[0].now, again.simulations[0].backend.name) == (0, "cohort")
+    again.simulations[0].close()
 
 
 def test_resuming_elsewhere_keeps_to_the_cache_that_spans_were_made_for(
@@ -173,20 +174,20 @@ def test_resuming_elsewhere_keeps_to_the_cache_that_spans_were_made_for(
 ) -> None:
     """Of another one the same seed would give other bits."""
     run = begin(request(), tmp_path / "run")
-    cache = run.simulation.cache
-    assert run.directory.facts["cache"] == run.simulation.system.cache == cache
-    run.go(checkpoint_every=4)
+    cache = run.simulations[0].cache
+    assert run.directories[0].facts["cache"] == run.simulations[0].system.cache == cache
+    run.train(checkpoint_every=4)
     monkeypatch.setattr(simulations, "cache_bytes", lambda: cache + 1)
     again = run_of(resume(tmp_path / "run", 12))
-    assert again.simulation.cache == again.simulation.system.cache == cache
-    assert again.simulation.fork().cache == cache
-    again.simulation.close()
+    assert again.simulations[0].cache == again.simulations[0].system.cache == cache
+    assert again.simulations[0].fork().cache == cache
+    again.simulations[0].close()
     assert Simulation(request().scenario).cache == cache + 1
 
 
 @pytest.mark.parametrize(("first", "then"), [("auto", "reference"), ("reference", "cohort")])
 def test_another_backend_is_another_run(first: str, then: str, tmp_path: Path) -> None:
-    begin(request(backend=first), tmp_path / "run").go()
+    begin(request(backend=first), tmp_path / "run").train()
     was = "cohort" if first == "auto" else first
     with pytest.raises(RunError, match=f"backend: {was} there, {then} asked"):
         begin(request(backend=then, steps=8), tmp_path / "run", resume_if_exists=True)
@@ -194,10 +195,10 @@ def test_another_backend_is_another_run(first: str, then: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("first", ["cohort", "reference"])
 def test_to_ask_for_auto_is_to_ask_for_what_it_is(first: str, tmp_path: Path) -> None:
-    begin(request(backend=first), tmp_path / "run").simulation.close()
+    begin(request(backend=first), tmp_path / "run").simulations[0].close()
     again = begin(request(), tmp_path / "run", resume_if_exists=True)
-    assert again.simulation.backend.name == first
-    again.simulation.close()
+    assert again.simulations[0].backend.name == first
+    again.simulations[0].close()
 
 
 @pytest.mark.parametrize("backend", ["auto", "cohort", "reference"])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
+from tests.batch_norm import drop_lost_biases, without_lost_biases
 
 DOUBLE = torch.float64
 LR = 0.1
@@ -50,6 +51,7 @@ def torch_layers(simulation: Simulation) -> list[nn.Sequential]:
         network = simulation.agents[name].module.get_submodule("network")
         parts = [network.get_submodule("head_objective" if name == "c" else "trunk")]
         layers.append(nn.Sequential(*copy.deepcopy(parts)).train())
+        drop_lost_biases(layers[-1])
     return layers
 
 
@@ -75,10 +77,12 @@ def replayed(layer: nn.Sequential, x: Tensor) -> Tensor:
 
 def assert_close(simulation: Simulation, layers: list[nn.Sequential]) -> None:
     for name, layer in zip("abc", layers, strict=True):
-        for p, q in zip(simulation.agents[name].parameters.values(), layer.parameters(), strict=True):
-            torch.testing.assert_close(p.data, q.data, atol=1e-10, rtol=0)
+        learner = simulation.system.agents[name].learner
+        parameters, statistics = without_lost_biases(learner.parameters, learner.buffers)
+        for p, q in zip(parameters, layer.parameters(), strict=True):
+            torch.testing.assert_close(p, q.data, atol=1e-10, rtol=0)
         running = [b for key, b in layer.named_buffers() if "running" in key]
-        for b, r in zip(simulation.system.agents[name].learner.buffers.values(), running, strict=True):
+        for b, r in zip(statistics, running, strict=True):
             torch.testing.assert_close(b, r, atol=1e-10, rtol=0)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
+from tests.batch_norm import drop_lost_biases, without_lost_biases
 
 DOUBLE = torch.float64
 GOAL = {"kind": "classification", "target": "label"}
@@ -44,7 +45,21 @@ def eyes(norm: str = "batch", coupling: str = "locked", **changes: Any) -> Scena
 def network(simulation: Simulation, agent: str, head: str) -> nn.Sequential:
     module = simulation.agents[agent].module.get_submodule("network")
     parts = [module.get_submodule("trunk"), module.get_submodule(f"head_{head}")]
-    return nn.Sequential(*copy.deepcopy(parts)).train()
+    found = nn.Sequential(*copy.deepcopy(parts)).train()
+    drop_lost_biases(found)
+    return found
+
+
+def assert_close(simulation: Simulation, modules: dict[str, nn.Sequential]) -> None:
+    """Hold agents to torch's modules, parameters and running statistics."""
+    for agent, module in modules.items():
+        learner = simulation.system.agents[agent].learner
+        parameters, statistics = without_lost_biases(learner.parameters, learner.buffers)
+        for mine, theirs in zip(parameters, module.parameters(), strict=True):
+            torch.testing.assert_close(mine, theirs.data, atol=1e-10, rtol=0)
+        running = [b for key, b in module.named_buffers() if "running" in key]
+        for b, r in zip(statistics, running, strict=True):
+            torch.testing.assert_close(b, r, atol=1e-10, rtol=0)
 
 
 def test_members_of_one_wave_are_one_module_on_stacked_rows() -> None:
@@ -64,14 +79,7 @@ def test_members_of_one_wave_are_one_module_on_stacked_rows() -> None:
         for optimiser in optimisers:
             optimiser.step()
         simulation.step()
-    for agent, module in (("left", eye), ("right", eye), ("mind", mind)):
-        for mine, theirs in zip(
-            simulation.agents[agent].parameters.values(), module.parameters(), strict=True
-        ):
-            torch.testing.assert_close(mine.data, theirs.data, atol=1e-10, rtol=0)
-    running = [b for key, b in eye.named_buffers() if "running" in key]
-    for b, r in zip(simulation.system.agents["left"].learner.buffers.values(), running, strict=True):
-        torch.testing.assert_close(b, r, atol=1e-10, rtol=0)
+    assert_close(simulation, {"left": eye, "right": eye, "mind": mind})
 
 
 def test_there_is_one_set_of_numbers_and_one_optimiser() -> None:
@@ -139,14 +147,7 @@ def test_members_of_different_waves_are_one_module_used_twice(norm: str) -> None
         for optimiser in optimisers:
             optimiser.step()
         simulation.step()
-    for agent, module in (("a", cell), ("b", cell), ("c", mind)):
-        for mine, theirs in zip(
-            simulation.agents[agent].parameters.values(), module.parameters(), strict=True
-        ):
-            torch.testing.assert_close(mine.data, theirs.data, atol=1e-10, rtol=0)
-    running = [b for key, b in cell.named_buffers() if "running" in key]
-    for b, r in zip(simulation.system.agents["a"].learner.buffers.values(), running, strict=True):
-        torch.testing.assert_close(b, r, atol=1e-10, rtol=0)
+    assert_close(simulation, {"a": cell, "b": cell, "c": mind})
 
 
 def test_a_group_keeps_its_numbers_whoever_else_is_there() -> None:

@@ -9,9 +9,8 @@ import pytest
 
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.seeds_run import ended
 from antiphon.engine.studies.pool import Pool, _parted
-from antiphon.engine.studies.worker import job_of, work, work_together
+from antiphon.engine.studies.worker import job_of, work
 from tests.engine.seeds_asked import SEEDS, copies, places, requests, same
 
 
@@ -35,16 +34,18 @@ def test_jobs_of_one_line_are_a_group_and_parted_where_processes_are_left(tmp_pa
 
 def test_a_job_of_several_seeds_answers_for_each(tmp_path: Path) -> None:
     asked = jobs(tmp_path, requests())
-    answers = work_together(asked)
+    answers = work(asked)
     assert answers is not None
     assert [(answer["exit_code"], answer["result"]["seed"]) for answer in answers] == [(0, 2), (0, 3), (0, 4)]
     for job, answer in zip(jobs(tmp_path / "alone", requests()), answers, strict=True):
-        assert same(work(job)["result"], answer["result"], 1e-4)
-    assert work_together(asked) == answers
-    assert work_together(jobs(tmp_path, copies())) is None
+        alone = work([job])
+        assert alone is not None
+        assert same(alone[0]["result"], answer["result"], 1e-4)
+    assert work(asked) == answers
+    assert work(jobs(tmp_path, copies())) is None
     assert not (tmp_path / "x-s0").exists()
     broken = jobs(tmp_path, requests((7, 8), values={"width": 0}))
-    found = work_together(broken)
+    found = work(broken)
     assert found is not None
     assert [answer["error"] for answer in found] == ["parameter 'width': must be at least 1, not 0"] * 2
 
@@ -63,10 +64,10 @@ def test_a_pool_joins_what_it_can(tmp_path: Path, processes: int) -> None:
 def test_a_run_that_has_diverged_is_not_run_again(tmp_path: Path) -> None:
     (request,) = requests((0,), values={"lr": 1e30}, steps=40)
     job = job_of(request, tmp_path / "run")
-    first = work(job)
+    (first,) = work([job]) or []
     assert (first["exit_code"], first["result"]["exit"]) == (3, "diverged")
-    again = work(job)
+    (again,) = work([job]) or []
     assert (again["exit_code"], again["result"]) == (3, first["result"])
-    outcome = ended(request, tmp_path / "run")
+    outcome = request.outcome(tmp_path / "run")
     assert outcome is not None
     assert "diverged and would do so again" in str(outcome.error)

@@ -20,7 +20,7 @@ from antiphon.scenarios import load
 def run(tmp_path: Path) -> Path:
     """A finished run of four steps."""
     values = {"depth": 2, "width": 8, "batch": 16}
-    begin(Request(template=load("digits-mlp"), values=values, steps=4), tmp_path / "run").go()
+    begin(Request(template=load("digits-mlp"), values=values, steps=4), tmp_path / "run").train()
     return tmp_path / "run"
 
 
@@ -96,7 +96,7 @@ def test_the_least_loss_is_of_one_readout(run: Path) -> None:
 def test_over_links_as_they_ran_what_is_lost_counts(tmp_path: Path) -> None:
     values = {"agents": 2, "delay": 1, "hold": 3, "part": 6, "width": 16}
     request = Request(template=load("lossy"), variant="locked", values=values, steps=300)
-    begin(request, tmp_path / "run").go()
+    begin(request, tmp_path / "run").train()
     wanted = [
         Scoring(),
         Scoring(links="as_run", drop=0.0),

@@ -244,7 +244,7 @@ def test_without_matplotlib_the_tables_are_there_and_a_line_says_what_is_not(
 def test_a_run_in_a_process_of_its_own_gives_the_same_numbers(tmp_path: Path) -> None:
     request = study(tmp_path, variants=["local"]).plan.runs["local-s0"].request
     (index, pooled), *others = Pool(2).answers([job_of(request, tmp_path / "pool")])
-    alone = work(job_of(request, tmp_path / "alone"))
+    (alone,) = work([job_of(request, tmp_path / "alone")]) or []
     assert (index, others, pooled["exit_code"]) == (0, [], 0)
     assert pooled["result"]["agents"] == alone["result"]["agents"]
     assert pooled["result"]["channels"] == alone["result"]["channels"]
@@ -297,16 +297,18 @@ def test_a_worker_that_dies_is_a_defect_that_names_the_run(tmp_path: Path) -> No
 
 def test_a_defect_in_a_run_ends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = {"result": None, "exit_code": 1, "error": "the process that ran it ended with code -9"}
-    monkeypatch.setattr("antiphon.engine.studies.pool.work", lambda job: answer)
+    monkeypatch.setattr("antiphon.engine.studies.pool.work", lambda jobs: [answer for _ in jobs])
     with pytest.raises(EngineError, match="locked s0: the process"):
         study(tmp_path).go(1, silently)
 
 
 def test_a_worker_answers_with_an_error_line(tmp_path: Path) -> None:
     request = Request(template=TEMPLATE, values={"width": 0}, seed=1)
-    assert work(job_of(request, tmp_path / "run")) == {
-        "result": None,
-        "scores": {},
-        "exit_code": 2,
-        "error": "parameter 'width': must be at least 1, not 0",
-    }
+    assert work([job_of(request, tmp_path / "run")]) == [
+        {
+            "result": None,
+            "scores": {},
+            "exit_code": 2,
+            "error": "parameter 'width': must be at least 1, not 0",
+        }
+    ]

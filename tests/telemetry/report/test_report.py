@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from antiphon.engine.studies.statistics import spread
 from antiphon.telemetry.report.report import report
 from antiphon.telemetry.report.run import Picture, ReportRun
 from tests.telemetry.report.made import HOSTILE, Elements, curve, data, run
@@ -58,7 +57,7 @@ def named(names: tuple[str, ...], place: int) -> ReportRun:
 
 
 def page(*runs: ReportRun) -> str:
-    return report(runs, made="now", spread=spread)
+    return report(runs, made="now")
 
 
 def test_every_section_is_there_with_a_sentence() -> None:
@@ -114,6 +113,6 @@ def test_what_the_scenario_says_of_itself_stands_on_top() -> None:
 @pytest.mark.parametrize("most", [1_600_000])
 def test_a_large_report_is_thinned_to_what_it_may_take(most: int) -> None:
     large = run(data=data(rows=40_000))
-    text = report([large], made="now", spread=spread, most=most)
+    text = report([large], made="now", most=most)
     assert len(text.encode()) <= most
     assert "of 40,000 logged rows are in this page" in text

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from antiphon.engine.studies.statistics import spread
 from antiphon.telemetry.report.curves import Table
 from antiphon.telemetry.report.difference import difference, differences
 from antiphon.telemetry.report.learning import learning
@@ -50,7 +49,7 @@ def test_the_summary_is_a_line_per_run() -> None:
 def test_over_seeds_counts_those_that_came_to_their_end() -> None:
     runs = [run(str(seed), seed, accuracy=0.8 + 0.1 * seed) for seed in range(2)]
     runs.append(run("2", 2, facts={"exit": "diverged"}, accuracy=0.0))
-    page = over_seeds(grouped(runs), spread)
+    page = over_seeds(grouped(runs))
     assert page is not None
     head, accuracy, _ = cells(page)
     assert head[-1] == "median"
@@ -58,17 +57,17 @@ def test_over_seeds_counts_those_that_came_to_their_end() -> None:
 
 
 def test_the_middle_half_is_told_from_five_seeds_on() -> None:
-    page = over_seeds(grouped([run(str(s), s, accuracy=0.1 * s) for s in range(5)]), spread)
+    page = over_seeds(grouped([run(str(s), s, accuracy=0.1 * s) for s in range(5)]))
     assert page is not None
     assert cells(page)[1][-2] == "20.00 %"
-    assert over_seeds(grouped([run()]), spread) is None
+    assert over_seeds(grouped([run()])) is None
 
 
 def test_the_first_lines_say_how_it_ended() -> None:
     alone = [run()]
-    assert lede(alone, grouped(alone), spread) == "One run of s. Accuracy on the test split 90.00 %."
+    assert lede(alone, grouped(alone)) == "One run of s. Accuracy on the test split 90.00 %."
     runs = [run("a"), run("b", 1, accuracy=0.8), run("c", facts={"variant": "w", "exit": "diverged"})]
-    said = lede(runs, grouped(runs), spread)
+    said = lede(runs, grouped(runs))
     assert (
         said
         == "3 runs of s; 2 came to the end. default: accuracy on the test split 85.00 ± 5.00 % (2 seeds)."

@@ -1,4 +1,4 @@
-"""A tally: what objectives said since somebody last asked, so that figures are means and not single batches."""
+"""Mean loss and metric of each agent over several steps, so that logged figures are not those of single batches."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from torch import Tensor
 from antiphon.engine.core.system import System
 from antiphon.engine.step.report import AgentReport
 
-__all__ = ["Tally"]
+__all__ = ["MeanAccumulator"]
 
 Sums = tuple[Tensor, Tensor, int | Tensor]
 """Of loss, metric, and of what both are over."""
 
 
-class Tally:
-    """Sums of loss and metric per agent, kept where the numbers live.
+class MeanAccumulator:
+    """Sums of loss and metric per agent, kept on the device of the losses.
 
     Args:
-        system: Whose agents are counted.
+        system: The system of the agents.
     """
 
     def __init__(self, system: System) -> None:
         self._system = system
         self._sums: dict[tuple[str, ...], Sums] = {}
-        """By agents: one, or those of a cohort, [N] each."""
-        self._closed: dict[tuple[str, ...], Sums] = {}
-        """Those of the row before."""
+        """By agents: one, or the members of a cohort ([N] each)."""
+        self._row: dict[tuple[str, ...], Sums] = {}
+        """Sums of the last complete row."""
 
     def add(self, report: AgentReport) -> None:
-        """Count what was learned at one step."""
+        """Add the losses of one step."""
         for names, losses in report.losses():
             known = self._sums.get(names)
             if known is None:
-                known = self._restacked(names)
+                known = self._stack(names)
             if known is None:
                 self._sums[names] = (losses.loss, losses.score, losses.count)
             else:
                 loss, score, count = known
                 self._sums[names] = (loss + losses.loss, score + losses.score, count + losses.count)
 
-    def _restacked(self, names: tuple[str, ...]) -> Sums | None:
-        """The sums of single agents, as a checkpoint has them, as those of the stack that goes on with them."""
+    def _stack(self, names: tuple[str, ...]) -> Sums | None:
+        """Stack the sums of single agents, as they are in a checkpoint, to those of their stack."""
         if len(names) == 1:
             return None
         each = [self._sums.pop((name,), None) for name in names]
@@ -83,18 +83,18 @@ class Tally:
                 found[name] = {"loss": mean, goal.objective.metric: score.item() / samples}
         return found
 
-    def take(self) -> dict[str, dict[str, float]]:
-        """Return the means and start again."""
+    def pop(self) -> dict[str, dict[str, float]]:
+        """Return the means and reset the sums."""
         found, self._sums = self.means(), {}
         return found
 
-    def close(self) -> None:
-        """End a row and start again."""
-        self._closed, self._sums = self._sums, {}
+    def end_row(self) -> None:
+        """Complete a row and reset the sums."""
+        self._row, self._sums = self._sums, {}
 
-    def closed(self) -> dict[str, dict[str, float]]:
-        """Return the means of the row that was ended last."""
-        return self._means(self._closed)
+    def row(self) -> dict[str, dict[str, float]]:
+        """Return the means of the last complete row."""
+        return self._means(self._row)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums."""
@@ -104,7 +104,7 @@ class Tally:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the sums."""
+        """Restore the sums."""
         self._sums = {
             (name,): (loss.reshape(1), score.reshape(1), count)
             for name, (loss, score, count) in state.items()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from antiphon.engine.probes.intervals import ratio, student
+from antiphon.telemetry.statistics import ratio, student_t
 
 
 @pytest.mark.parametrize(
-    ("freedom", "expected"), [(1, 12.706), (2, 4.303), (4, 2.776), (30, 2.042), (1000, 1.962)]
+    ("freedom", "expected"),
+    [(1, 12.706), (2, 4.303), (4, 2.776), (30, 2.042), (31, 2.040), (60, 2.000), (1000, 1.962)],
 )
 def test_quantiles_of_student(freedom: int, expected: float) -> None:
-    assert student(freedom) == pytest.approx(expected, abs=6e-4)
+    assert student_t(freedom) == pytest.approx(expected, abs=6e-4)
 
 
 def test_a_fixed_share_has_no_spread_however_the_wholes_vary() -> None:

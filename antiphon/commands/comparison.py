@@ -1,4 +1,4 @@
-"""What `diff` has found out about two runs, and how that is said in words."""
+"""Comparison of two runs, and its summary in words."""
 
 from __future__ import annotations
 
@@ -7,111 +7,110 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from antiphon.commands.show import some
-from antiphon.engine.compare.records import Asked, Figures, Rows
+from antiphon.engine.compare.records import DigestComparison, FigureComparison, SettingDifference
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.telemetry.digests_csv import Column
 
 if TYPE_CHECKING:
     from antiphon.engine.compare.differences import Difference
-    from antiphon.engine.compare.replay import First, Replay
+    from antiphon.engine.compare.replay import FirstDifference, Replay
 
-__all__ = ["LABELS", "Found", "Runs", "columns_named", "summary", "told"]
+__all__ = ["LABELS", "Comparison", "Runs", "column_names", "described", "summary"]
 
 LABELS = ("A", "B")
-"""What the two runs are called."""
+"""Names of the two runs."""
 Runs = tuple[RunDirectory, RunDirectory]
 
 
 @dataclass(frozen=True)
-class Found:
-    """All that was found out about two runs.
+class Comparison:
+    """Comparison of two runs.
 
     Attributes:
         runs: Their directories.
-        asked: In what they were asked to be different.
-        rows: Where their digests part; None: a run has none.
-        figures: Where their figures part, where there are no digests; None: a run has no figures either.
-        replay: What came of running both again; None: there was no need, or it could not be done.
-        why: Why it could not be done.
-        saved: The first number in which checkpoints differ, where the replay does not tell.
+        settings: What differs in their settings.
+        digests: Where their digests differ; None: a run has none.
+        figures: Where their figures differ, where there are no digests; None: a run has no figures either.
+        replay: Replay of both; None: there was no need, or it was not possible.
+        why_not_replayed: Why it was not possible.
+        checkpoints: The first difference of their checkpoints, where the replay gives none.
     """
 
     runs: Runs
-    asked: Sequence[Asked]
-    rows: Rows | None = None
-    figures: Figures | None = None
+    settings: Sequence[SettingDifference]
+    digests: DigestComparison | None = None
+    figures: FigureComparison | None = None
     replay: Replay | None = None
-    why: str | None = None
-    saved: First | None = None
+    why_not_replayed: str | None = None
+    checkpoints: FirstDifference | None = None
 
     @property
     def same(self) -> bool | None:
         """Whether nothing that both have recorded differs; None: they have recorded nothing that can be compared."""
-        record = self.rows if self.rows is not None else self.figures
-        if record is None or not record.compared or (self.rows is not None and not self.rows.columns):
+        record = self.digests if self.digests is not None else self.figures
+        if record is None or not record.compared or (self.digests is not None and not self.digests.columns):
             return None
-        return record.apart is None
+        return record.first_different is None
 
     @property
     def exact(self) -> bool:
-        """Whether the replay says where they part."""
-        return self.replay is not None and self.replay.reproduces and self.replay.learned is not None
+        """Whether the replay gives the first difference."""
+        return self.replay is not None and self.replay.reproduces and self.replay.first is not None
 
 
-def summary(found: Found) -> str:
+def summary(found: Comparison) -> str:
     """Return the answer in one line."""
-    rows = found.rows
-    if rows is None:
+    digests = found.digests
+    if digests is None:
         return _by_figures(found.figures)
-    if not rows.compared:
+    if not digests.compared:
         return "Nothing can be compared: the runs have no row of digests at the same step."
-    if not rows.columns:
+    if not digests.columns:
         return "Nothing can be compared: the runs have no agent or channel of the same name."
-    if rows.apart is None:
-        both = f", in the {rows.columns} agents and channels that both have,"
-        whose = "" if rows.alone == ((), ()) else both
-        return f"The runs are the same to the last bit{whose} in {_rows(rows.compared)}."
+    if digests.first_different is None:
+        both = f", in the {digests.columns} agents and channels that both have,"
+        whose = "" if digests.only_in == ((), ()) else both
+        return f"The runs are the same to the last bit{whose} in {_rows(digests.compared)}."
     if found.exact:
         return _exactly(found)
-    parted = f"The runs part {_between(rows)}: {columns_named(rows.parted)}."
-    saved = found.saved
+    text = f"The runs part {_between(digests)}: {column_names(digests.different)}."
+    saved = found.checkpoints
     if saved is not None:
-        parted += f" In their checkpoints of step {saved.step:,}: {told(saved.difference)}."
-    broken = found.replay.broken if found.replay is not None else (None, None)
+        text += f" In their checkpoints of step {saved.step:,}: {described(saved.difference)}."
+    broken = found.replay.not_reproducible if found.replay is not None else (None, None)
     other = " and ".join(label for label, one in zip(LABELS, broken, strict=True) if one is not None)
-    return f"{parted} Run again here, {other} is not what it recorded." if other else parted
+    return f"{text} Run again here, {other} is not what it recorded." if other else text
 
 
-def _by_figures(figures: Figures | None) -> str:
+def _by_figures(figures: FigureComparison | None) -> str:
     if figures is None or not figures.compared:
         return "Nothing can be compared: a run has no digests.csv, and there are no figures at the same step."
-    apart = figures.apart
-    if apart is None:
+    first = figures.first_different
+    if first is None:
         return f"The figures are the same in {_rows(figures.compared)}; a run has no digests.csv, which would tell more."
-    values = " against ".join("no figure" if v is None else repr(v) for v in (apart.first, apart.second))
-    whose = f" of {apart.kind} '{apart.name}'" if apart.name else f" of the {apart.kind}"
-    return f"The figures part at step {apart.step:,}: '{apart.metric}'{whose} is {values} (a run has no digests.csv)."
+    values = " against ".join("no figure" if v is None else repr(v) for v in (first.a, first.b))
+    whose = f" of {first.kind} '{first.name}'" if first.name else f" of the {first.kind}"
+    return f"The figures part at step {first.step:,}: '{first.metric}'{whose} is {values} (a run has no digests.csv)."
 
 
-def _exactly(found: Found) -> str:
+def _exactly(found: Comparison) -> str:
     replay = found.replay
     assert replay is not None
-    first, cause = replay.learned, replay.cause
+    first, cause = replay.first, replay.cause
     assert first is not None
     assert cause is not None
     when = f"at step {first.step:,}" if first.step > 0 else "before the first step"
-    text = f"The runs part {when}: {told(first.difference)}"
+    text = f"The runs part {when}: {described(first.difference)}"
     if first.step == replay.start or cause.difference.what == first.difference.what:
         return f"{text}."
     earlier = "in that step" if cause.step == first.step else f"at step {cause.step:,}"
-    return f"{text}; first of all, {earlier}, {told(cause.difference)}."
+    return f"{text}; first of all, {earlier}, {described(cause.difference)}."
 
 
-def _between(rows: Rows) -> str:
-    assert rows.apart is not None
-    if not rows.equal:
-        return f"by step {rows.apart:,}, their first row"
-    return f"between steps {rows.equal:,} and {rows.apart:,}"
+def _between(digests: DigestComparison) -> str:
+    if digests.last_equal is None:
+        return f"by step {digests.first_different:,}, their first row"
+    return f"between steps {digests.last_equal:,} and {digests.first_different:,}"
 
 
 def _rows(steps: Sequence[int]) -> str:
@@ -120,7 +119,7 @@ def _rows(steps: Sequence[int]) -> str:
     return f"all {len(steps):,} rows that both have (steps {steps[0]:,} to {steps[-1]:,})"
 
 
-def columns_named(columns: Iterable[Column]) -> str:
+def column_names(columns: Iterable[Column]) -> str:
     """Name whose digests differ: `agents n0, n1, … (4) and channel n0->n1`."""
     by_kind: dict[str, list[str]] = {}
     for kind, name in columns:
@@ -129,7 +128,7 @@ def columns_named(columns: Iterable[Column]) -> str:
     return " and ".join(words)
 
 
-def told(difference: Difference) -> str:
+def described(difference: Difference) -> str:
     """Name a tensor and how much of it differs: `agent 'eye', tensor '0.weight' (largest difference …)`."""
     return f"{_place(difference)} ({_size(difference)})"
 

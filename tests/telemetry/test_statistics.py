@@ -9,7 +9,7 @@ import statistics
 
 import pytest
 
-from antiphon.engine.studies.statistics import bootstrap, interquartile_mean, spread
+from antiphon.telemetry.statistics import bootstrap, interquartile_mean, spread
 
 
 @pytest.mark.parametrize(

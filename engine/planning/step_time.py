@@ -1,4 +1,4 @@
-"""A short run of a scenario on several backends, for what a step of each takes on this machine."""
+"""Measured time of a step on this machine, by backend."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from antiphon.engine.planning.cost_model import length_of
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 
-__all__ = ["measure"]
+__all__ = ["measure_step_time"]
 
 _SECONDS = 0.4
 """Wall clock for each backend, once it is warm."""
@@ -23,10 +23,12 @@ _BLOCKS = 200
 """At most."""
 
 
-def measure(scenario: Scenario, backends: Sequence[str], *, seconds: float = _SECONDS) -> dict[str, float]:
+def measure_step_time(
+    scenario: Scenario, backends: Sequence[str], *, seconds: float = _SECONDS
+) -> dict[str, float]:
     """Return the milliseconds of a step by backend: the median over blocks in which all windows come round.
 
-    The backends take turns, so that what else the machine does meets them alike.
+    Blocks of the backends alternate, so that what else the machine does slows all of them alike.
 
     Args:
         scenario: The scenario; its data are needed.
@@ -40,12 +42,12 @@ def measure(scenario: Scenario, backends: Sequence[str], *, seconds: float = _SE
     simulations: list[Simulation] = []
     try:
         simulations += [Simulation(scenario, backend=backend) for backend in backends]
-        slowest = max([_block(simulation, 1), _block(simulation, 1)][1] for simulation in simulations)
+        slowest = max([_timed(simulation, 1), _timed(simulation, 1)][1] for simulation in simulations)
         steps = min(_cycle(simulations[0]), max(1, int(_LONGEST * seconds / slowest)))
         times: list[list[float]] = [[] for _ in backends]
         while waiting := [i for i, own in enumerate(times) if sum(own) < seconds and len(own) < _BLOCKS]:
             for i in waiting:
-                times[i].append(_block(simulations[i], steps))
+                times[i].append(_timed(simulations[i], steps))
     finally:
         for simulation in simulations:
             simulation.close()
@@ -53,13 +55,15 @@ def measure(scenario: Scenario, backends: Sequence[str], *, seconds: float = _SE
 
 
 def _cycle(simulation: Simulation) -> int:
+    """Return the steps after which all windows and clocks have come round, at most `_MOST_STEPS`."""
     system = simulation.system
     lengths = {length_of(unit.windows) for unit in system.units}
     periods = {agent.clock.period for agent in system.agents.values()}
     return min(math.lcm(system.hold, *lengths, *periods), _MOST_STEPS)
 
 
-def _block(simulation: Simulation, steps: int) -> float:
+def _timed(simulation: Simulation, steps: int) -> float:
+    """Return the seconds of a block of steps."""
     start = time.perf_counter()
     for _ in range(steps):
         simulation.step()

@@ -14,8 +14,9 @@ import torch
 
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.run import Run, begin, resume
+from antiphon.engine.runs.run_writer import RunWriter
 from antiphon.engine.runs.seeds import Seeds
-from antiphon.engine.runs.together import Together
+from antiphon.engine.runs.trainer import Trainer
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Template
@@ -37,10 +38,10 @@ from tests.engine.seeds_asked import (
 
 def test_each_seed_has_the_directory_of_a_run_of_its_own(tmp_path: Path) -> None:
     outcome = go(tmp_path, every=5)
-    assert (outcome.exit_code, outcome.apart, list(outcome.outcomes)) == (0, None, [*SEEDS])
+    assert (outcome.exit_code, outcome.sequential_reason, list(outcome.outcomes)) == (0, None, [*SEEDS])
     for request in requests():
         own, alone = tmp_path / f"x-s{request.seed}", tmp_path / f"alone-s{request.seed}"
-        result = begin(request, alone).go(checkpoint_every=5).result
+        result = begin(request, alone).train(checkpoint_every=5)[0].result
         assert sorted(p.name.partition("tfevents")[0] for p in own.iterdir()) == sorted(
             p.name.partition("tfevents")[0] for p in alone.iterdir()
         )
@@ -65,10 +66,11 @@ def test_in_double_precision_every_file_agrees(tmp_path: Path) -> None:
         RunDirectory.create(path, scenario, own)
         for path, own in zip(places(tmp_path, asked), facts, strict=True)
     ]
-    outcomes = Together(seeds, made, 12).go()
+    outcomes = Run(seeds.simulations, made, 12, seeds.step).train()
     for seed, own, outcome in zip(SEEDS, facts, outcomes, strict=True):
         directory = RunDirectory.create(tmp_path / f"alone-s{seed}", scenario, own)
-        alone = Run(Simulation(scenario, seed=seed, dtype=torch.float64), directory, 12).go()
+        simulation = Simulation(scenario, seed=seed, dtype=torch.float64)
+        (alone,) = Run([simulation], [directory], 12).train()
         assert same(alone.result, outcome.result, 1e-9)
         assert close_to(figures(directory.path), figures(tmp_path / f"x-s{seed}"), 1e-9)
         assert close_to(weights(directory.path), weights(tmp_path / f"x-s{seed}"), 1e-9)
@@ -76,13 +78,13 @@ def test_in_double_precision_every_file_agrees(tmp_path: Path) -> None:
 
 def test_one_goes_on_alone(tmp_path: Path) -> None:
     outcome = go(tmp_path)
-    alone = begin(requests()[1], tmp_path / "alone").go()
+    (alone,) = begin(requests()[1], tmp_path / "alone").train()
     assert alone.exit_code == 0
     results = []
     for path in (tmp_path / "x-s3", tmp_path / "alone"):
         going = resume(path, steps=20)
         assert isinstance(going, Run)
-        results.append(going.go().result)
+        results.append(going.train()[0].result)
     assert (results[0]["steps"], outcome.outcomes[3].result["steps"]) == (20, 12)
     assert same(results[1], results[0], 1e-3)
     assert close_to(figures(tmp_path / "alone"), figures(tmp_path / "x-s3"), 1e-3)
@@ -114,8 +116,8 @@ def test_a_signal_ends_all_with_checkpoints_and_the_same_again_goes_on(
 def test_those_at_the_same_step_go_on_together(tmp_path: Path) -> None:
     asked = requests()
     first = begin(asked[0], tmp_path / "x-s2")
-    first.go(lambda run: interrupt(5)(run.simulation.now))
-    begin(asked[1], tmp_path / "x-s3").go()
+    first.train(lambda step, scores: interrupt(5)(step))
+    begin(asked[1], tmp_path / "x-s3").train()
     more = requests((*SEEDS, 5))
     outcome = go(tmp_path, more, resume_if_exists=True)
     assert outcome.exit_code == 0
@@ -132,14 +134,14 @@ def test_those_at_the_same_step_go_on_together(tmp_path: Path) -> None:
 def test_a_signal_before_the_first_step_leaves_runs_that_can_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = Run.open
+    plain = RunWriter.start
 
-    def opened(self: Run) -> None:
-        plain(self)
-        if self.simulation.seed == SEEDS[-1]:
+    def start(self: RunWriter, trainer: Trainer) -> None:
+        plain(self, trainer)
+        if self.directory.facts["seed"] == SEEDS[-1]:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Run, "open", opened)
+    monkeypatch.setattr(RunWriter, "start", start)
     outcome = go(tmp_path)
     assert (outcome.exit_code, {one["steps"] for one in outcome.result["seeds"]}) == (130, {0})
     monkeypatch.undo()
@@ -195,11 +197,11 @@ def test_a_learning_rate_that_explodes_ends_all(tmp_path: Path) -> None:
 def test_what_cannot_be_joined_runs_one_after_the_other_to_the_same_bits(tmp_path: Path) -> None:
     steps: list[int] = []
     outcome = go(tmp_path, copies(), steps.append)
-    assert outcome.apart == "how long an episode is differs from seed to seed"
+    assert outcome.sequential_reason == "how long an episode is differs from seed to seed"
     assert steps == sorted(steps)
     assert (len(steps), steps[-1]) == (12, 6)  # the mean over both
     for request in copies():
-        alone = begin(request, tmp_path / f"alone-{request.seed}").go()
+        (alone,) = begin(request, tmp_path / f"alone-{request.seed}").train()
         assert same(alone.result, outcome.outcomes[request.seed].result, 0.0)
         table = figures(tmp_path / f"x-s{request.seed}")
         assert close_to(figures(tmp_path / f"alone-{request.seed}"), table, 0.0)
@@ -216,7 +218,7 @@ def test_a_signal_leaves_those_that_have_not_begun_for_later(tmp_path: Path) -> 
 
 def test_one_seed_is_a_run(tmp_path: Path) -> None:
     outcome = go(tmp_path, requests((7,)))
-    assert (outcome.apart, list(outcome.outcomes)) == (None, [7])
+    assert (outcome.sequential_reason, list(outcome.outcomes)) == (None, [7])
     summary = outcome.result["summary"]["accuracy"]
     assert (summary["error"], summary["low"], summary["n"]) == (None, None, 1)
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from antiphon.engine.studies.recovered import Contrast, contrast, mean, recovered
+from antiphon.telemetry.statistics import Contrast, contrast, mean, recovered
 
 
 def test_mean_of_seeds_has_students_interval() -> None:

@@ -1,0 +1,138 @@
+"""The reference engine: what a step computes, one agent at a time. Every other engine is held to it.
+
+Read this file first. The numbers of rules are those of the specification of the step (semantics). A step (rule 13):
+
+1. the environment shows its signals;
+2. messages arrive, and the agents that are due tick: `tick` (forward.py, mailbox.py);
+3. the environment steps on the action; episodes that ended are cut: `cut` (rule 20);
+4. groups whose window ends learn, then predictors do: `learn` (losses.py, backward.py, ledger.py, predictors.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import OBJECTIVE
+from antiphon.comms.cut import constant
+from antiphon.engine.reference.backward import contributes, depth, lambda_returns, waits, window_update
+from antiphon.engine.reference.checkpoint import load_state_dict, state_dict
+from antiphon.engine.reference.forward import replay, tick_agents
+from antiphon.engine.reference.ledger import mask_fill_zero
+from antiphon.engine.reference.predictors import gradient_updates, input_updates
+from antiphon.engine.reference.records import Closed, EnvMask, LearningGroup, StepReport, StepSignals, Tape
+from antiphon.engine.reference.state import State
+
+if TYPE_CHECKING:
+    from antiphon.engine.core.system import System
+
+
+class ReferenceEngine:
+    """Runs a built scenario, step by step: `system` declares clocks, links, and networks with their first parameters."""
+
+    def __init__(self, system: System) -> None:
+        self.state = State(system)
+        self.action: Tensor | None = None
+        """[B, outputs] of the acting agent at the newest step; None: it did not tick, or none acts."""
+
+    def tick(self, step: int, signals: dict[str, Tensor]) -> None:
+        """Let the agents due at `step` tick, senders of zero-delay channels before their receivers (rule 13).
+
+        `signals`: the environment's, by name; those known only after the step are added to it before `learn`.
+        """
+        self.action = None
+        shared = StepSignals(step, signals)
+        for agents in self.state.system.schedule.calls(step):
+            group = self.state.group_of[agents[0]]
+            tick_agents(self.state, agents, group, shared)
+            for tick in group.tape.evaluations[-1][1]:
+                if tick.agent == self.state.system.actor:
+                    self.action = constant(tick.ports[OBJECTIVE])
+
+    def cut(self, step: int, ended: EnvMask, terminated: EnvMask) -> None:
+        """Cut the episodes that ended at `step`: what is held, in flight or kept is void there (rule 20)."""
+        if not ended.any():
+            return
+        for name, ledger in self.state.ledgers.items():
+            ledger.cut(step, ended, terminated)
+            self.state.mailboxes[name].cut(ended)
+        for trail in self.state.trails.values():
+            trail.update({stamp: mask_fill_zero(~ended, value) for stamp, value in trail.items()})
+
+    def learn(self, step: int, *, watch: bool = False) -> StepReport:
+        """Let every group whose window ends at `step` learn, then the predictors that something reached (rule 7).
+
+        DivergenceError: no parameter has moved (rule 32). `watch`: whether predictions are part of the report.
+        """
+        state = self.state
+        closed, dropped = self._closed_windows(step)
+        # First everything is computed, with the parameters of before the step ...
+        ordered = sorted(closed, key=lambda one: depth(state, one[0]))
+        found = [window_update(state, group, tape, step) for group, tape in ordered]
+        groups = [update for update in found if update is not None]
+        for group, tape in [*closed, *dropped]:
+            self._close(group, tape, step)
+        returns = lambda_returns(state, closed, step)
+        gradients = gradient_updates(state, closed, returns, step, watch=watch)
+        inputs = input_updates(state, step)
+        # ... then everything moves: the order cannot matter.
+        for update in groups:
+            for name, own in update.gradients.items():
+                if any(g is not None for g in own):
+                    state.learners[name].step(own, step)
+        for optimizers, updates in ((state.predictors, gradients), (state.inputs, inputs)):
+            for name, learned in updates.items():
+                optimizers[name].step(learned.gradients, step)
+        for _, tape in [*closed, *dropped]:
+            tape.release()
+        return StepReport(groups, gradients, inputs)
+
+    def _closed_windows(self, step: int) -> tuple[Closed, Closed]:
+        """Windows that are learned from at `step`, and those that nothing reaches any more (27b)."""
+        closed, dropped = Closed(), Closed()
+        for group in self.state.groups:
+            window = group.windows.ending(step)
+            if window is None:
+                continue
+            newest, group.tape = group.tape, Tape()
+            if newest.window != window:  # no member ticked in it
+                self._close(group, Tape(window), step)
+                continue
+            waiting, group.pending = [*group.pending, newest], []
+            for tape in waiting:
+                if group.late and waits(self.state, tape, window - tape.window, step):
+                    tape.release()
+                    group.pending.append(tape)
+                elif contributes(self.state, group, tape):
+                    if tape is not newest:
+                        replay(self.state, tape)  # with the parameters of now
+                    closed.append((group, tape))
+                else:
+                    dropped.append((group, tape))
+        return closed, dropped
+
+    def _close(self, group: LearningGroup, tape: Tape, step: int) -> None:
+        """Close a window: its messages were learned from as sender, and what it used is complete as receiver."""
+        for name, record in tape.sent:
+            self.state.ledgers[name].release(record)
+        for name in group.members:
+            for channel in self.state.agents[name].channels:
+                self.state.ledgers[channel.name].close(tape.window, step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the whole state as plain data, in the form of every backend's checkpoints, without copying a tensor."""
+        return state_dict(self.state)
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take over a state of the same scenario, of this engine or another; hand in copies."""
+        load_state_dict(self.state, saved)
+        self.replay_open_windows()
+
+    @torch.enable_grad()
+    def replay_open_windows(self) -> None:
+        """Make the graphs of open windows again from their tapes (rule 15)."""
+        for group in self.state.groups:
+            replay(self.state, group.tape)

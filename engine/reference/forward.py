@@ -1,0 +1,199 @@
+"""Forward pass of one agent's tick, and its replay from the tape (rules 13, 15, 26, 28)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import STATE, Tensors, Transport
+from antiphon.comms.aggregation import join, together
+from antiphon.comms.cut import constant
+from antiphon.engine.reference.ledger import mask_fill_zero
+from antiphon.engine.reference.predictors import context_of
+from antiphon.engine.reference.records import AgentTick, Delivery, Input, LearningGroup, StepSignals, Tape
+from antiphon.engine.reference.state import State
+from antiphon.nets.random import seed_for
+
+if TYPE_CHECKING:
+    from antiphon.engine.core.agent import Agent
+    from antiphon.engine.core.channel import Channel
+
+
+def tick_agents(state: State, names: tuple[str, ...], group: LearningGroup, signals: StepSignals) -> None:
+    """Let one agent, or tied agents as one batch (rule 27a), tick: read, evaluate the network, send (rule 13)."""
+    step, tape, agents = signals.step, group.tape, [state.agents[name] for name in names]
+    window = group.windows.number(step)
+    if tape.window != window:
+        tape.window = window
+        tape.start = {name: dict(state.agents[name].learner.buffers) for name in group.owners}
+    ticks = [_read(state, agent, signals, tape) for agent in agents]
+    learner = agents[0].learner
+    learner.buffers = _evaluate(state, step, ticks, tape, learner.buffers)
+    tape.evaluations.append((step, ticks))
+    for agent, tick in zip(agents, ticks, strict=True):
+        _send(state, agent, tick, step, tape)
+
+
+def replay(state: State, tape: Tape) -> None:
+    """Make a window's graph again, with the parameters of now; running statistics stay as they are (rules 15, 27b)."""
+    buffers = dict(tape.start)
+    for step, ticks in tape.evaluations:
+        owner = state.system.owner_of[ticks[0].agent]
+        buffers[owner] = _evaluate(state, step, ticks, tape, buffers[owner])
+
+
+def _read(state: State, agent: Agent, signals: StepSignals, tape: Tape) -> AgentTick:
+    step = signals.step
+    tick = AgentTick(agent.name, signals, [], state.participates(agent.name, tape.window))
+    ages: list[Tensor] = []
+    for channel in agent.inputs:
+        mailbox = state.mailboxes[channel.name]
+        deliveries = mailbox.deliveries(step)
+        if channel.input is not None and channel.name not in state.input_disabled:
+            deliveries = [_with_stand_in(state, channel, deliveries[-1], step)]
+        if channel.name == agent.align:
+            tick.signals = deliveries[-1].signals
+        tick.inputs += [_input(state, channel, delivery, tick, step, tape) for delivery in deliveries]
+        ages.append(mailbox.age(deliveries[-1], step))
+    if agent.memory is not None:
+        delivery = state.mailboxes[agent.memory.name].deliveries(step)[-1]
+        tick.state = _input(state, agent.memory, delivery, tick, step, tape)
+    if ages and "age" in agent.observes:
+        tick.ages = torch.stack(ages, 1)
+    return tick
+
+
+def _with_stand_in(state: State, channel: Channel, delivery: Delivery, step: int) -> Delivery:
+    """Let the synthetic input stand in where the due message is missing; note what it learns from (rule 18)."""
+    record, mailbox = delivery.record, state.mailboxes[channel.name]
+    if channel.input is None or record is None or (channel.input_context and not record.signals.values):
+        return delivery  # without signals: sent by an aligned agent before its first message
+    context = context_of(state, channel, record, step, True)
+    if record.first_use == step and not record.void.all():
+        example = (context, record.received, ~(record.lost | record.void))
+        state.input_examples.setdefault(channel.name, []).append(example)
+    missing = ~record.void if channel.coupling == "unlocked" else ~(record.void | delivery.counts)
+    if not missing.any():
+        return delivery
+    return mailbox.stand_in(delivery, constant(channel.input.predict(context, state.batch)), missing)
+
+
+def _input(state: State, channel: Channel, read: Delivery, tick: AgentTick, step: int, tape: Tape) -> Input:
+    """Note what a tick reads as it will be differentiated: with its graph, as a leaf, or as a constant (rule 2)."""
+    record, mailbox = read.record, state.mailboxes[channel.name]
+    passed_on = channel.coupling == "locked" or mailbox.ledger.is_state
+    if record is not None and passed_on and (channel.name, record.stamp) in tape.outputs:
+        return Input(channel.name, record.stamp, None, ~record.void)
+    # Over a locked channel it was sent in an earlier window, where its credit is lost (rule 15).
+    constant_only = channel.coupling == "locked" or not tick.participates or not read.counts.any()
+    if record is None or constant_only:
+        return Input(channel.name, None, read.value, read.present)
+    shared = not mailbox.keeps and bool(read.counts.all()) and not read.predicted.any()
+    use = mailbox.ledger.consume(step, read, shared=shared)
+    return Input(channel.name, None, use.leaf, read.present, use)
+
+
+def _evaluate(state: State, step: int, ticks: list[AgentTick], tape: Tape, buffers: Tensors) -> Tensors:
+    """Evaluate a network, keep outputs and messages with their graph, and return the new running statistics."""
+    agents = [state.agents[tick.agent] for tick in ticks]
+    learner = agents[0].learner
+    states = [_value(state, tick.state, tick, tape) for tick in ticks if tick.state is not None]
+    ports, after = learner.network(
+        learner.parameters,
+        buffers,
+        torch.cat([_network_input(state, tick, tape) for tick in ticks]),
+        training=not learner.frozen,
+        seed=0 if learner.network.pure else seed_for(agents[0].seed, "tick", str(step)),
+        transports=[path for i, tick in enumerate(ticks) for path in _feedback_paths(state, tick, tape, i)],
+        state=torch.cat(states) if states else None,
+    )
+    for i, (agent, tick) in enumerate(zip(agents, ticks, strict=True)):
+        tick.ports = {name: output.chunk(len(ticks))[i] for name, output in ports.items()}
+        for channel in _outgoing(state, agent, step):
+            tape.outputs[channel.name, step] = tick.ports[channel.port]
+    return after
+
+
+def _outgoing(state: State, agent: Agent, step: int) -> list[Channel]:
+    """The channels on which an agent sends at a tick; the state goes last."""
+    sending = [c for c in agent.outputs if state.ledgers[c.name].sender.due(step)]
+    return sending if agent.memory is None else [*sending, agent.memory]
+
+
+def _network_input(state: State, tick: AgentTick, tape: Tape) -> Tensor:
+    """[B, *input_shape]: observations in declared order, then messages in canonical order (rules 26, 28)."""
+    agent = state.agents[tick.agent]
+    flat = len(agent.learner.network.input_shape) == 1
+    observations, messages, present = [], [], []
+    for name in agent.observes:
+        seen = tick.ages if name == "age" else tick.signals.values.get(name)
+        if seen is not None or name != "age":
+            seen = (state.system.zeros_of(name) if seen is None else seen).to(state.system.dtype)
+            observations.append(seen.reshape(len(seen), -1) if flat else seen)
+    for channel in agent.inputs:
+        entries = [entry for entry in tick.inputs if entry.channel == channel.name]
+        values = [_value(state, entry, tick, tape) for entry in entries]
+        shaped = [value if flat else value.reshape(-1, *channel.shape) for value in values]
+        read = list(zip(shaped, [entry.present for entry in entries], strict=True))
+        message, there = together(state.mailboxes[channel.name].read, read, channel.slots)
+        messages.append(message)
+        present.append(there)
+    return join(agent.fan_in, observations, messages, present)
+
+
+def _value(state: State, entry: Input, tick: AgentTick, tape: Tape) -> Tensor:
+    """[B, size]: what was read on a channel, with as much of its graph as the coupling lets through."""
+    if entry.value is not None:
+        return entry.value
+    channel, value = state.channels[entry.channel], _passed_on(state, entry, tape)
+    cut = not tick.participates or channel.direct is not None or channel.aligned is not None
+    return constant(value) if cut else value  # rules 7 and 10: nothing flows back this way
+
+
+def _passed_on(state: State, entry: Input, tape: Tape) -> Tensor:
+    """[B, size]: a message of the same window as it arrives, with its graph (rule 8: straight-through)."""
+    assert entry.stamp is not None
+    sent = tape.outputs[entry.channel, entry.stamp].flatten(1)
+    if not entry.present.any():  # void everywhere: nothing flows back, not even zeros
+        sent = constant(sent)
+    return mask_fill_zero(entry.present, state.ledgers[entry.channel].link.carry(entry.stamp, sent))
+
+
+def _feedback_paths(state: State, tick: AgentTick, tape: Tape, position: int) -> Iterator[Transport]:
+    """Messages whose gradient goes back through fixed weights: feedback alignment (rule 10)."""
+    rows = slice(position * state.batch, (position + 1) * state.batch)
+    for entry in tick.inputs:
+        weights = state.channels[entry.channel].aligned
+        if weights is not None and entry.stamp is not None and tick.participates:
+            yield Transport(_passed_on(state, entry, tape), weights, rows)
+
+
+def _send(state: State, agent: Agent, tick: AgentTick, step: int, tape: Tape) -> None:
+    """Open a record for each message of a tick; a recurrent agent's state goes to its own next tick."""
+    if agent.trail is not None:  # rule 25: predictors are conditioned on its states
+        value, oldest = constant(tick.ports[STATE]), agent.clock.latest(step - agent.looked_back)
+        trail = {s: v for s, v in state.trails[agent.name].items() if oldest is None or s >= oldest}
+        value = torch.zeros_like(value) if _unsound(state, agent, value) else value
+        state.trails[agent.name] = {**trail, step: value}
+    for channel in _outgoing(state, agent, step):
+        ledger, mailbox = state.ledgers[channel.name], state.mailboxes[channel.name]
+        message, ends = tick.ports[channel.port], {}
+        for end, name, delay in (("from", channel.sender, 0), ("to", channel.receiver, ledger.link.delay)):
+            past = [s for s in state.trails.get(name, {}) if s <= step - delay]  # it crosses the link
+            if f"{end}.state" in channel.ends and past:
+                ends[f"{end}.state"] = state.trails[name][max(past)]
+        void, start = _unsound(state, agent, message), state.system.began
+        record = ledger.open(step, message, tick.signals, void, states=ends, episode_start=start)
+        ledger.forget(step, mailbox.arrived if mailbox.keeps else None)
+        if ledger.is_state and record.unread:
+            ledger.release(record)  # passed on with its graph
+        else:
+            tape.sent.append((channel.name, record))
+
+
+def _unsound(state: State, agent: Agent, output: Tensor) -> bool:
+    """Whether an output would poison whoever reads it: under quarantine it is void (rule 32)."""
+    return agent.name in state.agent_disabled or (state.quarantine and not bool(output.isfinite().all()))

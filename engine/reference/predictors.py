@@ -1,0 +1,186 @@
+"""Training of synthetic gradients and synthetic inputs, and what they are conditioned on (rules 6, 8, 9, 11, 23, 25)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.context import encode
+from antiphon.comms.cut import constant
+from antiphon.comms.predictors import Example
+from antiphon.engine.core.clock import EpisodeWindows, TickWindows
+from antiphon.engine.reference.ledger import mask_fill_zero
+from antiphon.engine.reference.records import Closed, MessageRecord, PredictorUpdate, Returns, Tape, Updates
+from antiphon.engine.reference.state import State
+
+if TYPE_CHECKING:
+    from antiphon.comms.model import Model
+    from antiphon.engine.core.agent import Agent
+    from antiphon.engine.core.channel import Channel
+
+
+def injects(state: State, channel: Channel) -> bool:
+    """Return whether a channel's synthetic gradient is put on its messages."""
+    able = channel.predictor is not None and channel.name not in state.predictor_disabled
+    return able and channel.apply and bool(channel.scale.base or channel.discount)
+
+
+def synthetic_gradient(state: State, tape: Tape, channel: Channel, record: MessageRecord) -> Tensor | None:
+    """Return SG(m, c) of a message of a window, [B, size] per sample; None where nothing is injected (rules 5, 7, 20)."""
+    if record.unread or record.no_injection.all() or not injects(state, channel):
+        return None
+    example = example_of(state, channel, record, answered=False)
+    if example is None or channel.predictor is None or not state.participates(channel.sender, tape.window):
+        return None
+    predicted = constant(channel.predictor.predict(example))
+    # Without a target a predictor has no loss of its own, and no slope.
+    return predicted if example.valid is None else mask_fill_zero(example.valid, predicted)
+
+
+def critic_value(state: State, channel: Channel, record: MessageRecord) -> Tensor | None:
+    """Return the loss that a channel's critic expects beyond a message, [B], times `discount` (rules 3, 9)."""
+    predictor = channel.predictor
+    if predictor is None or not predictor.needs_loss or channel.name in state.predictor_disabled:
+        return None
+    example = example_of(state, channel, record, answered=False)
+    if example is None or record.unread or record.no_injection.all():
+        return None
+    return mask_fill_zero(~record.no_injection, channel.discount * constant(predictor.value(example)))
+
+
+def example_of(state: State, channel: Channel, record: MessageRecord, *, answered: bool) -> Example | None:
+    """Return what a predictor reads of a message, if `answered` with what has come back; None: its signals are absent."""
+    signals, predictor = record.signals.values, channel.predictor
+    if (channel.target is not None and channel.target not in signals) or (channel.context and not signals):
+        return None
+    context = context_of(state, channel, record, record.first_use, False)
+    example = Example(record.message, context, None)
+    if answered and state.ledgers[channel.name].wants_gradient:
+        example.delta, example.loss, example.valid = record.delta, record.loss, record.counts
+        if example.loss is None and predictor is not None and predictor.needs_loss:
+            example.loss = torch.zeros_like(record.message[:, 0])  # nothing is lost after an end (rule 20)
+    if channel.target is not None:
+        example.target, present = signals[channel.target], signals.get(f"_{channel.target}")
+        if present is not None:
+            example.target = mask_fill_zero(present, example.target)
+            example.valid = present if example.valid is None else present & example.valid
+    return example
+
+
+def gradient_updates(state: State, closed: Closed, returns: Returns, step: int, *, watch: bool) -> Updates:
+    """Compute the training step of every synthetic gradient that something reached at `step` (rules 6, 7)."""
+    updates = Updates()
+    for name, channel in state.channels.items():
+        records = state.ledgers[name].take(step)
+        if channel.predictor is None or name in state.predictor_disabled:
+            continue
+        if channel.traced:  # what was consumed waits for its return, an episode's last state does not
+            records = [r for r in records if r.unread or r.no_injection.all()] + returns.get(name, [])
+        answered = [_returned_example(state, channel, record, step) for record in records]
+        examples = [example for example in answered if example is not None]
+        if not state.ledgers[name].wants_gradient:
+            examples = _local_examples(state, channel, closed)
+        if examples:
+            losses = [channel.predictor.loss(example) for example in examples]
+            updates[name] = _update(channel.predictor, losses, examples)
+            if watch:
+                updates[name].prediction = constant(channel.predictor.predict(examples[-1]))
+    return _sound(state, updates, state.predictor_disabled, step)
+
+
+def _local_examples(state: State, channel: Channel, closed: Closed) -> list[Example]:
+    """Examples of a predictor to which nothing is returned: it learns when its sender does (rule 9)."""
+    found = []
+    for tape in (tape for _, tape in closed if state.participates(channel.sender, tape.window)):
+        for record in (record for name, record in tape.sent if name == channel.name):
+            valid, example = ~record.no_injection, example_of(state, channel, record, answered=True)
+            if example is not None and valid.any() and not record.unread:
+                example.valid = valid if example.valid is None else valid & example.valid
+                found.append(example)
+    return found
+
+
+def input_updates(state: State, step: int) -> Updates:
+    """Compute the training step of every synthetic input that a real message reached at `step` (rules 6, 18)."""
+    updates = Updates()
+    for name, channel in state.channels.items():
+        examples = state.input_examples.pop(name, [])
+        if channel.input is not None and examples:
+            updates[name] = _update(channel.input, [channel.input.loss(*example) for example in examples], [])
+    return _sound(state, updates, state.input_disabled, step)
+
+
+def _update(model: Model, losses: list[Tensor], examples: list[Example]) -> PredictorUpdate:
+    loss = torch.stack(losses).sum()
+    return PredictorUpdate(constant(loss), list(torch.autograd.grad(loss, model.trainable)), examples)
+
+
+def _sound(state: State, updates: Updates, disabled: set[str], step: int) -> Updates:
+    """The updates that have not diverged; the others' predictors are disabled (rule 32)."""
+    wrong = {name: state.divergence_of(update.gradients, [update.loss]) for name, update in updates.items()}
+    for channel in (state.channels[name] for name in updates if wrong[name]):
+        who, kind, what = channel.sender, "gradient", "its learning rate, or that of its synthetic gradients"
+        if disabled is state.input_disabled:
+            who, kind, what = channel.receiver, "input", "the learning rate of the synthetic input"
+        line = f"agent '{who}': the loss of the synthetic {kind} of its channel {channel.name} at step {step}"
+        state.disable(disabled, [channel.name], step, f"{line} {wrong[channel.name]}; lower {what}")
+    return {name: update for name, update in updates.items() if not wrong[name]}
+
+
+def _returned_example(state: State, channel: Channel, record: MessageRecord, step: int) -> Example | None:
+    """The example of a message whose gradient has come back; one out of all proportion is clipped (states only)."""
+    if channel.outliers is not None and record.delta is not None:
+        before = channel.outliers.clip_count
+        state.ledgers[channel.name].replace_gradient(record, channel.outliers.shortened(record.delta))
+        if channel.outliers.clip_count and not before:
+            line = f"channel {channel.name}: a gradient came back more than ten times as long as the median; it is "
+            state.events.append((step, line + "shortened, as all such will be"))
+    return example_of(state, channel, record, answered=True)
+
+
+def context_of(
+    state: State, channel: Channel, record: MessageRecord, tick: int | None, far: bool
+) -> Tensor | None:
+    """Return the context of a message's synthetic gradient, or if `far` of its input, used at `tick`: [B, features]."""
+    system, mailbox = state.system, state.mailboxes[channel.name]
+    signals, ends = channel.context, channel.ends
+    if far:
+        signals, ends = channel.input_context, channel.input_ends
+    encoded = encode(signals, record.signals.values, system.dtype)
+    columns = [] if encoded is None else [encoded]
+    for end in ends:
+        agent = state.agents[channel.sender if end.startswith("from") else channel.receiver]
+        held, stamps = mailbox.prior, mailbox.prior_stamp
+        if held is None or stamps is None:
+            held, stamps = channel.zeros, mailbox.ledger.nowhere.long() - 1
+        if end == "returned":
+            column = channel.zeros if record.returned is None else record.returned
+        elif end == "held":  # the newest message that arrived before the due one
+            column = mask_fill_zero(stamps >= 0, held)
+        elif end == "age":  # steps from that message to the due one
+            column = mask_fill_zero(stamps >= 0, record.stamp - stamps).to(system.dtype).unsqueeze(1)
+        elif end.endswith("state"):  # zeros before its first tick
+            blank = channel.zeros.new_zeros(state.batch, agent.learner.network.state_size)
+            column = record.states.get(end, blank)
+        else:
+            column = _phase(state, agent, record.stamp if end == "from.phase" else tick, record.episode_start)
+        columns.append(column)
+    return torch.cat(columns, 1) if columns else None
+
+
+def _phase(state: State, agent: Agent, tick: int | None, episode_start: int) -> Tensor:
+    """[B, ticks of a window]: which tick of its window an agent is at, one-hot; zeros where it never ticks."""
+    windows, clock, at = state.group_of[agent.name].windows, agent.clock, None
+    if isinstance(windows, TickWindows):
+        count, at = windows.unroll, None if tick is None else clock.count(tick)
+    elif isinstance(windows, EpisodeWindows):  # how far the episode is from its start
+        count = -(-windows.longest // clock.period)
+        at = None if tick is None else (tick - episode_start) // clock.period
+    else:
+        steps = windows.end(0) + 1
+        count, at = -(-steps // clock.period), None if tick is None else tick % steps // clock.period
+    row = [float(at is not None and i == at % count) for i in range(count)]
+    one_hot = torch.tensor(row, dtype=state.system.dtype, device=state.system.device)
+    return one_hot.expand(state.batch, count)

@@ -1,0 +1,97 @@
+"""Observers of the run loop that write nothing: progress bar, callbacks, training scores."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from antiphon.engine.metrics.mean_accumulator import MeanAccumulator
+from antiphon.engine.runs.trainer import Observer, Outcome, Trainer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from antiphon.engine.simulation import Simulation
+
+__all__ = ["OnStep", "ProgressBar", "Scores", "StepCallback", "TrainingScores"]
+
+Scores = dict[str, dict[str, float]]
+"""Loss and metric by readout."""
+OnStep = Callable[[int, Callable[[], Scores]], None]
+"""Called after each step with the step reached and a function that returns the mean scores since it was last called."""
+
+
+class ProgressBar(Observer):
+    """A progress bar on standard error, if that is a terminal.
+
+    Args:
+        steps: How many are to be taken; None: not known.
+    """
+
+    def __init__(self, steps: int | None) -> None:
+        self._steps = steps
+        self._bar: Progress | None = None
+
+    def start(self, trainer: Trainer) -> None:
+        """Show the bar."""
+        if not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task("steps", total=self._steps)
+        self._bar.start()
+
+    def step(self, trainer: Trainer) -> None:
+        """Advance the bar."""
+        if self._bar is not None:
+            self._bar.advance(self._task)
+
+    def end(self, simulation: Simulation, outcome: Outcome) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+class StepCallback(Observer):
+    """A function of the simulation, called after each step."""
+
+    def __init__(self, on_step: Callable[[Simulation], None]) -> None:
+        self._on_step = on_step
+
+    def step(self, trainer: Trainer) -> None:
+        """Call the function."""
+        self._on_step(trainer.running[0])
+
+
+class TrainingScores(Observer):
+    """Mean loss and metric of each readout on the training data, handed to a function after each step."""
+
+    def __init__(self, on_step: OnStep) -> None:
+        self._on_step = on_step
+        self._means: dict[Simulation, MeanAccumulator] = {}
+
+    def start(self, trainer: Trainer) -> None:
+        """Begin to accumulate."""
+        self._means = {one: MeanAccumulator(one.system) for one in trainer.simulations}
+
+    def step(self, trainer: Trainer) -> None:
+        """Accumulate the newest losses and call the function."""
+        for simulation in trainer.running:
+            self._means[simulation].add(simulation.learned)
+        self._on_step(trainer.running[0].now, lambda: self._pop_scores(trainer))
+
+    def _pop_scores(self, trainer: Trainer) -> Scores:
+        """Return the means since the last call, over the running simulations, of readouts that all of them have."""
+        popped = [self._means[simulation].pop() for simulation in trainer.running]
+        readouts = trainer.running[0].scenario.readouts
+        return {
+            name: {
+                metric: sum(one[name][metric] for one in popped) / len(popped) for metric in popped[0][name]
+            }
+            for name in readouts
+            if all(name in one for one in popped)
+        }

@@ -1,0 +1,181 @@
+"""The observer that writes a run directory while a simulation is trained."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from antiphon import telemetry
+from antiphon.engine.metrics.description import describe_run
+from antiphon.engine.metrics.figures import figures
+from antiphon.engine.metrics.timed import Timed
+from antiphon.engine.metrics.timeline import span, timeline
+from antiphon.engine.runs.directory import RunDirectory, facts_of, now, write_json
+from antiphon.engine.runs.result import LatestFigures, result_of
+from antiphon.engine.runs.trainer import Observer, Outcome, SharedClock, Trainer
+from antiphon.errors import AntiphonError, DivergenceError
+from antiphon.telemetry import CsvRecorder, Recorder, Recorders
+from antiphon.telemetry.digests_csv import DigestsCsv
+
+if TYPE_CHECKING:
+    from antiphon.engine.simulation import Simulation
+
+__all__ = ["RunWriter", "open_writer"]
+
+_CHECKPOINTS = 10
+_FEWEST_STEPS = 100
+"""Between checkpoints, where nothing else is set: ten in a run, but at least so many steps apart."""
+
+
+class RunWriter(Observer):
+    """Writes figures, checkpoints, run.json and result.json of a simulation into its run directory.
+
+    Args:
+        simulation: At the step it goes on from.
+        directory: Its run directory.
+        until: The step that the run is to reach.
+        checkpoint_every: Steps between checkpoints; the newest two are kept. None: ten in a run, at least 100 steps
+            apart.
+        recorder: One besides those of the directory, closed at the end.
+
+    Attributes:
+        result: The object of result.json; empty until the run has ended.
+    """
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        directory: RunDirectory,
+        until: int,
+        checkpoint_every: int | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.directory = directory
+        self.result: dict[str, Any] = {}
+        self._simulation, self._until = simulation, until
+        self._checkpoint_every = checkpoint_every or max(_FEWEST_STEPS, -(-until // _CHECKPOINTS))
+        self._latest = LatestFigures()
+        self._further = [] if recorder is None else [recorder]
+        self._clock: SharedClock | None = None
+        self._seconds_before = 0.0
+
+    def attach(self) -> None:
+        """Attach recorders to the simulation; rows of an earlier session after its present step are dropped.
+
+        Raises:
+            RunError: The directory cannot be written.
+        """
+        simulation, directory, start = self._simulation, self.directory, self._simulation.now
+        scenario, document = simulation.scenario, directory.document
+        first = timeline(simulation.system, 0, span(simulation.system))
+        description = describe_run(
+            scenario, directory.facts, document=document, start=start, until=self._until, timeline=first
+        )
+        table = directory.path / "metrics.csv"
+        resumed = start if table.exists() else None
+        digests = DigestsCsv(directory.path / "digests.csv", resumed)
+        board = telemetry.TensorBoardRecorder(directory.path, start)
+        files = Recorders([CsvRecorder(table, resumed), digests, board])
+        files.begin(description)
+        self._latest.read(table, start)
+        simulation.recorders += [Timed(files, self._seconds), self._latest, *self._further]
+        # A crash leaves run.json behind the table.
+        logged = self._latest.of("run", "").get("seconds", 0.0)
+        self._seconds_before = max(directory.facts["seconds"], logged)
+        self._clock = SharedClock()
+        self._clock.divide(1)
+
+    def _seconds(self) -> float:
+        """Return the seconds of the run so far, all sessions together."""
+        assert self._clock is not None
+        return self._seconds_before + self._clock()
+
+    def start(self, trainer: Trainer) -> None:
+        """Attach recorders if there are none yet, and note in run.json that the run goes on."""
+        if self._clock is None:
+            self.attach()
+        self._seconds_before, self._clock = self._seconds() - trainer.clock(), trainer.clock
+        facts = {"exit": "running", "steps": self._until, "step": self._simulation.now}
+        self.directory.note(**facts, finished=None, error=None)
+
+    def step(self, trainer: Trainer) -> None:
+        """Write a checkpoint if one is due; the last step's is written by `end`."""
+        step = self._simulation.now
+        if self._simulation in trainer.running and step % self._checkpoint_every == 0 and step != self._until:
+            self.directory.checkpoint(self._simulation)
+
+    def end(self, simulation: Simulation, outcome: Outcome) -> None:
+        """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json.
+
+        Raises:
+            RunError: The directory cannot be written.
+        """
+        if simulation is not self._simulation:
+            return
+        if outcome.status in ("failed", "interrupted"):
+            self._note_end("stopped" if outcome.status == "interrupted" else "failed", outcome.error)
+            return
+        directory, seconds = self.directory, self._seconds()
+        directory.checkpoint(simulation)
+        directory.note(exit=outcome.status, error=outcome.error, seconds=seconds, finished=now())
+        last = max(simulation.now - 1, 0)  # a run that was stopped has no row of its own in the table
+        self._latest.figures(last, figures(simulation, last))
+        result = result_of(simulation, self._latest, directory.facts, str(directory.path))
+        write_json(directory.path / "result.json", result)
+        if outcome.status == "done":
+            for recorder in simulation.recorders:
+                recorder.end(result)
+        for recorder in self._further:
+            recorder.close()
+        self.result = result
+
+    @property
+    def running(self) -> bool:
+        """Whether run.json has no end of the run yet."""
+        return bool(self.directory.facts["exit"] == "running")
+
+    def break_off(self, failure: BaseException | None = None) -> None:
+        """Note in run.json that a run stepped by hand is over.
+
+        Args:
+            failure: The exception that ended it; None: it was closed.
+        """
+        diverged = self._simulation.diverged
+        if diverged is not None and (failure is None or isinstance(failure, DivergenceError)):
+            self._note_end("diverged", diverged)
+        elif failure is None or isinstance(failure, KeyboardInterrupt):
+            self._note_end("stopped", None if failure is None else type(failure).__name__)
+        else:
+            self._note_end("failed", str(failure) or type(failure).__name__)
+
+    def _note_end(self, status: str, error: str | None) -> None:
+        with suppress(AntiphonError):  # the failure itself matters more than that of its note
+            self.directory.note(
+                exit=status,
+                error=error,
+                step=self._simulation.now,
+                seconds=self._seconds(),
+                finished=now(),
+            )
+
+
+def open_writer(simulation: Simulation, path: Path) -> RunWriter:
+    """Create a run directory for a simulation made in Python; its figures are written from the first step.
+
+    Raises:
+        RunError: The folder holds something, or cannot be written.
+    """
+    scenario = simulation.scenario
+    facts = facts_of(
+        scenario,
+        seed=simulation.seed,
+        device=str(simulation.device),
+        dtype=str(simulation.dtype).removeprefix("torch."),
+        threads=simulation.threads,
+        backend=simulation.backend.name,
+    )
+    directory = RunDirectory.create(path, scenario, facts)
+    writer = RunWriter(simulation, directory, scenario.training.steps)
+    writer.attach()
+    return writer

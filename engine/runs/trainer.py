@@ -1,0 +1,192 @@
+"""The run loop: one or several simulations stepped to a limit, a signal or an error, followed by observers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from antiphon.engine.runs.stopping import stop_signals
+from antiphon.errors import DivergenceError, ScenarioError
+
+if TYPE_CHECKING:
+    from antiphon.engine.simulation import Simulation, StepInfo
+
+__all__ = ["Observer", "Outcome", "SharedClock", "Trainer"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the training of a simulation ended.
+
+    Attributes:
+        status: `done`, `stopped` (by a signal), `diverged`, `failed` (an exception, raised again afterwards) or
+            `interrupted` (a KeyboardInterrupt, likewise).
+        exit_code: 0, 128 + the signal's number, 3 or 1.
+        error: What went wrong; None where it is done or stopped.
+        result: The object of result.json, where there is a run directory.
+    """
+
+    status: str
+    exit_code: int = 0
+    error: str | None = None
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Observer:
+    """Callbacks of the run loop; a subclass overrides those it needs."""
+
+    def start(self, trainer: Trainer) -> None:
+        """Prepare, before the first step."""
+
+    def step(self, trainer: Trainer) -> None:
+        """Follow a step of the simulations that are `trainer.running`."""
+
+    def end(self, simulation: Simulation, outcome: Outcome) -> None:
+        """Finish one simulation; others may go on."""
+
+
+class SharedClock:
+    """Seconds of wall-clock time, divided between simulations that are stepped together; it starts paused."""
+
+    def __init__(self) -> None:
+        self._before, self._since, self._rate = 0.0, time.perf_counter(), 0.0
+
+    def __call__(self) -> float:
+        """Return the seconds of each simulation so far."""
+        return self._before + (time.perf_counter() - self._since) * self._rate
+
+    def divide(self, simulations: int) -> None:
+        """Divide the time from now on between so many; 0 pauses the clock."""
+        self._before, self._since = self(), time.perf_counter()
+        self._rate = 1 / simulations if simulations else 0.0
+
+
+class Trainer:
+    """The run loop of one simulation, or of several that are stepped together.
+
+    Args:
+        simulations: At the step they go on from.
+        observers: Called in this order.
+        step: Steps all that have not diverged (`Seeds.step`); None: there is one simulation, which is stepped itself.
+
+    Attributes:
+        simulations: All of them.
+        running: Those that have not ended.
+        clock: The time of each running simulation.
+    """
+
+    def __init__(
+        self,
+        simulations: Sequence[Simulation],
+        observers: Sequence[Observer] = (),
+        step: Callable[[], Sequence[StepInfo]] | None = None,
+    ) -> None:
+        self.simulations = list(simulations)
+        self.running = list(simulations)
+        self.clock = SharedClock()
+        self._observers = observers
+        self._step = step or (lambda: [self.simulations[0].step()])
+        self._outcomes: dict[Simulation, Outcome] = {}
+
+    def run(
+        self, steps: int | None = None, *, episodes: int | None = None, seconds: float | None = None
+    ) -> list[Outcome]:
+        """Step until a limit is met or all simulations have diverged.
+
+        SIGINT or SIGTERM ends it after the present step; a second one raises KeyboardInterrupt at once.
+
+        Args:
+            steps: Environment steps.
+            episodes: Ends of episodes in the first environment.
+            seconds: Wall-clock time.
+
+        Returns:
+            How each simulation ended, in order.
+
+        Raises:
+            ScenarioError: Episodes are the only limit, and the environment's never end.
+        """
+        endless = self.simulations[0].world.env.endless
+        taken = ended = 0
+        signals: list[int] = []
+
+        def reached() -> bool:
+            return (
+                (steps is not None and taken >= steps)
+                or (episodes is not None and ended >= episodes)
+                or (seconds is not None and time.monotonic() - start >= seconds)
+            )
+
+        try:
+            with stop_signals() as signals:
+                self._start(steps)
+                if episodes is not None and steps is None and seconds is None and endless:
+                    raise ScenarioError(
+                        "run: the environment's episodes never end; give steps=…, or use `episode: example`"
+                    )
+                start = time.monotonic()
+                while self.running and not signals and not reached():
+                    infos = self._take_step()
+                    taken += 1
+                    if episodes is not None and infos:
+                        mask = infos[0]["ended"]
+                        ended += bool(mask if isinstance(mask, bool) else mask[0])
+                self._settle()
+                stopped = signals and not reached()
+                self._end_running(Outcome("stopped", 128 + signals[0]) if stopped else Outcome("done"))
+        except BaseException as error:
+            # A KeyboardInterrupt that no signal announced is a user's own way to stop.
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) and not signals else "failed"
+            self._end_running(Outcome(status, 1, str(error) or type(error).__name__))
+            raise
+        return [self._outcomes[simulation] for simulation in self.simulations]
+
+    def _start(self, steps: int | None) -> None:
+        for observer in self._observers:
+            observer.start(self)
+        if steps is not None:
+            for simulation in self.simulations:
+                simulation.until = simulation.now + steps
+        self.clock.divide(len(self.running))
+        self._end_diverged()
+
+    def _take_step(self) -> Sequence[StepInfo]:
+        """Take one step, end the simulations that diverged at it, and call the observers for the others."""
+        infos: Sequence[StepInfo] = ()
+        try:
+            infos = self._step()
+            self._end_diverged()
+            for observer in self._observers if self.running else ():
+                observer.step(self)
+        except DivergenceError:
+            if all(simulation.diverged is None for simulation in self.running):
+                raise
+            self._end_diverged()
+        return infos
+
+    def _settle(self) -> None:
+        """Let a divergence that only the device knows of come out before the end is written."""
+        for simulation in self.running:
+            with suppress(DivergenceError):  # noted in the simulation
+                simulation.settle()
+        self._end_diverged()
+
+    def _end_diverged(self) -> None:
+        for simulation in [*self.running]:
+            if simulation.diverged is not None:
+                self._end(simulation, Outcome("diverged", DivergenceError.exit_code, simulation.diverged))
+
+    def _end_running(self, outcome: Outcome) -> None:
+        for simulation in [*self.running]:
+            self._end(simulation, outcome)
+
+    def _end(self, simulation: Simulation, outcome: Outcome) -> None:
+        self.clock.divide(0)
+        for observer in self._observers:
+            observer.end(simulation, outcome)
+        self.running.remove(simulation)
+        self._outcomes[simulation] = outcome
+        self.clock.divide(len(self.running) or 1)  # a simulation may be stepped by hand afterwards

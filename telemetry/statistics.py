@@ -1,0 +1,304 @@
+"""Statistics over seeds and repeats: means, interquartile means, paired contrasts and ratios, each with its 95 % interval.
+
+The interquartile mean (IQM) is the mean of the middle half: neither a seed that failed nor one that was lucky moves it
+far, and unlike the median it uses half of what was measured. Agarwal et al., "Deep Reinforcement Learning at the Edge of
+the Statistical Precipice", NeurIPS 2021.
+
+*Recovered* is what a variant regains of backpropagation's gain: (variant - detached) / (locked - detached), in the
+readout's metric, turned so that more is better (semantics 35).
+
+Pure functions of numbers, without torch. All bootstraps use the same 10,000 resamples in every call.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "FEWEST",
+    "Contrast",
+    "Estimate",
+    "Ratio",
+    "Spread",
+    "bootstrap",
+    "contrast",
+    "interquartile_mean",
+    "mean",
+    "ratio",
+    "recovered",
+    "spread",
+    "standard_error",
+    "student_t",
+]
+
+FEWEST = 5
+"""Seeds from which on a table has the interquartile mean: of fewer it would be one or two of them."""
+_RESAMPLES = 10_000
+_TAILS = (0.025, 0.975)
+_Z = 1.96
+_T: tuple[float, ...] = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+"""Quantiles of Student's t by degrees of freedom, from 1."""
+_ERRORS = 3.0
+"""How many standard errors a denominator has to lie above zero for a ratio to be defined (semantics 35)."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean, median and interquartile mean over seeds.
+
+    Attributes:
+        mean: Of all seeds.
+        error: Its standard error; None of one seed.
+        median: The value in the middle.
+        iqm: The interquartile mean.
+        low: Lower end of its 95 % interval; None of one seed.
+        high: Upper end.
+        n: How many seeds.
+    """
+
+    mean: float
+    error: float | None
+    median: float
+    iqm: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval.
+
+    Attributes:
+        value: The number.
+        low: Lower end; None of one seed.
+        high: Upper end.
+        sd: Standard deviation over seeds; None of one seed.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    sd: float | None = None
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The difference between locked and detached.
+
+    Attributes:
+        difference: locked - detached.
+        error: Its standard error: over seeds (paired), or of the test split where there is one seed.
+    """
+
+    difference: float
+    error: float
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the difference exceeds three standard errors; else *recovered* is undefined."""
+        return self.difference > _ERRORS * self.error
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of means with its 95 % interval.
+
+    Attributes:
+        value: mean(parts) / mean(wholes); None where the wholes are within three standard errors of zero.
+        low: Lower end of the interval; None without a value.
+        high: Upper end.
+        whole: mean(wholes).
+        error: Its standard error.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    whole: float
+    error: float
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Return the standard error of a mean.
+
+    Args:
+        values: At least two.
+    """
+    return statistics.stdev(values) / math.sqrt(len(values))
+
+
+def student_t(freedom: int) -> float:
+    """Return the quantile of Student's t that leaves 2.5 % in each tail, to three decimals.
+
+    Args:
+        freedom: Degrees of freedom, at least 1.
+    """
+    if freedom <= len(_T):
+        return _T[freedom - 1]
+    first, second = (_Z**3 + _Z) / 4, (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96
+    return _Z + first / freedom + second / freedom**2  # Cornish and Fisher's expansion
+
+
+def mean(values: Sequence[float], examples: int | None = None, *, share: bool = True) -> Estimate:
+    """Return a mean with its interval: Student's t over seeds, or for one seed Wilson's of the split.
+
+    Args:
+        values: One figure per seed; at least one.
+        examples: In the split that was scored.
+        share: Whether figures are shares of examples: then ends that lie outside of [0, 1] are moved to it.
+            Other figures of one seed have no interval.
+    """
+    centre = statistics.fmean(values)
+    if len(values) > 1:
+        half = student_t(len(values) - 1) * standard_error(values)
+        low, high = centre - half, centre + half
+        if share:
+            low, high = max(low, 0.0), min(high, 1.0)
+        return Estimate(centre, low, high, statistics.stdev(values))
+    if not examples or not share:
+        return Estimate(centre)
+    weight = _Z**2 / examples
+    middle = (centre + weight / 2) / (1 + weight)
+    half = _Z / (1 + weight) * math.sqrt(centre * (1 - centre) / examples + weight / (4 * examples))
+    return Estimate(centre, middle - half, middle + half)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return mean, median and interquartile mean over seeds.
+
+    Args:
+        values: One per seed, at least one.
+    """
+    several = len(values) > 1
+    low, high = bootstrap([values]) if several else (None, None)
+    return Spread(
+        mean=statistics.fmean(values),
+        error=standard_error(values) if several else None,
+        median=statistics.median(values),
+        iqm=interquartile_mean(values),
+        low=low,
+        high=high,
+        n=len(values),
+    )
+
+
+def interquartile_mean(values: Sequence[float]) -> float:
+    """Return the mean of the middle half; of what lies on its edge only the part counts that is within.
+
+    Args:
+        values: At least one. Of five, sorted, the second and fourth count 3/4 each, the third whole.
+    """
+    return float(np.sort(np.asarray(values, dtype=np.float64)) @ _weights(len(values)))
+
+
+def bootstrap(rows: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Return the 95 % interval of the interquartile mean of all rows together.
+
+    Seeds are resampled within each row (stratified).
+
+    Args:
+        rows: Of each task, variant or point the figures by seed, at least one; on one scale.
+    """
+    random = np.random.default_rng(0)
+    resampled = [
+        np.asarray(row, dtype=np.float64)[random.integers(len(row), size=(_RESAMPLES, len(row)))]
+        for row in rows
+    ]
+    together = np.sort(np.concatenate(resampled, axis=1), axis=1)
+    return _interval(together @ _weights(together.shape[1]))
+
+
+def contrast(
+    locked: Mapping[int, float], detached: Mapping[int, float], examples: int | None = None
+) -> Contrast | None:
+    """Return the difference between locked and detached; None where they share no seed.
+
+    Args:
+        locked: Figure by seed, where more is better.
+        detached: Likewise.
+        examples: In the split that was scored, where figures are shares of them; else None.
+    """
+    seeds = sorted(locked.keys() & detached.keys())
+    if not seeds:
+        return None
+    gaps = [locked[seed] - detached[seed] for seed in seeds]
+    if len(seeds) > 1:
+        return Contrast(statistics.fmean(gaps), standard_error(gaps))
+    if not examples:
+        return Contrast(gaps[0], math.inf)
+    variance = sum(p * (1 - p) / examples for p in (locked[seeds[0]], detached[seeds[0]]))
+    return Contrast(gaps[0], math.sqrt(variance))
+
+
+def recovered(
+    variant: Mapping[int, float], locked: Mapping[int, float], detached: Mapping[int, float]
+) -> Estimate | None:
+    """Return (variant - detached) / (locked - detached) of the means, with a bootstrap interval.
+
+    Seeds are resampled together in all three (paired). Whether the ratio is defined, `Contrast.resolved` decides.
+
+    Args:
+        variant: Figure by seed, where more is better.
+        locked: Likewise.
+        detached: Likewise.
+
+    Returns:
+        None where the three share no seed, or locked does not lie above detached.
+    """
+    seeds = sorted(variant.keys() & locked.keys() & detached.keys())
+    if not seeds:
+        return None
+    gain = np.array([variant[seed] - detached[seed] for seed in seeds])
+    whole = np.array([locked[seed] - detached[seed] for seed in seeds])
+    if whole.mean() <= 0:
+        return None
+    value = float(gain.mean() / whole.mean())
+    if len(seeds) == 1:
+        return Estimate(value)
+    chosen = np.random.default_rng(0).integers(len(seeds), size=(_RESAMPLES, len(seeds)))
+    gains, wholes = gain[chosen].mean(axis=1), whole[chosen].mean(axis=1)
+    return Estimate(value, *_interval(gains[wholes > 0] / wholes[wholes > 0]))
+
+
+def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Ratio:
+    """Return the ratio of two means over repeats that were measured in pairs.
+
+    The interval is Student's t of the residuals part - value * whole (the delta method): its length is nothing
+    where parts are a fixed share of wholes, however these vary.
+
+    Args:
+        parts: One number per repeat; at least two.
+        wholes: Likewise. The ratio is undefined unless their mean exceeds three standard errors.
+    """
+    part, whole, error = statistics.fmean(parts), statistics.fmean(wholes), standard_error(wholes)
+    if not whole > _ERRORS * error:
+        return Ratio(None, None, None, whole, error)
+    value = part / whole
+    residuals = [p - value * w for p, w in zip(parts, wholes, strict=True)]
+    half = student_t(len(parts) - 1) * standard_error(residuals) / whole
+    return Ratio(value, value - half, value + half, whole, error)
+
+
+def _interval(resampled: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the percentiles of a statistic over resamples that hold 95 % of them."""
+    low, high = np.quantile(resampled, _TAILS)
+    return float(low), float(high)
+
+
+def _weights(count: int) -> NDArray[np.float64]:
+    """Return the weight of each of so many sorted values, [count]: its share of the middle half of [0, 1]."""
+    edges = np.arange(count + 1) / count
+    within = np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25)
+    weights: NDArray[np.float64] = np.maximum(within, 0.0) / 0.5
+    return weights

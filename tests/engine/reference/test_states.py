@@ -1,0 +1,90 @@
+"""A state of the reference engine goes on in the per-agent backend, and the other way round: in mid-window, in random scenarios."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from antiphon.engine.state import checkpoint
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario
+from tests.contracts import test_random_graphs as graphs
+from tests.contracts.backend_documents import Document
+from tests.contracts.backend_scenes import scenes
+from tests.contracts.backend_themes import THEMES
+from tests.contracts.backend_twins import agree, made, side_by_side, unsteady
+from tests.contracts.backend_unlike import UNLIKE
+
+MORE = 10
+
+
+def go_on(document: Document | Scenario, early: int, *, steps: int = MORE) -> None:
+    """Let each of both take over the other's state after `early` steps, and hold them to each other for some more."""
+    for first, second in (("reference", "stepper"), ("stepper", "reference")):
+        one, other = made(document, first), made(document, second)
+        one.run(early)
+        other.load_state_dict(checkpoint.copy_tree(one.state_dict()))
+        agree(one, other)
+        try:
+            side_by_side(one, other, steps)
+        except AssertionError:
+            if not unsteady(document):
+                raise
+
+
+@settings(max_examples=25)
+@given(scenes(), st.integers(1, 9))
+def test_random_scenarios_of_agents_that_are_alike(scene: Document, early: int) -> None:
+    go_on(scene, early)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_graphs(seed: int) -> None:
+    document = graphs.draw(random.Random(seed))
+    try:
+        scenario = Scenario.model_validate(document)
+        made(scenario, "stepper").close()
+    except ScenarioError:
+        pytest.skip("the document is refused")
+    go_on(scenario, 1 + seed % 7)
+
+
+@pytest.mark.slow
+@settings(max_examples=300)
+@given(st.integers(0, 2**32), st.integers(1, 11))
+def test_many_random_graphs(seed: int, early: int) -> None:
+    try:
+        scenario = Scenario.model_validate(graphs.draw(random.Random(seed)))
+        made(scenario, "stepper").close()
+    except ScenarioError:
+        return
+    go_on(scenario, early)
+
+
+@pytest.mark.parametrize("name", [*THEMES, *UNLIKE])
+def test_a_state_comes_back_as_it_was_saved(name: str) -> None:
+    """What a checkpoint has is all there is: loaded and saved again it is the same, bit by bit."""
+    document = (THEMES | UNLIKE)[name]
+    one, other = made(document, "reference"), made(document, "reference")
+    one.run(5)
+    saved = checkpoint.copy_tree(one.state_dict())
+    other.load_state_dict(saved)
+    ours, theirs = (dict(graphs.leaves(simulation.state_dict())) for simulation in (one, other))
+    assert list(ours) == list(theirs)
+    for place, value in ours.items():
+        assert _same(value, theirs[place]), place
+    one.run(3)
+    other.run(3)
+    ours, theirs = (dict(graphs.leaves(simulation.state_dict())) for simulation in (one, other))
+    assert all(_same(value, theirs[place]) for place, value in ours.items())
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and torch.equal(one, other)
+    return bool(one == other)

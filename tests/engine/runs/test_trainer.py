@@ -1,0 +1,333 @@
+"""The run loop: limits, observers, divergence, exceptions; and the run directory of a simulation made in Python."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.run import Run, begin, resume
+from antiphon.engine.runs.seeds import Seeds
+from antiphon.engine.runs.trainer import Observer, Outcome, SharedClock, Trainer
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import DivergenceError, ScenarioError
+from antiphon.scenarios import Scenario, Template, load
+
+TEMPLATE = Template.from_yaml(load("digits-mlp").text + "telemetry: {every: 5}\n", "tiny.yaml")
+VALUES = {"depth": 2, "width": 8, "batch": 16}
+STEPS = 1050
+"""A checkpoint every 105 steps."""
+
+
+def request(steps: int = 12, **changes: Any) -> Request:
+    return Request(template=TEMPLATE, values={**VALUES, **changes}, steps=steps, seed=2)
+
+
+def scenario(steps: int = 12, **changes: Any) -> Scenario:
+    return request(steps, **changes).scenario
+
+
+def facts(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    return found
+
+
+class Log(Observer):
+    """Records the calls that an observer gets."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def start(self, trainer: Trainer) -> None:
+        self.calls.append(("start", len(trainer.running)))
+
+    def step(self, trainer: Trainer) -> None:
+        self.calls.append(("step", [simulation.now for simulation in trainer.running]))
+
+    def end(self, simulation: Simulation, outcome: Outcome) -> None:
+        self.calls.append(("end", simulation.seed, outcome))
+
+
+def poison(simulation: Simulation) -> None:
+    for parameter in simulation.system.agents["n0"].learner.parameters.values():
+        parameter.data.fill_(torch.nan)
+
+
+class Poison(Observer):
+    """Makes simulations diverge at the step after `at`."""
+
+    def __init__(self, at: int, *simulations: Simulation) -> None:
+        self._at, self._simulations = at, simulations
+
+    def step(self, trainer: Trainer) -> None:
+        if trainer.running[0].now == self._at:
+            for simulation in self._simulations:
+                poison(simulation)
+
+
+# --- limits and observers ----------------------------------------------------------------------------------
+
+
+def test_observers_follow_the_loop_and_limits_end_it() -> None:
+    with Simulation(scenario()) as simulation:
+        log = Log()
+        trainer = Trainer([simulation], [log])
+        assert trainer.run(2) == [Outcome("done")]
+        assert log.calls == [
+            ("start", 1),
+            ("step", [1]),
+            ("step", [2]),
+            ("end", 0, Outcome("done")),
+        ]
+        assert simulation.until == 2
+        start = time.monotonic()
+        assert Trainer([simulation]).run(seconds=0.2) == [Outcome("done")]
+        assert 0.2 <= time.monotonic() - start < 5
+        assert Trainer([simulation]).run(0) == [Outcome("done")]
+
+
+def test_episodes_end_it_and_endless_ones_are_refused_before_anything_starts() -> None:
+    with Simulation(load("copy").resolve()) as simulation:
+        ended = []
+        simulation.run(episodes=2, on_step=lambda one: ended.append(one.world.elapsed))
+        assert len(ended) == simulation.now > 2
+    stream = load("digits-mlp").resolve(values=VALUES)
+    with Simulation(stream) as simulation:
+        assert simulation.world.env.endless
+        log = Log()
+        with pytest.raises(ScenarioError, match="episodes never end"):
+            Trainer([simulation], [log]).run(episodes=1)
+        assert log.calls == []
+
+
+def test_a_replica_that_diverges_ends_by_itself() -> None:
+    seeds = Seeds(scenario(), [0, 1, 2])
+    log = Log()
+    bad = Poison(3, seeds.simulations[1])
+    outcomes = Trainer(seeds.simulations, [bad, log], seeds.step).run(5)
+    seeds.close()
+    assert [outcome.status for outcome in outcomes] == ["done", "diverged", "done"]
+    assert [outcome.exit_code for outcome in outcomes] == [0, 3, 0]
+    assert outcomes[1].error == seeds.simulations[1].diverged
+    kinds = [(call[0], call[1]) for call in log.calls]
+    assert kinds == [
+        ("start", 3),
+        ("step", [1, 1, 1]),
+        ("step", [2, 2, 2]),
+        ("step", [3, 3, 3]),
+        ("end", 1),
+        ("step", [4, 4]),
+        ("step", [5, 5]),
+        ("end", 0),
+        ("end", 2),
+    ]
+
+
+def test_replicas_that_all_diverge_raise_from_seeds() -> None:
+    seeds = Seeds(scenario(), [0, 1])
+    for simulation in seeds.simulations:
+        poison(simulation)
+    with pytest.raises(DivergenceError, match="not finite"):
+        seeds.run(4)
+    seeds.close()
+
+
+def test_a_divergence_found_by_an_observer_is_one() -> None:
+    """A checkpoint may be what finds it, where losses are looked at later."""
+
+    class Found(Observer):
+        def step(self, trainer: Trainer) -> None:
+            trainer.running[0].diverged = "agent 'n0': too late"
+            raise DivergenceError("agent 'n0': too late")
+
+    with Simulation(scenario()) as simulation:
+        log = Log()
+        assert Trainer([simulation], [log, Found()]).run(5) == [
+            Outcome("diverged", 3, "agent 'n0': too late")
+        ]
+        assert [call[0] for call in log.calls] == ["start", "step", "end"]
+
+
+def test_an_exception_ends_those_that_run_as_failed() -> None:
+    class Broken(Observer):
+        def step(self, trainer: Trainer) -> None:
+            if trainer.running[0].now == 5:
+                raise MemoryError
+
+    seeds = Seeds(scenario(), [0, 1])
+    log = Log()
+    with pytest.raises(MemoryError):
+        Trainer(seeds.simulations, [log, Poison(3, seeds.simulations[0]), Broken()], seeds.step).run(9)
+    seeds.close()
+    ends = [(call[1], call[2].status, call[2].error) for call in log.calls if call[0] == "end"]
+    assert ends == [(0, "diverged", seeds.simulations[0].diverged), (1, "failed", "MemoryError")]
+
+
+def test_time_is_divided_between_those_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [0.0]
+    monkeypatch.setattr("antiphon.engine.runs.trainer.time.perf_counter", lambda: times[0])
+    clock = SharedClock()
+    for simulations, passed, found in ((0, 5, 0), (4, 8, 2), (0, 100, 2), (1, 3, 5)):
+        clock.divide(simulations)
+        times[0] += passed
+        assert clock() == found
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_progress_bar_follows_the_steps_and_is_removed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fails: bool
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    for name in ("start", "advance", "stop"):
+        monkeypatch.setattr(f"rich.progress.Progress.{name}", lambda *_, name=name: calls.append(name))
+
+    def fail(simulation: Simulation) -> None:
+        if fails and simulation.now == 3:
+            raise MemoryError
+
+    with Simulation(scenario()) as simulation:
+        if fails:
+            with pytest.raises(MemoryError):
+                simulation.run(on_step=fail)
+        else:
+            simulation.run(steps=3, on_step=fail)
+    assert calls == ["start", *["advance"] * 3, "stop"]
+
+
+# --- the run directory of a simulation made in Python ---------------------------------------------------------
+
+
+def test_python_leaves_what_the_command_line_leaves(tmp_path: Path) -> None:
+    seen: list[tuple[int, list[str]]] = []
+
+    def look(simulation: Simulation) -> None:
+        seen.append(
+            (simulation.now, sorted(p.name for p in (tmp_path / "python/checkpoints").glob("step-*")))
+        )
+
+    with Simulation(scenario(STEPS), seed=2, logdir=tmp_path / "python") as simulation:
+        simulation.run(on_step=look)
+    begin(request(STEPS), tmp_path / "line").train()
+
+    def files(path: Path) -> list[str]:
+        return sorted(p.relative_to(path).as_posix().partition("tfevents")[0] for p in path.rglob("*"))
+
+    def table(path: Path) -> list[list[str]]:
+        with (path / "metrics.csv").open(newline="") as file:
+            return [row for row in csv.reader(file) if row[3] != "seconds"]
+
+    python, line = tmp_path / "python", tmp_path / "line"
+    assert files(python) == files(line)
+    assert table(python) == table(line)
+    assert (python / "digests.csv").read_bytes() == (line / "digests.csv").read_bytes()
+    state = f"checkpoints/step-{STEPS:09d}/state.safetensors"
+    assert (python / state).read_bytes() == (line / state).read_bytes()
+    one, other = (RunDirectory.open(path) for path in (python, line))
+    assert one.result is not None
+    assert other.result is not None
+    own = ("seconds", "run_dir")
+    assert {k: v for k, v in one.result.items() if k not in own} == {
+        k: v for k, v in other.result.items() if k not in own
+    }
+    for key in ("exit", "step", "steps", "error", "seed", "backend", "dtype", "warnings", "git"):
+        assert one.facts[key] == other.facts[key], key
+    written = [names[-1] for step, names in seen if names and step % 105 == 1]
+    assert written == [f"step-{105 * n:09d}" for n in range(1, 10)], "ten in a run, the last one at the end"
+    assert {len(names) for _, names in seen[300:]} == {2}
+
+
+@pytest.mark.parametrize("error", [ValueError("no such luck"), KeyboardInterrupt()])
+def test_any_exception_is_noted_with_its_step(tmp_path: Path, error: BaseException) -> None:
+    def fail(simulation: Simulation) -> None:
+        if simulation.now == 7:
+            raise error
+
+    with Simulation(scenario(), logdir=tmp_path / "run") as simulation, pytest.raises(type(error)):
+        simulation.run(on_step=fail)
+    found = facts(tmp_path / "run")
+    assert (found["exit"], found["step"]) == ("failed", 7)
+    assert found["error"] == (str(error) or "KeyboardInterrupt")
+    assert found["finished"] is not None
+    assert not (tmp_path / "run/result.json").exists()
+
+
+def test_an_exception_in_a_step_is_noted_and_the_run_goes_on_from_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Simulation.step
+
+    def step(self: Simulation) -> dict[str, Any]:
+        if self.now == 130:
+            raise RuntimeError("the machine is out of luck")
+        return plain(self)
+
+    monkeypatch.setattr(Simulation, "step", step)
+    with (
+        Simulation(scenario(200), seed=2, logdir=tmp_path / "run") as simulation,
+        pytest.raises(RuntimeError),
+    ):
+        simulation.run()
+    monkeypatch.undo()
+    found = facts(tmp_path / "run")
+    assert (found["exit"], found["error"], found["step"]) == ("failed", "the machine is out of luck", 130)
+    again = resume(tmp_path / "run")
+    assert isinstance(again, Run)
+    assert again.simulations[0].now == 100
+    result = again.train()[0].result
+    whole = begin(request(200), tmp_path / "whole").train()[0].result
+    assert (result["exit"], result["accuracy"], result["agents"]) == (
+        "done",
+        whole["accuracy"],
+        whole["agents"],
+    )
+
+
+def test_a_divergence_is_noted_and_raised(tmp_path: Path) -> None:
+    with (
+        Simulation(scenario(lr=1e30), logdir=tmp_path / "run") as simulation,
+        pytest.raises(DivergenceError, match="not finite") as caught,
+    ):
+        simulation.run()
+    found = facts(tmp_path / "run")
+    assert (found["exit"], found["error"]) == ("diverged", str(caught.value))
+    assert found["step"] == simulation.now
+    assert json.loads((tmp_path / "run/result.json").read_text())["exit"] == "diverged"
+
+
+def test_ctrl_c_is_noted_and_a_second_run_goes_on(tmp_path: Path) -> None:
+    def interrupt(simulation: Simulation) -> None:
+        if simulation.now == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def running(simulation: Simulation) -> None:
+        found = facts(tmp_path / "run")
+        assert (found["exit"], found["finished"]) == ("running", None)
+
+    with Simulation(scenario(), logdir=tmp_path / "run") as simulation:
+        simulation.run(on_step=interrupt)
+        found = facts(tmp_path / "run")
+        assert (found["exit"], found["step"], found["error"]) == ("stopped", 5, None)
+        simulation.run(on_step=running)
+    assert (facts(tmp_path / "run")["exit"], facts(tmp_path / "run")["step"]) == ("done", 12)
+
+
+def test_seconds_go_on_while_a_simulation_is_stepped_by_hand(tmp_path: Path) -> None:
+    with Simulation(scenario(), logdir=tmp_path / "run") as simulation:
+        simulation.run(steps=5)
+        time.sleep(0.3)
+        for _ in simulation.steps(5):
+            pass
+    with (tmp_path / "run/metrics.csv").open(newline="") as file:
+        seconds = {int(row[0]): float(row[4]) for row in csv.reader(file) if row[3] == "seconds"}
+    assert list(seconds) == [1, 5, 10]
+    assert seconds[10] - seconds[5] >= 0.3
