@@ -197,7 +197,7 @@ def main() -> None:
     )
     parser.add_argument("--agents", default="16,64,256", help="sizes of the ring, with commas")
     parser.add_argument("--variant", choices=VARIANTS, default="base")
-    parser.add_argument("--backend", default="cohort", help="cohort, auto or reference")
+    parser.add_argument("--backend", default="cohort", help="cohort or reference")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--against", default=",".join(CONTESTANTS), help="the others, with commas")
     parser.add_argument("--check", action=argparse.BooleanOptionalAction, default=True)

@@ -1,7 +1,7 @@
-"""What a step of every library scenario costs on the backend that is taken by itself, beside the reference backend.
+"""What a step of every library scenario costs on the stacked engine, beside the reference backend.
 
 Both simulations of a scenario start from one seed and take the same steps, so that windows, episodes and draws are the same;
-their turns (whole windows) are interleaved. The figure is the median over rounds of auto / reference, CPU time per step, one
+their turns (whole windows) are interleaved. The figure is the median over rounds of cohort / reference, CPU time per step, one
 thread, telemetry off, with a bootstrap interval; demanded is at most 1.10 for each. Scenarios on CIFAR-10 run on its embedded
 stand-in where CIFAR-10 is not at hand; what lacks its data is left out, and named.
 Run: `python benchmarks/library_overhead.py --json` (ANTIPHON_DATA names the folder with MNIST and text).
@@ -63,23 +63,23 @@ def steps_of(simulation: Simulation) -> int:
 def measure(name: str, variant: str | None, rounds: int) -> dict[str, Any]:
     """Return the ratio of one scenario."""
     scenario, settings = scenario_of(name, variant)
-    both = {backend: simulate(scenario, backend) for backend in ("auto", "reference")}
+    both = {backend: simulate(scenario, backend) for backend in ("cohort", "reference")}
     unit = steps_of(both["reference"])
     steps = {backend: simulation.step for backend, simulation in both.items()}
     first = timed(steps, 1, seconds=0, multiple=unit)["reference"][0]
     count = unit * max(1, round(_SECONDS / (first * unit)))
     rounds = min(rounds, max(_FEWEST, round(_BUDGET / (2 * first * count))))
     times = timed(steps, rounds, seconds=0, multiple=count)
-    value, edges = ratio(times, "auto", "reference")
+    value, edges = ratio(times, "cohort", "reference")
     return {
         "scenario": name,
         "variant": variant,
         "set": settings,
         "agents": len(scenario.agents),
-        "backend": type(both["auto"].backend).__name__.lower(),
+        "backend": both["cohort"].backend.name,
         "ratio": value,
         "interval_95": edges,
-        "ms_per_step": round(float(np.median(times["auto"])) * 1e3, 3),
+        "ms_per_step": round(float(np.median(times["cohort"])) * 1e3, 3),
         "ms_per_step_reference": round(float(np.median(times["reference"])) * 1e3, 3),
         "rounds": rounds,
         "steps_per_turn": count,

@@ -105,7 +105,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--agents", type=int, default=4096)
-    parser.add_argument("--backend", default="cohort", help="cohort, auto or reference")
+    parser.add_argument("--backend", default="cohort", help="cohort or reference")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     arguments = parsed(parser)
     if arguments.inside:

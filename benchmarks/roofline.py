@@ -179,7 +179,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--agents", type=int, default=1024)
-    parser.add_argument("--backend", default="cohort", help="cohort, auto or reference")
+    parser.add_argument("--backend", default="cohort", help="cohort or reference")
     parser.add_argument("--device", default="cpu")
     arguments = parsed(parser, rounds=12)
     torch.set_num_threads(1)

@@ -33,13 +33,13 @@ from ring import simulate
 DEMAND = 0.4
 
 
-def measure(name: str, count: int, backend: str, rounds: int) -> dict[str, Any]:
+def measure(name: str, count: int, rounds: int) -> dict[str, Any]:
     """Return the time of all seeds in one program over the summed time of separate runs."""
     scenario = load(name).resolve()
     start = time.process_time()
-    together = Seeds(scenario, seeds=list(range(count)), backend=backend)
+    together = Seeds(scenario, seeds=list(range(count)))
     middle = time.process_time()
-    apart = [simulate(scenario, "auto", seed=seed) for seed in range(count)]
+    apart = [simulate(scenario, "cohort", seed=seed) for seed in range(count)]
     end = time.process_time()
     contestants: dict[str, Callable[[], object]] = {"together": together.step}
     contestants |= {str(seed): one.step for seed, one in enumerate(apart)}
@@ -89,12 +89,11 @@ def main() -> None:
     )
     parser.add_argument("--scenario", default="digits-mlp")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--backend", default="cohort", help="of the one program: cohort or auto")
     parser.add_argument("--commands", action="store_true", help="measure whole commands too")
     arguments = parsed(parser, rounds=20)
     torch.set_num_threads(1)
     keep_memory()
-    found = measure(arguments.scenario, arguments.seeds, arguments.backend, arguments.rounds)
+    found = measure(arguments.scenario, arguments.seeds, arguments.rounds)
     low, high = found["interval_95"]
     said = (
         f"{found['seeds']} seeds of {found['scenario']} in one program / separate runs, CPU time per step: "
@@ -105,7 +104,7 @@ def main() -> None:
         found |= commands(arguments.scenario, arguments.seeds)
         whole, apart = found["seconds_command"], found["seconds_commands_apart"]
         lines.append(f"whole commands: {whole} s / {apart} s of CPU time = {found['ratio_commands']}")
-    finish({"benchmark": "seeds", "backend": arguments.backend, **found}, arguments, lines)
+    finish({"benchmark": "seeds", **found}, arguments, lines)
 
 
 if __name__ == "__main__":

@@ -56,13 +56,13 @@ def large() -> Scenario:
     return load("corporation").resolve(values={"agents": 1000, "readouts": 4})
 
 
-SCENARIOS: dict[str, tuple[Callable[[], Scenario], str, int]] = {
-    "digits-mlp": (digits, "auto", 1),
-    "corporation-16": (corporation, "auto", 1),
-    "ring-256": (ring_of_256, "cohort", 1),
-    "corporation-1000": (large, "cohort", 2),
+SCENARIOS: dict[str, tuple[Callable[[], Scenario], int]] = {
+    "digits-mlp": (digits, 1),
+    "corporation-16": (corporation, 1),
+    "ring-256": (ring_of_256, 1),
+    "corporation-1000": (large, 2),
 }
-"""Scenario, backend, and by how much the rounds are divided."""
+"""Scenario, and by how much the rounds are divided."""
 
 
 def measure(name: str, rounds: int, every: int | None) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def measure(name: str, rounds: int, every: int | None) -> dict[str, Any]:
         rounds: Turns of each contestant, for a small scenario.
         every: Steps from row to row; None: as the scenario says.
     """
-    make, backend, divisor = SCENARIOS[name]
+    make, divisor = SCENARIOS[name]
     scenario = make()
     if every is not None:
         scenario = scenario.model_copy(
@@ -82,10 +82,10 @@ def measure(name: str, rounds: int, every: int | None) -> dict[str, Any]:
     every = scenario.telemetry.every
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "run"
-        silent = _seconds(lambda: Simulation(scenario, backend=backend).close())
-        quiet = Simulation(scenario, backend=backend)
+        silent = _seconds(lambda: Simulation(scenario).close())
+        quiet = Simulation(scenario)
         start = time.process_time()
-        writing = Simulation(scenario, backend=backend, logdir=place)
+        writing = Simulation(scenario, logdir=place)
         opening = time.process_time() - start - silent
         quiet.until = writing.until = _ENDLESS
         laps = Laps(writing, every)

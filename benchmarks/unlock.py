@@ -86,7 +86,7 @@ def learned(
     stages: int, coupling: str, goals: list[float], most: int, seed: int
 ) -> tuple[list[int | None], float]:
     """Return the steps to each accuracy (None: not within `most`), and CPU seconds per step without the looks."""
-    simulation = simulate(chain(stages, coupling), "auto", seed=seed)
+    simulation = simulate(chain(stages, coupling), "cohort", seed=seed)
     seconds = 0.0
     found: list[int | None] = [None] * len(goals)
     while simulation.now < most and None in found:

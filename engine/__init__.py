@@ -1,13 +1,15 @@
 """What runs a scenario.
 
-What a step is:      clock, schedule, units, moment, world, record, ledger, tape, contexts, ticking, judging, returns,
-                     teaching, reference, divergence; parts, system
-One simulation:      build (shapes, wiring, rates, weights), simulation (looking); state, checkpoint, saving; compose
-                     (rounds, unrolling), evaluation, rehearsal, rollout; recording, handles; split, advice, timeline
-Runs:                trainer (the run loop: observers, run_writer, stopping); run, seeds, multi_seed; request, directory,
-                     result
-Knowing:             probes/, forks that are run, read and thrown away
-Many runs:           studies/
-
-`reference`, `ticking` and `teaching` are the specification that other backends are held to: read them first.
+core/        agent, channel, message, ledger, clock, schedule, tape, signals: what a step works on
+build/       from a scenario to a system, and what of it is stacked
+step/        one step: engine (read it first), forward, losses, backward, predictors, report
+reference/   the specification: one agent at a time, plain autograd; the engine is held to it
+state/       state dicts and checkpoints
+inference/   forward passes without learning: evaluation, rollouts, the composed module
+runs/        the trainer, run directories, several seeds
+metrics/     what recorders are handed
+probes/      whether a channel works: forks that are run, read and thrown away
+studies/     many runs and their tables
+planning/    what a scenario costs before it runs
+compare/     where two runs differ
 """

@@ -359,7 +359,7 @@ class Simulation(Looking):
         """Return a copy that goes on by itself, unrecorded.
 
         Args:
-            backend: Of the copy; None: the same.
+            backend: Of the copy; None: the same, or `cohort` where nothing is to be stacked.
             stacked: As of a new one.
 
         Raises:
@@ -370,7 +370,8 @@ class Simulation(Looking):
         self.settle()
         scenario = with_own_env(self.scenario, "a fork needs one of its own")
         alike = {"seed": self.seed, "device": self.device, "dtype": self.dtype, "threads": self.threads}
-        twin = Simulation._blank(scenario, **alike, backend=backend or self.backend.name, stacked=stacked)
+        backend = backend or (self.backend.name if stacked else "cohort")
+        twin = Simulation._blank(scenario, **alike, backend=backend, stacked=stacked)
         try:
             twin.load_state_dict(self.state_dict())
         except BaseException:

@@ -41,7 +41,7 @@ def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
 def test_show_ends_with_how_it_is_run(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, "digits-mlp")
     for part in (
-        "backend   reference: no two agents can be run as one",
+        "backend   cohort: no two agents can be run as one",
         "device    cpu  ",
         "waves     4, a chain: n0->n1, n1->n2, n2->n3 have no delay; delay 1 on them would make it one wave",
         "memory    ",
@@ -85,16 +85,16 @@ def test_show_measures_on_both_backends(here: Path, capsys: pytest.CaptureFixtur
     assert found["measured_ms"].keys() == {"cohort", "reference"}
     assert all(ms > 0 for ms in found["measured_ms"].values())
     line = shown(capsys, *words)
-    assert "with cohort" in line
+    assert "with reference" in line
     assert "(measured here)" in line
     assert list(here.iterdir()) == []
 
 
 def test_show_says_how_a_run_is_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--set", "width=8", "--set", "batch=8", "--steps", "2", "--backend", "cohort"]
+    words = ["--set", "width=8", "--set", "batch=8", "--steps", "2", "--backend", "reference"]
     assert main(["run", "digits-mlp", *words, "--logdir", ".", "--name", "a"]) == 0
     capsys.readouterr()
-    assert "backend   cohort: it was asked for" in shown(capsys, "a")
+    assert "backend   reference: it was asked for" in shown(capsys, "a")
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -159,7 +159,7 @@ def test_torchs_refusal_ends_a_run_with_4_and_a_note(
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
 
-    monkeypatch.setattr("antiphon.engine.step.stepper.Reference.learn", refuse)
+    monkeypatch.setattr("antiphon.engine.step.engine.Engine.learn", refuse)
     words = ["--set", "width=8", "--set", "batch=8", "--steps", "2", "--logdir", ".", "--name", "a"]
     assert main(["run", "digits-mlp", *words]) == 4
     line = capsys.readouterr().err.splitlines()[-1]

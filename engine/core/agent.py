@@ -17,7 +17,7 @@ from antiphon.agents.objectives import Objective
 from antiphon.comms.aggregation import FanIn
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock
-from antiphon.engine.core.mask import EnvMask, mask_and, mask_not, mask_or
+from antiphon.engine.core.mask import EnvMask, mask_and, mask_not, mask_or, simplify
 from antiphon.engine.core.replicas import Members, Replicas
 from antiphon.nets.random import uniform_many
 
@@ -115,8 +115,7 @@ class Agent:
 
     def disable(self, members: Tensor) -> None:
         """Stop `members`, [N] bool, from learning and void what they send."""
-        more: EnvMask = True if bool(members.all()) else self.rows_of(members)
-        self.agent_disabled = mask_or(self.agent_disabled, more)
+        self.agent_disabled = simplify(mask_or(self.agent_disabled, self.rows_of(members)))
 
     def enabled(self) -> Members:
         """The members that have not diverged."""
@@ -132,7 +131,8 @@ class Agent:
 
     def participates(self, window: int) -> EnvMask:
         """The rows in which it learns from `window`."""
-        return mask_and(self._participating(window)[1], mask_not(self.agent_disabled))
+        rows = self._participating(window)[1]
+        return rows if self.agent_disabled is False else mask_and(rows, mask_not(self.agent_disabled))
 
     def _participating(self, window: int) -> tuple[Members, EnvMask]:
         if self.participation_seeds is None:

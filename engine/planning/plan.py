@@ -176,7 +176,7 @@ def plan(
         batch=scenario.training.batch,
         agents=len(system.agents),
         backend=picked,
-        why=_why(backend, picked, len(system.agents), sum(map(len, cohorts)), len(cohorts)),
+        why=_why(picked, len(system.agents), sum(map(len, cohorts)), len(cohorts)),
         cohorts=tuple(_cohort(scenario, agents) for agents in cohorts) if picked == "cohort" else (),
         bundles=tuple(_bundle(found, first) for found in bundles) if picked == "cohort" else (),
         alone=tuple(Alone(tuple(names), reason) for reason, names in alone.items()),
@@ -273,15 +273,11 @@ def learning_in_words(spec: AgentSpec) -> str:
     return when + (f", p {spec.p_update:g}" if spec.p_update != 1 else "")
 
 
-def _why(asked: str, picked: str, agents: int, alike: int, cohorts: int) -> str:
+def _why(backend: str, agents: int, alike: int, cohorts: int) -> str:
     many = "1 cohort" if cohorts == 1 else f"{cohorts} cohorts"
-    who = "its agent runs" if agents == 1 else f"{alike} of {agents} agents run"
-    if alike == agents > 1:
-        who = f"all {agents} agents run"
-    if picked == "cohort":
-        return f"{who} as {many}" if cohorts else "it was asked for; no two agents are alike"
-    if asked == picked:
+    who = f"all {agents} agents run" if alike == agents else f"{alike} of {agents} agents run"
+    if backend == "reference":
         return "it was asked for" + (f"; with cohort, {who} as {many}" if cohorts else "")
-    if not cohorts:
-        return "there is one agent" if agents == 1 else "no two agents can be run as one"
-    return f"{alike} of {agents} agents are alike, too few to gain by it"
+    if cohorts:
+        return f"{who} as {many}"
+    return "there is one agent" if agents == 1 else "no two agents can be run as one"

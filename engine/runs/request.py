@@ -107,8 +107,7 @@ class Request:
         there = facts.get("values") or {}
         pairs |= {name: (there.get(name), value) for name, value in self.settled.items()}
         pairs |= {"seed": (facts.get("seed"), self.seed), "device": (facts.get("device"), self.device)}
-        if self.backend != "auto":
-            pairs["backend"] = facts.get("backend"), self.backend
+        pairs["backend"] = facts.get("backend"), self.backend
         found = [f"{name}: {old} there, {new} asked" for name, (old, new) in pairs.items() if old != new]
         if not found and directory.document != self.scenario.to_yaml():
             scenario = Scenario.from_yaml(directory.document, str(directory.path / "scenario.yaml"))

@@ -214,7 +214,7 @@ class _Merger:
     def _tape(self, unit: LearningGroup, tapes: Sequence[Tape]) -> Tape:
         tape = Tape(max(own.window for own in tapes))
         starts = {name: buffers for own in tapes for name, buffers in own.start.items()}
-        for agent in (self.stacked.system.agents[name] for name in unit.members) if starts else ():
+        for agent in (self.stacked.system.agents[name] for name in unit.owners) if starts else ():
             if agent.stacked:  # a member that has not ticked yet starts from its present statistics
                 each = [
                     list(starts.get(member.name, member.learner.buffers).values()) for member in agent.members

@@ -163,23 +163,23 @@ def _records(tape: Tape) -> Iterator[tuple[str, Record]]:
 
 
 _PLAIN = {
-    name: name
-    for name in (
-        "stamp",
-        "message",
-        "received",
-        "first_use",
-        "deadline",
-        "returned",
-        "states",
-        "began",
-        "lost",
-        "counted",
-        "delta",
-        "loss",
-        "finished",
-    )
-} | {"dead": "void", "silent": "no_injection", "pinned": "held_by_sender"}
+    "stamp": "stamp",
+    "message": "message",
+    "received": "received",
+    "first_use": "first_use",
+    "deadline": "deadline",
+    "returned": "returned",
+    "states": "states",
+    "began": "began",
+    "lost": "lost",
+    "dead": "void",
+    "silent": "no_injection",
+    "counted": "counted",
+    "delta": "delta",
+    "loss": "loss",
+    "finished": "finished",
+    "pinned": "held_by_sender",
+}
 """What a checkpoint calls the fields of a record."""
 
 

@@ -391,7 +391,7 @@ class Engine:
     def _reached(self, update: Update, agent: Agent) -> Members:
         """The enabled members of a stack that a window's learning signal reaches."""
         found = among(agent.learning(update.tape.window), reached(self.system, update, agent))
-        return among(found, agent.enabled()) if isinstance(agent.agent_disabled, Tensor) else found
+        return among(found, agent.enabled())
 
     def _stacks(self) -> list[Agent]:
         return [agent for agent in self.system.agents.values() if agent.stacked]

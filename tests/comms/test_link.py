@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from antiphon.comms import Link
+from antiphon.comms.link import StackedLinks
 
 
 def losses(link: Link, stamps: int = 500, batch: int = 40) -> Tensor:
@@ -148,3 +151,69 @@ def test_the_gradient_passes_straight_through_and_changes_no_bit(dtype: torch.dt
     assert torch.allclose(gradient, 3 * messages(seed=1).to(dtype))
     plain = link.carry(1, messages())
     assert not plain.requires_grad
+
+
+# --- stacks of links ------------------------------------------------------------------------------------
+
+BATCH = 4
+
+
+def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+LINKS: dict[str, dict[str, Any]] = {
+    "plain": {"delay": 2},
+    "drop": {"drop": 0.4},
+    "noise": {"noise": 0.3},
+    "bits": {"bits": 3},
+    "all": {"delay": 1, "drop": 0.3, "noise": 0.1, "bits": 4},
+}
+
+
+def links(name: str) -> list[Link]:
+    return [Link(name=f"a{k}->b{k % 2}", seed=7 + k // 2, **LINKS[name]) for k in range(5)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", LINKS)
+def test_links_do_to_each_message_what_its_own_does_bit_by_bit(name: str, dtype: torch.dtype) -> None:
+    own = links(name)
+    together = StackedLinks(own, BATCH)
+    assert (together.delay, together.drop, together.noise, together.bits) == (
+        own[0].delay,
+        own[0].drop,
+        own[0].noise,
+        own[0].bits,
+    )
+    message = drawn(5 * BATCH, 6, dtype=dtype)
+    message[BATCH : BATCH + 2] = 0.0
+    for stamp in (0, 1, 17, 2**40):
+        apart = [link.carry(stamp, m) for link, m in zip(own, torch.split(message, BATCH), strict=True)]
+        assert torch.equal(together.carry(stamp, message), torch.cat(apart))
+        lost = [link.lost(stamp, BATCH, "cpu") for link in own]
+        found = together.lost(stamp, 5 * BATCH, "cpu")
+        if found is None:
+            assert lost == [None] * 5
+        else:
+            assert torch.equal(found, torch.cat([one for one in lost if one is not None]))
+
+
+def test_links_of_equal_names_and_seeds_lose_the_same_and_others_do_not() -> None:
+    one, other = Link(name="a->b", drop=0.5, seed=1), Link(name="a->b", drop=0.5, seed=2)
+    found = StackedLinks([one, one, other], 64).lost(3, 192, "cpu")
+    assert found is not None
+    first, second, third = torch.split(found, 64)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)
+    assert 10 < int(first.sum()) < 54
+
+
+@pytest.mark.parametrize("name", ["noise", "bits", "all"])
+def test_the_gradient_passes_links_straight_through(name: str) -> None:
+    message = drawn(5 * BATCH, 6).requires_grad_()
+    received = StackedLinks(links(name), BATCH).carry(4, message)
+    assert not torch.equal(received, message)
+    assert torch.equal(received, StackedLinks(links(name), BATCH).carry(4, message.detach()))
+    (back,) = torch.autograd.grad(received.sum(), message)
+    assert torch.equal(back, torch.ones_like(message))

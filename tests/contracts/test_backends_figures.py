@@ -27,7 +27,7 @@ Told = tuple[dict[tuple[str, str, str], float], list[SampleRow]]
 
 def told(simulation: Simulation, step: int) -> Told:
     rows = {row[:3]: row.value for row in figures(simulation, step, simulation.train_means.pop())}
-    return rows, samples(simulation.backend.seen(simulation.learned)[0], simulation.scenario)
+    return rows, samples(simulation.backend.view(), simulation.scenario)
 
 
 def everything(document: Document, backend: str) -> list[Told]:

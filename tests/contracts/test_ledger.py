@@ -159,11 +159,11 @@ def run_engine(
         channel.ledger.attach(log, {stamp for name, stamp in lost if name == channel.name}, back)
         if channel.coupling != "locked" and channel.ledger.losses:
             object.__setattr__(channel.ledger.link, "drop", 0.5)
-    backend = Engine(system)
+    backend = Engine(system, stacked=False)
     for step in range(horizon):
         backend.tick(step, StepSignals(step, {"x": torch.ones(1, 1, dtype=torch.float64)}))
         for name, channel in system.channels.items():
-            for _, message, arrived in channel.heard:
+            for _, message, arrived in channel.input_examples:
                 if arrived is None or bool(arrived):
                     records = channel.ledger.records.values()
                     log.heard[name, step, 0] = next(r.stamp for r in records if r.received is message)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.engine.core import memory
-from antiphon.nets.memory import cache_bytes, give_back, keep_memory
+from antiphon.nets import memory
+from antiphon.nets.memory import give_back, keep_memory
 
 ROOT = Path(__file__).parents[3]
 LINUX = sys.platform.startswith("linux")
@@ -19,7 +19,7 @@ GLIBC = LINUX and hasattr(ctypes.CDLL(None), "mallopt")
 
 PROGRAM = """
 import resource, sys
-from antiphon.nets.memory import cache_bytes, give_back, keep_memory
+from antiphon.nets.memory import give_back, keep_memory
 
 SIZE = 48 << 20
 
@@ -137,21 +137,3 @@ def test_little_is_not_worth_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told.calls == []
     give_back(memory._WORTH)
     assert told.calls == [(0,)]
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("36608K\n", 36608 << 10),
-        ("32M", 32 << 20),
-        ("large", 16 << 20),
-        (None, 16 << 20),
-    ],
-)
-def test_the_size_of_the_last_cache_is_read_or_taken_for_usual(
-    text: str | None, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if text is not None:
-        (tmp_path / "size").write_text(text)
-    monkeypatch.setattr(memory, "_CACHE", tmp_path / "size")
-    assert cache_bytes() == size

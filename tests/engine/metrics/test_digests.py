@@ -11,7 +11,6 @@ import torch
 from antiphon import Scenario, Simulation, load
 from antiphon.engine.metrics.digests import SIZE, digests, numbers
 from antiphon.engine.runs.seeds import Seeds
-from antiphon.engine.step.report import StepReport
 from antiphon.scenarios.parts import GradientSpec
 from antiphon.telemetry.figures import Kind
 
@@ -61,19 +60,7 @@ def test_stacked_numbers_have_the_digests_of_single_ones(backend: str) -> None:
     with Simulation(many(), backend=backend) as simulation:
         for _ in range(5):
             simulation.advance()
-            as_run = digests(simulation)
-            simulation.learned = StepReport([], {})  # what has learned nothing is looked at one by one
-            assert digests(simulation) == as_run
-
-
-@pytest.mark.parametrize("spans", [1, 1 << 30])
-def test_cohorts_that_are_run_in_spans_have_the_digests_of_their_members(spans: int) -> None:
-    with Simulation(many(), backend="cohort", cache=spans) as simulation:
-        for _ in range(3):
-            simulation.advance()
-        as_run = digests(simulation)
-        simulation.learned = StepReport([], {})
-        assert digests(simulation) == as_run
+            assert digests(simulation) == digests(simulation.fork(stacked=False))
 
 
 def test_seeds_that_are_run_together_have_digests_of_their_own() -> None:

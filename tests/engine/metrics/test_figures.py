@@ -116,7 +116,7 @@ def test_samples_are_the_newest_messages_with_their_labels() -> None:
         with Simulation(scenario, seed=1, backend=backend) as simulation:
             simulation.advance(watch=True)
             simulation.advance(watch=True)
-            found = dict(samples(simulation.backend.seen(simulation.learned)[0], scenario))
+            found = dict(samples(simulation.backend.view(), scenario))
             assert list(found) == ["a3->a0", "a0->a1"], "those to readouts come first"
             record = simulation.system.channels["a3->a0"].ledger.records[1]
             np.testing.assert_allclose(found["a3->a0"][:, :-1], record.message.detach().numpy(), rtol=1e-6)

@@ -210,9 +210,9 @@ def test_where_all_have_diverged_there_is_no_step_left() -> None:
 @pytest.mark.parametrize(
     ("name", "seeds", "backend", "why"),
     [
-        ("copy", [0, 1], "auto", "how long an episode is differs from seed to seed"),
+        ("copy", [0, 1], "cohort", "how long an episode is differs from seed to seed"),
         ("digits-mlp", [0, 1], "reference", "the reference backend was asked for"),
-        ("digits-mlp", [0], "auto", "there is only one"),
+        ("digits-mlp", [0], "cohort", "there is only one"),
     ],
 )
 def test_why_they_are_not_joined_is_said_and_they_run_all_the_same(

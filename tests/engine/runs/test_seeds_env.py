@@ -72,7 +72,7 @@ def walking(env: Walk) -> Scenario:
     return Scenario.model_validate({**document, "training": {"batch": 4, "steps": 50}})
 
 
-@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
 def test_each_seed_has_an_environment_of_its_own(backend: str) -> None:
     seeds = Seeds(walking(Walk(4)), [3, 4, 5], backend=backend, dtype=torch.float64)
     seeds.run(STEPS)

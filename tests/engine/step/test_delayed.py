@@ -134,7 +134,7 @@ def test_a_chain_equals_a_hand_written_loop(delay: int) -> None:
 def steps_learned(simulation: Simulation, agent: str, steps: int) -> Iterator[tuple[int, list[int]]]:
     for t in range(steps):
         simulation.step()
-        windows = [u.tape.window for u in simulation.learned.updates if agent in u.unit.members]
+        windows = [u.tape.window for u in simulation.learned.updates if agent in u.group.members]
         if windows:
             yield t, windows
 
@@ -159,7 +159,7 @@ def test_windows_that_come_back_together_are_learned_one_by_one() -> None:
         records = dict(simulation.system.channels["a->b"].ledger.records)
         before = {k: p.data.clone() for k, p in simulation.agents["a"].parameters.items()}
         simulation.step()
-        updates = [u for u in simulation.learned.updates if "a" in u.unit.members]
+        updates = [u for u in simulation.learned.updates if "a" in u.group.members]
         for update in updates:
             record = records[update.tape.window]
             assert record.delta is not None
@@ -265,7 +265,7 @@ def test_staleness_is_per_channel(
         records = {to: dict(simulation.system.channels[f"a->{to}"].ledger.records) for to in "bc"}
         present = {key: p.data.clone() for key, p in simulation.agents["a"].parameters.items()}
         simulation.step()
-        for update in [u for u in simulation.learned.updates if "a" in u.unit.members]:
+        for update in [u for u in simulation.learned.updates if "a" in u.group.members]:
             window = update.tape.window
             found.setdefault(t, []).append(window)
             weights = {key: p.requires_grad_() for key, p in present.items()}
@@ -312,7 +312,7 @@ def test_a_gradient_that_comes_after_its_channels_patience_is_left_out() -> None
         simulation.step()
         names = list(simulation.agents["a"].parameters)
         for update in simulation.learned.updates:
-            if "a" in update.unit.members:
+            if "a" in update.group.members:
                 found = zip(names, update.gradients["a"], strict=True)
                 reached[update.tape.window] = {name for name, gradient in found if gradient is not None}
     assert reached == {window: {"to_c.weight", "to_c.bias"} for window in range(12)}

@@ -31,7 +31,8 @@ def ticked(simulation: Simulation, steps: int) -> WindowLoss:
     for step in range(steps):
         simulation.backend.tick(step, simulation.world.step_signals)
         simulation.world.advance()
-    return ObjectiveEvaluator(simulation.system).window(simulation.system.units[0].tape)
+    system = simulation.backend.system
+    return ObjectiveEvaluator(system).window(system.units[0].tape)
 
 
 def parts(simulation: Simulation) -> list[AgentTick]:
@@ -60,7 +61,7 @@ def test_losses_are_summed_over_ticks_and_averaged_over_environments() -> None:
         torch.testing.assert_close(verdict.samples, expected.sum(0))
         said = verdict.losses["a"]
         assert not said.loss.requires_grad
-        torch.testing.assert_close(said.loss, expected.sum() / BATCH)
+        torch.testing.assert_close(said.loss, expected.sum().unsqueeze(0) / BATCH)
         assert said.count == 3 * BATCH
 
 
@@ -103,7 +104,7 @@ def test_several_agents_of_a_unit_are_summed_and_told_apart() -> None:
         assert set(verdict.losses) == {"a", "b"}
         assert verdict.total is not None
         torch.testing.assert_close(
-            verdict.total.detach(), verdict.losses["a"].loss + verdict.losses["b"].loss
+            verdict.total.detach().unsqueeze(0), verdict.losses["a"].loss + verdict.losses["b"].loss
         )
         assert verdict.samples is not None
         torch.testing.assert_close(verdict.samples.sum() / BATCH, verdict.total.detach())
@@ -115,7 +116,7 @@ def test_who_has_no_objective_or_is_not_drawn_is_not_judged() -> None:
     with make(played(endless=True), others=others, channels=channels, objective=None) as simulation:
         assert set(ticked(simulation, 2).losses) == {"b"}
     with make(played(endless=True)) as simulation:
-        simulation.system.agents["a"].agent_disabled = True
+        simulation.backend.system.agents["a"].agent_disabled = True
         verdict = ticked(simulation, 2)
         assert verdict.total is None
         assert verdict.samples is None

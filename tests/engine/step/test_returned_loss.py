@@ -45,7 +45,7 @@ def pair(link: dict[str, Any]) -> Scenario:
 def test_the_loss_of_a_window_is_told_once(drop: float) -> None:
     with Simulation(pair({"drop": drop})) as simulation:
         simulation.run(TICKS)
-        (update,) = (u for u in simulation.learned.updates if u.unit.members == ("mind",))
+        (update,) = (u for u in simulation.learned.updates if u.group.members == ("mind",))
         (example,) = simulation.learned.predictor_updates["eye->mind"].examples
         assert update.window_loss.samples is not None
         assert example.loss is not None

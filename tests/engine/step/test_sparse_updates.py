@@ -118,7 +118,7 @@ def test_an_undrawn_window_returns_nothing_and_injects_nothing() -> None:
                 assert record.finished == step
                 assert record.complete == drawn(receiver, step, 0.5), "void where no use counted"
                 assert record.delta is None or record.complete
-            injected = {n: u.injected for u in simulation.learned.updates for n in u.unit.members}
+            injected = {n: u.injected for u in simulation.learned.updates for n in u.group.members}
             for name in "ab":
                 assert bool(injected[name]) == drawn(name, step, 0.5)
 

@@ -72,7 +72,7 @@ def test_a_state_keeps_its_graph_within_a_window_and_is_a_leaf_at_its_border(cou
             part = tick(simulation)
             assert part.memory is not None
             read.append(part.memory)
-            live = simulation.system.units[0].tape.live
+            live = simulation.backend.system.units[0].tape.live
             assert live[STATE, step].requires_grad
             if step % 3:
                 assert part.memory.stamp == step - 1
@@ -207,7 +207,7 @@ def test_the_state_of_who_diverges_is_void_and_its_teller_goes_on() -> None:
         assert memory is not None
         reading = memory.ledger.receive(simulation.now)
         assert reading.value is None
-        assert reading.came is False
+        assert reading.available is False
         assert not all(torch.equal(x, y) for x, y in zip(before, numbers(simulation), strict=True))
         part = tick(simulation)
         assert bool(part.ports["objective"].isfinite().all())

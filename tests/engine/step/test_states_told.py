@@ -195,7 +195,7 @@ def test_the_state_of_the_far_end_is_counted_as_traffic(
     with make(played(endless=True), LINEAR, others=others, channels=[channel]) as simulation:
         simulation.rerun_on(backend)
         simulation.run(4)
-        system, learned = simulation.backend.seen(simulation.learned)
+        system, learned = simulation.backend.view(), simulation.learned.stacks
         found = {
             name: value
             for row in of_channels(system, learned, simulation.now - 1)

@@ -1,4 +1,4 @@
-"""The guard: what is not finite moves nobody, the host waits for no number, and who it was is said at the next sync."""
+"""The guard: what is not finite moves no parameter, the host waits for no number, and the next sync reports it."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def ring(network: dict[str, Any], **channel: Any) -> Simulation:
 
 def later(simulation: Simulation) -> Simulation:
     assert isinstance(simulation.backend, Engine)
-    simulation.backend.look_later()
+    simulation.backend.check_later()
     assert simulation.backend.guard is not None
     return simulation
 
 
-NETWORKS = {
+NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": {"kind": "mlp", "hidden": [8], "norm": "none"},
     "batch norm": {"kind": "mlp", "hidden": [8], "norm": "batch"},
     "lstm": {"kind": "lstm", "size": 5},
@@ -110,7 +110,7 @@ def test_it_changes_no_bit(network: str) -> None:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_nobody_moves_from_the_step_on_and_it_is_said_who_and_when(network: str) -> None:
+def test_nothing_moves_from_the_step_on_and_the_report_names_agent_and_step(network: str) -> None:
     simulation = later(ring(NETWORKS[network]))
     for _ in range(12):
         simulation.step()
@@ -148,11 +148,11 @@ def test_a_predictor_that_is_not_finite_is_named_too() -> None:
 
 
 @pytest.mark.parametrize("training", [{"on_divergence": "quarantine"}, {"bound": 1e6}])
-def test_where_somebody_has_to_look_at_once_there_is_none(training: dict[str, Any]) -> None:
+def test_where_every_step_is_checked_at_once_there_is_none(training: dict[str, Any]) -> None:
     scenario = ring(NETWORKS["mlp"]).scenario.with_training(**training)
     simulation = Simulation(scenario, backend="cohort")
     assert isinstance(simulation.backend, Engine)
-    simulation.backend.look_later()
+    simulation.backend.check_later()
     assert simulation.backend.guard is None
 
 

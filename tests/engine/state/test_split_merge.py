@@ -1,4 +1,4 @@
-"""Raising and lowering are each other's inverse: a state taken over by cohorts is given back, every field of it."""
+"""Merging and splitting state are each other's inverse: a state loaded into stacks is written back, every field of it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.cohort.lowering import Lowering
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.state_dict import snapshot
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     BATCH,
     BATCH_NORM,
     ENDS,
@@ -25,14 +24,18 @@ from tests.engine.cohort.alike import (
     Document,
     Play,
     agree,
-    cohort_backend,
+    both,
+    channel_stacks,
     document,
+    engine_of,
     gradient,
     kept,
     levels,
     made,
     ring,
     side_by_side,
+    single_agents,
+    stacks,
     states,
 )
 
@@ -43,7 +46,7 @@ LOCKED: Document = {"coupling": "locked", "link": {"delay": 1}}
 
 
 def mixed() -> Document:
-    """Groups of cohorts and of agents that stand alone, with forks and windows of several ticks."""
+    """Groups of stacks and of agents that stand alone, with forks and windows of several ticks."""
     agents: Document = {f"a{i}": {**OWN, **BATCH_NORM, **UNROLLED} for i in range(3)}
     agents |= {"c": {**OWN, **UNROLLED, "observes": ["y"], "objective": LABEL}}
     agents |= {"z": {**OWN, "clock": {"period": 2, "phase": 1, "unroll": 2}, "objective": LABEL}}
@@ -60,7 +63,7 @@ def mixed() -> Document:
 
 
 def broadcast() -> Document:
-    """Somebody alone tells a cohort, one of which tells him; another alone waits for delayed gradients."""
+    """A lone agent sends to a stack, one of whose members sends to it; another waits for delayed gradients."""
     agents: Document = {"s": {**OWN, **UNROLLED}, "w": {**OWN, "clock": {"unroll": 2}, "observes": ["y"]}}
     agents |= {
         f"n{i}": {**OWN, "clock": {"unroll": 2}, "observes": ["y"], "objective": LABEL} for i in range(3)
@@ -96,7 +99,7 @@ SCENES: dict[str, Document] = {
     "quarantine": ring(agent=UNROLLED, channel=LOSSY, **QUARANTINE),
     "episodes": ring(agent=UNROLLED, env=Play(lengths=(6, 5))),
     "mixed": mixed(),
-    "told by somebody alone": broadcast(),
+    "read of a lone agent": broadcast(),
 }
 
 
@@ -104,7 +107,7 @@ SCENES: dict[str, Document] = {
 
 
 class Told:
-    """A state by the names of its fields: what is said of lanes as masks, moments by what they show.
+    """A state by the names of its fields: masks as tensors, signals by their values.
 
     A use that counts nowhere is none.
     """
@@ -125,12 +128,14 @@ class Told:
             for key, value in record.items():
                 place = f"{name} @{record['stamp']} {key}"
                 if key in ("dead", "silent", "counted"):
-                    value = lanes(value)
+                    value = environments(value)
                 elif key == "moment":
                     value = self.moments[value]
                 self.found |= kept({place: value})
-        for window, stamp, tick, leaf, counted in (use for use in ledger["uses"] if lanes(use[4]).any()):
-            self.found |= kept({f"{name} use {window} {stamp} {tick}": [leaf, lanes(counted)]})
+        for window, stamp, tick, leaf, counted in (
+            use for use in ledger["uses"] if environments(use[4]).any()
+        ):
+            self.found |= kept({f"{name} use {window} {stamp} {tick}": [leaf, environments(counted)]})
         for key, value in ledger.items():
             if key not in ("records", "loose", "uses"):
                 self.found |= kept({f"{name} {key}": value})
@@ -144,12 +149,12 @@ class Told:
                 self.found |= kept({f"{own} moment": self.moments[moment], f"{own} ages": ages})
                 self.found[f"{own} drawn"] = drawn
                 for k, entry in enumerate([*inputs, *([] if memory is None else [memory])]):
-                    self.found |= kept({f"{own} {k}": [*entry[:3], lanes(entry[4])]})
-                    if entry[3] is not None and lanes(entry[3][1]).any():
-                        self.found |= kept({f"{own} {k} use": [entry[3][0], lanes(entry[3][1])]})
+                    self.found |= kept({f"{own} {k}": [*entry[:3], environments(entry[4])]})
+                    if entry[3] is not None and environments(entry[3][1]).any():
+                        self.found |= kept({f"{own} {k} use": [entry[3][0], environments(entry[3][1])]})
 
 
-def lanes(value: bool | Tensor) -> Tensor:
+def environments(value: bool | Tensor) -> Tensor:
     return value if isinstance(value, Tensor) else torch.full((BATCH,), value)
 
 
@@ -164,7 +169,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def assert_same(one: State, other: State) -> None:
-    """Hold a state that was given back to what was taken over."""
+    """Compare a state that was written back with the one that was loaded."""
     ours, theirs = Told(one).found, Told(other).found
     missing = [place for place in ours if place not in theirs] + [p for p in theirs if p not in ours]
     assert not missing, missing[:12]
@@ -172,15 +177,20 @@ def assert_same(one: State, other: State) -> None:
     assert not unequal, [(place, ours[place], theirs[place]) for place in unequal[:6]]
 
 
-def given_back(simulation: Simulation) -> State:
-    """What the agents are told of the cohorts, whether or not anything has happened since."""
-    backend = cohort_backend(simulation)
-    for bundle in backend.lifted.bundles:
-        if len(bundle.members) > 1:  # nothing of what was there may be taken for what is given back
-            for channel in bundle.members:
+def written_back(simulation: Simulation) -> State:
+    """The state of the single agents after it has been written from the stacks alone."""
+    engine = engine_of(simulation)
+    for agent in stacks(engine.stacked):  # nothing of what was there may be taken for what is written
+        for member in agent.members:
+            member.learner.buffers = {k: torch.zeros_like(v) for k, v in member.learner.buffers.items()}
+            member.agent_disabled = not member.agent_disabled
+    for channels in channel_stacks(engine.stacked):
+        for channel in channels.members:
+            channel.predictors_disabled, channel.input_models_disabled = None, None
+            if len(channels.members) > 1:
                 channel.ledger.records, channel.ledger.uses, channel.ledger.returned = {}, {}, {}
-    Lowering(backend.lifted).run()
-    return snapshot(backend.lifted.base)
+    engine._stale = True
+    return snapshot(engine.per_agent())
 
 
 # --- states as they are, and as they never were ----------------------------------------------------------
@@ -188,24 +198,24 @@ def given_back(simulation: Simulation) -> State:
 
 @pytest.mark.parametrize("early", [3, 10])
 @pytest.mark.parametrize("name", SCENES)
-def test_a_state_of_the_reference_is_given_back(name: str, early: int) -> None:
-    reference, cohort = made(SCENES[name], "reference"), made(SCENES[name], "cohort")
-    reference.run(early)
-    state = checkpoint.copy_tree(reference.state_dict())
+def test_a_state_of_single_agents_is_written_back(name: str, early: int) -> None:
+    single, cohort = both(SCENES[name])
+    single.run(early)
+    state = checkpoint.copy_tree(single.state_dict())
     cohort.load_state_dict(state)
-    assert cohort_backend(cohort).lifted.bundles
-    assert_same(state["system"], given_back(cohort))
+    assert channel_stacks(engine_of(cohort).stacked)
+    assert_same(state["system"], written_back(cohort))
 
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", SCENES)
-def test_any_numbers_are_given_back(name: str, seed: int) -> None:
-    reference, cohort = made(SCENES[name], "reference"), made(SCENES[name], "cohort")
-    reference.run(9 + seed)
-    state = checkpoint.copy_tree(reference.state_dict())
+def test_any_numbers_are_written_back(name: str, seed: int) -> None:
+    single, cohort = both(SCENES[name])
+    single.run(9 + seed)
+    state = checkpoint.copy_tree(single.state_dict())
     scramble(state["system"], random.Random(seed))
     cohort.load_state_dict(state)
-    assert_same(state["system"], given_back(cohort))
+    assert_same(state["system"], written_back(cohort))
 
 
 def scramble(state: State, chance: random.Random) -> None:
@@ -220,7 +230,7 @@ def scramble(state: State, chance: random.Random) -> None:
         return torch.randint(0, 2, value.shape, generator=generator).to(value.dtype)
 
     def mask(value: bool | Tensor) -> bool | Tensor:
-        """All, some, or none; who counted goes on to do so."""
+        """All, some, or none; what counted goes on to do so."""
         found = torch.tensor([chance.random() < 0.5 for _ in range(BATCH)])
         found[chance.randrange(BATCH)] = True
         return chance.choice([value, True, found])
@@ -276,17 +286,17 @@ def _settle(state: State) -> None:
 
 
 @pytest.mark.parametrize(("early", "batch"), [(5, 2), (10, 1)])
-@pytest.mark.parametrize("name", ["drops and draws", "inputs", "locked", "mixed", "told by somebody alone"])
+@pytest.mark.parametrize("name", ["drops and draws", "inputs", "locked", "mixed", "read of a lone agent"])
 def test_runs_handed_over_in_mid_window_go_on_as_if_they_were_not(name: str, early: int, batch: int) -> None:
     """With so few environments a message is often lost, or a member undrawn, everywhere."""
     scene = {**SCENES[name], "training": {**SCENES[name]["training"], "batch": batch}}
-    unbroken = made(scene, "reference")
+    unbroken = single_agents(scene)
     unbroken.run(early)
     runs = []
-    for first, second in (("reference", "cohort"), ("cohort", "reference"), ("cohort", "cohort")):
-        run = made(scene, first)
+    for first, second in ((False, True), (True, False), (True, True)):
+        run = made(scene, "cohort", stacked=first)
         run.run(early)
-        runs.append(made(scene, second))
+        runs.append(made(scene, "cohort", stacked=second))
         runs[-1].load_state_dict(checkpoint.copy_tree(run.state_dict()))
     for simulation in (unbroken, *runs):
         simulation.run(5)
@@ -294,17 +304,17 @@ def test_runs_handed_over_in_mid_window_go_on_as_if_they_were_not(name: str, ear
         agree(unbroken, run)
 
 
-def test_a_state_taken_over_before_everybody_has_ticked() -> None:
-    """c has ticked in the group's window; a0, a1 and z, whom only a cohort joins to it, have not."""
+def test_a_state_loaded_before_all_have_ticked() -> None:
+    """c has ticked in the group's window; a0, a1 and z, which only a stack joins to it, have not."""
     clock = {"clock": {"period": 2, "phase": 1, "unroll": 2}}
     agents: Document = {name: {**OWN, **BATCH_NORM, **clock} for name in ("a0", "a1")}
     agents["c"] = {**OWN, **UNROLLED, "observes": ["y"], "objective": LABEL}
     agents["z"] = {**OWN, **clock, "objective": LABEL}
     scene = document(agents, [{"from": a, "to": b, **LOCKED} for a, b in (("a0", "c"), ("a1", "z"))])
-    reference, cohort = made(scene, "reference"), made(scene, "cohort")
-    reference.run(1)
-    cohort.load_state_dict(reference.state_dict())
-    assert cohort_backend(cohort).lifted.cohorts
-    reference.step()
+    single, cohort = both(scene)
+    single.run(1)
+    cohort.load_state_dict(single.state_dict())
+    assert stacks(engine_of(cohort).stacked)
+    single.step()
     cohort.step()
-    side_by_side(reference, cohort.fork(), 8)
+    side_by_side(single, cohort.fork(), 8)

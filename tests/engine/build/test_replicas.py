@@ -8,30 +8,32 @@ from typing import Any
 import pytest
 import torch
 
+from antiphon.engine.build.replicas import Union, bare, named, reason_apart
 from antiphon.engine.build.similarity import reasons_alone
-from antiphon.engine.cohort.union import Union, bare, named, reason_apart
-from antiphon.engine.core.divergence import Divergence
+from antiphon.engine.build.stacking import stack
 from antiphon.engine.core.message import Record
 from antiphon.engine.core.signals import ReplicaSignals, StepSignals, joined
 from antiphon.engine.core.system import System
 from antiphon.engine.state.state_dict import snapshot
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     BATCH,
     ENDS,
     GOAL,
     LSTM,
     Document,
     Play,
+    channel_stacks,
     gradient,
     kept,
     levels,
-    made,
     ring,
+    single_agents,
+    stacks,
     states,
     system_of,
 )
 
-WORLDS = 3
+REPLICAS = 3
 
 
 def recurrent() -> Document:
@@ -51,11 +53,11 @@ SCENES: dict[str, Document] = {
 def united(scene: Document, steps: int = 0, **training: Any) -> tuple[Union, list[System]]:
     scene = {**scene, "training": {**scene["training"], **training}}
     systems = []
-    for seed in range(WORLDS):
-        simulation = made(scene, "reference", seed=seed)
+    for seed in range(REPLICAS):
+        simulation = single_agents(scene, seed=seed)
         simulation.run(steps)
         systems.append(simulation.system)
-    return Union(systems, Divergence()), systems
+    return Union(systems), systems
 
 
 def test_names() -> None:
@@ -64,27 +66,27 @@ def test_names() -> None:
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_agents_stand_for_those_of_each_world(name: str) -> None:
+def test_agents_stand_for_those_of_each_replica(name: str) -> None:
     union, systems = united(SCENES[name])
-    assert union.system.worlds == WORLDS
-    assert len(union.system.agents) == WORLDS * len(systems[0].agents)
-    for world, system in enumerate(systems):
+    assert union.system.replicas == REPLICAS
+    assert len(union.system.agents) == REPLICAS * len(systems[0].agents)
+    for replica, system in enumerate(systems):
         for own, agent in system.agents.items():
-            twin = union.system.agents[named(own, world)]
-            assert twin.name == named(own, world)
+            twin = union.system.agents[named(own, replica)]
+            assert twin.name == named(own, replica)
             assert twin.learner is agent.learner
             assert twin.participation_seed == agent.participation_seed
-            assert union.system.world_of[twin.name] == world
-            assert [channel.name for channel in twin.inputs] == [named(c.name, world) for c in agent.inputs]
-            assert [channel.name for channel in twin.outputs] == [named(c.name, world) for c in agent.outputs]
+            assert union.system.replica_of[twin.name] == replica
+            assert [channel.name for channel in twin.inputs] == [named(c.name, replica) for c in agent.inputs]
+            assert [channel.name for channel in twin.outputs] == [named(c.name, replica) for c in agent.outputs]
             assert (twin.memory is None) is (agent.memory is None)
-            assert twin.align == (None if agent.align is None else named(agent.align, world))
+            assert twin.align == (None if agent.align is None else named(agent.align, replica))
             assert agent.name == own  # which are left as they were
         for own, channel in system.channels.items():
-            other = union.system.channels[named(own, world)]
+            other = union.system.channels[named(own, replica)]
             assert (other.sender, other.receiver) == (
-                named(channel.sender, world),
-                named(channel.receiver, world),
+                named(channel.sender, replica),
+                named(channel.receiver, replica),
             )
             assert other.ledger is channel.ledger
             assert other.predictor is channel.predictor
@@ -97,25 +99,24 @@ def test_they_tick_and_learn_when_they_would_alone(name: str) -> None:
     union, systems = united(SCENES[name])
     for step in range(12):
         calls = list(union.system.schedule.calls(step))
-        for world, system in enumerate(systems):
-            own = [tuple(named(n, world) for n in call) for call in system.schedule.calls(step)]
-            assert [call for call in calls if call[0].endswith(f"@{world}")] == own
+        for replica, system in enumerate(systems):
+            own = [tuple(named(n, replica) for n in call) for call in system.schedule.calls(step)]
+            assert [call for call in calls if call[0].endswith(f"@{replica}")] == own
         ending = {(unit.members, window) for unit, window in union.system.schedule.ending(step)}
         assert ending == {
-            (tuple(named(n, world) for n in unit.members), window)
-            for world, system in enumerate(systems)
+            (tuple(named(n, replica) for n in unit.members), window)
+            for replica, system in enumerate(systems)
             for unit, window in system.schedule.ending(step)
         }
 
 
-def test_all_alike_of_all_worlds_are_alike() -> None:
-    """Even where nobody has a second in a world of his own."""
-    from antiphon.engine.cohort.lift import lift
+def test_all_alike_of_all_replicas_are_alike() -> None:
+    """Even where none has a second in a replica of its own."""
 
     union, _ = united(levels(count=1, high={"network": {"kind": "gru", "size": 4}}))
-    found = lift(union.system)
-    assert [cohort.names for cohort in found.cohorts] == [("a0@0", "a0@1", "a0@2"), ("b0@0", "b0@1", "b0@2")]
-    assert [bundle.worlds.index.tolist() for bundle in found.bundles] == [
+    found = stack(union.system)
+    assert [one.names for one in stacks(found)] == [("a0@0", "a0@1", "a0@2"), ("b0@0", "b0@1", "b0@2")]
+    assert [one.replicas.index.tolist() for one in channel_stacks(found)] == [
         [0, 1, 2],
         [0, 1, 2],
     ]  # one carries the states
@@ -140,10 +141,12 @@ def test_joined_and_parted_again_systems_are_what_they_were(name: str) -> None:
             assert same, place
 
 
-def test_what_has_fallen_silent_goes_both_ways() -> None:
-    union, systems = united(levels(count=2, input=None) if False else levels(count=2))
+def test_what_is_disabled_goes_both_ways() -> None:
+    union, systems = united(levels(count=2))
     twin, channel = union.system.agents["a1@2"], union.system.channels["a1->b1@2"]
-    twin.agent_disabled = channel.predictor_disabled = channel.input_model_disabled = True
+    twin.agent_disabled = True
+    channel.disable_predictors([0])
+    channel.disable_input_models([0])
     union.part()
     own = systems[2].channels["a1->b1"]
     assert (systems[2].agents["a1"].agent_disabled, own.predictor_disabled, own.input_model_disabled) == (
@@ -152,8 +155,11 @@ def test_what_has_fallen_silent_goes_both_ways() -> None:
         True,
     )
     assert not any(system.agents["a1"].agent_disabled for system in systems[:2])
-    systems[2].agents["a1"].agent_disabled = own.predictor_disabled = own.input_model_disabled = False
+    assert not any(system.channels["a1->b1"].predictor_disabled for system in systems[:2])
+    systems[2].agents["a1"].agent_disabled = False
+    own.predictors_disabled = own.input_models_disabled = None
     systems[0].agents["b0"].agent_disabled = True
+    systems[0].channels["a0->b0"].disable_predictors([0])
     union.join()
     assert (twin.agent_disabled, channel.predictor_disabled, channel.input_model_disabled) == (
         False,
@@ -161,13 +167,14 @@ def test_what_has_fallen_silent_goes_both_ways() -> None:
         False,
     )
     assert union.system.agents["b0@0"].agent_disabled is True
+    assert union.system.channels["a0->b0@0"].predictor_disabled
 
 
 # --- moments ---------------------------------------------------------------------------------------------
 
 
 def moments() -> list[StepSignals]:
-    """Of three worlds, in one of which a target is absent, and in another of which there is a mask."""
+    """Of three replicas, in one of which a target is absent, and in another of which there is a mask."""
     found = [
         StepSignals(4, {"x": torch.full((BATCH, 2), float(w)), "label": torch.full((BATCH,), w)})
         for w in range(3)
@@ -176,24 +183,24 @@ def moments() -> list[StepSignals]:
     return found
 
 
-def test_moments_of_worlds_are_one_after_the_other() -> None:
+def test_moments_of_replicas_are_one_after_the_other() -> None:
     each = moments()
     found = joined(each)
     assert isinstance(found, ReplicaSignals)
     assert found.step == 4
     assert found.signals["x"][:, 0].tolist() == [0.0] * BATCH + [1.0] * BATCH + [2.0] * BATCH
     assert found.signals["_label"].tolist() == [True] * BATCH + [True, False] * (BATCH // 2) + [True] * BATCH
-    each[0].signals["goal"] = each[1].signals["goal"] = torch.ones(BATCH)  # in the last world there is none
+    each[0].signals["goal"] = each[1].signals["goal"] = torch.ones(BATCH)  # in the last replica there is none
     assert "goal" not in found.signals
     found.complete()
     assert found.signals["goal"].tolist() == [1.0] * (2 * BATCH) + [0.0] * BATCH
     assert [own is one for own, one in zip(found.each, each, strict=True)] == [True] * 3
 
 
-def test_parted_records_and_ticks_have_the_moments_of_their_worlds() -> None:
+def test_parted_records_and_ticks_have_the_moments_of_their_replicas() -> None:
     union, systems = united(SCENES["windows"], steps=6)
     union.join()
-    each = [StepSignals(5, {"x": torch.full((BATCH, 4), float(w))}) for w in range(WORLDS)]
+    each = [StepSignals(5, {"x": torch.full((BATCH, 4), float(w))}) for w in range(REPLICAS)]
     together = joined(each)
     for channel in union.system.channels.values():
         for record in channel.ledger.records.values():
@@ -202,13 +209,13 @@ def test_parted_records_and_ticks_have_the_moments_of_their_worlds() -> None:
         for part in (part for tick in unit.tape.ticks for part in tick.parts):
             part.step_signals = together
     union.part()
-    for world, system in enumerate(systems):
+    for replica, system in enumerate(systems):
         records: list[Record] = [r for c in system.channels.values() for r in c.ledger.records.values()]
         assert records
-        assert all(record.step_signals is each[world] for record in records)
+        assert all(record.step_signals is each[replica] for record in records)
         parts = [part for unit in system.units for tick in unit.tape.ticks for part in tick.parts]
         assert parts
-        assert all(part.step_signals is each[world] for part in parts)
+        assert all(part.step_signals is each[replica] for part in parts)
 
 
 # --- why not ---------------------------------------------------------------------------------------------

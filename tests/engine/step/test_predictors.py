@@ -1,4 +1,4 @@
-"""Teaching bundles: each predictor is asked, learns and falls silent as its channel's own would."""
+"""Training of stacked predictors: each predicts, learns and is disabled as its channel's own would be."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from antiphon.comms.bundled import StackedModels
 from antiphon.comms.predictors import Example, Predictor
-from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.ledger import Ledger
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.predictors import PredictorTrainer, PredictorUpdate
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     BATCH,
     BATCH_NORM,
     ENDS,
@@ -26,15 +26,16 @@ from tests.engine.cohort.alike import (
     Document,
     Play,
     agree,
+    channel_stacks,
     close,
-    cohort_backend,
+    engine_of,
     gradient,
     kept,
     levels,
-    lifted,
-    only_bundle,
+    only_channel_stack,
     ring,
     side_by_side,
+    stacked_system,
     states,
     system_of,
     twins,
@@ -80,7 +81,7 @@ def spoil(predictor: Any, value: float = torch.nan) -> None:
 
 
 def predictors(form: str, seed: int = 3) -> list[Predictor]:
-    """Four, that say something."""
+    """Four, whose parameters are not zero."""
     system = system_of(ring(COUNT, channel=gradient(**FORMS[form]), **SGD), seed=seed)
     found = [c.predictor for c in system.channels.values() if c.predictor is not None]
     for k, model in enumerate(found):
@@ -116,7 +117,7 @@ def flat(some: list[Example]) -> Example:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_models_say_and_learn_what_each_would(form: str) -> None:
+def test_stacked_models_predict_and_learn_what_each_would(form: str) -> None:
     own, together = predictors(form), StackedModels(predictors(form), BATCH)
     assert (together.needs_delta, together.needs_loss) == (own[0].needs_delta, own[0].needs_loss)
     for now in range(3):
@@ -141,13 +142,13 @@ def test_models_say_and_learn_what_each_would(form: str) -> None:
         together.step(gradients, now, who)
     assert together.updates == 3
     assert [model.updates for model in together.bundled.models] == [0] * COUNT
-    together.write_back()
+    together.write_members()
     for member, single in zip(together.bundled.models, own, strict=True):
         assert member.updates == single.updates
         found = {**member.parameters, **member.buffers}
         for name, value in {**single.parameters, **single.buffers}.items():
             torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-10)
-    together.write_back()
+    together.write_members()
     assert [model.updates for model in together.bundled.models] == [3, 2, 2, 3]
 
 
@@ -157,20 +158,20 @@ def test_models_take_over_what_their_members_have_become() -> None:
     with torch.no_grad():
         model.parameters["last.bias"].fill_(5.0)
     model.buffers = {name: value + 3 for name, value in model.buffers.items()}
-    together.refresh()
+    together.read_members()
     assert bool((together.bundled.parameters["last.bias"][2] == 5.0).all())
     for name, value in model.buffers.items():
         assert torch.equal(together.buffers[name][2], value)
     together.buffers = {name: value * 2 for name, value in together.buffers.items()}
-    together.write_back()
+    together.write_members()
     assert torch.equal(model.buffers["0.norm.mean"], together.buffers["0.norm.mean"][2])
 
 
 @pytest.mark.parametrize("kind", INPUTS)
-def test_inputs_say_and_learn_what_each_would(kind: str) -> None:
+def test_stacked_inputs_predict_and_learn_what_each_would(kind: str) -> None:
     scene = ring(COUNT, channel={"input": INPUTS[kind], "link": {"delay": 1, "drop": 0.5}}, **SGD)
     alone = [c.input for c in system_of(scene).channels.values() if c.input is not None]
-    together = only_bundle(lifted(scene)).input
+    together = only_channel_stack(stacked_system(scene)).input
     assert isinstance(together, StackedModels)
     features = sum(spec.features for spec in alone[0].context)
     for now in range(3):
@@ -178,7 +179,7 @@ def test_inputs_say_and_learn_what_each_would(kind: str) -> None:
         message, arrived = drawn(COUNT * BATCH, 4, seed=now + 9), drawn(COUNT * BATCH, seed=now) > -0.5
         who = None if now != 1 else mask(0, 1, 1, 0)
         said = together.predict(context, COUNT * BATCH)
-        loss, gradients = together.heard([(context, message, arrived)], [who])
+        loss, gradients = together.input_gradients([(context, message, arrived)], [who])
         for k, model in enumerate(alone):
             rows = slice(k * BATCH, (k + 1) * BATCH)
             own = None if context is None else context[rows]
@@ -197,14 +198,29 @@ def test_inputs_say_and_learn_what_each_would(kind: str) -> None:
 # --- who learns ------------------------------------------------------------------------------------------
 
 
-def lesson(*members: Tensor | None) -> PredictorUpdate:
-    return PredictorUpdate(
-        [Example(torch.zeros(1), None, None, members=m) for m in members], torch.zeros(COUNT), [], None
-    )
+def training(*members: Tensor | None, disabled: Tensor | None) -> PredictorUpdate:
+    """What the predictors of a ring are trained with, of one example a step for these channels each."""
+    found = stacked_system(ring(COUNT))
+    channels = only_channel_stack(found)
+    channels.predictors_disabled = disabled
+    given = [
+        Example(
+            drawn(COUNT * BATCH, 4, seed=i),
+            drawn(COUNT * BATCH, 3, seed=i + 10),
+            drawn(COUNT * BATCH, 4, seed=i + 20),
+            members=one,
+        )
+        for i, one in enumerate(members)
+    ]
+    trainer = PredictorTrainer(found.system)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "take", lambda ledger, step: given)
+        patch.setattr(trainer, "_returned_example", lambda channel, example, step: example)
+        return trainer.gradients({}, {}, 0, watch=False)[channels.name]
 
 
 @pytest.mark.parametrize(
-    ("members", "muted", "expected"),
+    ("members", "disabled", "expected"),
     [
         ([None], None, None),
         ([mask(1, 0, 0, 1)], None, [1, 0, 0, 1]),
@@ -214,18 +230,15 @@ def lesson(*members: Tensor | None) -> PredictorUpdate:
         ([mask(1, 1, 0, 0)], mask(0, 1, 0, 1), [1, 0, 0, 0]),
     ],
 )
-def test_a_lesson_is_for_whom_any_of_its_examples_is(
-    members: list[Tensor | None], muted: Tensor | None, expected: list[int] | None
+def test_an_update_is_for_the_channels_that_any_of_its_examples_is_for(
+    members: list[Tensor | None], disabled: Tensor | None, expected: list[int] | None
 ) -> None:
-    found = lifted(ring(COUNT))
-    bundle = only_bundle(found)
-    bundle.predictors_disabled = muted
-    learners = PredictorTrainer(found.system).learners(bundle.name, lesson(*members))
+    found = training(*members, disabled=disabled).members
     if expected is None:
-        assert learners is None
+        assert found is None
     else:
-        assert learners is not None
-        assert learners.tolist() == [bool(one) for one in expected]
+        assert found is not None
+        assert found.tolist() == [bool(one) for one in expected]
 
 
 SCENES: dict[str, Document] = {
@@ -247,7 +260,7 @@ SCENES: dict[str, Document] = {
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_who_has_nothing_to_learn_from_takes_no_step(name: str) -> None:
+def test_a_predictor_without_an_example_takes_no_step(name: str) -> None:
     reference, cohort = twins(SCENES[name])
     side_by_side(reference, cohort, 12)
     counts = [
@@ -260,17 +273,17 @@ def test_who_has_nothing_to_learn_from_takes_no_step(name: str) -> None:
     assert counts[0] == counts[1]
 
 
-def test_what_was_heard_is_forgotten_at_the_end_of_the_step() -> None:
-    """Of bundles, and of a bundle of one channel, whose input is its own."""
+def test_examples_of_inputs_are_dropped_at_the_end_of_the_step() -> None:
+    """Of stacks of channels, and of a stack of one, whose input is its own."""
     scene = levels(channel={"input": INPUTS["linear"], "link": {"delay": 1}})
     scene["channels"][0] = {**scene["channels"][0], "link": {"delay": 2}}
     _, cohort = twins(scene)
     cohort.run(6)
-    bundles = cohort_backend(cohort).lifted.bundles
-    assert sorted(len(bundle.members) for bundle in bundles) == [1, 2]
-    for bundle in bundles:
-        assert bundle.heard == []
-        assert bundle.heard_members == []
+    found = channel_stacks(engine_of(cohort).stacked)
+    assert sorted(len(channels.members) for channels in found) == [1, 2]
+    for channels in found:
+        assert channels.input_examples == []
+        assert channels.input_example_members == []
 
 
 # --- who diverges ----------------------------------------------------------------------------------------
@@ -306,7 +319,7 @@ def after(simulation: Simulation, place: str, which: str, value: float) -> Simul
         ),
     ],
 )
-def test_one_that_diverges_is_told_once_as_alone_and_the_others_go_on(
+def test_one_that_diverges_is_reported_once_as_alone_and_the_others_go_on(
     scene: Document, place: str, which: str, value: float
 ) -> None:
     reference, cohort = (after(s, place, which, value) for s in twins(scene))
@@ -316,7 +329,7 @@ def test_one_that_diverges_is_told_once_as_alone_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("value", [torch.nan, 1e9])
-def test_the_one_channel_of_a_bundle_is_called_by_its_own_ends(value: float) -> None:
+def test_the_one_channel_of_a_stack_is_called_by_its_own_ends(value: float) -> None:
     scene = ring(3, bound=100.0, **QUARANTINE)
     scene["agents"]["z"] = {**OWN, "observes": ["y"], "objective": LABEL}
     scene["channels"] += [{"from": "n1", "to": "z", "link": {"delay": 1}, **gradient()}]
@@ -348,12 +361,13 @@ def _statistics(simulation: Simulation) -> dict[str, Tensor]:
     return {place: value for place, value in kept(held).items() if isinstance(value, Tensor)}
 
 
-def test_a_muted_predictor_does_not_change_any_more() -> None:
+def test_a_disabled_predictor_does_not_change_any_more() -> None:
     _, cohort = twins(levels(**QUARANTINE))
     cohort.run(3)
-    bundle = next(b for b in cohort_backend(cohort).lifted.bundles if isinstance(b.predictor, StackedModels))
-    assert isinstance(bundle, Channel)
-    bundle.disable(mask(0, 1, 0))
+    channels = next(
+        b for b in channel_stacks(engine_of(cohort).stacked) if isinstance(b.predictor, StackedModels)
+    )
+    channels.disable_predictors([1])
     before = kept(cohort.state_dict()["system"]["predictors"])
     cohort.run(4)
     after_all = kept(cohort.state_dict()["system"]["predictors"])
@@ -369,7 +383,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("batch", [4, 1])
-def test_states_gradients_out_of_all_proportion_are_shortened_and_said_as_alone(batch: int) -> None:
+def test_states_gradients_out_of_all_proportion_are_clipped_and_noted_as_alone(batch: int) -> None:
     scene = ring(3, agent={**LSTM, "clock": {"unroll": 1}}, env=ENDS)
     scene["channels"] += states(["n0", "n1", "n2"], **gradient())
     scene["training"] = {**scene["training"], "steps": 40, "batch": batch}
@@ -392,7 +406,7 @@ def test_states_gradients_out_of_all_proportion_are_shortened_and_said_as_alone(
     assert one["n1->n1:state"]["bites"] > 0
 
 
-def test_bundled_models_follow_the_schedules_of_their_own_rates() -> None:
+def test_stacked_models_follow_the_schedules_of_their_own_rates() -> None:
     """The schedule ends at step 6, at a rate of nothing: from there on predictors and inputs stand, agents go on."""
     own: Document = {"kind": "sgd", "lr": 0.05, "schedule": {"kind": "cosine", "factor": 0.0}}
     how: Document = {
@@ -401,10 +415,10 @@ def test_bundled_models_follow_the_schedules_of_their_own_rates() -> None:
     }
     scene = ring(COUNT, channel={**gradient(optimiser=own), **how}, steps=6)
     with Simulation(Scenario.model_validate(scene), backend="cohort", dtype=torch.float64) as simulation:
-        bundle = only_bundle(cohort_backend(simulation).lifted)
-        assert isinstance(bundle.predictor, StackedModels)
-        assert isinstance(bundle.input, StackedModels)
-        models = (bundle.predictor, bundle.input)
+        channels = only_channel_stack(engine_of(simulation).stacked)
+        assert isinstance(channels.predictor, StackedModels)
+        assert isinstance(channels.input, StackedModels)
+        models = (channels.predictor, channels.input)
         simulation.run(4)
         for steps, stands in ((1, False), (1, False), (3, True)):
             before = [[p.data.clone() for p in model.bundled.parameters.values()] for model in models]

@@ -1,4 +1,4 @@
-"""Systems of agents that are alike, for the tests of this folder, and what there is to be told of them."""
+"""Systems of agents of one kind, as single agents and as stacks, for the tests of the engine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.comms.aggregation import StackedFanIn
 from antiphon.engine.build.stacking import Stacked, stack
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
@@ -17,6 +18,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.engine import Engine
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
+from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import GOAL, LABEL, OWN, Document, Play, document, levels, ring
 from tests.contracts.backend_twins import agree, differences, facts, made, side_by_side, twins
 
@@ -33,23 +35,28 @@ __all__ = [
     "Play",
     "Sights",
     "agree",
+    "both",
+    "channel_stacks",
     "close",
-    "cohort_backend",
-    "cohort_of",
-    "cohorts",
     "differences",
     "document",
+    "engine_of",
     "facts",
     "gradient",
     "kept",
+    "layout_of",
     "leaves",
     "levels",
-    "lifted",
     "made",
-    "only_bundle",
-    "only_cohort",
+    "only_channel_stack",
+    "only_stack",
     "ring",
     "side_by_side",
+    "single_agents",
+    "stack_of",
+    "stacked_names",
+    "stacked_system",
+    "stacks",
     "states",
     "system_of",
     "twins",
@@ -94,44 +101,71 @@ def states(names: Iterable[str], **keys: Any) -> list[Document]:
     return [{"from": name, "to": name, "carries": "state", **keys} for name in names]
 
 
+def single_agents(document: Document | Scenario, **settings: Any) -> Simulation:
+    """A simulation by the engine in which every stack is of one: its ledgers and tapes can be read."""
+    return made(document, "cohort", stacked=False, **settings)
+
+
+def both(document: Document, **settings: Any) -> tuple[Simulation, Simulation]:
+    """The same simulation twice: of single agents, and of stacks."""
+    return single_agents(document, **settings), made(document, "cohort", **settings)
+
+
 def system_of(document: Document, **settings: Any) -> System:
     """The system of a document, one agent at a time."""
-    return made(document, "reference", **settings).system
+    return single_agents(document, **settings).system
 
 
-def lifted(document: Document, **settings: Any) -> Stacked:
-    """The system of a document as cohorts and bundles."""
+def stacked_system(document: Document, **settings: Any) -> Stacked:
+    """The system of a document as stacks."""
     return stack(system_of(document, **settings))
 
 
-def cohorts(document: Document) -> list[tuple[str, ...]]:
-    """Who is run together, by cohort."""
-    return [cohort.names for cohort in lifted(document).cohorts]
+def stacks(found: Stacked) -> list[Agent]:
+    """The agents with a leading axis of members."""
+    return [agent for agent in found.system.agents.values() if agent.stacked]
 
 
-def cohort_backend(simulation: Simulation) -> Engine:
-    """The backend of a simulation that is run by cohorts."""
+def channel_stacks(found: Stacked) -> list[Channel]:
+    """The channels between which and their stacks of agents rows are selected: all but those as they were built."""
+    return [channel for channel in found.system.channels.values() if channel.members != (channel,)]
+
+
+def stacked_names(document: Document) -> list[tuple[str, ...]]:
+    """The names of each stack's members."""
+    return [agent.names for agent in stacks(stacked_system(document))]
+
+
+def engine_of(simulation: Simulation) -> Engine:
+    """The engine of a simulation."""
     assert isinstance(simulation.backend, Engine)
     return simulation.backend
 
 
-def cohort_of(found: Stacked, agent: str) -> Agent:
-    """The cohort that an agent is in."""
-    cohort = found.system.agents[found.place[agent][0]]
-    assert isinstance(cohort, Agent)
-    return cohort
+def stack_of(found: Stacked, agent: str) -> Agent:
+    """The stack that an agent is in."""
+    own = found.system.agents[found.place[agent][0]]
+    assert own.stacked
+    return own
 
 
-def only_cohort(found: Stacked) -> Agent:
-    """The one cohort there is."""
-    (cohort,) = found.cohorts
-    return cohort
+def layout_of(found: Stacked, agent: str) -> StackedFanIn:
+    """The fan-in of the stack that an agent is in."""
+    layout = stack_of(found, agent).layout
+    assert isinstance(layout, StackedFanIn)
+    return layout
 
 
-def only_bundle(found: Stacked) -> Channel:
-    """The one bundle there is."""
-    (bundle,) = found.bundles
-    return bundle
+def only_stack(found: Stacked) -> Agent:
+    """The one stack of agents there is."""
+    (own,) = stacks(found)
+    return own
+
+
+def only_channel_stack(found: Stacked) -> Channel:
+    """The one stack of channels there is."""
+    (own,) = channel_stacks(found)
+    return own
 
 
 def close(one: Tensor, other: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Silence: who diverges in a cohort stops with all that it learns with, and nobody else notices."""
+"""Disabling: a member of a stack that diverges stops with all that it learns with, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from antiphon.engine.simulation import Simulation
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     BATCH_NORM,
     ENDS,
     GOAL,
@@ -19,12 +19,13 @@ from tests.engine.cohort.alike import (
     Document,
     Play,
     agree,
-    cohort_backend,
     document,
+    engine_of,
     gradient,
     levels,
     ring,
     side_by_side,
+    stacks,
     states,
     twins,
 )
@@ -44,7 +45,7 @@ def pairs(told: list[tuple[str, str, Document]], own: dict[str, Document], **tra
 
 
 def mixed(**training: Any) -> Document:
-    """Groups of a cohort's members and of agents that stand alone, as they add up the ages of messages."""
+    """Groups of a stack's members and of lone agents, which add up the ages of messages."""
     aged: Document = {"observes": ["y", "age"], "fan_in": "sum"}
     told = [(f"a{i}", f"b{i}", {**LOCKED, "size": 4}) for i in range(4)]
     return pairs(told, {"a": {"objective": GOAL}, "b": aged}, **training)
@@ -85,7 +86,7 @@ def spoil(simulation: Simulation, name: str, value: float) -> None:
 def test_one_that_is_no_number_stops_alone(name: str) -> None:
     """Whoever it is; what it is told stays what it is, and everything of the others is what it would be."""
     reference, cohort = twins(SCENES[name])
-    assert cohort_backend(cohort).lifted.cohorts
+    assert stacks(engine_of(cohort).stacked)
     sick = list(SCENES[name]["agents"])[-2]
     value = torch.inf if name in ("ring", "mixed") else torch.nan
     for simulation in (reference, cohort):
@@ -105,8 +106,8 @@ def test_the_bound_is_of_all_that_learns_together(name: str, bound: float) -> No
 
 @pytest.mark.parametrize("which", ["muted", "deaf", "silenced"])
 @pytest.mark.parametrize("name", ["sums", "inputs", "states", "critics", "mixed", "statistics"])
-def test_who_was_silent_before_stays_so_in_cohorts(name: str, which: str) -> None:
-    """A state of the reference, in which somebody is muted, deaf or silent, is gone on with by both."""
+def test_what_was_disabled_before_stays_so_in_stacks(name: str, which: str) -> None:
+    """A state in which an agent, a predictor or an input is disabled is loaded and gone on with."""
     reference, cohort = twins(SCENES[name])
     reference.run(5)
     state = reference.state_dict()

@@ -1,4 +1,4 @@
-"""Likeness: who is run together, and why somebody is not."""
+"""Similarity: which agents and channels are stacked, and why others are not."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from antiphon.engine.build.similarity import agent_kind, channel_kind, place_of, reasons_alone
+from antiphon.engine.build.similarity import agent_kind, aligned_kind, channel_kind, place_of, reasons_alone
 from antiphon.engine.build.stacking import stacks_of
-from antiphon.engine.cohort.likeness import aligned_kind
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     GOAL,
     LABEL,
     LSTM,
@@ -19,12 +18,14 @@ from tests.engine.cohort.alike import (
     Document,
     Play,
     Sights,
-    cohorts,
+    channel_stacks,
     document,
     gradient,
     levels,
-    lifted,
     ring,
+    stacked_names,
+    stacked_system,
+    stacks,
     states,
     system_of,
 )
@@ -33,8 +34,8 @@ SOURCE: Document = {**OWN}
 INPUT: Document = {"kind": "linear", "context": ["x"]}
 
 
-def told_pairs(channels: list[Document], agents: list[Document], **training: Any) -> Document:
-    """Senders a0, a1, … that each tell a receiver b0, b1, …, whose settings are given one by one."""
+def pairs_of(channels: list[Document], agents: list[Document], **training: Any) -> Document:
+    """Senders a0, a1, … that each send to a receiver b0, b1, …, whose settings are given one by one."""
     count = max(len(channels), len(agents))
     names = range(count)
     cast = {f"a{i}": dict(SOURCE) for i in names}
@@ -100,34 +101,34 @@ UNLIKE_CHANNELS: dict[str, Document] = {
 
 
 @pytest.mark.parametrize("name", UNLIKE_AGENTS)
-def test_an_agent_that_differs_in_one_thing_is_no_member(name: str) -> None:
-    found = cohorts(told_pairs([{}], [{}, UNLIKE_AGENTS[name], {}]))
+def test_an_agent_that_differs_in_one_thing_is_not_stacked(name: str) -> None:
+    found = stacked_names(pairs_of([{}], [{}, UNLIKE_AGENTS[name], {}]))
     assert ("b0", "b2") in found
-    assert ("b0", "b1", "b2") in cohorts(told_pairs([{}], [{}, {}, {}]))
+    assert ("b0", "b1", "b2") in stacked_names(pairs_of([{}], [{}, {}, {}]))
 
 
 @pytest.mark.parametrize("name", UNLIKE_CHANNELS)
-def test_a_channel_that_differs_in_one_thing_is_in_no_bundle_with_the_others(name: str) -> None:
-    found = lifted(told_pairs([{}, UNLIKE_CHANNELS[name], {}], [{}]))
+def test_a_channel_that_differs_in_one_thing_is_in_no_stack_with_the_others(name: str) -> None:
+    found = stacked_system(pairs_of([{}, UNLIKE_CHANNELS[name], {}], [{}]))
     kinds = [channel_kind(found.base, channel) for channel in found.base.channels.values()]
     assert kinds[0] == kinds[2] != kinds[1]
-    bundles = [tuple(channel.name for channel in bundle.members) for bundle in found.bundles]
-    assert not any("a1->b1" in names and len(names) > 1 for names in bundles)
+    names_of_stacks = [tuple(channel.name for channel in one.members) for one in channel_stacks(found)]
+    assert not any("a1->b1" in names and len(names) > 1 for names in names_of_stacks)
 
 
 @pytest.mark.parametrize("name", ["noise", "way back", "kind of gradient", "scale", "own target"])
-def test_how_messages_come_about_does_not_part_who_reads_them(name: str) -> None:
-    assert ("b0", "b1", "b2") in cohorts(told_pairs([{}, UNLIKE_CHANNELS[name], {}], [{}]))
+def test_how_messages_come_about_does_not_separate_their_receivers(name: str) -> None:
+    assert ("b0", "b1", "b2") in stacked_names(pairs_of([{}, UNLIKE_CHANNELS[name], {}], [{}]))
 
 
 @pytest.mark.parametrize("name", ["size", "read"])
-def test_how_messages_are_read_parts_who_reads_them(name: str) -> None:
+def test_how_messages_are_read_separates_their_receivers(name: str) -> None:
     clock: Document = {"clock": {"period": 2}}
-    assert ("b0", "b2") in cohorts(told_pairs([{}, UNLIKE_CHANNELS[name], {}], [clock]))
+    assert ("b0", "b2") in stacked_names(pairs_of([{}, UNLIKE_CHANNELS[name], {}], [clock]))
 
 
 def test_what_makes_no_difference() -> None:
-    """Names, seeds, first numbers, what they see of one shape, whom they tell, by which port and key."""
+    """Names, seeds, initial parameters, which signals of one shape they observe, their receivers, ports and keys."""
     agents = {f"n{i}": {**OWN, "objective": LABEL, "observes": ["xz"[i % 2]]} for i in range(3)}
     link = {"size": 4, "link": {"delay": 1}, **gradient()}
     channels = [
@@ -136,13 +137,13 @@ def test_what_makes_no_difference() -> None:
         {"from": "n2", "to": "n0", "key": "k", **link},
     ]
     scene = document(agents, channels, Sights())
-    assert cohorts(scene) == [("n0", "n1", "n2")]
+    assert stacked_names(scene) == [("n0", "n1", "n2")]
     system = system_of(scene)
     assert len({agent_kind(system, agent, 0) for agent in system.agents.values()}) == 1
     assert len({channel_kind(system, channel) for channel in system.channels.values()}) == 1
 
 
-def test_who_ticks_in_another_wave_is_no_member() -> None:
+def test_an_agent_that_ticks_in_another_wave_is_not_stacked() -> None:
     """a1 reads a message of the same step, a2 one of the step before: alike but for the order of a step."""
     pairs = {("s", "a1"): 0, ("s", "a2"): 1, ("s", "a3"): 1, ("s", "a4"): 0}
     agents = {"s": dict(OWN), **{to: {**OWN, "objective": LABEL} for _, to in pairs}}
@@ -150,11 +151,11 @@ def test_who_ticks_in_another_wave_is_no_member() -> None:
         {"from": s, "to": to, "size": 4, "port": "p", "link": {"delay": delay}}
         for (s, to), delay in pairs.items()
     ]
-    assert cohorts(document(agents, channels)) == [("a1", "a4"), ("a2", "a3")]
+    assert stacked_names(document(agents, channels)) == [("a1", "a4"), ("a2", "a3")]
 
-    # x and y differ in nothing but that x's sender hears somebody in the same step, so that x is later.
+    # x and y differ in nothing but that x's sender reads a message of the same step, so that x is later.
     agents = {name: {**OWN, "objective": LABEL} for name in ("s", "t", "u", "x", "y")}
-    found = lifted(document(agents, [{"from": a, "to": b, "size": 4} for a, b in ("st", "tx", "uy")]))
+    found = stacked_system(document(agents, [{"from": a, "to": b, "size": 4} for a, b in ("st", "tx", "uy")]))
     assert len({agent_kind(found.base, found.base.agents[name], 0) for name in "xy"}) == 1
     assert found.place["x"][0] != found.place["y"][0]
 
@@ -189,7 +190,7 @@ TRACED = gradient(trace=0.5, span=2)
 
 
 def judged_group() -> Document:
-    """Receivers of critics that are locked to somebody else each."""
+    """Receivers of critics that are locked to one more agent each."""
     scene = levels(channel=CRITIC)
     scene["agents"] |= {f"c{i}": {**OWN, "objective": LABEL} for i in range(3)}
     scene["channels"] += [{"from": f"b{i}", "to": f"c{i}", "coupling": "locked"} for i in range(3)]
@@ -221,11 +222,11 @@ ALONE: dict[str, tuple[Document, str, str]] = {
 
 
 @pytest.mark.parametrize("name", ALONE)
-def test_why_somebody_stands_alone(name: str) -> None:
+def test_why_an_agent_is_alone(name: str) -> None:
     scene, agent, why = ALONE[name]
-    found = lifted(scene)
+    found = stacked_system(scene)
     assert found.place[agent] == (agent, 0)
-    assert agent not in {member for cohort in found.cohorts for member in cohort.names}
+    assert agent not in {member for cohort in stacks(found) for member in cohort.names}
     assert reasons_alone(found.base)[agent] == found.alone[agent]
     assert found.alone[agent]
     if name != "dropout":
@@ -236,7 +237,7 @@ def test_why_somebody_stands_alone(name: str) -> None:
     "name", ["acting", "aligned, lossy", "ages", "critics of groups", "traced and drawn"]
 )
 def test_the_reason_is_needed(name: str) -> None:
-    """Without what is named, the same agents are a cohort."""
+    """Without what is named, the same agents are a stack."""
     mended = {
         "acting": ring(agent={"objective": GOAL}),
         "aligned, lossy": levels(high=ALIGNED, channel={"link": {"delay": 1}}),
@@ -245,21 +246,21 @@ def test_the_reason_is_needed(name: str) -> None:
         "traced and drawn": ring(agent={**LSTM, "p_update": 0.5}, state=gradient(span=1)),
     }
     agent = ALONE[name][1]
-    assert any(agent in names for names in cohorts(mended[name]))
+    assert any(agent in names for names in stacked_names(mended[name]))
 
 
 def test_modules_that_vmap_takes_are_stacked() -> None:
-    assert cohorts(ring(agent={"network": plain})) == [("n0", "n1", "n2", "n3")]
+    assert stacked_names(ring(agent={"network": plain})) == [("n0", "n1", "n2", "n3")]
 
 
 def test_modules_made_otherwise_are_not_alike() -> None:
     def wide(inputs: int, outputs: int) -> nn.Module:
         return nn.Sequential(nn.Linear(inputs, 6), nn.Tanh(), nn.Linear(6, outputs))
 
-    assert cohorts(ring(agent=[{"network": plain}, {"network": wide}])) == [("n0", "n2"), ("n1", "n3")]
+    assert stacked_names(ring(agent=[{"network": plain}, {"network": wide}])) == [("n0", "n2"), ("n1", "n3")]
 
 
-def test_who_has_no_second_stands_alone() -> None:
+def test_an_agent_without_a_second_of_its_kind_is_alone() -> None:
     chain: dict[str, Any] = {"a": {"network": {"kind": "mlp", "hidden": [3]}}, "b": {"objective": LABEL}}
     scene = document({name: {**OWN, **own} for name, own in chain.items()}, [{"from": "a", "to": "b"}])
     found, alone = stacks_of(system_of(scene))
@@ -267,13 +268,13 @@ def test_who_has_no_second_stands_alone() -> None:
     assert alone == {"a": "no other is like it", "b": "no other is like it"}
 
 
-def test_one_to_whom_many_alike_speak_is_a_cohort_of_one() -> None:
+def test_one_that_reads_many_of_one_kind_is_a_stack_of_one() -> None:
     agents = {f"a{i}": dict(OWN) for i in range(3)} | {"b": {**OWN, "objective": LABEL, "observes": ["y"]}}
     told = [{"from": f"a{i}", "to": "b", "size": 4, **gradient()} for i in range(3)]
-    assert cohorts(document(agents, told)) == [("a0", "a1", "a2"), ("b",)]
+    assert stacked_names(document(agents, told)) == [("a0", "a1", "a2"), ("b",)]
     told[1] = {**told[1], "link": {"noise": 0.1}}
     told[2] = {**told[2], "link": {"bits": 3}}
-    assert cohorts(document(agents, told)) == [("a0", "a1", "a2")]
+    assert stacked_names(document(agents, told)) == [("a0", "a1", "a2")]
 
 
 # --- aligned agents --------------------------------------------------------------------------------------
@@ -295,7 +296,7 @@ def chain(delays: tuple[tuple[int, ...], ...], **source: Any) -> Document:
 
 
 def test_aligned_agents_are_alike_where_they_are_as_far_behind() -> None:
-    together = cohorts(chain(((2, 1), (2, 1), (1, 1))))
+    together = stacked_names(chain(((2, 1), (2, 1), (1, 1))))
     assert ("a0", "a1") in together
     assert ("b0", "b1") in together
     assert not any("b2" in names and "b0" in names for names in together)
@@ -310,7 +311,7 @@ def test_aligned_behind_aligned_is_further_behind_than_aligned_to_a_source() -> 
     assert aligned_kind(system, system.agents["a0"]) == aligned_kind(system, system.agents["a1"])
 
 
-def test_in_a_circle_of_aligned_agents_nobody_knows_how_far_behind_he_is() -> None:
+def test_in_a_circle_of_aligned_agents_the_lag_is_unknown() -> None:
     circle = ring(3, agent=ALIGNED)
     assert set(reasons_alone(system_of(circle))) == {"n0", "n1", "n2"}
 
@@ -326,7 +327,7 @@ def test_the_sender_s_clock_decides_how_far_behind() -> None:
 # --- ports -----------------------------------------------------------------------------------------------
 
 
-def test_ports_are_told_by_their_place() -> None:
+def test_ports_are_identified_by_their_place() -> None:
     channel = {"size": 4, "link": {"delay": 1}}
     scene = ring(2, channel=channel)
     scene["channels"] += [{"from": "n1", "to": "n1", "size": 3, **gradient(), "link": {"delay": 1}}]
@@ -346,13 +347,13 @@ def test_states_are_alike_by_their_predictors() -> None:
         *states(names[:2], **gradient()),
         *states(names[2:], **gradient(kind="mlp", hidden=[4], norm="layer")),
     ]
-    assert cohorts(scene) == [("n0", "n1"), ("n2", "n3")]
+    assert stacked_names(scene) == [("n0", "n1"), ("n2", "n3")]
 
 
-def test_who_must_remember_its_state_for_others_is_not_alike() -> None:
+def test_an_agent_that_keeps_its_states_for_predictors_is_not_alike() -> None:
     scene = ring(2, agent=LSTM, env=Play())
     scene["channels"][0] |= gradient(context=["from.state"])
-    found = lifted(scene)
+    found = stacked_system(scene)
     assert found.base.agents["n0"].trail is not None
     assert found.base.agents["n1"].trail is None
     assert found.place["n0"][0] != found.place["n1"][0]

@@ -1,4 +1,4 @@
-"""Joint runs: each seed is what it would be alone, whatever is masked, ended, lost or silent in the others."""
+"""Replicas: each seed is what it would be alone, whatever is masked, ended, lost or disabled in the others."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.cohort.joint import Joint, Share
 from antiphon.engine.core.divergence import Report
 from antiphon.engine.core.environment import EpisodeEnds
 from antiphon.engine.core.mask import EnvMask
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.step.replicas import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     BATCH,
     BATCH_NORM,
     ENDS,
@@ -33,6 +33,8 @@ from tests.engine.cohort.alike import (
     levels,
     made,
     ring,
+    single_agents,
+    stacks,
     states,
 )
 
@@ -51,14 +53,14 @@ def together(scene: Document, seeds: tuple[int, ...] = SEEDS) -> Seeds:
     return found
 
 
-def joint_of(seeds: Seeds) -> Joint:
+def engine_of_all(seeds: Seeds) -> ReplicatedEngine:
     backend = seeds.simulations[0].backend
-    assert isinstance(backend, Share)
-    return backend.joint
+    assert isinstance(backend, Replica)
+    return backend.all_replicas
 
 
 def alone(scene: Document) -> list[Simulation]:
-    return [made(scene, "reference", seed=seed) for seed in SEEDS]
+    return [single_agents(scene, seed=seed) for seed in SEEDS]
 
 
 def recurrent(**state: Any) -> Document:
@@ -67,7 +69,7 @@ def recurrent(**state: Any) -> Document:
 
 
 def chain(**how: Any) -> Document:
-    """Four different networks, one after the other: nobody has a second but in another seed."""
+    """Four different networks, one after the other: none has a second of its kind but in another seed."""
     agents = {name: {**OWN, "network": {"kind": "mlp", "hidden": [3 + i]}} for i, name in enumerate("abcd")}
     agents["d"]["objective"] = LABEL
     return document(agents, [{"from": s, "to": r, "size": 4, **how} for s, r in ("ab", "bc", "cd")], ENDS)
@@ -107,13 +109,14 @@ SCENES: dict[str, Document] = {
 
 @pytest.mark.parametrize("name", SCENES)
 def test_each_seed_is_what_it_is_alone(name: str) -> None:
-    seeds, single = together(SCENES[name], SEEDS[:2]), alone(SCENES[name])[:2]
+    seeds = together(SCENES[name], SEEDS[:2])
+    single = [made(SCENES[name], "reference", seed=seed) for seed in SEEDS[:2]]
     for step in range(10):
         infos = seeds.step()
         for own, info, simulation in zip(single, infos, seeds.simulations, strict=True):
             expected = own.step()
             assert info["step"] == expected["step"] == step
-            assert _lanes(info["ended"]) == _lanes(expected["ended"])
+            assert _environments(info["ended"]) == _environments(expected["ended"])
             losses, others = dict(info["losses"]), dict(expected["losses"])
             assert sorted(losses) == sorted(others)
             for agent, loss in others.items():
@@ -122,44 +125,50 @@ def test_each_seed_is_what_it_is_alone(name: str) -> None:
                 agree(own, simulation)
 
 
-def _lanes(lanes: EnvMask) -> list[bool] | bool:
-    return lanes.tolist() if isinstance(lanes, Tensor) and bool(lanes.any()) else lanes is True
+def _environments(ended: EnvMask) -> list[bool] | bool:
+    return ended.tolist() if isinstance(ended, Tensor) and bool(ended.any()) else ended is True
 
 
 # --- several environments as one -------------------------------------------------------------------------
 
 
-def test_ends_of_all_worlds() -> None:
-    joint = joint_of(together(ring()))
+def test_ends_of_all_replicas_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_replicas = engine_of_all(together(ring()))
+    given: list[EpisodeEnds] = []
+    monkeypatch.setattr(all_replicas.engine, "cut", lambda step, ends: given.append(ends))
     some = torch.tensor([True, False, False, True])
-    assert joint.ends([EpisodeEnds()] * 3) == EpisodeEnds()
-    assert joint.ends([EpisodeEnds(True, False)] * 3) == EpisodeEnds(True, False)
-    found = joint.ends([EpisodeEnds(), EpisodeEnds(some, some), EpisodeEnds(True, False)])
+    all_replicas.cut(0, [EpisodeEnds()] * 3)
+    all_replicas.cut(1, [EpisodeEnds(True, False)] * 3)
+    assert given == [EpisodeEnds(), EpisodeEnds(True, False)]
+    all_replicas.cut(2, [EpisodeEnds(), EpisodeEnds(some, some), EpisodeEnds(True, False)])
+    found = given[-1]
     assert isinstance(found.ended, Tensor)
     assert found.ended.tolist() == [False] * BATCH + some.tolist() + [True] * BATCH
     assert isinstance(found.terminated, Tensor)
     assert found.terminated.tolist() == [False] * BATCH + some.tolist() + [False] * BATCH
 
 
-def test_all_seeds_share_one_backend_and_own_their_place_in_it() -> None:
+def test_all_seeds_share_one_engine_and_own_their_place_in_it() -> None:
     seeds = together(chain())
-    joint = joint_of(seeds)
-    assert [cohort.names for cohort in joint.lifted.cohorts] == [
-        tuple(f"{name}@{world}" for world in range(3)) for name in "abcd"
+    all_replicas = engine_of_all(seeds)
+    found = stacks(all_replicas.engine.stacked)
+    assert [agent.names for agent in found] == [
+        tuple(f"{name}@{replica}" for replica in range(3)) for name in "abcd"
     ]
-    for world, simulation in enumerate(seeds.simulations):
-        share = simulation.backend
-        assert isinstance(share, Share)
-        assert (share.joint, share.world, share.name) == (joint, world, "cohort")
+    for index, simulation in enumerate(seeds.simulations):
+        replica = simulation.backend
+        assert isinstance(replica, Replica)
+        assert replica.all_replicas is all_replicas
+        assert (replica.index, replica.name) == (index, "cohort")
         for p, stacked in zip(
             simulation.system.agents["b"].learner.parameters.values(),
-            joint.lifted.cohorts[1].stack.parameters.values(),
+            found[1].learner.parameters.values(),
             strict=True,
         ):
-            assert p.data_ptr() == stacked[world].data_ptr()
+            assert p.data_ptr() == stacked[index].data_ptr()
 
 
-def test_what_one_seed_learned_is_told_by_its_own_names() -> None:
+def test_what_one_seed_learned_is_reported_by_its_own_names() -> None:
     scene = ring(
         3, channel={"input": {"kind": "linear", "context": ["x"]}, "link": {"delay": 1, "drop": 0.5}}
     )
@@ -171,11 +180,11 @@ def test_what_one_seed_learned_is_told_by_its_own_names() -> None:
             one, other = own.learned, simulation.learned
             assert sorted(one.predictor_updates) == sorted(other.predictor_updates)
             assert sorted(one.inputs) == sorted(other.inputs)
-            for name, (loss, _) in one.inputs.items():
-                torch.testing.assert_close(other.inputs[name][0], loss, rtol=1e-9, atol=1e-9)
-            for name, lesson in one.predictor_updates.items():
+            for name, trained in one.inputs.items():
+                torch.testing.assert_close(other.inputs[name].loss, trained.loss, rtol=1e-9, atol=1e-9)
+            for name, own_update in one.predictor_updates.items():
                 torch.testing.assert_close(
-                    other.predictor_updates[name].loss, lesson.loss, rtol=1e-9, atol=1e-9
+                    other.predictor_updates[name].loss, own_update.loss, rtol=1e-9, atol=1e-9
                 )
             learned = {name: u for u in one.updates for name in u.gradients}
             told = {name: u for u in other.updates for name in u.gradients}
@@ -208,21 +217,21 @@ def numbers(simulation: Simulation) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("place", ["a1", "b0", "a0->b0"])
-@pytest.mark.parametrize("world", [0, 2])
-def test_one_that_stops_is_left_as_it_would_be_alone(world: int, place: str) -> None:
-    """Its running statistics are those of before the step, its line that of the run alone; the others go on."""
+@pytest.mark.parametrize("replica", [0, 2])
+def test_one_that_stops_is_left_as_it_would_be_alone(replica: int, place: str) -> None:
+    """Its running statistics are those of before the step, its message that of the run alone; the others go on."""
     scene = levels(low=BATCH_NORM, channel=DEEP, env=ENDS, **SGD)
     seeds, single = together(scene), alone(scene)
     seeds.run(6)
     for simulation in single:
         simulation.run(6)
-    spoil(seeds.simulations[world], place)
-    spoil(single[world], place)
+    spoil(seeds.simulations[replica], place)
+    spoil(single[replica], place)
     with pytest.raises(DivergenceError) as caught:
-        single[world].run(4)
+        single[replica].run(4)
     seeds.run(4)
     for n, (own, simulation) in enumerate(zip(single, seeds.simulations, strict=True)):
-        if n == world:
+        if n == replica:
             assert simulation.diverged == str(caught.value)
             assert simulation.now == own.now
             ours, theirs = numbers(own), numbers(simulation)
@@ -258,7 +267,7 @@ def test_nothing_of_one_that_has_stopped_moves_while_the_others_go_on() -> None:
 
 
 @pytest.mark.parametrize("place", ["b1", "a0->b0"])
-def test_in_quarantine_only_the_seed_that_it_is_about_hears_of_it(place: str) -> None:
+def test_in_quarantine_only_the_seed_that_it_is_about_has_the_event(place: str) -> None:
     scene = levels(env=ENDS, **QUARANTINE)
     seeds, single = together(scene), alone(scene)
     for simulation in (*single, *seeds.simulations):
@@ -284,7 +293,7 @@ def test_in_quarantine_only_the_seed_that_it_is_about_hears_of_it(place: str) ->
 @pytest.mark.parametrize(
     "name", ["episodes end in windows", "returns of states", "inputs", "critics, no loss of their own"]
 )
-def test_states_go_from_runs_alone_to_joint_ones_and_back_in_mid_window(name: str) -> None:
+def test_states_go_from_runs_alone_to_replicas_and_back_in_mid_window(name: str) -> None:
     scene = SCENES[name]
     seeds, single = together(scene), alone(scene)
     for own, simulation in zip(single, seeds.simulations, strict=True):
@@ -310,7 +319,7 @@ def test_states_go_from_runs_alone_to_joint_ones_and_back_in_mid_window(name: st
 @pytest.mark.parametrize("how", [{}, QUARANTINE])
 def test_the_seed_of_a_report_is_data_whatever_its_text(how: dict[str, Any]) -> None:
     seeds = together(ring(**how), SEEDS[:2])
-    divergence = joint_of(seeds).divergence
+    divergence = engine_of_all(seeds).union.divergence
     first, second = seeds.simulations
     divergence.report(Report(3, "something went wrong @0", ("n0@1",)))
     divergence.report(Report(4, "agent {agents}, channel {channel}", ("n0@1", "n1@1"), "n0->n1@1"))

@@ -1,4 +1,4 @@
-"""Stacked numbers: a cohort's are its members', who see them, may be given others, and step as they would alone."""
+"""Stacked learners: the members' parameters are views, may be replaced, and step as they would alone."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner, StackedLearner
-from antiphon.engine.cohort import spans
-from antiphon.engine.cohort.spans import width_of
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
 from antiphon.errors import DivergenceError
-from antiphon.nets.memory import cache_bytes
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     BATCH,
     BATCH_NORM,
     ENDS,
@@ -26,14 +23,15 @@ from tests.engine.cohort.alike import (
     Document,
     agree,
     close,
-    cohort_backend,
     document,
+    engine_of,
     gradient,
     kept,
     levels,
     made,
     ring,
     side_by_side,
+    stacks,
     system_of,
     twins,
 )
@@ -71,10 +69,10 @@ def assert_close(one: dict[str, Any], other: dict[str, Any]) -> None:
 # --- views -----------------------------------------------------------------------------------------------
 
 
-def test_members_see_the_stack_and_the_stack_sees_them() -> None:
+def test_members_parameters_are_views_of_the_stack() -> None:
     own = learners(**BATCH_NORM)
     before = [numbers(learner) for learner in own]
-    stack = StackedLearner(own, BATCH, COUNT)
+    stack = StackedLearner(own, BATCH)
     for n, learner in enumerate(own):
         assert_close(numbers(learner), before[n])
         for (name, stacked), p in zip(stack.parameters.items(), learner.parameters.values(), strict=True):
@@ -89,14 +87,14 @@ def test_members_see_the_stack_and_the_stack_sees_them() -> None:
 
 def test_views_survive_a_loaded_state() -> None:
     own = learners(**BATCH_NORM)
-    stack = StackedLearner(own, BATCH, COUNT)
+    stack = StackedLearner(own, BATCH)
     stack.step([drawn(*p.shape, seed=i) for i, p in enumerate(stack.trainable)], 0, None)
-    stack.write_back()
+    stack.write_members()
     other = learners(**BATCH_NORM)[3]
     other.step([drawn(*p.shape, seed=i) for i, p in enumerate(other.trainable)], 0)
     other.buffers = {name: value + 2 for name, value in other.buffers.items()}
     own[3].load_state_dict(other.state_dict())
-    stack.refresh()
+    stack.read_members()
     for i, p in enumerate(other.parameters.values()):
         assert torch.equal(stack.trainable[i][3], p)
     for stacked, value in zip(stack.buffers.values(), other.buffers.values(), strict=True):
@@ -104,27 +102,29 @@ def test_views_survive_a_loaded_state() -> None:
     # and it goes on from there
     gradients = [drawn(COUNT, *p.shape, seed=7 + i) for i, p in enumerate(other.trainable)]
     stack.step(gradients, 5, None)
-    stack.write_back()
+    stack.write_members()
     other.step([g[3] for g in gradients], 5)
     assert_close(numbers(own[3]), numbers(other))
 
 
 def test_a_simulation_s_agents_are_views_for_as_long_as_it_lives() -> None:
     simulation = made(ring(COUNT, agent=BATCH_NORM), "cohort")
-    (cohort,) = cohort_backend(simulation).lifted.cohorts
+    (cohort,) = stacks(engine_of(simulation).stacked)
     early = checkpoint.copy_tree(simulation.state_dict())
     for _ in range(2):
         simulation.run(3)
         for n, name in enumerate(cohort.names):
             learner = simulation.system.agents[name].learner
-            for stacked, p in zip(cohort.stack.parameters.values(), learner.parameters.values(), strict=True):
+            for stacked, p in zip(
+                cohort.learner.parameters.values(), learner.parameters.values(), strict=True
+            ):
                 assert p.data_ptr() == stacked[n].data_ptr()
             for tensors in learner.optimiser.state.values():
                 assert all(t.untyped_storage().size() > t.nbytes for t in tensors)
         simulation.load_state_dict(early)
 
 
-def test_what_somebody_writes_into_an_agent_is_what_the_cohort_computes_with() -> None:
+def test_what_is_written_into_an_agent_is_what_the_stack_computes_with() -> None:
     reference, cohort = twins(ring())
     for simulation in (reference, cohort):
         simulation.run(4)
@@ -136,16 +136,12 @@ def test_what_somebody_writes_into_an_agent_is_what_the_cohort_computes_with() -
 # --- steps -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", [COUNT, 2])
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_members_step_as_their_own_optimisers_would(name: str, width: int) -> None:
+def test_members_step_as_their_own_optimisers_would(name: str) -> None:
     """All, some and none by turns; counts of steps and clipping are each one's own."""
     alone = learners(optimiser=OPTIMISERS[name])
     own = learners(optimiser=OPTIMISERS[name])
-    stack = StackedLearner(own, BATCH, width)
-    assert [(span.first, span.last) for span in stack.spans] == (
-        [(0, 5)] if width == COUNT else [(0, 2), (2, 4), (4, 5)]
-    )
+    stack = StackedLearner(own, BATCH)
     turns = [None, [1, 0, 1, 1, 0], [0, 0, 0, 0, 1], None, [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]
     for now, turn in enumerate(turns):
         gradients = [3 * drawn(*p.shape, seed=10 * now + i) for i, p in enumerate(stack.trainable)]
@@ -159,15 +155,15 @@ def test_members_step_as_their_own_optimisers_would(name: str, width: int) -> No
         stack.step(gradients, now, members)
     assert stack.taken.tolist() == [learner.updates for learner in alone]
     assert [learner.updates for learner in own] == [0] * COUNT
-    stack.write_back()
+    stack.write_members()
     assert stack.taken.tolist() == [0] * COUNT
     for one, other in zip(own, alone, strict=True):
         assert_close(numbers(one), numbers(other))
 
 
-def test_a_frozen_cohort_has_nothing_to_move() -> None:
+def test_a_frozen_stack_has_nothing_to_move() -> None:
     own = learners(learn=False)
-    stack = StackedLearner(own, BATCH, 2)
+    stack = StackedLearner(own, BATCH)
     assert stack.frozen
     assert stack.trainable == []
     assert not any(p.requires_grad for p in stack.parameters.values())
@@ -178,14 +174,12 @@ def test_a_frozen_cohort_has_nothing_to_move() -> None:
 # --- rows and running statistics -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", [COUNT, 2])
 @pytest.mark.parametrize("training", [True, False])
-def test_rows_are_evaluated_with_each_member_s_numbers(training: bool, width: int) -> None:
+def test_rows_are_evaluated_with_each_member_s_numbers(training: bool) -> None:
     own = learners(**BATCH_NORM)
     alone = copy.deepcopy([(learner.parameters, learner.buffers) for learner in own])
-    stack = StackedLearner(own, BATCH, width)
+    stack = StackedLearner(own, BATCH)
     x = drawn(COUNT * BATCH, *own[0].network.input_shape).requires_grad_()
-    stack.network.wanted = tuple(own[0].network.heads)
     ports, after = stack.network(stack.parameters, stack.buffers, x, training=training)
     for n, (parameters, buffers) in enumerate(alone):
         network = own[n].network
@@ -199,42 +193,22 @@ def test_rows_are_evaluated_with_each_member_s_numbers(training: bool, width: in
 
 def test_running_statistics_go_to_members_and_back() -> None:
     own = learners(**BATCH_NORM)
-    stack = StackedLearner(own, BATCH, COUNT)
+    stack = StackedLearner(own, BATCH)
     before = dict(stack.buffers)
     stack.buffers = {name: value + 1 for name, value in before.items()}
     who = torch.tensor([True, False, False, True, False])
-    stack.put_back(who, before)
-    stack.write_back()
+    stack.restore_buffers(who, before)
+    stack.write_members()
     for n, learner in enumerate(own):
         for (name, value), was in zip(learner.buffers.items(), before.values(), strict=True):
             assert torch.equal(value, was[n] + (0 if who[n] else 1)), name
     own[2].buffers = {name: value * 3 for name, value in own[2].buffers.items()}
-    stack.refresh()
+    stack.read_members()
     for stacked, value in zip(stack.buffers.values(), own[2].buffers.values(), strict=True):
         assert torch.equal(stacked[2], value)
 
 
-# --- spans -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spans of two members, however large the caches."""
-    monkeypatch.setattr(spans, "_FEWEST", 2)
-    monkeypatch.setattr("antiphon.engine.simulation.cache_bytes", lambda: 1)
-
-
-def test_spans_are_about_equally_wide_and_fit_the_cache() -> None:
-    for count, numbers_of_one, cache in [(1000, 1 << 20, 1 << 25), (40, 1 << 30, 1 << 20), (33, 1, 1 << 20)]:
-        width = width_of(count, numbers_of_one, cache)
-        many = -(-count // width)
-        assert 1 <= width <= max(32, cache // 2 // numbers_of_one)
-        assert width * (many - 1) < count <= width * many
-        assert width - (count - width * (many - 1)) < many  # the last one lacks at most one a span
-    assert width_of(1000, 1, 1 << 30) == 1000
-    assert width_of(32, 1 << 40, 1) == 32
-    assert cache_bytes() > 1 << 17  # of this machine
-
+# --- against single agents -------------------------------------------------------------------------------
 
 SCENES: dict[str, Document] = {
     "ring": ring(COUNT, channel=gradient(kind="mlp", hidden=[4], norm="layer")),
@@ -250,11 +224,10 @@ SCENES: dict[str, Document] = {
 }
 
 
-@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("name", SCENES)
-def test_span_by_span_the_numbers_are_the_same(name: str) -> None:
-    reference, cohort = twins(SCENES[name], cache=1)
-    assert any(len(one.stack.spans) == 3 for one in cohort_backend(cohort).lifted.cohorts)
+def test_the_numbers_are_those_of_single_agents(name: str) -> None:
+    reference, cohort = twins(SCENES[name])
+    assert any(len(agent.members) == COUNT for agent in stacks(engine_of(cohort).stacked))
     side_by_side(reference, cohort, 10)
 
 
@@ -266,7 +239,6 @@ def to_themselves() -> Document:
     return document(agents, [{"from": name, "to": name, **how} for name in agents])
 
 
-@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize(
     "scene",
     [
@@ -275,16 +247,15 @@ def to_themselves() -> Document:
         to_themselves(),
     ],
 )
-def test_what_is_joined_within_a_window_is_computed_as_one(scene: Document) -> None:
-    reference, cohort = twins(scene, cache=1)
-    assert all(len(one.stack.spans) == 1 for one in cohort_backend(cohort).lifted.cohorts)
+def test_joined_within_a_window_they_are_those_of_single_agents(scene: Document) -> None:
+    reference, cohort = twins(scene)
+    assert all(len(agent.members) == COUNT for agent in stacks(engine_of(cohort).stacked))
     side_by_side(reference, cohort, 8)
 
 
-@pytest.mark.usefixtures("narrow")
-def test_spans_tell_their_gradients_where_somebody_watches() -> None:
+def test_gradients_of_members_are_reported_where_telemetry_watches() -> None:
     found = []
-    for simulation in twins(ring(COUNT), cache=1):
+    for simulation in twins(ring(COUNT)):
         simulation.run(3)
         simulation.advance(watch=True)
         updates = simulation.learned.updates
@@ -297,13 +268,12 @@ def test_spans_tell_their_gradients_where_somebody_watches() -> None:
             torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("early", [2, 5])
-def test_forks_of_spans_go_on_to_the_same_bits(early: int) -> None:
+def test_forks_go_on_to_the_same_bits(early: int) -> None:
     scene = ring(COUNT, agent={**BATCH_NORM, "clock": {"unroll": 3}}, env=ENDS)
-    run = made(scene, "cohort", cache=1)
+    run = made(scene, "cohort")
     run.run(early)
-    twin, other = run.fork(), run.fork("reference")
+    twin, other = run.fork(), run.fork(stacked=False)
     for simulation in (run, twin, other):
         simulation.run(7)
     ours, theirs = (kept(s.state_dict()["system"]["learners"]) for s in (run, twin))
@@ -332,10 +302,9 @@ def poison(simulation: Simulation, agent: str) -> None:
         p.data.fill_(torch.nan)
 
 
-@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("sick", ["n0", "n3", "z0", "z3"])
-def test_where_somebody_diverges_nobody_has_moved(sick: str) -> None:
-    simulation = made(two_rings(), "cohort", cache=1)
+def test_where_one_diverges_no_parameter_has_moved(sick: str) -> None:
+    simulation = made(two_rings(), "cohort")
     simulation.run(5)
     poison(simulation, sick)
     before = kept({n: a.learner.state_dict() for n, a in simulation.system.agents.items()})
@@ -349,12 +318,11 @@ def test_where_somebody_diverges_nobody_has_moved(sick: str) -> None:
             assert after[place] == value, place
 
 
-@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("sick", ["n0", "n3", "z3"])
-def test_spans_with_somebody_in_quarantine(sick: str) -> None:
+def test_a_member_in_quarantine_leaves_the_others_as_they_are(sick: str) -> None:
     scene = two_rings()
     scene["training"] = {**scene["training"], "on_divergence": "quarantine"}
-    reference, cohort = twins(scene, cache=1)
+    reference, cohort = twins(scene)
     for simulation in (reference, cohort):
         simulation.run(5)
         poison(simulation, sick)

@@ -1,8 +1,8 @@
-"""What was learned: told by agent and channel, it is what the reference tells."""
+"""Reports of a step: by agent and channel, those of stacks are those of single agents."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -12,8 +12,9 @@ from torch import Tensor
 from antiphon.comms.predictors import Example
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.losses import Losses
-from antiphon.engine.step.report import AgentReport, LossesByAgent, StepReport, losses_of, without
-from tests.engine.cohort.alike import (
+from antiphon.engine.step.predictors import InputUpdate
+from antiphon.engine.step.report import AgentReport, LossesByAgent, losses_of, without
+from tests.engine.alike import (
     ENDS,
     LABEL,
     LSTM,
@@ -21,11 +22,13 @@ from tests.engine.cohort.alike import (
     QUARANTINE,
     Document,
     Play,
-    cohort_backend,
+    both,
     document,
+    engine_of,
     gradient,
     levels,
     ring,
+    stacks,
     states,
     twins,
 )
@@ -36,7 +39,7 @@ DRAWN: Document = {"p_update": 0.5, "clock": {"unroll": 2}}
 
 
 def mixed() -> Document:
-    """Groups of a cohort's members and of agents that stand alone, and one apart from all."""
+    """Groups of a stack's members and of lone agents, and one apart from all."""
     agents: Document = {f"a{i}": {**OWN, **DRAWN} for i in range(3)}
     agents |= {"c": {**OWN, "observes": ["y"], "objective": LABEL, "clock": {"unroll": 2}}}
     agents |= {"z": {**OWN, "objective": LABEL, "clock": {"unroll": 2}}}
@@ -55,7 +58,7 @@ def recurrent() -> Document:
 
 
 def one_of_many() -> Document:
-    """Only one of a cohort tells somebody who stands alone: a bundle of one channel."""
+    """Only one of a stack sends to a lone agent: a stack of one channel."""
     scene = ring(3, agent={"clock": {"unroll": 2}})
     scene["agents"]["z"] = {**OWN, "observes": ["y"], "objective": LABEL}
     scene["channels"] += [
@@ -93,6 +96,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, Example):
         names = ("message", "context", "delta", "target", "loss")
         return {name: getattr(value, name) for name in names}
+    if isinstance(value, InputUpdate):
+        return [value.loss, value.gradients]
     return value
 
 
@@ -100,7 +105,7 @@ def assert_close(one: Any, other: Any, place: str) -> None:
     if isinstance(one, Mapping):
         assert list(one) == list(other), place
         for key, value in one.items():
-            assert_close(value, other[key], f"{place}/{key}")
+            assert_close(plain(value), plain(other[key]), f"{place}/{key}")
     elif isinstance(one, list | tuple):
         assert len(one) == len(other), place
         for i, (a, b) in enumerate(zip(one, other, strict=True)):
@@ -113,85 +118,86 @@ def assert_close(one: Any, other: Any, place: str) -> None:
         assert one == other, place
 
 
-def units(learned: StepReport) -> dict[tuple[str, ...], dict[str, Any]]:
-    """The updates by unit; those that nobody learned from are left out."""
+def groups(learned: AgentReport) -> dict[tuple[str, ...], dict[str, Any]]:
+    """The updates by learning group; those that nothing was learned from are left out."""
     found = {}
     for update in learned.updates:
         told: dict[str, Any] = {
             "gradients": update.gradients,
-            "losses": {n: [o.loss, o.score, torch.as_tensor(o.count)] for n, o in update.losses.items()},
+            "losses": {
+                n: [o.loss, o.score, torch.as_tensor(o.count).expand(1)] for n, o in update.losses.items()
+            },
             "injected": dict(sorted(update.injected.items())),
         }
         if any(told.values()):
-            found[update.unit.members] = told
+            found[update.group.members] = told
     return found
 
 
-def lessons(learned: StepReport) -> dict[str, Any]:
+def trained(learned: AgentReport) -> dict[str, Any]:
     return {
-        name: [lesson.examples, lesson.loss, lesson.prediction]
-        for name, lesson in learned.predictor_updates.items()
+        name: [update.examples, update.loss, update.prediction]
+        for name, update in learned.predictor_updates.items()
     }
 
 
-def losses(learned: StepReport) -> dict[str, list[Tensor]]:
-    """Who lost what, where there was a target."""
+def losses(learned: AgentReport) -> dict[str, list[Tensor]]:
+    """The losses by agent, where there was a target."""
     found: dict[str, list[Tensor]] = {}
     for names, said in learned.losses():
         for n, name in enumerate(names):
-            own = losses_of(said, n)
+            own = losses_of(said, [n])
             if bool(torch.as_tensor(own.count)):
-                found[name] = [own.loss, own.score, torch.as_tensor(own.count)]
+                found[name] = [own.loss, own.score, torch.as_tensor(own.count).expand(1)]
     return dict(sorted(found.items()))
 
 
-def took(simulation: Simulation) -> StepReport:
+def took(simulation: Simulation) -> AgentReport:
     simulation.advance(watch=True)
     return simulation.learned
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_everything_is_told_as_the_reference_tells_it(name: str) -> None:
-    reference, cohort = twins(SCENES[name])
-    assert cohort_backend(cohort).lifted.cohorts
+def test_everything_is_reported_as_of_single_agents(name: str) -> None:
+    single, cohort = both(SCENES[name])
+    assert stacks(engine_of(cohort).stacked)
     ever: set[str] = set()
     for step in range(7):
-        one, other = took(reference), took(cohort)
-        assert isinstance(other, AgentReport)
+        one, other = took(single), took(cohort)
         place = f"{name} {step}"
         assert_close(dict(sorted(one.by_agent().items())), dict(sorted(other.by_agent().items())), place)
-        ours, theirs = units(one), units(other)
+        ours, theirs = groups(one), groups(other)
         assert ours.keys() <= theirs.keys(), place
         for members, told in ours.items():
             for key, value in told.items():
                 assert_close(value, _of(theirs[members][key], value), f"{place} {members} {key}")
         assert_close(losses(one), losses(other), place)
-        assert_close(lessons(one), lessons(other), place)
+        assert_close(trained(one), trained(other), place)
         assert_close(dict(sorted(one.inputs.items())), dict(sorted(other.inputs.items())), place)
         ever |= {*one.by_agent(), *one.predictor_updates, *one.inputs}
     assert ever
 
 
 def _of(told: dict[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
-    """What is told of those whom the reference names, in its order; of others there is nothing but zeros."""
+    """What is reported of those that the single agents' report names, in its order; of others there are only zeros."""
     for name, value in told.items():
         if name not in like:
             assert_close([None] * len(value), value, name)
     return {name: told[name] for name in like if name in told}
 
 
-def test_what_is_not_asked_for_at_once_is_still_there() -> None:
-    reference, cohort = twins(ring(env=ENDS, channel=CONTEXTS))
+def test_what_is_not_read_at_once_is_still_there() -> None:
+    single, cohort = both(ring(env=ENDS, channel=CONTEXTS))
     kept = []
     for _ in range(6):
-        one, other = took(reference), took(cohort)
-        kept.append((one.by_agent(), other.by_agent(), lessons(one), other))
+        one, other = took(single), took(cohort)
+        kept.append((one.by_agent(), other.by_agent(), trained(one), other))
     for step, (ours, theirs, taught, learned) in enumerate(kept):
         assert_close(dict(ours), dict(theirs), str(step))
-        assert_close(taught, lessons(learned), str(step))
+        assert_close(taught, trained(learned), str(step))
 
 
-def test_lessons_come_in_the_order_of_channels() -> None:
+def test_predictor_updates_come_in_the_order_of_channels() -> None:
     _, cohort = twins(levels(wide=True, channel={"port": "p", "link": {"delay": 1}}))
     cohort.run(3)
     names = list(cohort.learned.predictor_updates)
@@ -207,13 +213,12 @@ def some(count: int | Tensor) -> Losses:
 
 
 def test_losses_of_one_or_of_some() -> None:
-    one = losses_of(some(torch.tensor([7, 0, 9])), 2)
-    assert (float(one.loss), float(one.score), int(one.count)) == (3.0, 6.0, 9)
+    one = losses_of(some(torch.tensor([7, 0, 9])), [2])
+    assert (one.loss.tolist(), one.score.tolist()) == ([3.0], [6.0])
+    assert torch.as_tensor(one.count).tolist() == [9]
     several = losses_of(some(5), [0, 2])
     assert (several.loss.tolist(), several.score.tolist(), several.count) == ([1.0, 3.0], [4.0, 6.0], 5)
     assert losses_of(some(5), slice(1, 3)).loss.tolist() == [2.0, 3.0]
-    whole = Losses(torch.tensor(1.0), torch.tensor(2.0), 3)
-    assert losses_of(whole, 0) is whole
 
 
 @pytest.mark.parametrize("count", [4, torch.tensor([4, 4, 4])])
@@ -226,27 +231,27 @@ def test_losses_without_some_members(count: int | Tensor) -> None:
     assert torch.as_tensor(found.count).tolist() == [4, 0, 4]
 
 
-class Said(StepReport):
-    """Counts how often it is asked."""
+class Counting(AgentReport):
+    """Counts how often its losses are read."""
 
     def __init__(self) -> None:
-        super().__init__([], {})
-        self.asked = 0
+        self.read = 0
 
-    def losses(self) -> Any:
-        self.asked += 1
+    def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
+        self.read += 1
         yield ("a", "b", "c"), some(torch.tensor([1, 0, 2]))
-        yield ("d",), Losses(torch.tensor(9.0), torch.tensor(0.0), 1)
+        yield ("d",), Losses(torch.tensor([9.0]), torch.tensor([0.0]), 1)
         yield ("e", "f", "g"), some(3)
 
 
-def test_losses_by_agent_are_taken_apart_when_they_are_looked_at() -> None:
-    said = Said()
-    found = LossesByAgent(said)
-    assert said.asked == 0
+def test_losses_by_agent_are_taken_apart_when_they_are_read() -> None:
+    report = Counting()
+    found = LossesByAgent(report)
+    assert report.read == 0
     assert list(found) == ["a", "c", "d", "e", "f", "g"]
     assert (float(found["c"]), float(found["d"]), float(found["f"])) == (3.0, 9.0, 2.0)
+    assert all(value.dim() == 0 for value in found.values())
     assert len(found) == 6
     assert "b" not in found
-    assert said.asked == 1
+    assert report.read == 1
     assert "'a'" in repr(found)

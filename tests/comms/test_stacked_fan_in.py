@@ -1,4 +1,4 @@
-"""Mailboxes: the messages of several bundles become each member's inputs as its own channels would give them."""
+"""Stacked fan-in: the messages of several stacks of channels become each member's inputs as its own channels' would."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.aggregation import InputSegment, StackedFanIn, join
-from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.mask import mask_fill_zero
 from antiphon.engine.core.tape import AgentTick, Tape
 from antiphon.engine.simulation import Simulation
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     ENDS,
     LABEL,
     OWN,
     Document,
     Play,
     Sights,
+    both,
     close,
-    cohort_backend,
-    cohort_of,
     document,
+    engine_of,
     gradient,
+    layout_of,
     levels,
-    lifted,
     ring,
-    twins,
+    stack_of,
+    stacked_system,
+    stacks,
 )
 
 BATCH = 3
@@ -39,11 +40,11 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 
 
 def segment(places: list[tuple[int, int]], width: int, sizes: list[int]) -> InputSegment:
-    """Inputs from (bundle, channel), `width` for each member in turn, out of bundles of so many channels."""
-    used = sorted({bundle for bundle, _ in places})
-    first = {bundle: sum(sizes[other] for other in used if other < bundle) for bundle in used}
-    index = [first[bundle] + channel for bundle, channel in places]
-    total = sum(sizes[bundle] for bundle in used)
+    """Inputs from (stack, channel), `width` for each member in turn, out of stacks of so many channels."""
+    used = sorted({stack for stack, _ in places})
+    first = {stack: sum(sizes[other] for other in used if other < stack) for stack in used}
+    index = [first[stack] + channel for stack, channel in places]
+    total = sum(sizes[stack] for stack in used)
     whole = index == list(range(total))
     return InputSegment(tuple(used), None if whole else torch.tensor(index), width, total)
 
@@ -55,9 +56,9 @@ def side_by_side(
     rows = []
     for n in range(members):
         read = [
-            messages[bundle].view(-1, BATCH, *messages[bundle].shape[1:])[channel]
+            messages[stack].view(-1, BATCH, *messages[stack].shape[1:])[channel]
             for places, width in parts
-            for bundle, channel in places[n * width : (n + 1) * width]
+            for stack, channel in places[n * width : (n + 1) * width]
         ]
         rows.append(torch.cat(read, 1))
     return torch.stack(rows)
@@ -66,7 +67,7 @@ def side_by_side(
 @pytest.mark.parametrize("shape", [(4,), (2, 3, 3)])
 @pytest.mark.parametrize("seed", range(12))
 def test_concat_puts_each_member_s_own_messages_side_by_side(seed: int, shape: tuple[int, ...]) -> None:
-    """Segments of several bundles, in any order, a message for many or for none."""
+    """Segments of several stacks, in any order, a message for many or for none."""
     chance = random.Random(seed)
     members, sizes = chance.randint(1, 4), [chance.randint(1, 5) for _ in range(3)]
     parts: list[tuple[list[tuple[int, int]], int]] = []
@@ -76,26 +77,32 @@ def test_concat_puts_each_member_s_own_messages_side_by_side(seed: int, shape: t
         places = [chance.choice(everything) for _ in range(members * width)]
         parts.append((places, width))
     messages = [drawn(size * BATCH, *shape, seed=seed + i) for i, size in enumerate(sizes)]
-    box = StackedFanIn("concat", members, [segment(places, width, sizes) for places, width in parts])
-    found = torch.cat(box.join(messages, [True] * 3, BATCH), 2)
-    assert torch.equal(found, side_by_side(messages, members, parts))
+    fan_in = StackedFanIn(
+        "concat", members, BATCH, [segment(places, width, sizes) for places, width in parts]
+    )
+    found = fan_in.join([], messages, [True] * 3)
+    expected = side_by_side(messages, members, parts)
+    assert torch.equal(found, expected.flatten(0, 1))
+    seen = drawn(members * BATCH, *shape, seed=99)
+    found = fan_in.join([seen], messages, [True] * 3)
+    assert torch.equal(found, torch.cat([seen, expected.flatten(0, 1)], 1))
 
 
-@pytest.mark.parametrize("bundles", [1, 2])
+@pytest.mark.parametrize("stacks_read", [1, 2])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_gradient_of_an_order_goes_back_to_where_messages_came_from(seed: int, bundles: int) -> None:
+def test_the_gradient_of_an_order_goes_back_to_where_messages_came_from(seed: int, stacks_read: int) -> None:
     """Everything exactly once: a way of its own back; held to index_select's, a second time through too."""
     chance = random.Random(seed)
-    sizes = [6] if bundles == 1 else [2, 4]
+    sizes = [6] if stacks_read == 1 else [2, 4]
     places = [(b, k) for b, size in enumerate(sizes) for k in range(size)]
     chance.shuffle(places)
     messages = [drawn(size * BATCH, 4, seed=i).requires_grad_() for i, size in enumerate(sizes)]
     own = segment(places, 2, sizes)
-    (found,) = StackedFanIn("concat", 3, [own]).join(messages, [True] * bundles, BATCH)
+    found = StackedFanIn("concat", 3, BATCH, [own]).join([], messages, [True] * stacks_read)
     assert own.index is not None
     assert found.grad_fn is not None
     assert "Index" not in _names(found)
-    expected = side_by_side(messages, 3, [(places, 2)])
+    expected = side_by_side(messages, 3, [(places, 2)]).flatten(0, 1)
     assert torch.equal(found, expected)
     weight = drawn(*found.shape, seed=9)
     for _ in range(2):
@@ -115,11 +122,10 @@ def _names(end: Tensor) -> str:
     return seen
 
 
-def test_a_message_for_several_members_hears_of_all_of_them() -> None:
+def test_a_message_read_by_several_members_gets_the_gradient_of_all() -> None:
     message = drawn(2 * BATCH, 4).requires_grad_()
-    (found,) = StackedFanIn("concat", 3, [segment([(0, 1), (0, 1), (0, 0)], 1, [2])]).join(
-        [message], [True], BATCH
-    )
+    fan_in = StackedFanIn("concat", 3, BATCH, [segment([(0, 1), (0, 1), (0, 0)], 1, [2])])
+    found = fan_in.join([], [message], [True])
     (gradient,) = torch.autograd.grad(found.sum(), [message])
     assert torch.equal(gradient.view(2, BATCH, 4)[:, 0, 0], torch.tensor([1.0, 2.0], dtype=torch.float64))
 
@@ -138,48 +144,49 @@ def test_sums_and_means_are_those_of_each_member(fan_in: str, shape: tuple[int, 
     some = drawn(sizes[2] * BATCH, seed=5) > 0
     came: list[bool | Tensor] = [True, False, some, drawn(sizes[3] * BATCH, seed=6) > 0.5]
     messages = [
-        mask_fill_zero(lanes, drawn(size * BATCH, *shape, seed=seed + i))
-        for i, (size, lanes) in enumerate(zip(sizes, came, strict=True))
+        mask_fill_zero(there, drawn(size * BATCH, *shape, seed=seed + i))
+        for i, (size, there) in enumerate(zip(sizes, came, strict=True))
     ]
-    (found,) = StackedFanIn(fan_in, members, (), give).join(messages, came, BATCH)
+    rows = StackedFanIn(fan_in, members, BATCH, (), give).join([], messages, came)
+    found = rows.view(members, BATCH, *shape)
     for n in range(members):
         own, valid = [], []
-        for rows, lanes, to in zip(messages, came, give, strict=True):
+        for rows, there, to in zip(messages, came, give, strict=True):
             for k in (to == n).nonzero().flatten().tolist():
                 own.append(rows.view(-1, BATCH, *shape)[k])
-                valid.append(lanes.view(-1, BATCH)[k] if isinstance(lanes, Tensor) else lanes)
+                valid.append(there.view(-1, BATCH)[k] if isinstance(there, Tensor) else there)
         close(found[n], join(fan_in, (), own, valid) if own else torch.zeros_like(found[n]))
 
 
 @pytest.mark.parametrize("fan_in", ["sum", "mean", "concat"])
-def test_without_bundles_there_is_nothing_to_read(fan_in: str) -> None:
-    assert StackedFanIn(fan_in, 3).join([], [], BATCH) == []
+def test_without_messages_only_observations_are_read(fan_in: str) -> None:
+    seen = drawn(3 * BATCH, 4)
+    assert torch.equal(StackedFanIn(fan_in, 3, BATCH).join([seen], [], []), seen)
 
 
-# --- as lifted from a scenario ---------------------------------------------------------------------------
+# --- as built from a scenario ---------------------------------------------------------------------------
 
 
 def inputs(simulation: Simulation, steps: int) -> dict[tuple[int, str], Tensor]:
     """What every agent's network read, [B, …], by step and agent."""
     found: dict[tuple[int, str], Tensor] = {}
-    backend = simulation.backend
-    ticker, gather = backend.forward_pass, backend.forward_pass._gather
+    backend = engine_of(simulation)
+    forward, gather = backend.forward_pass, backend.forward_pass._gather
 
     def noted(part: AgentTick, tape: Tape) -> Tensor:
         rows = gather(part, tape)
         agent = backend.system.agents[part.agent]
-        names = agent.names if isinstance(agent, Agent) else (part.agent,)
         each = torch.split(rows, backend.system.batch)
-        found.update({(simulation.now, name): own for name, own in zip(names, each, strict=True)})
+        found.update({(simulation.now, name): own for name, own in zip(agent.names, each, strict=True)})
         return rows
 
-    ticker._gather = noted  # type: ignore[method-assign]
+    forward._gather = noted  # type: ignore[method-assign]
     simulation.run(steps)
     return found
 
 
 def crossed() -> Document:
-    """Two cohorts and one who stands alone tell a cohort, in an order of their own, messages of two sizes."""
+    """Two stacks and a lone agent send messages of two sizes to a stack, in an order of their own."""
     layer = {"kind": "mlp", "hidden": [5], "norm": "layer"}
     agents: Document = {name: dict(OWN) for name in ("a0", "a2")}
     agents |= {name: {**OWN, "network": layer} for name in ("b0", "b1")}
@@ -201,7 +208,7 @@ def crossed() -> Document:
 
 
 def aligned() -> Document:
-    """Two sources, each with somebody who works on what it tells two steps later, and another one behind that."""
+    """Two sources, each with an agent aligned to its messages two steps later, and another one behind that."""
     agents: Document = {f"s{i}": dict(OWN) for i in range(2)}
     agents |= {f"{k}{i}": {**OWN, "align": True, "objective": LABEL} for k in "ab" for i in range(2)}
     links = [
@@ -241,19 +248,19 @@ SCENES: dict[str, Document] = {
 
 @pytest.mark.parametrize("name", SCENES)
 def test_members_read_what_they_would_read_alone(name: str) -> None:
-    reference, cohort = twins(SCENES[name])
-    alone, together = inputs(reference, 6), inputs(cohort, 6)
-    assert cohort_backend(cohort).lifted.cohorts
+    single, cohort = both(SCENES[name])
+    alone, together = inputs(single, 6), inputs(cohort, 6)
+    assert stacks(engine_of(cohort).stacked)
     assert alone.keys() == together.keys()
     for place, rows in alone.items():
         torch.testing.assert_close(together[place], rows, rtol=1e-9, atol=1e-9, msg=str(place))
 
 
-def test_a_cohort_may_be_told_by_several_and_by_somebody_alone() -> None:
-    found = lifted(crossed())
-    cohort = cohort_of(found, "r0")
+def test_a_stack_reads_of_several_stacks_and_of_a_lone_agent() -> None:
+    found = stacked_system(crossed())
+    cohort = stack_of(found, "r0")
     assert cohort.names == ("r0", "r1", "r2", "r3")
-    assert [part.width for part in cohort.mailbox.segments] == [1, 1, 1]
-    assert [len(part.bundles) for part in cohort.mailbox.segments] == [2, 1, 1]
-    senders = {bundle.sender for bundle in cohort.inputs}
+    assert [part.width for part in layout_of(found, "r0").segments] == [1, 1, 1]
+    assert [len(part.channels) for part in layout_of(found, "r0").segments] == [2, 1, 1]
+    senders = {stack.sender for stack in cohort.inputs}
     assert senders == {found.place["a0"][0], found.place["b0"][0], "z"}

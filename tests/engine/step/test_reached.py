@@ -9,12 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.agent import Agent
-from antiphon.engine.core.channel import Channel
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.reached import among, consumed, reached
+from antiphon.engine.step.reached import among, reached
 from antiphon.engine.step.report import Update
-from tests.engine.cohort.alike import (
+from tests.engine.alike import (
     ENDS,
     LABEL,
     LSTM,
@@ -23,14 +21,16 @@ from tests.engine.cohort.alike import (
     Document,
     Play,
     agree,
-    cohort_backend,
-    cohort_of,
+    both,
+    channel_stacks,
     document,
+    engine_of,
     gradient,
     levels,
     ring,
+    stack_of,
+    stacks,
     states,
-    twins,
 )
 
 LOCKED: Document = {"coupling": "locked"}
@@ -43,7 +43,7 @@ def mask(*members: int) -> Tensor:
 
 
 def on_updates(simulation: Simulation, look: Callable[[Update], None]) -> None:
-    """Have every update looked at before anybody follows it."""
+    """Have every update looked at before it is applied."""
     backend: Any = simulation.backend
     follow = backend._apply
 
@@ -56,30 +56,26 @@ def on_updates(simulation: Simulation, look: Callable[[Update], None]) -> None:
 
 
 def whom(simulation: Simulation, steps: int) -> list[dict[str, bool]]:
-    """By step and agent, of those that learn from a window: whether anything came to them."""
+    """By step and agent, of those that learn from a window: whether any of the learning signal reached them."""
     found: list[dict[str, bool]] = [{} for _ in range(steps)]
+    system = engine_of(simulation).system
 
-    def alone(update: Update) -> None:
-        came = {name: any(g is not None for g in own) for name, own in update.gradients.items()}
-        found[simulation.now].update({name: came[name] for name in came})
-
-    def together(update: Update) -> None:
-        backend = cohort_backend(simulation)
-        for name in update.unit.members:
-            cohort = backend.system.agents[name]
-            if not isinstance(cohort, Agent):
+    def look(update: Update) -> None:
+        for name in update.group.members:
+            agent = system.agents[name]
+            gradients = update.gradients.get(name)
+            came = gradients is not None and any(g is not None for g in gradients)
+            if not agent.stacked:
+                if gradients is not None:
+                    found[simulation.now][name] = came
                 continue
-            members = reached(backend.system, update, cohort)
-            drawn = cohort.learning(update.tape.window)
-            nothing = all(g is None for g in update.gradients.get(name, []))
-            for n, own in enumerate(cohort.names):
-                if drawn is None or drawn[n]:
-                    came = members is None or bool(members[n])
-                    found[simulation.now][own] = came and not nothing
-        plain = [n for n in update.unit.members if not isinstance(backend.system.agents[n], Agent)]
-        alone(Update(update.unit, update.tape, {n: g for n, g in update.gradients.items() if n in plain}))
+            members = reached(system, update, agent)
+            learning = agent.learning(update.tape.window)
+            for n, own in enumerate(agent.names):
+                if learning is None or learning[n]:
+                    found[simulation.now][own] = came and (members is None or bool(members[n]))
 
-    on_updates(simulation, together if simulation.backend.name == "cohort" else alone)
+    on_updates(simulation, look)
     simulation.run(steps)
     return found
 
@@ -195,13 +191,13 @@ SCENES: dict[str, Document] = {
 
 @pytest.mark.parametrize("name", SCENES)
 def test_a_member_is_reached_where_it_would_be_alone(name: str) -> None:
-    reference, cohort = twins(SCENES[name])
-    assert cohort_backend(cohort).lifted.cohorts
-    alone, together = whom(reference, 12), whom(cohort, 12)
+    single, cohort = both(SCENES[name])
+    assert stacks(engine_of(cohort).stacked)
+    alone, together = whom(single, 12), whom(cohort, 12)
     for step, (one, other) in enumerate(zip(alone, together, strict=True)):
         assert one == other, step
     assert any(one for one in alone)
-    agree(reference, cohort)
+    agree(single, cohort)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +211,7 @@ def test_a_member_is_reached_where_it_would_be_alone(name: str) -> None:
     ],
 )
 def test_the_scenes_are_what_they_are_called(name: str, some: set[str]) -> None:
-    _, cohort = twins(SCENES[name])
+    _, cohort = both(SCENES[name])
     ever = {agent for step in whom(cohort, 12) for agent, came in step.items() if came}
     assert ever == some
 
@@ -236,7 +232,7 @@ def test_members_of_both() -> None:
 @pytest.mark.parametrize("judged", [(1, 0, 0, 0), (0, 1, 0, 1), (0, 0, 0, 0), (1, 1, 1, 1)])
 def test_a_window_is_read_backwards_along_each_member_s_own_channels(judged: tuple[int, ...]) -> None:
     """a tells y, and y tells c, each in an order of its own; some of c's members had no target."""
-    _, cohort = twins(
+    _, cohort = both(
         told(
             [
                 *[(f"a{i}", f"y{(i + 1) % 4}", LATER) for i in range(4)],
@@ -245,16 +241,15 @@ def test_a_window_is_read_backwards_along_each_member_s_own_channels(judged: tup
             dict.fromkeys("ayc", UNROLLED) | {"y": {**UNROLLED, **SIGHT}},
         )
     )
-    backend = cohort_backend(cohort)
+    backend = engine_of(cohort)
     found: list[dict[str, list[bool]]] = []
 
     def look(update: Update) -> None:
-        last = cohort_of(backend.lifted, "c0")
+        last = stack_of(backend.stacked, "c0")
         update.losses[last.name].count = torch.tensor(judged)
         who = {}
-        for name in update.unit.members:
+        for name in update.group.members:
             agent = backend.system.agents[name]
-            assert isinstance(agent, Agent)
             members = reached(backend.system, update, agent)
             who[name[0]] = [True] * 4 if members is None else members.tolist()
         found.append(who)
@@ -267,17 +262,16 @@ def test_a_window_is_read_backwards_along_each_member_s_own_channels(judged: tup
     assert found == [{"c": expected, "y": by_y, "a": by_a}]
 
 
-def test_muted_members_put_nothing() -> None:
-    _, cohort = twins(levels(count=4, **QUARANTINE))
-    backend = cohort_backend(cohort)
-    (bundle,) = backend.lifted.bundles
-    bundle.predictors_disabled = mask(0, 1, 0, 1)
+def test_members_with_a_disabled_predictor_inject_nothing() -> None:
+    _, cohort = both(levels(count=4, **QUARANTINE))
+    backend = engine_of(cohort)
+    (channels,) = channel_stacks(backend.stacked)
+    channels.predictors_disabled = mask(0, 1, 0, 1)
     found: list[Any] = []
 
     def look(update: Update) -> None:
-        for name in update.unit.members:
+        for name in update.group.members:
             agent = backend.system.agents[name]
-            assert isinstance(agent, Agent)
             if agent.names[0] == "a0":
                 found.append(reached(backend.system, update, agent))
 
@@ -287,7 +281,7 @@ def test_muted_members_put_nothing() -> None:
     assert members.tolist() == [True, False, True, False]
 
 
-def test_members_whose_state_is_muted_foretell_nothing() -> None:
+def test_members_with_a_disabled_state_predictor_have_no_auxiliary_task() -> None:
     names = ["n0", "n1", "n2"]
     scene = document(
         {name: {**OWN, **LSTM} for name in names} | {"b": {**OWN, "objective": LABEL}},
@@ -297,16 +291,16 @@ def test_members_whose_state_is_muted_foretell_nothing() -> None:
         ],
         **QUARANTINE,
     )
-    _, cohort = twins(scene)
-    backend = cohort_backend(cohort)
-    agent = cohort_of(backend.lifted, "n0")
-    assert isinstance(agent.memory, Channel)
+    _, cohort = both(scene)
+    backend = engine_of(cohort)
+    agent = stack_of(backend.stacked, "n0")
+    assert agent.memory is not None
     agent.memory.predictors_disabled = mask(0, 1, 0)
     found: list[Any] = []
 
     def look(update: Update) -> None:
-        if agent.name in update.unit.members:
-            assert agent.name in update.foretold
+        if agent.name in update.group.members:
+            assert agent.name in update.auxiliary
             found.append(reached(backend.system, update, agent))
 
     on_updates(cohort, look)
@@ -315,18 +309,17 @@ def test_members_whose_state_is_muted_foretell_nothing() -> None:
     assert members.tolist() == [True, False, True]
 
 
-def test_each_use_of_a_window_is_told_once() -> None:
-    _, cohort = twins(
+def test_each_consumption_of_a_window_is_listed_once() -> None:
+    _, cohort = both(
         levels(wide=True, high={"clock": {"unroll": 3}}, channel={"port": "p", "link": {"delay": 1}})
     )
     seen: list[tuple[list[tuple[str, Any]], Update]] = []
-    on_updates(cohort, lambda update: seen.append((consumed(update), update)))
+    on_updates(cohort, lambda update: seen.append((update.tape.consumptions(), update)))
     cohort.run(3)
     uses, update = next((uses, update) for uses, update in seen if uses)
     assert len({id(use) for _, use in uses}) == len(uses) == 2  # of the messages of steps 0 and 1
-    (bundle,) = cohort_backend(cohort).lifted.bundles
-    assert isinstance(bundle, Channel)
-    assert {name for name, _ in uses} == {bundle.name}
+    (channels,) = channel_stacks(engine_of(cohort).stacked)
+    assert {name for name, _ in uses} == {channels.name}
     entries = [
         e for tick in update.tape.ticks for part in tick.parts for e in part.consumed if e.use is not None
     ]
