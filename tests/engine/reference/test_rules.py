@@ -110,7 +110,7 @@ def test_a_message_that_is_replaced_unread_is_neither_injected_nor_learned_from(
         bool(update.injected)
         for _ in range(6)
         for update in learned(simulation)
-        if "a" in update.unit.members
+        if "a" in update.group.members
     ]
     assert injected == [True, False] * 3
     assert engine_of(simulation).state.predictors["a->b"].updates == 3
