@@ -17,6 +17,7 @@ from antiphon.commands.arguments import values_of
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Record
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.step.backward import BackwardPass
 from antiphon.engine.step.engine import Engine
 from antiphon.scenarios import load
 
@@ -24,12 +25,23 @@ sys.path.insert(0, str(Path(__file__).parent))
 from machine import machine
 
 
-class Shuffled(Engine):
-    """The reference backend, in which every environment is told its neighbour's synthetic gradient."""
+class Shuffled:
+    """Steering in which each environment gets the synthetic gradient of its neighbour.
 
-    def credit(self, channel: Channel, record: Record) -> Tensor | None:
-        """Return what is put on a message, [B, size], each row the next environment's."""
-        credit = super().credit(channel, record)
+    Args:
+        backward_pass: Of an engine of single agents.
+    """
+
+    def __init__(self, backward_pass: BackwardPass) -> None:
+        self.backward_pass = backward_pass
+
+    def applies(self, channel: Channel, record: Record) -> bool:
+        """Whether a channel injects a synthetic gradient."""
+        return channel.injects
+
+    def signal(self, channel: Channel, record: Record) -> Tensor | None:
+        """The learning signal of a message, [B, size], each row the next environment's."""
+        credit = self.backward_pass.credit(channel, record)
         return None if credit is None else credit.roll(1, 0)
 
 
@@ -67,7 +79,8 @@ def main() -> None:
         for shuffled in (False, True):
             simulation = Simulation(scenario, seed=seed)
             if shuffled:
-                simulation.backend = Shuffled(simulation.system)
+                engine = simulation.backend = Engine(simulation.system, stacked=False)
+                engine.backward_pass.steering = Shuffled(engine.backward_pass)
             row = {"seed": seed, "shuffled": shuffled, **outcome(simulation, scenario.training.steps)}
             rows.append(row)
             if not arguments.json:

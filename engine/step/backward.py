@@ -145,12 +145,16 @@ class BackwardPass:
         return self.injections(Update(group, tape), step)
 
     def _credit(self, channel: Channel, record: Record) -> Tensor | None:
+        """The learning signal of a message or what steering replaces it by, [rows, size] per sample; None: nothing."""
+        if self.steering is not None and self.steering.applies(channel, record):
+            return self.steering.signal(channel, record)
+        return self.credit(channel, record)
+
+    def credit(self, channel: Channel, record: Record) -> Tensor | None:
         """The learning signal of a message, [rows, size] per sample before `scale`; None: nothing.
 
         With `trace` and `propagate`, what its receiver has just returned is mixed in (semantics 11; BP(lambda)).
         """
-        if self.steering is not None and self.steering.applies(channel, record):
-            return self.steering.signal(channel, record)
         if channel.coupling == "delayed":
             return record.delta if record.complete else None
         if not channel.injects or record.prediction is None:

@@ -19,7 +19,6 @@ from antiphon.engine.planning.cost_model import CostModel
 from antiphon.engine.planning.plan import Plan, plan, stacked
 from antiphon.engine.planning.step_time import measure_step_time
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.backends import chosen_backend
 from antiphon.envs import describe, from_tensors
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, catalogue, load
@@ -73,16 +72,19 @@ def test_a_plan_is_what_the_backend_does(name: str) -> None:
     scenario = LIBRARY[name].resolve()
     system = build_to_look(scenario, describe(scenario.env))
     found = plan(scenario, system=system)
-    assert found.backend == chosen_backend("auto", system)
-    lifted = stack(system)
-    cohorts = [tuple(agent.name for agent in cohort.members) for cohort in lifted.cohorts]
-    bundles = {tuple(sorted(channel.name for channel in bundle.members)) for bundle in lifted.bundles}
-    if found.backend == "cohort":
-        assert [cohort.agents for cohort in found.cohorts] == cohorts
-        assert {tuple(sorted(bundle.channels)) for bundle in found.bundles} == bundles
-    else:
-        assert (found.cohorts, found.bundles) == ((), ())
-    assert {agent: alone.reason for alone in found.alone for agent in alone.agents} == lifted.alone
+    assert found.backend == "cohort"
+    stacked = stack(system)
+    cohorts = [
+        tuple(m.name for m in agent.members) for agent in stacked.system.agents.values() if agent.stacked
+    ]
+    bundles = {
+        tuple(sorted(channel.name for channel in several.members))
+        for several in stacked.system.channels.values()
+        if several.members[0] is not several
+    }
+    assert [cohort.agents for cohort in found.cohorts] == cohorts
+    assert {tuple(sorted(bundle.channels)) for bundle in found.bundles} == bundles
+    assert {agent: alone.reason for alone in found.alone for agent in alone.agents} == stacked.alone
 
 
 @pytest.mark.parametrize("name", LIBRARY)

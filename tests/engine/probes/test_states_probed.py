@@ -26,7 +26,7 @@ def pair(unroll: int, **ends: Any) -> Simulation:
 
 def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int, nudge: float) -> float:
     """The summed losses of a fork's next steps, nothing learned, one component of the next state moved."""
-    twin = simulation.fork()
+    twin = simulation.fork(stacked=False)  # its ledgers and tapes are read
     now, total = twin.now, 0.0
     for agent in twin.system.agents.values():
         agent.learner.trainable = []
@@ -38,7 +38,7 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
             moved = record.received.clone()
             moved[row, column] += nudge
             record.received = unit.tape.live[name, now] = moved
-        twin.system.cut(step, twin.world.advance())
+        twin.backend.cut(step, twin.world.advance())
         for part in (p for u in twin.system.units for t in u.tape.ticks if t.step == step for p in t.parts):
             found = twin.backend.evaluator._loss(part)
             total += 0.0 if found is None else found[0].sum().item()

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.ledger import Record
 from antiphon.engine.probes.steering import TrueGradient, ZeroGradient
 from antiphon.engine.probes.truth import true_gradients
 from antiphon.engine.probes.value import COUPLING, value, write_value
@@ -94,7 +97,7 @@ def compare(one: Simulation, other: Simulation, steps: int) -> None:
 
 
 def test_the_truth_put_on_messages_is_that_of_the_step_they_are_made_at() -> None:
-    simulation = timescales()  # senders that learn several ticks at once, holds, delays
+    simulation = timescales().fork(stacked=False)  # senders that learn several ticks at once, holds, delays
     names = list(simulation.system.channels)
     simulation.run(5)
     simulation.backend = backend = TrueGradient(simulation, names, simulation.fork(), ahead=4)
@@ -102,9 +105,10 @@ def test_the_truth_put_on_messages_is_that_of_the_step_they_are_made_at() -> Non
         probes = true_gradients(simulation, 4)
         simulation.advance()
         for name, probe in probes.items():
-            found = backend.credit(
-                simulation.system.channels[name], simulation.system.channels[name].ledger.records[step]
-            )
+            channel = simulation.system.channels[name]
+            record = channel.ledger.records[step]
+            assert backend.applies(channel, record)
+            found = backend.signal(channel, record)
             assert found is not None
             torch.testing.assert_close(found, probe.true, atol=1e-12, rtol=0)
 
@@ -112,7 +116,7 @@ def test_the_truth_put_on_messages_is_that_of_the_step_they_are_made_at() -> Non
 def test_messages_sent_before_keep_their_signal() -> None:
     simulation = chain("decoupled", link={"delay": 1})
     simulation.run(10)
-    steered = simulation.fork()
+    steered = simulation.fork(stacked=False)
     steered.backend = ZeroGradient(steered.system, ["a->b"], 11)  # what is sent at step 10 is not meant
     simulation.step()
     steered.step()
@@ -212,13 +216,14 @@ def test_divergence_leaves_no_value_and_is_named() -> None:
 
 def test_divergence_of_one_row_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     simulation = wide("decoupled")
-    honest = TrueGradient.instead
+    honest = TrueGradient.signal
 
-    def broken(self: TrueGradient, record: Any, channel: Any) -> Any:
-        true = honest(self, record, channel)
-        return true * torch.nan if channel.name == "a->b" and len(self.names) == 1 else true
+    def broken(self: TrueGradient, channel: Channel, record: Record) -> Tensor | None:
+        true = honest(self, channel, record)
+        spoilt = true is not None and channel.name == "a->b" and len(self.names) == 1
+        return true * torch.nan if spoilt else true
 
-    monkeypatch.setattr(TrueGradient, "instead", broken)
+    monkeypatch.setattr(TrueGradient, "signal", broken)
     found = measured(simulation)
     assert found["a->b"].why.startswith("with a true signal, it diverges: agent 'a'")
     assert found["a->b"].value is None
