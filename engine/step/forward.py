@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, STATE, Transport
-from antiphon.comms.aggregation import together
+from antiphon.comms.aggregation import combine_reads
 from antiphon.comms.cut import constant
 from antiphon.comms.inputs import InputModel
 from antiphon.engine.core.agent import AGE, Agent
@@ -193,7 +193,7 @@ class ForwardPass:
                 value = self._value(entry, channel, part, tape)
                 read.append((value if flat else value.reshape(len(value), *channel.shape), entry.alive))
                 entry = next(entries, None)
-            message, there = together(channel.ledger.read, read, channel.slots)
+            message, there = combine_reads(channel.ledger.read, read, channel.slots)
             messages.append(message)
             available.append(there)
         return agent.layout.join(observations, messages, available)
