@@ -91,7 +91,9 @@ class Learner:
         assert isinstance(optimiser, dict)
         for name, p in self.parameters.items():
             p.copy_(parameters[name])
-        self.buffers = {name: buffers[name].to(b).clone() for name, b in self.buffers.items()}
+        for name, b in self.buffers.items():
+            if buffers[name] is not b:  # its own state is loaded where a reference shares the learner
+                self.buffers[name] = buffers[name].to(b).clone()
         self.optimiser.allocate()
         for name, tensors in self.optimiser.state.items():
             for own, saved in zip(tensors, optimiser[name], strict=True):

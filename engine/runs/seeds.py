@@ -65,7 +65,9 @@ class Seeds:
         """Of all seeds, diverged replicas among them: the others' steps are taken with theirs."""
         try:
             for own, seed in zip(scenarios, seeds, strict=True):
-                self.simulations.append(Simulation(own, seed=seed, stacked=False, **settings))
+                self.simulations.append(
+                    Simulation(own, seed=seed, backend=backend, stacked=False, **settings)
+                )
             self.sequential_reason = sequential_reason(self.simulations[0], backend, len(seeds))
             if self.sequential_reason is None:
                 self._join()

@@ -12,7 +12,7 @@ import torch
 
 from antiphon.engine.runs.run import Run, resume
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import DivergenceError, ScenarioError
+from antiphon.errors import DivergenceError
 from antiphon.scenarios import load
 
 Act = Callable[[Simulation], None]
@@ -119,8 +119,8 @@ def test_a_run_that_is_done_stays_done(tmp_path: Path) -> None:
 
 def test_a_run_that_goes_on_after_a_failure_runs_again(tmp_path: Path) -> None:
     simulation = simulate(tmp_path / "run")
-    with pytest.raises(ScenarioError):
-        simulation.run(episodes=1)
+    with pytest.raises(ZeroDivisionError):
+        simulation.run(on_step=at(simulation.now + 1, ZeroDivisionError("by nought")))
     assert facts(tmp_path / "run")["exit"] == "failed"
     seen: list[dict[str, Any]] = []
     simulation.run(steps=2, on_step=lambda _: seen.append(facts(tmp_path / "run")))
@@ -138,4 +138,4 @@ def test_checkpoints_are_written_on_the_way(tmp_path: Path, monkeypatch: pytest.
     assert facts(tmp_path / "run")["step"] == 22
     going_on = resume(tmp_path / "run")
     assert isinstance(going_on, Run)
-    assert going_on.simulation.now == 20
+    assert going_on.simulations[0].now == 20
