@@ -109,7 +109,8 @@ class ReferenceBackend:
         """Nothing to wait for: every step is checked at once."""
 
     def view(self) -> System:
-        """The declared system with the state as it is now."""
+        """The declared system with the state as it is now, moments of optimisers that were written to among it."""
+        self._stale = True
         return self.per_agent()
 
     def per_agent(self) -> System:
