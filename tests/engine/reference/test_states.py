@@ -1,4 +1,4 @@
-"""A state of the reference engine goes on in the per-agent backend, and the other way round: in mid-window, in random scenarios."""
+"""A state of the reference engine goes on in an engine of single agents, and the other way round: in mid-window, in random scenarios."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ from tests.contracts.backend_unlike import UNLIKE
 MORE = 10
 
 
+ENGINES: tuple[dict[str, Any], ...] = ({"backend": "reference"}, {"backend": "cohort", "stacked": False})
+
+
 def go_on(document: Document | Scenario, early: int, *, steps: int = MORE) -> None:
     """Let each of both take over the other's state after `early` steps, and hold them to each other for some more."""
-    for first, second in (("reference", "stepper"), ("stepper", "reference")):
-        one, other = made(document, first), made(document, second)
+    for first, second in (ENGINES, ENGINES[::-1]):
+        one, other = made(document, **first), made(document, **second)
         one.run(early)
         other.load_state_dict(checkpoint.copy_tree(one.state_dict()))
         agree(one, other)
@@ -48,7 +51,7 @@ def test_random_graphs(seed: int) -> None:
     document = graphs.draw(random.Random(seed))
     try:
         scenario = Scenario.model_validate(document)
-        made(scenario, "stepper").close()
+        made(scenario, "reference").close()
     except ScenarioError:
         pytest.skip("the document is refused")
     go_on(scenario, 1 + seed % 7)
@@ -60,7 +63,7 @@ def test_random_graphs(seed: int) -> None:
 def test_many_random_graphs(seed: int, early: int) -> None:
     try:
         scenario = Scenario.model_validate(graphs.draw(random.Random(seed)))
-        made(scenario, "stepper").close()
+        made(scenario, "reference").close()
     except ScenarioError:
         return
     go_on(scenario, early)
