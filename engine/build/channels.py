@@ -22,7 +22,7 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Sends
 from antiphon.engine.core.group import LearningGroup
 from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.step.contexts import ends_of, ticks_of
+from antiphon.engine.step.contexts import ends_of
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import generator
@@ -165,7 +165,7 @@ class Wiring:
 
     def _ends(self, spec: ChannelSpec, names: tuple[str, ...], shape: Shape) -> tuple[ContextSpec, ...]:
         sender, receiver = (
-            ticks_of(self.group_of[name].windows, self.agents[name].clock)
+            self.group_of[name].windows.ticks(self.agents[name].clock)
             for name in (spec.sender, spec.receiver)
         )
         states = {

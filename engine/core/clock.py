@@ -103,6 +103,20 @@ class Windows(ABC):
     def ending(self, step: int) -> int | None:
         """Number of the window that ends at `step`, if one does."""
 
+    @abstractmethod
+    def ticks(self, clock: Clock) -> int:
+        """Number of ticks of `clock` in a window, at most."""
+
+    @abstractmethod
+    def position(self, tick: int, clock: Clock, episode_start: int) -> int:
+        """Position of the tick at step `tick` among those of its window, from 0.
+
+        Args:
+            tick: The step.
+            clock: That of the agent that ticks.
+            episode_start: Step at which the tick's episode, or the one before, began.
+        """
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -124,22 +138,36 @@ class TickWindows(Windows):
         count = self.clock.count(step) + 1
         return count // self.unroll - 1 if count % self.unroll == 0 else None
 
+    def ticks(self, clock: Clock) -> int:
+        return self.unroll
+
+    def position(self, tick: int, clock: Clock, episode_start: int) -> int:
+        return clock.count(tick) % self.unroll
+
 
 @final
 @dataclass(frozen=True, slots=True)
 class StepWindows(Windows):
-    """Windows of `length` steps: those of a locked group, or of an episode."""
+    """Windows of `length` steps, the first from `start` on: those of a locked group, or of an episode."""
 
     length: int
+    start: int = 0
 
     def number(self, tick: int) -> int:
-        return tick // self.length
+        return (tick - self.start) // self.length
 
     def end(self, number: int) -> int:
-        return (number + 1) * self.length - 1
+        return self.start + (number + 1) * self.length - 1
 
     def ending(self, step: int) -> int | None:
-        return step // self.length if (step + 1) % self.length == 0 else None
+        number = self.number(step)
+        return number if self.end(number) == step else None
+
+    def ticks(self, clock: Clock) -> int:
+        return -(-self.length // clock.period)
+
+    def position(self, tick: int, clock: Clock, episode_start: int) -> int:
+        return (tick - self.start) % self.length // clock.period
 
 
 @final
@@ -171,3 +199,9 @@ class EpisodeWindows(Windows):
 
     def ending(self, step: int) -> int | None:
         return self.current if step == self.start + self.length - 1 else None
+
+    def ticks(self, clock: Clock) -> int:
+        return -(-self.longest // clock.period)
+
+    def position(self, tick: int, clock: Clock, episode_start: int) -> int:
+        return (tick - episode_start) // clock.period % self.ticks(clock)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.clock import EpisodeWindows, Windows
+from antiphon.engine.core.clock import EpisodeWindows, StepWindows, Windows
 from antiphon.engine.core.system import System
 from antiphon.errors import ScenarioError
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
@@ -56,25 +55,6 @@ def timeline(system: System, start: int, steps: int) -> Timeline:
         channels=tuple(times.channel(channel, shown) for channel in system.channels.values()),
         episode_ends=_flags(ends),
     )
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class _Episodes(Windows):
-    """Episodes of one length, the first of them from `start` on."""
-
-    start: int
-    length: int
-
-    def number(self, tick: int) -> int:
-        return (tick - self.start) // self.length
-
-    def end(self, number: int) -> int:
-        return self.start + (number + 1) * self.length - 1
-
-    def ending(self, step: int) -> int | None:
-        number = self.number(step)
-        return number if self.end(number) == step else None
 
 
 class _Reach(NamedTuple):
@@ -243,12 +223,12 @@ class _Times:
         return -1
 
 
-def _episodes(system: System) -> _Episodes | None:
+def _episodes(system: System) -> StepWindows | None:
     """The episodes of known length, if there are any; where lengths vary, as long as the present one."""
     if system.episode is not None:
-        return _Episodes(system.episode.start, system.episode.length)
+        return StepWindows(system.episode.length, system.episode.start)
     length = system.description.episode_steps
-    return None if length is None else _Episodes(0, length)
+    return None if length is None else StepWindows(length)
 
 
 def _true(channel: Channel) -> bool:

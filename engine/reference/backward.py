@@ -113,11 +113,9 @@ def _injections(state: State, tape: Tape, step: int, injected: dict[str, Tensor]
             injected[name] = credit
             found.append(Injection(output, credit, channel.scale(step), channel.discount))
         if channel.direct is not None:  # rule 10: an objective's errors at ticks since, carried straight back
-            later = [
-                tick for at, tick in tape.ticks() if tick.agent == channel.error_of and at >= record.stamp
-            ]
-            errors = [error for tick in later if (error := objective_error(state, tick)) is not None]
-            found += [Injection(output, channel.direct.signal(error)) for error in errors]
+            own = [(at, tick) for at, tick in tape.ticks() if tick.agent == channel.error_of]
+            errors = [objective_error(state, tick) for at, tick in own if at >= record.stamp]
+            found += [Injection(output, channel.direct.signal(e)) for e in errors if e is not None]
     return found
 
 
@@ -154,11 +152,11 @@ def _auxiliary_losses(state: State, group: LearningGroup, tape: Tape) -> list[Te
     """Heads after a window's first tick regress the synthetic gradient of the state at its end (rule 12)."""
     losses = []
     for name in group.members:
-        channel = state.agents[name].memory
-        first, last = tape.first_tick(name), None if channel is None else tape.last_sent(channel.name)
-        if channel is None or first is None or last is None or not first.participates:
+        channel, first = state.agents[name].memory, tape.first_tick(name)
+        if channel is None or not channel.auxiliary or not injects(state, channel):
             continue
-        if not channel.auxiliary or not injects(state, channel):
+        last = tape.last_sent(channel.name)
+        if first is None or last is None or not first.participates:
             continue
         target: Tensor | None = channel.zeros  # where nothing follows
         if not last.no_injection.all():
@@ -170,10 +168,7 @@ def _auxiliary_losses(state: State, group: LearningGroup, tape: Tape) -> list[Te
 
 
 def waits(state: State, tape: Tape, age: int, step: int) -> bool:
-    """Return whether a window, `age` windows old, waits for a `delayed` gradient (rule 27b).
-
-    A channel's is given up after its `staleness`: the window is then learned from without it.
-    """
+    """Return whether a window, `age` windows old, waits for `delayed` gradients, given up after `staleness` (27b)."""
     missing = set()
     for name, record in tape.sent:
         channel = state.channels[name]

@@ -10,7 +10,6 @@ from torch import Tensor
 from antiphon.comms.context import encode
 from antiphon.comms.cut import constant
 from antiphon.comms.predictors import Example
-from antiphon.engine.core.clock import EpisodeWindows, TickWindows
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.records import Closed, MessageRecord, PredictorUpdate, Returns, Tape, Updates
 from antiphon.engine.reference.state import State
@@ -172,15 +171,8 @@ def context_of(
 
 def _phase(state: State, agent: Agent, tick: int | None, episode_start: int) -> Tensor:
     """[B, ticks of a window]: which tick of its window an agent is at, one-hot; zeros where it never ticks."""
-    windows, clock, at = state.group_of[agent.name].windows, agent.clock, None
-    if isinstance(windows, TickWindows):
-        count, at = windows.unroll, None if tick is None else clock.count(tick)
-    elif isinstance(windows, EpisodeWindows):  # how far the episode is from its start
-        count = -(-windows.longest // clock.period)
-        at = None if tick is None else (tick - episode_start) // clock.period
-    else:
-        steps = windows.end(0) + 1
-        count, at = -(-steps // clock.period), None if tick is None else tick % steps // clock.period
-    row = [float(at is not None and i == at % count) for i in range(count)]
+    windows = state.group_of[agent.name].windows
+    at = None if tick is None else windows.position(tick, agent.clock, episode_start)
+    row = [float(i == at) for i in range(windows.ticks(agent.clock))]
     one_hot = torch.tensor(row, dtype=state.system.dtype, device=state.system.device)
-    return one_hot.expand(state.batch, count)
+    return one_hot.expand(state.batch, len(row))

@@ -17,19 +17,10 @@ from torch import Tensor
 
 from antiphon.comms.context import ContextSpec
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.clock import Clock, EpisodeWindows, TickWindows, Windows
 from antiphon.engine.core.ledger import Record
 from antiphon.engine.core.system import System
 
-__all__ = ["Contexts", "ends_of", "ticks_of"]
-
-
-def ticks_of(windows: Windows, clock: Clock) -> int:
-    """Return how many ticks of `clock` a window has at most."""
-    if isinstance(windows, TickWindows):
-        return windows.unroll
-    steps = windows.longest if isinstance(windows, EpisodeWindows) else windows.end(0) + 1
-    return -(-steps // clock.period)
+__all__ = ["Contexts", "ends_of"]
 
 
 def ends_of(
@@ -125,18 +116,11 @@ class Contexts:
     def _phase(self, channel: Channel, agent: str, tick: int | None, began: int) -> Tensor:
         """Which tick of its window an agent is at, one-hot; zeros where it never ticks."""
         windows, clock = self.system.group_of[agent].windows, self.system.agents[agent].clock
-        count = ticks_of(windows, clock)
+        count = windows.ticks(clock)
         encoded = torch.zeros(count, dtype=self.system.dtype, device=self.system.device)
         if tick is not None:
-            if isinstance(windows, TickWindows):
-                at = clock.count(tick)
-            elif isinstance(windows, EpisodeWindows):  # how far an episode is from its start
-                at = (tick - began) // clock.period
-            else:
-                at = tick % (windows.end(0) + 1) // clock.period
-            encoded = F.one_hot(torch.tensor(at % count, device=self.system.device), count).to(
-                self.system.dtype
-            )
+            at = torch.tensor(windows.position(tick, clock, began), device=self.system.device)
+            encoded = F.one_hot(at, count).to(self.system.dtype)
         return encoded.expand(channel.rows, count)
 
 

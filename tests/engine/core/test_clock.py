@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from antiphon.engine.core.clock import Clock, Sends, StepWindows, TickWindows, Windows
+from antiphon.engine.core.clock import Clock, EpisodeWindows, Sends, StepWindows, TickWindows, Windows
 
 HORIZON = 60
 CLOCKS = [Clock(p, f) for p in (1, 2, 3, 5, 7) for f in range(-p, p)]
@@ -76,19 +76,39 @@ def test_sending_at_every_tick_is_the_clocks_own_business() -> None:
 def test_windows_of_ticks_agree_with_counting(clock: Clock, unroll: int) -> None:
     ticks = [t for t in range(12 * HORIZON) if clock.due(t)]
     pieces = [ticks[i : i + unroll] for i in range(0, len(ticks) - unroll, unroll)]
-    agree(TickWindows(clock, unroll), pieces)
+    windows = TickWindows(clock, unroll)
+    agree(windows, pieces)
+    positions(windows, clock, pieces)
 
 
 @pytest.mark.parametrize("length", [1, 2, 6])
 def test_windows_of_steps_agree_with_counting(length: int) -> None:
     pieces = [list(range(i, i + length)) for i in range(0, 2 * HORIZON, length)]
     agree(StepWindows(length), pieces)
+    agree(StepWindows(length, 4), [[t + 4 for t in piece] for piece in pieces], 4)
+    for clock in CLOCKS:
+        if length % clock.period == 0:
+            positions(StepWindows(length), clock, [[t for t in piece if clock.due(t)] for piece in pieces])
 
 
-def agree(windows: Windows, pieces: list[list[int]]) -> None:
+def test_positions_in_an_episode_count_from_its_start() -> None:
+    windows, clock = EpisodeWindows(7), Clock(2)
+    windows.begin(10, 5, 1)
+    assert windows.ticks(clock) == 4
+    assert [windows.position(tick, clock, 10) for tick in (10, 12, 14)] == [0, 1, 2]
+    assert windows.position(18, clock, 10) == 0  # of the episode after, whose length is not known
+
+
+def positions(windows: Windows, clock: Clock, pieces: list[list[int]]) -> None:
+    for ticks in pieces:
+        assert windows.ticks(clock) == len(ticks)
+        assert [windows.position(tick, clock, 0) for tick in ticks] == list(range(len(ticks)))
+
+
+def agree(windows: Windows, pieces: list[list[int]], start: int = 0) -> None:
     ends = {piece[-1]: number for number, piece in enumerate(pieces)}
     for number, piece in enumerate(pieces):
         assert windows.end(number) == piece[-1]
         assert {windows.number(tick) for tick in piece} == {number}
-    for step in range(min(HORIZON, pieces[-1][-1])):
+    for step in range(start, min(HORIZON, pieces[-1][-1])):
         assert windows.ending(step) == ends.get(step)
