@@ -1,4 +1,4 @@
-"""Networks, objectives and learners: an agent knows no environment, no graph and no other agent."""
+"""Networks, objectives and learners, independent of environment, graph and other agents."""
 
 from antiphon.agents.conv import Conv
 from antiphon.agents.learner import Learner

@@ -1,4 +1,4 @@
-"""A trunk, then heads: what the built-in kinds share."""
+"""Networks of a trunk and heads: base of the built-in kinds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["HeadedNetwork", "SequentialEmitter"]
 
 
 class HeadedNetwork(Network):
-    """A trunk, then heads: what the built-in kinds share."""
+    """Networks of a trunk and heads: base of the built-in kinds."""
 
     @abstractmethod
     def trunk_shape(self) -> tuple[int, ...]:
@@ -36,18 +36,18 @@ class HeadedNetwork(Network):
 
     @abstractmethod
     def first_layer(self) -> dict[str, tuple[int, ...]]:
-        """Return the weight's shape [outputs, inputs, …] of the layer that reads the input, by its name.
+        """Return the weight's shape [outputs, inputs, …] of the input layer, by its name.
 
-        It is empty where there is no such layer: there the heads read the input.
+        It is empty where there is no such layer and the heads read the input.
         """
 
     @abstractmethod
     def trunk_signature(self) -> Hashable:
-        """Return the settings that make the trunk the function it is."""
+        """Return the settings of the trunk's function, as a key."""
 
     @abstractmethod
     def trunk_parameters(self, generator: torch.Generator) -> Tensors:
-        """Draw the trunk's parameters."""
+        """Sample the trunk's parameters."""
 
     @abstractmethod
     def trunk_buffers(self) -> Tensors:
@@ -68,34 +68,34 @@ class HeadedNetwork(Network):
 
     @abstractmethod
     def emit_trunk(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
-        """Add the trunk to `root` at a dotted name and return how to call it for its ports."""
+        """Add the trunk to `root` at a dotted name and return its emitter."""
 
     def parameters(self, generator: torch.Generator) -> Tensors:
-        drawn = self.trunk_parameters(generator)
+        initial = self.trunk_parameters(generator)
         inputs = features_of(self.trunk_shape())
-        for head in self.heads.values():  # each from a seed of its own name: another changes nothing here
+        for head in self.heads.values():  # seeded by name: independent of other heads
             own = random.generator(generator.initial_seed(), head.name)
             weight, bias = initial_linear(inputs, (head.features, inputs), own)
-            drawn |= {f"{head.name}.weight": weight, f"{head.name}.bias": bias}
-            drawn |= with_prefix(f"{head.name}.norm", initial_norm(head.norm, head.features))
-        return drawn
+            initial |= {f"{head.name}.weight": weight, f"{head.name}.bias": bias}
+            initial |= with_prefix(f"{head.name}.norm", initial_norm(head.norm, head.features))
+        return initial
 
     def buffers(self) -> Tensors:
-        held = self.trunk_buffers()
+        buffers = self.trunk_buffers()
         for head in self.heads.values():
-            held |= with_prefix(f"{head.name}.norm", norm_buffers(head.norm, head.features))
-        return held
+            buffers |= with_prefix(f"{head.name}.norm", norm_buffers(head.norm, head.features))
+        return buffers
 
     def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
         inputs = features_of(self.input_shape)
         heads: dict[str, tuple[int, ...]] = {h.name: (h.features, inputs) for h in self.heads.values()}
         size = message[0] if len(self.input_shape) > 1 else features_of(message)
-        drawn: Tensors = {}
+        initial: Tensors = {}
         for name, shape in (self.first_layer() or heads).items():
             own = random.generator(generator.initial_seed(), name)
             weight, _ = initial_linear(features_of(shape[1:]), (shape[0], size, *shape[2:]), own)
-            drawn[f"{name}.weight"] = weight
-        return drawn
+            initial[f"{name}.weight"] = weight
+        return initial
 
     def __call__(
         self,
@@ -108,7 +108,7 @@ class HeadedNetwork(Network):
         transports: Sequence[Transport] = (),
         state: Tensor | None = None,
     ) -> tuple[Tensors, Tensors]:
-        assert state is None or self.state_size  # who remembers nothing is handed nothing
+        assert state is None or self.state_size  # a network without state takes none
         ports, after = self.trunk(
             parameters, buffers, x, training=training, transports=transports, state=state
         )
@@ -121,7 +121,7 @@ class HeadedNetwork(Network):
             y = transported(y, f"{name}.weight", transports)
             if head.norm != "none":
                 key = f"{name}.norm"
-                y, moved = normalise(
+                y, updated = normalise(
                     head.norm,
                     y,
                     sub(parameters, key),
@@ -129,7 +129,7 @@ class HeadedNetwork(Network):
                     training=training,
                     bias_before=bias_before,
                 )
-                after |= with_prefix(key, moved)
+                after |= with_prefix(key, updated)
             ports[name] = y if len(head.size) == 1 else y.reshape(*y.shape[:-1], *head.size)
         return ports, after
 
@@ -159,10 +159,10 @@ class HeadedNetwork(Network):
 
 @final
 class SequentialEmitter(Emitter):
-    """Calls a trunk that is one chain of torch modules.
+    """Emitter of a trunk that is one chain of torch modules.
 
     Args:
-        root: Is given the chain.
+        root: Module to which the chain is added.
         name: Where in `root`, dotted.
         layers: The chain.
     """

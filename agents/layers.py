@@ -1,4 +1,4 @@
-"""Layers by name: how a network draws, holds and emits the numbers of its linear maps and normalisations."""
+"""Named layers: initial parameters, buffers and torch modules of linear maps and normalisations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 def transported(y: Tensor, weight: str, transports: Sequence[Transport]) -> Tensor:
-    """Return what a layer gave, joined on the way back to the messages that have a replacement for its `weight`."""
+    """Return a layer's output with the gradient paths of messages that replace its `weight` (feedback alignment)."""
     for transport in transports:
         if weight in transport.weights:
             y = with_feedback(y, transport.message, transport.weights[weight], transport.rows)
@@ -29,31 +29,31 @@ def transported(y: Tensor, weight: str, transports: Sequence[Transport]) -> Tens
 
 
 def initial_layers(shapes: Sequence[tuple[int, ...]], norm: str, generator: torch.Generator) -> Tensors:
-    """Draw the parameters of hidden layers, given the shape [outputs, inputs, …] of each layer's weight."""
-    drawn: Tensors = {}
+    """Sample the parameters of hidden layers, given the shape [outputs, inputs, …] of each layer's weight."""
+    initial: Tensors = {}
     for i, shape in enumerate(shapes):
         weight, bias = initial_linear(features_of(shape[1:]), shape, generator)
-        drawn |= {f"{i}.weight": weight, f"{i}.bias": bias}
-        drawn |= with_prefix(f"{i}.norm", initial_norm(norm, shape[0]))
-    return drawn
+        initial |= {f"{i}.weight": weight, f"{i}.bias": bias}
+        initial |= with_prefix(f"{i}.norm", initial_norm(norm, shape[0]))
+    return initial
 
 
 def layer_buffers(widths: Sequence[int], norm: str) -> Tensors:
-    """Return the running statistics of hidden layers of so many features each."""
-    held: Tensors = {}
+    """Return the running statistics of hidden layers with the given numbers of features."""
+    buffers: Tensors = {}
     for i, width in enumerate(widths):
-        held |= with_prefix(f"{i}.norm", norm_buffers(norm, width))
-    return held
+        buffers |= with_prefix(f"{i}.norm", norm_buffers(norm, width))
+    return buffers
 
 
 def attach(root: nn.Module, name: str, module: nn.Module) -> None:
-    """Add `module` to `root` at a dotted name whose parent is there already."""
+    """Add `module` to `root` at a dotted name whose parent exists."""
     parent, _, last = name.rpartition(".")
     root.get_submodule(parent).add_module(last, module)
 
 
 def linear_module(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """Return torch's linear layer holding copies of a weight [O, I] and a bias [O], if it has one."""
+    """Return torch's linear layer with copies of a weight [O, I] and a bias [O], if it has one."""
     outputs, inputs = weight.shape
     layer = nn.Linear(inputs, outputs, bias is not None, device=weight.device, dtype=weight.dtype)
     layer.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
@@ -61,7 +61,7 @@ def linear_module(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 
 def norm_module(kind: str, shape: tuple[int, ...], parameters: Tensors, buffers: Tensors) -> nn.Module:
-    """Return torch's layer for a normalisation over samples of `shape`, holding copies of the numbers."""
+    """Return torch's layer for a normalisation over samples of `shape`, with copies of the parameters."""
     gain, bias = parameters["gain"], parameters["bias"]
     if kind == "layer":
         full = [t.view(-1, *([1] * (len(shape) - 1))).expand(shape) for t in (gain, bias)]

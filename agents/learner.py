@@ -1,4 +1,4 @@
-"""The numbers of an agent and how they change: parameters, running statistics, optimiser."""
+"""Learners: an agent's parameters, running statistics and optimiser."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["Learner", "StackedLearner"]
 
 
 class Learner:
-    """Owns one network's numbers. Tied agents share one learner.
+    """Parameters, buffers and optimiser of one network. Tied agents share one learner.
 
     Args:
-        network: The function the numbers belong to.
-        generator: Draws the initial parameters.
+        network: The network.
+        generator: Samples the initial parameters.
         optimiser: Kind and settings, as `Optimiser` takes them.
         rate: The learning rate over the run.
-        frozen: A frozen learner passes gradients on but never changes.
-        device: Where the numbers live.
+        frozen: Whether parameters are constant; gradients still pass through.
+        device: Of all tensors.
         dtype: Of parameters and float buffers.
     """
 
@@ -59,9 +59,9 @@ class Learner:
     def planned(
         self, gradients: Sequence[Tensor | None], now: int
     ) -> tuple[Optimiser, Sequence[Tensor], float]:
-        """Return the optimiser step that `gradients` ask for, and count it as taken.
+        """Return the optimiser step for `gradients`, and count it as taken.
 
-        A parameter that nothing reached gets a zero gradient, as in torch's sum.
+        A parameter without a gradient (None) gets zeros, as in torch's sum.
         """
         full = [
             torch.zeros_like(p) if g is None else g for p, g in zip(self.trainable, gradients, strict=True)
@@ -74,7 +74,7 @@ class Learner:
         step_all([self.planned(gradients, now)])
 
     def state_dict(self) -> dict[str, object]:
-        """Return every number that a fork or checkpoint needs, without copying."""
+        """Return the state for a fork or checkpoint, without copying."""
         return {
             "parameters": dict(self.parameters),
             "buffers": dict(self.buffers),
@@ -84,7 +84,7 @@ class Learner:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Take over the numbers of `state_dict`, copying."""
+        """Load a copy of the state from `state_dict`."""
         parameters, buffers, optimiser = state["parameters"], state["buffers"], state["optimiser"]
         assert isinstance(parameters, dict)
         assert isinstance(buffers, dict)
@@ -92,7 +92,7 @@ class Learner:
         for name, p in self.parameters.items():
             p.copy_(parameters[name])
         self.buffers = {name: buffers[name].to(b).clone() for name, b in self.buffers.items()}
-        self.optimiser.wake()
+        self.optimiser.allocate()
         for name, tensors in self.optimiser.state.items():
             for own, saved in zip(tensors, optimiser[name], strict=True):
                 own.copy_(saved)
@@ -108,10 +108,10 @@ class Learner:
 class StackedLearner:
     """The parameters of N agents of one kind, stacked [N, …]; the agents' own become views of them.
 
-    It stands where a lone agent has its `Learner`; its network takes and gives rows (member, environment), [N * B, …].
+    It has the interface of `Learner`; its network maps rows (member, environment), [N * B, …].
 
     Args:
-        learners: The agents'.
+        learners: Of the agents.
         batch: B.
     """
 
@@ -145,8 +145,8 @@ class StackedLearner:
         Args:
             gradients: [N, …] each, in the order of `trainable`.
             now: The step, for the learning rate.
-            members: Who takes it.
-            skip: [] float: where it is not 0 when the device comes to it, nothing moves.
+            members: Which members are updated.
+            skip: [] float, on the device; if it is not 0, no parameter is updated.
         """
         self.optimiser.step(gradients, self.rate(now), members, skip=skip)
         self.taken += 1 if members is None else members.long()
@@ -204,7 +204,7 @@ class _RowNetwork:
         transports: Sequence[Any] = (),
         state: Tensor | None = None,
     ) -> tuple[Tensors, Tensors]:
-        del seed, transports  # of lone agents
+        del seed, transports  # of single agents only
         rows = x.view(self.count, self.batch, *x.shape[1:])
         before = None if state is None else state.view(self.count, self.batch, -1)
         ports, after = self.network(parameters, buffers, rows, training=training, state=before)

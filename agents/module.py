@@ -34,13 +34,13 @@ _MODULE = "module"
 
 @final
 class ModuleNetwork(Network):
-    """A user's module, called with flat inputs; its output is split over the heads in canonical order.
+    """Network of a user's module, called with flat inputs; its output is split over the heads in canonical order.
 
     Args:
         source: A factory called with `inputs` and `outputs` (sizes), or a module.
         input_shape: Shape of one sample; flattened.
         heads: The objective's head first, then the message ports.
-        seed: Of the global random state under which a factory draws its initial parameters.
+        seed: Of the global random state under which a factory samples its initial parameters.
 
     Raises:
         ScenarioError: If the factory does not take `inputs` and `outputs`, or the module does not turn
@@ -85,16 +85,16 @@ class ModuleNetwork(Network):
             )
 
     def parameters(self, generator: torch.Generator) -> Tensors:
-        drawn = {f"{_MODULE}.{name}": p.data.clone() for name, p in self.module.named_parameters()}
+        initial = {f"{_MODULE}.{name}": p.data.clone() for name, p in self.module.named_parameters()}
         for head in self.heads.values():
-            drawn |= with_prefix(f"{head.name}.norm", initial_norm(head.norm, head.features))
-        return drawn
+            initial |= with_prefix(f"{head.name}.norm", initial_norm(head.norm, head.features))
+        return initial
 
     def buffers(self) -> Tensors:
-        held = {f"{_MODULE}.{name}": b.clone() for name, b in self.module.named_buffers()}
+        buffers = {f"{_MODULE}.{name}": b.clone() for name, b in self.module.named_buffers()}
         for head in self.heads.values():
-            held |= with_prefix(f"{head.name}.norm", norm_buffers(head.norm, head.features))
-        return held
+            buffers |= with_prefix(f"{head.name}.norm", norm_buffers(head.norm, head.features))
+        return buffers
 
     def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
         raise ScenarioError(
@@ -113,17 +113,17 @@ class ModuleNetwork(Network):
         transports: Sequence[Transport] = (),
         state: Tensor | None = None,
     ) -> tuple[Tensors, Tensors]:
-        assert not transports  # there are no weights for them
-        assert state is None  # and it remembers nothing
+        assert not transports  # a user's module has no weights for them
+        assert state is None  # and no state
         self.module.train(training)
-        own, held = sub(parameters, _MODULE), sub(buffers, _MODULE)
+        own_parameters, own_buffers = sub(parameters, _MODULE), sub(buffers, _MODULE)
         if x.dim() == 3:
-            y, moved = called_stacked(self.module, own, held, x)
+            y, updated = called_stacked(self.module, own_parameters, own_buffers, x)
         else:
             with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
                 torch.manual_seed(seed)
-                y, moved = called(self.module, own, held, x.flatten(1))
-        after = with_prefix(_MODULE, moved)
+                y, updated = called(self.module, own_parameters, own_buffers, x.flatten(1))
+        after = with_prefix(_MODULE, updated)
         ports: Tensors = {}
         parts = torch.split(y, [head.features for head in self.heads.values()], dim=-1)
         for head, part in zip(self.heads.values(), parts, strict=True):
@@ -156,9 +156,9 @@ class ModuleNetwork(Network):
         place = root.get_submodule(name)
         module = copy.deepcopy(self.module).to(next(iter(parameters.values()), torch.zeros(())))
         module.load_state_dict(sub(parameters, _MODULE), strict=False)
-        held = sub(buffers, _MODULE)
+        own_buffers = sub(buffers, _MODULE)
         for key, buffer in module.named_buffers():  # a state_dict leaves out those that are not saved
-            buffer.copy_(held[key])
+            buffer.copy_(own_buffers[key])
         place.add_module(_MODULE, module)
         for head in self.heads.values():
             layers: list[nn.Module] = []
@@ -174,7 +174,7 @@ class ModuleNetwork(Network):
 
 
 def _made(source: Callable[..., nn.Module] | nn.Module, inputs: int, outputs: int) -> object:
-    """Return a copy of a module, or what a factory makes."""
+    """Return a copy of a module, or a factory's result."""
     if isinstance(source, nn.Module):
         return copy.deepcopy(source)
     try:

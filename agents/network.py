@@ -1,6 +1,6 @@
-"""What every network is: a function of (parameters, buffers, input) with named output ports.
+"""Network interface: a function of (parameters, buffers, input) with named output ports.
 
-Networks hold no parameters. Whoever runs them (one agent at a time, or many stacked) owns the numbers.
+Networks hold no parameters; their callers do (one agent at a time, or many stacked).
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ __all__ = [
 Tensors = dict[str, Tensor]
 
 OBJECTIVE = "objective"
-"""The port an agent's objective reads."""
+"""The port of an agent's objective."""
 HIDDEN = "hidden"
 """The port that carries the last hidden activation."""
 STATE = "state"
-"""The port that carries what a recurrent network hands to its next tick."""
+"""The port of a recurrent network's next state."""
 AUXILIARY_PORT = "future"
-"""The head of a recurrent network that foretells the gradient at the end of its window (the auxiliary task)."""
+"""The head of a recurrent network that predicts the gradient at the end of its window (the auxiliary task)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +57,21 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """The way back of one message by feedback alignment: through fixed weights instead of the network's own.
+    """Feedback alignment of one message: its gradient returns through fixed weights, not the network's own.
 
-    The message is in the network's input too, cut: nothing flows back there.
+    The message is in the network's input too, detached.
     """
 
     message: Tensor
     """[rows, size], flat, with its sender's graph."""
     weights: Tensors
-    """As `Network.feedback_weights` drew them."""
+    """As returned by `Network.feedback_weights`."""
     rows: slice | None = None
     """The rows of the input that hold the message, where tied agents are evaluated as one batch; None: all."""
 
 
 def unnamed(heads: Iterable[Head]) -> tuple[Head, ...]:
-    """Return heads without names that only say where they lead: in one place they are the same head."""
+    """Return heads with empty port names, for signatures that do not depend on the graph."""
     return tuple(
         head if head.name in (OBJECTIVE, AUXILIARY_PORT) else replace(head, name="") for head in heads
     )
@@ -83,13 +83,13 @@ def features_of(shape: tuple[int, ...]) -> int:
 
 
 def sub(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:
-    """Return the entries under `prefix.`, with the prefix taken off."""
+    """Return the entries under `prefix.`, without the prefix."""
     start = len(prefix) + 1
     return {name[start:]: value for name, value in tensors.items() if name.startswith(prefix + ".")}
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
-    """Return `tensors` with `prefix.` put before every name."""
+    """Return `tensors` with `prefix.` before every name."""
     return {f"{prefix}.{name}": value for name, value in tensors.items()}
 
 
@@ -99,9 +99,9 @@ class Network(ABC):
     Attributes:
         input_shape: Shape of one sample; inputs arrive as [B, *input_shape].
         heads: The heads by name, in canonical order.
-        state_size: Components of the state handed from tick to tick; 0: the network remembers nothing.
-        pure: Whether the network is a function of its arguments alone (built-in kinds), so that backends may
-            be held equal on it; a user's module may draw random numbers of its own.
+        state_size: Components of the state handed from tick to tick; 0: a network without state.
+        pure: Whether the network is a function of its arguments alone (built-in kinds), so that backends can
+            be compared on it; a user's module may use random numbers of its own.
     """
 
     pure = True
@@ -113,7 +113,7 @@ class Network(ABC):
 
     @abstractmethod
     def parameters(self, generator: torch.Generator) -> Tensors:
-        """Draw initial parameters (float32), by name."""
+        """Sample initial parameters (float32), by name."""
 
     @abstractmethod
     def buffers(self) -> Tensors:
@@ -121,11 +121,11 @@ class Network(ABC):
 
     @abstractmethod
     def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
-        """Draw fixed weights (float32) through which the gradient returns to a message, as initial weights are drawn.
+        """Sample fixed weights (float32) through which a message's gradient returns, like initial weights.
 
         Args:
             message: Shape of one sample of the message.
-            generator: Draws them.
+            generator: Source of randomness.
 
         Returns:
             For each linear map that reads the input, by the name of its weight, the columns of its replacement
@@ -153,11 +153,11 @@ class Network(ABC):
         [N, …], the input is [N, B, *input_shape], the state [N, B, state_size], and the ports are [N, B, *size].
 
         Args:
-            parameters: By name, as `parameters` drew them.
+            parameters: By name, as returned by `parameters`.
             buffers: By name.
             x: [B, *input_shape].
-            training: Whether batch statistics are used and moved.
-            seed: Of the random numbers a user's module may draw at this tick.
+            training: Whether batch statistics are used and updated.
+            seed: Of the random numbers of a user's module at this tick.
             transports: Messages whose gradient returns through fixed weights; of single networks only.
             state: [B, state_size], the port `STATE` of the tick before, for networks that have one; None: zeros.
         """
@@ -168,30 +168,30 @@ class Network(ABC):
 
     @abstractmethod
     def signature(self) -> Hashable:
-        """Return what makes it the function of (parameters, buffers, x) that it is.
+        """Return a key of the function of (parameters, buffers, x) that the network computes.
 
         Networks of equal signatures are the same function, with the same heads in the same order, whatever the ports
-        are called; where that cannot be known (a user's module), a signature equals only itself.
+        are called; where that is undecidable (a user's module), a signature equals only itself.
         """
 
     def stackable(self) -> str | None:
-        """Return why it cannot be called with stacked numbers, in one line; None: it can."""
+        """Return why the network cannot be called with stacked parameters, in one line; None: it can."""
         return None
 
     @abstractmethod
     def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
-        """Add plain torch modules holding copies of the numbers to `root` and return how to call them."""
+        """Add plain torch modules with copies of the parameters to `root` and return their emitter."""
 
 
 class Emitter(ABC):
-    """Writes the calls of one network into a torch.fx graph, any number of times."""
+    """Emitter of one network's calls into a torch.fx graph, any number of times."""
 
     @abstractmethod
     def __call__(self, graph: fx.Graph, x: fx.Node, state: fx.Node | None = None) -> dict[str, fx.Node]:
         """Append the network's evaluation of `x` ([B, *input_shape]) and return its ports.
 
         Args:
-            graph: Is appended to.
+            graph: The graph, changed in place.
             x: The input.
             state: [B, state_size], the port `STATE` of the evaluation before; None: zeros.
         """

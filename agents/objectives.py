@@ -1,4 +1,4 @@
-"""Objectives: what turns an agent's output and a target into a loss per sample."""
+"""Objectives: losses per sample of an agent's output and a target."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["OBJECTIVES", "Classification", "Coding", "Objective", "Regression"]
 
 
 class Objective(ABC):
-    """A loss per sample, and the metric by which people read it."""
+    """Loss per sample, and its metric for reports."""
 
     metric: str
     """Name of what `score` returns: higher is better for `accuracy`, lower for `error` and `bits`."""
@@ -73,7 +73,7 @@ class Regression(Objective):
 
 @final
 class Coding(Objective):
-    """What a target costs to write down with the output as the model of it: bits are what people read.
+    """Code length of a target under the output as its model; the metric is in bits.
 
     An integer target is one symbol: softmax cross-entropy over the classes. A float target of zeros and ones is
     a vector of independent bits: sigmoid cross-entropies, whose sum is the loss (in nats) and whose mean per

@@ -35,7 +35,7 @@ _CELL = "cell"
 class Recurrent(HeadedNetwork):
     """An encoder of hidden layers, a recurrent cell on them, and heads on its units.
 
-    It remembers nothing itself: the state comes in and goes out, as the port `STATE`, at each evaluation.
+    The state is an argument and an output (the port `STATE`) of each evaluation; the network holds none.
 
     Args:
         input_shape: Shape of one sample; flattened.
@@ -45,8 +45,8 @@ class Recurrent(HeadedNetwork):
         encoder: Widths of the hidden layers before the cell; may be empty.
         norm: Of the encoder's layers: `batch`, `layer` or `none`.
         activation: Of the encoder's layers: `relu`, `tanh`, `gelu` or `identity`.
-        cell_norm: Of what the cell reads: `none`, `layer` or `batch`.
-        leak: The share of the new in a leaky unit.
+        cell_norm: Of the cell's inputs: `none`, `layer` or `batch`.
+        leak: Weight of the new activation in a leaky unit.
 
     Raises:
         ScenarioError: There is no such cell, or the leak is outside (0, 1].
@@ -148,7 +148,7 @@ class _RecurrentEmitter(Emitter):
         if state is None:
             rows = graph.call_method("size", (x, 0))
             state = graph.call_method("new_zeros", (x, (rows, self._cell.state_size)))
-        before: Any = fx.Proxy(state)  # it stands for a tensor in what it is handed to
+        before: Any = fx.Proxy(state)  # a proxy of the graph in place of a tensor
         past = before.chunk(self._cell.state_size // self._cell.size, -1)
         from_input = self._normed("input.norm", self._module("input", fx.Proxy(x)))
         from_past = self._module("recurrent", past[0])

@@ -1,4 +1,4 @@
-"""Users' modules together: what makes two of them one function, and whether vmap computes one stacked as it does alone."""
+"""Stacking of users' modules: signatures for equality, and a trial of vmap against single calls."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["IncomparableError", "called", "called_stacked", "described", "refusa
 
 _ROWS = 4
 _TOLERANCE = 1e-4
-"""Of the numbers of one evaluation beside the other's, relative to the largest."""
+"""Largest difference between the two evaluations, relative to the largest value."""
 _SLOW = re.compile(r"batching rule for (\S+?)\.? ")
-"""In vmap's warning that it has no way to compute an operation but for one network after another."""
+"""Operation named in vmap's warning of a sequential fallback."""
 _BARE = frozenset(vars(nn.Module()))
-"""What every module has; of it, all that makes a difference is described by name."""
+"""Attributes of every module; those that affect its function are compared by name."""
 _ATOMS = (
     types.NoneType,
     bool,
@@ -43,25 +43,25 @@ _ATOMS = (
     types.BuiltinFunctionType,
     type,
 )
-"""Types whose values are equal only where they do the same; functions and classes are equal to themselves."""
+"""Types whose values are compared by equality; functions and classes by identity."""
 
 
 class IncomparableError(Exception):
-    """A module holds something of which nobody can say whether another's does the same."""
+    """A module holds an attribute that cannot be compared with another module's."""
 
 
 def called(module: nn.Module, parameters: Tensors, buffers: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
-    """Return what `module` makes of `x` with these numbers, and its new buffers; nothing is changed in place."""
-    # Modules change buffers, and some their input, in place: they get copies, so that state stays a value.
+    """Return the output of `module` for `x` with these parameters, and its new buffers; nothing changes in place."""
+    # Modules change buffers, and some their input, in place: they get copies, so that callers' state is unchanged.
     numbers = {**parameters, **{name: b.clone() for name, b in buffers.items()}}
     y: Tensor = functional_call(module, numbers, (x.clone(),))
-    return y, _moved(numbers, buffers)
+    return y, _updated_buffers(numbers, buffers)
 
 
 def called_stacked(
     module: nn.Module, parameters: Tensors, buffers: Tensors, x: Tensor
 ) -> tuple[Tensor, Tensors]:
-    """`called` for N modules like this one at once: every tensor has a leading axis of N."""
+    """Evaluate `called` for N modules like this one: every tensor has a leading axis of N."""
 
     def one(numbers: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
         y: Tensor = functional_call(module, numbers, (x,))
@@ -72,23 +72,23 @@ def called_stacked(
     before = [dict(place) for place in places]
     try:
         y, after = torch.vmap(one)(numbers, x.clone())
-    finally:  # torch leaves the last numbers in a module that stands at two places: no tensor of vmap's may stay
+    finally:  # torch leaves the last tensors in a module at two places: no tensor of vmap's may stay
         for place, tensors in zip(places, before, strict=True):
             place.update(tensors)
-    return y, _moved(after, buffers)
+    return y, _updated_buffers(after, buffers)
 
 
-def _moved(numbers: Tensors, buffers: Tensors) -> Tensors:
-    """The buffers after a call, which may have replaced them; as values, whatever graph they were moved on."""
+def _updated_buffers(numbers: Tensors, buffers: Tensors) -> Tensors:
+    """Buffers after a call, which may have replaced them; without the graph of the update."""
     after = {name: numbers[name] for name in buffers}
     return {name: b.data if b.requires_grad else b for name, b in after.items()}
 
 
 def described(module: nn.Module) -> Hashable:
-    """Return what makes `module` the function of its numbers and inputs that it is, without its numbers.
+    """Return a key of the function that `module` computes of its parameters and inputs, without their values.
 
     Raises:
-        IncomparableError: It holds something that cannot be compared surely; the text says what.
+        IncomparableError: An attribute cannot be compared reliably; the text names it.
     """
     try:
         whole = (
@@ -152,20 +152,20 @@ def _of_value(value: Any) -> Hashable:
 
 
 class _RefusedError(Exception):
-    """Says why."""
+    """Why a module cannot be stacked."""
 
 
 class _UntriedError(_RefusedError):
-    """It does not even run alone."""
+    """Why a module could not be run alone."""
 
 
 def refusal(module: nn.Module, inputs: int) -> str | None:
-    """Return why modules like `module`, of so many inputs, cannot be computed stacked, in one line; None: they can.
+    """Return why modules like `module` with `inputs` features cannot be stacked, in one line; None: they can.
 
-    It is tried: two stacked beside each alone, with their new buffers and gradients, in training and evaluation.
+    Two stacked modules are compared with each alone: outputs, buffers, gradients, in training and evaluation.
     """
     why: str | None = None
-    # In float64 rounding is no matter, but not every module takes it.
+    # In float64 rounding is negligible, but not every module accepts it.
     for dtype in (torch.float64, torch.float32):
         probe = copy.deepcopy(module).to(dtype)
         try:
@@ -185,7 +185,7 @@ def refusal(module: nn.Module, inputs: int) -> str | None:
 
 
 def _try(module: nn.Module, xs: Tensor) -> None:
-    """Raise, with a reason, unless `module` computes stacked what it computes alone."""
+    """Raise, with a reason, unless `module` computes the same stacked as alone."""
     numbers = [_numbers(module) for _ in xs]
     before = described(module)
     alone = [_alone(module, own, x) for own, x in zip(numbers, xs, strict=True)]
@@ -193,18 +193,18 @@ def _try(module: nn.Module, xs: Tensor) -> None:
         {name: torch.stack([own[i][name] for own in numbers]) for name in numbers[0][i]} for i in (0, 1)
     )
     try:
-        together = _with_gradients(called_stacked, module, parameters, buffers, xs)
+        stacked = _with_gradients(called_stacked, module, parameters, buffers, xs)
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         raise _RefusedError(f"vmap refuses it: {_line(error)}") from None
     if described(module) != before:
         raise _RefusedError("it changes attributes of its own as it runs")
     for i, single in enumerate(alone):
-        if not all(_close(together[name][i], value) for name, value in single.items()):
+        if not all(_close(stacked[name][i], value) for name, value in single.items()):
             raise _RefusedError("stacked, it gives other numbers than alone")
 
 
 def _numbers(module: nn.Module) -> tuple[Tensors, Tensors]:
-    """Parameters and buffers near the module's own."""
+    """Parameters and buffers, perturbed from the module's own."""
     parameters = {name: p.data + 0.1 * torch.randn_like(p.data) for name, p in module.named_parameters()}
     buffers = {
         name: b * (1 + 0.1 * torch.rand_like(b)) if b.is_floating_point() else b.clone()
@@ -216,12 +216,12 @@ def _numbers(module: nn.Module) -> tuple[Tensors, Tensors]:
 def _alone(module: nn.Module, numbers: tuple[Tensors, Tensors], x: Tensor) -> Tensors:
     state = torch.get_rng_state()
     try:
-        first, again = (_with_gradients(called, module, *numbers, x) for _ in range(2))
+        first, second = (_with_gradients(called, module, *numbers, x) for _ in range(2))
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         raise _UntriedError(f"it cannot be tried on random inputs: {_line(error)}") from None
     if not torch.equal(torch.get_rng_state(), state):
         raise _RefusedError("it draws random numbers (dropout?)")
-    if not all(_close(first[name], value) for name, value in again.items()):
+    if not all(_close(first[name], value) for name, value in second.items()):
         raise _RefusedError("called twice, it gives different numbers")
     return first
 
@@ -233,7 +233,7 @@ def _with_gradients(
     buffers: Tensors,
     x: Tensor,
 ) -> Tensors:
-    """The output, the new buffers, and the gradients of parameters and input, by names that cannot meet."""
+    """Output, new buffers and gradients of parameters and input, by unique names."""
     leaves = {name: p.clone().requires_grad_() for name, p in parameters.items()}
     x = x.clone().requires_grad_()
     y, after = call(module, leaves, buffers, x)

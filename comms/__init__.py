@@ -1,6 +1,6 @@
-"""Channels: messages, links, and the synthetic gradients that come back on them.
+"""Channels: messages, links, and the synthetic gradients returned on them.
 
-They work in anyone's loop. Here three networks learn to classify, each with an optimiser of its own, and none
+They work in any training loop. Here three networks learn to classify, each with an optimiser of its own, and none
 waits for the one above it (Jaderberg et al. 2017)::
 
     import torch
@@ -27,10 +27,10 @@ waits for the one above it (Jaderberg et al. 2017)::
         seen.learn()
         thought.learn()
 
-`context` is what the predictor may know beside the message, `gradient` its kind ("linear", "mlp", "conv", "sobolev",
+`context` is the predictor's input beside the message, `gradient` its kind ("linear", "mlp", "conv", "sobolev",
 "local", ...), and `coupling="detached"` sends nothing back. Critics ("sobolev") learn from the loss of each sample:
-hand `learn` an objective of [B]. All predictions are made when the message is sent, before anything of the
-step has been learned. Delay, clocks and lossy links are the simulator's.
+hand `learn` an objective of [B]. All predictions are made when the message is sent, before any update
+of the step. Delay, clocks and lossy links are the simulator's.
 """
 
 from antiphon.comms.aggregation import join

@@ -1,4 +1,4 @@
-"""Fan-in: how an agent joins what it observes and what it is told."""
+"""Fan-in: concatenation or reduction of an agent's observations and messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["FAN_IN", "FanIn", "InputSegment", "StackedFanIn", "join", "together"]
+__all__ = ["FAN_IN", "FanIn", "InputSegment", "StackedFanIn", "combine_reads", "join"]
 
 FAN_IN = ("concat", "sum", "mean")
 
@@ -22,8 +22,8 @@ def join(
     Args:
         kind: `concat` in canonical order, or `sum` or `mean` over the messages.
         observations: [B, …] each, in declared order.
-        messages: [B, …] each, in canonical order of their channels; zeros where nothing has come.
-        valid: In which environments anything came on each channel, all, none or [B] bool; `mean` counts only
+        messages: [B, …] each, in canonical order of their channels; zeros where none has arrived.
+        valid: In which environments a message arrived on each channel, all, none or [B] bool; `mean` counts only
             those.
     """
     if kind == "concat" or not messages:
@@ -34,15 +34,15 @@ def join(
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
-def together(
+def combine_reads(
     read: str, messages: Sequence[tuple[Tensor, bool | Tensor]], slots: int
 ) -> tuple[Tensor, bool | Tensor]:
-    """Return several messages of one channel as one, and where any of them came.
+    """Combine several messages of one channel into one, with the environments in which any arrived.
 
     Args:
-        read: `mean` over those that came, or `concat` along dimension 1; one message stays as it is.
-        messages: [B, …] each, oldest first, with the environments in which it came; zeros elsewhere.
-        slots: How many `concat` puts side by side: where there are fewer, zeros stand for the oldest.
+        read: `mean` over those that arrived, or `concat` along dimension 1; one message stays as it is.
+        messages: [B, …] each, oldest first, with the environments in which it arrived; zeros elsewhere.
+        slots: Messages that `concat` joins; missing ones are zeros, oldest first.
     """
     values, came = [value for value, _ in messages], [there for _, there in messages]
     if len(messages) == 1 and (slots == 1 or read != "concat"):
@@ -57,7 +57,7 @@ def together(
 
 
 def _count(valid: Sequence[bool | Tensor], like: Tensor) -> int | Tensor:
-    """How many messages came, at least 1; per environment, [B, 1, …], where that differs."""
+    """Number of messages that arrived, at least 1; per environment, [B, 1, …], where that differs."""
     masks = [mask for mask in valid if isinstance(mask, Tensor)]
     everywhere = sum(mask is True for mask in valid)
     if not masks:
@@ -67,7 +67,7 @@ def _count(valid: Sequence[bool | Tensor], like: Tensor) -> int | Tensor:
 
 
 class FanIn:
-    """How one agent joins what it observes and the messages it reads into its network's input.
+    """Fan-in of one agent: its network's input from observations and messages.
 
     Args:
         kind: One of `FAN_IN`.
@@ -83,17 +83,17 @@ class FanIn:
         return join(self.kind, observations, messages, available)
 
     def columns(self, values: Sequence[Tensor]) -> Tensor:
-        """Return one number per channel, [B] each, side by side in canonical order, [B, channels]."""
+        """Stack one value per channel, [B] each, in canonical order: [B, channels]."""
         return torch.stack(list(values), 1)
 
 
 @dataclass(frozen=True)
 class InputSegment:
-    """Inputs of one shape that stand side by side: `width` for each member of a stack.
+    """Concatenated inputs of one shape: `width` for each member of a stack.
 
     Attributes:
         channels: Which of the stack's incoming channel stacks hold them, by place.
-        index: [N * width]: which of all their messages each is, member by member; None: in that order already.
+        index: [N * width]: gather index into the messages, member by member; None: the identity.
         width: Inputs of a member.
         pool: Messages that these channel stacks hold.
     """
@@ -105,7 +105,7 @@ class InputSegment:
 
 
 class _Reorder(torch.autograd.Function):
-    """Rows in another order, each exactly once; backward is the inverse order."""
+    """Permutation of rows; backward applies the inverse permutation."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, index: Tensor, back: Tensor) -> Tensor:
@@ -149,20 +149,20 @@ class StackedFanIn(FanIn):
         Args:
             observations: [N * B, …] each, in declared order.
             messages: Per channel stack, [K * B, …].
-            available: Per channel stack, the rows in which there is a message.
+        available: Per channel stack, the rows that hold a message.
         """
         parts = [o.view(self.members, self.batch, *o.shape[1:]) for o in observations]
         parts += self._messages(messages, available)
         return (parts[0] if len(parts) == 1 else torch.cat(parts, 2)).flatten(0, 1)
 
     def columns(self, values: Sequence[Tensor]) -> Tensor:
-        """Return one number per channel, [K * B] per channel stack, side by side, [N * B, channels]."""
+        """Stack one value per channel, [K * B] per channel stack: [N * B, channels]."""
         return torch.cat(self._messages([v.unsqueeze(1) for v in values], [True] * len(values)), 2).flatten(
             0, 1
         )
 
     def _messages(self, messages: Sequence[Tensor], available: Sequence[bool | Tensor]) -> list[Tensor]:
-        """The messages as inputs, [N, B, …] each, to be put side by side along dimension 2."""
+        """Messages as inputs, [N, B, …] each, to be concatenated along dimension 2."""
         opened = [m.reshape(-1, self.batch, *m.shape[1:]) for m in messages]
         if self.kind != "concat":
             return [self._summed(opened, available)] if opened else []
@@ -203,7 +203,7 @@ class StackedFanIn(FanIn):
 
 
 def _inverse(segment: InputSegment) -> Tensor | None:
-    """The inverse of an order in which every message stands exactly once; None where one does not."""
+    """Inverse of the segment's index where that is a permutation; None elsewhere."""
     index = segment.index
     if index is None or len(index) != segment.pool:
         return None

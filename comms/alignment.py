@@ -1,4 +1,4 @@
-"""Alignment: how like a synthetic gradient is to what came back. A caution, never a control."""
+"""Alignment: comparison of synthetic and returned gradients. A diagnostic, never a control."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ _TINY = 1e-12
 
 
 def alignment(synthetic: Tensor, true: Tensor, valid: Tensor | None = None) -> dict[str, Tensor]:
-    """Return tensors [...] comparing gradients per sample, [..., B, M].
+    """Return statistics [...] that compare gradients per sample, [..., B, M].
 
     The mean squared error of the synthetic gradient is `bias2 + variance`: an error that is the same in every
-    sample turns what the sender learns, one that differs between samples mostly averages out.
+    sample biases the sender's update, one that differs between samples mostly averages out.
 
     Args:
-        synthetic: What was predicted.
-        true: What came back.
+        synthetic: The predicted gradient.
+        true: The returned gradient.
         valid: [..., B] bool: the samples that count; None: all.
 
     Returns:
         `cosine`: mean over samples whose true gradient exceeds 1e-12; `pooled_cosine`: of the two batches, each
-        as one long vector, so that samples weigh as much as their gradients; `norm_ratio`: |synthetic| / |true|
+        as one long vector, so that samples are weighted by gradient norm; `norm_ratio`: |synthetic| / |true|
         over the batch; `r2`: 1 - residual / |true - mean|^2; `bias2`: |mean(synthetic - true)|^2 over the batch;
-        `variance`: the rest of the mean squared error. NaN where the true gradient is nothing (for `r2`: the
+        `variance`: the rest of the mean squared error. NaN where the true gradient is zero (for `r2`: the
         same in every sample; `bias2` and `variance` are numbers wherever a sample counts).
     """
     if valid is None:
         valid = true.new_ones(true.shape[:-1], dtype=torch.bool)
     counts = valid.unsqueeze(-1)
-    nothing = true.new_zeros(())
-    synthetic, true = synthetic.where(counts, nothing), true.where(counts, nothing)
+    zero = true.new_zeros(())
+    synthetic, true = synthetic.where(counts, zero), true.where(counts, zero)
     dots = (synthetic * true).sum(-1)
     norms, lengths = synthetic.norm(dim=-1), true.norm(dim=-1)
     alive = lengths > _TINY
@@ -43,17 +43,17 @@ def alignment(synthetic: Tensor, true: Tensor, valid: Tensor | None = None) -> d
     synthetic_norm, true_norm = norms.norm(dim=-1), lengths.norm(dim=-1)
     error = synthetic - true
     squared = error.square().sum((-2, -1))
-    spread = (true - _mean(true, counts)).where(counts, nothing).square().sum((-2, -1))
+    total = (true - _mean(true, counts)).where(counts, zero).square().sum((-2, -1))
     mean = _mean(error, counts)
-    apart = (error - mean).where(counts, nothing).square().sum((-2, -1))
+    residual = (error - mean).where(counts, zero).square().sum((-2, -1))
     pooled = dots.sum(-1) / synthetic_norm.clamp_min(_TINY) / true_norm.clamp_min(_TINY)
     return {
-        "cosine": each.where(alive, nothing).sum(-1) / alive.sum(-1),
+        "cosine": each.where(alive, zero).sum(-1) / alive.sum(-1),
         "pooled_cosine": pooled.where(some, math.nan),
         "norm_ratio": (synthetic_norm / true_norm).where(some, math.nan),
-        "r2": (1 - squared / spread).where(spread > 0, math.nan),
+        "r2": (1 - squared / total).where(total > 0, math.nan),
         "bias2": mean.square().sum((-2, -1)),
-        "variance": apart / valid.sum(-1).clamp_min(1),
+        "variance": residual / valid.sum(-1).clamp_min(1),
     }
 
 

@@ -1,7 +1,7 @@
-"""Bundles: many models of one shape as one, stacked for as long as they live.
+"""Stacked predictors: many models of one shape computed as one, with parameters stacked permanently.
 
 The rows of a bundle are flat, (model, sample): rows k B to (k + 1) B belong to model k. Nothing is shared between its
-models: each has its own parameters, statistics and means, and what one of them is told changes no bit of another.
+models: each has its own parameters, statistics and means; the inputs of one change no bit of another.
 Shapes: K models, B batch, M message components, C context features.
 """
 
@@ -36,7 +36,7 @@ LossAndGradients = tuple[Tensor, list[Tensor]]
 
 
 class Bundled(Generic[M]):
-    """K models of one kind and shape as one. From now on the models' own parameters are views of the stacked ones.
+    """K models of one kind and shape as one; the models' own parameters become views of the stacked ones.
 
     Running statistics are values: the bundle has its own, [K, …], until `split_buffers`. The models keep their
     optimisers and their counts of updates.
@@ -49,7 +49,7 @@ class Bundled(Generic[M]):
         model: One whose parameters and running statistics are stacked [K, …].
 
     Raises:
-        EngineError: They are not of one kind and shape.
+        EngineError: The models are not of one kind and shape.
     """
 
     def __init__(self, models: Sequence[M]) -> None:
@@ -76,7 +76,7 @@ class Bundled(Generic[M]):
     def of(models: Sequence[InputModel]) -> BundledInputs: ...
     @staticmethod
     def of(models: Sequence[Predictor] | Sequence[InputModel]) -> BundledPredictors | BundledInputs:
-        """Return synthetic gradients, or synthetic inputs, as one."""
+        """Stack synthetic gradients, or synthetic inputs."""
         predictors = [model for model in models if isinstance(model, Predictor)]
         if predictors:
             return BundledPredictors(predictors)
@@ -84,12 +84,12 @@ class Bundled(Generic[M]):
 
     @property
     def parameters(self) -> Numbers:
-        """What the models learn, [K, …], by name; to be changed in place only."""
+        """Stacked parameters, [K, …], by name; to be changed in place only."""
         return self.model.parameters
 
     @property
     def buffers(self) -> Numbers:
-        """Their running statistics, [K, …], by name."""
+        """Stacked running statistics, [K, …], by name."""
         return self.model.buffers
 
     @buffers.setter
@@ -97,14 +97,14 @@ class Bundled(Generic[M]):
         self.model.buffers = buffers
 
     def refresh(self) -> None:
-        """Take over the models' own running statistics, which somebody else may have changed."""
+        """Stack the models' own running statistics again, after they were changed outside."""
         first = self.models[0].buffers
         self.model.buffers = {
             name: torch.stack([model.buffers[name] for model in self.models]) for name in first
         }
 
     def split_buffers(self) -> None:
-        """Give the running statistics back to the models."""
+        """Write the running statistics to the models."""
         for k, model in enumerate(self.models):
             model.buffers = {name: stack[k] for name, stack in self.model.buffers.items()}
 
@@ -114,14 +114,14 @@ class Bundled(Generic[M]):
         return flat.view(count, flat.shape[0] // count, *flat.shape[1:])
 
     def _maps(self) -> LinearMaps:
-        """The models without hidden layers, whose gradients are written out."""
+        """Stacked linear maps with explicit gradients, for models without hidden layers."""
         weights, biases = (constant(self.parameters[name]) for name in ("last.weight", "last.bias"))
         return LinearMaps(self.model, weights, biases)
 
     @torch.no_grad()
     def _by_hand(self, examples: Sequence[Example], members: Sequence[Tensor | None]) -> LossAndGradients:
         maps = self._maps()
-        found = [maps.gradients(example, heard) for example, heard in zip(examples, members, strict=True)]
+        found = [maps.gradients(example, mask) for example, mask in zip(examples, members, strict=True)]
         total, gradients = found[0]
         for more, others in found[1:]:
             total = total + more
@@ -132,24 +132,24 @@ class Bundled(Generic[M]):
         self, loss: Callable[[Example], Tensor], examples: Sequence[Example], members: Sequence[Tensor | None]
     ) -> LossAndGradients:
         found = []
-        for example, heard in zip(examples, members, strict=True):
+        for example, mask in zip(examples, members, strict=True):
             before = dict(self.model.buffers)
-            found.append(loss(_heard(example, heard)))
-            if heard is not None:
+            found.append(loss(_masked(example, mask)))
+            if mask is not None:
                 self.model.buffers = {
-                    name: torch.where(heard.unsqueeze(1), moved, before[name])
-                    for name, moved in self.model.buffers.items()
+                    name: torch.where(mask.unsqueeze(1), updated, before[name])
+                    for name, updated in self.model.buffers.items()
                 }
         total, gradients = self.model.learned(found)
-        masks = [heard for heard in members if heard is not None]
-        if len(masks) == len(members):  # whose parameters are no numbers has such gradients even of zeros
+        masks = [mask for mask in members if mask is not None]
+        if len(masks) == len(members):  # parameters that are not finite give such gradients even for zeros
             anything = torch.stack(masks).any(0)
             gradients = [torch.where(_over(anything, g), g, 0.0) for g in gradients]
         return total, gradients
 
 
 class BundledPredictors(Bundled[Predictor]):
-    """K synthetic gradients as one. What it is asked and taught by is an `Example` with K B rows for B.
+    """K synthetic gradients as one; examples have K B rows for B.
 
     A context may also be [K, B, C], a view of one that all models share.
     """
@@ -158,11 +158,11 @@ class BundledPredictors(Bundled[Predictor]):
         """Return the synthetic gradient per sample, [K B, M], without a graph."""
         each = self._each(example)
         with torch.no_grad():
-            said = self._maps().prediction(each) if self._linear else self.model.predict(each)
-        return said.flatten(0, 1)
+            predicted = self._maps().prediction(each) if self._linear else self.model.predict(each)
+        return predicted.flatten(0, 1)
 
     def value(self, example: Example) -> Tensor:
-        """Return the losses that critics expect of the messages, [K B]."""
+        """Return the losses that critics predict for the messages, [K B]."""
         return self.model.value(self._each(example)).flatten()
 
     def propagated(self, example: Example) -> Tensor:
@@ -176,12 +176,12 @@ class BundledPredictors(Bundled[Predictor]):
 
         Args:
             examples: Messages completed at this step.
-            members: Per example, the models for which it is one, [K] bool, None for all; unless given, what the
-                examples say themselves. For the others it is nothing at all, whatever its rows hold: no loss, exact
-                zeros for gradients, and their running statistics stay.
+            members: Per example, the models it is for, [K] bool, None for all; default: the examples' `members`.
+                For the others, whatever its rows hold, the loss and the gradients are exact zeros and the
+                running statistics are unchanged.
         """
         given = [example.members for example in examples] if members is None else members
-        masks = [_on(heard, e.message) for heard, e in zip(given, examples, strict=True)]
+        masks = [_on(mask, e.message) for mask, e in zip(given, examples, strict=True)]
         each = [self._each(example) for example in examples]
         return self._by_hand(each, masks) if self._linear else self._by_autograd(self.model.loss, each, masks)
 
@@ -190,7 +190,7 @@ class BundledPredictors(Bundled[Predictor]):
         return isinstance(self.model, LinearGradient | LocalGradient) and not self.model.hidden
 
     def _each(self, example: Example) -> Example:
-        """The example of every model, [K, B, …]."""
+        """Example with a leading model axis, [K, B, …]."""
         context = example.context
         return Example(
             self._opened(example.message),
@@ -207,7 +207,7 @@ class BundledInputs(Bundled[InputModel]):
     """K synthetic inputs as one."""
 
     def predict(self, context: Tensor | None, rows: int, *, training: bool = True) -> Tensor:
-        """Return what the messages should be, [K B, M], without a graph.
+        """Return the predicted messages, [K B, M], without a graph.
 
         Args:
             context: [K B, C] or [K, B, C]; None for models without context.
@@ -229,14 +229,14 @@ class BundledInputs(Bundled[InputModel]):
             members: As of `BundledPredictors.gradients`; None: all of all examples.
         """
         given = [None] * len(examples) if members is None else members
-        masks = [_on(heard, message) for heard, (_, message, _) in zip(given, examples, strict=True)]
-        each = []  # of what it reads, as of a message, and of what it should have said, as of a gradient
+        masks = [_on(mask, message) for mask, (_, message, _) in zip(given, examples, strict=True)]
+        each = []  # the context takes the place of the message, the message that of the gradient
         for context, message, arrived in examples:
             received = self._opened(message)
-            known = self._context(context)
-            read = received.new_zeros(*received.shape[:2], 0) if known is None else known
+            features = self._context(context)
+            inputs = received.new_zeros(*received.shape[:2], 0) if features is None else features
             valid = None if arrived is None else self._opened(arrived)
-            each.append(Example(read, None, received, valid=valid))
+            each.append(Example(inputs, None, received, valid=valid))
         return self._by_autograd(self._loss, each, masks) if self.model.hidden else self._by_hand(each, masks)
 
     def _loss(self, example: Example) -> Tensor:
@@ -248,7 +248,7 @@ class BundledInputs(Bundled[InputModel]):
 
 
 class StackedModels:
-    """The predictors of a stack of K channels with their optimiser: takes the place of one channel's own.
+    """Predictors of a stack of K channels with their optimiser; interface of one channel's predictor.
 
     Args:
         members: Of one kind; their parameters become views of the stacked ones.
@@ -256,7 +256,7 @@ class StackedModels:
 
     Attributes:
         bundled: The models as one.
-        updates: Optimiser steps that any of them has taken.
+        updates: Optimiser steps taken by any of them.
     """
 
     def __init__(self, members: Sequence[Model], batch: int) -> None:
@@ -311,13 +311,15 @@ class StackedModels:
         self.updates += 1
         self.taken += 1 if members is None else members.long()
 
-    def predict(self, asked: Example | Tensor | None, rows: int = 0, *, training: bool = True) -> Tensor:
+    def predict(
+        self, conditioning: Example | Tensor | None, rows: int = 0, *, training: bool = True
+    ) -> Tensor:
         """Return the synthetic gradients of an example, or the synthetic inputs for a context, [K * B, M]."""
         if isinstance(self.bundled, BundledInputs):
-            assert not isinstance(asked, Example)
-            return self.bundled.predict(asked, self.batch, training=training)
-        assert isinstance(asked, Example)
-        return self.bundled.predict(asked)
+            assert not isinstance(conditioning, Example)
+            return self.bundled.predict(conditioning, self.batch, training=training)
+        assert isinstance(conditioning, Example)
+        return self.bundled.predict(conditioning)
 
     def value(self, example: Example) -> Tensor:
         """Return the values that critics predict, [K * B]."""
@@ -347,16 +349,16 @@ class StackedModels:
 
 
 def _shape(model: Model) -> tuple[object, ...]:
-    """What models of one bundle have in common."""
+    """Kind and shapes, equal for models that can be stacked."""
     parameters = [(name, tuple(p.shape), p.dtype, p.device) for name, p in model.parameters.items()]
     settings = [getattr(model, name, None) for name in ("shape", "size", "context", "target", "filter")]
     return type(model), model.hidden, model.norm, *settings, *parameters
 
 
-def _heard(example: Example, members: Tensor | None) -> Example:
+def _masked(example: Example, members: Tensor | None) -> Example:
     """Return `example` [K, B, …] with no valid row and plain zeros for the models that are not `members`.
 
-    The zeros are for what the loss is differentiated through: a mask's zero times what is no number is none.
+    The zeros matter to backward: a mask's zero times a value that is not finite is NaN.
     """
     if members is None:
         return example

@@ -1,6 +1,6 @@
-"""Channels for anyone's training loop: messages go forward, a prediction of their gradient comes back at once.
+"""Channels for any training loop: messages forward, a predicted gradient back at once.
 
-The simulator's channels also know delay, clocks and losses; these know none. A message is received in the step
+The simulator's channels also have delay, clocks and losses; these have none. A message is received in the step
 it was sent.
 """
 
@@ -30,20 +30,20 @@ _COUPLINGS = ("decoupled", "detached", "locked")
 
 @dataclass(slots=True, eq=False)
 class _Message:
-    """A message that was sent, until what came back for it has been learned from."""
+    """A sent message, kept until the predictor was trained on its returned gradient."""
 
     example: Example
     prediction: Tensor
     """[B, size], when it was sent."""
     updates: int
-    """How often the predictor had learned by then."""
+    """The predictor's updates when the message was sent."""
     leaf: Tensor | None = None
-    """What the receiver differentiates, once received."""
+    """Leaf tensor that the receiver differentiates, once received."""
     returned: bool = False
-    """Whether the receiver has learned from it."""
+    """Whether a gradient was returned."""
 
     def book(self, delta: Tensor | None, losses: Tensor | None) -> None:
-        """Add what one use returns, per sample (no delta: the receiver's loss does not depend on it)."""
+        """Accumulate the returned gradient and losses of one use, per sample (no delta: no dependence)."""
         self.returned = True
         if delta is not None:
             flat, known = value_of(delta), self.example.delta
@@ -103,8 +103,8 @@ class Channel:
         if coupling not in _COUPLINGS:
             raise self._error(f"coupling: there is no {coupling!r}{suggest(coupling, _COUPLINGS)}")
         if any(extent < 1 for extent in self.shape):
-            shown = size if isinstance(size, int) else list(size)
-            raise self._error(f"size: {shown} is not a number of components; use 1 or more")
+            extents = size if isinstance(size, int) else list(size)
+            raise self._error(f"size: {extents} is not a number of components; use 1 or more")
         specs = {key: _context_spec(key, given) for key, given in (context or {}).items()}
         settings = read_gradient(gradient, specs, self._error)
         self._names = tuple(specs)
@@ -175,7 +175,7 @@ class Channel:
         )
         prediction = constant(self.predictor.predict(example))
         self._newest = _Message(example, prediction, self.predictor.updates)
-        if self.predictor.needs_delta:  # what nobody has received by now, nobody will
+        if self.predictor.needs_delta:  # an older message that was not received cannot be any more
             self._open = [sent for sent in self._open if sent.leaf is not None]
         self._open.append(self._newest)
         if message.requires_grad and (self._scale or self._discount):
@@ -203,11 +203,11 @@ class Channel:
         return self._newest.leaf
 
     def learn(self) -> Tensor | None:
-        """Let the predictor take one step on all that has come back; call it when both networks have learned.
+        """Take one optimiser step of the predictor on all returned gradients; call after both networks' `learn`.
 
         Returns:
             The predictor's loss before the step, a scalar: the mean over the batch of |SG(m, c) - delta|^2, or of
-            what its kind learns by, summed over messages. None where there is nothing to learn from.
+            its kind's own loss, summed over messages. None without returned gradients.
         """
         predictor = self.predictor
         if predictor is None:
@@ -230,20 +230,20 @@ class Channel:
         return loss
 
     def alignment(self) -> dict[str, Tensor] | None:
-        """Return how like the synthetic gradient was to what came back, for the newest message learned from.
+        """Return the alignment of synthetic and returned gradient, for the newest message trained on.
 
         Returns:
-            `cosine`, `norm_ratio` and `r2`, as `antiphon.comms.alignment` defines them; None before anything came
-            back.
+            `cosine`, `norm_ratio` and `r2`, as `antiphon.comms.alignment` defines them; None before a gradient
+            was returned.
         """
         return None if self._compared is None else alignment(*self._compared)
 
     def _uses(self) -> list[_Message]:
-        """The messages that were received and not yet learned from."""
+        """Messages that were received and not yet trained on."""
         return [message for message in self._open if message.leaf is not None]
 
     def _rows(self) -> set[int]:
-        """The batch sizes of what a backward pass over this channel would touch."""
+        """Batch sizes in a backward pass over this channel."""
         known = {len(injection.message) for injection in self._injections}
         return known | {len(message.example.message) for message in self._uses()}
 
@@ -273,11 +273,11 @@ def learn(
     sent: Sequence[Channel] = (),
     received: Sequence[Channel] = (),
 ) -> None:
-    """Set the gradients of one network, and hand its channels what they are owed.
+    """Set the gradients of one network, and record the returned gradients on its channels.
 
     The network follows its objective plus `scale` times the predicted gradients of the messages it sent; what
-    goes back on the messages it received counts them with `discount`. Parameters do not move: an optimiser of
-    any kind moves them, once all have called this.
+    goes back on the messages it received counts them with `discount`. Parameters are not updated: an optimiser
+    of any kind does that, after `learn` of all networks.
 
     Args:
         objective: The network's loss: the mean over its B samples, a scalar, or the loss of each, [B], whose mean
@@ -342,7 +342,7 @@ def _check_objective(objective: Tensor | None, rows: set[int]) -> None:
 def _losses(
     channel: Channel, objective: Tensor | None, sent: Sequence[Channel], message: Tensor
 ) -> Tensor | None:
-    """What a critic on `channel` learns, [B]: the receiver's losses, and what its own critics expect."""
+    """Target of a critic on `channel`, [B]: the receiver's losses plus its own critics' values."""
     if channel.predictor is None or not channel.predictor.needs_loss:
         return None
     rows = len(message)

@@ -1,4 +1,4 @@
-"""How learning signal enters a network and leaves it: one backward pass over one closed window.
+"""The backward pass over one closed window, with predicted gradients injected on sent messages.
 
 semantics: the sender follows the gradient of  sum_t objective(t) + sum_j scale_j <m_j, stopgrad(SG_j)> / B,
 and the same surrogate with `discount` for `scale` gives the deltas at its leaves (Jaderberg et al. 2017, §2).
@@ -17,35 +17,35 @@ __all__ = ["BackwardRequest", "Injection", "backward", "backward_all", "clipped"
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """A predicted (or returned) gradient to be put on a message."""
+    """Predicted (or returned) gradient to be injected on a message."""
 
     message: Tensor
-    """The live message, [B, size]."""
+    """The message with its sender's graph, [B, size]."""
     gradient: Tensor
     """Per sample, [B, size]: B times dL/dmessage."""
     scale: float = 1.0
-    """What enters the sender's parameter gradients."""
+    """Factor in the sender's parameter gradients."""
     discount: float = 1.0
-    """What enters the deltas at the sender's own leaves."""
+    """Factor in the deltas at the sender's own leaves."""
 
 
 @dataclass(slots=True)
 class BackwardRequest:
-    """What one closed window asks of a backward pass."""
+    """Inputs of the backward pass of one closed window."""
 
     objective: Tensor | None
     """The window's summed loss (already divided by the batch), or None."""
     injections: Sequence[Injection]
-    """What is put on the messages sent within the window."""
+    """Gradients injected on the messages sent within the window."""
     parameters: Sequence[Tensor]
     """Tensors to differentiate; may be empty (a frozen agent)."""
     leaves: Sequence[Tensor]
     """Received messages, [B, size] each."""
     auxiliary: Tensor | None = None
-    """A loss (already divided by the batch) that the parameters follow and no delta contains, or None."""
+    """Loss (already divided by the batch) in the parameters' gradients and in no delta, or None."""
 
     @property
-    def apart(self) -> bool:
+    def two_passes(self) -> bool:
         """Whether parameters and leaves need a backward pass each."""
         differ = self.auxiliary is not None or any(i.scale != i.discount for i in self.injections)
         return bool(self.leaves) and differ
@@ -55,7 +55,7 @@ Gradients = list[Tensor | None]
 
 
 def clipped(gradient: Tensor, norm: float) -> Tensor:
-    """Return per-sample gradients [B, size], those longer than `norm` shortened to it."""
+    """Clip per-sample gradients [B, size] to `norm`."""
     length = gradient.norm(dim=1, keepdim=True)
     return torch.where(length > norm, gradient * (norm / length.clamp_min(norm)), gradient)
 
@@ -71,7 +71,7 @@ def backward(
 
     Args:
         objective: As of `BackwardRequest`, like the next three.
-        injections: What is put on the messages sent.
+        injections: Gradients injected on the messages sent.
         parameters: Tensors to differentiate.
         leaves: Received messages.
         batch: B; deltas are B times dL/dleaf.
@@ -84,14 +84,14 @@ def backward(
 
 
 def backward_all(requests: Sequence[BackwardRequest], batch: int) -> list[tuple[Gradients, Gradients]]:
-    """Do `backward` for many windows whose graphs share nothing, in one pass where that is possible."""
-    together = [request for request in requests if not request.apart]
-    inputs = [t for request in together for t in (*request.parameters, *request.leaves)]
-    ends = [_ends(request, batch, discount=False) for request in together]
+    """Run `backward` for many windows with disjoint graphs, in one pass where possible."""
+    single_pass = [request for request in requests if not request.two_passes]
+    inputs = [t for request in single_pass for t in (*request.parameters, *request.leaves)]
+    ends = [_ends(request, batch, discount=False) for request in single_pass]
     found = iter(_gradients([end for some in ends for end in some], inputs, retain=False))
     results: list[tuple[Gradients, Gradients]] = []
     for request in requests:
-        if request.apart:
+        if request.two_passes:
             own = _gradients(_ends(request, batch, discount=False), request.parameters, retain=True)
             back = _gradients(_ends(request, batch, discount=True), request.leaves, retain=False)
         else:
@@ -102,7 +102,7 @@ def backward_all(requests: Sequence[BackwardRequest], batch: int) -> list[tuple[
 
 
 def _ends(request: BackwardRequest, batch: int, *, discount: bool) -> list[tuple[Tensor, Tensor | None]]:
-    """Where a backward pass starts: tensors and the gradients put on them."""
+    """Roots of a backward pass: tensors and the gradients injected on them."""
     ends: list[tuple[Tensor, Tensor | None]] = []
     for loss in (request.objective, None if discount else request.auxiliary):
         if loss is not None and loss.requires_grad:

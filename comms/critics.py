@@ -1,4 +1,4 @@
-"""Critics: they expect the receiver's loss, and the derivative of what they expect is the synthetic gradient.
+"""Critics: models of the receiver's loss whose derivative is the synthetic gradient.
 
 `critic` learns the loss alone; `sobolev` matches the returned gradient too (Czarnecki et al. 2017, "Sobolev
 Training for Neural Networks", 1706.04859).  Shapes: B batch, M message, K outputs, R real (continuous) features.
@@ -22,12 +22,12 @@ __all__ = ["CriticGradient", "SobolevGradient"]
 class _Critic(Predictor):
     """v(m, c): [m, c] through the layers to one output per value of the first categorical signal, which selects.
 
-    A scalar v to which the label is only an input must learn to be ten functions; selected by it, it is ten.
+    With the label as an input, a scalar v would have to fit ten functions; with one output per label it has ten.
     The other signals are inputs, and real ones enter once more as m^T W c, so that dv/dm depends on
     them without hidden layers too. All of it starts at zero: v = 0 and dv/dm = 0.
 
-    Under batch norm the slope is that of the batch's summed value: a message moves its neighbours' values too, as it
-    moves their losses in a receiver with batch norm, from which delta comes. With the statistics held constant
+    Under batch norm the slope is that of the batch's summed value: a message changes its neighbours' values too, as it
+    changes their losses in a receiver with batch norm, from which delta comes. With the statistics held constant
     MNIST-4 reaches 95.0 instead of 98.1 % at 1,000 steps.
     """
 
@@ -46,10 +46,12 @@ class _Critic(Predictor):
         return inputs, 1 if chosen is None else chosen[0].features
 
     def _initial(self, inputs: int, outputs: int, generator: torch.Generator) -> tuple[Numbers, Numbers]:
-        drawn, held = super()._initial(inputs, outputs, generator)
+        initial, buffers = super()._initial(inputs, outputs, generator)
         if self._real:
-            drawn["bilinear"] = torch.zeros(self.size, sum(place.stop - place.start for place in self._real))
-        return drawn, held
+            initial["bilinear"] = torch.zeros(
+                self.size, sum(place.stop - place.start for place in self._real)
+            )
+        return initial, buffers
 
     def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
         """Return v, [B]."""
@@ -75,14 +77,14 @@ class _Critic(Predictor):
         return slope
 
     def _value_and_slope(self, example: Example, *, move: bool, keep: bool) -> tuple[Tensor, Tensor]:
-        """v [B] and dv/dm [B, M]; `keep` for a slope that can be differentiated itself."""
+        """Value v [B] and slope dv/dm [B, M]; `keep` for a slope with a graph."""
         with torch.enable_grad():
             message = as_leaf(example.message)
             value = self.forward(message, example.context, move=move)
             return value, torch.autograd.grad(value.sum(), message, create_graph=keep)[0]
 
-    def _surprise(self, example: Example, value: Tensor) -> Tensor:
-        """The mean over the batch of |v - returned loss|."""
+    def _absolute_error(self, example: Example, value: Tensor) -> Tensor:
+        """Mean over the batch of |v - returned loss|."""
         assert example.loss is not None
         return counted(example, value - constant(example.loss)).abs().sum(-1) / value.shape[-1]
 
@@ -94,18 +96,18 @@ def _selects(spec: ContextSpec) -> bool:
 
 @final
 class CriticGradient(_Critic):
-    """Learns the returned loss by |v - loss|. A baseline: nothing holds its derivative to the truth."""
+    """Critic trained by |v - loss|. A baseline: its derivative is not trained."""
 
     def loss(self, example: Example) -> Tensor:
-        return self._surprise(example, self.forward(example.message, example.context, move=True))
+        return self._absolute_error(example, self.forward(example.message, example.context, move=True))
 
 
 @final
 class SobolevGradient(_Critic):
-    """Learns the returned loss and gradient by |v - loss| + |dv/dm - delta|_1."""
+    """Critic trained by |v - loss| + |dv/dm - delta|_1."""
 
     def loss(self, example: Example) -> Tensor:
         assert example.delta is not None
         value, slope = self._value_and_slope(example, move=True, keep=True)
         mismatch = counted(example, slope - example.delta).abs().sum((-2, -1)) / slope.shape[-2]
-        return self._surprise(example, value) + mismatch
+        return self._absolute_error(example, value) + mismatch

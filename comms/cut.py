@@ -1,7 +1,7 @@
-"""The only place where gradients are cut: what crosses a border, and how.
+"""Gradient cuts: the only module that detaches tensors.
 
-The meaning of a coupling is read here and in `credit.py`. Elsewhere numbers are copied (initial values, checkpoints), but no
-path of a gradient is cut.
+The meaning of a coupling is defined here and in `credit.py`. Elsewhere values are copied (initial parameters,
+checkpoints), but no gradient path is cut.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["as_leaf", "constant", "value_of"]
 
 
 def value_of(message: Tensor) -> Tensor:
-    """Return what is sent, flat [B, size]: the numbers of a message, without the sender's graph."""
+    """Return the values of a message, flat [B, size], without the sender's graph."""
     return message.detach().flatten(1)
 
 
@@ -22,5 +22,5 @@ def as_leaf(message: Tensor) -> Tensor:
 
 
 def constant(tensor: Tensor) -> Tensor:
-    """Return `tensor` as numbers: a loss to be shown, or credit that is dropped on purpose."""
+    """Return `tensor` without its graph: a loss to be logged, or credit that is dropped on purpose."""
     return tensor.detach()

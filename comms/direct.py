@@ -1,4 +1,4 @@
-"""Direct synthetic gradients: they regress the gradient that comes back (Jaderberg et al. 2017)."""
+"""Direct synthetic gradients: regression of the returned gradient (Jaderberg et al. 2017)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["DirectGradient", "LinearGradient", "MlpGradient"]
 
 
 class DirectGradient(Predictor):
-    """Regresses the returned gradient by squared error: mean over the batch of ||SG(m, c) - delta||^2."""
+    """Regression of the returned gradient by squared error: mean over the batch of ||SG(m, c) - delta||^2."""
 
     propagates: ClassVar[bool] = True
 
@@ -31,21 +31,21 @@ class DirectGradient(Predictor):
         """Return 2 (SG - delta) dSG/dm, the vector-Jacobian product of the whole batch, [B, M]."""
         with torch.enable_grad():
             message = as_leaf(example.message)
-            said = self.forward(message, example.context, move=False)
-            return torch.autograd.grad(_error(example, said).square().sum(), message)[0]
+            predicted = self.forward(message, example.context, move=False)
+            return torch.autograd.grad(_error(example, predicted).square().sum(), message)[0]
 
 
 def _error(example: Example, prediction: Tensor) -> Tensor:
-    """SG(m, c) - delta, [B, M], zero where the delta does not count."""
+    """Error SG(m, c) - delta, [B, M], zero where the delta does not count."""
     assert example.delta is not None
     return counted(example, prediction - example.delta)
 
 
 @final
 class LinearGradient(DirectGradient):
-    """SG(m, c) = [m, c] W^T + b, the kind that served the paper's conditioned networks best.
+    """Linear model SG(m, c) = [m, c] W^T + b, the best kind for the paper's conditioned networks.
 
-    Its gradient is written out: 2/B error^T [m, c]. It is what autograd finds, at a third of the cost.
+    Its gradient is written out: 2/B error^T [m, c]. It equals autograd's, at a third of the cost.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class LinearGradient(DirectGradient):
     def gradients(self, examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
         total, weight, bias = None, None, None
         for example in examples:
-            said = example.prediction  # without hidden layers no statistics move, so it may be remembered
-            error = _error(
-                example, self.forward(example.message, example.context, move=False) if said is None else said
-            )
+            predicted = example.prediction  # without hidden layers no statistics change, so it can be reused
+            if predicted is None:
+                predicted = self.forward(example.message, example.context, move=False)
+            error = _error(example, predicted)
             loss = error.square().sum((-2, -1)) / error.shape[-2]
             error = error * (2.0 / error.shape[-2])
             message = error.mT @ example.message

@@ -1,10 +1,10 @@
 """Direct feedback: an output's error carried to a message through a fixed matrix, past the layers between.
 
-`dfa` (direct feedback alignment) uses a random matrix A, `kickback` one of ones. What is put on a message is (dL/dp) A^T
+`dfa` (direct feedback alignment) uses a random matrix A, `kickback` one of ones. The injected gradient is (dL/dp) A^T
 with p the output of an objective, per sample (Czarnecki et al. 2017, table 1)::
 
     feedback = DirectFeedback(size, outputs, generator)  # or None for the generator: kickback
-    told = feedback.signal(batch * dL_dp)  # [B, M], injected on a message that is cut at its receiver
+    injected = feedback.signal(batch * dL_dp)  # [B, M], injected on a message that is cut at its receiver
 
 `fa` (feedback alignment) replaces the receiver's first weight on the way back, so it belongs to the receiver's network:
 the message enters the network's input cut, and its way back is given beside it::
@@ -28,20 +28,20 @@ __all__ = ["DirectFeedback"]
 
 
 class DirectFeedback:
-    """Turns the error of an objective into what a message's sender is told.
+    """Map from the error of an objective to the gradient injected on a message.
 
-    Under `kickback` every component of a message is told the sum of the errors. For cross-entropy that sum is zero,
+    Under `kickback` every component of a message receives the sum of the errors. For cross-entropy that sum is zero,
     as the probabilities and the target both add up to one: kickback needs another objective.
 
     Args:
         size: M.
         outputs: P.
-        generator: Draws A as the weight of a layer from P to M is drawn; None: A is of ones.
-        device: Where A lives.
+        generator: Samples A like the weight of a layer from P to M; None: A is of ones.
+        device: Of A.
         dtype: Of A.
 
     Attributes:
-        weight: A, [M, P]; never learned, and the same for the same generator.
+        weight: A, [M, P]; never trained, and the same for the same generator.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class DirectFeedback:
         self.weight = weight.to(device=device, dtype=dtype)
 
     def signal(self, error: Tensor) -> Tensor:
-        """Return what is put on the message, [B, M] per sample.
+        """Return the gradient injected on the message, [B, M] per sample.
 
         Args:
             error: B * dL/dp, [B, P] per sample: B times the gradient of a loss that is a mean over the batch.

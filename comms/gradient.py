@@ -1,8 +1,8 @@
 """Synthetic gradients: models at the sender that predict, per sample, the gradient its receiver will return.
 
 Every learned predictor's last layer starts at zero: untrained, it injects exactly nothing (Jaderberg et al.
-2017, appendix A.1).  Shapes: B batch, M message components, C context features; with stacked parameters everything
-said of a batch has one more leading axis, that of the models (see `Model`).
+2017, appendix A.1).  Shapes: B batch, M message components, C context features; with stacked parameters every
+batched tensor has one more leading axis, that of the models (see `Model`).
 """
 
 from __future__ import annotations
@@ -24,49 +24,49 @@ __all__ = ["Example", "Predictor", "counted"]
 
 @dataclass(slots=True)
 class Example:
-    """What a predictor learns from: one message whose gradient has come back."""
+    """Training example of a predictor: one message whose gradient was returned."""
 
     message: Tensor
     """[B, M], as sent."""
     context: Tensor | None
     """[B, C], the features it was conditioned on."""
     delta: Tensor | None
-    """[B, M], per sample; None for predictors that need nothing returned."""
+    """[B, M], the returned gradient per sample; None for predictors that need none."""
     valid: Tensor | None = None
     """[B] bool, the environments that count; None for all."""
     target: Tensor | None = None
     """[B] or [B, …]: the named target of `local` and `sobolev_label`."""
     prediction: Tensor | None = None
-    """[B, M], if it was predicted with the predictor's present numbers."""
+    """[B, M], the prediction, if made with the predictor's present parameters."""
     loss: Tensor | None = None
     """[B], the receiver's loss per sample; None for predictors that do not need it."""
     members: Tensor | None = None
-    """[K] bool, of K bundled channels: those it is an example for; None: all."""
+    """[K] bool, of K stacked channels: those it is an example for; None: all."""
 
 
 class Predictor(Model, ABC):
     """A model of dL/dmessage with an optimiser of its own.
 
     Args:
-        shape: Of one message; on the way it is flat, M components.
+        shape: Of one message; messages in transit are flat, M components.
         context: The signals it is conditioned on, in the order in which `Example.context` holds their features.
-        generator: Draws the hidden layers' initial parameters.
+        generator: Samples the hidden layers' initial parameters.
         optimiser: Kind and settings, as `Optimiser` takes them.
         rate: The learning rate over the run.
         hidden: Widths of the hidden layers, or their filters.
         norm: Of the hidden layers.
         filter: Height and width of the filters (convolutions only).
-        target: What it predicts beside the gradient (kinds that have an own loss only).
-        device: Where its numbers live.
-        dtype: Of its numbers.
+        target: Signal predicted beside the gradient (kinds with an own loss only).
+        device: Of the parameters.
+        dtype: Of the parameters.
     """
 
     needs_delta: ClassVar[bool] = True
-    """Whether it learns from what its receiver returns."""
+    """Whether training needs the receiver's returned gradient."""
     needs_loss: ClassVar[bool] = False
-    """Whether that is the receiver's loss per sample too: such a predictor is a critic and has a `value`."""
+    """Whether training needs the receiver's loss per sample: such a predictor is a critic and has a `value`."""
     propagates: ClassVar[bool] = False
-    """Whether its own loss may reach the sender (`propagated`)."""
+    """Whether the predictor's own loss may reach the sender (`propagated`)."""
 
     def __init__(
         self,
@@ -102,11 +102,11 @@ class Predictor(Model, ABC):
         )
 
     def _sizes(self) -> tuple[int, int]:
-        """What the first layer reads and the last says."""
+        """Input and output features."""
         return self.size + sum(spec.features for spec in self.context), self.size
 
     def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
-        """Return the model's output, [B, outputs]; its running statistics move only where `move` says so."""
+        """Return the model's output, [B, outputs]; running statistics are updated only if `move`."""
         return self.run(message if context is None else torch.cat([message, context], -1), move=move)
 
     @abstractmethod
@@ -118,7 +118,7 @@ class Predictor(Model, ABC):
         """Return the loss on one example: a scalar, a mean over the batch."""
 
     def value(self, example: Example) -> Tensor:
-        """Return the loss that a critic expects of the message, [B]."""
+        """Return the receiver's loss that a critic predicts for the message, [B]."""
         raise NotImplementedError(f"{type(self).__name__} expects no loss: only critics have a value")
 
     def propagated(self, example: Example) -> Tensor:

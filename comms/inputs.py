@@ -1,7 +1,7 @@
-"""Synthetic inputs: models at the receiver that say what a message will be before it is there (or instead of it).
+"""Synthetic inputs: models at the receiver that predict a message before it arrives (or instead of it).
 
 Jaderberg et al. 2017, "complete unlock".  Shapes: B batch, M message components, C context features; with stacked
-parameters everything said of a batch has one more leading axis, that of the models (see `Model`).
+parameters every batched tensor has one more leading axis, that of the models (see `Model`).
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ __all__ = ["INPUTS", "InputModel", "LinearInput", "MlpInput"]
 
 
 class InputModel(Model, ABC):
-    """A model of a message with an optimiser of its own; its last layer starts at zero: at first it expects zeros.
+    """A model of a message with an optimiser of its own; untrained, it predicts zeros (zero last layer).
 
     Args:
         size: M.
         context: The signals it is predicted from, in the order in which the encoding holds their features.
-        generator: Draws the hidden layers' initial parameters.
+        generator: Samples the hidden layers' initial parameters.
         optimiser: Kind and settings, as `Optimiser` takes them.
         rate: The learning rate over the run.
         hidden: Widths of the hidden layers.
         norm: Of the hidden layers.
-        device: Where its numbers live.
-        dtype: Of its numbers.
+        device: Of the parameters.
+        dtype: Of the parameters.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class InputModel(Model, ABC):
         )
 
     def predict(self, context: Tensor | None, rows: int, *, training: bool = True) -> Tensor:
-        """Return what the message should be, [B, M], without a graph: no loss of the receiver trains it.
+        """Return the predicted message, [B, M], without a graph: no loss of the receiver trains it.
 
         Args:
             context: [B, C]; None for a model without context.
@@ -101,7 +101,7 @@ class InputModel(Model, ABC):
 
 @final
 class LinearInput(InputModel):
-    """SI(c) = c W^T + b."""
+    """Linear model SI(c) = c W^T + b."""
 
     def __init__(
         self, size: int, context: Sequence[ContextSpec], *, hidden: tuple[int, ...] = (), **settings: Any

@@ -1,7 +1,7 @@
-"""Models of a named target at the sender, whose own loss is what the sender follows.
+"""Models of a named target at the sender, whose own loss the sender follows.
 
-`local`, to which nothing is returned, is the control beside which every claim must stand. `sobolev_label` is the
-form of Czarnecki et al. 2017 (1706.04859, §4.3): the same, held to the gradient that the receiver returns.
+`local`, without any returned gradient, is the control for every claim. `sobolev_label` is the
+form of Czarnecki et al. 2017 (1706.04859, §4.3): the same, also trained on the gradient that the receiver returns.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["LabelGradient", "LocalGradient", "SobolevLabelGradient"]
 
 
 class LabelGradient(Predictor):
-    """A classifier of the target (log loss), or a regressor (squared error), that reads message and context.
+    """A classifier of the target (log loss), or a regressor (squared error), of message and context.
 
     Its last layer starts at zero, so its loss has no slope in the message before it has learned.
     """
@@ -39,7 +39,7 @@ class LabelGradient(Predictor):
         return slope
 
     def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
-        """Per sample, [B]."""
+        """Losses per sample, [B]."""
         assert example.target is not None
         output = self.forward(message, example.context, move=move)
         return (cross_entropy if self.classes else squared_error)(output, example.target)
@@ -53,7 +53,7 @@ class LabelGradient(Predictor):
 
 @final
 class LocalGradient(LabelGradient):
-    """Its own loss is all it learns: nothing is returned."""
+    """Model of the target trained by its own loss alone; no gradient is returned."""
 
     needs_delta: ClassVar[bool] = False
 
@@ -64,7 +64,7 @@ class LocalGradient(LabelGradient):
 
 @final
 class SobolevLabelGradient(LabelGradient):
-    """-log p + |d(-log p)/dm - delta|_1. It says nothing until it has learned, which is when a delta has arrived."""
+    """Model trained by -log p + |d(-log p)/dm - delta|_1; its gradient is zero until the first delta arrives."""
 
     def loss(self, example: Example) -> Tensor:
         assert example.delta is not None

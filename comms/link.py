@@ -1,4 +1,4 @@
-"""Links: what happens to a message on the way."""
+"""Links: delay, loss, noise and quantisation of messages."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["Link", "StackedLinks", "quantised"]
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """A way from sender to receiver.
+    """A link from sender to receiver.
 
     Attributes:
         name: The channel's name; it seeds the losses and the noise.
         delay: Steps between sending and arrival; the gradient takes as long on its way back.
-        drop: Probability that a message is lost, drawn per environment.
-        noise: Standard deviation of what is added to every component.
+        drop: Probability that a message is lost, sampled per environment.
+        noise: Standard deviation of the noise added to every component.
         bits: Bits per component, evenly spaced over the message's own range; None: not quantised.
         seed: Of the run.
     """
@@ -41,10 +41,10 @@ class Link:
         return uniform(seed_for(self.seed, "link", self.name), stamp, batch, device) < self.drop
 
     def carry(self, stamp: int, message: Tensor) -> Tensor:
-        """Return the message of `stamp` as it is received: quantised at its sender, noisy from the way.
+        """Return the message of `stamp` as it is received: quantised at the sender, with noise added on the link.
 
-        A pure function of seed, name, stamp and message. The gradient passes straight through: what comes back
-        on the message as received is that of the message as sent.
+        A pure function of seed, name, stamp and message. The gradient passes straight through: the
+        gradient of the received message is that of the sent one.
 
         Args:
             stamp: The step at which it was sent.
@@ -58,8 +58,8 @@ class Link:
         sent = constant(message)
         received = sent if self.bits is None else quantised(sent, self.bits)
         if self.noise:
-            drawn = normal(seed_for(self.seed, "noise", self.name), stamp, sent.numel(), sent.device)
-            received = received + (self.noise * drawn).view_as(sent).to(sent.dtype)
+            sampled = normal(seed_for(self.seed, "noise", self.name), stamp, sent.numel(), sent.device)
+            received = received + (self.noise * sampled).view_as(sent).to(sent.dtype)
         # The difference is zero, so the values are exactly those received.
         return received + (message - sent) if message.requires_grad else received
 
@@ -93,8 +93,8 @@ class StackedLinks:
         received = sent if self.bits is None else quantised(sent, self.bits)
         if self.noise:
             each = sent.numel() // len(self.links)
-            drawn = normal_many(self._noises.to(sent.device), stamp, each)
-            received = received + (self.noise * drawn).view_as(sent).to(sent.dtype)
+            sampled = normal_many(self._noises.to(sent.device), stamp, each)
+            received = received + (self.noise * sampled).view_as(sent).to(sent.dtype)
         return received + (message - sent) if message.requires_grad else received
 
 

@@ -1,4 +1,4 @@
-"""What predictors of gradients and of messages share: layers, numbers, and an optimiser of their own.
+"""Base of the predictors of gradients and of messages: layers, parameters and an own optimiser.
 
 All of them read rows [B, …], or, with parameters and running statistics stacked [K, …], the rows of K models of one
 shape, [K, B, …] (see `Bundled`). A mean over the batch is then one mean per model, [K].
@@ -24,21 +24,21 @@ class Model:
     """Hidden layers (linear map, normalisation, ReLU), then a linear layer that starts at zero.
 
     Args:
-        inputs: What it reads.
-        outputs: What it says.
-        generator: Draws the hidden layers' initial parameters.
+        inputs: Input features.
+        outputs: Output features.
+        generator: Samples the hidden layers' initial parameters.
         optimiser: Kind and settings, as `Optimiser` takes them.
         rate: The learning rate over the run.
         hidden: Widths of the hidden layers.
         norm: Of the hidden layers.
-        device: Where its numbers live.
-        dtype: Of its numbers.
+        device: Of the parameters.
+        dtype: Of the parameters.
 
     Attributes:
-        parameters: What it learns, by name.
-        buffers: Running statistics of its normalisation, by name.
-        optimiser: Its own.
-        updates: How often it has learned.
+        parameters: Trained tensors, by name.
+        buffers: Running statistics of the normalisation, by name.
+        optimiser: The model's own optimiser.
+        updates: Optimiser steps taken.
     """
 
     def __init__(
@@ -58,27 +58,27 @@ class Model:
         self.norm = norm
         self.rate = rate
         self.updates = 0
-        drawn, held = self._initial(inputs, outputs, generator)
+        initial, buffers = self._initial(inputs, outputs, generator)
         self.parameters: Numbers = {
-            k: v.to(device=device, dtype=dtype).requires_grad_() for k, v in drawn.items()
+            k: v.to(device=device, dtype=dtype).requires_grad_() for k, v in initial.items()
         }
-        self.buffers: Numbers = {k: v.to(device=device, dtype=dtype) for k, v in held.items()}
+        self.buffers: Numbers = {k: v.to(device=device, dtype=dtype) for k, v in buffers.items()}
         self.trainable = list(self.parameters.values())
         self.optimiser = Optimiser(parameters=self.trainable, **optimiser)  # type: ignore[arg-type]
 
     def _initial(self, inputs: int, outputs: int, generator: torch.Generator) -> tuple[Numbers, Numbers]:
-        drawn: Numbers = {}
-        held: Numbers = {}
+        initial: Numbers = {}
+        buffers: Numbers = {}
         for i, width in enumerate(self.hidden):
             shape = self._weight(width, inputs)
             fan_in = shape[1:].numel()
-            drawn[f"{i}.weight"], drawn[f"{i}.bias"] = initial_linear(fan_in, tuple(shape), generator)
-            drawn |= {f"{i}.norm.{k}": v for k, v in initial_norm(self.norm, width).items()}
-            held |= {f"{i}.norm.{k}": v for k, v in norm_buffers(self.norm, width).items()}
+            initial[f"{i}.weight"], initial[f"{i}.bias"] = initial_linear(fan_in, tuple(shape), generator)
+            initial |= {f"{i}.norm.{k}": v for k, v in initial_norm(self.norm, width).items()}
+            buffers |= {f"{i}.norm.{k}": v for k, v in norm_buffers(self.norm, width).items()}
             inputs = width
-        drawn["last.weight"] = torch.zeros(self._weight(outputs, inputs))
-        drawn["last.bias"] = torch.zeros(outputs)
-        return drawn, held
+        initial["last.weight"] = torch.zeros(self._weight(outputs, inputs))
+        initial["last.bias"] = torch.zeros(outputs)
+        return initial, buffers
 
     def _weight(self, outputs: int, inputs: int) -> torch.Size:
         """Shape of a layer's weight."""
@@ -88,11 +88,11 @@ class Model:
         return linear(x, weight, bias)
 
     def run(self, x: Tensor, *, move: bool, training: bool = True) -> Tensor:
-        """Return what the layers make of `x`, [B, …] or stacked [K, B, …].
+        """Return the layers' output for `x`, [B, …] or stacked [K, B, …].
 
         Args:
-            x: What they read.
-            move: Whether running statistics move.
+            x: Input.
+            move: Whether running statistics are updated.
             training: Whether batch norm uses the statistics of these rows, or the running ones.
         """
         for i in range(len(self.hidden)):
@@ -101,16 +101,16 @@ class Model:
             if self.norm != "none":
                 own = {k: self.parameters[f"{i}.norm.{k}"] for k in ("gain", "bias")}
                 statistics = {k: self.buffers[f"{i}.norm.{k}"] for k in norm_buffers(self.norm, 1)}
-                x, moved = normalise(
+                x, updated = normalise(
                     self.norm, x, own, statistics, training=training, bias_before=bias_before
                 )
                 if move:
-                    self.buffers |= {f"{i}.norm.{k}": v for k, v in moved.items()}
+                    self.buffers |= {f"{i}.norm.{k}": v for k, v in updated.items()}
             x = torch.relu(x)
         return self._layer(x, self.parameters["last.weight"], self.parameters["last.bias"])
 
     def learned(self, losses: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return the sum of `losses`, scalars or [K] each, and its gradients by what it learns."""
+        """Return the sum of `losses`, scalars or [K] each, and its gradients by the parameters."""
         total = losses[0] if len(losses) == 1 else torch.stack(list(losses)).sum(0)
         end = total.sum() if total.dim() else total
         return constant(total), list(torch.autograd.grad(end, self.trainable))
@@ -120,6 +120,6 @@ class Model:
         step_all([self.planned(gradients, now)])
 
     def planned(self, gradients: Sequence[Tensor], now: int) -> tuple[Optimiser, Sequence[Tensor], float]:
-        """Return the optimiser step that `gradients` ask for, and count it as taken."""
+        """Return the optimiser step for `gradients`, and count it as taken."""
         self.updates += 1
         return self.optimiser, gradients, self.rate(now)

@@ -16,18 +16,18 @@ __all__ = ["BundledOutliers", "Outliers"]
 _FACTOR = 10.0
 _MEMORY = 0.99
 _FIRST = 10
-"""Batches from which the median is taken before anything is shortened."""
+"""Batches in the median before any gradient is clipped."""
 
 
 class Outliers:
-    """Shortens per-sample gradients longer than ten times their running median.
+    """Clip per-sample gradients to ten times the running median of their norms.
 
     The median is that of each batch's lengths that are not zero, averaged over about the last hundred batches.
 
     Attributes:
         median: The running median; None before the first batch.
         seen: Batches it was taken from.
-        bites: Samples shortened so far.
+        clip_count: Samples clipped so far.
     """
 
     def __init__(self) -> None:
@@ -35,14 +35,12 @@ class Outliers:
         self.seen = 0
         self.clip_count = 0
 
-    def shortened(self, delta: Tensor) -> Tensor:
-        """Return gradients [B, size] with the outliers shortened, and take their lengths into account."""
+    def clip(self, delta: Tensor) -> Tensor:
+        """Return gradients [B, size] with outliers clipped, and update the running median."""
         lengths = delta.norm(dim=1)
         middle = float(lengths[lengths > 0].median()) if lengths.any() else 0.0
         if not 0 < middle < math.inf:
-            return (
-                delta  # nothing has come back; or what is no number, which is none of this class's business
-            )
+            return delta  # all zero, or not finite: other checks report that
         known = middle if self.median is None else self.median
         limit = _FACTOR * known
         over = int((lengths > limit).sum()) if self.seen >= _FIRST else 0
@@ -58,20 +56,20 @@ class Outliers:
         return {"median": self.median, "seen": self.seen, "bites": self.clip_count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Restore the state returned by `state_dict`."""
         self.median, self.seen, self.clip_count = state["median"], state["seen"], state["bites"]
 
 
 class BundledOutliers:
-    """K of them as one, on gradients [K B, size]; the host never waits for a number while it shortens.
+    """K stacked `Outliers`, on gradients [K B, size]; clipping never synchronises host and device.
 
     Args:
-        members: Those whose state it takes over; `write_back` gives it back to them.
+        members: Source of the initial state; `write_back` copies the state back.
 
     Attributes:
         median: [K] float64; NaN before the first batch.
         seen: [K] int64.
-        bites: [K] int64.
+        clip_count: [K] int64.
     """
 
     def __init__(self, members: Sequence[Outliers]) -> None:
@@ -79,26 +77,26 @@ class BundledOutliers:
         self.refresh()
 
     def refresh(self) -> None:
-        """Take over the members' state."""
+        """Stack the members' state."""
         medians = [math.nan if one.median is None else one.median for one in self.members]
         self.median = torch.tensor(medians, dtype=torch.float64)
         self.seen = torch.tensor([one.seen for one in self.members])
         self.clip_count = torch.tensor([one.clip_count for one in self.members])
 
     def write_back(self) -> None:
-        """Give the members their state."""
+        """Write the state to the members."""
         state = zip(
             self.members, self.median.tolist(), self.seen.tolist(), self.clip_count.tolist(), strict=True
         )
-        for one, median, seen, bites in state:
-            one.median, one.seen, one.clip_count = median if seen else None, seen, bites
+        for one, median, seen, clip_count in state:
+            one.median, one.seen, one.clip_count = median if seen else None, seen, clip_count
 
-    def shortened(self, delta: Tensor, members: Tensor | None = None) -> Tensor:
-        """Return gradients [K B, size] with the outliers shortened, and take their lengths into account.
+    def clip(self, delta: Tensor, members: Tensor | None = None) -> Tensor:
+        """Return gradients [K B, size] with outliers clipped, and update the running medians.
 
         Args:
             delta: The gradients.
-            members: [K] bool, of whom anything came back; None: of all. The rows of the others stay as they are.
+            members: [K] bool, the members with a returned gradient; None: all. The rows of the others are unchanged.
         """
         if self.median.device != delta.device:
             self.median, self.seen, self.clip_count = (
@@ -113,8 +111,8 @@ class BundledOutliers:
         limit = _FACTOR * known
         reach = limit.to(lengths.dtype).unsqueeze(1)
         over = (lengths > reach) & (sound & (self.seen >= _FIRST)).unsqueeze(1)
-        moved = _MEMORY * known + (1 - _MEMORY) * torch.minimum(middle, limit)
-        self.median = torch.where(sound, moved, self.median)
+        updated = _MEMORY * known + (1 - _MEMORY) * torch.minimum(middle, limit)
+        self.median = torch.where(sound, updated, self.median)
         self.seen = self.seen + sound
         self.clip_count = self.clip_count + over.sum(1)
         short = (lengths.maximum(reach).reciprocal() * reach).view(-1, 1)

@@ -1,4 +1,4 @@
-"""What `gradient=` of a channel may say, as in a scenario."""
+"""Settings of a channel's `gradient=`, as in a scenario."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NORMS = ("batch", "layer", "none")
 _OPTIMISERS = ("sgd", "adam", "adamw")
 _OPTIMISER_KEYS = ("kind", "lr", "momentum", "betas", "weight_decay", "clip")
 _HIDDEN = {"mlp": (1024,), "conv": (64,), "critic": (256,), "sobolev": (256,)}
-"""The hidden layers of the kinds that have some unless told otherwise."""
+"""Default hidden layers by kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +43,11 @@ def read_gradient(
 
     Args:
         given: A kind, or the keys of `GradientSettings`.
-        context: What the channel's messages are sent with.
-        error: Makes an error of a line.
+        context: Signals sent with the channel's messages.
+        error: Constructor of the error from a message.
 
     Raises:
-        ScenarioError: What is wrong with it.
+        ScenarioError: A key or value that is not accepted.
     """
 
     def one_of(place: str, value: object, known: Sequence[str]) -> None:

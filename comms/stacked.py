@@ -1,4 +1,4 @@
-"""Many small predictors of one shape as one: the same numbers, stacked for the length of a call.
+"""Many small predictors of one shape as one: the same results, stacked for the length of a call.
 
 A predictor without hidden layers is one linear map, whose gradient is written out here for all kinds: with error
 e = dloss/doutput, it is e^T [m, c]. Predictors of one kind and shape are computed as one batched product. Each keeps
@@ -26,43 +26,43 @@ LossAndGradients = tuple[Tensor, list[Tensor]]
 """A predictor's loss and the gradients of its parameters."""
 
 _LARGEST = 1 << 14
-"""Inputs of more numbers than this are computed one by one: copying them together would cost more than it saves."""
+"""Largest input, in elements, that is stacked: copying larger ones costs more than it saves."""
 
 
-def predict_all(asked: Sequence[tuple[Predictor, Example]]) -> list[Tensor]:
+def predict_all(requests: Sequence[tuple[Predictor, Example]]) -> list[Tensor]:
     """Return each predictor's synthetic gradient per sample, [B, M], in order."""
-    found: list[Tensor | None] = [None] * len(asked)
-    for group in _groups(asked):
+    found: list[Tensor | None] = [None] * len(requests)
+    for group in _groups(requests):
         if len(group) == 1:
-            predictor, example = asked[group[0]]
+            predictor, example = requests[group[0]]
             found[group[0]] = predictor.predict(example)
         else:
-            stacked = _predict([asked[i][0] for i in group], [asked[i][1] for i in group])
+            stacked = _predict([requests[i][0] for i in group], [requests[i][1] for i in group])
             for i, prediction in zip(group, stacked, strict=True):
                 found[i] = prediction
     return [prediction for prediction in found if prediction is not None]
 
 
-def gradients_all(asked: Sequence[tuple[Predictor, Sequence[Example]]]) -> list[LossAndGradients]:
+def gradients_all(requests: Sequence[tuple[Predictor, Sequence[Example]]]) -> list[LossAndGradients]:
     """Return each predictor's loss, summed over its examples, and its gradients, in order."""
-    found: list[LossAndGradients | None] = [None] * len(asked)
-    single = [i for i, (_, examples) in enumerate(asked) if len(examples) == 1]
-    for group in _groups([(asked[i][0], asked[i][1][0]) for i in single]):
+    found: list[LossAndGradients | None] = [None] * len(requests)
+    single = [i for i, (_, examples) in enumerate(requests) if len(examples) == 1]
+    for group in _groups([(requests[i][0], requests[i][1][0]) for i in single]):
         members = [single[g] for g in group]
         if len(members) > 1:
-            learned = _gradients([asked[i][0] for i in members], [asked[i][1][0] for i in members])
+            learned = _gradients([requests[i][0] for i in members], [requests[i][1][0] for i in members])
             for i, result in zip(members, learned, strict=True):
                 found[i] = result
     return [
         predictor.gradients(examples) if result is None else result
-        for (predictor, examples), result in zip(asked, found, strict=True)
+        for (predictor, examples), result in zip(requests, found, strict=True)
     ]
 
 
-def _groups(asked: Sequence[tuple[Predictor, Example]]) -> list[list[int]]:
-    """Positions of what can be computed together; what cannot stands alone."""
+def _groups(requests: Sequence[tuple[Predictor, Example]]) -> list[list[int]]:
+    """Positions grouped by shape; a predictor that cannot be stacked has a group of its own."""
     groups: dict[Hashable, list[int]] = {}
-    for i, (predictor, example) in enumerate(asked):
+    for i, (predictor, example) in enumerate(requests):
         groups.setdefault(_shape(predictor, example) or i, []).append(i)
     return list(groups.values())
 
@@ -78,13 +78,13 @@ def _shape(predictor: Predictor, example: Example) -> Hashable | None:
 
 @torch.no_grad()
 def _predict(predictors: Sequence[Predictor], examples: Sequence[Example]) -> Sequence[Tensor]:
-    example = _together(predictors[0], examples, answered=False)
+    example = _batched(predictors[0], examples, returned=False)
     return _maps(predictors).prediction(example).unbind()
 
 
 @torch.no_grad()
 def _gradients(predictors: Sequence[Predictor], examples: Sequence[Example]) -> list[LossAndGradients]:
-    example = _together(predictors[0], examples, answered=True)
+    example = _batched(predictors[0], examples, returned=True)
     totals, (weights, biases) = _maps(predictors).gradients(example)
     return [
         (total, [weight, bias])
@@ -98,21 +98,21 @@ def _maps(predictors: Sequence[Predictor]) -> LinearMaps:
     return LinearMaps(predictors[0], weights, biases)
 
 
-def _together(first: Predictor, examples: Sequence[Example], *, answered: bool) -> Example:
-    """One example [K, B, …] of one of each predictor, with what those like `first` read of it."""
+def _batched(first: Predictor, examples: Sequence[Example], *, returned: bool) -> Example:
+    """Stack one example of each predictor, [K, B, …], with the fields that predictors like `first` read."""
     own = isinstance(first, LocalGradient)
-    together = Example(
+    batched = Example(
         torch.stack([example.message for example in examples]),
         _stack([example.context for example in examples]),
-        _stack([example.delta for example in examples]) if answered and not own else None,
+        _stack([example.delta for example in examples]) if returned and not own else None,
         target=_stack([example.target for example in examples]) if own else None,
     )
-    if answered and any(example.valid is not None for example in examples):
-        rows = torch.ones(together.message.shape[1], dtype=torch.bool, device=together.message.device)
-        together.valid = torch.stack(
+    if returned and any(example.valid is not None for example in examples):
+        rows = torch.ones(batched.message.shape[1], dtype=torch.bool, device=batched.message.device)
+        batched.valid = torch.stack(
             [rows if example.valid is None else example.valid for example in examples]
         )
-    return together
+    return batched
 
 
 def _stack(values: Sequence[Tensor | None]) -> Tensor | None:
@@ -128,7 +128,7 @@ class LinearMaps:
     """
 
     first: Model
-    """One of them: it says by which loss they learn; not a `LocalGradient`: by squared error."""
+    """One of the models: its kind selects the loss; squared error unless a `LocalGradient`."""
     weights: Tensor
     """[K, O, M + C]."""
     biases: Tensor
@@ -147,8 +147,8 @@ class LinearMaps:
 
         Args:
             example: Of every model.
-            members: The models for which it is one, [K] bool; None: all. Those of the others are exact zeros,
-                whatever is in their rows and numbers.
+            members: The models it is for, [K] bool; None: all. Losses and gradients of the others are exact
+                zeros, whatever their rows and parameters hold.
         """
         x, valid = _inputs(example), example.valid
         if members is not None:
@@ -156,10 +156,10 @@ class LinearMaps:
             valid = rows if valid is None else rows & valid
             absent = ~rows.unsqueeze(2)
             x = x.masked_fill(absent, 0.0) if x is example.message else x.masked_fill_(absent, 0.0)
-        said = example.prediction  # without hidden layers no statistics move, so it may be remembered
-        if said is None or not isinstance(self.first, LinearGradient):
-            said = self._outputs(x)
-        losses, error = self._errors(said, example)
+        predicted = example.prediction  # without hidden layers no statistics change, so it can be reused
+        if predicted is None or not isinstance(self.first, LinearGradient):
+            predicted = self._outputs(x)
+        losses, error = self._errors(predicted, example)
         if valid is not None:
             losses, error = torch.where(valid, losses, 0.0), error.masked_fill_(~valid.unsqueeze(2), 0.0)
         error = error.div_(x.shape[1])
@@ -180,7 +180,7 @@ class LinearMaps:
             logs = F.log_softmax(outputs, 2)
             chosen = example.target.unsqueeze(2)
             losses = -logs.gather(2, chosen).squeeze(2)
-            # not torch's one_hot, which reads the extremes of its argument: the host would wait for them
+            # torch's one_hot reads the extremes of its argument, which would synchronise host and device
             one_hot = chosen == torch.arange(outputs.shape[2], device=outputs.device)
             return losses, logs.exp() - one_hot.to(outputs.dtype)
         error = outputs - example.target.reshape(outputs.shape)

@@ -1,4 +1,4 @@
-"""Environments: what a corporation sees. Importing this registers their ids with Gymnasium; names load lazily."""
+"""Environments. Importing this module registers their ids with Gymnasium; names load lazily."""
 
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any

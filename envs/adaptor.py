@@ -1,4 +1,4 @@
-"""Any Gymnasium vector environment as one of antiphon's: torch tensors, named signals, resets in the same step."""
+"""Adaptor from Gymnasium vector environments: torch tensors, named signals, resets in the same step."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def vector(
 
     Args:
         env: The environment, or an id of Gymnasium's registry.
-        batch: Number of sub-environments that it has, or is to have.
-        device: Where the tensors are to be.
+        batch: Number of sub-environments.
+        device: Of the tensors.
         dtype: The type of float signals.
 
     Raises:
@@ -52,18 +52,18 @@ def vector(
 
 
 class VectorAdaptor(TorchVectorEnv):
-    """A Gymnasium vector environment behind antiphon's contract.
+    """Adaptor of a Gymnasium vector environment to `TorchVectorEnv`.
 
     A Box observation is the signal `observation`, a Dict gives one signal per key; bytes are scaled to [0, 1].
     The reward is also the training-only signal `reward`, known after the step.
 
-    An environment that resets in the *next* step shows the last observation of an episode, and then in a step
+    An environment that resets in the *next* step returns the last observation of an episode, and then in a step
     whose action has no effect the first of the next; here that episode ends one step later, after its last
-    observation was shown, so that what follows an end is always the beginning of another episode.
+    observation, so that the end of an episode is always followed by the first step of another.
 
     Args:
         env: The environment; it is closed with the adaptor.
-        device: Where the tensors are.
+        device: Of the tensors.
         dtype: The type of float signals.
 
     Raises:
@@ -114,8 +114,8 @@ class VectorAdaptor(TorchVectorEnv):
         """Reset all sub-environments.
 
         Args:
-            seed: As the environment takes it; the random actions of `step(None)` are seeded with it too.
-            options: As the environment takes them.
+            seed: Of the environment, and of the random actions of `step(None)`.
+            options: Of the environment.
         """
         obs, _ = self._env.reset(seed=seed, options=options)
         if seed is not None:
@@ -160,18 +160,18 @@ class VectorAdaptor(TorchVectorEnv):
         """Return the environment's own state.
 
         Raises:
-            RunError: It has no `state_dict` to ask.
+            RunError: The environment has no `state_dict`.
         """
         return {"env": self._stateful("state_dict")(), "ended": self._ended, "shown": self._shown}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where the environment was.
+        """Load the environment's state.
 
         Raises:
-            RunError: It has no `load_state_dict` to ask.
+            RunError: The environment has no `load_state_dict`.
         """
         load = self._stateful("load_state_dict")
-        self.reset()  # many environments are whole only after one
+        self.reset()  # many environments are initialised only by a reset
         load(state["env"])
         self._ended, self._shown = state["ended"], dict(state["shown"])
 
@@ -187,7 +187,7 @@ class VectorAdaptor(TorchVectorEnv):
         return found  # type: ignore[no-any-return]
 
     def _tensor(self, values: Any) -> Tensor:
-        """Return a copy of what the environment gave, on this device."""
+        """Return a copy of an environment's value, on this device."""
         if isinstance(values, Tensor):
             with torch.no_grad():
                 return values.to(self.device, copy=True)
@@ -225,7 +225,7 @@ def _open(name: str, batch: int) -> VectorEnv[Any, Any, Any]:
 
 
 def _translate(name: str, space: gymnasium.Space[Any]) -> tuple[Signal, Callable[[Tensor], Tensor]]:
-    """Return the signal of an observation space, and what turns its values into the signal's."""
+    """Return the signal of an observation space, and the conversion of its values."""
     match space:
         case spaces.Box() if space.dtype == np.uint8:
             return Signal(shape=space.shape, low=0.0, high=1.0), lambda value: value / 255

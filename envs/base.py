@@ -34,16 +34,16 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
 
     Attributes:
         num_envs: Number of environments (the batch).
-        description: Everything known before the environment is made.
+        description: Signals, episodes and splits.
         signals: The signals by name.
-        hold: Steps for which each example is shown.
+        hold: Steps for which each example is repeated.
         episode_steps: Length of every episode, or None.
         longest_episode: Length of the longest episode where lengths vary but all environments are in step, or None.
         endless: Whether no episode ever ends.
         splits: Names of the data set's parts; empty if there is no data set.
         is_stream: Whether this is a stream of independent examples.
         requested: Names of the signals that are computed, in the order of `signals`.
-        device: Where the tensors are.
+        device: Of the tensors.
         dtype: The type of float signals.
     """
 
@@ -92,17 +92,17 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         for name in ("single_observation_space", "observation_space"):
             self.__dict__.pop(name, None)
 
-    # Spaces have a bound per number: for large batches they cost more than all else, and only Gymnasium asks.
+    # Spaces have a bound per element, which is expensive for large batches, and only Gymnasium uses them.
 
     @cached_property
     def single_observation_space(self) -> Dict:  # type: ignore[override]
-        """The requested observations of one environment."""
+        """Space of the requested observations of one environment."""
         observed = [name for name in self.requested if not self.signals[name].training_only]
         return Dict({name: self.signals[name].space(_FLOATS[self.dtype]) for name in observed})
 
     @cached_property
     def observation_space(self) -> gymnasium.Space[Any]:  # type: ignore[override]
-        """The requested observations of all environments."""
+        """Space of the requested observations of all environments."""
         return batch_space(self.single_observation_space, self.num_envs)
 
     @property
@@ -116,7 +116,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         return None
 
     def figures(self) -> dict[str, float]:
-        """Return what the environment itself says of progress, such as the difficulty reached, by name."""
+        """Return the environment's own metrics of progress, such as the difficulty, by name."""
         return {}
 
     def example_count(self, split: str) -> int:
@@ -146,15 +146,15 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         raise NotImplementedError(f"{type(self).__name__} has splits but does not say how to read them")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that `load_state_dict` needs to go on to the same bits: numbers and tensors."""
+        """Return the state, numbers and tensors, from which `load_state_dict` continues bit for bit."""
         raise NotImplementedError
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on exactly where `state_dict` was taken, in an environment made alike."""
+        """Load a state from `state_dict` of an environment constructed with the same arguments."""
         raise NotImplementedError
 
     def _divide(self, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Part the values of signals into observations and training-only signals."""
+        """Split the values of signals into observations and training-only signals."""
         observations = {name: value for name, value in values.items() if not self.signals[name].training_only}
         info = {name: value for name, value in values.items() if self.signals[name].training_only}
         return observations, info
@@ -164,11 +164,11 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
 
 
 def chosen(actions: Tensor, choices: int) -> Tensor:
-    """Return the choice of each lane, int64 or as given.
+    """Return the choice in each environment, int64 or as given.
 
     Args:
         actions: Choices `[batch]`, or logits `[batch, choices]`, of which the largest is taken.
-        choices: How many there are to choose from.
+        choices: Number of choices.
 
     Raises:
         ScenarioError: Logits of another number of choices.
@@ -184,10 +184,10 @@ def chosen(actions: Tensor, choices: int) -> Tensor:
 
 
 def check_split(split: str, splits: Sequence[str]) -> None:
-    """Refuse a split that is not one of `splits`.
+    """Check that a split is one of `splits`.
 
     Raises:
-        ScenarioError: Naming the nearest split, or saying that there is none.
+        ScenarioError: An unknown split; the message names the nearest one, or that there is none.
     """
     if split not in splits:
         ending = suggest(split, splits) if splits else "; this environment has no data set"

@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009) in its binary version: found in a folder, or downloaded when asked.
+"""CIFAR-10 (Krizhevsky 2009) in its binary version: read from a folder, or downloaded on request.
 
 The python version of the authors' site is a pickle, and is never read.
 """
@@ -66,7 +66,7 @@ def counts() -> dict[str, int]:
 
 
 def files() -> tuple[Path, ...]:
-    """Return the paths of the six files in the order of their pictures, or that of the archive that holds them.
+    """Return the paths of the six files in the order of their pictures, or that of the archive.
 
     Raises:
         DataError: Neither is there.
@@ -87,7 +87,7 @@ def files() -> tuple[Path, ...]:
 
 
 def download() -> Path:
-    """Download the archive into the user's cache, check it, and take the six files out of it.
+    """Download the archive into the user's cache, check it, and extract the six files.
 
     Files that are there already are kept.
 
@@ -126,7 +126,7 @@ def _plain(paths: tuple[Path, ...]) -> Iterator[tuple[str, str, bytes]]:
 
 
 def _packed(archive: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Yield name, place and content of each of the six files in an archive; nothing else in it is looked at."""
+    """Yield name, place and content of each of the six files in an archive; other members are ignored."""
     wanted = {f"{_INSIDE}/{name}": name for name in _FILES}
     try:
         with tarfile.open(archive, "r:gz") as packed:

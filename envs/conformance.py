@@ -1,4 +1,4 @@
-"""What every environment of antiphon keeps to, as a check for one's own: Gymnasium has none for vectors."""
+"""Conformance check of environments; Gymnasium has none for vector environments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_vector_env(env_factory: Callable[[], TorchVectorEnv], steps: int = 12)
     """Check that environments keep the contract of `TorchVectorEnv`.
 
     Args:
-        env_factory: Makes a new environment, each time alike.
+        env_factory: Returns a new environment, equal at every call.
         steps: Steps for which environments are compared; let an episode end within.
 
     Raises:
@@ -51,7 +51,7 @@ def check_vector_env(env_factory: Callable[[], TorchVectorEnv], steps: int = 12)
 
 
 def _roll(env: TorchVectorEnv, steps: int, seed: int) -> list[StepResult]:
-    """Reset and go some steps with the same random actions; the reset counts as a step without an end."""
+    """Reset and take some steps with the same random actions; the reset counts as a step without an end."""
     obs, info = env.reset(seed=seed)
     env.action_space.seed(0)
     none = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
@@ -105,7 +105,7 @@ def _check_value(env: TorchVectorEnv, name: str, value: Tensor) -> None:
 
 
 def _check_lengths(env: TorchVectorEnv, steps: int) -> None:
-    """Episodes whose length is told at their reset end then, in all environments; endless ones never do."""
+    """Check that episodes have the length stated at their reset, in all environments; endless ones never end."""
     env.reset(seed=7)
     env.action_space.seed(0)
     told = env.endless or env.episode_steps is not None or env.longest_episode is not None
@@ -129,12 +129,12 @@ def _check_lengths(env: TorchVectorEnv, steps: int) -> None:
 
 
 def _check_state(env_factory: Callable[[], TorchVectorEnv], steps: int) -> None:
-    """A copy made by state_dict goes on to the same bits; the numbers in it pass through JSON."""
+    """Check that a copy made by state_dict continues bit for bit; numbers in it pass through JSON."""
     env, twin = env_factory(), env_factory()
     _roll(env, steps // 2, seed=3)
     try:
         state = _through_json(env.state_dict())
-    except RunError:  # an environment that cannot be saved says so
+    except RunError:  # an environment that cannot be saved raises
         return
     twin.load_state_dict(state)
     env.action_space.seed(3)
@@ -143,7 +143,7 @@ def _check_state(env_factory: Callable[[], TorchVectorEnv], steps: int) -> None:
 
 
 def _check_request(env_factory: Callable[[], TorchVectorEnv]) -> None:
-    """Asking for a single signal gives it alone, with the values it has among all."""
+    """Check that a request for one signal returns it alone, with the same values."""
     for name, signal in env_factory().signals.items():
         env, alone = env_factory(), env_factory()
         alone.request([name])
@@ -156,7 +156,7 @@ def _check_request(env_factory: Callable[[], TorchVectorEnv]) -> None:
 
 
 def _check_split(env: TorchVectorEnv, split: str) -> None:
-    """Each batch has every signal, and all batches together the split's number of examples."""
+    """Check that each batch has every signal, and all batches together the split's number of examples."""
     count = 0
     for batch in env.batches(split, 100):
         _require(set(batch) == set(env.signals), f"batches('{split}') have the signals {sorted(batch)}")

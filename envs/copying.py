@@ -1,4 +1,4 @@
-"""Reproducing what was read: `antiphon/Copy-v0` and `antiphon/RepeatCopy-v0`."""
+"""Copy tasks: `antiphon/Copy-v0` and `antiphon/RepeatCopy-v0`."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _MASK = "_target"
 
 @dataclass(frozen=True)
 class _Episode:
-    """What an episode shows and asks, step by step."""
+    """Inputs and targets of an episode, by step."""
 
     symbols: Tensor
     """`[steps, batch, bits + 2]`."""
     targets: Tensor
-    """`[steps, batch, bits + 1]`, zero where nothing is asked."""
-    asked: list[bool]
-    """By step: whether there is a target."""
+    """`[steps, batch, bits + 1]`, zero without a target."""
+    has_target: list[bool]
+    """Whether there is a target, by step."""
     signed: Tensor
-    """`[steps + max_length, batch, bits]`: the targets' bits as -1 and 1, 0 where nothing is asked."""
+    """`[steps + max_length, batch, bits]`: the targets' bits as -1 and 1, 0 without a target."""
     due: Tensor
     """`[steps + max_length]`: 1.0 where there is a target."""
 
 
 class _CopyTask(TorchVectorEnv):
-    """What the two tasks share: episodes of one length for all lanes, and a curriculum moved by the actions."""
+    """Base of the copy tasks: episodes of one length in all environments, and a curriculum driven by the actions."""
 
     def __init__(
         self, num_envs: int, options: CopyOptions, device: torch.device | str, dtype: torch.dtype
@@ -56,7 +56,7 @@ class _CopyTask(TorchVectorEnv):
         self._seed: int | None = None
         self._number = 0  # of the present episode, since the last seed
         self._tick = 0  # of the present step in it
-        self._error = torch.zeros((), dtype=torch.float64, device=self.device)  # summed over the steps judged
+        self._error = torch.zeros((), dtype=torch.float64, device=self.device)  # summed over the scored steps
         self._judged = 0
         self._observations: dict[str, Tensor] = {}
         self._info: dict[str, Tensor] = {}
@@ -77,7 +77,7 @@ class _CopyTask(TorchVectorEnv):
 
         Args:
             seed: Names the episodes. None: go on (at first: a random seed).
-            options: Nothing is read from them.
+            options: Unused.
         """
         if seed is None and self._seed is not None:
             self._number += 1
@@ -88,11 +88,11 @@ class _CopyTask(TorchVectorEnv):
         return dict(self._observations), dict(self._info)
 
     def step(self, actions: Any = None) -> StepResult:
-        """Judge the answers to the present step, and show the next.
+        """Score the answers to the present step, and go to the next.
 
         Args:
             actions: Logits of the target's components, `[batch, bits + 1]`; None: no answer. An episode with a
-                step without an answer has no error, and does not move the curriculum.
+                step without an answer has no error, and does not change the curriculum.
 
         Raises:
             gymnasium.error.ResetNeeded: There was no reset.
@@ -100,13 +100,13 @@ class _CopyTask(TorchVectorEnv):
         """
         if self._seed is None:
             raise ResetNeeded("call reset() before step()")
-        reward = self._judge(actions)
+        reward = self._score(actions)
         last = self._observations, self._info
         self._tick += 1
-        ended = self._tick == len(self._episode.asked)
+        ended = self._tick == len(self._episode.has_target)
         if ended:
-            if self._judged == sum(self._episode.asked):
-                self._curriculum.judge(self._error.item() / self._judged)
+            if self._judged == sum(self._episode.has_target):
+                self._curriculum.update(self._error.item() / self._judged)
             self._number += 1
             self._begin()
         else:
@@ -126,7 +126,7 @@ class _CopyTask(TorchVectorEnv):
         return {**place, **judged, "curriculum": self._curriculum.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to a place in an episode."""
+        """Load a state: the place in an episode and the curriculum."""
         self._curriculum.load_state_dict(state["curriculum"])
         self._seed, self._number = state["seed"], int(state["number"])
         if self._seed is not None:
@@ -136,63 +136,63 @@ class _CopyTask(TorchVectorEnv):
             self._show()
 
     def _begin(self) -> None:
-        """Draw the present episode and show its first step."""
+        """Sample the present episode and compute the signals of its first step."""
         self._episode = self._draw()
         self._tick = self._judged = 0
         self._error = torch.zeros_like(self._error)
         self._show()
 
     def _draw(self) -> _Episode:
-        """Return the present episode, a pure function of seed, number, lane and difficulty."""
+        """Return the present episode, a pure function of seed, number, environment and difficulty."""
         assert self._seed is not None
-        bits, difficulty, lanes = self._options.bits, self._curriculum.difficulty, self.num_envs
+        bits, difficulty, num_envs = self._options.bits, self._curriculum.difficulty, self.num_envs
         length, steps = difficulty.length, self.episode_length
-        # Lane-major: what a lane is shown does not depend on how many lanes there are.
-        chance = uniform(seed_for(self._seed, "env"), self._number, lanes * length * bits, self.device)
-        pattern = (chance < 0.5).view(lanes, length, bits).transpose(0, 1).to(self.dtype)
-        symbols = torch.zeros(steps, lanes, bits + 2, dtype=self.dtype, device=self.device)
+        # Environment-major: an environment's episode does not depend on their number.
+        chance = uniform(seed_for(self._seed, "env"), self._number, num_envs * length * bits, self.device)
+        pattern = (chance < 0.5).view(num_envs, length, bits).transpose(0, 1).to(self.dtype)
+        symbols = torch.zeros(steps, num_envs, bits + 2, dtype=self.dtype, device=self.device)
         symbols[:length, :, :bits] = pattern
         symbols[length, :, bits] = 1
         if self._options.shows_repeats:
             symbols[length + 1, :, bits + 1] = difficulty.repeats / 10
         stop = steps - 2
-        first = stop - difficulty.asked
-        targets = torch.zeros(steps, lanes, bits + 1, dtype=self.dtype, device=self.device)
+        first = stop - difficulty.characters
+        targets = torch.zeros(steps, num_envs, bits + 1, dtype=self.dtype, device=self.device)
         targets[first:stop, :, :bits] = pattern.repeat(difficulty.repeats, 1, 1)
         targets[stop, :, bits] = 1
         due = torch.zeros(steps + self._options.max_length, dtype=self.dtype, device=self.device)
         due[first : stop + 1] = 1
-        signed = torch.zeros(len(due), lanes, bits, dtype=self.dtype, device=self.device)
+        signed = torch.zeros(len(due), num_envs, bits, dtype=self.dtype, device=self.device)
         signed[first : stop + 1] = 2 * targets[first : stop + 1, :, :bits] - 1
         return _Episode(symbols, targets, [first <= step <= stop for step in range(steps)], signed, due)
 
     def _show(self) -> None:
         """Compute the requested signals of the present step."""
-        now, shown = self._tick, self._episode
+        now, episode = self._tick, self._episode
         values: dict[str, Tensor] = {}
         for name in self.requested:
             if name == "symbol":
-                values[name] = shown.symbols[now]
+                values[name] = episode.symbols[now]
             elif name == "target":
-                values[name] = shown.targets[now]
+                values[name] = episode.targets[now]
             elif name == "time_left":
-                left = (len(shown.asked) - 1 - now) / 10
+                left = (len(episode.has_target) - 1 - now) / 10
                 values[name] = torch.full((self.num_envs, 1), left, dtype=self.dtype, device=self.device)
             else:
                 values[name] = self._upcoming()
         self._observations, self._info = self._divide(values)
         if "target" in self._info:
-            self._info[_MASK] = torch.full((self.num_envs,), shown.asked[now], device=self.device)
+            self._info[_MASK] = torch.full((self.num_envs,), episode.has_target[now], device=self.device)
 
     def _upcoming(self) -> Tensor:
-        """Return the targets of the steps to come, the next step's first: all their bits, then which there are."""
+        """Return the targets of the following steps, the next step's first: all their bits, then their mask."""
         ahead = slice(self._tick + 1, self._tick + 1 + self._options.max_length)
         due = self._episode.due[ahead].expand(self.num_envs, -1)
         return torch.cat([self._episode.signed[ahead].transpose(0, 1).flatten(1), due], 1)
 
-    def _judge(self, actions: Any) -> Tensor:
-        """Return each lane's reward, less the error of its answer in bits per component, and keep the mean."""
-        if actions is None or not self._episode.asked[self._tick]:
+    def _score(self, actions: Any) -> Tensor:
+        """Return each environment's reward, minus the error in bits per component, and accumulate the mean."""
+        if actions is None or not self._episode.has_target[self._tick]:
             return torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
         target = self._episode.targets[self._tick]
         with torch.no_grad():
@@ -216,30 +216,30 @@ class Copy(_CopyTask):
 
     Description:
         N steps each show a character, one shows the stop; in the N + 1 steps after it the characters and a stop
-        are asked for, and a blank step ends the episode: 2 N + 3 steps. N grows once the task is solved: when the
+        are the targets, and a blank step ends the episode: 2 N + 3 steps. N grows once the task is solved: when the
         actions' error averages below `threshold`, over at least 20 episodes.
     Action space:
-        Logits of the target's components `[bits + 1]`; they do not change what is shown within an episode.
+        Logits of the target's components `[bits + 1]`; they have no effect within an episode.
     Observation space:
         `symbol` [bits + 2]: a character's bits, then the stop's flag; the last component is always 0. `info` has
         `target` [bits + 1], floats 0 or 1, and its mask `_target`, bool: whether the step has one; `time_left`
         [1], the steps that follow in the episode, divided by 10; and `upcoming` [max_length * (bits + 1)], the
         targets of the next `max_length` steps, the next step's first: their bits as -1 and 1 (of a stop: -1; 0
-        where nothing is asked), then for each of these steps 1.0 if it has a target.
+        without a target), then for each of these steps 1.0 if it has a target.
     Rewards:
         Minus the error of the answer, in bits per component; 0.0 in steps without a target.
     Starting state:
         The first character; the curriculum begins anew with every seed.
     Episode end:
-        After the blank step, in all lanes at once.
+        After the blank step, in all environments at once.
 
     Args:
-        num_envs: Number of lanes (the batch).
+        num_envs: Number of environments (the batch).
         bits: Random bits per character.
         max_length: Most characters to reproduce.
         length: Characters in the first episodes.
         threshold: In bits per component; 0: the task never grows.
-        device: Where the tensors are.
+        device: Of the tensors.
         dtype: The type of the signals.
 
     Raises:
@@ -280,13 +280,13 @@ class RepeatCopy(_CopyTask):
         As `Copy`.
 
     Args:
-        num_envs: Number of lanes (the batch).
+        num_envs: Number of environments (the batch).
         bits: Random bits per character.
         max_length: Most characters to reproduce, repeats included.
         length: Characters in the first episodes.
         repeats: Repeats in the first episodes.
         threshold: In bits per component; 0: the task never grows.
-        device: Where the tensors are.
+        device: Of the tensors.
         dtype: The type of the signals.
 
     Raises:
@@ -312,7 +312,7 @@ class RepeatCopy(_CopyTask):
 
 
 class CopyLane(SingleLane):
-    """One lane of `Copy` as a plain Gymnasium environment: numpy in, numpy out.
+    """One environment of `Copy` as a plain Gymnasium environment: numpy in, numpy out.
 
     Args:
         options: The keyword arguments of `Copy`.
@@ -323,7 +323,7 @@ class CopyLane(SingleLane):
 
 
 class RepeatCopyLane(SingleLane):
-    """One lane of `RepeatCopy` as a plain Gymnasium environment: numpy in, numpy out.
+    """One environment of `RepeatCopy` as a plain Gymnasium environment: numpy in, numpy out.
 
     Args:
         options: The keyword arguments of `RepeatCopy`.

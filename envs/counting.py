@@ -25,13 +25,13 @@ _SO_FAR = "_so_far"
 
 
 class CountDigits(TorchVectorEnv):
-    """A stream of digits; how many of them were odd, threes, sevens and fives is asked over ever longer windows.
+    """A stream of digits; the targets are counts of odd digits, threes, sevens and fives over ever longer windows.
 
     Generalised to more than two levels from the two-network task of Jaderberg et al. 2017, "Decoupled neural
     interfaces using synthetic gradients", section 3.2.
 
     Description:
-        At every step each lane shows a new picture, drawn with replacement from the split. Level 1 counts the odd
+        At every step each environment returns a new picture, sampled with replacement from the split. Level 1 counts the odd
         digits in windows of `window` steps, level 2 the threes in windows of `window` squared, level 3 the sevens
         and level 4 the fives. Windows follow one another without a gap; the first ones begin at the reset.
     Action space:
@@ -49,12 +49,12 @@ class CountDigits(TorchVectorEnv):
         Never.
 
     Args:
-        num_envs: Number of lanes (the batch).
+        num_envs: Number of environments (the batch).
         data: digits (8x8, embedded) or mnist (28x28).
         levels: How many counts there are, from 1 to 4.
         window: Digits in a window of the lowest level.
         split: train, validation or test.
-        device: Where the tensors are.
+        device: Of the tensors.
         dtype: The type of the pixels.
 
     Raises:
@@ -84,8 +84,8 @@ class CountDigits(TorchVectorEnv):
         self._counted = {name: counted[name].long() for name, _ in options.counts}
         self._draws = Draws(table.splits[split], num_envs)
         self._seed: int | None = None
-        self._example = 0  # digits shown to each lane since the last seed
-        self._start = 0  # the one that was shown first after the last reset
+        self._example = 0  # digits of each environment since the last seed
+        self._start = 0  # the first one after the last reset
         self._counts: dict[str, Tensor] = {}
         self._nothing = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
         self._closes = {
@@ -93,16 +93,16 @@ class CountDigits(TorchVectorEnv):
         }
 
     def request(self, names: Iterable[str]) -> None:
-        """Compute only these signals from the next reset on; what nobody asks for is not counted."""
+        """Compute only these signals from the next reset on; other counts are not computed."""
         super().request(names)
-        asked = {
+        requested = {
             "threes" if name == "count_so_far" else name.removesuffix(_SO_FAR) for name in self.requested
         }
-        self._asked = [(name, steps) for name, steps in self._options.counts if name in asked]
+        self._computed = [(name, steps) for name, steps in self._options.counts if name in requested]
 
     @property
     def evaluation_steps(self) -> int:
-        """Steps of one evaluation: some windows of the highest level, on digits drawn from the split."""
+        """Steps of one evaluation: some windows of the highest level, on digits sampled from the split."""
         return _EVALUATED * self._options.longest
 
     def reset(
@@ -112,7 +112,7 @@ class CountDigits(TorchVectorEnv):
 
         Args:
             seed: Names the digits. None: go on (at first: a random seed).
-            options: Nothing is read from them.
+            options: Unused.
         """
         if seed is not None:
             self._seed, self._example = int(seed), 0
@@ -122,10 +122,10 @@ class CountDigits(TorchVectorEnv):
             self._example += 1
         self._start = self._example
         self._count()
-        return self._shown()
+        return self._signal_values()
 
     def step(self, actions: Any = None) -> StepResult:
-        """Close the windows that end with the digit shown, and show the next.
+        """Close the windows that end with the present digit, and go to the next.
 
         Args:
             actions: Without effect.
@@ -136,14 +136,14 @@ class CountDigits(TorchVectorEnv):
         if self._seed is None:
             raise ResetNeeded("call reset() before step()")
         closed: dict[str, Tensor] = {}
-        for name, steps in self._asked:
+        for name, steps in self._computed:
             if name in self.requested:
                 closes = (self._example - self._start + 1) % steps == 0
                 closed[name] = self._counts[name] if closes else self._nothing
                 closed[f"_{name}"] = self._closes[closes]
         self._example += 1
         self._count()
-        observations, info = self._shown()
+        observations, info = self._signal_values()
         reward = torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
         never = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         return observations, reward, never, never.clone(), {**closed, **info}
@@ -153,9 +153,9 @@ class CountDigits(TorchVectorEnv):
         return {"seed": self._seed, "example": self._example, "start": self._start}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to a place in the stream, and count again what its windows have shown."""
+        """Load a place in the stream, and recompute the counts of its windows."""
         self._seed, self._start = state["seed"], int(state["start"])
-        longest = max((steps for _, steps in self._asked), default=1)
+        longest = max((steps for _, steps in self._computed), default=1)
         shown = int(state["example"]) - self._start
         for example in range(shown - shown % longest, shown + 1):
             self._example = self._start + example
@@ -163,16 +163,16 @@ class CountDigits(TorchVectorEnv):
                 self._count()
 
     def _count(self) -> None:
-        """Look up the present digits and count them in; a window that begins with them begins at zero."""
+        """Look up the present digits and add them to the counts, which restart at the beginning of a window."""
         assert self._seed is not None
         self._rows = self._draws.rows(self._seed, self._example)
-        for name, steps in self._asked:
+        for name, steps in self._computed:
             here = self._counted[name].index_select(0, self._rows)
             begins = (self._example - self._start) % steps == 0
             self._counts[name] = here if begins else self._counts[name] + here
 
-    def _shown(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return observations and info of the present digits: what is known at the tick."""
+    def _signal_values(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return observations and info of the present digits: the signals known at the tick."""
         values: dict[str, Tensor] = {}
         for name in self.requested:
             if name == "image":
@@ -186,7 +186,7 @@ class CountDigits(TorchVectorEnv):
 
 
 class CountDigitsLane(SingleLane):
-    """One lane of `CountDigits` as a plain Gymnasium environment: numpy in, numpy out.
+    """One environment of `CountDigits` as a plain Gymnasium environment: numpy in, numpy out.
 
     Args:
         options: The keyword arguments of `CountDigits`.

@@ -1,4 +1,4 @@
-"""A curriculum: a task grows once it is solved, and how far it has come is state."""
+"""Curriculum of the copy tasks: the difficulty grows once a task is solved, and is part of the state."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _DECAY = 0.95
 _LEAST_EPISODES = 20
 """Episodes at a difficulty before it can count as solved: a mean of fewer is chance."""
 _READ_AND_STOPPED = 3
-"""What the papers add to the characters asked for when they give a task's length, T_task = N * R + 3."""
+"""Steps added to the reproduced characters in the papers' task length, T_task = N * R + 3."""
 
 
 class Curriculum:
-    """How hard the task is, judged by the mean error since it last became harder.
+    """Difficulty of a task, raised by the mean error since the last change.
 
     Jaderberg et al. 2017, "Decoupled neural interfaces using synthetic gradients", section 3.1: a task is solved
     when the error averages below 0.15 bits; then the number of characters, or of repeats, grows by one.
@@ -29,7 +29,7 @@ class Curriculum:
 
     Attributes:
         difficulty: Of the present episode.
-        error: Mean error in bits, decaying by 0.95 per episode since the last change; None: none is known.
+        error: Mean error in bits, decaying by 0.95 per episode since the last change; None: unknown.
         solved: Length of the longest task solved, `N * R + 3`; 0: none.
     """
 
@@ -44,11 +44,11 @@ class Curriculum:
         self.solved = 0
         self._episodes = 0  # with a known error, since the last change
 
-    def judge(self, error: float) -> None:
-        """Take an episode's error into the mean, and let the task grow if it is solved.
+    def update(self, error: float) -> None:
+        """Update the mean with an episode's error, and raise the difficulty if the task is solved.
 
         Args:
-            error: Bits per component of the target; one that is not finite says nothing.
+            error: Bits per component of the target; ignored if not finite.
         """
         if not math.isfinite(error):
             return
@@ -56,18 +56,18 @@ class Curriculum:
         self._episodes += 1
         if self._episodes < _LEAST_EPISODES or self.error >= self._options.threshold:
             return
-        self.solved = max(self.solved, self.difficulty.asked + _READ_AND_STOPPED)
+        self.solved = max(self.solved, self.difficulty.characters + _READ_AND_STOPPED)
         harder = self._options.harder(self.difficulty)
         if harder is not None:
             self.difficulty, self.error, self._episodes = harder, None, 0
 
     def figures(self) -> dict[str, float]:
-        """Return `difficulty`, the characters asked for; `solved`; and, once known, the mean error `bits`."""
-        found = {"difficulty": float(self.difficulty.asked), "solved": float(self.solved)}
+        """Return `difficulty`, the characters to reproduce; `solved`; and, once known, the mean error `bits`."""
+        found = {"difficulty": float(self.difficulty.characters), "solved": float(self.solved)}
         return found if self.error is None else {**found, "bits": self.error}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that `load_state_dict` needs: numbers."""
+        """Return the state, plain numbers."""
         return {
             "length": self.difficulty.length,
             "repeats": self.difficulty.repeats,
@@ -77,7 +77,7 @@ class Curriculum:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Load a state from `state_dict`."""
         self.difficulty = Difficulty(int(state["length"]), int(state["repeats"]))
         self.error = state["error"]
         self.solved, self._episodes = int(state["solved"]), int(state["episodes"])

@@ -1,4 +1,4 @@
-"""The data sets of pictures by name: the forms of their pictures, and how to find, read and download them."""
+"""Registry of picture data sets: shapes, and functions to find, read and download them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["DATA_SETS", "DataSet", "download"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSet:
-    """A data set of pictures of ten classes; what it promises can be known without reading it."""
+    """A data set of pictures of ten classes; its shape is known without reading it."""
 
     side: int
     """Height and width of a picture, in pixels."""
     colours: int
     """Planes of a picture: 1 or 3."""
     patch_size: int
-    """Height and width of a patch unless told otherwise, in pixels."""
+    """Default height and width of a patch, in pixels."""
     counts: Callable[[], dict[str, int]]
     """Return the number of pictures per split, reading no more than headers."""
     load: Callable[[], Pictures]
@@ -58,7 +58,7 @@ DATA_SETS = {
 
 
 def download(name: str = "mnist") -> Path:
-    """Download a data set into the user's cache, checking what arrives; what is there already is kept.
+    """Download a data set into the user's cache, verified; existing files are kept.
 
     Args:
         name: The data set: mnist or cifar10.

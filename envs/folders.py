@@ -1,4 +1,4 @@
-"""Where data sets that are not embedded lie: a folder that the user names, or the cache that downloads fill."""
+"""Folders of data sets that are not embedded: the user's, or the cache of downloads."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from antiphon.errors import DataError
 __all__ = ["Identity", "cache_folder", "fetch", "find_folder", "identity", "nowhere"]
 
 Identity = tuple[str, int, int]
-"""What changes with a file: its path, size in bytes and time of change in nanoseconds."""
+"""Identity of a file: its path, size in bytes and time of change in nanoseconds."""
 
 
 def identity(paths: Iterable[Path]) -> tuple[Identity, ...]:
-    """Return what changes when one of some files does: the key under which their contents may be kept."""
+    """Return the identities of some files: the cache key of their contents."""
     found = [(path, path.stat()) for path in paths]
     return tuple((str(path), facts.st_size, facts.st_mtime_ns) for path, facts in found)
 
 
 def find_folder(name: str) -> Path | None:
-    """Return the folder a data set is read from, `$ANTIPHON_DATA/name` or else the cache, if one is there."""
+    """Return the folder of a data set, `$ANTIPHON_DATA/name` or else the cache, if it exists."""
     data = os.environ.get("ANTIPHON_DATA")
     if data and (Path(data) / name).is_dir():
         return Path(data) / name
@@ -35,7 +35,7 @@ def find_folder(name: str) -> Path | None:
 
 
 def nowhere(title: str, name: str, files: str) -> DataError:
-    """Return the error for a data set of which no folder is there.
+    """Return the error for a data set without a folder.
 
     Args:
         title: The data set's own name.
@@ -50,7 +50,7 @@ def nowhere(title: str, name: str, files: str) -> DataError:
 
 
 def fetch(name: str, url: str, checksum: str) -> Path:
-    """Download a file into the cache, checking what arrives; what is there already is kept.
+    """Download a file into the cache and verify it; existing files are kept.
 
     Args:
         name: The data set's folder.
@@ -74,10 +74,10 @@ def fetch(name: str, url: str, checksum: str) -> Path:
 
 
 def cache_folder(name: str) -> Path:
-    """Return the folder that downloads of a data set go to, there or not.
+    """Return the cache folder of a data set, whether it exists or not.
 
     Raises:
-        DataError: pooch, which knows the place, is not installed.
+        DataError: pooch, which defines the place, is not installed.
     """
     return _cache(_pooch(name)) / name
 

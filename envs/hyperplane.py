@@ -16,15 +16,15 @@ __all__ = ["HyperplaneExample", "HyperplaneStream"]
 
 
 class HyperplaneStream(ExampleStream):
-    """Normal points and their two classes, in epochs; with as many lanes as points, each step shows all.
+    """Normal points and their two classes, in epochs; with as many environments as points, each step has all.
 
     These are the data sets of Czarnecki et al. 2017, "Understanding synthetic gradients and decoupled neural
     interfaces", Table 2.
 
     Description:
         Points drawn from N(0, I), told apart by a random hyperplane through the origin (`linear`), a tenth of them
-        wrongly (`noisy`), or by nothing (`random`). Every point is shown once before one is shown again: the lanes
-        deal out one shuffled epoch after the other.
+        wrongly (`noisy`), or by nothing (`random`). Every point occurs once before one is repeated: the
+        environments share one shuffled epoch after the other.
     Action space:
         `Discrete(2)`: a guess at the class.
     Observation space:
@@ -37,13 +37,13 @@ class HyperplaneStream(ExampleStream):
         Never.
 
     Args:
-        num_envs: Number of points shown at a time (the batch).
+        num_envs: Number of points per step (the batch).
         labels: linear, noisy or random.
         size: Dimensions of a point.
         points: How many points; None: ten per dimension, and at least 100.
         seed: Names the data set.
         split: train; it has all points.
-        device: Where the tensors are.
+        device: Of the tensors.
         dtype: The type of float signals.
 
     Raises:
@@ -85,7 +85,7 @@ class HyperplaneStream(ExampleStream):
 
 @functools.lru_cache(maxsize=16)
 def _placed(options: HyperplaneOptions, device: torch.device, dtype: torch.dtype) -> Table:
-    """Return a data set where it is needed; all streams of it share its memory."""
+    """Return a data set on a device; all streams of it share its memory."""
     seed, count = options.seed, options.count
     x = normal(seed_for(seed, "hyperplane", "points"), 0, count * options.size).view(count, options.size)
     chance = uniform(seed_for(seed, "hyperplane", "labels"), 0, count)
@@ -99,7 +99,7 @@ def _placed(options: HyperplaneOptions, device: torch.device, dtype: torch.dtype
 
 
 class HyperplaneExample(SingleLane):
-    """One lane of a `HyperplaneStream` as a plain Gymnasium environment: numpy in, numpy out.
+    """One environment of a `HyperplaneStream` as a plain Gymnasium environment: numpy in, numpy out.
 
     Args:
         options: The keyword arguments of `HyperplaneStream`.

@@ -25,7 +25,7 @@ def read(path: Path, axes: int, mend: str) -> NDArray[np.uint8]:
     Args:
         path: The file; gzipped if its name ends in `.gz`.
         axes: Number of dimensions that it must have.
-        mend: What to do about a broken file, as the end of the error message.
+        mend: Advice for a broken file, the end of the error message.
 
     Raises:
         DataError: The file cannot be read, is no IDX file of bytes with that many axes, or has another length
@@ -50,7 +50,7 @@ def read_shape(path: Path, axes: int, mend: str) -> tuple[int, ...]:
     Args:
         path: The file; gzipped if its name ends in `.gz`.
         axes: Number of dimensions that it must have.
-        mend: What to do about a broken file, as the end of the error message.
+        mend: Advice for a broken file, the end of the error message.
 
     Raises:
         DataError: The header cannot be read or is another one.

@@ -21,15 +21,15 @@ __all__ = ["ImageExample", "ImageStream", "picture_table"]
 
 
 class ImageStream(ExampleStream):
-    """Labelled pictures, whole, in halves or in patches, each shown for `hold` steps.
+    """Labelled pictures, whole, in halves or in patches, each repeated for `hold` steps.
 
     Description:
-        Independent pictures, drawn with replacement from a split.
+        Independent pictures, sampled with replacement from a split.
     Action space:
         `Discrete(10)`: a guess at the class.
     Observation space:
-        `image` [colours, height, width], `left_half` and `right_half` [colours, height, width / 2] and, where asked
-        for, `patch_0` … [patch_size, patch_size] (of coloured pictures [3, patch_size, patch_size]), floats from 0
+        `image` [colours, height, width], `left_half` and `right_half` [colours, height, width / 2] and, where
+        requested, `patch_0` … [patch_size, patch_size] (of coloured pictures [3, patch_size, patch_size]), floats from 0
         to 1. `info` has `label`, int64 from 0 to 9.
     Rewards:
         1.0 for a right guess, else 0.0.
@@ -39,15 +39,15 @@ class ImageStream(ExampleStream):
         Never (`episode: stream`), or with each picture (`episode: example`).
 
     Args:
-        num_envs: Number of pictures shown at a time (the batch).
+        num_envs: Number of pictures per step (the batch).
         data: digits (8x8, embedded), mnist (28x28), cifar10 (32x32, in colour; for these two see
             `antiphon.envs.download`) or shapes (32x32, in colour, embedded).
         split: train, validation or test.
-        hold: Steps for which each picture is shown.
+        hold: Steps for which each picture is repeated.
         episode: stream or example.
         patches: Number of patches, None for none.
         patch_size: Height and width of a patch in pixels; None: 3 of 8, 8 of 28 and 32.
-        device: Where the tensors are.
+        device: Of the tensors.
         dtype: The type of the pixels.
 
     Raises:
@@ -110,11 +110,11 @@ class ImageStream(ExampleStream):
 
 
 def picture_table(data: str, device: torch.device) -> Table:
-    """Return a data set as `image` (bytes, flat) and `label`, shared by all environments that show it.
+    """Return a data set as `image` (bytes, flat) and `label`, shared by all environments that use it.
 
     Args:
         data: A name in `DATA_SETS`.
-        device: Where the tensors are.
+        device: Of the tensors.
 
     Raises:
         DataError: The data are missing or broken.
@@ -135,11 +135,11 @@ def _table(data: str, files: tuple[Identity, ...], device: torch.device) -> Tabl
         splits={name: torch.from_numpy(rows) for name, rows in found.splits.items()},
         divisors={"image": float(found.white)},
     )
-    return table.to(device, torch.float32)  # whatever the stream's floats: its columns are whole numbers
+    return table.to(device, torch.float32)  # of any float type: its columns are integers
 
 
 class ImageExample(SingleLane):
-    """One lane of an `ImageStream` as a plain Gymnasium environment: numpy in, numpy out.
+    """One environment of an `ImageStream` as a plain Gymnasium environment: numpy in, numpy out.
 
     Args:
         options: The keyword arguments of `ImageStream`.

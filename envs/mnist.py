@@ -1,4 +1,4 @@
-"""The MNIST database, or any other in its four files: found in a folder, or downloaded when asked."""
+"""The MNIST database, or any other in its four files: read from a folder, or downloaded on request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CHECKSUMS = {
     "t10k-images-idx3-ubyte": "md5:9fb629c4189551a2d022fa330f9573f3",
     "t10k-labels-idx1-ubyte": "md5:ec29112dd5afa0611ce80d1b7f02629c",
 }
-"""The four files, and the checksums of what is downloaded: the files gzipped."""
+"""The four files, and the checksums of their gzipped downloads."""
 _MEND = "replace it by a sound copy"
 
 
@@ -67,7 +67,7 @@ def counts() -> dict[str, int]:
 
 
 def download() -> Path:
-    """Download the four files into the user's cache, checking what arrives; what is there already is kept.
+    """Download the four files into the user's cache, verified; existing files are kept.
 
     Returns:
         The folder with the files.

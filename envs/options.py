@@ -1,4 +1,4 @@
-"""The options of the streams, checked, and what follows from them. Needs no torch."""
+"""Validated options of the streams, and their descriptions. Needs no torch."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ SPLITS = ("train", "validation", "test")
 EPISODES = ("stream", "example")
 """`stream`: never ends; `example`: each example is an episode of `hold` steps."""
 LABELS = ("linear", "noisy", "random")
-"""`linear`: the side of the hyperplane; `noisy`: so, but a tenth of them swapped; `random`: tossed up."""
+"""`linear`: the side of the hyperplane; `noisy`: so, but a tenth of them swapped; `random`: random labels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageOptions:
-    """What can be asked of a stream of labelled pictures.
+    """Options of a stream of labelled pictures.
 
     Raises:
-        ScenarioError: A value that cannot be; the message names key, value and mend.
+        ScenarioError: An invalid value; the message names key, value and fix.
     """
 
     data: str = "digits"
@@ -42,11 +42,11 @@ class ImageOptions:
     split: str = "train"
     """The part that is streamed: train, validation or test."""
     hold: int = 1
-    """Steps for which each picture is shown."""
+    """Steps for which each picture is repeated."""
     episode: str = "stream"
     """`stream`: never ends; `example`: each picture is an episode."""
     patches: int | None = None
-    """Number of patches the picture is also shown in, as signals patch_0, patch_1, …"""
+    """Number of patches of the picture, as signals patch_0, patch_1, …"""
     patch_size: int | None = None
     """Height and width of a patch, in pixels (3 of 8, 8 of 28 and 32)."""
 
@@ -100,10 +100,10 @@ class ImageOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HyperplaneOptions:
-    """What can be asked of points on the two sides of a hyperplane.
+    """Options of points on the two sides of a hyperplane.
 
     Raises:
-        ScenarioError: A value that cannot be; the message names key, value and mend.
+        ScenarioError: An invalid value; the message names key, value and fix.
     """
 
     labels: str = "linear"
@@ -113,7 +113,7 @@ class HyperplaneOptions:
     points: int | None = None
     """How many points; None: ten per dimension, and at least 100."""
     seed: int = 0
-    """Names the data set: another seed draws other points, hyperplane and labels."""
+    """Seed of the data set: its points, hyperplane and labels."""
     split: str = "train"
     """The part that is streamed: all points are in `train`."""
 
@@ -144,10 +144,10 @@ class HyperplaneOptions:
 
 
 def check_hold(hold: Any, episode: Any) -> None:
-    """Refuse a hold that is no number of steps, and unknown kinds of episode.
+    """Check that a hold is a number of steps, and that the kind of episode exists.
 
     Raises:
-        ScenarioError: Naming key, value and mend.
+        ScenarioError: The message names key, value and fix.
     """
     check_whole("hold", hold, 1, None)
     check_choice("episode", episode, EPISODES)
@@ -158,20 +158,20 @@ def _pixels(*shape: int) -> Signal:
 
 
 def check_choice(key: str, value: Any, choices: Iterable[str]) -> None:
-    """Refuse an option's value that is none of the choices.
+    """Check that an option's value is one of the choices.
 
     Raises:
-        ScenarioError: Naming key, value and the nearest choice.
+        ScenarioError: The message names key, value and the nearest choice.
     """
     if value not in tuple(choices):
         raise ScenarioError(f"env.{key}: no {key} '{value}'{suggest(str(value), choices)}")
 
 
 def check_whole(key: str, value: Any, least: int, most: int | None) -> None:
-    """Refuse an option's value that is no whole number from `least` to `most`.
+    """Check that an option's value is an integer from `least` to `most`.
 
     Raises:
-        ScenarioError: Naming key, value and bounds.
+        ScenarioError: The message names key, value and bounds.
     """
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole or value < least or (most is not None and value > most):

@@ -1,4 +1,4 @@
-"""The options of the environments whose steps hang together, checked, and what follows. Needs no torch."""
+"""Validated options of the environments with dependent steps, and their descriptions. Needs no torch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from antiphon.errors import ScenarioError
 __all__ = ["CopyOptions", "CountOptions", "Difficulty", "RepeatCopyOptions", "TextOptions"]
 
 _COUNTED = ("odd", "threes", "sevens", "fives")
-"""What is counted at each level, the lowest first."""
+"""Counted digits of each level, the lowest first."""
 _MOST_COUNTED = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """How much a copy task asks for."""
+    """Difficulty of a copy task."""
 
     length: int
     """Characters to read."""
@@ -28,17 +28,17 @@ class Difficulty:
     """Times to reproduce them."""
 
     @property
-    def asked(self) -> int:
+    def characters(self) -> int:
         """Characters to reproduce, without the stop."""
         return self.length * self.repeats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CountOptions:
-    """What can be asked of a stream of digits that are counted.
+    """Options of the stream of counted digits.
 
     Raises:
-        ScenarioError: A value that cannot be; the message names key, value and mend.
+        ScenarioError: An invalid value; the message names key, value and fix.
     """
 
     data: str = "digits"
@@ -48,7 +48,7 @@ class CountOptions:
     window: int = 4
     """Digits counted at the lowest level; every further level counts over so many times as many."""
     split: str = "train"
-    """The part that is shown: train, validation or test."""
+    """The split: train, validation or test."""
 
     def __post_init__(self) -> None:
         check_choice("data", self.data, ("digits", "mnist"))
@@ -88,16 +88,16 @@ class CountOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CopyOptions:
-    """What can be asked of the copy task.
+    """Options of the copy task.
 
     Raises:
-        ScenarioError: A value that cannot be; the message names key, value and mend.
+        ScenarioError: An invalid value; the message names key, value and fix.
     """
 
     bits: int = 8
     """Random bits per character."""
     max_length: int = 24
-    """Most characters to reproduce: where the curriculum ends, and how far `upcoming` sees, in steps."""
+    """Most characters to reproduce: the end of the curriculum, and the horizon of `upcoming` in steps."""
     length: int = 1
     """Characters to read in the first episodes."""
     threshold: float = 0.15
@@ -128,9 +128,9 @@ class CopyOptions:
         return Difficulty(than.length + 1, 1) if than.length < self.max_length else None
 
     def steps(self, difficulty: Difficulty) -> int:
-        """Return the length of an episode: what is read, what is asked, and a blank step."""
+        """Return the length of an episode: input, targets and a blank step."""
         read = difficulty.length + 1 + self.shows_repeats  # 1: the stop character
-        return read + difficulty.asked + 2  # the stop that is asked for, and the blank
+        return read + difficulty.characters + 2  # the target of the stop character, and the blank
 
     def description(self) -> Description:
         """Return signals and the longest episode."""
@@ -158,10 +158,10 @@ class CopyOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RepeatCopyOptions(CopyOptions):
-    """What can be asked of the copy task in which the number of repeats is read as well.
+    """Options of the copy task with repeats.
 
     Raises:
-        ScenarioError: A value that cannot be; the message names key, value and mend.
+        ScenarioError: An invalid value; the message names key, value and fix.
     """
 
     repeats: int = 1
@@ -170,7 +170,7 @@ class RepeatCopyOptions(CopyOptions):
     def __post_init__(self) -> None:
         CopyOptions.__post_init__(self)
         check_whole("repeats", self.repeats, 1, self.max_length)
-        if self.start.asked > self.max_length:
+        if self.start.characters > self.max_length:
             raise ScenarioError(
                 f"env.repeats: {self.repeats} times length {self.length} exceeds max_length {self.max_length}; "
                 "lower it, or raise max_length"
@@ -190,21 +190,21 @@ class RepeatCopyOptions(CopyOptions):
         """Return the difficulty that follows a solved one, length and repeats by turns; None: it was the last."""
         longer = than.length - self.length <= than.repeats - self.repeats
         found = Difficulty(than.length + longer, than.repeats + (not longer))
-        return found if found.asked <= self.max_length else None
+        return found if found.characters <= self.max_length else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextOptions:
-    """What can be asked of a text that is read character by character.
+    """Options of the character stream of a text.
 
     Raises:
-        ScenarioError: A value that cannot be; the message names key, value and mend.
+        ScenarioError: An invalid value; the message names key, value and fix.
     """
 
     text: str = texts.EMBEDDED
     """`embedded`, or the name without `.txt` of a file in `$ANTIPHON_DATA/text`."""
     split: str = "train"
-    """The part that is read: train, validation or test."""
+    """The split: train, validation or test."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):

@@ -1,4 +1,4 @@
-"""Where the patches of a picture lie: a grid as near square as can be, dealt out in a fixed random order."""
+"""Positions of a picture's patches: a grid as near square as possible, in a fixed random order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def positions(count: int, size: int, height: int, width: int) -> list[tuple[int,
     """Return the upper left corner (row, column) of each patch, in pixels.
 
     The corners are evenly spaced from edge to edge (a single column is centred), and patches overlap or leave
-    gaps as they must. Their order is a fixed permutation, so that neighbours in number are none in the picture.
+    gaps as necessary. Their order is a fixed permutation, so that consecutive patches are no neighbours.
 
     Args:
         count: Number of patches.
@@ -29,7 +29,11 @@ def positions(count: int, size: int, height: int, width: int) -> list[tuple[int,
         width: Width of the picture.
     """
     rows, columns = grid(count)
-    corners = [(top, left) for top in _spread(rows, height - size) for left in _spread(columns, width - size)]
+    corners = [
+        (top, left)
+        for top in _evenly_spaced(rows, height - size)
+        for left in _evenly_spaced(columns, width - size)
+    ]
     # RandomState's numbers are frozen by numpy's compatibility policy.
     return [corners[place] for place in np.random.RandomState(0).permutation(count)]
 
@@ -37,7 +41,7 @@ def positions(count: int, size: int, height: int, width: int) -> list[tuple[int,
 def pixel_indices(
     corners: list[tuple[int, int]], size: int, height: int, width: int, colours: int = 1
 ) -> NDArray[np.int64]:
-    """Return where each patch's pixels are in the flattened picture `[colours, height, width]`.
+    """Return the indices of each patch's pixels in the flattened picture `[colours, height, width]`.
 
     Args:
         corners: Upper left corner (row, column) of each patch.
@@ -55,7 +59,7 @@ def pixel_indices(
     return starts[:, None] + planes.reshape(1, -1)
 
 
-def _spread(count: int, last: int) -> list[int]:
+def _evenly_spaced(count: int, last: int) -> list[int]:
     if count == 1:
         return [last // 2]
     return [int(place) for place in np.linspace(0, last, count)]

@@ -1,4 +1,4 @@
-"""Labelled pictures as arrays: what the readers of data sets return. Needs no torch."""
+"""Labelled pictures as arrays, returned by the readers of data sets. Needs no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Pictures"]
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """Pictures with their classes and the splits that share them out."""
+    """Pictures with their classes and splits."""
 
     pixels: NDArray[np.uint8]
     """`[count, height, width]`, or of coloured ones `[count, 3, height, width]`."""
@@ -22,4 +22,4 @@ class Pictures:
     splits: dict[str, NDArray[Any]]
     """Indices of each split; no picture is in two."""
     white: int
-    """The pixel value that is shown as 1.0."""
+    """The pixel value that becomes 1.0."""

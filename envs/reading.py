@@ -1,4 +1,4 @@
-"""A text read character by character: `antiphon/CharText-v0`."""
+"""Character stream of a text: `antiphon/CharText-v0`."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ __all__ = ["CharText", "CharTextLane"]
 
 
 class CharText(TorchVectorEnv):
-    """A text, a character at a step; which one comes next is asked.
+    """A text, one character per step; the target is the next character.
 
     Description:
         The first 90 % of the text are the train split, the next 5 % validation, the rest test. A split is cut into
-        as many stretches as there are lanes; lane k begins with stretch k and reads on, round the split. In the
-        train split a seed draws where the first stretch begins; the others begin at their beginning.
+        as many stretches as there are environments; environment k begins with stretch k and goes on, round the
+        split. In the train split the seed determines where the first stretch begins; the others begin at the start.
     Action space:
         One action, without effect.
     Observation space:
         `char` [classes], the character as a one-hot vector of floats. `info` has `next`, int64: the class of the
         character after it. Classes are the distinct characters of the train split, sorted, and a last one for
-        every other character, which only validation and test can show.
+        every other character, which only validation and test can contain.
     Rewards:
         None: 0.0.
     Starting state:
-        The first character of each lane's stretch.
+        The first character of each environment's stretch.
     Episode end:
         Never.
 
     Args:
-        num_envs: Number of lanes (the batch).
+        num_envs: Number of environments (the batch).
         text: `embedded`, or the name without `.txt` of a file in `$ANTIPHON_DATA/text`.
         split: train, validation or test.
-        device: Where the tensors are.
+        device: Of the tensors.
         dtype: The type of `char`.
 
     Raises:
-        ScenarioError: An option that cannot be, or more lanes than the split has characters for.
+        ScenarioError: An option that cannot be, or more environments than the split has characters for.
         DataError: There is no such text, or it cannot be read.
     """
 
@@ -76,12 +76,12 @@ class CharText(TorchVectorEnv):
             )
         self._one_hot = torch.eye(read.classes, dtype=dtype, device=self.device)
         self._seed: int | None = None
-        self._read = 0  # characters read by each lane since the last seed
+        self._read = 0  # characters of each environment since the last seed
         self._begins = torch.empty(0)
 
     @property
     def evaluation_steps(self) -> int:
-        """Steps that ask for every character of every lane's stretch but the first."""
+        """Steps in which every character of every stretch but the first is a target."""
         return self._stretch - 1
 
     def reset(
@@ -90,15 +90,15 @@ class CharText(TorchVectorEnv):
         """Go to the beginning of the stretches, or without a seed to the next character.
 
         Args:
-            seed: In the train split, draws where stretches begin. None: go on (at first: a random seed).
-            options: Nothing is read from them.
+            seed: In the train split, determines where stretches begin. None: go on (at first: a random seed).
+            options: Unused.
         """
         if seed is None and self._seed is not None:
             self._read += 1
         else:
             self._open(int(seed) if seed is not None else seeding.np_random(None)[1])
             self._read = 0
-        return self._shown()
+        return self._signal_values()
 
     def step(self, actions: Any = None) -> StepResult:
         """Go on by a character.
@@ -112,7 +112,7 @@ class CharText(TorchVectorEnv):
         if self._seed is None:
             raise ResetNeeded("call reset() before step()")
         self._read += 1
-        observations, info = self._shown()
+        observations, info = self._signal_values()
         reward = torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
         never = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         return observations, reward, never, never.clone(), info
@@ -122,10 +122,10 @@ class CharText(TorchVectorEnv):
         return {"seed": self._seed, "read": self._read, "text": self._digest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to a place in the text.
+        """Load a place in the text.
 
         Raises:
-            DataError: It is a place in another text.
+            DataError: The state is of another text.
         """
         if state["text"] != self._digest:
             raise DataError(
@@ -137,13 +137,13 @@ class CharText(TorchVectorEnv):
             self._open(int(state["seed"]))
 
     def _open(self, seed: int) -> None:
-        """Find where the lanes' stretches begin, int64 `[batch]`."""
+        """Compute the beginnings of the stretches, int64 `[batch]`."""
         self._seed = seed
         self._begins = torch.arange(self.num_envs, device=self.device) * self._stretch
         if self.split == "train":
             self._begins += integers(seed_for(seed, "env"), 0, 1, len(self._codes), self.device)
 
-    def _shown(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _signal_values(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return observations and info of the present characters."""
         place = (self._begins + self._read) % len(self._codes)
         values: dict[str, Tensor] = {}
@@ -155,7 +155,7 @@ class CharText(TorchVectorEnv):
 
 
 class CharTextLane(SingleLane):
-    """One lane of `CharText` as a plain Gymnasium environment: numpy in, numpy out.
+    """One environment of `CharText` as a plain Gymnasium environment: numpy in, numpy out.
 
     Args:
         options: The keyword arguments of `CharText`.

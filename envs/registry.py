@@ -1,4 +1,4 @@
-"""The names of environments, and what becomes of a name, a source or an environment that a scenario gives."""
+"""Registry of environments, and construction from a scenario's id, source or environment object."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _Options = ImageOptions | HyperplaneOptions | CountOptions | CopyOptions | Repea
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What an id stands for."""
+    """Registry entry of an id."""
 
     options: type[_Options]
-    lanes: str
+    vector: str
     """Module and class of the vectorised kind; made of the options' fields."""
     single: str
     """Module and class of the plain kind."""
     defaults: dict[str, Any] = field(default_factory=dict)
-    """Options that the id sets unless told otherwise."""
+    """Default options of the id."""
 
 
 def _pictures(data: str) -> _Entry:
@@ -73,16 +73,16 @@ def ids() -> tuple[str, ...]:
 
 
 def register() -> None:
-    """Make the ids known to Gymnasium; done by `import antiphon.envs`."""
+    """Register the ids with Gymnasium; called by `import antiphon.envs`."""
     for name, entry in _ENTRIES.items():
         if name not in gymnasium.registry:
             gymnasium.register(
-                name, entry_point=entry.single, vector_entry_point=entry.lanes, kwargs=dict(entry.defaults)
+                name, entry_point=entry.single, vector_entry_point=entry.vector, kwargs=dict(entry.defaults)
             )
 
 
 def describe(spec: Any) -> Description:
-    """Return what an environment shows, reading no more of its data than headers.
+    """Return an environment's description, reading no more of its data than headers.
 
     Args:
         spec: As of `make`.
@@ -116,7 +116,7 @@ def copied(spec: Any, reason: str) -> Any:
         return spec
     try:
         return copy.deepcopy(spec)
-    except Exception as error:  # noqa: BLE001  (whatever a user's object raises)
+    except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
         line = " ".join(str(error).split())
         raise ScenarioError(
             f"env: {type(spec).__name__} cannot be copied ({line}), and {reason}; give it a __deepcopy__, or run one "
@@ -138,7 +138,7 @@ def make(
         spec: A mapping `{"id": …, **options}`, or an object with such an `id` and `kwargs`; anything with a `make`
             that takes the other arguments, such as a `Source`; or a Gymnasium vector environment.
         batch: Number of environments.
-        device: Where the tensors are.
+        device: Of the tensors.
         dtype: The type of float signals; None: torch.float32.
         split: The part of a data set that is streamed; None: the one in `spec`, or train.
 
@@ -154,12 +154,12 @@ def make(
     found = _read(spec)
     if found is not None:
         entry, given = found
-        module, _, lanes = entry.lanes.partition(":")
+        module, _, cls = entry.vector.partition(":")
         options = {item.name: getattr(given, item.name) for item in fields(given)}
         if split is not None:
             check_split(split, given.description().splits)
             options["split"] = split
-        made: TorchVectorEnv = getattr(import_module(module), lanes)(
+        made: TorchVectorEnv = getattr(import_module(module), cls)(
             batch, device=device, dtype=dtype, **options
         )
         return made
@@ -175,7 +175,7 @@ def make(
 
 
 def _read(spec: Any) -> tuple[_Entry, _Options] | None:
-    """Return what a declared environment is and its options, or None for an object that is none."""
+    """Return the registry entry and options of a declared environment, or None for other objects."""
     if isinstance(spec, Mapping):
         name, values = spec.get("id"), {key: value for key, value in spec.items() if key != "id"}
     elif hasattr(spec, "id") and isinstance(getattr(spec, "kwargs", None), Mapping):

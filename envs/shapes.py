@@ -1,7 +1,7 @@
-"""A small stand-in for CIFAR-10: ten coloured shapes on noisy grounds, drawn by arithmetic when they are asked for.
+"""A small stand-in for CIFAR-10: ten coloured shapes on noisy grounds, generated on request.
 
-Two shapes share each of five hues, so that colour alone, which a linear classifier can see, names a pair, and only
-the form, wherever it lies and however it is turned, names the class.
+Two shapes share each of five hues, so that colour alone, which a linear classifier can use, determines a pair, and
+only the form, at any place and angle, determines the class.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ _FORMS: dict[str, Callable[[_Array, _Array], NDArray[np.bool_]]] = {
     "crescent": lambda u, v: _whole(u, v) & ((u - 0.55) ** 2 + v * v > 0.62),
     "bars": lambda u, v: (np.abs(np.abs(u) - 0.55) < 0.27) & (np.abs(v) < 0.95),
 }
-"""What lies in a shape, in coordinates in which it has a radius of about 1."""
+"""Indicator function of each shape, in coordinates with a radius of about 1."""
 
 CLASSES = tuple(_FORMS)
 """The shapes, in the order of the labels; neighbours (0 and 1, 2 and 3, …) share a hue."""
 
 
 def load() -> Pictures:
-    """Draw the pictures; they are the same on every machine, and each class has its share of each split."""
+    """Generate the pictures; they are the same on every machine, and each class has its share of each split."""
     count = sum(COUNTS.values())
     labels = (np.arange(count) % len(CLASSES)).astype(np.uint8)
     inside = _inside(labels)
@@ -93,7 +93,7 @@ def _colours(labels: NDArray[np.uint8]) -> tuple[NDArray[np.int16], NDArray[np.i
     """Return the colours `[count, 3]` of shapes and grounds, in levels from 0 to 255."""
     count = len(labels)
     hue = (labels // 2) / 5 + _uniform("hue", count, -0.07, 0.07)
-    away = hue[:, None] - np.arange(3) / 3  # from red, green and blue, in turns
+    away = hue[:, None] - np.arange(3) / 3  # distance from red, green and blue, in turns
     weights = np.clip(1.5 - 4.5 * np.abs(away - np.round(away)), 0.0, 1.0)
     weights -= weights.mean(axis=1, keepdims=True)  # a hue and no brightness
     ground = 0.5 + _uniform("ground", 3 * count, -0.15, 0.15).reshape(count, 3)
@@ -103,16 +103,16 @@ def _colours(labels: NDArray[np.uint8]) -> tuple[NDArray[np.int16], NDArray[np.i
 
 
 def _noise(count: int) -> NDArray[np.int16]:
-    """Return int16 `[count]`, uniform from -72 to 71 levels; six numbers are cut from each one drawn."""
+    """Return int16 `[count]`, uniform from -72 to 71 levels; six values are cut from each sampled integer."""
     from antiphon.nets.random import integers, seed_for
 
-    drawn = integers(seed_for(0, "shapes", "noise"), 0, -(-count // 6), 1 << 48).numpy().astype("<i8")
-    levels = drawn.view(np.uint8).reshape(-1, 8)[:, :6].reshape(-1)[:count].astype(np.int16)
+    sampled = integers(seed_for(0, "shapes", "noise"), 0, -(-count // 6), 1 << 48).numpy().astype("<i8")
+    levels = sampled.view(np.uint8).reshape(-1, 8)[:, :6].reshape(-1)[:count].astype(np.int16)
     return levels * 9 // 16 - 72
 
 
 def _uniform(name: str, count: int, low: float, high: float) -> _Array:
     from antiphon.nets.random import seed_for, uniform
 
-    drawn: _Array = uniform(seed_for(0, "shapes", name), 0, count).numpy()
-    return low + (high - low) * drawn
+    sampled: _Array = uniform(seed_for(0, "shapes", name), 0, count).numpy()
+    return low + (high - low) * sampled

@@ -1,4 +1,4 @@
-"""What an environment shows: named signals, and the summary of all of them. Needs no torch."""
+"""Signals of an environment, and the description of all of them. Needs no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Description", "Signal"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signal:
-    """One named tensor `[batch, *shape]` that an environment gives at every step."""
+    """One named tensor `[batch, *shape]` of an environment at every step."""
 
     shape: tuple[int, ...] = ()
     """Shape per environment; `()` is one number."""
@@ -24,7 +24,7 @@ class Signal:
     training_only: bool = False
     """True: for losses and gradient context alone, found in `info`; False: an observation."""
     known: Literal["tick", "after_step"] = "tick"
-    """`tick`: shown with the observation of its step; `after_step`: known when the step has been taken."""
+    """`tick`: returned with the observation of its step; `after_step`: known when the step has been taken."""
     every: int = 1
     """Steps from one value to the next: there is one at step `every` - 1, and so on; its mask leaves out the others."""
     low: float = -math.inf
@@ -47,12 +47,12 @@ class Signal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Description:
-    """What can be known of an environment before it is made."""
+    """Description of an environment, available before it is constructed."""
 
     signals: dict[str, Signal]
     """All signals by name."""
     hold: int = 1
-    """Steps for which each example is shown."""
+    """Steps for which each example is repeated."""
     episode_steps: int | None = None
     """Length of every episode, all environments in step; None: endless, varying or not known."""
     longest_episode: int | None = None
@@ -64,11 +64,11 @@ class Description:
     example_counts: dict[str, int]
     """Examples per split."""
     is_stream: bool = False
-    """True: a stream of independent examples, on which no action has an effect."""
+    """True: a stream of independent examples, on which actions have no effect."""
 
     @property
     def observations(self) -> tuple[str, ...]:
-        """Names of the signals that agents may see when deployed."""
+        """Names of the signals that are available to agents when deployed."""
         return tuple(name for name, signal in self.signals.items() if not signal.training_only)
 
     @property

@@ -1,4 +1,4 @@
-"""Streams of independent examples drawn from a table that stays in memory."""
+"""Streams of independent examples sampled from a table in memory."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from antiphon.nets.random import integers, seed_for
 __all__ = ["Draws", "ExampleStream", "Table"]
 
 _BLOCK = 64
-"""Examples per lane whose rows are drawn in one call; part of what a seed means."""
+"""Examples per environment that are sampled in one call; changes the meaning of a seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """The examples of a data set, a row each, and which rows belong to which split."""
+    """Examples of a data set, a row each, and the rows of each split."""
 
     columns: dict[str, Tensor]
     """`[rows, *shape]` each."""
     splits: dict[str, Tensor]
     """Rows of each split, int64."""
     divisors: dict[str, float] = field(default_factory=dict)
-    """Columns kept as bytes, to be divided by this number once they are floats."""
+    """Divisors of the columns kept as bytes, applied after conversion to floats."""
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Table:
-        """Return the table on a device with its floats of a type; nothing is copied that fits already."""
+        """Return the table on a device and with a float type; tensors that match are not copied."""
         columns = {
             name: column.to(device, dtype if column.is_floating_point() else column.dtype)
             for name, column in self.columns.items()
@@ -43,36 +43,36 @@ class Table:
 
 
 class Draws:
-    """Rows of a split drawn with replacement: a pure function of (seed, number, lane), however many the lanes.
+    """Rows of a split sampled with replacement: a pure function of (seed, number, environment).
 
     Args:
         rows: Of the split, int64.
-        lanes: How many draw (the batch).
+        num_envs: Number of environments (the batch).
     """
 
-    def __init__(self, rows: Tensor, lanes: int) -> None:
+    def __init__(self, rows: Tensor, num_envs: int) -> None:
         self._rows = rows
-        self._lanes = lanes
+        self._num_envs = num_envs
         self._drawn: tuple[int, int] | None = None  # seed and number of the block held
         self._block = torch.empty(0)
 
     def rows(self, seed: int, number: int) -> Tensor:
-        """Return the row that each lane draws as its example of that number, int64 `[batch]`."""
+        """Return the row of each environment's example of that number, int64 `[batch]`."""
         number, place = divmod(number, _BLOCK)
         if self._drawn != (seed, number):
-            count = self._lanes * _BLOCK
-            drawn = integers(seed_for(seed, "env"), number, count, len(self._rows), self._rows.device)
-            # Lane-major: what a lane is shown does not depend on how many lanes there are.
-            self._block = self._rows[drawn].view(self._lanes, _BLOCK).t().contiguous()
+            count = self._num_envs * _BLOCK
+            sampled = integers(seed_for(seed, "env"), number, count, len(self._rows), self._rows.device)
+            # Environment-major: an environment's examples do not depend on their number.
+            self._block = self._rows[sampled].view(self._num_envs, _BLOCK).t().contiguous()
             self._drawn = seed, number
         return self._block[place]
 
 
 class ExampleStream(TorchVectorEnv):
-    """A stream of independent examples, drawn with replacement, each shown for `hold` steps.
+    """A stream of independent examples, sampled with replacement, each repeated for `hold` steps.
 
     Description:
-        Example k of lane b is a pure function of (seed, k, b): neither history nor the number of lanes matters.
+        Example k of environment b is a pure function of (seed, k, b), independent of history and batch.
     Action space:
         A guess at the `answer`, `Discrete(classes)`; without an answer there is one action, without effect.
         `step(None)` makes no guess.
@@ -84,12 +84,12 @@ class ExampleStream(TorchVectorEnv):
         Never; where `episode_steps` is the hold, every environment terminates with its example.
 
     Args:
-        num_envs: Number of lanes (the batch).
+        num_envs: Number of environments (the batch).
         table: The examples.
         description: Signals, hold and splits.
         answer: The categorical column that actions guess, or None.
         split: The part of the data that is streamed.
-        device: Where the tensors are.
+        device: Of the tensors.
         dtype: The type of float signals.
 
     Raises:
@@ -114,8 +114,8 @@ class ExampleStream(TorchVectorEnv):
         self._table = table.to(self.device, dtype)
         self._answer = answer
         self._seed: int | None = None
-        self._example = 0  # examples shown to each lane since the last seed
-        self._tick = 0  # steps for which the present one has been shown
+        self._example = 0  # examples of each environment since the last seed
+        self._tick = 0  # steps of the present one
         self._draws = Draws(self._table.splits[split], num_envs)
         self._rows = torch.empty(0)
         self._observations: dict[str, Tensor] = {}
@@ -124,11 +124,11 @@ class ExampleStream(TorchVectorEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Show the first example of a seed, or without one the next example of the stream.
+        """Go to the first example of a seed, or without one to the next example of the stream.
 
         Args:
-            seed: Names the stream; the same seed shows the same examples. None: go on (at first: a random seed).
-            options: Nothing is read from them.
+            seed: Of the stream; equal seeds give equal examples. None: go on (at first: a random seed).
+            options: Unused.
 
         Returns:
             Observations and info.
@@ -144,14 +144,14 @@ class ExampleStream(TorchVectorEnv):
         return dict(self._observations), dict(self._info)
 
     def step(self, actions: Any = None) -> StepResult:
-        """Take the guesses on the examples shown, and show the next step's.
+        """Score the guesses on the present examples, and go to the next step.
 
         Args:
             actions: Guessed classes `[batch]`, or their logits `[batch, classes]`; None: no guess.
 
         Returns:
             Observations, reward, terminated, truncated, info. While an example is held its tensors are the same
-            objects: do not write into them. Where episodes ended, `info` has what was shown last in `final_obs`
+            objects: do not write into them. Where episodes ended, `info` has the last signals in `final_obs`
             and `final_info`.
 
         Raises:
@@ -188,7 +188,7 @@ class ExampleStream(TorchVectorEnv):
         return {"seed": self._seed, "example": self._example, "tick": self._tick}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to a place in the stream."""
+        """Load a place in the stream."""
         self._seed, self._example, self._tick = state["seed"], int(state["example"]), int(state["tick"])
         if self._seed is not None:
             self._show()
@@ -199,7 +199,7 @@ class ExampleStream(TorchVectorEnv):
         self._observations, self._info = self._divide(self._signals_at(self._rows))
 
     def _rows_of(self, example: int) -> Tensor:
-        """Return the row of the table that each lane shows as its example of that number, int64 `[batch]`."""
+        """Return the table row of each environment's example of that number, int64 `[batch]`."""
         assert self._seed is not None
         return self._draws.rows(self._seed, example)
 

@@ -1,4 +1,4 @@
-"""One's own data as an environment: tensors, arrays or a data set become streams of examples."""
+"""Environments of the user's own data: streams of examples from tensors, arrays or a data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Indexable", "Source", "from_dataset", "from_tensors"]
 
 
 class Indexable(Protocol):
-    """A data set that knows its length and gives its items by number."""
+    """A data set with a length and items by index."""
 
     def __len__(self) -> int: ...
 
@@ -28,7 +28,7 @@ class Indexable(Protocol):
 
 
 class Source:
-    """A data set from which streams are made: the `env` of a scenario written in Python.
+    """Factory of streams of a data set: the `env` of a scenario written in Python.
 
     Attributes:
         description: Signals, hold and splits of every stream made from it.
@@ -51,8 +51,8 @@ class Source:
         """Return a stream of the examples of one split; all streams of a device and type share their memory.
 
         Args:
-            batch: Examples shown at a time.
-            device: Where the tensors are.
+            batch: Examples per step.
+            device: Of the tensors.
             dtype: The type of float signals.
             split: The part that is streamed.
 
@@ -91,12 +91,12 @@ def from_tensors(
         test: Share of all examples that is kept for testing.
         validation: Share of all examples that is kept for validation.
         training_only: Names that no agent may observe; by default the classes with a single axis (labels).
-        hold: Steps for which each example is shown.
+        hold: Steps for which each example is repeated.
         episode: stream (never ends) or example (each example is an episode).
         tensors: `[examples, …]` each, under the names of the signals.
 
     Returns:
-        What `antiphon.Scenario` takes as its environment. The split is a fixed permutation of the examples.
+        The `env` of an `antiphon.Scenario`. The split is a fixed permutation of the examples.
 
     Raises:
         DataError: Lengths disagree, values are not finite, classes are negative, or nothing is left to train on.
@@ -122,11 +122,11 @@ def from_dataset(
     Args:
         dataset: Its items are tuples in the order of `names` or dicts that have those keys, of tensors, arrays,
             pictures or numbers.
-        names: What the parts of an item are called; they are the names of the signals.
+        names: Names of an item's parts, and of the signals.
         test: As of `from_tensors`, and so on.
         validation: Share of all examples that is kept for validation.
         training_only: Names that no agent may observe.
-        hold: Steps for which each example is shown.
+        hold: Steps for which each example is repeated.
         episode: stream or example.
 
     Raises:
@@ -163,7 +163,7 @@ def _source(
     check_hold(hold, episode)
     if not tensors:
         raise DataError("from_tensors: no tensor given; name one, such as image=images")
-    # Rows are picked at every step: from a strided view that would take four times as long.
+    # Rows are gathered at every step, which from a strided view takes four times as long.
     columns = {name: _tensor(name, value).contiguous() for name, value in tensors.items()}
     count = _common_length(columns)
     hidden = _training_only(training_only, columns)
@@ -206,7 +206,7 @@ def _tensor(name: str, value: Any) -> Tensor:
             raise DataError(f"{name}: a tensor that requires a gradient; pass {name}.detach()")
         return value
     array = np.asarray(value)
-    plain = array.flags.writeable and array.flags.c_contiguous  # torch takes no other without a copy
+    plain = array.flags.writeable and array.flags.c_contiguous  # torch accepts no other without a copy
     try:
         return torch.from_numpy(array if plain else array.copy())
     except (TypeError, ValueError, RuntimeError) as error:
@@ -239,7 +239,7 @@ def _training_only(given: Iterable[str] | None, columns: Mapping[str, Tensor]) -
 
 
 def _column(name: str, column: Tensor, *, training_only: bool) -> tuple[Tensor, Signal, float | None]:
-    """Return a column as it is kept, its signal, and what its bytes are to be divided by."""
+    """Return a column's tensor, its signal, and the divisor of its bytes."""
     shape = tuple(column.shape[1:])
     if column.is_complex():
         raise DataError(f"{name}: complex numbers; pass real and imaginary part as two tensors")
@@ -259,7 +259,7 @@ def _column(name: str, column: Tensor, *, training_only: bool) -> tuple[Tensor, 
 
 
 def _split(count: int, test: float, validation: float) -> dict[str, Tensor]:
-    """Share out the examples by a fixed permutation; splits without a share are left out."""
+    """Split the examples by a fixed permutation; splits without a share are left out."""
     shares = {"test": test, "validation": validation}
     for name, share in shares.items():
         if not 0 <= share < 1:

@@ -1,4 +1,4 @@
-"""Texts as numbers: where they are found, how they are read, and what stands for each character. Needs no torch."""
+"""Texts as class indices: files, reading and the alphabet. Needs no torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EMBEDDED = "embedded"
 """The name of the text that ships with antiphon."""
 _EMBEDDED_FILE = Path(__file__).parent / "data" / "moby-dick-beginning.txt.gz"
 _SHARES = (90, 95)
-"""Where validation and test begin, in hundredths of the text."""
+"""Beginnings of validation and test, in hundredths of the text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Text:
     splits: dict[str, NDArray[np.int64]]
     """The classes of train, validation and test, in the order of the text."""
     digest: str
-    """Of its bytes: a run that goes on asks whether it is still the same text."""
+    """Digest of its bytes, compared when a run is resumed."""
 
     @property
     def classes(self) -> int:
@@ -103,7 +103,7 @@ def _read(file: Identity) -> Text:
 
 
 def _classes(known: NDArray[np.int64], points: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the place of each code point among the known ones, or their number where it is none of them."""
+    """Return the index of each code point among the known ones, or their number where it is unknown."""
     place = np.searchsorted(known, points)
     found = known[np.minimum(place, len(known) - 1)] == points
     return np.where(found, place, len(known))

@@ -1,1 +1,1 @@
-"""Layers, losses, optimisers and counter-based random numbers: what agents and channels both stand on."""
+"""Layers, losses, optimisers and counter-based random numbers, shared by agents and channels."""

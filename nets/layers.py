@@ -37,16 +37,16 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
 }
 MOMENTUM = 0.1
-"""How far batch norm's running statistics move at each tick, as in torch."""
+"""Momentum of batch norm's running statistics, as in torch."""
 POOL = (3, 2, 1)
 """Side, stride and padding of the windows of every pool."""
 _EPSILON = 1e-5
 _LARGE = 1 << 17
-"""From so many numbers on, batch norm of stacked networks on a CPU is cheaper without torch's kernel (measured)."""
+"""Least number of elements at which stacked batch norm on a CPU is faster without torch's kernel (measured)."""
 
 
 def initial_linear(inputs: int, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw a weight of `shape` and a bias [shape[0]] uniformly in ±1/sqrt(inputs), as torch's layers do."""
+    """Sample a weight of `shape` and a bias [shape[0]] uniformly in ±1/sqrt(inputs), as torch's layers do."""
     bound = 1.0 / math.sqrt(max(inputs, 1))
     weight = torch.empty(shape).uniform_(-bound, bound, generator=generator)
     bias = torch.empty(shape[0]).uniform_(-bound, bound, generator=generator)
@@ -59,7 +59,7 @@ def initial_norm(kind: str, features: int) -> dict[str, Tensor]:
 
 
 def norm_buffers(kind: str, features: int) -> dict[str, Tensor]:
-    """Return the running mean and variance that batch norm keeps (empty for other kinds)."""
+    """Return the running mean and variance of batch norm (empty for other kinds)."""
     return {"mean": torch.zeros(features), "var": torch.ones(features)} if kind == "batch" else {}
 
 
@@ -74,14 +74,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _mapped(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`linear` of stacked networks, differentiated by torch."""
+    """Evaluate `linear` of stacked networks, differentiated by torch."""
     if bias is None:
         return torch.bmm(x, weight.transpose(-1, -2))
     return torch.baddbmm(bias.unsqueeze(-2), x, weight.transpose(-1, -2))
 
 
 class _StackedLinear(torch.autograd.Function):
-    """Its weight's gradient comes out in the order of the weight, so that optimisers need not copy it."""
+    """Stacked linear map whose weight gradient has the weight's strides, so that optimisers need no copy."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -99,8 +99,8 @@ class _StackedLinear(torch.autograd.Function):
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return the same-padded convolution of maps [B, C, H, W] with weight [O, C, side, side], or of stacked ones.
 
-    Stacked networks are the groups of one convolution. Its maps lie in memory as [B, N, O, H, W] and are returned
-    transposed: what reads maps in this order next (another layer, a norm, a pool) copies nothing.
+    Stacked networks are the groups of one convolution. Its memory order is [B, N, O, H, W], returned transposed:
+    layers, norms and pools that follow need no copy.
     """
     padding = weight.shape[-1] // 2
     if weight.dim() == 4:
@@ -119,21 +119,21 @@ def pool(kind: str, x: Tensor) -> Tensor:
 
 
 def _folded(x: Tensor) -> Tensor:
-    """[N, B, C, …] as [B, N*C, …]: the stacked axis within the channels, as torch's kernels can have it."""
+    """Reshape [N, B, C, …] to [B, N*C, …]: the stacked axis within the channels, for torch's kernels."""
     count, rows, channels, *space = x.shape
     return x.transpose(0, 1).reshape(rows, count * channels, *space)
 
 
 def _unfolded(x: Tensor, count: int) -> Tensor:
-    """The way back from `_folded`, as a view."""
+    """Inverse of `_folded`, as a view."""
     return x.view(x.shape[0], count, -1, *x.shape[2:]).transpose(0, 1)
 
 
 def bias_places(norm: str, bias: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Return the bias that a layer adds itself and the one that the normalisation after it is given instead.
+    """Return the bias that a layer adds itself and the one passed to the normalisation after it instead.
 
-    Batch norm takes a bias out again with the mean over the rows. Added and subtracted, it would leave the outputs'
-    rounding as its gradient, of which Adam makes steps of full length; so it is not added in the first place.
+    Batch norm cancels a bias by subtracting the mean over the rows. Added and subtracted, it would leave the outputs'
+    rounding as its gradient, which Adam scales to full steps; so it is not added at all.
     """
     return (None, bias) if norm == "batch" else (bias, None)
 
@@ -171,7 +171,9 @@ def normalise(
         return F.layer_norm(x, shape, gain, bias, _EPSILON), {}
     learning = training and x.shape[0] > 1
     mean, var = buffers["mean"], buffers["var"]
-    if learning:  # the kernel moves running statistics in place: hand it copies, so that state stays a value
+    if (
+        learning
+    ):  # the kernel updates running statistics in place: pass copies, so that the caller's state is unchanged
         mean, var, bias = _copy_to_move(mean, bias_before), var.clone(), _joined(bias, bias_before)
     elif bias_before is not None:
         x = x + bias_before.view(-1, *([1] * (x.dim() - 2)))
@@ -188,7 +190,7 @@ def _joined(bias: Tensor, bias_before: Tensor | None) -> Tensor:
 
 @torch.no_grad()
 def _copy_to_move(mean: Tensor, bias_before: Tensor | None) -> Tensor:
-    """Return a running mean that torch's kernel moves to (1 - MOMENTUM) mean + MOMENTUM (mean of rows + bias)."""
+    """Return a running mean that torch's kernel updates to (1 - MOMENTUM) mean + MOMENTUM (mean of rows + bias)."""
     if bias_before is None:
         return mean.clone()
     return torch.add(mean, bias_before, alpha=MOMENTUM / (1.0 - MOMENTUM))
@@ -204,11 +206,11 @@ def _normalise_stacked(
     *,
     training: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """`normalise` of [N, B, features] or [N, B, channels, H, W] with parameters and statistics [N, features]."""
+    """Evaluate `normalise` of [N, B, features] or [N, B, channels, H, W] with parameters and statistics [N, features]."""
     flat = x.dim() == 3
     per_feature = (gain.shape[0], 1, gain.shape[1], *([1] * (x.dim() - 3)))
     if kind == "layer":
-        # maps come from convolutions, in whose order of memory they stay
+        # maps keep the memory order of the convolutions they come from
         rows = x if flat else x.transpose(0, 1)
         unit = F.layer_norm(rows, x.shape[2:], eps=_EPSILON)
         unit = unit if flat else unit.transpose(0, 1)
@@ -239,7 +241,7 @@ def _normalise_stacked(
 def _batch_norm(
     x: Tensor, gain: Tensor, bias: Tensor, mean: Tensor, var: Tensor, bias_before: Tensor | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Batch norm of [N, B, features] by this tick's statistics where it lies, without the kernel's transposed copies."""
+    """Batch norm of [N, B, features] by this tick's statistics, without the kernel's transposed copies."""
     rows = x.shape[1]
     y, _, _, now, spread = _BatchNorm.apply(x, gain.unsqueeze(1), bias.unsqueeze(1))  # type: ignore[no-untyped-call]
     now = now.squeeze(1)
@@ -252,9 +254,9 @@ def _batch_norm(
 
 
 class _BatchNorm(torch.autograd.Function):
-    """Of x [N, B, F] with gain and bias [N, 1, F]: y, x without its mean, 1 / deviation; and mean and variance.
+    """Stacked batch norm of x [N, B, F] with gain and bias [N, 1, F]: y, x - mean, 1 / deviation, mean and variance.
 
-    The second and third are outputs so that second derivatives know them for functions of x.
+    The second and third are outputs so that second derivatives treat them as functions of x.
     """
 
     @staticmethod
@@ -292,12 +294,12 @@ class _BatchNorm(torch.autograd.Function):
 
 
 def with_feedback(y: Tensor, message: Tensor, weight: Tensor, rows: slice | None = None) -> Tensor:
-    """Return `y` unchanged, but let its gradient reach `message` through `weight` (Lillicrap et al. 2016).
+    """Return `y` unchanged, with a gradient path to `message` through `weight` (Lillicrap et al. 2016).
 
-    The message has no other path to `y`: it was cut before it entered the layer. Second derivatives are not to be had.
+    The message has no other path to `y`: it was detached before it entered the layer. There are no second derivatives.
 
     Args:
-        y: What a linear map or a same-padded convolution gave, [B, O] or [B, O, H, W].
+        y: Output of a linear map or a same-padded convolution, [B, O] or [B, O, H, W].
         message: [R, size], flat.
         weight: Fixed, [O, size] or [O, channels, side, side], of the shape that maps a message to a row of `y`.
         rows: Which rows of `y` were made from the message, R of them; None: all.
@@ -307,7 +309,7 @@ def with_feedback(y: Tensor, message: Tensor, weight: Tensor, rows: slice | None
 
 
 class _Feedback(torch.autograd.Function):
-    """Forward: the first argument. Backward: its gradient, and that gradient through a fixed weight."""
+    """Identity of the first argument; its gradient also reaches the second through a fixed weight."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, message: Tensor, weight: Tensor, rows: slice | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Losses per sample, [B]: whoever sums them divides by the batch, always the whole batch.
+"""Losses per sample, [B]; sums of them are divided by the whole batch.
 
 Shapes: B batch; outputs and targets of N stacked networks are [N, B, …], and their losses [N, B].
 """

@@ -1,4 +1,4 @@
-"""Memory: keeping what was given back, so that large tensors are not paid for anew at every step."""
+"""Memory: allocator settings and garbage collection for large tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REFUSALS = ("can't allocate memory", "out of memory", "DefaultCPUAllocator")
 
 
 def give_back(freed: int) -> None:
-    """Hand `freed` bytes back to the system, where they are worth it: many small tensors that have become a large one."""
+    """Return `freed` bytes to the system if there are enough of them, as after stacking many small tensors."""
     if freed < _WORTH:
         return
     with suppress(AttributeError, OSError):
@@ -25,9 +25,9 @@ def give_back(freed: int) -> None:
 
 
 def keep_memory() -> bool:
-    """Let the C library keep freed memory in this process instead of handing it back to the system.
+    """Keep freed memory in this process instead of returning it to the system.
 
-    By default glibc maps every tensor of more than 32 MiB anew and gives it back when it is freed; the system then clears
+    By default glibc maps every tensor of more than 32 MiB anew and unmaps it when it is freed; the system then clears
     each of its pages again at the next step. A ring of 4,096 agents, computed whole, took 72 instead of 50 microseconds an
     agent and step.
 
@@ -45,10 +45,10 @@ def keep_memory() -> bool:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Look for no garbage meanwhile: for what makes many small objects and lets go of them before its end.
+    """Pause garbage collection, for code that makes many small objects and frees them before its end.
 
-    With 1,000 agents and 4,000 channels a row of figures is 57,000 objects, which had the whole of the simulation searched:
-    0.35 s on top of 0.06.
+    With 1,000 agents and 4,000 channels a row of figures is 57,000 objects, which triggered collections of the whole
+    simulation: 0.35 s on top of 0.06.
     """
     before = gc.isenabled()
     gc.disable()
@@ -60,6 +60,6 @@ def uncollected() -> Iterator[None]:
 
 
 def was_refused(error: BaseException | None) -> bool:
-    """Whether an error says that there is no more memory to be had."""
+    """Whether an error is of exhausted memory."""
     refused = isinstance(error, RuntimeError) and any(word in str(error) for word in _REFUSALS)
     return refused or isinstance(error, MemoryError)

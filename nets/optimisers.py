@@ -1,4 +1,4 @@
-"""Optimisers as functions of (parameters, gradients, state), equal to torch's, and schedules of their rate."""
+"""Optimisers as functions of (parameters, gradients, state), equal to torch's, and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Optimiser", "Rate", "Schedule", "fused_adam", "laid_out_as", "step_a
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How a learning rate changes over a run, as a factor of its base value."""
+    """Schedule of a learning rate over a run, as a factor of its base value."""
 
     kind: str = "constant"
     at: tuple[float, ...] = ()
@@ -51,12 +51,12 @@ class Rate:
 
 
 _Settings = tuple[str, tuple[float, float], float, float, torch.device]
-"""Kind, betas, weight decay, rate and device: what one call of the kernel has in common."""
+"""Kind, betas, weight decay, rate and device: the key of a kernel call."""
 
 
 @torch.no_grad()
 def step_all(steps: Sequence[tuple[Optimiser, Sequence[Tensor], float]]) -> None:
-    """Let many optimisers take a step each, those of one kind and rate in one call of torch's fused kernel.
+    """Take a step of many optimisers, those of one kind and rate in one call of torch's fused kernel.
 
     Args:
         steps: Optimiser, gradients (one per parameter, in order) and learning rate.
@@ -65,7 +65,7 @@ def step_all(steps: Sequence[tuple[Optimiser, Sequence[Tensor], float]]) -> None
     for optimiser, gradients, rate in steps:
         if not optimiser.parameters:
             continue
-        optimiser.wake()
+        optimiser.allocate()
         if optimiser.clip is not None:
             gradients = _clipped(gradients, optimiser.clip)
         if optimiser.kind == "sgd":
@@ -111,21 +111,21 @@ def fused_adam(
     rate: float | Tensor,
     betas: tuple[float, float],
     weight_decay: float,
-    refused: Tensor | None = None,
+    found_inf: Tensor | None = None,
 ) -> None:
     """Call the kernel of torch.optim.Adam(fused=True), or AdamW's, without torch's bookkeeping.
 
     Args:
         kind: `adam` or `adamw`.
-        parameters: The tensors to move; all lists have one entry for each of them.
-        gradients: Theirs, with the same strides (`laid_out_as`).
+        parameters: The tensors to update; all lists have one entry for each of them.
+        gradients: Of the parameters, with the same strides (`laid_out_as`).
         means: First moments.
         squares: Second moments.
         steps: Counts, float32 [], this step included.
         rate: The learning rate; as a tensor [] (float32 on a GPU) it is read on the device.
         betas: Decay rates of the moments.
         weight_decay: L2 (`adam`) or decoupled (`adamw`).
-        refused: Float32 []; where it is 1, nothing moves.
+        found_inf: Float32 []; if it is 1, no parameter is updated.
     """
     fused = torch.ops.aten._fused_adamw_ if kind == "adamw" else torch.ops.aten._fused_adam_
     call = fused.tensor_lr if isinstance(rate, Tensor) else fused.default
@@ -143,22 +143,22 @@ def fused_adam(
         eps=Optimiser.EPSILON,
         amsgrad=False,
         maximize=False,
-        found_inf=refused,
+        found_inf=found_inf,
     )
 
 
 def _clipped(gradients: Sequence[Tensor], largest: float) -> Sequence[Tensor]:
-    """Return gradients whose norm, taken together, is at most `largest`; the host waits for no number.
+    """Clip gradients to a joint norm of `largest`, without synchronising host and device.
 
-    It is torch.nn.utils.clip_grad_norm_ without the 1e-6 that it adds to the norm: a longer gradient becomes as long
-    as allowed, and one that is not longer keeps its bits.
+    It is torch.nn.utils.clip_grad_norm_ without the 1e-6 that it adds to the norm: a larger norm becomes
+    `largest`, and other gradients are unchanged to the bit.
     """
     norm = torch.stack(torch._foreach_norm(list(gradients))).norm()
     return torch._foreach_mul(list(gradients), (largest / norm).clamp(max=1.0))
 
 
 def laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
-    """Return `gradient` with the strides of `parameter`: fused kernels read memory in order, whatever it means."""
+    """Return `gradient` with the strides of `parameter`: fused kernels read memory in order."""
     if gradient.stride() == parameter.stride():
         return gradient
     return torch.empty_like(parameter).copy_(gradient)
@@ -169,11 +169,11 @@ class Optimiser:
 
     Args:
         kind: `sgd`, `adam` or `adamw`.
-        parameters: The tensors it changes, in place.
+        parameters: The tensors, changed in place.
         momentum: SGD's.
         betas: Adam's decay rates of the first and second moment.
         weight_decay: L2 (`sgd`, `adam`) or decoupled (`adamw`).
-        clip: The largest norm of all its gradients together; None: no limit.
+        clip: The largest joint norm of the gradients; None: no limit.
     """
 
     EPSILON = 1e-8
@@ -199,25 +199,25 @@ class Optimiser:
             "adam": ["mean", "square"],
             "adamw": ["mean", "square"],
         }
-        # Zeros that take no memory: whose parameters are soon to be stacked needs none of its own (`wake`).
+        # Zeros without memory, for optimisers that are about to be stacked (`allocate`).
         self.state: dict[str, list[Tensor]] = {
             name: [p.new_zeros(()).expand(p.shape) for p in self.parameters] for name in moments[kind]
         }
-        self.asleep = bool(moments[kind])
-        if kind != "sgd":  # one count for all: every parameter moves at every step
+        self.lazy = bool(moments[kind])
+        if kind != "sgd":  # one count for all: every step updates every parameter
             device = self.parameters[0].device if self.parameters else "cpu"
             self.state["steps"] = [torch.zeros((), dtype=torch.float32, device=device)]
 
-    def wake(self) -> None:
-        """Give its moments memory of their own, if they have none yet: before they are first written to."""
-        if self.asleep:
+    def allocate(self) -> None:
+        """Allocate the moments, if not done yet, before they are first written."""
+        if self.lazy:
             for name in self.state:
                 if name != "steps":
                     self.state[name] = [torch.zeros_like(p) for p in self.parameters]
-            self.asleep = False
+            self.lazy = False
 
     def step(self, gradients: Sequence[Tensor], rate: float) -> None:
-        """Move the parameters against `gradients` (one per parameter, in order) at learning rate `rate`."""
+        """Update the parameters along `-gradients` (one per parameter, in order) at learning rate `rate`."""
         step_all([(self, gradients, rate)])
 
     def _sgd(self, gradients: Sequence[Tensor], rate: float) -> None:

@@ -1,4 +1,4 @@
-"""The least loss that a linear model can have: what a run of linear networks is measured against."""
+"""Optimum of a linear model: the lower bound of the loss of linear networks."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ __all__ = ["optimum"]
 _ROUNDS = 50
 _STEPS = 200
 _SLOPE = 1e-8
-"""The largest component of the gradient that counts as none."""
+"""Largest component of the gradient at convergence."""
 
 
 def optimum(x: Tensor, targets: Tensor, loss: str) -> float:
-    """Return the least mean loss of a linear map with a bias from `x` to what `targets` ask for.
+    """Return the least mean loss of a linear map with a bias from `x` to `targets`.
 
     A deep linear network can have no lower one, and reaches it unless a layer is narrower than the output.
 
     Args:
         x: [N, inputs].
         targets: Classes [N] (`classification`), or floats [N, …] (`regression`).
-        loss: `classification`: cross-entropy, whose infimum is 0 where a linear map parts the classes; `regression`:
+        loss: `classification`: cross-entropy, whose infimum is 0 for linearly separable classes; `regression`:
             squared error averaged over components, in closed form.
 
     Raises:
@@ -37,7 +37,7 @@ def optimum(x: Tensor, targets: Tensor, loss: str) -> float:
 
 
 def _least_cross_entropy(features: Tensor, classes: Tensor) -> float:
-    """By L-BFGS: a convex problem, whose slope at the end tells how near its minimum is."""
+    """Minimise by L-BFGS; the problem is convex, so a small gradient bounds the distance to the minimum."""
     weight = torch.zeros(
         int(classes.max()) + 1, features.shape[1], dtype=torch.float64, device=features.device
     )
@@ -60,7 +60,7 @@ def _least_cross_entropy(features: Tensor, classes: Tensor) -> float:
     for _ in range(_ROUNDS):
         solver.step(closure)  # type: ignore[no-untyped-call]
         loss = closure()
-        if _parted(features @ weight.data.T, classes):
+        if _separable(features @ weight.data.T, classes):
             return 0.0
         assert weight.grad is not None
         if float(weight.grad.abs().max()) < _SLOPE:
@@ -68,8 +68,8 @@ def _least_cross_entropy(features: Tensor, classes: Tensor) -> float:
     raise RuntimeError("the minimum of the cross-entropy was not found; standardise the inputs")
 
 
-def _parted(logits: Tensor, classes: Tensor) -> bool:
-    """Whether every example's own logit is above all others: then scaling the map drives the loss to zero."""
+def _separable(logits: Tensor, classes: Tensor) -> bool:
+    """Whether every example's own logit exceeds all others: scaling the map then drives the loss to zero."""
     own = logits.gather(1, classes.unsqueeze(1))
     others = logits.scatter(1, classes.unsqueeze(1), -torch.inf)
     return bool((own > others.max(1, keepdim=True).values).all())

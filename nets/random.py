@@ -1,4 +1,4 @@
-"""Random numbers that are functions of (seed, step, lane), so that order and history cannot matter.
+"""Counter-based random numbers: functions of (seed, step, index), independent of order and history.
 
 The generator is SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
 generators") evaluated at a counter, in wrapping int64 arithmetic, on any device.
@@ -20,9 +20,9 @@ _MASK = (1 << 64) - 1
 
 
 def seed_for(root: int, *names: str) -> int:
-    """Derive a seed from a root seed and the names of what it is for.
+    """Derive a seed from a root seed and names of its purpose.
 
-    Adding an agent or channel changes nobody else's seed, because only names enter.
+    Adding an agent or channel changes no other seed, because only names enter.
 
     Args:
         root: The seed of the run.
@@ -44,24 +44,24 @@ def _logical_shift(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def _hash(seed: int, step: int, lanes: int, device: torch.device | str) -> Tensor:
-    """SplitMix64 at counter (step, lane): int64 [lanes], uniform over all 64-bit patterns."""
-    # Each step starts a stream of its own, far from its neighbours': the step is mixed once before the lanes.
+def _hash(seed: int, step: int, count: int, device: torch.device | str) -> Tensor:
+    """SplitMix64 at counter (step, index): int64 [count], uniform over all 64-bit patterns."""
+    # Each step has a stream of its own, far from its neighbours': the step is mixed once before the indices.
     base = (seed + (step + 1) * (_GAMMA & _MASK)) & _MASK
     base = ((base ^ (base >> 30)) * (_MIX_1 & _MASK)) & _MASK
     base = ((base ^ (base >> 27)) * (_MIX_2 & _MASK)) & _MASK
     base ^= base >> 31
-    return _mixed(_signed(base) + (torch.arange(lanes, dtype=torch.int64, device=device) + 1) * _GAMMA)
+    return _mixed(_signed(base) + (torch.arange(count, dtype=torch.int64, device=device) + 1) * _GAMMA)
 
 
-def _hash_many(seeds: Tensor, step: int, lanes: int) -> Tensor:
-    """`_hash` of each of `seeds` [K], [K, lanes]: the same arithmetic, all of it in tensors."""
+def _hash_many(seeds: Tensor, step: int, count: int) -> Tensor:
+    """Evaluate `_hash` for each of `seeds` [K]: [K, count], the same arithmetic in tensors."""
     start = _mixed(seeds + _signed(((step + 1) * _GAMMA) & _MASK)).unsqueeze(1)
-    return _mixed(start + (torch.arange(lanes, dtype=torch.int64, device=seeds.device) + 1) * _GAMMA)
+    return _mixed(start + (torch.arange(count, dtype=torch.int64, device=seeds.device) + 1) * _GAMMA)
 
 
 def _signed(pattern: int) -> int:
-    """A pattern of 64 bits as int64 reads it."""
+    """Reinterpret a pattern of 64 bits as int64."""
     return pattern - (1 << 64) if pattern >= 1 << 63 else pattern
 
 
@@ -71,38 +71,38 @@ def _mixed(x: Tensor) -> Tensor:
     return x ^ _logical_shift(x, 31)
 
 
-def uniform(seed: int, step: int, lanes: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return float64 [lanes], uniform in [0, 1), a pure function of (seed, step, lane)."""
-    return _between_0_and_1(_hash(seed, step, lanes, device))
+def uniform(seed: int, step: int, count: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return float64 [count], uniform in [0, 1), a pure function of (seed, step, index)."""
+    return _between_0_and_1(_hash(seed, step, count, device))
 
 
-def uniform_many(seeds: Tensor, step: int, lanes: int) -> Tensor:
-    """Return `uniform` of each of `seeds` (int64 [K], of at least 0), float64 [K, lanes], bit for bit."""
-    return _between_0_and_1(_hash_many(seeds, step, lanes))
+def uniform_many(seeds: Tensor, step: int, count: int) -> Tensor:
+    """Return `uniform` of each of `seeds` (int64 [K], of at least 0), float64 [K, count], bit for bit."""
+    return _between_0_and_1(_hash_many(seeds, step, count))
 
 
 def _between_0_and_1(bits: Tensor) -> Tensor:
     return _logical_shift(bits, 11).double() * 2.0**-53
 
 
-def integers(seed: int, step: int, lanes: int, high: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return int64 [lanes], uniform in [0, high), a pure function of (seed, step, lane)."""
-    return (uniform(seed, step, lanes, device) * high).long().clamp_(max=high - 1)
+def integers(seed: int, step: int, count: int, high: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return int64 [count], uniform in [0, high), a pure function of (seed, step, index)."""
+    return (uniform(seed, step, count, device) * high).long().clamp_(max=high - 1)
 
 
-def normal(seed: int, step: int, lanes: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return float64 [lanes], standard normal, a pure function of (seed, step, lane)."""
-    return _normally(_hash(seed, step, lanes, device))
+def normal(seed: int, step: int, count: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return float64 [count], standard normal, a pure function of (seed, step, index)."""
+    return _normally(_hash(seed, step, count, device))
 
 
-def normal_many(seeds: Tensor, step: int, lanes: int) -> Tensor:
-    """Return `normal` of each of `seeds` (int64 [K], of at least 0), float64 [K, lanes], bit for bit."""
-    return _normally(_hash_many(seeds, step, lanes))
+def normal_many(seeds: Tensor, step: int, count: int) -> Tensor:
+    """Return `normal` of each of `seeds` (int64 [K], of at least 0), float64 [K, count], bit for bit."""
+    return _normally(_hash_many(seeds, step, count))
 
 
 def _normally(bits: Tensor) -> Tensor:
-    # One number per lane through the inverse of the distribution function: pairing lanes, as Box and Muller do,
-    # would make the last of an odd number special. The half keeps clear of both ends, where it is infinite.
+    # One number per index through the inverse of the distribution function: pairs, as Box and Muller use,
+    # would make the last of an odd number special. The half avoids both ends, where it is infinite.
     inside = (_logical_shift(bits, 12).double() + 0.5) * 2.0**-52
-    drawn: Tensor = torch.special.ndtri(inside)
-    return drawn
+    sampled: Tensor = torch.special.ndtri(inside)
+    return sampled

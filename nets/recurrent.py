@@ -21,19 +21,19 @@ __all__ = ["CELLS", "Cell", "combine"]
 CELLS = {"rnn": 1, "leaky": 1, "gru": 3, "lstm": 4}
 """Kinds of cell, and how many gates (blocks of H rows of its weights) each has."""
 _BATCH_GAIN = 0.1
-"""Where the gains of recurrent batch norm start, so that tanh keeps its gradient (Cooijmans et al. 2016, section 4)."""
+"""Initial gain of recurrent batch norm, so that tanh keeps its gradient (Cooijmans et al. 2016, section 4)."""
 
 Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """One recurrent layer, without its numbers.
+    """Recurrent layer, without its parameters.
 
-    What it reads of the input, W_x x, and of its past, W_h h, are kept apart, each with a bias as in torch or,
+    The terms of the input, W_x x, and of the past, W_h h, are separate, each with a bias as in torch or,
     under a norm, normalised with a gain and a bias of its own over all gates together: layer norm as Ba et al.
     2016 ("Layer Normalization", supplement), batch norm as Cooijmans et al. 2016 ("Recurrent Batch
-    Normalization"). The LSTM's new c is normalised too where the units read it. Batch norm's running statistics are
+    Normalization"). The LSTM's new c is normalised too before the output gate. Batch norm's running statistics are
     shared by all times.
     """
 
@@ -46,7 +46,7 @@ class Cell:
     norm: str = "none"
     """`none`, `layer` or `batch`."""
     leak: float = 0.5
-    """The share of the new in a leaky unit, in (0, 1]."""
+    """Weight of the new activation in a leaky unit, in (0, 1]."""
 
     @property
     def state_size(self) -> int:
@@ -60,14 +60,14 @@ class Cell:
 
     @property
     def norms(self) -> dict[str, int]:
-        """What is normalised, with its number of features."""
+        """Normalised terms, with their numbers of features."""
         if self.norm == "none":
             return {}
         read = {"input.norm": self.gates, "recurrent.norm": self.gates}
         return read | ({"cell.norm": self.size} if self.kind == "lstm" else {})
 
     def parameters(self, generator: torch.Generator) -> Tensors:
-        """Draw initial parameters (float32), by name.
+        """Sample initial parameters (float32), by name.
 
         Input weights are uniform as in `initial_linear`; recurrent ones are orthogonal per gate (Saxe et al. 2014,
         as Cooijmans et al. 2016 use them); biases are zero but for the LSTM's forget gate, which starts open at 1
@@ -111,12 +111,12 @@ class Cell:
         """Return the units [.., B, H], the new state [.., B, S] and the new buffers; nothing is changed in place.
 
         Args:
-            parameters: By name, as `parameters` drew them.
+            parameters: By name, as returned by `parameters`.
             buffers: By name.
             x: [.., B, I].
             state: [.., B, S].
-            training: Whether batch norm uses this tick's statistics and moves the running ones.
-            way_back: Returns W_x x as it is handed, on a graph of its own choice (feedback alignment).
+            training: Whether batch norm uses this tick's statistics and updates the running ones.
+            way_back: Returns its argument W_x x, with another gradient path (feedback alignment).
         """
         after: Tensors = {}
 
@@ -149,13 +149,12 @@ def combine(
 ) -> tuple[Tensor, Tensor]:
     """Return the units [.., B, H] and the new state [.., B, S]: the arithmetic of a cell between its linear maps.
 
-    It is made of torch functions alone, so that an fx.Proxy may stand for each tensor and the same lines write a
-    graph.
+    Only torch functions are used, so that the same code traces a graph with an fx.Proxy for each tensor.
 
     Args:
         cell: Which arithmetic.
-        from_input: What it read of the input, [.., B, G].
-        from_past: What it read of its past, [.., B, G].
+        from_input: Term of the input, [.., B, G].
+        from_past: Term of the past, [.., B, G].
         past: The state's parts, [.., B, H] each: the units, and the LSTM's c.
         normed: The normalisation of the LSTM's c.
     """

@@ -1,4 +1,4 @@
-"""Many optimisers of one kind on stacked parameters: one call of a fused kernel, whoever of them takes the step."""
+"""Stacked optimisers: many of one kind on stacked parameters, one fused kernel call for any subset."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from antiphon.nets.optimisers import Optimiser, fused_adam, laid_out_as
 __all__ = ["Members", "StackedOptimiser", "step_stacks"]
 
 Members = Sequence[bool] | Tensor | None
-"""Who takes a step: a bool for each member, on the host, or None: all of them."""
+"""Mask of the members that take a step: a bool for each, on the host, or None: all of them."""
 
 _Settings = tuple[str, float, tuple[float, float], float, float | int, torch.device, torch.dtype]
-"""Kind, momentum, betas, weight decay, rate (a tensor's identity), device and type: what one call has in common."""
+"""Kind, momentum, betas, weight decay, rate (a tensor's identity), device and type: the key of a call."""
 
 _MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", "square")}
 
 
 @dataclass
 class _Call:
-    """What one call of the kernel is handed: lists with one entry for each tensor that moves."""
+    """Arguments of one kernel call: lists with one entry for each tensor that is updated."""
 
     parameters: list[Tensor] = field(default_factory=list)
     gradients: list[Tensor] = field(default_factory=list)
@@ -45,17 +45,17 @@ def step_stacks(
     *,
     skip: Tensor | None = None,
 ) -> None:
-    """Let many stacked optimisers take a step, those of the same settings and rate in one call of the kernel.
+    """Take a step of many stacked optimisers, those of the same settings and rate in one kernel call.
 
     Args:
         steps: Optimiser, gradients [N, …] (one per stack, in order), learning rate and members; an optimiser may
-            come again with other members, as where rates differ.
-        skip: Tensor [] on the device of the parameters; if it is not 0, nobody moves and no step is counted.
+            occur again with other members, as where rates differ.
+        skip: Tensor [] on the device of the parameters; if it is not 0, no parameter is updated and no step counted.
     """
-    refused = None if skip is None else (skip != 0).to(torch.float32)  # the kernels ask whether it is 1
+    found_inf = None if skip is None else (skip != 0).to(torch.float32)  # the kernels test it for 1
     calls: dict[_Settings, tuple[StackedOptimiser, float | Tensor, _Call]] = {}
     for optimiser, gradients, rate, members in steps:
-        call = optimiser._call(gradients, members, refused)
+        call = optimiser._call(gradients, members, found_inf)
         if call is None:
             continue
         settings = (
@@ -72,18 +72,18 @@ def step_stacks(
         else:
             calls[settings] = (optimiser, rate, call)
     for optimiser, rate, call in calls.values():
-        optimiser._run(call, rate, refused)
+        optimiser._run(call, rate, found_inf)
 
 
 class StackedOptimiser:
     """N optimisers (`Optimiser`) of the same settings on stacked parameters, each with its own count of steps.
 
-    Its state is data like an optimiser's, with one more leading axis. Members made by `from_members` look into it and
-    may step alone, too, or be given other numbers; `refresh` has to be called then.
+    Its state is data like an optimiser's, with one more leading axis. The state of members given to `from_members` are views of
+    it; after a member stepped alone or was loaded, call `refresh`.
 
     Args:
         kind: `sgd`, `adam` or `adamw`.
-        parameters: Stacks [N, …] that it changes in place, dense and with the member axis outermost.
+        parameters: Stacks [N, …], changed in place, dense and with the member axis outermost.
         momentum: SGD's.
         betas: Adam's decay rates of the first and second moment.
         weight_decay: L2 (`sgd`, `adam`) or decoupled (`adamw`).
@@ -125,7 +125,7 @@ class StackedOptimiser:
     @classmethod
     @torch.no_grad()
     def from_members(cls, optimisers: Sequence[Optimiser], stacks: Sequence[Tensor]) -> StackedOptimiser:
-        """Take over N optimisers of equal settings; their state becomes views into the stacked one.
+        """Stack N optimisers of equal settings; their state becomes views into the stacked one.
 
         Args:
             optimisers: The members, in the order of the stacks' first axis.
@@ -153,11 +153,11 @@ class StackedOptimiser:
             for i, stack in enumerate(tensors):
                 for optimiser, view in zip(optimisers, stack.unbind(0), strict=True):
                     own = optimiser.state[name][i]
-                    if name == "steps" or not optimiser.asleep:  # else the stack is zero as it is
+                    if name == "steps" or not optimiser.lazy:  # else the stack is zero as it is
                         view.copy_(own)
                     own.data = view
         for optimiser in optimisers:
-            optimiser.asleep = False
+            optimiser.lazy = False
         stacked.refresh()
         return stacked
 
@@ -169,66 +169,66 @@ class StackedOptimiser:
         *,
         skip: Tensor | None = None,
     ) -> None:
-        """Move the parameters of `members` against `gradients`; the others keep every bit, and so does their state.
+        """Update the parameters of `members` along `-gradients`; those of the others and their state are unchanged.
 
         Args:
             gradients: One [N, …] per stack, in order; those of other members are not read into any result.
             rate: Learning rate; a tensor [] (float32 on a GPU) is read on the device.
-            members: Who takes the step; None: all.
-            skip: Tensor [] on the device of the parameters; if it is not 0, nobody moves and no step is counted.
+            members: Mask of the members that take the step; None: all.
+            skip: Tensor [] on the device of the parameters; if it is not 0, no parameter is updated and no step counted.
         """
         step_stacks([(self, gradients, rate, members)], skip=skip)
 
     def refresh(self) -> None:
-        """Look at the counts of steps again, and at the stacks: after numbers were loaded or a member stepped alone."""
+        """Read step counts and stacks again, after a state was loaded or a member stepped alone."""
         self._views: tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]] | None = None
-        self._ahead: list[int] | None = [0] * self.size
-        """How many steps each member is ahead of some common count; None: only the device knows."""
+        self._offsets: list[int] | None = [0] * self.size
+        """Steps of each member relative to some common count; None: known on the device only."""
         if "steps" in self.state:
             counts = self.state["steps"][0]
             self._count = counts[0]
-            self._ahead = [int(count) for count in counts.tolist()]  # the host waits, here only
-        self._even = self._alike()
+            self._offsets = [int(count) for count in counts.tolist()]  # the host waits, here only
+        self._equal_counts = self._uniform()
 
-    def _call(self, gradients: Sequence[Tensor], members: Members, refused: Tensor | None) -> _Call | None:
-        """Count a step of `members` and return what the kernel is to be handed so that they move; None: nothing."""
+    def _call(self, gradients: Sequence[Tensor], members: Members, found_inf: Tensor | None) -> _Call | None:
+        """Count a step of `members` and return the kernel's arguments; None: nothing to update."""
         if not self.parameters:
             return None
         if isinstance(members, Tensor):
             members = members.tolist()
         if members is not None and len(members) != self.size:
             raise ValueError(f"{len(members)} members are named, there are {self.size}")
-        who = range(self.size) if members is None else [n for n, moves in enumerate(members) if moves]
-        if not who:
+        stepping = range(self.size) if members is None else [n for n, moves in enumerate(members) if moves]
+        if not stepping:
             return None
-        if len(who) < self.size:
-            self._count_of(who, refused)
-        elif self._even:
-            return self._call_all(gradients, refused)
-        return self._call_some(gradients, who, refused)
+        if len(stepping) < self.size:
+            self._count_of(stepping, found_inf)
+        elif self._equal_counts:
+            return self._call_all(gradients, found_inf)
+        return self._call_some(gradients, stepping, found_inf)
 
-    def _count_of(self, who: Sequence[int], refused: Tensor | None) -> None:
-        """Keep up with who is ahead of whom, as far as the host can know."""
-        if refused is not None:
-            self._ahead = None
-        if self._ahead is not None:
-            for n in who:
-                self._ahead[n] += 1
-        self._even = self._alike()
+    def _count_of(self, stepping: Sequence[int], found_inf: Tensor | None) -> None:
+        """Track relative step counts on the host, unless they depend on the device."""
+        if found_inf is not None:
+            self._offsets = None
+        if self._offsets is not None:
+            for n in stepping:
+                self._offsets[n] += 1
+        self._equal_counts = self._uniform()
 
-    def _alike(self) -> bool:
-        """Whether all counts are known to be the same; SGD needs none."""
+    def _uniform(self) -> bool:
+        """Whether all counts are known to be equal; SGD needs none."""
         if "steps" not in self.state:
             return True
-        return self._ahead is not None and min(self._ahead) == max(self._ahead)
+        return self._offsets is not None and min(self._offsets) == max(self._offsets)
 
-    def _call_all(self, gradients: Sequence[Tensor], refused: Tensor | None) -> _Call:
-        """All members, whose counts are the same: the stacks are the kernel's tensors."""
+    def _call_all(self, gradients: Sequence[Tensor], found_inf: Tensor | None) -> _Call:
+        """Call for all members with equal counts: the kernel's tensors are the stacks."""
         if self.clip is not None:
             gradients = _clipped_each(gradients, self.clip)
         steps = []
         if "steps" in self.state:
-            self.state["steps"][0].add_(1 if refused is None else 1 - refused)
+            self.state["steps"][0].add_(1 if found_inf is None else 1 - found_inf)
             steps = [self._count] * len(self.parameters)
         return _Call(
             list(self.parameters),
@@ -237,28 +237,30 @@ class StackedOptimiser:
             steps,
         )
 
-    def _call_some(self, gradients: Sequence[Tensor], who: Sequence[int], refused: Tensor | None) -> _Call:
-        """Some members, or all whose counts differ: every slice that moves is a tensor with a count of its own."""
+    def _call_some(
+        self, gradients: Sequence[Tensor], stepping: Sequence[int], found_inf: Tensor | None
+    ) -> _Call:
+        """Call for some members, or for differing counts: every updated slice is a tensor with its own count."""
         parameters, moments, counts = self._slices()
         steps = []
         if "steps" in self.state:
-            once = [counts[n] for n in who]
-            if refused is None:
+            once = [counts[n] for n in stepping]
+            if found_inf is None:
                 torch._foreach_add_(once, 1)
-            else:  # as a list: of a single tensor the host would ask the value
-                torch._foreach_add_(once, [1 - refused] * len(once))
+            else:  # as a list: the value of a single tensor would be read on the host
+                torch._foreach_add_(once, [1 - found_inf] * len(once))
             steps = once * len(self.parameters)
         return _Call(
-            _picked(parameters, who),
-            [g for row in self._gradients(gradients, who) for g in row],
-            [_picked(slices, who) for slices in moments],
+            _picked(parameters, stepping),
+            [g for row in self._gradients(gradients, stepping) for g in row],
+            [_picked(slices, stepping) for slices in moments],
             steps,
         )
 
-    def _gradients(self, gradients: Sequence[Tensor], who: Sequence[int]) -> list[list[Tensor]]:
+    def _gradients(self, gradients: Sequence[Tensor], stepping: Sequence[int]) -> list[list[Tensor]]:
         """Return the members' gradients for each parameter, clipped, with the strides of the parameter's slices."""
-        few = 4 * len(who) < self.size  # one by one is slower by about that
-        rows = [[g[n] for n in who] if few else _picked([g.unbind(0)], who) for g in gradients]
+        few = 4 * len(stepping) < self.size  # one by one is slower by about that
+        rows = [[g[n] for n in stepping] if few else _picked([g.unbind(0)], stepping) for g in gradients]
         if self.clip is not None:
             rows = [list(g.unbind(0)) for g in _clipped_each([torch.stack(row) for row in rows], self.clip)]
         return [
@@ -278,8 +280,8 @@ class StackedOptimiser:
             )
         return self._views
 
-    def _run(self, call: _Call, rate: float | Tensor, refused: Tensor | None) -> None:
-        """Hand `call`, which may have taken in those of others with the same settings, to the kernel."""
+    def _run(self, call: _Call, rate: float | Tensor, found_inf: Tensor | None) -> None:
+        """Run the kernel on `call`, which may include other optimisers of the same settings."""
         if self.kind == "sgd":
             fused = torch.ops.aten._fused_sgd_
             (fused.tensor_lr if isinstance(rate, Tensor) else fused.default)(
@@ -293,7 +295,7 @@ class StackedOptimiser:
                 nesterov=False,
                 maximize=False,
                 is_first_step=False,  # momentum starts at zero
-                found_inf=refused,
+                found_inf=found_inf,
             )
             return
         fused_adam(
@@ -306,7 +308,7 @@ class StackedOptimiser:
             rate=rate,
             betas=self.betas,
             weight_decay=self.weight_decay,
-            refused=refused,
+            found_inf=found_inf,
         )
 
 
@@ -320,12 +322,12 @@ def _settings(optimiser: Optimiser) -> tuple[str, float, tuple[float, float], fl
     )
 
 
-def _picked(slices: Sequence[Sequence[Tensor]], who: Sequence[int]) -> list[Tensor]:
-    return [row[n] for row in slices for n in who]
+def _picked(slices: Sequence[Sequence[Tensor]], stepping: Sequence[int]) -> list[Tensor]:
+    return [row[n] for row in slices for n in stepping]
 
 
 def _dense(stack: Tensor) -> bool:
-    """Whether the members of `stack` lie in memory without a gap, one after the other."""
+    """Whether the members of `stack` are contiguous in memory, one after the other."""
     if stack.numel() == 0:
         return True
     if torch.empty_like(stack, device="meta").stride() != stack.stride():  # it keeps strides that are dense
@@ -336,7 +338,7 @@ def _dense(stack: Tensor) -> bool:
 def _clipped_each(gradients: Sequence[Tensor], largest: float) -> list[Tensor]:
     """Return gradients [N, …] of which each member's, taken together, have a norm of at most `largest`.
 
-    As for one optimiser: a longer gradient becomes as long as allowed, one that is not longer keeps its bits.
+    As for one optimiser: larger norms become `largest`, other gradients are unchanged to the bit.
     """
     norms = [
         torch.linalg.vector_norm(g, dim=tuple(range(1, g.ndim))) if g.ndim > 1 else g.abs() for g in gradients

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import networkx as nx
 import torch
 from torch import Tensor
 
+from antiphon.agents.learner import Learner
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import EpisodeWindows
@@ -98,6 +100,33 @@ class System:
         """Tell those that learn once an episode how long the one is that begins at `step`; None: they know it."""
         if self.episode is not None and length is not None:
             self.episode.begin(step, length, 0 if step == 0 else self.episode.current + 1)
+
+    def rewired(
+        self,
+        channels: dict[str, Channel],
+        learners: Mapping[int, Learner] | None = None,
+        units: list[LearningGroup] | None = None,
+    ) -> System:
+        """Return a system of single agents with other channels of the same names, sharing everything else.
+
+        Args:
+            channels: All channels, by name.
+            learners: Others in place of some, by the identity of these.
+            units: Others in place of its own.
+        """
+        instead = learners or {}
+        agents = {
+            name: replace(
+                agent,
+                members=(),
+                learner=instead.get(id(agent.learner), agent.learner),
+                inputs=[channels[channel.name] for channel in agent.inputs],
+                outputs=[channels[channel.name] for channel in agent.outputs],
+                memory=None if agent.memory is None else channels[agent.memory.name],
+            )
+            for name, agent in self.agents.items()
+        }
+        return replace(self, agents=agents, channels=channels, units=units or self.units)
 
     @property
     def began(self) -> int:

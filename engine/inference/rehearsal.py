@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.comms.aggregation import join, together
+from antiphon.comms.aggregation import combine_reads, join
 from antiphon.comms.link import Link
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
@@ -317,7 +317,9 @@ class Rehearsal:
                 age = mask_fill_zero(available, (age + (step - stamp)) / channel.ledger.sender.clock.period)
             trace.ages[channel.name, step] = age
         read: list[tuple[Tensor, EnvMask]] = [(value, available) for value, available, _ in found]
-        return together(channel.ledger.read, read or [(self._silence(channel.size), False)], channel.slots)
+        return combine_reads(
+            channel.ledger.read, read or [(self._silence(channel.size), False)], channel.slots
+        )
 
     def _read(
         self, trace: Trace, channel: Channel, due: int, step: int

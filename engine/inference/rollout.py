@@ -22,7 +22,6 @@ from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import AgentTick, Tape, Tick
 from antiphon.engine.inference.compose import filled
 from antiphon.engine.inference.rehearsal import Links
-from antiphon.engine.probes.live import rewired
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.losses import ObjectiveEvaluator
 from antiphon.envs.base import TorchVectorEnv
@@ -117,7 +116,7 @@ def _stage(system: System, batch: int, links: Links, seed: int) -> System:
         learner.frozen = True
     channels = {name: _opened(channel, batch, links, seed) for name, channel in system.channels.items()}
     units = [replace(unit, tape=Tape(), pending=[], past=[]) for unit in system.units]
-    stage = replace(rewired(system, channels, learners, units), batch=batch)
+    stage = replace(system.rewired(channels, learners, units), batch=batch)
     for agent in stage.agents.values():
         _calm(agent, batch, links)
     return stage

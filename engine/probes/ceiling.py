@@ -110,12 +110,10 @@ def _ceilings(
             live = Live(system, twin.now, reach, due)
             world = ahead_of(bench, twin)
             live.run(world, 1)
-            seen = {
-                name: _inputs(live.system, name, record) for name, record in live.forward_pass.sent.items()
-            }
+            seen = {name: _inputs(live.system, name, record) for name, record in live.sent.items()}
             live.run(world, reach)
             for name, true in live.gradients().items():
-                _keep(gathered[name], seen[name], true, live.forward_pass.sent[name].lost)
+                _keep(gathered[name], seen[name], true, live.sent[name].lost)
         twin.advance()
     return {name: _scored(found) for name, found in gathered.items()}
 

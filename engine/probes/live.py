@@ -20,78 +20,48 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.comms.cut import constant
-from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.environment import EnvironmentRunner, EpisodeEnds
-from antiphon.engine.core.group import LearningGroup
 from antiphon.engine.core.ledger import Delivery, Ledger, Record
 from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import AgentTick, Input, Tape
-from antiphon.engine.step.forward import ForwardPass, aligned
+from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.losses import Losses, ObjectiveEvaluator
 
 if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation
 
-__all__ = ["Live", "LiveForwardPass", "ahead_of", "rewired"]
+__all__ = ["Live", "ahead_of"]
 
 
-class LiveForwardPass(ForwardPass):
+class _GraphMessages:
     """Passes every message on with its graph: by the ledger's rules, but cut nowhere.
 
     Args:
-        system: What ticks.
         start: The step whose messages are differentiated.
         marked: The channels they are of.
     """
 
-    def __init__(self, system: System, start: int, marked: Collection[str]) -> None:
-        super().__init__(system)
+    def __init__(self, start: int, marked: Collection[str]) -> None:
         self.start = start
         self.marked = marked
         self.sent: dict[str, Record] = {}
-        """Records of the step `start`, by channel: their messages are what is differentiated."""
 
-    def _part(self, agent: Agent, step: int, step_signals: StepSignals, tape: Tape) -> AgentTick:
-        part = AgentTick(agent.name, step_signals, [], participates=not agent.agent_disabled)
-        ages: list[Tensor] = []
-        for channel in agent.inputs:
-            readings = channel.ledger.receive_all(step)
-            if channel.name == agent.align:
-                part.step_signals = aligned(readings[-1])
-            part.inputs.extend(self._read(channel, reading) for reading in readings)
-            if agent.sees_ages:
-                ages.append(self._age(channel, readings[-1], step))
-        if ages:
-            part.ages = torch.stack(ages, 1)
-        if agent.memory is not None:
-            part.memory = self._read(agent.memory, agent.memory.ledger.receive(step))
-        return part
+    def read(self, channel: Channel, delivery: Delivery, part: AgentTick, step: int, tape: Tape) -> Input:
+        return Input(channel.name, None, delivery.value, alive=delivery.available)
 
-    @staticmethod
-    def _read(channel: Channel, reading: Delivery) -> Input:
-        return Input(channel.name, None, reading.value, alive=reading.available)
-
-    def _send(self, part: AgentTick, step: int, tape: Tape) -> None:
-        agent = self.system.agents[part.agent]
-        self._note(agent, part, step)
-        memory = [] if agent.memory is None else [agent.memory]
-        for channel in [*agent.outputs, *memory]:
-            if not channel.ledger.sender.due(step):
-                continue
-            message = part.ports[channel.port].flatten(1)
-            record = channel.ledger.send(step, message, part.step_signals)
-            record.states, record.began = self._ends(channel, step), self.system.began
-            if agent.agent_disabled:
-                record.void = record.no_injection = True
-            if step == self.start and channel.name in self.marked:
-                message = message.clone()  # channels that share a port have a gradient each
-                if not message.requires_grad:
-                    message.requires_grad_()
-                self.sent[channel.name] = record
-            record.message = message
-            record.received = channel.ledger.link.carry(step, message)
+    def send(self, channel: Channel, step: int, message: Tensor, step_signals: StepSignals) -> Record:
+        message = message.flatten(1)
+        record = channel.ledger.send(step, message, step_signals)
+        if step == self.start and channel.name in self.marked:
+            message = message.clone()  # channels that share a port have a gradient each
+            if not message.requires_grad:
+                message.requires_grad_()
+            self.sent[channel.name] = record
+        record.message = message
+        record.received = channel.ledger.link.carry(step, message)
+        return record
 
 
 class Live:
@@ -102,12 +72,17 @@ class Live:
         start: The step whose messages are differentiated: the next one.
         horizon: How many further steps will be taken.
         marked: The channels whose messages are differentiated.
+
+    Attributes:
+        sent: Records of the step `start`, by channel: their messages are what is differentiated.
     """
 
     def __init__(self, system: System, start: int, horizon: int, marked: Collection[str] = ()) -> None:
         self.system = _shadow(system, horizon)
         self.evaluator = ObjectiveEvaluator(self.system)
-        self.forward_pass = LiveForwardPass(self.system, start, marked)
+        messages = _GraphMessages(start, marked)
+        self.sent = messages.sent
+        self.forward_pass = ForwardPass(self.system, messages)
 
     def tick(self, step: int, step_signals: StepSignals) -> None:
         """Let all agents due at `step` tick."""
@@ -137,14 +112,14 @@ class Live:
 
     def gradients(self) -> dict[str, Tensor]:
         """Return B times the gradient of all losses by every marked message that was sent, [B, size]."""
-        messages = [record.message for record in self.forward_pass.sent.values()]
+        messages = [record.message for record in self.sent.values()]
         outputs = [loss for loss in self.losses()[0] if loss.requires_grad]
         if not outputs or not messages:
-            return {name: torch.zeros_like(record.message) for name, record in self.forward_pass.sent.items()}
+            return {name: torch.zeros_like(record.message) for name, record in self.sent.items()}
         found = torch.autograd.grad(outputs, messages, allow_unused=True)
         return {
             name: torch.zeros_like(message) if g is None else g * self.system.batch
-            for name, message, g in zip(self.forward_pass.sent, messages, found, strict=True)
+            for name, message, g in zip(self.sent, messages, found, strict=True)
         }
 
 
@@ -155,35 +130,6 @@ def ahead_of(bench: Simulation, simulation: Simulation) -> EnvironmentRunner:
     world.step_signals = StepSignals(step_signals.step, dict(step_signals.signals))
     world.elapsed = simulation.world.elapsed
     return world
-
-
-def rewired(
-    system: System,
-    channels: dict[str, Channel],
-    learners: dict[int, Learner] | None = None,
-    units: list[LearningGroup] | None = None,
-) -> System:
-    """Return a system with other channels of the same names, sharing everything else.
-
-    Args:
-        system: What is copied.
-        channels: All channels, by name.
-        learners: Others in place of some, by the identity of these.
-        units: Others in place of its own.
-    """
-    instead = learners or {}
-    agents = {
-        name: replace(
-            agent,
-            members=(),
-            learner=instead.get(id(agent.learner), agent.learner),
-            inputs=[channels[channel.name] for channel in agent.inputs],
-            outputs=[channels[channel.name] for channel in agent.outputs],
-            memory=None if agent.memory is None else channels[agent.memory.name],
-        )
-        for name, agent in system.agents.items()
-    }
-    return replace(system, agents=agents, channels=channels, units=units or system.units)
 
 
 def _shadow(system: System, horizon: int) -> System:
@@ -198,13 +144,15 @@ def _shadow(system: System, horizon: int) -> System:
             channel,
             members=(),
             ledger=_reopened(channel.ledger, horizon),
-            input_examples=[],
-            input_example_members=[],
+            input=None,
         )
         for name, channel in system.channels.items()
     }
     units = [replace(unit, tape=Tape(), pending=[], past=[]) for unit in system.units]
-    return rewired(system, channels, learners, units=units)
+    shadow = system.rewired(channels, learners, units)
+    for agent in shadow.agents.values():
+        agent.p_update, agent.participation_seeds = 1.0, None
+    return shadow
 
 
 def _reopened(ledger: Ledger, horizon: int) -> Ledger:

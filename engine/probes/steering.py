@@ -12,7 +12,7 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Record
 from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
-from antiphon.engine.probes.live import Live, ahead_of, rewired
+from antiphon.engine.probes.live import Live, ahead_of
 from antiphon.engine.probes.reach import look_ahead
 from antiphon.engine.step.engine import Engine
 from antiphon.engine.step.report import AgentReport
@@ -96,7 +96,7 @@ class TrueGradient(ZeroGradient):
         """Let every unit and predictor learn whose time has come; the step's truth is found first."""
         live = self._before
         if live is not None:
-            if not live.forward_pass.sent:  # nothing lies ahead: by now the step's own signals are complete
+            if not live.sent:  # nothing lies ahead: by now the step's own signals are complete
                 live.tick(step, self._moment)
             self._true |= {(name, step): true for name, true in live.gradients().items()}
             self._before = None
@@ -131,4 +131,4 @@ def _steerable(system: System, names: Sequence[str]) -> System:
             direct=None,
             aligned=None,
         )
-    return rewired(system, channels)
+    return system.rewired(channels)

@@ -61,9 +61,7 @@ def true_gradients(simulation: Simulation, horizon: int = 0) -> dict[str, Probe]
     with simulation.fork(stacked=False) as twin:
         live = Live(twin.system, twin.now, horizon, twin.system.channels.keys())
         live.run(twin.world, 1)  # only now are the signals known that a context may use
-        synthetic = {
-            name: predicted(live.system, name, record) for name, record in live.forward_pass.sent.items()
-        }
+        synthetic = {name: predicted(live.system, name, record) for name, record in live.sent.items()}
         live.run(twin.world, horizon)
     return {name: _probe(true, synthetic[name]) for name, true in live.gradients().items()}
 

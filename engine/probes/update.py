@@ -10,8 +10,8 @@ from torch import Tensor
 
 from antiphon.comms.cut import as_leaf
 from antiphon.engine.core.system import System
-from antiphon.engine.core.tape import Tape, Tick
-from antiphon.engine.probes.live import Live, LiveForwardPass
+from antiphon.engine.core.tape import Tape
+from antiphon.engine.probes.live import Live
 from antiphon.engine.probes.reach import look_ahead
 from antiphon.errors import ScenarioError
 
@@ -104,26 +104,6 @@ def _steps(tape: Tape, system: System, owner: str) -> list[int]:
     return [tick.step for tick in tape.ticks if system.owner_of[tick.parts[0].agent] == owner]
 
 
-class _Watchful(LiveForwardPass):
-    """Differentiates by the parameters as they are used within some steps, and nowhere else."""
-
-    def __init__(self, system: System, followed: dict[str, _Followed]) -> None:
-        super().__init__(system, -1, ())
-        self.followed = followed
-        self.still = {name: agent.learner.parameters for name, agent in system.owners().items()}
-        self.leaves = {name: {k: as_leaf(p) for k, p in self.still[name].items()} for name in followed}
-
-    def evaluate(
-        self, tick: Tick, tape: Tape, buffers: dict[str, Tensor], *, replay: bool = False
-    ) -> dict[str, Tensor]:
-        """Evaluate a tick with the parameters that are meant."""
-        name = self.system.owner_of[tick.parts[0].agent]
-        window = self.followed.get(name)
-        meant = window is not None and window.first <= tick.step <= window.last
-        self.system.agents[name].learner.parameters = self.leaves[name] if meant else self.still[name]
-        return super().evaluate(tick, tape, buffers, replay=replay)
-
-
 def _true(twin: Simulation, followed: dict[str, _Followed], ahead: int | None) -> dict[str, Tensor]:
     system = twin.system
     last = twin.now
@@ -138,17 +118,24 @@ def _true(twin: Simulation, followed: dict[str, _Followed], ahead: int | None) -
         reach = max(s + look_ahead(system, sent, s) for s in stamps) if ahead is None else window.last + ahead
         last = max(last, window.last, reach)
     live = Live(system, twin.now, last - twin.now)
-    live.forward_pass = watchful = _Watchful(live.system, followed)
-    live.run(twin.world, last - twin.now + 1)
+    learners = {name: live.system.agents[name].learner for name in followed}
+    constants = {name: learner.parameters for name, learner in learners.items()}
+    leaves = {name: {k: as_leaf(p) for k, p in constants[name].items()} for name in followed}
+    # Differentiated by the parameters as they are used in the window, and nowhere else.
+    for step in range(twin.now, last + 1):
+        for name, window in followed.items():
+            used = window.first <= step <= window.last
+            learners[name].parameters = leaves[name] if used else constants[name]
+        live.run(twin.world, 1)
     losses = [loss for loss in live.losses()[0] if loss.requires_grad]
-    every = [p for leaves in watchful.leaves.values() for p in leaves.values()]
+    every = [p for own in leaves.values() for p in own.values()]
     gradients = iter(
         torch.autograd.grad(losses, every, allow_unused=True) if losses and every else [None] * len(every)
     )
     shares = {name: unit.owners[name] for unit in system.units for name in unit.owners}
     return {
-        name: _flat([next(gradients) for _ in leaves], list(leaves.values())) / shares[name]
-        for name, leaves in watchful.leaves.items()
+        name: _flat([next(gradients) for _ in own], list(own.values())) / shares[name]
+        for name, own in leaves.items()
     }
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import STATE, Tensors, Transport
-from antiphon.comms.aggregation import join, together
+from antiphon.comms.aggregation import combine_reads, join
 from antiphon.comms.cut import constant
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.predictors import context_of
@@ -138,7 +138,7 @@ def _network_input(state: State, tick: AgentTick, tape: Tape) -> Tensor:
         values = [_value(state, entry, tick, tape) for entry in entries]
         shaped = [value if flat else value.reshape(-1, *channel.shape) for value in values]
         read = list(zip(shaped, [entry.present for entry in entries], strict=True))
-        message, there = together(state.mailboxes[channel.name].read, read, channel.slots)
+        message, there = combine_reads(state.mailboxes[channel.name].read, read, channel.slots)
         messages.append(message)
         present.append(there)
     return join(agent.fan_in, observations, messages, present)

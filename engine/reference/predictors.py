@@ -132,7 +132,7 @@ def _returned_example(state: State, channel: Channel, record: MessageRecord, ste
     """The example of a message whose gradient has come back; one out of all proportion is clipped (states only)."""
     if channel.outliers is not None and record.delta is not None:
         before = channel.outliers.clip_count
-        state.ledgers[channel.name].replace_gradient(record, channel.outliers.shortened(record.delta))
+        state.ledgers[channel.name].replace_gradient(record, channel.outliers.clip(record.delta))
         if channel.outliers.clip_count and not before:
             line = f"channel {channel.name}: a gradient came back more than ten times as long as the median; it is "
             state.events.append((step, line + "shortened, as all such will be"))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, STATE, Transport
-from antiphon.comms.aggregation import together
+from antiphon.comms.aggregation import combine_reads
 from antiphon.comms.cut import constant
 from antiphon.comms.inputs import InputModel
 from antiphon.engine.core.agent import AGE, Agent
@@ -22,11 +23,44 @@ from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 from antiphon.engine.step.contexts import Contexts
 from antiphon.nets.random import seed_for
 
-__all__ = ["ForwardPass", "aligned"]
+__all__ = ["ForwardPass", "MessagePolicy", "TrainingMessages"]
 
 
-def aligned(reading: Delivery) -> StepSignals:
-    """Return the moment an aligned agent works on: that of the message it consumes; nothing before the first."""
+class MessagePolicy(Protocol):
+    """How messages enter a tick's graph, and what is sent."""
+
+    def read(self, channel: Channel, delivery: Delivery, part: AgentTick, step: int, tape: Tape) -> Input:
+        """Return what a tick reads, as it will be differentiated."""
+
+    def send(self, channel: Channel, step: int, message: Tensor, step_signals: StepSignals) -> Record:
+        """Enter a message, [rows, …] with its graph, in the channel's ledger and return its record."""
+
+
+class TrainingMessages:
+    """The policy of a run: gradients end where the couplings let them, and come back through the ledgers."""
+
+    def read(self, channel: Channel, delivery: Delivery, part: AgentTick, step: int, tape: Tape) -> Input:
+        """Return a message made in this window, a leaf, or a constant."""
+        record = delivery.record
+        if record is not None and (channel.name, record.stamp) in tape.live:
+            return Input(channel.name, record.stamp, None, alive=mask_not(record.void))
+        if channel.coupling == "locked" or part.participates is False:
+            # Over a locked channel it was made in an earlier window, where its credit is lost.
+            return Input(channel.name, None, delivery.value, alive=delivery.available)
+        if isinstance(part.participates, Tensor):
+            learned = mask_and(delivery.counted, channel.of_receiver(part.participates))
+            delivery = replace(delivery, counted=learned)
+        use = channel.ledger.use(step, delivery)
+        value = delivery.value if use is None else use.leaf
+        return Input(channel.name, None, value, use, delivery.available)
+
+    def send(self, channel: Channel, step: int, message: Tensor, step_signals: StepSignals) -> Record:
+        """Enter a message and return its record."""
+        return channel.ledger.send(step, message, step_signals)
+
+
+def _aligned(reading: Delivery) -> StepSignals:
+    """The signals an aligned agent works on: those of the message it consumes; none before the first."""
     if reading.value is None or reading.record is None:
         return StepSignals(-1, {})
     return reading.record.step_signals if reading.step_signals is None else reading.step_signals
@@ -37,10 +71,12 @@ class ForwardPass:
 
     Args:
         system: The agents, channels and units.
+        messages: How messages are read and sent; None: as in a run.
     """
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, messages: MessagePolicy | None = None) -> None:
         self.system = system
+        self.messages = messages or TrainingMessages()
         self.contexts = Contexts(system)
         self.action: Tensor | None = None
         """[B, outputs]: what the acting agent did at the newest step; None: it did not tick, or none acts."""
@@ -76,32 +112,16 @@ class ForwardPass:
                 newest = self._stood_in(channel, channel.input, newest.record, newest, step)
                 readings = [newest]
             if channel.name == agent.align:
-                part.step_signals = aligned(newest)
-            part.inputs.extend(self._consumed(channel, reading, part, step, tape) for reading in readings)
+                part.step_signals = _aligned(newest)
+            part.inputs.extend(self.messages.read(channel, reading, part, step, tape) for reading in readings)
             if agent.sees_ages:
                 ages.append(self._age(channel, newest, step))
         if agent.memory is not None:
             reading = agent.memory.ledger.receive(step)
-            part.memory = self._consumed(agent.memory, reading, part, step, tape)
+            part.memory = self.messages.read(agent.memory, reading, part, step, tape)
         if ages:
             part.ages = agent.layout.columns(ages)
         return part
-
-    @staticmethod
-    def _consumed(channel: Channel, reading: Delivery, part: AgentTick, step: int, tape: Tape) -> Input:
-        """Note what a tick reads, as it will be differentiated: made in this window, a leaf, or a constant."""
-        record = reading.record
-        if record is not None and (channel.name, record.stamp) in tape.live:
-            return Input(channel.name, record.stamp, None, alive=mask_not(record.void))
-        if channel.coupling == "locked" or part.participates is False:
-            # Over a locked channel it was made in an earlier window, where its credit is lost.
-            return Input(channel.name, None, reading.value, alive=reading.available)
-        if isinstance(part.participates, Tensor):
-            learned = mask_and(reading.counted, channel.of_receiver(part.participates))
-            reading = replace(reading, counted=learned)
-        use = channel.ledger.use(step, reading)
-        value = reading.value if use is None else use.leaf
-        return Input(channel.name, None, value, use, reading.available)
 
     def _age(self, channel: Channel, reading: Delivery, step: int) -> Tensor:
         """[B]: how old what is read is, in ticks of its sender; 0 where nothing has come."""
@@ -173,7 +193,7 @@ class ForwardPass:
                 value = self._value(entry, channel, part, tape)
                 read.append((value if flat else value.reshape(len(value), *channel.shape), entry.alive))
                 entry = next(entries, None)
-            message, there = together(channel.ledger.read, read, channel.slots)
+            message, there = combine_reads(channel.ledger.read, read, channel.slots)
             messages.append(message)
             available.append(there)
         return agent.layout.join(observations, messages, available)
@@ -222,7 +242,7 @@ class ForwardPass:
             if not channel.ledger.sender.due(step):
                 continue
             message = channel.message_of(part.ports[channel.port])
-            record = channel.ledger.send(step, message, part.step_signals)
+            record = self.messages.send(channel, step, message, part.step_signals)
             record.states, record.began = self._ends(channel, step), self.system.began
             self._void(channel, agent, record)
             tape.sent.append((channel.name, record))
@@ -249,7 +269,7 @@ class ForwardPass:
         if memory is None:
             return
         state = part.ports[STATE]
-        record = memory.ledger.send(step, state, part.step_signals)
+        record = self.messages.send(memory, step, state, part.step_signals)
         record.states, record.began = self._ends(memory, step), self.system.began
         self._void(memory, agent, record)
         tape.live[memory.name, step] = state

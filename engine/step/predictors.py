@@ -370,7 +370,7 @@ class PredictorTrainer:
         """Clip a returned state gradient that is far longer than the median; note the first of each channel."""
         assert record.delta is not None
         before = torch.as_tensor(outliers.clip_count).reshape(-1)
-        record.delta = outliers.shortened(record.delta)
+        record.delta = outliers.clip(record.delta)
         first = (before == 0) & (torch.as_tensor(outliers.clip_count).reshape(-1) > 0)
         if bool(first.any()):
             for k in first.nonzero().flatten().tolist():

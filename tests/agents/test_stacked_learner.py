@@ -90,8 +90,10 @@ def test_views_survive_a_loaded_state() -> None:
     stack = StackedLearner(own, BATCH)
     stack.step([drawn(*p.shape, seed=i) for i, p in enumerate(stack.trainable)], 0, None)
     stack.write_members()
+    stack.step([drawn(*p.shape, seed=i) for i, p in enumerate(stack.trainable)], 1, None)  # not yet written
     other = learners(**BATCH_NORM)[3]
-    other.step([drawn(*p.shape, seed=i) for i, p in enumerate(other.trainable)], 0)
+    for now in range(4):
+        other.step([drawn(*p.shape, seed=i) for i, p in enumerate(other.trainable)], now)
     other.buffers = {name: value + 2 for name, value in other.buffers.items()}
     own[3].load_state_dict(other.state_dict())
     stack.read_members()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from antiphon.comms import join
-from antiphon.comms.aggregation import together
+from antiphon.comms.aggregation import combine_reads
 
 A, B, C = (torch.full((2, 3), float(value)) for value in (1, 2, 6))
 
@@ -41,24 +41,24 @@ SOME, OTHER = torch.tensor([True, False]), torch.tensor([False, False])
 
 
 def test_messages_stand_side_by_side_oldest_first() -> None:
-    value, came = together("concat", [(A, True), (B, True), (C, True)], 3)
+    value, came = combine_reads("concat", [(A, True), (B, True), (C, True)], 3)
     assert value.tolist()[0] == [1, 1, 1, 2, 2, 2, 6, 6, 6]
     assert came is True
 
 
 def test_zeros_stand_for_the_oldest_where_there_are_fewer() -> None:
-    value, came = together("concat", [(C, True)], 3)
+    value, came = combine_reads("concat", [(C, True)], 3)
     assert value.tolist()[0] == [0, 0, 0, 0, 0, 0, 6, 6, 6]
     assert came is True
-    value, came = together("concat", [(torch.zeros_like(A), False)], 2)
+    value, came = combine_reads("concat", [(torch.zeros_like(A), False)], 2)
     assert value.shape == (2, 6)
     assert not value.any()
     assert came is False
 
 
 def test_the_mean_is_over_those_that_came() -> None:
-    assert torch.equal(together("mean", [(B, True), (C, True)], 3)[0], A * 4)
-    value, came = together("mean", [(torch.where(SOME.unsqueeze(1), B, 0.0), SOME), (C, True)], 2)
+    assert torch.equal(combine_reads("mean", [(B, True), (C, True)], 3)[0], A * 4)
+    value, came = combine_reads("mean", [(torch.where(SOME.unsqueeze(1), B, 0.0), SOME), (C, True)], 2)
     assert value.tolist() == [[4, 4, 4], [6, 6, 6]]
     assert came is True
 
@@ -77,20 +77,20 @@ def test_the_mean_is_over_those_that_came() -> None:
 def test_something_came_where_any_did(
     flags: list[bool | torch.Tensor], expected: bool | torch.Tensor
 ) -> None:
-    _, came = together("mean", [(A, flag) for flag in flags], 2)
+    _, came = combine_reads("mean", [(A, flag) for flag in flags], 2)
     assert type(came) is type(expected)
     assert torch.equal(torch.as_tensor(came), torch.as_tensor(expected))
 
 
 def test_one_message_is_read_as_it_is() -> None:
     for read, slots in (("last", 1), ("mean", 1), ("mean", 4), ("concat", 1)):
-        value, came = together(read, [(B, SOME)], slots)
+        value, came = combine_reads(read, [(B, SOME)], slots)
         assert value is B
         assert came is SOME
 
 
 def test_several_maps_stand_one_above_the_other() -> None:
     maps = torch.randn(2, 3, 4, 4)
-    value, _ = together("concat", [(maps, True)], 2)
+    value, _ = combine_reads("concat", [(maps, True)], 2)
     assert value.shape == (2, 6, 4, 4)
     assert not value[:, :3].any()

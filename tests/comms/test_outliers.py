@@ -20,14 +20,14 @@ def used_to(length: float, batches: int = 10) -> Outliers:
     """One that has seen gradients of one length."""
     outliers = Outliers()
     for _ in range(batches):
-        assert torch.equal(outliers.shortened(of_lengths(length, length)), of_lengths(length, length))
+        assert torch.equal(outliers.clip(of_lengths(length, length)), of_lengths(length, length))
     return outliers
 
 
 def test_what_is_more_than_ten_times_the_median_is_shortened_to_that() -> None:
     outliers = used_to(2.0)
     given = of_lengths(1.0, 19.0, 300.0, 2.0, 0.0)
-    found = outliers.shortened(given)
+    found = outliers.clip(given)
     torch.testing.assert_close(found, of_lengths(1.0, 19.0, 20.0, 2.0, 0.0))
     assert torch.equal(found[[0, 3, 4]], given[[0, 3, 4]])
     assert outliers.clip_count == 1
@@ -37,7 +37,7 @@ def test_nothing_is_shortened_before_ten_batches_have_been_seen() -> None:
     for batches, bites in ((9, 0), (10, 1)):
         outliers = used_to(1.0, batches)
         given = of_lengths(1.0, 1.0, 1e6)
-        assert torch.equal(outliers.shortened(given), given) == (bites == 0)
+        assert torch.equal(outliers.clip(given), given) == (bites == 0)
         assert outliers.clip_count == bites
 
 
@@ -47,16 +47,16 @@ def test_what_is_just_ten_times_as_long_is_left() -> None:
     longest = float(10 * outliers.median)
     given = of_lengths(1.0, 1.0, longest)
     if float(given[2].norm()) <= longest:
-        assert torch.equal(outliers.shortened(given), given)
-    assert torch.equal(used_to(1.0).shortened(of_lengths(1.0, 1.0, 9.99)), of_lengths(1.0, 1.0, 9.99))
+        assert torch.equal(outliers.clip(given), given)
+    assert torch.equal(used_to(1.0).clip(of_lengths(1.0, 1.0, 9.99)), of_lengths(1.0, 1.0, 9.99))
 
 
 def test_the_median_moves_by_a_hundredth_and_one_batch_cannot_carry_it_away() -> None:
     outliers = used_to(1.0)
-    outliers.shortened(of_lengths(2.0, 2.0, 2.0))
+    outliers.clip(of_lengths(2.0, 2.0, 2.0))
     assert float(outliers.median) == pytest.approx(1.01)  # type: ignore[arg-type]
     outliers = used_to(1.0)
-    outliers.shortened(of_lengths(1e9, 1e9, 1e9))
+    outliers.clip(of_lengths(1e9, 1e9, 1e9))
     assert float(outliers.median) == pytest.approx(0.99 + 0.01 * 10)  # type: ignore[arg-type]
     assert outliers.clip_count == 3
 
@@ -64,17 +64,17 @@ def test_the_median_moves_by_a_hundredth_and_one_batch_cannot_carry_it_away() ->
 def test_what_follows_a_lasting_growth_is_no_outlier() -> None:
     outliers = used_to(1.0)
     for _ in range(400):
-        outliers.shortened(of_lengths(50.0, 50.0))
+        outliers.clip(of_lengths(50.0, 50.0))
     given = of_lengths(50.0, 50.0)
-    assert torch.equal(outliers.shortened(given), given)
+    assert torch.equal(outliers.clip(given), given)
 
 
 def test_samples_without_a_gradient_do_not_count() -> None:
     outliers = used_to(3.0)
     for _ in range(200):
         nothing = torch.zeros(4, 2, dtype=torch.float64)
-        assert outliers.shortened(nothing) is nothing
-        outliers.shortened(of_lengths(3.0, 0.0, 0.0, 0.0))
+        assert outliers.clip(nothing) is nothing
+        outliers.clip(of_lengths(3.0, 0.0, 0.0, 0.0))
     assert float(outliers.median) == pytest.approx(3.0)  # type: ignore[arg-type]
     assert outliers.seen == 210
 
@@ -85,11 +85,11 @@ def test_what_is_no_number_stays_none(value: float) -> None:
     outliers = used_to(1.0)
     given = of_lengths(1.0, 1.0, 1e6)
     given[0, 0] = value
-    assert not bool(outliers.shortened(given)[0].isfinite().all())
+    assert not bool(outliers.clip(given)[0].isfinite().all())
     assert math.isfinite(float(outliers.median))  # type: ignore[arg-type]
     before = outliers.state_dict()
     nothing_else = torch.full((2, 2), value, dtype=torch.float64)
-    assert outliers.shortened(nothing_else) is nothing_else
+    assert outliers.clip(nothing_else) is nothing_else
     assert outliers.state_dict() == before
 
 
@@ -97,7 +97,7 @@ def test_one_that_takes_over_a_state_goes_on_alike() -> None:
     outliers, other = used_to(1.0, 9), Outliers()
     other.load_state_dict(outliers.state_dict())
     for given in (of_lengths(4.0, 1.0), of_lengths(80.0, 1.0), of_lengths(2.0, 200.0)):
-        assert torch.equal(outliers.shortened(given), other.shortened(given))
+        assert torch.equal(outliers.clip(given), other.clip(given))
         assert outliers.state_dict() == other.state_dict()
     assert outliers.clip_count == other.clip_count == 2
 
@@ -131,9 +131,9 @@ def test_many_as_one_do_what_each_does_alone(dtype: torch.dtype) -> None:
     alone = [Outliers() for _ in range(MEMBERS)]
     together = BundledOutliers([Outliers() for _ in range(MEMBERS)])
     for given in batches(60, dtype):
-        found = together.shortened(given.flatten(0, 1)).view_as(given)
+        found = together.clip(given.flatten(0, 1)).view_as(given)
         for k, one in enumerate(alone):
-            expected = one.shortened(given[k])
+            expected = one.clip(given[k])
             torch.testing.assert_close(found[k], expected, rtol=1e-12, atol=1e-12, equal_nan=True)
     together.write_back()
     assert [one.clip_count for one in alone] == together.clip_count.tolist()
@@ -150,22 +150,22 @@ def test_many_as_one_take_over_a_state_and_give_it_back() -> None:
     together.write_back()
     assert [one.state_dict() for one in members] == before
     given = of_lengths(*[1.0, 1.0, 40.0] * MEMBERS)
-    expected = torch.cat([one.shortened(given[3 * k : 3 * k + 3]) for k, one in enumerate(members)])
-    assert torch.equal(together.shortened(given), expected)
+    expected = torch.cat([one.clip(given[3 * k : 3 * k + 3]) for k, one in enumerate(members)])
+    assert torch.equal(together.clip(given), expected)
     assert together.clip_count.tolist() == [1, 0, 0, 1]
     members[1].load_state_dict(before[3])
     together.refresh()
     assert together.seen.tolist() == [11, 12, 5, 13]
-    torch.testing.assert_close(together.shortened(given)[3:6], of_lengths(1.0, 1.0, 30.0))
+    torch.testing.assert_close(together.clip(given)[3:6], of_lengths(1.0, 1.0, 30.0))
 
 
 def test_of_members_to_whom_nothing_came_back_nothing_is_taken() -> None:
     together, other = (BundledOutliers([used_to(1.0) for _ in range(MEMBERS)]) for _ in range(2))
     given = of_lengths(*[1.0, 1.0, 40.0] * MEMBERS)
     heard = torch.tensor([True, False, False, True])
-    expected = other.shortened(given)
+    expected = other.clip(given)
     given[3:6] = math.nan
-    found = together.shortened(given, heard)
+    found = together.clip(given, heard)
     assert torch.equal(found[6:9], given[6:9])
     assert torch.equal(found[[0, 1, 2, 9, 10, 11]], expected[[0, 1, 2, 9, 10, 11]])
     assert together.seen.tolist() == [11, 10, 10, 11]

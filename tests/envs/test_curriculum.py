@@ -9,39 +9,39 @@ from antiphon.envs.curriculum import Curriculum
 from antiphon.envs.options_in_time import CopyOptions, RepeatCopyOptions
 
 
-def judge(curriculum: Curriculum, error: float, times: int) -> None:
+def update(curriculum: Curriculum, error: float, times: int) -> None:
     for _ in range(times):
-        curriculum.judge(error)
+        curriculum.update(error)
 
 
 def test_a_task_grows_below_the_threshold_after_twenty_episodes() -> None:
     curriculum = Curriculum(CopyOptions())
-    judge(curriculum, 0.14, 19)
+    update(curriculum, 0.14, 19)
     assert curriculum.figures() == {"difficulty": 1, "solved": 0, "bits": pytest.approx(0.14)}
-    curriculum.judge(0.14)
+    curriculum.update(0.14)
     assert curriculum.figures() == {"difficulty": 2, "solved": 1 + 3}
-    judge(curriculum, 0.15, 100)
+    update(curriculum, 0.15, 100)
     assert curriculum.figures()["difficulty"] == 2
 
 
 def test_the_mean_starts_from_the_first_error_and_forgets_by_a_twentieth() -> None:
     curriculum = Curriculum(CopyOptions())
-    curriculum.judge(1.0)
+    curriculum.update(1.0)
     assert curriculum.error == 1.0
-    curriculum.judge(0.0)
-    curriculum.judge(0.5)
+    curriculum.update(0.0)
+    curriculum.update(0.5)
     assert curriculum.error == pytest.approx(0.95 * 0.95 + 0.05 * 0.5)
-    judge(curriculum, 0.0, 35)
+    update(curriculum, 0.0, 35)
     assert curriculum.difficulty.length == 1  # 0.95^36 > 0.15 > 0.95^37
-    judge(curriculum, 0.0, 3)
+    update(curriculum, 0.0, 3)
     assert curriculum.difficulty.length == 2
 
 
 def test_copy_ends_at_its_longest() -> None:
     curriculum = Curriculum(CopyOptions(max_length=3))
-    judge(curriculum, 0.0, 59)
+    update(curriculum, 0.0, 59)
     assert curriculum.figures()["solved"] == 5
-    judge(curriculum, 0.0, 41)
+    update(curriculum, 0.0, 41)
     assert curriculum.figures() == {"difficulty": 3, "solved": 6, "bits": 0}
 
 
@@ -50,7 +50,7 @@ def test_repeat_copy_grows_by_turns_as_far_as_the_product_fits() -> None:
     seen = []
     for _ in range(7):
         seen.append((curriculum.difficulty.length, curriculum.difficulty.repeats))
-        judge(curriculum, 0.0, 20)
+        update(curriculum, 0.0, 20)
     assert seen == [(1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (3, 3), (3, 3)]
     assert curriculum.solved == 9 + 3
     later = RepeatCopyOptions(length=3, repeats=1)
@@ -61,26 +61,26 @@ def test_repeat_copy_grows_by_turns_as_far_as_the_product_fits() -> None:
 
 def test_no_threshold_no_growth() -> None:
     curriculum = Curriculum(CopyOptions(threshold=0))
-    judge(curriculum, 0.0, 100)
+    update(curriculum, 0.0, 100)
     assert curriculum.figures() == {"difficulty": 1, "solved": 0, "bits": 0}
 
 
 def test_an_error_that_is_no_number_says_nothing() -> None:
     curriculum = Curriculum(CopyOptions())
-    judge(curriculum, math.nan, 30)
-    curriculum.judge(math.inf)
+    update(curriculum, math.nan, 30)
+    curriculum.update(math.inf)
     assert curriculum.error is None
-    judge(curriculum, 0.0, 19)
+    update(curriculum, 0.0, 19)
     assert curriculum.solved == 0
 
 
 def test_it_is_state() -> None:
     one, two = Curriculum(RepeatCopyOptions()), Curriculum(RepeatCopyOptions())
-    judge(one, 0.1, 75)
+    update(one, 0.1, 75)
     two.load_state_dict(json.loads(json.dumps(one.state_dict())))
     assert one.state_dict() == two.state_dict()
     for curriculum in (one, two):
-        judge(curriculum, 0.12, 5)
+        update(curriculum, 0.12, 5)
     assert one.state_dict() == two.state_dict()
     assert one.figures() == two.figures()
     one.restart()

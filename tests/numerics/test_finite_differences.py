@@ -122,7 +122,7 @@ def deltas_of(simulation: Simulation, stamps: list[tuple[str, int]]) -> dict[tup
 
 def closing_window(run: Simulation, agent: str) -> Window:
     """Let `run` take the step that closes a window of `agent`, and keep a fork from just before it learns."""
-    twin = run.fork()
+    twin = run.fork(stacked=False)
     step = twin.now
     twin.backend.tick(step, twin.world.step_signals)
     twin.world.advance()

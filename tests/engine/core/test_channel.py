@@ -142,6 +142,21 @@ def test_disabled_predictors_predict_nothing_and_stand_in_for_nothing() -> None:
     assert (stack.predictor_disabled, stack.input_model_disabled) == (True, True)
 
 
+def test_an_injection_is_of_enabled_predictors_whose_sender_participates() -> None:
+    stack = one_to_one()
+    assert stack.injecting(True) is None
+    rows = mask(1, 1, 0, 1).repeat_interleave(BATCH)
+    for participates, expected in ((rows, [1, 1, 0, 1]), (False, [0, 0, 0, 0])):
+        found = stack.injecting(participates)
+        assert found is not None
+        assert found.tolist() == [bool(one) for one in expected]
+    stack.disable_predictors([0])
+    for participates, expected in ((True, [0, 1, 1, 1]), (rows, [0, 1, 0, 1]), (False, [0, 0, 0, 0])):
+        found = stack.injecting(participates)
+        assert found is not None
+        assert found.tolist() == [bool(one) for one in expected]
+
+
 def test_a_message_is_not_finite_for_all_of_a_member_or_nothing() -> None:
     stack = one_to_one()
     message = drawn(4 * BATCH, 4)

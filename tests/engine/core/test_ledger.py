@@ -102,7 +102,9 @@ def test_what_an_episode_leaves_behind_is_void_where_it_ended(ended: EnvMask) ->
     found.cut(0, ended)
     reading = found.receive(1)
     record = found.records[0]
-    assert record.no_injection is ended or torch.equal(torch.as_tensor(record.silent), torch.as_tensor(ended))
+    assert record.no_injection is ended or torch.equal(
+        torch.as_tensor(record.no_injection), torch.as_tensor(ended)
+    )
     if ended is True:
         assert reading.value is None
         assert use(found, 1) is None

@@ -107,7 +107,7 @@ def delayed(link: Mapping[str, Any]) -> dict[str, Any]:
 
 def simulate(scenario: Scenario) -> Simulation:
     """Return a simulation whose synthetic inputs expect something, and whose records may stay open."""
-    simulation = Simulation(scenario, seed=3, backend="reference")
+    simulation = Simulation(scenario, seed=3, stacked=False)
     draw = torch.Generator().manual_seed(1)
     for channel in simulation.system.channels.values():
         channel.ledger.slack += 100

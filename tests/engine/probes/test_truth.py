@@ -21,7 +21,7 @@ from tests.engine.probes.probed import GOAL, SMOOTH, chain, corporation, equal, 
 def locked_gradients(simulation: Simulation, horizon: int) -> dict[str, Tensor]:
     """Plain autograd over the window of a locked group whose messages are all alive: B dL/dmessage."""
     now = simulation.now
-    twin = simulation.fork("reference")
+    twin = simulation.fork(stacked=False)
     system = twin.system
     (unit,) = system.units
     losses: list[Tensor] = []
@@ -48,7 +48,7 @@ def copy_learners(source: Simulation, target: Simulation) -> None:
 
 def run_on(simulation: Simulation, horizon: int, channel: str, row: int, column: int, nudge: float) -> float:
     """The summed losses of a fork's next steps, nothing learned, with one component of a message moved."""
-    twin = simulation.fork("reference")
+    twin = simulation.fork(stacked=False)
     now = twin.now
     for agent in twin.system.agents.values():
         agent.learner.trainable = []

@@ -37,8 +37,8 @@ def test_a_locked_corporation_follows_the_truth_of_its_next_whole_episode() -> N
 
 def test_the_true_gradient_does_not_depend_on_the_coupling() -> None:
     locked, decoupled = (corporation(coupling, unroll="episode") for coupling in ("locked", "decoupled"))
-    followed = update._followed(locked.fork("reference"))
-    true = update._true(decoupled.fork("reference"), update._followed(decoupled.fork("reference")), None)
+    followed = update._followed(locked.fork(stacked=False))
+    true = update._true(decoupled.fork(stacked=False), update._followed(decoupled.fork(stacked=False)), None)
     for name, gradient in true.items():
         assert float(gradient.norm()) > 1e-3
         torch.testing.assert_close(gradient, followed[name].gradient, atol=1e-10, rtol=0)

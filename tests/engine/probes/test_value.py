@@ -311,7 +311,7 @@ def test_losses_count_in_the_second_half_of_the_horizon(horizon: int) -> None:
     simulation = chain("decoupled", training={"optimiser": {"kind": "sgd", "lr": 1e-300}})
     simulation.run(3)
     row = value(simulation, horizon=horizon, repeats=2, channels=[])[COUPLING]
-    with simulation.fork("reference") as twin:
+    with simulation.fork(stacked=False) as twin:
         losses = [float(info["losses"]["d"]) for info in twin.steps(2 * horizon)]
     halves = [losses[start + horizon // 2 : start + horizon] for start in (0, horizon)]
     expected = sum(sum(half) / len(half) for half in halves) / 2

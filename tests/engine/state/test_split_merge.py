@@ -143,6 +143,7 @@ class Told:
     def _tape(self, place: str, tape: State) -> None:
         self.found |= kept({f"{place} window": tape["window"], f"{place} start": tape["start"]})
         self.found |= kept({f"{place} sent": sorted(map(list, tape["sent"]))})
+        self.found |= kept({f"{place} given up": tape["given_up"]})
         for step, parts in tape["ticks"]:
             for agent, moment, inputs, drawn, memory, ages in parts:
                 own = f"{place} {agent} @{step}"
@@ -214,8 +215,27 @@ def test_any_numbers_are_written_back(name: str, seed: int) -> None:
     single.run(9 + seed)
     state = checkpoint.copy_tree(single.state_dict())
     scramble(state["system"], random.Random(seed))
+    given_up(state["system"], {c.name for c in single.system.channels.values() if c.coupling == "delayed"})
+    quarantined(state["system"], random.Random(seed))
     cohort.load_state_dict(state)
     assert_same(state["system"], written_back(cohort))
+
+
+def given_up(state: State, delayed: set[str]) -> None:
+    """Give up the gradients of all delayed channels in all tapes."""
+    for unit in state["units"]:
+        for tape in (unit["tape"], *unit["pending"], *unit["past"]):
+            tape["given_up"] = sorted({name for name, _ in tape["sent"]} & delayed)
+
+
+def quarantined(state: State, chance: random.Random) -> None:
+    """Disable about half of all agents, synthetic gradients and synthetic inputs."""
+    for key, owners in (
+        ("silenced", state["learners"]),
+        ("muted", state["predictors"]),
+        ("deaf", state["inputs"]),
+    ):
+        state["quarantine"][key] = [name for name in owners if chance.random() < 0.5]
 
 
 def scramble(state: State, chance: random.Random) -> None:

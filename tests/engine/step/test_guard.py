@@ -221,11 +221,11 @@ def test_a_run_whose_checkpoint_comes_before_the_sync_has_diverged(tmp_path: Pat
         tmp_path / "run", simulation.scenario, facts_of(simulation.scenario, seed=0, device="cpu")
     )
 
-    def poison(run: Run) -> None:
-        if run.simulation.now == 12:
-            run.simulation.system.agents["n3"].learner.parameters["0.weight"].data.fill_(float("nan"))
+    def poison(step: int, _: object) -> None:
+        if step == 12:
+            simulation.system.agents["n3"].learner.parameters["0.weight"].data.fill_(float("nan"))
 
-    outcome = Run(simulation, directory, 400).go(poison, checkpoint_every=8)
+    (outcome,) = Run([simulation], [directory], 400).train(poison, checkpoint_every=8)
     assert (outcome.exit_code, outcome.result["exit"]) == (DivergenceError.exit_code, "diverged")
     assert "step 13" in str(outcome.error)
     assert directory.facts["exit"] == "diverged"

@@ -26,6 +26,7 @@ from tests.engine.alike import (
     Document,
     Play,
     agree,
+    both,
     channel_stacks,
     close,
     engine_of,
@@ -287,6 +288,19 @@ def test_examples_of_inputs_are_dropped_at_the_end_of_the_step() -> None:
 
 
 # --- who diverges ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [torch.nan, 1e9])
+def test_the_report_of_a_step_leaves_out_an_input_that_diverges_at_it(value: float) -> None:
+    scene = levels(channel={"coupling": "unlocked", "input": INPUTS["linear"]}, bound=100.0, **QUARANTINE)
+    reported = []
+    for simulation in both(scene):
+        simulation.run(4)
+        spoil(simulation.system.channels["a1->b1"].input, value)
+        simulation.step()
+        reported.append(set(simulation.learned.inputs))
+        assert any("'b1'" in line for _, line in simulation.events)
+    assert reported == [{"a0->b0", "a2->b2"}] * 2
 
 
 def after(simulation: Simulation, place: str, which: str, value: float) -> Simulation:
