@@ -69,7 +69,7 @@ class Seeds:
             self.sequential_reason = sequential_reason(self.simulations[0], backend, len(seeds))
             if self.sequential_reason is None:
                 self._join()
-            elif backend != "reference":
+            else:
                 for simulation in self.simulations:
                     simulation.rerun_on(backend)
         except BaseException:
