@@ -110,6 +110,10 @@ class Trainer:
             ScenarioError: Episodes are the only limit, and the environment's never end.
         """
         endless = self.simulations[0].world.env.endless
+        if episodes is not None and steps is None and seconds is None and endless:
+            raise ScenarioError(
+                "run: the environment's episodes never end; give steps=…, or use `episode: example`"
+            )
         taken = ended = 0
         signals: list[int] = []
 
@@ -123,10 +127,6 @@ class Trainer:
         try:
             with stop_signals() as signals:
                 self._start(steps)
-                if episodes is not None and steps is None and seconds is None and endless:
-                    raise ScenarioError(
-                        "run: the environment's episodes never end; give steps=…, or use `episode: example`"
-                    )
                 start = time.monotonic()
                 while self.running and not signals and not reached():
                     infos = self._take_step()
