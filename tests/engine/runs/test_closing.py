@@ -115,7 +115,7 @@ def test_a_look_closes_what_it_opens(look: str, made: list[Counted], monkeypatch
     assert opened(made) == 0
 
 
-@pytest.mark.parametrize("part", ["build", "EnvironmentRunner", "Room"])
+@pytest.mark.parametrize("part", ["build", "EnvironmentRunner", "MemoryGuard"])
 def test_a_simulation_that_cannot_be_built_leaves_no_environment(
     part: str, made: list[Counted], monkeypatch: pytest.MonkeyPatch
 ) -> None:

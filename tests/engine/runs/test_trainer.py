@@ -246,8 +246,10 @@ def test_python_leaves_what_the_command_line_leaves(tmp_path: Path) -> None:
     assert {len(names) for _, names in seen[300:]} == {2}
 
 
-@pytest.mark.parametrize("error", [ValueError("no such luck"), KeyboardInterrupt()])
-def test_any_exception_is_noted_with_its_step(tmp_path: Path, error: BaseException) -> None:
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError("no such luck"), "failed"), (KeyboardInterrupt(), "stopped")]
+)
+def test_any_exception_is_noted_with_its_step(tmp_path: Path, error: BaseException, status: str) -> None:
     def fail(simulation: Simulation) -> None:
         if simulation.now == 7:
             raise error
@@ -255,7 +257,7 @@ def test_any_exception_is_noted_with_its_step(tmp_path: Path, error: BaseExcepti
     with Simulation(scenario(), logdir=tmp_path / "run") as simulation, pytest.raises(type(error)):
         simulation.run(on_step=fail)
     found = facts(tmp_path / "run")
-    assert (found["exit"], found["step"]) == ("failed", 7)
+    assert (found["exit"], found["step"]) == (status, 7)
     assert found["error"] == (str(error) or "KeyboardInterrupt")
     assert found["finished"] is not None
     assert not (tmp_path / "run/result.json").exists()
