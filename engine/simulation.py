@@ -30,7 +30,7 @@ from antiphon.engine.state.saving import Saved, read_simulation, write_simulatio
 from antiphon.engine.state.state_dict import running_statistics
 from antiphon.engine.step.backends import backend_of
 from antiphon.engine.step.report import AgentReport, StepReport
-from antiphon.errors import DivergenceError, RunError
+from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.telemetry.figures import Recorder
 
@@ -243,7 +243,12 @@ class Simulation(Looking):
             observers.append(StepCallback(on_step))
         if self._writer is not None:
             observers.append(self._writer)
-        (outcome,) = Trainer([self], observers).run(steps, episodes=episodes, seconds=seconds)
+        try:
+            (outcome,) = Trainer([self], observers).run(steps, episodes=episodes, seconds=seconds)
+        except ScenarioError as error:  # refused before it started
+            if self._writer is not None and self._writer.running:
+                self._writer.break_off(error)
+            raise
         if outcome.error is not None:
             raise DivergenceError(outcome.error)
         self.redraw()

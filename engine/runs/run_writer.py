@@ -58,7 +58,7 @@ class RunWriter(Observer):
         self._latest = LatestFigures()
         self._further = [] if recorder is None else [recorder]
         self._clock: SharedClock | None = None
-        self._seconds_before = 0.0
+        self._seconds_before: float = directory.facts["seconds"]
 
     def attach(self) -> None:
         """Attach recorders to the simulation; rows of an earlier session after its present step are dropped.
@@ -88,8 +88,7 @@ class RunWriter(Observer):
 
     def _seconds(self) -> float:
         """Return the seconds of the run so far, all sessions together."""
-        assert self._clock is not None
-        return self._seconds_before + self._clock()
+        return self._seconds_before + (0.0 if self._clock is None else self._clock())
 
     def start(self, trainer: Trainer) -> None:
         """Attach recorders if there are none yet, and note in run.json that the run goes on."""

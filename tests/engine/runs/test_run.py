@@ -295,3 +295,16 @@ def test_json_holds_null_for_what_is_not_finite(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": None}
     with pytest.raises(RunError, match="cannot be written"):
         write_json(tmp_path / "missing/a.json", {})
+
+
+def test_a_run_whose_files_cannot_be_made_is_noted_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RunError("no room on the disk")
+
+    monkeypatch.setattr("antiphon.engine.runs.run_writer.DigestsCsv", fail)
+    with pytest.raises(RunError, match="no room on the disk"):
+        begin(request(), tmp_path / "run").train()
+    facts = RunDirectory.open(tmp_path / "run").facts
+    assert (facts["exit"], facts["error"], facts["step"]) == ("failed", "no room on the disk", 0)

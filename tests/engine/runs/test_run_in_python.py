@@ -138,4 +138,4 @@ def test_checkpoints_are_written_on_the_way(tmp_path: Path, monkeypatch: pytest.
     assert facts(tmp_path / "run")["step"] == 22
     going_on = resume(tmp_path / "run")
     assert isinstance(going_on, Run)
-    assert going_on.simulations[0].now == 20
+    assert [simulation.now for simulation in going_on.simulations] == [20]
