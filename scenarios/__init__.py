@@ -1,4 +1,4 @@
-"""Scenarios: who talks to whom, as data; documents, templates, networkx graphs, and the library."""
+"""Scenarios as data: documents, templates, networkx graphs, and the library."""
 
 from antiphon.scenarios.advice import warnings
 from antiphon.scenarios.catalogue import catalogue, library_names, load

@@ -1,4 +1,4 @@
-"""What runs but is probably not meant: warnings, each one line, never errors."""
+"""Warnings about valid but probably unintended settings, one line each."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _ONLY_A_CRITIC = "a critic alone is a baseline that hardly teaches; use kind sob
 
 
 def warnings(scenario: Scenario) -> list[str]:
-    """Return what probably is not meant, one line each.
+    """Return warnings about probably unintended settings, one line each.
 
-    Agents that no learning signal can reach, channels that nobody reads, that lose everything or that no
-    credit crosses, predictors that cannot be of use, and keys that the chosen kind or coupling does not use.
+    Agents without any learning signal, channels that are never read, that lose every message or that carry no
+    credit, predictors without effect, and keys that the chosen kind or coupling does not use.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for kind, name, message in _all(scenario):
@@ -60,7 +60,7 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
 
 
 def _closure(start: Iterable[str], steps: Iterable[tuple[str, str]]) -> set[str]:
-    """Return everything that pairs (from, to), followed any number of times, lead to from `start`."""
+    """Return the nodes reachable from `start` along pairs (from, to)."""
     onward: dict[str, list[str]] = {}
     for one, other in steps:
         onward.setdefault(one, []).append(other)
@@ -108,7 +108,7 @@ def _injects(channel: ChannelSpec) -> bool:
 
 
 def _has_signal_of_its_own(channel: ChannelSpec) -> bool:
-    """Whether its sender learns from the channel though its receiver may have nothing to return."""
+    """Whether the sender learns from the channel although the receiver may return nothing."""
     if channel.coupling in ("decoupled", "unlocked"):
         kind = channel.gradient.kind
         return _injects(channel) and (
@@ -119,7 +119,7 @@ def _has_signal_of_its_own(channel: ChannelSpec) -> bool:
 
 
 def _carries(channel: ChannelSpec) -> bool:
-    """Whether its sender learns what its receiver returns."""
+    """Whether the sender learns from gradients returned by the receiver."""
     if channel.coupling == "detached":
         return False
     if channel.coupling == "locked":
@@ -130,7 +130,7 @@ def _carries(channel: ChannelSpec) -> bool:
 
 
 def _is_silent(channel: ChannelSpec) -> bool:
-    """Whether its receiver never uses a message nor what stands in for one, so that nothing is ever returned."""
+    """Whether the receiver never uses a message nor its synthetic input, so that nothing is ever returned."""
     stands_in = channel.input is not None and channel.coupling in ("decoupled", "unlocked")
     return channel.link.drop == 1 and not stands_in
 
@@ -150,7 +150,7 @@ def _unread(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
 
 
 def _doubtful(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
-    """What a channel is set to do, but will hardly do."""
+    """Warnings about settings of a channel that have hardly any effect."""
     if channel.state:
         yield from _doubtful_state(scenario, channel)
         return

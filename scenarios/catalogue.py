@@ -1,4 +1,4 @@
-"""Finding templates: those of the library by name, a user's by the file's path."""
+"""Catalogue of templates: the library's by name, a user's by the file's path."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def load(name_or_path: str | Path) -> Template:
 
 @cache
 def _of_library(path: Path) -> Template:
-    """Read a template of the library, once: it cannot be changed, and nor can the file while antiphon runs."""
+    """Read a template of the library, cached: neither it nor its file changes while antiphon runs."""
     return Template.from_yaml(_text_of(path), path.name)
 
 

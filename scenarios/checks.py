@@ -1,4 +1,4 @@
-"""What no single part of a scenario can see: names that lead nowhere, cycles, groups that do not fit.
+"""Checks across the parts of a scenario: unknown names, cycles, inconsistent groups.
 
 Every check raises a DocumentError at the first problem. Channels are named by their place in the document.
 """
@@ -71,11 +71,11 @@ def _acting(scenario: Scenario) -> None:
 
 
 def _channel_ends(scenario: Scenario) -> None:
-    seen: dict[str, int] = {}
+    indices: dict[str, int] = {}
     for index, channel in enumerate(scenario.channels):
         _require_agent(channel.sender, scenario.agents, ("channels", index, "from"))
         _require_agent(channel.receiver, scenario.agents, ("channels", index, "to"))
-        first = seen.setdefault(channel.name, index)
+        first = indices.setdefault(channel.name, index)
         if first != index:
             mend = "an agent has one state; leave it out" if channel.state else "give one of them another key"
             raise DocumentError(

@@ -1,4 +1,4 @@
-"""What each coupling asks of a channel: what it must have, and what it cannot do where it stands.
+"""Checks of each coupling: keys that a channel must have, and those it cannot have.
 
 Keys that a coupling does not use are not refused: a template sets them once for all its variants.
 """
@@ -92,7 +92,7 @@ def _feedback(scenario: Scenario) -> None:
 
 
 def _at_once(scenario: Scenario) -> None:
-    """`trace` and `propagate` use the gradient that comes back at the step at which the sender learns."""
+    """Check `trace` and `propagate`, which use the gradient returned at the step at which the sender learns."""
     asked = [
         (index, channel, key)
         for index, channel in enumerate(scenario.channels)
@@ -121,7 +121,7 @@ def _at_once(scenario: Scenario) -> None:
 
 
 def _not_at_once(scenario: Scenario, channel: ChannelSpec, unit_of: dict[str, tuple[str, ...]]) -> str | None:
-    """Say why a channel's gradient is not back at the step at which its sender learns, and what would mend it."""
+    """Describe why a channel's gradient is not back at the step at which its sender learns, and the fix."""
     link = channel.link
     if channel.coupling == "unlocked":
         return "the channel is unlocked; make it decoupled"

@@ -1,4 +1,4 @@
-"""The scenario: who talks to whom, explicit, validated and immutable."""
+"""The scenario: agents and channels, explicit, validated and immutable."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ class Scenario(Spec):
 
     Attributes:
         scenario: Its name.
-        description: What it is about.
+        description: Of the scenario, in words.
         readout: The agents whose metric is the scenario's; None: all that have an objective.
         env: The environment by id, or from Python a source or a `gymnasium.vector.VectorEnv`.
         agents: The agents by name.
         channels: The channels.
         training: Batch, steps, optimisers.
-        telemetry: What a run records.
+        telemetry: Of a run.
 
     Raises:
-        ScenarioError: At construction: one line with the place, the value and the mend.
+        ScenarioError: At construction: one line with the place, the value and the fix.
     """
 
     scenario: Name
@@ -93,7 +93,7 @@ class Scenario(Spec):
         return self._memories.get(agent)
 
     def locked_groups(self) -> tuple[tuple[str, ...], ...]:
-        """Return the agents parted into maximal sets joined by locked channels.
+        """Return the agents partitioned into maximal sets joined by locked channels.
 
         An agent without locked channels is a group of its own.
         """
@@ -135,7 +135,7 @@ class Scenario(Spec):
 
         Args:
             text: The document.
-            source: What errors call it: the file's name.
+            source: Name in errors: the file's.
 
         Raises:
             ScenarioError: The text is no valid scenario; the line begins `source:line: `.

@@ -1,4 +1,4 @@
-"""The types of fields: strict where Python and YAML are lax, and with errors in plain words."""
+"""Types of fields: stricter than Python and YAML, with errors in plain words."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Value = TypeVar("Value")
 
 
 class FrozenMap(dict[str, Value]):
-    """A dict that refuses to change."""
+    """An immutable dict."""
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("a scenario does not change; make another one")

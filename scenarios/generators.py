@@ -24,11 +24,11 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
 
 
 class DealSpec(Spec):
-    """Signals dealt out to generated agents.
+    """Signals distributed over generated agents.
 
     Attributes:
         observes: Agent i additionally observes the signal of this name with `_<i>` behind it. In the context of
-            a synthetic gradient the name stands for the sender's, in that of a synthetic input for the receiver's.
+            a synthetic gradient the name means the sender's, in that of a synthetic input the receiver's.
     """
 
     observes: Signal
@@ -42,17 +42,17 @@ class GraphSpec(Spec):
             `small_world` (Watts-Strogatz, connected), `scale_free` (Barabasi-Albert), `random` (G(n, p),
             made connected).
         agents: How many.
-        prefix: What their names begin with; a number follows, padded with zeros.
+        prefix: Of their names; a number follows, padded with zeros.
         neighbours: `small_world`: how many each is joined to before rewiring (even); `scale_free`: how
             many a new agent is joined to.
         rewire: `small_world`: the probability that an edge is rewired.
         probability: `random`: that of an edge.
         branching: `tree`: children of an agent.
-        seed: Of the kinds that draw.
+        seed: Of the random kinds.
         readouts: How many agents are made from `readout_agent` too: the last ones of a chain, else evenly
             spaced from the first (of a tree: the root).
-        deal: Signals dealt out to the agents.
-        known_to: Who may use a signal in its predictors (a sender in its synthetic gradients, a receiver in its
+        deal: Signals distributed over the agents.
+        known_to: Agents that may use a signal in their predictors (senders in synthetic gradients, receivers in
             synthetic inputs): `all`, or `adjacent`: only agents with a channel into a readout. Elsewhere the
             signal leaves the context; the channel of a sender that lacks it is made from `blind_channel` too, and a
             `local` or `sobolev_label` gradient that it was the target of makes the channel `detached`.
@@ -98,7 +98,7 @@ class GraphSpec(Spec):
 
 @dataclass(frozen=True)
 class Generated:
-    """What a generator made.
+    """Result of a generator.
 
     Attributes:
         agents: Their documents by name.
@@ -115,7 +115,7 @@ class Generated:
 
 
 def generate(graph: GraphSpec, sections: Mapping[str, Any]) -> Generated:
-    """Make agents and channels.
+    """Generate agents and channels.
 
     Args:
         graph: The graph.
@@ -168,7 +168,7 @@ def generate(graph: GraphSpec, sections: Mapping[str, Any]) -> Generated:
 
 
 def _merged(sections: Mapping[str, Any], used: list[Path]) -> tuple[dict[str, Any], tuple[Path, ...]]:
-    """Return the sections at some paths as one, later ones first, and the paths of those that there are."""
+    """Merge the sections at some paths, later ones first; return it and the paths that exist."""
     merged: dict[str, Any] = {}
     found: list[Path] = []
     for path in used:
@@ -186,7 +186,7 @@ def _readout_indices(graph: GraphSpec) -> list[int]:
 
 
 def _in_context(channel: dict[str, Any], key: str, signal: str, others: tuple[str, ...]) -> dict[str, Any]:
-    """Return a channel in the context of whose predictor `key` other signals stand in place of one."""
+    """Return a channel with one signal replaced by others in the context of its predictor `key`."""
     model = channel.get(key)
     if not isinstance(model, Mapping) or not isinstance(model.get("context"), list | tuple):
         return channel
@@ -195,7 +195,7 @@ def _in_context(channel: dict[str, Any], key: str, signal: str, others: tuple[st
 
 
 def _unknown_to_sender(channel: dict[str, Any], signal: str) -> dict[str, Any]:
-    """Return a channel whose sender does not know a signal."""
+    """Return a channel without a signal that is not available to its sender."""
     channel = _in_context(channel, "gradient", signal, ())
     gradient = channel.get("gradient")
     if not isinstance(gradient, Mapping) or gradient.get("target") != signal:

@@ -100,7 +100,7 @@ def _node_name(node: object) -> str:
 
 
 def _on_edge(error: DocumentError, channels: list[dict[str, Any]]) -> DocumentError:
-    """Name the edge where the path has only its number, which nobody sees in a graph."""
+    """Replace an edge's number in a path by its ends, since graphs do not show numbers."""
     path = error.path
     if len(path) > 1 and path[0] == "channels" and isinstance(path[1], int):
         channel = channels[path[1]]

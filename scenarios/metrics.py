@@ -22,7 +22,7 @@ __all__ = [
     "is_of_env",
     "less_is_better",
     "on_validation",
-    "parted",
+    "split_metric",
 ]
 
 OF_KIND = {"classification": ("accuracy", "error"), "regression": ("error",), "coding": ("bits",)}
@@ -32,36 +32,36 @@ OF_TRAINING = ("train_loss", "excess_loss")
 OF_AGENTS = ("accuracy", "error", "bits", "loss")
 """Metrics of an agent with an objective, and of the readouts."""
 _LESS = ("error", "bits", "loss", *OF_TRAINING)
-"""Where less is better; of everything else more is."""
+"""Metrics of which less is better; of all others more is."""
 
 
-def parted(metric: str) -> tuple[str | None, str]:
-    """Return the agent that a metric is of (None: the readouts, or the environment), and what is measured."""
+def split_metric(metric: str) -> tuple[str | None, str]:
+    """Split a metric into its agent (None: the readouts, or the environment) and its name."""
     agent, dot, what = metric.rpartition(".")
     return (agent, what) if dot else (None, what)
 
 
 def is_of_env(metric: str) -> bool:
-    """Say whether a metric is for the environment to know."""
-    agent, what = parted(metric)
+    """Whether a metric is the environment's."""
+    agent, what = split_metric(metric)
     return agent is None and what not in (*OF_AGENTS, *OF_TRAINING)
 
 
 def on_validation(metric: str) -> bool:
-    """Say whether a metric can be had on the validation split: those of training and the environment cannot."""
-    return parted(metric)[1] in OF_AGENTS
+    """Whether a metric exists on the validation split: those of training and the environment do not."""
+    return split_metric(metric)[1] in OF_AGENTS
 
 
 def less_is_better(metric: str) -> bool:
-    """Say whether less of a metric is better."""
-    return parted(metric)[1] in _LESS
+    """Whether less of a metric is better."""
+    return split_metric(metric)[1] in _LESS
 
 
 def _metric(value: object) -> str:
-    """A metric; a name that is not known is the environment's to know, unless it looks like a slip."""
+    """Read a metric; an unknown name is the environment's, unless it is close to a known one."""
     if not isinstance(value, str):
         fail(f"must be a metric, not {kind_of(value)}")
-    agent, what = parted(value)
+    agent, what = split_metric(value)
     known = [*OF_AGENTS, *(OF_TRAINING if agent is None else ())]
     if agent is not None and (name_problem(agent) is not None or what not in known):
         fail(f"unknown metric {show_value(value)}; write AGENT.METRIC{suggest(what, known)}")
@@ -73,7 +73,7 @@ def _metric(value: object) -> str:
 
 
 def _metrics(value: object) -> tuple[str, ...]:
-    """Several metrics, or one."""
+    """Read several metrics, or one."""
     listed = tuple(_metric(item) for item in (value if isinstance(value, list | tuple) else [value]))
     for index, metric in enumerate(listed):
         if metric in listed[:index]:
@@ -84,7 +84,7 @@ def _metrics(value: object) -> tuple[str, ...]:
 
 
 def _bounds(value: object) -> FrozenMap[float]:
-    """Numbers by metric; a number alone is that of the only metric, here by the name of nothing."""
+    """Read numbers by metric; a number alone is that of the only metric, under an empty name."""
     bounds: Mapping[Any, Any] = value if isinstance(value, Mapping) else {"": value}
     for metric, bound in bounds.items():
         if isinstance(bound, bool) or not isinstance(bound, int | float):

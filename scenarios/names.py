@@ -10,7 +10,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def name_problem(name: object) -> str | None:
-    """Say in words why `name` cannot name an agent, port, group or scenario; None where it can."""
+    """Return why `name` cannot name an agent, port, group or scenario; None where it can."""
     if not isinstance(name, str):
         return f"a name is a word, not {name!r}; put it in quotes"
     if not _NAME.fullmatch(name):

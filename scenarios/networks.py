@@ -20,17 +20,17 @@ class NetworkSpec(Spec):
     """A built-in network.
 
     Attributes:
-        kind: `mlp`; `conv` for images; or with a state that it hands to its next tick: `rnn`, `leaky`, `gru`, `lstm`.
+        kind: `mlp`; `conv` for images; or with a state carried to the next tick: `rnn`, `leaky`, `gru`, `lstm`.
         hidden: Widths of the hidden layers (`mlp`), or filters of the convolutions (`conv`).
         size: Recurrent kinds only: units of the cell.
         encoder: Recurrent kinds only: widths of the hidden layers before the cell.
         norm: After every hidden layer, those of the encoder included; None: batch if the agent ticks once per
             example, else layer.
         cell_norm: Recurrent kinds only: inside the cell (`batch`: recurrent batch norm, Cooijmans et al. 2016).
-        leak: `leaky` only: the share of the new in each tick's state.
+        leak: `leaky` only: the weight of the new activation in each tick's state.
         activation: After every norm; `identity` makes the network linear.
         filter: `conv` only: height and width of the filters, in pixels.
-        pool: `conv` only: what follows each convolution; one per layer, or none at all.
+        pool: `conv` only: pooling after each convolution; one per layer, or none at all.
     """
 
     kind: Literal["mlp", "conv", "rnn", "leaky", "gru", "lstm"] = "mlp"
@@ -48,11 +48,11 @@ class NetworkSpec(Spec):
 
     @property
     def recurrent(self) -> bool:
-        """Whether it hands a state to its next tick."""
+        """Whether a state is carried to the next tick."""
         return self.kind in _RECURRENT
 
-    def shown(self) -> frozenset[str]:
-        """Return the kind, and how large it is."""
+    def always_written(self) -> frozenset[str]:
+        """Return the fields of kind and size."""
         return frozenset({"kind", "size" if self.recurrent else "hidden"})
 
     @model_validator(mode="after")

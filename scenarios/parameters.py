@@ -1,4 +1,4 @@
-"""Parameters of a template: what they may be, and putting their values in the places that name them."""
+"""Parameters of a template: their types, and substitution of their values."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class ParameterSpec(Spec):
     """One parameter of a template.
 
     Attributes:
-        type: What its values are (a whole number counts as `float`); not needed beside `choices`.
+        type: Of its values (a whole number counts as `float`); not needed beside `choices`.
         choices: All the values it may have.
         also: Words allowed beside the type, such as `episode`.
         min: The smallest number.
         max: The largest number.
-        default: Its value where nothing else is said.
-        help: What it does, in one line.
+        default: Its value unless set.
+        help: Description, in one line.
     """
 
     type: Literal["int", "float", "str", "bool", "list"] | None = None
@@ -92,7 +92,7 @@ class ParameterSpec(Spec):
         return self
 
     def problem(self, value: object) -> str | None:
-        """Say why the parameter cannot have this value; None where it can."""
+        """Return why the parameter cannot have this value; None where it can."""
         if self.choices is not None:
             if any(_same(value, choice) for choice in self.choices):
                 return None
@@ -129,7 +129,7 @@ def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
     Args:
         value: A document or a part of it.
         values: The parameters' values.
-        path: Where the part stands.
+        path: Of the part.
 
     Raises:
         DocumentError: No such parameter, or a `$` that is not a whole value.

@@ -68,7 +68,7 @@ class EnvSpec(Spec):
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """The keys that go to the environment: plain data, lists as tuples."""
+        """Keyword arguments of the environment: plain data, lists as tuples."""
         return dict(self.model_extra or {})
 
     @model_validator(mode="before")
@@ -78,7 +78,7 @@ class EnvSpec(Spec):
 
 
 class ClockSpec(Spec):
-    """When an agent ticks and learns.
+    """Clock of an agent: when it ticks and learns.
 
     Attributes:
         period: Steps from one tick to the next.
@@ -99,15 +99,15 @@ class ClockSpec(Spec):
 
 
 class ObjectiveSpec(Spec):
-    """What an agent is trained for.
+    """Objective of an agent.
 
     Attributes:
-        kind: Cross-entropy (`classification`), squared error (`regression`), or how much the target costs to
-            tell (`coding`): of a categorical one cross-entropy, of zeros and ones each component's own.
-        target: The signal it should give.
+        kind: Cross-entropy (`classification`), squared error (`regression`), or code length of the
+            target (`coding`): of a categorical one cross-entropy, of zeros and ones each component's own.
+        target: The target signal.
         when: Whether each step of an example counts or only its last; None: last where
             examples are episodes, else each.
-        weight: What the loss is multiplied by.
+        weight: Factor of the loss.
     """
 
     kind: Literal["classification", "regression", "coding"]
@@ -117,15 +117,15 @@ class ObjectiveSpec(Spec):
 
 
 class LinkSpec(Spec):
-    """What happens to a message on the way.
+    """Link: delay, loss, noise and quantisation of messages.
 
     Attributes:
         delay: Steps from sending to arrival.
         drop: The probability that a message is lost.
-        noise: Standard deviation of what is added to every component.
+        noise: Standard deviation of the noise added to every component.
         bits: Bits per component, evenly spaced over the message's own range; None: not quantised.
         rate: The share of the sender's ticks that send, evenly spaced.
-        back: Steps that the gradient takes back to the sender; None: as `delay`.
+        back: Delay of the gradient back to the sender, in steps; None: as `delay`.
     """
 
     delay: Annotated[Index, Field(le=1024)] = 0
@@ -137,25 +137,25 @@ class LinkSpec(Spec):
 
 
 class ChannelSpec(Spec):
-    """A directed channel, known by (from, to, key).
+    """A directed channel, identified by (from, to, key).
 
     Attributes:
         sender: The agent whose messages it carries (`from` in documents).
         receiver: The agent that reads them (`to` in documents).
-        key: Tells parallel channels apart; that of a state is `state`.
-        carries: Messages, or the state that a recurrent agent hands to its next tick (`from` and `to` are the same).
+        key: Distinguishes parallel channels; that of a state is `state`.
+        carries: Messages, or the state of a recurrent agent for its next tick (`from` and `to` are the same).
         size: Components of a message, or [channels, height, width]; None carries the sender's last
             hidden activation (built-in networks only).
         port: Channels of one sender that name the same port carry the same message.
         norm: Of the port; None: batch if the sender ticks once per example, else layer.
-        coupling: How learning signal crosses it.
+        coupling: How gradients cross it.
         gradient: Its synthetic gradient (`decoupled` and `unlocked` only).
-        input: Its synthetic input: stands in where a message is missing (`decoupled`), or always (`unlocked`).
-        feedback: `locked` only: what carries the gradient back; None: the receiver's own weights.
-        read: What a slower receiver makes of the messages since its last tick: takes the `last`, their `mean`, or
-            all of them side by side, oldest first (`concat`).
-        link: What happens to messages on the way.
-        staleness: `delayed` only: the windows after which an unfinished gradient is given up.
+        input: Its synthetic input: replaces a missing message (`decoupled`), or every message (`unlocked`).
+        feedback: `locked` only: path of the gradient back; None: the receiver's own weights.
+        read: How a slower receiver combines the messages since its last tick: the `last`, their `mean`, or
+            all of them concatenated, oldest first (`concat`).
+        link: Delay, loss, noise and quantisation of messages.
+        staleness: `delayed` only: the windows after which an unfinished gradient is dropped.
     """
 
     sender: Name = Field(validation_alias=AliasChoices("from", "sender"))
@@ -184,22 +184,22 @@ class ChannelSpec(Spec):
 
     @property
     def state(self) -> bool:
-        """Whether it carries a state."""
+        """Whether the channel carries a state."""
         return self.carries == "state"
 
     @cached_property
     def name(self) -> str:
-        """`a->b`, or `a->b:key` where the key is not 0."""
+        """Name `a->b`, or `a->b:key` where the key is not 0."""
         return channel_name(self.sender, self.receiver, self.key)
 
     @cached_property
     def slug(self) -> str:
-        """`a__to__b` or `a__to__b__key`, for tags and file names."""
+        """Name `a__to__b` or `a__to__b__key`, for tags and file names."""
         return channel_slug(self.sender, self.receiver, self.key)
 
     @property
     def order(self) -> tuple[str, str, bool, int | str]:
-        """What channels are sorted by: from, to, key (numbers before words)."""
+        """Sort key: from, to, key (numbers before words)."""
         return self.sender, self.receiver, isinstance(self.key, str), self.key
 
 
@@ -211,16 +211,16 @@ class AgentSpec(Spec):
     """One independent network.
 
     Attributes:
-        observes: The signals it sees, in order; `age`: how old the messages are that it reads.
+        observes: The observed signals, in order; `age`: the ages of the messages that it reads.
         network: A built-in network, or from Python a module or a factory called with `inputs`, `outputs`.
         clock: When it ticks and learns.
-        objective: What it is trained for; None: only what its channels bring.
-        acts: Whether the output that its objective reads is the environment's action.
+        objective: Of the agent; None: only gradients from its channels.
+        acts: Whether the objective's output is the environment's action.
         optimiser: Its own; None: `training.optimiser`.
-        learn: False keeps its parameters.
-        weights: `RUN:agent`, where its first parameters are read from.
+        learn: False freezes its parameters.
+        weights: `RUN:agent`, the source of its initial parameters.
         share: Agents of the same group have one set of parameters.
-        align: The incoming channel whose stamp's observation and target it is given; True: its first.
+        align: The incoming channel whose stamp selects the observation and target; True: its first.
         fan_in: How the messages of its incoming channels are joined.
         p_update: The probability that it learns from a window.
     """

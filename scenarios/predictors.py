@@ -1,4 +1,4 @@
-"""What stands in for a gradient or a message: the predictors of a channel, as data."""
+"""Specifications of a channel's predictors: synthetic gradient, synthetic input, feedback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 __all__ = ["FeedbackSpec", "GradientSpec", "InputSpec"]
 
 _HIDDEN = {"mlp": (1024,), "conv": (64,), "critic": (256,), "sobolev": (256,)}
-"""The hidden layers of the kinds that have some unless told otherwise."""
+"""Default hidden layers by kind."""
 
 
 def _with_hidden(data: Any, by_kind: Mapping[str, tuple[int, ...]]) -> Any:
@@ -31,19 +31,19 @@ class GradientSpec(Spec):
     """The synthetic gradient of a decoupled or unlocked channel, of a message or of a state.
 
     Attributes:
-        kind: What predicts it; `local` is the control (a predictor of `target`; nothing returned).
+        kind: Of the predictor; `local` is the control (a predictor of `target`; nothing returned).
         context: Signals that condition it.
         target: `local` and `sobolev_label` only: the signal its own loss is on.
-        scale: What the injected gradient is multiplied by.
-        schedule: How `scale` moves over the training; None keeps it.
-        discount: What the prediction is multiplied by inside targets further up.
-        clip: The largest norm, per sample, of what is injected; None: no limit.
-        apply: False trains it without using it (a shadow).
-        trace: Lambda of BP(lambda). Of a message: the share of the gradient that comes back at once in what is
-            injected. Of a state: how far what is learned from reaches beyond the next prediction.
+        scale: Factor of the injected gradient.
+        schedule: Of `scale` over the training; None: constant.
+        discount: Factor of the prediction inside targets further up.
+        clip: The largest norm, per sample, of the injected gradient; None: no limit.
+        apply: False trains it without injecting its gradient (a shadow).
+        trace: Lambda of BP(lambda). Of a message: the share of the gradient returned at once in the injected
+            one. Of a state: how far the target reaches beyond the next prediction.
         span: State channels only: the windows over which `trace` reaches.
-        auxiliary: State channels only: the weight of a task beside the agent's own: to say, after a window's
-            first tick, what synthetic gradient the state at its end will get.
+        auxiliary: State channels only: the weight of an auxiliary task of the agent: to predict, after a window's
+            first tick, the synthetic gradient of the state at its end.
         propagate: Share of the predictor's own loss that reaches the sender.
         hidden: Widths of its hidden layers, or their filters (`conv`).
         filter: `conv` only: height and width of the filters, in pixels.
@@ -86,11 +86,11 @@ class GradientSpec(Spec):
 
 
 class InputSpec(Spec):
-    """The synthetic input of a channel: what its receiver expects the message to be.
+    """The synthetic input of a channel: the receiver's prediction of the message.
 
     Attributes:
-        kind: What predicts it; `none` is as if there were no synthetic input, for templates.
-        context: What it is predicted from: observations, and `held`, `age`, `from.phase`, `to.phase`.
+        kind: Of the predictor; `none`: no synthetic input, for templates.
+        context: Signals that condition it: observations, and `held`, `age`, `from.phase`, `to.phase`.
         hidden: Widths of its hidden layers: one or two for `mlp` (default 1024).
         norm: After each hidden layer.
         optimiser: Its own; None: `training.predictor`.
@@ -118,7 +118,7 @@ class InputSpec(Spec):
 
 
 class FeedbackSpec(Spec):
-    """What carries the gradient back over a locked channel in place of the receiver's weights.
+    """Feedback path of the gradient over a locked channel, in place of the receiver's weights.
 
     Attributes:
         kind: `fa`: a fixed random matrix in place of the receiver's first layer; `dfa`: the error of an objective

@@ -1,4 +1,4 @@
-"""What is wrong with a document, told in one line: the path as its author writes it, the value, the mend."""
+"""Errors of documents in one line: the path as its author writes it, the value, the fix."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _LARGEST_SHOWN = 10**18
 
 
 class DocumentError(ScenarioError):
-    """A ScenarioError that knows its place.
+    """A ScenarioError with its place in the document.
 
     Attributes:
         path: Where in the document: keys and list indices from the root.
-        message: What is wrong there and what would mend it.
+        message: The problem and the fix.
     """
 
     def __init__(self, path: Path, message: str, prefix: str = "") -> None:
@@ -36,14 +36,14 @@ class DocumentError(ScenarioError):
         super().__init__(prefix + (f"{place}: {message}" if place else message))
 
     def under(self, path: Path) -> DocumentError:
-        """Return the same problem as seen from further up: its path begins with `path`."""
+        """Return the same problem with `path` in front of its path."""
         return DocumentError(path + self.path, self.message)
 
     def located(self, source: str, lines: Mapping[Path, int]) -> DocumentError:
         """Return the same problem with `file:line: ` in front.
 
         Args:
-            source: The file's name, or another word for where the text came from.
+            source: The file's name, or another name of the text's origin.
             lines: The line (from 1) of every path of the document; the nearest enclosing one is named.
         """
         place = next((self.path[:n] for n in range(len(self.path), -1, -1) if self.path[:n] in lines), None)
@@ -52,7 +52,7 @@ class DocumentError(ScenarioError):
 
 
 def show_path(path: Path) -> str:
-    """Write a path as users do: `channels[2].gradient.context`."""
+    """Format a path as users do: `channels[2].gradient.context`."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -63,7 +63,7 @@ def show_path(path: Path) -> str:
 
 
 def show_value(value: object) -> str:
-    """Write a value as YAML would, on one line and not too long."""
+    """Format a value as YAML, on one line and not too long."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -84,12 +84,12 @@ def show_value(value: object) -> str:
 
 
 def kind_of(value: object) -> str:
-    """Name a value with its type where the value alone would not tell: for 'must be …, not …'."""
+    """Format a value, with its type where it is ambiguous: for 'must be …, not …'."""
     return f"the word {show_value(value)}" if isinstance(value, str) else show_value(value)
 
 
 def translate(error: ValidationError) -> DocumentError:
-    """Turn pydantic's error into one DocumentError: the first problem, and how many more there are."""
+    """Convert pydantic's error to one DocumentError: the first problem, and the number of others."""
     details = error.errors(include_url=False)
     first = _problem(details[0])
     more = len(details) - 1

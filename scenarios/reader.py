@@ -1,4 +1,4 @@
-"""YAML without its traps: scalars as in YAML 1.2, no duplicate keys, no tags, and a line for every path.
+"""YAML reader: scalars as in YAML 1.2, no duplicate keys, no tags, and a line for every path.
 
 Keys are always words. `1e-3` is a number; `no`, `on` and `12:30` are words; `012` is twelve.
 """
@@ -42,7 +42,7 @@ def plain_scalar_tags() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Only composes: resolves unquoted scalars as YAML 1.2 does."""
+    """YAML composer that resolves unquoted scalars as YAML 1.2 does."""
 
 
 _Loader.yaml_implicit_resolvers = plain_scalar_tags()
@@ -55,7 +55,7 @@ class Document:
     Attributes:
         data: Its keys and values.
         lines: The line (from 1) of every path.
-        source: What errors call it.
+        source: Name in errors.
     """
 
     data: Mapping[str, Any]
@@ -68,7 +68,7 @@ def read(text: str, source: str) -> Document:
 
     Args:
         text: The document.
-        source: What errors call it: the file's name.
+        source: Name in errors: the file's.
 
     Raises:
         ScenarioError: Broken YAML, a duplicate key, a tag, more than one document; with `source:line: `.
@@ -102,7 +102,7 @@ def read(text: str, source: str) -> Document:
 
 
 class _Builder:
-    """Turns composed nodes into plain data and notes the line of every path."""
+    """Converter of composed nodes to plain data and the line of every path."""
 
     def __init__(self) -> None:
         self.lines: dict[Path, int] = {}

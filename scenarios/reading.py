@@ -1,4 +1,4 @@
-"""What a receiver that ticks more slowly than its sender may make of the messages since its last tick."""
+"""Checks of `read`: how a slower receiver combines the messages since its last tick."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["AGE", "READ_CHECKS"]
 
 AGE = "age"
-"""An observation: how long ago each message that an agent reads was sent, in periods of its sender."""
+"""Observation of the age of each message read, in periods of its sender."""
 
 
 def _reads(scenario: Scenario) -> None:
@@ -27,7 +27,7 @@ def _reads(scenario: Scenario) -> None:
 
 
 def _cannot(scenario: Scenario, channel: ChannelSpec) -> str | None:
-    """Say why several messages cannot be read at a time, and what would mend it."""
+    """Return why several messages cannot be read at a time, and the fix."""
     link, receiver = channel.link, scenario.agents[channel.receiver]
     if channel.coupling == "unlocked":
         return "needs messages, and an unlocked channel gives none to its receiver; make it decoupled"

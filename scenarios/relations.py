@@ -1,6 +1,6 @@
-"""What follows from who is joined to whom: waves, locked groups, cycles.
+"""Graph relations of agents: waves, locked groups, cycles.
 
-State channels join no agent to another; they only make an agent's window the episode (where locked).
+State channels connect no agents; locked ones only make an agent's window the episode.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def outgoing(agents: Collection[str], channels: Iterable[ChannelSpec]) -> dict[s
 
 
 def levels(agents: Collection[str], arcs: Arcs) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
-    """Return the topological levels of a graph, and what could not be placed (it lies on or behind a cycle).
+    """Return the topological levels of a graph, and the nodes on or behind a cycle.
 
     Args:
         agents: The nodes; their order within a level is kept.
@@ -86,12 +86,12 @@ def cycle_among(agents: Collection[str], arcs: Arcs) -> tuple[str, ...]:
 
 
 def locked_groups(agents: Collection[str], channels: Iterable[ChannelSpec]) -> tuple[tuple[str, ...], ...]:
-    """Return the agents parted into maximal sets joined by locked channels, singletons included."""
+    """Return the agents partitioned into maximal sets joined by locked channels, singletons included."""
     return _joined(agents, [(c.sender, c.receiver) for c in channels if c.coupling == "locked"])
 
 
 def units(agents: Mapping[str, AgentSpec], channels: Iterable[ChannelSpec]) -> tuple[tuple[str, ...], ...]:
-    """Return the agents parted into what learns as one: joined by locked channels or by shared parameters."""
+    """Return the learning groups of agents: joined by locked channels or by shared parameters."""
     tied: dict[str, str] = {}
     for name, agent in agents.items():
         if agent.share is not None:
@@ -102,7 +102,7 @@ def units(agents: Mapping[str, AgentSpec], channels: Iterable[ChannelSpec]) -> t
 
 
 def _joined(agents: Collection[str], pairs: Arcs) -> tuple[tuple[str, ...], ...]:
-    """Return the agents parted into maximal sets joined by pairs, singletons included."""
+    """Return the agents partitioned into maximal sets joined by pairs, singletons included."""
     group = {agent: [agent] for agent in agents}
     for sender, receiver in pairs:
         one, other = group[sender], group[receiver]
@@ -113,7 +113,7 @@ def _joined(agents: Collection[str], pairs: Arcs) -> tuple[tuple[str, ...], ...]
 
 
 def episode_agents(agents: Mapping[str, AgentSpec], channels: Iterable[ChannelSpec]) -> frozenset[str]:
-    """Return the agents whose window is the episode: their clock says so, or their state is locked."""
+    """Return the agents whose window is the episode: by their clock, or by a locked state."""
     locked = (channel.sender for channel in channels if channel.state and channel.coupling == "locked")
     return frozenset([*locked, *(name for name, agent in agents.items() if agent.clock.unroll == "episode")])
 
@@ -140,13 +140,13 @@ def window_of(
 def learning_steps(
     unit: Collection[str], agents: Mapping[str, AgentSpec], whole: Collection[str], *, locked: bool
 ) -> tuple[int | Literal["episode"], int]:
-    """Return how many steps lie between the steps at which a unit learns, and the first of these (0: the episode's).
+    """Return the period of a learning group's updates in steps, and the step of the first (0: the episode's).
 
     Args:
         unit: Its members.
         agents: All agents.
         whole: Those whose window is the episode (`episode_agents`).
-        locked: Whether a locked channel joins members: it then learns every so many steps, at their last.
+        locked: Whether a locked channel joins members: the group then learns at the end of each period.
     """
     window = window_of(unit, agents, whole)
     if window == "episode":

@@ -70,12 +70,12 @@ def json_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """Return the JSON Schema as the text of the file that is shipped with the package."""
+    """Return the JSON Schema as the text of the shipped file."""
     return json.dumps(json_schema(), indent=1, sort_keys=True) + "\n"
 
 
 def _with_references(schema: Any) -> Any:
-    """Return a schema whose every value may be a parameter instead."""
+    """Return a schema in which every value may be a parameter instead."""
     if isinstance(schema, list):
         return [_with_references(item) for item in schema]
     if not isinstance(schema, Mapping):
@@ -94,7 +94,7 @@ def _or_reference(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _explained(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an object's schema with the attributes of its description told at the properties instead."""
+    """Return an object's schema with the attributes of its description moved to the properties."""
     text, _, rest = str(schema.get("description", "")).partition("\n\nAttributes:\n")
     attributes = rest.partition("\n\n")[0]
     if not attributes:

@@ -1,4 +1,4 @@
-"""The base of every part of a scenario: frozen, no unknown keys, errors of our own, plain data on demand."""
+"""Base of every part of a scenario: frozen, no unknown keys, own errors, plain data on demand."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Spec(BaseModel):
     """An immutable part of a scenario.
 
     Raises:
-        ScenarioError: At construction, for anything it does not accept; one line that names the place.
+        ScenarioError: At construction, for invalid fields; one line that names the place.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bare: ClassVar[str | None] = None
-    """The field that a bare word stands for: `gradient: linear` is `gradient: {kind: linear}`."""
+    """The field that a bare word sets: `gradient: linear` is `gradient: {kind: linear}`."""
     written: ClassVar[frozenset[str]] = frozenset()
     """Fields that are written out even where they have their default."""
 
@@ -41,12 +41,12 @@ class Spec(BaseModel):
         except ValidationError as error:
             raise translate(error) from None
 
-    # Tells pydantic that nested parts may be validated without calling this.
+    # Lets pydantic validate nested parts without calling this.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:
-        """Make one from a mapping (or return an instance as it is).
+        """Construct from a mapping (or return an instance unchanged).
 
         Raises:
             ScenarioError: The mapping is not accepted.
@@ -56,7 +56,7 @@ class Spec(BaseModel):
         except ValidationError as error:
             raise translate(error) from None
 
-    def shown(self) -> frozenset[str]:
+    def always_written(self) -> frozenset[str]:
         """Return the fields that are written out even where they have their default."""
         return self.written
 
@@ -75,7 +75,7 @@ class Spec(BaseModel):
 
 
 def _spellings(spec: type[Spec], field: str) -> list[str]:
-    """How a field may be written: in documents first."""
+    """Accepted names of a field, that of documents first."""
     alias = spec.model_fields[field].validation_alias
     if isinstance(alias, AliasChoices):
         return [str(choice) for choice in alias.choices]
@@ -83,15 +83,15 @@ def _spellings(spec: type[Spec], field: str) -> list[str]:
 
 
 def plain(spec: Spec) -> dict[str, Any]:
-    """Return a part of a scenario as nested dicts and lists, without what has its default.
+    """Return a part of a scenario as nested dicts and lists, without default values.
 
     Python objects (callables, environments) stay as they are.
     """
     data: dict[str, Any] = {}
-    shown = spec.shown()
+    always_written = spec.always_written()
     for field, info in type(spec).model_fields.items():
         value = getattr(spec, field)
-        if field in shown or info.is_required() or value != info.default:
+        if field in always_written or info.is_required() or value != info.default:
             data[_spellings(type(spec), field)[0]] = _plain_value(value)
     for key, value in (spec.model_extra or {}).items():
         data[key] = _plain_value(value)
@@ -109,7 +109,7 @@ def _plain_value(value: object) -> Any:
 
 
 class OrObject:
-    """Annotates a field that holds a Spec or, from Python only, an object of the user's.
+    """Annotation of a field that holds a Spec or, from Python only, a user's object.
 
     Args:
         spec: The part of the document that the field otherwise is.

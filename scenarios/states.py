@@ -1,4 +1,4 @@
-"""What a state channel asks of its agent, what it cannot have, and who may be told of a state."""
+"""Checks of state channels, and of states as context signals."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _contexts(scenario: Scenario) -> None:
 
 
 def _tied(scenario: Scenario) -> None:
-    """Agents that share parameters share how their state learns."""
+    """Check that agents with shared parameters have equal state channels."""
     first: dict[str, str] = {}
     states = {
         channel.sender: (channel.coupling, channel.gradient) for _, channel in _state_channels(scenario)

@@ -1,4 +1,4 @@
-"""Studies as documents: which scenarios, variants, values, seeds and budgets are to stand side by side in one table.
+"""Studies as documents: scenarios, variants, values, seeds and budgets compared in one table.
 
 A document begins with `study: NAME`. A scenario alone is a study too: all its variants, over three seeds.
 """
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 DEFAULT = "default"
-"""What the runs of a template without variants are called."""
+"""Name of the runs of a template without variants."""
 _LIBRARY = Path(__file__).with_name("studies")
 _SUFFIXES = (".yaml", ".yml")
 _SEEDS = 3
@@ -60,7 +60,7 @@ def _axes(value: object) -> FrozenMap[tuple[Any, ...]]:
 
 
 def _variants(value: object) -> object:
-    """A list of words stands for variants of these names with nothing changed."""
+    """Read variants; a list of words means variants of these names without changes."""
     if isinstance(value, list | tuple):
         if not value:
             raise DocumentError((), "is an empty list; leave it out for all of the scenario's variants")
@@ -83,7 +83,7 @@ Share = Annotated[float, Field(ge=0, le=1), IsReal]
 
 
 class EvaluateSpec(Spec):
-    """How the finished system is scored.
+    """Evaluation of the finished system.
 
     Attributes:
         links: `perfect` (nothing is lost, noisy or rounded), or `as_run`: as in the training.
@@ -107,7 +107,7 @@ class VariantSpec(Spec):
 
     Attributes:
         variant: Of the scenario; None: the one of the same name as here.
-        set: Values of parameters; they go before those of the grid.
+        set: Values of parameters; they override those of the grid.
         evaluate: In place of the study's.
     """
 
@@ -122,7 +122,7 @@ Variants = Annotated[dict[str, VariantSpec], BeforeValidator(_variants)]
 
 
 class PaperSpec(Spec):
-    """What a paper reports for lines of the table, in the study's first metric (shares, not per cent).
+    """A paper's figures for lines of the table, in the study's first metric (shares, not per cent).
 
     Attributes:
         variant: Of the lines.
@@ -130,7 +130,7 @@ class PaperSpec(Spec):
         over: Or the axis of the grid along which there are several,
         values: and the figures by the axis's value.
         sure: `verbatim` (read in the paper), `derived`, or `unverified` (from memory).
-        source: Where it stands.
+        source: The place in the paper.
     """
 
     variant: Name
@@ -155,12 +155,12 @@ class PaperSpec(Spec):
 
 
 class BudgetSpec(Spec):
-    """How much is spent.
+    """Budget: steps, seeds and grid.
 
     Attributes:
         steps: Of every run; None: the scenario's.
         seeds: Every line runs with 0 … seeds - 1.
-        set: Values of parameters; what is tuned otherwise is fixed by them.
+        set: Values of parameters, which are then not tuned.
         grid: Axes in place of those of the same name.
     """
 
@@ -171,7 +171,7 @@ class BudgetSpec(Spec):
 
 
 class FigureSpec(Spec):
-    """What figure.svg shows.
+    """Settings of figure.svg.
 
     Attributes:
         x: The axis of the grid it runs along; there is a line for every variant.
@@ -184,15 +184,15 @@ class RowSpec(Spec):
     """Lines of the table: one scenario, at every point of a grid, in several variants.
 
     Attributes:
-        scenario: A library scenario, or a file (its path seen from the study's).
+        scenario: A library scenario, or a file (its path relative to the study's).
         name: In the table; None: the scenario's.
         variants: By name; None: the study's.
         set: Values of parameters, beside the study's.
         grid: Lists of values by parameter; None: the study's.
         tune: Lists of values by parameter, of which each line takes the one that is best on the validation
             split; None: the study's.
-        paper: What papers report.
-        budgets: Under which these lines stand; empty: under all.
+        paper: Figures of papers.
+        budgets: Those with these lines; empty: all.
     """
 
     scenario: Text
@@ -212,24 +212,24 @@ class StudySpec(Spec):
 
     Attributes:
         study: Its name.
-        description: What it asks.
-        rows: Scenarios, each with what is its own.
+        description: Its question.
+        rows: Scenarios, each with its own settings.
         variants: Of every row that names none; None: all of its scenario's.
         set: Values of parameters in every run.
         grid: Of every row that names none.
         tune: Of every row that names none.
-        metric: What is tabulated, a table each; empty: the metric of the readouts' objective. `accuracy`, `error` (its
+        metric: The tabulated metrics, a table each; empty: the metric of the readouts' objective. `accuracy`, `error` (its
             complement; of a regression: the squared error), `bits` or `loss` of the readouts on the test split;
             `A.accuracy` likewise of an agent; `train_loss`: that of the readouts on the training split, or
             `excess_loss`: that less the least that a linear model can have; any other word is a figure of the
             environment. Lines are tuned by the first, and papers' figures are of it.
-        bound: By metric (a number alone: of the only one) what seeds are counted that keep to it.
-        curves: Metrics in training that are drawn against steps and seconds, in curves.csv and .svg.
+        bound: By metric (a number alone: of the only one) the bound within which seeds are counted.
+        curves: Metrics in training that are plotted against steps and seconds, in curves.csv and .svg.
         evaluate: How finished runs are scored.
         seed_as: A parameter that has the seed of the run as its value, such as a data set's own.
-        representations: Whether what agents make of examples is compared too, in representations.csv and .svg.
-        figure: What figure.svg shows; None: along the only axis of the grid, or the lines one under the other.
-        budgets: By name; the first is the one that is used where none is asked for.
+        representations: Whether the agents' representations of examples are compared too, in representations.csv and .svg.
+        figure: Settings of figure.svg; None: along the only axis of the grid, or the lines one under the other.
+        budgets: By name; the first is the default.
     """
 
     study: Name
@@ -250,7 +250,7 @@ class StudySpec(Spec):
 
     @classmethod
     def of_template(cls, template: Template) -> Self:
-        """Return the study that a scenario alone is: its variants, over three seeds."""
+        """Return the study of a scenario alone: its variants, over three seeds."""
         return cls(
             study=template.name,
             description=template.description,
@@ -264,7 +264,7 @@ class StudySpec(Spec):
 
         Args:
             text: The document.
-            source: What errors call it: the file's name.
+            source: Name in errors: the file's.
 
         Raises:
             ScenarioError: Something that is not accepted; the line begins `source:line: `.
@@ -322,7 +322,7 @@ class StudySpec(Spec):
         return self
 
     def bound_of(self, metric: str) -> float | None:
-        """Return what a metric is bounded by, if it is."""
+        """Return the bound of a metric, if it has one."""
         return self.bound.get(metric, self.bound.get(""))
 
     def _paper_fits(self, index: int, row: RowSpec) -> None:
@@ -347,7 +347,7 @@ class StudySpec(Spec):
         return self.grid if row.grid is None else row.grid
 
     def tune_of(self, row: RowSpec) -> Mapping[str, tuple[Any, ...]]:
-        """Return what of a row is tuned."""
+        """Return the tuned parameters of a row."""
         return self.tune if row.tune is None else row.tune
 
 
@@ -372,11 +372,11 @@ def find_study(name_or_path: str | Path) -> StudySpec | None:
         return None
     shown = path.name if path.parent == _LIBRARY else str(path)
     study = StudySpec.from_yaml(path.read_text(encoding="utf-8"), shown)
-    return study.model_copy(update={"rows": tuple(_seen_from_here(row, path.parent) for row in study.rows)})
+    return study.model_copy(update={"rows": tuple(_relative_to_here(row, path.parent) for row in study.rows)})
 
 
 def _is_study(path: Path) -> bool:
-    """Say whether a file is there that holds a study; what else is wrong with it is told by who reads it."""
+    """Whether a file holds a study; other problems of it are raised by its reader."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -384,8 +384,8 @@ def _is_study(path: Path) -> bool:
     return any(line.startswith("study:") for line in text.splitlines())
 
 
-def _seen_from_here(row: RowSpec, folder: Path) -> RowSpec:
-    """Return a row with the path of its file as seen from here, not from the study's folder."""
+def _relative_to_here(row: RowSpec, folder: Path) -> RowSpec:
+    """Return a row with the path of its file relative to the working directory, not to the study's folder."""
     if not row.scenario.endswith(_SUFFIXES):
         return row
     return row.model_copy(update={"scenario": str(folder / row.scenario)})

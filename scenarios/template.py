@@ -38,11 +38,11 @@ class Template:
 
     Attributes:
         name: Of the scenario.
-        description: What it is about.
-        parameters: What can be set.
+        description: In words.
+        parameters: By name.
         variants: Named sets of parameter values.
         text: The document as it was written.
-        source: What errors call it: the file's name.
+        source: Name in errors: the file's.
     """
 
     name: str
@@ -60,11 +60,11 @@ class Template:
 
         Args:
             text: The document.
-            source: What errors call it: the file's name.
+            source: Name in errors: the file's.
 
         Raises:
             ScenarioError: Broken YAML, or parameters or variants that are not accepted; the line begins
-                `source:line: `. What else is wrong shows when it is resolved.
+                `source:line: `. Other problems are raised by `resolve`.
         """
         document = read(text, source)
         with _located(source, document.lines):
@@ -83,7 +83,7 @@ class Template:
                 raise DocumentError(("description",), f"must be text, not {kind_of(description)}")
         return cls(body["scenario"], description, parameters, variants, text, source, body, document.lines)
 
-    def settle(
+    def resolve_values(
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
     ) -> dict[str, Any]:
         """Return the value of every parameter: its default, else the variant's, else the given one.
@@ -91,13 +91,13 @@ class Template:
         Raises:
             ScenarioError: An unknown variant or parameter, or a value that it cannot have.
         """
-        settled = {name: parameter.default for name, parameter in self.parameters.items()}
+        resolved = {name: parameter.default for name, parameter in self.parameters.items()}
         if variant is not None:
             if variant not in self.variants:
                 raise DocumentError(
                     (), f"{self.name} has no variant {variant!r}{suggest(variant, self.variants)}"
                 )
-            settled |= self.variants[variant]
+            resolved |= self.variants[variant]
         for name, value in values.items():
             if name not in self.parameters:
                 raise DocumentError(
@@ -106,24 +106,24 @@ class Template:
             problem = self.parameters[name].problem(value)
             if problem is not None:
                 raise DocumentError((), f"parameter {name!r}: {problem}")
-            settled[name] = frozen_data(value, (name,))
-        return settled
+            resolved[name] = frozen_data(value, (name,))
+        return resolved
 
     def resolve(
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
     ) -> Scenario:
-        """Make the explicit scenario.
+        """Resolve to the explicit scenario.
 
         Args:
             variant: The variant whose values replace the defaults.
-            values: Values of single parameters, which go before the variant's.
+            values: Values of single parameters, which override the variant's.
 
         Raises:
-            ScenarioError: One line that names the place in the document, the value and the mend.
+            ScenarioError: One line that names the place in the document, the value and the fix.
         """
-        settled = self.settle(variant, values)
+        resolved = self.resolve_values(variant, values)
         with _located(self.source, self._lines):
-            body = substitute(self._body, settled)
+            body = substitute(self._body, resolved)
             sections = {name: _sections(name, body.pop(name)) for name in _SECTIONS if name in body}
             graph = body.pop("graph", None)
             if graph is None:
@@ -155,7 +155,7 @@ class Template:
             raise self._in_section(error, made, len(channels)) from None
 
     def _in_section(self, error: DocumentError, made: Generated, explicit: int) -> DocumentError:
-        """Lead a problem of a generated agent or channel back to the section that it was made from."""
+        """Relocate a problem of a generated agent or channel to its source section."""
         if len(error.path) < 2:
             return error
         kind, item, *rest = error.path

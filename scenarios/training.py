@@ -1,4 +1,4 @@
-"""How a scenario is trained and watched: optimisers, schedules, batch, steps, telemetry."""
+"""Training and telemetry of a scenario: optimisers, schedules, batch, steps."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Decay = Annotated[float, Field(ge=0, lt=1), IsReal]
 
 
 class ScheduleSpec(Spec):
-    """How a learning rate moves over `training.steps`.
+    """Schedule of a learning rate over `training.steps`.
 
     Attributes:
         kind: `constant`, `steps` (times `factor` at each of `at`), `cosine` or `linear` (down to `factor`
             of the rate at the last step).
         at: Where a `steps` schedule steps, as rising fractions of `training.steps` between 0 and 1.
-        factor: What the rate is multiplied by: at each step, or by the end.
+        factor: Of the rate: at each step, or at the end.
         warmup: The fraction of `training.steps` over which the rate first rises from zero.
     """
 
@@ -53,8 +53,8 @@ class OptimiserSpec(Spec):
         momentum: Of `sgd` only.
         betas: Of `adam` and `adamw` only.
         weight_decay: Added to the gradient (`sgd`, `adam`) or decoupled from it (`adamw`).
-        clip: The largest norm of all its gradients together; longer ones are shortened to it. None: no limit.
-        schedule: How `lr` moves over the training; None keeps it.
+        clip: The largest joint norm of its gradients; longer ones are clipped. None: no limit.
+        schedule: Of `lr` over the training; None: constant.
     """
 
     kind: Literal["sgd", "adam", "adamw"] = "adam"
@@ -69,16 +69,16 @@ class OptimiserSpec(Spec):
 
 
 class TrainingSpec(Spec):
-    """What holds for the whole training.
+    """Settings of the whole training.
 
     Attributes:
-        batch: How many environments run side by side.
+        batch: Number of parallel environments.
         steps: How many environment steps a run takes; the horizon of all schedules.
         optimiser: Of every agent that names none.
         predictor: Of every channel's predictor that names none; None: as `optimiser`.
         window_limit: The most steps that a locked group's window may have, and ticks that of an agent that learns alone.
-        on_divergence: What follows a gradient that is not finite, or longer than `bound`: `stop` ends the run,
-            `quarantine` silences the agent or channel for good and lets the others go on.
+        on_divergence: Consequence of a gradient that is not finite, or longer than `bound`: `stop` ends the run,
+            `quarantine` disables the agent or channel for good and the others go on.
         bound: The largest norm of an agent's or a predictor's gradients that is not a divergence; None: any finite.
     """
 
@@ -94,7 +94,7 @@ class TrainingSpec(Spec):
 
 
 class ValueSpec(Spec):
-    """How often the value of every channel is measured during a run.
+    """Measurement of the value of every channel during a run.
 
     Attributes:
         every: Steps from one measurement to the next.
@@ -106,13 +106,13 @@ class ValueSpec(Spec):
 
 
 class TelemetrySpec(Spec):
-    """What a run records.
+    """Telemetry of a run.
 
     Attributes:
         every: Steps from one row of figures to the next.
         histograms: Whether histograms are recorded too.
         top: How many agents and channels have scalars of their own; the others are in the aggregates.
-        value: Measures what every channel's learning signal is worth, in forks; None: not during the run.
+        value: Measurement of the value of every channel's learning signal, in forks; None: not during the run.
     """
 
     every: Count = 100

@@ -1,4 +1,4 @@
-"""Keys that are kept but change nothing, because the chosen kind or coupling does not look at them."""
+"""Unused keys: kept, but without effect for the chosen kind or coupling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _unused(key: str, reason: str) -> str:
 
 
 def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
-    """Say which keys of a channel change nothing."""
+    """Return the keys of a channel without effect."""
     coupling = f"by a {channel.coupling} channel"
     if channel.coupling in ("decoupled", "unlocked"):
         yield from _by_gradient(channel.gradient)
@@ -76,7 +76,7 @@ def _by_input(model: InputSpec) -> Iterator[str]:
 
 
 def unused_by_agent(agent: AgentSpec) -> Iterator[str]:
-    """Say which keys of an agent change nothing."""
+    """Return the keys of an agent without effect."""
     if isinstance(agent.network, NetworkSpec):
         yield from (f"network.{text}" for text in _by_network(agent.network))
     if agent.optimiser is not None and not agent.learn:
@@ -105,7 +105,7 @@ def _by_network(network: NetworkSpec) -> Iterator[str]:
 
 
 def unused_by_optimiser(optimiser: OptimiserSpec | None) -> Iterator[str]:
-    """Say which keys of an optimiser change nothing."""
+    """Return the keys of an optimiser without effect."""
     if optimiser is None:
         return
     if optimiser.kind != "sgd" and optimiser.momentum:

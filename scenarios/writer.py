@@ -24,13 +24,13 @@ _SECTIONS = ("agents", "channels", "training", "telemetry")
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every word that YAML 1.1 or 1.2 would take for something else; writes no aliases."""
+    """YAML dumper that quotes ambiguous words of YAML 1.1 and 1.2; no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
     def represent_text(self, text: str) -> yaml.Node:
-        """Escape what readers take for the end of a line, which only double quotes can."""
+        """Escape characters that readers take for line ends, in double quotes."""
         style = '"' if _LINE_ENDS & set(text) else None
         return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 

@@ -47,7 +47,7 @@ def explain(scenario: Scenario, system: System) -> dict[str, Any]:
     }
 
 
-def explain_template(template: Template, settled: Mapping[str, Any]) -> dict[str, Any]:
+def explain_template(template: Template, resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a template, with the values they have, and its variants."""
     parameters = {}
     for name, parameter in template.parameters.items():
@@ -56,7 +56,7 @@ def explain_template(template: Template, settled: Mapping[str, Any]) -> dict[str
         bounds += [f"<= {parameter.max:g}"] if parameter.max is not None else []
         also = [str(word) for word in parameter.also or ()]
         accepts = " | ".join([" ".join([kind, *bounds]), *also])
-        parameters[name] = {"value": settled[name], "accepts": accepts, "help": parameter.help}
+        parameters[name] = {"value": resolved[name], "accepts": accepts, "help": parameter.help}
     return {
         "parameters": parameters,
         "variants": {name: dict(values) for name, values in template.variants.items()},

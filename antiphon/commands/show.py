@@ -158,13 +158,13 @@ def _scenario(
     from antiphon.commands.plan import planned, show_plan
 
     template = scenario_template(what)
-    settled = template.settle(variant, values)
+    resolved = template.resolve_values(variant, values)
     scenario = template.resolve(variant, values)
     system = built(scenario)
     run = RunDirectory.open(what) if (Path(what) / "run.json").is_file() else None
     plan = planned(scenario, system, {} if run is None else run.facts, measure=measure)
     explained = explain(scenario, system)
-    explained["template"] = explain_template(template, settled)
+    explained["template"] = explain_template(template, resolved)
     explained["plan"] = plan.as_dict()
     if run is not None:
         explained["run"] = {

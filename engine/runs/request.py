@@ -31,7 +31,7 @@ class Request:
         command: The command line, for the record.
 
     Raises:
-        ScenarioError: From `scenario` and `settled`: something that the template does not accept.
+        ScenarioError: From `scenario` and `resolved_values`: something that the template does not accept.
     """
 
     template: Template
@@ -44,12 +44,12 @@ class Request:
     command: tuple[str, ...] = ()
 
     @cached_property
-    def settled(self) -> dict[str, Any]:
+    def resolved_values(self) -> dict[str, Any]:
         """The value of every parameter, as plain data; a parameter called `steps` follows `steps`."""
-        settled: dict[str, Any] = finite(self.template.settle(self.variant, self.values))
-        if self.steps is not None and "steps" in settled:
-            settled["steps"] = self.steps
-        return settled
+        values: dict[str, Any] = finite(self.template.resolve_values(self.variant, self.values))
+        if self.steps is not None and "steps" in values:
+            values["steps"] = self.steps
+        return values
 
     @cached_property
     def scenario(self) -> Scenario:
@@ -63,7 +63,7 @@ class Request:
         return {
             "template": {"source": self.template.source, "text": self.template.text},
             "variant": self.variant,
-            "values": self.settled,
+            "values": self.resolved_values,
             "command": list(self.command),
             **facts_of(self.scenario, seed=self.seed, device=self.device, backend=self.backend),
         }
@@ -105,7 +105,7 @@ class Request:
         facts = directory.facts
         pairs: dict[str, tuple[Any, Any]] = {"scenario": (facts.get("scenario"), self.scenario.scenario)}
         there = facts.get("values") or {}
-        pairs |= {name: (there.get(name), value) for name, value in self.settled.items()}
+        pairs |= {name: (there.get(name), value) for name, value in self.resolved_values.items()}
         pairs |= {"seed": (facts.get("seed"), self.seed), "device": (facts.get("device"), self.device)}
         pairs["backend"] = facts.get("backend"), self.backend
         found = [f"{name}: {old} there, {new} asked" for name, (old, new) in pairs.items() if old != new]

@@ -17,7 +17,7 @@ from antiphon.engine.runs.directory import write_text
 from antiphon.engine.studies.scoring import mean_of
 from antiphon.engine.studies.summary import LOCKED
 from antiphon.errors import RunError
-from antiphon.scenarios.metrics import less_is_better, parted
+from antiphon.scenarios.metrics import less_is_better, split_metric
 
 __all__ = ["learning_curves", "over_seeds", "read_curves", "smoothed", "steps_to_locked", "write_curves"]
 
@@ -42,7 +42,7 @@ def read_curves(table: Path, metrics: Sequence[str], readouts: Sequence[str]) ->
     Raises:
         RunError: The table cannot be read.
     """
-    agents = {*readouts, *(agent for agent, _ in map(parted, metrics) if agent is not None)}
+    agents = {*readouts, *(agent for agent, _ in map(split_metric, metrics) if agent is not None)}
     found: dict[str, dict[int, float]] = {}
     try:
         with table.open(encoding="utf-8", newline="") as file:

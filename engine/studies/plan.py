@@ -14,7 +14,7 @@ from antiphon.engine.runs.request import Request
 from antiphon.engine.studies.scoring import Scoring
 from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios import Scenario, Template, load
-from antiphon.scenarios.metrics import OF_AGENTS, OF_KIND, OF_TRAINING, parted
+from antiphon.scenarios.metrics import OF_AGENTS, OF_KIND, OF_TRAINING, split_metric
 from antiphon.scenarios.problems import show_value
 from antiphon.scenarios.study import DEFAULT, BudgetSpec, PaperSpec, RowSpec, StudySpec, VariantSpec
 
@@ -334,7 +334,7 @@ def _metrics_are_there(spec: StudySpec, scenario: Scenario) -> None:
     goals = {name: a.objective.kind for name, a in scenario.agents.items() if a.objective is not None}
     for key, metrics in (("metric", spec.metric), ("curves", spec.curves)):
         for metric in metrics:
-            agent, what = parted(metric)
+            agent, what = split_metric(metric)
             if agent is not None and agent not in goals:
                 known = suggest(agent, goals)
                 raise ScenarioError(f"{key}: {metric}: no agent {agent!r} with an objective{known}")

@@ -25,7 +25,7 @@ from antiphon.engine.studies.table import write_tables
 from antiphon.engine.studies.worker import job_of
 from antiphon.errors import AntiphonError, EngineError, ResourceError, RunError, ScenarioError, suggest
 from antiphon.scenarios import Template
-from antiphon.scenarios.metrics import is_of_env, parted
+from antiphon.scenarios.metrics import is_of_env, split_metric
 from antiphon.scenarios.study import StudySpec
 
 __all__ = ["Ended", "Study", "StudyOutcome"]
@@ -206,12 +206,12 @@ class Study:
         readouts = next(iter(self.plan.runs.values())).request.scenario.readouts
         done = [run.result for run in finished.values() if run.result["exit"] == "done"]
         unread = done and all(run.get(metric) is None and metric in run.get("env", {}) for run in done)
-        of = "environment" if is_of_env(metric) or unread else parted(metric)[0] or "readout"
+        of = "environment" if is_of_env(metric) or unread else split_metric(metric)[0] or "readout"
         sole = readouts[0] if of == "readout" and len(readouts) == 1 else None
         return {
             "metric": metric,
             "of": of,
-            "agent": parted(metric)[0] or sole,
+            "agent": split_metric(metric)[0] or sole,
             "bound": self.spec.bound_of(metric),
             "lines": summary(self.plan, finished, metric),
         }

@@ -9,7 +9,7 @@ from typing import Any
 
 from antiphon.engine.studies.plan import Candidate, Line, Plan
 from antiphon.engine.studies.scoring import Scoring, figures
-from antiphon.scenarios.metrics import less_is_better, parted
+from antiphon.scenarios.metrics import less_is_better, split_metric
 from antiphon.scenarios.study import PaperSpec
 from antiphon.telemetry.statistics import (
     FEWEST,
@@ -72,7 +72,7 @@ class _Scored:
     def is_share(self, metric: str) -> bool:
         """Whether its figures are shares of examples: then they lie in [0, 1]."""
         done = [run for run in self.runs.values() if run.result["exit"] == "done"]
-        agent, what = parted(metric)
+        agent, what = split_metric(metric)
         accuracy = "accuracy" if agent is None else f"{agent}.accuracy"
         return what in ("accuracy", "error") and all(accuracy in run.score(self.line.scoring) for run in done)
 

@@ -11,7 +11,7 @@ from typing import Any
 from antiphon.engine.runs.directory import write_text
 from antiphon.engine.studies.plan import worded
 from antiphon.engine.studies.summary import DETACHED, LOCKED
-from antiphon.scenarios.metrics import OF_TRAINING, less_is_better, parted
+from antiphon.scenarios.metrics import OF_TRAINING, less_is_better, split_metric
 
 __all__ = [
     "cells",
@@ -200,7 +200,7 @@ def _name_cells(study: Mapping[str, Any], line: Mapping[str, Any]) -> Iterable[s
 
 
 def _of_metric(study: Mapping[str, Any]) -> str:
-    what = parted(study["metric"])[1]
+    what = split_metric(study["metric"])[1]
     metric = _METRICS.get(what, what.replace("_", " ").capitalize())
     split = "training" if what in OF_TRAINING else "test"
     whose = "the readout" if study["of"] == "readout" else study["of"]
@@ -232,9 +232,11 @@ def _curves(study: Mapping[str, Any]) -> dict[tuple[str, str, str], Mapping[str,
     """
     if not any(line["variant"] == LOCKED for line in study["lines"]):
         return {}
-    curves, what = study["curves"], parted(study["metric"])[1]
+    curves, what = study["curves"], split_metric(study["metric"])[1]
     own = [c for c in curves if c["metric"] in (study["metric"], f"{study['agent']}.{what}")]
-    near = [curve for curve in curves if study["agent"] and parted(curve["metric"])[0] == study["agent"]]
+    near = [
+        curve for curve in curves if study["agent"] and split_metric(curve["metric"])[0] == study["agent"]
+    ]
     first = (own or near)[:1]
     return {_place(curve): curve for curve in curves if first and curve["metric"] == first[0]["metric"]}
 

@@ -8,7 +8,7 @@ import pytest
 
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import library_names, load
-from antiphon.scenarios.metrics import is_of_env, less_is_better, on_validation, parted
+from antiphon.scenarios.metrics import is_of_env, less_is_better, on_validation, split_metric
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study, study_names
 
 TEXT = """\
@@ -68,7 +68,11 @@ def test_metrics_are_of_readouts_of_agents_or_of_the_environment() -> None:
     )
     assert (spec.metric, spec.curves) == (("A.error", "bits", "solved"), ("A.loss",))
     assert [spec.bound_of(metric) for metric in spec.metric] == [0.4, None, None]
-    assert [parted(metric) for metric in spec.metric] == [("A", "error"), (None, "bits"), (None, "solved")]
+    assert [split_metric(metric) for metric in spec.metric] == [
+        ("A", "error"),
+        (None, "bits"),
+        (None, "solved"),
+    ]
     assert [less_is_better(metric) for metric in spec.metric] == [True, True, False]
     assert [is_of_env(metric) for metric in spec.metric] == [False, False, True]
     assert [on_validation(metric) for metric in spec.metric] == [True, True, False]

@@ -55,7 +55,7 @@ def test_defaults(template: Template) -> None:
 
 
 def test_values_go_before_variants_and_variants_before_defaults(template: Template) -> None:
-    assert template.settle("locked", {"coupling": "decoupled", "context": []}) == {
+    assert template.resolve_values("locked", {"coupling": "decoupled", "context": []}) == {
         "width": 8,
         "coupling": "decoupled",
         "unroll": "episode",

@@ -21,7 +21,7 @@ SMALL = {"depth": 3, "width": 8, "batch": 8, "agents": 6}
 
 def scenario(name: str = "digits-mlp", variant: str | None = None, **training: Any) -> Scenario:
     template = load(name)
-    known = template.settle(variant, {})
+    known = template.resolve_values(variant, {})
     small = {key: value for key, value in SMALL.items() if key in known}
     return template.resolve(variant, small).with_training(steps=STEPS, **training)
 

@@ -52,7 +52,11 @@ def test_values_of_a_variant_go_before_the_grid_and_equal_runs_are_one() -> None
     assert found.lines[0].candidates[0].runs == found.lines[2].candidates[0].runs
     assert len(found.runs) == 2 * 3
     bare = found.runs["delay-1-bare-s1"].request
-    assert (bare.variant, bare.settled["context"], bare.settled["delay"]) == ("decoupled", [], 1)
+    assert (bare.variant, bare.resolved_values["context"], bare.resolved_values["delay"]) == (
+        "decoupled",
+        [],
+        1,
+    )
 
 
 def test_lines_that_differ_in_their_scoring_alone_share_runs() -> None:
@@ -83,7 +87,7 @@ def test_what_a_budget_or_the_user_sets_is_not_tuned(asked: dict[str, Any]) -> N
         found.lines
     )
     assert (found.tuned, found.fixed) == ({}, ["lr"])
-    assert {run.request.settled["lr"] for run in found.runs.values()} == {0.1}
+    assert {run.request.resolved_values["lr"] for run in found.runs.values()} == {0.1}
 
 
 def test_the_metric_is_that_of_the_readout_where_none_is_named() -> None:
@@ -130,7 +134,7 @@ def test_what_the_user_sets_leaves_the_grid() -> None:
         "rows: [digits-mlp]\nvariants: [locked]\ngrid: {depth: [2, 3]}", values={"depth": 5}, seeds=1
     )
     assert [(line.point, line.variant) for line in found.lines] == [({}, "locked")]
-    assert found.runs["locked-s0"].request.settled["depth"] == 5
+    assert found.runs["locked-s0"].request.resolved_values["depth"] == 5
 
 
 def test_rows_stand_under_their_budgets_and_have_names() -> None:
@@ -144,7 +148,7 @@ def test_rows_stand_under_their_budgets_and_have_names() -> None:
 
 def test_a_parameter_can_follow_the_seed() -> None:
     found = planned("rows: [digits-mlp]\nvariants: [locked]\nseed_as: delay\nset: {delay: 3}")
-    assert [found.runs[f"locked-s{seed}"].request.settled["delay"] for seed in (0, 1)] == [0, 1]
+    assert [found.runs[f"locked-s{seed}"].request.resolved_values["delay"] for seed in (0, 1)] == [0, 1]
 
 
 def test_paper_figures_go_to_their_lines() -> None:
