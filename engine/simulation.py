@@ -16,7 +16,7 @@ from antiphon.engine.core.mask import EnvMask
 from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.metrics.figures import write_figures
-from antiphon.engine.metrics.looking import Looking
+from antiphon.engine.metrics.inspection import Inspection
 from antiphon.engine.metrics.mean_accumulator import MeanAccumulator
 from antiphon.engine.metrics.recording import Recording
 from antiphon.engine.planning.memory_estimate import MemoryGuard
@@ -40,7 +40,7 @@ StepInfo = dict[str, Any]
 """`step`, `ended` (which episodes ended) and `losses` ({agent: scalar tensor} of those that learned)."""
 
 
-class Simulation(Looking):
+class Simulation(Inspection):
     """A scenario that runs.
 
     Args:
@@ -183,7 +183,7 @@ class Simulation(Looking):
         try:
             self.learned = self.backend.learn(step, watch=watch)
             if (step + 1) % self.scenario.telemetry.every == 0 or step + 1 == self.until:
-                self.settle()
+                self.synchronize()
         except DivergenceError as error:  # what was learned before stays as it was; the rest cannot go on
             statistics()
             self.diverged = str(error)
@@ -194,7 +194,7 @@ class Simulation(Looking):
         self.now = step + 1
         return ends.ended
 
-    def settle(self) -> None:
+    def synchronize(self) -> None:
         """Wait for the device, where it checks gradients by itself (`Guard`): nothing else leaves a divergence unseen.
 
         Raises:
@@ -204,7 +204,7 @@ class Simulation(Looking):
         if self.diverged is not None:
             return
         try:
-            self.backend.settle()
+            self.backend.synchronize()
         except DivergenceError as error:
             self.diverged = str(error)
             raise
@@ -258,7 +258,7 @@ class Simulation(Looking):
         self._asked, self._stacked = backend, True
         self.backend = backend_of(backend, self.system)
 
-    def stopped_apart(self, line: str) -> None:
+    def leave_replicas(self, line: str) -> None:
         """Leave a run of several seeds, for it has diverged: keep what it is now, whatever the others do.
 
         It goes on to own an environment that nobody steps; the former one belongs to the caller.
@@ -291,7 +291,7 @@ class Simulation(Looking):
         return {"env": self._env.state_dict(), **self._own_state()}
 
     def _own_state(self) -> dict[str, Any]:
-        self.settle()
+        self.synchronize()
         return {
             "now": self.now,
             "seed": self.seed,
@@ -354,7 +354,7 @@ class Simulation(Looking):
             raise RunError(f"{saved.place}: {error}") from None
 
     @classmethod
-    def _blank(cls, scenario: Scenario, **settings: Any) -> Self:
+    def _without_weights(cls, scenario: Scenario, **settings: Any) -> Self:
         """Return a simulation that is about to take over a state: pretrained weights are not looked for."""
         simulation = cls(without_weights(scenario), **settings)
         simulation.scenario = scenario
@@ -372,11 +372,11 @@ class Simulation(Looking):
             ScenarioError: It is an object that cannot be copied.
             DivergenceError: As of `settle`.
         """
-        self.settle()
+        self.synchronize()
         scenario = with_own_env(self.scenario, "a fork needs one of its own")
         alike = {"seed": self.seed, "device": self.device, "dtype": self.dtype, "threads": self.threads}
         backend = backend or (self.backend.name if stacked else "cohort")
-        twin = Simulation._blank(scenario, **alike, backend=backend, stacked=stacked)
+        twin = Simulation._without_weights(scenario, **alike, backend=backend, stacked=stacked)
         try:
             twin.load_state_dict(self.state_dict())
         except BaseException:
@@ -427,7 +427,7 @@ class Simulation(Looking):
         """
         saved = read_simulation(Path(path), scenario, device)
         settings = {"seed": saved.seed, "device": device, "dtype": saved.dtype, "threads": threads}
-        simulation = cls._blank(saved.scenario, **settings, backend=backend)
+        simulation = cls._without_weights(saved.scenario, **settings, backend=backend)
         try:
             simulation.load_saved(saved)
         except BaseException:

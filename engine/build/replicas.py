@@ -18,7 +18,7 @@ from antiphon.engine.core.signals import ReplicaSignals, StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 
-__all__ = ["Union", "bare", "reason_apart"]
+__all__ = ["Union", "bare", "sequential_reason_of"]
 
 
 def named(name: str, world: int) -> str:
@@ -65,7 +65,7 @@ def _bare(found: Report) -> Report:
     return replace(found, agents=tuple(bare(name) for name in found.agents), channel=channel)
 
 
-def reason_apart(system: System, alone: Sequence[str]) -> str | None:
+def sequential_reason_of(system: System, alone: Sequence[str]) -> str | None:
     """Say why seeds of a scenario cannot be run at once; None: they can.
 
     Args:

@@ -192,13 +192,13 @@ class Ledger:
             self._hold(due)
             self.arrived = due.stamp
         available = self.held_stamp >= 0
-        step_signals = self._moment_of_held(due, available) if self.aligns else None
+        step_signals = self._signals_of_held(due, available) if self.aligns else None
         counted = self.held_stamp == due.stamp
         return Delivery(
             due, mask_fill_zero(available, self.held), available, counted, step_signals=step_signals
         )
 
-    def _moment_of_held(self, due: Record, available: Tensor) -> StepSignals:
+    def _signals_of_held(self, due: Record, available: Tensor) -> StepSignals:
         """The signals of what is held, which may be of another step in every environment; absent where nothing is."""
         signals = {name: value for name, value in self.held_signals.items() if not name.startswith("_")}
         present = {f"_{name}": self.held_signals.get(f"_{name}", available) & available for name in signals}
@@ -235,18 +235,18 @@ class Ledger:
         absent = mask_not(reading.counted)
         return mask_and(alive, absent)
 
-    def stand_in(self, reading: Delivery, value: Tensor, lanes: EnvMask) -> Delivery:
+    def stand_in(self, reading: Delivery, value: Tensor, mask: EnvMask) -> Delivery:
         """Return a reading in which `value` [B, size] stands in for the due message in `lanes`."""
-        if isinstance(lanes, Tensor):
+        if isinstance(mask, Tensor):
             before = torch.zeros_like(value) if reading.value is None else reading.value
-            value = torch.where(lanes.unsqueeze(1), value, before)
-        available, counted = mask_or(reading.available, lanes), mask_or(reading.counted, lanes)
+            value = torch.where(mask.unsqueeze(1), value, before)
+        available, counted = mask_or(reading.available, mask), mask_or(reading.counted, mask)
         step_signals = reading.step_signals
         if step_signals is not None and reading.record is not None:
             step_signals = StepSignals(
-                step_signals.step, _mixed(lanes, reading.record.step_signals.signals, step_signals.signals)
+                step_signals.step, _mixed(mask, reading.record.step_signals.signals, step_signals.signals)
             )
-        return Delivery(reading.record, value, available, counted, lanes, step_signals)
+        return Delivery(reading.record, value, available, counted, mask, step_signals)
 
     def use(self, step: int, reading: Delivery) -> Consumption | None:
         """Book that the tick at `step` consumed `reading`, and return the leaf it may differentiate."""
@@ -271,12 +271,12 @@ class Ledger:
     @staticmethod
     def book_loss(uses: Sequence[Consumption], loss: Tensor) -> None:
         """Add a window's loss [B] to each record that it used: once, in however many ticks that was."""
-        heard: dict[int, tuple[Record, EnvMask]] = {}
+        used: dict[int, tuple[Record, EnvMask]] = {}
         for use in uses:
-            _, before = heard.get(id(use.record), (use.record, False))
-            heard[id(use.record)] = use.record, mask_or(before, use.counted)
-        for record, lanes in heard.values():
-            told = mask_fill_zero(lanes, loss)
+            _, before = used.get(id(use.record), (use.record, False))
+            used[id(use.record)] = use.record, mask_or(before, use.counted)
+        for record, mask in used.values():
+            told = mask_fill_zero(mask, loss)
             record.loss = told if record.loss is None else record.loss + told
 
     def close(self, window: int, step: int) -> None:
@@ -344,9 +344,9 @@ class Ledger:
         return torch.where(mask_fill_zero(ended, torch.ones_like(stamp)) > 0, -1, stamp)
 
 
-def _mixed(lanes: EnvMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
+def _mixed(mask: EnvMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
     """The signals `one` in `lanes`, and `other` elsewhere; a mask `_name` that one of them lacks is all present."""
-    if lanes is True or not other:
+    if mask is True or not other:
         return dict(one)
     mixed = {}
     for name in dict.fromkeys([*one, *other]):
@@ -355,8 +355,8 @@ def _mixed(lanes: EnvMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> 
         full = torch.ones_like(value) if name.startswith("_") else value
         mine, theirs = one.get(name, full), other.get(name, full)
         where = (
-            lanes
-            if isinstance(lanes, Tensor)
+            mask
+            if isinstance(mask, Tensor)
             else torch.zeros(len(value), dtype=torch.bool, device=value.device)
         )
         mixed[name] = torch.where(where.view(-1, *([1] * (value.dim() - 1))), mine, theirs)

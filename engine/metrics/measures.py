@@ -34,7 +34,7 @@ class Measured(NamedTuple):
     names: tuple[str, ...]
     metric: str
     values: Sequence[float]
-    told: Sequence[bool] | None = None
+    present: Sequence[bool] | None = None
 
 
 def of_agents(system: System, learned: StepReport) -> Iterator[Measured]:
@@ -48,8 +48,8 @@ def of_agents(system: System, learned: StepReport) -> Iterator[Measured]:
         for name, gradients in update.gradients.items():
             agent = system.agents[name]
             if found := [g for g in gradients if g is not None]:
-                told = _list(update.stepping_members.get(name))
-                yield Measured(agent.names, "gradient_norm", _norms(found, agent), told)
+                present = _list(update.stepping_members.get(name))
+                yield Measured(agent.names, "gradient_norm", _norms(found, agent), present)
     for agent in system.agents.values():
         yield Measured(agent.names, "updates", agent.learner.counts())
         if system.divergence.quarantine:
@@ -86,47 +86,47 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Meas
         )
     injected = {name: (rows, update) for update in learned.updates for name, rows in update.injected.items()}
     for name, channel in system.channels.items():
-        who, count = channel.names, len(channel.names)
+        names, count = channel.names, len(channel.names)
         if name in learned.predictor_updates:
-            yield from _trained(who, learned.predictor_updates[name])
+            yield from _trained(names, learned.predictor_updates[name])
         if name in injected:
             rows, update = injected[name]
             put = channel.injecting(system.agents[channel.sender].participates(update.tape.window))
             norms = rows.norm(dim=1).view(count, -1).mean(1)
-            yield Measured(who, "injection_norm", norms.tolist(), _list(put))
+            yield Measured(names, "injection_norm", norms.tolist(), _list(put))
         records = channel.ledger.records
         if records:
             message = records[max(records)].message.reshape(count, -1)
             mean, spread = message.mean(1), message.std(1, correction=0)
-            yield Measured(who, "message_mean", mean.tolist())
-            yield Measured(who, "message_std", spread.tolist())
-            yield Measured(who, "message_energy", (mean.square() + spread.square()).sqrt().tolist())
+            yield Measured(names, "message_mean", mean.tolist())
+            yield Measured(names, "message_std", spread.tolist())
+            yield Measured(names, "message_energy", (mean.square() + spread.square()).sqrt().tolist())
         if channel.outliers is not None:
             clip_count: int | Tensor = channel.outliers.clip_count
             yield Measured(
-                who,
+                names,
                 "outliers",
                 clip_count.tolist() if isinstance(clip_count, Tensor) else [float(clip_count)],
             )
         newest_usable = channel.ledger.sender.latest(step - channel.ledger.link.delay)
         if newest_usable is not None:
-            yield Measured(who, "age", [float(step - newest_usable)] * count)
+            yield Measured(names, "age", [float(step - newest_usable)] * count)
         yield from _on_the_way(system, channel, step)
 
 
-def _trained(who: tuple[str, ...], lesson: PredictorUpdate) -> Iterator[Measured]:
-    told = _list(lesson.members)
-    yield Measured(who, "sg_loss", lesson.loss.reshape(-1).tolist(), told)
-    newest = lesson.examples[-1]
-    if newest.delta is None or lesson.prediction is None:
+def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measured]:
+    present = _list(update.members)
+    yield Measured(names, "sg_loss", update.loss.reshape(-1).tolist(), present)
+    newest = update.examples[-1]
+    if newest.delta is None or update.prediction is None:
         return
     if newest.members is not None:
         heard = newest.members.tolist()
-        told = heard if told is None else [a and b for a, b in zip(told, heard, strict=True)]
-    said = lesson.prediction.view(len(who), -1, lesson.prediction.shape[1])
-    valid = None if newest.valid is None else newest.valid.view(len(who), -1)
+        present = heard if present is None else [a and b for a, b in zip(present, heard, strict=True)]
+    said = update.prediction.view(len(names), -1, update.prediction.shape[1])
+    valid = None if newest.valid is None else newest.valid.view(len(names), -1)
     for metric, values in alignment(said, newest.delta.view_as(said), valid).items():
-        yield Measured(who, metric, values.tolist(), told)
+        yield Measured(names, metric, values.tolist(), present)
 
 
 def _list(members: Tensor | None) -> list[bool] | None:
@@ -140,22 +140,24 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     the message's own units), `traffic` (bits a step and environment, context of the receiver included).
     """
     ledger, link = channel.ledger, channel.ledger.link
-    who, count = channel.names, len(channel.names)
+    names, count = channel.names, len(channel.names)
     stamp = ledger.sender.latest(step - link.delay)
     record = None if stamp is None else ledger.records.get(stamp)
     if record is not None and (link.drop or channel.input is not None):
         lost = [0.0] * count if record.lost is None else record.lost.view(count, -1).float().mean(1).tolist()
-        yield Measured(who, "lost", lost)
+        yield Measured(names, "lost", lost)
         if channel.input is not None:
-            yield Measured(who, "stand_in", [1.0] * count if channel.coupling == "unlocked" else lost)
+            yield Measured(names, "stand_in", [1.0] * count if channel.coupling == "unlocked" else lost)
     if record is not None and (link.noise or link.bits):
         change = (record.received - record.message).reshape(count, -1).square().mean(1).sqrt()
-        yield Measured(who, "distortion", change.tolist())
+        yield Measured(names, "distortion", change.tolist())
     if channel.state:
         return  # it stays where it is
     width = link.bits or torch.finfo(channel.zeros.dtype).bits
     sends = ledger.sender.rate / ledger.sender.clock.period
-    yield Measured(who, "traffic", [channel.size * width * sends + _context_traffic(system, channel)] * count)
+    yield Measured(
+        names, "traffic", [channel.size * width * sends + _context_traffic(system, channel)] * count
+    )
 
 
 def _context_traffic(system: System, channel: Channel) -> float:

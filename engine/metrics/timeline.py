@@ -44,15 +44,15 @@ def timeline(system: System, start: int, steps: int) -> Timeline:
     if start < 0:
         raise ScenarioError(f"timeline: start is {start}; it must be at least 0")
     times = _Times(system)
-    shown = range(start, start + steps)
+    steps_shown = range(start, start + steps)
     episodes = times.episodes
-    ends = [episodes is not None and episodes.ending(step) is not None for step in shown]
-    reaches = times.reaches(shown)
+    ends = [episodes is not None and episodes.ending(step) is not None for step in steps_shown]
+    reaches = times.reaches(steps_shown)
     return Timeline(
         start=start,
         steps=steps,
-        agents=tuple(times.agent(agent, shown, reaches[name]) for name, agent in system.agents.items()),
-        channels=tuple(times.channel(channel, shown) for channel in system.channels.values()),
+        agents=tuple(times.agent(agent, steps_shown, reaches[name]) for name, agent in system.agents.items()),
+        channels=tuple(times.channel(channel, steps_shown) for channel in system.channels.values()),
         episode_ends=_flags(ends),
     )
 
@@ -95,10 +95,10 @@ class _Times:
 
     # --- credit ------------------------------------------------------------------------------------------
 
-    def reaches(self, shown: range) -> dict[str, dict[int, _Reach]]:
+    def reaches(self, steps_shown: range) -> dict[str, dict[int, _Reach]]:
         """Return, by agent and tick, how far the true gradient goes; earlier ticks of open windows are among them."""
         found: dict[str, dict[int, _Reach]] = {name: {} for name in self.system.agents}
-        for step in range(self._opened(shown.start), shown.stop):
+        for step in range(self._opened(steps_shown.start), steps_shown.stop):
             for call in self.system.schedule.calls(step):
                 for name in call:
                     found[name][step] = self._reach(self.system.agents[name], step, found)
@@ -115,7 +115,7 @@ class _Times:
         windows = self.windows[agent.name]
         window = windows.number(step)
         before = agent.clock.latest(step - 1)
-        if agent.memory is not None and before is not None and self._together(before, step):
+        if agent.memory is not None and before is not None and self._of_one_window(before, step):
             if windows.number(before) == window:
                 reach = reach.joined(found[agent.name][before])
             elif agent.memory.injects:
@@ -131,22 +131,22 @@ class _Times:
                     reach = reach._replace(messages=True)
         return reach
 
-    def _together(self, early: int, late: int) -> bool:
+    def _of_one_window(self, early: int, late: int) -> bool:
         """Whether two steps lie in one episode."""
         return self.episodes is None or self.episodes.number(early) == self.episodes.number(late)
 
-    def agent(self, agent: Agent, shown: range, reaches: Mapping[int, _Reach]) -> AgentTimes:
+    def agent(self, agent: Agent, steps_shown: range, reaches: Mapping[int, _Reach]) -> AgentTimes:
         """Return the times of one agent."""
         nothing = _Reach(-1)
-        each = [reaches.get(step, nothing) for step in shown]
+        each = [reaches.get(step, nothing) for step in steps_shown]
         windows = self.windows[agent.name]
         return AgentTimes(
             name=agent.name,
             period=agent.clock.period,
             recurrent=agent.memory is not None,
             group=self.system.group_of[agent.name].members,
-            ticks=_flags(agent.clock.due(step) for step in shown),
-            ends=_flags(windows.ending(step) is not None for step in shown),
+            ticks=_flags(agent.clock.due(step) for step in steps_shown),
+            ends=_flags(windows.ending(step) is not None for step in steps_shown),
             since=_steps(reach.since for reach in each),
             state_credit=_flags(reach.state for reach in each),
             message_credit=_flags(reach.messages for reach in each),
@@ -155,13 +155,15 @@ class _Times:
 
     # --- messages ----------------------------------------------------------------------------------------
 
-    def channel(self, channel: Channel, shown: range) -> ChannelTimes:
+    def channel(self, channel: Channel, steps_shown: range) -> ChannelTimes:
         """Return the times of one channel."""
         ledger = channel.ledger
-        read = [self._read(channel, step) if ledger.receiver.due(step) else () for step in shown]
-        sent = [ledger.sender.due(step) for step in shown]
-        uses = [self._uses(channel, step) if due else None for step, due in zip(shown, sent, strict=True)]
-        pairs = list(zip(shown, uses, strict=True))
+        read = [self._read(channel, step) if ledger.receiver.due(step) else () for step in steps_shown]
+        sent = [ledger.sender.due(step) for step in steps_shown]
+        uses = [
+            self._uses(channel, step) if due else None for step, due in zip(steps_shown, sent, strict=True)
+        ]
+        pairs = list(zip(steps_shown, uses, strict=True))
         return ChannelTimes(
             name=channel.name,
             sender=channel.sender,
@@ -169,27 +171,29 @@ class _Times:
             coupling=channel.coupling,
             state=channel.state,
             sent=_flags(sent),
-            due=_flags(ledger.receiver.due(step) for step in shown),
+            due=_flags(ledger.receiver.due(step) for step in steps_shown),
             stamps=tuple(read),
             ages=_steps(
-                step - stamps[-1] if stamps else -1 for step, stamps in zip(shown, read, strict=True)
+                step - stamps[-1] if stamps else -1 for step, stamps in zip(steps_shown, read, strict=True)
             ),
             unread=_flags(due and used is None for due, used in zip(sent, uses, strict=True)),
-            cut=_flags(self._cut(channel, step, stamps) for step, stamps in zip(shown, read, strict=True)),
+            cut=_flags(
+                self._cut(channel, step, stamps) for step, stamps in zip(steps_shown, read, strict=True)
+            ),
             back=_steps(-1 if used is None else self._back(channel, step, used) for step, used in pairs),
-            taught=_steps(-1 if used is None else self._taught(channel, step, used) for step, used in pairs),
+            taught=_steps(-1 if used is None else self._trained(channel, step, used) for step, used in pairs),
         )
 
     def _read(self, channel: Channel, step: int) -> tuple[int, ...]:
         """The stamps that the receiver's tick at `step` reads, oldest first; none of an episode that has ended."""
-        return tuple(stamp for stamp in channel.ledger.due(step) if self._together(stamp, step))
+        return tuple(stamp for stamp in channel.ledger.due(step) if self._of_one_window(stamp, step))
 
     def _uses(self, channel: Channel, stamp: int) -> tuple[int, int] | None:
         """First and last receiver tick that may use the message sent at `stamp`."""
         ledger = channel.ledger
         start, stop = stamp + ledger.link.delay, ledger.sender.after(stamp) + ledger.link.delay
         first = ledger.receiver.following(start)
-        if not self._together(stamp, first):
+        if not self._of_one_window(stamp, first):
             return None
         if first >= stop:
             return None if ledger.read == "last" else (first, first)
@@ -213,7 +217,7 @@ class _Times:
             return windows.end(windows.number(stamp))
         return windows.end(windows.number(uses[1])) + channel.ledger.back if channel.ledger.returns else -1
 
-    def _taught(self, channel: Channel, stamp: int, uses: tuple[int, int]) -> int:
+    def _trained(self, channel: Channel, stamp: int, uses: tuple[int, int]) -> int:
         windows = self.windows[channel.sender]
         end = windows.end(windows.number(stamp))
         if self._within(channel, stamp, uses[0]) or channel.injects:

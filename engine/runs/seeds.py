@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.build.replicas import reason_apart
+from antiphon.engine.build.replicas import sequential_reason_of
 from antiphon.engine.build.similarity import reasons_alone
 from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
 from antiphon.engine.core.signals import joined
@@ -114,7 +114,7 @@ class Seeds:
         for world, (simulation, watch, ended) in enumerate(zip(self.simulations, watched, ends, strict=True)):
             share: object = simulation.backend
             if simulation.diverged is None and world in joint.stopped:
-                simulation.stopped_apart(joint.stopped[world])
+                simulation.leave_replicas(joint.stopped[world])
             elif simulation.diverged is None:
                 assert isinstance(share, Replica)
                 infos.append(simulation.record_step(step, share.report(learned), ended.ended, watch=watch))
@@ -159,4 +159,4 @@ def sequential_reason(simulation: Simulation, backend: str, count: int) -> str |
         return "there is only one"
     system = simulation.system
     alone = [f"'{name}' is run as itself: {why}" for name, why in reasons_alone(system).items()]
-    return reason_apart(system, alone)
+    return sequential_reason_of(system, alone)

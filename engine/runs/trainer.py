@@ -134,7 +134,7 @@ class Trainer:
                     if episodes is not None and infos:
                         mask = infos[0]["ended"]
                         ended += bool(mask if isinstance(mask, bool) else mask[0])
-                self._settle()
+                self._synchronize()
                 stopped = signals and not reached()
                 self._end_running(Outcome("stopped", 128 + signals[0]) if stopped else Outcome("done"))
         except BaseException as error:
@@ -167,11 +167,11 @@ class Trainer:
             self._end_diverged()
         return infos
 
-    def _settle(self) -> None:
+    def _synchronize(self) -> None:
         """Let a divergence that only the device knows of come out before the end is written."""
         for simulation in self.running:
             with suppress(DivergenceError):  # noted in the simulation
-                simulation.settle()
+                simulation.synchronize()
         self._end_diverged()
 
     def _end_diverged(self) -> None:

@@ -16,7 +16,7 @@ _SECTIONS = {"parameters": "parameter", "buffers": "running statistic"}
 
 
 def check_compatible(
-    system: System, present: Mapping[str, Tensor], state: Mapping[str, Any], seen: Mapping[str, Tensor]
+    system: System, present: Mapping[str, Tensor], state: Mapping[str, Any], observed: Mapping[str, Tensor]
 ) -> None:
     """Compare names and shapes of a saved state with those of a system; nothing is changed.
 
@@ -29,21 +29,21 @@ def check_compatible(
     Raises:
         RunError: They differ; the line names the first difference.
     """
-    found = next(_differences(system, present, state, seen), None)
+    found = next(_differences(system, present, state, observed), None)
     if found is not None:
         raise RunError(f"{found}; load the state into the scenario that it was saved from")
 
 
 def _differences(
-    system: System, present: Mapping[str, Tensor], state: Mapping[str, Any], seen: Mapping[str, Tensor]
+    system: System, present: Mapping[str, Tensor], state: Mapping[str, Any], observed: Mapping[str, Tensor]
 ) -> Iterator[str]:
     owners = {name: agent.learner for name, agent in system.owners().items()}
     channels = system.channels
     yield from _names("agents", state["learners"], owners)
     yield from _names("channels", state["ledgers"], channels)
-    yield from _names("signals of the environment", seen, present)
+    yield from _names("signals of the environment", observed, present)
     for name, signal in present.items():
-        yield from _shapes(f"signal '{name}'", "value", {"": seen[name]}, {"": signal})
+        yield from _shapes(f"signal '{name}'", "value", {"": observed[name]}, {"": signal})
     for name, learner in owners.items():
         yield from _learner(f"agent '{name}'", state["learners"][name], learner.state_dict())
     predictors = {name: c.predictor for name, c in channels.items() if c.predictor is not None}

@@ -86,8 +86,8 @@ class _Merger:
         if len(channel.members) > 1:
             self._ledger(channel, [member.ledger for member in channel.members])
 
-    def _ledger(self, bundle: Channel, members: Sequence[Ledger]) -> None:
-        ledger, replicas = bundle.ledger, bundle.replicas
+    def _ledger(self, stack: Channel, members: Sequence[Ledger]) -> None:
+        ledger, replicas = stack.ledger, stack.replicas
         first = members[0]
         ledger.records = {
             stamp: self._record(
@@ -109,7 +109,7 @@ class _Merger:
                 (stamp, tick): self._use(
                     [some.get((stamp, tick)) or some.get((stamp, -1)) for some in found],
                     members,
-                    bundle,
+                    stack,
                 )
                 for stamp, tick in keys
             }
@@ -151,7 +151,7 @@ class _Merger:
                 first.stamp,
                 torch.cat([record.message for record in records]),
                 torch.cat([record.received for record in records]),
-                self._moment([record.step_signals for record in records], replicas),
+                self._signals([record.step_signals for record in records], replicas),
                 first.first_use,
                 {window for record in records for window in record.waiting},
                 first.deadline,
@@ -159,9 +159,9 @@ class _Merger:
                 {name: torch.cat([record.states[name] for record in records]) for name in names},
                 first.began,
                 self._lost(records),
-                self._lanes([record.void for record in records]),
-                self._lanes([record.no_injection for record in records]),
-                self._lanes([record.counted for record in records]),
+                self._masks([record.void for record in records]),
+                self._masks([record.no_injection for record in records]),
+                self._masks([record.counted for record in records]),
                 self._rows([record.delta for record in records]),
                 self._rows([record.loss for record in records]),
                 first.finished,
@@ -175,7 +175,7 @@ class _Merger:
         return torch.cat(lost) if lost else None
 
     def _use(
-        self, uses: Sequence[Consumption | None], members: Sequence[Ledger], bundle: Channel
+        self, uses: Sequence[Consumption | None], members: Sequence[Ledger], stack: Channel
     ) -> Consumption:
         """Return the uses of a bundle's channels as one; where one has none, nothing counts."""
         if len(uses) == 1 and uses[0] is not None:
@@ -190,9 +190,9 @@ class _Merger:
                     for use, one in zip(uses, known, strict=True)
                 ]
             )
-            record = self._record(known, bundle.replicas)
-            counted = self._lanes([False if use is None else use.counted for use in uses])
-            self._uses[key] = Consumption(record, as_leaf(leaf) if bundle.ledger.returns else leaf, counted)
+            record = self._record(known, stack.replicas)
+            counted = self._masks([False if use is None else use.counted for use in uses])
+            self._uses[key] = Consumption(record, as_leaf(leaf) if stack.ledger.returns else leaf, counted)
         return self._uses[key]
 
     # --- tapes --------------------------------------------------------------------------------------------
@@ -245,16 +245,16 @@ class _Merger:
         return tape
 
     def _sent(self, entries: Iterable[tuple[str, Record]]) -> Iterable[tuple[str, Record]]:
-        together: dict[tuple[str, int], list[Record]] = {}
+        by_stamp: dict[tuple[str, int], list[Record]] = {}
         for name, record in sorted(entries, key=lambda entry: entry[1].stamp):
             placed = self._place.get(name)
             if placed is None or len(placed[0].members) == 1:
                 yield name, record
                 continue
-            bundle, k = placed
-            some = together.setdefault((bundle.name, record.stamp), [record] * len(bundle.members))
+            stack, k = placed
+            some = by_stamp.setdefault((stack.name, record.stamp), [record] * len(stack.members))
             some[k] = record
-        for (name, _), some in together.items():
+        for (name, _), some in by_stamp.items():
             channel = self.stacked.system.channels[name]
             yield name, self._record(some, channel.replicas)
 
@@ -266,45 +266,45 @@ class _Merger:
 
         inputs: list[Input] = []
         memory = None
-        for bundle in [*cohort.inputs, *([] if cohort.memory is None else [cohort.memory])]:
-            each = [entries(channel) for channel in bundle.members]
-            found = [self._input(bundle, some) for some in zip(*each, strict=True)]
-            if bundle is cohort.memory:
+        for stack in [*cohort.inputs, *([] if cohort.memory is None else [cohort.memory])]:
+            each = [entries(channel) for channel in stack.members]
+            found = [self._input(stack, some) for some in zip(*each, strict=True)]
+            if stack is cohort.memory:
                 memory = found[0]
             else:
                 inputs.extend(found)
-        participates = self._lanes([part.participates for part in parts])
+        participates = self._masks([part.participates for part in parts])
         ages = self._rows([part.ages for part in parts])
-        step_signals = self._moment([part.step_signals for part in parts], cohort.replicas)
+        step_signals = self._signals([part.step_signals for part in parts], cohort.replicas)
         return AgentTick(cohort.name, step_signals, inputs, participates, memory, ages)
 
-    def _moment(self, moments: Sequence[StepSignals], replicas: Replicas) -> StepSignals:
+    def _signals(self, signals_of: Sequence[StepSignals], replicas: Replicas) -> StepSignals:
         """Return the moment of all replicas that members are in."""
         if replicas.count == 1:
-            return moments[0]
-        each = dict(zip(replicas.index.tolist(), moments, strict=True))
+            return signals_of[0]
+        each = dict(zip(replicas.index.tolist(), signals_of, strict=True))
         own = [each[world] for world in range(replicas.count)]
         key = tuple(id(step_signals) for step_signals in own)
         if key not in self._moments:
             self._moments[key] = joined(own)
         return self._moments[key]
 
-    def _input(self, bundle: Channel, entries: Sequence[Input]) -> Input:
+    def _input(self, stack: Channel, entries: Sequence[Input]) -> Input:
         if len(entries) == 1:
-            return Input(bundle.name, entries[0].stamp, entries[0].value, entries[0].use, entries[0].alive)
-        alive = self._lanes([entry.alive for entry in entries])
+            return Input(stack.name, entries[0].stamp, entries[0].value, entries[0].use, entries[0].alive)
+        alive = self._masks([entry.alive for entry in entries])
         uses = [entry.use for entry in entries]
         if any(use is not None for use in uses):
-            ledgers = [channel.ledger for channel in bundle.members]
-            use = self._use(uses, ledgers, bundle)
+            ledgers = [channel.ledger for channel in stack.members]
+            use = self._use(uses, ledgers, stack)
             for rows, entry in zip(torch.split(constant(use.leaf), self.batch), entries, strict=True):
                 if (
                     entry.use is None
                 ):  # what it read counts for nothing, but is read when the window is replayed
                     rows.copy_(torch.zeros_like(rows) if entry.value is None else constant(entry.value))
-            return Input(bundle.name, None, use.leaf, use, alive)
+            return Input(stack.name, None, use.leaf, use, alive)
         value = self._rows([entry.value for entry in entries])
-        return Input(bundle.name, entries[0].stamp, value, None, alive)
+        return Input(stack.name, entries[0].stamp, value, None, alive)
 
     # --- rows ---------------------------------------------------------------------------------------------
 
@@ -315,11 +315,11 @@ class _Merger:
             return None
         return torch.cat([torch.zeros_like(some) if value is None else value for value in values])
 
-    def _lanes(self, lanes: Sequence[EnvMask]) -> EnvMask:
-        if not any(isinstance(one, Tensor) for one in lanes) and len(set(lanes)) == 1:
-            return lanes[0]
+    def _masks(self, masks: Sequence[EnvMask]) -> EnvMask:
+        if not any(isinstance(one, Tensor) for one in masks) and len(set(masks)) == 1:
+            return masks[0]
         full = torch.ones(self.batch, dtype=torch.bool, device=self._device)
-        return torch.cat([one if isinstance(one, Tensor) else full & one for one in lanes])
+        return torch.cat([one if isinstance(one, Tensor) else full & one for one in masks])
 
 
 def _any(flags: Sequence[bool]) -> Tensor | None:

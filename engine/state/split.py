@@ -53,8 +53,8 @@ class _Splitter:
         for n, member in enumerate(agent.members):
             member.trail = None if trails is None else {step: rows[n] for step, rows in trails.items()}
 
-    def _ledger(self, bundle: Channel) -> None:
-        ledger, count = bundle.ledger, len(bundle.members)
+    def _ledger(self, stack: Channel) -> None:
+        ledger, count = stack.ledger, len(stack.members)
         records = {stamp: self.records(record, count) for stamp, record in ledger.records.items()}
         uses = {
             window: {key: self.uses(use, count) for key, use in found.items()}
@@ -68,7 +68,7 @@ class _Splitter:
             for name in ("newest", "held", "held_stamp", "prior", "prior_stamp")
         }
         signals = {name: self._rows(value) for name, value in ledger.held_signals.items()}
-        for k, channel in enumerate(bundle.members):
+        for k, channel in enumerate(stack.members):
             own = channel.ledger
             own.records = {s: some[k] for s, some in records.items() if not _forgotten(ledger, some[k])}
             own.uses = {
@@ -100,12 +100,12 @@ class _Splitter:
         optional = {
             name: self._maybe(getattr(record, name), count) for name in ("returned", "lost", "delta", "loss")
         }
-        lanes = {
-            name: self._lanes(getattr(record, name), count) for name in ("void", "no_injection", "counted")
+        mask = {
+            name: self._masks(getattr(record, name), count) for name in ("void", "no_injection", "counted")
         }
         if record.finished is not None:  # who has nothing that counts has nothing (`Ledger.close`)
-            lanes["counted"] = tuple(
-                own if not isinstance(own, Tensor) or bool(own.any()) else False for own in lanes["counted"]
+            mask["counted"] = tuple(
+                own if not isinstance(own, Tensor) or bool(own.any()) else False for own in mask["counted"]
             )
         states = {name: self._rows(state) for name, state in record.states.items()}
         return [
@@ -121,9 +121,9 @@ class _Splitter:
                 {name: rows[k] for name, rows in states.items()},
                 record.began,
                 optional["lost"][k],
-                lanes["void"][k],
-                lanes["no_injection"][k],
-                lanes["counted"][k],
+                mask["void"][k],
+                mask["no_injection"][k],
+                mask["counted"][k],
                 optional["delta"][k],
                 optional["loss"][k],
                 record.finished,
@@ -139,7 +139,7 @@ class _Splitter:
         if id(use) not in self._uses:
             self._kept.append(use)
             records, leaves = self.records(use.record, count), self._rows(use.leaf)
-            counted = self._lanes(use.counted, count)
+            counted = self._masks(use.counted, count)
             self._uses[id(use)] = [Consumption(records[k], leaves[k], counted[k]) for k in range(count)]
         return self._uses[id(use)]
 
@@ -169,7 +169,7 @@ class _Splitter:
         base = self.stacked.base
         found = {key: Tape(tape.window) for key in units}
         for name, buffers in tape.start.items():
-            for agent, statistics in self._apart(name, buffers):
+            for agent, statistics in self._by_member(name, buffers):
                 found[id(base.group_of[agent])].start[agent] = statistics
         for tick in tape.ticks:
             cohort = self.stacked.system.agents[tick.parts[0].agent]
@@ -179,15 +179,15 @@ class _Splitter:
             for part in self._parts(tick.parts[0], cohort):
                 found[id(base.group_of[part.agent])].ticks.append(Tick(tick.step, [part]))
         for name, record in tape.sent:
-            bundle = self.stacked.system.channels[name]
-            for channel, own in zip(bundle.members, self.records(record, len(bundle.members)), strict=True):
+            stack = self.stacked.system.channels[name]
+            for channel, own in zip(stack.members, self.records(record, len(stack.members)), strict=True):
                 sent = found[id(base.group_of[channel.sender])]
                 sent.sent.append((channel.name, own))
                 if name in tape.given_up:
                     sent.given_up.add(channel.name)
         return found
 
-    def _apart(self, name: str, buffers: dict[str, Tensor]) -> list[tuple[str, dict[str, Tensor]]]:
+    def _by_member(self, name: str, buffers: dict[str, Tensor]) -> list[tuple[str, dict[str, Tensor]]]:
         cohort = self.stacked.system.agents[name]
         if not cohort.stacked:
             return [(name, buffers)]
@@ -199,34 +199,34 @@ class _Splitter:
         ]
 
     def _parts(self, part: AgentTick, cohort: Agent) -> list[AgentTick]:
-        participates = self._lanes(part.participates, len(cohort.members))
+        participates = self._masks(part.participates, len(cohort.members))
         ages = self._maybe(part.ages, len(cohort.members))
         read: dict[str, list[Input]] = {}
         for entry in part.consumed:
-            bundle = self.stacked.system.channels[entry.channel]
-            for channel, own in zip(bundle.members, self._inputs(entry, bundle), strict=True):
+            stack = self.stacked.system.channels[entry.channel]
+            for channel, own in zip(stack.members, self._inputs(entry, stack), strict=True):
                 read.setdefault(channel.name, []).append(own)
         found = []
         for n, agent in enumerate(cohort.members):
-            lanes = participates[n]
+            mask = participates[n]
             found.append(
                 AgentTick(
                     agent.name,
                     part.step_signals,
                     [entry for channel in agent.inputs for entry in read[channel.name]],
-                    bool(lanes[0]) if isinstance(lanes, Tensor) else lanes,
+                    bool(mask[0]) if isinstance(mask, Tensor) else mask,
                     None if agent.memory is None else read[agent.memory.name][0],
                     ages[n],
                 )
             )
         return found
 
-    def _inputs(self, entry: Input, bundle: Channel) -> list[Input]:
-        count = len(bundle.members)
+    def _inputs(self, entry: Input, stack: Channel) -> list[Input]:
+        count = len(stack.members)
         if count == 1:
-            return [Input(bundle.members[0].name, entry.stamp, entry.value, entry.use, entry.alive)]
+            return [Input(stack.members[0].name, entry.stamp, entry.value, entry.use, entry.alive)]
         values = self._maybe(entry.value, count)
-        alive = self._lanes(entry.alive, count)
+        alive = self._masks(entry.alive, count)
         uses = [None] * count if entry.use is None else self.uses(entry.use, count)
         return [
             Input(
@@ -236,7 +236,7 @@ class _Splitter:
                 use if use is not None and _counts(use) else None,
                 alive[k],
             )
-            for k, channel in enumerate(bundle.members)
+            for k, channel in enumerate(stack.members)
         ]
 
     # --- rows ---------------------------------------------------------------------------------------------
@@ -247,8 +247,8 @@ class _Splitter:
     def _maybe(self, rows: Tensor | None, count: int) -> tuple[Tensor | None, ...]:
         return (None,) * count if rows is None else self._rows(rows)
 
-    def _lanes(self, lanes: EnvMask, count: int) -> tuple[EnvMask, ...]:
-        return self._rows(lanes) if isinstance(lanes, Tensor) else (lanes,) * count
+    def _masks(self, mask: EnvMask, count: int) -> tuple[EnvMask, ...]:
+        return self._rows(mask) if isinstance(mask, Tensor) else (mask,) * count
 
 
 def _counts(use: Consumption) -> bool:

@@ -150,7 +150,7 @@ def _load_predictor(predictor: Model, saved: Mapping[str, Any]) -> None:
     predictor.updates = saved["updates"]
 
 
-def _moment(step_signals: StepSignals, moments: Moments) -> int:
+def _signals(step_signals: StepSignals, moments: Moments) -> int:
     return moments.setdefault(id(step_signals), (step_signals, len(moments)))[1]
 
 
@@ -186,7 +186,7 @@ _PLAIN = {
 def _ledger(ledger: Ledger, held: Sequence[Record], moments: Moments) -> Tree:
     def saved(record: Record) -> Tree:
         entry: Tree = {key: getattr(record, name) for key, name in _PLAIN.items()}
-        return {**entry, "waiting": sorted(record.waiting), "moment": _moment(record.step_signals, moments)}
+        return {**entry, "waiting": sorted(record.waiting), "moment": _signals(record.step_signals, moments)}
 
     returned = [record for found in ledger.returned.values() for record in found]
     loose = {record.stamp: record for record in (*held, *returned) if record.stamp not in ledger.records}
@@ -239,7 +239,7 @@ def _tape(tape: Tape, moments: Moments) -> Tree:
             [
                 [
                     part.agent,
-                    _moment(part.step_signals, moments),
+                    _signals(part.step_signals, moments),
                     [_input(entry) for entry in part.inputs],
                     part.participates,
                     None if part.memory is None else _input(part.memory),

@@ -105,7 +105,7 @@ class ReferenceBackend:
         report = StepReport([self._update(update) for update in found.groups], gradients, inputs)
         return AgentReport(report, self.stacked)
 
-    def settle(self) -> None:
+    def synchronize(self) -> None:
         """Nothing to wait for: every step is checked at once."""
 
     def view(self) -> System:

@@ -62,7 +62,7 @@ class Contexts:
 
     def of_gradient(self, channel: Channel, record: Record) -> Tensor | None:
         """Return what the synthetic gradient of `record` is conditioned on; None without any context."""
-        seen = self._seen(channel, record, channel.context)
+        seen = self._signals(channel, record, channel.context)
         if not channel.ends:
             return seen
         ends: dict[str, Callable[[], Tensor]] = {
@@ -74,7 +74,7 @@ class Contexts:
         }
         return _joined(seen, [ends[name]() for name in channel.ends])
 
-    def _seen(self, channel: Channel, record: Record, specs: tuple[ContextSpec, ...]) -> Tensor | None:
+    def _signals(self, channel: Channel, record: Record, specs: tuple[ContextSpec, ...]) -> Tensor | None:
         """Signals of the environment at the moment that a message was made."""
         found = record.step_signals.context(specs, self.system.dtype)
         return None if found is None else channel.to_rows(found)
@@ -88,7 +88,7 @@ class Contexts:
 
     def of_input(self, channel: Channel, record: Record, step: int) -> Tensor | None:
         """Return what a synthetic input that stands in for `record` at the tick at `step` is conditioned on."""
-        seen = self._seen(channel, record, channel.input_context)
+        seen = self._signals(channel, record, channel.input_context)
         if not channel.input_ends:
             return seen
         ledger = channel.ledger

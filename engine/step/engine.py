@@ -331,11 +331,11 @@ class Engine:
 
     def _differentiate(self, closing: list[tuple[LearningGroup, Tape]], step: int) -> list[Update]:
         """Pull the learning signal of closed windows back to parameters and leaves; only the ledgers change."""
-        asked = [self.backward_pass.request(group, tape, step) for group, tape in closing]
-        results = backward_all([request for _, request, _ in asked], self.system.batch)
-        diverged = self._disable_diverged([(update, uses) for update, _, uses in asked], results, step)
+        requested = [self.backward_pass.request(group, tape, step) for group, tape in closing]
+        results = backward_all([request for _, request, _ in requested], self.system.batch)
+        diverged = self._disable_diverged([(update, uses) for update, _, uses in requested], results, step)
         updates = []
-        for (update, _, uses), (own, deltas) in zip(asked, results, strict=True):
+        for (update, _, uses), (own, deltas) in zip(requested, results, strict=True):
             if update in diverged:
                 continue
             self.backward_pass.divide(update, own)
@@ -429,7 +429,7 @@ class Engine:
         if not divergence.quarantine and divergence.bound is None and self.system.replicas == 1:
             self.guard = self.predictor_trainer.guard = Guard(self.system.device)
 
-    def settle(self) -> None:
+    def synchronize(self) -> None:
         """Wait for the device, and raise if anything was not finite since.
 
         Raises:
@@ -446,21 +446,21 @@ class Engine:
             self.predictor_trainer.report_diverged(name, members[0], step)
 
     def _disable_diverged(
-        self, asked: list[tuple[Update, Uses]], results: list[tuple[Gradients, Gradients]], step: int
+        self, requested: list[tuple[Update, Uses]], results: list[tuple[Gradients, Gradients]], step: int
     ) -> list[Update]:
         """Disable what has diverged, or raise; return the updates of which nothing is left."""
         if self.guard is not None:
-            stacks = [bool(self._stacks_of(update)) for update, _ in asked]
-            for (update, uses), result, some in zip(asked, results, stacks, strict=True):
+            stacks = [bool(self._stacks_of(update)) for update, _ in requested]
+            for (update, uses), result, some in zip(requested, results, stacks, strict=True):
                 if some:
                     self._guard_update(self.guard, update, uses, result, step)
-            asked = [one for one, some in zip(asked, stacks, strict=True) if not some]
+            requested = [one for one, some in zip(requested, stacks, strict=True) if not some]
             results = [one for one, some in zip(results, stacks, strict=True) if not some]
         numbers = [t for own, deltas in results for t in (*own, *deltas) if t is not None]
         if self.system.divergence.fine(numbers):
             return []
         dropped = []
-        for (update, uses), (own, deltas) in zip(asked, results, strict=True):
+        for (update, uses), (own, deltas) in zip(requested, results, strict=True):
             if self._stacks_of(update):
                 self._disable_members(update, uses, own, deltas, step)
                 continue

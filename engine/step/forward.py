@@ -109,7 +109,7 @@ class ForwardPass:
             readings = channel.ledger.receive_all(step)
             newest = readings[-1]
             if channel.input is not None and newest.record is not None and not channel.input_model_disabled:
-                newest = self._stood_in(channel, channel.input, newest.record, newest, step)
+                newest = self._stand_in(channel, channel.input, newest.record, newest, step)
                 readings = [newest]
             if channel.name == agent.align:
                 part.step_signals = _aligned(newest)
@@ -134,7 +134,7 @@ class ForwardPass:
             age = step - ledger.held_stamp
         return mask_fill_zero(reading.available, (blank + age) / ledger.sender.clock.period)
 
-    def _stood_in(
+    def _stand_in(
         self, channel: Channel, model: InputModel, record: Record, reading: Delivery, step: int
     ) -> Delivery:
         """Let the synthetic input stand in where the due message is missing; note what it can learn from."""

@@ -71,11 +71,11 @@ class PredictorTrainer:
         self.frozen = False
         self.guard: Guard | None = None
 
-    def predict_missing(self, asked: list[tuple[Channel, Record]]) -> None:
+    def predict_missing(self, requested: list[tuple[Channel, Record]]) -> None:
         """Evaluate the synthetic gradients of records, which keep them while they stay true."""
         questions: list[tuple[Predictor, Example]] = []
         records: list[tuple[Channel, Record]] = []
-        for channel, record in asked:
+        for channel, record in requested:
             example = self.example(
                 channel, record, answered=False
             )  # a prediction must not see what has come back
@@ -196,21 +196,21 @@ class PredictorTrainer:
 
     @staticmethod
     def _predictions(
-        asked: Mapping[str, tuple[Predictor, Example]],
+        requested: Mapping[str, tuple[Predictor, Example]],
     ) -> dict[str, Tensor]:
         """Synthetic gradients by name; those of lone channels of one shape as one batched product."""
-        lone = {n: (p, e) for n, (p, e) in asked.items() if not isinstance(p, StackedModels)}
+        lone = {n: (p, e) for n, (p, e) in requested.items() if not isinstance(p, StackedModels)}
         found = dict(zip(lone, predict_all(list(lone.values())), strict=True))
-        return found | {n: p.predict(e) for n, (p, e) in asked.items() if isinstance(p, StackedModels)}
+        return found | {n: p.predict(e) for n, (p, e) in requested.items() if isinstance(p, StackedModels)}
 
     @staticmethod
     def _gradients(
-        asked: Mapping[str, tuple[Predictor, list[Example]]],
+        requested: Mapping[str, tuple[Predictor, list[Example]]],
     ) -> dict[str, tuple[Tensor, list[Tensor]]]:
         """Each predictor's loss, [K] of a stack, and the gradients of its parameters."""
-        lone = {n: (p, e) for n, (p, e) in asked.items() if not isinstance(p, StackedModels)}
+        lone = {n: (p, e) for n, (p, e) in requested.items() if not isinstance(p, StackedModels)}
         found = dict(zip(lone, gradients_all(list(lone.values())), strict=True))
-        return found | {n: p.gradients(e) for n, (p, e) in asked.items() if isinstance(p, StackedModels)}
+        return found | {n: p.gradients(e) for n, (p, e) in requested.items() if isinstance(p, StackedModels)}
 
     def _members(self, channel: Channel, update: PredictorUpdate) -> Members:
         """The channels of a stack that an update is for."""

@@ -132,7 +132,7 @@ class Replica:
             "step: this simulation is one of several seeds that go on together; step the seeds"
         )
 
-    def settle(self) -> None:
+    def synchronize(self) -> None:
         """Nothing to wait for: every step of replicas is checked at once."""
 
     def state_dict(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.build.replicas import Union, bare, named, reason_apart
+from antiphon.engine.build.replicas import Union, bare, named, sequential_reason_of
 from antiphon.engine.build.similarity import reasons_alone
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.core.message import Record
@@ -241,7 +241,7 @@ APART: dict[str, tuple[Document, str]] = {
 def test_why_seeds_are_not_run_at_once(name: str) -> None:
     scene, why = APART[name]
     system = system_of(scene)
-    reason = reason_apart(system, list(reasons_alone(system).values()))
+    reason = sequential_reason_of(system, list(reasons_alone(system).values()))
     assert reason is not None
     assert why in reason
 
@@ -249,4 +249,4 @@ def test_why_seeds_are_not_run_at_once(name: str) -> None:
 @pytest.mark.parametrize("name", SCENES)
 def test_else_there_is_no_reason(name: str) -> None:
     system = system_of(SCENES[name])
-    assert reason_apart(system, list(reasons_alone(system).values())) is None
+    assert sequential_reason_of(system, list(reasons_alone(system).values())) is None

@@ -171,7 +171,7 @@ def plain(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.Linear(inputs, 5), nn.Tanh(), nn.Linear(5, outputs))
 
 
-class Looking(nn.Module):
+class Inspection(nn.Module):
     """Looks at its numbers, which vmap refuses."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -217,7 +217,7 @@ ALONE: dict[str, tuple[Document, str, str]] = {
         "returns",
     ),
     "dropout": (ring(agent={"network": dropping}), "n0", "dropping"),
-    "no vmap": (ring(agent={"network": Looking}), "n0", ""),
+    "no vmap": (ring(agent={"network": Inspection}), "n0", ""),
 }
 
 

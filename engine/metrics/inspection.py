@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from antiphon.engine.runs.run_writer import RunWriter
     from antiphon.engine.simulation import Simulation
 
-__all__ = ["Looking"]
+__all__ = ["Inspection"]
 
 
-class Looking:
+class Inspection:
     """What can be seen of a simulation; `Simulation` has it all."""
 
     scenario: Scenario
@@ -181,7 +181,7 @@ class Looking:
             ScenarioError: No such split or kind of links, or the environment has no splits.
             DivergenceError: A loss or gradient of an earlier step was not finite, as the device says only now.
         """
-        self._simulation.settle()
+        self._simulation.synchronize()
         return evaluate(self.system, self._env, self.scenario.readouts, split, links, self.seed, self._make)
 
     def _make(self, batch: int, split: str | None = None) -> TorchVectorEnv:
@@ -195,5 +195,5 @@ class Looking:
         Raises:
             DivergenceError: As of `evaluate`.
         """
-        self._simulation.settle()
+        self._simulation.synchronize()
         return compose(self.system, self.scenario.readouts if agents is None else agents)
