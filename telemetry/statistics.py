@@ -25,14 +25,14 @@ __all__ = [
     "Contrast",
     "Estimate",
     "Ratio",
-    "Spread",
+    "SeedStatistics",
     "bootstrap",
     "contrast",
     "interquartile_mean",
     "mean",
     "ratio",
     "recovered",
-    "spread",
+    "seed_statistics",
     "standard_error",
     "student_t",
 ]
@@ -53,7 +53,7 @@ _ERRORS = 3.0
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedStatistics:
     """Mean, median and interquartile mean over seeds.
 
     Attributes:
@@ -174,7 +174,7 @@ def mean(values: Sequence[float], examples: int | None = None, *, share: bool = 
     return Estimate(centre, middle - half, middle + half)
 
 
-def spread(values: Sequence[float]) -> Spread:
+def seed_statistics(values: Sequence[float]) -> SeedStatistics:
     """Return mean, median and interquartile mean over seeds.
 
     Args:
@@ -182,7 +182,7 @@ def spread(values: Sequence[float]) -> Spread:
     """
     several = len(values) > 1
     low, high = bootstrap([values]) if several else (None, None)
-    return Spread(
+    return SeedStatistics(
         mean=statistics.fmean(values),
         error=standard_error(values) if several else None,
         median=statistics.median(values),
@@ -194,7 +194,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def interquartile_mean(values: Sequence[float]) -> float:
-    """Return the mean of the middle half; of what lies on its edge only the part counts that is within.
+    """Return the mean of the middle half; values on its edge count by the part within.
 
     Args:
         values: At least one. Of five, sorted, the second and fourth count 3/4 each, the third whole.

@@ -142,19 +142,19 @@ def _describe(events: EventFile, description: RunDescription) -> None:
     events.text(step, "scenario/yaml", text)
     events.hparams(step, description.hparams, [(f"result/{key}", key) for key in _RESULTS])
     graph, timeline = description.graph, description.timeline
-    shown = repr((list(graph.nodes(data=True)), list(graph.edges(keys=True, data=True))))
+    content = repr((list(graph.nodes(data=True)), list(graph.edges(keys=True, data=True))))
     try:
-        events.picture(step, "graph/picture", *_drawn("graph/picture", shown, lambda: graph_png(graph)))
+        events.picture(step, "graph/picture", *_cached("graph/picture", content, lambda: graph_png(graph)))
         if timeline is not None:
             times = json.dumps(timeline.plain())
-            picture = _drawn("time/raster", times, lambda: timeline_png(timeline))
+            picture = _cached("time/raster", times, lambda: timeline_png(timeline))
             events.picture(step, "time/raster", *picture)
     except RunError as error:
         _log.info("TensorBoard shows no pictures: %s", error)
 
 
-def _drawn(tag: str, shown: str, draw: Callable[[], Picture]) -> Picture:
+def _cached(tag: str, content: str, draw: Callable[[], Picture]) -> Picture:
     """Draw a picture, unless the newest one shows the same: drawing takes as long as many steps, and seeds share it."""
-    if tag not in _newest or _newest[tag][0] != shown:
-        _newest[tag] = shown, draw()
+    if tag not in _newest or _newest[tag][0] != content:
+        _newest[tag] = content, draw()
     return _newest[tag][1]

@@ -69,7 +69,7 @@ class ChannelTimes:
     """The step at which the true gradient of the message sent at this step is back with its sender; -1: never.
     Where the receiver learns late itself, at the earliest."""
     taught: Steps
-    """The step at which the sender learns from the message sent at this step; -1: never."""
+    """The step at which the sender is trained on the message sent at this step; -1: never."""
 
     ages: Steps
     """Steps since the newest of the messages read was sent; -1 where there is none."""
@@ -77,7 +77,7 @@ class ChannelTimes:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Timeline:
-    """What happens when, from the step `start` on."""
+    """Timeline: events of agents and channels from the step `start` on."""
 
     start: int
     steps: int
@@ -87,7 +87,7 @@ class Timeline:
     """Whether episodes end. Where their lengths vary, all are taken to be as long as the present one."""
 
     def plain(self) -> dict[str, Any]:
-        """Return it as nested dicts and lists, for JSON."""
+        """Return the timeline as nested dicts and lists, for JSON."""
         return {
             "start": self.start,
             "steps": self.steps,

@@ -1,4 +1,4 @@
-"""Writes what the Channels tab shows into a run's event file."""
+"""Recorder of the Channels tab's data in a run's event file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Values = NDArray[np.float32]
 
 
 class ChannelsWriter:
-    """Writes a run's graph, and row by row one array per figure: all agents', or all channels'.
+    """Recorder of a run's graph, and row by row one array per figure: all agents', or all channels'.
 
     A row takes 4 bytes per agent or channel and figure, and about 80 per figure; a channel's messages
     4 * samples * (size + 1).

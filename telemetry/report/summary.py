@@ -8,7 +8,7 @@ from typing import Any
 from antiphon.telemetry.report.html import Html, element, section, table
 from antiphon.telemetry.report.numbers import METRICS, number, scored
 from antiphon.telemetry.report.run import Group, ReportRun
-from antiphon.telemetry.statistics import FEWEST, Spread, spread
+from antiphon.telemetry.statistics import FEWEST, SeedStatistics, seed_statistics
 
 __all__ = ["lede", "over_seeds", "summary"]
 
@@ -37,7 +37,7 @@ def _outcome(group: Group, named: bool) -> str | None:
         where = " on the test split" if metric in (*METRICS, "loss") else ""
         seeds = f" ({len(values)} seeds)" if len(values) > 1 else ""
         head = f"{group.name}: {_heading(metric)}" if named else f"{_heading(metric).capitalize()}"
-        return f"{head}{where} {_mean(metric, spread(values))}{seeds}."
+        return f"{head}{where} {_mean(metric, seed_statistics(values))}{seeds}."
     return None
 
 
@@ -83,7 +83,7 @@ def over_seeds(groups: Sequence[Group]) -> Html | None:
         done = [run for run in group.runs if run.done]
         for metric in _metrics(done):
             values = [run.scores[metric] for run in done if metric in run.scores]
-            found = spread(values)
+            found = seed_statistics(values)
             row = [group.name, _heading(metric), f"{len(values)} of {len(group.runs)}", _mean(metric, found)]
             row.append(scored(metric, found.median))
             rows.append([*row, *_middle(metric, found, len(values))] if told else row)
@@ -97,7 +97,7 @@ def over_seeds(groups: Sequence[Group]) -> Html | None:
     return section("seeds", "Over seeds", says, table(headings, rows, numbers=range(2, len(headings))))
 
 
-def _middle(metric: str, found: Spread, seeds: int) -> list[str]:
+def _middle(metric: str, found: SeedStatistics, seeds: int) -> list[str]:
     """Return the interquartile mean and its interval; dashes where there are too few seeds for a middle half."""
     if seeds < FEWEST or found.low is None or found.high is None:
         return ["–", "–"]
@@ -115,7 +115,7 @@ def _heading(metric: str) -> str:
     return metric.replace("_", " ")
 
 
-def _mean(metric: str, found: Spread) -> str:
+def _mean(metric: str, found: SeedStatistics) -> str:
     if found.error is None:
         return scored(metric, found.mean)
     if metric == "accuracy":
