@@ -30,10 +30,10 @@ class ChannelsWriter:
     Args:
         events: The run's event file.
         description: The run; graph and timeline are written at its `start_step`.
-        documents: Whether they are written: once per session.
+        documents: Whether graph and timeline are written: once per session.
 
     Raises:
-        RunError: The file system refuses, here or later.
+        RunError: The file cannot be written, here or later.
     """
 
     def __init__(self, events: EventFile, description: RunDescription, *, documents: bool = True) -> None:
@@ -55,7 +55,7 @@ class ChannelsWriter:
         """Write the figures of agents and channels of one step; those of others are left out."""
         found: dict[tuple[str, str], Values] = {}
         places = self._places
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        with np.errstate(over="ignore"):  # overflow of float32 becomes infinite
             for kind, name, metric, value in rows:
                 known = places.get(kind)
                 place = None if known is None else known.get(name)

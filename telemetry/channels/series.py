@@ -1,4 +1,4 @@
-"""What the Channels tab shows of a run, as arrays, and how it is packed for the browser."""
+"""Arrays of a run for the Channels tab, and their packing for the browser."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Series(NamedTuple):
     values: Values
 
     def pack(self) -> bytes:
-        """Return it for the browser, little endian: rows and items (uint32), steps (float64), values (float32)."""
+        """Pack for the browser, little endian: rows and items (uint32), steps (float64), values (float32)."""
         rows, items = self.values.shape
         return struct.pack("<II", rows, items) + self.steps.astype("<f8").tobytes() + _floats(self.values)
 

@@ -17,9 +17,9 @@ from antiphon.telemetry.report.run import Group, Picture
 __all__ = ["representations"]
 
 _CHANNELS = 6
-"""Whose messages are drawn, at most."""
+"""Most channels with messages in the pictures."""
 _RUNS = 3
-"""Whose messages are drawn, at most."""
+"""Most runs with messages in the pictures."""
 _CLASSES = 10
 """Number of label colours; further labels repeat them."""
 _SIDE, _PAD = 170, 8

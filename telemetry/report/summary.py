@@ -1,4 +1,4 @@
-"""The sections that say how runs ended: each by itself, and over seeds."""
+"""Sections of results: each run's, and those over seeds."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from antiphon.telemetry.statistics import FEWEST, SeedStatistics, seed_statistic
 __all__ = ["lede", "over_seeds", "summary"]
 
 _TOLD = 4
-"""Groups whose outcomes stand in the first lines."""
+"""Most groups with results in the first lines."""
 
 
 def lede(runs: Sequence[ReportRun], groups: Sequence[Group]) -> str:
-    """Return the report in a sentence or two: what was run, and how it ended."""
+    """Return the summary of the report in a sentence or two."""
     scenarios = list(dict.fromkeys(run.scenario for run in runs))
     of = scenarios[0] if len(scenarios) == 1 else f"{len(scenarios)} scenarios"
     ended = sum(run.done for run in runs)
@@ -74,7 +74,7 @@ def summary(runs: Sequence[ReportRun]) -> Html:
 
 
 def over_seeds(groups: Sequence[Group]) -> Html | None:
-    """Return what the metrics are over seeds, a line per group and metric; None where every run stands alone."""
+    """Return the table of metrics over seeds, a line per group and metric; None without several seeds."""
     if all(len(group.runs) == 1 for group in groups):
         return None
     told = any(sum(run.done for run in group.runs) >= FEWEST for group in groups)
@@ -98,14 +98,14 @@ def over_seeds(groups: Sequence[Group]) -> Html | None:
 
 
 def _middle(metric: str, found: SeedStatistics, seeds: int) -> list[str]:
-    """Return the interquartile mean and its interval; dashes where there are too few seeds for a middle half."""
+    """Return the interquartile mean and its interval; dashes for too few seeds."""
     if seeds < FEWEST or found.low is None or found.high is None:
         return ["–", "–"]
     return [scored(metric, found.iqm), _between(metric, found.low, found.high)]
 
 
 def _metrics(runs: Sequence[ReportRun]) -> list[str]:
-    """Return the metrics that any of the runs has: objectives' first, then the loss, then the environment's."""
+    """Return the metrics of any of the runs: objectives' first, then the loss, then the environment's."""
     there = dict.fromkeys(metric for run in runs for metric in run.scores)
     known = [metric for metric in (*METRICS, "loss") if metric in there]
     return known + [metric for metric in there if metric not in known]
