@@ -1,4 +1,4 @@
-"""The command line. What a verb needs is imported when it is called, so that `--help` is quick."""
+"""The command line. Modules of a verb are imported when it is called, so that `--help` is quick."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def evaluate(
     from antiphon.commands import evaluate as verb
     from antiphon.engine.inference.rehearsal import Links
 
-    asked = verb.Asked(
+    measurements = verb.Measurements(
         ablate=ablate,
         represent=represent,
         value=value,
@@ -192,7 +192,7 @@ def evaluate(
         repeats=repeats,
     )
     how = Links(links, drop, inputs)
-    raise typer.Exit(verb.evaluate(path, split=split, links=how, asked=asked, json=json))
+    raise typer.Exit(verb.evaluate(path, split=split, links=how, measurements=measurements, json=json))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The errors antiphon raises: one line each that names the place, the value and the mend."""
+"""Errors of antiphon: one line each that names the place, the value and the fix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 
 
 class AntiphonError(Exception):
-    """The base of every error that antiphon raises on purpose; `exit_code` is the command line's."""
+    """Base of antiphon's errors; `exit_code` is the command line's."""
 
     exit_code = 2
 
@@ -28,7 +28,7 @@ class ScenarioError(AntiphonError, ValueError):
 
 
 class DataError(AntiphonError, ValueError):
-    """A data file that is missing, truncated or not what its name promises."""
+    """A data file that is missing, truncated or of another format."""
 
 
 class RunError(AntiphonError, ValueError):
@@ -57,8 +57,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the nearest known name, or the list of known names.
 
     Args:
-        name: What was written.
-        known: The names that would have been accepted.
+        name: The unknown name.
+        known: The accepted names.
     """
     names = sorted(str(item) for item in known)
     near = difflib.get_close_matches(str(name), names, n=1)

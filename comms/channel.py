@@ -79,7 +79,7 @@ class Channel:
         predictor: The predictor; None unless decoupled.
 
     Raises:
-        ScenarioError: An argument that cannot be; the line names the channel and the mend.
+        ScenarioError: An argument that cannot be; the line names the channel and the fix.
     """
 
     def __init__(

@@ -26,13 +26,13 @@ class Outliers:
 
     Attributes:
         median: The running median; None before the first batch.
-        seen: Batches it was taken from.
+        batches: Batches it was taken from.
         clip_count: Samples clipped so far.
     """
 
     def __init__(self) -> None:
         self.median: float | None = None
-        self.seen = 0
+        self.batches = 0
         self.clip_count = 0
 
     def clip(self, delta: Tensor) -> Tensor:
@@ -43,9 +43,9 @@ class Outliers:
             return delta  # all zero, or not finite: other checks report that
         known = middle if self.median is None else self.median
         limit = _FACTOR * known
-        over = int((lengths > limit).sum()) if self.seen >= _FIRST else 0
+        over = int((lengths > limit).sum()) if self.batches >= _FIRST else 0
         self.median = _MEMORY * known + (1 - _MEMORY) * min(middle, limit)
-        self.seen += 1
+        self.batches += 1
         if not over:
             return delta
         self.clip_count += over
@@ -53,11 +53,11 @@ class Outliers:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a fork or checkpoint needs."""
-        return {"median": self.median, "seen": self.seen, "bites": self.clip_count}
+        return {"median": self.median, "seen": self.batches, "bites": self.clip_count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state returned by `state_dict`."""
-        self.median, self.seen, self.clip_count = state["median"], state["seen"], state["bites"]
+        self.median, self.batches, self.clip_count = state["median"], state["seen"], state["bites"]
 
 
 class BundledOutliers:
@@ -68,7 +68,7 @@ class BundledOutliers:
 
     Attributes:
         median: [K] float64; NaN before the first batch.
-        seen: [K] int64.
+        batches: [K] int64.
         clip_count: [K] int64.
     """
 
@@ -80,16 +80,16 @@ class BundledOutliers:
         """Stack the members' state."""
         medians = [math.nan if one.median is None else one.median for one in self.members]
         self.median = torch.tensor(medians, dtype=torch.float64)
-        self.seen = torch.tensor([one.seen for one in self.members])
+        self.batches = torch.tensor([one.batches for one in self.members])
         self.clip_count = torch.tensor([one.clip_count for one in self.members])
 
     def write_back(self) -> None:
         """Write the state to the members."""
         state = zip(
-            self.members, self.median.tolist(), self.seen.tolist(), self.clip_count.tolist(), strict=True
+            self.members, self.median.tolist(), self.batches.tolist(), self.clip_count.tolist(), strict=True
         )
-        for one, median, seen, clip_count in state:
-            one.median, one.seen, one.clip_count = median if seen else None, seen, clip_count
+        for one, median, batches, clip_count in state:
+            one.median, one.batches, one.clip_count = median if batches else None, batches, clip_count
 
     def clip(self, delta: Tensor, members: Tensor | None = None) -> Tensor:
         """Return gradients [K B, size] with outliers clipped, and update the running medians.
@@ -99,21 +99,21 @@ class BundledOutliers:
             members: [K] bool, the members with a returned gradient; None: all. The rows of the others are unchanged.
         """
         if self.median.device != delta.device:
-            self.median, self.seen, self.clip_count = (
-                state.to(delta.device) for state in (self.median, self.seen, self.clip_count)
+            self.median, self.batches, self.clip_count = (
+                state.to(delta.device) for state in (self.median, self.batches, self.clip_count)
             )
         lengths = delta.norm(dim=1).view(len(self.members), -1)
         middle = _lower_median(lengths).double()
         sound = (middle > 0) & (middle < math.inf)
         if members is not None:
             sound = sound & members.to(delta.device)
-        known = torch.where(self.seen > 0, self.median, middle)
+        known = torch.where(self.batches > 0, self.median, middle)
         limit = _FACTOR * known
         reach = limit.to(lengths.dtype).unsqueeze(1)
-        over = (lengths > reach) & (sound & (self.seen >= _FIRST)).unsqueeze(1)
+        over = (lengths > reach) & (sound & (self.batches >= _FIRST)).unsqueeze(1)
         updated = _MEMORY * known + (1 - _MEMORY) * torch.minimum(middle, limit)
         self.median = torch.where(sound, updated, self.median)
-        self.seen = self.seen + sound
+        self.batches = self.batches + sound
         self.clip_count = self.clip_count + over.sum(1)
         short = (lengths.maximum(reach).reciprocal() * reach).view(-1, 1)
         return torch.where(over.view(-1, 1), delta * short, delta)

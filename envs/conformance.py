@@ -24,7 +24,7 @@ def check_vector_env(env_factory: Callable[[], TorchVectorEnv], steps: int = 12)
         steps: Steps for which environments are compared; let an episode end within.
 
     Raises:
-        AssertionError: A part of the contract is broken; the message says which.
+        AssertionError: A part of the contract is broken; the message names it.
     """
     env = env_factory()
     _require(isinstance(env, TorchVectorEnv), f"{type(env).__name__} is no TorchVectorEnv")

@@ -265,8 +265,8 @@ class RepeatCopy(_CopyTask):
     """Read characters of random bits and how often to reproduce them; do so, and stop.
 
     Description:
-        As `Copy`, but the step after the stop character shows the number of repeats R, and the characters are
-        asked for R times: N + N R + 4 steps. Solved tasks grow by a character and by a repeat in turns, as long as
+        As `Copy`, but the step after the stop character has the number of repeats R, and the characters are
+        targets R times: N + N R + 4 steps. Solved tasks grow by a character and by a repeat in turns, as long as
         N R is at most `max_length`.
     Action space:
         As `Copy`.

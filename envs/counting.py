@@ -40,7 +40,7 @@ class CountDigits(TorchVectorEnv):
         `image` [colours, height, width], floats from 0 to 1. `info` has, known after the step, `odd`, `threes`,
         `sevens` and `fives` (as many as there are levels), int64: the count over the window that the step closes,
         with masks `_odd`, …, bool; 0 where no window closes. Known at the tick it has `odd_so_far`, …: the count
-        from the window's beginning to the digit shown. `count_so_far` is another name of `threes_so_far`.
+        from the window's beginning to the present digit. `count_so_far` is another name of `threes_so_far`.
     Rewards:
         None: 0.0.
     Starting state:

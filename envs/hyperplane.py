@@ -22,7 +22,7 @@ class HyperplaneStream(ExampleStream):
     interfaces", Table 2.
 
     Description:
-        Points drawn from N(0, I), told apart by a random hyperplane through the origin (`linear`), a tenth of them
+        Points drawn from N(0, I), separated by a random hyperplane through the origin (`linear`), a tenth of them
         wrongly (`noisy`), or by nothing (`random`). Every point occurs once before one is repeated: the
         environments share one shuffled epoch after the other.
     Action space:

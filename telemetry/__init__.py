@@ -1,9 +1,9 @@
-"""Looking, never touching: what a run hands over as numbers, kept as a table and shown in TensorBoard.
+"""Telemetry of runs: metrics as tables and in TensorBoard, without any effect on the run.
 
-Nothing here knows agents, channels or torch. A simulation describes itself once (`RunDescription`), then
-hands `Figure` rows to a `Recorder`; what a recorder does with them can change no number of the run.
+Nothing here depends on agents, channels or torch. A simulation passes its `RunDescription` once, then `Figure` rows
+to a `Recorder`, which cannot change the run.
 
-`TensorBoardRecorder`, `draw_graph` and `draw_timeline` are imported on first use, so that importing this package stays quick.
+`TensorBoardRecorder`, `draw_graph` and `draw_timeline` are imported on first use, so that this package imports quickly.
 """
 
 from __future__ import annotations

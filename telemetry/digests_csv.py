@@ -1,6 +1,6 @@
-"""digests.csv: what tells, to the last bit, whether two runs have learned the same, and where they part.
+"""digests.csv: digests of the learned state by step, for bitwise comparison of runs.
 
-A row has the digest of everything each agent and each channel has learned, 16 hexadecimal digits each, and before them
+A row has the digest of all state of each agent and each channel, 16 hexadecimal digits each, and before them
 `rolling`: the digest of that row and of all rows before it. Equal `rolling` digests mean that everything was equal up to
 there; cells can be compared between runs whose rows are at other steps.
 """
@@ -53,7 +53,7 @@ class Digests:
     """A table of digests.
 
     Attributes:
-        columns: Whose they are: agents, then channels, in canonical order.
+        columns: Agents, then channels, in canonical order.
         rows: By step, ascending.
     """
 
@@ -66,7 +66,7 @@ class Digests:
 
 
 class DigestsCsv(Recorder):
-    """Writes digests as rows `step,rolling,agent:NAME,…,channel:NAME,…`; the columns are those of the first row.
+    """Recorder of digests as rows `step,rolling,agent:NAME,…,channel:NAME,…`; the columns are those of the first row.
 
     Args:
         path: The file, `digests.csv` in a run directory.
@@ -88,7 +88,7 @@ class DigestsCsv(Recorder):
         Raises:
             RunError: If the file cannot be written, exists although the run is new, or is no table of digests.
         """
-        del description  # states that a scenario does not mention are channels too: rows say which there are
+        del description  # implicit states are channels too: rows determine which exist
         with writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if self._path.exists():
@@ -106,7 +106,7 @@ class DigestsCsv(Recorder):
         """Append a row; of a simulation that began again, in place of those from its step on.
 
         Raises:
-            RunError: If the file system refuses, or the table is of other agents and channels.
+            RunError: The file cannot be written, or the table is of other agents and channels.
         """
         assert self._file is not None, "begin() comes before digests()"
         columns = tuple(Column(kind, name) for kind, name, _ in rows)
@@ -171,7 +171,7 @@ def _header(columns: Sequence[Column]) -> list[str]:
 
 
 def _rolled(before: bytes, columns: Sequence[Column], step: int, cells: bytes) -> bytes:
-    """Return the digest of a row and all before it; the first is one of whose digests they are, too."""
+    """Return the digest of a row and all before it; the first includes the columns."""
     digest = hashlib.blake2b(digest_size=SIZE)
     if not before:
         digest.update("\0".join(_header(columns)).encode("utf-8", "surrogatepass"))
@@ -186,7 +186,7 @@ def _cells(cells: bytes) -> Iterator[bytes]:
 
 
 def _whole_rows(path: Path) -> tuple[tuple[Column, ...], Iterator[Row]]:
-    """Return whose digests a table has, and its rows without a last one that has no end of line.
+    """Return the columns of a table, and its rows without a last one that has no end of line.
 
     A file that a crash left without a whole header has no columns.
     """
@@ -216,7 +216,7 @@ def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], width: int) -> Ite
 
 
 def _row(cells: Sequence[str]) -> Row | None:
-    """Return a row as bytes; None: it is none."""
+    """Parse a row as bytes; None: it is invalid."""
     step, digests = cells[0], cells[1:]
     if not step.isdecimal() or any(len(digest) != 2 * SIZE for digest in digests):
         return None

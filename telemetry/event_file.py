@@ -1,8 +1,8 @@
-"""One TensorBoard event file, written with TensorBoard's own records and nothing else.
+"""Writer of one TensorBoard event file, by TensorBoard's own records alone.
 
 `torch.utils.tensorboard` writes the same records; here they come without torch, many values in one event,
 pretty names beside the tags (which TensorBoard's fast loader drops), and always in the run's own folder (its
-`add_hparams` and `add_scalars` make runs of their own). Only this file knows TensorBoard's data structures.
+`add_hparams` and `add_scalars` make runs of their own). TensorBoard's data structures are used in this file alone.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class EventFile:
         folder: The run's folder; made if it is not there.
 
     Raises:
-        RunError: If the file system refuses, here or later.
+        RunError: The file cannot be written, here or later.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,10 +66,9 @@ class EventFile:
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def forget_after(self, step: int) -> None:
-        """Have readers drop what earlier files of the folder hold after `step`.
+        """Mark a session start: readers drop values after `step` in earlier files of the folder.
 
-        A session writes this at its start, the first one too: some readers heed only the second mark and
-        later ones.
+        Every session writes it, the first one too: some readers ignore the first mark.
         """
         start = SessionLog(status=SessionLog.START)
         self._write(Event(wall_time=time.time(), step=step + 1, session_log=start))
@@ -80,25 +79,27 @@ class EventFile:
         self._summarise(
             step,
             [
-                Summary.Value(tag=tag, metadata=self._metadata(tag, "scalars", shown), simple_value=value)
-                for tag, shown, value in finite
+                Summary.Value(
+                    tag=tag, metadata=self._metadata(tag, "scalars", display_name), simple_value=value
+                )
+                for tag, display_name, value in finite
             ],
         )
 
     def histograms(self, step: int, values: Iterable[tuple[str, str, np.ndarray[Any, Any]]]) -> None:
         """Write distributions as (tag, pretty name, array); values that are not finite are left out."""
-        protos = ((tag, shown, _histogram(array)) for tag, shown, array in values)
+        protos = ((tag, display_name, _histogram(array)) for tag, display_name, array in values)
         self._summarise(
             step,
             [
-                Summary.Value(tag=tag, metadata=self._metadata(tag, "histograms", shown), histo=proto)
-                for tag, shown, proto in protos
+                Summary.Value(tag=tag, metadata=self._metadata(tag, "histograms", display_name), histo=proto)
+                for tag, display_name, proto in protos
                 if proto is not None
             ],
         )
 
     def text(self, step: int, tag: str, text: str) -> None:
-        """Write text that is shown as it stands: none of it is taken for Markdown or HTML."""
+        """Write text that is displayed verbatim: Markdown and HTML are escaped."""
         block = "\n".join("    " + line for line in text.splitlines())
         self._summarise(step, text_pb(tag, block).value)
 
@@ -127,13 +128,13 @@ class EventFile:
             ],
         )
 
-    def _metadata(self, tag: str, plugin: str, shown: str = "", **more: Any) -> SummaryMetadata | None:
-        """Which tab a value is for, and its pretty name: with the first value of a tag, which is all that readers heed."""
+    def _metadata(self, tag: str, plugin: str, display_name: str = "", **more: Any) -> SummaryMetadata | None:
+        """Metadata of a value: its tab and pretty name, for the first value of a tag only."""
         if tag in self._known:
             return None
         self._known.add(tag)
         data = SummaryMetadata.PluginData(plugin_name=plugin)
-        return SummaryMetadata(display_name=shown, plugin_data=data, **more)
+        return SummaryMetadata(display_name=display_name, plugin_data=data, **more)
 
     def charts(self, step: int, categories: Mapping[str, Sequence[Chart]]) -> None:
         """Write the layout of the Custom Scalars tab: charts by category."""
@@ -158,10 +159,11 @@ class EventFile:
         Args:
             step: Where on the step axis.
             values: The hyperparameters.
-            results: (tag, pretty name) of the scalars shown beside them.
+            results: (tag, pretty name) of the scalars displayed beside them.
         """
         metrics = [
-            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=shown) for tag, shown in results
+            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=display_name)
+            for tag, display_name in results
         ]
         infos = [api_pb2.HParamInfo(name=name, type=_hparam_type(value)) for name, value in values.items()]
         start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
@@ -177,12 +179,12 @@ class EventFile:
         self._hparams_record(step, hparams_metadata.SESSION_START_INFO_TAG, session_start_info=start)
 
     def hparams_done(self, step: int) -> None:
-        """Mark the run as ended well in the HParams tab."""
+        """Mark the run as successful in the HParams tab."""
         done = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
         self._hparams_record(step, hparams_metadata.SESSION_END_INFO_TAG, session_end_info=done)
 
     def flush(self) -> None:
-        """Let readers see all that was written so far."""
+        """Flush the file."""
         with writing(self._path):
             self._file.flush()
 

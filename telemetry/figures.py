@@ -1,4 +1,4 @@
-"""What a run says about itself, and the contract of those who write it down."""
+"""Figures and description of a run, and the interface of recorders."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from antiphon.telemetry.timeline import Timeline
 
 Kind: TypeAlias = Literal["agent", "channel", "env", "run"]
-"""What a figure is about. Figures about the environment or the whole run have an empty name."""
+"""Kind of a figure. Figures of the environment or the whole run have an empty name."""
 
 
 class Figure(NamedTuple):
-    """One number about an agent, a channel or the whole run, at one step.
+    """One value of an agent, a channel or the whole run, at one step.
 
     Attributes:
-        kind: What the number is about.
+        kind: Of its subject.
         name: The agent's or the channel's name ("a->b"); empty for the environment and the run.
-        metric: What was measured, such as "loss" or "sg_loss".
+        metric: Such as "loss" or "sg_loss".
         value: The number; it may be nan or infinite.
     """
 
@@ -40,7 +40,7 @@ SampleRow: TypeAlias = "tuple[str, np.ndarray[Any, Any]]"
 """(channel, messages [samples, size + 1]): some of a channel's newest messages; last is the label, nan without one."""
 
 DigestRow: TypeAlias = tuple[Kind, str, bytes]
-"""(kind, name, digest): of everything that an agent or a channel has learned, in 8 bytes."""
+"""(kind, name, digest): of all state of an agent or a channel, in 8 bytes."""
 
 
 class Names(TypedDict):
@@ -53,20 +53,20 @@ class Names(TypedDict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunDescription:
-    """What recorders are told before the first figure."""
+    """Description of a run, passed to recorders before the first figure."""
 
     yaml: str
     """The resolved scenario as a document (any text where it has none)."""
     hparams: Mapping[str, float | int | str | bool]
-    """The values that tell this run from others of a study."""
+    """The values that distinguish this run in a study."""
     graph: nx.MultiDiGraph[str]
     """Nodes are agents with `role` ("readout", "agent" or "frozen"), `period`, `phase` (steps) and `unroll` (ticks);
     edges are channels, keyed as in the scenario, with `coupling`, `delay` (steps), `drop` (probability), `size`
     (components) and `carries` ("state" for those that carry an agent's state to itself). Both may have `about`: texts by
-    heading, for whoever looks. What is missing is an ordinary agent, or a locked channel without delay."""
+    heading, for display. Defaults are those of an ordinary agent, and of a locked channel without delay."""
     names: Names
     scenario: str = ""
-    """What the scenario is called."""
+    """Name of the scenario."""
     every: int = 1
     """Steps from one row of figures to the next."""
     until: int = 0
@@ -76,21 +76,21 @@ class RunDescription:
     top: int = 32
     """Agents, and channels, that get curves of their own in a graph with more than so many."""
     timeline: Timeline | None = None
-    """What happens in the first steps; None: nobody has worked it out."""
+    """Timeline of the first steps; None: not computed."""
 
 
 class Recorder:
-    """Who writes figures down: a class of one's own overrides what it has a use for.
+    """Base of recorders; subclasses override the calls that they use.
 
     Calls come in the order begin, (figures | histograms | samples | digests)*, end?, close. A recorder may raise RunError
-    where it cannot write; it draws no random number and changes nothing it is handed.
+    where it cannot write; it uses no random numbers and changes no argument.
     """
 
     def begin(self, description: RunDescription) -> None:
-        """Open what is written to. Called once, before any figure."""
+        """Open the files. Called once, before any figure."""
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Write the figures of one step; what is written can be read at once. Steps ascend."""
+        """Write and flush the figures of one step. Steps ascend."""
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
         """Write distributions of one step."""
@@ -99,10 +99,10 @@ class Recorder:
         """Write some messages of one step."""
 
     def digests(self, step: int, rows: Sequence[DigestRow]) -> None:
-        """Write what tells whether two runs have learned the same up to a step: all agents and channels, in order."""
+        """Write the digests of a step, for comparison of runs: all agents and channels, in order."""
 
     def end(self, result: Mapping[str, Any]) -> None:
-        """Write the result of a run that came to its end (the object of `--json`)."""
+        """Write the result of a finished run (the object of `--json`)."""
 
     def close(self) -> None:
         """Close all files, also after an error; a second call does nothing."""
@@ -124,27 +124,27 @@ class Recorders(Recorder):
             recorder.begin(description)
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Hand the figures of one step to each recorder."""
+        """Pass the figures of one step to each recorder."""
         for recorder in self._recorders:
             recorder.figures(step, rows)
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
-        """Hand the distributions of one step to each recorder."""
+        """Pass the distributions of one step to each recorder."""
         for recorder in self._recorders:
             recorder.histograms(step, rows)
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
-        """Hand the messages of one step to each recorder."""
+        """Pass the messages of one step to each recorder."""
         for recorder in self._recorders:
             recorder.samples(step, rows)
 
     def digests(self, step: int, rows: Sequence[DigestRow]) -> None:
-        """Hand the digests of one step to each recorder."""
+        """Pass the digests of one step to each recorder."""
         for recorder in self._recorders:
             recorder.digests(step, rows)
 
     def end(self, result: Mapping[str, Any]) -> None:
-        """Hand the result to each recorder."""
+        """Pass the result to each recorder."""
         for recorder in self._recorders:
             recorder.end(result)
 

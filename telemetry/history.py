@@ -24,7 +24,7 @@ class HistoryRow(NamedTuple):
         step: Steps taken.
         kind: "agent", "channel", "env" or "run".
         name: The agent's or the channel's; empty for the environment and the run.
-        metric: What was measured.
+        metric: Name of the metric.
         value: The number.
     """
 
@@ -36,9 +36,9 @@ class HistoryRow(NamedTuple):
 
 
 class History(Recorder, Sequence[HistoryRow]):
-    """Figures in the order in which they came: `pandas.DataFrame(history)` has a column for each attribute of a row.
+    """Table of figures in the order of writing: `pandas.DataFrame(history)` has a column for each attribute of a row.
 
-    A figure takes 24 bytes. Where a run begins again at an earlier step, what came after is forgotten.
+    A figure takes 24 bytes. Where a run restarts at an earlier step, later figures are dropped.
     """
 
     def __init__(self) -> None:
@@ -52,10 +52,10 @@ class History(Recorder, Sequence[HistoryRow]):
 
     @classmethod
     def read(cls, table: Path) -> History:
-        """Return what a metrics.csv has.
+        """Read a metrics.csv.
 
         Raises:
-            RunError: It cannot be read.
+            RunError: The file cannot be read.
         """
         history = cls()
         try:
@@ -86,7 +86,7 @@ class History(Recorder, Sequence[HistoryRow]):
 
         Args:
             name: An agent or a channel; empty for those of the environment and the run.
-            metric: What was measured.
+            metric: Name of the metric.
         """
         wanted = [place for place, about in enumerate(self._names) if about[1:] == (name, metric)]
         chosen = np.isin(np.array(self._about, dtype=np.int64), wanted)

@@ -1,4 +1,4 @@
-"""Which curves TensorBoard gets, and how they are laid side by side.
+"""Selection of TensorBoard's curves, and their layout in charts.
 
 TensorBoard slows down with thousands of tags, so a large graph gets curves for some agents and channels and,
 over all of them, mean, smallest and largest value.
@@ -16,14 +16,14 @@ from antiphon.telemetry.names import tag_part
 
 Family = Literal["agent", "channel"]
 _OF_LEVELS = ("loss", "accuracy", "error", "bits")
-"""What is averaged over the agents of one period: an objective's loss and metric."""
+"""Metrics averaged over the agents of one period: an objective's loss and metric."""
 
 
 class Chart(NamedTuple):
     """One chart of the Custom Scalars tab.
 
     Attributes:
-        title: What stands above it.
+        title: Heading.
         tags: A regular expression for the tags it draws; for a band, the tag of its middle line.
         band: The tags of the band's lower and upper edge; None for plain lines.
     """
@@ -70,7 +70,7 @@ class Curves:
         self._metrics: dict[Family, dict[str, None]] = {"agent": {}, "channel": {}}
 
     def tag(self, kind: Kind, name: str, metric: str) -> tuple[str, str] | None:
-        """Return (tag, pretty name) of a curve, or None where this one gets none."""
+        """Return (tag, pretty name) of a curve, or None for a figure without one."""
         if kind == "env" or kind == "run":
             return f"{kind}/{tag_part(metric)}", f"{kind}/{metric}"
         part = self._parts[kind].get(name)
@@ -81,7 +81,7 @@ class Curves:
 
         Aggregates and levels are over the finite values among the figures.
         """
-        together: dict[tuple[Family, str], list[float]] = {}
+        grouped: dict[tuple[Family, str], list[float]] = {}
         by_level: dict[tuple[int, str], list[float]] = {}
         for row in rows:
             named = self.tag(row.kind, row.name, row.metric)
@@ -93,10 +93,10 @@ class Curves:
             if not math.isfinite(row.value):
                 continue
             if self._bounded[row.kind]:
-                together.setdefault((row.kind, row.metric), []).append(row.value)
+                grouped.setdefault((row.kind, row.metric), []).append(row.value)
             if row.kind == "agent" and row.metric in _OF_LEVELS and row.name in self._levels:
                 by_level.setdefault((self._levels[row.name], row.metric), []).append(row.value)
-        for (family, metric), values in together.items():
+        for (family, metric), values in grouped.items():
             of_all = f"{family}s/{tag_part(metric)}"
             shown = f"{family}s/{metric}"
             yield f"{of_all}/mean", f"{shown}/mean", math.fsum(values) / len(values)
@@ -108,11 +108,11 @@ class Curves:
 
     @property
     def metric_count(self) -> int:
-        """How many metrics have been seen; the charts change whenever it grows."""
+        """Number of metrics so far; the charts change whenever it grows."""
         return sum(map(len, self._metrics.values()))
 
     def charts(self) -> dict[str, list[Chart]]:
-        """Return the charts by category: for each metric seen, all levels, channels, states and agents side by side."""
+        """Return the charts by category: for each metric so far, all levels, channels, states and agents side by side."""
         categories: dict[str, list[Chart]] = {}
         if self._levels:
             of_levels = [metric for metric in _OF_LEVELS if metric in self._metrics["agent"]]

@@ -44,10 +44,10 @@ def draw_matrices(
 
     Args:
         matrices: By title, [rows, columns]; the first 36 are drawn.
-        path: Where to save the picture, if anywhere; its ending says as what (`.png`, `.svg`, `.pdf`).
-        low: What the darkest colour stands for.
-        high: What the brightest colour stands for.
-        names: Of rows and columns, if they shall be written.
+        path: Where to save the picture, if anywhere; its suffix is the format (`.png`, `.svg`, `.pdf`).
+        low: Value of the darkest colour.
+        high: Value of the brightest colour.
+        names: Of rows and columns; empty: not written.
         boundaries: Rows before which a new group begins: thin lines are drawn there.
 
     Raises:

@@ -16,7 +16,7 @@ HEADER = ("step", "kind", "name", "metric", "value")
 
 
 class CsvRecorder(Recorder):
-    """Writes figures as rows `step,kind,name,metric,value`.
+    """Recorder of figures as rows `step,kind,name,metric,value`.
 
     Values are written with all their digits; those that are not finite as `nan`, `inf` and `-inf`.
     Distributions and the result are not part of the table.
@@ -57,7 +57,7 @@ class CsvRecorder(Recorder):
         """Append one row per figure.
 
         Raises:
-            RunError: If the file system refuses.
+            RunError: The file cannot be written.
         """
         assert self._file is not None, "begin() comes before figures()"
         with writing(self._path):

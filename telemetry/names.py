@@ -1,4 +1,4 @@
-"""Names as they may stand in a tag or a file, and the one line said when a file cannot be written."""
+"""Names for tags and files, and the error when a file cannot be written."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def tag_part(text: str) -> str:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write into one line.
+    """Convert the operating system's write errors to a one-line RunError.
 
     Args:
         path: The file or folder that is being written.
 
     Raises:
-        RunError: If the file system refuses.
+        RunError: The file cannot be written.
     """
     try:
         yield

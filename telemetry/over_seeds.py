@@ -19,16 +19,16 @@ from antiphon.telemetry.statistics import standard_error
 __all__ = ["OverSeeds"]
 
 _CATEGORIES: dict[Kind, str] = {"agent": "Agents over seeds", "env": "Environment over seeds"}
-"""Where the bands stand in the Custom Scalars tab; channels have means without bands."""
+"""Category of the bands in the Custom Scalars tab; channels have means without bands."""
 _ENDED = math.inf
 
 
 class OverSeeds:
-    """Writes means and bands into one folder of TensorBoard events, beside the runs of the seeds.
+    """Recorder of means and bands in one folder of TensorBoard events, beside the runs of the seeds.
 
     The mean has the tag that the figure has in the runs, so that all lie in one chart. `seeds/<tag>/mean`, `low` and
     `high` are a band of Custom Scalars: the mean and one standard error to either side, over the seeds that have the
-    figure at the step. A step is written once every seed has got past it.
+    figure at the step. A step is written once every seed has passed it.
 
     Args:
         logdir: The folder; it is made, and events that are there are replaced, with the first step that is written.
@@ -40,7 +40,7 @@ class OverSeeds:
         self._curves = Curves(description)
         self._reached: list[float] = [0] * seeds
         self._waiting: dict[int, dict[Figure, list[float]]] = {}
-        """By step and figure (its value left out): those of the seeds."""
+        """Values of the seeds by step and figure."""
         self._bands: dict[Kind, dict[str, Chart]] = {kind: {} for kind in _CATEGORIES}
         self._charted = 0
         self._logdir = logdir
@@ -55,7 +55,7 @@ class OverSeeds:
         return _Seed(self, seed)
 
     def read(self, seed: int, table: Path, until: float = math.inf) -> None:
-        """Take over what a run has written into its metrics.csv.
+        """Add the rows of a run's metrics.csv.
 
         Args:
             seed: Which of the runs, from 0.
@@ -63,7 +63,7 @@ class OverSeeds:
             until: The last step that counts.
 
         Raises:
-            RunError: It cannot be read.
+            RunError: The file cannot be read.
         """
         if not table.exists():
             return
@@ -77,7 +77,7 @@ class OverSeeds:
             raise RunError(f"{table}: cannot be read ({error})") from None
 
     def take(self, seed: int, step: int, rows: Iterable[Figure]) -> None:
-        """Take the figures of a seed at a step; its steps ascend.
+        """Add the figures of a seed at a step; its steps ascend.
 
         Raises:
             RunError: The folder cannot be written.
@@ -89,11 +89,11 @@ class OverSeeds:
         self._reach(seed, step)
 
     def ended(self, seed: int) -> None:
-        """Wait no longer for a seed."""
+        """Mark a seed as ended."""
         self._reach(seed, _ENDED)
 
     def close(self) -> None:
-        """Write what is left, and close the file; a second call does nothing."""
+        """Write the remaining steps, and close the file; a second call does nothing."""
         for seed in range(len(self._reached)):
             self.ended(seed)
         if self._events is not None:
@@ -153,9 +153,9 @@ class _Seed(Recorder):
         self._whole, self._seed = whole, seed
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Hand on the figures of a step."""
+        """Pass on the figures of a step."""
         self._whole.take(self._seed, step, rows)
 
     def close(self) -> None:
-        """Wait no longer for this one."""
+        """Mark this seed as ended."""
         self._whole.ended(self._seed)

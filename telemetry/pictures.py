@@ -1,4 +1,4 @@
-"""The graph of a scenario as a picture: who talks to whom, and how learning signal comes back."""
+"""The graph of a scenario as a picture: agents, channels and couplings."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def draw_graph(graph: nx.MultiDiGraph[str], path: str | Path | None = None) -> F
     gives the same picture.
 
     Args:
-        graph: Nodes with `role`, edges with `coupling` and `delay` (steps); what is missing is an ordinary
+        graph: Nodes with `role`, edges with `coupling` and `delay` (steps); defaults are an ordinary
             agent, and a locked channel without delay.
-        path: Where to save the picture, if anywhere; its ending says as what (`.png`, `.svg`, `.pdf`).
+        path: Where to save the picture, if anywhere; its suffix is the format (`.png`, `.svg`, `.pdf`).
 
     Raises:
         RunError: If matplotlib is not installed, or the file cannot be written.
@@ -179,7 +179,7 @@ def _draw_agents(axes: Axes, graph: nx.MultiDiGraph[str], placement: Placement) 
 
 
 def _label(axes: Axes, name: str, placement: Placement, style: _Disc, size: float) -> None:
-    """Write the name into the disc where it can be read there, else under it, or not at all in a crowd."""
+    """Write the name into the disc where it is legible, else under it, or not at all in a dense graph."""
     x, y = placement.places[name]
     inside = size >= 6.0
     if not inside and len(placement.places) > 40:

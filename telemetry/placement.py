@@ -1,4 +1,4 @@
-"""Where agents stand and how channels run in a picture of a graph; all lengths in inches."""
+"""Layout of a graph's picture: positions of agents and curves of channels; all lengths in inches."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 _CURVE = np.linspace(0.0, 1.0, 41)
 _DENSE = 200
-"""Agents up to which springs are followed to their rest."""
+"""Most agents for which springs are run to convergence."""
 _MOST = 1200
-"""Agents up to which springs are followed at all, from where the graph's slowest modes put them; more stand on a circle."""
+"""Most agents for which springs are run at all, from the graph's slowest modes; more are on a circle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the agents stand.
+    """Positions of the agents.
 
     Attributes:
         places: Centre of each agent, (2,).
@@ -40,7 +40,7 @@ class Placement:
 def place(graph: nx.MultiDiGraph[str]) -> Placement:
     """Place the agents: in columns from left to right where the graph has no cycle, else by springs.
 
-    The same graph is always placed alike, and no shared random state is used.
+    The result is deterministic, and no shared random state is used.
 
     Args:
         graph: Agents and channels; channels from an agent to itself are ignored.
@@ -50,7 +50,7 @@ def place(graph: nx.MultiDiGraph[str]) -> Placement:
 
 @lru_cache(maxsize=4)
 def _placed(agents: tuple[str, ...], channels: tuple[tuple[str, str], ...]) -> Placement:
-    """Place the agents; the picture and the Channels tab, and all seeds of a run, ask for the same graph."""
+    """Place the agents, cached for the picture, the Channels tab and all seeds of a run."""
     plain: nx.DiGraph[str] = nx.DiGraph()
     plain.add_nodes_from(agents)
     plain.add_edges_from(channels)
@@ -80,7 +80,7 @@ def _columns(plain: nx.DiGraph[str]) -> Placement:
 
 
 def _springs(plain: nx.DiGraph[str]) -> Placement:
-    """Place by springs, begun on a circle, then push apart what is too close."""
+    """Place by springs, begun on a circle, then separate overlapping agents."""
     names = list(plain)
     count = len(names)
     side = float(np.clip(1.2 * np.sqrt(count) + 0.6, 2.4, 11.5))
@@ -94,15 +94,15 @@ def _springs(plain: nx.DiGraph[str]) -> Placement:
     extent = centres.max(0) - centres.min(0)
     centres *= side / max(float(extent.max()), 1e-9)
     if count <= _DENSE:
-        centres = _apart(centres, 3.5 * radius)
+        centres = _separated(centres, 3.5 * radius)
     elif count > _MOST:
         radius = 1.2 * side / count
     return Placement(dict(zip(names, centres, strict=True)), radius, None)
 
 
 def _relaxed(plain: nx.DiGraph[str], names: Sequence[str]) -> Points:
-    """Place by the two slowest modes of the graph, or on a circle where it has several parts; then follow springs for a
-    while (Fruchterman and Reingold 1991)."""
+    """Place by the two slowest modes of the graph, or on a circle where it has several parts; then run springs for
+    some iterations (Fruchterman and Reingold 1991)."""
     place = {name: i for i, name in enumerate(names)}
     count = len(names)
     joined = np.zeros((count, count))
@@ -112,7 +112,7 @@ def _relaxed(plain: nx.DiGraph[str], names: Sequence[str]) -> Points:
     turn = np.empty(count)
     turn[[place[name] for part in sorted(parts) for name in part]] = 2 * np.pi * np.arange(count) / count
     centres: Points = np.stack([np.cos(turn), np.sin(turn)], 1)
-    if len(parts) == 1:  # some of the circle parts those who have the same neighbours
+    if len(parts) == 1:  # a little of the circle separates agents with equal neighbours
         scale = 1 / np.sqrt(np.maximum(joined.sum(1), 1.0))
         _, modes = np.linalg.eigh(np.eye(count) - scale[:, None] * joined * scale)
         modes = modes[:, 1:3] * np.where(modes[np.abs(modes[:, 1:3]).argmax(0), (1, 2)] < 0, -1.0, 1.0)
@@ -128,8 +128,8 @@ def _relaxed(plain: nx.DiGraph[str], names: Sequence[str]) -> Points:
     return centres
 
 
-def _apart(centres: Points, distance: float) -> Points:
-    """Push points that are closer than `distance` away from each other, little by little."""
+def _separated(centres: Points, distance: float) -> Points:
+    """Separate points that are closer than `distance`, iteratively."""
     for _ in range(60):
         between = centres[:, None] - centres[None]
         lengths = np.linalg.norm(between, axis=2) + np.eye(len(centres))
@@ -139,7 +139,7 @@ def _apart(centres: Points, distance: float) -> Points:
 
 
 class Arrow(NamedTuple):
-    """A channel as it is drawn.
+    """Arrow of a channel.
 
     Attributes:
         line: From the sender's centre to the head's base, (points, 2).
@@ -151,11 +151,11 @@ class Arrow(NamedTuple):
 
 
 def arrows(graph: nx.MultiDiGraph[str], placement: Placement) -> dict[tuple[str, str, int | str], Arrow]:
-    """Return an arrow per channel (sender, receiver, key), no two of them on each other.
+    """Return an arrow per channel (sender, receiver, key), without overlaps.
 
     Args:
         graph: Agents and channels.
-        placement: Where the agents stand.
+        placement: Of the agents.
     """
     columns = placement.columns
     found: dict[tuple[str, str, int | str], Arrow] = {}
@@ -169,11 +169,11 @@ def arrows(graph: nx.MultiDiGraph[str], placement: Placement) -> dict[tuple[str,
     return found
 
 
-def extent(placement: Placement, drawn: Iterable[Arrow]) -> tuple[float, float, float, float]:
+def extent(placement: Placement, arrows: Iterable[Arrow]) -> tuple[float, float, float, float]:
     """Return left, bottom, right and top of all discs and lines."""
     centres = np.array(list(placement.places.values()), dtype=np.float64).reshape(-1, 2)
     discs = [centres - placement.radius, centres + placement.radius]
-    points = np.vstack([*discs, *(arrow.line for arrow in drawn), np.zeros((0 if len(centres) else 1, 2))])
+    points = np.vstack([*discs, *(arrow.line for arrow in arrows), np.zeros((0 if len(centres) else 1, 2))])
     (left, bottom), (right, top) = points.min(0), points.max(0)
     return float(left), float(bottom), float(right), float(top)
 

@@ -19,8 +19,8 @@ def new_figure(what: str, **settings: Any) -> Figure:
     """Return an empty figure on white.
 
     Args:
-        what: What is drawn, for the error.
-        settings: As matplotlib's `Figure` takes them.
+        what: Subject of the figure, for the error.
+        settings: Of matplotlib's `Figure`.
 
     Raises:
         RunError: If matplotlib is not installed.
@@ -33,7 +33,7 @@ def new_figure(what: str, **settings: Any) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> None:
-    """Write a figure in the format that the file's ending names (`.png`, `.svg`, `.pdf`).
+    """Write a figure in the format of the file's suffix (`.png`, `.svg`, `.pdf`).
 
     Raises:
         RunError: The file cannot be written.

@@ -19,19 +19,18 @@ __all__ = ["write_projector"]
 
 _FOLDER = "projector"
 _MOST = 8
-"""Channels, at most: the tab loads one at a time, and lists all."""
+"""Most channels: the tab lists all and loads one at a time."""
 
 
 def write_projector(folder: Path, rows: Sequence[SampleRow]) -> None:
-    """Write the messages of the first eight channels as tables that the Projector tab finds.
+    """Write the messages of the first eight channels as tables of the Projector tab.
 
     Args:
         folder: The run's.
-        rows: Messages of channels, [samples, size + 1]; the label is last. Those of one component are left out: there is
-            nothing to project.
+        rows: Messages of channels, [samples, size + 1]; the label is last. Those of one component are left out.
 
     Raises:
-        RunError: If the file system refuses.
+        RunError: The file cannot be written.
     """
     config = ProjectorConfig()
     shown = [(name, messages) for name, messages in rows if messages.shape[1] > 2 and len(messages) > 1]

@@ -23,8 +23,8 @@ _TICK = "#0072b2"
 _END = "#d55e00"
 _LATE = "#cc79a7"
 _AGES = ("#eaf3f9", "#7fb4d6")
-"""Colours that colour-blind people tell apart (Okabe and Ito 2008); signs and hatches say the same again.
-An age is shown between the two last ones: none, and the oldest in the picture."""
+"""Colours for colour-blind readers (Okabe and Ito 2008), repeated by signs and hatches.
+Ages are between the last two: none, and the oldest in the picture."""
 _HEADINGS = (
     "who ticks, and whose window ends",
     "how old what is read is (steps)",
@@ -47,9 +47,9 @@ def draw_timeline(timeline: Timeline, path: str | Path | None = None, title: str
     The same timeline always gives the same picture.
 
     Args:
-        timeline: What happens when.
-        path: Where to save the picture, if anywhere; its ending says as what (`.png`, `.svg`, `.pdf`).
-        title: What stands above it.
+        timeline: The timeline.
+        path: Where to save the picture, if anywhere; its suffix is the format (`.png`, `.svg`, `.pdf`).
+        title: Heading.
 
     Raises:
         RunError: If matplotlib is not installed, or the file cannot be written.

@@ -10,7 +10,7 @@ __all__ = ["MOST_AGENTS", "MOST_CHANNELS", "left_out", "raster_lines"]
 
 MOST_AGENTS = 12
 MOST_CHANNELS = 16
-"""Rows that a picture or a text has; a line says how many more there are."""
+"""Most rows of a picture or a text; a line counts the others."""
 _EPISODE = "|"
 
 _MARKS = {
@@ -31,14 +31,14 @@ _AGES = {
 }
 
 Row = tuple[str, list[str]]
-"""What stands before a row, and a cell per step."""
+"""A row: its label, and a cell per step."""
 
 
 def raster_lines(timeline: Timeline, width: int = 120) -> list[str]:
-    """Return the lines of the text: blocks of as many steps as fit, then what the signs mean.
+    """Return the lines of the text: blocks of as many steps as fit, then the legend.
 
     Args:
-        timeline: What happens when.
+        timeline: The timeline.
         width: Characters of a line.
     """
     agents = [row for agent in timeline.agents[:MOST_AGENTS] for row in _agent(agent, timeline.start)]
@@ -60,7 +60,7 @@ def raster_lines(timeline: Timeline, width: int = 120) -> list[str]:
 
 
 def left_out(timeline: Timeline) -> str:
-    """Return the line that says what has no row; empty where everything has one."""
+    """Return the line that counts omitted rows; empty without any."""
     counts = {
         "agent": len(timeline.agents) - MOST_AGENTS,
         "channel": len(timeline.channels) - MOST_CHANNELS,
@@ -104,7 +104,7 @@ def _channel(channel: ChannelTimes) -> Row:
 
 
 def _legend(agents: Sequence[Row], channels: Sequence[Row], timeline: Timeline) -> Iterator[str]:
-    """Explain the signs that are there."""
+    """Return the legend of the signs in use."""
     found = {text for name, cells in agents if name != "  credit" for text in cells}
     if timeline.episode_ends.any():
         found.add(_EPISODE)

@@ -1,10 +1,10 @@
 """Statistics over seeds and repeats: means, interquartile means, paired contrasts and ratios, each with its 95 % interval.
 
-The interquartile mean (IQM) is the mean of the middle half: neither a seed that failed nor one that was lucky moves it
-far, and unlike the median it uses half of what was measured. Agarwal et al., "Deep Reinforcement Learning at the Edge of
+The interquartile mean (IQM) is the mean of the middle half: robust against outlying seeds, and unlike
+the median it uses half of the values. Agarwal et al., "Deep Reinforcement Learning at the Edge of
 the Statistical Precipice", NeurIPS 2021.
 
-*Recovered* is what a variant regains of backpropagation's gain: (variant - detached) / (locked - detached), in the
+*Recovered* is the share of backpropagation's gain that a variant reaches: (variant - detached) / (locked - detached), in the
 readout's metric, turned so that more is better (semantics 35).
 
 Pure functions of numbers, without torch. All bootstraps use the same 10,000 resamples in every call.
@@ -25,20 +25,20 @@ __all__ = [
     "Contrast",
     "Estimate",
     "Ratio",
-    "Spread",
+    "SeedStatistics",
     "bootstrap",
     "contrast",
     "interquartile_mean",
     "mean",
     "ratio",
     "recovered",
-    "spread",
+    "seed_statistics",
     "standard_error",
     "student_t",
 ]
 
 FEWEST = 5
-"""Seeds from which on a table has the interquartile mean: of fewer it would be one or two of them."""
+"""Least seeds for the interquartile mean: of fewer it would be one or two of them."""
 _RESAMPLES = 10_000
 _TAILS = (0.025, 0.975)
 _Z = 1.96
@@ -53,7 +53,7 @@ _ERRORS = 3.0
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedStatistics:
     """Mean, median and interquartile mean over seeds.
 
     Attributes:
@@ -174,7 +174,7 @@ def mean(values: Sequence[float], examples: int | None = None, *, share: bool = 
     return Estimate(centre, middle - half, middle + half)
 
 
-def spread(values: Sequence[float]) -> Spread:
+def seed_statistics(values: Sequence[float]) -> SeedStatistics:
     """Return mean, median and interquartile mean over seeds.
 
     Args:
@@ -182,7 +182,7 @@ def spread(values: Sequence[float]) -> Spread:
     """
     several = len(values) > 1
     low, high = bootstrap([values]) if several else (None, None)
-    return Spread(
+    return SeedStatistics(
         mean=statistics.fmean(values),
         error=standard_error(values) if several else None,
         median=statistics.median(values),
@@ -194,7 +194,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def interquartile_mean(values: Sequence[float]) -> float:
-    """Return the mean of the middle half; of what lies on its edge only the part counts that is within.
+    """Return the mean of the middle half; values on its edge count by the part within.
 
     Args:
         values: At least one. Of five, sorted, the second and fourth count 3/4 each, the third whole.
@@ -291,13 +291,13 @@ def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Ratio:
 
 
 def _interval(resampled: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the percentiles of a statistic over resamples that hold 95 % of them."""
+    """Return the 2.5 and 97.5 % percentiles of a statistic over resamples."""
     low, high = np.quantile(resampled, _TAILS)
     return float(low), float(high)
 
 
 def _weights(count: int) -> NDArray[np.float64]:
-    """Return the weight of each of so many sorted values, [count]: its share of the middle half of [0, 1]."""
+    """Return the weights of sorted values, [count]: their shares of the middle half of [0, 1]."""
     edges = np.arange(count + 1) / count
     within = np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25)
     weights: NDArray[np.float64] = np.maximum(within, 0.0) / 0.5

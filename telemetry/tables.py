@@ -1,4 +1,4 @@
-"""Tables that grow line by line, read as far as they are whole."""
+"""Append-only tables, read up to the last complete line."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import IO, Any
 __all__ = ["TEXT", "rewriting", "whole_lines"]
 
 TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-"""How they are opened."""
+"""Encoding of the files."""
 
 
 @contextmanager
 def rewriting(path: Path) -> Iterator[IO[str]]:
-    """Write a table anew; whatever happens, the old one stays until the new one is whole.
+    """Replace a table atomically: the old one is kept until the new one is complete.
 
     Raises:
-        OSError: The file system refuses.
+        OSError: The file cannot be written.
     """
     sibling = path.with_name(f".{path.name}.tmp")
     try:
@@ -33,7 +33,7 @@ def rewriting(path: Path) -> Iterator[IO[str]]:
 
 
 def whole_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield (number, cells) of every line, without a last one that has no end: whoever wrote it was stopped meanwhile.
+    """Yield (number, cells) of every line, without a torn last one.
 
     Raises:
         OSError: The file cannot be read.

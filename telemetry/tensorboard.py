@@ -21,22 +21,22 @@ _log = logging.getLogger(__name__)
 
 _RESULTS = ("accuracy", "error", "bits", "seconds")
 _LONGEST_TEXT = 100_000
-"""Characters of the scenario that are shown; TensorBoard is slow to draw more, and scenario.yaml has all."""
+"""Most characters of the scenario's text; TensorBoard renders more slowly, and scenario.yaml has all."""
 
 Picture = tuple[bytes, int, int]
 """A PNG file with its width and height."""
 _newest: dict[str, tuple[str, Picture]] = {}
-"""By tag the newest picture, with what it shows."""
+"""The newest picture by tag, with its content."""
 
 
 class TensorBoardRecorder(Recorder):
-    """Writes one run into one folder of TensorBoard events, without sub-runs.
+    """Recorder of one run in one folder of TensorBoard events, without sub-runs.
 
     Tags are `agent/<name>/<metric>`, `channel/<slug>/<metric>`, `run/<metric>` and, at the end,
-    `result/<key>`; what the environment says is `env/<metric>`; distributions add `/histogram`. With more than `top` agents or channels only the first
-    `top` (readouts and the channels into them before the others) have curves, and
+    `result/<key>`; the environment's are `env/<metric>`; distributions add `/histogram`. With more than `top` agents or
+    channels only the first `top` (readouts and the channels into them before the others) have curves, and
     `agents/<metric>/mean|min|max`, `channels/…` sum up all. Figures that are not finite are skipped:
-    TensorBoard draws none; metrics.csv keeps them.
+    TensorBoard has none; metrics.csv keeps them.
 
     The description (text, picture, hyperparameters) is written once per folder. A resumed run adds a file and
     has readers drop what the earlier ones hold after `start_step`.
@@ -75,7 +75,7 @@ class TensorBoardRecorder(Recorder):
         """Write the figures of one step.
 
         Raises:
-            RunError: If the file system refuses.
+            RunError: The folder cannot be written.
         """
         assert self._events is not None, "begin() comes before figures()"
         assert self._curves is not None
@@ -92,7 +92,7 @@ class TensorBoardRecorder(Recorder):
         """Write distributions of one step.
 
         Raises:
-            RunError: If the file system refuses.
+            RunError: The folder cannot be written.
         """
         assert self._events is not None, "begin() comes before histograms()"
         assert self._curves is not None
@@ -106,7 +106,7 @@ class TensorBoardRecorder(Recorder):
         """Write messages of one step, for the Channels tab.
 
         Raises:
-            RunError: If the file system refuses.
+            RunError: The folder cannot be written.
         """
         assert self._channels is not None, "begin() comes before samples()"
         self._channels.samples(step, rows)
@@ -116,7 +116,7 @@ class TensorBoardRecorder(Recorder):
         """Write the result's metric and seconds for the HParams tab, and the newest messages for the Projector.
 
         Raises:
-            RunError: If the file system refuses.
+            RunError: The folder cannot be written.
         """
         assert self._events is not None, "begin() comes before end()"
         found = [(key, result[key]) for key in _RESULTS if isinstance(result.get(key), int | float)]
@@ -142,19 +142,19 @@ def _describe(events: EventFile, description: RunDescription) -> None:
     events.text(step, "scenario/yaml", text)
     events.hparams(step, description.hparams, [(f"result/{key}", key) for key in _RESULTS])
     graph, timeline = description.graph, description.timeline
-    shown = repr((list(graph.nodes(data=True)), list(graph.edges(keys=True, data=True))))
+    content = repr((list(graph.nodes(data=True)), list(graph.edges(keys=True, data=True))))
     try:
-        events.picture(step, "graph/picture", *_drawn("graph/picture", shown, lambda: graph_png(graph)))
+        events.picture(step, "graph/picture", *_cached("graph/picture", content, lambda: graph_png(graph)))
         if timeline is not None:
             times = json.dumps(timeline.plain())
-            picture = _drawn("time/raster", times, lambda: timeline_png(timeline))
+            picture = _cached("time/raster", times, lambda: timeline_png(timeline))
             events.picture(step, "time/raster", *picture)
     except RunError as error:
         _log.info("TensorBoard shows no pictures: %s", error)
 
 
-def _drawn(tag: str, shown: str, draw: Callable[[], Picture]) -> Picture:
-    """Draw a picture, unless the newest one shows the same: drawing takes as long as many steps, and seeds share it."""
-    if tag not in _newest or _newest[tag][0] != shown:
-        _newest[tag] = shown, draw()
+def _cached(tag: str, content: str, draw: Callable[[], Picture]) -> Picture:
+    """Return a picture, cached by content: drawing takes as long as many steps, and seeds share it."""
+    if tag not in _newest or _newest[tag][0] != content:
+        _newest[tag] = content, draw()
     return _newest[tag][1]

@@ -22,54 +22,54 @@ Stamps = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class AgentTimes:
-    """When one agent ticks, when it learns, and how far back its learning reaches."""
+    """Timeline of one agent: ticks, updates and reach of the gradient."""
 
     name: str
     period: int
     """Steps between its ticks."""
     recurrent: bool
-    """Whether it hands a state to its next tick."""
+    """Whether the agent carries a state to its next tick."""
     group: tuple[str, ...]
-    """Those that learn as one network with it, itself among them."""
+    """Its locked group, itself included."""
     ticks: Flags
-    """Whether it ticks."""
+    """Whether the agent ticks."""
     ends: Flags
-    """Whether its window ends: it learns."""
+    """Whether its window ends, with an update."""
     since: Steps
-    """The earliest step that the true gradient of what it does at this tick reaches; -1 where it does not tick."""
+    """The earliest step that the true gradient of this tick reaches; -1 without a tick."""
     state_credit: Flags
-    """Whether a synthetic gradient of a state stands for what lies before that."""
+    """Whether the synthetic gradient of a state replaces the true gradient before that step."""
     message_credit: Flags
-    """Whether synthetic gradients of messages (or feedback weights) stand for what lies with their senders."""
+    """Whether synthetic gradients of messages (or feedback weights) replace the true gradient in their senders."""
     late_credit: Flags
     """Whether the true gradient reaches senders later, over delayed channels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ChannelTimes:
-    """Which messages of one channel are read when, and when its sender hears of it; on a link that loses nothing."""
+    """Timeline of one channel: reads of messages and return of their gradients; on a link without losses."""
 
     name: str
     sender: str
     receiver: str
     coupling: str
     state: bool
-    """Whether it carries an agent's state to its own next tick."""
+    """Whether the channel carries an agent's state to its own next tick."""
     sent: Flags
     """Whether a message is sent."""
     stamps: tuple[Stamps, ...]
-    """Per step: the messages that the receiver's tick reads; empty where it does not tick or nothing has come."""
+    """Per step: the messages that the receiver's tick reads; empty without a tick or without a message."""
     due: Flags
     """Whether the receiver ticks."""
     unread: Flags
     """Whether the message sent at this step is never read: replaced, or its episode ends before."""
     cut: Flags
-    """Whether what is read lies before the present window and nothing carries credit back over its border."""
+    """Whether the message read was sent before the present window and no credit crosses its border."""
     back: Steps
     """The step at which the true gradient of the message sent at this step is back with its sender; -1: never.
     Where the receiver learns late itself, at the earliest."""
     taught: Steps
-    """The step at which the sender learns from the message sent at this step; -1: never."""
+    """The step at which the sender is trained on the message sent at this step; -1: never."""
 
     ages: Steps
     """Steps since the newest of the messages read was sent; -1 where there is none."""
@@ -77,7 +77,7 @@ class ChannelTimes:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Timeline:
-    """What happens when, from the step `start` on."""
+    """Timeline: events of agents and channels from the step `start` on."""
 
     start: int
     steps: int
@@ -87,7 +87,7 @@ class Timeline:
     """Whether episodes end. Where their lengths vary, all are taken to be as long as the present one."""
 
     def plain(self) -> dict[str, Any]:
-        """Return it as nested dicts and lists, for JSON."""
+        """Return the timeline as nested dicts and lists, for JSON."""
         return {
             "start": self.start,
             "steps": self.steps,

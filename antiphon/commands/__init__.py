@@ -1,1 +1,1 @@
-"""The verbs of the command line, one module each, and what they share. Loaded when a verb is called."""
+"""The verbs of the command line, one module each, and shared functions. Loaded when a verb is called."""

@@ -1,4 +1,4 @@
-"""What users write on the command line, read: scenarios, values, directories."""
+"""Parsing of command-line arguments: scenarios, values, directories."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def scenario_template(name: str) -> Template:
     """Return the template of a library name, a YAML file or a run directory (its resolved scenario).
 
     Raises:
-        ScenarioError: There is none.
+        ScenarioError: There is no such template.
     """
     if name not in library_names() and (Path(name) / "scenario.yaml").is_file():
         return load(Path(name) / "scenario.yaml")
@@ -33,7 +33,7 @@ def values_of(settings: Iterable[str]) -> dict[str, Any]:
     """Read the `name=value` of `--set`; values are YAML.
 
     Raises:
-        ScenarioError: Something else, broken YAML, or a name given twice.
+        ScenarioError: Another form, broken YAML, or a repeated name.
     """
     values: dict[str, Any] = {}
     for setting in settings:
@@ -51,15 +51,15 @@ def values_of(settings: Iterable[str]) -> dict[str, Any]:
 
 
 def logdir_root(logdir: Path | None) -> Path:
-    """Return where run directories are made: `--logdir`, else $ANTIPHON_LOGDIR, else `runs`."""
+    """Return the parent of run directories: `--logdir`, else $ANTIPHON_LOGDIR, else `runs`."""
     return logdir or Path(os.environ.get("ANTIPHON_LOGDIR") or "runs")
 
 
 def new_directory(logdir: Path | None, name: str | None, stem: str) -> Path:
-    """Return the directory of a new run: that of `name`, or `stem` with the time, which is not there yet.
+    """Return the directory of a new run: that of `name`, or `stem` with the time; it must not exist.
 
     Raises:
-        RunError: The name cannot be that of a directory in the log directory.
+        RunError: The name is no valid directory name in the log directory.
     """
     root = logdir_root(logdir)
     if name is not None:

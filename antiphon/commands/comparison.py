@@ -28,11 +28,11 @@ class Comparison:
 
     Attributes:
         runs: Their directories.
-        settings: What differs in their settings.
-        digests: Where their digests differ; None: a run has none.
-        figures: Where their figures differ, where there are no digests; None: a run has no figures either.
-        replay: Replay of both; None: there was no need, or it was not possible.
-        why_not_replayed: Why it was not possible.
+        settings: Differences of their settings.
+        digests: First difference of their digests; None: a run has none.
+        figures: First difference of their figures, without digests; None: a run has no figures either.
+        replay: Replay of both; None: not needed, or not possible.
+        why_not_replayed: Why a replay was not possible.
         checkpoints: The first difference of their checkpoints, where the replay gives none.
     """
 
@@ -46,7 +46,7 @@ class Comparison:
 
     @property
     def same(self) -> bool | None:
-        """Whether nothing that both have recorded differs; None: they have recorded nothing that can be compared."""
+        """Whether all records of both are equal; None: they have no comparable records."""
         record = self.digests if self.digests is not None else self.figures
         if record is None or not record.compared or (self.digests is not None and not self.digests.columns):
             return None
@@ -59,7 +59,7 @@ class Comparison:
 
 
 def summary(found: Comparison) -> str:
-    """Return the answer in one line."""
+    """Return the result in one line."""
     digests = found.digests
     if digests is None:
         return _by_figures(found.figures)
@@ -120,7 +120,7 @@ def _rows(steps: Sequence[int]) -> str:
 
 
 def column_names(columns: Iterable[Column]) -> str:
-    """Name whose digests differ: `agents n0, n1, … (4) and channel n0->n1`."""
+    """Format the agents and channels whose digests differ: `agents n0, n1, … (4) and channel n0->n1`."""
     by_kind: dict[str, list[str]] = {}
     for kind, name in columns:
         by_kind.setdefault(kind, []).append(name)
@@ -129,7 +129,7 @@ def column_names(columns: Iterable[Column]) -> str:
 
 
 def described(difference: Difference) -> str:
-    """Name a tensor and how much of it differs: `agent 'eye', tensor '0.weight' (largest difference …)`."""
+    """Format a tensor and its difference: `agent 'eye', tensor '0.weight' (largest difference …)`."""
     return f"{_place(difference)} ({_size(difference)})"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from antiphon.commands.comparison import LABELS, Comparison, Runs, column_names, described, summary
-from antiphon.commands.output import console, print_json, remark, show_table, shown
+from antiphon.commands.output import console, display_path, print_json, remark, show_table
 from antiphon.commands.progress import ProgressDisplay
 from antiphon.commands.show import some
 from antiphon.engine.compare.records import (
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 __all__ = ["diff"]
 
 _ROWS = 20
-"""Settings that a table shows; --json has all."""
+"""Most settings in a table; --json has all."""
 _WIDEST = 48
 """Characters of a value in that table."""
 
 
 def diff(first: Path, second: Path, *, json: bool) -> int:
-    """Print where two runs differ; return the exit code: 0 where nothing that both have recorded differs, else 1.
+    """Print the differences of two runs; return the exit code: 0 where all records of both are equal, else 1.
 
     Args:
         first: A run directory.
@@ -47,7 +47,7 @@ def diff(first: Path, second: Path, *, json: bool) -> int:
         json: As one line of JSON.
 
     Raises:
-        RunError: One is no run directory, or what is in it is damaged.
+        RunError: One is no run directory, or is damaged.
     """
     found = compare_runs((RunDirectory.open(first), RunDirectory.open(second)))
     if json:
@@ -108,14 +108,14 @@ def _show(found: Comparison) -> None:
     for label, run in zip(LABELS, found.runs, strict=True):
         facts = run.facts
         _say(
-            f"{label}  {shown(run.path)}  {facts.get('scenario')} · seed {facts['seed']} · {facts['step']:,} steps"
+            f"{label}  {display_path(run.path)}  {facts.get('scenario')} · seed {facts['seed']} · {facts['step']:,} steps"
         )
     _say("")
     _show_settings(found.settings)
     if found.digests is not None:
         _show_digests(found.digests)
     else:
-        without = [shown(run.path) for run in found.runs if not (run.path / "digests.csv").exists()]
+        without = [display_path(run.path) for run in found.runs if not (run.path / "digests.csv").exists()]
         _say(f"no digests.csv in {' and '.join(without)}: compared by metrics.csv")
     if found.why_not_replayed is not None:
         _say(f"not run again: {found.why_not_replayed}")

@@ -1,4 +1,4 @@
-"""The verb `evaluate`: a run's newest checkpoint scored, and on demand taken apart."""
+"""The verb `evaluate`: scores of a run's newest checkpoint, with optional measurements."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ from antiphon.errors import RunError, suggest
 from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.names import writing
 
-__all__ = ["Asked", "evaluate"]
+__all__ = ["Measurements", "evaluate"]
 
 _ROWS = 20
 """Channels in a table."""
 _ABLATED = 2000
-"""Examples of an ablation, unless told otherwise."""
+"""Default number of examples of an ablation."""
 _REPRESENTED = 400
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What is to be told beside the score.
+class Measurements:
+    """Measurements requested beside the score.
 
     Attributes:
-        ablate: What messages are replaced by, channel by channel; None: no ablation.
-        represent: Where pictures and numbers of representations go; None: nowhere.
+        ablate: Replacement of messages, channel by channel; None: no ablation.
+        represent: Folder for pictures and numbers of representations; None: none are made.
         value: Whether the channels' values are measured.
         channels: Which channels; None: all.
-        examples: At most so many; None: as many as each asks for by itself.
-        horizon: Steps over which a value is measured; None: its own.
-        repeats: Of the measurement of a value; None: its own.
+        examples: Limit; None: each measurement's default.
+        horizon: Steps over which a value is measured; None: the default.
+        repeats: Of the measurement of a value; None: the default.
 
     Raises:
-        RunError: A number that nothing asked for would use.
+        RunError: An option without effect on the requested measurements.
     """
 
     ablate: str | None = None
@@ -85,31 +85,38 @@ class Asked:
                 raise RunError(f"{option}: has no effect here; it goes with {users_of_it}")
 
 
-def evaluate(path: Path, *, split: str, links: Links, asked: Asked, json: bool) -> int:
-    """Score the newest checkpoint of a run on a split, and tell what else is asked; return the exit code."""
-    kind = None if asked.ablate is None else Kind.read(asked.ablate)
+def evaluate(path: Path, *, split: str, links: Links, measurements: Measurements, json: bool) -> int:
+    """Score the newest checkpoint of a run on a split, with optional measurements; return the exit code."""
+    kind = None if measurements.ablate is None else Kind.read(measurements.ablate)
     directory = RunDirectory.open(path)
     with Simulation.load(path, threads=directory.facts["threads"]) as simulation:
-        _check(simulation, asked)
+        _check(simulation, measurements)
         found = simulation.evaluate(split, links)
         result = _result(directory, path, simulation, found)
         if not json:
             _show(result, found)
         if kind is not None:
-            ablated = _ablate(simulation, kind, split, links, asked)
+            ablated = _ablate(simulation, kind, split, links, measurements)
             result["ablation"] = _ablation(ablated)
             _keep(directory, simulation, {"ablation": {"split": split, **result["ablation"]}}, _lost(ablated))
             if not json:
                 _show_ablation(ablated)
-        if asked.value:
-            valued, likeness = _value(simulation, asked), _likeness(simulation, asked.channels)
-            result["value"] = valued.to_dict() | {"alignment": likeness}
+        if measurements.value:
+            valued, alignments = (
+                _value(simulation, measurements),
+                _alignments(simulation, measurements.channels),
+            )
+            result["value"] = valued.to_dict() | {"alignment": alignments}
             _keep(directory, simulation, {"value": result["value"]}, value_rows(valued))
             if not json:
-                _show_value(valued, likeness)
-        if asked.represent is not None:
+                _show_value(valued, alignments)
+        if measurements.represent is not None:
             shown = represent(
-                simulation, asked.represent, split, asked.examples or _REPRESENTED, asked.channels
+                simulation,
+                measurements.represent,
+                split,
+                measurements.examples or _REPRESENTED,
+                measurements.channels,
             )
             result["representations"] = shown
             if not json:
@@ -122,7 +129,7 @@ def evaluate(path: Path, *, split: str, links: Links, asked: Asked, json: bool) 
 def _keep(
     directory: RunDirectory, simulation: Simulation, found: dict[str, Any], rows: Sequence[Figure]
 ) -> None:
-    """Leave measurements with the run, where `report` and the Channels tab find them."""
+    """Store measurements in the run directory, for `report` and the Channels tab."""
     try:
         if not keep_measured(directory, simulation, found, rows):
             remark("the run is going on: its Channels tab will not show this (measured.json has it)")
@@ -136,19 +143,19 @@ def _lost(found: Ablation) -> list[Figure]:
     ]
 
 
-def _check(simulation: Simulation, asked: Asked) -> None:
-    """Refuse what would only fail after a while."""
-    for name in asked.channels or ():
+def _check(simulation: Simulation, measurements: Measurements) -> None:
+    """Check the options that would otherwise fail late."""
+    for name in measurements.channels or ():
         if name not in simulation.system.channels:
             raise RunError(f"--channels: no channel '{name}'{suggest(name, simulation.system.channels)}")
-    for option, wanted in (("--ablate", asked.ablate), ("--represent", asked.represent)):
+    for option, wanted in (("--ablate", measurements.ablate), ("--represent", measurements.represent)):
         if wanted is not None and not simulation.system.description.is_stream:
             raise RunError(
                 f"{option}: looks at examples one by one, and the environment shows no such; evaluate without it"
             )
-    if asked.represent is not None:
-        with writing(asked.represent):
-            asked.represent.mkdir(parents=True, exist_ok=True)
+    if measurements.represent is not None:
+        with writing(measurements.represent):
+            measurements.represent.mkdir(parents=True, exist_ok=True)
 
 
 def _result(directory: RunDirectory, path: Path, simulation: Simulation, found: Evaluation) -> dict[str, Any]:
@@ -191,15 +198,17 @@ def _links(links: Links) -> str:
 # --- ablation ----------------------------------------------------------------------------------------------
 
 
-def _ablate(simulation: Simulation, kind: Kind, split: str, links: Links, asked: Asked) -> Ablation:
+def _ablate(
+    simulation: Simulation, kind: Kind, split: str, links: Links, measurements: Measurements
+) -> Ablation:
     with _progress("rehearsals") as watch:
         return ablate(
             simulation,
             kind,
             split=split,
-            channels=asked.channels,
+            channels=measurements.channels,
             links=links,
-            limit=asked.examples or _ABLATED,
+            limit=measurements.examples or _ABLATED,
             watch=watch,
         )
 
@@ -255,31 +264,31 @@ def _left_out(count: int) -> None:
 # --- value -------------------------------------------------------------------------------------------------
 
 
-def _value(simulation: Simulation, asked: Asked) -> Values:
-    given = {"horizon": asked.horizon, "repeats": asked.repeats}
+def _value(simulation: Simulation, measurements: Measurements) -> Values:
+    given = {"horizon": measurements.horizon, "repeats": measurements.repeats}
     remark("measuring what learning signals are worth, in forks …")
     return value(
-        simulation, channels=asked.channels, **{name: n for name, n in given.items() if n is not None}
+        simulation, channels=measurements.channels, **{name: n for name, n in given.items() if n is not None}
     )
 
 
-def _likeness(simulation: Simulation, channels: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-    """What alignment says of the same channels, beside its ceiling: shown with the value, because it misleads."""
-    asked = [
+def _alignments(simulation: Simulation, channels: Sequence[str] | None) -> dict[str, dict[str, Any]]:
+    """Alignment of the same channels with its ceiling, displayed beside the value, since alignment misleads."""
+    predicted = [
         name
         for name, channel in simulation.system.channels.items()
         if channel.predictor is not None and (not channels or name in channels)
     ]
-    return {name: finite(found.to_dict()) for name, found in ceilings(simulation, channels=asked).items()}
+    return {name: finite(found.to_dict()) for name, found in ceilings(simulation, channels=predicted).items()}
 
 
-def _show_value(found: Values, likeness: dict[str, dict[str, Any]]) -> None:
+def _show_value(found: Values, alignments: dict[str, dict[str, Any]]) -> None:
     rows = []
     for row in found.rows[:_ROWS]:
         interval = "" if row.low is None or row.high is None else f"[{row.low:.2f}, {row.high:.2f}]"
         losses = [decimal(finite(loss)) for loss in (row.zero, row.synthetic, row.true)]
         worth = "undefined" if row.value is None else f"{row.value:.2f}"
-        like = likeness.get(row.name, {})
+        like = alignments.get(row.name, {})
         cosines = [decimal(like.get(key)) for key in ("cosine", "cosine_ceiling")]
         rows.append([row.name, worth, interval, *losses, *cosines])
     title = f"\nValue over {found.horizon} steps, {found.repeats} repeats, {found.seconds:.0f} s"
@@ -293,7 +302,7 @@ def _show_value(found: Values, likeness: dict[str, dict[str, Any]]) -> None:
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show on stderr how a long measurement gets on: a bar on a terminal, else a line every quarter."""
+    """Display the progress of a long measurement on stderr: a bar on a terminal, else a line every quarter."""
     screen = remarks()
     if screen.is_terminal:
         columns = (BarColumn(bar_width=40), MofNCompleteColumn(), TextColumn(what), TimeRemainingColumn())

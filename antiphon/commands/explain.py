@@ -1,4 +1,4 @@
-"""Scenarios explained as plain data: what is built, what it costs, who waits for whom, who learns with whom."""
+"""Explanations of scenarios as plain data: components, costs, waves, learning groups."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["built", "explain", "explain_environment", "explain_template"]
 
 
 def built(scenario: Scenario) -> System:
-    """Build a scenario without its data: the build check. A large one gets no numbers.
+    """Build a scenario without its data: the build check. A large one is built without parameters.
 
     Raises:
-        ScenarioError: Something does not fit; the line names the place.
+        ScenarioError: Inconsistent parts; the line names the place.
     """
     return build_to_look(scenario, describe(scenario.env))
 
 
 def explain(scenario: Scenario, system: System) -> dict[str, Any]:
-    """Return what a resolved scenario is, beside what is built of it."""
+    """Return the explanation of a resolved scenario and its system."""
     agents = {name: _agent(scenario, spec, system, name) for name, spec in scenario.agents.items()}
     counted = {id(agent.learner): agent.learner.parameters for agent in system.agents.values()}
     return {
@@ -64,7 +64,7 @@ def explain_template(template: Template, resolved: Mapping[str, Any]) -> dict[st
 
 
 def explain_environment(name: str, description: Description) -> dict[str, Any]:
-    """Return what an environment shows."""
+    """Return the explanation of an environment's signals."""
     return {
         "id": name,
         "hold": description.hold,

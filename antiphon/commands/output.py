@@ -1,4 +1,4 @@
-"""What the verbs print: results as tables or as one line of JSON. Results go to stdout, the rest to stderr."""
+"""Output of the verbs: results as tables or as one line of JSON. Results go to stdout, the rest to stderr."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ __all__ = [
     "METRICS",
     "console",
     "decimal",
+    "display_path",
     "how_to_look",
     "in_short",
     "percent",
@@ -28,15 +29,14 @@ __all__ = [
     "scored",
     "show_result",
     "show_table",
-    "shown",
 ]
 
 METRICS = ("accuracy", "error", "bits")
-"""Of objectives, in the order in which they are told."""
+"""Metrics of objectives, in order of display."""
 _ROWS = 10
-"""Agents or channels in a table of results; metrics.csv has all."""
+"""Most agents or channels in a table of results; metrics.csv has all."""
 _WIDTH = 120
-"""Characters of a line where there is no terminal."""
+"""Characters of a line without a terminal."""
 
 
 def console() -> Console:
@@ -60,12 +60,12 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def percent(value: float | None) -> str:
-    """Write a fraction: 0.9639 is `96.39 %`."""
+    """Format a fraction: 0.9639 is `96.39 %`."""
     return "–" if value is None else f"{100 * value:.2f} %"
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
-    """Write a number with some digits after the point; very small and very large ones with an exponent."""
+    """Format a number with some digits after the point; very small and very large ones with an exponent."""
     if value is None:
         return "–"
     return f"{value:.{digits}f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.2e}"
@@ -79,7 +79,7 @@ def show_table(
     Args:
         columns: Their headings.
         rows: The cells, as plain text.
-        right: How many columns, counted from the right, hold numbers.
+        right: Number of right-aligned columns, counted from the right.
         title: A line above it.
     """
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="bold")
@@ -95,7 +95,7 @@ def show_table(
 
 
 def show_result(result: Mapping[str, Any]) -> None:
-    """Print the end of a run: readouts, agents with an objective, channels, accuracy, where it all is."""
+    """Print the result of a run: readouts, agents with an objective, channels, accuracy, directories."""
     variant = f" · {result['variant']}" if result["variant"] else ""
     ended = "" if result["exit"] == "done" else f" · {result['exit']}"
     heading = f"{result['scenario']}{variant} · seed {result['seed']} · {result['steps']:,} steps"
@@ -124,17 +124,17 @@ def show_result(result: Mapping[str, Any]) -> None:
             console().print(Text(f"   ({by}; test split, {result['examples']:,} examples)"))
     if result["env"]:
         console().print(Text(f"environment  {_listed(result['env'])}", style=style))
-    console().print(Text(f"run          {shown(result['run_dir'])}"), soft_wrap=True)
+    console().print(Text(f"run          {display_path(result['run_dir'])}"), soft_wrap=True)
     how_to_look(result["run_dir"])
 
 
 def how_to_look(directory: str | Path) -> None:
     """Print the command that opens TensorBoard."""
-    console().print(Text(f"TensorBoard  antiphon tb {shlex.quote(shown(directory))}"), soft_wrap=True)
+    console().print(Text(f"TensorBoard  antiphon tb {shlex.quote(display_path(directory))}"), soft_wrap=True)
 
 
-def shown(path: str | Path) -> str:
-    """Write a path as short as it can be from here."""
+def display_path(path: str | Path) -> str:
+    """Format a path in its shortest form, relative to the working directory."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
 
@@ -145,7 +145,7 @@ def _left_out(count: int) -> None:
 
 
 def scored(figures: Mapping[str, Any], *, named: bool = False) -> str:
-    """Write the metric of an agent's objective: `96.39 %`, or where it has to be said which one, `bits 0.412`."""
+    """Format the metric of an agent's objective: `96.39 %`, or with its name, `bits 0.412`."""
     for metric in METRICS:
         if metric in figures:
             word = f"{metric} " if named and metric != "accuracy" else ""
@@ -154,7 +154,7 @@ def scored(figures: Mapping[str, Any], *, named: bool = False) -> str:
 
 
 def in_short(result: Mapping[str, Any]) -> str:
-    """Write how well a run did in a few words: the readouts' metric, or what the environment says, or the loss."""
+    """Format the score of a run: the readouts' metric, or the environment's, or the loss."""
     found = {metric: result[metric] for metric in METRICS if result.get(metric) is not None}
     if found:
         return scored(found, named=True)
@@ -166,7 +166,7 @@ def _written(metric: str, value: float | None) -> str:
 
 
 def _listed(figures: Mapping[str, float | None]) -> str:
-    """Write figures of an environment: `solved 9, bits 0.412`; what counts things has no digits."""
+    """Format figures of an environment: `solved 9, bits 0.412`; counts have no decimals."""
     words = [
         f"{name} {value:,.0f}" if value is not None and value == round(value) else f"{name} {decimal(value)}"
         for name, value in figures.items()

@@ -1,4 +1,4 @@
-"""How a scenario will be run, in print: the last section of `show`."""
+"""Execution plan of a scenario, printed as the last section of `show`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from antiphon.scenarios import Scenario
 __all__ = ["planned", "show_plan"]
 
 _ROWS = 12
-"""Cohorts with rows of their own."""
+"""Most cohorts with rows of their own."""
 _BACKENDS = ("cohort", "reference")
 _FLOP = {"TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6}
 
 
 def planned(scenario: Scenario, system: System, facts: Mapping[str, Any], *, measure: bool) -> Plan:
-    """Return how a scenario will be run, or a run goes on.
+    """Return the execution plan of a scenario, or of a run's continuation.
 
     Args:
         scenario: The scenario.
-        system: What is built of it.
+        system: Built from it.
         facts: Of the run; none where there is none.
         measure: Whether a short run on both backends measures the time of a step.
     """
@@ -40,7 +40,7 @@ def planned(scenario: Scenario, system: System, facts: Mapping[str, Any], *, mea
 
 
 def show_plan(plan: Plan) -> None:
-    """Print how a scenario will be run."""
+    """Print the execution plan of a scenario."""
     rows = [
         ["backend", f"{plan.backend}: {plan.why}"],
         ["device", plan.device],
@@ -56,7 +56,7 @@ def show_plan(plan: Plan) -> None:
 
 
 def _cohorts(cohorts: Sequence[CohortPlan]) -> None:
-    """The largest have a row each; what all have in common is said once."""
+    """Print the cohorts, the largest in a row each, and their common properties once."""
     ordered = sorted(cohorts, key=lambda cohort: -len(cohort.agents))
     words = [_in_common(cohort) for cohort in ordered]
     shared = [word for word in words[0] if all(word in own for own in words)] if len(words) > 1 else []
@@ -84,7 +84,7 @@ def _in_common(cohort: CohortPlan) -> list[str]:
 
 
 def _bundles(bundles: Iterable[BundlePlan]) -> None:
-    """Put together by what crosses them."""
+    """Print the channel stacks, grouped by coupling."""
     kinds: dict[tuple[str, str, str], list[BundlePlan]] = {}
     for bundle in bundles:
         key = bundle.coupling, bundle.gradient or "–", bundle.input or "–"
@@ -115,7 +115,7 @@ def _waves(waves: Waves) -> str:
 
 
 def _memory(memory: MemoryEstimate, installed: int | None) -> str:
-    """Parts that make no difference are left out."""
+    """Format the memory estimate; negligible parts are left out."""
     unit = byte_unit(memory.total)
     parts = [
         f"{MemoryEstimate.word(name)} {in_unit(count, unit)}"

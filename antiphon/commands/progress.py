@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ProgressDisplay"]
 
 _SECONDS = 0.5
-"""Between two pictures of the live table, and at least between two plain lines."""
+"""Seconds between two updates of the live table, and at least between two plain lines."""
 _ROWS = 6
 _TENTHS = 10
 
@@ -63,10 +63,10 @@ class ProgressDisplay:
             self._live = Live(self._bar, console=screen, transient=True, auto_refresh=False)
 
     def update(self, step: int, scores: Callable[[], Scores]) -> None:
-        """Show a step, unless another was shown a moment ago.
+        """Display a step, unless another was displayed a moment ago.
 
         Args:
-            step: How many have been taken.
+            step: Steps taken.
             scores: Returns the readouts' mean scores since it was last called.
         """
         now = time.monotonic()

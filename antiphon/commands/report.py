@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import antiphon
-from antiphon.commands.output import console, print_json, remark, shown
+from antiphon.commands.output import console, display_path, print_json, remark
 from antiphon.engine.runs.directory import RunDirectory, now
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios.reader import read
@@ -25,7 +25,7 @@ from antiphon.telemetry.report.run import Picture, ReportRun, grouped
 __all__ = ["report"]
 
 _LIVE = 24
-"""Runs in the live graph, at most; of each group the first ones."""
+"""Most runs in the live graph; of each group the first ones."""
 _HASHED = ("scenario.yaml", "metrics.csv", "digests.csv", "result.json")
 _PICTURES = ("rdm.png", "similarity.png", "probes.png", "weights.png", "implied.png")
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -36,15 +36,15 @@ _ALL_PICTURES = 6_000_000
 
 
 def report(paths: Sequence[Path], output: Path, *, json: bool) -> None:
-    """Write the report of some runs, whole or not at all, and print where it is.
+    """Write the report of some runs atomically, and print its path.
 
     Args:
-        paths: Run directories, and folders that hold some.
+        paths: Run directories, and folders that contain some.
         output: The page.
-        json: Whether to print where it is as JSON.
+        json: Whether to print the path as JSON.
 
     Raises:
-        RunError: No run is there, one is damaged, or the page cannot be written.
+        RunError: There is no run, one is damaged, or the page cannot be written.
     """
     if output.is_dir():
         raise RunError(f"-o {output}: is a folder; name a file, for example {output / 'report.html'}")
@@ -62,7 +62,7 @@ def report(paths: Sequence[Path], output: Path, *, json: bool) -> None:
         return
     count = f"{len(runs)} run{'s' * (len(runs) > 1)}"
     console().print(
-        f"written      {shown(output)} ({count}, {size / 1e6:.1f} MB)", soft_wrap=True, markup=False
+        f"written      {display_path(output)} ({count}, {size / 1e6:.1f} MB)", soft_wrap=True, markup=False
     )
 
 
@@ -70,7 +70,7 @@ def report(paths: Sequence[Path], output: Path, *, json: bool) -> None:
 
 
 def _expanded(paths: Sequence[Path]) -> list[RunDirectory]:
-    """Return the runs that are named or lie in folders that are named, each once."""
+    """Return the named runs and those in named folders, each once."""
     found: dict[Path, RunDirectory] = {}
     for path in paths:
         if (path / "run.json").exists() or not path.is_dir():
@@ -90,7 +90,7 @@ def _expanded(paths: Sequence[Path]) -> list[RunDirectory]:
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    """Yield the run directories below a folder; one that is being made has a name that begins with a dot."""
+    """Yield the run directories below a folder; unfinished ones begin with a dot and are skipped."""
     for place, folders, files in os.walk(folder):
         if "run.json" in files:
             folders.clear()
@@ -100,7 +100,7 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 
 def _of_seeds(folder: Path) -> list[Path]:
-    """Return the runs of which a folder holds what they say together, as `run --seeds` leaves it beside them."""
+    """Return the runs summarised by a folder, as written by `run --seeds` beside them."""
     said = _json(folder / "seeds.json")
     rows = said.get("seeds")
     names = (
@@ -113,7 +113,7 @@ def _of_seeds(folder: Path) -> list[Path]:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Return a name for each folder, all different: its own, or where that is not enough its path from what all share."""
+    """Return a unique name for each folder: its own, or where those are equal its path from the common parent."""
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) == len(names):
         return names
@@ -122,11 +122,11 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [str(path.relative_to(shared)) for path in whole]
 
 
-# --- what they say --------------------------------------------------------------------------------------------
+# --- contents -------------------------------------------------------------------------------------------------
 
 
 def _read(directories: Sequence[RunDirectory]) -> list[ReportRun]:
-    """Read the runs but for the data of their graphs."""
+    """Read the runs without the data of their graphs."""
     names = _names([directory.path for directory in directories])
     return [_run(directory, name) for directory, name in zip(directories, names, strict=True)]
 
@@ -147,7 +147,7 @@ def _run(directory: RunDirectory, name: str) -> ReportRun:
         notes.append("Its result.json is not there, or damaged.")
     return ReportRun(
         name=name,
-        path=shown(path),
+        path=display_path(path),
         facts=directory.facts,
         result=result,
         text=text,
@@ -160,7 +160,7 @@ def _run(directory: RunDirectory, name: str) -> ReportRun:
 
 
 def _with_data(runs: Sequence[ReportRun]) -> list[ReportRun]:
-    """Read what the live graph shows, of as many runs as it takes: the first of every group, then the second, …"""
+    """Read the live graph's data, up to its number of runs: the first of every group, then the second, …"""
     turns = chain.from_iterable(zip_longest(*(group.runs for group in grouped(runs))))
     chosen = {run.name for run in [run for run in turns if run is not None][:_LIVE]}
     found = []
@@ -178,7 +178,7 @@ def _with_data(runs: Sequence[ReportRun]) -> list[ReportRun]:
 
 
 def _pictured(runs: Sequence[ReportRun]) -> list[ReportRun]:
-    """Add the pictures of representations that lie in the run directories, as long as there is room."""
+    """Add the pictures of representations that lie in the run directories, up to the size limit."""
     room, found = _ALL_PICTURES, []
     for run in runs:
         pictures, notes = [], list(run.notes)
@@ -196,7 +196,7 @@ def _pictured(runs: Sequence[ReportRun]) -> list[ReportRun]:
 
 
 def _picture_files(folder: Path) -> list[Path]:
-    """Return the pictures beside the numbers that `evaluate --represent` wrote into a run directory, the newest ones."""
+    """Return the newest pictures of `evaluate --represent` in a run directory."""
     made = sorted(folder.rglob("representations.npz"), key=lambda path: path.stat().st_mtime)
     beside = [made[-1].with_name(name) for name in _PICTURES] if made else []
     return [path for path in beside if path.is_file()]
@@ -220,7 +220,7 @@ def _digest(path: Path) -> str | None:
 
 
 def _write(path: Path, text: str) -> int:
-    """Write a page in one go, and return its size in bytes; on failure what was there stays."""
+    """Write a page atomically, and return its size in bytes; on failure the old file is kept."""
     content = text.encode()
     sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:

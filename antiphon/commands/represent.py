@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.commands.output import console, decimal, percent, remark, show_table, shown
+from antiphon.commands.output import console, decimal, display_path, percent, remark, show_table
 from antiphon.engine.probes.implied import ImpliedLoss, implied_loss
 from antiphon.engine.probes.linear_probe import ProbeScore, linear_probe
 from antiphon.engine.probes.representation import dissimilarity, similarity, weight_norms
@@ -37,15 +37,15 @@ def represent(
     """Measure representations, write numbers and pictures, and return the numbers that are not matrices.
 
     Args:
-        simulation: What to look at.
-        folder: Where `representations.npz` and the pictures go; it is there.
-        split: Where the examples are from.
+        simulation: To be measured.
+        folder: Existing folder for `representations.npz` and the pictures.
+        split: Of the examples.
         examples: Of the matrices and the implied losses, at most.
-        channels: Whose implied losses; None: of all that have a synthetic gradient.
+        channels: With implied losses; None: of all that have a synthetic gradient.
     """
     found = look(simulation, examples, split)
     matrices = {name: dissimilarity(made) for name, made in found.agents.items()}
-    alike = similarity(matrices)
+    similarities = similarity(matrices)
     probes = {} if found.target is None else linear_probe(simulation, _PROBED, split)
     norms = weight_norms(simulation)
     implied = implied_loss(simulation, channels, examples=examples, split=split)
@@ -53,7 +53,7 @@ def represent(
         "agents": np.array(list(matrices)),
         "labels": found.labels,
         "rdm": np.stack(list(matrices.values())).astype(np.float32),
-        "similarity": alike,
+        "similarity": similarities,
         **{
             f"implied {name}": np.stack([loss.implied, loss.true]).astype(np.float32)
             for name, loss in implied.items()
@@ -61,7 +61,7 @@ def represent(
     }
     with writing(folder):
         np.savez_compressed(folder / "representations.npz", **arrays)
-    pictures = _draw(folder, matrices, found.labels, alike, probes, norms, implied)
+    pictures = _draw(folder, matrices, found.labels, similarities, probes, norms, implied)
     return {
         "split": split,
         "examples": len(found.agents[next(iter(found.agents))]),
@@ -75,7 +75,7 @@ def represent(
             }
             for name, made in found.agents.items()
         },
-        "similarity": alike.tolist(),
+        "similarity": similarities.tolist(),
         "implied_loss": {
             name: {
                 "correlation": loss.correlation,
@@ -93,12 +93,12 @@ def _draw(
     folder: Path,
     matrices: Mapping[str, Array],
     labels: NDArray[np.int64],
-    alike: Array,
+    similarities: Array,
     probes: Mapping[str, ProbeScore],
     norms: Mapping[str, Mapping[str, float]],
     implied: Mapping[str, ImpliedLoss],
 ) -> list[str]:
-    """Draw what there is and return the names of the files; without matplotlib, say so and draw nothing."""
+    """Draw the pictures and return the names of the files; without matplotlib, print a remark instead."""
     groups = [float(row) for row in np.flatnonzero(np.diff(labels)) + 1]
     files = []
     try:
@@ -106,7 +106,9 @@ def _draw(
         files.append("rdm.png")
         names = list(matrices)
         draw_matrices(
-            {"similarity": alike}, folder / "similarity.png", names=names if len(names) <= _ROWS else ()
+            {"similarity": similarities},
+            folder / "similarity.png",
+            names=names if len(names) <= _ROWS else (),
         )
         files.append("similarity.png")
         if probes:
@@ -152,4 +154,6 @@ def show_representations(found: Mapping[str, Any]) -> None:
         rows = [[n, *(decimal(finite(implied[n][key])) for key in keys)] for n in list(implied)[:_ROWS]]
         heads = ["implied loss", "correlation", "of changes", "offset", "symmetry"]
         show_table(heads, rows, right=4)
-    console().print(f"written      {', '.join(shown(path) for path in found['files'])}", soft_wrap=True)
+    console().print(
+        f"written      {', '.join(display_path(path) for path in found['files'])}", soft_wrap=True
+    )

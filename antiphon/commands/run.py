@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from antiphon.commands.arguments import new_directory, scenario_template, values_of
-from antiphon.commands.output import print_json, remark, show_result, shown
+from antiphon.commands.output import display_path, print_json, remark, show_result
 from antiphon.commands.progress import ProgressDisplay
 from antiphon.commands.seeds import run_seeds, warn
 from antiphon.engine.runs.request import Request
@@ -71,7 +71,7 @@ def resume(path: Path, *, steps: int | None, checkpoint_every: int | None, json:
     """Resume a run; return the exit code."""
     resumed = resume_run(path, steps)
     if isinstance(resumed, Outcome):
-        remark(f"{shown(path)}: is done; --steps N goes on to a later step")
+        remark(f"{display_path(path)}: is done; --steps N goes on to a later step")
         return _report(resumed, json)
     return _train(resumed, checkpoint_every, json)
 

@@ -14,12 +14,12 @@ from antiphon.commands.output import (
     METRICS,
     console,
     decimal,
+    display_path,
     how_to_look,
     percent,
     print_json,
     remark,
     show_table,
-    shown,
 )
 from antiphon.commands.progress import ProgressDisplay
 from antiphon.engine.planning.advice import advice
@@ -30,7 +30,7 @@ __all__ = ["run_seeds", "show_seeds", "warn"]
 
 _FIGURES = (*METRICS, "loss")
 _UNUSED = " is not used "
-"""Keys that a coupling does not use are for `check` to list: a template has them for its other variants."""
+"""Ending of the warnings that only `check` lists: templates have unused keys for other variants."""
 
 
 def run_seeds(
@@ -48,9 +48,9 @@ def run_seeds(
     Args:
         request: Of the first seed.
         count: How many seeds.
-        name: What the run directories' names begin with; None: scenario, variant, and at the end the time.
-        resume_if_exists: Go on with those that are there.
-        logdir: Where they are.
+        name: Prefix of the run directories' names; None: scenario, variant, and at the end the time.
+        resume_if_exists: Whether to resume existing runs.
+        logdir: Parent of the run directories.
         checkpoint_every: Steps between checkpoints.
         json: Whether to print the result as one line of JSON.
     """
@@ -89,7 +89,7 @@ def _directories(
     first = requests[0]
     stem = name or f"{first.scenario.scenario}-{first.variant or 'default'}"
     summary_dir = new_directory(logdir, name and f"{stem}-seeds", f"{stem}-seeds")
-    ending = summary_dir.name.removeprefix(f"{stem}-seeds")  # the time, where no name is given
+    ending = summary_dir.name.removeprefix(f"{stem}-seeds")  # the time, without a name
     return [summary_dir.with_name(f"{stem}-s{one.seed}{ending}") for one in requests], summary_dir
 
 
@@ -97,9 +97,9 @@ def show_seeds(outcome: MultiSeedOutcome, summary_dir: Path, root: Path) -> None
     """Print the results of several seeds: each run, statistics over seeds, and the directories.
 
     Args:
-        outcome: How they ended.
+        outcome: Of the runs.
         summary_dir: The directory of the summary over seeds.
-        root: Where the run directories are.
+        root: Parent of the run directories.
     """
     result = outcome.result
     seeds, summary = result["seeds"], result["summary"]
@@ -115,14 +115,18 @@ def show_seeds(outcome: MultiSeedOutcome, summary_dir: Path, root: Path) -> None
     show_table(columns, rows if summary else rows[: len(seeds)], right=len(summary), title=title)
     for line in _remarks(seeds, summary):
         console().print(Text(line, style="dim"))
-    console().print(Text(f"\nover seeds   {shown(summary_dir / 'seeds.json')}"), soft_wrap=True)
+    console().print(Text(f"\nover seeds   {display_path(summary_dir / 'seeds.json')}"), soft_wrap=True)
     how_to_look(root)
 
 
 def _row(one: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
     ended = "" if one["exit"] == "done" else f" ({one['exit']} at step {one['steps']:,})"
     figures = {**one, **one["env"]}
-    return [f"{one['seed']}{ended}", shown(one["run_dir"]), *(_written(m, figures.get(m)) for m in summary)]
+    return [
+        f"{one['seed']}{ended}",
+        display_path(one["run_dir"]),
+        *(_written(m, figures.get(m)) for m in summary),
+    ]
 
 
 def _seeds(count: int) -> str:
@@ -167,7 +171,7 @@ _LINES: Mapping[str, Callable[[str, Mapping[str, Any]], str]] = {
     "interquartile mean": lambda metric, found: _written(metric, found["iqm"]),
     "its 95 % interval": _interval,
 }
-"""Rows of statistics over seeds, by heading."""
+"""Formatters of statistics over seeds, by heading."""
 
 
 def _remarks(seeds: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> list[str]:

@@ -18,11 +18,11 @@ from antiphon.scenarios import catalogue, json_schema
 __all__ = ["check", "show", "some"]
 
 _ROWS = 12
-"""Agents or channels with rows of their own; more are put together by what they have in common."""
+"""Most agents or channels with rows of their own; more are grouped by common properties."""
 
 
 Row = tuple[str, list[str], list[int], tuple[str, ...]]
-"""A table's row before rows are put together: name, texts and numbers that differ, and what is in common."""
+"""A table's row before grouping: name, differing texts and numbers, and common properties."""
 
 
 def show(
@@ -38,7 +38,7 @@ def show(
     steps: int | None = None,
     measure: bool = False,
 ) -> None:
-    """Explain a scenario, run or environment, print its document or timeline, or list what there is."""
+    """Explain a scenario, run or environment, print its document or timeline, or list the library."""
     if sum((yaml, resolved, schema, timeline)) > 1:
         raise ScenarioError("show: --yaml, --resolved, --schema and --timeline exclude each other; give one")
     if steps is not None and not timeline:
@@ -77,7 +77,7 @@ def show(
 
 
 def check(name: str, *, variant: str | None, settings: list[str], json: bool) -> None:
-    """Resolve and build a scenario, print what is probably not meant.
+    """Resolve and build a scenario, and print its warnings.
 
     Raises:
         ScenarioError: It cannot be run as written.
@@ -276,7 +276,7 @@ def _input(channel: Mapping[str, Any]) -> str:
 
 
 def _link(channel: Mapping[str, Any]) -> str:
-    """What happens on the way, in words: `delay 2, loses 20 %`."""
+    """Format a link: `delay 2, loses 20 %`."""
     link, words = channel["link"], []
     if channel["delay"]:
         words.append(f"delay {channel['delay']}")
@@ -296,7 +296,7 @@ def _link(channel: Mapping[str, Any]) -> str:
 
 
 def _joined(rows: Sequence[Row]) -> list[Row]:
-    """Put rows with equal keys together where there are many."""
+    """Group rows with equal keys where there are many."""
     if len(rows) <= _ROWS:
         return list(rows)
     joined: dict[tuple[str, ...], tuple[list[str], list[str], list[int]]] = {}
@@ -309,7 +309,7 @@ def _joined(rows: Sequence[Row]) -> list[Row]:
 
 
 def some(names: Iterable[str]) -> str:
-    """Name a few: `n00, n01, … (28)`."""
+    """Format the first names and the count: `n00, n01, … (28)`."""
     names = list(dict.fromkeys(names))
     return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, … ({len(names)})"
 

@@ -14,12 +14,12 @@ from rich.text import Text
 from antiphon.commands.arguments import new_directory, scenario_template, values_of
 from antiphon.commands.output import (
     console,
+    display_path,
     how_to_look,
     in_short,
     print_json,
     remark,
     show_table,
-    shown,
 )
 from antiphon.engine.studies.plan import Asked, Plan, plan
 from antiphon.engine.studies.study import Ended, Study
@@ -47,7 +47,7 @@ def study(
     json: bool,
 ) -> int:
     """Run a study, or compare the variants of a scenario over seeds; return the exit code."""
-    asked = Asked(
+    selection = Asked(
         budget=budget,
         variants=variants,
         values=values_of(settings),
@@ -59,10 +59,10 @@ def study(
     if what is None:
         if budget or variants or settings or seeds or steps or logdir:
             raise RunError(f"study: which one? known: {', '.join(study_names())}")
-        return _list(asked, json)
-    wanted = _study(what, asked, logdir)
+        return _list(selection, json)
+    wanted = _study(what, selection, logdir)
     jobs = jobs or _cores()
-    remark(f"{_cost(wanted.plan)}, {jobs} at a time, in {shown(wanted.directory)}")
+    remark(f"{_cost(wanted.plan)}, {jobs} at a time, in {display_path(wanted.directory)}")
     outcome = wanted.go(jobs, _say)
     if json:
         print_json(outcome.result)
@@ -71,20 +71,20 @@ def study(
     if outcome.missing is not None:
         remark(f"no picture: {outcome.missing}")
     if outcome.exit_code:
-        remark(f"stopped; the same command with --logdir {shown(wanted.directory)} goes on")
+        remark(f"stopped; the same command with --logdir {display_path(wanted.directory)} goes on")
     return outcome.exit_code
 
 
-def _study(what: str, asked: Asked, logdir: Path | None) -> Study:
+def _study(what: str, selection: Asked, logdir: Path | None) -> Study:
     """Return the study of a name or file: a document, or all variants of one scenario.
 
     Raises:
-        ScenarioError: There is none, or one that is not accepted.
+        ScenarioError: There is none, or it is not accepted.
     """
     spec = find_study(what)
     if spec is not None:
         return Study(
-            spec=spec, directory=logdir or new_directory(None, None, f"study-{spec.study}"), asked=asked
+            spec=spec, directory=logdir or new_directory(None, None, f"study-{spec.study}"), asked=selection
         )
     known = {*study_names(), *library_names()}
     bare = Path(what).suffix not in _DOCUMENTS and Path(what).parent == Path()
@@ -92,14 +92,14 @@ def _study(what: str, asked: Asked, logdir: Path | None) -> Study:
         raise ScenarioError(f"no study or scenario {what!r}{suggest(what, known)}")
     template = scenario_template(what)
     directory = logdir or new_directory(None, None, f"study-{template.name}")
-    return Study.of_template(template, directory, asked)
+    return Study.of_template(template, directory, selection)
 
 
-def _list(asked: Asked, json: bool) -> int:
-    """Print the library's studies with what each budget costs."""
+def _list(selection: Asked, json: bool) -> int:
+    """Print the library's studies with the cost of each budget."""
     specs = {name: spec for name in study_names() if (spec := find_study(name)) is not None}
     plans = {
-        name: {budget: plan(spec, replace(asked, budget=budget)) for budget in spec.budgets}
+        name: {budget: plan(spec, replace(selection, budget=budget)) for budget in spec.budgets}
         for name, spec in specs.items()
     }
     if json:
@@ -131,7 +131,7 @@ def _listed(spec: StudySpec, plans: Mapping[str, Plan]) -> dict[str, Any]:
 
 
 def _cost(found: Plan) -> str:
-    """Say how much a plan is: `12 runs of 2,000 steps`."""
+    """Format the cost of a plan: `12 runs of 2,000 steps`."""
     least, most = found.steps[0], found.steps[-1]
     steps = f"{most:,}" if least == most else f"{least:,} to {most:,}"
     return f"{len(found.runs)} run{'s' if len(found.runs) != 1 else ''} of {steps} steps"
@@ -152,7 +152,7 @@ def _show(result: Mapping[str, Any], directory: Path) -> None:
         for line in [*remarks(view), *([] if number + 1 < len(views(result)) else common_remarks(view))]:
             console().print(Text(line, style="dim"))
         console().print()
-    console().print(Text(f"table        {shown(directory / 'table.md')}, table.csv"), soft_wrap=True)
+    console().print(Text(f"table        {display_path(directory / 'table.md')}, table.csv"), soft_wrap=True)
     pictures = [
         name
         for name in ("figure.svg", "curves.svg", "representations.svg", "graph.png")
@@ -161,11 +161,11 @@ def _show(result: Mapping[str, Any], directory: Path) -> None:
     if pictures:
         first, *others = pictures
         console().print(
-            Text(", ".join([f"pictures     {shown(directory / first)}", *others])), soft_wrap=True
+            Text(", ".join([f"pictures     {display_path(directory / first)}", *others])), soft_wrap=True
         )
     how_to_look(directory)
 
 
 def _cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

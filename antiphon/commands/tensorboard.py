@@ -13,7 +13,7 @@ from antiphon.errors import RunError
 __all__ = ["tb"]
 
 _SAMPLES = "scalars=10000,images=100,histograms=1000,distributions=1000,text=100,custom_scalars=10000"
-"""Points that TensorBoard keeps of each curve; its own choice drops most histograms and pictures."""
+"""Points that TensorBoard keeps of each curve; its default drops most histograms and pictures."""
 
 
 def tb(path: Path | None, *, port: int | None, json: bool) -> None:

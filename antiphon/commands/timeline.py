@@ -1,4 +1,4 @@
-"""The timeline of a scenario: who ticks when, what it reads, how far back its learning reaches."""
+"""The verb's timeline of a scenario: ticks, reads and windows of its agents."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["show_timeline"]
 
 
 def show_timeline(scenario: Scenario, steps: int | None, *, json: bool) -> None:
-    """Print what happens in the first steps of a scenario; nothing is run.
+    """Print the timeline of the first steps of a scenario, without running it.
 
     Args:
         scenario: Resolved.
-        steps: How many; None: as many as show the longest windows twice, 32 at most.
+        steps: Number of steps; None: twice the longest window, 32 at most.
         json: As one line of JSON.
 
     Raises:
-        ScenarioError: It cannot be built.
+        ScenarioError: The scenario cannot be built.
     """
     system = built(scenario)
     found = timeline(system, 0, span(system) if steps is None else steps)

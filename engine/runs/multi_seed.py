@@ -27,7 +27,7 @@ from antiphon.engine.runs.trainer import Outcome
 from antiphon.engine.state.saving import read_simulation
 from antiphon.telemetry.names import writing
 from antiphon.telemetry.over_seeds import OverSeeds
-from antiphon.telemetry.statistics import spread
+from antiphon.telemetry.statistics import seed_statistics
 
 __all__ = ["MultiSeedOutcome", "MultiSeedRun", "summary_of"]
 
@@ -248,5 +248,5 @@ def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]
     for metric in dict.fromkeys(metric for row in rows for metric in row):
         values = [value for row in rows if (value := row.get(metric)) is not None]
         if values:
-            found[metric] = asdict(spread(values))
+            found[metric] = asdict(seed_statistics(values))
     return found

@@ -16,11 +16,11 @@ from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
 __all__ = ["graph_document", "order", "timeline_document"]
 
 _LONGEST = 200_000
-"""Entries of a timeline; a longer one is left out: nobody reads it, and all who look would wait for it."""
+"""Largest number of entries of a timeline; a longer one is left out, since it would load slowly."""
 
 
 def graph_document(description: RunDescription) -> dict[str, Any]:
-    """Return a run's graph as plain data: agents with their places, channels, what the figures mean.
+    """Return a run's graph as plain data: agents with positions, channels, explanations of the figures.
 
     Agents and channels are in the order in which their figures are written too.
 
@@ -49,7 +49,7 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
 
 
 def order(description: RunDescription) -> tuple[list[str], list[str]]:
-    """Return agents and channels in the order in which the tab has them: those of the graph, as they are named."""
+    """Return agents and channels in the tab's order: the graph's, by name."""
     edges = _edges(description)
     named = [name for name in description.names["agents"] if name in description.graph]
     agents = list(dict.fromkeys([*named, *description.graph.nodes]))
@@ -57,11 +57,11 @@ def order(description: RunDescription) -> tuple[list[str], list[str]]:
 
 
 def timeline_document(timeline: Timeline, description: RunDescription) -> dict[str, Any] | None:
-    """Return what happens in a run's first steps as plain data; None where that is too long.
+    """Return the timeline of a run's first steps as plain data; None where that is too long.
 
     Args:
-        timeline: Of all agents and channels, maybe of states that the scenario does not mention.
-        description: Says in which order they are.
+        timeline: Of all agents and channels, which may include implicit states.
+        description: Of the run; it determines their order.
     """
     by_agent = {agent.name: agent for agent in timeline.agents}
     by_channel = {channel.name: channel for channel in timeline.channels}

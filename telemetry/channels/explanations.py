@@ -1,4 +1,4 @@
-"""What the figures of agents and channels mean: a title, one plain sentence, how they are coloured, what to beware of."""
+"""Explanations of the figures of agents and channels: title, description, colour scale, caution."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from antiphon.telemetry.channels.tags import Family
 __all__ = ["EXPLANATIONS", "Explanation"]
 
 Scale = Literal["sequential", "diverging", "share"]
-"""Of colours: from smallest to largest; to both sides of zero; from 0 to 1."""
+"""Colour scales: from smallest to largest; to both sides of zero; from 0 to 1."""
 
 _ALIGNED = "Alignment misleads: it can fall while learning goes on, and rise where nothing is learned. Look at the value."
 
 
 class Explanation(NamedTuple):
-    """How a figure is shown.
+    """Explanation of a figure.
 
     Attributes:
-        title: What stands above it.
-        says: What it is, in one sentence.
-        scale: How it is coloured.
-        caution: What to beware of; empty where there is nothing.
-        limit: What a diverging scale reaches to, on either side; None: as far as the numbers.
+        title: Heading.
+        says: Description, in one sentence.
+        scale: Colour scale.
+        caution: Limits of its meaning; may be empty.
+        limit: Ends of a diverging scale, on either side; None: those of the values.
     """
 
     title: str
@@ -127,4 +127,4 @@ _AGENT: dict[str, Explanation] = {
     "silenced": Explanation("silenced", "1 once it is in quarantine: it learns no more.", "share"),
 }
 EXPLANATIONS: dict[Family, dict[str, Explanation]] = {"channel": _CHANNEL, "agent": _AGENT}
-"""By family and metric; others may be shown, under their own names."""
+"""Explanations by family and metric; other metrics have none."""

@@ -1,4 +1,4 @@
-"""What the Channels tab shows of a run whose figures are in memory."""
+"""Data of the Channels tab from the figures in memory."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Row = NDArray[np.float32]
 def gathered(
     name: str, graph: Mapping[str, Any], timeline: Mapping[str, Any] | None, history: History
 ) -> RunData:
-    """Return the run as it would be read from its event file.
+    """Return a run's data, equal to those read from its event file.
 
     Args:
-        name: What the run is called.
+        name: Of the run.
         graph: Its graph (`graph_document`).
         timeline: Its first steps (`timeline_document`), if there are any.
         history: Its figures and messages so far.

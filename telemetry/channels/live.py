@@ -16,16 +16,16 @@ from antiphon.telemetry.figures import Figure, Recorder
 __all__ = ["LiveGraph"]
 
 _EVERY = 2.0
-"""Seconds between two drawings, at least: each sends the whole page."""
+"""Least seconds between two drawings, each of which sends the whole page."""
 
 
 class LiveGraph(Recorder):
     """A run's graph with its figures so far: the Channels tab on a page of its own.
 
-    In a notebook it is drawn at once, and again as figures come in. It listens only: the run keeps its bits.
+    In a notebook it is drawn at once, and again with new figures. The run is not affected, to the bit.
 
     Args:
-        look: Returns the run as it is now.
+        look: Returns the run's present data.
         height: Of the drawing, in pixels.
     """
 
@@ -36,7 +36,7 @@ class LiveGraph(Recorder):
         self._drawn = 0.0
 
     def display(self) -> None:
-        """Draw it, where this is a notebook; elsewhere do nothing."""
+        """Draw the page in a notebook; elsewhere do nothing."""
         try:
             from IPython import get_ipython  # type: ignore[import-not-found]
             from IPython.display import display  # type: ignore[import-not-found]
@@ -47,19 +47,19 @@ class LiveGraph(Recorder):
             self._display = display(self._drawing(), raw=True, display_id=True)
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Draw it again, unless it has just been drawn."""
+        """Redraw, unless it was drawn a moment ago."""
         if time.monotonic() - self._drawn >= _EVERY:
             self.redraw()
 
     def close(self) -> None:
-        """Draw it a last time."""
+        """Redraw a last time."""
         self.redraw()
 
     def save(self, path: str | Path) -> Path:
-        """Write it as one HTML file that needs no network, and return its path.
+        """Write the page as one HTML file that needs no network, and return its path.
 
         Raises:
-            RunError: It cannot be written.
+            RunError: The file cannot be written.
         """
         path = Path(path)
         text = self._page(compact=False)
@@ -72,7 +72,7 @@ class LiveGraph(Recorder):
         return path
 
     def redraw(self) -> None:
-        """Draw it again, where it is drawn at all."""
+        """Redraw, if there is a display."""
         if self._display is not None:
             self._display.update(self._drawing(), raw=True)
             self._drawn = time.monotonic()
@@ -85,7 +85,7 @@ class LiveGraph(Recorder):
         return page([run], title=run.name, compact=compact)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: a page within the page, which can do nothing but draw."""
+        """Notebook representation: a sandboxed frame that can only draw."""
         return (
             f'<iframe srcdoc="{escape(self._page(compact=True))}" sandbox="allow-scripts allow-downloads" '
             f'style="width: 100%; height: {self._height}px; border: 0"></iframe>'

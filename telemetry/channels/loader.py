@@ -1,7 +1,7 @@
-"""Where TensorBoard finds the Channels tab: an entry point of its group `tensorboard_plugins` names this loader.
+"""Loader of the Channels tab, named by an entry point of TensorBoard's group `tensorboard_plugins`.
 
 TensorBoard imports this file at every start and ends where that fails. So nothing is imported here but TensorBoard
-itself, and what goes wrong later costs the tab alone.
+itself, and later failures affect the tab alone.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ __all__ = ["SAMPLES", "ChannelsLoader"]
 _log = logging.getLogger(__name__)
 
 SAMPLES = 1000
-"""Rows of each figure that TensorBoard keeps; its own choice for plugins it does not know is 100, or 10."""
+"""Rows of each figure that TensorBoard keeps; its default for other plugins is 100, or 10."""
 
 
 class ChannelsLoader(base_plugin.TBLoader):  # type: ignore[misc]
-    """Makes the tab's plugin, and has TensorBoard keep enough of its rows."""
+    """Loader of the tab's plugin, with enough rows kept by TensorBoard."""
 
     def fix_flags(self, flags: Any) -> None:
         """Raise the number of rows that are kept, unless the user has named one.
@@ -36,12 +36,12 @@ class ChannelsLoader(base_plugin.TBLoader):  # type: ignore[misc]
         """Return the plugin; None, and one line in the log, where it cannot be made.
 
         Args:
-            context: What TensorBoard hands its plugins.
+            context: TensorBoard's plugin context.
         """
         try:
             from antiphon.telemetry.channels.plugin import ChannelsPlugin
 
             return ChannelsPlugin(context)
-        except Exception as error:  # noqa: BLE001  (whatever it is, the other tabs are to come up)
+        except Exception as error:  # noqa: BLE001  (on any failure the other tabs must work)
             _log.warning("TensorBoard has no Channels tab: %s: %s", type(error).__name__, error)
             return None

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from antiphon.telemetry.channels.bundle import STATIC, bundled, sheet, vendored
+from antiphon.telemetry.channels.frontend import STATIC, bundled, sheet, vendored
 from antiphon.telemetry.channels.series import RunData
 from antiphon.telemetry.channels.thinning import fitted, written
 
 __all__ = ["MOST", "page"]
 
 MOST = 20_000_000
-"""Bytes of a page, at most: what mail takes. Rows are thinned until it is kept."""
+"""Largest size of a page in bytes, the limit of mail. Rows are thinned to keep it."""
 _FRAME = 4_000
 """Bytes of the page's own elements, at most."""
 _LEAST_DATA = 1_000_000
-"""Bytes that the data may take whatever else is on the page."""
+"""Bytes of data that are always allowed on a page."""
 _DATA, _ROOT = "antiphon-data", "antiphon"
 _UPLOT = "uPlot.iife.min.js"
 _MOUNT = """
@@ -47,9 +47,9 @@ def page(
     most: int = MOST,
     static: Path = STATIC,
 ) -> str:
-    """Return a page that shows runs as a live graph, with whatever stands above and below it.
+    """Return a page with the live graph of runs, and content above and below it.
 
-    Scripts are allowed by their hashes alone, and nothing may be fetched: what a name or a figure holds is text.
+    Scripts are allowed by their hashes alone, and nothing may be fetched: names and figures are text.
 
     Args:
         runs: With names that differ. None: no graph.
@@ -57,9 +57,9 @@ def page(
         before: HTML above the graph, its texts escaped.
         after: HTML below it.
         style: CSS beside that of the graph.
-        compact: Whether it stands in little room, as in a notebook.
+        compact: Whether it is in little room, as in a notebook.
         most: Bytes of the page, at most, if what is above and below leaves a megabyte for the data.
-        static: Where the front end is.
+        static: Folder of the front end.
 
     Raises:
         EngineError: The front end's modules cannot be put into one script.
@@ -98,7 +98,7 @@ def page(
 
 
 def _script(static: Path, *, compact: bool) -> str:
-    """Return the front end and the line that starts it, closed off from the rest of the page."""
+    """Return the front end and its start, in a scope of their own."""
     mount = _MOUNT.replace("COMPACT", "true" if compact else "false")
     return f'(() => {{\n"use strict";\n{bundled(static)}{mount}}})();'
 

@@ -1,4 +1,4 @@
-"""What the Channels tab asks TensorBoard's server for: its own files, and the numbers of one figure at a time."""
+"""TensorBoard plugin of the Channels tab: serves its files, and the values of one figure at a time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 _STATIC = Path(__file__).parent / "static"
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".LICENSE": "text/plain"}
 _ENTRY = b'export { render } from "./static/index.js";\n'
-"""What TensorBoard imports; the modules find one another in their own folder."""
+"""Entry module of the front end; the others are imported relative to it."""
 _BINARY = "application/octet-stream"
 _JSON = "application/json"
 _EVERYTHING = 2**31 - 1
@@ -49,7 +49,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,15}", re.ASCII)
 
 
 class _Refusal(Exception):
-    """What is told to whoever has asked, with the status of the response."""
+    """Error of a request, with the status of the response."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -62,7 +62,7 @@ class _Answer(NamedTuple):
 
 
 class _Question:
-    """A request, and TensorBoard's data as it may see them.
+    """A request, with access to TensorBoard's data.
 
     Args:
         request: Its parameters select runs and tags by name, nothing else.
@@ -81,14 +81,14 @@ class _Question:
         }
 
     def maybe(self, name: str) -> str | None:
-        """Return a parameter; None where it is missing. Twice the same is refused."""
+        """Return a parameter; None where it is missing. A repeated one is an error."""
         found = self._args.getlist(name)
         if len(found) > 1:
             raise _Refusal(400, f"{name}: given {len(found)} times; give it once")
         return found[0] if found else None
 
     def text(self, name: str) -> str:
-        """Return a parameter that has to be there."""
+        """Return a required parameter."""
         found = self.maybe(name)
         if not found:
             raise _Refusal(400, f"{name}: missing; say which")
@@ -104,7 +104,7 @@ class _Question:
         return int(found)
 
     def series(self, *, run: str | None = None, tag: str | None = None) -> dict[str, dict[str, Any]]:
-        """Return the tags of runs with what TensorBoard knows of each, its `max_step` for one."""
+        """Return the tags of runs with TensorBoard's metadata of each, such as `max_step`."""
         chosen = RunTagFilter(runs=None if run is None else [run], tags=None if tag is None else [tag])
         found = self._data.list_tensors(**self._whose, run_tag_filter=chosen)
         return cast("dict[str, dict[str, Any]]", found)
@@ -149,11 +149,11 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         return False
 
     def frontend_metadata(self) -> Any:
-        """Return where the tab's script is, and what the tab is called."""
+        """Return the path of the tab's script, and the tab's name."""
         return base_plugin.FrontendMetadata(es_module_path="/index.js", tab_name="Channels")
 
     def get_plugin_apps(self) -> dict[str, Any]:
-        """Return what answers each path; every file has a path of its own, and no other is answered."""
+        """Return the handler of each path; every file has a path of its own, and other paths have none."""
         apps = {f"/static/{name}": self._app(_file(path)) for name, path in self._files.items()}
         return apps | {
             "/index.js": self._app(lambda _: _Answer(_ENTRY, _KINDS[".js"])),
@@ -166,7 +166,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         }
 
     def _app(self, answer: Callable[[_Question], _Answer]) -> Any:
-        """Return the WSGI application of one path: an answer, or an object with the error in one line."""
+        """Return the WSGI application of one path: a response, or an object with the error in one line."""
 
         @Request.application
         def app(request: Request) -> Response:
@@ -255,9 +255,7 @@ def _figure(question: _Question) -> _Answer:
         raise _Refusal(400, f"newest: {_short(newest)} is neither 0 nor 1")
     tag = figure_tag(cast(Family, kind), metric)
     rows = question.rows(run, tag, newest=True)
-    fresh = after is None or any(
-        step > after for step, _ in rows
-    )  # a page that asks again and again costs little
+    fresh = after is None or any(step > after for step, _ in rows)  # repeated requests cost little
     if rows and fresh and newest != "1":
         rows = question.rows(run, tag)
     series = series_of(rows)

@@ -1,4 +1,4 @@
-"""Where agents stand in the Channels tab: found once, when a run begins."""
+"""Positions of agents in the Channels tab, computed once at the beginning of a run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Point = NDArray[np.float64]
 """[2]: x to the right, y upwards."""
 
 _ROW = 40
-"""Agents in a row of one timescale; more stand in several rows."""
+"""Most agents in a row of one timescale; more form several rows."""
 
 
 def positions(graph: nx.MultiDiGraph[str]) -> tuple[dict[str, Point], bool]:
-    """Return where the agents stand, in the unit square, and whether they are ordered by timescale.
+    """Return the agents' positions in the unit square, and whether they are ordered by timescale.
 
-    Where agents have different periods each period is a level, the slowest on top. Else they stand as in the picture of
+    Where agents have different periods each period is a level, the slowest on top. Else positions are those of the picture of
     the graph: in columns where it has no cycle, by springs where it has one; proportions are kept.
 
     Args:
@@ -45,7 +45,7 @@ def positions(graph: nx.MultiDiGraph[str]) -> tuple[dict[str, Point], bool]:
 
 
 def _levels(placed: dict[str, Point], periods: dict[str, int]) -> dict[str, Point]:
-    """Stand each period's agents side by side, in the order in which the placement has them from left to right."""
+    """Place each period's agents in a row, in the placement's order from left to right."""
     levels = sorted(set(periods.values()))
     found = {}
     for level, period in enumerate(levels):

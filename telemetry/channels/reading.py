@@ -1,4 +1,4 @@
-"""What the Channels tab shows of a run, read back from its event files."""
+"""Reader of the Channels tab's data from event files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Row", "graph_from", "messages_of", "read_run", "series_of", "timelin
 _log = logging.getLogger(__name__)
 
 Row = tuple[int, NDArray[Any]]
-"""A step, and what was written at it."""
+"""A step, and the value written at it."""
 
 _HEAD = struct.Struct("<QI")
 _TAIL = struct.Struct("<I")
@@ -38,8 +38,8 @@ _LONGEST_MARK = 64
 def read_run(folder: Path) -> RunData:
     """Read a run from its event files, in the order of their names.
 
-    What an earlier session wrote after the step that a later one started from is left out; of several values of one step
-    the last written stays. A file that is torn or damaged is read up to there, and the log says so.
+    Values of an earlier session after the step at which a later one started are dropped; of several values of one step
+    the last is kept. A torn or damaged file is read up to the damage, which is logged.
 
     Args:
         folder: The run's folder; its name becomes the run's.
@@ -86,7 +86,7 @@ def series_of(rows: Iterable[Row]) -> Series | None:
     """Return the rows of a figure, by step; those that are not as long as the newest are left out.
 
     Args:
-        rows: In the order of writing; of several at one step the last stays.
+        rows: In the order of writing; of several at one step the last is kept.
 
     Returns:
         None where no row is a list of numbers.
@@ -102,7 +102,7 @@ def messages_of(rows: Iterable[Row]) -> Messages | None:
     """Return the messages of a channel, by step; those that are not as wide as the newest are left out.
 
     Args:
-        rows: In the order of writing, each [samples, size + 1]; of several at one step the last stays.
+        rows: In the order of writing, each [samples, size + 1]; of several at one step the last is kept.
 
     Returns:
         None where no row holds messages.
@@ -115,10 +115,10 @@ def messages_of(rows: Iterable[Row]) -> Messages | None:
 
 
 def graph_from(place: str, text: bytes | None) -> dict[str, Any]:
-    """Return the graph that a text describes.
+    """Return the graph described by a text.
 
     Args:
-        place: What errors begin with.
+        place: Prefix of errors.
         text: JSON.
 
     Raises:
@@ -139,10 +139,10 @@ def graph_from(place: str, text: bytes | None) -> dict[str, Any]:
 
 
 def timeline_from(place: str, text: bytes | None) -> dict[str, Any]:
-    """Return the timeline that a text describes.
+    """Return the timeline described by a text.
 
     Args:
-        place: What errors begin with.
+        place: Prefix of errors.
         text: JSON.
 
     Raises:
@@ -165,7 +165,7 @@ def _document(place: str, what: str, text: bytes | None) -> dict[str, Any]:
 
 
 def _no_json(constant: str) -> None:
-    """Refuse NaN and Infinity, which Python reads and a browser does not."""
+    """Raise on NaN and Infinity, which Python accepts and browsers do not."""
     raise ValueError(constant)
 
 
@@ -191,16 +191,16 @@ def _in_order(rows: Iterable[Row], dimensions: int) -> list[Row]:
 
 
 class _Found:
-    """What event after event holds for the tab."""
+    """Accumulator of the tab's data over events."""
 
     def __init__(self) -> None:
         self.tensors: dict[str, list[tuple[int, Any]]] = {}
         self._whose: dict[str, str] = {}
 
     def take(self, event: Any) -> None:
-        """Add what an event holds; at the start of a session forget what comes after it.
+        """Add an event's values; at the start of a session drop later ones.
 
-        As for TensorBoard, the first value of a tag says whose it is.
+        As in TensorBoard, the first value of a tag determines its plugin.
         """
         if event.session_log.status == SessionLog.START:
             for tag, rows in self.tensors.items():
@@ -219,7 +219,7 @@ def _text(tensor: Any) -> bytes | None:
 
 
 def _rows(tensors: Iterable[tuple[int, Any]]) -> Iterator[Row]:
-    """Yield what is float32 and of the shape that it says."""
+    """Yield the values that are float32 and of their declared shape."""
     for step, tensor in tensors:
         shape = [side.size for side in tensor.tensor_shape.dim]
         content = tensor.tensor_content
@@ -231,9 +231,9 @@ def _rows(tensors: Iterable[tuple[int, Any]]) -> Iterator[Row]:
 
 
 def _events(path: Path) -> Iterator[Any]:
-    """Yield the events of a file that may be of use here.
+    """Yield the events of a file that may contain the tab's data.
 
-    Those of other tabs are passed over without a look at their checksums.
+    Those of other tabs are skipped without verifying their checksums.
     """
     ours = PLUGIN.encode()
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Writes what the Channels tab shows into a run's event file."""
+"""Recorder of the Channels tab's data in a run's event file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Values = NDArray[np.float32]
 
 
 class ChannelsWriter:
-    """Writes a run's graph, and row by row one array per figure: all agents', or all channels'.
+    """Recorder of a run's graph, and row by row one array per figure: all agents', or all channels'.
 
     A row takes 4 bytes per agent or channel and figure, and about 80 per figure; a channel's messages
     4 * samples * (size + 1).
@@ -30,10 +30,10 @@ class ChannelsWriter:
     Args:
         events: The run's event file.
         description: The run; graph and timeline are written at its `start_step`.
-        documents: Whether they are written: once per session.
+        documents: Whether graph and timeline are written: once per session.
 
     Raises:
-        RunError: The file system refuses, here or later.
+        RunError: The file cannot be written, here or later.
     """
 
     def __init__(self, events: EventFile, description: RunDescription, *, documents: bool = True) -> None:
@@ -55,7 +55,7 @@ class ChannelsWriter:
         """Write the figures of agents and channels of one step; those of others are left out."""
         found: dict[tuple[str, str], Values] = {}
         places = self._places
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        with np.errstate(over="ignore"):  # overflow of float32 becomes infinite
             for kind, name, metric, value in rows:
                 known = places.get(kind)
                 place = None if known is None else known.get(name)

@@ -1,4 +1,4 @@
-"""What the Channels tab shows of a run, as arrays, and how it is packed for the browser."""
+"""Arrays of a run for the Channels tab, and their packing for the browser."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Series(NamedTuple):
     values: Values
 
     def pack(self) -> bytes:
-        """Return it for the browser, little endian: rows and items (uint32), steps (float64), values (float32)."""
+        """Pack for the browser, little endian: rows and items (uint32), steps (float64), values (float32)."""
         rows, items = self.values.shape
         return struct.pack("<II", rows, items) + self.steps.astype("<f8").tobytes() + _floats(self.values)
 
@@ -64,7 +64,7 @@ class Cloud(NamedTuple):
     explained: Values
 
     def pack(self) -> bytes:
-        """Return it for the browser, little endian.
+        """Pack for the browser, little endian.
 
         Rows and samples (uint32), shares explained (2 float32), steps (float64), points, labels (float32).
         """
@@ -111,10 +111,10 @@ def cloud(messages: Messages) -> Cloud:
 
 @dataclass(frozen=True)
 class RunData:
-    """Everything the Channels tab shows of one run.
+    """Data of one run in the Channels tab.
 
     Attributes:
-        name: What the run is called.
+        name: Of the run.
         graph: The document under `antiphon/graph`.
         timeline: The document under `antiphon/timeline`; None: there is none.
         figures: By family and metric.
@@ -128,7 +128,7 @@ class RunData:
     messages: Mapping[int, Messages] = field(default_factory=dict)
 
     def catalogue(self) -> dict[str, Any]:
-        """Return what there is: metrics by family, channels with messages, whether there is a timeline."""
+        """Return the contents: metrics by family, channels with messages, whether there is a timeline."""
         metrics: dict[str, Any] = {"agent": [], "channel": []}
         for family, metric in self.figures:
             metrics[family].append(metric)
@@ -140,7 +140,7 @@ class RunData:
         }
 
     def embedded(self) -> dict[str, Any]:
-        """Return it as plain data for a page that has no server: documents, and packed arrays as base64."""
+        """Return plain data for a page without a server: documents, and packed arrays as base64."""
         return {
             "run": self.name,
             "graph": self.graph,

@@ -1,4 +1,4 @@
-"""Where in an event file the Channels tab finds its data."""
+"""Tags of the Channels tab's data in event files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["FORMAT", "GRAPH", "PLUGIN", "TIMELINE", "Family", "figure_tag", "mes
 PLUGIN = "antiphon"
 """The plugin's name in the metadata of its values."""
 FORMAT = 1
-"""Version of what is written; a reader refuses a newer one."""
+"""Version of the format; readers reject newer ones."""
 GRAPH = "antiphon/graph"
 """A string: the graph as JSON, once per session."""
 TIMELINE = "antiphon/timeline"
-"""A string: what happens in the first steps as JSON, once per session."""
+"""A string: the timeline of the first steps as JSON, once per session."""
 
 Family: TypeAlias = Literal["agent", "channel"]
-"""What a row of numbers is about: one number per agent, or one per channel."""
+"""Family of a row of numbers: one per agent, or one per channel."""
 
 
 def figure_tag(family: Family, metric: str) -> str:
@@ -33,7 +33,7 @@ def messages_tag(channel: int) -> str:
 
 
 def parsed(tag: str) -> tuple[Family, str] | int | None:
-    """Return what a tag holds: (family, metric), the number of a channel for messages, or None for anything else."""
+    """Parse a tag: (family, metric), the number of a channel for messages, or None for anything else."""
     parts = tag.split("/")
     if len(parts) != 3 or parts[0] != PLUGIN:
         return None

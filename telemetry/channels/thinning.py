@@ -1,4 +1,4 @@
-"""What of runs goes into one page, so that it can still be mailed: rows are thinned first, metrics are left out last."""
+"""Thinning of runs to the size of one page: rows are thinned first, metrics are dropped last."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from antiphon.telemetry.channels.series import Messages, RunData, Series
 __all__ = ["fitted", "written"]
 
 _FEWEST = 20
-"""Rows of a figure below which something else is left out instead."""
+"""Least rows of a figure; below it other data are dropped instead."""
 _BASE64 = 4 / 3
 _WRAPPING = 64
 """Bytes of JSON around a figure, and about what a name takes."""
 
 
 def written(value: object) -> str:
-    """Return plain data as JSON that may stand inside of a `<script>`: nothing in it is a mark of HTML."""
+    """Return plain data as JSON that can be embedded in a `<script>`, with HTML marks escaped."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for mark in "<>&\u2028\u2029":
         text = text.replace(mark, f"\\u{ord(mark):04x}")
@@ -30,7 +30,7 @@ def written(value: object) -> str:
 
 
 def fitted(runs: Sequence[RunData], most: int) -> tuple[list[RunData], list[str]]:
-    """Return as much of the runs as fits, and a sentence for each thing that is not whole.
+    """Return as much of the runs as fits, and a sentence for each thinned or dropped part.
 
     Args:
         runs: Whole.
@@ -63,19 +63,19 @@ def fitted(runs: Sequence[RunData], most: int) -> tuple[list[RunData], list[str]
 
 
 class _Costs:
-    """What runs take in a page, in bytes; a document is measured once."""
+    """Size of runs in a page, in bytes; documents are measured once."""
 
     def __init__(self) -> None:
         self._documents: dict[int, int] = {}
 
     def least(self, runs: Sequence[RunData]) -> float:
-        """Return what they take when thinned as far as they may be."""
+        """Return their least size, thinned as far as possible."""
         rows = sum(min(rows, _FEWEST) * size for run in runs for rows, size in _parts(run))
         wrapping = sum(_WRAPPING * (1 + len(run.figures) + len(run.messages)) for run in runs)
         return rows + wrapping + sum(self._document(run.graph) + self._document(run.timeline) for run in runs)
 
     def share(self, runs: Sequence[RunData], most: int) -> float:
-        """Return which share of the rows beyond the fewest fits, from 0 to 1."""
+        """Return the share of the rows beyond the least number that fits, from 0 to 1."""
         above = sum(max(rows - _FEWEST, 0) * size for run in runs for rows, size in _parts(run))
         return 1.0 if above == 0 else min(1.0, max(0.0, (most - self.least(runs)) / above))
 

@@ -1,5 +1,5 @@
-"""The report: runs on one HTML page, to be mailed, printed and attached to a paper.
+"""The report: runs on one HTML page, for mail, print and supplements of papers.
 
-`report` puts the page together from `ReportRun`s; each section is a file, `html` and `chart` are what they draw with.
+`report` puts the page together from `ReportRun`s; each section is a file that uses `html` and `chart`.
 Nothing here reads a run directory but its metrics.csv (`curves`), and nothing imports torch or matplotlib.
 """

@@ -1,4 +1,4 @@
-"""Charts as SVG: lines with bands, and bars with intervals. Colours are classes, so that they follow light and dark."""
+"""Charts as SVG: lines with bands, and bars with intervals. Colours are CSS classes, for light and dark themes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["STYLES", "Bar", "Line", "bars", "legend", "lines", "words"]
 Values = NDArray[np.float64]
 
 STYLES = 8
-"""Colours with dashes of their own; further lines begin anew."""
+"""Number of styles; further lines repeat them."""
 _WIDTH, _HEIGHT = 480, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 12, 40
 _POINTS = 400
-"""Of a line, at most: more cannot be told apart in its width."""
+"""Most points of a line; more are not visible in its width."""
 _DECADES = 2.5
-"""Beyond so many decades between its numbers an axis is logarithmic."""
+"""Decades of an axis beyond which it is logarithmic."""
 _DOTTED = 25
-"""Points of a line, at most, that are marked one by one."""
+"""Most points of a line with markers."""
 _BAR_WIDTH, _BAR, _NAMES, _FIGURES = 560, 24, 168, 62
 _BAR_TOP, _BAR_BOTTOM = 6, 40
 
@@ -35,7 +35,7 @@ class Line:
     """A curve with a band.
 
     Attributes:
-        name: What the legend says.
+        name: In the legend.
         style: Its colour and dashes, by number.
         steps: [points].
         middle: [points]; nan where there is none.
@@ -56,8 +56,8 @@ class Bar:
     """One bar.
 
     Attributes:
-        name: What it is of.
-        value: How long it is; None: there is no value.
+        name: Of the bar.
+        value: Its length; None: no value.
         low: Lower end of its interval; None: no interval.
         high: Upper end.
         weak: Whether it is drawn pale.
@@ -83,8 +83,8 @@ def lines(curves: Sequence[Line], *, across: str, title: str) -> Html:
 
     Args:
         curves: At least one, with a finite point somewhere.
-        across: What the horizontal axis counts.
-        title: What the chart shows, for those who do not see it.
+        across: Label of the horizontal axis.
+        title: Text alternative of the chart.
     """
     thin = [_thinned(curve) for curve in curves]
     x = _range(np.concatenate([curve.steps for curve in thin]), _LEFT, _WIDTH - _RIGHT)
@@ -96,7 +96,7 @@ def lines(curves: Sequence[Line], *, across: str, title: str) -> Html:
 
 
 def legend(entries: Iterable[tuple[str, int]]) -> Html:
-    """Return what the colours and dashes of lines mean.
+    """Return the legend of the lines.
 
     Args:
         entries: (name, style) of each.
@@ -116,9 +116,9 @@ def bars(rows: Sequence[Bar], *, across: str, title: str, marks: Sequence[float]
 
     Args:
         rows: From the top.
-        across: What the axis counts.
-        title: What the chart shows, for those who do not see it.
-        marks: Numbers at which a line stands out.
+        across: Label of the axis.
+        title: Text alternative of the chart.
+        marks: Values with a reference line.
     """
     values = [0.0, *marks, *(row.value for row in rows if row.value is not None)]
     span = (max(values) - min(values)) or 1.0
@@ -213,7 +213,7 @@ def _stroke(curve: Line, x: Axis, y: Axis) -> Html:
         at = f"{x.at(curve.steps[place]):.1f} {y.at(curve.middle[place]):.1f}"
         down = place > 0 and found[place - 1]
         alone = not down and not (place + 1 < len(found) and found[place + 1])
-        if alone or len(found) <= _DOTTED:  # a point without neighbours would not show as a line
+        if alone or len(found) <= _DOTTED:  # a point without neighbours would not be visible as a line
             dots.append(f"M{at}h0")
         pieces.append(f"{'L' if down else 'M'}{at}")
     drawn = [element("path", d="".join(pieces), class_=_line_class(curve.style))]

@@ -1,4 +1,4 @@
-"""The figures of metrics.csv that the report draws, read in one pass however long the table is."""
+"""Reader of the report's figures from metrics.csv, in one pass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from antiphon.telemetry.report.numbers import METRICS
 __all__ = ["ALIGNMENT", "MEASURED", "Curve", "Table", "read_table"]
 
 ALIGNMENT = ("sg_loss", "cosine", "norm_ratio", "r2")
-"""Figures of channels that are drawn as their mean over channels."""
+"""Figures of channels that are plotted as means over channels."""
 MEASURED = ("value", "value_low", "value_high", "ablation")
 """Figures of channels whose newest number is kept."""
 _SCORES = (*METRICS, "loss")
@@ -27,7 +27,7 @@ _DIGITS = 15
 _UNASKED = re.compile(
     rf"[0-9]+,channel,[^\",\n]*,(?!(?:{'|'.join((*ALIGNMENT, *MEASURED))}),)[a-z0-9_]+,[-+.0-9a-z]+\n"
 )
-"""A line without quotes about a figure of a channel that is neither drawn nor kept: most of a long table."""
+"""Pattern of unquoted lines of unused channel figures: most of a long table."""
 _SHOWN = 80
 """Characters of a row that an error quotes."""
 
@@ -47,14 +47,14 @@ class Curve:
 
 @dataclass
 class Table:
-    """What the report takes from a run's metrics.csv.
+    """The report's data from a run's metrics.csv.
 
     Attributes:
         agents: By agent and metric of its objective.
         env: By metric.
         channels: By metric: the mean over the channels that have it.
         measured: By channel and metric: the newest number, and its step.
-        damage: What is wrong with the table; empty where nothing is.
+        damage: Error in the table; empty: none.
     """
 
     agents: dict[tuple[str, str], Curve] = field(default_factory=dict)
@@ -68,7 +68,7 @@ def read_table(path: Path) -> Table:
     """Read a metrics.csv up to its end, or up to where it is damaged.
 
     Args:
-        path: The file. A last line that a process has not written to its end counts for nothing.
+        path: The file. An unfinished last line is ignored.
     """
     found = Table()
     agents: dict[tuple[str, str], dict[int, float]] = {}
@@ -105,7 +105,7 @@ def _curve(points: Iterable[tuple[int, float]]) -> Curve:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str, str, float]]:
-    """Yield the rows; ValueError where one is none, but for a torn last one."""
+    """Yield the rows; ValueError on an invalid one, except a torn last one."""
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         lines = _Lines(file)
         table = csv.reader(lines)
@@ -124,7 +124,7 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str, str, float]]:
 
 
 class _Lines:
-    """The lines that end (the last may be half of one), but for those of figures that nobody asks for.
+    """Iterator over complete lines (the last may be torn), without those of unused figures.
 
     Attributes:
         number: Of the newest line, from 1.
@@ -135,7 +135,7 @@ class _Lines:
         self.number = 0
 
     def __iter__(self) -> Iterator[str]:
-        """Yield them."""
+        """Yield the lines."""
         skip = _UNASKED.fullmatch
         for line in self._file:
             self.number += 1

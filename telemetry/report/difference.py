@@ -1,4 +1,4 @@
-"""The section that says in what the scenarios of runs differ, and holds them whole."""
+"""Section of differences between the runs' scenarios, with the whole documents."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _COLUMNS = 6
 _LONGEST = 160
 """Characters of a value in the table."""
 _TEXT = 60_000
-"""Characters of a document that is shown whole."""
+"""Most characters of a document that is included whole."""
 _MISSING = object()
 
 
 def difference(runs: Sequence[ReportRun]) -> Html:
-    """Return a table of differences for each scenario that there is in several forms, and the documents folded up."""
+    """Return a table of differences for each scenario with several forms, and the documents, folded."""
     forms: dict[str, dict[str, list[ReportRun]]] = {}
     for run in runs:
         forms.setdefault(run.scenario, {}).setdefault(run.text, []).append(run)
@@ -49,16 +49,18 @@ def difference(runs: Sequence[ReportRun]) -> Html:
 def differences(documents: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
     """Return the paths at which documents differ, each with the value of every document as text.
 
-    Parts of a list that have a name (or a sender and a receiver) are found by it, wherever they stand. What one document
-    does not have at all is one path, not one for each of its values.
+    Parts of a list that have a name (or a sender and a receiver) are matched by it, in any order. A part missing in one
+    document is one path, not one for each of its values.
 
     Args:
         documents: Plain data.
     """
-    return [(path, [_worded(value) for value in values]) for path, values in _parted("", list(documents))]
+    return [
+        (path, [_worded(value) for value in values]) for path, values in _differences("", list(documents))
+    ]
 
 
-def _parted(path: str, values: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
+def _differences(path: str, values: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
     if all(value == values[0] for value in values[1:]):
         return
     parts = [_parts(value) for value in values]
@@ -67,27 +69,27 @@ def _parted(path: str, values: Sequence[Any]) -> Iterator[tuple[str, Sequence[An
         yield path, values
         return
     for key in dict.fromkeys(key for found in known for key in found):
-        yield from _parted(
+        yield from _differences(
             path + key if path else key.lstrip("."), [found.get(key, _MISSING) for found in known]
         )
 
 
 def _parts(value: Any) -> dict[str, Any] | None:
-    """Return the parts of a value by what a path calls them; None where it has none that could be told apart."""
+    """Return the parts of a value by path segment; None where it has no identifiable parts."""
     if isinstance(value, Mapping):
         return {f".{key}": item for key, item in value.items()}
     if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value) or not value:
         return None
     found: dict[str, Any] = {}
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for place, item in enumerate(value):
         name = str(place)
         if "from" in item and "to" in item:
             name = f"{item['from']}->{item['to']}"
         elif "name" in item:
             name = str(item["name"])
-        again = seen[name] = seen.get(name, -1) + 1
-        found[f"[{name}:{again}]" if again else f"[{name}]"] = item
+        repeat = counts[name] = counts.get(name, -1) + 1
+        found[f"[{name}:{repeat}]" if repeat else f"[{name}]"] = item
     return found
 
 
@@ -99,7 +101,7 @@ def _worded(value: Any) -> str:
 
 
 def _compared(forms: Sequence[Sequence[ReportRun]]) -> Html:
-    """Return the table of what differs between forms of a scenario, each with the runs that share it."""
+    """Return the table of differences between forms of a scenario, each with its runs."""
     shown = [form for form in forms if form[0].document][:_COLUMNS]
     found = differences([form[0].document for form in shown]) if shown else []
     headings = ["path", *(_heading(form) for form in shown)]

@@ -1,4 +1,4 @@
-"""HTML and SVG as text, put together so that a name can never become markup."""
+"""HTML and SVG as escaped text, so that names never become markup."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import escape
 __all__ = ["Html", "element", "figure", "joined", "section", "table"]
 
 _EMPTY = {"img", "path", "line", "rect", "circle", "col"}
-"""Elements that hold nothing."""
+"""Void elements."""
 
 
 class Html(str):
@@ -18,7 +18,7 @@ class Html(str):
 
 
 def joined(parts: Iterable[str | None], between: str = "") -> Html:
-    """Return parts side by side, those that are plain text escaped; None is left out."""
+    """Concatenate parts, with plain text escaped; None is left out."""
     return Html(between.join(_markup(part) for part in parts if part is not None))
 
 
@@ -27,7 +27,7 @@ def element(tag: str, *children: str | None, **attributes: str | float | None) -
 
     Args:
         tag: Its name.
-        children: What is in it: plain text, which is escaped, or markup; None is left out.
+        children: Plain text, which is escaped, or markup; None is left out.
         attributes: A `_` at the end of a name is left out, any other becomes `-`; None: no such attribute.
     """
     given = "".join(
@@ -47,13 +47,13 @@ def table(
     numbers: Sequence[int] = (),
     caption: str | None = None,
 ) -> Html:
-    """Return a table that scrolls by itself where it is too wide.
+    """Return a table that scrolls on its own where it is too wide.
 
     Args:
         headings: Of the columns.
         rows: Their cells, plain text or markup; the first heads its row.
         numbers: Which columns hold numbers.
-        caption: What it shows.
+        caption: Of the table.
     """
     kinds = ["number" if place in numbers else None for place in range(len(headings))]
     heads = [
@@ -70,7 +70,7 @@ def table(
 
 
 def figure(drawing: Html, title: str, says: str | None = None, caution: str | None = None) -> Html:
-    """Return a drawing under its title, with a sentence and what to beware of below it."""
+    """Return a drawing under its title, with a sentence and a caution below it."""
     below = [element("p", text, class_=kind) for text, kind in ((says, "says"), (caution, "caution")) if text]
     return element("figure", element("figcaption", title), drawing, *below)
 
@@ -79,9 +79,9 @@ def section(name: str, title: str, says: str, *content: str | None) -> Html:
     """Return a section of the report.
 
     Args:
-        name: What links go to.
+        name: Anchor of links.
         title: Above it.
-        says: What it shows, in one or two plain sentences.
+        says: Description, in one or two plain sentences.
         content: Markup.
     """
     return element("section", element("h2", title), element("p", says, class_="says"), *content, id=name)
@@ -92,5 +92,5 @@ def _markup(part: str) -> str:
 
 
 def _plain(value: str | float) -> str:
-    """Write an attribute; a length is rounded to a hundredth of a pixel, which nobody sees."""
+    """Format an attribute; lengths are rounded to a hundredth of a pixel."""
     return f"{round(value, 2):g}" if isinstance(value, float) else str(value)

@@ -22,7 +22,7 @@ _ACROSS = "environment steps"
 _MOST = 16
 """Groups with lines in a chart."""
 _ENV = 6
-"""Charts of what the environment says."""
+"""Most charts of the environment's figures."""
 
 _Points = dict[float, float]
 
@@ -56,7 +56,7 @@ class _Chart(NamedTuple):
 
 
 def _block(groups: Sequence[Group]) -> list[Html | None]:
-    """Return the legend and the charts of one scenario; scores first, then what is told of learning signals."""
+    """Return the legend and the charts of one scenario; scores first, then learning signals."""
     shown = groups[:_MOST]
     scores, signals = list(_scores(shown)), list(_signals(shown))
     if not scores and not signals:
@@ -66,23 +66,23 @@ def _block(groups: Sequence[Group]) -> list[Html | None]:
     return [
         legend((group.name, place) for place, group in enumerate(shown)) if several else None,
         element("p", more, class_="says") if more else None,
-        _drawn(scores),
+        _figures(scores),
         element("h4", "Synthetic gradients") if signals else None,
         *_cautions(signals),
-        _drawn(signals),
+        _figures(signals),
     ]
 
 
-def _drawn(charts: Sequence[_Chart]) -> Html | None:
-    drawn = [
+def _figures(charts: Sequence[_Chart]) -> Html | None:
+    figures = [
         figure(lines(chart.curves, across=_ACROSS, title=chart.title), chart.title, chart.says)
         for chart in charts
     ]
-    return element("div", *drawn, class_="charts") if drawn else None
+    return element("div", *figures, class_="charts") if figures else None
 
 
 def _cautions(charts: Sequence[_Chart]) -> list[Html]:
-    """Return what to beware of, once for all charts that share it."""
+    """Return the cautions, each once for all charts that share it."""
     found: dict[str, list[str]] = {}
     for chart in charts:
         if chart.caution:
@@ -91,7 +91,7 @@ def _cautions(charts: Sequence[_Chart]) -> list[Html]:
 
 
 def _scores(groups: Sequence[Group]) -> Iterator[_Chart]:
-    """Yield the charts of the readouts' metrics and losses, and of what the environment says."""
+    """Yield the charts of the readouts' metrics and losses, and of the environment's figures."""
     runs = [run for group in groups for run in group.runs]
     readouts, counts = {name for run in runs for name in run.readouts}, {len(run.readouts) for run in runs}
     who = f"mean of {counts.pop()} readouts" if len(counts) == 1 else "mean of the readouts"
@@ -155,7 +155,7 @@ def _over(groups: Sequence[Group], points: Callable[[ReportRun], Mapping[float, 
 
 
 def _mean_and_error(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard error over the second axis, of what is finite; nan where that is none, or one alone."""
+    """Return mean and standard error over the second axis, of finite values; nan without any, or for one alone."""
     found = np.isfinite(values)
     count = found.sum(1)
     kept = np.where(found, values, 0.0)

@@ -1,4 +1,4 @@
-"""Numbers as people read them, and the places of ticks on an axis."""
+"""Formatting of numbers, and tick positions on an axis."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 __all__ = ["METRICS", "Axis", "number", "scored", "seconds", "signed"]
 
 METRICS = ("accuracy", "error", "bits")
-"""Of objectives, in the order in which they are told."""
+"""Metrics of objectives, in order of display."""
 _DASH = "–"
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """Write a number with so many significant digits; `–` for what is none."""
+    """Format a number to a number of significant digits; `–` for None or nan."""
     if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
         return _DASH
     if math.isinf(value):
@@ -31,20 +31,20 @@ def number(value: Any, digits: int = 3) -> str:
 
 
 def signed(value: Any, digits: int = 3) -> str:
-    """Write a change, with its sign."""
+    """Format a change, with its sign."""
     text = number(value, digits)
     return f"+{text}" if isinstance(value, int | float) and value > 0 else text
 
 
 def scored(metric: str, value: Any) -> str:
-    """Write a metric: shares in percent."""
+    """Format a metric: shares in percent."""
     if metric in ("accuracy",) and isinstance(value, int | float) and math.isfinite(value):
         return f"{100 * value:.2f} %"
     return number(value)
 
 
 def seconds(value: Any) -> str:
-    """Write a duration."""
+    """Format a duration."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return _DASH
     if value < 100:
@@ -58,11 +58,11 @@ class Axis:
     """One axis: from numbers to places, with ticks.
 
     Args:
-        low: The least number shown.
-        high: The largest.
-        start: Where the least stands, in pixels.
-        end: Where the largest stands.
-        log: Whether each decade is as long as the next; `low` is then above 0.
+        low: Lower end of the range.
+        high: Upper end.
+        start: Position of the lower end, in pixels.
+        end: Position of the upper end.
+        log: Whether the axis is logarithmic; `low` is then above 0.
         most: Ticks, at most.
     """
 
@@ -77,7 +77,7 @@ class Axis:
         self._start, self._end = start, end
 
     def at(self, value: float) -> float:
-        """Return the place of a number, in pixels; what lies outside stands at the end."""
+        """Return the position of a number, in pixels, clamped to the axis."""
         low, high = self.low, self.high
         if self.log:
             value, low, high = math.log(max(value, low)), math.log(low), math.log(high)
@@ -85,7 +85,7 @@ class Axis:
         return self._start + share * (self._end - self._start)
 
     def ticks(self) -> dict[float, str]:
-        """Return numbers that are easily read, with their words."""
+        """Return round numbers as ticks, with their labels."""
         return self._decades() if self.log else self._steps()
 
     def _steps(self) -> dict[float, str]:

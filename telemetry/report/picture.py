@@ -1,4 +1,4 @@
-"""The graph of a run as a still picture: for paper, where the live one cannot go."""
+"""Static picture of a run's graph, for print."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from antiphon.telemetry.report.numbers import number
 from antiphon.telemetry.report.ranking import ablation_of, value_of
 from antiphon.telemetry.report.run import ReportRun
 
-__all__ = ["still"]
+__all__ = ["graph_picture"]
 
 _MOST = 200
-"""Agents; a picture of more is a blot."""
+"""Most agents of a legible picture."""
 _NAMED = 40
-"""Agents with names beside them."""
+"""Most agents with labels."""
 _SHADES = 6
 _WIDTH, _HEIGHT, _PAD = 720, 440, 40
 _FIGURES = ("sg_loss", "message_energy", "age")
-"""What edges are coloured by where nothing was measured, the first that there is."""
+"""Metrics for the colours of edges without measurements, in order of preference."""
 
 
-def still(run: ReportRun) -> Html | None:
+def graph_picture(run: ReportRun) -> Html | None:
     """Return the picture of a run's graph; None where there is none, or it is too large to be read."""
     if run.data is None or len(run.data.graph["agents"]) > _MOST:
         return None
@@ -36,13 +36,13 @@ def still(run: ReportRun) -> Html | None:
     places = [_place(agent) for agent in graph["agents"]]
     radius = min(12.0, 90 / math.sqrt(max(len(places), 1)) + 2)
     parts: list[Html] = []
-    seen: dict[tuple[int, int], int] = {}
+    counts: dict[tuple[int, int], int] = {}
     for channel in graph["channels"]:
         ends = channel["from"], channel["to"]
-        again = seen[ends] = seen.get(ends, 0) + 1
+        parallel = counts[ends] = counts.get(ends, 0) + 1
         shade = _shade(values.get(channel["name"], math.nan), low, high)
         parts.append(
-            _edge(places[ends[0]], places[ends[1]], ends[0] == ends[1], again, radius, shade, channel)
+            _edge(places[ends[0]], places[ends[1]], ends[0] == ends[1], parallel, radius, shade, channel)
         )
     for agent, place in zip(graph["agents"], places, strict=True):
         parts += _node(agent, place, radius, named=len(places) <= _NAMED)
@@ -63,7 +63,7 @@ def still(run: ReportRun) -> Html | None:
 
 
 def _figure(run: ReportRun) -> tuple[str, Mapping[str, float]]:
-    """Return what the channels are coloured by, and its number by channel: what was measured before what was logged."""
+    """Return the metric of the channels' colours, and its values: measured ones first, then logged ones."""
     for metric, found in (("ablation", ablation_of(run)), ("value", value_of(run))):
         if found is not None:
             values = {bar.name: bar.value for bar in found.bars if bar.value is not None}
@@ -99,7 +99,7 @@ def _edge(
     start: tuple[float, float],
     end: tuple[float, float],
     own: bool,
-    again: int,
+    parallel: int,
     radius: float,
     shade: str,
     channel: Mapping[str, Any],
@@ -107,14 +107,14 @@ def _edge(
     """Draw a channel: bent to its left, so that there and back are two lines; to itself as a loop."""
     (x0, y0), (x1, y1) = start, end
     if own:
-        side = radius + 7 * again
+        side = radius + 7 * parallel
         path = (
             f"M{x0 - 4:.1f} {y0 - radius:.1f}c{-side:.1f} {-2 * side:.1f} {side + 8:.1f} {-2 * side:.1f} 8 0"
         )
     else:
         length = math.hypot(x1 - x0, y1 - y0) or 1.0
         ux, uy = (x1 - x0) / length, (y1 - y0) / length
-        bend = (0.12 * length + 3) * again
+        bend = (0.12 * length + 3) * parallel
         mx, my = (x0 + x1) / 2 + uy * bend, (y0 + y1) / 2 - ux * bend
         tx, ty = x1 - mx, y1 - my
         reach = math.hypot(tx, ty) or 1.0

@@ -1,4 +1,4 @@
-"""The section that says where the runs come from: commands, versions, machines, files."""
+"""Section of the runs' provenance: commands, versions, machines, files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from antiphon.telemetry.report.run import ReportRun
 __all__ = ["provenance"]
 
 _COLUMNS = 4
-"""Runs side by side in the table of what differs; more are put one under the other."""
+"""Most runs as columns of the table of differences; more are listed as rows."""
 
 
 def provenance(runs: Sequence[ReportRun]) -> Html:
-    """Return what the runs have in common, and then what each has of its own."""
+    """Return the entries common to the runs, and then those of each."""
     facts = [_facts(run) for run in runs]
     names = list(dict.fromkeys(name for found in facts for name in found))
     common = [name for name in names if len({found.get(name) for found in facts}) == 1]
@@ -36,10 +36,10 @@ def provenance(runs: Sequence[ReportRun]) -> Html:
 
 
 def _facts(run: ReportRun) -> dict[str, str]:
-    """Return what is told of a run, as text by heading."""
+    """Return the provenance of a run, as text by heading."""
     facts = run.facts
     command, versions = facts.get("command"), facts.get("versions")
-    told: dict[str, Any] = {
+    entries: dict[str, Any] = {
         "directory": run.path,
         "command": shlex.join(map(str, command)) if isinstance(command, list) else None,
         "commit": facts.get("git"),
@@ -56,7 +56,7 @@ def _facts(run: ReportRun) -> dict[str, str]:
         "warnings": _listed(facts.get("warnings")),
         **{f"SHA-256 of {name}": digest for name, digest in run.digests.items()},
     }
-    return {name: str(value) for name, value in told.items() if value not in (None, "")}
+    return {name: str(value) for name, value in entries.items() if value not in (None, "")}
 
 
 def _listed(value: Any) -> str | None:

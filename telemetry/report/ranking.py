@@ -1,4 +1,4 @@
-"""The section that ranks channels: by what is lost without them, and by what their learning signals are worth."""
+"""Section that ranks channels by ablation loss and by the value of their learning signals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COMMANDS = 4
 
 
 class Measurement(NamedTuple):
-    """What was measured of a run's channels.
+    """Measurement of a run's channels.
 
     Attributes:
         bars: Of channels, in their order.
@@ -40,7 +40,7 @@ class Measurement(NamedTuple):
 
 
 def ranking(runs: Sequence[ReportRun]) -> Html:
-    """Return the rankings of the runs that have been measured, and the commands that measure the others."""
+    """Return the rankings of measured runs, and the commands that measure the others."""
     talking = [run for run in runs if _has_channels(run)]
     found = [(run, ablation_of(run), value_of(run)) for run in talking]
     blocks = []
@@ -56,7 +56,7 @@ def ranking(runs: Sequence[ReportRun]) -> Html:
     missing = [(run, "ablation", "--ablate zero") for run, ablation, _ in found if ablation is None]
     whole = [
         run for run in talking if run.facts.get("exit") != "diverged"
-    ]  # a fork of one that has would do so too
+    ]  # a fork of a run with channels has them too
     missing += [(run, "value", "--value") for run, _, value in found if value is None and run in whole]
     if missing:
         blocks.append(_commands(missing))
@@ -71,30 +71,30 @@ def ranking(runs: Sequence[ReportRun]) -> Html:
 
 def ablation_of(run: ReportRun) -> Measurement | None:
     """Return the losses by ablation of a run's channels, most needed first; None: not measured."""
-    said = run.measured.get("ablation")
+    measured = run.measured.get("ablation")
     found = {}
     metrics: dict[str, dict[str, str]] = {}
-    for name, changes in _ablated(said):
+    for name, changes in _ablated(measured):
         loss = _Change.of(changes.get("loss"))
         if loss is not None:
             found[name] = loss.bar(name)
-            metrics[name] = {str(m): _told(m, _Change.of(changes[m])) for m in changes if m != "loss"}
+            metrics[name] = {str(m): _worded(m, _Change.of(changes[m])) for m in changes if m != "loss"}
     if not found:
         return _from_table(run, "ablation", "Newest figures of metrics.csv.")
     others = list(dict.fromkeys(metric for changes in metrics.values() for metric in changes))
     headings = [f"{metric}, points" if metric == "accuracy" else metric for metric in others]
     cells = {name: [changes.get(metric, "–") for metric in others] for name, changes in metrics.items()}
-    assert isinstance(said, Mapping)
-    about = f"Messages replaced by {said.get('kind', 'something')}, {said.get('split', 'test')} split"
-    about += _at(said) + ", 95 % interval over examples. Pale: the interval holds 0."
+    assert isinstance(measured, Mapping)
+    about = f"Messages replaced by {measured.get('kind', 'something')}, {measured.get('split', 'test')} split"
+    about += _at(measured) + ", 95 % interval over examples. Pale: the interval holds 0."
     return Measurement(_ordered(found.values()), about, headings, cells)
 
 
 def value_of(run: ReportRun) -> Measurement | None:
     """Return the values of a run's channels, largest first, that of all together on top; None: not measured."""
-    said = run.measured.get("value")
-    rows = said.get("rows") if isinstance(said, Mapping) else None
-    alignment = said.get("alignment") if isinstance(said, Mapping) else None
+    measured = run.measured.get("value")
+    rows = measured.get("rows") if isinstance(measured, Mapping) else None
+    alignment = measured.get("alignment") if isinstance(measured, Mapping) else None
     alignment = alignment if isinstance(alignment, Mapping) else {}
     found, cells, notes = {}, {}, []
     for row in rows if isinstance(rows, list) else ():
@@ -110,20 +110,20 @@ def value_of(run: ReportRun) -> Measurement | None:
             notes.append(f"{name}: {row['why']}")
     if not found:
         return _from_table(run, "value", "Newest figures of metrics.csv.")
-    assert isinstance(said, Mapping)
+    assert isinstance(measured, Mapping)
     first = next(iter(found))
-    together = [found.pop(first)] if first not in _channels(run) and len(found) > 1 else []
-    about = f"Measured in forks over {said.get('horizon', '?')} steps{_at(said)}, 95 % interval over repeats."
+    total = [found.pop(first)] if first not in _channels(run) and len(found) > 1 else []
+    about = f"Measured in forks over {measured.get('horizon', '?')} steps{_at(measured)}, 95 % interval over repeats."
     headings = ["loss, no signal", "loss, its own", "loss, true", "cosine", "its ceiling"]
-    return Measurement([*together, *_ordered(found.values())], about, headings, cells, notes)
+    return Measurement([*total, *_ordered(found.values())], about, headings, cells, notes)
 
 
 # --- reading ------------------------------------------------------------------------------------------------
 
 
-def _ablated(said: Any) -> list[tuple[str, Mapping[str, Any]]]:
+def _ablated(measured: Any) -> list[tuple[str, Mapping[str, Any]]]:
     """Return the changes of the readouts by channel."""
-    channels = said.get("channels") if isinstance(said, Mapping) else None
+    channels = measured.get("channels") if isinstance(measured, Mapping) else None
     found = []
     for name, changes in channels.items() if isinstance(channels, Mapping) else ():
         readouts = changes.get("readouts") if isinstance(changes, Mapping) else None
@@ -139,20 +139,20 @@ class _Change(NamedTuple):
     half: float | None
 
     @classmethod
-    def of(cls, said: Any) -> _Change | None:
-        """Return what is said of a change; None where there is none."""
-        middle = _finite(said.get("change")) if isinstance(said, Mapping) else None
-        return None if middle is None else cls(middle, _finite(said.get("half")))
+    def of(cls, measured: Any) -> _Change | None:
+        """Read a change; None where there is none."""
+        middle = _finite(measured.get("change")) if isinstance(measured, Mapping) else None
+        return None if middle is None else cls(middle, _finite(measured.get("half")))
 
     def bar(self, name: str) -> Bar:
-        """Return it as a bar."""
+        """Return the change as a bar."""
         if self.half is None:
             return _bar(name, self.middle, None, None)
         return _bar(name, self.middle, self.middle - self.half, self.middle + self.half)
 
 
-def _told(metric: str, change: _Change | None) -> str:
-    """Write a change of a metric with half of its interval; of an accuracy in points."""
+def _worded(metric: str, change: _Change | None) -> str:
+    """Format a change of a metric with half of its interval; of an accuracy in points."""
     if change is None:
         return "–"
     factor = 100 if metric == "accuracy" else 1
@@ -161,7 +161,7 @@ def _told(metric: str, change: _Change | None) -> str:
 
 
 def _from_table(run: ReportRun, metric: str, about: str) -> Measurement | None:
-    """Return what a run wrote of a figure while it ran."""
+    """Return the measurement logged in the run's metrics.csv."""
     found, step = [], 0
     for name, figures in run.table.measured.items():
         if metric not in figures:
@@ -188,8 +188,8 @@ def _finite(value: Any) -> float | None:
 
 
 def _channels(run: ReportRun) -> set[str]:
-    said = run.result.get("channels")
-    names = set(said) if isinstance(said, Mapping) else set()
+    measured = run.result.get("channels")
+    names = set(measured) if isinstance(measured, Mapping) else set()
     return names | (
         set() if run.data is None else {channel["name"] for channel in run.data.graph["channels"]}
     )
@@ -199,8 +199,8 @@ def _has_channels(run: ReportRun) -> bool:
     return bool(_channels(run) or run.measured or run.table.measured or run.table.channels)
 
 
-def _at(said: Mapping[str, Any]) -> str:
-    step = said.get("step")
+def _at(measured: Mapping[str, Any]) -> str:
+    step = measured.get("step")
     return f", after {step:,} steps" if isinstance(step, int) else ""
 
 
@@ -227,7 +227,7 @@ def _measured(metric: str, found: Measurement) -> Html:
 
 
 def _commands(missing: Sequence[tuple[ReportRun, str, str]]) -> Html:
-    """Return what has not been measured, and the commands that measure it, by run."""
+    """Return the missing measurements, and their commands, by run."""
     options: dict[str, list[str]] = {}
     for run, _, option in missing:
         options.setdefault(run.path, []).append(option)

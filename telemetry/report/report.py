@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from antiphon.telemetry.channels.bundle import STATIC
+from antiphon.telemetry.channels.frontend import STATIC
 from antiphon.telemetry.channels.page import MOST, page
 from antiphon.telemetry.report.difference import difference
 from antiphon.telemetry.report.html import Html, element, joined
 from antiphon.telemetry.report.learning import learning
-from antiphon.telemetry.report.picture import still
+from antiphon.telemetry.report.picture import graph_picture
 from antiphon.telemetry.report.provenance import provenance
 from antiphon.telemetry.report.ranking import ranking
 from antiphon.telemetry.report.representations import representations
@@ -48,9 +48,9 @@ def report(
 
     Args:
         runs: At least one, with names that differ.
-        made: When and with what the report was made.
+        made: Date and version of the report.
         most: Bytes of the page, at most; rows of the live graph are thinned for it.
-        static: Where the front end is.
+        static: Folder of the front end.
     """
     groups = grouped(runs)
     title = f"Report on {', '.join(dict.fromkeys(run.scenario for run in runs))}"
@@ -86,7 +86,7 @@ def report(
 
 
 def _description(runs: Sequence[ReportRun]) -> Html | None:
-    """Return what the scenario says of itself, if there is one alone."""
+    """Return the scenario's description, if there is a single scenario."""
     said = {
         run.document.get("description") for run in runs if isinstance(run.document.get("description"), str)
     }
@@ -96,7 +96,7 @@ def _description(runs: Sequence[ReportRun]) -> Html | None:
 
 
 def _graph(runs: Sequence[ReportRun]) -> Html:
-    """Return what stands above the live graph, and in its place on paper."""
+    """Return the heading of the live graph, and its substitute in print."""
     without = [run.name for run in runs if run.data is None]
     shown = [run for run in runs if run.data is not None]
     if not shown:
@@ -107,7 +107,7 @@ def _graph(runs: Sequence[ReportRun]) -> Html:
             "agent or a channel for its curves, put a second run beside the first."
         )
         parts = [element("p", says, class_="says screen-only")]
-        stills = [picture for run in shown[:_STILL] if (picture := still(run)) is not None]
+        stills = [picture for run in shown[:_STILL] if (picture := graph_picture(run)) is not None]
         parts.append(element("div", *stills, class_="paper-only"))
     if shown and without:
         text = f"Not there, for want of data of the Channels tab: {', '.join(without)}."

@@ -1,4 +1,4 @@
-"""The section of representations: messages as points in a plane, and the pictures that `evaluate --represent` drew."""
+"""The section of representations: messages as points in a plane, and the pictures of `evaluate --represent`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from antiphon.telemetry.report.run import Group, Picture
 __all__ = ["representations"]
 
 _CHANNELS = 6
-"""Whose messages are drawn, at most."""
+"""Most channels with messages in the pictures."""
 _RUNS = 3
-"""Whose messages are drawn, at most."""
+"""Most runs with messages in the pictures."""
 _CLASSES = 10
-"""Colours of labels; further ones begin anew."""
+"""Number of label colours; further labels repeat them."""
 _SIDE, _PAD = 170, 8
 _WORDS = {
     "rdm.png": "Dissimilarity of the agents' representations, example by example",
@@ -69,7 +69,7 @@ def _picture(picture: Picture) -> Html:
 
 
 def _clouds(data: RunData) -> Html:
-    """Draw the messages of some channels, each of another sender as long as there are others."""
+    """Draw the messages of some channels, preferring distinct senders."""
     channels = data.graph["channels"]
     known = [number for number in sorted(data.messages) if number < len(channels)]
     turns: dict[int, list[int]] = {}
@@ -86,7 +86,7 @@ def _clouds(data: RunData) -> Html:
 
 
 def _labels(clouds: Iterable[Cloud]) -> Html | None:
-    """Return which colour is which label; None where there are none."""
+    """Return the legend of label colours; None without labels."""
     found = sorted(
         {int(label) for one in clouds for label in one.labels[np.isfinite(one.labels)] if label >= 0}
     )
@@ -101,7 +101,7 @@ def _labels(clouds: Iterable[Cloud]) -> Html | None:
 
 
 def _cloud(name: str, found: Cloud) -> Html:
-    """Draw a channel's messages at the first, the middle and the last step that there is."""
+    """Draw a channel's messages at the first, the middle and the last recorded step."""
     last = len(found.steps) - 1
     rows = sorted({0, last // 2, last})
     points = found.points[np.isfinite(found.points).all(-1)]

@@ -1,4 +1,4 @@
-"""A run as the report sees it, and runs of one kind that differ in their seed alone."""
+"""Runs in the report, and groups of runs that differ in their seed alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Group", "Picture", "ReportRun", "grouped"]
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that `evaluate --represent` has drawn.
+    """A picture of `evaluate --represent`.
 
     Attributes:
         name: Of its file.
@@ -32,21 +32,21 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportRun:
-    """What a run directory says, as plain data; names and texts in it are anybody's.
+    """Contents of a run directory, as plain data; its names and texts are untrusted.
 
     Attributes:
-        name: What the report calls it; no two runs have the same.
-        path: Where it is.
-        facts: What run.json says.
-        result: What result.json says; empty where there is none.
+        name: In the report; unique.
+        path: Of the directory.
+        facts: Of run.json.
+        result: Of result.json; empty where there is none.
         text: scenario.yaml.
-        document: What it says, as plain data; empty where it cannot be read.
-        measured: What measured.json says; empty where there is none.
-        table: What metrics.csv says.
-        data: What the Channels tab shows; None: there is none.
+        document: The scenario as plain data; empty where it cannot be read.
+        measured: Of measured.json; empty where there is none.
+        table: Of metrics.csv.
+        data: Of the Channels tab; None: there is none.
         pictures: Of representations.
         digests: SHA-256 by file.
-        notes: What could not be read.
+        notes: Read errors.
     """
 
     name: str
@@ -64,7 +64,7 @@ class ReportRun:
 
     @property
     def scenario(self) -> str:
-        """What its scenario is called."""
+        """Name of its scenario."""
         return str(self.facts.get("scenario") or "no name")
 
     @property
@@ -75,12 +75,12 @@ class ReportRun:
 
     @property
     def done(self) -> bool:
-        """Whether it came to its end."""
+        """Whether the run is finished."""
         return self.facts.get("exit") == "done"
 
     @cached_property
     def readouts(self) -> tuple[str, ...]:
-        """The agents whose scores count, as far as the run says which."""
+        """The readouts, as far as the run names them."""
         said = self.result.get("readout")
         if isinstance(said, str):
             return (said,)
@@ -94,7 +94,7 @@ class ReportRun:
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """Its figures on the test split, by metric, and what the environment says of progress; as far as there are any."""
+        """Figures on the test split, by metric, and the environment's metrics; as far as there are any."""
         own = {metric: self.result.get(metric) for metric in (*METRICS, "loss")}
         env = self.result.get("env")
         found = {**own, **(env if isinstance(env, Mapping) else {})}
@@ -106,7 +106,7 @@ class Group:
     """Runs that differ in their seed alone.
 
     Attributes:
-        name: What tells it from the other groups.
+        name: Distinct from those of other groups.
         runs: At least one.
     """
 
@@ -115,22 +115,22 @@ class Group:
 
     @property
     def scenario(self) -> str:
-        """What their scenario is called."""
+        """Name of their scenario."""
         return self.runs[0].scenario
 
 
 def grouped(runs: Sequence[ReportRun]) -> list[Group]:
-    """Put runs together that differ in their seed alone, in the order of the first of each.
+    """Group runs that differ in their seed alone, in the order of the first of each.
 
     A seed counts once: a second run of one begins another group.
     """
     found: dict[tuple[str, int], list[ReportRun]] = {}
-    again: dict[str, int] = {}
+    repeats: dict[str, int] = {}
     for run in runs:
         key = _key(run)
         seeded = f"{key}{run.facts.get('seed')}"
-        again[seeded] = again.get(seeded, -1) + 1
-        found.setdefault((key, again[seeded]), []).append(run)
+        repeats[seeded] = repeats.get(seeded, -1) + 1
+        found.setdefault((key, repeats[seeded]), []).append(run)
     firsts = [members[0] for members in found.values()]
     names = _names(firsts)
     numbered = [
@@ -141,14 +141,14 @@ def grouped(runs: Sequence[ReportRun]) -> list[Group]:
 
 
 def _key(run: ReportRun) -> str:
-    """Return what runs of one group have in common: the values, or the scenario itself where there are none."""
+    """Return the key of a run's group: its values, or the scenario itself where there are none."""
     values = run.facts.get("values")
     what: Any = _values(run) if isinstance(values, Mapping) and values else run.text
     return json.dumps([run.scenario, run.variant, what], sort_keys=True, default=str)
 
 
 def _values(run: ReportRun) -> dict[str, Any]:
-    """Return the values of a run, `steps` as it was told last, but for those that repeat its seed (`seed_as` in a study)."""
+    """Return the values of a run, with the latest `steps`, but for those that repeat its seed (`seed_as` in a study)."""
     values, seed = run.facts.get("values"), run.facts.get("seed")
     if not isinstance(values, Mapping):
         return {}
@@ -157,7 +157,7 @@ def _values(run: ReportRun) -> dict[str, Any]:
 
 
 def _names(firsts: Sequence[ReportRun]) -> list[str]:
-    """Return what tells each group from the others: scenario and variant, and where that is not enough, the values."""
+    """Return a distinct name for each group: scenario and variant, and where those are equal, the values."""
     brief = [_name(run, firsts, valued=False) for run in firsts]
     whole = [_name(run, firsts, valued=True) for run in firsts]
     return whole if len(set(whole)) > len(set(brief)) else brief

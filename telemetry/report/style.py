@@ -1,4 +1,4 @@
-"""How the report looks: on a screen, light and dark, and on paper."""
+"""Style sheet of the report: on a screen, light and dark, and in print."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CLASSES = (
     "bcbd22",
     "6a3d9a",
 )
-"""Colours of labels that colour-blind people tell apart as far as ten can be."""
+"""Colours of labels, for colour-blind readers as far as ten can be distinct."""
 
 _PAGE = """
 body { background: var(--r-paper); color: var(--r-ink); font: 15px/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }

@@ -1,4 +1,4 @@
-"""The sections that say how runs ended: each by itself, and over seeds."""
+"""Sections of results: each run's, and those over seeds."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 from antiphon.telemetry.report.html import Html, element, section, table
 from antiphon.telemetry.report.numbers import METRICS, number, scored
 from antiphon.telemetry.report.run import Group, ReportRun
-from antiphon.telemetry.statistics import FEWEST, Spread, spread
+from antiphon.telemetry.statistics import FEWEST, SeedStatistics, seed_statistics
 
 __all__ = ["lede", "over_seeds", "summary"]
 
 _TOLD = 4
-"""Groups whose outcomes stand in the first lines."""
+"""Most groups with results in the first lines."""
 
 
 def lede(runs: Sequence[ReportRun], groups: Sequence[Group]) -> str:
-    """Return the report in a sentence or two: what was run, and how it ended."""
+    """Return the summary of the report in a sentence or two."""
     scenarios = list(dict.fromkeys(run.scenario for run in runs))
     of = scenarios[0] if len(scenarios) == 1 else f"{len(scenarios)} scenarios"
     ended = sum(run.done for run in runs)
@@ -37,7 +37,7 @@ def _outcome(group: Group, named: bool) -> str | None:
         where = " on the test split" if metric in (*METRICS, "loss") else ""
         seeds = f" ({len(values)} seeds)" if len(values) > 1 else ""
         head = f"{group.name}: {_heading(metric)}" if named else f"{_heading(metric).capitalize()}"
-        return f"{head}{where} {_mean(metric, spread(values))}{seeds}."
+        return f"{head}{where} {_mean(metric, seed_statistics(values))}{seeds}."
     return None
 
 
@@ -74,7 +74,7 @@ def summary(runs: Sequence[ReportRun]) -> Html:
 
 
 def over_seeds(groups: Sequence[Group]) -> Html | None:
-    """Return what the metrics are over seeds, a line per group and metric; None where every run stands alone."""
+    """Return the table of metrics over seeds, a line per group and metric; None without several seeds."""
     if all(len(group.runs) == 1 for group in groups):
         return None
     told = any(sum(run.done for run in group.runs) >= FEWEST for group in groups)
@@ -83,7 +83,7 @@ def over_seeds(groups: Sequence[Group]) -> Html | None:
         done = [run for run in group.runs if run.done]
         for metric in _metrics(done):
             values = [run.scores[metric] for run in done if metric in run.scores]
-            found = spread(values)
+            found = seed_statistics(values)
             row = [group.name, _heading(metric), f"{len(values)} of {len(group.runs)}", _mean(metric, found)]
             row.append(scored(metric, found.median))
             rows.append([*row, *_middle(metric, found, len(values))] if told else row)
@@ -97,15 +97,15 @@ def over_seeds(groups: Sequence[Group]) -> Html | None:
     return section("seeds", "Over seeds", says, table(headings, rows, numbers=range(2, len(headings))))
 
 
-def _middle(metric: str, found: Spread, seeds: int) -> list[str]:
-    """Return the interquartile mean and its interval; dashes where there are too few seeds for a middle half."""
+def _middle(metric: str, found: SeedStatistics, seeds: int) -> list[str]:
+    """Return the interquartile mean and its interval; dashes for too few seeds."""
     if seeds < FEWEST or found.low is None or found.high is None:
         return ["–", "–"]
     return [scored(metric, found.iqm), _between(metric, found.low, found.high)]
 
 
 def _metrics(runs: Sequence[ReportRun]) -> list[str]:
-    """Return the metrics that any of the runs has: objectives' first, then the loss, then the environment's."""
+    """Return the metrics of any of the runs: objectives' first, then the loss, then the environment's."""
     there = dict.fromkeys(metric for run in runs for metric in run.scores)
     known = [metric for metric in (*METRICS, "loss") if metric in there]
     return known + [metric for metric in there if metric not in known]
@@ -115,7 +115,7 @@ def _heading(metric: str) -> str:
     return metric.replace("_", " ")
 
 
-def _mean(metric: str, found: Spread) -> str:
+def _mean(metric: str, found: SeedStatistics) -> str:
     if found.error is None:
         return scored(metric, found.mean)
     if metric == "accuracy":

@@ -1,4 +1,4 @@
-"""The section of the first steps: who ticks and learns when, how old what is read is, how far back credit reaches."""
+"""Section of the first steps: ticks and updates of agents, ages of messages, reach of credit."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from antiphon.telemetry.report.run import ReportRun
 __all__ = ["timing"]
 
 _ROWS = 32
-"""Different rows of agents, and of channels, at most."""
+"""Most distinct rows of agents, and of channels."""
 _STEPS = 48
-"""Columns, at most."""
+"""Most columns."""
 _WIDTH, _NAMES, _WIDEST = 1080, 190, 44
 _ROW, _REACH = 22, 40
 """Heights of rows: of ticks and ages; of the bars of credit."""
 _BAR = 6
-"""Height of a bar of one step, at most."""
+"""Largest height of a bar of one step."""
 _TOP, _GAP = 22, 34
 _NUMBERED = 12
-"""Width of a column, at least, that has numbers in it."""
+"""Least width of a column with numbers."""
 
 _Pairs = tuple[tuple[int, int], ...]
 
 
 class _Agent(NamedTuple):
-    """What one or several agents do."""
+    """Row of one or several agents with equal timelines."""
 
     ticks: tuple[int, ...]
     ends: tuple[int, ...]
@@ -37,14 +37,14 @@ class _Agent(NamedTuple):
 
 
 class _Channel(NamedTuple):
-    """What goes over one or several channels."""
+    """Row of one or several channels with equal timelines."""
 
     read: _Pairs
     unread: tuple[int, ...]
 
 
 class _First(NamedTuple):
-    """The first steps of a run, cut to what is drawn; those that do the same share a row."""
+    """The first steps of a run, limited to the picture's size; equal agents or channels share a row."""
 
     steps: range
     ends: tuple[int, ...]
@@ -53,7 +53,7 @@ class _First(NamedTuple):
 
 
 def timing(runs: Sequence[ReportRun]) -> Html:
-    """Return the pictures of the first steps; runs whose first steps are the same share one."""
+    """Return the pictures of the first steps; runs with equal first steps share one."""
     pictures: dict[str, tuple[Html, list[str]]] = {}
     for run in runs:
         if run.data is not None and run.data.timeline is not None:
@@ -85,7 +85,7 @@ def _names_of(graph: Mapping[str, Any]) -> list[str]:
 
 
 def _first(graph: Mapping[str, Any], timeline: Mapping[str, Any]) -> _First | None:
-    """Return what is drawn of a timeline; None where it is not what it should be."""
+    """Return the rows of a timeline document; None where it is malformed."""
     try:
         start, count = int(timeline["start"]), int(timeline["steps"])
         steps = range(start, start + max(min(count, _STEPS), 1))
@@ -175,7 +175,7 @@ def _picture(first: _First) -> Html:
 
 
 class _Columns:
-    """Where steps stand."""
+    """Positions of steps."""
 
     def __init__(self, steps: range) -> None:
         self._steps = steps
@@ -187,7 +187,7 @@ class _Columns:
         return _NAMES + (step - self._steps.start + 0.5) * self.wide
 
     def numbers(self, y: float) -> Iterator[Html]:
-        """Yield the numbers of the steps, from 1 as in the live graph, as many as there is room for."""
+        """Yield the numbers of the steps, from 1 as in the live graph, as many as fit."""
         every = max(-(-28 // max(round(self.wide), 1)), 1)
         for step in self._steps[::every]:
             yield element("text", str(step + 1), x=self.at(step), y=y, text_anchor="middle", class_="small")

@@ -76,7 +76,7 @@ def test_samples_without_a_gradient_do_not_count() -> None:
         assert outliers.clip(nothing) is nothing
         outliers.clip(of_lengths(3.0, 0.0, 0.0, 0.0))
     assert float(outliers.median) == pytest.approx(3.0)  # type: ignore[arg-type]
-    assert outliers.seen == 210
+    assert outliers.batches == 210
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -140,7 +140,7 @@ def test_many_as_one_do_what_each_does_alone(dtype: torch.dtype) -> None:
     assert all(one.clip_count for one in alone)
     for mine, theirs in zip(together.members, alone, strict=True):
         assert mine.median == pytest.approx(theirs.median, rel=1e-12)
-        assert (mine.seen, mine.clip_count) == (theirs.seen, theirs.clip_count)
+        assert (mine.batches, mine.clip_count) == (theirs.batches, theirs.clip_count)
 
 
 def test_many_as_one_take_over_a_state_and_give_it_back() -> None:
@@ -155,7 +155,7 @@ def test_many_as_one_take_over_a_state_and_give_it_back() -> None:
     assert together.clip_count.tolist() == [1, 0, 0, 1]
     members[1].load_state_dict(before[3])
     together.refresh()
-    assert together.seen.tolist() == [11, 12, 5, 13]
+    assert together.batches.tolist() == [11, 12, 5, 13]
     torch.testing.assert_close(together.clip(given)[3:6], of_lengths(1.0, 1.0, 30.0))
 
 
@@ -168,7 +168,7 @@ def test_of_members_to_whom_nothing_came_back_nothing_is_taken() -> None:
     found = together.clip(given, heard)
     assert torch.equal(found[6:9], given[6:9])
     assert torch.equal(found[[0, 1, 2, 9, 10, 11]], expected[[0, 1, 2, 9, 10, 11]])
-    assert together.seen.tolist() == [11, 10, 10, 11]
+    assert together.batches.tolist() == [11, 10, 10, 11]
     assert together.clip_count.tolist() == [1, 0, 0, 1]
     assert torch.equal(together.median[heard], other.median[heard])
     assert together.median[1] == used_to(1.0).median

@@ -9,7 +9,7 @@ import statistics
 
 import pytest
 
-from antiphon.telemetry.statistics import bootstrap, interquartile_mean, spread
+from antiphon.telemetry.statistics import bootstrap, interquartile_mean, seed_statistics
 
 
 @pytest.mark.parametrize(
@@ -60,14 +60,14 @@ def test_rows_are_resampled_each_by_itself() -> None:
 
 
 def test_what_a_few_seeds_say() -> None:
-    found = spread([1.0, 2.0, 3.0, 4.0, 10.0])
+    found = seed_statistics([1.0, 2.0, 3.0, 4.0, 10.0])
     assert (found.mean, found.median, found.n) == (4.0, 3.0, 5)
     assert found.error == pytest.approx(math.sqrt(12.5 / 5))
     assert found.iqm == pytest.approx(3.0)
     assert found.low is not None
     assert found.high is not None
     assert 1.0 < found.low < 3.0 < found.high < 10.0
-    one = spread([0.5])
+    one = seed_statistics([0.5])
     assert (one.mean, one.error, one.median, one.iqm, one.low, one.high, one.n) == (
         0.5,
         None,

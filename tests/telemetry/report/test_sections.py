@@ -13,7 +13,7 @@ import pytest
 from antiphon.telemetry.report.curves import Table
 from antiphon.telemetry.report.difference import difference, differences
 from antiphon.telemetry.report.learning import learning
-from antiphon.telemetry.report.picture import still
+from antiphon.telemetry.report.picture import graph_picture
 from antiphon.telemetry.report.provenance import provenance
 from antiphon.telemetry.report.representations import representations
 from antiphon.telemetry.report.run import Picture, ReportRun, grouped
@@ -250,23 +250,25 @@ def test_provenance_says_once_what_all_runs_share() -> None:
 
 
 def test_the_graph_on_paper_has_all_agents_and_channels() -> None:
-    page = still(run())
+    page = graph_picture(run())
     assert page is not None
     found = Elements(page)
     assert {"a", "b", "a->b", "b->a"} <= set(found.texts)
     assert page.count('class="edge') == 2
     assert page.count('class="edge s5 late"') == 1  # the larger figure, and a delay
     assert found.count("rect") == found.count("circle") == 1  # a readout and an agent
-    assert still(run(data=None)) is None
+    assert graph_picture(run(data=None)) is None
 
 
 def test_a_graph_with_odd_places_and_a_loop_is_drawn() -> None:
     found = data()
     agents = [{"name": "a", "x": math.inf, "y": "high"}, {"name": "b", "x": -5, "y": 7}]
     channels = [{"name": "a->a", "from": 0, "to": 0}, {"name": "a->a:1", "from": 0, "to": 0, "delay": "x"}]
-    page = still(run(data=replace(found, graph={**found.graph, "agents": agents, "channels": channels})))
+    page = graph_picture(
+        run(data=replace(found, graph={**found.graph, "agents": agents, "channels": channels}))
+    )
     assert page is not None
     assert "nan" not in page
     assert "inf" not in page.replace("information", "")
     many = [{"name": str(n), "x": 0.5, "y": 0.5} for n in range(201)]
-    assert still(run(data=replace(found, graph={**found.graph, "agents": many}))) is None
+    assert graph_picture(run(data=replace(found, graph={**found.graph, "agents": many}))) is None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from antiphon.errors import EngineError
-from antiphon.telemetry.channels.bundle import bundled, sheet, vendored
+from antiphon.telemetry.channels.frontend import bundled, sheet, vendored
 
 TWO = "export const TWO = 2;\nfunction hidden() {\n  return TWO;\n}\n"
 FOUR = 'import { TWO } from "./two.js";\n// import("./x.js") in a comment is nobody\'s\nexport function four() {\n  return TWO + TWO;\n}\n'

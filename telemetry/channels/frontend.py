@@ -1,7 +1,7 @@
-"""Puts the front end's modules into one script, for a page that has no server to load them from.
+"""Bundle of the front end's modules in one script, for a page without a server.
 
-No bundler is needed because the modules keep to a rule: imports are single lines of names from a neighbour, exports
-stand before a declaration, and no two modules declare the same name at their top level. What breaks it is refused.
+No external bundler is needed because the modules keep to a rule: imports are single lines of names from a neighbour, exports
+stand before a declaration, and no two modules declare the same name at their top level. A module that breaks it is an error.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from antiphon.errors import EngineError
 __all__ = ["STATIC", "bundled", "sheet", "vendored"]
 
 STATIC = Path(__file__).with_name("static")
-"""Where the front end is."""
+"""Folder of the front end."""
 _ENTRY = "index.js"
-"""For TensorBoard alone: it asks a server."""
+"""Entry module for TensorBoard alone, which has a server."""
 _NAME = r"[A-Za-z_$][\w$]*"
 _IMPORT = re.compile(rf'import \{{ ({_NAME}(?:, {_NAME})*) \}} from "\./([\w-]+\.js)";')
 _DECLARED = re.compile(
@@ -31,7 +31,7 @@ _FORBIDDEN = (
     (re.compile(r"(?:const|let|var)\b"), "a declaration at top level that is not of one name"),
     (re.compile(r"await\b"), "an await at top level"),
 )
-"""What may not begin a line that is neither an import nor a declaration as they should be."""
+"""Forbidden beginnings of lines that are no accepted import or declaration, with the reason."""
 _INSIDE = re.compile(r"\bimport\s*[(.]")
 _COMMENT = re.compile(r"\s*(?://|/\*|\*)")
 _ENDS_SCRIPT = re.compile(r"</script|<!--", re.IGNORECASE)
@@ -39,11 +39,11 @@ _ENDS_STYLE = re.compile(r"</style|@import|url\(", re.IGNORECASE)
 
 
 class _Module(NamedTuple):
-    """One module: its text without imports and `export`, what it needs, and what it declares."""
+    """One module: its text without imports and `export`, its imports and its declarations."""
 
     text: str
     needs: Mapping[str, tuple[str, ...]]
-    """By module: the names."""
+    """Imported names by module."""
     names: tuple[str, ...]
     """Declared at top level."""
     exported: frozenset[str]
@@ -53,7 +53,7 @@ def bundled(folder: Path = STATIC) -> str:
     """Return all modules of a folder but `index.js` as one script, each after those that it needs.
 
     Args:
-        folder: Where they are.
+        folder: Of the modules.
 
     Raises:
         EngineError: A module breaks the rule, needs what is not there, or shares a name with another.
@@ -85,7 +85,7 @@ def vendored(name: str, folder: Path = STATIC) -> str:
     """Return a script of another project, as it is.
 
     Raises:
-        EngineError: It cannot stand inside of a page.
+        EngineError: It cannot be embedded in a page.
     """
     return _checked(name, _read(folder / "vendor" / name), _ENDS_SCRIPT)
 
@@ -94,7 +94,7 @@ def sheet(folder: Path = STATIC) -> str:
     """Return all style sheets, other projects' first.
 
     Raises:
-        EngineError: One cannot stand inside of a page, or loads something.
+        EngineError: One cannot be embedded in a page, or loads something.
     """
     paths = [*sorted((folder / "vendor").glob("*.css")), *sorted(folder.glob("*.css"))]
     return "\n".join(_checked(path.name, _read(path), _ENDS_STYLE) for path in paths)
@@ -112,7 +112,7 @@ def _checked(name: str, text: str, forbidden: re.Pattern[str]) -> str:
 
 
 def _module(name: str, text: str) -> _Module:
-    """Take a module apart, line by line: what stands at the beginning of a line is at top level."""
+    """Parse a module, line by line; unindented lines are at top level."""
     lines, names, exported = [f"// --- {name}"], [], set()
     needs: dict[str, tuple[str, ...]] = {}
     for number, line in enumerate(_checked(name, text, _ENDS_SCRIPT).splitlines(), 1):
@@ -138,7 +138,7 @@ def _module(name: str, text: str) -> _Module:
 
 
 def _of_one_name(declared: re.Match[str]) -> bool:
-    """Say whether a declaration is of a name the script can tell: `let a, b;` hides one of them."""
+    """Whether a declaration is of a single name; `let a, b;` is not."""
     if declared["kind"] in ("const", "let", "var"):
         return re.match(r"\s*(=|;|$)", declared["rest"]) is not None
     return True
