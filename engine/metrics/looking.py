@@ -14,7 +14,7 @@ from torch import fx
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.compose import compose
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
-from antiphon.engine.inference.rehearsal import Links
+from antiphon.engine.inference.links import Links
 from antiphon.engine.metrics.description import described
 from antiphon.engine.metrics.figures import channel_figures, live_graph
 from antiphon.engine.metrics.handles import AgentHandle
