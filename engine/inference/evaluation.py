@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.system import System
-from antiphon.engine.inference.compose import compose, observed
+from antiphon.engine.inference.export import export, observed
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import EnvironmentRollout, ExampleRollout
 from antiphon.envs.base import TorchVectorEnv, check_split
@@ -225,7 +225,7 @@ _Scores = dict[str, tuple[Tensor, Tensor]]
 
 def _composed(system: System) -> Callable[[int, dict[str, Tensor]], _Scores]:
     goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
-    module, seen = compose(system, list(goals)), observed(system)
+    module, seen = export(system, list(goals)), observed(system)
 
     def score(number: int, batch: dict[str, Tensor]) -> _Scores:
         with torch.no_grad():

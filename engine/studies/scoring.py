@@ -154,8 +154,8 @@ def least_loss(simulation: Simulation, split: str) -> float:
     """
     import torch
 
-    from antiphon.engine.inference.compose import observed
     from antiphon.engine.inference.evaluation import examples
+    from antiphon.engine.inference.export import observed
     from antiphon.nets.optimum import optimum
 
     readouts = simulation.scenario.readouts

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from antiphon.engine.inference import evaluation
-from antiphon.engine.inference.compose import compose
+from antiphon.engine.inference.export import export
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import EnvironmentRollout
 from antiphon.engine.simulation import Simulation
@@ -77,10 +77,10 @@ def test_shuffled_training_signals_change_no_bit_but_the_metrics(monkeypatch: py
     heard: list[Tensor] = []
 
     def listening(*args: Any) -> Any:
-        module = compose(*args)
+        module = export(*args)
         return lambda *inputs: Listener(module, heard).run(*inputs)
 
-    monkeypatch.setattr(evaluation, "compose", listening)
+    monkeypatch.setattr(evaluation, "export", listening)
     runs = []
     for shuffled in (False, True):
         heard.clear()

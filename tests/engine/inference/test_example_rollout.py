@@ -12,7 +12,7 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.tape import AgentTick
-from antiphon.engine.inference.compose import compose, observed
+from antiphon.engine.inference.export import export, observed
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.paths import steps_needed
 from antiphon.engine.inference.rollout import ExampleRollout, Rollout
@@ -194,7 +194,7 @@ def test_over_perfect_links_it_is_the_composed_module(kind: str, name: str) -> N
     simulation = simulate(KINDS[kind](LINKS[name], input=INPUT))
     signals = {"x": X, "label": LABEL}
     rollout = ExampleRollout(simulation.system, signals, Links(), seed=0)
-    module = compose(simulation.system, ["d"])
+    module = export(simulation.system, ["d"])
     expected = module(*(signals[s] for s in observed(simulation.system)))["d"]
     torch.testing.assert_close(rollout.ports["d"][OBJECTIVE], expected, rtol=0, atol=1e-6)
 

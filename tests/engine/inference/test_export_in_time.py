@@ -1,4 +1,4 @@
-"""Rounds: a system that runs for ever, as one torch module that is handed its own state again."""
+"""Export: a system that runs for ever, as one torch module that is handed its own state again."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, fx
 
 from antiphon.agents.network import OBJECTIVE
+from antiphon.engine.inference.export import steps_per_round
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import EnvironmentRollout
-from antiphon.engine.inference.rounds import steps_per_round
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
 from antiphon.errors import ScenarioError
