@@ -180,7 +180,7 @@ def evaluate(
 ) -> None:
     """Score a run on data it has not learned from; rank its channels, measure them, look inside its agents."""
     from antiphon.commands import evaluate as verb
-    from antiphon.engine.inference.rehearsal import Links
+    from antiphon.engine.inference.links import Links
 
     measurements = verb.Measurements(
         ablate=ablate,

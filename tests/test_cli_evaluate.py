@@ -56,7 +56,7 @@ def test_ablation_ranks_the_channels(run: Path, capsys: pytest.CaptureFixture[st
     captured = capsys.readouterr()
     assert "Without each channel (delay=3): change over 360 examples" in captured.out
     assert "n1->n2" not in captured.out
-    assert "1/1 rehearsals" in captured.err
+    assert "1/1 rollouts" in captured.err
 
 
 def test_value_stands_beside_alignment(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

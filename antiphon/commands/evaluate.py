@@ -23,7 +23,7 @@ from antiphon.commands.output import (
 )
 from antiphon.commands.represent import represent, show_representations
 from antiphon.engine.inference.evaluation import Evaluation
-from antiphon.engine.inference.rehearsal import Links
+from antiphon.engine.inference.links import Links
 from antiphon.engine.probes.ablation import Ablation, Change, Kind, ablate
 from antiphon.engine.probes.ceiling import ceilings
 from antiphon.engine.probes.value import Values, value, value_rows
@@ -201,7 +201,7 @@ def _links(links: Links) -> str:
 def _ablate(
     simulation: Simulation, kind: Kind, split: str, links: Links, measurements: Measurements
 ) -> Ablation:
-    with _progress("rehearsals") as watch:
+    with _progress("rollouts") as watch:
         return ablate(
             simulation,
             kind,

@@ -77,6 +77,8 @@ class Agent:
     """Per observation, the signal of each member."""
     participation_seeds: Tensor | None = None
     """[N] int64; None: every window is learned from."""
+    watched: tuple[str, ...] = ()
+    """Ports that are kept though no channel and no objective reads them."""
     layout: FanIn = field(default_factory=FanIn)
     """How what it reads becomes its network's input."""
     replicas: Replicas = field(default_factory=Replicas)
@@ -196,9 +198,9 @@ class Agent:
 
     @property
     def ports(self) -> tuple[str, ...]:
-        """The ports that a channel or objective reads, once all its channels are there."""
+        """The ports that a channel or objective reads, and those watched, once all its channels are there."""
         if self._ports is None:
-            names = [channel.port for channel in self.outputs]
+            names = [*self.watched, *(channel.port for channel in self.outputs)]
             if self.goal is not None:
                 names.append(OBJECTIVE)
             if self.memory is not None:
@@ -212,3 +214,8 @@ class Agent:
     def channels(self) -> list[Channel]:
         """Its incoming channels, its state channel included."""
         return self.inputs if self.memory is None else [*self.inputs, self.memory]
+
+    @property
+    def sends(self) -> list[Channel]:
+        """Its outgoing channels, its state channel included."""
+        return self.outputs if self.memory is None else [*self.outputs, self.memory]

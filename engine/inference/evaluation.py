@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.system import System
-from antiphon.engine.inference.compose import compose, observed
-from antiphon.engine.inference.rehearsal import Links, Rehearsal
-from antiphon.engine.inference.rollout import Rollout
+from antiphon.engine.inference.export import export, observed
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.rollout import EnvironmentRollout, ExampleRollout
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import seed_for
 
-__all__ = ["Evaluation", "Make", "evaluate", "examples", "rehearsal_seed"]
+__all__ = ["Evaluation", "Make", "evaluate", "examples", "rollout_seed"]
 
 Make = Callable[[int, str], TorchVectorEnv]
 """Makes a second environment, like the run's, of a batch and a split."""
@@ -145,7 +145,7 @@ def _forward(
     with closing(make(max(1, min(_LANES, env.example_count(split) // _STRETCH)), split)) as own:
         steps = own.evaluation_steps
         assert steps is not None
-        scores = Rollout(system, own, links, rehearsal_seed(seed, split, 0)).run(steps)
+        scores = EnvironmentRollout(system, own, links, rollout_seed(seed, split, 0)).run(steps)
     agents: dict[str, dict[str, float]] = {}
     for name, score in scores.items():
         if name in readout and not score.count:
@@ -209,7 +209,7 @@ def examples(
         yield {name: value[start : start + size] for name, value in whole.items()}
 
 
-def rehearsal_seed(seed: int, split: str, batch: int) -> int:
+def rollout_seed(seed: int, split: str, batch: int) -> int:
     """Return the seed of what links lose and add while batch number `batch` of a split is shown."""
     return seed_for(seed, "evaluation", split, str(batch))
 
@@ -225,7 +225,7 @@ _Scores = dict[str, tuple[Tensor, Tensor]]
 
 def _composed(system: System) -> Callable[[int, dict[str, Tensor]], _Scores]:
     goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
-    module, seen = compose(system, list(goals)), observed(system)
+    module, seen = export(system, list(goals)), observed(system)
 
     def score(number: int, batch: dict[str, Tensor]) -> _Scores:
         with torch.no_grad():
@@ -247,7 +247,7 @@ def _as_run(
     goals = [name for name, agent in system.agents.items() if agent.goal is not None]
 
     def score(number: int, batch: dict[str, Tensor]) -> _Scores:
-        rehearsal = Rehearsal(system, batch, links, seed=rehearsal_seed(seed, split, number), ends=goals)
-        return rehearsal.losses(rehearsal.run())
+        rollout = ExampleRollout(system, batch, links, seed=rollout_seed(seed, split, number), ends=goals)
+        return rollout.losses(rollout.ports)
 
     return score

@@ -1,98 +1,88 @@
-"""Rollouts: a system run forward in an environment of its own, with running statistics; nothing learns.
+"""Rollouts: a system run forward with running statistics; nothing learns (semantics 24).
 
 The system is a copy that shares the parameters and nothing that a tick changes; its agents tick by the same code as
-those of the run (semantics 24).
+those of the run. It has links of its own, so that no bit of the run changes and the same numbers are drawn every time.
+A delivery hook may replace messages before they go out.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from antiphon.agents.learner import Learner
+from antiphon.agents.network import OBJECTIVE, Tensors
+from antiphon.comms.link import Link
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import StepWindows
-from antiphon.engine.core.environment import EnvironmentRunner
-from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.environment import EnvironmentRunner, EpisodeEnds
+from antiphon.engine.core.ledger import Delivery, Ledger, Record
 from antiphon.engine.core.replicas import Replicas
+from antiphon.engine.core.schedule import Call
+from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
-from antiphon.engine.core.tape import AgentTick, Tape, Tick
-from antiphon.engine.inference.compose import filled
-from antiphon.engine.inference.rehearsal import Links
+from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.paths import filled, steps_needed
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.losses import ObjectiveEvaluator
 from antiphon.envs.base import TorchVectorEnv
+from antiphon.nets.random import seed_for
 
-__all__ = ["Rollout", "Score"]
+__all__ = ["Deliver", "EnvironmentRollout", "ExampleRollout", "Rollout", "Score"]
+
+Deliver = Callable[[str, int, Tensor], Tensor]
+"""What is sent over a channel at a stamp, given the message as its sender made it; [rows, size] both."""
 
 _STEP = StepWindows(1)
 """Nobody learns, so every step is a window: what has been read is let go at once."""
-
-
-@dataclass(slots=True)
-class Score:
-    """What an agent's objective said, summed over ticks and environments.
-
-    Attributes:
-        loss: Sum of its loss.
-        metric: Sum of its metric.
-        count: How many targets there were.
-    """
-
-    loss: float = 0.0
-    metric: float = 0.0
-    count: int = 0
+_SLACK = 1 << 40
+"""Steps that a record may stay open: ticks that would close it may be left out."""
 
 
 class Rollout:
-    """A system in an environment of its own, from silence at step 0.
+    """A copy of a system that ticks from silence and does not learn.
 
     Args:
-        system: What is run; no bit of it changes.
-        env: The environment, of any batch; the rollout owns it.
+        system: What is copied; no bit of it changes.
+        batch: How many environments or examples there are, whatever the run's batch.
         links: How messages travel.
-        seed: Of the environment, and of what is lost and added on the way.
+        seed: Of what is lost and added on the way.
+        deliver: What is sent in place of messages; None: they are.
 
     Attributes:
-        scores: By agent with an objective: ticks count once all paths to it have filled.
+        system: The copy.
     """
 
-    def __init__(self, system: System, env: TorchVectorEnv, links: Links, seed: int) -> None:
-        self.system = _stage(system, env.num_envs, links, seed)
-        self.world = EnvironmentRunner(env, self.system.signals(), seed)
-        self.scores = {name: Score() for name, agent in system.agents.items() if agent.goal is not None}
-        self._ticker = ForwardPass(self.system)
-        self._judge = ObjectiveEvaluator(self.system)
-        self._filled = filled(system)
+    def __init__(
+        self, system: System, batch: int, links: Links, seed: int, deliver: Deliver | None = None
+    ) -> None:
+        self.system = _copied(system, batch, links, seed)
+        self._messages = _DeliveredMessages(deliver)
+        self._forward_pass = ForwardPass(self.system, self._messages)
 
-    def run(self, steps: int) -> dict[str, Score]:
-        """Take so many steps and return the scores."""
-        for _ in range(steps):
-            self.step()
-        return self.scores
+    def restart(self, deliver: Deliver | None = None) -> None:
+        """Begin in silence again."""
+        self._messages.deliver = deliver
+        for channel in self.system.channels.values():
+            channel.ledger = _empty(channel.ledger, channel.ledger.link)
+
+    @property
+    def action(self) -> Tensor | None:
+        """What the acting agent did at the newest step, [B, outputs]; None: it did not tick, or none acts."""
+        return self._forward_pass.action
 
     @torch.no_grad()
-    def step(self) -> list[AgentTick]:
-        """Take one step and return who ticked, with what it read and said."""
-        step_signals = self.world.step_signals
-        self._ticker.tick(step_signals.step, step_signals)
-        ends = self.world.advance(self._ticker.action)
-        parts = self._closed(step_signals.step)
-        counted = [part for part in parts if step_signals.step >= self._filled[part.agent]]
-        window_loss = self._judge.window(Tape(ticks=[Tick(step_signals.step, counted)]))
-        for name, found in window_loss.losses.items():
-            score = self.scores[name]
-            score.loss += found.loss.item() * self.system.batch
-            score.metric += found.score.item()
-            score.count += int(found.count)
-        self.system.cut(step_signals.step, ends)
-        return parts
-
-    def _closed(self, step: int) -> list[AgentTick]:
-        """Close the step's windows, from which nobody learns, and return their parts."""
+    def tick(
+        self, step: int, step_signals: StepSignals, calls: Sequence[Call] | None = None
+    ) -> list[AgentTick]:
+        """Evaluate the agents due at a step, or some of them, and return what they read and made."""
+        self._forward_pass.tick(step, step_signals, calls)
         parts: list[AgentTick] = []
         for unit in self.system.units:
             tape, unit.tape = unit.tape, Tape()
@@ -108,40 +98,296 @@ class Rollout:
         return parts
 
 
-def _stage(system: System, batch: int, links: Links, seed: int) -> System:
+class _DeliveredMessages:
+    """Messages as constants, replaced before they go out."""
+
+    def __init__(self, deliver: Deliver | None) -> None:
+        self.deliver = deliver
+
+    def read(self, channel: Channel, delivery: Delivery, part: AgentTick, step: int, tape: Tape) -> Input:
+        return Input(channel.name, None, delivery.value, alive=delivery.available)
+
+    def send(self, channel: Channel, step: int, message: Tensor, step_signals: StepSignals) -> Record:
+        if self.deliver is not None:
+            message = self.deliver(channel.name, step, message.flatten(1))
+        return channel.ledger.send(step, message, step_signals)
+
+
+# --- examples ----------------------------------------------------------------------------------------------
+
+
+class ExampleRollout:
+    """A rollout over examples, all shown at once and each for `steps_needed` steps.
+
+    It can be repeated with the messages of one channel replaced, and the same random numbers; only what that changes
+    is computed again.
+
+    Args:
+        system: What is run; no bit of it changes.
+        signals: The examples' signals by name, [rows, …].
+        links: How messages travel.
+        seed: Of what is lost and added on the way.
+        ends: The agents whose newest outputs are wanted; ticks that do not reach these are left out. None: all agents.
+        history: Whether delivery hooks look at older messages.
+        watched: By agent: ports that are wanted beside those that a channel or objective reads.
+
+    Attributes:
+        rows: How many examples there are.
+        ports: Of the newest tick of each of the ends, by agent.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        signals: Mapping[str, Tensor],
+        links: Links,
+        *,
+        seed: int,
+        ends: Collection[str] | None = None,
+        history: bool = False,
+        watched: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        self.system = system
+        self.rows = len(next(iter(signals.values())))
+        self.seed = seed
+        self._history = history
+        self._signals = StepSignals(0, dict(signals))
+        self._lossy = {name for name, c in system.channels.items() if _link(c, links, seed).drop}
+        self._calls = [system.schedule.calls(step) for step in range(steps_needed(system))]
+        self._newest = {name: step for name, step in self._ticks() if ends is None or name in ends}
+        self._calls = self._among(self._needed())
+        self._records: dict[tuple[str, int], Record] = {}
+        self.ports: dict[str, Tensors] = {}
+        self._rollout = Rollout(system, self.rows, links, seed)
+        for name, agent in self._rollout.system.agents.items():
+            agent.watched = (watched or {}).get(name, ())
+            if links.kind == "perfect":  # all steps show the same, and nothing is lost
+                agent.align = None
+        for step, calls in enumerate(self._calls):
+            self.ports |= self._tick(step, calls)
+            for name, channel in self._rollout.system.channels.items():
+                if step in channel.ledger.records:
+                    self._records[name, step] = channel.ledger.records[step]
+
+    def replaced(self, channel: str, message: Callable[[int, Tensor], Tensor]) -> dict[str, Tensors]:
+        """Return the ports of the ends' newest ticks with the messages of one channel replaced.
+
+        Args:
+            channel: Its name.
+            message: Called with each stamp in turn and the message as its sender made it, [rows, size]; returns what
+                is sent.
+        """
+
+        def deliver(name: str, stamp: int, made: Tensor) -> Tensor:
+            return message(stamp, made) if name == channel else made
+
+        changed, read = self._changed_by(channel)
+        self._rollout.restart(deliver)
+        ports = dict(self.ports)
+        for step, (whole, again) in enumerate(zip(self._calls, self._among(changed), strict=True)):
+            for name in (name for call in whole for name in call):
+                if (name, step) not in changed:
+                    self._resend(self._rollout.system.agents[name], step, read, deliver)
+            ports |= self._tick(step, again)
+        return ports
+
+    def losses(self, ports: Mapping[str, Tensors]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return loss and metric per example, [rows] each, of every agent with an objective."""
+        found = {}
+        for name, agent in self.system.agents.items():
+            if agent.goal is not None:
+                output, target = ports[name][OBJECTIVE], self._signals.signals[agent.goal.target]
+                objective = agent.goal.objective
+                found[name] = objective.loss(output, target), objective.score(output, target)
+        return found
+
+    def sent(self, channel: str) -> dict[int, Tensor]:
+        """Return the messages of a channel, [rows, size], by stamp."""
+        return {stamp: record.message for (name, stamp), record in self._records.items() if name == channel}
+
+    def read(self, channel: str) -> set[int]:
+        """Return the stamps of a channel that are due at some tick."""
+        place = self.system.channels[channel]
+        steps = [step for name, step in self._ticks() if name == place.receiver]
+        return {stamp for step in steps for stamp in place.ledger.due(step)}
+
+    def _tick(self, step: int, calls: Sequence[Call]) -> dict[str, Tensors]:
+        """Evaluate calls of a step and return the ports of the ends whose newest tick it is."""
+        parts = self._rollout.tick(step, self._signals, calls)
+        return {part.agent: part.ports for part in parts if self._newest.get(part.agent) == step}
+
+    def _resend(self, agent: Agent, step: int, read: Collection[tuple[str, int]], deliver: Deliver) -> None:
+        """Enter the messages of a tick that is not evaluated again, where they are read."""
+        for channel in agent.sends:
+            known = self._records.get((channel.name, step))
+            if known is not None and (channel.name, step) in read:
+                message = deliver(channel.name, step, known.message)
+                record = channel.ledger.send(step, message, self._signals)
+                record.void = record.no_injection = known.void
+
+    # --- which ticks ---------------------------------------------------------------------------------------
+
+    def _ticks(self) -> list[tuple[str, int]]:
+        """Agent and step of each tick, in order."""
+        return [(name, step) for step, calls in enumerate(self._calls) for call in calls for name in call]
+
+    def _among(self, ticks: Collection[tuple[str, int]]) -> list[list[Call]]:
+        """The calls, by step, of some ticks."""
+        each = [
+            [tuple(name for name in call if (name, step) in ticks) for call in calls]
+            for step, calls in enumerate(self._calls)
+        ]
+        return [[call for call in calls if call] for calls in each]
+
+    def _needed(self) -> set[tuple[str, int]]:
+        """The ticks that the newest ones of the ends rest on."""
+        needed = set(self._newest.items())
+        for name, step in reversed(self._ticks()):
+            if (name, step) in needed:
+                for channel in self.system.agents[name].channels:
+                    needed.update((channel.sender, stamp) for stamp in self._behind(channel, step))
+        return needed
+
+    def _changed_by(self, replaced: str) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
+        """The ticks, by agent, that rest on messages of a channel, and the messages, by channel, that these rest on."""
+        changed: set[tuple[str, int]] = set()
+        ticks: set[tuple[str, int]] = set()
+        read: set[tuple[str, int]] = set()
+        for name, step in self._ticks():
+            agent = self.system.agents[name]
+            behind = {(channel.name, s) for channel in agent.channels for s in self._behind(channel, step)}
+            if not changed.isdisjoint(behind):
+                ticks.add((name, step))
+                read |= behind
+            sends = [channel.name for channel in agent.sends]
+            changed.update((sent, step) for sent in sends if sent == replaced or (name, step) in ticks)
+        return ticks, read
+
+    def _behind(self, channel: Channel, step: int) -> Iterator[int]:
+        """The stamps that what is read at a step may rest on."""
+        due = channel.ledger.due(step)
+        yield from due
+        if due and (self._history or channel.name in self._lossy):
+            earlier = channel.ledger.sender.latest(due[0] - 1)
+            while earlier is not None:
+                yield earlier
+                earlier = channel.ledger.sender.latest(earlier - 1)
+
+
+# --- environments ------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Score:
+    """What an agent's objective came to, summed over ticks and environments.
+
+    Attributes:
+        loss: Sum of its loss.
+        metric: Sum of its metric.
+        count: How many targets there were.
+    """
+
+    loss: float = 0.0
+    metric: float = 0.0
+    count: int = 0
+
+
+class EnvironmentRollout:
+    """A rollout in an environment of its own, from silence at step 0.
+
+    Args:
+        system: What is run; no bit of it changes.
+        env: The environment, of any batch; the rollout owns it.
+        links: How messages travel.
+        seed: Of the environment, and of what is lost and added on the way.
+
+    Attributes:
+        scores: By agent with an objective: ticks count once all paths to it have filled.
+    """
+
+    def __init__(self, system: System, env: TorchVectorEnv, links: Links, seed: int) -> None:
+        self.rollout = Rollout(system, env.num_envs, links, seed)
+        self.system = self.rollout.system
+        self.world = EnvironmentRunner(env, self.system.signals(), seed)
+        self.scores = {name: Score() for name, agent in system.agents.items() if agent.goal is not None}
+        self._evaluator = ObjectiveEvaluator(self.system)
+        self._filled = filled(system)
+
+    def run(self, steps: int) -> dict[str, Score]:
+        """Take so many steps and return the scores."""
+        for _ in range(steps):
+            self.step()
+        return self.scores
+
+    @torch.no_grad()
+    def step(self) -> list[AgentTick]:
+        """Take one step and return the ticks, with what was read and made."""
+        step_signals = self.world.step_signals
+        step = step_signals.step
+        parts = self.rollout.tick(step, step_signals)
+        ends: EpisodeEnds = self.world.advance(self.rollout.action)
+        counted = [part for part in parts if step >= self._filled[part.agent]]
+        for name, found in self._evaluator.window(Tape(ticks=[Tick(step, counted)])).losses.items():
+            score = self.scores[name]
+            score.loss += found.loss.item() * self.system.batch
+            score.metric += found.score.item()
+            score.count += int(found.count)
+        self.system.cut(step, ends)
+        return parts
+
+
+# --- the copy ----------------------------------------------------------------------------------------------
+
+
+def _copied(system: System, batch: int, links: Links, seed: int) -> System:
     """A system that shares the parameters of another, in silence, with links and a batch of its own."""
     learners: dict[int, Learner] = {}
     for agent in system.owners().values():
         learner = learners[id(agent.learner)] = copy.copy(agent.learner)
         learner.frozen = True
-    channels = {name: _opened(channel, batch, links, seed) for name, channel in system.channels.items()}
+    channels = {name: _silent(channel, batch, links, seed) for name, channel in system.channels.items()}
     units = [replace(unit, tape=Tape(), pending=[], past=[]) for unit in system.units]
-    stage = replace(system.rewired(channels, learners, units), batch=batch)
-    for agent in stage.agents.values():
-        _calm(agent, batch, links)
-    return stage
+    found = replace(system.rewired(channels, learners, units), batch=batch)
+    for name, agent in found.agents.items():
+        agent.batch, agent.replicas = batch, Replicas(batch=batch, device=agent.replicas.index.device)
+        agent.seed = seed_for(seed, "agent", name)
+        agent.trail = None
+        agent.p_update, agent.participation_seeds = 1.0, None
+        agent.agent_disabled &= links.kind == "as_run"
+        if agent.goal is not None:
+            agent.goal = replace(agent.goal, weight=1.0)
+    return found
 
 
-def _opened(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
-    """A channel on which nothing has been sent, and nothing comes back."""
-    old = channel.ledger
-    ledger = Ledger(
-        old.name,
-        old.sender,
-        old.receiver,
+def _empty(ledger: Ledger, link: Link) -> Ledger:
+    """A ledger without records, of the same clocks."""
+    return Ledger(
+        ledger.name,
+        ledger.sender,
+        ledger.receiver,
         _STEP,
-        old.link if channel.state else links.of(old.link, seed),
+        link,
         returns=False,
-        remembers=old.remembers,
-        aligns=old.aligns,
-        read=old.read,
-        state=old.state,
+        slack=_SLACK,
+        remembers=ledger.remembers,
+        aligns=ledger.aligns,
+        read=ledger.read,
+        state=ledger.state,
     )
+
+
+def _link(channel: Channel, links: Links, seed: int) -> Link:
+    return channel.ledger.link if channel.state else links.of(channel.ledger.link, seed)
+
+
+def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
+    """A channel over which nothing has been sent, and no gradient returns."""
+    link = _link(channel, links, seed)
     stands_in = links.kind == "as_run" and links.inputs
     return replace(
         channel,
         coupling="detached",  # the real message is read, also where in training it never is
-        ledger=ledger,
+        ledger=_empty(channel.ledger, link),
         zeros=channel.zeros.new_zeros(batch, channel.size),
         predictor=None,
         context=(),
@@ -154,13 +400,3 @@ def _opened(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
         members=(),
         batch=batch,
     )
-
-
-def _calm(agent: Agent, batch: int, links: Links) -> None:
-    """Let an agent read and speak as ever, whether or not it learns."""
-    agent.batch, agent.replicas = batch, Replicas(batch=batch, device=agent.replicas.index.device)
-    agent.trail = None
-    agent.p_update, agent.participation_seeds = 1.0, None
-    agent.agent_disabled &= links.kind == "as_run"
-    if agent.goal is not None:
-        agent.goal = replace(agent.goal, weight=1.0)

@@ -12,9 +12,9 @@ import torch
 from torch import fx
 
 from antiphon.engine.core.system import System
-from antiphon.engine.inference.compose import compose
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
-from antiphon.engine.inference.rehearsal import Links
+from antiphon.engine.inference.export import export
+from antiphon.engine.inference.links import Links
 from antiphon.engine.metrics.description import described
 from antiphon.engine.metrics.figures import channel_figures, live_graph
 from antiphon.engine.metrics.handles import AgentHandle
@@ -196,4 +196,4 @@ class Inspection:
             DivergenceError: As of `evaluate`.
         """
         self._simulation.synchronize()
-        return compose(self.system, self.scenario.readouts if agents is None else agents)
+        return export(self.system, self.scenario.readouts if agents is None else agents)

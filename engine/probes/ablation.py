@@ -16,8 +16,9 @@ from torch import Tensor
 
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
-from antiphon.engine.inference.evaluation import examples, rehearsal_seed
-from antiphon.engine.inference.rehearsal import Links, Rehearsal, Replacement
+from antiphon.engine.inference.evaluation import examples, rollout_seed
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.rollout import ExampleRollout
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.random import seed_for, uniform
 from antiphon.telemetry.statistics import student_t
@@ -159,7 +160,7 @@ def ablate(
         links: How messages travel, with or without the channel (a word for their kind will do); what they lose is
             drawn from the run's seed.
         limit: At most so many examples, spread evenly over the split; None: all.
-        watch: Called with how many rehearsals are done, and of how many.
+        watch: Called with how many rollouts are done, and of how many.
 
     Raises:
         ScenarioError: No such channel or split, or nothing to do without.
@@ -175,19 +176,19 @@ def ablate(
     if limit is not None and limit < 1:
         raise ScenarioError(f"examples: must be at least 1, not {limit}")
     goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
-    rehearsals = [
-        Rehearsal(
+    rollouts = [
+        ExampleRollout(
             system,
             batch,
             links,
-            seed=rehearsal_seed(simulation.seed, split, number),
+            seed=rollout_seed(simulation.seed, split, number),
             ends=goals,
             history=kind.name == "delay",
         )
         for number, batch in enumerate(examples(simulation.world.env, split, limit, _ROWS))
     ]
-    count = sum(rehearsal.rows for rehearsal in rehearsals)
-    before, after = _rehearse(rehearsals, system, kind, names, watch or _unwatched)
+    count = sum(rollout.rows for rollout in rollouts)
+    before, after = _scores(rollouts, system, kind, names, watch or _unwatched)
     metrics = {name: ("loss", goal.objective.metric) for name, goal in goals.items()}
     intact = {a: {m: v.mean().item() for m, v in zip(metrics[a], before[a], strict=True)} for a in goals}
     found = Ablation(kind, split, links, count, simulation.scenario.readouts, intact)
@@ -211,28 +212,27 @@ _Scores = dict[str, tuple[Tensor, Tensor]]
 
 
 def _unwatched(done: int, total: int) -> None:
-    """Let a rehearsal pass without remark."""
+    """Report no progress."""
 
 
-def _rehearse(
-    rehearsals: Sequence[Rehearsal],
+def _scores(
+    rollouts: Sequence[ExampleRollout],
     system: System,
     kind: Kind,
     names: Sequence[str],
     watch: Callable[[int, int], None],
 ) -> tuple[_Scores, dict[str, _Scores]]:
     """Return what the examples score with every channel in place, and without each."""
-    means = _means(rehearsals) if kind.name == "mean" else {}
+    means = {name: _means(name, rollouts) for name in names} if kind.name == "mean" else {}
     before: list[_Scores] = []
     after: dict[str, list[_Scores]] = {name: [] for name in names}
-    for number, rehearsal in enumerate(rehearsals):
-        intact = rehearsal.run()
-        before.append(rehearsal.losses(intact))
-        partner = _partners(rehearsal)
+    for number, rollout in enumerate(rollouts):
+        before.append(rollout.losses(rollout.ports))
+        partner = _partners(rollout)
         for done, name in enumerate(names):
-            replaced = Replacement(name, _message(kind, system.channels[name], means.get(name, {}), partner))
-            after[name].append(rehearsal.losses(rehearsal.run(replaced, intact)))
-            watch(number * len(names) + done + 1, len(names) * len(rehearsals))
+            message = _message(kind, system.channels[name], means.get(name, {}), partner)
+            after[name].append(rollout.losses(rollout.replaced(name, message)))
+            watch(number * len(names) + done + 1, len(names) * len(rollouts))
     return _joined(before), {name: _joined(found) for name, found in after.items()}
 
 
@@ -243,22 +243,20 @@ def _joined(parts: Sequence[_Scores]) -> _Scores:
     }
 
 
-def _means(rehearsals: Sequence[Rehearsal]) -> dict[str, dict[int, Tensor]]:
-    """Return the mean message, [size], by channel and stamp, over all examples."""
-    sums: dict[str, dict[int, Tensor]] = {}
-    for rehearsal in rehearsals:
-        for name, sent in rehearsal.run().sent.items():
-            own = sums.setdefault(name, {})
-            for stamp, message in sent.items():
-                total = message.sum(0)
-                own[stamp] = own[stamp] + total if stamp in own else total
-    rows = sum(rehearsal.rows for rehearsal in rehearsals)
-    return {name: {stamp: total / rows for stamp, total in own.items()} for name, own in sums.items()}
+def _means(channel: str, rollouts: Sequence[ExampleRollout]) -> dict[int, Tensor]:
+    """Return the mean message of a channel, [size], by stamp, over all examples."""
+    sums: dict[int, Tensor] = {}
+    for rollout in rollouts:
+        for stamp, message in rollout.sent(channel).items():
+            total = message.sum(0)
+            sums[stamp] = sums[stamp] + total if stamp in sums else total
+    rows = sum(rollout.rows for rollout in rollouts)
+    return {stamp: total / rows for stamp, total in sums.items()}
 
 
-def _partners(rehearsal: Rehearsal) -> Tensor:
+def _partners(rollout: ExampleRollout) -> Tensor:
     """Return for each example another one of its batch, [rows]: one drawn cycle through all of them."""
-    participates = uniform(seed_for(rehearsal.seed, "ablation"), 0, rehearsal.rows)
+    participates = uniform(seed_for(rollout.seed, "ablation"), 0, rollout.rows)
     order = participates.argsort()
     partner = torch.empty_like(order)
     partner[order] = order.roll(1)
@@ -267,11 +265,12 @@ def _partners(rehearsal: Rehearsal) -> Tensor:
 
 def _message(
     kind: Kind, channel: Channel, means: Mapping[int, Tensor], partner: Tensor
-) -> Callable[[int, Mapping[int, Tensor]], Tensor]:
-    """Return what makes the message that goes out instead of the one of a stamp."""
+) -> Callable[[int, Tensor], Tensor]:
+    """Return what makes the message that is sent in place of the one of a stamp."""
+    made: dict[int, Tensor] = {}
 
-    def message(stamp: int, made: Mapping[int, Tensor]) -> Tensor:
-        true = made[stamp]
+    def message(stamp: int, true: Tensor) -> Tensor:
+        made[stamp] = true
         if kind.name == "mean":
             return means[stamp].expand_as(true)
         if kind.name == "resample":

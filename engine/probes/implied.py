@@ -23,7 +23,8 @@ from antiphon.engine.core.ledger import Record
 from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import examples as shown
-from antiphon.engine.inference.rehearsal import Links, Rehearsal, Replacement, Trace
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.rollout import ExampleRollout
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import ScenarioError, suggest
 
@@ -135,27 +136,26 @@ def implied_loss(
         raise ScenarioError(f"examples: must be at least 1, not {examples}")
     goals = [name for name, agent in system.agents.items() if agent.goal is not None]
     (batch,) = shown(simulation.world.env, split, examples, examples)  # one: the mean message is that of all
-    rehearsal = Rehearsal(system, batch, Links(), seed=simulation.seed, ends=goals)
+    rollout = ExampleRollout(system, batch, Links(), seed=simulation.seed, ends=goals)
     chosen = names if channels is None else dict.fromkeys(channels)
-    return {name: _Lines(system, rehearsal, batch, system.channels[name]).compare(points) for name in chosen}
+    return {name: _Lines(system, rollout, batch, system.channels[name]).compare(points) for name in chosen}
 
 
 class _Lines:
     """The lines from the mean message to each example's own, on one channel."""
 
     def __init__(
-        self, system: System, rehearsal: Rehearsal, signals: Mapping[str, Tensor], channel: Channel
+        self, system: System, rollout: ExampleRollout, signals: Mapping[str, Tensor], channel: Channel
     ) -> None:
         self.system = system
-        self.rehearsal = rehearsal
+        self.rollout = rollout
         self.step_signals = StepSignals(0, dict(signals))
         self.channel = channel
-        self.intact = rehearsal.run()
-        own = self.intact.sent.get(channel.name, {})
-        self.own = {stamp: own[stamp] for stamp in sorted(rehearsal.read(channel.name))}
+        sent = rollout.sent(channel.name)
+        self.own = {stamp: sent[stamp] for stamp in sorted(rollout.read(channel.name))}
         self.mean = {stamp: message.mean(0, keepdim=True) for stamp, message in self.own.items()}
         stage = copy.copy(system)
-        stage.batch = rehearsal.rows
+        stage.batch = rollout.rows
         self.predictor_trainer = PredictorTrainer(stage)
 
     def compare(self, points: int) -> ImpliedLoss:
@@ -182,7 +182,7 @@ class _Lines:
 
     def _slope(self, share: float) -> Array:
         """The derivative of the implied loss by the share of the way, [examples]."""
-        total = np.zeros(self.rehearsal.rows)
+        total = np.zeros(self.rollout.rows)
         for stamp, own in self.own.items():
             said = self._said(stamp, self._at(stamp, share))
             along = own - self.mean[stamp]
@@ -202,12 +202,12 @@ class _Lines:
     def _loss(self, share: float) -> Array:
         """The true loss that far along, [examples]: the network goes on from there."""
 
-        def message(stamp: int, made: Mapping[int, Tensor]) -> Tensor:
-            return self._at(stamp, share) if stamp in self.own else made[stamp]
+        def message(stamp: int, made: Tensor) -> Tensor:
+            return self._at(stamp, share) if stamp in self.own else made
 
-        trace: Trace = self.rehearsal.run(Replacement(self.channel.name, message), self.intact)
-        total = np.zeros(self.rehearsal.rows)
-        for name, (loss, _) in self.rehearsal.losses(trace).items():
+        total = np.zeros(self.rollout.rows)
+        ports = self.rollout.replaced(self.channel.name, message)
+        for name, (loss, _) in self.rollout.losses(ports).items():
             goal = self.system.agents[name].goal
             assert goal is not None
             total += goal.weight * loss.double().cpu().numpy()

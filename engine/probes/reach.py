@@ -46,7 +46,7 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
                 if agent.goal is not None and _counts(system, name, step):
                     last = step
                     goals.discard(name)
-                for channel in agent.outputs if agent.memory is None else [*agent.outputs, agent.memory]:
+                for channel in agent.sends:
                     if channel.ledger.sender.due(step):
                         _touch(touched, channel, step)
         touched.pop(step, None)

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.agents.network import HIDDEN
+from antiphon.agents.module import ModuleNetwork
+from antiphon.agents.network import HIDDEN, Network
 from antiphon.engine.inference.evaluation import examples as shown
-from antiphon.engine.inference.rehearsal import Links, Rehearsal
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.rollout import ExampleRollout
 from antiphon.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -60,15 +62,13 @@ def represent(simulation: Simulation, examples: int = 400, split: str = "test") 
         raise ScenarioError(f"examples: must be at least 1, not {examples}")
     system = simulation.system
     parts: dict[str, list[Array]] = {name: [] for name in system.agents}
+    watched = {name: _watched(agent.learner.network) for name, agent in system.agents.items()}
     target = _target(simulation)
     labels: list[NDArray[np.int64]] = []
     for batch in shown(simulation.world.env, split, examples):
-        rehearsal = Rehearsal(system, batch, Links(), seed=simulation.seed, every_port=True)
-        trace = rehearsal.run()
-        for name in system.agents:
-            ports = rehearsal.last(trace, name)
-            kept = [ports[HIDDEN]] if HIDDEN in ports else list(ports.values())
-            parts[name].append(np.concatenate([_numbers(port) for port in kept], 1))
+        rollout = ExampleRollout(system, batch, Links(), seed=simulation.seed, watched=watched)
+        for name, ports in rollout.ports.items():
+            parts[name].append(np.concatenate([_numbers(ports[port]) for port in watched[name]], 1))
         if target is not None:
             labels.append(batch[target].cpu().numpy().astype(np.int64))
     whole = np.concatenate(labels) if labels else np.zeros(0, np.int64)
@@ -130,6 +130,11 @@ def weight_norms(simulation: Simulation) -> dict[str, dict[str, float]]:
         }
         for name, agent in simulation.system.agents.items()
     }
+
+
+def _watched(network: Network) -> tuple[str, ...]:
+    """The ports that are an agent's representation."""
+    return tuple(network.heads) if isinstance(network, ModuleNetwork) else (HIDDEN,)
 
 
 def _target(simulation: Simulation) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Delivery, Record
 from antiphon.engine.core.mask import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
+from antiphon.engine.core.schedule import Call
 from antiphon.engine.core.signals import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
@@ -81,10 +82,16 @@ class ForwardPass:
         self.action: Tensor | None = None
         """[B, outputs]: what the acting agent did at the newest step; None: it did not tick, or none acts."""
 
-    def tick(self, step: int, step_signals: StepSignals) -> None:
-        """Let all agents due at `step` tick, in waves."""
+    def tick(self, step: int, step_signals: StepSignals, calls: Sequence[Call] | None = None) -> None:
+        """Evaluate all agents due at `step`, in waves.
+
+        Args:
+            step: The step.
+            step_signals: Its signals.
+            calls: Those of the schedule's calls that are evaluated; None: all.
+        """
         self.action = None
-        for call in self.system.schedule.calls(step):
+        for call in self.system.schedule.calls(step) if calls is None else calls:
             unit = self.system.group_of[call[0]]
             tape = unit.tape
             window = unit.windows.number(step)

@@ -137,7 +137,7 @@ def add_scores(path: Path, steps: int, wanted: Sequence[Scoring]) -> dict[str, d
 
 
 def _score(simulation: Simulation, scoring: Scoring) -> dict[str, float]:
-    from antiphon.engine.inference.rehearsal import Links
+    from antiphon.engine.inference.links import Links
 
     found = simulation.evaluate(scoring.split, Links(scoring.links, scoring.drop))
     score = figures(found.readout, found.agents) | {"examples": found.examples}
@@ -154,8 +154,8 @@ def least_loss(simulation: Simulation, split: str) -> float:
     """
     import torch
 
-    from antiphon.engine.inference.compose import observed
     from antiphon.engine.inference.evaluation import examples
+    from antiphon.engine.inference.export import observed
     from antiphon.nets.optimum import optimum
 
     readouts = simulation.scenario.readouts

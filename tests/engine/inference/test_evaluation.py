@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, fx
 
 from antiphon.engine.inference import evaluation
-from antiphon.engine.inference.compose import compose
-from antiphon.engine.inference.rehearsal import Links
-from antiphon.engine.inference.rollout import Rollout
+from antiphon.engine.inference.export import export
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.rollout import EnvironmentRollout
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors, registry
 from antiphon.envs.base import TorchVectorEnv
@@ -77,10 +77,10 @@ def test_shuffled_training_signals_change_no_bit_but_the_metrics(monkeypatch: py
     heard: list[Tensor] = []
 
     def listening(*args: Any) -> Any:
-        module = compose(*args)
+        module = export(*args)
         return lambda *inputs: Listener(module, heard).run(*inputs)
 
-    monkeypatch.setattr(evaluation, "compose", listening)
+    monkeypatch.setattr(evaluation, "export", listening)
     runs = []
     for shuffled in (False, True):
         heard.clear()
@@ -211,8 +211,8 @@ def test_elsewhere_the_system_runs_forward_once_through_the_split() -> None:
     found = simulation.evaluate("validation")
     env = make(simulation)(64, "validation")
     assert env.evaluation_steps is not None
-    seed = evaluation.rehearsal_seed(simulation.seed, "validation", 0)
-    scores = Rollout(simulation.system, env, Links(), seed).run(env.evaluation_steps)
+    seed = evaluation.rollout_seed(simulation.seed, "validation", 0)
+    scores = EnvironmentRollout(simulation.system, env, Links(), seed).run(env.evaluation_steps)
     assert found.examples == scores["b"].count == 64 * env.evaluation_steps // 4
     assert found.accuracy == found.agents["b"]["accuracy"] == scores["b"].metric / scores["b"].count
     assert found.agents["a"]["loss"] == scores["a"].loss / scores["a"].count

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.core.tape import AgentTick
-from antiphon.engine.inference.compose import filled
-from antiphon.engine.inference.rehearsal import Links
-from antiphon.engine.inference.rollout import Rollout
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.paths import filled
+from antiphon.engine.inference.rollout import EnvironmentRollout
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
 from antiphon.envs.base import StepResult, TorchVectorEnv
@@ -127,7 +127,10 @@ class ByHand:
 def test_it_is_the_loop_that_one_would_write_by_hand() -> None:
     simulation = simulate(hierarchy(), steps=30)
     assert any(value.abs().max() > 0 for value in simulation.system.agents["a"].learner.buffers.values())
-    rollout, hand = Rollout(simulation.system, second(simulation), Links(), 3), ByHand(simulation, 5)
+    rollout, hand = (
+        EnvironmentRollout(simulation.system, second(simulation), Links(), 3),
+        ByHand(simulation, 5),
+    )
     sums = {name: [0.0, 0.0, 0] for name in "ab"}
     for step in range(27):
         moment = rollout.world.step_signals
@@ -171,7 +174,7 @@ def test_as_run_is_what_the_run_itself_does(name: str) -> None:
         for parameter in model.parameters.values():
             parameter.data.copy_(torch.randn(parameter.shape, generator=draw))
     kept = {key: value.clone() for key, value in (model.parameters if model else {}).items()}
-    rollout = Rollout(simulation.system, second(simulation, 4, "train"), Links("as_run"), 3)
+    rollout = EnvironmentRollout(simulation.system, second(simulation, 4, "train"), Links("as_run"), 3)
     for step in range(24):
         simulation.backend.tick(step, simulation.world.step_signals)
         units = simulation.system.units
@@ -194,7 +197,7 @@ def test_over_perfect_links_nothing_is_lost() -> None:
     plain = simulate(hierarchy(b, b, link={"delay": 1}))
     said = [[outputs(r.step()) for _ in range(9)] for r in rollouts(simulation, plain)]
     assert all(torch.equal(x[n], y[n]) for x, y in zip(*said, strict=True) for n in x)
-    as_run = Rollout(simulation.system, second(simulation), Links("as_run"), 3)
+    as_run = EnvironmentRollout(simulation.system, second(simulation), Links("as_run"), 3)
     assert not all(
         torch.equal(x[n], y[n])
         for x, y in zip([outputs(as_run.step()) for _ in range(9)], said[0], strict=True)
@@ -202,9 +205,9 @@ def test_over_perfect_links_nothing_is_lost() -> None:
     )
 
 
-def rollouts(*simulations: Simulation) -> Iterator[Rollout]:
+def rollouts(*simulations: Simulation) -> Iterator[EnvironmentRollout]:
     for simulation in simulations:
-        yield Rollout(simulation.system, second(simulation), Links(), 3)
+        yield EnvironmentRollout(simulation.system, second(simulation), Links(), 3)
 
 
 def test_states_and_messages_end_with_their_episode() -> None:
@@ -228,7 +231,7 @@ def test_states_and_messages_end_with_their_episode() -> None:
     )
     simulation = simulate(scenario, seed=3)
     env = registry.make(scenario.env, batch=4, dtype=torch.float64)
-    rollout = Rollout(simulation.system, env, Links(), 3)
+    rollout = EnvironmentRollout(simulation.system, env, Links(), 3)
     for step in range(25):
         simulation.backend.tick(step, simulation.world.step_signals)
         lived = outputs(
@@ -280,7 +283,7 @@ def test_it_changes_no_bit_of_the_run(kind: str) -> None:
     watched, plain = simulate(scenario, 1), simulate(scenario, 1)
     for step in range(20):
         if step % 4 == 1:
-            Rollout(watched.system, second(watched), Links(kind), step).run(10)
+            EnvironmentRollout(watched.system, second(watched), Links(kind), step).run(10)
         watched.step()
         plain.step()
     assert_same(everything(watched), everything(plain))
@@ -302,7 +305,7 @@ def test_shuffled_training_signals_change_no_bit_but_the_metrics(kind: str) -> N
     heard, scores = [], []
     for make in (CountDigits, Shuffled):
         env = make(32, levels=2, window=3, split="test", dtype=torch.float64)
-        rollout = Rollout(simulation.system, env, Links(kind), 5)
+        rollout = EnvironmentRollout(simulation.system, env, Links(kind), 5)
         parts = [part for _ in range(36) for part in rollout.step()]
         read = [entry.value for part in parts for entry in part.consumed if entry.value is not None]
         heard.append(read + [value for part in parts for value in part.ports.values()])
@@ -317,7 +320,7 @@ def test_shuffled_training_signals_change_no_bit_but_the_metrics(kind: str) -> N
 def test_ticks_count_once_every_path_has_filled() -> None:
     simulation = simulate(hierarchy(link={"delay": 10}))
     assert filled(simulation.system) == {"a": 0, "b": 11}
-    scores = Rollout(simulation.system, second(simulation), Links(), 0).run(18)
+    scores = EnvironmentRollout(simulation.system, second(simulation), Links(), 0).run(18)
     assert (scores["a"].count, scores["b"].count) == (30, 5)  # b's first nine steps were before it
 
 
@@ -326,7 +329,7 @@ def test_who_learns_no_more_is_judged_and_heard_as_the_links_go() -> None:
     simulation.system.agents["a"].agent_disabled = True
     alive = {}
     for kind in ("perfect", "as_run"):
-        rollout = Rollout(simulation.system, second(simulation), Links(kind), 0)
+        rollout = EnvironmentRollout(simulation.system, second(simulation), Links(kind), 0)
         parts = [part for _ in range(9) for part in rollout.step()]
         alive[kind] = [part.inputs[0].alive for part in parts if part.agent == "b"]
         assert rollout.scores["a"].count == 15

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from antiphon.engine.inference.evaluation import evaluate
-from antiphon.engine.inference.rehearsal import Links, Rehearsal
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.rollout import ExampleRollout
 from antiphon.engine.probes import ablation
 from antiphon.engine.probes.ablation import ABLATIONS, Change, Kind, ablate
 from antiphon.engine.simulation import Simulation
@@ -87,8 +88,8 @@ def test_means_and_partners_are_of_all_examples(trained: Simulation, monkeypatch
     assert parts.examples == whole.examples == 200
     for name, changes in whole.readouts.items():
         assert parts.readouts[name]["loss"].value == pytest.approx(changes["loss"].value, rel=1e-4, abs=1e-6)
-    rehearsal = Rehearsal(trained.system, {"x": X, "noise": NOISE}, Links(), seed=0)
-    partner = ablation._partners(rehearsal)
+    rollout = ExampleRollout(trained.system, {"x": X, "noise": NOISE}, Links(), seed=0)
+    partner = ablation._partners(rollout)
     assert partner.sort().values.tolist() == list(range(COUNT))
     assert not bool((partner == torch.arange(COUNT)).any())
 

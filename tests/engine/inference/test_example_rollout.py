@@ -1,4 +1,4 @@
-"""Rehearsals: the run's own way forward, over other examples and with links of their own (semantics 24)."""
+"""Rollouts over examples: the run's own way forward, over other examples and with links of their own (semantics 24)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.engine.inference.compose import compose, observed, steps_needed
-from antiphon.engine.inference.rehearsal import Links, Rehearsal, Replacement, Trace
+from antiphon.engine.core.signals import StepSignals
+from antiphon.engine.core.tape import AgentTick
+from antiphon.engine.inference.export import export, observed
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.paths import steps_needed
+from antiphon.engine.inference.rollout import ExampleRollout, Rollout
 from antiphon.engine.probes.ablation import ablate
 from antiphon.engine.probes.representation import represent
 from antiphon.engine.simulation import Simulation
@@ -127,21 +131,50 @@ def lived(simulation: Simulation, steps: int) -> tuple[dict[tuple[str, int], Ten
     return {(part.agent, tick.step): dict(part.ports) for tick in ticks for part in tick.parts}, shown
 
 
+def ticks(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, int], AgentTick]:
+    """Return a place where each tick of every rollout from here on is noted, by agent and step."""
+    noted: dict[tuple[str, int], AgentTick] = {}
+    genuine = Rollout.tick
+
+    def tick(rollout: Rollout, step: int, *args: Any) -> list[AgentTick]:
+        found = genuine(rollout, step, *args)
+        noted.update({(part.agent, step): part for part in found})
+        return found
+
+    monkeypatch.setattr(Rollout, "tick", tick)
+    return noted
+
+
+def read(parts: Mapping[tuple[str, int], AgentTick], channel: str) -> dict[int, Tensor | None]:
+    """Return what was read over a channel, by step of the tick; None: nothing has come."""
+    return {
+        step: entry.value
+        for (_, step), part in parts.items()
+        for entry in part.consumed
+        if entry.channel == channel
+    }
+
+
 @pytest.mark.parametrize("name", LINKS)
 @pytest.mark.parametrize("inputs", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_as_run_is_what_the_run_itself_does(kind: str, name: str, inputs: bool) -> None:
+def test_as_run_is_what_the_run_itself_does(
+    kind: str, name: str, inputs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = {"input": INPUT} if inputs else {}
     scenario = KINDS[kind](LINKS[name], unroll=40, **given)  # all in one window
     simulation = simulate(scenario)
     steps = steps_needed(simulation.system)
     happened, shown = lived(simulation, steps)
-    rehearsal = Rehearsal(simulation.system, shown, Links("as_run"), seed=simulation.seed)
-    trace = rehearsal.run()
-    assert {agent for agent, _ in trace.ports} == set("abcd")
-    for tick, ports in trace.ports.items():
-        for port, value in ports.items():
+    parts = ticks(monkeypatch)
+    rollout = ExampleRollout(simulation.system, shown, Links("as_run"), seed=simulation.seed)
+    assert {agent for agent, _ in parts} == set("abcd")
+    for tick, part in parts.items():
+        for port, value in part.ports.items():
             torch.testing.assert_close(value, happened[tick][port], rtol=0, atol=1e-6)
+    for agent, ports in rollout.ports.items():
+        newest = max(step for name, step in happened if name == agent)
+        assert ports is parts[agent, newest].ports
 
 
 def test_the_comparison_with_the_run_can_fail() -> None:
@@ -149,8 +182,8 @@ def test_the_comparison_with_the_run_can_fail() -> None:
     _, shown = lived(simulation, 1)
     seen = {}
     for seed in (simulation.seed, simulation.seed + 1):
-        rehearsal = Rehearsal(simulation.system, shown, Links("as_run"), seed=seed)
-        seen[seed] = rehearsal.last(rehearsal.run(), "d")[OBJECTIVE]
+        rollout = ExampleRollout(simulation.system, shown, Links("as_run"), seed=seed)
+        seen[seed] = rollout.ports["d"][OBJECTIVE]
     one, other = seen.values()
     assert not torch.allclose(one, other)
 
@@ -160,45 +193,59 @@ def test_the_comparison_with_the_run_can_fail() -> None:
 def test_over_perfect_links_it_is_the_composed_module(kind: str, name: str) -> None:
     simulation = simulate(KINDS[kind](LINKS[name], input=INPUT))
     signals = {"x": X, "label": LABEL}
-    rehearsal = Rehearsal(simulation.system, signals, Links(), seed=0)
-    module = compose(simulation.system, ["d"])
+    rollout = ExampleRollout(simulation.system, signals, Links(), seed=0)
+    module = export(simulation.system, ["d"])
     expected = module(*(signals[s] for s in observed(simulation.system)))["d"]
-    torch.testing.assert_close(rehearsal.last(rehearsal.run(), "d")[OBJECTIVE], expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(rollout.ports["d"][OBJECTIVE], expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["delay", "all"])
 @pytest.mark.parametrize("links", ["perfect", "as_run"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_a_replacement_leaves_alone_is_not_computed_again(kind: str, name: str, links: str) -> None:
+def test_what_a_replacement_leaves_alone_is_not_computed_again(
+    kind: str, name: str, links: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     simulation = simulate(KINDS[kind](LINKS[name], input=INPUT))
-    rehearsal = Rehearsal(simulation.system, {"x": X, "label": LABEL}, Links(links), seed=0, history=True)
-    intact = rehearsal.run()
-
-    def zeros(stamp: int, made: Mapping[int, Tensor]) -> Tensor:
-        return torch.zeros_like(made[stamp])
-
-    for channel in simulation.system.channels:
-        anew, reused = (rehearsal.run(Replacement(channel, zeros), against) for against in (None, intact))
-        assert all(
-            torch.equal(value, reused.ports[key][port])
-            for key, ports in anew.ports.items()
-            for port, value in ports.items()
-        )
-    shared = _shared(
-        intact, rehearsal.run(Replacement("c->d" if kind == "corporation" else "b->d", zeros), intact)
-    )
-    assert {agent for agent, _ in shared} >= {"a", "b", "c"}
-    assert "d" not in {agent for agent, step in shared if step == steps_needed(simulation.system) - 1}
+    system, signals = simulation.system, {"x": X, "label": LABEL}
+    parts = ticks(monkeypatch)
+    rollout = ExampleRollout(system, signals, Links(links), seed=0, history=True)
+    every = set(parts)
+    for channel in system.channels:
+        parts.clear()
+        again = rollout.replaced(channel, lambda stamp, made: torch.zeros_like(made))
+        assert set(parts) < every
+        for agent, ports in replaced_everywhere(simulation, signals, Links(links), channel).items():
+            for port, value in ports.items():
+                assert torch.equal(value, again[agent][port])
+    parts.clear()
+    again = rollout.replaced("c->d" if kind == "corporation" else "b->d", lambda _, made: 0 * made)
+    assert {agent for agent, _ in parts} == {"d"}
+    assert all(again[agent] is rollout.ports[agent] for agent in "abc")
+    assert not torch.equal(again["d"][OBJECTIVE], rollout.ports["d"][OBJECTIVE])
 
 
-def _shared(one: Trace, other: Trace) -> set[tuple[str, int]]:
-    return {key for key, ports in one.ports.items() if other.ports[key] is ports}
+def replaced_everywhere(
+    simulation: Simulation, signals: Tensors, links: Links, channel: str
+) -> dict[str, Tensors]:
+    """Compute every tick with the messages of one channel replaced by zeros; return each agent's newest ports."""
+
+    def deliver(name: str, stamp: int, made: Tensor) -> Tensor:
+        return torch.zeros_like(made) if name == channel else made
+
+    system = simulation.system
+    rollout = Rollout(system, len(X), links, 0, deliver)
+    found: dict[str, Tensors] = {}
+    for step in range(steps_needed(system)):
+        for part in rollout.tick(step, StepSignals(step, signals)):
+            found[part.agent] = part.ports
+    return found
 
 
 def test_it_changes_no_bit_of_the_run() -> None:
     watched, plain = (Simulation(ring(LINKS["all"], input=INPUT), seed=1) for _ in range(2))
     for _ in range(12):
-        Rehearsal(watched.system, {"x": X, "label": LABEL}, Links("as_run"), seed=5).run()
+        rollout = ExampleRollout(watched.system, {"x": X, "label": LABEL}, Links("as_run"), seed=5)
+        rollout.replaced("a->b", lambda stamp, made: 2 * made)
         watched.step()
         plain.step()
     for name, channel in plain.system.channels.items():
@@ -214,16 +261,16 @@ def test_it_changes_no_bit_of_the_run() -> None:
     )
 
 
-def test_with_every_message_lost_synthetic_inputs_are_alone() -> None:
+def test_with_every_message_lost_synthetic_inputs_are_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     simulation = simulate(ring({}, input={"kind": "linear", "context": []}))
     signals = {"x": X, "label": LABEL}
     channel = simulation.system.channels["b->d"]
     assert channel.input is not None
     for inputs in (True, False):
-        rehearsal = Rehearsal(simulation.system, signals, Links("as_run", drop=1.0, inputs=inputs), seed=0)
-        read = [value for (name, _), (value, _) in rehearsal.run().readings.items() if name == "b->d"]
+        parts = ticks(monkeypatch)
+        ExampleRollout(simulation.system, signals, Links("as_run", drop=1.0, inputs=inputs), seed=0)
         expected = channel.input.predict(None, len(X)) if inputs else torch.zeros(len(X), 3)
-        torch.testing.assert_close(read[-1], expected)
+        torch.testing.assert_close(read(parts, "b->d")[6], expected)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +289,7 @@ def test_links_that_cannot_be_are_one_clear_line(settings: dict[str, Any], expec
     assert "\n" not in str(caught.value)
 
 
-def test_an_aligned_agent_sees_nothing_before_its_first_message() -> None:
+def test_an_aligned_agent_sees_nothing_before_its_first_message(monkeypatch: pytest.MonkeyPatch) -> None:
     scenario = {
         "scenario": "aligned",
         "env": from_tensors(x=X, label=LABEL, hold=4, test=0.5),
@@ -261,41 +308,40 @@ def test_an_aligned_agent_sees_nothing_before_its_first_message() -> None:
         agent["learn"] = False
     simulation = simulate(Scenario.model_validate(scenario))
     happened, shown = lived(simulation, 4)
-    rehearsal = Rehearsal(simulation.system, shown, Links("as_run"), seed=simulation.seed)
-    trace = rehearsal.run()
-    assert trace.blank == {("b", 0), ("b", 1)}
-    torch.testing.assert_close(
-        rehearsal.last(trace, "c")[OBJECTIVE], happened["c", 3][OBJECTIVE], rtol=0, atol=1e-6
-    )
+    parts = ticks(monkeypatch)
+    rollout = ExampleRollout(simulation.system, shown, Links("as_run"), seed=simulation.seed)
+    assert {tick for tick, part in parts.items() if not part.step_signals.signals} == {("b", 0), ("b", 1)}
+    torch.testing.assert_close(rollout.ports["c"][OBJECTIVE], happened["c", 3][OBJECTIVE], rtol=0, atol=1e-6)
 
 
-def test_messages_of_a_silenced_agent_are_nothing_as_the_run_goes() -> None:
+def test_messages_of_a_disabled_agent_are_void_as_the_run_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     simulation = simulate(ring({}))
     simulation.system.agents["b"].agent_disabled = True
-    read = {}
+    signals = {"x": X, "label": LABEL}
+    found = {}
     for kind in ("perfect", "as_run"):
-        rehearsal = Rehearsal(simulation.system, {"x": X, "label": LABEL}, Links(kind), seed=0)
-        readings = rehearsal.run().readings
-        read[kind] = [value for (name, _), (value, _) in readings.items() if name == "b->d"][-1]
-    assert read["perfect"].any()
-    assert not read["as_run"].any()
+        parts = ticks(monkeypatch)
+        rollout = ExampleRollout(simulation.system, signals, Links(kind), seed=0)
+        rollout.replaced("a->c", lambda stamp, made: 2 * made)  # what b sent is entered again
+        found[kind] = read(parts, "b->d")[6]
+    assert found["perfect"] is not None
+    assert found["perfect"].any()
+    assert found["as_run"] is None
 
 
-def test_a_state_is_handed_on_within_its_example_alone() -> None:
+def test_a_state_is_passed_on_within_its_example_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     simulation = simulate(corporation({}))
-    system = simulation.system
-    rehearsal = Rehearsal(system, {"x": X, "label": LABEL}, Links(), seed=0)
-    trace = rehearsal.run()
-    read = {step: reading for (name, step), reading in trace.readings.items() if name == "a->a:state"}
-    assert list(read) == list(range(6))
-    assert not read[0][0].any()
-    assert all(torch.equal(read[step][0], trace.ports["a", step - 1]["state"]) for step in range(1, 6))
-    forgetful = rehearsal.run(
-        Replacement("a->a:state", lambda stamp, made: torch.zeros_like(made[stamp])), trace
-    )
-    assert not torch.allclose(
-        rehearsal.last(trace, "d")[OBJECTIVE], rehearsal.last(forgetful, "d")[OBJECTIVE]
-    )
+    parts = ticks(monkeypatch)
+    rollout = ExampleRollout(simulation.system, {"x": X, "label": LABEL}, Links(), seed=0)
+    states = read(parts, "a->a:state")
+    assert list(states) == list(range(6))
+    assert states[0] is None
+    for step in range(1, 6):
+        state = states[step]
+        assert state is not None
+        assert torch.equal(state, parts["a", step - 1].ports["state"])
+    forgetful = rollout.replaced("a->a:state", lambda stamp, made: torch.zeros_like(made))
+    assert not torch.allclose(rollout.ports["d"][OBJECTIVE], forgetful["d"][OBJECTIVE])
 
 
 def test_what_rests_on_it_looks_into_recurrent_agents() -> None:

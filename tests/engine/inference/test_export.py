@@ -1,4 +1,4 @@
-"""Composition: the corporation as one torch module equals its agents, ticked by hand in evaluation mode."""
+"""Export: the corporation as one torch module equals its agents, ticked by hand in evaluation mode."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.fx import GraphModule, symbolic_trace
 
-from antiphon.engine.inference.compose import steps_needed
+from antiphon.engine.inference.paths import steps_needed
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError
@@ -206,3 +207,66 @@ def test_a_system_that_sees_nothing_cannot_be_composed() -> None:
     simulation = make({"a": {}, "c": {"objective": GOAL}}, pair)
     with pytest.raises(ScenarioError, match="none observes a signal"):
         simulation.compose()
+
+
+# --- what accepts the module -------------------------------------------------------------------------------
+
+
+def example(simulation: Simulation) -> tuple[GraphModule, tuple[Any, ...]]:
+    """Return the exported module and arguments of it that are not those of the first call in silence."""
+    module = simulation.compose()
+    signals = simulation.world.step_signals.signals
+    names = [node.target for node in module.graph.nodes if node.op == "placeholder"]
+    if simulation.system.description.is_stream:
+        return module, tuple(signals[str(name)] for name in names)
+    shape = simulation.system.description.signals["image"].shape
+    draw = torch.Generator().manual_seed(0)
+    image = torch.rand(4 * module.steps_per_round, 5, *shape, dtype=torch.float64, generator=draw)
+    return module, (image, module(image)[1])
+
+
+def objective(found: Any) -> Tensor:
+    """Return the first readout's output, of a module with or without state."""
+    outputs = found[0] if isinstance(found, tuple) else found
+    return next(iter(outputs.values()))
+
+
+def in_time() -> Simulation:
+    """A slow recurrent agent that reads a fast one over a channel with a delay."""
+    agents: dict[str, Document] = {
+        "a": {"observes": ["image"], "network": {"kind": "lstm", "size": 4}},
+        "b": {
+            "network": {"kind": "gru", "size": 3},
+            "clock": {"period": 3, "phase": -1},
+            "objective": {"kind": "classification", "target": "odd_so_far"},
+        },
+    }
+    channels = [{"from": "a", "to": "b", "size": 2, "link": {"delay": 4}}]
+    return make(agents, channels, env={"id": "antiphon/CountDigits-v0"})
+
+
+def feedforward(delay: int) -> Simulation:
+    agents: dict[str, Document] = {"a": {"observes": ["image"]}, "b": {}, "c": {"objective": GOAL}}
+    link = {"delay": delay}
+    return make(agents, [{"from": s, "to": r, "size": 3, "link": link} for s, r in ("ab", "bc")])
+
+
+ACCEPTED = {"chain": lambda: feedforward(0), "delayed": lambda: feedforward(2), "recurrent": in_time}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_fx_traces_the_module(name: str) -> None:
+    module, arguments = example(ACCEPTED[name]())
+    traced = symbolic_trace(module)
+    torch.testing.assert_close(traced(*arguments), module(*arguments), rtol=0, atol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_torch_exports_the_module(name: str) -> None:
+    module, arguments = example(ACCEPTED[name]())
+    program = torch.export.export(module, arguments).module()
+    other = (arguments[0] + 1, *arguments[1:])
+    torch.testing.assert_close(program(*other), module(*other))
+    assert not torch.equal(objective(module(*arguments)), objective(module(*other)))

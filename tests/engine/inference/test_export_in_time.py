@@ -1,4 +1,4 @@
-"""Rounds: a system that runs for ever, as one torch module that is handed its own state again."""
+"""Export: a system that runs for ever, as one torch module that is handed its own state again."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, fx
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.engine.inference.rehearsal import Links
-from antiphon.engine.inference.rollout import Rollout
-from antiphon.engine.inference.rounds import steps_per_round
+from antiphon.engine.inference.export import steps_per_round
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.rollout import EnvironmentRollout
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
 from antiphon.errors import ScenarioError
@@ -83,7 +83,7 @@ def simulate(agents: dict[str, Document], channels: list[Document], seed: int = 
 def rolled(simulation: Simulation, steps: int, batch: int = 3) -> tuple[Tensor, Tensor]:
     """Run a system forward: what it was shown, [steps, batch, …], and c's outputs, [ticks, batch, …]."""
     env = registry.make(simulation.scenario.env, batch=batch, dtype=torch.float64, split="test")
-    rollout = Rollout(simulation.system, env, Links(), 3)
+    rollout = EnvironmentRollout(simulation.system, env, Links(), 3)
     shown, said = [], []
     for _ in range(steps):
         shown.append(rollout.world.step_signals.signals["image"])

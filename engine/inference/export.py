@@ -1,0 +1,436 @@
+"""Export: a system over perfect links as one plain torch module, which needs no antiphon to run.
+
+The module is a torch.fx graph of ordinary torch layers, which torch.fx and torch.export accept. Over a stream of
+examples it is unrolled over the steps that an example is shown. Elsewhere it is one round of all clocks, after which
+ticks, sends and reads repeat themselves: from the signals of its steps and the state before it to its outputs and the
+state after it; the module lays as many of them end to end as it is shown.
+"""
+
+from __future__ import annotations
+
+import functools
+import keyword
+import math
+import operator
+import re
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any, final
+
+import torch
+from torch import fx, nn
+
+from antiphon.agents.network import OBJECTIVE, STATE
+from antiphon.engine.core.agent import AGE, Agent
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.system import System
+from antiphon.engine.inference.paths import steps_needed
+from antiphon.errors import ScenarioError
+
+__all__ = ["export", "observed", "steps_per_round"]
+
+Ports = dict[str, fx.Node]
+_LONGEST = 4096
+"""Steps of a round, at most: its ticks are all in the graph."""
+_STEPS = "steps"
+"""Entry of the state: how many steps have been taken, int64 []."""
+
+
+def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
+    """Return the system as one module in evaluation mode, with copies of the parameters.
+
+    Args:
+        system: What to export.
+        agents: Whose objective outputs it returns.
+
+    Returns:
+        Over a stream of examples: a module called with the observed signals by name (what is no letter or digit in
+        a name becomes `_`), each [batch, *shape], that returns {agent: [batch, outputs]}; it shows them for
+        `steps_needed` steps.
+
+        Elsewhere: a module called with such signals, each [steps, batch, *shape], where `steps` is a multiple of its
+        attribute `steps_per_round`, and with `state`: what the call before returned, or None to begin in silence. It
+        returns {agent: [ticks, batch, outputs]} and the new state, a flat dict of tensors: states of agents and
+        messages on their way, [batch, …] each, and `steps`, [] int64, how many have been taken.
+
+    Raises:
+        ScenarioError: No agent observes anything, or a round is too long.
+    """
+    if not system.description.is_stream:
+        length = steps_per_round(system)
+        rounds = _Round(system, length)
+        rounds.append_ticks(length)
+        return _laid_end_to_end(rounds, rounds.finished(agents), agents)
+    example = _Ticks(system)
+    signals = observed(system)
+    example.signals = {name: example.graph.placeholder(word) for name, word in _words(signals).items()}
+    example.append_ticks(steps_needed(system))
+    example.graph.output({name: example.outputs[name][-1] for name in agents})
+    module = fx.GraphModule(example.root, example.graph, class_name="Corporation")
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return module.eval()
+
+
+def steps_per_round(system: System) -> int:
+    """Return after how many steps it repeats itself who ticks, sends and reads what.
+
+    Raises:
+        ScenarioError: They are too many for a graph.
+    """
+    lengths = [agent.clock.period for agent in system.agents.values()]
+    for channel in system.channels.values():
+        sends = channel.ledger.sender
+        lengths.append(sends.clock.period * Fraction(str(sends.rate)).denominator)
+    found = math.lcm(*lengths)
+    if found > _LONGEST:
+        raise ScenarioError(
+            f"compose: a round of all clocks and rates takes {found:,} steps, more than {_LONGEST:,}; "
+            "choose periods and rates with a smaller common multiple"
+        )
+    return found
+
+
+def observed(system: System) -> list[str]:
+    """Return the signals that agents see, in the order of the composed module's arguments.
+
+    Raises:
+        ScenarioError: There are none.
+    """
+    seen = (signal for agent in system.agents.values() for signal in agent.observes if signal != AGE)
+    names = list(dict.fromkeys(seen))
+    if not names:
+        raise ScenarioError(
+            "agents: none observes a signal, so there is nothing to be shown; let one observe"
+        )
+    return names
+
+
+def _words(names: Sequence[str], taken: Sequence[str] = ()) -> dict[str, str]:
+    """Each signal's name as the name of an argument: what is no letter or digit becomes `_`.
+
+    Args:
+        names: The signals.
+        taken: Names that other arguments have.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        word = re.sub(r"\W", "_", name)
+        if not word.isidentifier() or keyword.iskeyword(word):
+            word = f"_{word}"
+        while word in taken or word in found.values():
+            word += "_"
+        found[name] = word
+    return found
+
+
+class _Ticks:
+    """The ticks of a system from silence on, one after the other, as one graph; all steps show the same signals.
+
+    Args:
+        system: Whose ticks; the graph's modules hold copies of its parameters.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.root = nn.Module()
+        self.graph = fx.Graph()
+        self.signals: Ports = {}
+        """What is observed, by name."""
+        self.messages: dict[tuple[str, int], fx.Node] = {}
+        """By channel and stamp, [batch, size]."""
+        self.states: dict[tuple[str, int], fx.Node] = {}
+        """By agent and step of the tick that left it, [batch, state size]."""
+        self.outputs: dict[str, list[fx.Node]] = {}
+        """By agent with an objective: one [batch, outputs] per tick."""
+        self._flat: dict[fx.Node, fx.Node] = {}
+        self._zeros: dict[tuple[int, ...], fx.Node] = {}
+
+    # --- where a tick finds what it reads ---------------------------------------------------------------------
+
+    def due(self, channel: Channel, step: int) -> list[int]:
+        """Return the stamps that the receiver's tick at `step` reads, oldest first; empty before the first."""
+        return channel.ledger.due(step)
+
+    def made(self, stamps: Sequence[int]) -> fx.Node | None:
+        """Return which of some due messages have come, [stamps] bool; None: all of them."""
+        return None
+
+    def signal(self, name: str, step: int | None) -> fx.Node:
+        """Return the observation of a step, [batch, *shape]; None: what an aligned agent sees before its first message."""
+        return self.signals[name]
+
+    def message(self, channel: Channel, stamp: int) -> fx.Node:
+        """Return the message of a due stamp, [batch, size]."""
+        return self.messages[channel.name, stamp]
+
+    def state(self, agent: Agent, step: int) -> fx.Node:
+        """Return the state that a recurrent agent's tick at `step` takes up, [batch, state size]."""
+        before = agent.clock.latest(step - 1)
+        if before is None:
+            return self.silence(agent.learner.network.state_size)
+        return self.states[agent.name, before]
+
+    def rows(self) -> fx.Node:
+        """Return a tensor whose first dimension is the batch, on the device where all is computed."""
+        return next(iter(self.signals.values()))
+
+    # --- ticks ---------------------------------------------------------------------------------------------
+
+    def append_ticks(self, steps: int) -> None:
+        """Append the ticks of steps 0 to `steps` - 1."""
+        emitters = {
+            name: a.learner.network.emit(self.root, f"agent_{name}", a.learner.parameters, a.learner.buffers)
+            for name, a in self.system.owners().items()
+        }
+        for step in range(steps):
+            for name in (name for call in self.system.schedule.calls(step) for name in call):
+                agent = self.system.agents[name]
+                state = self.state(agent, step) if agent.memory is not None else None
+                emit = emitters[self.system.owner_of[name]]
+                self._deliver(agent, emit(self.graph, self._input(agent, step), state), step)
+
+    def _deliver(self, agent: Agent, ports: Ports, step: int) -> None:
+        if OBJECTIVE in ports:
+            self.outputs.setdefault(agent.name, []).append(ports[OBJECTIVE])
+        if agent.memory is not None:
+            self.states[agent.name, step] = ports[STATE]
+        sent: Ports = {}
+        for channel in agent.outputs:
+            if channel.port not in sent:
+                sent[channel.port] = self.graph.call_method("flatten", (ports[channel.port], 1))
+            self.messages[channel.name, step] = sent[channel.port]
+
+    def _input(self, agent: Agent, step: int) -> fx.Node:
+        flat = len(agent.learner.network.input_shape) == 1
+        seen = self._observed_step(agent, step)
+        parts = [
+            self._ages(agent, step) if name == AGE else self._observation(name, seen, flat)
+            for name in agent.observes
+        ]
+        due = [self.due(channel, step) for channel in agent.inputs]
+        messages = [
+            self._reading(channel, stamps, flat) for channel, stamps in zip(agent.inputs, due, strict=True)
+        ]
+        if agent.fan_in != "concat" and messages:
+            newest = [stamps[-1] for stamps in due if stamps]
+            messages = [self._mean(messages, newest) if agent.fan_in == "mean" else self._sum(messages)]
+        return self._joined([*parts, *messages])
+
+    def _observed_step(self, agent: Agent, step: int) -> int | None:
+        """The step whose observations an agent works on: an aligned one on those of the message it consumes."""
+        passed: set[str] = set()
+        while agent.align is not None:
+            channel = next(channel for channel in agent.inputs if channel.name == agent.align)
+            due = self.due(channel, step)
+            if not due or agent.name in passed:  # aligned to each other in a ring, none ever sees anything
+                return None
+            passed.add(agent.name)
+            step, agent = due[-1], self.system.agents[channel.sender]
+        return step
+
+    # --- what a tick reads ---------------------------------------------------------------------------------
+
+    def _observation(self, name: str, step: int | None, flat: bool) -> fx.Node:
+        seen = self.signal(name, step)
+        if not flat:
+            return seen
+        if seen not in self._flat:
+            method = "flatten" if self.system.description.signals[name].shape else "unsqueeze"
+            self._flat[seen] = self.graph.call_method(method, (seen, 1))
+        return self._flat[seen]
+
+    def _reading(self, channel: Channel, stamps: Sequence[int], flat: bool) -> fx.Node:
+        """What a tick reads on a channel: one message, or several as one (`read`)."""
+        values = [self.message(channel, stamp) for stamp in stamps] or [self.silence(channel.size)]
+        if not flat:
+            values = [self.graph.call_method("unflatten", (value, 1, channel.shape)) for value in values]
+        if channel.ledger.read == "concat":
+            shape = (channel.size,) if flat else channel.shape
+            return self._joined([self.silence(*shape)] * (channel.slots - len(values)) + values)
+        return self._mean(values, stamps) if len(values) > 1 else values[0]
+
+    def _mean(self, values: Sequence[fx.Node], stamps: Sequence[int]) -> fx.Node:
+        """The mean of those messages that have come; zeros stand for the others."""
+        mask = self.made(stamps)
+        if mask is None:
+            count: fx.Node | int = max(len(stamps), 1)
+        else:
+            count = self.graph.call_method("clamp_min", (self.graph.call_method("sum", (mask,)), 1))
+        return self.graph.call_function(torch.div, (self._sum(values), count))
+
+    def _ages(self, agent: Agent, step: int) -> fx.Node:
+        """[batch, channels]: how old the newest messages are, in ticks of their senders; 0 where none has come."""
+        ages, stamps = [], []
+        for channel in agent.inputs:
+            due = self.due(channel, step)
+            ages.append((step - due[-1]) / channel.ledger.sender.clock.period if due else 0.0)
+            stamps.append(due[-1] if due else 0)
+        blank = self.silence(len(ages))
+        row = self.graph.call_method("new_tensor", (blank, ages))
+        mask = self.made(stamps)
+        if mask is not None:
+            row = self.graph.call_function(torch.mul, (row, mask))
+        return self.graph.call_method("expand_as", (row, blank))
+
+    def silence(self, *shape: int) -> fx.Node:
+        """Return zeros [batch, *shape]: what is read before anything has come."""
+        if shape not in self._zeros:
+            rows = self.graph.call_method("size", (self.rows(), 0))
+            self._zeros[shape] = self.graph.call_method(
+                "new_zeros", (self.rows(), (rows, *shape)), {"dtype": self.system.dtype}
+            )
+        return self._zeros[shape]
+
+    def _sum(self, values: Sequence[fx.Node]) -> fx.Node:
+        total = values[0]
+        for value in values[1:]:
+            total = self.graph.call_function(torch.add, (total, value))
+        return total
+
+    def _joined(self, parts: Sequence[fx.Node]) -> fx.Node:
+        return parts[0] if len(parts) == 1 else self.graph.call_function(torch.cat, (list(parts), 1))
+
+
+@final
+class _Round(_Ticks):
+    """One round, anywhere but at the beginning: what came before it is in the state.
+
+    Steps are counted from the round's start; those below zero are of earlier rounds.
+
+    Args:
+        system: Whose.
+        length: Steps in a round.
+
+    Attributes:
+        shown: What is observed, in the order in which it is given.
+        carried: Shapes of the state's entries per environment, by name.
+    """
+
+    def __init__(self, system: System, length: int) -> None:
+        super().__init__(system)
+        self.length = length
+        self.shown = observed(system)
+        self.carried: dict[str, tuple[int, ...]] = {}
+        self._so_far = self.graph.placeholder("so_far")
+        shown = self.graph.placeholder("shown")
+        self.signals = {name: self._item(shown, at) for at, name in enumerate(self.shown)}
+        self._state = self._item(self._so_far, 0)
+        self._steps = self._item(self._state, _STEPS)
+        self._at: dict[tuple[str, int], fx.Node] = {}
+        self._past: dict[str, fx.Node] = {}
+        self._left: list[tuple[str, Callable[[], fx.Node]]] = []
+        longest = max(
+            [
+                c.ledger.link.delay + c.ledger.receiver.period + c.ledger.sender.clock.period
+                for c in system.channels.values()
+            ],
+            default=0,
+        )
+        self._later = (longest // length + 2) * length
+        """A round's start at which all that is ever due has been made (a sent share of ticks repeats in a round)."""
+
+    def finished(self, agents: Sequence[str]) -> fx.GraphModule:
+        """Return the round: (state, outputs so far of each agent) and the signals in, the same out."""
+        after = {_STEPS: self.graph.call_function(torch.add, (self._steps, self.length))}
+        for key, left in self._left:  # grows as it is read: what lies further back moves up a round at a time
+            after[key] = left()
+        outputs = [
+            self.graph.call_function(
+                operator.add,
+                (
+                    self._item(self._so_far, at),
+                    (self.graph.call_function(torch.stack, (self.outputs[name],)),),
+                ),
+            )
+            for at, name in enumerate(agents, 1)
+        ]
+        self.graph.output((after, *outputs))
+        return fx.GraphModule(self.root, self.graph, class_name="Round").eval()
+
+    def due(self, channel: Channel, step: int) -> list[int]:
+        return [stamp - self._later for stamp in channel.ledger.due(step + self._later)]
+
+    def made(self, stamps: Sequence[int]) -> fx.Node | None:
+        if all(stamp >= 0 for stamp in stamps):
+            return None
+        at = self.graph.call_method("new_tensor", (self._steps, list(stamps)))
+        return self.graph.call_function(torch.ge, (self.graph.call_function(torch.add, (at, self._steps)), 0))
+
+    def signal(self, name: str, step: int | None) -> fx.Node:
+        shape = self.system.description.signals[name].shape
+        if step is None:
+            return self.silence(*shape)
+        if step < 0:
+            return self._before(f"{name}@{step}", shape, lambda: self.signal(name, step + self.length))
+        if (name, step) not in self._at:
+            self._at[name, step] = self.graph.call_method("select", (self.signals[name], 0, step))
+        return self._at[name, step]
+
+    def message(self, channel: Channel, stamp: int) -> fx.Node:
+        if stamp >= 0:
+            return self.messages[channel.name, stamp]
+        key = f"{channel.name}@{stamp}"
+        return self._before(key, (channel.size,), lambda: self.message(channel, stamp + self.length))
+
+    def state(self, agent: Agent, step: int) -> fx.Node:
+        assert agent.memory is not None
+        before = step - agent.clock.period
+        if before >= 0:
+            return self.states[agent.name, before]
+        left = before + self.length
+        size = agent.learner.network.state_size
+        return self._before(agent.memory.name, (size,), lambda: self.states[agent.name, left])
+
+    def rows(self) -> fx.Node:
+        return self.signal(self.shown[0], 0)
+
+    def _before(self, key: str, shape: tuple[int, ...], left: Callable[[], fx.Node]) -> fx.Node:
+        """An entry of the state, and what this round leaves in its place."""
+        if key not in self._past:
+            self._past[key] = self._item(self._state, key)
+            self.carried[key] = shape
+            self._left.append((key, left))
+        return self._past[key]
+
+    def _item(self, whole: fx.Node, key: int | str) -> fx.Node:
+        return self.graph.call_function(operator.getitem, (whole, key))
+
+
+def _laid_end_to_end(rounds: _Round, module: fx.GraphModule, agents: Sequence[str]) -> fx.GraphModule:
+    """A module that cuts the signals into rounds and folds the state through them.
+
+    fx graphs have no loop. `functools.reduce` is one, and with the other builtins here it stays a single node when
+    the module is pickled and traced again.
+    """
+    root, graph = nn.Module(), fx.Graph()
+    root.round, root.steps_per_round = module, rounds.length  # type: ignore[assignment]
+    signals = [graph.placeholder(word) for word in _words(rounds.shown, taken=["state"]).values()]
+    given = graph.placeholder("state", default_value=None)
+    size = graph.call_method("size", (signals[0], 1))
+    silence = {_STEPS: graph.call_method("new_zeros", (signals[0], ()), {"dtype": torch.int64})}
+    for key, shape in rounds.carried.items():
+        silence[key] = graph.call_method(
+            "new_zeros", (signals[0], (size, *shape)), {"dtype": rounds.system.dtype}
+        )
+    state = _whole(graph, next, _whole(graph, filter, None, [given, silence]))  # the first that is not None
+    length = graph.get_attr("steps_per_round")
+    shown = [
+        graph.call_method("unbind", (graph.call_method("unflatten", (signal, 0, (-1, length))),))
+        for signal in signals
+    ]
+    start = (state, *(() for _ in agents))
+    end = _whole(graph, functools.reduce, graph.get_attr("round"), _whole(graph, zip, *shown), start)
+    parts = [graph.call_function(operator.getitem, (end, at)) for at in range(len(agents) + 1)]
+    outputs = {
+        name: graph.call_function(torch.cat, (part,)) for name, part in zip(agents, parts[1:], strict=True)
+    }
+    graph.output((outputs, parts[0]))
+    return fx.GraphModule(root, graph, class_name="Corporation").eval()
+
+
+def _whole(graph: fx.Graph, function: Callable[..., Any], *args: Any) -> fx.Node:
+    """Append the call of a function that is not traced into."""
+    node = graph.call_function(function, args)
+    node.meta["is_wrapped"] = True
+    return node

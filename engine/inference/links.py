@@ -1,0 +1,57 @@
+"""Links of a rollout: perfect ones, or those of the run (semantics 24)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from antiphon.comms.link import Link
+from antiphon.errors import ScenarioError
+
+__all__ = ["LINKS", "Links"]
+
+LINKS = ("perfect", "as_run")
+
+
+@dataclass(frozen=True)
+class Links:
+    """How messages travel in a rollout.
+
+    Attributes:
+        kind: `perfect`: delays and rates are kept, nothing is lost, nothing is added; `as_run`: as in the run, with
+            synthetic inputs where a message is missing.
+        drop: With `as_run`, the probability of loss on every link; None: its own.
+        inputs: With `as_run`, whether synthetic inputs stand in.
+
+    Raises:
+        ScenarioError: No such kind, or something that perfect links do not have.
+    """
+
+    kind: str = "perfect"
+    drop: float | None = None
+    inputs: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in LINKS:
+            raise ScenarioError(f"links: '{self.kind}' is not known; use 'perfect' or 'as_run'")
+        if self.drop is not None and not 0 <= self.drop <= 1:
+            raise ScenarioError(f"drop: must be from 0 to 1, not {self.drop}")
+        if self.kind == "perfect" and self.drop is not None:
+            raise ScenarioError(f"drop: perfect links lose nothing, got {self.drop}; use links 'as_run'")
+        if self.kind == "perfect" and not self.inputs:
+            raise ScenarioError("inputs: over perfect links none stands in; use links 'as_run'")
+
+    @classmethod
+    def read(cls, links: Links | str) -> Links:
+        """Return links, given themselves or by their kind.
+
+        Raises:
+            ScenarioError: No such kind.
+        """
+        return cls(links) if isinstance(links, str) else links
+
+    def of(self, link: Link, seed: int) -> Link:
+        """Return what stands for one of the run's links."""
+        if self.kind == "perfect":
+            return dataclasses.replace(link, drop=0.0, noise=0.0, bits=None)
+        return dataclasses.replace(link, seed=seed, drop=link.drop if self.drop is None else self.drop)
