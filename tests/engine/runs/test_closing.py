@@ -87,7 +87,7 @@ def fail(*_: Any, **__: Any) -> Any:
 
 
 LOOKS: dict[str, tuple[Callable[[Simulation], object], Any, str]] = {
-    "evaluate": (lambda s: s.evaluate("validation"), evaluation, "Rollout"),
+    "evaluate": (lambda s: s.evaluate("validation"), evaluation, "EnvironmentRollout"),
     "probe": (lambda s: s.probe(1), truth, "Live"),
     "channel_figures": (lambda s: s.channel_figures(), Simulation, "advance"),
     "value": (lambda s: s.value(horizon=2, repeats=2, ahead=0), value, "_outcome"),
