@@ -41,8 +41,6 @@ Deliver = Callable[[str, int, Tensor], Tensor]
 
 _STEP = StepWindows(1)
 """Nobody learns, so every step is a window: what has been read is let go at once."""
-_SLACK = 1 << 40
-"""Steps that a record may stay open: ticks that would close it may be left out."""
 
 
 class Rollout:
@@ -70,7 +68,8 @@ class Rollout:
         """Begin in silence again."""
         self._messages.deliver = deliver
         for channel in self.system.channels.values():
-            channel.ledger = _empty(channel.ledger, channel.ledger.link)
+            ledger = channel.ledger
+            channel.ledger = _empty(ledger, ledger.link, ledger.slack)
 
     @property
     def action(self) -> Tensor | None:
@@ -163,6 +162,8 @@ class ExampleRollout:
             agent.watched = (watched or {}).get(name, ())
             if links.kind == "perfect":  # all steps show the same, and nothing is lost
                 agent.align = None
+        for channel in self._rollout.system.channels.values():
+            channel.ledger.slack = len(self._calls)  # ticks that would close a record may be left out
         for step, calls in enumerate(self._calls):
             self.ports |= self._tick(step, calls)
             for name, channel in self._rollout.system.channels.items():
@@ -359,7 +360,7 @@ def _copied(system: System, batch: int, links: Links, seed: int) -> System:
     return found
 
 
-def _empty(ledger: Ledger, link: Link) -> Ledger:
+def _empty(ledger: Ledger, link: Link, slack: int = 0) -> Ledger:
     """A ledger without records, of the same clocks."""
     return Ledger(
         ledger.name,
@@ -368,7 +369,7 @@ def _empty(ledger: Ledger, link: Link) -> Ledger:
         _STEP,
         link,
         returns=False,
-        slack=_SLACK,
+        slack=slack,
         remembers=ledger.remembers,
         aligns=ledger.aligns,
         read=ledger.read,
