@@ -104,8 +104,8 @@ class MeanAccumulator:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the sums."""
+        """Restore the sums; older checkpoints have single numbers, the count as a tensor too where a signal marks targets."""
         self._sums = {
-            (name,): (loss.reshape(1), score.reshape(1), count)
+            (name,): (loss.reshape(1), score.reshape(1), int(count))
             for name, (loss, score, count) in state.items()
         }
