@@ -132,7 +132,7 @@ def interrupted_when(path: Path) -> Iterator[None]:
 
 def test_ctrl_c_ends_all_and_the_same_command_goes_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [*TINY, "--seeds", "2", "--name", "exp", "--logdir", "mine"]
-    words += ["--steps", "600", "--checkpoint-every", "3"]
+    words += ["--steps", "4000", "--checkpoint-every", "3"]
     with interrupted_when(here / "mine/exp-s1/checkpoints/step-000000003/state.json"):
         assert main(words) == 130
     captured = capsys.readouterr()
@@ -140,7 +140,7 @@ def test_ctrl_c_ends_all_and_the_same_command_goes_on(here: Path, capsys: pytest
     assert "stopped; the same command with --resume-if-exists goes on" in captured.err
     assert main([*words, "--resume-if-exists", "--json"]) == 0
     found = last_json(capsys.readouterr().out)
-    assert {(one["exit"], one["steps"]) for one in found["seeds"]} == {("done", 600)}
+    assert {(one["exit"], one["steps"]) for one in found["seeds"]} == {("done", 4000)}
 
 
 def test_all_that_diverge_are_an_error(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

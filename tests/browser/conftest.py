@@ -65,35 +65,18 @@ def watch() -> Watch:
     return Watch()
 
 
-def _profile(browser: Browser) -> BrowserContext:
-    found = browser.new_context(viewport=_WINDOW, accept_downloads=True, color_scheme="light")
-    found.set_default_timeout(20_000)
-    return found
-
-
 @pytest.fixture
 def context(browser: Browser, watch: Watch) -> Iterator[BrowserContext]:
     """A fresh profile; afterwards nothing may have gone wrong on its pages."""
-    found = _profile(browser)
-    with watch.over(found):
-        yield found
-        found.close()
-    watch.check()
-
-
-@pytest.fixture(scope="session")
-def _shared(browser: Browser) -> Iterator[Page]:
-    """One page for all tests: a process of its own for each took longer than most tests take."""
-    found = _profile(browser)
-    yield found.new_page()
+    found = browser.new_context(viewport=_WINDOW, accept_downloads=True, color_scheme="light")
+    found.set_default_timeout(20_000)
+    watch.over(found)
+    yield found
     found.close()
+    watch.check()
 
 
 @pytest.fixture
-def page(_shared: Page, watch: Watch) -> Iterator[Page]:
-    """An empty page of 1280 x 800; afterwards nothing may have gone wrong on it."""
-    _shared.mouse.move(0, 0)
-    with watch.over(_shared.context):
-        yield _shared
-        _shared.goto("about:blank")
-    watch.check()
+def page(context: BrowserContext) -> Page:
+    """An empty page of 1280 x 800."""
+    return context.new_page()

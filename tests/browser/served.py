@@ -13,14 +13,14 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog
+    from playwright.sync_api import BrowserContext, Page
 
 MISSING = "no Chromium; install the package chromium (or name one in ANTIPHON_CHROMIUM) and `pip install playwright`"
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -129,30 +129,22 @@ class Watch:
     wrong: list[str] = field(default_factory=list)
     allowed: list[str] = field(default_factory=lambda: ["favicon.ico"])
 
-    @contextmanager
-    def over(self, context: BrowserContext) -> Iterator[None]:
-        """Watch all pages of a context while inside."""
-        listeners: dict[Any, Callable[[Any], None]] = {
-            "request": lambda request: self._asked(request.url),
-            "weberror": lambda error: self.wrong.append(f"script: {error.error}"),
-            "console": self._printed,
-            "dialog": self._interrupted,
-        }
-        for event, listener in listeners.items():
-            context.on(event, listener)
-        try:
-            yield
-        finally:
-            for event, listener in listeners.items():
-                context.remove_listener(event, listener)
+    def over(self, context: BrowserContext) -> None:
+        """Watch all pages of a context."""
+        context.on("request", lambda request: self._asked(request.url))
+        context.on("page", self._page)
 
-    def _printed(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
-            self.wrong.append(f"console: {message.text} ({message.location})")
-
-    def _interrupted(self, dialog: Dialog) -> None:
-        self.wrong.append(f"dialog: {dialog.message}")
-        dialog.dismiss()
+    def _page(self, page: Page) -> None:
+        page.on("pageerror", lambda error: self.wrong.append(f"script: {error}"))
+        page.on(
+            "console",
+            lambda message: (
+                self.wrong.append(f"console: {message.text} ({message.location})")
+                if message.type == "error"
+                else None
+            ),
+        )
+        page.on("dialog", lambda dialog: (self.wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
 
     def _asked(self, url: str) -> None:
         if not url.startswith(("http://127.0.0.1:", "data:", "blob:", "file:", "about:")):
