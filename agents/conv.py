@@ -8,8 +8,14 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from antiphon.agents.headed import HeadedNetwork, SequentialEmitter
-from antiphon.agents.layers import initial_layers, layer_buffers, norm_module, transported
+from antiphon.agents.headed import (
+    HeadedNetwork,
+    SequentialEmitter,
+    initial_layers,
+    layer_buffers,
+    norm_module,
+    transported,
+)
 from antiphon.agents.mlp import ACTIVATION_MODULES
 from antiphon.agents.network import HIDDEN, Emitter, Head, Tensors, Transport, sub, with_prefix
 from antiphon.errors import ScenarioError

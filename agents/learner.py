@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import Network, Tensors
-from antiphon.comms.cut import constant
+from antiphon.comms.credit import constant
 from antiphon.nets.memory import give_back
-from antiphon.nets.optimisers import Optimiser, Rate, step_all
-from antiphon.nets.stacked_optimiser import StackedOptimiser
+from antiphon.nets.optimisers import Optimiser, Rate, StackedOptimiser, step_all
 
 __all__ = ["Learner", "StackedLearner"]
 

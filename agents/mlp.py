@@ -8,8 +8,15 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from antiphon.agents.headed import HeadedNetwork, SequentialEmitter
-from antiphon.agents.layers import initial_layers, layer_buffers, linear_module, norm_module, transported
+from antiphon.agents.headed import (
+    HeadedNetwork,
+    SequentialEmitter,
+    initial_layers,
+    layer_buffers,
+    linear_module,
+    norm_module,
+    transported,
+)
 from antiphon.agents.network import HIDDEN, Emitter, Head, Tensors, Transport, features_of, sub, with_prefix
 from antiphon.nets.layers import ACTIVATIONS, bias_places, linear, normalise
 

@@ -11,7 +11,7 @@ from typing import final
 import torch
 from torch import Tensor, fx, nn
 
-from antiphon.agents.layers import norm_module
+from antiphon.agents.headed import norm_module
 from antiphon.agents.network import (
     Emitter,
     Head,

@@ -9,8 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, fx, nn
 
-from antiphon.agents.headed import HeadedNetwork
-from antiphon.agents.layers import attach, linear_module, norm_module, transported
+from antiphon.agents.headed import HeadedNetwork, attach, linear_module, norm_module, transported
 from antiphon.agents.mlp import Mlp
 from antiphon.agents.network import (
     HIDDEN,

@@ -36,14 +36,21 @@ of the step. Delay, clocks and lossy links are the simulator's.
 from antiphon.comms.aggregation import join
 from antiphon.comms.alignment import alignment
 from antiphon.comms.channel import Channel, learn
-from antiphon.comms.convolution import ConvGradient
 from antiphon.comms.credit import Injection, backward
-from antiphon.comms.critics import CriticGradient, SobolevGradient
-from antiphon.comms.direct import LinearGradient, MlpGradient
+from antiphon.comms.gradient import (
+    PREDICTORS,
+    ConvGradient,
+    CriticGradient,
+    Example,
+    LinearGradient,
+    LocalGradient,
+    MlpGradient,
+    Predictor,
+    SobolevGradient,
+    SobolevLabelGradient,
+)
 from antiphon.comms.inputs import INPUTS, InputModel, LinearInput, MlpInput
-from antiphon.comms.labels import LocalGradient, SobolevLabelGradient
 from antiphon.comms.link import Link
-from antiphon.comms.predictors import PREDICTORS, Example, Predictor
 
 __all__ = [
     "INPUTS",

@@ -1,4 +1,6 @@
-"""The backward pass over one closed window, with predicted gradients injected on sent messages.
+"""What crosses a channel backwards: gradient cuts, and the backward pass over one closed window with predicted
+gradients injected on sent messages. The only module that detaches tensors: elsewhere values are copied (initial
+parameters, checkpoints), but no gradient path is cut.
 
 semantics: the sender follows the gradient of  sum_t objective(t) + sum_j scale_j <m_j, stopgrad(SG_j)> / B,
 and the same surrogate with `discount` for `scale` gives the deltas at its leaves (Jaderberg et al. 2017, §2).
@@ -12,7 +14,31 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["BackwardRequest", "Injection", "backward", "backward_all", "clipped"]
+__all__ = [
+    "BackwardRequest",
+    "Injection",
+    "as_leaf",
+    "backward",
+    "backward_all",
+    "clipped",
+    "constant",
+    "value_of",
+]
+
+
+def value_of(message: Tensor) -> Tensor:
+    """Return the values of a message, flat [B, size], without the sender's graph."""
+    return message.detach().flatten(1)
+
+
+def as_leaf(message: Tensor) -> Tensor:
+    """Return a copy-free leaf of `message` that the receiver can differentiate without reaching the sender."""
+    return message.detach().requires_grad_()
+
+
+def constant(tensor: Tensor) -> Tensor:
+    """Return `tensor` without its graph: a loss to be logged, or credit that is dropped on purpose."""
+    return tensor.detach()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,14 @@
 """Synthetic gradients: models at the sender that predict, per sample, the gradient its receiver will return.
 
+`linear`, `mlp` and `conv` regress the returned gradient (Jaderberg et al. 2017, §2 and appendix A). `critic` models the
+receiver's loss, and its derivative is the synthetic gradient; `sobolev` matches the returned gradient too (Czarnecki et
+al. 2017, "Sobolev Training for Neural Networks", 1706.04859). `local` models a named target at the sender, whose own
+loss the sender follows: without any returned gradient, it is the control for every claim; `sobolev_label` is the same,
+also trained on the gradient that the receiver returns (1706.04859, §4.3).
+
 Every learned predictor's last layer starts at zero: untrained, it injects exactly nothing (Jaderberg et al.
-2017, appendix A.1).  Shapes: B batch, M message components, C context features; with stacked parameters every
-batched tensor has one more leading axis, that of the models (see `Model`).
+2017, appendix A.1).  Shapes: B batch, M message components, C context features, K outputs, R real (continuous)
+features; with stacked parameters every batched tensor has one more leading axis, that of the models (see `Model`).
 """
 
 from __future__ import annotations
@@ -10,16 +16,33 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
 
-from antiphon.comms.context import ContextSpec
-from antiphon.comms.model import Model
+from antiphon.comms.credit import as_leaf, constant
+from antiphon.comms.model import ContextSpec, Model, Numbers
+from antiphon.errors import ScenarioError
+from antiphon.nets.layers import convolution
+from antiphon.nets.losses import cross_entropy, squared_error
 from antiphon.nets.optimisers import Rate
 
-__all__ = ["Example", "Predictor", "counted"]
+__all__ = [
+    "PREDICTORS",
+    "ConvGradient",
+    "CriticGradient",
+    "DirectGradient",
+    "Example",
+    "LabelGradient",
+    "LinearGradient",
+    "LocalGradient",
+    "MlpGradient",
+    "Predictor",
+    "SobolevGradient",
+    "SobolevLabelGradient",
+    "counted",
+]
 
 
 @dataclass(slots=True)
@@ -139,3 +162,297 @@ def counted(example: Example, error: Tensor) -> Tensor:
         return error
     valid = example.valid if example.valid.dim() == error.dim() else example.valid.unsqueeze(-1)
     return torch.where(valid, error, 0.0)
+
+
+class DirectGradient(Predictor):
+    """Regression of the returned gradient by squared error: mean over the batch of ||SG(m, c) - delta||^2."""
+
+    propagates: ClassVar[bool] = True
+
+    def predict(self, example: Example) -> Tensor:
+        return self.forward(example.message, example.context, move=False)
+
+    def loss(self, example: Example) -> Tensor:
+        prediction = self.forward(example.message, example.context, move=True)
+        return _error(example, prediction).square().sum((-2, -1)) / prediction.shape[-2]
+
+    def propagated(self, example: Example) -> Tensor:
+        """Return 2 (SG - delta) dSG/dm, the vector-Jacobian product of the whole batch, [B, M]."""
+        with torch.enable_grad():
+            message = as_leaf(example.message)
+            predicted = self.forward(message, example.context, move=False)
+            return torch.autograd.grad(_error(example, predicted).square().sum(), message)[0]
+
+
+def _error(example: Example, prediction: Tensor) -> Tensor:
+    """Error SG(m, c) - delta, [B, M], zero where the delta does not count."""
+    assert example.delta is not None
+    return counted(example, prediction - example.delta)
+
+
+@final
+class LinearGradient(DirectGradient):
+    """Linear model SG(m, c) = [m, c] W^T + b, the best kind for the paper's conditioned networks.
+
+    Its gradient is written out: 2/B error^T [m, c]. It equals autograd's, at a third of the cost.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        context: Sequence[ContextSpec],
+        *,
+        hidden: tuple[int, ...] = (),
+        **settings: Any,
+    ) -> None:
+        del hidden  # a scenario may keep them for its `mlp` variant
+        super().__init__(shape, context, **settings)
+
+    @torch.no_grad()
+    def predict(self, example: Example) -> Tensor:
+        return self.forward(example.message, example.context, move=False)
+
+    @torch.no_grad()
+    def gradients(self, examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
+        total, weight, bias = None, None, None
+        for example in examples:
+            predicted = example.prediction  # without hidden layers no statistics change, so it can be reused
+            if predicted is None:
+                predicted = self.forward(example.message, example.context, move=False)
+            error = _error(example, predicted)
+            loss = error.square().sum((-2, -1)) / error.shape[-2]
+            error = error * (2.0 / error.shape[-2])
+            message = error.mT @ example.message
+            columns = (
+                message if example.context is None else torch.cat([message, error.mT @ example.context], -1)
+            )
+            total = loss if total is None else total + loss
+            weight = columns if weight is None else weight + columns
+            bias = error.sum(-2) if bias is None else bias + error.sum(-2)
+        assert total is not None
+        assert weight is not None
+        assert bias is not None
+        return total, [weight, bias]
+
+
+@final
+class MlpGradient(DirectGradient):
+    """One or two hidden layers of linear map, normalisation and ReLU, then a linear layer."""
+
+
+@final
+class ConvGradient(DirectGradient):
+    """Layers of same-padded convolution, normalisation per channel and ReLU, then a convolution to the message's channels.
+
+    Every feature of the context is a channel of its own, the same at every pixel; floats that are maps of the
+    message's height and width are channels as they are.
+
+    Args:
+        shape: (channels, height, width) of a message.
+        context: As of `Predictor`, like the rest.
+        filter: Side of the filters, odd.
+        settings: The others.
+
+    Raises:
+        ScenarioError: The message is no map, or the filters' side is even; the line begins where the place is to
+            stand: `size: …`, `filter: …`.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], context: Sequence[ContextSpec], *, filter: int = 5, **settings: Any
+    ) -> None:
+        if len(shape) != 3:
+            raise ScenarioError(
+                f"size: a conv gradient reads maps [channels, height, width], not {list(shape)}; use kind mlp"
+            )
+        if filter % 2 == 0:
+            raise ScenarioError(
+                f"gradient.filter: {filter} is even and cannot be centred on a pixel; use {filter + 1}"
+            )
+        super().__init__(shape, context, filter=filter, **settings)
+
+    def _sizes(self) -> tuple[int, int]:
+        return self.shape[0] + sum(self._channels(spec) for spec in self.context), self.shape[0]
+
+    def _is_map(self, spec: ContextSpec) -> bool:
+        return spec.classes is None and len(spec.shape) == 3 and spec.shape[1:] == self.shape[1:]
+
+    def _channels(self, spec: ContextSpec) -> int:
+        return spec.shape[0] if self._is_map(spec) else spec.features
+
+    def _weight(self, outputs: int, inputs: int) -> torch.Size:
+        return torch.Size((outputs, inputs, self.filter, self.filter))
+
+    def _layer(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return convolution(x, weight, bias)
+
+    def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
+        channels = [message.view(*message.shape[:-1], *self.shape)]
+        if context is not None:
+            parts = torch.split(context, [spec.features for spec in self.context], -1)
+            for spec, features in zip(self.context, parts, strict=True):
+                if self._is_map(spec):
+                    channels.append(features.reshape(*features.shape[:-1], *spec.shape))
+                else:
+                    channels.append(features[..., None, None].expand(*features.shape, *self.shape[1:]))
+        return self.run(torch.cat(channels, -3), move=move).flatten(-3)
+
+
+class _Critic(Predictor):
+    """v(m, c): [m, c] through the layers to one output per value of the first categorical signal, which selects.
+
+    With the label as an input, a scalar v would have to fit ten functions; with one output per label it has ten.
+    The other signals are inputs, and real ones enter once more as m^T W c, so that dv/dm depends on
+    them without hidden layers too. All of it starts at zero: v = 0 and dv/dm = 0.
+
+    Under batch norm the slope is that of the batch's summed value: a message changes its neighbours' values too, as it
+    changes their losses in a receiver with batch norm, from which delta comes. With the statistics held constant
+    MNIST-4 reaches 95.0 instead of 98.1 % at 1,000 steps.
+    """
+
+    needs_loss: ClassVar[bool] = True
+
+    def _sizes(self) -> tuple[int, int]:
+        places, first = [], 0
+        for spec in self.context:
+            places.append((spec, slice(first, first + spec.features)))
+            first += spec.features
+        chosen = next((pair for pair in places if _selects(pair[0])), None)
+        self._selector = None if chosen is None else chosen[1]
+        self._others = [place for spec, place in places if chosen is None or spec is not chosen[0]]
+        self._real = [place for spec, place in places if spec.classes is None]
+        inputs = self.size + sum(place.stop - place.start for place in self._others)
+        return inputs, 1 if chosen is None else chosen[0].features
+
+    def _initial(self, inputs: int, outputs: int, generator: torch.Generator) -> tuple[Numbers, Numbers]:
+        initial, buffers = super()._initial(inputs, outputs, generator)
+        if self._real:
+            initial["bilinear"] = torch.zeros(
+                self.size, sum(place.stop - place.start for place in self._real)
+            )
+        return initial, buffers
+
+    def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
+        """Return v, [B]."""
+        if context is None:
+            return self.run(message, move=move).squeeze(-1)
+        others = [context[..., place] for place in self._others]
+        outputs = self.run(torch.cat([message, *others], -1), move=move)
+        if self._selector is None:
+            value = outputs.squeeze(-1)
+        else:
+            value = (outputs * context[..., self._selector]).sum(-1)
+        if self._real:
+            real = torch.cat([context[..., place] for place in self._real], -1)
+            value = value + ((message @ self.parameters["bilinear"]) * real).sum(-1)
+        return value
+
+    def value(self, example: Example) -> Tensor:
+        with torch.no_grad():
+            return self.forward(example.message, example.context, move=False)
+
+    def predict(self, example: Example) -> Tensor:
+        _, slope = self._value_and_slope(example, move=False, keep=False)
+        return slope
+
+    def _value_and_slope(self, example: Example, *, move: bool, keep: bool) -> tuple[Tensor, Tensor]:
+        """Value v [B] and slope dv/dm [B, M]; `keep` for a slope with a graph."""
+        with torch.enable_grad():
+            message = as_leaf(example.message)
+            value = self.forward(message, example.context, move=move)
+            return value, torch.autograd.grad(value.sum(), message, create_graph=keep)[0]
+
+    def _absolute_error(self, example: Example, value: Tensor) -> Tensor:
+        """Mean over the batch of |v - returned loss|."""
+        assert example.loss is not None
+        return counted(example, value - constant(example.loss)).abs().sum(-1) / value.shape[-1]
+
+
+def _selects(spec: ContextSpec) -> bool:
+    """Whether a signal is one choice among classes."""
+    return spec.classes is not None and spec.features == spec.classes
+
+
+@final
+class CriticGradient(_Critic):
+    """Critic trained by |v - loss|. A baseline: its derivative is not trained."""
+
+    def loss(self, example: Example) -> Tensor:
+        return self._absolute_error(example, self.forward(example.message, example.context, move=True))
+
+
+@final
+class SobolevGradient(_Critic):
+    """Critic trained by |v - loss| + |dv/dm - delta|_1."""
+
+    def loss(self, example: Example) -> Tensor:
+        assert example.delta is not None
+        value, slope = self._value_and_slope(example, move=True, keep=True)
+        mismatch = counted(example, slope - example.delta).abs().sum((-2, -1)) / slope.shape[-2]
+        return self._absolute_error(example, value) + mismatch
+
+
+class LabelGradient(Predictor):
+    """A classifier of the target (log loss), or a regressor (squared error), of message and context.
+
+    Its last layer starts at zero, so its loss has no slope in the message before it has learned.
+    """
+
+    def _sizes(self) -> tuple[int, int]:
+        assert self.target is not None
+        inputs, _ = super()._sizes()
+        return inputs, self.target.features
+
+    @property
+    def classes(self) -> bool:
+        """Whether the target is one of several classes."""
+        return self.target is not None and self.target.classes is not None
+
+    def predict(self, example: Example) -> Tensor:
+        _, slope = self._losses_and_slope(example, move=False, keep=False)
+        return slope
+
+    def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
+        """Losses per sample, [B]."""
+        assert example.target is not None
+        output = self.forward(message, example.context, move=move)
+        return (cross_entropy if self.classes else squared_error)(output, example.target)
+
+    def _losses_and_slope(self, example: Example, *, move: bool, keep: bool) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            message = as_leaf(example.message)
+            losses = self._losses(example, message, move=move)
+            return losses, torch.autograd.grad(losses.sum(), message, create_graph=keep)[0]
+
+
+@final
+class LocalGradient(LabelGradient):
+    """Model of the target trained by its own loss alone; no gradient is returned."""
+
+    needs_delta: ClassVar[bool] = False
+
+    def loss(self, example: Example) -> Tensor:
+        losses = self._losses(example, example.message, move=True)
+        return counted(example, losses).sum(-1) / losses.shape[-1]
+
+
+@final
+class SobolevLabelGradient(LabelGradient):
+    """Model trained by -log p + |d(-log p)/dm - delta|_1; its gradient is zero until the first delta arrives."""
+
+    def loss(self, example: Example) -> Tensor:
+        assert example.delta is not None
+        losses, slope = self._losses_and_slope(example, move=True, keep=True)
+        mismatch = counted(example, slope - example.delta).abs().sum(-1)
+        return (counted(example, losses) + mismatch).sum(-1) / losses.shape[-1]
+
+
+PREDICTORS: dict[str, type[Predictor]] = {
+    "linear": LinearGradient,
+    "mlp": MlpGradient,
+    "conv": ConvGradient,
+    "critic": CriticGradient,
+    "sobolev": SobolevGradient,
+    "sobolev_label": SobolevLabelGradient,
+    "local": LocalGradient,
+}

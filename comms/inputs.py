@@ -13,8 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from antiphon.comms.context import ContextSpec
-from antiphon.comms.model import Model
+from antiphon.comms.model import ContextSpec, Model
 from antiphon.nets.optimisers import Rate
 
 __all__ = ["INPUTS", "InputModel", "LinearInput", "MlpInput"]

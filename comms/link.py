@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from antiphon.comms.cut import constant
+from antiphon.comms.credit import constant
 from antiphon.nets.random import normal, normal_many, seed_for, uniform, uniform_many
 
 __all__ = ["Link", "StackedLinks", "quantised"]

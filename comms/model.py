@@ -1,4 +1,5 @@
-"""Base of the predictors of gradients and of messages: layers, parameters and an own optimiser.
+"""Base of the predictors of gradients and of messages: layers, parameters, an own optimiser, and the context signals
+they are conditioned on, encoded as features.
 
 All of them read rows [B, …], or, with parameters and running statistics stacked [K, …], the rows of K models of one
 shape, [K, B, …] (see `Bundled`). A mean over the batch is then one mean per model, [K].
@@ -6,16 +7,48 @@ shape, [K, B, …] (see `Bundled`). A mean over the batch is then one mean per m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.comms.cut import constant
+from antiphon.comms.credit import constant
 from antiphon.nets.layers import bias_places, initial_linear, initial_norm, linear, norm_buffers, normalise
 from antiphon.nets.optimisers import Optimiser, Rate, step_all
 
-__all__ = ["Model", "Numbers"]
+__all__ = ["ContextSpec", "Model", "Numbers", "encode"]
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSpec:
+    """One signal of a context."""
+
+    name: str
+    shape: tuple[int, ...]
+    classes: int | None = None
+    """Number of values of a categorical signal; None for floats."""
+
+    @property
+    def features(self) -> int:
+        """Columns this signal takes in the encoding."""
+        return int(torch.Size(self.shape).numel()) * (self.classes or 1)
+
+
+def encode(specs: Sequence[ContextSpec], signals: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor | None:
+    """Return the context as [B, features]: one-hot where categorical, flat where not; None without signals."""
+    columns = []
+    for spec in specs:
+        value = signals[spec.name]
+        if spec.classes is not None:
+            columns.append(F.one_hot(value, spec.classes).to(dtype).flatten(1))
+        else:
+            columns.append(value.to(dtype).reshape(len(value), -1))
+    if not columns:
+        return None
+    return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
+
 
 Numbers = dict[str, Tensor]
 

@@ -11,10 +11,9 @@ import torch
 from antiphon.engine.build.builder import build
 from antiphon.engine.build.devices import chosen_device
 from antiphon.engine.build.weights import without_weights
-from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
-from antiphon.engine.core.mask import EnvMask
-from antiphon.engine.core.signals import StepSignals
-from antiphon.engine.core.system import System
+from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.rows import EnvMask
+from antiphon.engine.core.system import EnvironmentRunner, System, with_own_env
 from antiphon.engine.metrics.figures import write_figures
 from antiphon.engine.metrics.inspection import Inspection
 from antiphon.engine.metrics.mean_accumulator import MeanAccumulator
@@ -29,7 +28,7 @@ from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.saving import Saved, read_simulation, write_simulation
 from antiphon.engine.state.state_dict import running_statistics
 from antiphon.engine.step.backends import backend_of
-from antiphon.engine.step.report import AgentReport, StepReport
+from antiphon.engine.step.update import AgentReport, StepReport
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.telemetry.figures import Recorder

@@ -12,11 +12,10 @@ if TYPE_CHECKING:
     from antiphon.envs.conformance import check_vector_env
     from antiphon.envs.copying import Copy, RepeatCopy
     from antiphon.envs.counting import CountDigits
-    from antiphon.envs.datasets import download
-    from antiphon.envs.hyperplane import HyperplaneStream
+    from antiphon.envs.datasets.catalogue import download
     from antiphon.envs.images import ImageStream
     from antiphon.envs.reading import CharText
-    from antiphon.envs.stream import ExampleStream
+    from antiphon.envs.stream import ExampleStream, HyperplaneStream
     from antiphon.envs.tensors import Source, from_dataset, from_tensors
 
 __all__ = [
@@ -46,13 +45,13 @@ _LAZY = {
     "Copy": "copying",
     "CountDigits": "counting",
     "ExampleStream": "stream",
-    "HyperplaneStream": "hyperplane",
+    "HyperplaneStream": "stream",
     "ImageStream": "images",
     "RepeatCopy": "copying",
     "Source": "tensors",
     "TorchVectorEnv": "base",
     "check_vector_env": "conformance",
-    "download": "datasets",
+    "download": "datasets.catalogue",
     "from_dataset": "tensors",
     "from_tensors": "tensors",
     "vector": "adaptor",

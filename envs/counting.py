@@ -11,10 +11,9 @@ from gymnasium.spaces import Discrete
 from gymnasium.utils import seeding
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.envs.base import SingleLane, StepResult, TorchVectorEnv
 from antiphon.envs.images import picture_table
 from antiphon.envs.options_in_time import CountOptions
-from antiphon.envs.single import SingleLane
 from antiphon.envs.stream import Draws
 
 __all__ = ["CountDigits", "CountDigitsLane"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from antiphon.envs.datasets import DATA_SETS, DataSet
+from antiphon.envs.datasets.catalogue import DATA_SETS, DataSet
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, suggest
 

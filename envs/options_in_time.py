@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from antiphon.envs import texts
-from antiphon.envs.datasets import DATA_SETS
+from antiphon.envs.datasets import texts
+from antiphon.envs.datasets.catalogue import DATA_SETS
 from antiphon.envs.options import SPLITS, check_choice, check_whole
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError

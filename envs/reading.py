@@ -11,10 +11,9 @@ from gymnasium.spaces import Discrete
 from gymnasium.utils import seeding
 from torch import Tensor
 
-from antiphon.envs import texts
-from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.envs.base import SingleLane, StepResult, TorchVectorEnv
+from antiphon.envs.datasets import texts
 from antiphon.envs.options_in_time import TextOptions
-from antiphon.envs.single import SingleLane
 from antiphon.errors import DataError, ScenarioError
 from antiphon.nets.random import integers, seed_for
 

@@ -51,8 +51,8 @@ _ENTRIES = {
     "antiphon/Cifar10-v0": _pictures("cifar10"),
     "antiphon/Hyperplane-v0": _Entry(
         HyperplaneOptions,
-        "antiphon.envs.hyperplane:HyperplaneStream",
-        "antiphon.envs.hyperplane:HyperplaneExample",
+        "antiphon.envs.stream:HyperplaneStream",
+        "antiphon.envs.stream:HyperplaneExample",
     ),
     "antiphon/CountDigits-v0": _Entry(
         CountOptions, "antiphon.envs.counting:CountDigits", "antiphon.envs.counting:CountDigitsLane"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.envs.pictures import Pictures
+from antiphon.envs.datasets.pictures import Pictures
 
 __all__ = ["CLASSES", "COUNTS", "SIDE", "load"]
 

@@ -1,15 +1,27 @@
-"""Optimisers as functions of (parameters, gradients, state), equal to torch's, and learning-rate schedules."""
+"""Optimisers as functions of (parameters, gradients, state), equal to torch's, and learning-rate schedules; of many
+of one kind on stacked parameters, one fused kernel call for any subset.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-__all__ = ["Optimiser", "Rate", "Schedule", "fused_adam", "laid_out_as", "step_all"]
+__all__ = [
+    "Members",
+    "Optimiser",
+    "Rate",
+    "Schedule",
+    "StackedOptimiser",
+    "fused_adam",
+    "laid_out_as",
+    "step_all",
+    "step_stacks",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,3 +239,338 @@ class Optimiser:
             if self.momentum:
                 g = self.state["momentum"][i].mul_(self.momentum).add_(g)
             p.add_(g, alpha=-rate)
+
+
+Members = Sequence[bool] | Tensor | None
+"""Mask of the members that take a step: a bool for each, on the host, or None: all of them."""
+
+_StackSettings = tuple[str, float, tuple[float, float], float, float | int, torch.device, torch.dtype]
+"""Kind, momentum, betas, weight decay, rate (a tensor's identity), device and type: the key of a call."""
+
+_MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", "square")}
+
+
+@dataclass
+class _Call:
+    """Arguments of one kernel call: lists with one entry for each tensor that is updated."""
+
+    parameters: list[Tensor] = field(default_factory=list)
+    gradients: list[Tensor] = field(default_factory=list)
+    moments: list[list[Tensor]] = field(default_factory=list)
+    """For each kind of moment, in the order of `_MOMENTS`."""
+    steps: list[Tensor] = field(default_factory=list)
+
+    def join(self, other: _Call) -> None:
+        self.parameters += other.parameters
+        self.gradients += other.gradients
+        self.steps += other.steps
+        for mine, theirs in zip(self.moments, other.moments, strict=True):
+            mine += theirs
+
+
+@torch.no_grad()
+def step_stacks(
+    steps: Sequence[tuple[StackedOptimiser, Sequence[Tensor], float | Tensor, Members]],
+    *,
+    skip: Tensor | None = None,
+) -> None:
+    """Take a step of many stacked optimisers, those of the same settings and rate in one kernel call.
+
+    Args:
+        steps: Optimiser, gradients [N, …] (one per stack, in order), learning rate and members; an optimiser may
+            occur again with other members, as where rates differ.
+        skip: Tensor [] on the device of the parameters; if it is not 0, no parameter is updated and no step counted.
+    """
+    found_inf = None if skip is None else (skip != 0).to(torch.float32)  # the kernels test it for 1
+    calls: dict[_StackSettings, tuple[StackedOptimiser, float | Tensor, _Call]] = {}
+    for optimiser, gradients, rate, members in steps:
+        call = optimiser._call(gradients, members, found_inf)
+        if call is None:
+            continue
+        settings = (
+            optimiser.kind,
+            optimiser.momentum,
+            optimiser.betas,
+            optimiser.weight_decay,
+            id(rate) if isinstance(rate, Tensor) else rate,
+            optimiser.parameters[0].device,
+            optimiser.parameters[0].dtype,
+        )
+        if settings in calls:
+            calls[settings][2].join(call)
+        else:
+            calls[settings] = (optimiser, rate, call)
+    for optimiser, rate, call in calls.values():
+        optimiser._run(call, rate, found_inf)
+
+
+class StackedOptimiser:
+    """N optimisers (`Optimiser`) of the same settings on stacked parameters, each with its own count of steps.
+
+    Its state is data like an optimiser's, with one more leading axis. The state of members given to `from_members` are views of
+    it; after a member stepped alone or was loaded, call `refresh`.
+
+    Args:
+        kind: `sgd`, `adam` or `adamw`.
+        parameters: Stacks [N, …], changed in place, dense and with the member axis outermost.
+        momentum: SGD's.
+        betas: Adam's decay rates of the first and second moment.
+        weight_decay: L2 (`sgd`, `adam`) or decoupled (`adamw`).
+        clip: The largest norm of all gradients of one member together; None: no limit.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        parameters: Sequence[Tensor],
+        *,
+        momentum: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+        clip: float | None = None,
+    ) -> None:
+        self.kind = kind
+        self.parameters = list(parameters)
+        self.momentum = momentum
+        self.betas = betas
+        self.weight_decay = weight_decay
+        self.clip = clip
+        self.size = len(parameters[0]) if parameters else 0
+        for i, p in enumerate(self.parameters):
+            if len(p) != self.size:
+                raise ValueError(f"stack {i} holds {len(p)} members, stack 0 holds {self.size}")
+            if not _dense(p):
+                raise ValueError(f"stack {i}: its members are not dense, one after the other")
+        names = _MOMENTS[kind] if kind != "sgd" or momentum else ()
+        self.state: dict[str, list[Tensor]] = {
+            name: [torch.zeros_like(p) for p in self.parameters] for name in names
+        }
+        self._moments = names
+        if kind != "sgd" and self.parameters:
+            counts = torch.zeros(self.size, dtype=torch.float32, device=self.parameters[0].device)
+            self.state["steps"] = [counts]
+        self.refresh()
+
+    @classmethod
+    @torch.no_grad()
+    def from_members(cls, optimisers: Sequence[Optimiser], stacks: Sequence[Tensor]) -> StackedOptimiser:
+        """Stack N optimisers of equal settings; their state becomes views into the stacked one.
+
+        Args:
+            optimisers: The members, in the order of the stacks' first axis.
+            stacks: Their parameters, stacked [N, …]; each member's own are views into them already.
+        """
+        first = optimisers[0]
+        for n, optimiser in enumerate(optimisers):
+            if _settings(optimiser) != _settings(first):
+                raise ValueError(f"member {n} is {_settings(optimiser)}, member 0 is {_settings(first)}")
+            for i, (p, stack) in enumerate(zip(optimiser.parameters, stacks, strict=True)):
+                if len(stack) != len(optimisers):
+                    raise ValueError(f"stack {i} holds {len(stack)} members, not {len(optimisers)}")
+                view = stack[n]
+                if p.data_ptr() != view.data_ptr() or p.shape != view.shape or p.stride() != view.stride():
+                    raise ValueError(f"parameter {i} of member {n} is no view into its stack")
+        stacked = cls(
+            first.kind,
+            stacks,
+            momentum=first.momentum,
+            betas=first.betas,
+            weight_decay=first.weight_decay,
+            clip=first.clip,
+        )
+        for name, tensors in stacked.state.items():
+            for i, stack in enumerate(tensors):
+                for optimiser, view in zip(optimisers, stack.unbind(0), strict=True):
+                    own = optimiser.state[name][i]
+                    if name == "steps" or not optimiser.lazy:  # else the stack is zero as it is
+                        view.copy_(own)
+                    own.data = view
+        for optimiser in optimisers:
+            optimiser.lazy = False
+        stacked.refresh()
+        return stacked
+
+    def step(
+        self,
+        gradients: Sequence[Tensor],
+        rate: float | Tensor,
+        members: Members = None,
+        *,
+        skip: Tensor | None = None,
+    ) -> None:
+        """Update the parameters of `members` along `-gradients`; those of the others and their state are unchanged.
+
+        Args:
+            gradients: One [N, …] per stack, in order; those of other members are not read into any result.
+            rate: Learning rate; a tensor [] (float32 on a GPU) is read on the device.
+            members: Mask of the members that take the step; None: all.
+            skip: Tensor [] on the device of the parameters; if it is not 0, no parameter is updated and no step counted.
+        """
+        step_stacks([(self, gradients, rate, members)], skip=skip)
+
+    def refresh(self) -> None:
+        """Read step counts and stacks again, after a state was loaded or a member stepped alone."""
+        self._views: tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]] | None = None
+        self._offsets: list[int] | None = [0] * self.size
+        """Steps of each member relative to some common count; None: known on the device only."""
+        if "steps" in self.state:
+            counts = self.state["steps"][0]
+            self._count = counts[0]
+            self._offsets = [int(count) for count in counts.tolist()]  # the host waits, here only
+        self._equal_counts = self._uniform()
+
+    def _call(self, gradients: Sequence[Tensor], members: Members, found_inf: Tensor | None) -> _Call | None:
+        """Count a step of `members` and return the kernel's arguments; None: nothing to update."""
+        if not self.parameters:
+            return None
+        if isinstance(members, Tensor):
+            members = members.tolist()
+        if members is not None and len(members) != self.size:
+            raise ValueError(f"{len(members)} members are named, there are {self.size}")
+        stepping = range(self.size) if members is None else [n for n, moves in enumerate(members) if moves]
+        if not stepping:
+            return None
+        if len(stepping) < self.size:
+            self._count_of(stepping, found_inf)
+        elif self._equal_counts:
+            return self._call_all(gradients, found_inf)
+        return self._call_some(gradients, stepping, found_inf)
+
+    def _count_of(self, stepping: Sequence[int], found_inf: Tensor | None) -> None:
+        """Track relative step counts on the host, unless they depend on the device."""
+        if found_inf is not None:
+            self._offsets = None
+        if self._offsets is not None:
+            for n in stepping:
+                self._offsets[n] += 1
+        self._equal_counts = self._uniform()
+
+    def _uniform(self) -> bool:
+        """Whether all counts are known to be equal; SGD needs none."""
+        if "steps" not in self.state:
+            return True
+        return self._offsets is not None and min(self._offsets) == max(self._offsets)
+
+    def _call_all(self, gradients: Sequence[Tensor], found_inf: Tensor | None) -> _Call:
+        """Call for all members with equal counts: the kernel's tensors are the stacks."""
+        if self.clip is not None:
+            gradients = _clipped_each(gradients, self.clip)
+        steps = []
+        if "steps" in self.state:
+            self.state["steps"][0].add_(1 if found_inf is None else 1 - found_inf)
+            steps = [self._count] * len(self.parameters)
+        return _Call(
+            list(self.parameters),
+            [laid_out_as(p, g) for p, g in zip(self.parameters, gradients, strict=True)],
+            [list(self.state[name]) for name in self._moments],
+            steps,
+        )
+
+    def _call_some(
+        self, gradients: Sequence[Tensor], stepping: Sequence[int], found_inf: Tensor | None
+    ) -> _Call:
+        """Call for some members, or for differing counts: every updated slice is a tensor with its own count."""
+        parameters, moments, counts = self._slices()
+        steps = []
+        if "steps" in self.state:
+            once = [counts[n] for n in stepping]
+            if found_inf is None:
+                torch._foreach_add_(once, 1)
+            else:  # as a list: the value of a single tensor would be read on the host
+                torch._foreach_add_(once, [1 - found_inf] * len(once))
+            steps = once * len(self.parameters)
+        return _Call(
+            _picked(parameters, stepping),
+            [g for row in self._gradients(gradients, stepping) for g in row],
+            [_picked(slices, stepping) for slices in moments],
+            steps,
+        )
+
+    def _gradients(self, gradients: Sequence[Tensor], stepping: Sequence[int]) -> list[list[Tensor]]:
+        """Return the members' gradients for each parameter, clipped, with the strides of the parameter's slices."""
+        few = 4 * len(stepping) < self.size  # one by one is slower by about that
+        rows = [[g[n] for n in stepping] if few else _picked([g.unbind(0)], stepping) for g in gradients]
+        if self.clip is not None:
+            rows = [list(g.unbind(0)) for g in _clipped_each([torch.stack(row) for row in rows], self.clip)]
+        return [
+            row
+            if row[0].stride() == p.stride()[1:]
+            else list(laid_out_as(p[: len(row)], torch.stack(row)).unbind(0))
+            for p, row in zip(self.parameters, rows, strict=True)
+        ]
+
+    def _slices(self) -> tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]]:
+        """Return each member's view of the parameters, of each kind of moment, and of the counts; made once."""
+        if self._views is None:
+            self._views = (
+                [list(p.unbind(0)) for p in self.parameters],
+                [[list(m.unbind(0)) for m in self.state[name]] for name in self._moments],
+                list(self.state["steps"][0].unbind(0)) if "steps" in self.state else [],
+            )
+        return self._views
+
+    def _run(self, call: _Call, rate: float | Tensor, found_inf: Tensor | None) -> None:
+        """Run the kernel on `call`, which may include other optimisers of the same settings."""
+        if self.kind == "sgd":
+            fused = torch.ops.aten._fused_sgd_
+            (fused.tensor_lr if isinstance(rate, Tensor) else fused.default)(
+                call.parameters,
+                call.gradients,
+                call.moments[0] if call.moments else [],
+                weight_decay=self.weight_decay,
+                momentum=self.momentum,
+                lr=rate,
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+                is_first_step=False,  # momentum starts at zero
+                found_inf=found_inf,
+            )
+            return
+        fused_adam(
+            self.kind,
+            call.parameters,
+            call.gradients,
+            call.moments[0],
+            call.moments[1],
+            call.steps,
+            rate=rate,
+            betas=self.betas,
+            weight_decay=self.weight_decay,
+            found_inf=found_inf,
+        )
+
+
+def _settings(optimiser: Optimiser) -> tuple[str, float, tuple[float, float], float, float | None]:
+    return (
+        optimiser.kind,
+        optimiser.momentum,
+        optimiser.betas,
+        optimiser.weight_decay,
+        optimiser.clip,
+    )
+
+
+def _picked(slices: Sequence[Sequence[Tensor]], stepping: Sequence[int]) -> list[Tensor]:
+    return [row[n] for row in slices for n in stepping]
+
+
+def _dense(stack: Tensor) -> bool:
+    """Whether the members of `stack` are contiguous in memory, one after the other."""
+    if stack.numel() == 0:
+        return True
+    if torch.empty_like(stack, device="meta").stride() != stack.stride():  # it keeps strides that are dense
+        return False
+    return len(stack) == 1 or stack.stride(0) == stack.numel() // len(stack)
+
+
+def _clipped_each(gradients: Sequence[Tensor], largest: float) -> list[Tensor]:
+    """Return gradients [N, …] of which each member's, taken together, have a norm of at most `largest`.
+
+    As for one optimiser: larger norms become `largest`, other gradients are unchanged to the bit.
+    """
+    norms = [
+        torch.linalg.vector_norm(g, dim=tuple(range(1, g.ndim))) if g.ndim > 1 else g.abs() for g in gradients
+    ]
+    factor = (largest / torch.stack(norms).norm(dim=0)).clamp(max=1.0)
+    return [g * factor.view(-1, *[1] * (g.ndim - 1)) for g in gradients]

@@ -1,7 +1,6 @@
 """Scenarios as data: documents, templates, networkx graphs, and the library."""
 
 from antiphon.scenarios.advice import warnings
-from antiphon.scenarios.catalogue import catalogue, library_names, load
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.parts import (
@@ -16,7 +15,7 @@ from antiphon.scenarios.parts import (
 )
 from antiphon.scenarios.problems import DocumentError
 from antiphon.scenarios.schema import json_schema
-from antiphon.scenarios.template import Template
+from antiphon.scenarios.template import Template, catalogue, library_names, load
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec, TelemetrySpec, TrainingSpec
 
 __all__ = [

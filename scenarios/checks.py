@@ -1,34 +1,314 @@
-"""Checks across the parts of a scenario: unknown names, cycles, inconsistent groups.
+"""Checks across the parts of a scenario: unknown names, cycles, inconsistent groups; of each coupling, of `read`, of
+state channels and of states as context signals.
 
-Every check raises a DocumentError at the first problem. Channels are named by their place in the document.
+Every check raises a DocumentError at the first problem. Channels are named by their place in the document. Keys that a
+coupling does not use are not refused: a template sets them once for all its variants.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from antiphon.errors import suggest
-from antiphon.scenarios.couplings import COUPLING_CHECKS
-from antiphon.scenarios.parts import AgentSpec, NetworkSpec
+from antiphon.scenarios.parts import STATE, AgentSpec, ChannelSpec, GradientSpec, NetworkSpec
 from antiphon.scenarios.problems import DocumentError, Path, show_value
-from antiphon.scenarios.reading import AGE, READ_CHECKS
 from antiphon.scenarios.relations import (
     components,
     cycle_among,
     episode_agents,
     incoming,
+    learning_steps,
     levels,
     locked_groups,
     undelayed,
+    units,
     window_of,
 )
-from antiphon.scenarios.states import STATE_CHECKS
 
 if TYPE_CHECKING:
     from antiphon.scenarios.document import Scenario
 
-__all__ = ["check"]
+__all__ = ["AGE", "COUPLING_CHECKS", "READ_CHECKS", "STATES", "STATE_CHECKS", "check"]
+
+AGE = "age"
+"""Observation of the age of each message read, in periods of its sender."""
+
+
+def _reads(scenario: Scenario) -> None:
+    for index, channel in enumerate(scenario.channels):
+        if channel.state or channel.read == "last":
+            continue
+        reason = _cannot(scenario, channel)
+        if reason is not None:
+            raise DocumentError(("channels", index, "read"), f"{channel.read} {reason}, or read last")
+
+
+def _cannot(scenario: Scenario, channel: ChannelSpec) -> str | None:
+    """Return why several messages cannot be read at a time, and the fix."""
+    link, receiver = channel.link, scenario.agents[channel.receiver]
+    if channel.coupling == "unlocked":
+        return "needs messages, and an unlocked channel gives none to its receiver; make it decoupled"
+    if link.drop or link.rate < 1:
+        key, value = ("drop", 0) if link.drop else ("rate", 1)
+        return f"needs every message, but the link has a {key} of {getattr(link, key)}; make it {value}"
+    if channel.input is not None:
+        return "needs no synthetic input, every message being there; leave out input"
+    if receiver.align is not None:
+        return f"reads several messages, and {channel.receiver!r} is aligned to one; leave out its align"
+    if channel.read == "mean":
+        return None
+    if receiver.fan_in != "concat":
+        return f"lays messages side by side, but the fan_in of {channel.receiver!r} is {receiver.fan_in}; read mean"
+    periods = scenario.agents[channel.sender].clock.period, receiver.clock.period
+    if periods[1] > periods[0] and periods[1] % periods[0]:
+        message = (
+            f"needs as many messages at every tick, but period {periods[1]} of {channel.receiver!r} is no"
+        )
+        return f"{message} multiple of {periods[0]}, that of {channel.sender!r}; read mean"
+    return None
+
+
+READ_CHECKS: tuple[Callable[[Scenario], None], ...] = (_reads,)
+
+
+STATES = ("from.state", "to.state")
+"""Context signals: the states of a channel's ends."""
+_COUPLINGS = ("locked", "detached", "decoupled")
+_NOT_FOR_STATES = ("size", "port", "norm", "link", "input", "feedback", "read", "staleness")
+_FOR_STATES = ("span", "auxiliary")
+
+
+def _has_state(agent: AgentSpec) -> bool:
+    return isinstance(agent.network, NetworkSpec) and agent.network.recurrent
+
+
+def _state_channels(scenario: Scenario) -> Iterator[tuple[Path, ChannelSpec]]:
+    for index, channel in enumerate(scenario.channels):
+        if channel.state:
+            yield ("channels", index), channel
+
+
+def _ends(scenario: Scenario) -> None:
+    for path, channel in _state_channels(scenario):
+        if channel.sender != channel.receiver:
+            message = f"a state goes from an agent to itself, {channel.sender!r}, not to {channel.receiver!r}"
+            raise DocumentError((*path, "to"), f"{message}; make them one, or carry messages")
+        if channel.key != STATE:
+            message = f"the key of a state is {STATE}, not {show_value(channel.key)}; leave it out"
+            raise DocumentError((*path, "key"), message)
+        network = scenario.agents[channel.sender].network
+        if not _has_state(scenario.agents[channel.sender]):
+            what = f"of kind {network.kind}" if isinstance(network, NetworkSpec) else "not built in"
+            message = f"agent {channel.sender!r} has no state, its network being {what}"
+            raise DocumentError((*path, "carries"), f"{message}; use kind rnn, leaky, gru or lstm")
+
+
+def _keys(scenario: Scenario) -> None:
+    for path, channel in _state_channels(scenario):
+        for key in _NOT_FOR_STATES:
+            if getattr(channel, key) != ChannelSpec.model_fields[key].default:
+                raise DocumentError((*path, key), f"a state has no {key}; leave it out")
+        if channel.coupling not in _COUPLINGS:
+            known = ", ".join(_COUPLINGS)
+            message = f"a state cannot be {channel.coupling}, its reader being its sender; use one of {known}"
+            raise DocumentError((*path, "coupling"), message)
+
+
+def _gradients(scenario: Scenario) -> None:
+    plain = GradientSpec()
+    for index, channel in enumerate(scenario.channels):
+        path, gradient = ("channels", index, "gradient"), channel.gradient
+        if not channel.state:
+            for key in _FOR_STATES:
+                if getattr(gradient, key) != getattr(plain, key):
+                    raise DocumentError((*path, key), "is of state channels only; leave it out")
+            continue
+        if gradient.propagate:
+            message = "is of message channels only; a state's SG would teach the state to be predictable"
+            raise DocumentError((*path, "propagate"), f"{message}; leave it out")
+        if channel.coupling == "decoupled" and gradient.kind == "local" and gradient.trace:
+            message = "needs what comes back, of which a local gradient takes nothing; use another kind"
+            raise DocumentError((*path, "trace"), f"{message}, or leave it out")
+
+
+def _state_contexts(scenario: Scenario) -> None:
+    for index, channel in enumerate(scenario.channels):
+        ends = dict(zip(STATES, (channel.sender, channel.receiver), strict=True))
+        for place, name in enumerate(channel.gradient.context):
+            path = ("channels", index, "gradient", "context", place)
+            if name not in ends:
+                continue
+            if channel.state:
+                raise DocumentError(path, f"{name!r} is what this channel carries; leave it out")
+            if not _has_state(scenario.agents[ends[name]]):
+                message = f"agent {ends[name]!r} has no state; leave it out, or make its network recurrent"
+                raise DocumentError(path, f"{name!r}: {message}")
+
+
+def _tied(scenario: Scenario) -> None:
+    """Check that agents with shared parameters have equal state channels."""
+    first: dict[str, str] = {}
+    states = {
+        channel.sender: (channel.coupling, channel.gradient) for _, channel in _state_channels(scenario)
+    }
+    for name, agent in scenario.agents.items():
+        if agent.share is None:
+            continue
+        other = first.setdefault(agent.share, name)
+        if states.get(name) != states.get(other):
+            message = (
+                f"its state channel differs from that of agent {other!r}, with which it shares parameters"
+            )
+            raise DocumentError(("agents", name), f"{message} (share: {agent.share}); make them equal")
+
+
+STATE_CHECKS: tuple[Callable[[Scenario], None], ...] = (_ends, _keys, _gradients, _state_contexts, _tied)
+
+
+_PREDICTED = ("decoupled", "unlocked")
+_FOR_INPUTS = ("held", "age")
+_FOR_GRADIENTS = ("returned", *STATES)
+
+
+def _requirements(scenario: Scenario) -> None:
+    for index, channel in enumerate(scenario.channels):
+        path = ("channels", index)
+        if channel.coupling == "locked" and channel.link.drop > 0:
+            message = f"a locked channel loses nothing, not {channel.link.drop}; leave it out"
+            raise DocumentError((*path, "link", "drop"), f"{message}, or use another coupling")
+        if channel.coupling == "unlocked" and channel.input is None:
+            message = (
+                "an unlocked channel always runs on a synthetic input; give it one, such as {kind: linear}"
+            )
+            raise DocumentError((*path, "input"), message)
+        if channel.coupling in _PREDICTED:
+            _gradient(scenario, channel, (*path, "gradient"))
+
+
+def _gradient(scenario: Scenario, channel: ChannelSpec, path: Path) -> None:
+    gradient = channel.gradient
+    if gradient.kind in ("local", "sobolev_label") and gradient.target is None:
+        raise DocumentError((*path, "target"), f"a {gradient.kind} gradient needs the name of its target")
+    if gradient.kind == "conv":
+        network = scenario.agents[channel.sender].network
+        flat = isinstance(channel.size, int)
+        if flat or (channel.size is None and isinstance(network, NetworkSpec) and network.kind != "conv"):
+            message = "a conv gradient needs messages of [channels, height, width]; use kind mlp"
+            raise DocumentError((*path, "kind"), message)
+
+
+def _contexts(scenario: Scenario) -> None:
+    for index, channel in enumerate(scenario.channels):
+        heard = () if channel.input is None else channel.input.context
+        refused = [
+            ("gradient", p, n, "inputs") for p, n in enumerate(channel.gradient.context) if n in _FOR_INPUTS
+        ]
+        refused += [("input", p, n, "gradients") for p, n in enumerate(heard) if n in _FOR_GRADIENTS]
+        for key, place, name, others in refused:
+            message = f"{name!r} is for synthetic {others} only; leave it out"
+            raise DocumentError(("channels", index, key, "context", place), message)
+
+
+def _feedback(scenario: Scenario) -> None:
+    groups = {name: group for group in scenario.locked_groups() for name in group}
+    for index, channel in enumerate(scenario.channels):
+        feedback = channel.feedback
+        if feedback is None or channel.coupling != "locked":
+            continue
+        path = ("channels", index, "feedback")
+        if feedback.kind == "fa":
+            if not isinstance(scenario.agents[channel.receiver].network, NetworkSpec):
+                message = f"agent {channel.receiver!r} has a network of its own, of which no first layer is known; use dfa"
+                raise DocumentError((*path, "kind"), message)
+            continue
+        group = groups[channel.sender]
+        choices = [name for name in group if scenario.agents[name].objective is not None]
+        of = feedback.of
+        if of is None and len(scenario.readouts) != 1:
+            known = ", ".join(choices) if choices else "none in its locked group"
+            message = f"the scenario has {len(scenario.readouts)} readouts; name the agent whose error it is: {known}"
+            raise DocumentError((*path, "of"), message)
+        name = scenario.readouts[0] if of is None else of
+        if name not in scenario.agents:
+            raise DocumentError((*path, "of"), f"no agent {name!r}{suggest(name, scenario.agents)}")
+        if name not in choices:
+            why = "has no objective" if name in group else f"learns apart from {channel.name}"
+            known = suggest(name, choices) if choices else "; give an agent of its locked group an objective"
+            raise DocumentError((*path, "of"), f"agent {name!r} {why}{known}")
+
+
+def _at_once(scenario: Scenario) -> None:
+    """Check `trace` and `propagate`, which use the gradient returned at the step at which the sender learns."""
+    asked = [
+        (index, channel, key)
+        for index, channel in enumerate(scenario.channels)
+        if channel.coupling in _PREDICTED and channel.gradient.apply and not channel.state
+        for key in ("trace", "propagate")
+        if getattr(channel.gradient, key) > 0
+    ]
+    if not asked:
+        return
+    unit_of = {name: unit for unit in units(scenario.agents, scenario.channels) for name in unit}
+    for index, channel, key in asked:
+        reason = _not_at_once(scenario, channel, unit_of)
+        if reason is None and key == "trace" and channel.gradient.kind == "local":
+            reason = "a local gradient takes nothing from it; use another kind"
+        if reason is not None:
+            path = ("channels", index, "gradient", key)
+            raise DocumentError(
+                path, f"needs what the receiver returns at the same step, but {reason}, or leave it out"
+            )
+    first = {name: unit[0] for name, unit in unit_of.items()}
+    arcs = {(first[channel.sender], first[channel.receiver]) for _, channel, _ in asked}
+    if levels(set(first.values()), arcs)[1]:
+        index, channel, key = asked[0]
+        message = "what learns together lies on a cycle of such channels; leave it out of one of them"
+        raise DocumentError(("channels", index, "gradient", key), message)
+
+
+def _not_at_once(scenario: Scenario, channel: ChannelSpec, unit_of: dict[str, tuple[str, ...]]) -> str | None:
+    """Describe why a channel's gradient is not back at the step at which its sender learns, and the fix."""
+    link = channel.link
+    if channel.coupling == "unlocked":
+        return "the channel is unlocked; make it decoupled"
+    if link.delay:
+        return f"the link has a delay of {link.delay}; make it 0"
+    if link.back:
+        return f"the link's way back takes {link.back} steps; make link.back 0"
+    if link.drop or link.rate < 1:
+        key, value = ("drop", 0) if link.drop else ("rate", 1)
+        return f"the link has a {key} of {getattr(link, key)}; make it {value}"
+    ends = channel.sender, channel.receiver
+    one, other = unit_of[ends[0]], unit_of[ends[1]]
+    if one == other:
+        return "both ends learn as one; make the channel locked"
+    for name in ends:
+        late = next(
+            (c.name for c in scenario.channels if c.coupling == "delayed" and c.sender in unit_of[name]), None
+        )
+        if late is not None:
+            return f"{name!r} learns late, {late} being delayed; give that another coupling"
+    clocks = [scenario.agents[name].clock for name in ends]
+    whole = episode_agents(scenario.agents, scenario.channels)
+    ticks = [(clock.period, clock.phase % clock.period) for clock in clocks]
+    learns = [
+        learning_steps(
+            unit, scenario.agents, whole, locked=any(set(g) & set(unit) for g in _locked(scenario))
+        )
+        for unit in (one, other)
+    ]
+    if ticks[0] != ticks[1] or learns[0] != learns[1]:
+        verb = "tick" if ticks[0] != ticks[1] else "learn"
+        return f"{ends[0]!r} and {ends[1]!r} {verb} at different steps; give them one clock"
+    return None
+
+
+def _locked(scenario: Scenario) -> list[tuple[str, ...]]:
+    return [group for group in scenario.locked_groups() if len(group) > 1]
+
+
+COUPLING_CHECKS: tuple[Callable[[Scenario], None], ...] = (_requirements, _contexts, _feedback, _at_once)
 
 
 def check(scenario: Scenario) -> None:

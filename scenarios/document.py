@@ -1,16 +1,22 @@
-"""The scenario: agents and channels, explicit, validated and immutable."""
+"""The scenario: agents and channels, explicit, validated and immutable; as a networkx graph (agents are nodes, channels
+are edges), and as YAML (one line per agent and per channel, defaults left out).
+"""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
+import yaml
 from pydantic import AfterValidator, model_validator
 
+from antiphon.errors import suggest
 from antiphon.scenarios.checks import check
-from antiphon.scenarios.fields import FrozenMap, Name, Names, Sequence, Text
-from antiphon.scenarios.parts import AgentSpec, ChannelSpec, EnvSpec
+from antiphon.scenarios.parts import STATE, AgentSpec, ChannelSpec, EnvSpec, NetworkSpec
+from antiphon.scenarios.problems import DocumentError, kind_of
+from antiphon.scenarios.reader import plain_scalar_tags
 from antiphon.scenarios.relations import (
     episode_agents,
     incoming,
@@ -20,13 +26,23 @@ from antiphon.scenarios.relations import (
     undelayed,
     window_of,
 )
-from antiphon.scenarios.spec import OrObject, Spec, plain
+from antiphon.scenarios.spec import (
+    FrozenMap,
+    Name,
+    Names,
+    OrObject,
+    Sequence,
+    Spec,
+    Text,
+    channel_name,
+    plain,
+)
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
 
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["Scenario"]
+__all__ = ["Scenario", "from_graph", "to_graph", "to_yaml", "write"]
 
 
 def _is_environment(value: object) -> bool:
@@ -125,7 +141,7 @@ class Scenario(Spec):
         Raises:
             ScenarioError: It holds Python objects (a network or an environment of the user's).
         """
-        from antiphon.scenarios.writer import to_yaml
+        from antiphon.scenarios.document import to_yaml
 
         return to_yaml(self)
 
@@ -150,7 +166,7 @@ class Scenario(Spec):
         Node attributes are the keys of an agent, edge attributes those of a channel (edge keys are channel
         keys), graph attributes the rest of the scenario, all as in a document.
         """
-        from antiphon.scenarios.graph import to_graph
+        from antiphon.scenarios.document import to_graph
 
         return to_graph(self)
 
@@ -167,7 +183,7 @@ class Scenario(Spec):
         Raises:
             ScenarioError: The graph is undirected, or something in it is not accepted.
         """
-        from antiphon.scenarios.graph import from_graph
+        from antiphon.scenarios.document import from_graph
 
         return from_graph(graph, fields)
 
@@ -194,3 +210,150 @@ class Scenario(Spec):
     @cached_property
     def _waves(self) -> tuple[tuple[str, ...], ...]:
         return levels(self.agents, undelayed(self.channels))[0]
+
+
+_ENDS = ("from", "to", "sender", "receiver")
+
+
+def to_graph(scenario: Scenario) -> nx.MultiDiGraph[str]:
+    """Return a scenario as a graph; see `Scenario.to_graph`."""
+    import networkx as nx
+
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    for key, value in plain(scenario).items():
+        if key not in ("agents", "channels"):
+            graph.graph[key] = value
+    for name, agent in scenario.agents.items():
+        graph.add_node(name, **plain(agent))
+    for channel in scenario.channels:
+        attributes = {key: value for key, value in plain(channel).items() if key not in ("from", "to", "key")}
+        graph.add_edge(channel.sender, channel.receiver, key=channel.key, **attributes)
+    return graph
+
+
+def from_graph(graph: nx.Graph[Any], fields: Mapping[str, Any]) -> Scenario:
+    """Make a scenario of a graph; see `Scenario.from_graph`."""
+    if not graph.is_directed():
+        raise DocumentError((), "channels have a direction, the graph has none; use graph.to_directed()")
+    own = [name for name in Scenario.model_fields if name not in ("agents", "channels")]
+    given = {key: value for key, value in graph.graph.items() if key in own}
+    training = dict(_as_mapping(fields.get("training", given.get("training", {}))))
+    for key, value in fields.items():
+        if key in TrainingSpec.model_fields:
+            training[key] = value
+        elif key in own:
+            given[key] = value
+        else:
+            known = suggest(key, [*own, *TrainingSpec.model_fields])
+            raise DocumentError((key,), f"unknown argument {key!r}{known}")
+    agents: dict[str, Any] = {}
+    for node, attributes in graph.nodes(data=True):
+        name = _node_name(node)
+        if name in agents:
+            raise DocumentError(("agents", name), "two nodes have this name; rename one")
+        agents[name] = dict(attributes)
+    channels = [_channel(*edge) for edge in _edges(graph)]
+    document = {"scenario": "graph", **given, "agents": agents, "channels": channels, "training": training}
+    try:
+        return Scenario.model_validate(document)
+    except DocumentError as error:
+        raise _on_edge(error, channels) from None
+
+
+def _as_mapping(training: object) -> Mapping[str, Any]:
+    if isinstance(training, TrainingSpec):
+        return plain(training)
+    if not isinstance(training, Mapping):
+        raise DocumentError(("training",), f"must be a mapping of keys, not {kind_of(training)}")
+    return training
+
+
+def _edges(graph: nx.Graph[Any]) -> list[tuple[Any, Any, Any, dict[str, Any]]]:
+    import networkx as nx
+
+    if isinstance(graph, nx.MultiDiGraph):
+        return list(graph.edges(keys=True, data=True))
+    return [(a, b, data.get("key", 0), data) for a, b, data in graph.edges(data=True)]
+
+
+def _channel(sender: object, receiver: object, key: object, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    one, other = _node_name(sender), _node_name(receiver)
+    for end in _ENDS:
+        if end in attributes:
+            path = (f"channels[{channel_name(one, other, 0)}]", end)
+            raise DocumentError(path, "the edge itself says this; leave it out")
+    if attributes.get("carries") == "state" and isinstance(key, int):
+        key = STATE  # the number is networkx's own
+    return {**attributes, "from": one, "to": other, "key": key}
+
+
+def _node_name(node: object) -> str:
+    if isinstance(node, str | int) and not isinstance(node, bool):
+        return str(node)
+    raise DocumentError(("agents",), f"a node is a word or a whole number, not {kind_of(node)}")
+
+
+def _on_edge(error: DocumentError, channels: list[dict[str, Any]]) -> DocumentError:
+    """Replace an edge's number in a path by its ends, since graphs do not show numbers."""
+    path = error.path
+    if len(path) > 1 and path[0] == "channels" and isinstance(path[1], int):
+        channel = channels[path[1]]
+        name = channel_name(channel["from"], channel["to"], channel["key"])
+        return DocumentError((f"channels[{name}]", *path[2:]), error.message)
+    return error
+
+
+_WIDTH = 160
+_LINE_ENDS = frozenset("\r\x85\u2028\u2029\ufeff")
+_SECTIONS = ("agents", "channels", "training", "telemetry")
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML dumper that quotes ambiguous words of YAML 1.1 and 1.2; no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_text(self, text: str) -> yaml.Node:
+        """Escape characters that readers take for line ends, in double quotes."""
+        style = '"' if _LINE_ENDS & set(text) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+_Dumper.yaml_implicit_resolvers = {
+    start: [*yaml.SafeDumper.yaml_implicit_resolvers.get(start, ()), *plain_scalar_tags().get(start, ())]
+    for start in {*yaml.SafeDumper.yaml_implicit_resolvers, *plain_scalar_tags()}
+}
+
+
+def to_yaml(scenario: Scenario) -> str:
+    """Write a scenario as a document that reads back equal.
+
+    Raises:
+        ScenarioError: It holds Python objects.
+    """
+    if not isinstance(scenario.env, EnvSpec):
+        kind = type(scenario.env).__name__
+        raise DocumentError(
+            ("env",), f"a Python {kind} cannot become YAML; name a registered environment's id"
+        )
+    for name, agent in scenario.agents.items():
+        if not isinstance(agent.network, NetworkSpec):
+            message = "a Python network cannot become YAML; name a built-in kind such as {kind: mlp}"
+            raise DocumentError(("agents", name, "network"), message)
+    return write(plain(scenario))
+
+
+def write(data: Mapping[str, Any]) -> str:
+    """Write a document (plain data): sections in blocks, each agent, channel and value on a line."""
+    stream = io.StringIO()
+    dumper = _Dumper(stream, width=_WIDTH, allow_unicode=True, sort_keys=False, default_flow_style=True)
+    dumper.open()
+    root: Any = dumper.represent_data(data)
+    root.flow_style = False
+    for key, value in root.value:
+        value.flow_style = not (key.value in _SECTIONS and value.value)
+    dumper.serialize(root)
+    dumper.close()
+    return stream.getvalue()

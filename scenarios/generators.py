@@ -9,9 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from antiphon.scenarios.fields import Count, IsReal, Name, Signal, Whole
 from antiphon.scenarios.problems import DocumentError, Path
-from antiphon.scenarios.spec import Spec
+from antiphon.scenarios.spec import Count, IsReal, Name, Signal, Spec, Whole
 
 __all__ = ["Generated", "GraphSpec", "generate"]
 

@@ -9,9 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import PlainValidator, WithJsonSchema, model_validator
 
 from antiphon.errors import suggest
-from antiphon.scenarios.fields import Real, Text, frozen_data
 from antiphon.scenarios.problems import DocumentError, Path, kind_of, show_value
-from antiphon.scenarios.spec import Spec
+from antiphon.scenarios.spec import Real, Spec, Text, frozen_data
 
 __all__ = ["ParameterSpec", "substitute"]
 

@@ -12,13 +12,23 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from antiphon.errors import suggest
-from antiphon.scenarios.fields import Count, Flag, FrozenMap, IsReal, Name, Real, Sequence, Text, frozen_data
-from antiphon.scenarios.metrics import OF_TRAINING, Bounds, Metrics, on_validation
-from antiphon.scenarios.names import name_problem
 from antiphon.scenarios.problems import DocumentError, kind_of, show_value
 from antiphon.scenarios.reader import read
-from antiphon.scenarios.spec import Spec
+from antiphon.scenarios.spec import (
+    Count,
+    Flag,
+    FrozenMap,
+    IsReal,
+    Name,
+    Real,
+    Sequence,
+    Spec,
+    Text,
+    frozen_data,
+    name_problem,
+)
 from antiphon.scenarios.template import Template
+from antiphon.scenarios.training import OF_TRAINING, Bounds, Metrics, on_validation
 
 __all__ = [
     "DEFAULT",

@@ -1,23 +1,27 @@
-"""Templates: documents with parameters, variants and a generator, which resolve to scenarios."""
+"""Templates: documents with parameters, variants and a generator, which resolve to scenarios; and their catalogue:
+the library's by name, a user's by the file's path.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from antiphon.errors import suggest
+from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.fields import FrozenMap, frozen_data
 from antiphon.scenarios.generators import Generated, GraphSpec, generate
-from antiphon.scenarios.names import name_problem
 from antiphon.scenarios.parameters import ParameterSpec, substitute
-from antiphon.scenarios.problems import DocumentError, Path, kind_of
+from antiphon.scenarios.problems import DocumentError, kind_of
+from antiphon.scenarios.problems import Path as DocumentPath
 from antiphon.scenarios.reader import read
+from antiphon.scenarios.spec import FrozenMap, frozen_data, name_problem
 
-__all__ = ["Template"]
+__all__ = ["Template", "catalogue", "library_names", "load"]
 
 _DECLARATIONS = ("parameters", "variants")
 _SECTIONS = (
@@ -52,7 +56,7 @@ class Template:
     text: str = field(repr=False)
     source: str
     _body: Mapping[str, Any] = field(repr=False)
-    _lines: Mapping[Path, int] = field(repr=False, compare=False)
+    _lines: Mapping[DocumentPath, int] = field(repr=False, compare=False)
 
     @classmethod
     def from_yaml(cls, text: str, source: str = "scenario") -> Template:
@@ -168,7 +172,7 @@ class Template:
 
 
 @contextmanager
-def _located(source: str, lines: Mapping[Path, int]) -> Iterator[None]:
+def _located(source: str, lines: Mapping[DocumentPath, int]) -> Iterator[None]:
     try:
         yield
     except DocumentError as error:
@@ -213,7 +217,7 @@ def _variants(declared: Any, parameters: Mapping[str, ParameterSpec]) -> Mapping
         return FrozenMap()
     variants: dict[str, Mapping[str, Any]] = {}
     for variant, values in _section("variants", declared).items():
-        path: Path = ("variants", variant)
+        path: DocumentPath = ("variants", variant)
         if not isinstance(values, dict):
             raise DocumentError(path, f"must be a mapping of parameters, not {kind_of(values)}")
         for name, value in values.items():
@@ -224,3 +228,54 @@ def _variants(declared: Any, parameters: Mapping[str, ParameterSpec]) -> Mapping
                 raise DocumentError((*path, name), problem)
         variants[variant] = frozen_data(values, path)
     return FrozenMap(variants)
+
+
+_LIBRARY = Path(__file__).with_name("library")
+_SUFFIXES = (".yaml", ".yml")
+
+
+def library_names() -> tuple[str, ...]:
+    """Return the names of the library's scenarios, sorted."""
+    return tuple(sorted(path.stem for path in _LIBRARY.glob("*.yaml")))
+
+
+def catalogue() -> dict[str, Template]:
+    """Return the library's templates by name."""
+    return {name: load(name) for name in library_names()}
+
+
+def load(name_or_path: str | Path) -> Template:
+    """Return a template of the library, or read one from a file.
+
+    Args:
+        name_or_path: A library name, or the path of a YAML file (it has a suffix or a folder).
+
+    Raises:
+        ScenarioError: No such scenario or file, or one that cannot be read.
+    """
+    path = Path(name_or_path)
+    if isinstance(name_or_path, str) and name_or_path in library_names():
+        return _of_library(_LIBRARY / f"{name_or_path}.yaml")
+    if path.suffix not in _SUFFIXES and path.parent == Path() and not path.is_file():
+        known = suggest(str(name_or_path), library_names())
+        raise ScenarioError(f"no scenario {str(name_or_path)!r}{known}")
+    return Template.from_yaml(_text_of(path), str(path))
+
+
+@cache
+def _of_library(path: Path) -> Template:
+    """Read a template of the library, cached: neither it nor its file changes while antiphon runs."""
+    return Template.from_yaml(_text_of(path), path.name)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ScenarioError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ScenarioError(f"{path}: is a folder, not a scenario file") from None
+    except UnicodeDecodeError:
+        raise ScenarioError(f"{path}: not a text file in UTF-8") from None
+    except OSError as error:
+        raise ScenarioError(f"{path}: cannot be read ({error.strerror})") from None

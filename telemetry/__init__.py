@@ -3,13 +3,15 @@
 Nothing here depends on agents, channels or torch. A simulation passes its `RunDescription` once, then `Figure` rows
 to a `Recorder`, which cannot change the run.
 
-`TensorBoardRecorder`, `draw_graph` and `draw_timeline` are imported on first use, so that this package imports quickly.
+Recorders for TensorBoard and pictures are imported on first use, so that this package imports quickly.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from antiphon.telemetry.csv_files import CsvRecorder
 from antiphon.telemetry.figures import (
     DigestRow,
     Figure,
@@ -21,13 +23,11 @@ from antiphon.telemetry.figures import (
     RunDescription,
     SampleRow,
 )
-from antiphon.telemetry.metrics_csv import CsvRecorder
-from antiphon.telemetry.raster_text import raster_lines
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
 
 if TYPE_CHECKING:
     from antiphon.telemetry.pictures import draw_graph
-    from antiphon.telemetry.raster import draw_timeline
+    from antiphon.telemetry.raster import draw_timeline, raster_lines
     from antiphon.telemetry.tensorboard import TensorBoardRecorder
 
 __all__ = [
@@ -51,17 +51,15 @@ __all__ = [
 ]
 
 
+_LAZY = {
+    "TensorBoardRecorder": "tensorboard",
+    "draw_graph": "pictures",
+    "draw_timeline": "raster",
+    "raster_lines": "raster",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "TensorBoardRecorder":
-        from antiphon.telemetry.tensorboard import TensorBoardRecorder
-
-        return TensorBoardRecorder
-    if name == "draw_graph":
-        from antiphon.telemetry.pictures import draw_graph
-
-        return draw_graph
-    if name == "draw_timeline":
-        from antiphon.telemetry.raster import draw_timeline
-
-        return draw_timeline
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -1,15 +1,19 @@
-"""The graph of a scenario as a picture: agents, channels and couplings."""
+"""The graph of a scenario as a picture, and figures of matplotlib: made, saved as the same bytes every time, or encoded
+as PNG. Loads without matplotlib.
+"""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from antiphon.errors import RunError
+from antiphon.telemetry.names import writing
 from antiphon.telemetry.placement import Arrow, Placement, arrows, extent, label_size, place
-from antiphon.telemetry.plots import encoded_png, new_figure, save_figure
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -18,6 +22,46 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     _Dashes = tuple[float, tuple[float, ...]] | Literal["solid"]
+
+__all__ = ["encoded_png", "new_figure", "save_figure"]
+
+
+def new_figure(what: str, **settings: Any) -> Figure:
+    """Return an empty figure on white.
+
+    Args:
+        what: Subject of the figure, for the error.
+        settings: Of matplotlib's `Figure`.
+
+    Raises:
+        RunError: If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise RunError(f"{what} needs matplotlib: pip install 'antiphon[plots]'") from error
+    return Figure(facecolor="white", **settings)
+
+
+def save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> None:
+    """Write a figure in the format of the file's suffix (`.png`, `.svg`, `.pdf`).
+
+    Raises:
+        RunError: The file cannot be written.
+    """
+    from matplotlib import rc_context
+
+    with writing(Path(path)), rc_context({"svg.hashsalt": "antiphon"}):
+        figure.savefig(path, dpi=dpi, metadata={"Date": None} if Path(path).suffix == ".svg" else None)
+
+
+def encoded_png(figure: Figure) -> tuple[bytes, int, int]:
+    """Return a figure as a PNG file, with its width and height in pixels."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    png = file.getvalue()
+    return png, int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+
 
 _INK = "#22303c"
 _PAD = 0.25

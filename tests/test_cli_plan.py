@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from antiphon.cli import main
-from antiphon.commands.plan import show_plan
+from antiphon.commands.show import show_plan
 from antiphon.engine.planning import memory_estimate
 from antiphon.engine.planning.plan import plan
 from tests.engine.planning.test_plan import ring

@@ -8,7 +8,7 @@ from antiphon.commands.explain import built
 from antiphon.commands.output import console, print_json
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.scenarios import Scenario
-from antiphon.telemetry.raster_text import raster_lines
+from antiphon.telemetry.raster import raster_lines
 
 __all__ = ["show_timeline"]
 

@@ -26,10 +26,8 @@ from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock, EpisodeWindows
 from antiphon.engine.core.divergence import Divergence
-from antiphon.engine.core.group import LearningGroup
-from antiphon.engine.core.replicas import Replicas
-from antiphon.engine.core.schedule import Schedule
-from antiphon.engine.core.system import System
+from antiphon.engine.core.rows import Replicas
+from antiphon.engine.core.system import LearningGroup, Schedule, System
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import generator, seed_for

@@ -8,21 +8,20 @@ from dataclasses import dataclass
 import torch
 
 from antiphon.agents.network import OBJECTIVE, STATE, Tensors
-from antiphon.comms.context import ContextSpec
 from antiphon.comms.feedback import DirectFeedback
+from antiphon.comms.gradient import PREDICTORS, LabelGradient, Predictor
 from antiphon.comms.inputs import INPUTS, InputModel
-from antiphon.comms.labels import LabelGradient
 from antiphon.comms.link import Link
+from antiphon.comms.model import ContextSpec
 from antiphon.comms.outliers import Outliers
-from antiphon.comms.predictors import PREDICTORS, Predictor
 from antiphon.engine.build.optimisers import optimiser_of, rate_of
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of, state_size
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Sends
-from antiphon.engine.core.group import LearningGroup
 from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.step.contexts import ends_of
+from antiphon.engine.core.system import LearningGroup
+from antiphon.engine.step.predictors import ends_of
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import generator

@@ -11,11 +11,8 @@ from dataclasses import replace
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.divergence import Divergence, Report
-from antiphon.engine.core.group import LearningGroup
-from antiphon.engine.core.message import Record
-from antiphon.engine.core.schedule import Schedule
-from antiphon.engine.core.signals import ReplicaSignals, StepSignals
-from antiphon.engine.core.system import System
+from antiphon.engine.core.message import Record, ReplicaSignals, StepSignals
+from antiphon.engine.core.system import LearningGroup, Schedule, System
 from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 
 __all__ = ["Union", "bare", "sequential_reason_of"]

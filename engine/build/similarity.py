@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, Network
+from antiphon.comms.gradient import Predictor
 from antiphon.comms.inputs import InputModel
-from antiphon.comms.predictors import Predictor
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Ledger

@@ -17,18 +17,16 @@ from torch import Tensor
 
 from antiphon.agents.learner import StackedLearner
 from antiphon.comms.aggregation import FanIn, InputSegment, StackedFanIn
-from antiphon.comms.bundled import BundledOutliers, StackedModels
 from antiphon.comms.link import StackedLinks
 from antiphon.comms.model import Model
 from antiphon.comms.outliers import Outliers
+from antiphon.comms.stacked import BundledOutliers, StackedModels
 from antiphon.engine.build.similarity import agent_kind, channel_kind, place_of, reasons_alone
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.group import LearningGroup
 from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.replicas import Replicas
-from antiphon.engine.core.schedule import Schedule
-from antiphon.engine.core.system import System
+from antiphon.engine.core.rows import Replicas
+from antiphon.engine.core.system import LearningGroup, Schedule, System
 
 __all__ = ["Stacked", "stack", "stacks_of"]
 

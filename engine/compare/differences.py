@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from antiphon.comms.bundled import StackedModels
+from antiphon.comms.stacked import StackedModels
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.mask import EnvMask
-from antiphon.engine.core.signals import StepSignals
+from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.core.system import System
 from antiphon.engine.metrics.digests import holders
 from antiphon.engine.simulation import Simulation

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.errors import RunError, ScenarioError
-from antiphon.scenarios.names import channel_name
 from antiphon.scenarios.reader import read
-from antiphon.telemetry.digests_csv import Column, Digests
+from antiphon.scenarios.spec import channel_name
+from antiphon.telemetry.csv_files import Column, Digests
 
 __all__ = [
     "MISSING",

@@ -24,7 +24,7 @@ from antiphon.engine.compare.differences import (
     learned_tensors,
     step_tensors,
 )
-from antiphon.engine.core.mask import EnvMask
+from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.metrics.digests import digests
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.seeds import Seeds
@@ -33,7 +33,7 @@ from antiphon.engine.state import checkpoint
 from antiphon.engine.state.state_dict import snapshot
 from antiphon.errors import AntiphonError, DivergenceError, RunError
 from antiphon.scenarios import Scenario
-from antiphon.telemetry.digests_csv import Column, Digests
+from antiphon.telemetry.csv_files import Column, Digests
 
 __all__ = ["FirstDifference", "NotReproducible", "Replay", "compare_checkpoints", "replay_runs"]
 

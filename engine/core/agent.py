@@ -17,8 +17,7 @@ from antiphon.agents.objectives import Objective
 from antiphon.comms.aggregation import FanIn
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock
-from antiphon.engine.core.mask import EnvMask, mask_and, mask_not, mask_or, simplify
-from antiphon.engine.core.replicas import Members, Replicas
+from antiphon.engine.core.rows import EnvMask, Members, Replicas, mask_and, mask_not, mask_or, simplify
 from antiphon.nets.random import uniform_many
 
 __all__ = ["AGE", "Agent", "Goal"]

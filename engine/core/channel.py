@@ -13,15 +13,14 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import Tensors
-from antiphon.comms.context import ContextSpec
 from antiphon.comms.feedback import DirectFeedback
+from antiphon.comms.gradient import Predictor
 from antiphon.comms.inputs import InputModel
+from antiphon.comms.model import ContextSpec
 from antiphon.comms.outliers import Outliers
-from antiphon.comms.predictors import Predictor
 from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.mask import EnvMask, mask_fill_zero, mask_not
 from antiphon.engine.core.message import Record
-from antiphon.engine.core.replicas import Members, Replicas, select_rows
+from antiphon.engine.core.rows import EnvMask, Members, Replicas, mask_fill_zero, mask_not, select_rows
 from antiphon.nets.optimisers import Rate
 
 __all__ = ["Channel", "InputExample"]

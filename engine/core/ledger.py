@@ -13,12 +13,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from antiphon.comms.cut import as_leaf, value_of
+from antiphon.comms.credit import as_leaf, value_of
 from antiphon.comms.link import Link
 from antiphon.engine.core.clock import Clock, Sends, Windows
-from antiphon.engine.core.mask import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or, simplify
-from antiphon.engine.core.message import Consumption, Delivery, Record
-from antiphon.engine.core.signals import StepSignals
+from antiphon.engine.core.message import Consumption, Delivery, Record, StepSignals
+from antiphon.engine.core.rows import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or, simplify
 from antiphon.errors import EngineError
 
 __all__ = ["Consumption", "Delivery", "Ledger", "Record"]

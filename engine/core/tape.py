@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from antiphon.engine.core.ledger import Consumption, Record
-from antiphon.engine.core.mask import EnvMask
-from antiphon.engine.core.signals import StepSignals
+from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.rows import EnvMask
 
 __all__ = ["AgentTick", "Input", "Tape", "Tick"]
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
-from antiphon.comms.bundled import StackedModels
 from antiphon.comms.model import Model
+from antiphon.comms.stacked import StackedModels
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System

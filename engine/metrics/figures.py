@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 import torch
 
-from antiphon.comms.cut import constant
+from antiphon.comms.credit import constant
 from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.metrics.digests import digests
 from antiphon.engine.metrics.measures import Measured, of_agents, of_channels

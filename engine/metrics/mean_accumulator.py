@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.system import System
-from antiphon.engine.step.report import AgentReport
+from antiphon.engine.step.update import AgentReport
 
 __all__ = ["MeanAccumulator"]
 

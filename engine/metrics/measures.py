@@ -16,7 +16,7 @@ from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.engine.step.predictors import PredictorUpdate
-from antiphon.engine.step.report import StepReport
+from antiphon.engine.step.update import StepReport
 
 __all__ = ["Measured", "of_agents", "of_channels"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.comms.cut import constant
+from antiphon.comms.credit import constant
 from antiphon.engine.core.system import System
 from antiphon.errors import ScenarioError, suggest
 

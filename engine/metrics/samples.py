@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from antiphon.comms.cut import constant
+from antiphon.comms.credit import constant
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.scenarios import Scenario

@@ -17,9 +17,9 @@ from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from antiphon.comms.context import ContextSpec
+from antiphon.comms.gradient import Example, Predictor
 from antiphon.comms.inputs import InputModel
-from antiphon.comms.predictors import Example, Predictor
+from antiphon.comms.model import ContextSpec
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Windows

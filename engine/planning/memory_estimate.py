@@ -14,8 +14,7 @@ from torch import Tensor
 
 from antiphon.engine.build.outline import build_to_look, outline
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.group import LearningGroup
-from antiphon.engine.core.system import System
+from antiphon.engine.core.system import LearningGroup, System
 from antiphon.engine.planning.cost_model import CostModel, length_of
 from antiphon.envs.signal import Description
 from antiphon.errors import ResourceError

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from antiphon.comms.gradient import PREDICTORS
 from antiphon.comms.inputs import INPUTS
-from antiphon.comms.predictors import PREDICTORS
 from antiphon.engine.build.outline import build_to_look
 from antiphon.engine.build.similarity import channel_kind
 from antiphon.engine.build.stacking import stacks_of

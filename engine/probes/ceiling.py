@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.alignment import alignment
-from antiphon.comms.context import encode
+from antiphon.comms.model import encode
 from antiphon.engine.core.ledger import Record
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.live import Live, ahead_of

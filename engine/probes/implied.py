@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.comms.predictors import LinearGradient, Predictor
+from antiphon.comms.gradient import LinearGradient, Predictor
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Record
-from antiphon.engine.core.signals import StepSignals
+from antiphon.engine.core.message import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import examples as shown
 from antiphon.engine.inference.links import Links

@@ -19,12 +19,11 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
-from antiphon.comms.cut import constant
+from antiphon.comms.credit import constant
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.environment import EnvironmentRunner, EpisodeEnds
 from antiphon.engine.core.ledger import Delivery, Ledger, Record
-from antiphon.engine.core.signals import StepSignals
-from antiphon.engine.core.system import System
+from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.system import EnvironmentRunner, EpisodeEnds, System
 from antiphon.engine.core.tape import AgentTick, Input, Tape
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.losses import Losses, ObjectiveEvaluator

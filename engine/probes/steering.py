@@ -10,12 +10,12 @@ from torch import Tensor
 
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Record
-from antiphon.engine.core.signals import StepSignals
+from antiphon.engine.core.message import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.live import Live, ahead_of
 from antiphon.engine.probes.reach import look_ahead
 from antiphon.engine.step.engine import Engine
-from antiphon.engine.step.report import AgentReport
+from antiphon.engine.step.update import AgentReport
 from antiphon.nets.optimisers import Rate
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.comms.cut import as_leaf
+from antiphon.comms.credit import as_leaf
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import Tape
 from antiphon.engine.probes.live import Live

@@ -25,8 +25,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from antiphon.agents.learner import Learner
+from antiphon.comms.gradient import Predictor
 from antiphon.comms.inputs import InputModel
-from antiphon.comms.predictors import Predictor
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.steering import TrueGradient, ZeroGradient
 from antiphon.engine.state.checkpoint import copy_tree

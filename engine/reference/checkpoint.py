@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.cut import as_leaf
+from antiphon.comms.credit import as_leaf
 from antiphon.engine.reference.records import AgentTick, Consumption, Input, MessageRecord, StepSignals, Tape
 from antiphon.engine.reference.state import Optimizer, State
 

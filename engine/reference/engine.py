@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.comms.cut import constant
+from antiphon.comms.credit import constant
 from antiphon.engine.reference.backward import contributes, depth, lambda_returns, waits, window_update
 from antiphon.engine.reference.checkpoint import load_state_dict, state_dict
 from antiphon.engine.reference.forward import replay, tick_agents

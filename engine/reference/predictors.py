@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.comms.context import encode
-from antiphon.comms.cut import constant
-from antiphon.comms.predictors import Example
+from antiphon.comms.credit import constant
+from antiphon.comms.gradient import Example
+from antiphon.comms.model import encode
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.records import Closed, MessageRecord, PredictorUpdate, Returns, Tape, Updates
 from antiphon.engine.reference.state import State

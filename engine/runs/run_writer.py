@@ -16,7 +16,7 @@ from antiphon.engine.runs.result import LatestFigures, result_of
 from antiphon.engine.runs.trainer import Observer, Outcome, SharedClock, Trainer
 from antiphon.errors import AntiphonError, DivergenceError
 from antiphon.telemetry import CsvRecorder, Recorder, Recorders
-from antiphon.telemetry.digests_csv import DigestsCsv
+from antiphon.telemetry.csv_files import DigestsCsv
 
 if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation

@@ -10,18 +10,16 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import StackedLearner
-from antiphon.comms.bundled import StackedModels
-from antiphon.comms.cut import as_leaf, constant
+from antiphon.comms.credit import as_leaf, constant
 from antiphon.comms.outliers import BundledOutliers
+from antiphon.comms.stacked import StackedModels
 from antiphon.engine.build.stacking import Stacked
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.group import LearningGroup
 from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.mask import EnvMask
-from antiphon.engine.core.message import Consumption, Record
-from antiphon.engine.core.replicas import Replicas
-from antiphon.engine.core.signals import StepSignals, joined
+from antiphon.engine.core.message import Consumption, Record, StepSignals, joined
+from antiphon.engine.core.rows import EnvMask, Replicas
+from antiphon.engine.core.system import LearningGroup
 from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 
 __all__ = ["merge_state"]

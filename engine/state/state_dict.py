@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from antiphon.comms.cut import as_leaf
+from antiphon.comms.credit import as_leaf
 from antiphon.comms.model import Model
 from antiphon.engine.core.ledger import Consumption, Ledger, Record
-from antiphon.engine.core.signals import StepSignals
+from antiphon.engine.core.message import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 

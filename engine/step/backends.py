@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.build.stacking import Stacked
-from antiphon.engine.core.environment import EpisodeEnds
-from antiphon.engine.core.mask import EnvMask
-from antiphon.engine.core.signals import StepSignals
-from antiphon.engine.core.system import System
+from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.rows import EnvMask
+from antiphon.engine.core.system import EpisodeEnds, System
 from antiphon.engine.core.tape import Tape
 from antiphon.engine.reference import records as reference
 from antiphon.engine.reference.engine import ReferenceEngine
@@ -20,7 +19,7 @@ from antiphon.engine.state.state_dict import restore
 from antiphon.engine.step.engine import Engine, SentMessage
 from antiphon.engine.step.losses import Losses, WindowLoss
 from antiphon.engine.step.predictors import InputUpdate, PredictorUpdate
-from antiphon.engine.step.report import AgentReport, StepReport, Update
+from antiphon.engine.step.update import AgentReport, StepReport, Update
 from antiphon.errors import ScenarioError, suggest
 
 __all__ = ["BACKENDS", "ReferenceBackend", "backend_of", "checked_backend"]

@@ -15,32 +15,34 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner, StackedLearner
-from antiphon.comms.bundled import StackedModels
 from antiphon.comms.credit import Gradients, backward_all
 from antiphon.comms.outliers import BundledOutliers
+from antiphon.comms.stacked import StackedModels
 from antiphon.engine.build.stacking import Stacked, stack
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.divergence import Report
-from antiphon.engine.core.environment import EpisodeEnds
-from antiphon.engine.core.group import LearningGroup
-from antiphon.engine.core.mask import mask_and, mask_fill_zero, mask_not
-from antiphon.engine.core.message import Record
-from antiphon.engine.core.replicas import Members
-from antiphon.engine.core.signals import StepSignals
-from antiphon.engine.core.system import System
+from antiphon.engine.core.divergence import Guard, Report
+from antiphon.engine.core.message import Record, StepSignals
+from antiphon.engine.core.rows import Members, mask_and, mask_fill_zero, mask_not
+from antiphon.engine.core.system import EpisodeEnds, LearningGroup, System
 from antiphon.engine.core.tape import Tape
 from antiphon.engine.state.merge import merge_state
 from antiphon.engine.state.split import split_state
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.engine.step.backward import BackwardPass, Uses
 from antiphon.engine.step.forward import ForwardPass
-from antiphon.engine.step.guard import Guard
 from antiphon.engine.step.losses import ObjectiveEvaluator
 from antiphon.engine.step.predictors import PredictorTrainer
-from antiphon.engine.step.reached import among, reached, reached_alone
-from antiphon.engine.step.report import AgentReport, StepReport, Update, without
 from antiphon.engine.step.returns import Returns
+from antiphon.engine.step.update import (
+    AgentReport,
+    StepReport,
+    Update,
+    among,
+    reached,
+    reached_alone,
+    without,
+)
 from antiphon.nets.memory import keep_memory
 from antiphon.nets.optimisers import step_all
 

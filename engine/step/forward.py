@@ -11,17 +11,16 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, STATE, Transport
 from antiphon.comms.aggregation import combine_reads
-from antiphon.comms.cut import constant
+from antiphon.comms.credit import constant
 from antiphon.comms.inputs import InputModel
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Delivery, Record
-from antiphon.engine.core.mask import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
-from antiphon.engine.core.schedule import Call
-from antiphon.engine.core.signals import StepSignals
-from antiphon.engine.core.system import System
+from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.rows import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
+from antiphon.engine.core.system import Call, System
 from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
-from antiphon.engine.step.contexts import Contexts
+from antiphon.engine.step.predictors import Contexts
 from antiphon.nets.random import seed_for
 
 __all__ = ["ForwardPass", "MessagePolicy", "TrainingMessages"]

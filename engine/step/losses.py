@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.comms.cut import constant
+from antiphon.comms.credit import constant
 from antiphon.engine.core.agent import Agent
-from antiphon.engine.core.mask import mask_fill_zero
+from antiphon.engine.core.rows import mask_fill_zero
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import AgentTick, Tape
 

@@ -11,15 +11,14 @@ from torch import Tensor
 
 from antiphon.engine.build.replicas import Union, bare, named
 from antiphon.engine.build.stacking import Stacked
-from antiphon.engine.core.environment import EpisodeEnds
-from antiphon.engine.core.mask import EnvMask
-from antiphon.engine.core.signals import StepSignals
-from antiphon.engine.core.system import System
+from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.rows import EnvMask
+from antiphon.engine.core.system import EpisodeEnds, System
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.engine.step.engine import Engine, SentMessage
 from antiphon.engine.step.losses import Losses
 from antiphon.engine.step.predictors import InputUpdate, PredictorUpdate
-from antiphon.engine.step.report import AgentReport, LossesByAgent, StepReport, Update, losses_of
+from antiphon.engine.step.update import AgentReport, LossesByAgent, StepReport, Update, losses_of
 from antiphon.errors import ScenarioError
 
 __all__ = ["Replica", "ReplicaReport", "ReplicatedEngine"]

@@ -17,7 +17,7 @@ from antiphon.engine.runs.directory import write_text
 from antiphon.engine.studies.scoring import mean_of
 from antiphon.engine.studies.summary import LOCKED
 from antiphon.errors import RunError
-from antiphon.scenarios.metrics import less_is_better, split_metric
+from antiphon.scenarios.training import less_is_better, split_metric
 
 __all__ = ["learning_curves", "over_seeds", "read_curves", "smoothed", "steps_to_locked", "write_curves"]
 

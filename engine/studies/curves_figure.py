@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from antiphon.engine.studies.figure import styles_of
 from antiphon.engine.studies.plan import worded
 from antiphon.engine.studies.table import heading
-from antiphon.telemetry.plots import new_figure, save_figure
+from antiphon.telemetry.pictures import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.studies.plan import worded
 from antiphon.engine.studies.table import heading, is_share, metric_name, views
-from antiphon.telemetry.plots import new_figure, save_figure
+from antiphon.telemetry.pictures import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

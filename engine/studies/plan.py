@@ -14,9 +14,9 @@ from antiphon.engine.runs.request import Request
 from antiphon.engine.studies.scoring import Scoring
 from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios import Scenario, Template, load
-from antiphon.scenarios.metrics import OF_AGENTS, OF_KIND, OF_TRAINING, split_metric
 from antiphon.scenarios.problems import show_value
 from antiphon.scenarios.study import DEFAULT, BudgetSpec, PaperSpec, RowSpec, StudySpec, VariantSpec
+from antiphon.scenarios.training import OF_AGENTS, OF_KIND, OF_TRAINING, split_metric
 
 __all__ = ["Asked", "Candidate", "Line", "Plan", "PlannedRun", "plan", "worded"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.runs.directory import finite, write_json, write_text
 from antiphon.engine.studies.figure import described, styles_of
-from antiphon.telemetry.plots import new_figure, save_figure
+from antiphon.telemetry.pictures import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.runs.directory import write_json
 from antiphon.errors import ScenarioError
-from antiphon.scenarios.metrics import OF_AGENTS
+from antiphon.scenarios.training import OF_AGENTS
 
 if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation

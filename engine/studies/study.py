@@ -25,8 +25,8 @@ from antiphon.engine.studies.table import write_tables
 from antiphon.engine.studies.worker import job_of
 from antiphon.errors import AntiphonError, EngineError, ResourceError, RunError, ScenarioError, suggest
 from antiphon.scenarios import Template
-from antiphon.scenarios.metrics import is_of_env, split_metric
 from antiphon.scenarios.study import StudySpec
+from antiphon.scenarios.training import is_of_env, split_metric
 
 __all__ = ["Ended", "Study", "StudyOutcome"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from antiphon.engine.studies.plan import Candidate, Line, Plan
 from antiphon.engine.studies.scoring import Scoring, figures
-from antiphon.scenarios.metrics import less_is_better, split_metric
 from antiphon.scenarios.study import PaperSpec
+from antiphon.scenarios.training import less_is_better, split_metric
 from antiphon.telemetry.statistics import (
     FEWEST,
     Estimate,

@@ -11,7 +11,7 @@ from typing import Any
 from antiphon.engine.runs.directory import write_text
 from antiphon.engine.studies.plan import worded
 from antiphon.engine.studies.summary import DETACHED, LOCKED
-from antiphon.scenarios.metrics import OF_TRAINING, less_is_better, split_metric
+from antiphon.scenarios.training import OF_TRAINING, less_is_better, split_metric
 
 __all__ = [
     "cells",

@@ -19,8 +19,7 @@ from tensorboard.compat.proto.types_pb2 import DT_FLOAT  # type: ignore[import-u
 from antiphon.errors import RunError
 from antiphon.telemetry.channels.series import Messages, RunData, Series
 from antiphon.telemetry.channels.tags import FORMAT, GRAPH, PLUGIN, TIMELINE, Family, parsed
-from antiphon.telemetry.checksums import masked_checksum
-from antiphon.telemetry.event_file import event_files
+from antiphon.telemetry.event_file import event_files, masked_checksum
 
 __all__ = ["Row", "graph_from", "messages_of", "read_run", "series_of", "timeline_from"]
 

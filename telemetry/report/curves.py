@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.metrics_csv import HEADER
+from antiphon.telemetry.csv_files import HEADER
 from antiphon.telemetry.report.numbers import METRICS
 
 __all__ = ["ALIGNMENT", "MEASURED", "Curve", "Table", "read_table"]

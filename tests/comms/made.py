@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.comms.context import ContextSpec
-from antiphon.comms.predictors import PREDICTORS, Example, Predictor
+from antiphon.comms.gradient import PREDICTORS, Example, Predictor
+from antiphon.comms.model import ContextSpec
 from antiphon.nets.optimisers import Rate
 
 DOUBLE = torch.float64

@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.comms.bundled import Bundled, BundledInputs, BundledPredictors
-from antiphon.comms.context import ContextSpec
+from antiphon.comms.gradient import Example, Predictor
 from antiphon.comms.inputs import INPUTS, InputModel
-from antiphon.comms.model import Model
-from antiphon.comms.predictors import Example, Predictor
+from antiphon.comms.model import ContextSpec, Model
+from antiphon.comms.stacked import Bundled, BundledInputs, BundledPredictors
 from antiphon.errors import EngineError
 from antiphon.nets.losses import binary_cross_entropy, cross_entropy, squared_error
 from antiphon.nets.optimisers import Rate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from antiphon.comms.context import ContextSpec, encode
+from antiphon.comms.model import ContextSpec, encode
 
 LABEL = ContextSpec("label", (), 3)
 POSITION = ContextSpec("position", (2, 2))

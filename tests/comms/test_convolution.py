@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from antiphon.comms.context import ContextSpec
-from antiphon.comms.predictors import Example
+from antiphon.comms.gradient import Example
+from antiphon.comms.model import ContextSpec
 from antiphon.errors import ScenarioError
 from tests.comms.made import BATCH, DOUBLE, LABEL, SHAPE, SIZE, draw, example, make
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from antiphon.comms.context import ContextSpec
-from antiphon.comms.predictors import Example, Predictor
+from antiphon.comms.gradient import Example, Predictor
+from antiphon.comms.model import ContextSpec
 from tests.comms.made import BATCH, CLASSES, DOUBLE, LABEL, PLACE, SIZE, draw, example, make
 
 CRITICS = ("critic", "sobolev")

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from antiphon.comms.predictors import Example, Predictor
+from antiphon.comms.gradient import Example, Predictor
 from antiphon.comms.stacked import gradients_all, predict_all
 from tests.comms.made import CASES, case, draw, example, make
 

@@ -15,8 +15,8 @@ from antiphon.comms.link import Link
 from antiphon.engine.build.builder import build
 from antiphon.engine.core.clock import Clock, Sends, TickWindows
 from antiphon.engine.core.ledger import Consumption, Delivery, Ledger, Record
-from antiphon.engine.core.mask import EnvMask
-from antiphon.engine.core.signals import StepSignals
+from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.step.engine import Engine
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import seed_for, uniform

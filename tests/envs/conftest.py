@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.envs import folders
+from antiphon.envs.datasets import folders
 
 
 @pytest.fixture

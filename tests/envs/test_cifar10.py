@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from antiphon import envs
-from antiphon.envs import cifar10
+from antiphon.envs.datasets import cifar10
 from antiphon.errors import DataError
 
 ROWS = 20

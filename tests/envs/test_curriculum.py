@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from antiphon.envs.curriculum import Curriculum
+from antiphon.envs.copying import Curriculum
 from antiphon.envs.options_in_time import CopyOptions, RepeatCopyOptions
 
 

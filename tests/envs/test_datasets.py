@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from antiphon import envs
-from antiphon.envs.datasets import DATA_SETS
+from antiphon.envs.datasets.catalogue import DATA_SETS
 from antiphon.errors import DataError
 
 EMBEDDED = [name for name, found in DATA_SETS.items() if found.download is None]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from antiphon.envs import digits
+from antiphon.envs.datasets import digits
 
 
 def test_digits_are_complete() -> None:
@@ -25,6 +25,6 @@ def test_splits_never_mix_and_share_out_every_class() -> None:
 
 
 def test_the_licence_is_shipped() -> None:
-    text = (Path(digits.__file__).parent / "data" / "LICENSE-digits.txt").read_text()
+    text = (Path(digits.__file__).parents[1] / "data" / "LICENSE-digits.txt").read_text()
     assert "Attribution 4.0 International" in text
     assert "10.24432/C50P49" in text

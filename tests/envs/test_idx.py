@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from antiphon.envs import idx
+from antiphon.envs.datasets import idx
 from antiphon.errors import DataError
 
 

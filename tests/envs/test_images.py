@@ -13,8 +13,8 @@ from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.utils.env_checker import check_env
 
 from antiphon import envs
-from antiphon.envs import digits
-from antiphon.envs.patches import positions
+from antiphon.envs.datasets import digits
+from antiphon.envs.images import positions
 from antiphon.errors import ScenarioError
 
 DIGITS = "antiphon/Digits-v0"

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from antiphon import envs
-from antiphon.envs import mnist
+from antiphon.envs.datasets import mnist
 from antiphon.errors import DataError
 
 FILES = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from antiphon.envs.patches import grid, pixel_indices, positions
+from antiphon.envs.images import grid, pixel_indices, positions
 
 
 @pytest.mark.parametrize(

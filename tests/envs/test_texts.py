@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from antiphon.envs import texts
+from antiphon.envs.datasets import texts
 from antiphon.errors import DataError
 
 

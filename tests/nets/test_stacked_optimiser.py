@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from antiphon.nets.optimisers import Optimiser
-from antiphon.nets.stacked_optimiser import StackedOptimiser, step_stacks
+from antiphon.nets.optimisers import Optimiser, StackedOptimiser, step_stacks
 
 Options = dict[str, Any]
 DOUBLE = torch.float64

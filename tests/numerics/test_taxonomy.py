@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.agents import OBJECTIVE, Head, Mlp, Transport
-from antiphon.comms.context import ContextSpec
-from antiphon.comms.cut import value_of
+from antiphon.comms.credit import value_of
 from antiphon.comms.feedback import DirectFeedback
-from antiphon.comms.predictors import PREDICTORS, Example, Predictor
+from antiphon.comms.gradient import PREDICTORS, Example, Predictor
+from antiphon.comms.model import ContextSpec
 from antiphon.engine.probes.truth import true_gradients
 from antiphon.engine.simulation import Simulation
 from antiphon.nets.optimisers import Rate

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.ledger import Ledger, Record
-from antiphon.engine.core.signals import StepSignals
+from antiphon.engine.core.message import StepSignals
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 from tests.numerics.played import Played

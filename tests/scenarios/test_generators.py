@@ -9,7 +9,7 @@ import pytest
 
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import NetworkSpec, Scenario, Template
-from antiphon.scenarios.writer import write
+from antiphon.scenarios.document import write
 
 OBJECTIVE = {"kind": "classification", "target": "label"}
 

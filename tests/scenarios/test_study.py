@@ -8,8 +8,8 @@ import pytest
 
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import library_names, load
-from antiphon.scenarios.metrics import is_of_env, less_is_better, on_validation, split_metric
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study, study_names
+from antiphon.scenarios.training import is_of_env, less_is_better, on_validation, split_metric
 
 TEXT = """\
 study: toy

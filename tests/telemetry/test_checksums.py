@@ -9,7 +9,7 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import (  # type: igno
     masked_crc32c,
 )
 
-from antiphon.telemetry.checksums import masked_checksum
+from antiphon.telemetry.event_file import masked_checksum
 
 
 @pytest.mark.parametrize("length", [0, 1, 8, 1023, 1024, 1025, 1026, 1027, 4096, 5000, 65537])

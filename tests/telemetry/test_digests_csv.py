@@ -9,7 +9,7 @@ import pytest
 
 from antiphon.errors import RunError
 from antiphon.telemetry import DigestRow, RunDescription
-from antiphon.telemetry.digests_csv import Digests, DigestsCsv, read_digests
+from antiphon.telemetry.csv_files import Digests, DigestsCsv, read_digests
 
 DESCRIPTION = RunDescription(
     yaml="", hparams={}, graph=nx.MultiDiGraph(), names={"agents": ("a", "b"), "channels": ()}

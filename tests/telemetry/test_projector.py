@@ -13,7 +13,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import (  # type: ignore
 
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError
-from antiphon.telemetry.projector import write_projector
+from antiphon.telemetry.tensorboard import write_projector
 
 MESSAGES = np.array([[0.5, -1, 3], [np.nan, 0, 1], [2, 3, np.nan]], dtype=np.float32)
 

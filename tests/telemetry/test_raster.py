@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from antiphon.errors import RunError
-from antiphon.telemetry.raster import draw_timeline, timeline_png
-from antiphon.telemetry.raster_text import MOST_AGENTS, MOST_CHANNELS, raster_lines
+from antiphon.telemetry.raster import MOST_AGENTS, MOST_CHANNELS, draw_timeline, raster_lines, timeline_png
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
 
 FAST = AgentTimes(

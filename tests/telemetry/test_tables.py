@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.telemetry.tables import whole_lines
+from antiphon.telemetry.csv_files import whole_lines
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import torch
 from hypothesis import assume, given, settings
 from torch import Tensor
 
-from antiphon.comms.bundled import StackedModels
 from antiphon.comms.link import StackedLinks
+from antiphon.comms.stacked import StackedModels
 from antiphon.engine.build.stacking import Stacked, stack, stacks_of
 from antiphon.engine.core.channel import Channel
 from antiphon.errors import ScenarioError

@@ -20,7 +20,7 @@ from antiphon.engine.compare.records import (
 )
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.errors import RunError
-from antiphon.telemetry.digests_csv import Column, Digests, Row
+from antiphon.telemetry.csv_files import Column, Digests, Row
 
 FACTS = {"format": 1, "scenario": "pair", "seed": 0, "steps": 3, "step": 3, "seconds": 1.0, "threads": 1}
 DOCUMENT: dict[str, Any] = {

@@ -18,7 +18,7 @@ from antiphon.engine.runs.run import Run, begin, resume
 from antiphon.engine.state import checkpoint
 from antiphon.errors import RunError
 from antiphon.scenarios import load
-from antiphon.telemetry.digests_csv import Digests, read_digests
+from antiphon.telemetry.csv_files import Digests, read_digests
 
 DOCUMENT = """
 scenario: trio

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from antiphon.engine.build.stacking import Stacked
 from antiphon.engine.core.agent import Agent
-from antiphon.engine.core.replicas import Replicas
+from antiphon.engine.core.rows import Replicas
 from tests.engine.alike import (
     BATCH,
     LABEL,

@@ -8,8 +8,8 @@ import torch
 from antiphon.comms.link import Link
 from antiphon.engine.core.clock import Clock, Sends, TickWindows
 from antiphon.engine.core.ledger import Consumption, Ledger
-from antiphon.engine.core.mask import EnvMask
-from antiphon.engine.core.signals import StepSignals
+from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.rows import EnvMask
 from antiphon.errors import EngineError
 
 BATCH, SIZE = 3, 2

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.replicas import Replicas, select_rows
+from antiphon.engine.core.rows import Replicas, select_rows
 
 BATCH = 4
 

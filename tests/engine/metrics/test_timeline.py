@@ -13,7 +13,7 @@ from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
-from antiphon.telemetry.raster_text import raster_lines
+from antiphon.telemetry.raster import raster_lines
 from antiphon.telemetry.timeline import Timeline
 
 GOAL = {"kind": "classification", "target": "label"}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms.predictors import Example, Predictor
+from antiphon.comms.gradient import Example, Predictor
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry import CsvRecorder, Recorder, RunDescription, TensorBoardRecorder

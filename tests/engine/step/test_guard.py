@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from antiphon.engine.core.divergence import Guard
 from antiphon.engine.runs.directory import RunDirectory, facts_of
 from antiphon.engine.runs.run import Run
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.engine import Engine
-from antiphon.engine.step.guard import Guard
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
 

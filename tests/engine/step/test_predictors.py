@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms.bundled import StackedModels
-from antiphon.comms.predictors import Example, Predictor
+from antiphon.comms.gradient import Example, Predictor
+from antiphon.comms.stacked import StackedModels
 from antiphon.engine.core.ledger import Ledger
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.predictors import PredictorTrainer, PredictorUpdate

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.reached import among, reached
-from antiphon.engine.step.report import Update
+from antiphon.engine.step.update import Update, among, reached
 from tests.engine.alike import (
     ENDS,
     LABEL,

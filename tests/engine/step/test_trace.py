@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.comms.cut import value_of
+from antiphon.comms.credit import value_of
 from antiphon.engine.core.ledger import Ledger, Record
-from antiphon.engine.core.signals import StepSignals
+from antiphon.engine.core.message import StepSignals
 from antiphon.engine.core.tape import AgentTick, Tape
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.forward import ForwardPass

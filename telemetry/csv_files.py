@@ -1,25 +1,154 @@
-"""digests.csv: digests of the learned state by step, for bitwise comparison of runs.
+"""Append-only tables, read up to the last complete line: metrics.csv, every figure of a run as a long table that any
+tool reads, and digests.csv, digests of the learned state by step, for bitwise comparison of runs.
 
-A row has the digest of all state of each agent and each channel, 16 hexadecimal digits each, and before them
-`rolling`: the digest of that row and of all rows before it. Equal `rolling` digests mean that everything was equal up to
-there; cells can be compared between runs whose rows are at other steps.
+A row of digests.csv has the digest of all state of each agent and each channel, 16 hexadecimal digits each, and before
+them `rolling`: the digest of that row and of all rows before it. Equal `rolling` digests mean that everything was equal
+up to there; cells can be compared between runs whose rows are at other steps.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 
 from antiphon.errors import RunError
-from antiphon.telemetry.figures import DigestRow, Kind, Recorder, RunDescription
+from antiphon.telemetry.figures import DigestRow, Figure, Kind, Recorder, RunDescription
 from antiphon.telemetry.names import writing
-from antiphon.telemetry.tables import TEXT, rewriting, whole_lines
 
-__all__ = ["Digests", "DigestsCsv", "Row", "read_digests"]
+__all__ = ["TEXT", "Digests", "DigestsCsv", "Row", "read_digests", "rewriting", "whole_lines"]
+
+TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+"""Encoding of the files."""
+
+
+@contextmanager
+def rewriting(path: Path) -> Iterator[IO[str]]:
+    """Replace a table atomically: the old one is kept until the new one is complete.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    sibling = path.with_name(f".{path.name}.tmp")
+    try:
+        with sibling.open("w", **TEXT) as target:
+            yield target
+        os.replace(sibling, path)
+    finally:
+        sibling.unlink(missing_ok=True)
+
+
+def whole_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield (number, cells) of every line, without a torn last one.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    torn = _is_torn(path)
+    with path.open(**TEXT) as source:
+        table = csv.reader(source)
+        numbered = ((table.line_num, cells) for cells in table)
+        for here, following in pairwise(chain(numbered, [None])):
+            if here is None or (following is None and torn):
+                return
+            yield here
+
+
+def _is_torn(path: Path) -> bool:
+    with path.open("rb") as source:
+        size = source.seek(0, os.SEEK_END)
+        source.seek(max(size - 1, 0))
+        return source.read() != b"\n"
+
+
+HEADER = ("step", "kind", "name", "metric", "value")
+
+
+class CsvRecorder(Recorder):
+    """Recorder of figures as rows `step,kind,name,metric,value`.
+
+    Values are written with all their digits; those that are not finite as `nan`, `inf` and `-inf`.
+    Distributions and the result are not part of the table.
+
+    Args:
+        path: The file, `metrics.csv` in a run directory.
+        resume_step: None for a new run. For a run that goes on, the step of its checkpoint: rows after it,
+            and a last row that a crash tore, are dropped (the file is replaced whole), and new rows follow.
+    """
+
+    def __init__(self, path: str | Path, resume_step: int | None = None) -> None:
+        self._path = Path(path)
+        self._resume_step = resume_step
+        self._file: IO[str] | None = None
+
+    def begin(self, description: RunDescription) -> None:
+        """Open the table.
+
+        Raises:
+            RunError: If the file cannot be written, exists although the run is new, or is no table of
+                figures.
+        """
+        with writing(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if not self._path.exists():
+                self._file = self._path.open("x", **TEXT)
+                csv.writer(self._file, lineterminator="\n").writerow(HEADER)
+                self._file.flush()
+            elif self._resume_step is None:
+                raise RunError(
+                    f"{self._path}: exists already; resume that run or choose another log directory"
+                )
+            else:
+                _drop_after(self._path, self._resume_step)
+                self._file = self._path.open("a", **TEXT)
+
+    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+        """Append one row per figure.
+
+        Raises:
+            RunError: The file cannot be written.
+        """
+        assert self._file is not None, "begin() comes before figures()"
+        with writing(self._path):
+            table = csv.writer(self._file, lineterminator="\n")
+            table.writerows((step, row.kind, row.name, row.metric, repr(float(row.value))) for row in rows)
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            with writing(self._path):
+                self._file.close()
+            self._file = None
+
+
+def _drop_after(path: Path, step: int) -> None:
+    """Rewrite the table without the rows after `step`."""
+    with rewriting(path) as target:
+        table = csv.writer(target, lineterminator="\n")
+        table.writerow(HEADER)
+        table.writerows(row for row in _metric_rows(path) if int(row[0]) <= step)
+
+
+def _metric_rows(path: Path) -> Iterator[list[str]]:
+    """Yield the rows under the header, without a last one that has no end of line."""
+    lines, first = whole_lines(path), ",".join(HEADER)
+    _, header = next(lines, (1, None))
+    begun = header is None and first.startswith(path.read_text(encoding="utf-8", errors="replace"))
+    if not begun and (header is None or tuple(header) != HEADER):
+        raise RunError(f"{path}:1: no table of figures; its first line should be '{first}'")
+    for line, row in lines:
+        if len(row) != len(HEADER) or not row[0].isdecimal():
+            found = ",".join(row)[:60]
+            raise RunError(f"{path}:{line}: '{found}' is no row of {first}; mend or remove it")
+        yield row
+
 
 SIZE = 8
 """Bytes of a digest; in the file each is two hexadecimal digits."""
@@ -138,7 +267,7 @@ class DigestsCsv(Recorder):
 
     def _drop_after(self, step: int) -> None:
         """Rewrite the table without the rows after `step`."""
-        self._columns, rows = _whole_rows(self._path)
+        self._columns, rows = _digest_rows(self._path)
         self._rolling = b""
         with rewriting(self._path) as target:
             table = csv.writer(target, lineterminator="\n")
@@ -158,7 +287,7 @@ def read_digests(path: Path) -> Digests | None:
         RunError: The file cannot be read, or is no table of digests.
     """
     try:
-        columns, rows = _whole_rows(path)
+        columns, rows = _digest_rows(path)
         return Digests(columns, {row.step: row for row in rows})
     except FileNotFoundError:
         return None
@@ -185,7 +314,7 @@ def _cells(cells: bytes) -> Iterator[bytes]:
     return (cells[start : start + SIZE] for start in range(0, len(cells), SIZE))
 
 
-def _whole_rows(path: Path) -> tuple[tuple[Column, ...], Iterator[Row]]:
+def _digest_rows(path: Path) -> tuple[tuple[Column, ...], Iterator[Row]]:
     """Return the columns of a table, and its rows without a last one that has no end of line.
 
     A file that a crash left without a whole header has no columns.

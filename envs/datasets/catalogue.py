@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from antiphon.envs import cifar10, digits, mnist, shapes
-from antiphon.envs.pictures import Pictures
+from antiphon.envs import shapes
+from antiphon.envs.datasets import cifar10, digits, mnist
+from antiphon.envs.datasets.pictures import Pictures
 from antiphon.errors import DataError, suggest
 
 __all__ = ["DATA_SETS", "DataSet", "download"]

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.envs.folders import cache_folder, fetch, find_folder, nowhere
-from antiphon.envs.pictures import Pictures
+from antiphon.envs.datasets.folders import cache_folder, fetch, find_folder, nowhere
+from antiphon.envs.datasets.pictures import Pictures
 from antiphon.errors import DataError
 
 __all__ = ["CLASSES", "SIDE", "counts", "download", "files", "load"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from antiphon.envs import idx
-from antiphon.envs.folders import fetch, find_folder, nowhere
-from antiphon.envs.pictures import Pictures
+from antiphon.envs.datasets import idx
+from antiphon.envs.datasets.folders import fetch, find_folder, nowhere
+from antiphon.envs.datasets.pictures import Pictures
 from antiphon.errors import DataError
 
 __all__ = ["CLASSES", "SIDE", "counts", "download", "files", "load"]

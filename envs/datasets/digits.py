@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from antiphon.envs import idx
-from antiphon.envs.pictures import Pictures
+from antiphon.envs.datasets import idx
+from antiphon.envs.datasets.pictures import Pictures
 
 __all__ = ["COUNTS", "SIDE", "load"]
 
@@ -16,7 +16,7 @@ SIDE = 8
 COUNTS = {"train": 1293, "validation": 144, "test": 360}
 """Pictures per split."""
 
-_FOLDER = Path(__file__).parent / "data"
+_FOLDER = Path(__file__).parents[1] / "data"
 _MEND = "install antiphon again"
 
 

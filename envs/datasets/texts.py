@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.envs.folders import Identity, find_folder, identity
+from antiphon.envs.datasets.folders import Identity, find_folder, identity
 from antiphon.envs.options import SPLITS
 from antiphon.errors import DataError, suggest
 
@@ -20,7 +20,7 @@ __all__ = ["EMBEDDED", "Text", "load"]
 
 EMBEDDED = "embedded"
 """The name of the text that ships with antiphon."""
-_EMBEDDED_FILE = Path(__file__).parent / "data" / "moby-dick-beginning.txt.gz"
+_EMBEDDED_FILE = Path(__file__).parents[1] / "data" / "moby-dick-beginning.txt.gz"
 _SHARES = (90, 95)
 """Beginnings of validation and test, in hundredths of the text."""
 
