@@ -56,3 +56,19 @@ def test_a_concept_of_the_glossary_is_at_its_home(concept: str, names: str, home
         assert any(re.search(rf"(?:class|def|^) *{name}\b", text, re.MULTILINE) for text in texts) or any(
             name == Path(home).stem for home in re.findall(r"`([\w/]+\.py)`", homes)
         ), f"{concept}: {name} is not at {homes}"
+
+
+def test_every_rule_that_code_cites_is_in_the_semantics() -> None:
+    text = (ROOT / "docs/semantics.md").read_text(encoding="utf-8")
+    rules = set(re.findall(r"^(?:    - )?(\d+[a-z]?)\. ", text, re.M))
+    cited = re.compile(r"\b(?:semantics|rules?) ((?:\d+[a-z]?(?:, | and |-| to )?)+)")
+    wrong = [
+        f"{path}: {number}"
+        for path in files()
+        if path.endswith(".py") and not path.startswith("tests/docs/")
+        for numbers in cited.findall((ROOT / path).read_text(encoding="utf-8"))
+        for number in re.findall(r"\d+[a-z]?", numbers)
+        if number not in rules
+    ]
+    assert len(rules) > 36
+    assert not wrong, "\n".join(wrong)
