@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.divergence import Divergence, Report
-from antiphon.engine.core.message import Record, ReplicaSignals, StepSignals
-from antiphon.engine.core.system import LearningGroup, Schedule, System
-from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
+from antiphon.engine.core.records import AgentTick, Input, Record, ReplicaSignals, StepSignals, Tape, Tick
+from antiphon.engine.core.system import LearningGroup, System
 
 __all__ = ["Union", "bare", "sequential_reason_of"]
 
@@ -138,7 +138,7 @@ class Union:
             agents,
             channels,
             groups,
-            Schedule(clocks, waves, groups),
+            Schedule(clocks, waves),
             first.description,
             first.batch,
             first.dtype,

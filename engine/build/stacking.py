@@ -24,9 +24,10 @@ from antiphon.comms.stacked import BundledOutliers, StackedModels
 from antiphon.engine.build.similarity import agent_kind, channel_kind, place_of, reasons_alone
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.ledger import Ledger
 from antiphon.engine.core.rows import Replicas
-from antiphon.engine.core.system import LearningGroup, Schedule, System
+from antiphon.engine.core.system import LearningGroup, System
 
 __all__ = ["Stacked", "stack", "stacks_of"]
 
@@ -114,7 +115,7 @@ def stack(base: System) -> Stacked:
         agents,
         channels,
         groups,
-        Schedule(clocks, waves, groups),
+        Schedule(clocks, waves),
         base.description,
         base.batch,
         base.dtype,

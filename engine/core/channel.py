@@ -19,7 +19,7 @@ from antiphon.comms.inputs import InputModel
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.outliers import Outliers
 from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.message import Record
+from antiphon.engine.core.records import Record
 from antiphon.engine.core.rows import EnvMask, Members, Replicas, mask_fill_zero, mask_not, select_rows
 from antiphon.nets.optimisers import Rate
 

@@ -19,12 +19,21 @@ from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.comms.link import Link
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.clock import StepWindows
-from antiphon.engine.core.ledger import Delivery, Ledger, Record
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.clock import Call, StepWindows
+from antiphon.engine.core.environment import EnvironmentRunner
+from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.records import (
+    AgentTick,
+    Delivery,
+    EpisodeEnds,
+    Input,
+    Record,
+    StepSignals,
+    Tape,
+    Tick,
+)
 from antiphon.engine.core.rows import Replicas
-from antiphon.engine.core.system import Call, EnvironmentRunner, EpisodeEnds, System
-from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
+from antiphon.engine.core.system import System
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.paths import filled, steps_needed
 from antiphon.engine.step.forward import ForwardPass

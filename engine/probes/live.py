@@ -21,10 +21,10 @@ from torch import Tensor
 from antiphon.agents.learner import Learner
 from antiphon.comms.credit import constant
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.ledger import Delivery, Ledger, Record
-from antiphon.engine.core.message import StepSignals
-from antiphon.engine.core.system import EnvironmentRunner, EpisodeEnds, System
-from antiphon.engine.core.tape import AgentTick, Input, Tape
+from antiphon.engine.core.environment import EnvironmentRunner
+from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.records import AgentTick, Delivery, EpisodeEnds, Input, Record, StepSignals, Tape
+from antiphon.engine.core.system import System
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.losses import Losses, ObjectiveEvaluator
 

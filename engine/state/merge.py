@@ -17,10 +17,18 @@ from antiphon.engine.build.stacking import Stacked
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.message import Consumption, Record, StepSignals, joined
+from antiphon.engine.core.records import (
+    AgentTick,
+    Consumption,
+    Input,
+    Record,
+    StepSignals,
+    Tape,
+    Tick,
+    joined,
+)
 from antiphon.engine.core.rows import EnvMask, Replicas
 from antiphon.engine.core.system import LearningGroup
-from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 
 __all__ = ["merge_state"]
 

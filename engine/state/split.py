@@ -12,10 +12,9 @@ from antiphon.engine.build.stacking import Stacked
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.message import Consumption, Record
+from antiphon.engine.core.records import AgentTick, Consumption, Input, Record, Tape, Tick
 from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.core.system import LearningGroup
-from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 
 __all__ = ["split_state"]
 

@@ -11,10 +11,9 @@ from typing import Any
 
 from antiphon.comms.credit import as_leaf
 from antiphon.comms.model import Model
-from antiphon.engine.core.ledger import Consumption, Ledger, Record
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.records import AgentTick, Consumption, Input, Record, StepSignals, Tape, Tick
 from antiphon.engine.core.system import System
-from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 
 __all__ = ["restore", "running_statistics", "snapshot"]
 

@@ -17,10 +17,9 @@ from antiphon.comms.credit import BackwardRequest, Gradients, Injection, clipped
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.message import Consumption, Record
+from antiphon.engine.core.records import Consumption, Record, Tape
 from antiphon.engine.core.rows import mask_and, mask_fill_zero, mask_not
 from antiphon.engine.core.system import LearningGroup, System
-from antiphon.engine.core.tape import Tape
 from antiphon.engine.step.losses import ObjectiveEvaluator
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.engine.step.update import Update

@@ -22,10 +22,9 @@ from antiphon.engine.build.stacking import Stacked, stack
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.divergence import Guard, Report
-from antiphon.engine.core.message import Record, StepSignals
+from antiphon.engine.core.records import EpisodeEnds, Record, StepSignals, Tape
 from antiphon.engine.core.rows import Members, mask_and, mask_fill_zero, mask_not
-from antiphon.engine.core.system import EpisodeEnds, LearningGroup, System
-from antiphon.engine.core.tape import Tape
+from antiphon.engine.core.system import LearningGroup, System
 from antiphon.engine.state.merge import merge_state
 from antiphon.engine.state.split import split_state
 from antiphon.engine.state.state_dict import restore, snapshot
@@ -249,7 +248,10 @@ class Engine:
         """The windows learned from at `step`, and those given up."""
         closing: list[tuple[LearningGroup, Tape]] = []
         dropped: list[tuple[LearningGroup, Tape]] = []
-        for group, window in self.system.schedule.ending(step):
+        for group in self.system.units:
+            window = group.windows.ending(step)
+            if window is None:
+                continue
             tape = group.tape
             group.tape = Tape()
             if tape.window != window:  # without a tick

@@ -15,11 +15,10 @@ from antiphon.comms.credit import constant
 from antiphon.comms.inputs import InputModel
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.ledger import Delivery, Record
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.clock import Call
+from antiphon.engine.core.records import AgentTick, Delivery, Input, Record, StepSignals, Tape, Tick
 from antiphon.engine.core.rows import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
-from antiphon.engine.core.system import Call, System
-from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
+from antiphon.engine.core.system import System
 from antiphon.engine.step.predictors import Contexts
 from antiphon.nets.random import seed_for
 

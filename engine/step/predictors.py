@@ -24,10 +24,9 @@ from antiphon.comms.outliers import Outliers
 from antiphon.comms.stacked import StackedModels, gradients_all, predict_all
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.divergence import Guard, Report
-from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.records import Record, Tape
 from antiphon.engine.core.rows import Members, mask_and, mask_fill_zero, mask_not
 from antiphon.engine.core.system import System
-from antiphon.engine.core.tape import Tape
 from antiphon.nets.optimisers import step_all
 
 __all__ = ["Contexts", "InputUpdate", "PredictorTrainer", "PredictorUpdate", "ends_of"]

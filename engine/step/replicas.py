@@ -11,9 +11,9 @@ from torch import Tensor
 
 from antiphon.engine.build.replicas import Union, bare, named
 from antiphon.engine.build.stacking import Stacked
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.records import EpisodeEnds, StepSignals
 from antiphon.engine.core.rows import EnvMask
-from antiphon.engine.core.system import EpisodeEnds, System
+from antiphon.engine.core.system import System
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.engine.step.engine import Engine, SentMessage
 from antiphon.engine.step.losses import Losses

@@ -17,10 +17,9 @@ from torch import Tensor
 
 from antiphon.comms.credit import Injection, backward, clipped
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.records import Input, Record, Tape
 from antiphon.engine.core.rows import mask_fill_zero, mask_not
 from antiphon.engine.core.system import LearningGroup, System
-from antiphon.engine.core.tape import Input, Tape
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.losses import ObjectiveEvaluator
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from antiphon.comms.link import Link
 from antiphon.engine.build.builder import build
 from antiphon.engine.core.clock import Clock, Sends, TickWindows
-from antiphon.engine.core.ledger import Consumption, Delivery, Ledger, Record
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.records import Consumption, Delivery, Record, StepSignals
 from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.step.engine import Engine
 from antiphon.envs.signal import Description, Signal

@@ -18,8 +18,8 @@ import torch
 
 from antiphon.comms.link import Link
 from antiphon.engine.core.clock import Clock, Sends, TickWindows
-from antiphon.engine.core.ledger import Delivery, Ledger
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.records import Delivery, StepSignals
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.ledger import Ledger, Record
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 from tests.numerics.played import Played

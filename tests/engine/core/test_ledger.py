@@ -7,8 +7,8 @@ import torch
 
 from antiphon.comms.link import Link
 from antiphon.engine.core.clock import Clock, Sends, TickWindows
-from antiphon.engine.core.ledger import Consumption, Ledger
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.records import Consumption, StepSignals
 from antiphon.engine.core.rows import EnvMask
 from antiphon.errors import EngineError
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from antiphon.comms.link import Link
 from antiphon.engine.core.clock import Clock, EpisodeWindows, Sends
 from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.records import StepSignals
 from antiphon.engine.simulation import Simulation
 from tests.engine.recurring import FROZEN, GOAL, LENGTHS, LINEAR, STEPS, make, numbers, played
 from tests.numerics.played import Played

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from antiphon.comms.inputs import InputModel
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.ledger import Consumption, Delivery, Ledger
+from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.records import Consumption, Delivery
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.tape import AgentTick, Input
+from antiphon.engine.core.records import AgentTick, Input
 from antiphon.engine.simulation import Simulation
 from tests.engine.recurring import (
     BATCH,

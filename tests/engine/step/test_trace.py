@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.comms.credit import value_of
-from antiphon.engine.core.ledger import Ledger, Record
-from antiphon.engine.core.message import StepSignals
-from antiphon.engine.core.tape import AgentTick, Tape
+from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.records import AgentTick, Record, StepSignals, Tape
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.errors import ScenarioError
