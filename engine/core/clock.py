@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import final
 
-__all__ = ["Call", "Clock", "EpisodeWindows", "Schedule", "Sends", "StepWindows", "TickWindows", "Windows"]
+__all__ = [
+    "Call",
+    "Clock",
+    "EpisodeWindows",
+    "Schedule",
+    "Sends",
+    "StepWindows",
+    "TickWindows",
+    "Windows",
+    "uses_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +215,36 @@ class EpisodeWindows(Windows):
 
     def position(self, tick: int, clock: Clock, episode_start: int) -> int:
         return (tick - episode_start) // clock.period % self.ticks(clock)
+
+
+def uses_of(
+    stamp: int, sender: Sends, receiver: Clock, windows: Windows, delay: int, *, read: str, state: bool
+) -> tuple[int | None, set[int], int]:
+    """Which ticks a perfect link lets use a message.
+
+    Args:
+        stamp: When it was sent.
+        sender: When its sender sends.
+        receiver: Its receiver's clock.
+        windows: The receiver's.
+        delay: Steps on the way.
+        read: What a tick that several messages reach does with them.
+        state: Whether it is a state that an agent hands to its own next tick.
+
+    Returns:
+        The first tick, the windows of all, and the step at which the last of these ends; None, none and `stamp` where a
+        newer message replaces it unread.
+    """
+    first = receiver.following(stamp + delay)
+    if state and windows.number(first) == windows.number(stamp):
+        return None, set(), stamp  # within a window a state is passed on with its graph
+    stop = sender.after(stamp) + delay
+    if first >= stop:
+        if read == "last":
+            return None, set(), stamp
+        stop = first + 1
+    waiting = {windows.number(tick) for tick in range(first, stop, receiver.period)}
+    return first, waiting, windows.end(max(waiting))  # a window without a tick never closes
 
 
 Call = tuple[str, ...]

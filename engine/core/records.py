@@ -188,7 +188,7 @@ class Input:
     value: Tensor | None
     """[B, size], otherwise: the leaf, or a constant; None: zeros."""
     use: Consumption | None = None
-    """The ledger's use whose leaf `value` is."""
+    """The ledger's, whose leaf `value` is."""
     alive: EnvMask = True
     """Environments in which there is a message."""
 
@@ -258,13 +258,3 @@ class Tape:
             if entry.use is not None
         }
         return list(found.values())
-
-    def release(self) -> None:
-        """Let the window's graph go; the tape can still be replayed."""
-        self.live.clear()
-        for tick in self.ticks:
-            for part in tick.parts:
-                part.ports = {}
-        for _, record in self.sent:
-            record.live = None
-            record.prediction = None

@@ -22,8 +22,9 @@ from antiphon.engine.build.stacking import Stacked, stack
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.divergence import Guard, Report
+from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.records import EpisodeEnds, Record, StepSignals, Tape
-from antiphon.engine.core.rows import Members, mask_and, mask_fill_zero, mask_not
+from antiphon.engine.core.rows import Members, mask_fill_zero, mask_not
 from antiphon.engine.core.system import LearningGroup, System
 from antiphon.engine.state.merge import merge_state
 from antiphon.engine.state.split import split_state
@@ -232,7 +233,7 @@ class Engine:
             self.predictor_trainer.apply(gradients, step)
             self.predictor_trainer.apply_inputs(input_gradients, step)
         for _, tape in [*closing, *dropped]:
-            tape.release()
+            GradientLedger.release_graph(tape)
         if self.guard is not None:
             for agent in self._stacks():
                 agent.learner.buffers = {
@@ -274,7 +275,7 @@ class Engine:
         waiting: list[Tape] = []
         for tape in [*group.pending, newest]:
             if self._waits(tape, newest.window - tape.window, step):
-                tape.release()
+                GradientLedger.release_graph(tape)
                 waiting.append(tape)
             elif self._contributes(group, tape):
                 if tape is not newest:
@@ -351,8 +352,7 @@ class Engine:
         return updates
 
     def _close(self, group: LearningGroup, tape: Tape, step: int) -> None:
-        for _, record in tape.sent:
-            record.held_by_sender = False
+        GradientLedger.release(tape.sent)
         for name in group.members:
             for channel in self.system.agents[name].channels:
                 channel.ledger.close(tape.window, step)
@@ -508,7 +508,7 @@ class Engine:
             disabled = self.system.agents[channel.receiver].agent_disabled
             if isinstance(disabled, Tensor):
                 disabled = channel.of_receiver(disabled)
-            use.counted = mask_and(use.counted, mask_not(disabled))
+            channel.ledger.restrict(use, mask_not(disabled))
 
     def _groups_diverged(
         self, update: Update, uses: Uses, own: Gradients, deltas: list[Tensor | None]
