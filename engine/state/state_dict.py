@@ -180,8 +180,6 @@ _PLAIN = {
     "pinned": "held_by_sender",
 }
 """What a checkpoint calls the fields of a record."""
-_HELD = ("held", "held_stamp", "held_signals", "prior", "prior_stamp")
-"""Fields of a mailbox."""
 
 
 def _ledger(mailbox: Mailbox, held: Sequence[Record], moments: Moments) -> Tree:
@@ -204,8 +202,12 @@ def _ledger(mailbox: Mailbox, held: Sequence[Record], moments: Moments) -> Tree:
         "uses": uses,
         "returned": [[step, [record.stamp for record in found]] for step, found in ledger.returned.items()],
         "newest": ledger.newest,
+        "held": mailbox.held,
+        "held_stamp": mailbox.held_stamp,
         "arrived": ledger.read_up_to,
-        **{name: getattr(mailbox, name) for name in _HELD},
+        "held_signals": mailbox.held_signals,
+        "prior": mailbox.prior,
+        "prior_stamp": mailbox.prior_stamp,
     }
 
 
@@ -227,7 +229,7 @@ def _load_ledger(
         ledger.uses.setdefault(window, {})[stamp, tick] = Consumption(known[stamp], leaf, counted)
     ledger.returned = {step: [known[stamp] for stamp in stamps] for step, stamps in saved["returned"]}
     ledger.newest, ledger.read_up_to = saved["newest"], saved["arrived"]
-    for name in _HELD:
+    for name in ("held", "held_stamp", "held_signals", "prior", "prior_stamp"):
         setattr(mailbox, name, saved[name])
     return known
 
