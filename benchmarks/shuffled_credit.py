@@ -15,7 +15,7 @@ from torch import Tensor
 
 from antiphon.commands.arguments import values_of
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.records import Record
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.backward import BackwardPass
 from antiphon.engine.step.engine import Engine

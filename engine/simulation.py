@@ -11,9 +11,10 @@ import torch
 from antiphon.engine.build.builder import build
 from antiphon.engine.build.devices import chosen_device
 from antiphon.engine.build.weights import without_weights
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
+from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.rows import EnvMask
-from antiphon.engine.core.system import EnvironmentRunner, System, with_own_env
+from antiphon.engine.core.system import System
 from antiphon.engine.metrics.figures import write_figures
 from antiphon.engine.metrics.inspection import Inspection
 from antiphon.engine.metrics.mean_accumulator import MeanAccumulator

@@ -24,10 +24,10 @@ from antiphon.engine.build.shapes import Shapes, default_norm, memories, resolve
 from antiphon.engine.build.weights import read_weights
 from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.clock import Clock, EpisodeWindows
+from antiphon.engine.core.clock import Clock, EpisodeWindows, Schedule
 from antiphon.engine.core.divergence import Divergence
 from antiphon.engine.core.rows import Replicas
-from antiphon.engine.core.system import LearningGroup, Schedule, System
+from antiphon.engine.core.system import LearningGroup, System
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import generator, seed_for
@@ -91,7 +91,7 @@ class _Builder:
                 agents[channel.receiver].inputs.append(channel)
         self._trails(agents, channels)
         calls = self._calls(agents)
-        schedule = Schedule(clocks, calls, units)
+        schedule = Schedule(clocks, calls)
         return System(
             agents,
             channels,

@@ -19,7 +19,8 @@ from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Sends
-from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.system import LearningGroup
 from antiphon.engine.step.predictors import ends_of
 from antiphon.envs.signal import Description
@@ -80,6 +81,7 @@ class Wiring:
         returns = spec.coupling == "delayed" or (
             predictor is not None and (predictor.needs_delta or predictor.needs_loss)
         )
+        ledger = self._ledger(spec, returns)
         channel = Channel(
             spec.name,
             spec.sender,
@@ -87,7 +89,8 @@ class Wiring:
             STATE if spec.state else head_of(spec),
             shape,
             spec.coupling,
-            self._ledger(spec, returns),
+            ledger,
+            Mailbox(ledger, aligns=not spec.state and self.agents[spec.receiver].align == spec.name),
             torch.zeros(
                 self.scenario.training.batch, torch.Size(shape).numel(), dtype=self.dtype, device=self.device
             ),
@@ -117,7 +120,7 @@ class Wiring:
             self._feed_back(spec, channel)
         return channel
 
-    def _ledger(self, spec: ChannelSpec, returns: bool) -> Ledger:
+    def _ledger(self, spec: ChannelSpec, returns: bool) -> GradientLedger:
         receiver = self.group_of[spec.receiver]
         length = receiver.windows.end(1) - receiver.windows.end(0)
         link = spec.link
@@ -126,10 +129,10 @@ class Wiring:
         if spec.state:  # made at one tick, read at the next, and nothing is between
             clock = self.agents[spec.sender].clock
             way = Link(name=spec.name, delay=1, drop=0.0, noise=0.0, bits=None, seed=self.seed)
-            return Ledger(
+            return GradientLedger(
                 spec.name, Sends(clock), clock, receiver.windows, way, returns, 0, slack, state=True
             )
-        return Ledger(
+        return GradientLedger(
             spec.name,
             Sends(self.agents[spec.sender].clock, link.rate),
             self.agents[spec.receiver].clock,
@@ -147,7 +150,6 @@ class Wiring:
             read=spec.read,
             slack=slack,
             remembers=spec.input is not None and bool({"held", "age"} & set(spec.input.context)),
-            aligns=self.agents[spec.receiver].align == spec.name,
         )
 
     # --- what predictors are conditioned on ---------------------------------------------------------------

@@ -10,10 +10,11 @@ from dataclasses import replace
 
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.divergence import Divergence, Report
-from antiphon.engine.core.message import Record, ReplicaSignals, StepSignals
-from antiphon.engine.core.system import LearningGroup, Schedule, System
-from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
+from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.records import AgentTick, Input, Record, ReplicaSignals, StepSignals, Tape, Tick
+from antiphon.engine.core.system import LearningGroup, System
 
 __all__ = ["Union", "bare", "sequential_reason_of"]
 
@@ -138,7 +139,7 @@ class Union:
             agents,
             channels,
             groups,
-            Schedule(clocks, waves, groups),
+            Schedule(clocks, waves),
             first.description,
             first.batch,
             first.dtype,
@@ -153,7 +154,7 @@ class Union:
         self._exchange(self.system, bare, to_union=False)
         for world, system in enumerate(self.systems):
             for record in records_of(system):
-                record.step_signals = _own(record.step_signals, world)
+                GradientLedger.replace_signals(record, _own(record.step_signals, world))
             for part in (part for tape in _tapes(system) for tick in tape.ticks for part in tick.parts):
                 part.step_signals = _own(part.step_signals, world)
 

@@ -9,7 +9,7 @@ from antiphon.comms.gradient import Predictor
 from antiphon.comms.inputs import InputModel
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.system import System
 from antiphon.nets.optimisers import Optimiser
 
@@ -120,6 +120,7 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
         channel.shape,
         channel.coupling,
         _ledger(channel.ledger),
+        channel.mailbox.aligns,
         None if channel.predictor is None else _predictor(channel.predictor),
         channel.context,
         channel.ends,
@@ -140,7 +141,7 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
     )
 
 
-def _ledger(ledger: Ledger) -> Hashable:
+def _ledger(ledger: GradientLedger) -> Hashable:
     link = ledger.link
     return (
         ledger.sender.rate,
@@ -149,7 +150,6 @@ def _ledger(ledger: Ledger) -> Hashable:
         ledger.back,
         ledger.slack,
         ledger.remembers,
-        ledger.aligns,
         ledger.read,
         ledger.state,
     )

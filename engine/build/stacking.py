@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
+from typing import Any
 
 import networkx as nx
 import torch
@@ -24,9 +25,11 @@ from antiphon.comms.stacked import BundledOutliers, StackedModels
 from antiphon.engine.build.similarity import agent_kind, channel_kind, place_of, reasons_alone
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.clock import Schedule
+from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.rows import Replicas
-from antiphon.engine.core.system import LearningGroup, Schedule, System
+from antiphon.engine.core.system import LearningGroup, System
 
 __all__ = ["Stacked", "stack", "stacks_of"]
 
@@ -114,7 +117,7 @@ def stack(base: System) -> Stacked:
         agents,
         channels,
         groups,
-        Schedule(clocks, waves, groups),
+        Schedule(clocks, waves),
         base.description,
         base.batch,
         base.dtype,
@@ -229,6 +232,7 @@ class _Channels:
             settings["name"] = f"{first.name} and {len(members) - 1} more"
             settings["zeros"] = torch.cat([channel.zeros for channel in members])
             settings["ledger"] = _ledger(settings["name"], [channel.ledger for channel in members], batch)
+            settings["mailbox"] = Mailbox(settings["ledger"], first.mailbox.aligns)
             settings["predictor"] = _models([c.predictor for c in members], batch)
             settings["input"] = _models([c.input for c in members], batch)
             if first.outliers is not None:
@@ -269,12 +273,9 @@ class _Channels:
         return StackedFanIn("concat", count, self.base.batch, segments)
 
 
-def _ledger(name: str, members: Sequence[Ledger], batch: int) -> Ledger:
-    ledger = copy.copy(members[0])
-    ledger.name = name
-    ledger.link = StackedLinks([own.link for own in members], batch)  # type: ignore[assignment]
-    ledger.records, ledger.uses, ledger.returned, ledger.held_signals = {}, {}, {}, {}
-    return ledger
+def _ledger(name: str, members: Sequence[GradientLedger], batch: int) -> GradientLedger:
+    link: Any = StackedLinks([own.link for own in members], batch)
+    return replace(members[0], name=name, link=link, records={}, uses={}, returned={})
 
 
 def _models(models: Sequence[Model | None], batch: int) -> StackedModels | None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from antiphon.comms.stacked import StackedModels
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.core.system import System
 from antiphon.engine.metrics.digests import holders

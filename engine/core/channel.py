@@ -18,8 +18,9 @@ from antiphon.comms.gradient import Predictor
 from antiphon.comms.inputs import InputModel
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.outliers import Outliers
-from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.message import Record
+from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.mailbox import Mailbox
+from antiphon.engine.core.records import Record
 from antiphon.engine.core.rows import EnvMask, Members, Replicas, mask_fill_zero, mask_not, select_rows
 from antiphon.nets.optimisers import Rate
 
@@ -42,7 +43,8 @@ class Channel:
     shape: tuple[int, ...]
     """Of one message; on the way it is flat."""
     coupling: str
-    ledger: Ledger
+    ledger: GradientLedger
+    mailbox: Mailbox
     zeros: Tensor
     """[rows, size]: what a receiver reads before any message has come."""
     batch: int
@@ -102,6 +104,7 @@ class Channel:
     replicas: Replicas = field(default_factory=Replicas)
 
     def __post_init__(self) -> None:
+        assert self.mailbox.ledger is self.ledger
         if not self.members:
             self.members = (self,)
             self.replicas = Replicas(batch=self.batch, device=self.zeros.device)
@@ -160,6 +163,11 @@ class Channel:
         if bool(finite.all()):
             return False
         return True if len(self.members) == 1 else torch.logical_not(finite).repeat_interleave(self.batch)
+
+    def cut(self, step: int, ended: EnvMask, terminated: EnvMask = False) -> None:
+        """End episodes at a step: see `GradientLedger.cut` and `Mailbox.cut`."""
+        self.ledger.cut(step, ended, terminated)
+        self.mailbox.cut(ended)
 
     # --- predictors that have been disabled ----------------------------------------------------------------
 

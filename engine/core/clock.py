@@ -1,14 +1,24 @@
-"""Clocks and windows: when an agent ticks, and which of its ticks learn together (semantics 13, 14, 16)."""
+"""Clocks, windows, schedule: when agents tick, in which order, and which ticks learn together (semantics 13, 14, 16)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import final
 
-__all__ = ["Clock", "EpisodeWindows", "Sends", "StepWindows", "TickWindows", "Windows"]
+__all__ = [
+    "Call",
+    "Clock",
+    "EpisodeWindows",
+    "Schedule",
+    "Sends",
+    "StepWindows",
+    "TickWindows",
+    "Windows",
+    "uses_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,3 +215,63 @@ class EpisodeWindows(Windows):
 
     def position(self, tick: int, clock: Clock, episode_start: int) -> int:
         return (tick - episode_start) // clock.period % self.ticks(clock)
+
+
+def uses_of(
+    stamp: int, sender: Sends, receiver: Clock, windows: Windows, delay: int, *, read: str, state: bool
+) -> tuple[int | None, set[int], int]:
+    """Which ticks a perfect link lets use a message.
+
+    Args:
+        stamp: When it was sent.
+        sender: When its sender sends.
+        receiver: Its receiver's clock.
+        windows: The receiver's.
+        delay: Steps on the way.
+        read: What a tick that several messages reach does with them.
+        state: Whether it is a state that an agent hands to its own next tick.
+
+    Returns:
+        The first tick, the windows of all, and the step at which the last of these ends; None, none and `stamp` where a
+        newer message replaces it unread.
+    """
+    first = receiver.following(stamp + delay)
+    if state and windows.number(first) == windows.number(stamp):
+        return None, set(), stamp  # within a window a state is passed on with its graph
+    stop = sender.after(stamp) + delay
+    if first >= stop:
+        if read == "last":
+            return None, set(), stamp
+        stop = first + 1
+    waiting = {windows.number(tick) for tick in range(first, stop, receiver.period)}
+    return first, waiting, windows.end(max(waiting))  # a window without a tick never closes
+
+
+Call = tuple[str, ...]
+"""The agents evaluated as one batch: one, or several tied ones of the same wave."""
+_CACHED = 256
+
+
+class Schedule:
+    """The calls of any step, found without enumerating a hyperperiod.
+
+    Args:
+        clocks: By agent.
+        waves: Calls by topological level over zero-delay channels.
+    """
+
+    def __init__(self, clocks: Mapping[str, Clock], waves: Sequence[Sequence[Call]]) -> None:
+        self._clocks = clocks
+        self._kinds = tuple(dict.fromkeys(clocks.values()))
+        self.waves = waves
+        self._calls = [call for wave in waves for call in wave]
+        self._cache: dict[tuple[bool, ...], list[Call]] = {}
+
+    def calls(self, step: int) -> list[Call]:
+        """Return the calls due at `step`, in an order in which every sender of a zero-delay channel comes first."""
+        pattern = tuple(clock.due(step) for clock in self._kinds)
+        if pattern not in self._cache:
+            if len(self._cache) >= _CACHED:
+                self._cache.clear()
+            self._cache[pattern] = [call for call in self._calls if self._clocks[call[0]].due(step)]
+        return self._cache[pattern]

@@ -1,13 +1,14 @@
-"""The ledger of a channel: who owns each message between its making and its gradient (semantics 4, 5, 17-20).
+"""Gradient ledger of a channel: what comes back for each message, and when that is complete (semantics 4, 5, 17, 20).
 
-One record per stamp. Which stamp a receiver tick is due, which ticks may use a stamp, and which windows must
-close before its delta is complete follow from the clocks alone; losses and episode ends only decide, per
-environment, what counts.
+One record per stamp. Which receiver ticks may use a stamp, and which windows must close before its delta is complete,
+follow from the clocks alone; losses and episode ends only decide, per environment, what counts. The fields of a record
+are written here and nowhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -15,16 +16,16 @@ from torch import Tensor
 
 from antiphon.comms.credit import as_leaf, value_of
 from antiphon.comms.link import Link
-from antiphon.engine.core.clock import Clock, Sends, Windows
-from antiphon.engine.core.message import Consumption, Delivery, Record, StepSignals
+from antiphon.engine.core.clock import Clock, Sends, Windows, uses_of
+from antiphon.engine.core.records import Consumption, Delivery, Record, StepSignals, Tape
 from antiphon.engine.core.rows import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or, simplify
 from antiphon.errors import EngineError
 
-__all__ = ["Consumption", "Delivery", "Ledger", "Record"]
+__all__ = ["GradientLedger"]
 
 
 @dataclass
-class Ledger:
+class GradientLedger:
     """The records of one channel.
 
     Attributes:
@@ -36,8 +37,7 @@ class Ledger:
         returns: Whether deltas are wanted; where not, uses are only counted.
         back: Steps that a delta takes back to the sender; negative: as many as a message takes.
         slack: Steps that a record may stay open beyond its last window (a late receiver's staleness).
-        remembers: Whether the message before the due one is kept, for a synthetic input that reads it.
-        aligns: Whether the receiver works on the signals of the message it reads.
+        remembers: Whether records wait until the mailbox has taken them in, on a perfect link too.
         read: What a tick that several messages reach since the one before it does with them.
         state: Whether the messages are states that an agent hands to its own next tick.
     """
@@ -51,213 +51,157 @@ class Ledger:
     back: int = -1
     slack: int = 0
     remembers: bool = False
-    aligns: bool = False
     read: str = "last"
     state: bool = False
     records: dict[int, Record] = field(default_factory=dict)
+    """By stamp."""
     uses: dict[int, dict[tuple[int, int], Consumption]] = field(default_factory=dict)
     """Per open receiver window: uses by (stamp, tick step; -1 where every use shares one leaf)."""
     returned: dict[int, list[Record]] = field(default_factory=dict)
     """Complete records by the step at which their delta reaches the sender."""
     newest: Tensor | None = None
     """[B, size]: the newest delta that has come back, zeros where that episode has ended."""
-    held: Tensor | None = None
-    """[B, size], on a link that loses, or where it is remembered: the newest message that arrived."""
-    held_stamp: Tensor | None = None
-    """[B], its stamp; -1: none."""
-    held_signals: dict[str, Tensor] = field(default_factory=dict)
-    """The signals that the held message was made from, where the receiver works on them."""
-    prior: Tensor | None = None
-    """[B, size]: what was held before the due message."""
-    prior_stamp: Tensor | None = None
-    """[B], its stamp; -1: none."""
-    arrived: int = -1
-    """Newest stamp already taken into `held`."""
+    read_up_to: int = -1
+    """Newest stamp that the mailbox has taken in, where records wait for it."""
 
     def __post_init__(self) -> None:
         if self.back < 0:
             self.back = self.link.delay
 
+    # --- the sender's half: a message goes out, its gradient arrives ----------------------------------------
+
     def send(self, step: int, message: Tensor, step_signals: StepSignals) -> Record:
         """Enter a message made at `step` and return its record."""
-        first, last = self._scheduled(step)
-        waiting: set[int] = set()
-        deadline = step
-        if first is not None:
-            ticks = range(first, last + 1, self.receiver.period)
-            waiting = {self.windows.number(tick) for tick in ticks}  # a window without a tick never closes
-            deadline = self.windows.end(max(waiting)) + self.slack
-        sent = value_of(message)
-        received = self.link.carry(step, sent)
+        first, waiting, deadline = self._uses(step)
+        link, sent = self.link, value_of(message)
+        received = link.carry(step, sent) if link.noise or link.bits else sent
+        deadline += self.slack if first is not None else 0
         record = Record(step, sent, received, step_signals, first, waiting, deadline, live=message)
-        record.lost = self.link.lost(step, message.shape[0], message.device)
-        record.returned = self._newest(step)
+        if link.drop:
+            record.lost = link.lost(step, message.shape[0], message.device)
+        self._note_newest(step)
+        record.returned = self.newest
         if first is None:
             record.finished = step
         self._forget(step)
         self.records[step] = record
         return record
 
-    def _scheduled(self, stamp: int) -> tuple[int | None, int]:
-        """First and last receiver tick that a perfect link lets use `stamp` (None, …) where there is none."""
-        start = stamp + self.link.delay
-        stop = self.sender.after(stamp) + self.link.delay
-        first = self.receiver.following(start)
-        if self.state and self.windows.number(first) == self.windows.number(stamp):
-            return None, stamp  # within a window a state is passed on with its graph
-        if first >= stop:
-            return (None, stamp) if self.read == "last" else (first, first)
-        last = self.receiver.latest(stop - 1)
-        assert last is not None
-        return first, last
+    def _uses(self, stamp: int) -> tuple[int | None, set[int], int]:
+        return uses_of(
+            stamp,
+            self.sender,
+            self.receiver,
+            self.windows,
+            self.link.delay,
+            read=self.read,
+            state=self.state,
+        )
 
     def is_read(self, stamp: int) -> bool:
         """Whether the schedule lets a message of `stamp` be read: a state, by another window than its own."""
-        return self._scheduled(stamp)[0] is not None
+        return self._uses(stamp)[0] is not None
 
-    def _newest(self, step: int) -> Tensor | None:
-        """The newest delta that the sender can know of when it ticks at `step`: it arrives as messages do."""
-        for record in self.returned.get(step, []):
-            self._remember(record)
-        return self.newest
-
-    def _remember(self, record: Record) -> None:
-        assert record.delta is not None
-        before = torch.zeros_like(record.delta) if self.newest is None else self.newest
-        if isinstance(record.counted, Tensor):  # where nothing came back, the one before is still the newest
-            newest = torch.where(record.counted.unsqueeze(1), record.delta, before)
-        else:
+    def _note_newest(self, step: int) -> None:
+        """Note the deltas that reach the sender at `step`."""
+        for record in self.returned.get(step, ()):
+            assert record.delta is not None
             newest = record.delta
-        self.newest = mask_fill_zero(mask_not(record.void), newest)
+            if isinstance(
+                record.counted, Tensor
+            ):  # where nothing came back, the one before is still the newest
+                before = torch.zeros_like(record.delta) if self.newest is None else self.newest
+                newest = torch.where(record.counted.unsqueeze(1), record.delta, before)
+            self.newest = mask_fill_zero(mask_not(record.void), newest)
 
     def _forget(self, step: int) -> None:
-        """Drop records that nobody can ask for any more, and check that none has been left open."""
+        """Drop records of no more use, and check that none has been left open."""
         newest = self.sender.latest(step - self.link.delay)
         for stamp, record in list(self.records.items()):
             if record.finished is None:
                 if record.deadline < step:
                     raise EngineError(f"{self.name}: the record of step {stamp} is still open at step {step}")
             elif not record.held_by_sender and newest is not None and stamp < newest:
-                if (self.link.drop or self.remembers) and stamp > self.arrived:
+                if (self.link.drop or self.remembers) and stamp > self.read_up_to:
                     continue
                 if record.finished + self.back < step or not record.complete:
                     del self.records[stamp]
 
-    def receive_all(self, step: int) -> list[Delivery]:
-        """Return what the receiver's tick at `step` finds, oldest first: one reading, or as many as `read` asks for."""
-        if self.read == "last":
-            return [self.receive(step)]
-        due = [reading for stamp in self.due(step) if (reading := self._reading(stamp)).record is not None]
-        return due or [Delivery(None, None, False, False)]
-
-    def due(self, step: int) -> list[int]:
-        """Return the stamps that reach the receiver's tick at `step`, oldest first; empty before the first."""
-        newest = self.sender.latest(step - self.link.delay)
-        if newest is None:
-            return []
-        found = [newest]
-        if self.read != "last":
-            since = step - self.receiver.period - self.link.delay
-            while (stamp := self.sender.latest(found[0] - 1)) is not None and stamp > since:
-                found.insert(0, stamp)
-        return found
-
-    def receive(self, step: int) -> Delivery:
-        """Return the newest message that the receiver's tick at `step` finds (semantics 18)."""
-        return self._reading(self.sender.latest(step - self.link.delay))
-
-    def _reading(self, stamp: int | None) -> Delivery:
-        record = None if stamp is None else self.records.get(stamp)
-        if record is None or stamp is None:
-            return Delivery(None, None, False, False)
-        if record.lost is not None or self.remembers:
-            return self._receive_held(record)
-        if record.void is False:
-            return Delivery(record, record.received, True, True)
-        if record.void is True:
-            return Delivery(record, None, False, False)
-        alive = mask_not(record.void)
-        return Delivery(record, mask_fill_zero(alive, record.received), alive, alive)
-
-    def _receive_held(self, due: Record) -> Delivery:
-        if self.held is None or self.held_stamp is None:
-            self.held = torch.zeros_like(due.message)
-            self.held_stamp = torch.full((due.message.shape[0],), -1, device=due.message.device)
-        if due.stamp > self.arrived:
-            for stamp, record in self.records.items():
-                if self.arrived < stamp < due.stamp:
-                    self._hold(record)
-            self.prior, self.prior_stamp = self.held, self.held_stamp
-            self._hold(due)
-            self.arrived = due.stamp
-        available = self.held_stamp >= 0
-        step_signals = self._signals_of_held(due, available) if self.aligns else None
-        counted = self.held_stamp == due.stamp
-        return Delivery(
-            due, mask_fill_zero(available, self.held), available, counted, step_signals=step_signals
-        )
-
-    def _signals_of_held(self, due: Record, available: Tensor) -> StepSignals:
-        """The signals of what is held, which may be of another step in every environment; absent where nothing is."""
-        signals = {name: value for name, value in self.held_signals.items() if not name.startswith("_")}
-        present = {f"_{name}": self.held_signals.get(f"_{name}", available) & available for name in signals}
-        return StepSignals(due.stamp, signals | present)
-
-    def _hold(self, record: Record) -> None:
-        """Take a message that arrived in place of the one held, where it did."""
-        missing = mask_or(False if record.lost is None else record.lost, record.void)
-        if missing is True or self.held is None or self.held_stamp is None:
-            return
-        stamp = torch.full_like(self.held_stamp, record.stamp)
-        if self.aligns:
-            self.held_signals = _mixed(mask_not(missing), record.step_signals.signals, self.held_signals)
-        if missing is False:
-            self.held, self.held_stamp = record.received, stamp
-        else:
-            self.held = torch.where(missing.unsqueeze(1), self.held, record.received)
-            self.held_stamp = torch.where(missing, self.held_stamp, stamp)
-
-    def missing(self, reading: Delivery, *, always: bool) -> EnvMask:
-        """Return the environments in which the due message is missing, though its example goes on.
+    @staticmethod
+    def annotate(
+        record: Record, *, void: EnvMask = False, states: dict[str, Tensor] | None = None, began: int = 0
+    ) -> None:
+        """Note what is known of a message when it is sent.
 
         Args:
-            reading: What the tick found.
-            always: Whether it counts as missing even where it has come (`unlocked`).
+            record: The message's.
+            void: Where it would poison who reads it.
+            states: Of the channel's ends.
+            began: Step at which its episode began.
         """
-        if reading.record is None:
-            return False
-        alive = mask_not(reading.record.void)
-        if always or alive is False:
-            return alive
-        if reading.counted is True:
-            return False
-        absent = mask_not(reading.counted)
-        return mask_and(alive, absent)
+        record.void = record.no_injection = void
+        record.states, record.began = states or {}, began
 
-    def stand_in(self, reading: Delivery, value: Tensor, mask: EnvMask) -> Delivery:
-        """Return a reading in which `value` [B, size] stands in for the due message in `lanes`."""
-        if isinstance(mask, Tensor):
-            before = torch.zeros_like(value) if reading.value is None else reading.value
-            value = torch.where(mask.unsqueeze(1), value, before)
-        available, counted = mask_or(reading.available, mask), mask_or(reading.counted, mask)
-        step_signals = reading.step_signals
-        if step_signals is not None and reading.record is not None:
-            step_signals = StepSignals(
-                step_signals.step, _mixed(mask, reading.record.step_signals.signals, step_signals.signals)
-            )
-        return Delivery(reading.record, value, available, counted, mask, step_signals)
+    @staticmethod
+    def release(sent: Iterable[tuple[str, Record]]) -> None:
+        """Note that the sender has learned from messages, by channel, or never will."""
+        for _, record in sent:
+            record.held_by_sender = False
 
-    def use(self, step: int, reading: Delivery) -> Consumption | None:
-        """Book that the tick at `step` consumed `reading`, and return the leaf it may differentiate."""
-        if reading.record is None or reading.value is None or reading.counted is False:
+    @staticmethod
+    def attach_graph(record: Record, message: Tensor) -> None:
+        """Join a message again to the sender's graph, which has been replayed."""
+        record.live = message
+
+    @staticmethod
+    def release_graph(tape: Tape) -> None:
+        """Let the graph of a window go, and what was predicted of its messages; the tape can still be replayed."""
+        tape.live.clear()
+        for tick in tape.ticks:
+            for part in tick.parts:
+                part.ports = {}
+        for _, record in tape.sent:
+            record.live = record.prediction = None
+
+    @staticmethod
+    def keep_prediction(record: Record, prediction: Tensor, updates: int) -> None:
+        """Keep what a message's predictor said of it after so many updates."""
+        record.prediction = prediction, updates
+
+    @staticmethod
+    def replace_gradient(record: Record, delta: Tensor) -> None:
+        """Put another gradient in place of what came back: clipped, or a return over several windows."""
+        record.delta = delta
+
+    @staticmethod
+    def replace_signals(record: Record, step_signals: StepSignals) -> None:
+        """Put the signals of one replica in place of those of all."""
+        record.step_signals = step_signals
+
+    def take(self, step: int) -> list[Record]:
+        """Return the records whose delta reaches the sender at `step`, once."""
+        if not (self.back and self.sender.due(step)):  # else they have been noted when it sent
+            self._note_newest(step)
+        return self.returned.pop(step, [])
+
+    # --- the receiver's half: uses, and what they return ----------------------------------------------------
+
+    def use(self, step: int, delivery: Delivery) -> Consumption | None:
+        """Book that the tick at `step` consumed `delivery`, and return the leaf it may differentiate."""
+        if delivery.record is None or delivery.value is None or delivery.counted is False:
             return None
         window = self.uses.setdefault(self.windows.number(step), {})
-        shared = reading.counted is True and reading.stand_in_mask is False
-        key = (reading.record.stamp, -1 if shared else step)
+        shared = delivery.counted is True and delivery.stand_in_mask is False
+        key = (delivery.record.stamp, -1 if shared else step)
         if key not in window:
-            leaf = as_leaf(reading.value) if self.returns else reading.value
-            window[key] = Consumption(reading.record, leaf, reading.counted)
+            leaf = as_leaf(delivery.value) if self.returns else delivery.value
+            window[key] = Consumption(delivery.record, leaf, delivery.counted)
         return window[key]
+
+    @staticmethod
+    def restrict(use: Consumption, rows: EnvMask) -> None:
+        """Let a use count in `rows` only."""
+        use.counted = mask_and(use.counted, rows)
 
     def book(self, use: Consumption, delta: Tensor | None) -> None:
         """Add a counted use's delta, [B, size] per sample (None: the loss does not depend on it)."""
@@ -275,8 +219,8 @@ class Ledger:
             _, before = used.get(id(use.record), (use.record, False))
             used[id(use.record)] = use.record, mask_or(before, use.counted)
         for record, mask in used.values():
-            told = mask_fill_zero(mask, loss)
-            record.loss = told if record.loss is None else record.loss + told
+            lost = mask_fill_zero(mask, loss)
+            record.loss = lost if record.loss is None else record.loss + lost
 
     def close(self, window: int, step: int) -> None:
         """Note that the receiver's `window` has been learned (or dropped) at `step`."""
@@ -296,14 +240,10 @@ class Ledger:
                 record.delta = torch.zeros_like(record.message)
             self.returned.setdefault(step + self.back, []).append(record)
 
-    def take(self, step: int) -> list[Record]:
-        """Return the records whose delta reaches the sender at `step`, once."""
-        for record in self.returned.get(step, []):
-            self._remember(record)
-        return self.returned.pop(step, [])
+    # --- both ----------------------------------------------------------------------------------------------
 
     def cut(self, step: int, ended: EnvMask, terminated: EnvMask = False) -> None:
-        """Void what is held or in flight in the environments whose episode ended at `step` (semantics 20).
+        """Void what was sent in the environments whose episode ended at `step` (semantics 20).
 
         Args:
             step: The step just taken; nobody has learned at it yet.
@@ -318,10 +258,6 @@ class Ledger:
                 record.no_injection = simplify(mask_or(record.no_injection, ended))
         if self.newest is not None:
             self.newest = mask_fill_zero(mask_not(ended), self.newest)
-        if self.held_stamp is not None:
-            self.held_stamp = self._forgotten(self.held_stamp, ended)
-        if self.prior_stamp is not None:
-            self.prior_stamp = self._forgotten(self.prior_stamp, ended)
 
     def _last_state(self, step: int, terminated: EnvMask) -> None:
         """Let the gradient of the state that an episode ended with be known: it is zero."""
@@ -338,25 +274,18 @@ class Ledger:
         else:
             record.counted = mask_or(record.counted, last)
 
-    @staticmethod
-    def _forgotten(stamp: Tensor, ended: EnvMask) -> Tensor:
-        return torch.where(mask_fill_zero(ended, torch.ones_like(stamp)) > 0, -1, stamp)
+    # --- copies that are run on ------------------------------------------------------------------------------
 
-
-def _mixed(mask: EnvMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The signals `one` in `lanes`, and `other` elsewhere; a mask `_name` that one of them lacks is all present."""
-    if mask is True or not other:
-        return dict(one)
-    mixed = {}
-    for name in dict.fromkeys([*one, *other]):
-        value = one.get(name, other.get(name))
-        assert value is not None
-        full = torch.ones_like(value) if name.startswith("_") else value
-        mine, theirs = one.get(name, full), other.get(name, full)
-        where = (
-            mask
-            if isinstance(mask, Tensor)
-            else torch.zeros(len(value), dtype=torch.bool, device=value.device)
+    def reopened(self, horizon: int) -> GradientLedger:
+        """A copy whose records may stay open for `horizon` more steps: no window closes there."""
+        records = {stamp: copy.copy(record) for stamp, record in self.records.items()}
+        for record in records.values():
+            record.deadline += horizon
+        return replace(
+            self, records=records, uses={}, returned=dict(self.returned), slack=self.slack + horizon
         )
-        mixed[name] = torch.where(where.view(-1, *([1] * (value.dim() - 1))), mine, theirs)
-    return mixed
+
+    def pass_graph(self, record: Record, message: Tensor) -> None:
+        """Let readers of a message, [B, size], have it with its graph."""
+        record.message = message
+        record.received = self.link.carry(record.stamp, message)

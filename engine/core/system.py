@@ -1,13 +1,11 @@
-"""A built scenario, everything a backend works on: the environment seen step by step, what learns as one network
-(semantics 14, 16, 27a), and the schedule, made lazily: who ticks in which wave, and whose window ends (semantics 13, 14).
-"""
+"""A built scenario, everything a backend works on: agents, channels, and what learns as one network (semantics 14, 16, 27a)."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import networkx as nx
 import torch
@@ -16,102 +14,15 @@ from torch import Tensor
 from antiphon.agents.learner import Learner
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.clock import Clock, EpisodeWindows, Windows
+from antiphon.engine.core.clock import EpisodeWindows, Schedule, Windows
 from antiphon.engine.core.divergence import Divergence
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.records import EpisodeEnds, Tape
 from antiphon.engine.core.rows import EnvMask, mask_fill_zero, mask_not
-from antiphon.engine.core.tape import Tape
-from antiphon.envs import registry
-from antiphon.envs.base import TorchVectorEnv
-from antiphon.envs.signal import Description
-from antiphon.scenarios.document import Scenario
 
-__all__ = ["Call", "EnvironmentRunner", "EpisodeEnds", "LearningGroup", "Schedule", "System", "with_own_env"]
+if TYPE_CHECKING:
+    from antiphon.envs.signal import Description
 
-
-@dataclass(frozen=True, slots=True)
-class EpisodeEnds:
-    """Which environments' episodes ended at a step."""
-
-    ended: EnvMask = False
-    terminated: EnvMask = False
-    """Those that ended for good, not by a limit of time."""
-
-
-class EnvironmentRunner:
-    """Turns an environment's returns into moments.
-
-    Args:
-        env: The environment; `World` owns it.
-        names: The signals somebody asks for.
-        seed: Of its resets.
-    """
-
-    def __init__(self, env: TorchVectorEnv, names: set[str], seed: int) -> None:
-        self.env = env
-        self.names = sorted(names)
-        self._after = [name for name in self.names if env.signals[name].known == "after_step"]
-        env.request(names)
-        self.reset(seed)
-
-    def reset(self, seed: int) -> None:
-        """Start again from step 0."""
-        observations, info = self.env.reset(seed=seed)
-        self.step_signals = StepSignals(0, self._known(observations, info))
-        self.elapsed = 0  # steps of the present episode, where its length is known
-
-    def _known(self, observations: dict[str, Tensor], info: dict[str, Any]) -> dict[str, Tensor]:
-        found = {name: observations[name] for name in self.names if name in observations}
-        for name in self.names:
-            if name in self._after:
-                continue
-            if name in info:
-                found[name] = info[name]
-            if f"_{name}" in info:
-                found[f"_{name}"] = info[f"_{name}"]
-        return found
-
-    def advance(self, action: Tensor | None = None) -> EpisodeEnds:
-        """Take one step; complete the present moment, make the next, and return which episodes ended.
-
-        Args:
-            action: [B, outputs], what the acting agent did; None: nothing.
-        """
-        length = self.env.episode_length
-        observations, _, terminated, truncated, info = self.env.step(action)
-        for name in self._after:
-            for key in (name, f"_{name}"):
-                if key in info:
-                    self.step_signals.signals[key] = info[key]
-        step = self.step_signals.step
-        self.step_signals = StepSignals(step + 1, self._known(observations, info))
-        if length is not None:  # all end together, and it is known when
-            self.elapsed += 1
-            if self.elapsed < length:
-                return EpisodeEnds()
-            self.elapsed = 0
-            return EpisodeEnds(True, bool(terminated[0]))
-        if self.env.description.endless:
-            return EpisodeEnds()
-        terminated, truncated = torch.as_tensor(terminated), torch.as_tensor(truncated)
-        ended = torch.logical_or(terminated, truncated)
-        if not bool(ended.any()):
-            return EpisodeEnds()
-        return EpisodeEnds(ended, terminated if bool(terminated.any()) else False)
-
-
-def with_own_env(scenario: Scenario, reason: str) -> Scenario:
-    """Return a scenario whose environments are shared with no other simulation.
-
-    Args:
-        scenario: One that holds an environment object gets a copy of it.
-        reason: For the error: what needs the copy.
-
-    Raises:
-        ScenarioError: The environment is an object that cannot be copied.
-    """
-    env = registry.copied(scenario.env, reason)
-    return scenario if env is scenario.env else scenario.model_copy(update={"env": env})
+__all__ = ["LearningGroup", "System"]
 
 
 @dataclass(slots=True, eq=False)
@@ -137,49 +48,6 @@ class LearningGroup:
     tape: Tape = field(default_factory=Tape)
     pending: list[Tape] = field(default_factory=list)
     past: list[Tape] = field(default_factory=list)
-
-
-Call = tuple[str, ...]
-"""The agents evaluated as one batch: one, or several tied ones of the same wave."""
-_CACHED = 256
-
-
-class Schedule:
-    """Answers for any step without enumerating a hyperperiod.
-
-    Args:
-        clocks: By agent.
-        waves: Calls by topological level over zero-delay channels.
-        units: What learns together.
-    """
-
-    def __init__(
-        self, clocks: Mapping[str, Clock], waves: Sequence[Sequence[Call]], units: Sequence[LearningGroup]
-    ) -> None:
-        self._clocks = clocks
-        self._kinds = tuple(dict.fromkeys(clocks.values()))
-        self.waves = waves
-        self._calls = [call for wave in waves for call in wave]
-        self._units = units
-        self._cache: dict[tuple[bool, ...], list[Call]] = {}
-
-    def calls(self, step: int) -> list[Call]:
-        """Return the calls due at `step`, in an order in which every sender of a zero-delay channel comes first."""
-        pattern = tuple(clock.due(step) for clock in self._kinds)
-        if pattern not in self._cache:
-            if len(self._cache) >= _CACHED:
-                self._cache.clear()
-            self._cache[pattern] = [call for call in self._calls if self._clocks[call[0]].due(step)]
-        return self._cache[pattern]
-
-    def ending(self, step: int) -> list[tuple[LearningGroup, int]]:
-        """Return the units whose window ends at `step`, with the window's number."""
-        found = []
-        for unit in self._units:
-            window = unit.windows.ending(step)
-            if window is not None:
-                found.append((unit, window))
-        return found
 
 
 def _rows(part: Agent | Channel, mask: EnvMask) -> EnvMask:
@@ -248,7 +116,7 @@ class System:
         if ends.ended is False:
             return
         for channel in self.channels.values():
-            channel.ledger.cut(step, *(_rows(channel, mask) for mask in (ends.ended, ends.terminated)))
+            channel.cut(step, *(_rows(channel, mask) for mask in (ends.ended, ends.terminated)))
         for agent in self.agents.values():
             if agent.trail is not None:
                 alive = mask_not(_rows(agent, ends.ended))

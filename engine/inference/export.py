@@ -150,7 +150,7 @@ class _Ticks:
 
     def due(self, channel: Channel, step: int) -> list[int]:
         """Return the stamps that the receiver's tick at `step` reads, oldest first; empty before the first."""
-        return channel.ledger.due(step)
+        return channel.mailbox.due(step)
 
     def made(self, stamps: Sequence[int]) -> fx.Node | None:
         """Return which of some due messages have come, [stamps] bool; None: all of them."""
@@ -349,7 +349,7 @@ class _Round(_Ticks):
         return fx.GraphModule(self.root, self.graph, class_name="Round").eval()
 
     def due(self, channel: Channel, step: int) -> list[int]:
-        return [stamp - self._later for stamp in channel.ledger.due(step + self._later)]
+        return [stamp - self._later for stamp in channel.mailbox.due(step + self._later)]
 
     def made(self, stamps: Sequence[int]) -> fx.Node | None:
         if all(stamp >= 0 for stamp in stamps):

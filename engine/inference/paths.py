@@ -26,7 +26,7 @@ def filled(system: System) -> dict[str, int]:
         for name in (name for call in system.schedule.calls(step) for name in call):
             full, others = True, set[str]()
             for channel in system.agents[name].inputs:
-                stamps = channel.ledger.due(step)
+                stamps = channel.mailbox.due(step)
                 if channel.sender in cycle[name]:
                     others |= heard[channel.sender, stamps[-1]] if stamps else set()
                 else:

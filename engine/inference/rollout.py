@@ -19,12 +19,22 @@ from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.comms.link import Link
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.clock import StepWindows
-from antiphon.engine.core.ledger import Delivery, Ledger, Record
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.clock import Call, StepWindows
+from antiphon.engine.core.environment import EnvironmentRunner
+from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.mailbox import Mailbox
+from antiphon.engine.core.records import (
+    AgentTick,
+    Delivery,
+    EpisodeEnds,
+    Input,
+    Record,
+    StepSignals,
+    Tape,
+    Tick,
+)
 from antiphon.engine.core.rows import Replicas
-from antiphon.engine.core.system import Call, EnvironmentRunner, EpisodeEnds, System
-from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
+from antiphon.engine.core.system import System
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.paths import filled, steps_needed
 from antiphon.engine.step.forward import ForwardPass
@@ -68,6 +78,7 @@ class Rollout:
         for channel in self.system.channels.values():
             ledger = channel.ledger
             channel.ledger = _empty(ledger, ledger.link, ledger.slack)
+            channel.mailbox = Mailbox(channel.ledger, channel.mailbox.aligns)
 
     @property
     def action(self) -> Tensor | None:
@@ -84,8 +95,7 @@ class Rollout:
         for unit in self.system.units:
             tape, unit.tape = unit.tape, Tape()
             parts += (part for tick in tape.ticks for part in tick.parts)
-            for _, record in tape.sent:
-                record.held_by_sender = False
+            GradientLedger.release(tape.sent)
         for part in parts:
             part.participates = True  # who learns no more is judged all the same
             for channel in self.system.agents[part.agent].channels:
@@ -208,7 +218,7 @@ class ExampleRollout:
         """Return the stamps of a channel that are due at some tick."""
         place = self.system.channels[channel]
         steps = [step for name, step in self._ticks() if name == place.receiver]
-        return {stamp for step in steps for stamp in place.ledger.due(step)}
+        return {stamp for step in steps for stamp in place.mailbox.due(step)}
 
     def _tick(self, step: int, calls: Sequence[Call]) -> dict[str, Tensors]:
         """Evaluate calls of a step and return the ports of the ends whose newest tick it is."""
@@ -222,7 +232,7 @@ class ExampleRollout:
             if known is not None and (channel.name, step) in read:
                 message = deliver(channel.name, step, known.message)
                 record = channel.ledger.send(step, message, self._signals)
-                record.void = record.no_injection = known.void
+                channel.ledger.annotate(record, void=known.void)
 
     # --- which ticks ---------------------------------------------------------------------------------------
 
@@ -264,7 +274,7 @@ class ExampleRollout:
 
     def _behind(self, channel: Channel, step: int) -> Iterator[int]:
         """The stamps that what is read at a step may rest on."""
-        due = channel.ledger.due(step)
+        due = channel.mailbox.due(step)
         yield from due
         if due and (self._history or channel.name in self._lossy):
             earlier = channel.ledger.sender.latest(due[0] - 1)
@@ -358,20 +368,20 @@ def _copied(system: System, batch: int, links: Links, seed: int) -> System:
     return found
 
 
-def _empty(ledger: Ledger, link: Link, slack: int = 0) -> Ledger:
+def _empty(ledger: GradientLedger, link: Link, slack: int = 0) -> GradientLedger:
     """A ledger without records, of the same clocks."""
-    return Ledger(
-        ledger.name,
-        ledger.sender,
-        ledger.receiver,
-        _STEP,
-        link,
+    return replace(
+        ledger,
+        windows=_STEP,
+        link=link,
         returns=False,
+        back=-1,
         slack=slack,
-        remembers=ledger.remembers,
-        aligns=ledger.aligns,
-        read=ledger.read,
-        state=ledger.state,
+        records={},
+        uses={},
+        returned={},
+        newest=None,
+        read_up_to=-1,
     )
 
 
@@ -383,10 +393,12 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
     """A channel over which nothing has been sent, and no gradient returns."""
     link = _link(channel, links, seed)
     stands_in = links.kind == "as_run" and links.inputs
+    ledger = _empty(channel.ledger, link)
     return replace(
         channel,
         coupling="detached",  # the real message is read, also where in training it never is
-        ledger=_empty(channel.ledger, link),
+        ledger=ledger,
+        mailbox=Mailbox(ledger, channel.mailbox.aligns),
         zeros=channel.zeros.new_zeros(batch, channel.size),
         predictor=None,
         context=(),

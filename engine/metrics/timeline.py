@@ -186,7 +186,7 @@ class _Times:
 
     def _read(self, channel: Channel, step: int) -> tuple[int, ...]:
         """The stamps that the receiver's tick at `step` reads, oldest first; none of an episode that has ended."""
-        return tuple(stamp for stamp in channel.ledger.due(step) if self._of_one_window(stamp, step))
+        return tuple(stamp for stamp in channel.mailbox.due(step) if self._of_one_window(stamp, step))
 
     def _uses(self, channel: Channel, stamp: int) -> tuple[int, int] | None:
         """First and last receiver tick that may use the message sent at `stamp`."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.model import encode
-from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.records import Record
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.live import Live, ahead_of
 from antiphon.engine.probes.reach import look_ahead

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from antiphon.comms.gradient import LinearGradient, Predictor
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.ledger import Record
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import examples as shown
 from antiphon.engine.inference.links import Links

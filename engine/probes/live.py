@@ -21,10 +21,9 @@ from torch import Tensor
 from antiphon.agents.learner import Learner
 from antiphon.comms.credit import constant
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.ledger import Delivery, Ledger, Record
-from antiphon.engine.core.message import StepSignals
-from antiphon.engine.core.system import EnvironmentRunner, EpisodeEnds, System
-from antiphon.engine.core.tape import AgentTick, Input, Tape
+from antiphon.engine.core.environment import EnvironmentRunner
+from antiphon.engine.core.records import AgentTick, Delivery, EpisodeEnds, Input, Record, StepSignals, Tape
+from antiphon.engine.core.system import System
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.losses import Losses, ObjectiveEvaluator
 
@@ -58,8 +57,7 @@ class _GraphMessages:
             if not message.requires_grad:
                 message.requires_grad_()
             self.sent[channel.name] = record
-        record.message = message
-        record.received = channel.ledger.link.carry(step, message)
+        channel.ledger.pass_graph(record, message)
         return record
 
 
@@ -138,27 +136,13 @@ def _shadow(system: System, horizon: int) -> System:
         learner = learners[id(agent.learner)] = copy.copy(agent.learner)
         learner.parameters = {name: constant(p) for name, p in learner.parameters.items()}
         learner.trainable = []
-    channels = {
-        name: replace(
-            channel,
-            members=(),
-            ledger=_reopened(channel.ledger, horizon),
-            input=None,
-        )
-        for name, channel in system.channels.items()
-    }
+    channels = {}
+    for name, channel in system.channels.items():
+        ledger = channel.ledger.reopened(horizon)
+        mailbox = replace(channel.mailbox, ledger=ledger)
+        channels[name] = replace(channel, members=(), ledger=ledger, mailbox=mailbox, input=None)
     units = [replace(unit, tape=Tape(), pending=[], past=[]) for unit in system.units]
     shadow = system.rewired(channels, learners, units)
     for agent in shadow.agents.values():
         agent.p_update, agent.participation_seeds = 1.0, None
     return shadow
-
-
-def _reopened(ledger: Ledger, horizon: int) -> Ledger:
-    """A copy whose records may stay open for the length of a probe: no window closes there."""
-    records = {stamp: copy.copy(record) for stamp, record in ledger.records.items()}
-    for record in records.values():
-        record.deadline += horizon
-    return replace(
-        ledger, records=records, uses={}, returned=dict(ledger.returned), slack=ledger.slack + horizon
-    )

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.ledger import Record
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.live import Live, ahead_of
 from antiphon.engine.probes.reach import look_ahead

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.alignment import alignment
-from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.records import Record
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.live import Live
 from antiphon.engine.step.predictors import PredictorTrainer

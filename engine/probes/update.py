@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.credit import as_leaf
+from antiphon.engine.core.records import Tape
 from antiphon.engine.core.system import System
-from antiphon.engine.core.tape import Tape
 from antiphon.engine.probes.live import Live
 from antiphon.engine.probes.reach import look_ahead
 from antiphon.errors import ScenarioError

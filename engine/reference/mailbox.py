@@ -19,7 +19,12 @@ class Mailbox:
 
     def __init__(self, channel: Channel, ledger: GradientLedger) -> None:
         built = channel.ledger
-        self.ledger, self.zeros, self.read, self.aligns = ledger, channel.zeros, built.read, built.aligns
+        self.ledger, self.zeros, self.read, self.aligns = (
+            ledger,
+            channel.zeros,
+            built.read,
+            channel.mailbox.aligns,
+        )
         # Whether the newest message that arrived is kept beside the records: on a link that loses, or as a context.
         self.keeps = bool(built.link.drop) or built.remembers
         self.held: Tensor | None = None  # [B, size]: the newest message that arrived in each environment

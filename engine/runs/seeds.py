@@ -14,8 +14,8 @@ from typing import Any
 
 from antiphon.engine.build.replicas import sequential_reason_of
 from antiphon.engine.build.similarity import reasons_alone
-from antiphon.engine.core.message import joined
-from antiphon.engine.core.system import EnvironmentRunner, with_own_env
+from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
+from antiphon.engine.core.records import joined
 from antiphon.engine.runs.trainer import Trainer
 from antiphon.engine.simulation import Simulation, StepInfo
 from antiphon.engine.step.replicas import Replica, ReplicatedEngine

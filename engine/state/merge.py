@@ -16,11 +16,19 @@ from antiphon.comms.stacked import StackedModels
 from antiphon.engine.build.stacking import Stacked
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.message import Consumption, Record, StepSignals, joined
+from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.records import (
+    AgentTick,
+    Consumption,
+    Input,
+    Record,
+    StepSignals,
+    Tape,
+    Tick,
+    joined,
+)
 from antiphon.engine.core.rows import EnvMask, Replicas
 from antiphon.engine.core.system import LearningGroup
-from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 
 __all__ = ["merge_state"]
 
@@ -83,10 +91,10 @@ class _Merger:
         channel.input_models_disabled = _any([c.input_model_disabled for c in channel.members])
         if len(channel.members) > 1:
             self._ledger(channel, [member.ledger for member in channel.members])
+            self._mailbox(channel)
 
-    def _ledger(self, stack: Channel, members: Sequence[Ledger]) -> None:
+    def _ledger(self, stack: Channel, members: Sequence[GradientLedger]) -> None:
         ledger, replicas = stack.ledger, stack.replicas
-        first = members[0]
         ledger.records = {
             stamp: self._record(
                 self._filled(stamp, [own.records.get(stamp) for own in members], members), replicas
@@ -111,14 +119,18 @@ class _Merger:
                 )
                 for stamp, tick in keys
             }
-        ledger.arrived = first.arrived
-        for name in ("newest", "held", "held_stamp", "prior", "prior_stamp"):
-            setattr(ledger, name, self._rows([getattr(own, name) for own in members]))
-        ledger.held_signals = {
-            name: torch.cat([own.held_signals[name] for own in members]) for name in first.held_signals
+        ledger.read_up_to = members[0].read_up_to
+        ledger.newest = self._rows([own.newest for own in members])
+
+    def _mailbox(self, stack: Channel) -> None:
+        members = [channel.mailbox for channel in stack.members]
+        for name in ("held", "held_stamp", "prior", "prior_stamp"):
+            setattr(stack.mailbox, name, self._rows([getattr(own, name) for own in members]))
+        stack.mailbox.held_signals = {
+            name: torch.cat([own.held_signals[name] for own in members]) for name in members[0].held_signals
         }
 
-    def _returned(self, step: int, members: Sequence[Ledger]) -> list[list[Record]]:
+    def _returned(self, step: int, members: Sequence[GradientLedger]) -> list[list[Record]]:
         """Return the records that come back at `step`, those of all members for each stamp.
 
         To some nothing comes back: theirs has no environment that counts.
@@ -128,7 +140,7 @@ class _Merger:
         return [self._filled(stamp, [some.get(stamp) for some in found], members) for stamp in stamps]
 
     def _filled(
-        self, stamp: int, records: Sequence[Record | None], members: Sequence[Ledger]
+        self, stamp: int, records: Sequence[Record | None], members: Sequence[GradientLedger]
     ) -> list[Record]:
         """Return a record of every member: some channels have none any more where nothing counted for them."""
         known = [record or own.records.get(stamp) for record, own in zip(records, members, strict=True)]
@@ -173,7 +185,7 @@ class _Merger:
         return torch.cat(lost) if lost else None
 
     def _use(
-        self, uses: Sequence[Consumption | None], members: Sequence[Ledger], stack: Channel
+        self, uses: Sequence[Consumption | None], members: Sequence[GradientLedger], stack: Channel
     ) -> Consumption:
         """Return the uses of a bundle's channels as one; where one has none, nothing counts."""
         if len(uses) == 1 and uses[0] is not None:

@@ -11,11 +11,10 @@ from torch import Tensor
 from antiphon.engine.build.stacking import Stacked
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.message import Consumption, Record
+from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.records import AgentTick, Consumption, Input, Record, Tape, Tick
 from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.core.system import LearningGroup
-from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 
 __all__ = ["split_state"]
 
@@ -64,10 +63,11 @@ class _Splitter:
             step: [self.records(record, count) for record in found] for step, found in ledger.returned.items()
         }
         rows = {
-            name: self._maybe(getattr(ledger, name), count)
-            for name in ("newest", "held", "held_stamp", "prior", "prior_stamp")
+            name: self._maybe(getattr(stack.mailbox, name), count)
+            for name in ("held", "held_stamp", "prior", "prior_stamp")
         }
-        signals = {name: self._rows(value) for name, value in ledger.held_signals.items()}
+        newest = self._maybe(ledger.newest, count)
+        signals = {name: self._rows(value) for name, value in stack.mailbox.held_signals.items()}
         for k, channel in enumerate(stack.members):
             own = channel.ledger
             own.records = {s: some[k] for s, some in records.items() if not _forgotten(ledger, some[k])}
@@ -81,10 +81,10 @@ class _Splitter:
                 for step, found in returned.items()
                 if (heard := [some[k] for some in found if some[k].counted is not False])
             }
-            own.held_signals = {name: values[k] for name, values in signals.items()}
-            own.arrived = ledger.arrived
+            own.newest, own.read_up_to = newest[k], ledger.read_up_to
+            channel.mailbox.held_signals = {name: values[k] for name, values in signals.items()}
             for name, values in rows.items():
-                setattr(own, name, values[k])
+                setattr(channel.mailbox, name, values[k])
 
     def records(self, record: Record, count: int) -> list[Record]:
         """Return a bundle's record as those of its channels."""
@@ -103,7 +103,7 @@ class _Splitter:
         mask = {
             name: self._masks(getattr(record, name), count) for name in ("void", "no_injection", "counted")
         }
-        if record.finished is not None:  # who has nothing that counts has nothing (`Ledger.close`)
+        if record.finished is not None:  # who has nothing that counts has nothing (`GradientLedger.close`)
             mask["counted"] = tuple(
                 own if not isinstance(own, Tensor) or bool(own.any()) else False for own in mask["counted"]
             )
@@ -256,12 +256,12 @@ def _counts(use: Consumption) -> bool:
     return bool(use.counted.any()) if isinstance(use.counted, Tensor) else use.counted
 
 
-def _forgotten(ledger: Ledger, record: Record) -> bool:
+def _forgotten(ledger: GradientLedger, record: Record) -> bool:
     """Whether a channel alone would have dropped a void record that its bundle still keeps for others."""
     if record.finished is None or record.complete or record.held_by_sender:
         return False
     sent = max(ledger.records)
     newest = ledger.sender.latest(sent - ledger.link.delay)
-    if (ledger.link.drop or ledger.remembers) and record.stamp > ledger.arrived:
+    if (ledger.link.drop or ledger.remembers) and record.stamp > ledger.read_up_to:
         return False
     return newest is not None and record.stamp < newest and record.finished < sent

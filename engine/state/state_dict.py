@@ -11,10 +11,9 @@ from typing import Any
 
 from antiphon.comms.credit import as_leaf
 from antiphon.comms.model import Model
-from antiphon.engine.core.ledger import Consumption, Ledger, Record
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.mailbox import Mailbox
+from antiphon.engine.core.records import AgentTick, Consumption, Input, Record, StepSignals, Tape, Tick
 from antiphon.engine.core.system import System
-from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 
 __all__ = ["restore", "running_statistics", "snapshot"]
 
@@ -32,7 +31,7 @@ def snapshot(system: System) -> Tree:
         for name, record in _records(tape):
             held.setdefault(name, []).append(record)
     ledgers = {
-        name: _ledger(channel.ledger, held.get(name, []), moments)
+        name: _ledger(channel.mailbox, held.get(name, []), moments)
         for name, channel in system.channels.items()
     }
     units = [
@@ -103,7 +102,7 @@ def restore(system: System, state: Mapping[str, Any]) -> None:
         channel.predictors_disabled = channel.input_models_disabled = None
         channel.disable_predictors([0] if name in state["quarantine"]["muted"] else [])
         channel.disable_input_models([0] if name in state["quarantine"]["deaf"] else [])
-        records[name] = _load_ledger(channel.ledger, state["ledgers"][name], moments)
+        records[name] = _load_ledger(channel.mailbox, state["ledgers"][name], moments)
     for name, agent in system.agents.items():
         agent.agent_disabled = name in state["quarantine"]["silenced"]
     system.divergence.events = [(step, line) for step, line in state["quarantine"]["events"]]
@@ -183,7 +182,9 @@ _PLAIN = {
 """What a checkpoint calls the fields of a record."""
 
 
-def _ledger(ledger: Ledger, held: Sequence[Record], moments: Moments) -> Tree:
+def _ledger(mailbox: Mailbox, held: Sequence[Record], moments: Moments) -> Tree:
+    ledger = mailbox.ledger
+
     def saved(record: Record) -> Tree:
         entry: Tree = {key: getattr(record, name) for key, name in _PLAIN.items()}
         return {**entry, "waiting": sorted(record.waiting), "moment": _signals(record.step_signals, moments)}
@@ -201,19 +202,20 @@ def _ledger(ledger: Ledger, held: Sequence[Record], moments: Moments) -> Tree:
         "uses": uses,
         "returned": [[step, [record.stamp for record in found]] for step, found in ledger.returned.items()],
         "newest": ledger.newest,
-        "held": ledger.held,
-        "held_stamp": ledger.held_stamp,
-        "arrived": ledger.arrived,
-        "held_signals": ledger.held_signals,
-        "prior": ledger.prior,
-        "prior_stamp": ledger.prior_stamp,
+        "held": mailbox.held,
+        "held_stamp": mailbox.held_stamp,
+        "arrived": ledger.read_up_to,
+        "held_signals": mailbox.held_signals,
+        "prior": mailbox.prior,
+        "prior_stamp": mailbox.prior_stamp,
     }
 
 
 def _load_ledger(
-    ledger: Ledger, saved: Mapping[str, Any], moments: Sequence[StepSignals]
+    mailbox: Mailbox, saved: Mapping[str, Any], moments: Sequence[StepSignals]
 ) -> dict[int, Record]:
-    """Fill a ledger, and return its records by stamp, those that only tapes hold among them."""
+    """Fill a mailbox and its ledger, and return the records by stamp, those that only tapes hold among them."""
+    ledger = mailbox.ledger
 
     def loaded(entry: Tree) -> Record:
         plain = {name: entry[key] for key, name in _PLAIN.items()}
@@ -226,9 +228,9 @@ def _load_ledger(
         leaf = as_leaf(leaf) if ledger.returns else leaf
         ledger.uses.setdefault(window, {})[stamp, tick] = Consumption(known[stamp], leaf, counted)
     ledger.returned = {step: [known[stamp] for stamp in stamps] for step, stamps in saved["returned"]}
-    ledger.newest = saved["newest"]
-    for name in ("held", "held_stamp", "arrived", "held_signals", "prior", "prior_stamp"):
-        setattr(ledger, name, saved[name])
+    ledger.newest, ledger.read_up_to = saved["newest"], saved["arrived"]
+    for name in ("held", "held_stamp", "held_signals", "prior", "prior_stamp"):
+        setattr(mailbox, name, saved[name])
     return known
 
 

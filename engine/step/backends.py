@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.build.stacking import Stacked
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.records import EpisodeEnds, StepSignals, Tape
 from antiphon.engine.core.rows import EnvMask
-from antiphon.engine.core.system import EpisodeEnds, System
-from antiphon.engine.core.tape import Tape
+from antiphon.engine.core.system import System
 from antiphon.engine.reference import records as reference
 from antiphon.engine.reference.engine import ReferenceEngine
 from antiphon.engine.state.state_dict import restore

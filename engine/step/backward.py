@@ -16,11 +16,10 @@ from antiphon.agents.network import AUXILIARY_PORT
 from antiphon.comms.credit import BackwardRequest, Gradients, Injection, clipped, constant
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.message import Consumption, Record
+from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.records import Consumption, Record, Tape
 from antiphon.engine.core.rows import mask_and, mask_fill_zero, mask_not
 from antiphon.engine.core.system import LearningGroup, System
-from antiphon.engine.core.tape import Tape
 from antiphon.engine.step.losses import ObjectiveEvaluator
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.engine.step.update import Update
@@ -83,7 +82,7 @@ class BackwardPass:
         if with_loss:
             loss = self._returned_loss(update)
             for name, some in with_loss.items():
-                Ledger.book_loss(some, self.system.channels[name].of_receiver(loss))
+                GradientLedger.book_loss(some, self.system.channels[name].of_receiver(loss))
 
     def divide(self, update: Update, gradients: Gradients) -> None:
         """Give each learner of a group its gradients; tied agents get the mean of theirs (semantics 27a)."""

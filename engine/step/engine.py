@@ -22,10 +22,10 @@ from antiphon.engine.build.stacking import Stacked, stack
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.divergence import Guard, Report
-from antiphon.engine.core.message import Record, StepSignals
-from antiphon.engine.core.rows import Members, mask_and, mask_fill_zero, mask_not
-from antiphon.engine.core.system import EpisodeEnds, LearningGroup, System
-from antiphon.engine.core.tape import Tape
+from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.records import EpisodeEnds, Record, StepSignals, Tape
+from antiphon.engine.core.rows import Members, mask_fill_zero, mask_not
+from antiphon.engine.core.system import LearningGroup, System
 from antiphon.engine.state.merge import merge_state
 from antiphon.engine.state.split import split_state
 from antiphon.engine.state.state_dict import restore, snapshot
@@ -233,7 +233,7 @@ class Engine:
             self.predictor_trainer.apply(gradients, step)
             self.predictor_trainer.apply_inputs(input_gradients, step)
         for _, tape in [*closing, *dropped]:
-            tape.release()
+            GradientLedger.release_graph(tape)
         if self.guard is not None:
             for agent in self._stacks():
                 agent.learner.buffers = {
@@ -249,7 +249,10 @@ class Engine:
         """The windows learned from at `step`, and those given up."""
         closing: list[tuple[LearningGroup, Tape]] = []
         dropped: list[tuple[LearningGroup, Tape]] = []
-        for group, window in self.system.schedule.ending(step):
+        for group in self.system.units:
+            window = group.windows.ending(step)
+            if window is None:
+                continue
             tape = group.tape
             group.tape = Tape()
             if tape.window != window:  # without a tick
@@ -272,7 +275,7 @@ class Engine:
         waiting: list[Tape] = []
         for tape in [*group.pending, newest]:
             if self._waits(tape, newest.window - tape.window, step):
-                tape.release()
+                GradientLedger.release_graph(tape)
                 waiting.append(tape)
             elif self._contributes(group, tape):
                 if tape is not newest:
@@ -349,8 +352,7 @@ class Engine:
         return updates
 
     def _close(self, group: LearningGroup, tape: Tape, step: int) -> None:
-        for _, record in tape.sent:
-            record.held_by_sender = False
+        GradientLedger.release(tape.sent)
         for name in group.members:
             for channel in self.system.agents[name].channels:
                 channel.ledger.close(tape.window, step)
@@ -506,7 +508,7 @@ class Engine:
             disabled = self.system.agents[channel.receiver].agent_disabled
             if isinstance(disabled, Tensor):
                 disabled = channel.of_receiver(disabled)
-            use.counted = mask_and(use.counted, mask_not(disabled))
+            channel.ledger.restrict(use, mask_not(disabled))
 
     def _groups_diverged(
         self, update: Update, uses: Uses, own: Gradients, deltas: list[Tensor | None]

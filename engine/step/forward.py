@@ -15,11 +15,10 @@ from antiphon.comms.credit import constant
 from antiphon.comms.inputs import InputModel
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.ledger import Delivery, Record
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.clock import Call
+from antiphon.engine.core.records import AgentTick, Delivery, Input, Record, StepSignals, Tape, Tick
 from antiphon.engine.core.rows import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
-from antiphon.engine.core.system import Call, System
-from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
+from antiphon.engine.core.system import System
 from antiphon.engine.step.predictors import Contexts
 from antiphon.nets.random import seed_for
 
@@ -112,7 +111,7 @@ class ForwardPass:
         part = AgentTick(agent.name, step_signals, [], agent.participates(tape.window))
         ages: list[Tensor] = []
         for channel in agent.inputs:
-            readings = channel.ledger.receive_all(step)
+            readings = channel.mailbox.receive_all(step)
             newest = readings[-1]
             if channel.input is not None and newest.record is not None and not channel.input_model_disabled:
                 newest = self._stand_in(channel, channel.input, newest.record, newest, step)
@@ -123,7 +122,7 @@ class ForwardPass:
             if agent.sees_ages:
                 ages.append(self._age(channel, newest, step))
         if agent.memory is not None:
-            reading = agent.memory.ledger.receive(step)
+            reading = agent.memory.mailbox.receive(step)
             part.memory = self.messages.read(agent.memory, reading, part, step, tape)
         if ages:
             part.ages = agent.layout.columns(ages)
@@ -134,11 +133,10 @@ class ForwardPass:
         blank = torch.zeros_like(channel.zeros[:, 0])
         if reading.record is None or reading.available is False:
             return blank
-        ledger = channel.ledger
         age: Tensor | int = step - reading.record.stamp
-        if ledger.held_stamp is not None and reading.stand_in_mask is False:
-            age = step - ledger.held_stamp
-        return mask_fill_zero(reading.available, (blank + age) / ledger.sender.clock.period)
+        if channel.mailbox.held_stamp is not None and reading.stand_in_mask is False:
+            age = step - channel.mailbox.held_stamp
+        return mask_fill_zero(reading.available, (blank + age) / channel.ledger.sender.clock.period)
 
     def _stand_in(
         self, channel: Channel, model: InputModel, record: Record, reading: Delivery, step: int
@@ -151,11 +149,11 @@ class ForwardPass:
             away = mask_or(False if record.lost is None else record.lost, record.void)
             arrived = torch.logical_not(away) if isinstance(away, Tensor) else None
             channel.add_input_example(context, record, arrived)
-        missing = channel.ledger.missing(reading, always=channel.coupling == "unlocked")
+        missing = channel.mailbox.missing(reading, always=channel.coupling == "unlocked")
         missing = mask_and(missing, channel.stand_in_allowed)
         if missing is False:
             return reading
-        return channel.ledger.stand_in(reading, constant(model.predict(context, channel.rows)), missing)
+        return channel.mailbox.stand_in(reading, constant(model.predict(context, channel.rows)), missing)
 
     def evaluate(
         self, tick: Tick, tape: Tape, buffers: dict[str, Tensor], *, replay: bool = False
@@ -249,8 +247,7 @@ class ForwardPass:
                 continue
             message = channel.message_of(part.ports[channel.port])
             record = self.messages.send(channel, step, message, part.step_signals)
-            record.states, record.began = self._ends(channel, step), self.system.began
-            self._void(channel, agent, record)
+            self._annotate(channel, agent, record, step)
             tape.sent.append((channel.name, record))
             if channel.coupling == "locked":
                 tape.live[channel.name, step] = self._carried(channel, step, message)
@@ -276,11 +273,10 @@ class ForwardPass:
             return
         state = part.ports[STATE]
         record = self.messages.send(memory, step, state, part.step_signals)
-        record.states, record.began = self._ends(memory, step), self.system.began
-        self._void(memory, agent, record)
+        self._annotate(memory, agent, record, step)
         tape.live[memory.name, step] = state
         if record.unread:
-            record.held_by_sender = False
+            memory.ledger.release([(memory.name, record)])
         else:
             tape.sent.append((memory.name, record))
 
@@ -302,13 +298,13 @@ class ForwardPass:
                 found[end] = side(trail[max(made)])
         return found
 
-    def _void(self, channel: Channel, agent: Agent, record: Record) -> None:
-        """Make void what would poison who reads it; messages are looked at under quarantine only, since that costs."""
+    def _annotate(self, channel: Channel, agent: Agent, record: Record, step: int) -> None:
+        """Note what is known of a message; what would poison its readers is void (looked at under quarantine only)."""
         void = channel.of_sender(agent.agent_disabled)
         if self.system.divergence.quarantine:
             void = mask_or(void, channel.not_finite(record.message))
-        if void is not False:
-            record.void = record.no_injection = void
+        states, began = self._ends(channel, step), self.system.began
+        channel.ledger.annotate(record, void=void, states=states, began=began)
 
     def _relive(self, tick: Tick, tape: Tape) -> None:
         """Put the messages of a replayed tick back where the first evaluation put them."""
@@ -324,7 +320,8 @@ class ForwardPass:
         for name, record in tape.sent:
             channel = self.system.channels[name]
             if record.stamp == tick.step and channel.sender in made:
-                record.live = channel.message_of(made[channel.sender][channel.port])
+                message = channel.message_of(made[channel.sender][channel.port])
+                channel.ledger.attach_graph(record, message)
 
     @staticmethod
     def _carried(channel: Channel, step: int, message: Tensor) -> Tensor:

@@ -10,9 +10,9 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE
 from antiphon.comms.credit import constant
 from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.records import AgentTick, Tape
 from antiphon.engine.core.rows import mask_fill_zero
 from antiphon.engine.core.system import System
-from antiphon.engine.core.tape import AgentTick, Tape
 
 __all__ = ["Losses", "ObjectiveEvaluator", "WindowLoss"]
 

@@ -24,10 +24,9 @@ from antiphon.comms.outliers import Outliers
 from antiphon.comms.stacked import StackedModels, gradients_all, predict_all
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.divergence import Guard, Report
-from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.records import Record, Tape
 from antiphon.engine.core.rows import Members, mask_and, mask_fill_zero, mask_not
 from antiphon.engine.core.system import System
-from antiphon.engine.core.tape import Tape
 from antiphon.nets.optimisers import step_all
 
 __all__ = ["Contexts", "InputUpdate", "PredictorTrainer", "PredictorUpdate", "ends_of"]
@@ -101,9 +100,9 @@ class Contexts:
         seen = self._signals(channel, record, channel.input_context)
         if not channel.input_ends:
             return seen
-        ledger = channel.ledger
+        mailbox = channel.mailbox
         ends: dict[str, Callable[[], Tensor]] = {
-            "held": lambda: channel.zeros if ledger.prior is None else self._held(channel),
+            "held": lambda: channel.zeros if mailbox.prior is None else self._held(channel),
             "age": lambda: self._age(channel, record.stamp),
             "from.phase": lambda: self._phase(channel, channel.sender, record.stamp, record.began),
             "to.phase": lambda: self._phase(channel, channel.receiver, step, record.began),
@@ -111,13 +110,13 @@ class Contexts:
         return _joined(seen, [ends[name]() for name in channel.input_ends])
 
     def _held(self, channel: Channel) -> Tensor:
-        prior, stamp = channel.ledger.prior, channel.ledger.prior_stamp
+        prior, stamp = channel.mailbox.prior, channel.mailbox.prior_stamp
         assert prior is not None
         assert stamp is not None
         return torch.where((stamp >= 0).unsqueeze(1), prior, 0.0)
 
     def _age(self, channel: Channel, stamp: int) -> Tensor:
-        held = channel.ledger.prior_stamp
+        held = channel.mailbox.prior_stamp
         if held is None:
             return channel.zeros.new_zeros(len(channel.zeros), 1)
         age = torch.where(held >= 0, stamp - held, 0)
@@ -199,7 +198,8 @@ class PredictorTrainer:
         ):
             if example.target is not None and example.valid is not None:  # no own loss, no injection
                 prediction = mask_fill_zero(example.valid, prediction)
-            record.prediction = (channel.enabled_predictions(constant(prediction)), predictor.updates)
+            prediction = channel.enabled_predictions(constant(prediction))
+            channel.ledger.keep_prediction(record, prediction, predictor.updates)
 
     def predict(self, channel: Channel, record: Record) -> Tensor | None:
         """Return the synthetic gradient of one record, [B, size] per sample; None where it cannot be evaluated."""
@@ -482,7 +482,7 @@ class PredictorTrainer:
         """Clip a returned state gradient that is far longer than the median; note the first of each channel."""
         assert record.delta is not None
         before = torch.as_tensor(outliers.clip_count).reshape(-1)
-        record.delta = outliers.clip(record.delta)
+        channel.ledger.replace_gradient(record, outliers.clip(record.delta))
         first = (before == 0) & (torch.as_tensor(outliers.clip_count).reshape(-1) > 0)
         if bool(first.any()):
             for k in first.nonzero().flatten().tolist():

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from antiphon.engine.build.replicas import Union, bare, named
 from antiphon.engine.build.stacking import Stacked
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.records import EpisodeEnds, StepSignals
 from antiphon.engine.core.rows import EnvMask
-from antiphon.engine.core.system import EpisodeEnds, System
+from antiphon.engine.core.system import System
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.engine.step.engine import Engine, SentMessage
 from antiphon.engine.step.losses import Losses
@@ -72,7 +72,7 @@ class ReplicatedEngine:
         full = torch.ones(system.batch, dtype=torch.bool, device=system.device)
         return torch.cat([one if isinstance(one, Tensor) else full & one for one in masks])
 
-    def synchronise(self) -> None:
+    def synchronize(self) -> None:
         """Write the state of the stacks to the systems of the replicas, once a step."""
         if self._stale:
             self.engine.per_agent()
@@ -101,7 +101,7 @@ class Replica:
     @property
     def system(self) -> System:
         """Its own agents and channels, up to date."""
-        self.all_replicas.synchronise()
+        self.all_replicas.synchronize()
         return self._own
 
     def per_agent(self) -> System:
@@ -140,7 +140,7 @@ class Replica:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Engine.load_state_dict`."""
-        self.all_replicas.synchronise()
+        self.all_replicas.synchronize()
         restore(self._own, state)
         self.all_replicas.loaded = True
 

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from antiphon.comms.credit import Injection, backward, clipped
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.records import Input, Record, Tape
 from antiphon.engine.core.rows import mask_fill_zero, mask_not
 from antiphon.engine.core.system import LearningGroup, System
-from antiphon.engine.core.tape import Input, Tape
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.losses import ObjectiveEvaluator
 
@@ -69,7 +69,7 @@ class Returns:
                     if use is not None and use.record.counted is not False:
                         delta = self._return(unit, unit.past[-channel.span :], channel, step)
                         # Zero where an episode ended before: its last state has been taught that already.
-                        use.record.delta = mask_fill_zero(use.counted, delta)
+                        channel.ledger.replace_gradient(use.record, mask_fill_zero(use.counted, delta))
                         found.setdefault(channel.name, []).append(use.record)
         return found
 
@@ -100,7 +100,7 @@ class Returns:
                 self.evaluator.window(tape).total, put, (), list(leaves.values()), self.system.batch
             )
             returns = {name: d for name, d in zip(leaves, deltas, strict=True) if d is not None}
-            tape.release()
+            GradientLedger.release_graph(tape)
         return returns.get(channel.name, torch.zeros_like(self.system.channels[channel.name].zeros))
 
     def _beyond(self, tape: Tape, memory: Channel, later: Tensor | None) -> Injection | None:

@@ -17,9 +17,9 @@ from antiphon.comms.gradient import Example
 from antiphon.engine.build.stacking import Stacked
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.records import AgentTick, Tape
 from antiphon.engine.core.rows import EnvMask, Members
 from antiphon.engine.core.system import LearningGroup, System
-from antiphon.engine.core.tape import AgentTick, Tape
 from antiphon.engine.step.losses import Losses, WindowLoss
 from antiphon.engine.step.predictors import InputUpdate, PredictorUpdate
 

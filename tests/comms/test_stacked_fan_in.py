@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.aggregation import InputSegment, StackedFanIn, join
+from antiphon.engine.core.records import AgentTick, Tape
 from antiphon.engine.core.rows import mask_fill_zero
-from antiphon.engine.core.tape import AgentTick, Tape
 from antiphon.engine.simulation import Simulation
 from tests.engine.alike import (
     ENDS,

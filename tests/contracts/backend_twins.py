@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.records import Record
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
 from antiphon.errors import DivergenceError

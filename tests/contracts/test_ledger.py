@@ -14,8 +14,9 @@ from torch import Tensor
 from antiphon.comms.link import Link
 from antiphon.engine.build.builder import build
 from antiphon.engine.core.clock import Clock, Sends, TickWindows
-from antiphon.engine.core.ledger import Consumption, Delivery, Ledger, Record
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.mailbox import Mailbox
+from antiphon.engine.core.records import Consumption, Delivery, Record, StepSignals
 from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.step.engine import Engine
 from antiphon.envs.signal import Description, Signal
@@ -39,7 +40,7 @@ class Log:
     heard: dict[Place, int] = field(default_factory=dict)
 
 
-class LoggedLedger(Ledger):
+class LoggedLedger(GradientLedger):
     """A ledger that writes down what it is asked and what becomes of its records."""
 
     log: Log
@@ -50,7 +51,6 @@ class LoggedLedger(Ledger):
         self.log, self.losses, self.way_back = log, losses, way_back
         self._ticks: dict[Consumption, list[int]] = {}
         self._counted: dict[int, list[int]] = {}
-        self._tick = -1
 
     def send(self, step: int, message: Tensor, moment: StepSignals) -> Record:
         record = super().send(step, message, moment)
@@ -59,31 +59,6 @@ class LoggedLedger(Ledger):
         state = "void" if record.unread else "open"
         self.log.fates[self.name, step] = Fate(state, step if record.unread else None)
         return record
-
-    def receive_all(self, step: int) -> list[Delivery]:
-        readings = super().receive_all(step)
-        self._tick = step
-        self.log.consumed[self.name, step, 0] = tuple(
-            stamp for reading in readings if (stamp := self._stamp(reading)) is not None
-        )
-        return readings
-
-    def _stamp(self, reading: Delivery) -> int | None:
-        if reading.record is None or reading.value is None:
-            return None
-        if self.losses:
-            assert self.held_stamp is not None
-            held = int(self.held_stamp[0])
-            return None if held < 0 else held
-        there = reading.counted is True or (isinstance(reading.counted, Tensor) and bool(reading.counted[0]))
-        return reading.record.stamp if there else None
-
-    def stand_in(self, reading: Delivery, value: Tensor, lanes: EnvMask) -> Delivery:
-        if bool(torch.as_tensor(lanes).any()):
-            assert reading.record is not None
-            self.log.consumed[self.name, self._tick, 0] = (reading.record.stamp,)
-            self.log.stood.add((self.name, self._tick, 0))
-        return super().stand_in(reading, value, lanes)
 
     def use(self, step: int, reading: Delivery) -> Consumption | None:
         use = super().use(step, reading)
@@ -102,6 +77,42 @@ class LoggedLedger(Ledger):
         learned = step + self.way_back if counted else None
         state = "complete" if counted else "void"
         self.log.fates[self.name, record.stamp] = Fate(state, step, learned, counted)
+
+
+class LoggedMailbox(Mailbox):
+    """A mailbox that writes down what is read."""
+
+    log: Log
+    losses: set[int]
+
+    def attach(self, log: Log, losses: set[int]) -> None:
+        self.log, self.losses = log, losses
+        self._tick = -1
+
+    def receive_all(self, step: int) -> list[Delivery]:
+        readings = super().receive_all(step)
+        self._tick = step
+        self.log.consumed[self.ledger.name, step, 0] = tuple(
+            stamp for reading in readings if (stamp := self._stamp(reading)) is not None
+        )
+        return readings
+
+    def _stamp(self, reading: Delivery) -> int | None:
+        if reading.record is None or reading.value is None:
+            return None
+        if self.losses:
+            assert self.held_stamp is not None
+            held = int(self.held_stamp[0])
+            return None if held < 0 else held
+        there = reading.counted is True or (isinstance(reading.counted, Tensor) and bool(reading.counted[0]))
+        return reading.record.stamp if there else None
+
+    def stand_in(self, reading: Delivery, value: Tensor, lanes: EnvMask) -> Delivery:
+        if bool(torch.as_tensor(lanes).any()):
+            assert reading.record is not None
+            self.log.consumed[self.ledger.name, self._tick, 0] = (reading.record.stamp,)
+            self.log.stood.add((self.ledger.name, self._tick, 0))
+        return super().stand_in(reading, value, lanes)
 
 
 def scenario_of(clocks: dict[str, Any], links: list[Any], sparse: set[str]) -> Scenario:
@@ -153,10 +164,13 @@ def run_engine(
     system = build(scenario, env, seed=0, device=torch.device("cpu"), dtype=torch.float64)
     log = Log()
     for channel in system.channels.values():
-        channel.ledger.__class__ = LoggedLedger
+        channel.ledger.__class__, channel.mailbox.__class__ = LoggedLedger, LoggedMailbox
         assert isinstance(channel.ledger, LoggedLedger)
+        assert isinstance(channel.mailbox, LoggedMailbox)
         back = next(link.way_back for link in links if link.name == channel.name)
-        channel.ledger.attach(log, {stamp for name, stamp in lost if name == channel.name}, back)
+        losses = {stamp for name, stamp in lost if name == channel.name}
+        channel.ledger.attach(log, losses, back)
+        channel.mailbox.attach(log, losses)
         if channel.coupling != "locked" and channel.ledger.losses:
             object.__setattr__(channel.ledger.link, "drop", 0.5)
     backend = Engine(system, stacked=False)
@@ -169,7 +183,7 @@ def run_engine(
                     log.heard[name, step, 0] = next(r.stamp for r in records if r.received is message)
         if step in ends:
             for channel in system.channels.values():
-                channel.ledger.cut(step, torch.tensor([True]) if lanes else True)
+                channel.cut(step, torch.tensor([True]) if lanes else True)
         backend.learn(step)
     return log
 
@@ -283,11 +297,11 @@ def test_random_graphs_agree_with_the_event_simulator(seed: int) -> None:
 @pytest.mark.parametrize("noise", [0.0, 0.2])
 def test_what_is_received_agrees_with_the_event_simulator(bits: int | None, noise: float) -> None:
     link = Link(name="a->b", delay=2, bits=bits, noise=noise, seed=5)
-    ledger = Ledger("a->b", Sends(Clock()), Clock(), TickWindows(Clock()), link, returns=True)
+    ledger = GradientLedger("a->b", Sends(Clock()), Clock(), TickWindows(Clock()), link, returns=True)
     messages = {step: uniform(1, step, 6).view(2, 3) - 0.5 for step in range(8)}
     for step, message in messages.items():
         ledger.send(step, message, StepSignals(step, {}))
-        reading = ledger.receive(step)
+        reading = Mailbox(ledger).receive(step)
         if step >= 2:
             assert reading.record is not None
             assert torch.equal(reading.record.message, messages[step - 2])

@@ -18,8 +18,9 @@ import torch
 
 from antiphon.comms.link import Link
 from antiphon.engine.core.clock import Clock, Sends, TickWindows
-from antiphon.engine.core.ledger import Delivery, Ledger
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.mailbox import Mailbox
+from antiphon.engine.core.records import Delivery, StepSignals
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 
@@ -156,7 +157,7 @@ def test_the_ledger_agrees(delay: int, rate: float) -> None:
 def play_ledger(way: Way) -> None:
     story = enumerate_story(way, HORIZON)
     receiver = Clock(*way.receiver)
-    ledger = Ledger(
+    ledger = GradientLedger(
         "a->b",
         Sends(Clock(*way.sender), way.rate),
         receiver,
@@ -175,7 +176,7 @@ def play_ledger(way: Way) -> None:
             assert record.first_use == (ticks[0] if ticks else None), way
             assert record.unread == (not ticks), way
         if receiver.due(step):
-            reading = ledger.receive(step)
+            reading = Mailbox(ledger).receive(step)
             stamp = None if reading.record is None else reading.record.stamp
             assert stamp == story.reads[step], way
             used = ledger.use(step, reading)
@@ -249,14 +250,14 @@ def test_a_running_simulation_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     ways = {name_of(way): way for way in all_ways()}
     read: dict[str, dict[int, int | None]] = {name: {} for name in ways}
     back: dict[str, dict[int, int]] = {name: {} for name in ways}
-    genuine = Ledger.receive
+    genuine = Mailbox.receive
 
-    def receive(ledger: Ledger, step: int) -> Delivery:
-        reading = genuine(ledger, step)
-        read[ledger.name][step] = None if reading.record is None else reading.record.stamp
+    def receive(mailbox: Mailbox, step: int) -> Delivery:
+        reading = genuine(mailbox, step)
+        read[mailbox.ledger.name][step] = None if reading.record is None else reading.record.stamp
         return reading
 
-    monkeypatch.setattr(Ledger, "receive", receive)
+    monkeypatch.setattr(Mailbox, "receive", receive)
     horizon = 14
     with simulation_of(list(ways.values())) as simulation:
         assert set(simulation.system.channels) == set(ways)

@@ -14,8 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.ledger import Consumption
-from antiphon.engine.core.tape import Tape
+from antiphon.engine.core.records import Consumption, Tape
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.ledger import Ledger, Record
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 from tests.numerics.played import Played
@@ -26,13 +26,13 @@ Nudges = dict[tuple[str, int], Tensor]
 def nudges(monkeypatch: pytest.MonkeyPatch) -> Nudges:
     """What is added to messages as they are sent, by channel and stamp."""
     added: Nudges = {}
-    genuine = Ledger.send
+    genuine = GradientLedger.send
 
-    def send(ledger: Ledger, step: int, message: Tensor, moment: StepSignals) -> Record:
+    def send(ledger: GradientLedger, step: int, message: Tensor, moment: StepSignals) -> Record:
         nudge = added.get((ledger.name, step))
         return genuine(ledger, step, message if nudge is None else message + nudge, moment)
 
-    monkeypatch.setattr(Ledger, "send", send)
+    monkeypatch.setattr(GradientLedger, "send", send)
     return added
 
 

@@ -11,7 +11,7 @@ import torch
 from antiphon.engine.build.replicas import Union, bare, named, sequential_reason_of
 from antiphon.engine.build.similarity import reasons_alone
 from antiphon.engine.build.stacking import stack
-from antiphon.engine.core.message import Record, ReplicaSignals, StepSignals, joined
+from antiphon.engine.core.records import Record, ReplicaSignals, StepSignals, joined
 from antiphon.engine.core.system import System
 from antiphon.engine.state.state_dict import snapshot
 from tests.engine.alike import (
@@ -103,11 +103,11 @@ def test_they_tick_and_learn_when_they_would_alone(name: str) -> None:
         for replica, system in enumerate(systems):
             own = [tuple(named(n, replica) for n in call) for call in system.schedule.calls(step)]
             assert [call for call in calls if call[0].endswith(f"@{replica}")] == own
-        ending = {(unit.members, window) for unit, window in union.system.schedule.ending(step)}
+        ending = {(unit.members, unit.windows.ending(step)) for unit in union.system.units}
         assert ending == {
-            (tuple(named(n, replica) for n in unit.members), window)
+            (tuple(named(n, replica) for n in unit.members), unit.windows.ending(step))
             for replica, system in enumerate(systems)
-            for unit, window in system.schedule.ending(step)
+            for unit in system.units
         }
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.message import Record
+from antiphon.engine.core.records import Record
 from antiphon.engine.core.rows import EnvMask
 from tests.engine.alike import (
     BATCH,

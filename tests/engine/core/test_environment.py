@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from antiphon.engine.core.system import EnvironmentRunner
+from antiphon.engine.core.environment import EnvironmentRunner
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
 from antiphon.errors import RunError

@@ -7,25 +7,28 @@ import torch
 
 from antiphon.comms.link import Link
 from antiphon.engine.core.clock import Clock, Sends, TickWindows
-from antiphon.engine.core.ledger import Consumption, Ledger
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.mailbox import Mailbox
+from antiphon.engine.core.records import Consumption, StepSignals
 from antiphon.engine.core.rows import EnvMask
 from antiphon.errors import EngineError
 
 BATCH, SIZE = 3, 2
 
 
-def ledger(sender: Clock, receiver: Clock, unroll: int = 1, delay: int = 0, drop: float = 0.0) -> Ledger:
+def ledger(
+    sender: Clock, receiver: Clock, unroll: int = 1, delay: int = 0, drop: float = 0.0
+) -> GradientLedger:
     link = Link(name="a->b", delay=delay, drop=drop)
-    return Ledger("a->b", Sends(sender), receiver, TickWindows(receiver, unroll), link, returns=True)
+    return GradientLedger("a->b", Sends(sender), receiver, TickWindows(receiver, unroll), link, returns=True)
 
 
-def send(found: Ledger, step: int) -> None:
+def send(found: GradientLedger, step: int) -> None:
     found.send(step, torch.full((BATCH, SIZE), float(step), requires_grad=True), StepSignals(step, {}))
 
 
-def use(found: Ledger, step: int) -> Consumption | None:
-    return found.use(step, found.receive(step))
+def use(found: GradientLedger, step: int) -> Consumption | None:
+    return found.use(step, Mailbox(found).receive(step))
 
 
 def test_a_message_comes_after_its_delay_and_its_delta_takes_as_long_back() -> None:
@@ -100,7 +103,7 @@ def test_what_an_episode_leaves_behind_is_void_where_it_ended(ended: EnvMask) ->
     found = ledger(Clock(3), Clock(), delay=1)
     send(found, 0)
     found.cut(0, ended)
-    reading = found.receive(1)
+    reading = Mailbox(found).receive(1)
     record = found.records[0]
     assert record.no_injection is ended or torch.equal(
         torch.as_tensor(record.no_injection), torch.as_tensor(ended)
@@ -134,13 +137,14 @@ def test_a_consumed_message_keeps_its_delta_when_its_episode_ends() -> None:
 
 def test_a_lossy_link_shows_the_newest_that_came() -> None:
     found = ledger(Clock(), Clock(), drop=0.5)
+    mailbox = Mailbox(found)
     held = torch.full((BATCH,), -1.0)
     for step in range(20):
         send(found, step)
         lost = found.records[step].lost
         assert lost is not None
         held = torch.where(lost, held, float(step))
-        reading = found.receive(step)
+        reading = mailbox.receive(step)
         assert reading.value is not None
         assert torch.equal(reading.value[:, 0], held.clamp(min=0))
         assert torch.equal(torch.as_tensor(reading.counted), held == step)

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.engine.core.message import StepSignals
-from antiphon.engine.core.tape import AgentTick
+from antiphon.engine.core.records import AgentTick, StepSignals
 from antiphon.engine.inference.export import export, observed
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.paths import steps_needed

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.engine.core.tape import AgentTick
+from antiphon.engine.core.records import AgentTick
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.paths import filled
 from antiphon.engine.inference.rollout import EnvironmentRollout

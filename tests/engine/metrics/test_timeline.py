@@ -330,10 +330,10 @@ def test_stamps_are_those_that_the_ledger_hands_out(monkeypatch: pytest.MonkeyPa
         found = timeline(simulation.system, 0, 12)
         for one, (_, real) in zip(found.channels, simulation.system.channels.items(), strict=True):
             for step in range(one.due.size):
-                assert set(one.stamps[step]) <= set(real.ledger.due(step))
+                assert set(one.stamps[step]) <= set(real.mailbox.due(step))
         seen: list[tuple[str, int, int | None]] = []
         for name, real in simulation.system.channels.items():
-            receive = real.ledger.receive
+            receive = real.mailbox.receive
 
             def heard(step: int, name: str = name, receive: Any = receive) -> Any:
                 reading = receive(step)
@@ -341,7 +341,7 @@ def test_stamps_are_those_that_the_ledger_hands_out(monkeypatch: pytest.MonkeyPa
                 seen.append((name, step, reading.record.stamp if alive and reading.record else None))
                 return reading
 
-            monkeypatch.setattr(real.ledger, "receive", heard)
+            monkeypatch.setattr(real.mailbox, "receive", heard)
         simulation.run(steps=12)
     told = [
         (one.name, step, one.stamps[step][-1] if one.stamps[step] else None)

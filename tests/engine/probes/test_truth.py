@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.ledger import Record
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError

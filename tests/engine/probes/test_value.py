@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.ledger import Record
+from antiphon.engine.core.records import Record
 from antiphon.engine.probes.steering import TrueGradient, ZeroGradient
 from antiphon.engine.probes.truth import true_gradients
 from antiphon.engine.probes.value import COUPLING, value, write_value

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from antiphon.comms.link import Link
 from antiphon.engine.core.clock import Clock, EpisodeWindows, Sends
-from antiphon.engine.core.ledger import Ledger
-from antiphon.engine.core.message import StepSignals
+from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.mailbox import Mailbox
+from antiphon.engine.core.records import StepSignals
 from antiphon.engine.simulation import Simulation
 from tests.engine.recurring import FROZEN, GOAL, LENGTHS, LINEAR, STEPS, make, numbers, played
 from tests.numerics.played import Played
@@ -49,19 +50,19 @@ def test_windows_of_episodes_agree_with_counting(lengths: tuple[int, ...]) -> No
 def test_a_message_that_outlives_its_episode_is_done_with_when_the_next_one_is() -> None:
     windows = EpisodeWindows(6)
     windows.begin(0, 3, 0)
-    ledger = Ledger("a->b", Sends(Clock(4)), Clock(), windows, Link(name="a->b"), returns=True)
+    ledger = GradientLedger("a->b", Sends(Clock(4)), Clock(), windows, Link(name="a->b"), returns=True)
     message = torch.ones(2, 1, dtype=torch.float64)
     record = ledger.send(0, message, StepSignals(0, {}))
     assert record.waiting == {0, 1}
     assert record.deadline == 2 + 6
-    use = ledger.use(0, ledger.receive(0))
+    use = ledger.use(0, Mailbox(ledger).receive(0))
     assert use is not None
     ledger.book(use, 3 * message)
     ledger.cut(2, True)
     ledger.close(0, 2)
     assert record.finished is None
     windows.begin(3, 1, 1)
-    assert ledger.use(3, ledger.receive(3)) is None
+    assert ledger.use(3, Mailbox(ledger).receive(3)) is None
     ledger.close(1, 3)
     assert record.finished == 3
     assert ledger.take(3) == [record]

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from antiphon.comms.inputs import InputModel
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.ledger import Consumption, Delivery, Ledger
+from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.records import Consumption, Delivery
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario
@@ -76,13 +77,13 @@ def linear(simulation: Simulation, agent: str, inputs: Tensor) -> Tensor:
 def uses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Delivery]]:
     """Everything that receivers consume, as they do."""
     found: list[tuple[int, Delivery]] = []
-    genuine = Ledger.use
+    genuine = GradientLedger.use
 
-    def use(ledger: Ledger, step: int, reading: Delivery) -> Consumption | None:
+    def use(ledger: GradientLedger, step: int, reading: Delivery) -> Consumption | None:
         found.append((step, reading))
         return genuine(ledger, step, reading)
 
-    monkeypatch.setattr(Ledger, "use", use)
+    monkeypatch.setattr(GradientLedger, "use", use)
     return found
 
 

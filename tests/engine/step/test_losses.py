@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.engine.core.tape import AgentTick
+from antiphon.engine.core.records import AgentTick
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.losses import ObjectiveEvaluator, WindowLoss
 from tests.engine.recurring import BATCH, GOAL, STEPS, make, played

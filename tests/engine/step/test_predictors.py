@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.comms.gradient import Example, Predictor
 from antiphon.comms.stacked import StackedModels
-from antiphon.engine.core.ledger import Ledger
+from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.predictors import PredictorTrainer, PredictorUpdate
 from antiphon.errors import DivergenceError
@@ -215,7 +215,7 @@ def training(*members: Tensor | None, disabled: Tensor | None) -> PredictorUpdat
     ]
     trainer = PredictorTrainer(found.system)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Ledger, "take", lambda ledger, step: given)
+        patch.setattr(GradientLedger, "take", lambda ledger, step: given)
         patch.setattr(trainer, "_returned_example", lambda channel, example, step: example)
         return trainer.gradients({}, {}, 0, watch=False)[channels.name]
 

@@ -58,8 +58,8 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
 
 def last_message(simulation: Simulation, channel: str) -> Tensor:
     """What the receiver reads of the newest message."""
-    ledger = simulation.system.channels[channel].ledger
-    reading = ledger.receive(simulation.now - 1)
+    mailbox = simulation.system.channels[channel].mailbox
+    reading = mailbox.receive(simulation.now - 1)
     return torch.zeros(BATCH, 4) if reading.value is None else reading.value
 
 

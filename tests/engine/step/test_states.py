@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.tape import AgentTick, Input
+from antiphon.engine.core.records import AgentTick, Input
 from antiphon.engine.simulation import Simulation
 from tests.engine.recurring import (
     BATCH,
@@ -205,7 +205,7 @@ def test_the_state_of_who_diverges_is_void_and_its_teller_goes_on() -> None:
         assert not simulation.system.agents["a"].agent_disabled
         memory = simulation.system.agents["b"].memory
         assert memory is not None
-        reading = memory.ledger.receive(simulation.now)
+        reading = memory.mailbox.receive(simulation.now)
         assert reading.value is None
         assert reading.available is False
         assert not all(torch.equal(x, y) for x, y in zip(before, numbers(simulation), strict=True))

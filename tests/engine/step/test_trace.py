@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.comms.credit import value_of
-from antiphon.engine.core.ledger import Ledger, Record
-from antiphon.engine.core.message import StepSignals
-from antiphon.engine.core.tape import AgentTick, Tape
+from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.records import AgentTick, Record, StepSignals, Tape
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.errors import ScenarioError
@@ -88,13 +87,13 @@ def run(scenario: Scenario, steps: int = 20) -> list[Tensor]:
 def records(monkeypatch: pytest.MonkeyPatch) -> list[Record]:
     """The records of all messages sent, in order."""
     found: list[Record] = []
-    genuine = Ledger.send
+    genuine = GradientLedger.send
 
-    def send(ledger: Ledger, step: int, message: Tensor, moment: StepSignals) -> Record:
+    def send(ledger: GradientLedger, step: int, message: Tensor, moment: StepSignals) -> Record:
         found.append(genuine(ledger, step, message, moment))
         return found[-1]
 
-    monkeypatch.setattr(Ledger, "send", send)
+    monkeypatch.setattr(GradientLedger, "send", send)
     return found
 
 

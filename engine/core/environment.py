@@ -1,0 +1,91 @@
+"""The environment at run time: stepped, and its returns made into the signals of each step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.core.records import EpisodeEnds, StepSignals
+from antiphon.envs import registry
+from antiphon.envs.base import TorchVectorEnv
+from antiphon.scenarios.document import Scenario
+
+__all__ = ["EnvironmentRunner", "with_own_env"]
+
+
+class EnvironmentRunner:
+    """Turns an environment's returns into moments.
+
+    Args:
+        env: The environment; `World` owns it.
+        names: The signals somebody asks for.
+        seed: Of its resets.
+    """
+
+    def __init__(self, env: TorchVectorEnv, names: set[str], seed: int) -> None:
+        self.env = env
+        self.names = sorted(names)
+        self._after = [name for name in self.names if env.signals[name].known == "after_step"]
+        env.request(names)
+        self.reset(seed)
+
+    def reset(self, seed: int) -> None:
+        """Start again from step 0."""
+        observations, info = self.env.reset(seed=seed)
+        self.step_signals = StepSignals(0, self._known(observations, info))
+        self.elapsed = 0  # steps of the present episode, where its length is known
+
+    def _known(self, observations: dict[str, Tensor], info: dict[str, Any]) -> dict[str, Tensor]:
+        found = {name: observations[name] for name in self.names if name in observations}
+        for name in self.names:
+            if name in self._after:
+                continue
+            if name in info:
+                found[name] = info[name]
+            if f"_{name}" in info:
+                found[f"_{name}"] = info[f"_{name}"]
+        return found
+
+    def advance(self, action: Tensor | None = None) -> EpisodeEnds:
+        """Take one step; complete the present moment, make the next, and return which episodes ended.
+
+        Args:
+            action: [B, outputs], what the acting agent did; None: nothing.
+        """
+        length = self.env.episode_length
+        observations, _, terminated, truncated, info = self.env.step(action)
+        for name in self._after:
+            for key in (name, f"_{name}"):
+                if key in info:
+                    self.step_signals.signals[key] = info[key]
+        step = self.step_signals.step
+        self.step_signals = StepSignals(step + 1, self._known(observations, info))
+        if length is not None:  # all end together, and it is known when
+            self.elapsed += 1
+            if self.elapsed < length:
+                return EpisodeEnds()
+            self.elapsed = 0
+            return EpisodeEnds(True, bool(terminated[0]))
+        if self.env.description.endless:
+            return EpisodeEnds()
+        terminated, truncated = torch.as_tensor(terminated), torch.as_tensor(truncated)
+        ended = torch.logical_or(terminated, truncated)
+        if not bool(ended.any()):
+            return EpisodeEnds()
+        return EpisodeEnds(ended, terminated if bool(terminated.any()) else False)
+
+
+def with_own_env(scenario: Scenario, reason: str) -> Scenario:
+    """Return a scenario whose environments are shared with no other simulation.
+
+    Args:
+        scenario: One that holds an environment object gets a copy of it.
+        reason: For the error: what needs the copy.
+
+    Raises:
+        ScenarioError: The environment is an object that cannot be copied.
+    """
+    env = registry.copied(scenario.env, reason)
+    return scenario if env is scenario.env else scenario.model_copy(update={"env": env})
