@@ -272,7 +272,7 @@ def single_lane(env: type[TorchVectorEnv]) -> Callable[..., SingleLane]:
     """Return the constructor, from its options, of one environment of a kind as a plain Gymnasium environment."""
 
     def make(**options: Any) -> SingleLane:
-        return SingleLane(env(1, **options))  # type: ignore[arg-type]
+        return SingleLane(env(1, **options))
 
     return make
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import OBJECTIVE, STATE, Transport
+from antiphon.agents.network import OBJECTIVE, STATE
 from antiphon.comms.aggregation import combine_reads
 from antiphon.comms.credit import constant
 from antiphon.comms.inputs import InputModel
@@ -21,6 +21,7 @@ from antiphon.engine.core.rows import EnvMask, mask_and, mask_fill_zero, mask_no
 from antiphon.engine.core.system import Call, System
 from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 from antiphon.engine.step.predictors import Contexts
+from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for
 
 __all__ = ["ForwardPass", "MessagePolicy", "TrainingMessages"]
