@@ -1,12 +1,11 @@
 """Networks, objectives and learners, independent of environment, graph and other agents."""
 
-from antiphon.agents.conv import Conv
-from antiphon.agents.learner import Learner
-from antiphon.agents.mlp import Mlp
+from antiphon.agents.feedforward import Conv, Mlp
+from antiphon.agents.learner import OBJECTIVES, Classification, Coding, Learner, Objective, Regression
 from antiphon.agents.module import ModuleNetwork
-from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, Head, Network, Transport
-from antiphon.agents.objectives import OBJECTIVES, Classification, Coding, Objective, Regression
+from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, Head, Network
 from antiphon.agents.recurrent import Recurrent
+from antiphon.nets.layers import Transport
 
 __all__ = [
     "AUXILIARY_PORT",

@@ -11,21 +11,11 @@ from typing import final
 import torch
 from torch import Tensor, fx, nn
 
-from antiphon.agents.headed import norm_module
-from antiphon.agents.network import (
-    Emitter,
-    Head,
-    Network,
-    Tensors,
-    Transport,
-    features_of,
-    sub,
-    unnamed,
-    with_prefix,
-)
+from antiphon.agents.feedforward import head_module
+from antiphon.agents.network import Emitter, Head, Network, Tensors, features_of, sub, unnamed, with_prefix
 from antiphon.agents.stacking import IncomparableError, called, called_stacked, described, refusal
 from antiphon.errors import ScenarioError
-from antiphon.nets.layers import initial_norm, norm_buffers, normalise
+from antiphon.nets.layers import Transport, initial_norm, norm_buffers, normalise
 
 __all__ = ["ModuleNetwork"]
 
@@ -87,13 +77,13 @@ class ModuleNetwork(Network):
     def parameters(self, generator: torch.Generator) -> Tensors:
         initial = {f"{_MODULE}.{name}": p.data.clone() for name, p in self.module.named_parameters()}
         for head in self.heads.values():
-            initial |= with_prefix(f"{head.name}.norm", initial_norm(head.norm, head.features))
+            initial |= initial_norm(head.norm, head.features, f"{head.name}.norm.")
         return initial
 
     def buffers(self) -> Tensors:
         buffers = {f"{_MODULE}.{name}": b.clone() for name, b in self.module.named_buffers()}
         for head in self.heads.values():
-            buffers |= with_prefix(f"{head.name}.norm", norm_buffers(head.norm, head.features))
+            buffers |= norm_buffers(head.norm, head.features, f"{head.name}.norm.")
         return buffers
 
     def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
@@ -127,12 +117,9 @@ class ModuleNetwork(Network):
         ports: Tensors = {}
         parts = torch.split(y, [head.features for head in self.heads.values()], dim=-1)
         for head, part in zip(self.heads.values(), parts, strict=True):
-            if head.norm != "none":
-                key = f"{head.name}.norm"
-                part, statistics = normalise(
-                    head.norm, part, sub(parameters, key), sub(buffers, key), training=training
-                )
-                after |= with_prefix(key, statistics)
+            name = f"{head.name}.norm."
+            part, statistics = normalise(head.norm, part, parameters, buffers, name, training=training)
+            after |= statistics
             ports[head.name] = part if len(head.size) == 1 else part.reshape(*part.shape[:-1], *head.size)
         return ports, after
 
@@ -161,15 +148,7 @@ class ModuleNetwork(Network):
             buffer.copy_(own_buffers[key])
         place.add_module(_MODULE, module)
         for head in self.heads.values():
-            layers: list[nn.Module] = []
-            if head.norm != "none":
-                key = f"{head.name}.norm"
-                layers.append(
-                    norm_module(head.norm, (head.features,), sub(parameters, key), sub(buffers, key))
-                )
-            if len(head.size) > 1:
-                layers.append(nn.Unflatten(1, head.size))
-            place.add_module(f"head_{head.name}", nn.Sequential(*layers))
+            place.add_module(f"head_{head.name}", head_module(head, parameters, buffers))
         return _ModuleEmitter(name, tuple(self.heads.values()))
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, fx, nn
 
+from antiphon.nets.layers import Transport
+
 __all__ = [
     "AUXILIARY_PORT",
     "HIDDEN",
@@ -21,7 +23,6 @@ __all__ = [
     "Head",
     "Network",
     "Tensors",
-    "Transport",
     "features_of",
     "sub",
     "unnamed",
@@ -53,21 +54,6 @@ class Head:
     def features(self) -> int:
         """Components per sample."""
         return features_of(self.size)
-
-
-@dataclass(frozen=True, slots=True)
-class Transport:
-    """Feedback alignment of one message: its gradient returns through fixed weights, not the network's own.
-
-    The message is in the network's input too, detached.
-    """
-
-    message: Tensor
-    """[rows, size], flat, with its sender's graph."""
-    weights: Tensors
-    """As returned by `Network.feedback_weights`."""
-    rows: slice | None = None
-    """The rows of the input that hold the message, where tied agents are evaluated as one batch; None: all."""
 
 
 def unnamed(heads: Iterable[Head]) -> tuple[Head, ...]:

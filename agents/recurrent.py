@@ -9,20 +9,19 @@ from typing import Any, final
 import torch
 from torch import Tensor, fx, nn
 
-from antiphon.agents.headed import HeadedNetwork, attach, linear_module, norm_module, transported
-from antiphon.agents.mlp import Mlp
+from antiphon.agents.feedforward import HeadedNetwork, Mlp, attach, linear_module, norm_module
 from antiphon.agents.network import (
     HIDDEN,
     STATE,
     Emitter,
     Head,
     Tensors,
-    Transport,
     features_of,
     sub,
     with_prefix,
 )
 from antiphon.errors import ScenarioError, suggest
+from antiphon.nets.layers import Transport, transported
 from antiphon.nets.recurrent import CELLS, Cell, combine
 
 __all__ = ["Recurrent"]
@@ -126,7 +125,7 @@ class Recurrent(HeadedNetwork):
         for part in ("input", "recurrent"):
             attach(root, f"{name}.{part}", linear_module(own[f"{part}.weight"], own.get(f"{part}.bias")))
         for part, features in self.cell.norms.items():
-            norm = norm_module(self.cell.norm, (features,), sub(own, part), sub(held, part))
+            norm = norm_module(self.cell.norm, (features,), own, held, part)
             attach(root, f"{name}.{_place(part)}", norm)
         return _RecurrentEmitter(name, encoder, self.cell)
 

@@ -12,7 +12,7 @@ the message enters the network's input cut, and its way back is given beside it:
     weights = network.feedback_weights(shape_of_message, generator)  # fixed, by parameter name
     network(parameters, buffers, x, training=True, transports=[Transport(live_message, weights)])
 
-(`antiphon.agents.network.Transport`).
+(`antiphon.nets.layers.Transport`).
 
 Shapes: B batch, M message components, P outputs of the objective.
 """

@@ -24,8 +24,7 @@ from torch import Tensor
 from antiphon.comms.credit import as_leaf, constant
 from antiphon.comms.model import ContextSpec, Model, Numbers
 from antiphon.errors import ScenarioError
-from antiphon.nets.layers import convolution
-from antiphon.nets.losses import cross_entropy, squared_error
+from antiphon.nets.layers import convolution, cross_entropy, squared_error
 from antiphon.nets.optimisers import Rate
 
 __all__ = [
@@ -258,6 +257,8 @@ class ConvGradient(DirectGradient):
             stand: `size: …`, `filter: …`.
     """
 
+    apply = staticmethod(convolution)
+
     def __init__(
         self, shape: tuple[int, ...], context: Sequence[ContextSpec], *, filter: int = 5, **settings: Any
     ) -> None:
@@ -282,9 +283,6 @@ class ConvGradient(DirectGradient):
 
     def _weight(self, outputs: int, inputs: int) -> torch.Size:
         return torch.Size((outputs, inputs, self.filter, self.filter))
-
-    def _layer(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return convolution(x, weight, bias)
 
     def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
         channels = [message.view(*message.shape[:-1], *self.shape)]

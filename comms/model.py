@@ -7,7 +7,7 @@ shape, [K, B, …] (see `Bundled`). A mean over the batch is then one mean per m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.comms.credit import constant
-from antiphon.nets.layers import bias_places, initial_linear, initial_norm, linear, norm_buffers, normalise
+from antiphon.nets.layers import initial_linear, initial_norm, layer, linear, norm_buffers
 from antiphon.nets.optimisers import Optimiser, Rate, step_all
 
 __all__ = ["ContextSpec", "Model", "Numbers", "encode"]
@@ -74,6 +74,9 @@ class Model:
         updates: Optimiser steps taken.
     """
 
+    apply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = staticmethod(linear)
+    """Map of every layer, of input, weight and bias."""
+
     def __init__(
         self,
         inputs: int,
@@ -106,8 +109,8 @@ class Model:
             shape = self._weight(width, inputs)
             fan_in = shape[1:].numel()
             initial[f"{i}.weight"], initial[f"{i}.bias"] = initial_linear(fan_in, tuple(shape), generator)
-            initial |= {f"{i}.norm.{k}": v for k, v in initial_norm(self.norm, width).items()}
-            buffers |= {f"{i}.norm.{k}": v for k, v in norm_buffers(self.norm, width).items()}
+            initial |= initial_norm(self.norm, width, f"{i}.norm.")
+            buffers |= norm_buffers(self.norm, width, f"{i}.norm.")
             inputs = width
         initial["last.weight"] = torch.zeros(self._weight(outputs, inputs))
         initial["last.bias"] = torch.zeros(outputs)
@@ -116,9 +119,6 @@ class Model:
     def _weight(self, outputs: int, inputs: int) -> torch.Size:
         """Shape of a layer's weight."""
         return torch.Size((outputs, inputs))
-
-    def _layer(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return linear(x, weight, bias)
 
     def run(self, x: Tensor, *, move: bool, training: bool = True) -> Tensor:
         """Return the layers' output for `x`, [B, …] or stacked [K, B, …].
@@ -129,18 +129,13 @@ class Model:
             training: Whether batch norm uses the statistics of these rows, or the running ones.
         """
         for i in range(len(self.hidden)):
-            bias, bias_before = bias_places(self.norm, self.parameters[f"{i}.bias"])
-            x = self._layer(x, self.parameters[f"{i}.weight"], bias)
-            if self.norm != "none":
-                own = {k: self.parameters[f"{i}.norm.{k}"] for k in ("gain", "bias")}
-                statistics = {k: self.buffers[f"{i}.norm.{k}"] for k in norm_buffers(self.norm, 1)}
-                x, updated = normalise(
-                    self.norm, x, own, statistics, training=training, bias_before=bias_before
-                )
-                if move:
-                    self.buffers |= {f"{i}.norm.{k}": v for k, v in updated.items()}
+            x, updated = layer(
+                self.apply, x, self.parameters, self.buffers, str(i), self.norm, training=training
+            )
+            if move:
+                self.buffers |= updated
             x = torch.relu(x)
-        return self._layer(x, self.parameters["last.weight"], self.parameters["last.bias"])
+        return self.apply(x, self.parameters["last.weight"], self.parameters["last.bias"])
 
     def learned(self, losses: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return the sum of `losses`, scalars or [K] each, and its gradients by the parameters."""

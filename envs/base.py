@@ -4,14 +4,16 @@ as a plain Gymnasium environment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Dict
+from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
@@ -20,7 +22,7 @@ from torch import Tensor
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["SingleLane", "StepResult", "TorchVectorEnv"]
+__all__ = ["SingleLane", "StepResult", "TorchVectorEnv", "single_lane"]
 
 StepResult = tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]
 """Observations, reward, terminated, truncated (the last three `[batch]`) and info."""
@@ -77,6 +79,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
         self.single_action_space = single_action_space
         self.action_space = batch_space(single_action_space, num_envs)
+        self._seed: int | None = None
         self.request(self.signals)
 
     def request(self, names: Iterable[str]) -> None:
@@ -128,7 +131,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         Raises:
             ScenarioError: There is no such split.
         """
-        self._check_split(split)
+        check_split(split, self.splits)
         return self.description.example_counts[split]
 
     def batches(self, split: str, size: int) -> Iterator[dict[str, Tensor]]:
@@ -141,7 +144,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         Raises:
             ScenarioError: There is no such split; environments without a data set have none.
         """
-        self._check_split(split)
+        check_split(split, self.splits)
         if not self.is_stream:
             raise ScenarioError(
                 f"env.split: the split '{split}' has no examples apart from each other; go through it step by step"
@@ -162,8 +165,38 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         info = {name: value for name, value in values.items() if self.signals[name].training_only}
         return observations, info
 
-    def _check_split(self, split: str) -> None:
-        check_split(split, self.splits)
+    def _begin_seed(self, seed: int | None) -> bool:
+        """Set the seed of a reset, or at first a random one; return whether there is a new one."""
+        begins = seed is not None or self._seed is None
+        if begins:
+            self._seed = seeding.np_random(None)[1] if seed is None else int(seed)
+        return begins
+
+    def _require_reset(self) -> None:
+        if self._seed is None:
+            raise ResetNeeded("call reset() before step()")
+
+    def _step_result(
+        self,
+        values: tuple[dict[str, Tensor], dict[str, Any]],
+        reward: Tensor | None = None,
+        last: tuple[dict[str, Tensor], dict[str, Any]] | None = None,
+    ) -> StepResult:
+        """Return a step's result.
+
+        Args:
+            values: Observations and info.
+            reward: None: zeros.
+            last: Observations and info of the episodes that the step ended, in all environments; None: it ended none.
+        """
+        obs, info = dict(values[0]), dict(values[1])
+        if reward is None:
+            reward = torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
+        terminated = torch.full((self.num_envs,), last is not None, device=self.device)
+        if last is not None:
+            info.update(final_obs=last[0], final_info=last[1])
+            info.update(_final_obs=terminated.clone(), _final_info=terminated.clone())
+        return obs, reward, terminated, torch.zeros_like(terminated), info
 
 
 def chosen(actions: Tensor, choices: int) -> Tensor:
@@ -233,6 +266,15 @@ class SingleLane(gymnasium.Env[dict[str, NDArray[Any]], Any]):
             obs, info = final
         observation, facts = _single(obs, info)
         return observation, reward.item(), ended, False, facts
+
+
+def single_lane(env: type[TorchVectorEnv]) -> Callable[..., SingleLane]:
+    """Return the constructor, from its options, of one environment of a kind as a plain Gymnasium environment."""
+
+    def make(**options: Any) -> SingleLane:
+        return SingleLane(env(1, **options))
+
+    return make
 
 
 def _single(obs: dict[str, Tensor], info: dict[str, Any]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Box
-from gymnasium.utils import seeding
 from torch import Tensor
 from torch.nn import functional
 
-from antiphon.envs.base import SingleLane, StepResult, TorchVectorEnv
-from antiphon.envs.options_in_time import CopyOptions, Difficulty, RepeatCopyOptions
+from antiphon.envs.base import StepResult, TorchVectorEnv, single_lane
+from antiphon.envs.options import CopyOptions, Difficulty, RepeatCopyOptions
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import seed_for, uniform
 
@@ -126,7 +124,6 @@ class _CopyTask(TorchVectorEnv):
         super().__init__(num_envs, options.description(), logits, device=device, dtype=dtype)
         self._options = options
         self._curriculum = Curriculum(options)
-        self._seed: int | None = None
         self._number = 0  # of the present episode, since the last seed
         self._tick = 0  # of the present step in it
         self._error = torch.zeros((), dtype=torch.float64, device=self.device)  # summed over the scored steps
@@ -152,11 +149,11 @@ class _CopyTask(TorchVectorEnv):
             seed: Names the episodes. None: go on (at first: a random seed).
             options: Unused.
         """
-        if seed is None and self._seed is not None:
-            self._number += 1
-        else:
-            self._seed, self._number = int(seed) if seed is not None else seeding.np_random(None)[1], 0
+        if self._begin_seed(seed):
+            self._number = 0
             self._curriculum.restart()
+        else:
+            self._number += 1
         self._begin()
         return dict(self._observations), dict(self._info)
 
@@ -171,8 +168,7 @@ class _CopyTask(TorchVectorEnv):
             gymnasium.error.ResetNeeded: There was no reset.
             ScenarioError: Actions of another shape.
         """
-        if self._seed is None:
-            raise ResetNeeded("call reset() before step()")
+        self._require_reset()
         reward = self._score(actions)
         last = self._observations, self._info
         self._tick += 1
@@ -184,13 +180,7 @@ class _CopyTask(TorchVectorEnv):
             self._begin()
         else:
             self._show()
-        terminated = torch.full((self.num_envs,), ended, device=self.device)
-        truncated = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
-        info: dict[str, Any] = dict(self._info)
-        if ended:
-            info.update(final_obs=last[0], final_info=last[1])
-            info.update(_final_obs=terminated.clone(), _final_info=terminated.clone())
-        return dict(self._observations), reward, terminated, truncated, info
+        return self._step_result((self._observations, self._info), reward, last if ended else None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the episode, its error so far and the curriculum."""
@@ -308,12 +298,9 @@ class Copy(_CopyTask):
 
     Args:
         num_envs: Number of environments (the batch).
-        bits: Random bits per character.
-        max_length: Most characters to reproduce.
-        length: Characters in the first episodes.
-        threshold: In bits per component; 0: the task never grows.
         device: Of the tensors.
         dtype: The type of the signals.
+        options: The fields of `CopyOptions`.
 
     Raises:
         ScenarioError: An option that cannot be.
@@ -323,15 +310,11 @@ class Copy(_CopyTask):
         self,
         num_envs: int = 1,
         *,
-        bits: int = 8,
-        max_length: int = 24,
-        length: int = 1,
-        threshold: float = 0.15,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        **options: Any,
     ) -> None:
-        options = CopyOptions(bits=bits, max_length=max_length, length=length, threshold=threshold)
-        super().__init__(num_envs, options, device, dtype)
+        super().__init__(num_envs, CopyOptions(**options), device, dtype)
 
 
 class RepeatCopy(_CopyTask):
@@ -354,13 +337,9 @@ class RepeatCopy(_CopyTask):
 
     Args:
         num_envs: Number of environments (the batch).
-        bits: Random bits per character.
-        max_length: Most characters to reproduce, repeats included.
-        length: Characters in the first episodes.
-        repeats: Repeats in the first episodes.
-        threshold: In bits per component; 0: the task never grows.
         device: Of the tensors.
         dtype: The type of the signals.
+        options: The fields of `RepeatCopyOptions`.
 
     Raises:
         ScenarioError: An option that cannot be.
@@ -370,37 +349,12 @@ class RepeatCopy(_CopyTask):
         self,
         num_envs: int = 1,
         *,
-        bits: int = 8,
-        max_length: int = 24,
-        length: int = 1,
-        repeats: int = 1,
-        threshold: float = 0.15,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        **options: Any,
     ) -> None:
-        options = RepeatCopyOptions(
-            bits=bits, max_length=max_length, length=length, repeats=repeats, threshold=threshold
-        )
-        super().__init__(num_envs, options, device, dtype)
+        super().__init__(num_envs, RepeatCopyOptions(**options), device, dtype)
 
 
-class CopyLane(SingleLane):
-    """One environment of `Copy` as a plain Gymnasium environment: numpy in, numpy out.
-
-    Args:
-        options: The keyword arguments of `Copy`.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(Copy(1, **options))
-
-
-class RepeatCopyLane(SingleLane):
-    """One environment of `RepeatCopy` as a plain Gymnasium environment: numpy in, numpy out.
-
-    Args:
-        options: The keyword arguments of `RepeatCopy`.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(RepeatCopy(1, **options))
+CopyLane = single_lane(Copy)
+RepeatCopyLane = single_lane(RepeatCopy)

@@ -6,14 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Discrete
-from gymnasium.utils import seeding
 from torch import Tensor
 
-from antiphon.envs.base import SingleLane, StepResult, TorchVectorEnv
+from antiphon.envs.base import StepResult, TorchVectorEnv, single_lane
 from antiphon.envs.images import picture_table
-from antiphon.envs.options_in_time import CountOptions
+from antiphon.envs.options import CountOptions
 from antiphon.envs.stream import Draws
 
 __all__ = ["CountDigits", "CountDigitsLane"]
@@ -49,12 +47,9 @@ class CountDigits(TorchVectorEnv):
 
     Args:
         num_envs: Number of environments (the batch).
-        data: digits (8x8, embedded) or mnist (28x28).
-        levels: How many counts there are, from 1 to 4.
-        window: Digits in a window of the lowest level.
-        split: train, validation or test.
         device: Of the tensors.
         dtype: The type of the pixels.
+        options: The fields of `CountOptions`.
 
     Raises:
         ScenarioError: An option that cannot be.
@@ -65,24 +60,20 @@ class CountDigits(TorchVectorEnv):
         self,
         num_envs: int = 1,
         *,
-        data: str = "digits",
-        levels: int = 2,
-        window: int = 4,
-        split: str = "train",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        **options: Any,
     ) -> None:
-        options = CountOptions(data=data, levels=levels, window=window, split=split)
-        self._options = options
-        super().__init__(num_envs, options.description(), Discrete(1), device=device, dtype=dtype)
-        self.split = split
-        table = picture_table(data, self.device)
+        self._options = CountOptions(**options)
+        description = self._options.description()
+        super().__init__(num_envs, description, Discrete(1), device=device, dtype=dtype)
+        self.split = self._options.split
+        table = picture_table(self._options.data, self.device)
         self._pixels, self._white = table.columns["image"], table.divisors["image"]
         label = table.columns["label"]
         counted = {"odd": label % 2 == 1, "threes": label == 3, "sevens": label == 7, "fives": label == 5}
-        self._counted = {name: counted[name].long() for name, _ in options.counts}
-        self._draws = Draws(table.splits[split], num_envs)
-        self._seed: int | None = None
+        self._counted = {name: counted[name].long() for name, _ in self._options.counts}
+        self._draws = Draws(table.splits[self.split], num_envs)
         self._example = 0  # digits of each environment since the last seed
         self._start = 0  # the first one after the last reset
         self._counts: dict[str, Tensor] = {}
@@ -113,12 +104,7 @@ class CountDigits(TorchVectorEnv):
             seed: Names the digits. None: go on (at first: a random seed).
             options: Unused.
         """
-        if seed is not None:
-            self._seed, self._example = int(seed), 0
-        elif self._seed is None:
-            self._seed, self._example = seeding.np_random(None)[1], 0
-        else:
-            self._example += 1
+        self._example = 0 if self._begin_seed(seed) else self._example + 1
         self._start = self._example
         self._count()
         return self._signal_values()
@@ -132,8 +118,7 @@ class CountDigits(TorchVectorEnv):
         Raises:
             gymnasium.error.ResetNeeded: There was no reset.
         """
-        if self._seed is None:
-            raise ResetNeeded("call reset() before step()")
+        self._require_reset()
         closed: dict[str, Tensor] = {}
         for name, steps in self._computed:
             if name in self.requested:
@@ -143,9 +128,7 @@ class CountDigits(TorchVectorEnv):
         self._example += 1
         self._count()
         observations, info = self._signal_values()
-        reward = torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
-        never = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
-        return observations, reward, never, never.clone(), {**closed, **info}
+        return self._step_result((observations, {**closed, **info}))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the stream: `seed`, `example` and the `start` of the windows."""
@@ -184,12 +167,4 @@ class CountDigits(TorchVectorEnv):
         return self._divide(values)
 
 
-class CountDigitsLane(SingleLane):
-    """One environment of `CountDigits` as a plain Gymnasium environment: numpy in, numpy out.
-
-    Args:
-        options: The keyword arguments of `CountDigits`.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(CountDigits(1, **options))
+CountDigitsLane = single_lane(CountDigits)

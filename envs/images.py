@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.envs.base import SingleLane
+from antiphon.envs.base import single_lane
 from antiphon.envs.datasets.catalogue import DATA_SETS
 from antiphon.envs.datasets.folders import Identity, identity
 from antiphon.envs.options import ImageOptions
@@ -98,15 +98,9 @@ class ImageStream(ExampleStream):
 
     Args:
         num_envs: Number of pictures per step (the batch).
-        data: digits (8x8, embedded), mnist (28x28), cifar10 (32x32, in colour; for these two see
-            `antiphon.envs.download`) or shapes (32x32, in colour, embedded).
-        split: train, validation or test.
-        hold: Steps for which each picture is repeated.
-        episode: stream or example.
-        patches: Number of patches, None for none.
-        patch_size: Height and width of a patch in pixels; None: 3 of 8, 8 of 28 and 32.
         device: Of the tensors.
         dtype: The type of the pixels.
+        options: The fields of `ImageOptions`.
 
     Raises:
         ScenarioError: An option that cannot be.
@@ -117,25 +111,18 @@ class ImageStream(ExampleStream):
         self,
         num_envs: int = 1,
         *,
-        data: str = "digits",
-        split: str = "train",
-        hold: int = 1,
-        episode: str = "stream",
-        patches: int | None = None,
-        patch_size: int | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        **options: Any,
     ) -> None:
-        options = ImageOptions(
-            data=data, split=split, hold=hold, episode=episode, patches=patches, patch_size=patch_size
-        )
-        self._options = options
+        declared = ImageOptions(**options)
+        self._options, self._source = declared, declared.source
         super().__init__(
             num_envs,
-            picture_table(data, torch.device(device)),
-            options.description(),
+            picture_table(declared.data, torch.device(device)),
+            declared.description(),
             answer="label",
-            split=split,
+            split=declared.split,
             device=device,
             dtype=dtype,
         )
@@ -145,25 +132,26 @@ class ImageStream(ExampleStream):
         super().request(names)
         self._patches = [name for name in self.requested if name.startswith("patch_")]
         if self._patches:
-            source, size = self._options.source, self._options.patch_side
+            source, size = self._source, self._options.patch_side
             corners = positions(self._options.patches or 1, size, source.side, source.side)
             chosen = [corners[int(name.removeprefix("patch_"))] for name in self._patches]
             pixels = pixel_indices(chosen, size, source.side, source.side, source.colours)
             self._pixels = torch.from_numpy(pixels).flatten().to(self.device)
 
-    def _signals_at(self, rows: Tensor) -> dict[str, Tensor]:
-        side, half = self._options.source.side, self._options.source.side // 2
+    def signals_at(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return the requested signals of some pictures: they, their halves and patches are views of one tensor."""
+        side, half = self._source.side, self._source.side // 2
         values: dict[str, Tensor] = {}
         if any(name != "label" for name in self.requested):
-            flat = self._column("image", rows)
-            image = flat.view(-1, self._options.source.colours, side, side)
+            flat = self.column("image", rows)
+            image = flat.view(-1, self._source.colours, side, side)
             values = {"image": image, "left_half": image[..., :half], "right_half": image[..., half:]}
             if self._patches:
                 pieces = flat.index_select(1, self._pixels)
                 pieces = pieces.view(len(rows), len(self._patches), *self._options.patch_shape)
                 values |= zip(self._patches, pieces.unbind(1), strict=True)
         if "label" in self.requested:
-            values["label"] = self._column("label", rows)
+            values["label"] = self.column("label", rows)
         return {name: values[name] for name in self.requested}
 
 
@@ -196,12 +184,4 @@ def _table(data: str, files: tuple[Identity, ...], device: torch.device) -> Tabl
     return table.to(device, torch.float32)  # of any float type: its columns are integers
 
 
-class ImageExample(SingleLane):
-    """One environment of an `ImageStream` as a plain Gymnasium environment: numpy in, numpy out.
-
-    Args:
-        options: The keyword arguments of `ImageStream`.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(ImageStream(1, **options))
+ImageExample = single_lane(ImageStream)

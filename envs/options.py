@@ -1,28 +1,33 @@
-"""Validated options of the streams, and their descriptions. Needs no torch."""
+"""Validated options of the environments, and their descriptions. Needs no torch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from antiphon.envs.datasets import texts
 from antiphon.envs.datasets.catalogue import DATA_SETS, DataSet
+from antiphon.envs.datasets.folders import SPLITS
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, suggest
 
 __all__ = [
     "EPISODES",
     "LABELS",
-    "SPLITS",
+    "CopyOptions",
+    "CountOptions",
+    "Difficulty",
     "HyperplaneOptions",
     "ImageOptions",
+    "RepeatCopyOptions",
+    "TextOptions",
     "check_choice",
     "check_hold",
     "check_whole",
 ]
 
-SPLITS = ("train", "validation", "test")
-"""The parts of a data set."""
 EPISODES = ("stream", "example")
 """`stream`: never ends; `example`: each example is an episode of `hold` steps."""
 LABELS = ("linear", "noisy", "random")
@@ -141,6 +146,219 @@ class HyperplaneOptions:
         return Description(
             signals=signals, splits=tuple(counts), example_counts=counts, is_stream=True, endless=True
         )
+
+
+_COUNTED = ("odd", "threes", "sevens", "fives")
+"""Counted digits of each level, the lowest first."""
+_MOST_COUNTED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Difficulty:
+    """Difficulty of a copy task."""
+
+    length: int
+    """Characters to read."""
+    repeats: int
+    """Times to reproduce them."""
+
+    @property
+    def characters(self) -> int:
+        """Characters to reproduce, without the stop."""
+        return self.length * self.repeats
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CountOptions:
+    """Options of the stream of counted digits.
+
+    Raises:
+        ScenarioError: An invalid value; the message names key, value and fix.
+    """
+
+    data: str = "digits"
+    """The data set: digits (embedded, 8x8) or mnist (28x28)."""
+    levels: int = 2
+    """How many counts there are: of odd digits, threes, sevens and fives."""
+    window: int = 4
+    """Digits counted at the lowest level; every further level counts over so many times as many."""
+    split: str = "train"
+    """The split: train, validation or test."""
+
+    def __post_init__(self) -> None:
+        check_choice("data", self.data, ("digits", "mnist"))
+        check_whole("levels", self.levels, 1, len(_COUNTED))
+        check_whole("window", self.window, 2, None)
+        check_choice("split", self.split, SPLITS)
+        if self.longest > _MOST_COUNTED:
+            raise ScenarioError(
+                f"env.window: {self.window}; {self.levels} levels would count over {self.longest} digits, "
+                f"and at most {_MOST_COUNTED} can be: lower window or levels"
+            )
+
+    @property
+    def counts(self) -> tuple[tuple[str, int], ...]:
+        """Name and window, in steps, of each level, the lowest first."""
+        return tuple((_COUNTED[level], self.window ** (level + 1)) for level in range(self.levels))
+
+    @property
+    def longest(self) -> int:
+        """The highest level's window, in steps."""
+        return int(self.window**self.levels)
+
+    def description(self) -> Description:
+        """Return signals and splits; reads at most the headers of the data's files."""
+        source = DATA_SETS[self.data]
+        shape = (source.colours, source.side, source.side)
+        signals = {"image": Signal(shape=shape, low=0.0, high=1.0)}
+        for name, steps in self.counts:
+            signals[name] = Signal(classes=steps + 1, training_only=True, known="after_step", every=steps)
+        for name, steps in self.counts:
+            signals[f"{name}_so_far"] = Signal(classes=steps + 1, training_only=True)
+        if "threes_so_far" in signals:
+            signals["count_so_far"] = signals["threes_so_far"]
+        counts = source.counts()
+        return Description(signals=signals, splits=tuple(counts), example_counts=counts, endless=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CopyOptions:
+    """Options of the copy task.
+
+    Raises:
+        ScenarioError: An invalid value; the message names key, value and fix.
+    """
+
+    bits: int = 8
+    """Random bits per character."""
+    max_length: int = 24
+    """Most characters to reproduce: the end of the curriculum, and the horizon of `upcoming` in steps."""
+    length: int = 1
+    """Characters to read in the first episodes."""
+    threshold: float = 0.15
+    """Error in bits per component of the target below which a task is solved and grows; 0: it never does."""
+
+    def __post_init__(self) -> None:
+        check_whole("bits", self.bits, 1, 64)
+        check_whole("max_length", self.max_length, 1, 1024)
+        check_whole("length", self.length, 1, self.max_length)
+        number = isinstance(self.threshold, int | float) and not isinstance(self.threshold, bool)
+        if not number or not 0 <= self.threshold < math.inf:
+            raise ScenarioError(
+                f"env.threshold: {self.threshold!r}; must be a number of bits, 0 for no curriculum"
+            )
+
+    @property
+    def start(self) -> Difficulty:
+        """The difficulty of the first episodes."""
+        return Difficulty(self.length, 1)
+
+    @property
+    def shows_repeats(self) -> bool:
+        """Whether the number of repeats is read after the stop character."""
+        return False
+
+    def harder(self, than: Difficulty) -> Difficulty | None:
+        """Return the difficulty that follows a solved one; None: it was the last."""
+        return Difficulty(than.length + 1, 1) if than.length < self.max_length else None
+
+    def steps(self, difficulty: Difficulty) -> int:
+        """Return the length of an episode: input, targets and a blank step."""
+        read = difficulty.length + 1 + self.shows_repeats  # 1: the stop character
+        return read + difficulty.characters + 2  # the target of the stop character, and the blank
+
+    def description(self) -> Description:
+        """Return signals and the longest episode."""
+        grows = self.threshold > 0
+        longest = self.steps(self.start)
+        reached = self.start if grows else None
+        while reached is not None:
+            longest = max(longest, self.steps(reached))
+            reached = self.harder(reached)
+        future = self.max_length * (self.bits + 1)
+        most = max(1.0, self.max_length / 10) if self.shows_repeats else 1.0
+        signals = {
+            "symbol": Signal(shape=(self.bits + 2,), low=0.0, high=most),
+            "target": Signal(shape=(self.bits + 1,), training_only=True, low=0.0, high=1.0),
+            "time_left": Signal(shape=(1,), training_only=True, low=0.0),
+            "upcoming": Signal(shape=(future,), training_only=True, low=-1.0, high=1.0),
+        }
+        return Description(
+            signals=signals,
+            episode_steps=None if grows else longest,
+            longest_episode=longest if grows else None,
+            example_counts={},
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RepeatCopyOptions(CopyOptions):
+    """Options of the copy task with repeats.
+
+    Raises:
+        ScenarioError: An invalid value; the message names key, value and fix.
+    """
+
+    repeats: int = 1
+    """Times that the characters are to be reproduced in the first episodes."""
+
+    def __post_init__(self) -> None:
+        CopyOptions.__post_init__(self)
+        check_whole("repeats", self.repeats, 1, self.max_length)
+        if self.start.characters > self.max_length:
+            raise ScenarioError(
+                f"env.repeats: {self.repeats} times length {self.length} exceeds max_length {self.max_length}; "
+                "lower it, or raise max_length"
+            )
+
+    @property
+    def start(self) -> Difficulty:
+        """The difficulty of the first episodes."""
+        return Difficulty(self.length, self.repeats)
+
+    @property
+    def shows_repeats(self) -> bool:
+        """Whether the number of repeats is read after the stop character."""
+        return True
+
+    def harder(self, than: Difficulty) -> Difficulty | None:
+        """Return the difficulty that follows a solved one, length and repeats by turns; None: it was the last."""
+        longer = than.length - self.length <= than.repeats - self.repeats
+        found = Difficulty(than.length + longer, than.repeats + (not longer))
+        return found if found.characters <= self.max_length else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextOptions:
+    """Options of the character stream of a text.
+
+    Raises:
+        ScenarioError: An invalid value; the message names key, value and fix.
+    """
+
+    text: str = texts.EMBEDDED
+    """`embedded`, or the name without `.txt` of a file in `$ANTIPHON_DATA/text`."""
+    split: str = "train"
+    """The split: train, validation or test."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise ScenarioError(f"env.text: {self.text!r}; must be the name of a text, without .txt")
+        check_choice("split", self.split, SPLITS)
+
+    def description(self) -> Description:
+        """Return signals and splits; reads the text, once while it does not change.
+
+        Raises:
+            DataError: There is no such text, or it cannot be read.
+        """
+        text = texts.load(self.text)
+        signals = {
+            "char": Signal(shape=(text.classes,), low=0.0, high=1.0),
+            "next": Signal(classes=text.classes, training_only=True),
+        }
+        counts = {name: len(codes) for name, codes in text.splits.items()}
+        return Description(signals=signals, splits=tuple(counts), example_counts=counts, endless=True)
 
 
 def check_hold(hold: Any, episode: Any) -> None:

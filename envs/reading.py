@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Discrete
-from gymnasium.utils import seeding
 from torch import Tensor
 
-from antiphon.envs.base import SingleLane, StepResult, TorchVectorEnv
+from antiphon.envs.base import StepResult, TorchVectorEnv, single_lane
 from antiphon.envs.datasets import texts
-from antiphon.envs.options_in_time import TextOptions
+from antiphon.envs.options import TextOptions
 from antiphon.errors import DataError, ScenarioError
 from antiphon.nets.random import integers, seed_for
 
@@ -42,10 +40,9 @@ class CharText(TorchVectorEnv):
 
     Args:
         num_envs: Number of environments (the batch).
-        text: `embedded`, or the name without `.txt` of a file in `$ANTIPHON_DATA/text`.
-        split: train, validation or test.
         device: Of the tensors.
         dtype: The type of `char`.
+        options: The fields of `TextOptions`.
 
     Raises:
         ScenarioError: An option that cannot be, or more environments than the split has characters for.
@@ -56,25 +53,23 @@ class CharText(TorchVectorEnv):
         self,
         num_envs: int = 1,
         *,
-        text: str = texts.EMBEDDED,
-        split: str = "train",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        **options: Any,
     ) -> None:
-        options = TextOptions(text=text, split=split)
-        super().__init__(num_envs, options.description(), Discrete(1), device=device, dtype=dtype)
-        self.split = split
-        read = texts.load(text)
-        self._text, self._digest = text, read.digest
-        self._codes = torch.from_numpy(read.splits[split]).to(self.device)
+        declared = TextOptions(**options)
+        super().__init__(num_envs, declared.description(), Discrete(1), device=device, dtype=dtype)
+        self.split, self._text = declared.split, declared.text
+        read = texts.load(self._text)
+        self._digest = read.digest
+        self._codes = torch.from_numpy(read.splits[self.split]).to(self.device)
         self._stretch = len(self._codes) // num_envs
         if self._stretch < 2:
             raise ScenarioError(
-                f"env.text: the {split} split of '{text}' has {len(self._codes)} characters, and {num_envs} lanes need "
+                f"env.text: the {self.split} split of '{self._text}' has {len(self._codes)} characters, and {num_envs} lanes need "
                 f"{2 * num_envs}; lower training.batch or give a longer text"
             )
         self._one_hot = torch.eye(read.classes, dtype=dtype, device=self.device)
-        self._seed: int | None = None
         self._read = 0  # characters of each environment since the last seed
         self._begins = torch.empty(0)
 
@@ -92,11 +87,9 @@ class CharText(TorchVectorEnv):
             seed: In the train split, determines where stretches begin. None: go on (at first: a random seed).
             options: Unused.
         """
-        if seed is None and self._seed is not None:
-            self._read += 1
-        else:
-            self._open(int(seed) if seed is not None else seeding.np_random(None)[1])
-            self._read = 0
+        self._read = 0 if self._begin_seed(seed) else self._read + 1
+        if self._read == 0:
+            self._open()
         return self._signal_values()
 
     def step(self, actions: Any = None) -> StepResult:
@@ -108,13 +101,9 @@ class CharText(TorchVectorEnv):
         Raises:
             gymnasium.error.ResetNeeded: There was no reset.
         """
-        if self._seed is None:
-            raise ResetNeeded("call reset() before step()")
+        self._require_reset()
         self._read += 1
-        observations, info = self._signal_values()
-        reward = torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
-        never = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
-        return observations, reward, never, never.clone(), info
+        return self._step_result(self._signal_values())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the text: `seed`, the number of characters `read`, and which `text` it is."""
@@ -131,16 +120,16 @@ class CharText(TorchVectorEnv):
                 f"env.text: '{self._text}' is not the text of before, its file having changed; "
                 "put the old one back, or begin a new run"
             )
-        self._seed, self._read = None, int(state["read"])
-        if state["seed"] is not None:
-            self._open(int(state["seed"]))
+        self._seed, self._read = state["seed"], int(state["read"])
+        if self._seed is not None:
+            self._open()
 
-    def _open(self, seed: int) -> None:
+    def _open(self) -> None:
         """Compute the beginnings of the stretches, int64 `[batch]`."""
-        self._seed = seed
+        assert self._seed is not None
         self._begins = torch.arange(self.num_envs, device=self.device) * self._stretch
         if self.split == "train":
-            self._begins += integers(seed_for(seed, "env"), 0, 1, len(self._codes), self.device)
+            self._begins += integers(seed_for(self._seed, "env"), 0, 1, len(self._codes), self.device)
 
     def _signal_values(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return observations and info of the present characters."""
@@ -153,12 +142,4 @@ class CharText(TorchVectorEnv):
         return self._divide(values)
 
 
-class CharTextLane(SingleLane):
-    """One environment of `CharText` as a plain Gymnasium environment: numpy in, numpy out.
-
-    Args:
-        options: The keyword arguments of `CharText`.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(CharText(1, **options))
+CharTextLane = single_lane(CharText)

@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 from gymnasium.vector import VectorEnv
 
-from antiphon.envs.options import HyperplaneOptions, ImageOptions
-from antiphon.envs.options_in_time import CopyOptions, CountOptions, RepeatCopyOptions, TextOptions
+from antiphon.envs.options import (
+    CopyOptions,
+    CountOptions,
+    HyperplaneOptions,
+    ImageOptions,
+    RepeatCopyOptions,
+    TextOptions,
+)
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
 

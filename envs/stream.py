@@ -10,12 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Discrete
-from gymnasium.utils import seeding
 from torch import Tensor
 
-from antiphon.envs.base import SingleLane, StepResult, TorchVectorEnv, chosen
+from antiphon.envs.base import StepResult, TorchVectorEnv, check_split, chosen, single_lane
 from antiphon.envs.options import HyperplaneOptions
 from antiphon.envs.signal import Description
 from antiphon.nets.random import integers, normal, seed_for, uniform
@@ -113,11 +111,10 @@ class ExampleStream(TorchVectorEnv):
     ) -> None:
         classes = description.signals[answer].classes if answer is not None else None
         super().__init__(num_envs, description, Discrete(classes or 1), device=device, dtype=dtype)
-        self._check_split(split)
+        check_split(split, self.splits)
         self.split = split
         self._table = table.to(self.device, dtype)
         self._answer = answer
-        self._seed: int | None = None
         self._example = 0  # examples of each environment since the last seed
         self._tick = 0  # steps of the present one
         self._draws = Draws(self._table.splits[split], num_envs)
@@ -137,12 +134,7 @@ class ExampleStream(TorchVectorEnv):
         Returns:
             Observations and info.
         """
-        if seed is not None:
-            self._seed, self._example = int(seed), 0
-        elif self._seed is None:
-            self._seed, self._example = seeding.np_random(None)[1], 0
-        else:
-            self._example += 1
+        self._example = 0 if self._begin_seed(seed) else self._example + 1
         self._tick = 0
         self._show()
         return dict(self._observations), dict(self._info)
@@ -162,8 +154,7 @@ class ExampleStream(TorchVectorEnv):
             gymnasium.error.ResetNeeded: The stream was never reset.
             ScenarioError: Logits of another number of classes.
         """
-        if self._seed is None:
-            raise ResetNeeded("call reset() before step()")
+        self._require_reset()
         reward = self._reward(actions)
         last = self._observations, self._info
         self._tick += 1
@@ -172,20 +163,14 @@ class ExampleStream(TorchVectorEnv):
             self._example += 1
             self._show()
         ended = self._tick == 0 and self.episode_steps is not None
-        terminated = torch.full((self.num_envs,), ended, device=self.device)
-        truncated = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
-        info: dict[str, Any] = dict(self._info)
-        if ended:
-            info.update(final_obs=last[0], final_info=last[1])
-            info.update(_final_obs=terminated.clone(), _final_info=terminated.clone())
-        return dict(self._observations), reward, terminated, truncated, info
+        return self._step_result((self._observations, self._info), reward, last if ended else None)
 
     def batches(self, split: str, size: int) -> Iterator[dict[str, Tensor]]:
         """Yield every example of a split once, in order: the requested signals, the last batch ragged."""
-        self._check_split(split)
+        check_split(split, self.splits)
         rows = self._table.splits[split]
         for start in range(0, len(rows), size):
-            yield self._signals_at(rows[start : start + size])
+            yield self.signals_at(rows[start : start + size])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the stream: `seed`, `example` and `tick`."""
@@ -200,18 +185,22 @@ class ExampleStream(TorchVectorEnv):
     def _show(self) -> None:
         """Look up the present example's rows and compute its signals."""
         self._rows = self._rows_of(self._example)
-        self._observations, self._info = self._divide(self._signals_at(self._rows))
+        self._observations, self._info = self._divide(self.signals_at(self._rows))
 
     def _rows_of(self, example: int) -> Tensor:
         """Return the table row of each environment's example of that number, int64 `[batch]`."""
         assert self._seed is not None
         return self._draws.rows(self._seed, example)
 
-    def _signals_at(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return the requested signals of some rows of the table, in the order of `requested`."""
-        return {name: self._column(name, rows) for name in self.requested}
+    def signals_at(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return the requested signals of some rows of the table, in the order of `requested`.
 
-    def _column(self, name: str, rows: Tensor) -> Tensor:
+        A stream whose signals are more than the table's columns overrides it.
+        """
+        return {name: self.column(name, rows) for name in self.requested}
+
+    def column(self, name: str, rows: Tensor) -> Tensor:
+        """Return some rows of a column, bytes as floats."""
         column = self._table.columns[name].index_select(0, rows)
         divisor = self._table.divisors.get(name)
         return column if divisor is None else column.to(self.dtype).div_(divisor)
@@ -220,7 +209,7 @@ class ExampleStream(TorchVectorEnv):
         if actions is None or self._answer is None:
             return torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
         guess = chosen(torch.as_tensor(actions, device=self.device), int(self.single_action_space.n))  # type: ignore[attr-defined]
-        return (guess == self._column(self._answer, self._rows)).to(self.dtype)
+        return (guess == self.column(self._answer, self._rows)).to(self.dtype)
 
 
 class HyperplaneStream(ExampleStream):
@@ -246,13 +235,9 @@ class HyperplaneStream(ExampleStream):
 
     Args:
         num_envs: Number of points per step (the batch).
-        labels: linear, noisy or random.
-        size: Dimensions of a point.
-        points: How many points; None: ten per dimension, and at least 100.
-        seed: Names the data set.
-        split: train; it has all points.
         device: Of the tensors.
         dtype: The type of float signals.
+        options: The fields of `HyperplaneOptions`.
 
     Raises:
         ScenarioError: An option that cannot be.
@@ -262,21 +247,17 @@ class HyperplaneStream(ExampleStream):
         self,
         num_envs: int = 1,
         *,
-        labels: str = "linear",
-        size: int = 2,
-        points: int | None = None,
-        seed: int = 0,
-        split: str = "train",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        **options: Any,
     ) -> None:
-        options = HyperplaneOptions(labels=labels, size=size, points=points, seed=seed, split=split)
+        declared = HyperplaneOptions(**options)
         super().__init__(
             num_envs,
-            _placed(options, torch.device(device), dtype),
-            options.description(),
+            _placed(declared, torch.device(device), dtype),
+            declared.description(),
             answer="label",
-            split=split,
+            split=declared.split,
             device=device,
             dtype=dtype,
         )
@@ -306,12 +287,4 @@ def _placed(options: HyperplaneOptions, device: torch.device, dtype: torch.dtype
     return table.to(device, dtype)
 
 
-class HyperplaneExample(SingleLane):
-    """One environment of a `HyperplaneStream` as a plain Gymnasium environment: numpy in, numpy out.
-
-    Args:
-        options: The keyword arguments of `HyperplaneStream`.
-    """
-
-    def __init__(self, **options: object) -> None:
-        super().__init__(HyperplaneStream(1, **options))  # type: ignore[arg-type]
+HyperplaneExample = single_lane(HyperplaneStream)

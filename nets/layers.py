@@ -1,13 +1,15 @@
-"""Layers as functions of (parameters, inputs), with or without a leading axis of stacked agents.
+"""Layers and losses as functions of (parameters, inputs), with or without a leading axis of stacked agents.
 
 Shapes: B batch, I inputs, O outputs, N stacked networks. Every function takes `x` as [B, …] with plain
-parameters or as [N, B, …] with parameters stacked [N, …], so that many networks of one shape are one call.
+parameters or as [N, B, …] with parameters stacked [N, …], so that many networks of one shape are one call. Losses are per
+sample, [B] or [N, B].
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,14 +21,20 @@ __all__ = [
     "ACTIVATIONS",
     "MOMENTUM",
     "POOL",
+    "Transport",
     "bias_places",
+    "binary_cross_entropy",
     "convolution",
+    "cross_entropy",
     "initial_linear",
     "initial_norm",
+    "layer",
     "linear",
     "norm_buffers",
     "normalise",
     "pool",
+    "squared_error",
+    "transported",
     "with_feedback",
 ]
 
@@ -53,14 +61,76 @@ def initial_linear(inputs: int, shape: tuple[int, ...], generator: torch.Generat
     return weight, bias
 
 
-def initial_norm(kind: str, features: int) -> dict[str, Tensor]:
-    """Return the gain and bias of a normalisation (`batch` or `layer`; none for `none`)."""
-    return {} if kind == "none" else {"gain": torch.ones(features), "bias": torch.zeros(features)}
+def initial_norm(kind: str, features: int, prefix: str = "") -> dict[str, Tensor]:
+    """Return the gain and bias of a normalisation (`batch` or `layer`; none for `none`), by names with a prefix."""
+    if kind == "none":
+        return {}
+    return {f"{prefix}gain": torch.ones(features), f"{prefix}bias": torch.zeros(features)}
 
 
-def norm_buffers(kind: str, features: int) -> dict[str, Tensor]:
-    """Return the running mean and variance of batch norm (empty for other kinds)."""
-    return {"mean": torch.zeros(features), "var": torch.ones(features)} if kind == "batch" else {}
+def norm_buffers(kind: str, features: int, prefix: str = "") -> dict[str, Tensor]:
+    """Return the running mean and variance of batch norm (empty for other kinds), by names with a prefix."""
+    if kind != "batch":
+        return {}
+    return {f"{prefix}mean": torch.zeros(features), f"{prefix}var": torch.ones(features)}
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """Feedback alignment of one message: its gradient returns through fixed weights, not the network's own.
+
+    The message is in the network's input too, detached.
+    """
+
+    message: Tensor
+    """[rows, size], flat, with its sender's graph."""
+    weights: dict[str, Tensor]
+    """By the name of the weight that each replaces."""
+    rows: slice | None = None
+    """The rows of the input that hold the message, where tied agents are evaluated as one batch; None: all."""
+
+
+def transported(y: Tensor, weight: str, transports: Sequence[Transport]) -> Tensor:
+    """Return a layer's output with the gradient paths of messages that replace its `weight` (feedback alignment)."""
+    for transport in transports:
+        if weight in transport.weights:
+            y = with_feedback(y, transport.message, transport.weights[weight], transport.rows)
+    return y
+
+
+def layer(
+    apply: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    x: Tensor,
+    parameters: Mapping[str, Tensor],
+    buffers: Mapping[str, Tensor],
+    name: str,
+    norm: str,
+    *,
+    training: bool,
+    transports: Sequence[Transport] = (),
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the output of a layer without its activation, and its new running statistics.
+
+    Args:
+        apply: Of input, weight and bias: `linear` or `convolution`.
+        x: The input.
+        parameters: `NAME.weight`, `NAME.bias`, and `NAME.norm.gain` and `.bias`, among others.
+        buffers: `NAME.norm.mean` and `.var` under batch norm, among others.
+        name: Of the layer.
+        norm: As of `normalise`, which follows the map.
+        training: As of `normalise`.
+        transports: Messages whose gradient returns through fixed weights.
+    """
+    weight = f"{name}.weight"
+    bias, bias_before = bias_places(norm, parameters[f"{name}.bias"])
+    y = apply(x, parameters[weight], bias)
+    if transports:
+        y = transported(y, weight, transports)
+    if norm == "none":
+        return y, {}
+    return normalise(
+        norm, y, parameters, buffers, f"{name}.norm.", training=training, bias_before=bias_before
+    )
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -143,6 +213,7 @@ def normalise(
     x: Tensor,
     parameters: Mapping[str, Tensor],
     buffers: Mapping[str, Tensor],
+    prefix: str = "",
     *,
     training: bool,
     bias_before: Tensor | None = None,
@@ -152,33 +223,49 @@ def normalise(
     Args:
         kind: `batch` (over the rows of this tick), `layer` (over the features of a row) or `none`.
         x: [B, features] or [B, channels, H, W] (normalised per channel under `batch`), or stacked [N, B, …].
-        parameters: `gain` and `bias`.
-        buffers: `mean` and `var` under `batch`; they are never changed in place.
+        parameters: `gain` and `bias`, each after the prefix.
+        buffers: `mean` and `var` under `batch`, likewise; they are never changed in place.
+        prefix: Of the names of parameters and statistics.
         training: Whether batch norm uses this tick's statistics. A single row always uses the running ones.
         bias_before: Under `batch`, a bias that `x` lacks (see `bias_places`), [features] or [N, features]. By the
             statistics of the rows it makes no difference and its gradient is zero; the running mean includes it.
     """
     if kind == "none":
         return x, {}
-    gain, bias = parameters["gain"], parameters["bias"]
-    if gain.dim() == 2:
-        return _normalise_stacked(kind, x, gain, bias, buffers, bias_before, training=training)
-    if kind == "layer":
+    gain, bias = parameters[f"{prefix}gain"], parameters[f"{prefix}bias"]
+    held = (buffers[f"{prefix}mean"], buffers[f"{prefix}var"]) if kind == "batch" else None
+    normalised = _normalise_stacked if gain.dim() == 2 else _normalise_one
+    y, updated = normalised(x, gain, bias, held, bias_before, training=training)
+    return y, {} if updated is None else {f"{prefix}mean": updated[0], f"{prefix}var": updated[1]}
+
+
+_Statistics = tuple[Tensor, Tensor]
+"""Running mean and variance."""
+
+
+def _normalise_one(
+    x: Tensor,
+    gain: Tensor,
+    bias: Tensor,
+    held: _Statistics | None,
+    bias_before: Tensor | None,
+    *,
+    training: bool,
+) -> tuple[Tensor, _Statistics | None]:
+    """Evaluate `normalise` of one network: by batch norm where there are running statistics, else by layer norm."""
+    if held is None:
         shape = x.shape[1:]
         if len(shape) > 1:
             view = (-1, *([1] * (len(shape) - 1)))
-            return F.layer_norm(x, shape) * gain.view(view) + bias.view(view), {}
-        return F.layer_norm(x, shape, gain, bias, _EPSILON), {}
+            return F.layer_norm(x, shape) * gain.view(view) + bias.view(view), None
+        return F.layer_norm(x, shape, gain, bias, _EPSILON), None
+    mean, var = held
     learning = training and x.shape[0] > 1
-    mean, var = buffers["mean"], buffers["var"]
-    if (
-        learning
-    ):  # the kernel updates running statistics in place: pass copies, so that the caller's state is unchanged
+    if learning:  # the kernel updates running statistics in place: it gets copies
         mean, var, bias = _copy_to_move(mean, bias_before), var.clone(), _joined(bias, bias_before)
     elif bias_before is not None:
         x = x + bias_before.view(-1, *([1] * (x.dim() - 2)))
-    y = F.batch_norm(x, mean, var, gain, bias, learning, MOMENTUM, _EPSILON)
-    return y, {"mean": mean, "var": var}
+    return F.batch_norm(x, mean, var, gain, bias, learning, MOMENTUM, _EPSILON), (mean, var)
 
 
 def _joined(bias: Tensor, bias_before: Tensor | None) -> Tensor:
@@ -197,33 +284,32 @@ def _copy_to_move(mean: Tensor, bias_before: Tensor | None) -> Tensor:
 
 
 def _normalise_stacked(
-    kind: str,
     x: Tensor,
     gain: Tensor,
     bias: Tensor,
-    buffers: Mapping[str, Tensor],
+    held: _Statistics | None,
     bias_before: Tensor | None,
     *,
     training: bool,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Evaluate `normalise` of [N, B, features] or [N, B, channels, H, W] with parameters and statistics [N, features]."""
+) -> tuple[Tensor, _Statistics | None]:
+    """Evaluate `_normalise_one` of [N, B, features] or [N, B, channels, H, W], parameters and statistics [N, features]."""
     flat = x.dim() == 3
     per_feature = (gain.shape[0], 1, gain.shape[1], *([1] * (x.dim() - 3)))
-    if kind == "layer":
+    if held is None:
         # maps keep the memory order of the convolutions they come from
         rows = x if flat else x.transpose(0, 1)
         unit = F.layer_norm(rows, x.shape[2:], eps=_EPSILON)
         unit = unit if flat else unit.transpose(0, 1)
-        return torch.addcmul(bias.view(per_feature), unit, gain.view(per_feature)), {}
-    mean, var = buffers["mean"], buffers["var"]
+        return torch.addcmul(bias.view(per_feature), unit, gain.view(per_feature)), None
+    mean, var = held
     if not training or x.shape[1] == 1:
         scale = gain * torch.rsqrt(var + _EPSILON)
         without = mean if bias_before is None else mean - bias_before
         shift = torch.addcmul(bias, without, scale, value=-1)
-        return torch.addcmul(shift.view(per_feature), x, scale.view(per_feature)), {"mean": mean, "var": var}
+        return torch.addcmul(shift.view(per_feature), x, scale.view(per_feature)), held
     bias = _joined(bias, bias_before)
     if flat and x.numel() >= _LARGE and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
-        return _batch_norm(x, gain, bias, mean, var, bias_before)
+        return _batch_norm(x, gain, bias, held, bias_before)
     mean, var = _copy_to_move(mean, bias_before), var.clone()
     y = F.batch_norm(
         _folded(x),
@@ -235,22 +321,20 @@ def _normalise_stacked(
         momentum=MOMENTUM,
         eps=_EPSILON,
     )
-    return _unfolded(y, len(x)), {"mean": mean, "var": var}
+    return _unfolded(y, len(x)), (mean, var)
 
 
 def _batch_norm(
-    x: Tensor, gain: Tensor, bias: Tensor, mean: Tensor, var: Tensor, bias_before: Tensor | None
-) -> tuple[Tensor, dict[str, Tensor]]:
+    x: Tensor, gain: Tensor, bias: Tensor, held: _Statistics, bias_before: Tensor | None
+) -> tuple[Tensor, _Statistics]:
     """Batch norm of [N, B, features] by this tick's statistics, without the kernel's transposed copies."""
     rows = x.shape[1]
     y, _, _, now, spread = _BatchNorm.apply(x, gain.unsqueeze(1), bias.unsqueeze(1))  # type: ignore[no-untyped-call]
     now = now.squeeze(1)
     with torch.no_grad():
         now = now if bias_before is None else now + bias_before
-    return y, {
-        "mean": torch.lerp(mean, now, MOMENTUM),
-        "var": torch.lerp(var, spread.squeeze(1) * (rows / (rows - 1)), MOMENTUM),
-    }
+    variance = spread.squeeze(1) * (rows / (rows - 1))
+    return y, (torch.lerp(held[0], now, MOMENTUM), torch.lerp(held[1], variance, MOMENTUM))
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -327,3 +411,22 @@ class _Feedback(torch.autograd.Function):
         else:
             back = F.conv_transpose2d(part, weight, padding=weight.shape[-1] // 2).flatten(1)
         return gradient, back, None, None
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Return -log p(target), [B], for logits [B, classes] and an integer target [B]."""
+    if logits.dim() == 2:
+        return F.cross_entropy(logits, target, reduction="none")
+    flat = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
+    return flat.view(target.shape)
+
+
+def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Return -log p(target), [B], summed over independent components, for logits [B, size] and a target of 0s and 1s [B, …]."""
+    bits = target.reshape(logits.shape).to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, bits, reduction="none").sum(-1)
+
+
+def squared_error(output: Tensor, target: Tensor) -> Tensor:
+    """Return the squared error averaged over components, [B], for output [B, size] and target [B, …]."""
+    return (output - target.reshape(output.shape)).square().mean(-1)

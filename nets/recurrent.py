@@ -81,8 +81,8 @@ class Cell:
         drawn |= {name: torch.zeros(self.gates) for name in self._biases()}
         for name, features in self.norms.items():
             gain = _BATCH_GAIN if self.norm == "batch" else 1.0
-            for key, value in initial_norm(self.norm, features).items():
-                drawn[f"{name}.{key}"] = value * gain
+            initial = initial_norm(self.norm, features, f"{name}.")
+            drawn |= {key: value * gain for key, value in initial.items()}
         if self.kind == "lstm":
             drawn[self._biases()[0]][self.size : 2 * self.size] = 1.0
         return drawn
@@ -91,7 +91,7 @@ class Cell:
         """Return the initial running statistics (float32) of batch norm, by name; empty for other norms."""
         held: Tensors = {}
         for name, features in self.norms.items():
-            held |= {f"{name}.{key}": value for key, value in norm_buffers(self.norm, features).items()}
+            held |= norm_buffers(self.norm, features, f"{name}.")
         return held
 
     def _biases(self) -> tuple[str, str]:
@@ -123,10 +123,8 @@ class Cell:
         def normed(name: str, y: Tensor) -> Tensor:
             if self.norm == "none":
                 return y
-            own = {key: parameters[f"{name}.{key}"] for key in ("gain", "bias")}
-            held = {key: buffers[f"{name}.{key}"] for key in ("mean", "var") if self.norm == "batch"}
-            y, moved = normalise(self.norm, y, own, held, training=training)
-            after.update({f"{name}.{key}": value for key, value in moved.items()})
+            y, updated = normalise(self.norm, y, parameters, buffers, f"{name}.", training=training)
+            after.update(updated)
             return y
 
         def read(name: str, y: Tensor) -> Tensor:

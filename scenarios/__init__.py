@@ -1,7 +1,7 @@
 """Scenarios as data: documents, templates, networkx graphs, and the library."""
 
 from antiphon.scenarios.advice import warnings
-from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.document import Scenario, Template, catalogue, library_names, load
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.parts import (
     AgentSpec,
@@ -15,7 +15,6 @@ from antiphon.scenarios.parts import (
 )
 from antiphon.scenarios.problems import DocumentError
 from antiphon.scenarios.schema import json_schema
-from antiphon.scenarios.template import Template, catalogue, library_names, load
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec, TelemetrySpec, TrainingSpec
 
 __all__ = [

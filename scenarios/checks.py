@@ -8,26 +8,24 @@ coupling does not use are not refused: a template sets them once for all its var
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from antiphon.errors import suggest
 from antiphon.scenarios.parts import STATE, AgentSpec, ChannelSpec, GradientSpec, NetworkSpec
 from antiphon.scenarios.problems import DocumentError, Path, show_value
 from antiphon.scenarios.relations import (
+    Graph,
     components,
     cycle_among,
     episode_agents,
-    incoming,
     learning_steps,
     levels,
     locked_groups,
+    message_channels,
     undelayed,
     units,
     window_of,
 )
-
-if TYPE_CHECKING:
-    from antiphon.scenarios.document import Scenario
 
 __all__ = ["AGE", "COUPLING_CHECKS", "READ_CHECKS", "STATES", "STATE_CHECKS", "check"]
 
@@ -35,7 +33,7 @@ AGE = "age"
 """Observation of the age of each message read, in periods of its sender."""
 
 
-def _reads(scenario: Scenario) -> None:
+def _reads(scenario: Graph) -> None:
     for index, channel in enumerate(scenario.channels):
         if channel.state or channel.read == "last":
             continue
@@ -44,7 +42,7 @@ def _reads(scenario: Scenario) -> None:
             raise DocumentError(("channels", index, "read"), f"{channel.read} {reason}, or read last")
 
 
-def _cannot(scenario: Scenario, channel: ChannelSpec) -> str | None:
+def _cannot(scenario: Graph, channel: ChannelSpec) -> str | None:
     """Return why several messages cannot be read at a time, and the fix."""
     link, receiver = channel.link, scenario.agents[channel.receiver]
     if channel.coupling == "unlocked":
@@ -69,7 +67,7 @@ def _cannot(scenario: Scenario, channel: ChannelSpec) -> str | None:
     return None
 
 
-READ_CHECKS: tuple[Callable[[Scenario], None], ...] = (_reads,)
+READ_CHECKS: tuple[Callable[[Graph], None], ...] = (_reads,)
 
 
 STATES = ("from.state", "to.state")
@@ -83,13 +81,13 @@ def _has_state(agent: AgentSpec) -> bool:
     return isinstance(agent.network, NetworkSpec) and agent.network.recurrent
 
 
-def _state_channels(scenario: Scenario) -> Iterator[tuple[Path, ChannelSpec]]:
+def _state_channels(scenario: Graph) -> Iterator[tuple[Path, ChannelSpec]]:
     for index, channel in enumerate(scenario.channels):
         if channel.state:
             yield ("channels", index), channel
 
 
-def _ends(scenario: Scenario) -> None:
+def _ends(scenario: Graph) -> None:
     for path, channel in _state_channels(scenario):
         if channel.sender != channel.receiver:
             message = f"a state goes from an agent to itself, {channel.sender!r}, not to {channel.receiver!r}"
@@ -104,7 +102,7 @@ def _ends(scenario: Scenario) -> None:
             raise DocumentError((*path, "carries"), f"{message}; use kind rnn, leaky, gru or lstm")
 
 
-def _keys(scenario: Scenario) -> None:
+def _keys(scenario: Graph) -> None:
     for path, channel in _state_channels(scenario):
         for key in _NOT_FOR_STATES:
             if getattr(channel, key) != ChannelSpec.model_fields[key].default:
@@ -115,7 +113,7 @@ def _keys(scenario: Scenario) -> None:
             raise DocumentError((*path, "coupling"), message)
 
 
-def _gradients(scenario: Scenario) -> None:
+def _gradients(scenario: Graph) -> None:
     plain = GradientSpec()
     for index, channel in enumerate(scenario.channels):
         path, gradient = ("channels", index, "gradient"), channel.gradient
@@ -132,7 +130,7 @@ def _gradients(scenario: Scenario) -> None:
             raise DocumentError((*path, "trace"), f"{message}, or leave it out")
 
 
-def _state_contexts(scenario: Scenario) -> None:
+def _state_contexts(scenario: Graph) -> None:
     for index, channel in enumerate(scenario.channels):
         ends = dict(zip(STATES, (channel.sender, channel.receiver), strict=True))
         for place, name in enumerate(channel.gradient.context):
@@ -146,7 +144,7 @@ def _state_contexts(scenario: Scenario) -> None:
                 raise DocumentError(path, f"{name!r}: {message}")
 
 
-def _tied(scenario: Scenario) -> None:
+def _tied(scenario: Graph) -> None:
     """Check that agents with shared parameters have equal state channels."""
     first: dict[str, str] = {}
     states = {
@@ -163,7 +161,7 @@ def _tied(scenario: Scenario) -> None:
             raise DocumentError(("agents", name), f"{message} (share: {agent.share}); make them equal")
 
 
-STATE_CHECKS: tuple[Callable[[Scenario], None], ...] = (_ends, _keys, _gradients, _state_contexts, _tied)
+STATE_CHECKS: tuple[Callable[[Graph], None], ...] = (_ends, _keys, _gradients, _state_contexts, _tied)
 
 
 _PREDICTED = ("decoupled", "unlocked")
@@ -171,7 +169,7 @@ _FOR_INPUTS = ("held", "age")
 _FOR_GRADIENTS = ("returned", *STATES)
 
 
-def _requirements(scenario: Scenario) -> None:
+def _requirements(scenario: Graph) -> None:
     for index, channel in enumerate(scenario.channels):
         path = ("channels", index)
         if channel.coupling == "locked" and channel.link.drop > 0:
@@ -186,7 +184,7 @@ def _requirements(scenario: Scenario) -> None:
             _gradient(scenario, channel, (*path, "gradient"))
 
 
-def _gradient(scenario: Scenario, channel: ChannelSpec, path: Path) -> None:
+def _gradient(scenario: Graph, channel: ChannelSpec, path: Path) -> None:
     gradient = channel.gradient
     if gradient.kind in ("local", "sobolev_label") and gradient.target is None:
         raise DocumentError((*path, "target"), f"a {gradient.kind} gradient needs the name of its target")
@@ -198,7 +196,7 @@ def _gradient(scenario: Scenario, channel: ChannelSpec, path: Path) -> None:
             raise DocumentError((*path, "kind"), message)
 
 
-def _contexts(scenario: Scenario) -> None:
+def _contexts(scenario: Graph) -> None:
     for index, channel in enumerate(scenario.channels):
         heard = () if channel.input is None else channel.input.context
         refused = [
@@ -210,7 +208,7 @@ def _contexts(scenario: Scenario) -> None:
             raise DocumentError(("channels", index, key, "context", place), message)
 
 
-def _feedback(scenario: Scenario) -> None:
+def _feedback(scenario: Graph) -> None:
     groups = {name: group for group in scenario.locked_groups() for name in group}
     for index, channel in enumerate(scenario.channels):
         feedback = channel.feedback
@@ -238,7 +236,7 @@ def _feedback(scenario: Scenario) -> None:
             raise DocumentError((*path, "of"), f"agent {name!r} {why}{known}")
 
 
-def _at_once(scenario: Scenario) -> None:
+def _at_once(scenario: Graph) -> None:
     """Check `trace` and `propagate`, which use the gradient returned at the step at which the sender learns."""
     asked = [
         (index, channel, key)
@@ -267,7 +265,7 @@ def _at_once(scenario: Scenario) -> None:
         raise DocumentError(("channels", index, "gradient", key), message)
 
 
-def _not_at_once(scenario: Scenario, channel: ChannelSpec, unit_of: dict[str, tuple[str, ...]]) -> str | None:
+def _not_at_once(scenario: Graph, channel: ChannelSpec, unit_of: dict[str, tuple[str, ...]]) -> str | None:
     """Describe why a channel's gradient is not back at the step at which its sender learns, and the fix."""
     link = channel.link
     if channel.coupling == "unlocked":
@@ -304,14 +302,14 @@ def _not_at_once(scenario: Scenario, channel: ChannelSpec, unit_of: dict[str, tu
     return None
 
 
-def _locked(scenario: Scenario) -> list[tuple[str, ...]]:
+def _locked(scenario: Graph) -> list[tuple[str, ...]]:
     return [group for group in scenario.locked_groups() if len(group) > 1]
 
 
-COUPLING_CHECKS: tuple[Callable[[Scenario], None], ...] = (_requirements, _contexts, _feedback, _at_once)
+COUPLING_CHECKS: tuple[Callable[[Graph], None], ...] = (_requirements, _contexts, _feedback, _at_once)
 
 
-def check(scenario: Scenario) -> None:
+def check(scenario: Graph) -> None:
     """Check a scenario as a whole, its channels still in the order in which they were written.
 
     Raises:
@@ -326,7 +324,7 @@ def _require_agent(name: str, agents: Mapping[str, AgentSpec], path: Path) -> No
         raise DocumentError(path, f"no agent {name!r}{suggest(name, agents)}")
 
 
-def _agents_and_readout(scenario: Scenario) -> None:
+def _agents_and_readout(scenario: Graph) -> None:
     if not scenario.agents:
         raise DocumentError(("agents",), "there is none; name at least one agent")
     if not any(agent.objective for agent in scenario.agents.values()):
@@ -339,7 +337,7 @@ def _agents_and_readout(scenario: Scenario) -> None:
             raise DocumentError(("readout",), f"agent {name!r} has no objective to be read; give it one")
 
 
-def _acting(scenario: Scenario) -> None:
+def _acting(scenario: Graph) -> None:
     acting = [name for name, agent in scenario.agents.items() if agent.acts]
     if len(acting) > 1:
         message = f"{acting[0]!r} acts already, and the environment takes the actions of one; leave it out"
@@ -350,7 +348,7 @@ def _acting(scenario: Scenario) -> None:
             raise DocumentError(("agents", name, "acts"), message)
 
 
-def _channel_ends(scenario: Scenario) -> None:
+def _channel_ends(scenario: Graph) -> None:
     indices: dict[str, int] = {}
     for index, channel in enumerate(scenario.channels):
         _require_agent(channel.sender, scenario.agents, ("channels", index, "from"))
@@ -363,7 +361,7 @@ def _channel_ends(scenario: Scenario) -> None:
             )
 
 
-def _ports(scenario: Scenario) -> None:
+def _ports(scenario: Graph) -> None:
     ports: dict[tuple[str, str], tuple[int, Any]] = {}
     for index, channel in enumerate(scenario.channels):
         path = ("channels", index)
@@ -391,8 +389,8 @@ def _ports(scenario: Scenario) -> None:
                 raise DocumentError((*path, field), f"{message}, {mend}")
 
 
-def _agent_inputs(scenario: Scenario) -> None:
-    channels = incoming(scenario.agents, scenario.channels)
+def _agent_inputs(scenario: Graph) -> None:
+    channels = message_channels(scenario.agents, scenario.channels, "receiver")
     for name, agent in scenario.agents.items():
         path = ("agents", name)
         names = [channel.name for channel in channels[name]]
@@ -416,7 +414,7 @@ def _agent_inputs(scenario: Scenario) -> None:
                 raise DocumentError((*path, "fan_in"), message)
 
 
-def _shared(scenario: Scenario) -> None:
+def _shared(scenario: Graph) -> None:
     first: dict[str, str] = {}
     for name, agent in scenario.agents.items():
         if agent.share is None:
@@ -430,7 +428,7 @@ def _shared(scenario: Scenario) -> None:
                 raise DocumentError(("agents", name, field), f"{message}; make them equal")
 
 
-def _zero_delay_cycles(scenario: Scenario) -> None:
+def _zero_delay_cycles(scenario: Graph) -> None:
     arcs = undelayed(scenario.channels)
     _, stuck = levels(scenario.agents, arcs)
     if stuck:
@@ -441,7 +439,7 @@ def _zero_delay_cycles(scenario: Scenario) -> None:
         )
 
 
-def _windows(scenario: Scenario) -> None:
+def _windows(scenario: Graph) -> None:
     limit = scenario.training.window_limit
     episodic = episode_agents(scenario.agents, scenario.channels)
     for group in locked_groups(scenario.agents, scenario.channels):
@@ -468,7 +466,7 @@ def _windows(scenario: Scenario) -> None:
             raise DocumentError(("agents",), f"{message} training.window_limit {limit}; {mend}")
 
 
-def _discounts_on_cycles(scenario: Scenario) -> None:
+def _discounts_on_cycles(scenario: Graph) -> None:
     if all(channel.gradient.discount <= 1 for channel in scenario.channels):
         return
     part = components(scenario.agents, [(c.sender, c.receiver) for c in scenario.channels])
@@ -478,7 +476,7 @@ def _discounts_on_cycles(scenario: Scenario) -> None:
             raise DocumentError(("channels", index, "gradient", "discount"), message)
 
 
-_CHECKS: tuple[Callable[[Scenario], None], ...] = (
+_CHECKS: tuple[Callable[[Graph], None], ...] = (
     _channel_ends,
     _agents_and_readout,
     _acting,

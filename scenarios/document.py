@@ -1,28 +1,38 @@
-"""The scenario: agents and channels, explicit, validated and immutable; as a networkx graph (agents are nodes, channels
-are edges), and as YAML (one line per agent and per channel, defaults left out).
+"""Scenarios, explicit, validated and immutable; the templates that resolve to them; and the catalogue of templates: the
+library's by name, a user's by the file's path.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Mapping
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, model_validator
 
-from antiphon.errors import suggest
+from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios.checks import check
-from antiphon.scenarios.parts import STATE, AgentSpec, ChannelSpec, EnvSpec, NetworkSpec
+from antiphon.scenarios.generators import Generated, GraphSpec, generate
+from antiphon.scenarios.graphs import document_of, graph_of, named_by_ends
+from antiphon.scenarios.parameters import (
+    ParameterSpec,
+    read_parameters,
+    read_variants,
+    section,
+    substitute,
+)
+from antiphon.scenarios.parts import AgentSpec, ChannelSpec, EnvSpec, NetworkSpec
 from antiphon.scenarios.problems import DocumentError, kind_of
-from antiphon.scenarios.reader import plain_scalar_tags
+from antiphon.scenarios.problems import Path as DocumentPath
 from antiphon.scenarios.relations import (
     episode_agents,
-    incoming,
     levels,
     locked_groups,
-    outgoing,
+    message_channels,
     undelayed,
     window_of,
 )
@@ -34,15 +44,17 @@ from antiphon.scenarios.spec import (
     Sequence,
     Spec,
     Text,
-    channel_name,
+    frozen_data,
+    name_problem,
     plain,
 )
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
+from antiphon.scenarios.yaml_text import read, write
 
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["Scenario", "from_graph", "to_graph", "to_yaml", "write"]
+__all__ = ["Scenario", "Template", "catalogue", "library_names", "load"]
 
 
 def _is_environment(value: object) -> bool:
@@ -141,9 +153,16 @@ class Scenario(Spec):
         Raises:
             ScenarioError: It holds Python objects (a network or an environment of the user's).
         """
-        from antiphon.scenarios.document import to_yaml
-
-        return to_yaml(self)
+        if not isinstance(self.env, EnvSpec):
+            kind = type(self.env).__name__
+            raise DocumentError(
+                ("env",), f"a Python {kind} cannot become YAML; name a registered environment's id"
+            )
+        for name, agent in self.agents.items():
+            if not isinstance(agent.network, NetworkSpec):
+                message = "a Python network cannot become YAML; name a built-in kind such as {kind: mlp}"
+                raise DocumentError(("agents", name, "network"), message)
+        return write(plain(self))
 
     @classmethod
     def from_yaml(cls, text: str, source: str = "scenario") -> Scenario:
@@ -156,8 +175,6 @@ class Scenario(Spec):
         Raises:
             ScenarioError: The text is no valid scenario; the line begins `source:line: `.
         """
-        from antiphon.scenarios.template import Template
-
         return Template.from_yaml(text, source).resolve()
 
     def to_graph(self) -> nx.MultiDiGraph[str]:
@@ -166,9 +183,7 @@ class Scenario(Spec):
         Node attributes are the keys of an agent, edge attributes those of a channel (edge keys are channel
         keys), graph attributes the rest of the scenario, all as in a document.
         """
-        from antiphon.scenarios.document import to_graph
-
-        return to_graph(self)
+        return graph_of(plain(self))
 
     @classmethod
     def from_graph(cls, graph: nx.Graph[Any], **fields: Any) -> Scenario:
@@ -183,17 +198,20 @@ class Scenario(Spec):
         Raises:
             ScenarioError: The graph is undirected, or something in it is not accepted.
         """
-        from antiphon.scenarios.document import from_graph
-
-        return from_graph(graph, fields)
+        own = [name for name in cls.model_fields if name not in ("agents", "channels")]
+        document = document_of(graph, fields, own)
+        try:
+            return cls.model_validate(document)
+        except DocumentError as error:
+            raise named_by_ends(error, document["channels"]) from None
 
     @cached_property
     def _inputs(self) -> dict[str, tuple[ChannelSpec, ...]]:
-        return incoming(self.agents, self.channels)
+        return message_channels(self.agents, self.channels, "receiver")
 
     @cached_property
     def _outputs(self) -> dict[str, tuple[ChannelSpec, ...]]:
-        return outgoing(self.agents, self.channels)
+        return message_channels(self.agents, self.channels, "sender")
 
     @cached_property
     def _memories(self) -> dict[str, ChannelSpec]:
@@ -212,148 +230,219 @@ class Scenario(Spec):
         return levels(self.agents, undelayed(self.channels))[0]
 
 
-_ENDS = ("from", "to", "sender", "receiver")
+_DECLARATIONS = ("parameters", "variants")
+_SECTIONS = (
+    "agent",
+    "dealt_agents",
+    "readout_agent",
+    "first_agent",
+    "channel",
+    "split_channel",
+    "blind_channel",
+)
+_KEYS = (*_DECLARATIONS, "graph", *_SECTIONS)
 
 
-def to_graph(scenario: Scenario) -> nx.MultiDiGraph[str]:
-    """Return a scenario as a graph; see `Scenario.to_graph`."""
-    import networkx as nx
+@dataclass(frozen=True)
+class Template:
+    """A document that has not been resolved yet.
 
-    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
-    for key, value in plain(scenario).items():
-        if key not in ("agents", "channels"):
-            graph.graph[key] = value
-    for name, agent in scenario.agents.items():
-        graph.add_node(name, **plain(agent))
-    for channel in scenario.channels:
-        attributes = {key: value for key, value in plain(channel).items() if key not in ("from", "to", "key")}
-        graph.add_edge(channel.sender, channel.receiver, key=channel.key, **attributes)
-    return graph
+    Attributes:
+        name: Of the scenario.
+        description: In words.
+        parameters: By name.
+        variants: Named sets of parameter values.
+        text: The document as it was written.
+        source: Name in errors: the file's.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, ParameterSpec]
+    variants: Mapping[str, Mapping[str, Any]]
+    text: str = field(repr=False)
+    source: str
+    _body: Mapping[str, Any] = field(repr=False)
+    _lines: Mapping[DocumentPath, int] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_yaml(cls, text: str, source: str = "scenario") -> Template:
+        """Read a document.
+
+        Args:
+            text: The document.
+            source: Name in errors: the file's.
+
+        Raises:
+            ScenarioError: Broken YAML, or parameters or variants that are not accepted; the line begins
+                `source:line: `. Other problems are raised by `resolve`.
+        """
+        document = read(text, source)
+        with _located(source, document.lines):
+            body = dict(document.data)
+            known = (*Scenario.model_fields, *_KEYS)
+            for key in body:
+                if key not in known:
+                    raise DocumentError((key,), f"unknown key {key!r}{suggest(key, known)}")
+            parameters = read_parameters(body.pop("parameters", None))
+            variants = read_variants(body.pop("variants", None), parameters)
+            problem = name_problem(body.get("scenario")) if "scenario" in body else "is missing"
+            if problem is not None:
+                raise DocumentError(("scenario",), problem)
+            description = body.get("description", "")
+            if not isinstance(description, str):
+                raise DocumentError(("description",), f"must be text, not {kind_of(description)}")
+        return cls(body["scenario"], description, parameters, variants, text, source, body, document.lines)
+
+    def resolve_values(
+        self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
+    ) -> dict[str, Any]:
+        """Return the value of every parameter: its default, else the variant's, else the given one.
+
+        Raises:
+            ScenarioError: An unknown variant or parameter, or a value that it cannot have.
+        """
+        resolved = {name: parameter.default for name, parameter in self.parameters.items()}
+        if variant is not None:
+            if variant not in self.variants:
+                raise DocumentError(
+                    (), f"{self.name} has no variant {variant!r}{suggest(variant, self.variants)}"
+                )
+            resolved |= self.variants[variant]
+        for name, value in values.items():
+            if name not in self.parameters:
+                raise DocumentError(
+                    (), f"{self.name} has no parameter {name!r}{suggest(name, self.parameters)}"
+                )
+            problem = self.parameters[name].problem(value)
+            if problem is not None:
+                raise DocumentError((), f"parameter {name!r}: {problem}")
+            resolved[name] = frozen_data(value, (name,))
+        return resolved
+
+    def resolve(
+        self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
+    ) -> Scenario:
+        """Resolve to the explicit scenario.
+
+        Args:
+            variant: The variant whose values replace the defaults.
+            values: Values of single parameters, which override the variant's.
+
+        Raises:
+            ScenarioError: One line that names the place in the document, the value and the fix.
+        """
+        resolved = self.resolve_values(variant, values)
+        with _located(self.source, self._lines):
+            body = substitute(self._body, resolved)
+            sections = {name: _sections(name, body.pop(name)) for name in _SECTIONS if name in body}
+            graph = body.pop("graph", None)
+            if graph is None:
+                for name in sections:
+                    raise DocumentError(
+                        (name,), "is a part of a generated graph, but there is no graph; add one"
+                    )
+                return Scenario.model_validate(body)
+            return self._generated(body, graph, sections)
+
+    def _generated(self, body: dict[str, Any], graph: Any, sections: Mapping[str, Any]) -> Scenario:
+        try:
+            made = generate(GraphSpec.model_validate(graph), sections)
+        except DocumentError as error:
+            raise error.under(("graph",)) from None
+        agents, channels = body.setdefault("agents", {}), body.get("channels", [])
+        if not isinstance(agents, dict) or not isinstance(channels, list):
+            return Scenario.model_validate(body)
+        for name in agents:
+            if name in made.agents:
+                raise DocumentError(("agents", name), "the graph makes an agent of this name too; rename one")
+        body["agents"] = {**agents, **made.agents}
+        body["channels"] = [*channels, *made.channels]
+        if "readout_agent" in sections:
+            body.setdefault("readout", list(made.readouts))
+        try:
+            return Scenario.model_validate(body)
+        except DocumentError as error:
+            raise self._in_section(error, made, len(channels)) from None
+
+    def _in_section(self, error: DocumentError, made: Generated, explicit: int) -> DocumentError:
+        """Relocate a problem of a generated agent or channel to its source section."""
+        if len(error.path) < 2:
+            return error
+        kind, item, *rest = error.path
+        key = item - explicit if kind == "channels" and isinstance(item, int) else item
+        sections = made.templates.get(key, ()) if kind in ("agents", "channels") else ()
+        if not sections or (isinstance(key, int) and key < 0):
+            return error
+        at = next((path for path in sections if rest and (*path, rest[0]) in self._lines), sections[-1])
+        return DocumentError((*at, *rest), error.message)
 
 
-def from_graph(graph: nx.Graph[Any], fields: Mapping[str, Any]) -> Scenario:
-    """Make a scenario of a graph; see `Scenario.from_graph`."""
-    if not graph.is_directed():
-        raise DocumentError((), "channels have a direction, the graph has none; use graph.to_directed()")
-    own = [name for name in Scenario.model_fields if name not in ("agents", "channels")]
-    given = {key: value for key, value in graph.graph.items() if key in own}
-    training = dict(_as_mapping(fields.get("training", given.get("training", {}))))
-    for key, value in fields.items():
-        if key in TrainingSpec.model_fields:
-            training[key] = value
-        elif key in own:
-            given[key] = value
-        else:
-            known = suggest(key, [*own, *TrainingSpec.model_fields])
-            raise DocumentError((key,), f"unknown argument {key!r}{known}")
-    agents: dict[str, Any] = {}
-    for node, attributes in graph.nodes(data=True):
-        name = _node_name(node)
-        if name in agents:
-            raise DocumentError(("agents", name), "two nodes have this name; rename one")
-        agents[name] = dict(attributes)
-    channels = [_channel(*edge) for edge in _edges(graph)]
-    document = {"scenario": "graph", **given, "agents": agents, "channels": channels, "training": training}
+@contextmanager
+def _located(source: str, lines: Mapping[DocumentPath, int]) -> Iterator[None]:
     try:
-        return Scenario.model_validate(document)
+        yield
     except DocumentError as error:
-        raise _on_edge(error, channels) from None
+        raise error.located(source, lines) from None
 
 
-def _as_mapping(training: object) -> Mapping[str, Any]:
-    if isinstance(training, TrainingSpec):
-        return plain(training)
-    if not isinstance(training, Mapping):
-        raise DocumentError(("training",), f"must be a mapping of keys, not {kind_of(training)}")
-    return training
+def _sections(name: str, value: Any) -> Any:
+    if name != "dealt_agents":
+        return section(name, value)
+    if not isinstance(value, list) or not value:
+        raise DocumentError((name,), f"must be a list of agents' keys, not {kind_of(value)}")
+    for index, item in enumerate(value):
+        if not isinstance(item, dict):
+            raise DocumentError((name, index), f"must be a mapping of keys, not {kind_of(item)}")
+    return value
 
 
-def _edges(graph: nx.Graph[Any]) -> list[tuple[Any, Any, Any, dict[str, Any]]]:
-    import networkx as nx
-
-    if isinstance(graph, nx.MultiDiGraph):
-        return list(graph.edges(keys=True, data=True))
-    return [(a, b, data.get("key", 0), data) for a, b, data in graph.edges(data=True)]
+_LIBRARY = Path(__file__).with_name("library")
+_SUFFIXES = (".yaml", ".yml")
 
 
-def _channel(sender: object, receiver: object, key: object, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    one, other = _node_name(sender), _node_name(receiver)
-    for end in _ENDS:
-        if end in attributes:
-            path = (f"channels[{channel_name(one, other, 0)}]", end)
-            raise DocumentError(path, "the edge itself says this; leave it out")
-    if attributes.get("carries") == "state" and isinstance(key, int):
-        key = STATE  # the number is networkx's own
-    return {**attributes, "from": one, "to": other, "key": key}
+def library_names() -> tuple[str, ...]:
+    """Return the names of the library's scenarios, sorted."""
+    return tuple(sorted(path.stem for path in _LIBRARY.glob("*.yaml")))
 
 
-def _node_name(node: object) -> str:
-    if isinstance(node, str | int) and not isinstance(node, bool):
-        return str(node)
-    raise DocumentError(("agents",), f"a node is a word or a whole number, not {kind_of(node)}")
+def catalogue() -> dict[str, Template]:
+    """Return the library's templates by name."""
+    return {name: load(name) for name in library_names()}
 
 
-def _on_edge(error: DocumentError, channels: list[dict[str, Any]]) -> DocumentError:
-    """Replace an edge's number in a path by its ends, since graphs do not show numbers."""
-    path = error.path
-    if len(path) > 1 and path[0] == "channels" and isinstance(path[1], int):
-        channel = channels[path[1]]
-        name = channel_name(channel["from"], channel["to"], channel["key"])
-        return DocumentError((f"channels[{name}]", *path[2:]), error.message)
-    return error
+def load(name_or_path: str | Path) -> Template:
+    """Return a template of the library, or read one from a file.
 
-
-_WIDTH = 160
-_LINE_ENDS = frozenset("\r\x85\u2028\u2029\ufeff")
-_SECTIONS = ("agents", "channels", "training", "telemetry")
-
-
-class _Dumper(yaml.SafeDumper):
-    """YAML dumper that quotes ambiguous words of YAML 1.1 and 1.2; no aliases."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-    def represent_text(self, text: str) -> yaml.Node:
-        """Escape characters that readers take for line ends, in double quotes."""
-        style = '"' if _LINE_ENDS & set(text) else None
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _Dumper.represent_text)
-_Dumper.yaml_implicit_resolvers = {
-    start: [*yaml.SafeDumper.yaml_implicit_resolvers.get(start, ()), *plain_scalar_tags().get(start, ())]
-    for start in {*yaml.SafeDumper.yaml_implicit_resolvers, *plain_scalar_tags()}
-}
-
-
-def to_yaml(scenario: Scenario) -> str:
-    """Write a scenario as a document that reads back equal.
+    Args:
+        name_or_path: A library name, or the path of a YAML file (it has a suffix or a folder).
 
     Raises:
-        ScenarioError: It holds Python objects.
+        ScenarioError: No such scenario or file, or one that cannot be read.
     """
-    if not isinstance(scenario.env, EnvSpec):
-        kind = type(scenario.env).__name__
-        raise DocumentError(
-            ("env",), f"a Python {kind} cannot become YAML; name a registered environment's id"
-        )
-    for name, agent in scenario.agents.items():
-        if not isinstance(agent.network, NetworkSpec):
-            message = "a Python network cannot become YAML; name a built-in kind such as {kind: mlp}"
-            raise DocumentError(("agents", name, "network"), message)
-    return write(plain(scenario))
+    path = Path(name_or_path)
+    if isinstance(name_or_path, str) and name_or_path in library_names():
+        return _of_library(_LIBRARY / f"{name_or_path}.yaml")
+    if path.suffix not in _SUFFIXES and path.parent == Path() and not path.is_file():
+        known = suggest(str(name_or_path), library_names())
+        raise ScenarioError(f"no scenario {str(name_or_path)!r}{known}")
+    return Template.from_yaml(_text_of(path), str(path))
 
 
-def write(data: Mapping[str, Any]) -> str:
-    """Write a document (plain data): sections in blocks, each agent, channel and value on a line."""
-    stream = io.StringIO()
-    dumper = _Dumper(stream, width=_WIDTH, allow_unicode=True, sort_keys=False, default_flow_style=True)
-    dumper.open()
-    root: Any = dumper.represent_data(data)
-    root.flow_style = False
-    for key, value in root.value:
-        value.flow_style = not (key.value in _SECTIONS and value.value)
-    dumper.serialize(root)
-    dumper.close()
-    return stream.getvalue()
+@cache
+def _of_library(path: Path) -> Template:
+    """Read a template of the library, cached: neither it nor its file changes while antiphon runs."""
+    return Template.from_yaml(_text_of(path), path.name)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ScenarioError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ScenarioError(f"{path}: is a folder, not a scenario file") from None
+    except UnicodeDecodeError:
+        raise ScenarioError(f"{path}: not a text file in UTF-8") from None
+    except OSError as error:
+        raise ScenarioError(f"{path}: cannot be read ({error.strerror})") from None

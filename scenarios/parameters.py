@@ -1,4 +1,4 @@
-"""Parameters of a template: their types, and substitution of their values."""
+"""Parameters and variants of a template: their types, and substitution of their values."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pydantic import PlainValidator, WithJsonSchema, model_validator
 
 from antiphon.errors import suggest
 from antiphon.scenarios.problems import DocumentError, Path, kind_of, show_value
-from antiphon.scenarios.spec import Real, Spec, Text, frozen_data
+from antiphon.scenarios.spec import FrozenMap, Real, Spec, Text, frozen_data, name_problem
 
-__all__ = ["ParameterSpec", "substitute"]
+__all__ = ["ParameterSpec", "read_parameters", "read_variants", "section", "substitute"]
 
 _REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)")
 _FREE_TEXT = ("description",)
@@ -157,3 +157,46 @@ def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
     if name not in values:
         raise DocumentError(path, f"no parameter {name!r}{suggest(name, values)}")
     return values[name]
+
+
+def section(name: str, value: Any) -> Mapping[str, Any]:
+    """Return a section of a document, which is a mapping of keys."""
+    if not isinstance(value, dict):
+        raise DocumentError((name,), f"must be a mapping of keys, not {kind_of(value)}")
+    return value
+
+
+def read_parameters(declared: Any) -> Mapping[str, ParameterSpec]:
+    """Return the declared parameters by name."""
+    if declared is None:
+        return FrozenMap()
+    parameters: dict[str, ParameterSpec] = {}
+    for name, value in section("parameters", declared).items():
+        path = ("parameters", name)
+        problem = name_problem(name) or ("begins with a digit or '-'" if name[0] in "0123456789-" else None)
+        if problem is not None:
+            raise DocumentError(path, problem)
+        try:
+            parameters[name] = ParameterSpec.model_validate(value)
+        except DocumentError as error:
+            raise error.under(path) from None
+    return FrozenMap(parameters)
+
+
+def read_variants(declared: Any, parameters: Mapping[str, ParameterSpec]) -> Mapping[str, Mapping[str, Any]]:
+    """Return the declared variants: values of some parameters."""
+    if declared is None:
+        return FrozenMap()
+    variants: dict[str, Mapping[str, Any]] = {}
+    for variant, values in section("variants", declared).items():
+        path: Path = ("variants", variant)
+        if not isinstance(values, dict):
+            raise DocumentError(path, f"must be a mapping of parameters, not {kind_of(values)}")
+        for name, value in values.items():
+            if name not in parameters:
+                raise DocumentError((*path, name), f"no parameter {name!r}{suggest(name, parameters)}")
+            problem = parameters[name].problem(value)
+            if problem is not None:
+                raise DocumentError((*path, name), problem)
+        variants[variant] = frozen_data(values, path)
+    return FrozenMap(variants)

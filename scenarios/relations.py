@@ -6,20 +6,21 @@ State channels connect no agents; locked ones only make an agent's window the ep
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
-from typing import Literal
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal, Protocol
 
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec
+from antiphon.scenarios.training import TrainingSpec
 
 __all__ = [
+    "Graph",
     "components",
     "cycle_among",
     "episode_agents",
-    "incoming",
     "learning_steps",
     "levels",
     "locked_groups",
-    "outgoing",
+    "message_channels",
     "undelayed",
     "units",
     "window_of",
@@ -28,21 +29,30 @@ __all__ = [
 Arcs = Iterable[tuple[str, str]]
 
 
-def incoming(agents: Collection[str], channels: Iterable[ChannelSpec]) -> dict[str, tuple[ChannelSpec, ...]]:
-    """Return the message channels into every agent, in canonical order."""
+class Graph(Protocol):
+    """What the checks and relations read of a scenario."""
+
+    @property
+    def agents(self) -> Mapping[str, AgentSpec]: ...
+    @property
+    def channels(self) -> Sequence[ChannelSpec]: ...
+    @property
+    def training(self) -> TrainingSpec: ...
+    @property
+    def readout(self) -> tuple[str, ...] | None: ...
+    @property
+    def readouts(self) -> tuple[str, ...]: ...
+    def locked_groups(self) -> tuple[tuple[str, ...], ...]: ...
+
+
+def message_channels(
+    agents: Collection[str], channels: Iterable[ChannelSpec], end: Literal["sender", "receiver"]
+) -> dict[str, tuple[ChannelSpec, ...]]:
+    """Return the message channels out of every agent (its `sender` end) or into it, in canonical order."""
     found: dict[str, list[ChannelSpec]] = {agent: [] for agent in agents}
     for channel in sorted(channels, key=lambda channel: channel.order):
         if not channel.state:
-            found[channel.receiver].append(channel)
-    return {agent: tuple(its) for agent, its in found.items()}
-
-
-def outgoing(agents: Collection[str], channels: Iterable[ChannelSpec]) -> dict[str, tuple[ChannelSpec, ...]]:
-    """Return the message channels out of every agent, in canonical order."""
-    found: dict[str, list[ChannelSpec]] = {agent: [] for agent in agents}
-    for channel in sorted(channels, key=lambda channel: channel.order):
-        if not channel.state:
-            found[channel.sender].append(channel)
+            found[getattr(channel, end)].append(channel)
     return {agent: tuple(its) for agent, its in found.items()}
 
 

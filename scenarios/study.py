@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from antiphon.errors import suggest
+from antiphon.scenarios.document import Template
 from antiphon.scenarios.problems import DocumentError, kind_of, show_value
-from antiphon.scenarios.reader import read
 from antiphon.scenarios.spec import (
     Count,
     Flag,
@@ -27,8 +27,8 @@ from antiphon.scenarios.spec import (
     frozen_data,
     name_problem,
 )
-from antiphon.scenarios.template import Template
 from antiphon.scenarios.training import OF_TRAINING, Bounds, Metrics, on_validation
+from antiphon.scenarios.yaml_text import read
 
 __all__ = [
     "DEFAULT",

@@ -11,7 +11,7 @@ from typing import Any
 
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Template, library_names, load
-from antiphon.scenarios.reader import read
+from antiphon.scenarios.yaml_text import read
 
 __all__ = ["logdir_root", "new_directory", "scenario_template", "values_of"]
 

@@ -16,7 +16,7 @@ import antiphon
 from antiphon.commands.output import console, display_path, print_json, remark
 from antiphon.engine.runs.directory import RunDirectory, now
 from antiphon.errors import RunError, ScenarioError
-from antiphon.scenarios.reader import read
+from antiphon.scenarios.yaml_text import read
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.report.curves import read_table
 from antiphon.telemetry.report.report import report as page_of

@@ -9,12 +9,10 @@ import math
 
 import torch
 
-from antiphon.agents.conv import Conv
-from antiphon.agents.learner import Learner
-from antiphon.agents.mlp import Mlp
+from antiphon.agents.feedforward import Conv, Mlp
+from antiphon.agents.learner import OBJECTIVES, Learner
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import Head, Network
-from antiphon.agents.objectives import OBJECTIVES
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.aggregation import FanIn
 from antiphon.engine.build.channels import Wiring

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from antiphon.agents.conv import Conv
+from antiphon.agents.feedforward import Conv
+from antiphon.agents.learner import OBJECTIVES
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, Head, features_of
-from antiphon.agents.objectives import OBJECTIVES
 from antiphon.engine.core.agent import AGE
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.errors import RunError, ScenarioError
-from antiphon.scenarios.reader import read
 from antiphon.scenarios.spec import channel_name
+from antiphon.scenarios.yaml_text import read
 from antiphon.telemetry.csv_files import Column, Digests
 
 __all__ = [

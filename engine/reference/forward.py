@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import STATE, Tensors, Transport
+from antiphon.agents.network import STATE, Tensors
 from antiphon.comms.aggregation import combine_reads, join
 from antiphon.comms.credit import constant
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.predictors import context_of
 from antiphon.engine.reference.records import AgentTick, Delivery, Input, LearningGroup, StepSignals, Tape
 from antiphon.engine.reference.state import State
+from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for
 
 if TYPE_CHECKING:

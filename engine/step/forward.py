@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import OBJECTIVE, STATE, Transport
+from antiphon.agents.network import OBJECTIVE, STATE
 from antiphon.comms.aggregation import combine_reads
 from antiphon.comms.credit import constant
 from antiphon.comms.inputs import InputModel
@@ -20,6 +20,7 @@ from antiphon.engine.core.records import AgentTick, Delivery, Input, Record, Ste
 from antiphon.engine.core.rows import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
 from antiphon.engine.core.system import System
 from antiphon.engine.step.predictors import Contexts
+from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for
 
 __all__ = ["ForwardPass", "MessagePolicy", "TrainingMessages"]

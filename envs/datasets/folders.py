@@ -1,4 +1,4 @@
-"""Folders of data sets that are not embedded: the user's, or the cache of downloads."""
+"""Folders of data sets that are not embedded: the user's, or the cache of downloads; and the names of their splits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 
 from antiphon.errors import DataError
 
-__all__ = ["Identity", "cache_folder", "fetch", "find_folder", "identity", "nowhere"]
+__all__ = ["SPLITS", "Identity", "cache_folder", "fetch", "find_folder", "identity", "nowhere"]
 
+SPLITS = ("train", "validation", "test")
+"""The parts of a data set."""
 Identity = tuple[str, int, int]
 """Identity of a file: its path, size in bytes and time of change in nanoseconds."""
 

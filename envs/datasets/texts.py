@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.envs.datasets.folders import Identity, find_folder, identity
-from antiphon.envs.options import SPLITS
+from antiphon.envs.datasets.folders import SPLITS, Identity, find_folder, identity
 from antiphon.errors import DataError, suggest
 
 __all__ = ["EMBEDDED", "Text", "load"]

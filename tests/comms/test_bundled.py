@@ -17,7 +17,7 @@ from antiphon.comms.inputs import INPUTS, InputModel
 from antiphon.comms.model import ContextSpec, Model
 from antiphon.comms.stacked import Bundled, BundledInputs, BundledPredictors
 from antiphon.errors import EngineError
-from antiphon.nets.losses import binary_cross_entropy, cross_entropy, squared_error
+from antiphon.nets.layers import binary_cross_entropy, cross_entropy, squared_error
 from antiphon.nets.optimisers import Rate
 from tests.comms.made import BATCH, CASES, CLASSES, CONTEXT, DOUBLE, LABEL, PLACE, case, draw, example, make
 

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from antiphon.envs.copying import Curriculum
-from antiphon.envs.options_in_time import CopyOptions, RepeatCopyOptions
+from antiphon.envs.options import CopyOptions, RepeatCopyOptions
 
 
 def update(curriculum: Curriculum, error: float, times: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from antiphon.nets.losses import binary_cross_entropy, cross_entropy, squared_error
+from antiphon.nets.layers import binary_cross_entropy, cross_entropy, squared_error
 
 
 def test_cross_entropy_is_minus_log_p_of_each_sample() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import NetworkSpec, Scenario, Template
-from antiphon.scenarios.document import write
+from antiphon.scenarios.yaml_text import write
 
 OBJECTIVE = {"kind": "classification", "target": "label"}
 

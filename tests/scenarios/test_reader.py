@@ -8,7 +8,7 @@ import pytest
 
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.reader import read
+from antiphon.scenarios.yaml_text import read
 
 
 def value(text: str) -> Any:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import antiphon.scenarios
 from antiphon.scenarios import Scenario, catalogue, json_schema
-from antiphon.scenarios.reader import read
 from antiphon.scenarios.schema import schema_text
+from antiphon.scenarios.yaml_text import read
 
 
 def test_the_shipped_file_is_current() -> None:

@@ -16,7 +16,7 @@ from antiphon.engine.reference.state import Optimizer
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.backends import ReferenceBackend
 from antiphon.errors import DivergenceError, EngineError
-from antiphon.nets.losses import cross_entropy
+from antiphon.nets.layers import cross_entropy
 from antiphon.nets.optimisers import Optimiser, Rate, Schedule
 from tests.contracts.backend_documents import LABEL, Document, Play, document, ring
 from tests.contracts.backend_twins import made

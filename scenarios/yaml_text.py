@@ -1,10 +1,12 @@
-"""YAML reader: scalars as in YAML 1.2, no duplicate keys, no tags, and a line for every path.
+"""Documents as YAML: read with scalars as in YAML 1.2, no duplicate keys, no tags, and a line for every path; written
+with one line per agent and per channel.
 
 Keys are always words. `1e-3` is a number; `no`, `on` and `12:30` are words; `012` is twelve.
 """
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ import yaml
 from antiphon.errors import ScenarioError
 from antiphon.scenarios.problems import DocumentError, Path, show_value
 
-__all__ = ["Document", "plain_scalar_tags", "read"]
+__all__ = ["Document", "read", "write"]
 
 _CORE = "tag:yaml.org,2002:"
 _MOST_VALUES = 200_000
@@ -32,7 +34,7 @@ _SCALARS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def plain_scalar_tags() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+def _plain_scalar_tags() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
     """Return YAML 1.2's rules for unquoted scalars in PyYAML's form: by first character, tag and pattern."""
     rules: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     for kind, pattern, starts in _SCALARS:
@@ -45,7 +47,7 @@ class _Loader(yaml.SafeLoader):
     """YAML composer that resolves unquoted scalars as YAML 1.2 does."""
 
 
-_Loader.yaml_implicit_resolvers = plain_scalar_tags()
+_Loader.yaml_implicit_resolvers = _plain_scalar_tags()
 
 
 @dataclass(frozen=True)
@@ -155,3 +157,44 @@ def _scalar(node: yaml.ScalarNode, path: Path) -> Any:
     except (KeyError, ValueError):
         raise DocumentError(path, f"{show_value(text)} is no YAML {kind}") from None
     raise DocumentError(path, f"tag {node.tag!r}: tags are not followed; a document is plain data")
+
+
+_WIDTH = 160
+_LINE_ENDS = frozenset("\r\x85\u2028\u2029\ufeff")
+_SECTIONS = ("agents", "channels", "training", "telemetry")
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML dumper that quotes ambiguous words of YAML 1.1 and 1.2; no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_text(self, text: str) -> yaml.Node:
+        """Escape characters that readers take for line ends, in double quotes."""
+        style = '"' if _LINE_ENDS & set(text) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+_Dumper.yaml_implicit_resolvers = {
+    start: [
+        *yaml.SafeDumper.yaml_implicit_resolvers.get(start, ()),
+        *_Loader.yaml_implicit_resolvers.get(start, ()),
+    ]
+    for start in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
+
+
+def write(data: Mapping[str, Any]) -> str:
+    """Write a document (plain data): sections in blocks, each agent, channel and value on a line."""
+    stream = io.StringIO()
+    dumper = _Dumper(stream, width=_WIDTH, allow_unicode=True, sort_keys=False, default_flow_style=True)
+    dumper.open()
+    root: Any = dumper.represent_data(data)
+    root.flow_style = False
+    for key, value in root.value:
+        value.flow_style = not (key.value in _SECTIONS and value.value)
+    dumper.serialize(root)
+    dumper.close()
+    return stream.getvalue()

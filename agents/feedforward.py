@@ -1,0 +1,412 @@
+"""Networks of a trunk and heads, base of the built-in kinds; among them those without a state: multi-layer perceptrons
+and convolutional networks. Their named layers: initial parameters, buffers and torch modules.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Hashable, Sequence
+from typing import final
+
+import torch
+from torch import Tensor, fx, nn
+
+from antiphon.agents.network import (
+    HIDDEN,
+    Emitter,
+    Head,
+    Network,
+    Tensors,
+    features_of,
+    unnamed,
+)
+from antiphon.errors import ScenarioError
+from antiphon.nets import random
+from antiphon.nets.layers import (
+    ACTIVATIONS,
+    POOL,
+    Transport,
+    convolution,
+    initial_linear,
+    initial_norm,
+    layer,
+    linear,
+    norm_buffers,
+    pool,
+)
+
+__all__ = [
+    "ACTIVATION_MODULES",
+    "Conv",
+    "HeadedNetwork",
+    "Mlp",
+    "attach",
+    "head_module",
+    "linear_module",
+    "norm_module",
+]
+
+ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "identity": nn.Identity,
+}
+
+
+def attach(root: nn.Module, name: str, module: nn.Module) -> None:
+    """Add `module` to `root` at a dotted name whose parent exists."""
+    parent, _, last = name.rpartition(".")
+    root.get_submodule(parent).add_module(last, module)
+
+
+def linear_module(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """Return torch's linear layer with copies of a weight [O, I] and a bias [O], if it has one."""
+    outputs, inputs = weight.shape
+    copy = nn.Linear(inputs, outputs, bias is not None, device=weight.device, dtype=weight.dtype)
+    copy.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
+    return copy
+
+
+def norm_module(
+    kind: str, shape: tuple[int, ...], parameters: Tensors, buffers: Tensors, name: str
+) -> nn.Module:
+    """Return torch's layer for the normalisation `name` over samples of `shape`, with copies of the parameters."""
+    gain, bias = parameters[f"{name}.gain"], parameters[f"{name}.bias"]
+    if kind == "layer":
+        full = [t.view(-1, *([1] * (len(shape) - 1))).expand(shape) for t in (gain, bias)]
+        norm: nn.Module = nn.LayerNorm(shape, device=gain.device, dtype=gain.dtype)
+        norm.load_state_dict({"weight": full[0], "bias": full[1]})
+        return norm
+    kinds = {1: nn.BatchNorm1d, 3: nn.BatchNorm2d}
+    norm = kinds[len(shape)](shape[0], device=gain.device, dtype=gain.dtype)
+    norm.load_state_dict(
+        {
+            "weight": gain,
+            "bias": bias,
+            "running_mean": buffers[f"{name}.mean"],
+            "running_var": buffers[f"{name}.var"],
+            "num_batches_tracked": torch.zeros((), dtype=torch.int64),
+        }
+    )
+    return norm
+
+
+def head_module(head: Head, parameters: Tensors, buffers: Tensors, *layers: nn.Module) -> nn.Module:
+    """Return `layers` and after them a head's normalisation and shape, as one torch module."""
+    after: list[nn.Module] = []
+    if head.norm != "none":
+        after.append(norm_module(head.norm, (head.features,), parameters, buffers, f"{head.name}.norm"))
+    if len(head.size) > 1:
+        after.append(nn.Unflatten(1, head.size))
+    return nn.Sequential(*layers, *after)
+
+
+class HeadedNetwork(Network):
+    """Networks of a trunk and heads: base of the built-in kinds."""
+
+    @abstractmethod
+    def trunk_shape(self) -> tuple[int, ...]:
+        """Shape of one sample of the last hidden activation (of the input, where there is no hidden layer)."""
+
+    @abstractmethod
+    def first_layer(self) -> dict[str, tuple[int, ...]]:
+        """Return the weight's shape [outputs, inputs, …] of the input layer, by its name.
+
+        It is empty where there is no such layer and the heads read the input.
+        """
+
+    @abstractmethod
+    def trunk_signature(self) -> Hashable:
+        """Return the settings of the trunk's function, as a key."""
+
+    @abstractmethod
+    def trunk_parameters(self, generator: torch.Generator) -> Tensors:
+        """Sample the trunk's parameters."""
+
+    @abstractmethod
+    def trunk_buffers(self) -> Tensors:
+        """Return the trunk's initial buffers."""
+
+    @abstractmethod
+    def trunk(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        x: Tensor,
+        *,
+        training: bool,
+        transports: Sequence[Transport],
+        state: Tensor | None,
+    ) -> tuple[Tensors, Tensors]:
+        """Return the trunk's ports, `HIDDEN` among them, and its new buffers."""
+
+    @abstractmethod
+    def emit_trunk(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
+        """Add the trunk to `root` at a dotted name and return its emitter."""
+
+    def parameters(self, generator: torch.Generator) -> Tensors:
+        initial = self.trunk_parameters(generator)
+        inputs = features_of(self.trunk_shape())
+        for head in self.heads.values():  # seeded by name: independent of other heads
+            own = random.generator(generator.initial_seed(), head.name)
+            weight, bias = initial_linear(inputs, (head.features, inputs), own)
+            initial |= {f"{head.name}.weight": weight, f"{head.name}.bias": bias}
+            initial |= initial_norm(head.norm, head.features, f"{head.name}.norm.")
+        return initial
+
+    def buffers(self) -> Tensors:
+        buffers = self.trunk_buffers()
+        for head in self.heads.values():
+            buffers |= norm_buffers(head.norm, head.features, f"{head.name}.norm.")
+        return buffers
+
+    def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
+        inputs = features_of(self.input_shape)
+        heads: dict[str, tuple[int, ...]] = {h.name: (h.features, inputs) for h in self.heads.values()}
+        size = message[0] if len(self.input_shape) > 1 else features_of(message)
+        initial: Tensors = {}
+        for name, shape in (self.first_layer() or heads).items():
+            own = random.generator(generator.initial_seed(), name)
+            weight, _ = initial_linear(features_of(shape[1:]), (shape[0], size, *shape[2:]), own)
+            initial[f"{name}.weight"] = weight
+        return initial
+
+    def __call__(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        x: Tensor,
+        *,
+        training: bool,
+        seed: int = 0,
+        transports: Sequence[Transport] = (),
+        state: Tensor | None = None,
+    ) -> tuple[Tensors, Tensors]:
+        assert state is None or self.state_size  # a network without state takes none
+        ports, after = self.trunk(
+            parameters, buffers, x, training=training, transports=transports, state=state
+        )
+        flat = ports[HIDDEN].flatten(x.dim() - len(self.input_shape))
+        for name, head in self.heads.items():
+            y, updated = layer(
+                linear, flat, parameters, buffers, name, head.norm, training=training, transports=transports
+            )
+            after |= updated
+            ports[name] = y if len(head.size) == 1 else y.reshape(*y.shape[:-1], *head.size)
+        return ports, after
+
+    def port_shape(self, port: str) -> tuple[int, ...]:
+        return self.trunk_shape() if port == HIDDEN else self.heads[port].size
+
+    def signature(self) -> Hashable:
+        return type(self), self.input_shape, unnamed(self.heads.values()), self.trunk_signature()
+
+    def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
+        root.add_module(name, nn.Module())
+        place = root.get_submodule(name)
+        trunk = self.emit_trunk(root, f"{name}.trunk", parameters, buffers)
+        for head in self.heads.values():
+            layers: list[nn.Module] = [nn.Flatten(1)] if len(self.trunk_shape()) > 1 else []
+            layers.append(linear_module(parameters[f"{head.name}.weight"], parameters[f"{head.name}.bias"]))
+            place.add_module(f"head_{head.name}", head_module(head, parameters, buffers, *layers))
+        return _HeadedEmitter(name, trunk, tuple(self.heads))
+
+
+class _HeadedEmitter(Emitter):
+    def __init__(self, name: str, trunk: Emitter, heads: tuple[str, ...]) -> None:
+        self._name = name
+        self._trunk = trunk
+        self._heads = heads
+
+    def __call__(self, graph: fx.Graph, x: fx.Node, state: fx.Node | None = None) -> dict[str, fx.Node]:
+        ports = self._trunk(graph, x, state)
+        for head in self._heads:
+            ports[head] = graph.call_module(f"{self._name}.head_{head}", (ports[HIDDEN],))
+        return ports
+
+
+class _Layered(HeadedNetwork):
+    """Hidden layers, each a map, a normalisation, an activation and, of images, pooling; then heads."""
+
+    apply: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    """Map of every layer, of input, weight and bias."""
+    sides: tuple[int, ...] = ()
+    """Height and width of the filters, where layers have some."""
+    pool: tuple[str, ...] = ()
+    """Pooling after each layer; empty: none."""
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        widths: tuple[int, ...],
+        heads: tuple[Head, ...],
+        norm: str,
+        activation: str,
+    ) -> None:
+        super().__init__(input_shape, heads)
+        self.widths = widths
+        self.norm = norm
+        self.activation = activation
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Return the shape of one sample before the first layer and after each."""
+        shapes = [self.input_shape]
+        for i, width in enumerate(self.widths):
+            space = shapes[-1][1:]
+            if self.pool and self.pool[i] != "none":
+                space = tuple((extent + 1) // POOL[1] for extent in space)
+            shapes.append((width, *space))
+        return shapes
+
+    def trunk_shape(self) -> tuple[int, ...]:
+        return self.shapes()[-1]
+
+    def layer_shapes(self) -> list[tuple[int, ...]]:
+        """Return the shape [outputs, inputs, …] of each hidden layer's weight."""
+        sizes = zip(self.widths, self.input_shape[:1] + self.widths, strict=False)
+        return [(outputs, inputs, *self.sides) for outputs, inputs in sizes]
+
+    def first_layer(self) -> dict[str, tuple[int, ...]]:
+        return {"0": self.layer_shapes()[0]} if self.widths else {}
+
+    def trunk_signature(self) -> Hashable:
+        return (self.widths, self.norm, self.activation, self.sides, self.pool) if self.widths else ()
+
+    def trunk_parameters(self, generator: torch.Generator) -> Tensors:
+        initial: Tensors = {}
+        for i, shape in enumerate(self.layer_shapes()):
+            weight, bias = initial_linear(features_of(shape[1:]), shape, generator)
+            initial |= {f"{i}.weight": weight, f"{i}.bias": bias}
+            initial |= initial_norm(self.norm, shape[0], f"{i}.norm.")
+        return initial
+
+    def trunk_buffers(self) -> Tensors:
+        buffers: Tensors = {}
+        for i, width in enumerate(self.widths):
+            buffers |= norm_buffers(self.norm, width, f"{i}.norm.")
+        return buffers
+
+    def trunk(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        x: Tensor,
+        *,
+        training: bool,
+        transports: Sequence[Transport],
+        state: Tensor | None,
+    ) -> tuple[Tensors, Tensors]:
+        apply, activation = self.apply, ACTIVATIONS[self.activation]
+        after: Tensors = {}
+        for i in range(len(self.widths)):
+            x, updated = layer(
+                apply, x, parameters, buffers, str(i), self.norm, training=training, transports=transports
+            )
+            after |= updated
+            x = activation(x)
+            if self.pool:
+                x = pool(self.pool[i], x)
+        return {HIDDEN: x}, after
+
+    def emit_trunk(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
+        layers: list[nn.Module] = []
+        for i, (width, before) in enumerate(zip(self.widths, self.shapes(), strict=False)):
+            layers.append(self.map_module(parameters[f"{i}.weight"], parameters[f"{i}.bias"]))
+            if self.norm != "none":
+                shape = (width, *before[1:])
+                layers.append(norm_module(self.norm, shape, parameters, buffers, f"{i}.norm"))
+            layers.append(ACTIVATION_MODULES[self.activation]())
+            if self.pool and self.pool[i] != "none":
+                kind = nn.MaxPool2d if self.pool[i] == "max" else nn.AvgPool2d
+                layers.append(kind(*POOL))
+        attach(root, name, nn.Sequential(*layers))
+        return _LayeredEmitter(name)
+
+    @abstractmethod
+    def map_module(self, weight: Tensor, bias: Tensor) -> nn.Module:
+        """Return torch's module of a layer's map, with copies of weight and bias."""
+
+
+class _LayeredEmitter(Emitter):
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, graph: fx.Graph, x: fx.Node, state: fx.Node | None = None) -> dict[str, fx.Node]:
+        return {HIDDEN: graph.call_module(self._name, (x,))}
+
+
+@final
+class Mlp(_Layered):
+    """Layers of linear map, normalisation and activation, then heads.
+
+    Args:
+        input_shape: Shape of one sample; flattened.
+        hidden: Width of each hidden layer; may be empty.
+        heads: Its outputs.
+        norm: Of the hidden layers: `batch`, `layer` or `none`.
+        activation: `relu`, `tanh`, `gelu` or `identity`.
+    """
+
+    apply = staticmethod(linear)
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        hidden: tuple[int, ...],
+        heads: tuple[Head, ...],
+        *,
+        norm: str = "batch",
+        activation: str = "relu",
+    ) -> None:
+        super().__init__((features_of(input_shape),), hidden, heads, norm, activation)
+
+    def map_module(self, weight: Tensor, bias: Tensor) -> nn.Module:
+        return linear_module(weight, bias)
+
+
+@final
+class Conv(_Layered):
+    """Layers of same-padded convolution, normalisation per channel, activation and 3x3 pooling of stride 2.
+
+    The form of the paper's convolutional networks (Jaderberg et al. 2017, appendix A).
+
+    Args:
+        input_shape: (channels, height, width).
+        filters: Filters of each layer.
+        heads: Its outputs.
+        norm: `batch`, `layer` or `none`.
+        activation: `relu`, `tanh`, `gelu` or `identity`.
+        filter: Side of the filters (odd).
+        pool: `max`, `avg` or `none`, one per layer.
+
+    Raises:
+        ScenarioError: If the filters' side is even, so that no padding keeps the image's size.
+    """
+
+    apply = staticmethod(convolution)
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        filters: tuple[int, ...],
+        heads: tuple[Head, ...],
+        *,
+        norm: str = "batch",
+        activation: str = "relu",
+        filter: int = 5,
+        pool: tuple[str, ...] = (),
+    ) -> None:
+        if filter % 2 == 0:
+            raise ScenarioError(
+                f"network.filter: {filter} is even and cannot be centred on a pixel; use {filter + 1}"
+            )
+        super().__init__(input_shape, filters, heads, norm, activation)
+        self.sides = (filter, filter)
+        self.pool = () if set(pool) <= {"none"} else pool
+
+    def map_module(self, weight: Tensor, bias: Tensor) -> nn.Module:
+        outputs, inputs, side, _ = weight.shape
+        copy = nn.Conv2d(inputs, outputs, side, padding=side // 2, device=weight.device, dtype=weight.dtype)
+        copy.load_state_dict({"weight": weight, "bias": bias})
+        return copy
