@@ -110,11 +110,11 @@ class _Builder:
     def _trails(agents: dict[str, Agent], channels: dict[str, Channel]) -> None:
         """Let those agents keep their newest states whose states predictors are conditioned on."""
         for channel in channels.values():
-            asked = (
+            conditions = (
                 ("from.state", channel.sender, 0),
                 ("to.state", channel.receiver, channel.ledger.link.delay),
             )
-            for end, name, delay in asked:
+            for end, name, delay in conditions:
                 if end in channel.ends:
                     agents[name].trail = {}
                     agents[name].looked_back = max(agents[name].looked_back, delay)

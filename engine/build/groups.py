@@ -67,9 +67,9 @@ def _episodes(
 ) -> Windows:
     name = next((n for n in members if scenario.agents[n].clock.unroll == "episode"), members[0])
     place = f"agents.{name}.clock.unroll"
-    said = scenario.agents[name].clock.unroll == "episode"
+    declared = scenario.agents[name].clock.unroll == "episode"
     longest = env.longest_episode if env.episode_steps is None else env.episode_steps
-    if longest is None and not said:
+    if longest is None and not declared:
         raise ScenarioError(
             f"agents.{name}: its locked state makes its window the episode, and this environment's have no known end; "
             "use coupling detached or decoupled for the state"

@@ -29,7 +29,7 @@ from antiphon.scenarios.parts import AgentSpec, NetworkSpec
 
 __all__ = [
     "Alone",
-    "BundlePlan",
+    "ChannelStackPlan",
     "CohortPlan",
     "Plan",
     "learning_in_words",
@@ -64,7 +64,7 @@ class CohortPlan:
 
 
 @dataclass(frozen=True)
-class BundlePlan:
+class ChannelStackPlan:
     """A bundle: channels that are stacked.
 
     Attributes:
@@ -121,7 +121,7 @@ class Plan:
     backend: str
     why: str
     cohorts: tuple[CohortPlan, ...]
-    bundles: tuple[BundlePlan, ...]
+    bundles: tuple[ChannelStackPlan, ...]
     alone: tuple[Alone, ...]
     waves: Waves
     device: str
@@ -178,7 +178,7 @@ def plan(
         backend=picked,
         why=_why(picked, len(system.agents), sum(map(len, cohorts)), len(cohorts)),
         cohorts=tuple(_cohort(scenario, agents) for agents in cohorts) if picked == "cohort" else (),
-        bundles=tuple(_bundle(found, first) for found in bundles) if picked == "cohort" else (),
+        bundles=tuple(_channel_stack(found, first) for found in bundles) if picked == "cohort" else (),
         alone=tuple(Alone(tuple(names), reason) for reason, names in alone.items()),
         waves=waves_of(scenario, env, len(members)),
         device=str(torch.device(device)),
@@ -224,9 +224,9 @@ def _cohort(scenario: Scenario, members: Sequence[Agent]) -> CohortPlan:
     )
 
 
-def _bundle(channels: Sequence[Channel], first_of: Mapping[str, str]) -> BundlePlan:
+def _channel_stack(channels: Sequence[Channel], first_of: Mapping[str, str]) -> ChannelStackPlan:
     first = channels[0]
-    return BundlePlan(
+    return ChannelStackPlan(
         channels=tuple(channel.name for channel in channels),
         sender=first_of[first.sender],
         receiver=first_of[first.receiver],
@@ -273,9 +273,11 @@ def learning_in_words(spec: AgentSpec) -> str:
     return when + (f", p {spec.p_update:g}" if spec.p_update != 1 else "")
 
 
-def _why(backend: str, agents: int, alike: int, cohorts: int) -> str:
+def _why(backend: str, agents: int, stacked_agents: int, cohorts: int) -> str:
     many = "1 cohort" if cohorts == 1 else f"{cohorts} cohorts"
-    who = f"all {agents} agents run" if alike == agents else f"{alike} of {agents} agents run"
+    who = (
+        f"all {agents} agents run" if stacked_agents == agents else f"{stacked_agents} of {agents} agents run"
+    )
     if backend == "reference":
         return "it was asked for" + (f"; with cohort, {who} as {many}" if cohorts else "")
     if cohorts:

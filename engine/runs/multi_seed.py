@@ -212,15 +212,15 @@ class MultiSeedRun:
 
     def _directories(self, group: Sequence[int], replicas: Seeds) -> list[RunDirectory]:
         """Return the directories of runs that are trained together; on failure no new one is left."""
-        together = [self.requests[index].seed for index in group]
-        facts = {"backend": self.requests[0].backend, "together": together}
+        seeds = [self.requests[index].seed for index in group]
+        facts = {"backend": self.requests[0].backend, "together": seeds}
         directories = []
         with ExitStack() as undo:
             undo.callback(replicas.close)
             for index in group:
                 directory = self._existing.get(index)
                 if directory is not None:
-                    directory.note(together=together)
+                    directory.note(together=seeds)
                 else:
                     request, path = self.requests[index], self.paths[index]
                     directory = RunDirectory.create(path, request.scenario, request.facts | facts)

@@ -79,8 +79,8 @@ def over_seeds(curves: Sequence[Curve], seconds: Sequence[Curve]) -> dict[str, A
     """
     steps = sorted(set.intersection(*({*curve} for curve in curves)))
     timed = all(set(steps) <= set(times) for times in seconds)
-    together = -(-len(steps) // _MOST_POINTS) or 1
-    bins = [steps[at : at + together] for at in range(0, len(steps), together)]
+    width = -(-len(steps) // _MOST_POINTS) or 1
+    bins = [steps[at : at + width] for at in range(0, len(steps), width)]
     by_seed = [[statistics.fmean(curve[step] for step in bin_) for bin_ in bins] for curve in curves]
     across = list(zip(*by_seed, strict=True))
     return {

@@ -62,13 +62,13 @@ def styles_of(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def _draw_metrics(figure: Figure, study: Mapping[str, Any], styles: Mapping[str, Mapping[str, Any]]) -> None:
     """Draw the panels of each metric under those of the one before."""
-    shown = views(study)
-    panels = [_panels(view) for view in shown]
+    metrics = views(study)
+    panels = [_panels(view) for view in metrics]
     across = min(math.isqrt(len(panels[0]) - 1) + 1, _ACROSS)
     down = -(-len(panels[0]) // across)
-    figure.set_size_inches(_PANEL[0] * across + 1.2, _PANEL[1] * down * len(shown) + 0.3)
-    parts = figure.subfigures(len(shown), 1, squeeze=False)[:, 0]
-    for part, view, of_view in zip(parts, shown, panels, strict=True):
+    figure.set_size_inches(_PANEL[0] * across + 1.2, _PANEL[1] * down * len(metrics) + 0.3)
+    parts = figure.subfigures(len(metrics), 1, squeeze=False)[:, 0]
+    for part, view, of_view in zip(parts, metrics, panels, strict=True):
         grid = part.subplots(down, across, squeeze=False, sharey=True)
         for axes, (title, lines) in zip(grid.flat, of_view.items(), strict=False):
             axes.set_title(title, fontsize=9)
@@ -141,10 +141,10 @@ def _places(x: str, lines: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float
 
 def _draw_points(figure: Figure, study: Mapping[str, Any], styles: Mapping[str, Mapping[str, Any]]) -> None:
     """Draw the lines of the table one under the other, and the metrics side by side."""
-    shown = views(study)
-    figure.set_size_inches(2.6 + 3.8 * len(shown), 1.2 + _ROW_HEIGHT * len(study["lines"]))
-    grid = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
-    for axes, view in zip(grid, shown, strict=True):
+    metrics = views(study)
+    figure.set_size_inches(2.6 + 3.8 * len(metrics), 1.2 + _ROW_HEIGHT * len(study["lines"]))
+    grid = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
+    for axes, view in zip(grid, metrics, strict=True):
         factor = 100 if is_share(view) else 1
         for height, line in enumerate(view["lines"]):
             style = styles[line["variant"]]

@@ -18,12 +18,12 @@ from antiphon.scenarios.problems import show_value
 from antiphon.scenarios.study import DEFAULT, BudgetSpec, PaperSpec, RowSpec, StudySpec, VariantSpec
 from antiphon.scenarios.training import OF_AGENTS, OF_KIND, OF_TRAINING, split_metric
 
-__all__ = ["Asked", "Candidate", "Line", "Plan", "PlannedRun", "plan", "worded"]
+__all__ = ["Candidate", "Line", "Plan", "PlannedRun", "StudyOptions", "plan", "worded"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What is asked of a study beside its document.
+class StudyOptions:
+    """What is set of a study beside its document.
 
     Attributes:
         budget: Its name; None: the document's first.
@@ -149,9 +149,9 @@ class Plan:
     @property
     def x(self) -> str | None:
         """The axis that the figure runs along: the one that is asked for, or the only one there is."""
-        asked = self.spec.figure.x if self.spec.figure else None
-        if asked in self.axes:
-            return asked
+        wanted = self.spec.figure.x if self.spec.figure else None
+        if wanted in self.axes:
+            return wanted
         return self.axes[0] if len(self.axes) == 1 else None
 
     @property
@@ -160,18 +160,18 @@ class Plan:
         return len({line.row for line in self.lines}) > 1
 
 
-def plan(spec: StudySpec, asked: Asked, templates: Mapping[str, Template] | None = None) -> Plan:
+def plan(spec: StudySpec, options: StudyOptions, templates: Mapping[str, Template] | None = None) -> Plan:
     """Work out every run of a study.
 
     Args:
         spec: The document.
-        asked: What is asked beside it.
+        options: What is set beside it.
         templates: By the name that rows give them; others are loaded.
 
     Raises:
         ScenarioError: A budget, variant, parameter or value that there is not; nothing has been run.
     """
-    name, budget = _budget(spec, asked)
+    name, budget = _budget(spec, options)
     rows = [row for row in spec.rows if not row.budgets or name in row.budgets]
     loaded = {row.scenario: (templates or {}).get(row.scenario) or load(row.scenario) for row in rows}
     titles = [row.name or loaded[row.scenario].name for row in rows]
@@ -179,24 +179,24 @@ def plan(spec: StudySpec, asked: Asked, templates: Mapping[str, Template] | None
         if titles.count(title) > 1:
             raise ScenarioError(f"{spec.study}: two rows are called {title!r}; give one of them a name")
     every = [variants_of(spec, row, loaded[row.scenario]) for row in rows]
-    _known_variants(spec, asked.variants, {name for variants in every for name in variants})
-    builder = _Builder(spec, asked, budget, len(rows) > 1)
+    _known_variants(spec, options.variants, {name for variants in every for name in variants})
+    builder = _Builder(spec, options, budget, len(rows) > 1)
     for row, title, variants in zip(rows, titles, every, strict=True):
         builder.add(row, title, loaded[row.scenario], variants)
     if not builder.lines:
         raise ScenarioError(f"{spec.study}: the budget {name!r} has no rows; choose another")
     runs = dict(sorted(builder.runs.items(), key=lambda item: item[1].seed))
     return Plan(
-        spec, name, asked.seeds or budget.seeds, builder.lines, runs, *_tuning(spec, rows, budget, asked)
+        spec, name, options.seeds or budget.seeds, builder.lines, runs, *_tuning(spec, rows, budget, options)
     )
 
 
 def _tuning(
-    spec: StudySpec, rows: Sequence[RowSpec], budget: BudgetSpec, asked: Asked
+    spec: StudySpec, rows: Sequence[RowSpec], budget: BudgetSpec, options: StudyOptions
 ) -> tuple[dict[str, Sequence[Any]], list[str]]:
     """Return the values that are tried by parameter, and the parameters that would be tuned but are set."""
     listed = {name: values for row in rows for name, values in spec.tune_of(row).items()}
-    fixed = [name for name in listed if name in budget.set or name in asked.values]
+    fixed = [name for name in listed if name in budget.set or name in options.values]
     return {name: values for name, values in listed.items() if name not in fixed}, fixed
 
 
@@ -219,8 +219,8 @@ def _of_template(spec: StudySpec, name: str, variant: VariantSpec, template: Tem
     return variant
 
 
-def _budget(spec: StudySpec, asked: Asked) -> tuple[str, BudgetSpec]:
-    name = asked.budget or next(iter(spec.budgets))
+def _budget(spec: StudySpec, options: StudyOptions) -> tuple[str, BudgetSpec]:
+    name = options.budget or next(iter(spec.budgets))
     if name not in spec.budgets:
         alone = list(spec.budgets) == [DEFAULT]
         known = "; a scenario has none: say --steps and --seeds" if alone else suggest(name, spec.budgets)
@@ -242,27 +242,27 @@ def worded(value: object) -> str:
 class _Builder:
     """Collects lines and runs; equal runs are one."""
 
-    def __init__(self, spec: StudySpec, asked: Asked, budget: BudgetSpec, several: bool) -> None:
-        self.spec, self.asked, self.budget, self.several = spec, asked, budget, several
+    def __init__(self, spec: StudySpec, options: StudyOptions, budget: BudgetSpec, several: bool) -> None:
+        self.spec, self.options, self.budget, self.several = spec, options, budget, several
         self.lines: list[Line] = []
         self.runs: dict[str, PlannedRun] = {}
         self._names: dict[tuple[str, int], str] = {}
 
     def add(self, row: RowSpec, title: str, template: Template, variants: Mapping[str, VariantSpec]) -> None:
         """Add the lines of one row of the document: all variants at a point before the next point."""
-        asked, budget = self.asked, self.budget
-        fixed = {*budget.set, *asked.values}
+        options, budget = self.options, self.budget
+        fixed = {*budget.set, *options.values}
         grid = {
             axis: budget.grid.get(axis, values)
             for axis, values in self.spec.grid_of(row).items()
-            if axis not in asked.values
+            if axis not in options.values
         }
         tune = {name: values for name, values in self.spec.tune_of(row).items() if name not in fixed}
         for point in _product(grid):
             for name, variant in variants.items():
-                if asked.variants and name not in asked.variants:
+                if options.variants and name not in options.variants:
                     continue
-                values = {**self.spec.set, **row.set, **budget.set, **point, **variant.set, **asked.values}
+                values = {**self.spec.set, **row.set, **budget.set, **point, **variant.set, **options.values}
                 evaluate = variant.evaluate or self.spec.evaluate
                 metric = next(iter(self.spec.metric), "")
                 split = "train" if metric in OF_TRAINING else "test"
@@ -290,16 +290,16 @@ class _Builder:
         label = [*words, *(f"{name}={worded(value)}" for name, value in tuned.items())]
         scorings = [scoring, *([Scoring("validation", scoring.links, scoring.drop)] if tuned else [])]
         found, same = {}, ""
-        for seed in range(self.asked.seeds or self.budget.seeds):
+        for seed in range(self.options.seeds or self.budget.seeds):
             follows = {} if self.spec.seed_as is None else {self.spec.seed_as: seed}
             request = Request(
                 template=template,
                 variant=variant.variant,
                 values={**values, **follows},
-                steps=self.asked.steps or self.budget.steps,
+                steps=self.options.steps or self.budget.steps,
                 seed=seed,
-                device=self.asked.device,
-                command=self.asked.command,
+                device=self.options.device,
+                command=self.options.command,
             )
             if follows or not same:
                 same = repr(self._scenario(request, label))

@@ -56,7 +56,7 @@ class Pool:
         Ctrl-C or SIGTERM stops them with checkpoints; no further one is begun, and none once the caller
         closes this iterator.
         """
-        self._waiting.extend(_parted(jobs, self._jobs))
+        self._waiting.extend(_grouped(jobs, self._jobs))
         if self._jobs == 1:
             yield from self._here()
             return
@@ -177,18 +177,18 @@ def _ask(worker: subprocess.Popen[str], jobs: Sequence[Job]) -> list[Answer] | N
     return [answer for _ in jobs]
 
 
-def _parted(jobs: Sequence[Job], processes: int) -> Iterable[Group]:
-    """Return jobs in groups that are alike but for the seed, as many as keep all processes at work."""
-    alike: dict[str, dict[int, tuple[int, Job]]] = {}
+def _grouped(jobs: Sequence[Job], processes: int) -> Iterable[Group]:
+    """Return jobs in groups that are equal but for the seed, as many as keep all processes at work."""
+    by_job: dict[str, dict[int, tuple[int, Job]]] = {}
     singles: list[Group] = []
     for index, job in enumerate(jobs):
         key = json.dumps({name: value for name, value in job.items() if name not in _OWN}, sort_keys=True)
-        group = alike.setdefault(key, {})
+        group = by_job.setdefault(key, {})
         if job["seed"] in group:
             singles.append([(index, job)])
         else:
             group[job["seed"]] = index, job
-    groups = [list(group.values()) for group in alike.values()]
+    groups = [list(group.values()) for group in by_job.values()]
     parts = max(1, processes // max(len(groups), 1))
     found = [part for group in groups for part in _cut(group, min(parts, len(group)))]
     return sorted([*found, *singles], key=lambda group: group[0][0])

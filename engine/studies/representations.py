@@ -67,7 +67,7 @@ def measure_representations(path: Path, steps: int) -> None:
 
     with Simulation.load(path) as simulation:
         probes = linear_probe(simulation)
-        alike = similarity(rdm(simulation))
+        similarities = similarity(rdm(simulation))
         norms = weight_norms(simulation)
     agents = list(probes)
     found = {
@@ -76,7 +76,7 @@ def measure_representations(path: Path, steps: int) -> None:
         "probe_train": [probes[name].train for name in agents],
         "probe_test": [probes[name].test for name in agents],
         "weight_norm": [math.hypot(*norms[name].values()) for name in agents],
-        "similarity": alike.tolist(),
+        "similarity": similarities.tolist(),
     }
     write_json(path / _FILE, finite(found))
 

@@ -80,8 +80,8 @@ def figures(
             {metric: own[metric] for metric in OF_AGENTS if own.get(metric) is not None}
         ).items()
     }
-    said = {name: value for name, value in (env or {}).items() if value is not None}
-    return said | every | _with_error(found)
+    of_env = {name: value for name, value in (env or {}).items() if value is not None}
+    return of_env | every | _with_error(found)
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:
@@ -166,6 +166,8 @@ def least_loss(simulation: Simulation, split: str) -> float:
     objective = simulation.scenario.agents[readouts[0]].objective
     assert objective is not None
     batches = list(examples(simulation.world.env, split))
-    seen = [torch.cat([batch[name] for batch in batches]).flatten(1) for name in observed(simulation.system)]
+    observations = [
+        torch.cat([batch[name] for batch in batches]).flatten(1) for name in observed(simulation.system)
+    ]
     targets = torch.cat([batch[objective.target] for batch in batches])
-    return optimum(torch.cat(seen, 1), targets, objective.kind)
+    return optimum(torch.cat(observations, 1), targets, objective.kind)

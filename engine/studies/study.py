@@ -12,7 +12,7 @@ from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.studies.curves import learning_curves, read_curves, write_curves
 from antiphon.engine.studies.curves_figure import draw_curves
 from antiphon.engine.studies.figure import draw_figure
-from antiphon.engine.studies.plan import Asked, Plan, PlannedRun, plan
+from antiphon.engine.studies.plan import Plan, PlannedRun, StudyOptions, plan
 from antiphon.engine.studies.pool import Pool
 from antiphon.engine.studies.representations import (
     draw_representations,
@@ -74,25 +74,25 @@ class StudyOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What a study is asked to be.
+    """A study to be carried out.
 
     Attributes:
         spec: Its document.
         directory: Where its runs go: `<line>-s<seed>`.
-        asked: What is asked beside the document.
+        options: What is set beside the document.
         templates: Scenarios by the name that rows give them; others are loaded.
     """
 
     spec: StudySpec
     directory: Path
-    asked: Asked = field(default_factory=Asked)
+    options: StudyOptions = field(default_factory=StudyOptions)
     templates: Mapping[str, Template] = field(default_factory=dict)
 
     @classmethod
-    def of_template(cls, template: Template, directory: Path, asked: Asked) -> Study:
+    def of_template(cls, template: Template, directory: Path, options: StudyOptions) -> Study:
         """Return the study that a scenario alone is: its variants side by side."""
         spec = StudySpec.of_template(template)
-        return cls(spec=spec, directory=directory, asked=asked, templates={template.name: template})
+        return cls(spec=spec, directory=directory, options=options, templates={template.name: template})
 
     @cached_property
     def plan(self) -> Plan:
@@ -101,7 +101,7 @@ class Study:
         Raises:
             ScenarioError: Something that a scenario does not accept.
         """
-        return plan(self.spec, self.asked, self.templates)
+        return plan(self.spec, self.options, self.templates)
 
     def go(self, jobs: int, on_run: Callable[[Ended], None]) -> StudyOutcome:
         """Carry out the runs that are not there yet, and write table.csv, table.md, figure.svg and graph.png.
@@ -240,7 +240,7 @@ class Study:
                 draw_curves(result, self.directory / "curves.svg")
             if len(templates) == 1:
                 request = next(iter(templates.values()))
-                values = {**self.spec.set, **self.asked.values}
+                values = {**self.spec.set, **self.options.values}
                 draw_graph(graph_of(request.template.resolve(None, values)), self.directory / "graph.png")
         except RunError as error:
             return str(error)

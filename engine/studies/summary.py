@@ -112,8 +112,8 @@ def _scored(line: Line, finished: Mapping[str, Finished], first: str, metric: st
     for candidate in line.candidates:
         runs = {seed: finished[name] for seed, name in candidate.runs.items() if name in finished}
         done = len(_by_seed(runs, line.scoring, first))
-        seen = Scoring("validation", line.scoring.links, line.scoring.drop)
-        validation = list(_by_seed(runs, seen, first).values())
+        on_validation = Scoring("validation", line.scoring.links, line.scoring.drop)
+        validation = list(_by_seed(runs, on_validation, first).values())
         middle = sum(validation) / len(validation) if validation else None
         key = (done, -math.inf if middle is None else _good(first, middle))
         if best is None or key > best[0]:

@@ -298,8 +298,8 @@ def _mean(study: Mapping[str, Any], line: Mapping[str, Any]) -> str:
     if estimate is None:
         return "–"
     factor, digits = _digits(study)
-    spread = "" if estimate["sd"] is None else f" ± {factor * estimate['sd']:.{digits}f}"
-    return _number(factor * estimate["value"], digits) + spread
+    deviation = "" if estimate["sd"] is None else f" ± {factor * estimate['sd']:.{digits}f}"
+    return _number(factor * estimate["value"], digits) + deviation
 
 
 def _iqm(study: Mapping[str, Any], line: Mapping[str, Any]) -> str:
