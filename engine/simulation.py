@@ -8,9 +8,7 @@ from typing import Any, Self
 
 import torch
 
-from antiphon.engine.build.builder import build
-from antiphon.engine.build.devices import chosen_device
-from antiphon.engine.build.weights import without_weights
+from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.core.message import StepSignals
 from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.core.system import EnvironmentRunner, System, with_own_env

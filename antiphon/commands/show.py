@@ -13,8 +13,7 @@ from antiphon.commands.arguments import scenario_template, values_of
 from antiphon.commands.output import console, percent, print_json, remark, show_table
 from antiphon.engine.core.system import System
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, byte_unit, in_unit, in_units
-from antiphon.engine.planning.plan import ChannelStackPlan, CohortPlan, Plan, plan
-from antiphon.engine.planning.waves import Waves
+from antiphon.engine.planning.plan import ChannelStackPlan, CohortPlan, Plan, Waves, plan
 from antiphon.engine.runs.directory import RunDirectory, finite
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, catalogue, json_schema

@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from antiphon.engine.build.outline import build_to_look, outline
+from antiphon.engine.build.builder import build_to_look, outline
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import LearningGroup, System
 from antiphon.engine.planning.cost_model import CostModel, length_of

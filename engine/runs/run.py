@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from antiphon.engine.build.devices import chosen_device
+from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.observers import OnStep, TrainingScores
 from antiphon.engine.runs.request import Request

@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from antiphon.engine.runs.stopping import stop_signals
 from antiphon.errors import DivergenceError, ScenarioError
 
 if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation, StepInfo
 
-__all__ = ["Observer", "Outcome", "SharedClock", "Trainer"]
+__all__ = ["Observer", "Outcome", "SharedClock", "Trainer", "stop_signals"]
+
+
+@contextmanager
+def stop_signals(then: Callable[[], None] | None = None) -> Iterator[list[int]]:
+    """Note SIGINT and SIGTERM in the list yielded; a second signal raises KeyboardInterrupt.
+
+    Outside of the main thread, where Python delivers no signals, the list stays empty.
+
+    Args:
+        then: Called on the first signal.
+    """
+    stopped: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if stopped:
+            raise KeyboardInterrupt
+        stopped.append(number)
+        if then is not None:
+            then()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)

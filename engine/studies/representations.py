@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.runs.directory import finite, write_json, write_text
-from antiphon.engine.studies.figure import described, styles_of
+from antiphon.engine.studies.figures import described, styles_of
 from antiphon.telemetry.pictures import new_figure, save_figure
 
 if TYPE_CHECKING:

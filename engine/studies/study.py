@@ -10,10 +10,9 @@ from typing import Any
 
 from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.studies.curves import learning_curves, read_curves, write_curves
-from antiphon.engine.studies.curves_figure import draw_curves
-from antiphon.engine.studies.figure import draw_figure
+from antiphon.engine.studies.figures import draw_curves, draw_figure
 from antiphon.engine.studies.plan import Plan, PlannedRun, StudyOptions, plan
-from antiphon.engine.studies.pool import Pool
+from antiphon.engine.studies.pool import Pool, job_of
 from antiphon.engine.studies.representations import (
     draw_representations,
     kept_representations,
@@ -22,7 +21,6 @@ from antiphon.engine.studies.representations import (
 from antiphon.engine.studies.scoring import kept_scores
 from antiphon.engine.studies.summary import Finished, summary
 from antiphon.engine.studies.table import write_tables
-from antiphon.engine.studies.worker import job_of
 from antiphon.errors import AntiphonError, EngineError, ResourceError, RunError, ScenarioError, suggest
 from antiphon.scenarios import Template
 from antiphon.scenarios.study import StudySpec

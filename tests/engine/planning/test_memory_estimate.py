@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.build.outline import build_to_look, outline
+from antiphon.engine.build.builder import build_to_look, outline
 from antiphon.engine.planning import memory_estimate
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of, slots
 from antiphon.engine.simulation import Simulation

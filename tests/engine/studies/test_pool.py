@@ -9,8 +9,7 @@ import pytest
 
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.request import Request
-from antiphon.engine.studies.pool import Pool, _grouped
-from antiphon.engine.studies.worker import job_of, work
+from antiphon.engine.studies.pool import Pool, _grouped, job_of, work
 from tests.engine.seeds_asked import SEEDS, copies, places, requests, same
 
 

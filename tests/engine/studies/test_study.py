@@ -15,9 +15,8 @@ import pytest
 
 from antiphon.engine.runs.request import Request
 from antiphon.engine.studies.plan import StudyOptions
-from antiphon.engine.studies.pool import Pool
+from antiphon.engine.studies.pool import Pool, job_of, work
 from antiphon.engine.studies.study import Ended, Study
-from antiphon.engine.studies.worker import job_of, work
 from antiphon.errors import EngineError, RunError, ScenarioError
 from antiphon.scenarios import Template, load
 from antiphon.scenarios.study import StudySpec
