@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.figures import figures
 from antiphon.engine.metrics.timed import Timed
 from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.engine.runs.directory import RunDirectory, facts_of, finite, now, write_json
+from antiphon.engine.runs.directory import RunDirectory, facts_of, finite, now, read_json, write_json
 from antiphon.engine.runs.trainer import Observer, Outcome, SharedClock, Trainer
 from antiphon.errors import AntiphonError, DivergenceError
 from antiphon.telemetry import CsvRecorder, Figure, Recorder, Recorders
@@ -62,12 +61,6 @@ def result_of(
 ) -> dict[str, Any]:
     """Evaluate the composed system on the test split and return the run's result.
 
-    Args:
-        simulation: In its present state; nothing of it changes.
-        latest: The figures of its training.
-        facts: The content of run.json.
-        run_dir: The run directory, as the result names it.
-
     Returns:
         Plain data; what is not finite is None. `accuracy` (in [0, 1]), `error` and `bits` are means over the
         readouts that have them, else None; loss and metric of agents are of the test split too (None where the
@@ -109,13 +102,7 @@ def result_of(
 
 
 def over(readouts: Sequence[str], metric: str, agents: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Return the mean of a metric over the readouts that have it.
-
-    Args:
-        readouts: Their names.
-        metric: `accuracy`, `error`, `bits` or `loss`.
-        agents: Figures by agent.
-    """
+    """Return the mean of a metric over the readouts that have it; `agents`: figures by agent."""
     values = [agents[name][metric] for name in readouts if agents[name].get(metric) is not None]
     return sum(values) / len(values) if values else None
 
@@ -232,11 +219,7 @@ class RunWriter(Observer):
         return bool(self.directory.facts["exit"] == "running")
 
     def break_off(self, failure: BaseException | None = None) -> None:
-        """Note in run.json that a run stepped by hand is over.
-
-        Args:
-            failure: The exception that ended it; None: it was closed.
-        """
+        """Note in run.json that a run stepped by hand is over, closed or by an exception."""
         diverged = self._simulation.diverged
         if diverged is not None and (failure is None or isinstance(failure, DivergenceError)):
             self._note_end("diverged", diverged)
@@ -300,12 +283,8 @@ def keep_measured(
         RunError: The directory cannot be written.
     """
     path = directory.path / _MEASURED
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        before = {}
-    kept = before if isinstance(before, dict) else {}
-    write_json(path, kept | {kind: {"step": simulation.now, **content} for kind, content in found.items()})
+    measured = {kind: {"step": simulation.now, **content} for kind, content in found.items()}
+    write_json(path, read_json(path) | measured)
     if directory.facts["exit"] == "running":
         return False
     events = EventFile(directory.path)

@@ -80,19 +80,16 @@ class Seeds:
                 )
             self.sequential_reason = sequential_reason(self.simulations[0], backend, len(seeds))
             if self.sequential_reason is None:
-                self._join()
+                self._joint = ReplicatedEngine([simulation.system for simulation in self.simulations])
+                for world, simulation in enumerate(self.simulations):
+                    simulation.backend = Replica(self._joint, world)  # type: ignore[assignment]
+                self._worlds = [simulation.world for simulation in self.simulations]
             elif backend != "reference":
                 for simulation in self.simulations:
                     simulation.rerun_on(backend)
         except BaseException:
             self.close()
             raise
-
-    def _join(self) -> None:
-        self._joint = ReplicatedEngine([simulation.system for simulation in self.simulations])
-        for world, simulation in enumerate(self.simulations):
-            simulation.backend = Replica(self._joint, world)  # type: ignore[assignment]
-        self._worlds = [simulation.world for simulation in self.simulations]
 
     def step(self) -> list[StepInfo]:
         """Take one step of all replicas that have not diverged, and return its info for each of them.
@@ -104,18 +101,17 @@ class Seeds:
         if not running:
             raise DivergenceError(str(self.simulations[0].diverged))
         infos: list[StepInfo] = []
-        if self._joint is None:
+        joint = self._joint
+        if joint is None:
             for simulation in running:
                 with suppress(DivergenceError):  # noted in the simulation
                     infos.append(simulation.step())
             return infos
-        joint = self._joint
         step = running[0].now
-        if len({simulation.now for simulation in self.simulations if simulation.diverged is None}) > 1:
+        if any(simulation.now != step for simulation in running):
             raise ScenarioError("seeds: they are at different steps; give all of them states of one step")
         watched = [simulation.watching(step) for simulation in self.simulations]
-        before = [world.step_signals for world in self._worlds]
-        step_signals = joined(before)
+        step_signals = joined([world.step_signals for world in self._worlds])
         joint.tick(step, step_signals)
         ends = [world.advance() for world in self._worlds]
         step_signals.complete()
@@ -156,20 +152,16 @@ class Seeds:
 
 
 def sequential_reason(simulation: Simulation, backend: str, count: int) -> str | None:
-    """Return why seeds of a scenario are stepped one after the other; None: they are stepped together.
+    """Return why `count` seeds of a scenario, of one of which there is a simulation, are stepped one after the other.
 
-    Args:
-        simulation: Of one seed.
-        backend: As of `Seeds`.
-        count: How many seeds.
+    None: they are stepped together.
     """
     if backend == "reference":
         return "the reference backend was asked for"
     if count == 1:
         return "there is only one"
-    system = simulation.system
-    alone = [f"'{name}' is run as itself: {why}" for name, why in reasons_alone(system).items()]
-    return sequential_reason_of(system, alone)
+    alone = [f"'{name}' is run as itself: {why}" for name, why in reasons_alone(simulation.system).items()]
+    return sequential_reason_of(simulation.system, alone)
 
 
 _METRICS = ("accuracy", "error", "bits", "loss")
@@ -178,17 +170,14 @@ _METRICS = ("accuracy", "error", "bits", "loss")
 
 @dataclass(frozen=True)
 class MultiSeedOutcome:
-    """How runs of several seeds ended.
-
-    Attributes:
-        outcomes: By seed, in order; without those that had not begun when a signal came.
-        sequential_reason: Why they were trained one after the other; None: they were trained together.
-        exit_code: 0 where some are done, 3 where all have diverged, 130 or 143 where a signal stopped them.
-    """
+    """How runs of several seeds ended."""
 
     outcomes: Mapping[int, Outcome]
+    """By seed, in order; without those that had not begun when a signal came."""
     sequential_reason: str | None
+    """Why they were trained one after the other; None: they were trained together."""
     exit_code: int
+    """0 where some are done, 3 where all have diverged, 130 or 143 where a signal stopped them."""
 
     @property
     def result(self) -> dict[str, Any]:
@@ -335,16 +324,18 @@ class MultiSeedRun:
         """Build the replicas of a group, at the step they go on from."""
         request, existing = self.requests[group[0]], self._existing.get(group[0])
         device, facts = chosen_device(request.device), {} if existing is None else existing.facts
-        settings: dict[str, Any] = {"device": device, "backend": request.backend}
-        settings["threads"] = facts.get("threads", 1)
-        settings["dtype"] = getattr(torch, facts.get("dtype", "float32"))
-        seeds = [self.requests[index].seed for index in group]
-        if existing is None or not existing.checkpoints:
-            return Seeds(request.scenario, seeds, **settings)
-        replicas = Seeds(without_weights(request.scenario), seeds, **settings)
+        resumed = existing is not None and bool(existing.checkpoints)
+        replicas = Seeds(
+            without_weights(request.scenario) if resumed else request.scenario,
+            [self.requests[index].seed for index in group],
+            backend=request.backend,
+            device=device,
+            dtype=getattr(torch, facts.get("dtype", "float32")),
+            threads=facts.get("threads", 1),
+        )
         with ExitStack() as undo:
             undo.callback(replicas.close)
-            for index, simulation in zip(group, replicas.simulations, strict=True):
+            for index, simulation in zip(group, replicas.simulations, strict=True) if resumed else ():
                 saved = read_simulation(self._existing[index].path, None, device)
                 simulation.scenario = request.scenario
                 simulation.load_saved(saved)

@@ -14,7 +14,6 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -33,26 +32,18 @@ if TYPE_CHECKING:
 __all__ = ["Pool", "job_of", "work"]
 
 
+_SETTINGS = ("variant", "values", "steps", "seed", "device", "command")
+"""Of a request, that a job has as they are."""
+
+
 def job_of(
     request: Request, path: Path, scorings: Sequence[Scoring] = (), *, representations: bool = False
 ) -> dict[str, Any]:
-    """Return a run as plain data.
-
-    Args:
-        request: Scenario, seed and settings.
-        path: Its directory.
-        scorings: Further scores, besides its result.
-        representations: Whether its agents' representations are measured.
-    """
+    """Return a run as plain data; `scorings`: further scores, besides its result."""
     return {
         "text": request.template.text,
         "source": request.template.source,
-        "variant": request.variant,
-        "values": dict(request.values),
-        "steps": request.steps,
-        "seed": request.seed,
-        "device": request.device,
-        "command": list(request.command),
+        **{name: getattr(request, name) for name in _SETTINGS},
         "path": str(path),
         "scorings": [asdict(scoring) for scoring in scorings],
         "representations": representations,
@@ -72,7 +63,13 @@ def work(jobs: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
     from antiphon.engine.runs.seeds import MultiSeedRun
 
     try:
-        requests = [_request(job) for job in jobs]
+        requests = [
+            Request(
+                template=Template.from_yaml(job["text"], job["source"]),
+                **{name: job[name] for name in _SETTINGS},
+            )
+            for job in jobs
+        ]
         runs = MultiSeedRun(requests, [Path(job["path"]) for job in jobs], resume_if_exists=True)
         if runs.sequential_reason is not None:
             return None
@@ -91,18 +88,6 @@ def work(jobs: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
         ]
 
 
-def _request(job: dict[str, Any]) -> Request:
-    return Request(
-        template=Template.from_yaml(job["text"], job["source"]),
-        variant=job["variant"],
-        values=job["values"],
-        steps=job["steps"],
-        seed=job["seed"],
-        device=job["device"],
-        command=tuple(job["command"]),
-    )
-
-
 def _answer(job: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
     """Score a run if it is done, and return the answer to its job."""
     scores = {}
@@ -117,18 +102,6 @@ def _answer(job: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
         "exit_code": outcome.exit_code,
         "error": outcome.error,
     }
-
-
-def main() -> None:
-    """Carry out jobs until stdin ends. Other output goes to stderr."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    for line in sys.stdin:
-        print(json.dumps(work(json.loads(line))), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()
 
 
 Job = dict[str, Any]
@@ -232,7 +205,7 @@ class Pool:
         try:
             while (group := self._next()) is not None:
                 if worker is not None and worker.poll() is not None:
-                    _close(worker)
+                    worker.communicate()
                     worker = None
                 worker = worker or self._start()
                 answers = self._answers(worker, group)
@@ -240,7 +213,7 @@ class Pool:
                     ended.put((index, answer))
         finally:
             if worker is not None:
-                _close(worker)
+                worker.communicate()
             ended.put(None)
 
     def _answers(self, worker: subprocess.Popen[str], group: Group) -> list[Answer] | None:
@@ -301,21 +274,21 @@ def _grouped(jobs: Sequence[Job], processes: int) -> Iterable[Group]:
         else:
             group[job["seed"]] = index, job
     groups = [list(group.values()) for group in by_job.values()]
-    parts = max(1, processes // max(len(groups), 1))
-    found = [part for group in groups for part in _cut(group, min(parts, len(group)))]
-    return sorted([*found, *singles], key=lambda group: group[0][0])
+    found = singles
+    for members in groups:
+        parts = min(max(1, processes // len(groups)), len(members))
+        edges = [len(members) * part // parts for part in range(parts + 1)]
+        found += [members[start:end] for start, end in pairwise(edges)]
+    return sorted(found, key=lambda group: group[0][0])
 
 
-def _cut(group: Group, parts: int) -> Iterable[Group]:
-    """Return a group in so many parts of nearly the same length."""
-    edges = [len(group) * part // parts for part in range(parts + 1)]
-    return [group[start:end] for start, end in pairwise(edges)]
+def main() -> None:
+    """Carry out jobs until stdin ends. Other output goes to stderr."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    for line in sys.stdin:
+        print(json.dumps(work(json.loads(line))), file=answers, flush=True)
 
 
-def _close(worker: subprocess.Popen[str]) -> None:
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    with suppress(BrokenPipeError):
-        worker.stdin.close()
-    worker.stdout.close()
-    worker.wait()
+if __name__ == "__main__":
+    main()
