@@ -1,4 +1,4 @@
-"""Units: which agents learn as one network, and in which windows (semantics 14, 16, 27a)."""
+"""Learning groups: which agents learn as one network, and in which windows (semantics 14, 16, 27a)."""
 
 from __future__ import annotations
 
@@ -34,13 +34,7 @@ def group_agents(scenario: Scenario) -> list[tuple[str, ...]]:
 def windows_of(
     scenario: Scenario, members: tuple[str, ...], env: Description, episode: EpisodeWindows | None
 ) -> Windows:
-    """Return the windows of a unit.
-
-    Args:
-        scenario: Whose unit it is.
-        members: Of the unit.
-        env: What the environment shows.
-        episode: The windows of those that learn once an episode, where its length varies.
+    """Return the windows of a learning group; `episode`: of those that learn once an episode, where its length varies.
 
     Raises:
         ScenarioError: Its window is the episode, but the environment's episodes have no known length, or too great a

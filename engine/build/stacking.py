@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, fields
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
 from operator import attrgetter
+from typing import Any
 
 import networkx as nx
 import torch
@@ -73,13 +75,7 @@ def reasons_alone(system: System) -> dict[str, str]:
 
 
 def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
-    """Return what agents of one stack have in common.
-
-    Args:
-        system: Whose agent it is.
-        agent: The agent.
-        wave: At which place of a step's order it ticks.
-    """
+    """Return what agents of one stack have in common; `wave`: at which place of a step's order they tick."""
     unit, learner, goal = system.group_of[agent.name], agent.learner, agent.goal
     # How messages come about is their bundles' affair, of which a cohort may read many: here it matters how they fit.
     read = [(channel.shape, channel.slots, channel.ledger.read) for channel in agent.inputs]
@@ -107,10 +103,7 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
 def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> Hashable | None:
     """Return how far behind an aligned agent is: of equal ones all work on the signals of one step; None: unknown.
 
-    Args:
-        system: Whose agent it is.
-        agent: The agent.
-        behind: Those that work on the signals of what it sends.
+    `behind`: those that work on the signals of what it sends.
     """
     assert agent.align is not None
     channel = system.channels[agent.align]
@@ -168,29 +161,23 @@ def _model(model: Predictor | InputModel) -> Hashable:
 
 @dataclass(frozen=True)
 class Stacked:
-    """A system of stacks, and the single agents it is made of.
-
-    Attributes:
-        base: The single agents and channels; their parameters are views of the stacked ones.
-        system: The stacks.
-        place: By agent: its stack, and its place there.
-        alone: By agent, why it is a stack of one.
-    """
+    """A system of stacks, and the single agents it is made of."""
 
     base: System
+    """The single agents and channels; their parameters are views of the stacked ones."""
     system: System
     place: dict[str, tuple[str, int]]
+    """By agent: its stack, and its place there."""
     alone: dict[str, str]
-    _places: dict[str, tuple[Channel, int]] = field(default_factory=dict)
+    """By agent, why it is a stack of one."""
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[Channel, int]]:
+        stacks = self.system.channels.values()
+        return {name: (channel, k) for channel in stacks for k, name in enumerate(channel.names)}
 
     def channel_of(self, name: str) -> tuple[Channel, int]:
         """The stack that a channel is in, and its place there."""
-        if not self._places:
-            self._places.update(
-                (own, (channel, k))
-                for channel in self.system.channels.values()
-                for k, own in enumerate(channel.names)
-            )
         return self._places[name]
 
     @classmethod
@@ -235,30 +222,15 @@ def stack(base: System) -> Stacked:
         place |= {agent.name: (name, i) for i, agent in enumerate(members)}
     channels = _Channels(base, place, agents).stack()
     groups = _groups(base, place)
-    waves = []
-    for wave in base.schedule.waves:
-        calls = [
-            tuple(dict.fromkeys(place[name][0] for name in call))
-            if agents[place[call[0]][0]].stacked
-            else call
-            for call in wave
-        ]
-        waves.append(list(dict.fromkeys(calls)))
+
+    def stacked(call: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(place[name][0] for name in call))
+        return names if agents[names[0]].stacked else call
+
+    waves = [list(dict.fromkeys(map(stacked, wave))) for wave in base.schedule.waves]
     clocks = {name: agent.clock for name, agent in agents.items()}
-    system = System(
-        agents,
-        channels,
-        groups,
-        Schedule(clocks, waves, groups),
-        base.description,
-        base.batch,
-        base.dtype,
-        base.device,
-        base.divergence,
-        base.actor,
-        base.episode,
-        base.replicas,
-    )
+    schedule = Schedule(clocks, waves, groups)
+    system = replace(base, agents=agents, channels=channels, units=groups, schedule=schedule, replica_of={})
     return Stacked(base, system, place, alone)
 
 
@@ -284,36 +256,27 @@ def _rewired(agent: Agent) -> Agent:
 
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
-    settings = {f.name: getattr(members[0], f.name) for f in fields(Agent) if f.init}
-    learners = [agent.learner for agent in members]
-    settings |= {
-        "name": name,
-        "inputs": [],
-        "outputs": [],
-        "memory": None,
-        "learner": StackedLearner(learners, base.batch),
-        "members": tuple(members),
-        "observed": tuple(zip(*(agent.observes for agent in members), strict=True)),
-        "replicas": _replicas(base, [agent.name for agent in members]),
-        "participation_seeds": None,
-        "_order": {},
-    }
-    if members[0].p_update < 1.0:
-        settings["participation_seeds"] = torch.tensor([agent.participation_seed for agent in members])
-    return Agent(**settings)
+    seeds = torch.tensor([agent.participation_seed for agent in members])
+    return replace(
+        members[0],
+        name=name,
+        inputs=[],
+        outputs=[],
+        memory=None,
+        learner=StackedLearner([agent.learner for agent in members], base.batch),
+        members=tuple(members),
+        observed=tuple(zip(*(agent.observes for agent in members), strict=True)),
+        replicas=_replicas(base, [agent.name for agent in members]),
+        participation_seeds=seeds if members[0].p_update < 1.0 else None,
+        _order={},
+    )
 
 
 # --- channels --------------------------------------------------------------------------------------------
 
 
 class _Channels:
-    """Stacks the channels of a system whose agents have been stacked.
-
-    Args:
-        base: The single agents and channels.
-        place: By agent: its stack, and its place there.
-        agents: The stacks; their channels are wired here.
-    """
+    """Stacks the channels of a system whose agents have been stacked into `agents`, and wires them."""
 
     def __init__(self, base: System, place: dict[str, tuple[str, int]], agents: dict[str, Agent]) -> None:
         self.base, self.place, self.agents = base, place, agents
@@ -354,9 +317,18 @@ class _Channels:
             return first
         members = sorted(members, key=lambda c: self.place[c.sender][1])
         first = members[0]
-        settings = {f.name: getattr(first, f.name) for f in fields(Channel)}
-        settings |= {"sender": sender.name, "receiver": receiver.name}
-        settings |= {"input_examples": [], "input_example_members": []}
+        device = first.zeros.device
+        settings: dict[str, Any] = {
+            "sender": sender.name,
+            "receiver": receiver.name,
+            "input_examples": [],
+            "input_example_members": [],
+            "members": tuple(members),
+            "take": _index([self.place[c.sender][1] for c in members], len(sender.members), device),
+            "give": _index([self.place[c.receiver][1] for c in members], len(receiver.members), device),
+            "senders": len(sender.members),
+            "replicas": _replicas(self.base, [channel.sender for channel in members]),
+        }
         if sender.stacked:  # its ports have the names of its first member's
             port = place_of(first.port, sender.members[self.place[first.sender][1]].learner.network)
             settings["port"] = port if isinstance(port, str) else list(sender.learner.network.heads)[port]
@@ -369,15 +341,7 @@ class _Channels:
             if first.outliers is not None:
                 outliers = [c.outliers for c in members if isinstance(c.outliers, Outliers)]
                 settings["outliers"] = BundledOutliers(outliers)
-        device = first.zeros.device
-        settings |= {
-            "members": tuple(members),
-            "take": _index([self.place[c.sender][1] for c in members], len(sender.members), device),
-            "give": _index([self.place[c.receiver][1] for c in members], len(receiver.members), device),
-            "senders": len(sender.members),
-            "replicas": _replicas(self.base, [channel.sender for channel in members]),
-        }
-        return Channel(**settings)
+        return replace(first, **settings)
 
     def _layout(self, agent: Agent) -> FanIn:
         device, count = self.base.device, len(agent.members)
@@ -390,10 +354,8 @@ class _Channels:
         shapes = [(c.shape, c.slots, c.ledger.read) for c in agent.members[0].inputs]
         segments: list[InputSegment] = []
         first = 0
-        while first < len(shapes):
-            last = first + 1
-            while last < len(shapes) and shapes[last] == shapes[first]:
-                last += 1
+        for _, equal in groupby(shapes):
+            last = first + len(list(equal))
             read = [where[c.name] for member in agent.members for c in member.inputs[first:last]]
             used = sorted({b for b, _ in read})
             start = {b: sum(len(agent.inputs[o].members) for o in used if o < b) for b in used}
@@ -424,9 +386,7 @@ def _groups(base: System, place: dict[str, tuple[str, int]]) -> list[LearningGro
     """The learning groups of the stacks: groups that share a stack are one, whose members' gradients do not mix."""
     joined: nx.Graph[str] = nx.Graph()
     for group in base.units:
-        names = [place[name][0] for name in group.members]
-        joined.add_nodes_from(names)
-        joined.add_edges_from(pairwise(names))
+        nx.add_path(joined, [place[name][0] for name in group.members])
     parts = {name: i for i, names in enumerate(nx.connected_components(joined)) for name in names}
     found: dict[int, LearningGroup] = {}
     members: dict[int, dict[str, None]] = {}
