@@ -8,9 +8,7 @@ from typing import Any, Self
 
 import torch
 
-from antiphon.engine.build.builder import build
-from antiphon.engine.build.devices import chosen_device
-from antiphon.engine.build.weights import without_weights
+from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.rows import EnvMask

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from antiphon.cli import main
-from antiphon.engine.runs.stopping import stop_signals
+from antiphon.engine.runs.trainer import stop_signals
 
 DOCUMENT = """
 scenario: trio

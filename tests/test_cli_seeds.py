@@ -15,7 +15,7 @@ import pytest
 
 from antiphon.cli import main
 from antiphon.commands.seeds import show_seeds
-from antiphon.engine.runs.multi_seed import MultiSeedOutcome
+from antiphon.engine.runs.seeds import MultiSeedOutcome
 from antiphon.engine.runs.trainer import Outcome
 
 TINY = ["run", "digits-mlp", "--steps", "6", "--set", "depth=2", "--set", "width=8", "--set", "batch=16"]

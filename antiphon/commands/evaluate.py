@@ -28,8 +28,7 @@ from antiphon.engine.probes.ablation import Ablation, Change, Kind, ablate
 from antiphon.engine.probes.ceiling import ceilings
 from antiphon.engine.probes.value import Values, value, value_rows
 from antiphon.engine.runs.directory import RunDirectory, finite
-from antiphon.engine.runs.measured import keep_measured
-from antiphon.engine.runs.result import over
+from antiphon.engine.runs.run_writer import keep_measured, over
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError, suggest
 from antiphon.telemetry.figures import Figure

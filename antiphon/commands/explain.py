@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from antiphon.engine.build.outline import build_to_look
+from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.core.system import System
 from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
 from antiphon.envs import Description, Signal, describe

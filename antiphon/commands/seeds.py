@@ -23,8 +23,8 @@ from antiphon.commands.output import (
 )
 from antiphon.commands.progress import ProgressDisplay
 from antiphon.engine.planning.advice import advice
-from antiphon.engine.runs.multi_seed import MultiSeedOutcome, MultiSeedRun
 from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.seeds import MultiSeedOutcome, MultiSeedRun
 
 __all__ = ["run_seeds", "show_seeds", "warn"]
 

@@ -13,8 +13,7 @@ from antiphon.commands.arguments import scenario_template, values_of
 from antiphon.commands.output import console, percent, print_json, remark, show_table
 from antiphon.engine.core.system import System
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, byte_unit, in_unit, in_units
-from antiphon.engine.planning.plan import BundlePlan, CohortPlan, Plan, plan
-from antiphon.engine.planning.waves import Waves
+from antiphon.engine.planning.plan import ChannelStackPlan, CohortPlan, Plan, Waves, plan
 from antiphon.engine.runs.directory import RunDirectory, finite
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, catalogue, json_schema
@@ -89,9 +88,9 @@ def _in_common(cohort: CohortPlan) -> list[str]:
     return [cohort.network, cohort.ticks, learns, *([cohort.objective] if cohort.objective else [])]
 
 
-def _bundles(bundles: Iterable[BundlePlan]) -> None:
+def _bundles(bundles: Iterable[ChannelStackPlan]) -> None:
     """Print the channel stacks, grouped by coupling."""
-    kinds: dict[tuple[str, str, str], list[BundlePlan]] = {}
+    kinds: dict[tuple[str, str, str], list[ChannelStackPlan]] = {}
     for bundle in bundles:
         key = bundle.coupling, bundle.gradient or "–", bundle.input or "–"
         kinds.setdefault(key, []).append(bundle)

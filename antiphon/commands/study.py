@@ -21,7 +21,7 @@ from antiphon.commands.output import (
     remark,
     show_table,
 )
-from antiphon.engine.studies.plan import Asked, Plan, plan
+from antiphon.engine.studies.plan import Plan, StudyOptions, plan
 from antiphon.engine.studies.study import Ended, Study
 from antiphon.engine.studies.table import cells, columns, common_remarks, heading, named, remarks, views
 from antiphon.errors import RunError, ScenarioError, suggest
@@ -47,7 +47,7 @@ def study(
     json: bool,
 ) -> int:
     """Run a study, or compare the variants of a scenario over seeds; return the exit code."""
-    selection = Asked(
+    selection = StudyOptions(
         budget=budget,
         variants=variants,
         values=values_of(settings),
@@ -75,7 +75,7 @@ def study(
     return outcome.exit_code
 
 
-def _study(what: str, selection: Asked, logdir: Path | None) -> Study:
+def _study(what: str, selection: StudyOptions, logdir: Path | None) -> Study:
     """Return the study of a name or file: a document, or all variants of one scenario.
 
     Raises:
@@ -84,7 +84,7 @@ def _study(what: str, selection: Asked, logdir: Path | None) -> Study:
     spec = find_study(what)
     if spec is not None:
         return Study(
-            spec=spec, directory=logdir or new_directory(None, None, f"study-{spec.study}"), asked=selection
+            spec=spec, directory=logdir or new_directory(None, None, f"study-{spec.study}"), options=selection
         )
     known = {*study_names(), *library_names()}
     bare = Path(what).suffix not in _DOCUMENTS and Path(what).parent == Path()
@@ -95,7 +95,7 @@ def _study(what: str, selection: Asked, logdir: Path | None) -> Study:
     return Study.of_template(template, directory, selection)
 
 
-def _list(selection: Asked, json: bool) -> int:
+def _list(selection: StudyOptions, json: bool) -> int:
     """Print the library's studies with the cost of each budget."""
     specs = {name: spec for name in study_names() if (spec := find_study(name)) is not None}
     plans = {

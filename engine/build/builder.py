@@ -6,33 +6,33 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 
 from antiphon.agents.feedforward import Conv, Mlp
 from antiphon.agents.learner import OBJECTIVES, Learner
 from antiphon.agents.module import ModuleNetwork
-from antiphon.agents.network import Head, Network
+from antiphon.agents.network import Head, Network, features_of
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.aggregation import FanIn
-from antiphon.engine.build.channels import Wiring
+from antiphon.engine.build.channels import Wiring, optimiser_of
 from antiphon.engine.build.groups import group_agents, windows_of
-from antiphon.engine.build.optimisers import optimiser_of
 from antiphon.engine.build.shapes import Shapes, default_norm, memories, resolve
-from antiphon.engine.build.weights import read_weights
 from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock, EpisodeWindows, Schedule
 from antiphon.engine.core.divergence import Divergence
 from antiphon.engine.core.rows import Replicas
 from antiphon.engine.core.system import LearningGroup, System
+from antiphon.engine.state import checkpoint
 from antiphon.envs.signal import Description
-from antiphon.errors import ScenarioError
+from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import AgentSpec, NetworkSpec
 
-__all__ = ["build"]
+__all__ = ["build", "build_to_look", "chosen_device", "outline", "read_weights", "without_weights"]
 
 
 def build(
@@ -108,11 +108,11 @@ class _Builder:
     def _trails(agents: dict[str, Agent], channels: dict[str, Channel]) -> None:
         """Let those agents keep their newest states whose states predictors are conditioned on."""
         for channel in channels.values():
-            asked = (
+            conditions = (
                 ("from.state", channel.sender, 0),
                 ("to.state", channel.receiver, channel.ledger.link.delay),
             )
-            for end, name, delay in asked:
+            for end, name, delay in conditions:
                 if end in channel.ends:
                     agents[name].trail = {}
                     agents[name].looked_back = max(agents[name].looked_back, delay)
@@ -279,3 +279,141 @@ class _Builder:
                 calls.setdefault(id(agents[name].learner), []).append(name)
             waves.append([tuple(call) for call in calls.values()])
         return waves
+
+
+def read_weights(learner: Learner, source: str, place: str) -> None:
+    """Fill a learner with the parameters and running statistics of an agent of another run.
+
+    Args:
+        learner: Whom to fill.
+        source: `RUN:agent`; RUN is a run directory or a checkpoint.
+        place: Where the scenario says so, for errors.
+
+    Raises:
+        ScenarioError: There is no such run or agent, or its shapes differ.
+    """
+    run, _, name = source.rpartition(":")
+    try:
+        _, state = checkpoint.read(checkpoint.latest(run))
+    except RunError as error:
+        raise ScenarioError(f"{place}: {error}") from None
+    learners = state["system"]["learners"]
+    if name not in learners:
+        raise ScenarioError(f"{place}: run {run} has no agent '{name}'{suggest(name, learners)}")
+    saved = learners[name]
+    for part, own in (("parameters", learner.parameters), ("buffers", learner.buffers)):
+        have = {key: tuple(t.shape) for key, t in saved[part].items()}
+        want = {key: tuple(t.shape) for key, t in own.items()}
+        if have != want:
+            key = next(k for k in [*want, *have] if have.get(k) != want.get(k))
+            raise ScenarioError(
+                f"{place}: '{name}' of {run} has {part} {key} {have.get(key)}, this agent needs {want.get(key)}; "
+                "give both the same network and ports"
+            )
+    for key, parameter in learner.parameters.items():
+        parameter.data.copy_(saved["parameters"][key])
+    learner.buffers = {key: saved["buffers"][key].to(b) for key, b in learner.buffers.items()}
+
+
+def without_weights(scenario: Scenario) -> Scenario:
+    """Return a scenario in which no agent takes its numbers out of another run."""
+    agents = {name: spec.model_copy(update={"weights": None}) for name, spec in scenario.agents.items()}
+    return scenario.model_copy(update={"agents": agents})
+
+
+def chosen_device(name: torch.device | str) -> torch.device:
+    """Return a device by its name.
+
+    Raises:
+        ScenarioError: There is none of this name here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ScenarioError(
+            f"device: there is no device '{name}' here; use cpu, or cuda where torch finds one"
+        )
+    return device
+
+
+_META = torch.device("meta")
+"""Where tensors have shapes and no numbers."""
+_MUCH = 1 << 30
+"""Bytes."""
+
+
+def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = torch.float32) -> System:
+    """Return the system of a scenario; a large one without numbers, so that it takes hardly any memory.
+
+    Args:
+        scenario: The scenario.
+        env: What its environment shows.
+        dtype: Of all floats.
+
+    Raises:
+        ScenarioError: Something does not fit; the line names the place.
+    """
+    if outline(scenario, env, dtype.itemsize) < _MUCH:
+        return build(scenario, env, seed=0, device=torch.device("cpu"), dtype=dtype)
+    scenario = without_weights(scenario)
+    if any(not isinstance(agent.network, NetworkSpec) for agent in scenario.agents.values()):
+        return build(
+            scenario, env, seed=0, device=_META, dtype=dtype
+        )  # a user's module has numbers of its own
+    with _META:
+        return build(scenario, env, seed=0, device=_META, dtype=dtype)
+
+
+def outline(scenario: Scenario, env: Description, width: int) -> int:
+    """Return about what a scenario needs in bytes, quickly: within a factor of three or so, users' modules left out.
+
+    Args:
+        scenario: The scenario.
+        env: What its environment shows.
+        width: Bytes of a number.
+    """
+    shapes = resolve(scenario, env)
+    numbers = 0
+    for group in scenario.locked_groups():
+        window = scenario.window(group)
+        steps = (env.episode_steps or env.longest_episode or 1) if isinstance(window, str) else window
+        for name in group:
+            agent = scenario.agents[name]
+            heads = sum(head.features for head in shapes.heads[name])
+            weights, units = _outline(agent, shapes.inputs[name], heads)
+            numbers += 4 * weights + 3 * units * scenario.training.batch * steps // agent.clock.period
+    for channel in scenario.channels:
+        size = features_of(shapes.messages[channel.name])
+        numbers += 2 * size * scenario.training.batch * (2 + channel.link.delay)
+        if channel.coupling in ("decoupled", "unlocked"):
+            numbers += 4 * size * _width(channel.gradient.kind, channel.gradient.hidden, size)
+            if channel.input is not None:
+                numbers += 4 * size * max((size, *channel.input.hidden))
+    return numbers * width
+
+
+def _outline(agent: AgentSpec, inputs: tuple[int, ...], heads: int) -> tuple[int, int]:
+    """An agent's weights, and the units that a tick computes."""
+    network = agent.network
+    if not isinstance(network, NetworkSpec):
+        return 0, features_of(inputs) + heads
+    if network.kind == "conv":
+        channels = (inputs[0], *network.hidden)
+        filters = sum(a * b * network.filter**2 for a, b in pairwise(channels))
+        return filters + channels[-1] * heads, features_of(inputs[1:]) * sum(channels) + heads
+    layers = (features_of(inputs), *(network.encoder if network.recurrent else network.hidden))
+    weights = sum(a * b for a, b in pairwise(layers))
+    if network.recurrent:
+        weights += 4 * network.size * (layers[-1] + network.size)
+        layers = (*layers, *(4 * [network.size]))
+    return weights + layers[-1] * heads, sum(layers) + heads
+
+
+def _width(kind: str, hidden: tuple[int, ...], size: int) -> int:
+    """About the weights that a synthetic gradient has for a component of the message."""
+    if kind == "conv":  # its filters are small
+        return 1
+    return size if kind == "linear" else max((1, *hidden))

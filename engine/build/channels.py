@@ -1,4 +1,4 @@
-"""Wiring: the channels of a scenario, each with its ledger, its link and its predictors."""
+"""Wiring: the channels of a scenario, each with its ledger, its link and its predictors; optimisers and rates as it declares them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from antiphon.comms.inputs import INPUTS, InputModel
 from antiphon.comms.link import Link
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.outliers import Outliers
-from antiphon.engine.build.optimisers import optimiser_of, rate_of
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of, state_size
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
@@ -25,11 +24,43 @@ from antiphon.engine.core.system import LearningGroup
 from antiphon.engine.step.predictors import ends_of
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
+from antiphon.nets.optimisers import Rate
+from antiphon.nets.optimisers import Schedule as RateSchedule
 from antiphon.nets.random import generator
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import ChannelSpec
+from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
-__all__ = ["Wiring"]
+__all__ = ["Wiring", "optimiser_of", "rate_of"]
+
+
+def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> Rate:
+    """Return a number that moves over the training by a schedule; None: it stays."""
+    moves = RateSchedule()
+    if schedule is not None:
+        moves = RateSchedule(
+            kind=schedule.kind, at=schedule.at, factor=schedule.factor, warmup=schedule.warmup
+        )
+    return Rate(base=base, horizon=scenario.training.steps, schedule=moves)
+
+
+def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[str, object], Rate]:
+    """Return the settings of an optimiser, as `Optimiser` takes them, and its learning rate.
+
+    Args:
+        spec: None: that of `training.optimiser`.
+        scenario: Whose training it is.
+    """
+    spec = spec or scenario.training.optimiser
+    settings: dict[str, object] = {
+        "kind": spec.kind,
+        "momentum": spec.momentum,
+        "betas": spec.betas,
+        "weight_decay": spec.weight_decay,
+        "clip": spec.clip,
+    }
+    return settings, rate_of(spec.lr, spec.schedule, scenario)
+
 
 Shape = tuple[int, ...]
 

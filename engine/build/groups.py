@@ -1,4 +1,4 @@
-"""Units: which agents learn as one network, and in which windows (semantics 14, 16, 27a)."""
+"""Learning groups: which agents learn as one network, and in which windows (semantics 14, 16, 27a)."""
 
 from __future__ import annotations
 
@@ -34,13 +34,7 @@ def group_agents(scenario: Scenario) -> list[tuple[str, ...]]:
 def windows_of(
     scenario: Scenario, members: tuple[str, ...], env: Description, episode: EpisodeWindows | None
 ) -> Windows:
-    """Return the windows of a unit.
-
-    Args:
-        scenario: Whose unit it is.
-        members: Of the unit.
-        env: What the environment shows.
-        episode: The windows of those that learn once an episode, where its length varies.
+    """Return the windows of a learning group; `episode`: of those that learn once an episode, where its length varies.
 
     Raises:
         ScenarioError: Its window is the episode, but the environment's episodes have no known length, or too great a
@@ -67,9 +61,9 @@ def _episodes(
 ) -> Windows:
     name = next((n for n in members if scenario.agents[n].clock.unroll == "episode"), members[0])
     place = f"agents.{name}.clock.unroll"
-    said = scenario.agents[name].clock.unroll == "episode"
+    declared = scenario.agents[name].clock.unroll == "episode"
     longest = env.longest_episode if env.episode_steps is None else env.episode_steps
-    if longest is None and not said:
+    if longest is None and not declared:
         raise ScenarioError(
             f"agents.{name}: its locked state makes its window the episode, and this environment's have no known end; "
             "use coupling detached or decoupled for the state"

@@ -35,11 +35,7 @@ def replica_of(name: str) -> int:
 
 
 class ReplicaDivergence(Divergence):
-    """Under `stop`, a replica that diverges is stopped, and the others go on.
-
-    Args:
-        each: Of every replica.
-    """
+    """Under `stop`, a replica that diverges is stopped, and the others go on."""
 
     def __init__(self, each: Sequence[Divergence]) -> None:
         super().__init__(each[0].quarantine, each[0].bound)
@@ -64,7 +60,7 @@ def _bare(found: Report) -> Report:
 
 
 def sequential_reason_of(system: System, alone: Sequence[str]) -> str | None:
-    """Say why seeds of a scenario cannot be run at once; None: they can.
+    """Return why seeds of a scenario cannot be run at once; None: they can.
 
     Args:
         system: Of one seed.
@@ -83,19 +79,10 @@ def sequential_reason_of(system: System, alone: Sequence[str]) -> str | None:
 
 
 class Union:
-    """Systems as one.
-
-    Args:
-        systems: Of one scenario, each with a seed of its own.
-        divergence: What follows numbers that are not finite.
-
-    Attributes:
-        system: The one.
-    """
+    """Systems of one scenario, each with a seed of its own, as one `system`."""
 
     def __init__(self, systems: Sequence[System]) -> None:
         self.systems = list(systems)
-        first = systems[0]
         agents: dict[str, Agent] = {}
         channels: dict[str, Channel] = {}
         groups: list[LearningGroup] = []
@@ -119,39 +106,35 @@ class Union:
                 else:
                     agents[own.sender].outputs.append(own)
                     agents[own.receiver].inputs.append(own)
-            groups += [
-                LearningGroup(
-                    tuple(named(name, replica) for name in group.members), group.windows, late=group.late
-                )
-                for group in system.units
-            ]
+            for group in system.units:
+                members = tuple(named(name, replica) for name in group.members)
+                groups.append(LearningGroup(members, group.windows, late=group.late))
         waves = [
             [
                 tuple(named(name, replica) for name in call)
-                for replica, system in enumerate(systems)
-                for call in system.schedule.waves[depth]
+                for replica, wave in enumerate(own)
+                for call in wave
             ]
-            for depth in range(len(first.schedule.waves))
+            for own in zip(*(system.schedule.waves for system in systems), strict=True)
         ]
         clocks = {name: agent.clock for name, agent in agents.items()}
         self.divergence = ReplicaDivergence([system.divergence for system in systems])
-        self.system = System(
-            agents,
-            channels,
-            groups,
-            Schedule(clocks, waves),
-            first.description,
-            first.batch,
-            first.dtype,
-            first.device,
-            self.divergence,
+        self.system = replace(
+            systems[0],
+            agents=agents,
+            channels=channels,
+            units=groups,
+            schedule=Schedule(clocks, waves),
+            divergence=self.divergence,
+            actor=None,
+            episode=None,
             replicas=len(systems),
             replica_of={name: replica_of(name) for name in agents},
         )
 
     def part(self) -> None:
         """Bring the systems up to what the union has become."""
-        self._exchange(self.system, bare, to_union=False)
+        self._exchange(to_union=False)
         for world, system in enumerate(self.systems):
             for record in records_of(system):
                 GradientLedger.replace_signals(record, _own(record.step_signals, world))
@@ -160,18 +143,18 @@ class Union:
 
     def join(self) -> None:
         """Bring the union up to what the systems have become."""
-        self._exchange(self.system, bare, to_union=True)
+        self._exchange(to_union=True)
 
-    def _exchange(self, union: System, bare: Callable[[str], str], *, to_union: bool) -> None:
-        units = iter(union.units)
+    def _exchange(self, *, to_union: bool) -> None:
+        union, units = self.system, iter(self.system.units)
         for world, system in enumerate(self.systems):
             for name, agent in system.agents.items():
-                other = union.agents[named(name, world)]
-                source, target = (agent, other) if to_union else (other, agent)
+                pair = (agent, union.agents[named(name, world)])
+                source, target = pair if to_union else pair[::-1]
                 target.agent_disabled, target.trail = source.agent_disabled, source.trail
             for name, channel in system.channels.items():
-                twin = union.channels[named(name, world)]
-                giver, taker = (channel, twin) if to_union else (twin, channel)
+                ends = (channel, union.channels[named(name, world)])
+                giver, taker = ends if to_union else ends[::-1]
                 taker.predictors_disabled = giver.predictors_disabled
                 taker.input_models_disabled = giver.input_models_disabled
 

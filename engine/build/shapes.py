@@ -189,21 +189,21 @@ def _known(name: str, place: str, env: Description) -> None:
 def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> Shape:
     agent = scenario.agents[name]
     inputs = scenario.inputs_of(name)
-    seen = [(len(inputs),) if s == AGE else env.signals[s].shape for s in agent.observes]
-    told = [_side_by_side(messages[c.name], c, scenario) for c in inputs]
-    if not seen and not told:
+    observed = [(len(inputs),) if s == AGE else env.signals[s].shape for s in agent.observes]
+    messages_read = [_side_by_side(messages[c.name], c, scenario) for c in inputs]
+    if not observed and not messages_read:
         raise ScenarioError(
             f"agents.{name}: it observes nothing and no channel leads to it; give it an input"
         )
-    if agent.fan_in != "concat" and told:
-        if len(set(told)) > 1:
+    if agent.fan_in != "concat" and messages_read:
+        if len(set(messages_read)) > 1:
             sizes = ", ".join(f"{c.name} {list(messages[c.name])}" for c in scenario.inputs_of(name))
             raise ScenarioError(
                 f"agents.{name}.fan_in: {agent.fan_in} needs messages of one size, got {sizes}"
             )
-        told = told[:1]
+        messages_read = messages_read[:1]
     if isinstance(agent.network, NetworkSpec) and agent.network.kind == "conv":
-        shapes = [*seen, *told]
+        shapes = [*observed, *messages_read]
         if any(len(shape) != 3 for shape in shapes) or len({shape[1:] for shape in shapes}) > 1:
             given = ", ".join(str(list(shape)) for shape in shapes)
             raise ScenarioError(
@@ -211,7 +211,7 @@ def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env:
                 f"got {given}"
             )
         return (sum(shape[0] for shape in shapes), *shapes[0][1:])
-    return (sum(features_of(shape) for shape in [*seen, *told]),)
+    return (sum(features_of(shape) for shape in [*observed, *messages_read]),)
 
 
 def _side_by_side(shape: Shape, channel: ChannelSpec, scenario: Scenario) -> Shape:

@@ -38,11 +38,8 @@ def split(
         objective: The last agent's; None: classification of `label`; a word names the target to classify.
         coupling: Of every channel.
         gradient: Of every channel.
-        scenario: The scenario's name.
+        scenario: The scenario's name; its agents are `part0`, `part1`, ….
         **training: `batch`, `steps`, `optimiser`, ….
-
-    Returns:
-        A scenario of agents `part0`, `part1`, ….
 
     Raises:
         ScenarioError: A cut is out of place, or the model does not take the signal.
@@ -69,12 +66,8 @@ def split(
         # Agents take and give flat rows; the layers in between see the shapes they are used to.
         agents[name] = {"network": nn.Sequential(nn.Unflatten(1, shape), *piece, nn.Flatten(1))}
         if i:
-            channel: dict[str, Any] = {
-                "from": names[i - 1],
-                "to": name,
-                "size": int(torch.Size(shape).numel()),
-            }
-            channels.append({**channel, "norm": "none", "coupling": coupling, "gradient": gradient})
+            ends = {"from": names[i - 1], "to": name, "size": torch.Size(shape).numel()}
+            channels.append({**ends, "norm": "none", "coupling": coupling, "gradient": gradient})
         shape = after
     agents[names[0]]["observes"] = [observes]
     agents[names[-1]]["objective"] = objective

@@ -8,57 +8,182 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, fields, replace
-from itertools import pairwise
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, cast
 
 import networkx as nx
 import torch
 from torch import Tensor
 
 from antiphon.agents.learner import StackedLearner
+from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, Network
 from antiphon.comms.aggregation import FanIn, InputSegment, StackedFanIn
+from antiphon.comms.gradient import Predictor
+from antiphon.comms.inputs import InputModel
 from antiphon.comms.link import StackedLinks
 from antiphon.comms.model import Model
-from antiphon.comms.outliers import Outliers
-from antiphon.comms.stacked import BundledOutliers, StackedModels
-from antiphon.engine.build.similarity import agent_kind, channel_kind, place_of, reasons_alone
-from antiphon.engine.core.agent import Agent
+from antiphon.comms.outliers import BundledOutliers, Outliers
+from antiphon.comms.stacked import StackedModels
+from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.rows import Replicas
 from antiphon.engine.core.system import LearningGroup, System
+from antiphon.nets.optimisers import Optimiser
 
-__all__ = ["Stacked", "stack", "stacks_of"]
+if TYPE_CHECKING:
+    from antiphon.agents.learner import Learner
+
+__all__ = ["Stacked", "agent_kind", "channel_kind", "place_of", "reasons_alone", "stack", "stacks_of"]
+
+
+def reasons_alone(system: System) -> dict[str, str]:
+    """By agent, why some cannot be stacked; the others can."""
+    fixed, evaluated = set(), set()
+    for channel in system.channels.values():
+        if channel.direct is not None or channel.aligned is not None:
+            fixed |= {id(system.group_of[channel.sender]), id(system.group_of[channel.receiver])}
+        if channel.needs_returned_loss:
+            evaluated.add(id(system.group_of[channel.receiver]))
+
+    def reason(agent: Agent) -> str | None:
+        unit = system.group_of[agent.name]
+        traced = any((memory := system.agents[n].memory) is not None and memory.traced for n in unit.members)
+        quarantine = system.divergence.quarantine
+        if any(count > 1 for count in unit.owners.values()):
+            return "it is tied to others"
+        if unit.late:
+            return "it waits for delayed gradients"
+        if agent.name == system.actor:
+            return "it acts"
+        if agent.align is not None and aligned_kind(system, agent) is None:
+            return "it works on the signals of whichever message arrived"
+        if agent.sees_ages and agent.fan_in != "concat":
+            return "it sees the ages of messages that it adds up"
+        if id(unit) in fixed:
+            return "feedback goes through fixed weights in its group"
+        if len(unit.members) > 1 and id(unit) in evaluated:
+            return "critics are told what its group loses"
+        if quarantine and agent.align is not None:
+            return "it works on the signals of whoever may fall silent"
+        if traced and (quarantine or agent.p_update < 1.0 or len(unit.members) > 1):
+            return "returns reach over windows that not everybody may learn from"
+        return agent.learner.network.stackable()
+
+    found = {name: reason(agent) for name, agent in system.agents.items()}
+    return {name: why for name, why in found.items() if why is not None}
+
+
+def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
+    """Return what agents of one stack have in common; `wave`: at which place of a step's order they tick."""
+    unit, learner, goal = system.group_of[agent.name], agent.learner, agent.goal
+    # How messages come about is their bundles' affair, of which a cohort may read many: here it matters how they fit.
+    read = [(channel.shape, channel.slots, channel.ledger.read) for channel in agent.inputs]
+    return (
+        learner.network.signature(),
+        agent.clock,
+        unit.windows,
+        wave,
+        system.depths.get(id(unit), 0),
+        learner.frozen,
+        learner.rate,
+        _optimiser(learner.optimiser),
+        tuple(AGE if n == AGE else system.description.signals[n].shape for n in agent.observes),
+        None if agent.align is None else aligned_kind(system, agent),
+        agent.fan_in,
+        tuple(read) if agent.fan_in == "concat" else frozenset(read),
+        None if goal is None else (type(goal.objective), goal.target, goal.last_only, goal.weight),
+        agent.p_update,
+        None if agent.memory is None else channel_kind(system, agent.memory),
+        agent.trail is None,
+        agent.looked_back,
+    )
+
+
+def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> Hashable | None:
+    """Return how far behind an aligned agent is: of equal ones all work on the signals of one step; None: unknown.
+
+    `behind`: those that work on the signals of what it sends.
+    """
+    assert agent.align is not None
+    channel = system.channels[agent.align]
+    ledger, sender = channel.ledger, system.agents[channel.sender]
+    if ledger.link.drop or ledger.remembers or agent.name in behind:
+        return None
+    before: Hashable | None = ()
+    if sender.align is not None:
+        before = aligned_kind(system, sender, (*behind, agent.name))
+    place = [c.name for c in agent.inputs].index(agent.align)
+    own = (place, ledger.sender.clock, ledger.sender.rate, ledger.link.delay)
+    return None if before is None else (own, before)
+
+
+def place_of(port: str, network: Network) -> int | str:
+    """Return which of a network's heads a port is, or the name of one that has the same name in all networks."""
+    if port in (HIDDEN, STATE, OBJECTIVE, AUXILIARY_PORT):
+        return port
+    return list(network.heads).index(port)
+
+
+def channel_kind(system: System, channel: Channel) -> Hashable:
+    """Return what channels of one stack have in common, beside the stacks at their ends."""
+    return (
+        place_of(channel.port, system.agents[channel.sender].learner.network),
+        _CHANNEL(channel),
+        channel.outliers is None,
+        _LEDGER(channel.ledger),
+        channel.mailbox.aligns,
+        None if channel.predictor is None else (_PREDICTOR(channel.predictor), _model(channel.predictor)),
+        None if channel.input is None else _model(channel.input),
+    )
+
+
+_CHANNEL = attrgetter(
+    *("shape", "coupling", "context", "ends", "target", "scale", "discount", "clip", "trace", "span"),
+    *("auxiliary", "propagate", "apply", "slots", "input_context", "input_ends"),
+)
+_LEDGER = attrgetter(
+    *("sender.rate", "link.delay", "link.drop", "link.noise", "link.bits", "returns", "back", "slack"),
+    *("remembers", "read", "state"),
+)
+_PREDICTOR = attrgetter("shape", "context", "target", "filter")
+_OPTIMISER = attrgetter("kind", "momentum", "betas", "weight_decay", "clip")
+"""Fields in which members of a stack are equal."""
+
+
+def _optimiser(optimiser: Optimiser) -> Hashable:
+    return _OPTIMISER(optimiser), len(optimiser.parameters)
+
+
+def _model(model: Predictor | InputModel) -> Hashable:
+    shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
+    return type(model), model.hidden, model.norm, model.rate, _optimiser(model.optimiser), shapes
 
 
 @dataclass(frozen=True)
 class Stacked:
-    """A system of stacks, and the single agents it is made of.
-
-    Attributes:
-        base: The single agents and channels; their parameters are views of the stacked ones.
-        system: The stacks.
-        place: By agent: its stack, and its place there.
-        alone: By agent, why it is a stack of one.
-    """
+    """A system of stacks, and the single agents it is made of."""
 
     base: System
+    """The single agents and channels; their parameters are views of the stacked ones."""
     system: System
     place: dict[str, tuple[str, int]]
+    """By agent: its stack, and its place there."""
     alone: dict[str, str]
-    _places: dict[str, tuple[Channel, int]] = field(default_factory=dict)
+    """By agent, why it is a stack of one."""
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[Channel, int]]:
+        stacks = self.system.channels.values()
+        return {name: (channel, k) for channel in stacks for k, name in enumerate(channel.names)}
 
     def channel_of(self, name: str) -> tuple[Channel, int]:
         """The stack that a channel is in, and its place there."""
-        if not self._places:
-            self._places.update(
-                (own, (channel, k))
-                for channel in self.system.channels.values()
-                for k, own in enumerate(channel.names)
-            )
         return self._places[name]
 
     @classmethod
@@ -103,30 +228,15 @@ def stack(base: System) -> Stacked:
         place |= {agent.name: (name, i) for i, agent in enumerate(members)}
     channels = _Channels(base, place, agents).stack()
     groups = _groups(base, place)
-    waves = []
-    for wave in base.schedule.waves:
-        calls = [
-            tuple(dict.fromkeys(place[name][0] for name in call))
-            if agents[place[call[0]][0]].stacked
-            else call
-            for call in wave
-        ]
-        waves.append(list(dict.fromkeys(calls)))
+
+    def stacked(call: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(place[name][0] for name in call))
+        return names if agents[names[0]].stacked else call
+
+    waves = [list(dict.fromkeys(map(stacked, wave))) for wave in base.schedule.waves]
     clocks = {name: agent.clock for name, agent in agents.items()}
-    system = System(
-        agents,
-        channels,
-        groups,
-        Schedule(clocks, waves),
-        base.description,
-        base.batch,
-        base.dtype,
-        base.device,
-        base.divergence,
-        base.actor,
-        base.episode,
-        base.replicas,
-    )
+    schedule = Schedule(clocks, waves)
+    system = replace(base, agents=agents, channels=channels, units=groups, schedule=schedule, replica_of={})
     return Stacked(base, system, place, alone)
 
 
@@ -152,36 +262,28 @@ def _rewired(agent: Agent) -> Agent:
 
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
-    settings = {f.name: getattr(members[0], f.name) for f in fields(Agent) if f.init}
-    learners = [agent.learner for agent in members]
-    settings |= {
-        "name": name,
-        "inputs": [],
-        "outputs": [],
-        "memory": None,
-        "learner": StackedLearner(learners, base.batch),
-        "members": tuple(members),
-        "observed": tuple(zip(*(agent.observes for agent in members), strict=True)),
-        "replicas": _replicas(base, [agent.name for agent in members]),
-        "participation_seeds": None,
-        "_order": {},
-    }
-    if members[0].p_update < 1.0:
-        settings["participation_seeds"] = torch.tensor([agent.participation_seed for agent in members])
-    return Agent(**settings)
+    seeds = torch.tensor([agent.participation_seed for agent in members])
+    return replace(
+        members[0],
+        name=name,
+        inputs=[],
+        outputs=[],
+        memory=None,
+        # What a step asks of a learner, a stack of them answers for all rows.
+        learner=cast("Learner", StackedLearner([agent.learner for agent in members], base.batch)),
+        members=tuple(members),
+        observed=tuple(zip(*(agent.observes for agent in members), strict=True)),
+        replicas=_replicas(base, [agent.name for agent in members]),
+        participation_seeds=seeds if members[0].p_update < 1.0 else None,
+        _order={},
+    )
 
 
 # --- channels --------------------------------------------------------------------------------------------
 
 
 class _Channels:
-    """Stacks the channels of a system whose agents have been stacked.
-
-    Args:
-        base: The single agents and channels.
-        place: By agent: its stack, and its place there.
-        agents: The stacks; their channels are wired here.
-    """
+    """Stacks the channels of a system whose agents have been stacked into `agents`, and wires them."""
 
     def __init__(self, base: System, place: dict[str, tuple[str, int]], agents: dict[str, Agent]) -> None:
         self.base, self.place, self.agents = base, place, agents
@@ -222,9 +324,18 @@ class _Channels:
             return first
         members = sorted(members, key=lambda c: self.place[c.sender][1])
         first = members[0]
-        settings = {f.name: getattr(first, f.name) for f in fields(Channel)}
-        settings |= {"sender": sender.name, "receiver": receiver.name}
-        settings |= {"input_examples": [], "input_example_members": []}
+        device = first.zeros.device
+        settings: dict[str, Any] = {
+            "sender": sender.name,
+            "receiver": receiver.name,
+            "input_examples": [],
+            "input_example_members": [],
+            "members": tuple(members),
+            "take": _index([self.place[c.sender][1] for c in members], len(sender.members), device),
+            "give": _index([self.place[c.receiver][1] for c in members], len(receiver.members), device),
+            "senders": len(sender.members),
+            "replicas": _replicas(self.base, [channel.sender for channel in members]),
+        }
         if sender.stacked:  # its ports have the names of its first member's
             port = place_of(first.port, sender.members[self.place[first.sender][1]].learner.network)
             settings["port"] = port if isinstance(port, str) else list(sender.learner.network.heads)[port]
@@ -238,15 +349,7 @@ class _Channels:
             if first.outliers is not None:
                 outliers = [c.outliers for c in members if isinstance(c.outliers, Outliers)]
                 settings["outliers"] = BundledOutliers(outliers)
-        device = first.zeros.device
-        settings |= {
-            "members": tuple(members),
-            "take": _index([self.place[c.sender][1] for c in members], len(sender.members), device),
-            "give": _index([self.place[c.receiver][1] for c in members], len(receiver.members), device),
-            "senders": len(sender.members),
-            "replicas": _replicas(self.base, [channel.sender for channel in members]),
-        }
-        return Channel(**settings)
+        return replace(first, **settings)
 
     def _layout(self, agent: Agent) -> FanIn:
         device, count = self.base.device, len(agent.members)
@@ -259,10 +362,8 @@ class _Channels:
         shapes = [(c.shape, c.slots, c.ledger.read) for c in agent.members[0].inputs]
         segments: list[InputSegment] = []
         first = 0
-        while first < len(shapes):
-            last = first + 1
-            while last < len(shapes) and shapes[last] == shapes[first]:
-                last += 1
+        for _, equal in groupby(shapes):
+            last = first + len(list(equal))
             read = [where[c.name] for member in agent.members for c in member.inputs[first:last]]
             used = sorted({b for b, _ in read})
             start = {b: sum(len(agent.inputs[o].members) for o in used if o < b) for b in used}
@@ -290,9 +391,7 @@ def _groups(base: System, place: dict[str, tuple[str, int]]) -> list[LearningGro
     """The learning groups of the stacks: groups that share a stack are one, whose members' gradients do not mix."""
     joined: nx.Graph[str] = nx.Graph()
     for group in base.units:
-        names = [place[name][0] for name in group.members]
-        joined.add_nodes_from(names)
-        joined.add_edges_from(pairwise(names))
+        nx.add_path(joined, [place[name][0] for name in group.members])
     parts = {name: i for i, names in enumerate(nx.connected_components(joined)) for name in names}
     found: dict[int, LearningGroup] = {}
     members: dict[int, dict[str, None]] = {}

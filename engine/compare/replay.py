@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from antiphon.engine.build.devices import chosen_device
+from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.compare.differences import (
     DIGESTED,
     QUANTITIES,

@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from antiphon.engine.build.outline import build_to_look, outline
+from antiphon.engine.build.builder import build_to_look, outline
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import LearningGroup, System
 from antiphon.engine.planning.cost_model import CostModel, length_of
@@ -41,7 +41,7 @@ _UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _MEMINFO = Path("/proc/meminfo")
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux says what a container may have."""
-_KNOBS = {
+_REMEDIES = {
     "parameters": "fewer agents, or smaller networks",
     "optimiser": "fewer agents, smaller networks, or an optimiser that keeps less",
     "predictors": "smaller messages, contexts or gradient.hidden",
@@ -96,11 +96,11 @@ class MemoryEstimate:
         """Return a part's name in words: `optimiser state`."""
         return _WORDS.get(part, part)
 
-    def knob(self, batch: int) -> str:
+    def remedy(self, batch: int) -> str:
         """Return the largest part with what would make it smaller."""
         largest = max(self.parts().items(), key=lambda part: part[1])
-        mend = _KNOBS[largest[0]].format(batch=batch)
-        return f"the largest part is {self.word(largest[0])} ({in_units(largest[1])}): {mend}"
+        remedy = _REMEDIES[largest[0]].format(batch=batch)
+        return f"the largest part is {self.word(largest[0])} ({in_units(largest[1])}): {remedy}"
 
 
 def byte_unit(count: float) -> str:
@@ -252,7 +252,7 @@ class MemoryGuard:
         batch = self.scenario.training.batch
         return (
             f"out of memory: '{self.scenario.scenario}' needs about {in_units(needed.total)}{there}; "
-            f"{needed.knob(batch)}"
+            f"{needed.remedy(batch)}"
         )
 
     def __enter__(self) -> Self:

@@ -5,7 +5,7 @@ Nothing is run for it; the time of a step is measured (`step_time`) or absent, n
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,31 +13,122 @@ import torch
 
 from antiphon.comms.gradient import PREDICTORS
 from antiphon.comms.inputs import INPUTS
-from antiphon.engine.build.outline import build_to_look
-from antiphon.engine.build.similarity import channel_kind
-from antiphon.engine.build.stacking import stacks_of
+from antiphon.engine.build.builder import build_to_look
+from antiphon.engine.build.stacking import channel_kind, stacks_of
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
+from antiphon.engine.planning.advice import advice
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of
-from antiphon.engine.planning.waves import Waves, waves_of
 from antiphon.engine.step.backends import checked_backend
 from antiphon.envs.registry import describe
+from antiphon.envs.signal import Description
+from antiphon.errors import ScenarioError
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec, NetworkSpec
+from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec
 
 __all__ = [
     "Alone",
-    "BundlePlan",
+    "ChannelStackPlan",
     "CohortPlan",
     "Plan",
+    "Waves",
     "learning_in_words",
     "network_in_words",
     "plan",
     "stacked",
     "ticks_in_words",
+    "waves_of",
 ]
+
+
+@dataclass(frozen=True)
+class Waves:
+    """Order in which the agents due at one step tick.
+
+    Attributes:
+        count: How many waves.
+        chain: Whether each is one agent.
+        channels: The message channels without delay, which make them.
+        locked: Whether all of those are locked.
+        remedy: What would make them fewer and harm nothing else that `check` knows of; None: nothing.
+    """
+
+    count: int
+    chain: bool
+    channels: tuple[str, ...]
+    locked: bool
+    remedy: str | None
+
+
+def waves_of(scenario: Scenario, env: Description, calls: int) -> Waves:
+    """Return the waves of a scenario.
+
+    Args:
+        scenario: The scenario.
+        env: What its environment shows.
+        calls: How many cohorts and single agents there are.
+    """
+    waves = scenario.waves()
+    prompt = [channel for channel in scenario.channels if not channel.state and channel.link.delay == 0]
+    free = [channel for channel in prompt if channel.coupling != "locked"]
+    return Waves(
+        count=len(waves),
+        chain=len(waves) > 1 and all(len(wave) == 1 for wave in waves),
+        channels=tuple(channel.name for channel in prompt),
+        locked=bool(prompt) and not free,
+        remedy=_remedy(scenario, env, free, calls) if free else None,
+    )
+
+
+def _remedy(scenario: Scenario, env: Description, free: list[ChannelSpec], calls: int) -> str | None:
+    """Return the effect of a delay where it adds no warning of `check`; over locked channels it would lose credit."""
+    before = set(advice(scenario))
+    for aligned in (False, True):
+        try:
+            changed = _delayed(scenario, free, aligned=aligned)
+            worse = set(advice(changed)) - before
+        except ScenarioError:
+            continue
+        left = len(changed.waves())
+        if worse or left >= len(scenario.waves()):
+            continue
+        whole = len(free) == len(_prompt(scenario))
+        them = _few(c.name for c in free) if not whole else "it" if len(free) == 1 else "them"
+        how = f"delay 1 on {them}" + (", their readers aligned," if aligned else "")
+        fewer = "one wave" if left == 1 else f"{left} waves"
+        return f"{how} would make it {fewer}, {_gain(changed, env, calls)}"
+    return None
+
+
+def _prompt(scenario: Scenario) -> list[ChannelSpec]:
+    return [channel for channel in scenario.channels if not channel.state and channel.link.delay == 0]
+
+
+def _few(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, … ({len(names)})"
+
+
+def _gain(changed: Scenario, env: Description, calls: int) -> str:
+    found, _ = stacks_of(build_to_look(changed, env))
+    if len(found) >= calls:
+        return "but no more of its agents alike"
+    return f"and its agents run in {len(found)} instead of {calls} calls"
+
+
+def _delayed(scenario: Scenario, free: list[ChannelSpec], *, aligned: bool) -> Scenario:
+    """The scenario with a delay on some channels, and perhaps their readers aligned to what they read."""
+    slower = {c.name: c.model_copy(update={"link": c.link.model_copy(update={"delay": 1})}) for c in free}
+    readers = {channel.receiver for channel in free} if aligned else set()
+    agents: dict[str, AgentSpec] = {
+        name: spec.model_copy(update={"align": True}) if name in readers and not spec.align else spec
+        for name, spec in scenario.agents.items()
+    }
+    fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
+    channels = [slower.get(channel.name, channel) for channel in scenario.channels]
+    return Scenario(**{**fields, "agents": agents, "channels": channels})
 
 
 @dataclass(frozen=True)
@@ -64,7 +155,7 @@ class CohortPlan:
 
 
 @dataclass(frozen=True)
-class BundlePlan:
+class ChannelStackPlan:
     """A bundle: channels that are stacked.
 
     Attributes:
@@ -121,7 +212,7 @@ class Plan:
     backend: str
     why: str
     cohorts: tuple[CohortPlan, ...]
-    bundles: tuple[BundlePlan, ...]
+    bundles: tuple[ChannelStackPlan, ...]
     alone: tuple[Alone, ...]
     waves: Waves
     device: str
@@ -178,7 +269,7 @@ def plan(
         backend=picked,
         why=_why(picked, len(system.agents), sum(map(len, cohorts)), len(cohorts)),
         cohorts=tuple(_cohort(scenario, agents) for agents in cohorts) if picked == "cohort" else (),
-        bundles=tuple(_bundle(found, first) for found in bundles) if picked == "cohort" else (),
+        bundles=tuple(_channel_stack(found, first) for found in bundles) if picked == "cohort" else (),
         alone=tuple(Alone(tuple(names), reason) for reason, names in alone.items()),
         waves=waves_of(scenario, env, len(members)),
         device=str(torch.device(device)),
@@ -224,9 +315,9 @@ def _cohort(scenario: Scenario, members: Sequence[Agent]) -> CohortPlan:
     )
 
 
-def _bundle(channels: Sequence[Channel], first_of: Mapping[str, str]) -> BundlePlan:
+def _channel_stack(channels: Sequence[Channel], first_of: Mapping[str, str]) -> ChannelStackPlan:
     first = channels[0]
-    return BundlePlan(
+    return ChannelStackPlan(
         channels=tuple(channel.name for channel in channels),
         sender=first_of[first.sender],
         receiver=first_of[first.receiver],
@@ -273,9 +364,11 @@ def learning_in_words(spec: AgentSpec) -> str:
     return when + (f", p {spec.p_update:g}" if spec.p_update != 1 else "")
 
 
-def _why(backend: str, agents: int, alike: int, cohorts: int) -> str:
+def _why(backend: str, agents: int, stacked_agents: int, cohorts: int) -> str:
     many = "1 cohort" if cohorts == 1 else f"{cohorts} cohorts"
-    who = f"all {agents} agents run" if alike == agents else f"{alike} of {agents} agents run"
+    who = (
+        f"all {agents} agents run" if stacked_agents == agents else f"{stacked_agents} of {agents} agents run"
+    )
     if backend == "reference":
         return "it was asked for" + (f"; with cohort, {who} as {many}" if cohorts else "")
     if cohorts:

@@ -115,14 +115,18 @@ def _saved_optimizer(optimizer: Optimizer) -> Tree:
     found: Tree = {}
     if optimizer.kind != "sgd" or optimizer.owner.optimiser.momentum:
         for ours, theirs in _MOMENTS[optimizer.kind].items():
-            found[ours] = [_moment(optimizer, p, theirs, torch.zeros_like(p)) for p in optimizer.parameters]
+            found[ours] = [
+                _optimizer_tensor(optimizer, p, theirs, torch.zeros_like(p)) for p in optimizer.parameters
+            ]
     if optimizer.kind != "sgd":
         nothing = torch.zeros((), dtype=torch.float32)
-        found["steps"] = [_moment(optimizer, next(iter(optimizer.parameters), nothing), "step", nothing)]
+        found["steps"] = [
+            _optimizer_tensor(optimizer, next(iter(optimizer.parameters), nothing), "step", nothing)
+        ]
     return {"parameters": parameters, "buffers": buffers, "optimiser": found, "updates": optimizer.updates}
 
 
-def _moment(optimizer: Optimizer, p: Tensor, name: str, initial: Tensor) -> Tensor:
+def _optimizer_tensor(optimizer: Optimizer, p: Tensor, name: str, initial: Tensor) -> Tensor:
     """One of the tensors that torch keeps for a parameter; `initial` before the first step."""
     kept = {} if optimizer.torch is None else optimizer.torch.state.get(p, {})
     value = kept.get(name)

@@ -130,10 +130,10 @@ def _network_input(state: State, tick: AgentTick, tape: Tape) -> Tensor:
     flat = len(agent.learner.network.input_shape) == 1
     observations, messages, present = [], [], []
     for name in agent.observes:
-        seen = tick.ages if name == "age" else tick.signals.values.get(name)
-        if seen is not None or name != "age":
-            seen = (state.system.zeros_of(name) if seen is None else seen).to(state.system.dtype)
-            observations.append(seen.reshape(len(seen), -1) if flat else seen)
+        value = tick.ages if name == "age" else tick.signals.values.get(name)
+        if value is not None or name != "age":
+            value = (state.system.zeros_of(name) if value is None else value).to(state.system.dtype)
+            observations.append(value.reshape(len(value), -1) if flat else value)
     for channel in agent.inputs:
         entries = [entry for entry in tick.inputs if entry.channel == channel.name]
         values = [_value(state, entry, tick, tape) for entry in entries]
@@ -177,7 +177,7 @@ def _send(state: State, agent: Agent, tick: AgentTick, step: int, tape: Tape) ->
     if agent.trail is not None:  # rule 25: predictors are conditioned on its states
         value, oldest = constant(tick.ports[STATE]), agent.clock.latest(step - agent.looked_back)
         trail = {s: v for s, v in state.trails[agent.name].items() if oldest is None or s >= oldest}
-        value = torch.zeros_like(value) if _unsound(state, agent, value) else value
+        value = torch.zeros_like(value) if _poisons(state, agent, value) else value
         state.trails[agent.name] = {**trail, step: value}
     for channel in _outgoing(state, agent, step):
         ledger, mailbox = state.ledgers[channel.name], state.mailboxes[channel.name]
@@ -186,7 +186,7 @@ def _send(state: State, agent: Agent, tick: AgentTick, step: int, tape: Tape) ->
             past = [s for s in state.trails.get(name, {}) if s <= step - delay]  # it crosses the link
             if f"{end}.state" in channel.ends and past:
                 ends[f"{end}.state"] = state.trails[name][max(past)]
-        void, start = _unsound(state, agent, message), state.system.began
+        void, start = _poisons(state, agent, message), state.system.began
         record = ledger.open(step, message, tick.signals, void, states=ends, episode_start=start)
         ledger.forget(step, mailbox.arrived if mailbox.keeps else None)
         if ledger.is_state and record.unread:
@@ -195,6 +195,6 @@ def _send(state: State, agent: Agent, tick: AgentTick, step: int, tape: Tape) ->
             tape.sent.append((channel.name, record))
 
 
-def _unsound(state: State, agent: Agent, output: Tensor) -> bool:
+def _poisons(state: State, agent: Agent, output: Tensor) -> bool:
     """Whether an output would poison whoever reads it: under quarantine it is void (rule 32)."""
     return agent.name in state.agent_disabled or (state.quarantine and not bool(output.isfinite().all()))

@@ -161,8 +161,8 @@ def context_of(
         elif end == "age":  # steps from that message to the due one
             column = mask_fill_zero(stamps >= 0, record.stamp - stamps).to(system.dtype).unsqueeze(1)
         elif end.endswith("state"):  # zeros before its first tick
-            blank = channel.zeros.new_zeros(state.batch, agent.learner.network.state_size)
-            column = record.states.get(end, blank)
+            zeros = channel.zeros.new_zeros(state.batch, agent.learner.network.state_size)
+            column = record.states.get(end, zeros)
         else:
             column = _phase(state, agent, record.stamp if end == "from.phase" else tick, record.episode_start)
         columns.append(column)

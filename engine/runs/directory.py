@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
 import importlib.metadata
+import io
 import json
 import math
 import os
@@ -15,7 +17,7 @@ import platform
 import shutil
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,6 +33,8 @@ __all__ = [
     "facts_of",
     "finite",
     "now",
+    "read_json",
+    "write_csv",
     "write_json",
     "write_text",
 ]
@@ -67,6 +71,22 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write a table, atomically; RunError where the file system refuses."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object of a JSON file; an empty one where there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def write_text(path: Path, text: str) -> None:
     sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
@@ -84,12 +104,7 @@ def _unwritable(path: Path, error: OSError) -> RunError:
 
 
 class RunDirectory:
-    """A run on disk.
-
-    Attributes:
-        path: The folder.
-        facts: The content of run.json.
-    """
+    """A run on disk; `facts` is the content of run.json."""
 
     def __init__(self, path: Path, facts: dict[str, Any]) -> None:
         self.path = path
@@ -116,7 +131,11 @@ class RunDirectory:
                     f"{path}: is there already and not empty; choose another directory for a new run"
                 )
             made.mkdir(parents=True)
-            write_text(made / "scenario.yaml", _document(scenario))
+            try:
+                document = scenario.to_yaml()
+            except ScenarioError as error:
+                document = f"# No document: {error}\n"
+            write_text(made / "scenario.yaml", document)
             write_json(made / "run.json", directory.facts)
             if path.is_dir():
                 path.rmdir()
@@ -172,11 +191,7 @@ class RunDirectory:
     @property
     def result(self) -> dict[str, Any] | None:
         """The content of result.json; None where there is none (yet)."""
-        try:
-            found: dict[str, Any] = json.loads((self.path / "result.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return found
+        return read_json(self.path / "result.json") or None
 
     @property
     def checkpoints(self) -> list[Path]:
@@ -235,13 +250,6 @@ def _check_facts(facts: dict[str, Any]) -> None:
     numbers = [facts[key] for key in ("seconds", "steps", "step", "seed", "threads")]
     if not isinstance(facts.get("values", {}), dict) or not all(isinstance(n, int | float) for n in numbers):
         raise ValueError
-
-
-def _document(scenario: Scenario) -> str:
-    try:
-        return scenario.to_yaml()
-    except ScenarioError as error:
-        return f"# No document: {error}\n"
 
 
 def _versions() -> dict[str, str]:

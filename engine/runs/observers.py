@@ -23,11 +23,7 @@ OnStep = Callable[[int, Callable[[], Scores]], None]
 
 
 class ProgressBar(Observer):
-    """A progress bar on standard error, if that is a terminal.
-
-    Args:
-        steps: How many are to be taken; None: not known.
-    """
+    """A progress bar on standard error, if that is a terminal; without `steps` its end is not known."""
 
     def __init__(self, steps: int | None) -> None:
         self._steps = steps
@@ -87,11 +83,9 @@ class TrainingScores(Observer):
     def _pop_scores(self, trainer: Trainer) -> Scores:
         """Return the means since the last call, over the running simulations, of readouts that all of them have."""
         popped = [self._means[simulation].pop() for simulation in trainer.running]
-        readouts = trainer.running[0].scenario.readouts
-        return {
-            name: {
-                metric: sum(one[name][metric] for one in popped) / len(popped) for metric in popped[0][name]
-            }
-            for name in readouts
-            if all(name in one for one in popped)
-        }
+        scores: Scores = {}
+        for name in trainer.running[0].scenario.readouts:
+            own = [one[name] for one in popped if name in one]
+            if len(own) == len(popped):
+                scores[name] = {metric: sum(one[metric] for one in own) / len(own) for metric in own[0]}
+        return scores

@@ -20,28 +20,22 @@ __all__ = ["Request"]
 class Request:
     """Scenario, seed and settings of a run.
 
-    Attributes:
-        template: Where its scenario comes from.
-        variant: Of the template; None: its defaults.
-        values: Parameters that are set.
-        steps: `training.steps`; None: the template's.
-        seed: Of everything that is drawn.
-        device: Where the numbers live.
-        backend: What runs it; `cohort` or `reference`.
-        command: The command line, for the record.
-
     Raises:
         ScenarioError: From `scenario` and `resolved_values`: something that the template does not accept.
     """
 
     template: Template
     variant: str | None = None
+    """Of the template; None: its defaults."""
     values: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters that are set."""
     steps: int | None = None
+    """`training.steps`; None: the template's."""
     seed: int = 0
     device: str = "cpu"
     backend: str = "cohort"
     command: tuple[str, ...] = ()
+    """The command line, for the record."""
 
     @cached_property
     def resolved_values(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from antiphon.engine.build.devices import chosen_device
+from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.observers import OnStep, TrainingScores
 from antiphon.engine.runs.request import Request
@@ -25,19 +25,15 @@ __all__ = ["Run", "begin", "check_empty", "resume"]
 
 @dataclass(frozen=True)
 class Run:
-    """Simulations that are trained together, each with a run directory; one for most runs.
-
-    Attributes:
-        simulations: At the step they go on from.
-        directories: One for each simulation.
-        until: The step they stop at.
-        step: Steps several (`Trainer`).
-    """
+    """Simulations that are trained together, each with a run directory; one for most runs."""
 
     simulations: Sequence[Simulation]
+    """At the step they go on from."""
     directories: Sequence[RunDirectory]
     until: int
+    """The step they stop at."""
     step: Callable[[], Sequence[StepInfo]] | None = None
+    """Steps several (`Trainer`)."""
 
     def train(
         self,

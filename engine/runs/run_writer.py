@@ -1,7 +1,9 @@
-"""The observer that writes a run directory while a simulation is trained."""
+"""The observer that writes a run directory, and what is in it of a run: its result, and what is measured of it afterwards."""
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,17 +13,99 @@ from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.figures import figures
 from antiphon.engine.metrics.timed import Timed
 from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.engine.runs.directory import RunDirectory, facts_of, now, write_json
-from antiphon.engine.runs.result import LatestFigures, result_of
+from antiphon.engine.runs.directory import RunDirectory, facts_of, finite, now, read_json, write_json
 from antiphon.engine.runs.trainer import Observer, Outcome, SharedClock, Trainer
 from antiphon.errors import AntiphonError, DivergenceError
-from antiphon.telemetry import CsvRecorder, Recorder, Recorders
+from antiphon.telemetry import CsvRecorder, Figure, Recorder, Recorders
+from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.csv_files import DigestsCsv
+from antiphon.telemetry.event_file import EventFile
 
 if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation
 
-__all__ = ["RunWriter", "open_writer"]
+__all__ = ["LatestFigures", "RunWriter", "keep_measured", "open_writer", "over", "result_of"]
+
+_OF_TEST = ("loss", "accuracy", "error", "bits")
+"""Figures of agents that a result takes from the test split, not from the training."""
+_OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
+"""Figures that every channel has in a result; null where its coupling gives none."""
+
+
+class LatestFigures(Recorder):
+    """A recorder that keeps the latest figure of every metric."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], dict[str, float]] = {}
+
+    def of(self, kind: str, name: str) -> dict[str, float]:
+        """Return the latest figures of an agent or channel by metric."""
+        return self._found.get((kind, name), {})
+
+    def read(self, table: Path, step: int) -> None:
+        """Read the figures of an earlier session from metrics.csv, up to a step."""
+        with table.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                if int(row["step"]) <= step:
+                    found = self._found.setdefault((row["kind"], row["name"]), {})
+                    found[row["metric"]] = float(row["value"])
+
+    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+        """Keep the figures."""
+        for row in rows:
+            self._found.setdefault((row.kind, row.name), {})[row.metric] = row.value
+
+
+def result_of(
+    simulation: Simulation, latest: LatestFigures, facts: Mapping[str, Any], run_dir: str
+) -> dict[str, Any]:
+    """Evaluate the composed system on the test split and return the run's result.
+
+    Returns:
+        Plain data; what is not finite is None. `accuracy` (in [0, 1]), `error` and `bits` are means over the
+        readouts that have them, else None; loss and metric of agents are of the test split too (None where the
+        environment has none), their other figures and those of channels the latest of the training. `env` is what
+        the environment says of progress.
+    """
+    scenario = simulation.scenario
+    readouts = list(scenario.readouts)
+    scores = simulation.evaluate("test") if "test" in simulation.world.env.splits else None
+    agents = {}
+    for name in scenario.agents:
+        training = {k: v for k, v in latest.of("agent", name).items() if k not in _OF_TEST}
+        goal = simulation.system.agents[name].goal
+        objective = dict.fromkeys(("loss", goal.objective.metric)) if goal else {}
+        agents[name] = {**objective, **(scores.agents.get(name, {}) if scores else {}), **training}
+    channels = {
+        channel.name: {**dict.fromkeys(_OF_CHANNELS), **latest.of("channel", channel.name)}
+        for channel in scenario.channels
+    }
+    result: dict[str, Any] = finite(
+        {
+            "scenario": scenario.scenario,
+            "variant": facts.get("variant"),
+            "seed": simulation.seed,
+            "steps": simulation.now,
+            "seconds": round(facts["seconds"], 3),
+            "run_dir": run_dir,
+            "exit": facts["exit"],
+            "readout": readouts[0] if len(readouts) == 1 else readouts,
+            **{metric: over(readouts, metric, agents) for metric in ("accuracy", "error", "bits", "loss")},
+            "examples": scores.examples if scores else None,
+            "env": simulation.world.env.figures(),
+            "agents": agents,
+            "channels": channels,
+            "events": [{"step": step, "event": line} for step, line in simulation.events],
+        }
+    )
+    return result
+
+
+def over(readouts: Sequence[str], metric: str, agents: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Return the mean of a metric over the readouts that have it; `agents`: figures by agent."""
+    values = [agents[name][metric] for name in readouts if agents[name].get(metric) is not None]
+    return sum(values) / len(values) if values else None
+
 
 _CHECKPOINTS = 10
 _FEWEST_STEPS = 100
@@ -135,11 +219,7 @@ class RunWriter(Observer):
         return bool(self.directory.facts["exit"] == "running")
 
     def break_off(self, failure: BaseException | None = None) -> None:
-        """Note in run.json that a run stepped by hand is over.
-
-        Args:
-            failure: The exception that ended it; None: it was closed.
-        """
+        """Note in run.json that a run stepped by hand is over, closed or by an exception."""
         diverged = self._simulation.diverged
         if diverged is not None and (failure is None or isinstance(failure, DivergenceError)):
             self._note_end("diverged", diverged)
@@ -178,3 +258,39 @@ def open_writer(simulation: Simulation, path: Path) -> RunWriter:
     writer = RunWriter(simulation, directory, scenario.training.steps)
     writer.attach()
     return writer
+
+
+_MEASURED = "measured.json"
+
+
+def keep_measured(
+    directory: RunDirectory, simulation: Simulation, found: Mapping[str, Any], rows: Sequence[Figure]
+) -> bool:
+    """Keep measurements in `measured.json`, where they replace older ones of the same kind, and in the event file.
+
+    TensorBoard follows the newest event file of a run only: while the run goes on nothing is written there.
+
+    Args:
+        directory: The run's.
+        simulation: Of its newest checkpoint, which was measured.
+        found: By kind (`ablation`, `value`), plain data.
+        rows: The same as figures of channels.
+
+    Returns:
+        Whether the Channels tab shows them.
+
+    Raises:
+        RunError: The directory cannot be written.
+    """
+    path = directory.path / _MEASURED
+    measured = {kind: {"step": simulation.now, **content} for kind, content in found.items()}
+    write_json(path, read_json(path) | measured)
+    if directory.facts["exit"] == "running":
+        return False
+    events = EventFile(directory.path)
+    try:
+        writer = ChannelsWriter(events, describe_run(simulation.scenario, directory.facts), documents=False)
+        writer.figures(simulation.now, rows)
+    finally:
+        events.close()
+    return True

@@ -1,28 +1,38 @@
-"""Replicas of one scenario that differ only in their seed, stepped together where that is possible.
-
-Each replica is a simulation of its own, with its own environment, figures and checkpoints, and computes what it would
-compute alone (to 1e-9 in float64). Agents that are alike form cohorts across replicas: even a chain of four different
-networks is four cohorts of as many members as there are seeds.
-"""
+"""Seeds of one scenario: replicas that are stepped together where that is possible, and their runs, each with a directory of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from antiphon.engine.build.builder import chosen_device, without_weights
 from antiphon.engine.build.replicas import sequential_reason_of
-from antiphon.engine.build.similarity import reasons_alone
+from antiphon.engine.build.stacking import reasons_alone
 from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
 from antiphon.engine.core.records import joined
-from antiphon.engine.runs.trainer import Trainer
+from antiphon.engine.metrics.description import describe_run
+from antiphon.engine.runs.directory import RunDirectory, write_json
+from antiphon.engine.runs.observers import OnStep, Scores
+from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.run import Run, begin, check_empty
+from antiphon.engine.runs.trainer import Outcome, Trainer
 from antiphon.engine.simulation import Simulation, StepInfo
+from antiphon.engine.state.saving import read_simulation
 from antiphon.engine.step.replicas import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
+from antiphon.telemetry.names import writing
+from antiphon.telemetry.over_seeds import OverSeeds
+from antiphon.telemetry.statistics import seed_statistics
 
-__all__ = ["Seeds", "sequential_reason"]
+__all__ = ["MultiSeedOutcome", "MultiSeedRun", "Seeds", "sequential_reason", "summary_of"]
 
 
 class Seeds:
@@ -70,19 +80,16 @@ class Seeds:
                 )
             self.sequential_reason = sequential_reason(self.simulations[0], backend, len(seeds))
             if self.sequential_reason is None:
-                self._join()
+                self._joint = ReplicatedEngine([simulation.system for simulation in self.simulations])
+                for world, simulation in enumerate(self.simulations):
+                    simulation.backend = Replica(self._joint, world)  # type: ignore[assignment]
+                self._worlds = [simulation.world for simulation in self.simulations]
             elif backend != "reference":
                 for simulation in self.simulations:
                     simulation.rerun_on(backend)
         except BaseException:
             self.close()
             raise
-
-    def _join(self) -> None:
-        self._joint = ReplicatedEngine([simulation.system for simulation in self.simulations])
-        for world, simulation in enumerate(self.simulations):
-            simulation.backend = Replica(self._joint, world)  # type: ignore[assignment]
-        self._worlds = [simulation.world for simulation in self.simulations]
 
     def step(self) -> list[StepInfo]:
         """Take one step of all replicas that have not diverged, and return its info for each of them.
@@ -94,18 +101,17 @@ class Seeds:
         if not running:
             raise DivergenceError(str(self.simulations[0].diverged))
         infos: list[StepInfo] = []
-        if self._joint is None:
+        joint = self._joint
+        if joint is None:
             for simulation in running:
                 with suppress(DivergenceError):  # noted in the simulation
                     infos.append(simulation.step())
             return infos
-        joint = self._joint
         step = running[0].now
-        if len({simulation.now for simulation in self.simulations if simulation.diverged is None}) > 1:
+        if any(simulation.now != step for simulation in running):
             raise ScenarioError("seeds: they are at different steps; give all of them states of one step")
         watched = [simulation.watching(step) for simulation in self.simulations]
-        before = [world.step_signals for world in self._worlds]
-        step_signals = joined(before)
+        step_signals = joined([world.step_signals for world in self._worlds])
         joint.tick(step, step_signals)
         ends = [world.advance() for world in self._worlds]
         step_signals.complete()
@@ -146,17 +152,233 @@ class Seeds:
 
 
 def sequential_reason(simulation: Simulation, backend: str, count: int) -> str | None:
-    """Return why seeds of a scenario are stepped one after the other; None: they are stepped together.
+    """Return why `count` seeds of a scenario, of one of which there is a simulation, are stepped one after the other.
 
-    Args:
-        simulation: Of one seed.
-        backend: As of `Seeds`.
-        count: How many seeds.
+    None: they are stepped together.
     """
     if backend == "reference":
         return "the reference backend was asked for"
     if count == 1:
         return "there is only one"
-    system = simulation.system
-    alone = [f"'{name}' is run as itself: {why}" for name, why in reasons_alone(system).items()]
-    return sequential_reason_of(system, alone)
+    alone = [f"'{name}' is run as itself: {why}" for name, why in reasons_alone(simulation.system).items()]
+    return sequential_reason_of(simulation.system, alone)
+
+
+_METRICS = ("accuracy", "error", "bits", "loss")
+"""Metrics of a summary, beside those of the environment."""
+
+
+@dataclass(frozen=True)
+class MultiSeedOutcome:
+    """How runs of several seeds ended."""
+
+    outcomes: Mapping[int, Outcome]
+    """By seed, in order; without those that had not begun when a signal came."""
+    sequential_reason: str | None
+    """Why they were trained one after the other; None: they were trained together."""
+    exit_code: int
+    """0 where some are done, 3 where all have diverged, 130 or 143 where a signal stopped them."""
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The object of `--json`."""
+        seeds = [dict(outcome.result) for outcome in self.outcomes.values()]
+        return {"seeds": seeds, "summary": summary_of(seeds), "apart": self.sequential_reason}
+
+
+class MultiSeedRun:
+    """Runs that differ in their seed alone.
+
+    Args:
+        requests: One for each run, equal but for the seeds.
+        paths: Their directories.
+        resume_if_exists: Resume runs that are there already; those that have ended are kept.
+
+    Attributes:
+        until: The step they stop at.
+        sequential_reason: Why they cannot be trained together; None where they can, or there is only one.
+
+    Raises:
+        ScenarioError: The scenario cannot be built.
+        DataError: Its data are missing or broken.
+        RunError: A directory holds something else; nothing has been written.
+    """
+
+    def __init__(
+        self, requests: Sequence[Request], paths: Sequence[Path], *, resume_if_exists: bool = False
+    ) -> None:
+        self.requests, self.paths = requests, paths
+        self.until = requests[0].scenario.training.steps
+        self._resume = resume_if_exists
+        self._ended: dict[int, Outcome] = {}
+        self._existing: dict[int, RunDirectory] = {}
+        for index, (request, path) in enumerate(zip(requests, paths, strict=True)):
+            if not resume_if_exists:
+                check_empty(path)
+            elif (outcome := request.outcome(path)) is not None:
+                self._ended[index] = outcome
+            elif (directory := request.existing(path)) is not None:
+                self._existing[index] = directory
+        begun = {index: directory.checkpoint_step for index, directory in self._existing.items()}
+        begun |= dict.fromkeys(self._ended, self.until)
+        self._steps = [begun.get(index, 0) for index in range(len(requests))]
+        self._groups = self._group_runs()
+        several = next((group for group in self._groups if len(group) > 1), None)
+        self.sequential_reason: str | None = None
+        if several is not None:
+            with closing(self._build(several[:1])) as one:
+                self.sequential_reason = sequential_reason(
+                    one.simulations[0], requests[0].backend, len(several)
+                )
+        if self.sequential_reason is not None:
+            self._groups = [[index] for group in self._groups for index in group]
+
+    def _group_runs(self) -> list[list[int]]:
+        """Group the indices of runs by what must be equal to train them together: step, dtype and threads."""
+        groups: dict[Any, list[int]] = {}
+        for index, step in enumerate(self._steps):
+            facts = self._existing[index].facts if index in self._existing else {}
+            if index not in self._ended:
+                key = step, facts.get("dtype", "float32"), facts.get("threads", 1)
+                groups.setdefault(key, []).append(index)
+        return list(groups.values())
+
+    @property
+    def done(self) -> int:
+        """How many steps have been taken, a mean over the seeds."""
+        return sum(self._steps) // len(self._steps)
+
+    def train(
+        self,
+        on_step: OnStep | None = None,
+        checkpoint_every: int | None = None,
+        summary_dir: Path | None = None,
+    ) -> MultiSeedOutcome:
+        """Train to the end, or until a signal.
+
+        Args:
+            on_step: Called after each step, with `done`.
+            checkpoint_every: As of `RunWriter`.
+            summary_dir: A folder for TensorBoard events with means and bands, and seeds.json: the object of `--json`.
+
+        Raises:
+            RunError: A directory cannot be written.
+        """
+        outcomes = dict(self._ended)
+        bands = None if summary_dir is None else self._open_bands(summary_dir)
+        try:
+            for group in self._groups:
+                found = self._train_group(group, self._mean_progress(on_step, group), checkpoint_every, bands)
+                outcomes |= dict(zip(group, found, strict=True))
+                for index in group:
+                    self._steps[index] = self.until
+                if any(outcome.exit_code > 128 for outcome in found):
+                    break
+        finally:
+            if bands is not None:
+                bands.close()
+        by_seed = {self.requests[index].seed: outcomes[index] for index in sorted(outcomes)}
+        codes = {outcome.exit_code for outcome in by_seed.values()}
+        exit_code = max(codes) if max(codes) > 128 or 0 not in codes else 0
+        outcome = MultiSeedOutcome(by_seed, self.sequential_reason, exit_code)
+        if summary_dir is not None:
+            with writing(summary_dir):
+                summary_dir.mkdir(parents=True, exist_ok=True)
+            write_json(summary_dir / "seeds.json", outcome.result)
+        return outcome
+
+    def _mean_progress(self, on_step: OnStep | None, group: Sequence[int]) -> OnStep | None:
+        """Return the callback for a group: it passes on the mean step of all runs."""
+        if on_step is None:
+            return None
+
+        def on_group_step(step: int, scores: Callable[[], Scores]) -> None:
+            for index in group:
+                self._steps[index] = step
+            on_step(self.done, scores)
+
+        return on_group_step
+
+    def _open_bands(self, folder: Path) -> OverSeeds:
+        """Return the writer of the bands, with the figures of earlier sessions."""
+        bands = OverSeeds(folder, describe_run(self.requests[0].scenario, {}), len(self.requests))
+        for index, path in enumerate(self.paths):
+            bands.read(index, path / "metrics.csv", math.inf if index in self._ended else self._steps[index])
+            if index in self._ended:
+                bands.ended(index)
+        return bands
+
+    def _train_group(
+        self, group: Sequence[int], on_step: OnStep | None, every: int | None, bands: OverSeeds | None
+    ) -> list[Outcome]:
+        recorders = [] if bands is None else [bands.recorder(index) for index in group]
+        if len(group) == 1:
+            request, path = self.requests[group[0]], self.paths[group[0]]
+            run = begin(request, path, resume_if_exists=self._resume)
+        else:
+            replicas = self._build(group)
+            run = Run(replicas.simulations, self._directories(group, replicas), self.until, replicas.step)
+        return run.train(on_step, every, recorders)
+
+    def _build(self, group: Sequence[int]) -> Seeds:
+        """Build the replicas of a group, at the step they go on from."""
+        request, existing = self.requests[group[0]], self._existing.get(group[0])
+        device, facts = chosen_device(request.device), {} if existing is None else existing.facts
+        resumed = existing is not None and bool(existing.checkpoints)
+        replicas = Seeds(
+            without_weights(request.scenario) if resumed else request.scenario,
+            [self.requests[index].seed for index in group],
+            backend=request.backend,
+            device=device,
+            dtype=getattr(torch, facts.get("dtype", "float32")),
+            threads=facts.get("threads", 1),
+        )
+        with ExitStack() as undo:
+            undo.callback(replicas.close)
+            for index, simulation in zip(group, replicas.simulations, strict=True) if resumed else ():
+                saved = read_simulation(self._existing[index].path, None, device)
+                simulation.scenario = request.scenario
+                simulation.load_saved(saved)
+            undo.pop_all()
+        return replicas
+
+    def _directories(self, group: Sequence[int], replicas: Seeds) -> list[RunDirectory]:
+        """Return the directories of runs that are trained together; on failure no new one is left."""
+        seeds = [self.requests[index].seed for index in group]
+        facts = {"backend": self.requests[0].backend, "together": seeds}
+        directories = []
+        with ExitStack() as undo:
+            undo.callback(replicas.close)
+            for index in group:
+                directory = self._existing.get(index)
+                if directory is not None:
+                    directory.note(together=seeds)
+                else:
+                    request, path = self.requests[index], self.paths[index]
+                    directory = RunDirectory.create(path, request.scenario, request.facts | facts)
+                    undo.callback(shutil.rmtree, path, ignore_errors=True)
+                directories.append(directory)
+            undo.pop_all()
+        return directories
+
+
+def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return statistics over seeds of each metric: of readouts (their mean) on the test split, and of the environment.
+
+    Args:
+        results: One for each seed. Diverged runs do not count; nor do stopped ones where others are done.
+
+    Returns:
+        By metric `mean`, `error` (standard error), `median`, `iqm`, `low`, `high` (its 95 % interval) and `n`.
+    """
+    counted = [result for result in results if result["exit"] == "done"]
+    counted = counted or [result for result in results if result["exit"] == "stopped"]
+    rows = [{metric: one.get(metric) for metric in _METRICS} for one in counted]
+    for row, one in zip(rows, counted, strict=True):
+        row |= {metric: value for metric, value in one["env"].items() if row.get(metric) is None}
+    found = {}
+    for metric in dict.fromkeys(metric for row in rows for metric in row):
+        values = [value for row in rows if (value := row.get(metric)) is not None]
+        if values:
+            found[metric] = asdict(seed_statistics(values))
+    return found

@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from antiphon.engine.runs.stopping import stop_signals
 from antiphon.errors import DivergenceError, ScenarioError
 
 if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation, StepInfo
 
-__all__ = ["Observer", "Outcome", "SharedClock", "Trainer"]
+__all__ = ["Observer", "Outcome", "SharedClock", "Trainer", "stop_signals"]
+
+
+@contextmanager
+def stop_signals(then: Callable[[], None] | None = None) -> Iterator[list[int]]:
+    """Note SIGINT and SIGTERM in the list yielded; a second signal raises KeyboardInterrupt.
+
+    Outside of the main thread, where Python delivers no signals, the list stays empty. `then` is called on the first one.
+    """
+    stopped: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if stopped:
+            raise KeyboardInterrupt
+        stopped.append(number)
+        if then is not None:
+            then()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
@@ -73,9 +101,8 @@ class Trainer:
         step: Steps all that have not diverged (`Seeds.step`); None: there is one simulation, which is stepped itself.
 
     Attributes:
-        simulations: All of them.
-        running: Those that have not ended.
-        clock: The time of each running simulation.
+        running: The simulations that have not ended.
+        clock: The time of each of them.
     """
 
     def __init__(
@@ -102,9 +129,6 @@ class Trainer:
             steps: Environment steps.
             episodes: Ends of episodes in the first environment.
             seconds: Wall-clock time.
-
-        Returns:
-            How each simulation ended, in order.
 
         Raises:
             ScenarioError: Episodes are the only limit, and the environment's never end.
@@ -136,11 +160,12 @@ class Trainer:
                         ended += bool(mask if isinstance(mask, bool) else mask[0])
                 self._synchronize()
                 stopped = signals and not reached()
-                self._end_running(Outcome("stopped", 128 + signals[0]) if stopped else Outcome("done"))
+                outcome = Outcome("stopped", 128 + signals[0]) if stopped else Outcome("done")
+                self._end(self.running, outcome)
         except BaseException as error:
             # A KeyboardInterrupt that no signal announced is a user's own way to stop.
             status = "interrupted" if isinstance(error, KeyboardInterrupt) and not signals else "failed"
-            self._end_running(Outcome(status, 1, str(error) or type(error).__name__))
+            self._end(self.running, Outcome(status, 1, str(error) or type(error).__name__))
             raise
         return [self._outcomes[simulation] for simulation in self.simulations]
 
@@ -177,16 +202,14 @@ class Trainer:
     def _end_diverged(self) -> None:
         for simulation in [*self.running]:
             if simulation.diverged is not None:
-                self._end(simulation, Outcome("diverged", DivergenceError.exit_code, simulation.diverged))
+                outcome = Outcome("diverged", DivergenceError.exit_code, simulation.diverged)
+                self._end([simulation], outcome)
 
-    def _end_running(self, outcome: Outcome) -> None:
-        for simulation in [*self.running]:
-            self._end(simulation, outcome)
-
-    def _end(self, simulation: Simulation, outcome: Outcome) -> None:
-        self.clock.divide(0)
-        for observer in self._observers:
-            observer.end(simulation, outcome)
-        self.running.remove(simulation)
-        self._outcomes[simulation] = outcome
-        self.clock.divide(len(self.running) or 1)  # a simulation may be stepped by hand afterwards
+    def _end(self, simulations: Sequence[Simulation], outcome: Outcome) -> None:
+        for simulation in [*simulations]:
+            self.clock.divide(0)
+            for observer in self._observers:
+                observer.end(simulation, outcome)
+            self.running.remove(simulation)
+            self._outcomes[simulation] = outcome
+            self.clock.divide(len(self.running) or 1)  # a simulation may be stepped by hand afterwards

@@ -6,14 +6,14 @@ They come from each run's metrics.csv, whose figures are means over the steps si
 from __future__ import annotations
 
 import csv
-import io
 import math
+import operator
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.runs.directory import write_text
+from antiphon.engine.runs.directory import write_csv
 from antiphon.engine.studies.scoring import mean_of
 from antiphon.engine.studies.summary import LOCKED
 from antiphon.errors import RunError
@@ -67,11 +67,7 @@ def read_curves(table: Path, metrics: Sequence[str], readouts: Sequence[str]) ->
 
 
 def over_seeds(curves: Sequence[Curve], seconds: Sequence[Curve]) -> dict[str, Any]:
-    """Return the mean of curves over seeds, with the least and the most of them.
-
-    Args:
-        curves: One per seed, at least one; points that one of them lacks are left out.
-        seconds: When, likewise.
+    """Return the mean of curves over seeds, at least one, with the least and the most; points that one lacks are left out.
 
     Returns:
         `steps`, `seconds` (their mean; None where a seed has none), `mean`, `low` and `high`, a list each, and `n`:
@@ -79,8 +75,8 @@ def over_seeds(curves: Sequence[Curve], seconds: Sequence[Curve]) -> dict[str, A
     """
     steps = sorted(set.intersection(*({*curve} for curve in curves)))
     timed = all(set(steps) <= set(times) for times in seconds)
-    together = -(-len(steps) // _MOST_POINTS) or 1
-    bins = [steps[at : at + together] for at in range(0, len(steps), together)]
+    width = -(-len(steps) // _MOST_POINTS) or 1
+    bins = [steps[at : at + width] for at in range(0, len(steps), width)]
     by_seed = [[statistics.fmean(curve[step] for step in bin_) for bin_ in bins] for curve in curves]
     across = list(zip(*by_seed, strict=True))
     return {
@@ -102,34 +98,18 @@ def smoothed(values: Sequence[float]) -> list[float | None]:
 
 
 def steps_to_locked(curve: Mapping[str, Any], locked: Mapping[str, Any], metric: str) -> int | None:
-    """Return the first step at which a curve has come as far as another does in the end; both smoothed.
-
-    Args:
-        curve: Over seeds.
-        locked: The other.
-        metric: Which says what better is.
-
-    Returns:
-        None where it never does.
-    """
+    """Return the first step at which a curve has come as far as another does in the end, both smoothed; None: never."""
     goal = smoothed(locked["mean"])[-1]
     assert goal is not None
-    sign = -1 if less_is_better(metric) else 1
-    for step, value in zip(curve["steps"], smoothed(curve["mean"]), strict=True):
-        if value is not None and sign * value >= sign * goal:
-            return int(step)
-    return None
+    good = operator.le if less_is_better(metric) else operator.ge
+    points = zip(curve["steps"], smoothed(curve["mean"]), strict=True)
+    return next((int(step) for step, value in points if value is not None and good(value, goal)), None)
 
 
 def learning_curves(
     lines: Sequence[Mapping[str, Any]], metrics: Sequence[str], runs: Mapping[str, Mapping[str, Curve]]
 ) -> list[dict[str, Any]]:
-    """Return the curves of a table's lines.
-
-    Args:
-        lines: Of the table.
-        metrics: Whose curves.
-        runs: The curves by metric of every run that came to its end, by its name.
+    """Return the curves of a table's lines; `runs`: by name those that came to their end, each its curves by metric.
 
     Returns:
         For each metric and line that has a run: `metric`, `row`, `point`, `variant`, what `over_seeds` returns, and
@@ -156,21 +136,13 @@ def learning_curves(
 def write_curves(study: Mapping[str, Any], directory: Path) -> None:
     """Write curves.csv: a line for every point.
 
-    Args:
-        study: Its result.
-        directory: Of the study.
-
     Raises:
         RunError: It cannot be written.
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(
-        ["metric", "row", *study["axes"], "variant", "n", "step", "seconds", "mean", "low", "high"]
-    )
+    rows = [["metric", "row", *study["axes"], "variant", "n", "step", "seconds", "mean", "low", "high"]]
     for curve in study["curves"]:
         place = [curve["row"], *(curve["point"].get(axis) for axis in study["axes"]), curve["variant"]]
         times: Iterable[float | None] = curve["seconds"] or [None] * len(curve["steps"])
         points = zip(curve["steps"], times, curve["mean"], curve["low"], curve["high"], strict=True)
-        table.writerows([curve["metric"], *place, curve["n"], *point] for point in points)
-    write_text(directory / "curves.csv", text.getvalue())
+        rows += ([curve["metric"], *place, curve["n"], *point] for point in points)
+    write_csv(directory / "curves.csv", rows)

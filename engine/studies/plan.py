@@ -18,83 +18,64 @@ from antiphon.scenarios.problems import show_value
 from antiphon.scenarios.study import DEFAULT, BudgetSpec, PaperSpec, RowSpec, StudySpec, VariantSpec
 from antiphon.scenarios.training import OF_AGENTS, OF_KIND, OF_TRAINING, split_metric
 
-__all__ = ["Asked", "Candidate", "Line", "Plan", "PlannedRun", "plan", "worded"]
+__all__ = ["Candidate", "Line", "Plan", "PlannedRun", "StudyOptions", "plan", "worded"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What is asked of a study beside its document.
-
-    Attributes:
-        budget: Its name; None: the document's first.
-        variants: Some of the study's; empty: all.
-        values: Parameters set in every run: they are neither on the grid nor tuned then.
-        seeds: In place of the budget's.
-        steps: In place of the budget's.
-        device: Where the numbers live.
-        command: The command line, for the record.
-    """
+class StudyOptions:
+    """What is set of a study beside its document; seeds and steps in place of the budget's."""
 
     budget: str | None = None
+    """Its name; None: the document's first."""
     variants: Sequence[str] = ()
+    """Some of the study's; empty: all."""
     values: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters set in every run: they are neither on the grid nor tuned then."""
     seeds: int | None = None
     steps: int | None = None
     device: str = "cpu"
     command: tuple[str, ...] = ()
+    """The command line, for the record."""
 
 
 @dataclass
 class PlannedRun:
-    """One run, whatever number of lines it serves.
-
-    Attributes:
-        name: Of its directory.
-        label: What progress calls it.
-        seed: Of all that is drawn.
-        request: What it shall be.
-        scorings: How it is to be scored, beside on the test split over perfect links.
-    """
+    """One run, whatever number of lines it serves."""
 
     name: str
+    """Of its directory."""
     label: str
+    """What progress calls it."""
     seed: int
     request: Request
     scorings: list[Scoring] = field(default_factory=list)
+    """How it is to be scored, beside on the test split over perfect links."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Values that are tried for a line.
-
-    Attributes:
-        values: Of the parameters that are tuned; empty where none is.
-        runs: Names of the runs by seed.
-    """
+    """Values that are tried for a line."""
 
     values: Mapping[str, Any]
+    """Of the parameters that are tuned; empty where none is."""
     runs: Mapping[int, str]
+    """Names of the runs by seed."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table.
-
-    Attributes:
-        row: The row of the document it is of, by name.
-        point: Its values on the grid.
-        variant: The variant of the study.
-        scoring: How its runs are scored.
-        paper: What a paper reports; value and how sure.
-        candidates: What is tried for it, at least one.
-    """
+    """One line of the table."""
 
     row: str
+    """The row of the document it is of, by name."""
     point: Mapping[str, Any]
+    """Its values on the grid."""
     variant: str
     scoring: Scoring
     paper: tuple[float, PaperSpec] | None
+    """What a paper reports; value and how sure."""
     candidates: Sequence[Candidate]
+    """What is tried for it, at least one."""
 
     @property
     def group(self) -> tuple[str, str]:
@@ -104,25 +85,19 @@ class Line:
 
 @dataclass(frozen=True)
 class Plan:
-    """All of a study.
-
-    Attributes:
-        spec: Its document.
-        budget: The budget's name.
-        seeds: Of every line.
-        lines: In the order of the table.
-        runs: By name, all of a seed before the next seed.
-        tuned: Lists of values, by parameter, of which each line takes the best.
-        fixed: Parameters that the document tunes, and this budget does not.
-    """
+    """All of a study."""
 
     spec: StudySpec
     budget: str
     seeds: int
     lines: Sequence[Line]
+    """In the order of the table."""
     runs: Mapping[str, PlannedRun]
+    """By name, all of a seed before the next seed."""
     tuned: Mapping[str, Sequence[Any]]
+    """Lists of values, by parameter, of which each line takes the best."""
     fixed: Sequence[str]
+    """Parameters that the document tunes, and this budget does not."""
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
@@ -142,16 +117,15 @@ class Plan:
     @cached_property
     def steps(self) -> tuple[int, ...]:
         """How many steps runs take: the different numbers, rising."""
-        return tuple(
-            sorted({run.request.scenario.training.steps for run in self.runs.values() if not run.seed})
-        )
+        first = [run.request.scenario for run in self.runs.values() if not run.seed]
+        return tuple(sorted({scenario.training.steps for scenario in first}))
 
     @property
     def x(self) -> str | None:
         """The axis that the figure runs along: the one that is asked for, or the only one there is."""
-        asked = self.spec.figure.x if self.spec.figure else None
-        if asked in self.axes:
-            return asked
+        wanted = self.spec.figure.x if self.spec.figure else None
+        if wanted in self.axes:
+            return wanted
         return self.axes[0] if len(self.axes) == 1 else None
 
     @property
@@ -160,18 +134,13 @@ class Plan:
         return len({line.row for line in self.lines}) > 1
 
 
-def plan(spec: StudySpec, asked: Asked, templates: Mapping[str, Template] | None = None) -> Plan:
-    """Work out every run of a study.
-
-    Args:
-        spec: The document.
-        asked: What is asked beside it.
-        templates: By the name that rows give them; others are loaded.
+def plan(spec: StudySpec, options: StudyOptions, templates: Mapping[str, Template] | None = None) -> Plan:
+    """Work out every run of a study; templates by the name that rows give them, others are loaded.
 
     Raises:
         ScenarioError: A budget, variant, parameter or value that there is not; nothing has been run.
     """
-    name, budget = _budget(spec, asked)
+    name, budget = _budget(spec, options)
     rows = [row for row in spec.rows if not row.budgets or name in row.budgets]
     loaded = {row.scenario: (templates or {}).get(row.scenario) or load(row.scenario) for row in rows}
     titles = [row.name or loaded[row.scenario].name for row in rows]
@@ -179,25 +148,20 @@ def plan(spec: StudySpec, asked: Asked, templates: Mapping[str, Template] | None
         if titles.count(title) > 1:
             raise ScenarioError(f"{spec.study}: two rows are called {title!r}; give one of them a name")
     every = [variants_of(spec, row, loaded[row.scenario]) for row in rows]
-    _known_variants(spec, asked.variants, {name for variants in every for name in variants})
-    builder = _Builder(spec, asked, budget, len(rows) > 1)
+    known = {name for variants in every for name in variants}
+    for variant in options.variants:
+        if variant not in known:
+            raise ScenarioError(f"{spec.study} has no variant {variant!r}{suggest(variant, known)}")
+    builder = _Builder(spec, options, budget, len(rows) > 1)
     for row, title, variants in zip(rows, titles, every, strict=True):
         builder.add(row, title, loaded[row.scenario], variants)
     if not builder.lines:
         raise ScenarioError(f"{spec.study}: the budget {name!r} has no rows; choose another")
     runs = dict(sorted(builder.runs.items(), key=lambda item: item[1].seed))
-    return Plan(
-        spec, name, asked.seeds or budget.seeds, builder.lines, runs, *_tuning(spec, rows, budget, asked)
-    )
-
-
-def _tuning(
-    spec: StudySpec, rows: Sequence[RowSpec], budget: BudgetSpec, asked: Asked
-) -> tuple[dict[str, Sequence[Any]], list[str]]:
-    """Return the values that are tried by parameter, and the parameters that would be tuned but are set."""
-    listed = {name: values for row in rows for name, values in spec.tune_of(row).items()}
-    fixed = [name for name in listed if name in budget.set or name in asked.values]
-    return {name: values for name, values in listed.items() if name not in fixed}, fixed
+    tuned = {parameter: values for row in rows for parameter, values in spec.tune_of(row).items()}
+    fixed = [parameter for parameter in tuned if parameter in {*budget.set, *options.values}]
+    tuned = {parameter: values for parameter, values in tuned.items() if parameter not in fixed}
+    return Plan(spec, name, options.seeds or budget.seeds, builder.lines, runs, tuned, fixed)
 
 
 def variants_of(spec: StudySpec, row: RowSpec, template: Template) -> Mapping[str, VariantSpec]:
@@ -205,33 +169,25 @@ def variants_of(spec: StudySpec, row: RowSpec, template: Template) -> Mapping[st
     named = spec.variants_of(row)
     if named is None:
         named = {name: VariantSpec() for name in template.variants} or {DEFAULT: VariantSpec()}
-    return {name: _of_template(spec, name, variant, template) for name, variant in named.items()}
+    found = {}
+    for name, variant in named.items():
+        own = variant.variant or (name if template.variants else None)
+        if own is not None and own not in template.variants:
+            known = suggest(own, template.variants)
+            raise ScenarioError(
+                f"{spec.study}: variant {name!r}: {template.name} has no variant {own!r}{known}"
+            )
+        found[name] = variant.model_copy(update={"variant": own})
+    return found
 
 
-def _of_template(spec: StudySpec, name: str, variant: VariantSpec, template: Template) -> VariantSpec:
-    if variant.variant is None and template.variants:
-        variant = variant.model_copy(update={"variant": name})
-    if variant.variant is not None and variant.variant not in template.variants:
-        known = suggest(variant.variant, template.variants)
-        raise ScenarioError(
-            f"{spec.study}: variant {name!r}: {template.name} has no variant {variant.variant!r}{known}"
-        )
-    return variant
-
-
-def _budget(spec: StudySpec, asked: Asked) -> tuple[str, BudgetSpec]:
-    name = asked.budget or next(iter(spec.budgets))
+def _budget(spec: StudySpec, options: StudyOptions) -> tuple[str, BudgetSpec]:
+    name = options.budget or next(iter(spec.budgets))
     if name not in spec.budgets:
         alone = list(spec.budgets) == [DEFAULT]
         known = "; a scenario has none: say --steps and --seeds" if alone else suggest(name, spec.budgets)
         raise ScenarioError(f"{spec.study} has no budget {name!r}{known}")
     return name, spec.budgets[name]
-
-
-def _known_variants(spec: StudySpec, wanted: Sequence[str], known: set[str]) -> None:
-    for name in wanted:
-        if name not in known:
-            raise ScenarioError(f"{spec.study} has no variant {name!r}{suggest(name, known)}")
 
 
 def worded(value: object) -> str:
@@ -242,27 +198,24 @@ def worded(value: object) -> str:
 class _Builder:
     """Collects lines and runs; equal runs are one."""
 
-    def __init__(self, spec: StudySpec, asked: Asked, budget: BudgetSpec, several: bool) -> None:
-        self.spec, self.asked, self.budget, self.several = spec, asked, budget, several
+    def __init__(self, spec: StudySpec, options: StudyOptions, budget: BudgetSpec, several: bool) -> None:
+        self.spec, self.options, self.budget, self.several = spec, options, budget, several
         self.lines: list[Line] = []
         self.runs: dict[str, PlannedRun] = {}
         self._names: dict[tuple[str, int], str] = {}
 
     def add(self, row: RowSpec, title: str, template: Template, variants: Mapping[str, VariantSpec]) -> None:
         """Add the lines of one row of the document: all variants at a point before the next point."""
-        asked, budget = self.asked, self.budget
-        fixed = {*budget.set, *asked.values}
-        grid = {
-            axis: budget.grid.get(axis, values)
-            for axis, values in self.spec.grid_of(row).items()
-            if axis not in asked.values
-        }
+        options, budget = self.options, self.budget
+        fixed = {*budget.set, *options.values}
+        axes = {name: values for name, values in self.spec.grid_of(row).items() if name not in options.values}
+        grid = {axis: budget.grid.get(axis, values) for axis, values in axes.items()}
         tune = {name: values for name, values in self.spec.tune_of(row).items() if name not in fixed}
         for point in _product(grid):
             for name, variant in variants.items():
-                if asked.variants and name not in asked.variants:
+                if options.variants and name not in options.variants:
                     continue
-                values = {**self.spec.set, **row.set, **budget.set, **point, **variant.set, **asked.values}
+                values = {**self.spec.set, **row.set, **budget.set, **point, **variant.set, **options.values}
                 evaluate = variant.evaluate or self.spec.evaluate
                 metric = next(iter(self.spec.metric), "")
                 split = "train" if metric in OF_TRAINING else "test"
@@ -270,9 +223,7 @@ class _Builder:
                 words = [title] if self.several else []
                 words += [f"{axis}={worded(value)}" for axis, value in point.items()] + [name]
                 candidates = [
-                    Candidate(
-                        tuned, self._runs(template, variant, {**values, **tuned}, words, tuned, scoring)
-                    )
+                    Candidate(tuned, self._runs(template, variant, values, words, tuned, scoring))
                     for tuned in _product(tune)
                 ]
                 self.lines.append(Line(title, point, name, scoring, _paper(row, name, point), candidates))
@@ -290,16 +241,16 @@ class _Builder:
         label = [*words, *(f"{name}={worded(value)}" for name, value in tuned.items())]
         scorings = [scoring, *([Scoring("validation", scoring.links, scoring.drop)] if tuned else [])]
         found, same = {}, ""
-        for seed in range(self.asked.seeds or self.budget.seeds):
+        for seed in range(self.options.seeds or self.budget.seeds):
             follows = {} if self.spec.seed_as is None else {self.spec.seed_as: seed}
             request = Request(
                 template=template,
                 variant=variant.variant,
-                values={**values, **follows},
-                steps=self.asked.steps or self.budget.steps,
+                values={**values, **tuned, **follows},
+                steps=self.options.steps or self.budget.steps,
                 seed=seed,
-                device=self.asked.device,
-                command=self.asked.command,
+                device=self.options.device,
+                command=self.options.command,
             )
             if follows or not same:
                 same = repr(self._scenario(request, label))
@@ -351,8 +302,5 @@ def _product(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _paper(row: RowSpec, variant: str, point: Mapping[str, Any]) -> tuple[float, PaperSpec] | None:
-    for paper in row.paper:
-        value = paper.at(point) if paper.variant == variant else None
-        if value is not None:
-            return value, paper
-    return None
+    found = ((paper.at(point), paper) for paper in row.paper if paper.variant == variant)
+    return next(((value, paper) for value, paper in found if value is not None), None)

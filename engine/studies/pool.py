@@ -1,4 +1,8 @@
-"""Several runs at a time, in processes of their own with one thread; seeds of one scenario share a process."""
+"""Several runs at a time, in processes of their own with one thread; seeds of one scenario share a process.
+
+A worker reads jobs from stdin, a line at a time, carries them out, and writes a line. A line is a list of jobs (`job_of`)
+that are equal but for the seed; the line written is a list of answers (`work`), null where the seeds cannot be trained together.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,95 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import suppress
+from dataclasses import asdict
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from antiphon.engine.runs.stopping import stop_signals
-from antiphon.engine.studies.worker import work
+from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.trainer import stop_signals
+from antiphon.engine.studies.representations import measure_representations
+from antiphon.engine.studies.scoring import Scoring, add_scores
+from antiphon.errors import AntiphonError, EngineError
+from antiphon.scenarios import Template
 
-__all__ = ["Pool"]
+if TYPE_CHECKING:
+    from antiphon.engine.runs.trainer import Outcome
+
+__all__ = ["Pool", "job_of", "work"]
+
+
+_SETTINGS = ("variant", "values", "steps", "seed", "device", "command")
+"""Of a request, that a job has as they are."""
+
+
+def job_of(
+    request: Request, path: Path, scorings: Sequence[Scoring] = (), *, representations: bool = False
+) -> dict[str, Any]:
+    """Return a run as plain data; `scorings`: further scores, besides its result."""
+    return {
+        "text": request.template.text,
+        "source": request.template.source,
+        **{name: getattr(request, name) for name in _SETTINGS},
+        "path": str(path),
+        "scorings": [asdict(scoring) for scoring in scorings],
+        "representations": representations,
+    }
+
+
+def work(jobs: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """Carry out a run, or the runs of several seeds in one program, or resume them, and score them.
+
+    Args:
+        jobs: Equal but for seed and path.
+
+    Returns:
+        For each job `result` (None where there is none), `scores` (by `Scoring.name`), `exit_code` and `error` (a line,
+        or None). None: the seeds cannot be trained together, and nothing has been done.
+    """
+    from antiphon.engine.runs.seeds import MultiSeedRun
+
+    try:
+        requests = [
+            Request(
+                template=Template.from_yaml(job["text"], job["source"]),
+                **{name: job[name] for name in _SETTINGS},
+            )
+            for job in jobs
+        ]
+        runs = MultiSeedRun(requests, [Path(job["path"]) for job in jobs], resume_if_exists=True)
+        if runs.sequential_reason is not None:
+            return None
+        outcome = runs.train()
+        return [
+            _answer(job, outcome.outcomes[job["seed"]])
+            if job["seed"] in outcome.outcomes
+            else {"result": None, "scores": {}, "exit_code": outcome.exit_code, "error": "was not begun"}
+            for job in jobs
+        ]
+    except EngineError:
+        raise
+    except AntiphonError as error:
+        return [
+            {"result": None, "scores": {}, "exit_code": error.exit_code, "error": str(error)} for _ in jobs
+        ]
+
+
+def _answer(job: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
+    """Score a run if it is done, and return the answer to its job."""
+    scores = {}
+    if outcome.exit_code == 0:
+        path, steps = Path(job["path"]), outcome.result["steps"]
+        scores = add_scores(path, steps, [Scoring(**scoring) for scoring in job["scorings"]])
+        if job["representations"]:
+            measure_representations(path, steps)
+    return {
+        "result": outcome.result,
+        "scores": scores,
+        "exit_code": outcome.exit_code,
+        "error": outcome.error,
+    }
+
 
 Job = dict[str, Any]
 Answer = dict[str, Any]
@@ -56,7 +141,7 @@ class Pool:
         Ctrl-C or SIGTERM stops them with checkpoints; no further one is begun, and none once the caller
         closes this iterator.
         """
-        self._waiting.extend(_parted(jobs, self._jobs))
+        self._waiting.extend(_grouped(jobs, self._jobs))
         if self._jobs == 1:
             yield from self._here()
             return
@@ -120,7 +205,7 @@ class Pool:
         try:
             while (group := self._next()) is not None:
                 if worker is not None and worker.poll() is not None:
-                    _close(worker)
+                    worker.communicate()
                     worker = None
                 worker = worker or self._start()
                 answers = self._answers(worker, group)
@@ -128,7 +213,7 @@ class Pool:
                     ended.put((index, answer))
         finally:
             if worker is not None:
-                _close(worker)
+                worker.communicate()
             ended.put(None)
 
     def _answers(self, worker: subprocess.Popen[str], group: Group) -> list[Answer] | None:
@@ -146,7 +231,7 @@ class Pool:
 
     def _start(self) -> subprocess.Popen[str]:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "antiphon.engine.studies.worker"],
+            [sys.executable, "-m", "antiphon.engine.studies.pool"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -177,33 +262,33 @@ def _ask(worker: subprocess.Popen[str], jobs: Sequence[Job]) -> list[Answer] | N
     return [answer for _ in jobs]
 
 
-def _parted(jobs: Sequence[Job], processes: int) -> Iterable[Group]:
-    """Return jobs in groups that are alike but for the seed, as many as keep all processes at work."""
-    alike: dict[str, dict[int, tuple[int, Job]]] = {}
+def _grouped(jobs: Sequence[Job], processes: int) -> Iterable[Group]:
+    """Return jobs in groups that are equal but for the seed, as many as keep all processes at work."""
+    by_job: dict[str, dict[int, tuple[int, Job]]] = {}
     singles: list[Group] = []
     for index, job in enumerate(jobs):
         key = json.dumps({name: value for name, value in job.items() if name not in _OWN}, sort_keys=True)
-        group = alike.setdefault(key, {})
+        group = by_job.setdefault(key, {})
         if job["seed"] in group:
             singles.append([(index, job)])
         else:
             group[job["seed"]] = index, job
-    groups = [list(group.values()) for group in alike.values()]
-    parts = max(1, processes // max(len(groups), 1))
-    found = [part for group in groups for part in _cut(group, min(parts, len(group)))]
-    return sorted([*found, *singles], key=lambda group: group[0][0])
+    groups = [list(group.values()) for group in by_job.values()]
+    found = singles
+    for members in groups:
+        parts = min(max(1, processes // len(groups)), len(members))
+        edges = [len(members) * part // parts for part in range(parts + 1)]
+        found += [members[start:end] for start, end in pairwise(edges)]
+    return sorted(found, key=lambda group: group[0][0])
 
 
-def _cut(group: Group, parts: int) -> Iterable[Group]:
-    """Return a group in so many parts of nearly the same length."""
-    edges = [len(group) * part // parts for part in range(parts + 1)]
-    return [group[start:end] for start, end in pairwise(edges)]
+def main() -> None:
+    """Carry out jobs until stdin ends. Other output goes to stderr."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    for line in sys.stdin:
+        print(json.dumps(work(json.loads(line))), file=answers, flush=True)
 
 
-def _close(worker: subprocess.Popen[str]) -> None:
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    with suppress(BrokenPipeError):
-        worker.stdin.close()
-    worker.stdout.close()
-    worker.wait()
+if __name__ == "__main__":
+    main()

@@ -6,16 +6,13 @@ to be alike (Czarnecki et al. 2017, "Understanding synthetic gradients and decou
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.engine.runs.directory import finite, write_json, write_text
-from antiphon.engine.studies.figure import described, styles_of
+from antiphon.engine.runs.directory import read_json, write_csv, write_json
+from antiphon.engine.studies.figures import described, styles_of
 from antiphon.telemetry.pictures import new_figure, save_figure
 
 if TYPE_CHECKING:
@@ -37,23 +34,14 @@ _PANEL = 2.6
 def kept_representations(path: Path, steps: int) -> dict[str, Any] | None:
     """Return what was measured of a finished run: `agents`, `similarity`, and a list for every other quantity.
 
-    Args:
-        path: The run directory.
-        steps: How many steps it has done; what was measured after another number is of no use.
+    What was measured after another number of steps is of no use.
     """
-    try:
-        kept: dict[str, Any] = json.loads((path / _FILE).read_text(encoding="utf-8"))
-        return kept if kept["steps"] == steps else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    kept = read_json(path / _FILE)
+    return kept if kept.get("steps") == steps else None
 
 
 def measure_representations(path: Path, steps: int) -> None:
     """Measure a finished run, if that has not been done.
-
-    Args:
-        path: The run directory, with a checkpoint.
-        steps: How many steps it has done.
 
     Raises:
         ScenarioError: Its environment has no classes or no test split.
@@ -67,7 +55,7 @@ def measure_representations(path: Path, steps: int) -> None:
 
     with Simulation.load(path) as simulation:
         probes = linear_probe(simulation)
-        alike = similarity(rdm(simulation))
+        similarities = similarity(rdm(simulation))
         norms = weight_norms(simulation)
     agents = list(probes)
     found = {
@@ -76,41 +64,31 @@ def measure_representations(path: Path, steps: int) -> None:
         "probe_train": [probes[name].train for name in agents],
         "probe_test": [probes[name].test for name in agents],
         "weight_norm": [math.hypot(*norms[name].values()) for name in agents],
-        "similarity": alike.tolist(),
+        "similarity": similarities.tolist(),
     }
-    write_json(path / _FILE, finite(found))
+    write_json(path / _FILE, found)
 
 
 def write_representations(study: Mapping[str, Any], directory: Path) -> None:
     """Write representations.csv, long form: what was measured of the runs that the table's lines are of.
 
-    Args:
-        study: Its result.
-        directory: Of the study.
-
     Raises:
         RunError: It cannot be written.
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["row", *study["axes"], "variant", "run", "quantity", "agent", "other", "value"])
+    rows = [["row", *study["axes"], "variant", "run", "quantity", "agent", "other", "value"]]
     for line, run, found in _measured(study, directory):
         what = [line["row"], *(line["point"].get(axis) for axis in study["axes"]), line["variant"], run]
         for quantity in _QUANTITIES:
             for agent, value in zip(found["agents"], found[quantity], strict=True):
-                table.writerow([*what, quantity, agent, None, value])
+                rows.append([*what, quantity, agent, None, value])
         for agent, values in zip(found["agents"], found["similarity"], strict=True):
             for other, value in zip(found["agents"], values, strict=True):
-                table.writerow([*what, "similarity", agent, other, value])
-    write_text(directory / "representations.csv", text.getvalue())
+                rows.append([*what, "similarity", agent, other, value])
+    write_csv(directory / "representations.csv", rows)
 
 
 def draw_representations(study: Mapping[str, Any], directory: Path) -> Figure:
     """Draw representations.svg: means over seeds along the agents, and a map of similarity for every line.
-
-    Args:
-        study: Its result.
-        directory: Of the study.
 
     Raises:
         RunError: If matplotlib is not installed, or the file cannot be written.
@@ -151,8 +129,7 @@ def _measured(
     """Yield (line, name of the run, what was measured of it) of all runs that the lines are of."""
     for line in study["lines"]:
         for name in line["runs"]:
-            steps = study["runs"][name]["steps"]
-            found = kept_representations(directory / name, steps)
+            found = kept_representations(directory / name, study["runs"][name]["steps"])
             if found is not None:
                 yield line, name, found
 

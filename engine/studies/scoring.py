@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.engine.runs.directory import write_json
+from antiphon.engine.runs.directory import read_json, write_json
 from antiphon.errors import ScenarioError
 from antiphon.scenarios.training import OF_AGENTS
 
@@ -25,19 +24,16 @@ _FORMAT = 2
 
 @dataclass(frozen=True)
 class Scoring:
-    """A way to score the composed system.
-
-    Attributes:
-        split: `test`, `validation` or `train`.
-        links: `perfect` or `as_run`.
-        drop: With `as_run`: the probability that a message is lost; None: as in the training.
-        excess: Whether `excess_loss` is found too: by how much the loss is more than the least of a linear model.
-    """
+    """A way to score the composed system."""
 
     split: str = "test"
+    """`test`, `validation` or `train`."""
     links: str = "perfect"
+    """`perfect` or `as_run`."""
     drop: float | None = None
+    """With `as_run`: the probability that a message is lost; None: as in the training."""
     excess: bool = False
+    """Whether `excess_loss` is found too: by how much the loss is more than the least of a linear model."""
 
     @property
     def plain(self) -> bool:
@@ -62,26 +58,16 @@ def figures(
     The means over the readouts of `accuracy`, `error`, `bits` and `loss`, of what each has; the same of every agent
     (`A.accuracy`); what the environment says, where the readouts have nothing of that name. The error of who
     classifies is the complement of the accuracy.
-
-    Args:
-        readouts: Their names.
-        agents: Figures by agent.
-        env: Figures of the environment.
     """
     names = [readouts] if isinstance(readouts, str) else readouts
-    found: dict[str, float] = {}
-    for metric in OF_AGENTS:
-        value = mean_of([agents[name].get(metric) for name in names])
-        found |= {} if value is None else {metric: value}
+    means = {metric: mean_of([agents[name].get(metric) for name in names]) for metric in OF_AGENTS}
     every = {
         f"{name}.{metric}": value
         for name, own in agents.items()
-        for metric, value in _with_error(
-            {metric: own[metric] for metric in OF_AGENTS if own.get(metric) is not None}
-        ).items()
+        for metric, value in _with_error({metric: own.get(metric) for metric in OF_AGENTS}).items()
     }
-    said = {name: value for name, value in (env or {}).items() if value is not None}
-    return said | every | _with_error(found)
+    of_env = {name: value for name, value in (env or {}).items() if value is not None}
+    return of_env | every | _with_error(means)
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:
@@ -90,34 +76,21 @@ def mean_of(values: Sequence[float | None]) -> float | None:
     return sum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None
 
 
-def _with_error(found: Mapping[str, float]) -> dict[str, float]:
-    return {**found, "error": 1 - found["accuracy"]} if "accuracy" in found else dict(found)
+def _with_error(values: Mapping[str, float | None]) -> dict[str, float]:
+    found = {name: value for name, value in values.items() if value is not None}
+    return {**found, "error": 1 - found["accuracy"]} if "accuracy" in found else found
 
 
 def kept_scores(path: Path, steps: int) -> dict[str, dict[str, float]]:
-    """Return what a finished run has been scored, by `Scoring.name`.
-
-    Args:
-        path: The run directory.
-        steps: How many steps it has done; scores of another number are of no use.
-    """
-    try:
-        kept = json.loads((path / _FILE).read_text(encoding="utf-8"))
-        scores: dict[str, dict[str, float]] = (
-            kept["scores"] if (kept["format"], kept["steps"]) == (_FORMAT, steps) else {}
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    """Return what a finished run has been scored, by `Scoring.name`; scores after another number of steps are of no use."""
+    kept = read_json(path / _FILE)
+    same = (kept.get("format"), kept.get("steps")) == (_FORMAT, steps)
+    scores: dict[str, dict[str, float]] = kept.get("scores", {}) if same else {}
     return scores
 
 
 def add_scores(path: Path, steps: int, wanted: Sequence[Scoring]) -> dict[str, dict[str, float]]:
-    """Score a finished run in all ways that are wanted, and return all that it has been scored.
-
-    Args:
-        path: The run directory, with a checkpoint.
-        steps: How many steps it has done.
-        wanted: How to score it; what is kept is not done again.
+    """Score a finished run in all ways that are wanted and not kept from before, and return all that it has been scored.
 
     Raises:
         ScenarioError: It cannot be scored so.
@@ -166,6 +139,8 @@ def least_loss(simulation: Simulation, split: str) -> float:
     objective = simulation.scenario.agents[readouts[0]].objective
     assert objective is not None
     batches = list(examples(simulation.world.env, split))
-    seen = [torch.cat([batch[name] for batch in batches]).flatten(1) for name in observed(simulation.system)]
+    observations = [
+        torch.cat([batch[name] for batch in batches]).flatten(1) for name in observed(simulation.system)
+    ]
     targets = torch.cat([batch[objective.target] for batch in batches])
-    return optimum(torch.cat(seen, 1), targets, objective.kind)
+    return optimum(torch.cat(observations, 1), targets, objective.kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +11,9 @@ from typing import Any
 
 from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.studies.curves import learning_curves, read_curves, write_curves
-from antiphon.engine.studies.curves_figure import draw_curves
-from antiphon.engine.studies.figure import draw_figure
-from antiphon.engine.studies.plan import Asked, Plan, PlannedRun, plan
-from antiphon.engine.studies.pool import Pool
+from antiphon.engine.studies.figures import draw_curves, draw_figure
+from antiphon.engine.studies.plan import Plan, PlannedRun, StudyOptions, plan
+from antiphon.engine.studies.pool import Pool, job_of
 from antiphon.engine.studies.representations import (
     draw_representations,
     kept_representations,
@@ -22,7 +22,6 @@ from antiphon.engine.studies.representations import (
 from antiphon.engine.studies.scoring import kept_scores
 from antiphon.engine.studies.summary import Finished, summary
 from antiphon.engine.studies.table import write_tables
-from antiphon.engine.studies.worker import job_of
 from antiphon.errors import AntiphonError, EngineError, ResourceError, RunError, ScenarioError, suggest
 from antiphon.scenarios import Template
 from antiphon.scenarios.study import StudySpec
@@ -38,61 +37,47 @@ _OF_RUNS = ("variant", "steps", "accuracy", "loss", "seconds", "exit", "run_dir"
 
 @dataclass(frozen=True)
 class Ended:
-    """One run of a study, as it ends.
-
-    Attributes:
-        number: How many have ended, this one included.
-        total: How many there are.
-        label: The line of the table that it is of, in words.
-        seed: Of the run.
-        result: Of the run.
-        kept: Whether it was there already.
-    """
+    """One run of a study, as it ends."""
 
     number: int
+    """How many have ended, this one included."""
     total: int
     label: str
+    """The line of the table that it is of, in words."""
     seed: int
     result: Mapping[str, Any]
     kept: bool
+    """Whether it was there already."""
 
 
 @dataclass(frozen=True)
 class StudyOutcome:
-    """How a study ended.
-
-    Attributes:
-        result: The object of `--json`.
-        exit_code: 0 done, 130 or 143 stopped by a signal.
-        missing: Why there are no pictures; None where there are.
-    """
+    """How a study ended."""
 
     result: Mapping[str, Any]
+    """The object of `--json`."""
     exit_code: int = 0
+    """0 done, 130 or 143 stopped by a signal."""
     missing: str | None = None
+    """Why there are no pictures; None where there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What a study is asked to be.
-
-    Attributes:
-        spec: Its document.
-        directory: Where its runs go: `<line>-s<seed>`.
-        asked: What is asked beside the document.
-        templates: Scenarios by the name that rows give them; others are loaded.
-    """
+    """A study to be carried out."""
 
     spec: StudySpec
     directory: Path
-    asked: Asked = field(default_factory=Asked)
+    """Where its runs go: `<line>-s<seed>`."""
+    options: StudyOptions = field(default_factory=StudyOptions)
     templates: Mapping[str, Template] = field(default_factory=dict)
+    """Scenarios by the name that rows give them; others are loaded."""
 
     @classmethod
-    def of_template(cls, template: Template, directory: Path, asked: Asked) -> Study:
+    def of_template(cls, template: Template, directory: Path, options: StudyOptions) -> Study:
         """Return the study that a scenario alone is: its variants side by side."""
         spec = StudySpec.of_template(template)
-        return cls(spec=spec, directory=directory, asked=asked, templates={template.name: template})
+        return cls(spec=spec, directory=directory, options=options, templates={template.name: template})
 
     @cached_property
     def plan(self) -> Plan:
@@ -101,7 +86,7 @@ class Study:
         Raises:
             ScenarioError: Something that a scenario does not accept.
         """
-        return plan(self.spec, self.asked, self.templates)
+        return plan(self.spec, self.options, self.templates)
 
     def go(self, jobs: int, on_run: Callable[[Ended], None]) -> StudyOutcome:
         """Carry out the runs that are not there yet, and write table.csv, table.md, figure.svg and graph.png.
@@ -119,27 +104,29 @@ class Study:
             EngineError: A run ended by a defect.
         """
         runs = self.plan.runs
-        finished = {name: found for name, run in runs.items() if (found := self._kept(run)) is not None}
-        ended = 0
-        for name, found in finished.items():
-            ended += 1
-            self._check(runs[name], found)
-            on_run(Ended(ended, len(runs), runs[name].label, runs[name].seed, found.result, kept=True))
-        todo = [run for name, run in runs.items() if name not in finished]
-        pool = Pool(min(jobs, max(len(todo), 1)))
-        answers = pool.answers([self._job(run) for run in todo])
-        try:
+        kept = {name: found for name, run in runs.items() if (found := self._kept(run)) is not None}
+        finished: dict[str, Finished] = {}
+
+        def end(run: PlannedRun, found: Finished) -> None:
+            finished[run.name] = found
+            self._check(run, found)
+            total, known = len(runs), run.name in kept
+            on_run(Ended(len(finished), total, run.label, run.seed, found.result, kept=known))
+
+        for name, found in kept.items():
+            end(runs[name], found)
+        todo = [run for name, run in runs.items() if name not in kept]
+        pool, represent = Pool(min(jobs, max(len(todo), 1))), self.spec.representations
+        wanted = [
+            job_of(r.request, self.directory / r.name, r.scorings, representations=represent) for r in todo
+        ]
+        with closing(pool.answers(wanted)) as answers:
             for index, answer in answers:
                 run = todo[index]
                 if answer["result"] is None:
                     kind = _KINDS.get(answer["exit_code"], EngineError)
                     raise kind(f"{run.label} s{run.seed}: {answer['error']}")
-                finished[run.name] = Finished(answer["result"], answer["scores"])
-                ended += 1
-                self._check(run, finished[run.name])
-                on_run(Ended(ended, len(runs), run.label, run.seed, answer["result"], kept=False))
-        finally:
-            answers.close()
+                end(run, Finished(answer["result"], answer["scores"]))
         result = self._result(finished, stopped=bool(pool.stopped))
         if pool.stopped:
             return StudyOutcome(result, 128 + pool.stopped[0])
@@ -149,10 +136,6 @@ class Study:
         if self.spec.curves:
             write_curves(result, self.directory)
         return StudyOutcome(result, missing=self._draw(result))
-
-    def _job(self, run: PlannedRun) -> dict[str, Any]:
-        path, wanted = self.directory / run.name, self.spec.representations
-        return job_of(run.request, path, run.scorings, representations=wanted)
 
     def _check(self, run: PlannedRun, found: Finished) -> None:
         """Raise ScenarioError where a run that has ended does not know a metric of the environment's."""
@@ -169,11 +152,11 @@ class Study:
         outcome = run.request.outcome(path)
         if outcome is None or outcome.status != "done":
             return None
-        result = outcome.result
-        if self.spec.representations and kept_representations(path, result["steps"]) is None:
+        steps = outcome.result["steps"]
+        if self.spec.representations and kept_representations(path, steps) is None:
             return None
-        scores = kept_scores(path, result["steps"]) if run.scorings else {}
-        return Finished(result, scores) if all(s.name in scores for s in run.scorings) else None
+        scores = kept_scores(path, steps) if run.scorings else {}
+        return Finished(outcome.result, scores) if all(s.name in scores for s in run.scorings) else None
 
     def _result(self, finished: Mapping[str, Finished], stopped: bool) -> dict[str, Any]:
         spec, planned = self.spec, self.plan
@@ -240,7 +223,7 @@ class Study:
                 draw_curves(result, self.directory / "curves.svg")
             if len(templates) == 1:
                 request = next(iter(templates.values()))
-                values = {**self.spec.set, **self.asked.values}
+                values = {**self.spec.set, **self.options.values}
                 draw_graph(graph_of(request.template.resolve(None, values)), self.directory / "graph.png")
         except RunError as error:
             return str(error)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from antiphon.engine.studies.plan import Candidate, Line, Plan
-from antiphon.engine.studies.scoring import Scoring, figures
-from antiphon.scenarios.study import PaperSpec
+from antiphon.engine.studies.scoring import Scoring, figures, mean_of
 from antiphon.scenarios.training import less_is_better, split_metric
 from antiphon.telemetry.statistics import (
     FEWEST,
@@ -29,15 +29,11 @@ LOCKED, DETACHED = "locked", "detached"
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that has ended.
-
-    Attributes:
-        result: Its result.
-        scores: What it has been scored beside that, by `Scoring.name`.
-    """
+    """A run that has ended."""
 
     result: Mapping[str, Any]
     scores: Mapping[str, Mapping[str, float]]
+    """What it has been scored beside its result, by `Scoring.name`."""
 
     def score(self, scoring: Scoring) -> Mapping[str, float]:
         """Return its figures; none where it was not scored that way, or has diverged."""
@@ -78,12 +74,7 @@ class _Scored:
 
 
 def summary(plan: Plan, finished: Mapping[str, Finished], metric: str | None = None) -> list[dict[str, Any]]:
-    """Return the rows of the table of a metric.
-
-    Args:
-        plan: Of the study.
-        finished: The runs that have ended, by name.
-        metric: One of the study's; None: the first.
+    """Return the rows of the table of a metric; None: the study's first.
 
     Returns:
         In the table's order, plain data: `row`, `point`, `variant`, `runs` (their names), `tuned` (chosen values),
@@ -94,33 +85,28 @@ def summary(plan: Plan, finished: Mapping[str, Finished], metric: str | None = N
     """
     first = plan.metrics[0]
     wanted = metric or first
-    scored = [
-        _scored(line, finished, first.removeprefix("train_"), wanted.removeprefix("train_"))
-        for line in plan.lines
-    ]
+    name = wanted.removeprefix("train_")
+    scored = [_scored(line, finished, first.removeprefix("train_"), name) for line in plan.lines]
     groups: dict[tuple[str, str], dict[str, _Scored]] = {}
     for one in scored:
         groups.setdefault(one.line.group, {})[one.line.variant] = one
     bound = plan.spec.bound_of(wanted)
-    rows = [_row(one, groups[one.line.group], wanted.removeprefix("train_"), bound) for one in scored]
+    rows = [_row(one, groups[one.line.group], name, bound) for one in scored]
     return [row if wanted == first else row | {"paper": None} for row in rows]
 
 
 def _scored(line: Line, finished: Mapping[str, Finished], first: str, metric: str) -> _Scored:
     """Choose among the candidates of a line: the fewest diverged, then the best on validation by the first metric."""
-    best: tuple[tuple[int, float], _Scored] | None = None
+    on_validation = Scoring("validation", line.scoring.links, line.scoring.drop)
+    found: list[tuple[tuple[int, float], _Scored]] = []
     for candidate in line.candidates:
         runs = {seed: finished[name] for seed, name in candidate.runs.items() if name in finished}
         done = len(_by_seed(runs, line.scoring, first))
-        seen = Scoring("validation", line.scoring.links, line.scoring.drop)
-        validation = list(_by_seed(runs, seen, first).values())
-        middle = sum(validation) / len(validation) if validation else None
-        key = (done, -math.inf if middle is None else _good(first, middle))
-        if best is None or key > best[0]:
-            tuned = middle if candidate.values else None
-            best = key, _Scored(line, candidate, runs, _by_seed(runs, line.scoring, metric), tuned)
-    assert best is not None
-    return best[1]
+        middle = mean_of(list(_by_seed(runs, on_validation, first).values()))
+        tuned = middle if candidate.values else None
+        scored = _Scored(line, candidate, runs, _by_seed(runs, line.scoring, metric), tuned)
+        found.append(((done, -math.inf if middle is None else _good(first, middle)), scored))
+    return max(found, key=operator.itemgetter(0))[1]
 
 
 def _by_seed(runs: Mapping[int, Finished], scoring: Scoring, metric: str) -> dict[int, float]:
@@ -143,7 +129,11 @@ def _row(one: _Scored, group: Mapping[str, _Scored], metric: str, bound: float |
     locked, detached = good.get(LOCKED, {}), good.get(DETACHED, {})
     gap = contrast(locked, detached, examples)
     regained = recovered(good[line.variant], locked, detached) if gap is not None and gap.resolved else None
-    seconds = [run.result["seconds"] for run in one.runs.values()]
+    keeps = operator.le if less_is_better(metric) else operator.ge
+    values = list(one.scores.values())
+    paper = None
+    if line.paper is not None:
+        paper = {"value": line.paper[0], "sure": line.paper[1].sure, "source": line.paper[1].source}
     return {
         "row": line.row,
         "point": dict(line.point),
@@ -153,20 +143,15 @@ def _row(one: _Scored, group: Mapping[str, _Scored], metric: str, bound: float |
         "validation": one.validation,
         "n": len(one.scores),
         "diverged": sum(run.result["exit"] == "diverged" for run in one.runs.values()),
-        "within": None if bound is None else _within(one.scores.values(), metric, bound),
-        "ours": _plain(mean(list(one.scores.values()), examples, share=share) if one.scores else None),
-        "iqm": _iqm(list(one.scores.values())),
-        "paper": None if line.paper is None else _paper(*line.paper),
+        "within": None if bound is None else sum(keeps(value, bound) for value in values),
+        "ours": _plain(mean(values, examples, share=share) if values else None),
+        "iqm": _iqm(values),
+        "paper": paper,
         "recovered": _plain(regained),
         "contrast": None if gap is None else asdict(gap) | {"resolved": gap.resolved},
         "share": share,
-        "seconds": sum(seconds) / len(seconds) if seconds else None,
+        "seconds": mean_of([run.result["seconds"] for run in one.runs.values()]),
     }
-
-
-def _within(values: Iterable[float], metric: str, bound: float) -> int:
-    """Count the figures on the right side of a bound, or on it."""
-    return sum(value <= bound if less_is_better(metric) else value >= bound for value in values)
 
 
 def _iqm(values: Sequence[float]) -> dict[str, float] | None:
@@ -178,7 +163,3 @@ def _iqm(values: Sequence[float]) -> dict[str, float] | None:
 
 def _plain(estimate: Estimate | None) -> dict[str, float | None] | None:
     return None if estimate is None else asdict(estimate)
-
-
-def _paper(value: float, paper: PaperSpec) -> dict[str, Any]:
-    return {"value": value, "sure": paper.sure, "source": paper.source}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.runs.directory import write_text
+from antiphon.engine.runs.directory import write_csv, write_text
 from antiphon.engine.studies.plan import worded
 from antiphon.engine.studies.summary import DETACHED, LOCKED
 from antiphon.scenarios.training import OF_TRAINING, less_is_better, split_metric
@@ -32,17 +32,57 @@ _IQM = "IQM [95 %]"
 _METRICS = {"train_loss": "Loss", "excess_loss": "Loss, less the least that a linear model can have,"}
 """What a metric is called in a sentence, where that is not its name."""
 _LOCKED_STEPS = "steps to locked"
-_ESTIMATE = ("value", "sd", "low", "high")
+Cell = Callable[[Mapping[str, Any]], str]
+"""Writes one column of a line."""
 
 
 def columns(study: Mapping[str, Any]) -> list[str]:
     """Return the headings: of what tells lines apart, then of numbers (from `named` on)."""
-    paper = ["paper"] if _has(study, "paper") else []
-    recovered = [_RECOVERED] if _has(study, "contrast") else []
-    bound = [] if study["bound"] is None else [_bound(study)]
-    steps = [_LOCKED_STEPS] if _curves(study) else []
-    figures = [metric_name(study), _INTERVAL, *([_IQM] if _has(study, "iqm") else [])]
-    return [*_names(study), *figures, *paper, "n", *bound, *recovered, *steps, "seconds"]
+    return [heading for heading, _ in _columns(study)]
+
+
+def cells(study: Mapping[str, Any]) -> list[list[str]]:
+    """Return a row of text for each line, in the order of `columns`."""
+    found = _columns(study)
+    return [[cell(line) for _, cell in found] for line in study["lines"]]
+
+
+def _columns(study: Mapping[str, Any]) -> list[tuple[str, Cell]]:
+    """Return heading and cell of every column; some are there only where a line has something of the kind."""
+    curves = _curves(study)
+    found: list[tuple[str, Cell]] = [
+        *_name_columns(study),
+        (metric_name(study), partial(_mean, study)),
+        (_INTERVAL, lambda line: _range(line["ours"], *_digits(study, interval=True))),
+    ]
+    if _has(study, "iqm"):
+        found.append((_IQM, partial(_iqm, study)))
+    if _has(study, "paper"):
+        found.append(("paper", partial(_paper, study)))
+    found.append(("n", lambda line: str(line["n"])))
+    if study["bound"] is not None:
+        found.append((_bound(study), lambda line: f"{line['within']} of {len(line['runs'])}"))
+    if _has(study, "contrast"):
+        found.append((_RECOVERED, _recovered))
+    if curves:
+        found.append((_LOCKED_STEPS, lambda line: _steps(curves.get(_place(line)))))
+    return [*found, ("seconds", _seconds)]
+
+
+def _name_columns(study: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]:
+    """Yield the columns that tell lines apart."""
+
+    def value(kind: str, name: str) -> Cell:
+        return lambda line: worded(line[kind][name]) if name in line[kind] else ""
+
+    def variant(line: Mapping[str, Any]) -> str:
+        return f"{line['variant']}" + (f" ({line['diverged']} diverged)" if line["diverged"] else "")
+
+    if study["several"]:
+        yield "scenario", itemgetter("row")
+    yield from ((axis, value("point", axis)) for axis in study["axes"])
+    yield "variant", variant
+    yield from ((name, value("tuned", name)) for name in study["tuned"])
 
 
 def views(study: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -62,7 +102,7 @@ def is_share(study: Mapping[str, Any]) -> bool:
 
 def named(study: Mapping[str, Any]) -> int:
     """Return how many columns tell lines apart."""
-    return len(_names(study))
+    return len(list(_name_columns(study)))
 
 
 def heading(study: Mapping[str, Any]) -> str:
@@ -71,27 +111,6 @@ def heading(study: Mapping[str, Any]) -> str:
     steps = " – ".join(f"{count:,}" for count in dict.fromkeys([min(study["steps"]), max(study["steps"])]))
     seeds = f"{study['seeds']} seed" + ("s" if study["seeds"] != 1 else "")
     return f"{study['study']}{budget}: {steps} steps, {seeds}"
-
-
-def cells(study: Mapping[str, Any]) -> list[list[str]]:
-    """Return a row of text for each line, in the order of `columns`."""
-    paper, recovered, curves = _has(study, "paper"), _has(study, "contrast"), _curves(study)
-    iqm = _has(study, "iqm")
-    return [
-        [
-            *_name_cells(study, line),
-            _mean(study, line),
-            _range(line["ours"], *_digits(study, interval=True)),
-            *([_iqm(study, line)] if iqm else []),
-            *([_paper(study, line)] if paper else []),
-            str(line["n"]),
-            *([] if study["bound"] is None else [f"{line['within']} of {len(line['runs'])}"]),
-            *([_recovered(line)] if recovered else []),
-            *([_steps(curves.get(_place(line)))] if curves else []),
-            "–" if line["seconds"] is None else _seconds(line["seconds"]),
-        ]
-        for line in study["lines"]
-    ]
 
 
 def remarks(study: Mapping[str, Any]) -> list[str]:
@@ -131,7 +150,7 @@ def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
     Raises:
         RunError: They cannot be written.
     """
-    write_text(directory / "table.csv", _csv(study))
+    write_csv(directory / "table.csv", _csv(study))
     lines = [f"# {heading(study)}"]
     for view in views(study):
         names = columns(view)
@@ -142,61 +161,37 @@ def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
     write_text(directory / "table.md", "\n".join(lines) + "\n")
 
 
-def _csv(study: Mapping[str, Any]) -> str:
-    """One line of numbers, unrounded, for every line of every table."""
+def _csv(study: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """Yield the headings, and a row of numbers, unrounded, for every line of every table."""
     tuned = list(study["tuned"])
     middle = ("value", "low", "high") if any(_has(view, "iqm") for view in views(study)) else ()
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(
-        [
-            *("row", *study["axes"], "variant", *tuned, "n", "diverged"),
-            *("metric", "mean", "sd", "low", "high", "bound", "within", "paper", "paper_sure"),
-            *("recovered", "recovered_low", "recovered_high", "steps_to_locked", "seconds"),
-            *("iqm" if key == "value" else f"iqm_{key}" for key in middle),
+    yield [
+        *("row", *study["axes"], "variant", *tuned, "n", "diverged"),
+        *("metric", "mean", "sd", "low", "high", "bound", "within", "paper", "paper_sure"),
+        *("recovered", "recovered_low", "recovered_high", "steps_to_locked", "seconds"),
+        *("iqm" if key == "value" else f"iqm_{key}" for key in middle),
+    ]
+    for view, line in ((one, line) for one in views(study) for line in one["lines"]):
+        ours, share, paper = line["ours"] or {}, line["recovered"] or {}, line["paper"] or {}
+        undefined = "undefined" if _unresolved(line) else None
+        yield [
+            line["row"],
+            *(line["point"].get(axis) for axis in study["axes"]),
+            line["variant"],
+            *(line["tuned"].get(name) for name in tuned),
+            *(line["n"], line["diverged"], view["metric"]),
+            *(ours.get(key) for key in ("value", "sd", "low", "high")),
+            *(view["bound"], line["within"]),
+            *(paper.get(key) for key in ("value", "sure")),
+            *(share.get("value", undefined), share.get("low"), share.get("high")),
+            _curves(view).get(_place(line), {}).get("steps_to_locked"),
+            None if line["seconds"] is None else round(line["seconds"], 3),
+            *((line["iqm"] or {}).get(key) for key in middle),
         ]
-    )
-    for view in views(study):
-        curves = _curves(view)
-        for line in view["lines"]:
-            ours, share, paper = line["ours"] or {}, line["recovered"] or {}, line["paper"] or {}
-            undefined = "undefined" if _unresolved(line) else None
-            table.writerow(
-                [
-                    line["row"],
-                    *(line["point"].get(axis) for axis in study["axes"]),
-                    line["variant"],
-                    *(line["tuned"].get(name) for name in tuned),
-                    *(line["n"], line["diverged"], view["metric"]),
-                    *(ours.get(key) for key in _ESTIMATE),
-                    *(view["bound"], line["within"]),
-                    *(paper.get(key) for key in ("value", "sure")),
-                    *(share.get("value", undefined), share.get("low"), share.get("high")),
-                    curves.get(_place(line), {}).get("steps_to_locked"),
-                    None if line["seconds"] is None else round(line["seconds"], 3),
-                    *((line["iqm"] or {}).get(key) for key in middle),
-                ]
-            )
-    return text.getvalue()
 
 
 def _has(study: Mapping[str, Any], key: str) -> bool:
     return any(line[key] is not None for line in study["lines"])
-
-
-def _names(study: Mapping[str, Any]) -> list[str]:
-    row = ["scenario"] if study["several"] else []
-    return [*row, *study["axes"], "variant", *study["tuned"]]
-
-
-def _name_cells(study: Mapping[str, Any], line: Mapping[str, Any]) -> Iterable[str]:
-    if study["several"]:
-        yield line["row"]
-    for axis in study["axes"]:
-        yield worded(line["point"][axis]) if axis in line["point"] else ""
-    yield line["variant"] + (f" ({line['diverged']} diverged)" if line["diverged"] else "")
-    for name in study["tuned"]:
-        yield worded(line["tuned"][name]) if name in line["tuned"] else ""
 
 
 def _of_metric(study: Mapping[str, Any]) -> str:
@@ -298,8 +293,8 @@ def _mean(study: Mapping[str, Any], line: Mapping[str, Any]) -> str:
     if estimate is None:
         return "–"
     factor, digits = _digits(study)
-    spread = "" if estimate["sd"] is None else f" ± {factor * estimate['sd']:.{digits}f}"
-    return _number(factor * estimate["value"], digits) + spread
+    deviation = "" if estimate["sd"] is None else f" ± {factor * estimate['sd']:.{digits}f}"
+    return _number(factor * estimate["value"], digits) + deviation
 
 
 def _iqm(study: Mapping[str, Any], line: Mapping[str, Any]) -> str:
@@ -328,5 +323,6 @@ def _line(row: Sequence[str]) -> str:
     return f"| {' | '.join(row)} |"
 
 
-def _seconds(value: float) -> str:
-    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
+def _seconds(line: Mapping[str, Any]) -> str:
+    seconds = line["seconds"]
+    return "–" if seconds is None else f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}"

@@ -60,7 +60,7 @@ def test_a_concept_of_the_glossary_is_at_its_home(concept: str, names: str, home
 
 def test_every_rule_that_code_cites_is_in_the_semantics() -> None:
     text = (ROOT / "docs/semantics.md").read_text(encoding="utf-8")
-    rules = set(re.findall(r"^(?:    - )?(\d+[a-z]?)\. ", text, re.M))
+    rules = set(re.findall(r"^(?:    - )?(\d+[a-z]?)\. ", text, re.MULTILINE))
     cited = re.compile(r"\b(?:semantics|rules?) ((?:\d+[a-z]?(?:, | and |-| to )?)+)")
     wrong = [
         f"{path}: {number}"

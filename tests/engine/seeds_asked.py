@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.runs.multi_seed import MultiSeedOutcome, MultiSeedRun
 from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.seeds import Seeds
+from antiphon.engine.runs.seeds import MultiSeedOutcome, MultiSeedRun, Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
 from antiphon.scenarios import Template, load

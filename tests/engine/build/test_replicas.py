@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from antiphon.engine.build.replicas import Union, bare, named, sequential_reason_of
-from antiphon.engine.build.similarity import reasons_alone
-from antiphon.engine.build.stacking import stack
+from antiphon.engine.build.stacking import reasons_alone, stack
 from antiphon.engine.core.records import Record, ReplicaSignals, StepSignals, joined
 from antiphon.engine.core.system import System
 from antiphon.engine.state.state_dict import snapshot

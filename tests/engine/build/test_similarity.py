@@ -8,8 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from antiphon.engine.build.similarity import agent_kind, aligned_kind, channel_kind, place_of, reasons_alone
-from antiphon.engine.build.stacking import stacks_of
+from antiphon.engine.build.stacking import (
+    agent_kind,
+    aligned_kind,
+    channel_kind,
+    place_of,
+    reasons_alone,
+    stacks_of,
+)
 from tests.engine.alike import (
     GOAL,
     LABEL,

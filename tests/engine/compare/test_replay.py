@@ -12,9 +12,9 @@ from antiphon.engine.compare.differences import Difference
 from antiphon.engine.compare.records import compare_digests
 from antiphon.engine.compare.replay import Replay, compare_checkpoints, replay_runs
 from antiphon.engine.runs.directory import RunDirectory
-from antiphon.engine.runs.multi_seed import MultiSeedRun
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, resume
+from antiphon.engine.runs.seeds import MultiSeedRun
 from antiphon.engine.state import checkpoint
 from antiphon.errors import RunError
 from antiphon.scenarios import load

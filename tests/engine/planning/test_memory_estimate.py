@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.build.outline import build_to_look, outline
+from antiphon.engine.build.builder import build_to_look, outline
 from antiphon.engine.planning import memory_estimate
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of, slots
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.studies.plan import Asked
+from antiphon.engine.studies.plan import StudyOptions
 from antiphon.engine.studies.study import Study
 from antiphon.envs import describe
 from antiphon.errors import ResourceError
@@ -226,6 +226,8 @@ def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_study_passes_it_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     has(monkeypatch, 2**20)
-    study = Study.of_template(load("digits-mlp"), tmp_path, Asked(variants=("local",), seeds=1, steps=2))
+    study = Study.of_template(
+        load("digits-mlp"), tmp_path, StudyOptions(variants=("local",), seeds=1, steps=2)
+    )
     with pytest.raises(ResourceError, match=r"^local s0: out of memory: 'digits-mlp' needs about"):
         study.go(1, lambda run: None)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from antiphon.engine.build.outline import build_to_look
+from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.planning import plan as plans
 from antiphon.engine.planning.cost_model import CostModel

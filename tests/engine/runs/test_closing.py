@@ -16,10 +16,9 @@ from antiphon.engine import simulation as simulations
 from antiphon.engine.inference import evaluation
 from antiphon.engine.probes import ceiling, truth, update, value
 from antiphon.engine.runs import seeds as joint_seeds
-from antiphon.engine.runs.multi_seed import MultiSeedRun
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import begin
-from antiphon.engine.runs.seeds import Seeds
+from antiphon.engine.runs.seeds import MultiSeedRun, Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.engine import Engine
 from antiphon.envs import registry

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from antiphon.cli import app
 from antiphon.engine.runs.directory import RunDirectory
-from antiphon.engine.runs.measured import keep_measured
 from antiphon.engine.runs.run import resume
+from antiphon.engine.runs.run_writer import keep_measured
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError
 from antiphon.telemetry import Figure

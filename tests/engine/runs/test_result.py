@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.engine.runs.result import over
+from antiphon.engine.runs.run_writer import over
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import load
 

@@ -12,7 +12,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from tensorboard.plugins.custom_scalar import layout_pb2  # type: ignore[import-untyped]
 
-from antiphon.engine.runs.multi_seed import summary_of
+from antiphon.engine.runs.seeds import summary_of
 from tests.engine.seeds_asked import SEEDS, copies, figures, go, interrupt, spoilt
 
 

@@ -17,7 +17,7 @@ from antiphon.engine.studies.curves import (
     steps_to_locked,
     write_curves,
 )
-from antiphon.engine.studies.curves_figure import draw_curves
+from antiphon.engine.studies.figures import draw_curves
 from antiphon.errors import RunError
 
 TABLE = """\

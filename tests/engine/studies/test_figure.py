@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.engine.studies.figure import draw_figure
+from antiphon.engine.studies.figures import draw_figure
 from antiphon.errors import RunError
 
 

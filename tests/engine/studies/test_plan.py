@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.engine.studies.plan import Asked, Plan, plan
+from antiphon.engine.studies.plan import Plan, StudyOptions, plan
 from antiphon.engine.studies.scoring import Scoring
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import load
@@ -17,7 +17,7 @@ DEEPER = HEAD.replace("set: {lr", "grid: {depth: [2, 3, 4]}, set: {lr")
 
 
 def planned(text: str, head: str = HEAD, **asked: Any) -> Plan:
-    return plan(StudySpec.from_yaml(head + text), Asked(**asked))
+    return plan(StudySpec.from_yaml(head + text), StudyOptions(**asked))
 
 
 def test_a_grid_has_all_variants_at_every_point() -> None:
@@ -198,7 +198,7 @@ def test_every_library_study_has_a_plan_under_every_budget(name: str) -> None:
     assert spec is not None
     assert list(spec.budgets)[:1] == ["small"]
     for budget in spec.budgets:
-        found = plan(spec, Asked(budget=budget))
+        found = plan(spec, StudyOptions(budget=budget))
         assert found.runs
         groups: dict[tuple[str, str], set[str]] = {}
         for line in found.lines:

@@ -9,8 +9,7 @@ import pytest
 
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.request import Request
-from antiphon.engine.studies.pool import Pool, _parted
-from antiphon.engine.studies.worker import job_of, work
+from antiphon.engine.studies.pool import Pool, _grouped, job_of, work
 from tests.engine.seeds_asked import SEEDS, copies, places, requests, same
 
 
@@ -23,13 +22,13 @@ def test_jobs_of_one_line_are_a_group_and_parted_where_processes_are_left(tmp_pa
     mixed = [one[0], two[0], one[1], two[1], one[2], one[3], one[0]]
 
     def groups(processes: int) -> list[list[int]]:
-        return [[index for index, _ in group] for group in _parted(mixed, processes)]
+        return [[index for index, _ in group] for group in _grouped(mixed, processes)]
 
     assert groups(1) == [[0, 2, 4, 5], [1, 3], [6]]
     assert groups(3) == groups(1)
     assert groups(5) == [[0, 2], [1], [3], [4, 5], [6]]
     assert groups(16) == [[0], [1], [2], [3], [4], [5], [6]]
-    assert list(_parted([], 4)) == []
+    assert list(_grouped([], 4)) == []
 
 
 def test_a_job_of_several_seeds_answers_for_each(tmp_path: Path) -> None:

@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 
 from antiphon.engine.runs.request import Request
-from antiphon.engine.studies.plan import Asked
-from antiphon.engine.studies.pool import Pool
+from antiphon.engine.studies.plan import StudyOptions
+from antiphon.engine.studies.pool import Pool, job_of, work
 from antiphon.engine.studies.study import Ended, Study
-from antiphon.engine.studies.worker import job_of, work
 from antiphon.errors import EngineError, RunError, ScenarioError
 from antiphon.scenarios import Template, load
 from antiphon.scenarios.study import StudySpec
@@ -37,12 +36,12 @@ budgets: {small: {steps: 30, seeds: 1}}
 
 
 def study(directory: Path, **changes: Any) -> Study:
-    asked = Asked(**{"values": VALUES, "seeds": 1, "steps": 8, **changes})
+    asked = StudyOptions(**{"values": VALUES, "seeds": 1, "steps": 8, **changes})
     return Study.of_template(TEMPLATE, directory, asked)
 
 
 def documented(directory: Path, text: str = DOCUMENT, **changes: Any) -> Study:
-    return Study(spec=StudySpec.from_yaml(text), directory=directory, asked=Asked(**changes))
+    return Study(spec=StudySpec.from_yaml(text), directory=directory, options=StudyOptions(**changes))
 
 
 def silently(run: Ended) -> None:
@@ -111,7 +110,7 @@ def test_a_run_that_cannot_begin_ends_the_study_with_its_line(tmp_path: Path) ->
 def test_a_template_without_variants_is_one_row(tmp_path: Path) -> None:
     start, end = TEMPLATE.text.index("variants:"), TEMPLATE.text.index("parameters:")
     plain = Template.from_yaml(TEMPLATE.text[:start] + TEMPLATE.text[end:], "plain.yaml")
-    asked = Asked(values=VALUES, seeds=1, steps=4)
+    asked = StudyOptions(values=VALUES, seeds=1, steps=4)
     outcome = Study.of_template(plain, tmp_path, asked).go(1, silently)
     assert [line["variant"] for line in outcome.result["lines"]] == ["default"]
     assert (tmp_path / "default-s0/result.json").exists()
