@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import examples, rollout_seed
@@ -22,9 +22,6 @@ from antiphon.engine.inference.rollout import ExampleRollout
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.random import seed_for, uniform
 from antiphon.telemetry.statistics import student_t
-
-if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
 
 __all__ = ["ABLATIONS", "Ablation", "Change", "Kind", "ablate"]
 
@@ -141,7 +138,7 @@ class Ablation:
 
 
 def ablate(
-    simulation: Simulation,
+    simulation: BaseSimulation,
     kind: Kind | str,
     *,
     split: str = "test",

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.model import encode
+from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.ledger import Record
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.live import Live, ahead_of
 from antiphon.engine.probes.reach import look_ahead
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import ScenarioError, suggest
-
-if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
 
 __all__ = ["Ceiling", "best_linear", "ceilings"]
 
@@ -73,7 +71,7 @@ class _Gathered:
 
 
 def ceilings(
-    simulation: Simulation, *, channels: Sequence[str] | None = None, ahead: int | None = None
+    simulation: BaseSimulation, *, channels: Sequence[str] | None = None, ahead: int | None = None
 ) -> dict[str, Ceiling]:
     """Compare synthetic with true gradients in a fork in which nothing learns, and with what a linear map can do.
 
@@ -97,7 +95,7 @@ def ceilings(
 
 
 def _ceilings(
-    twin: Simulation, bench: Simulation, channels: Sequence[str] | None, ahead: int | None
+    twin: BaseSimulation, bench: BaseSimulation, channels: Sequence[str] | None, ahead: int | None
 ) -> dict[str, Ceiling]:
     """As `ceilings`, with two forks that are used up."""
     system = twin.system

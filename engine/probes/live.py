@@ -13,13 +13,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.comms.credit import constant
+from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Delivery, Ledger, Record
 from antiphon.engine.core.message import StepSignals
@@ -27,9 +27,6 @@ from antiphon.engine.core.system import EnvironmentRunner, EpisodeEnds, System
 from antiphon.engine.core.tape import AgentTick, Input, Tape
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.losses import Losses, ObjectiveEvaluator
-
-if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
 
 __all__ = ["Live", "ahead_of"]
 
@@ -122,7 +119,7 @@ class Live:
         }
 
 
-def ahead_of(bench: Simulation, simulation: Simulation) -> EnvironmentRunner:
+def ahead_of(bench: BaseSimulation, simulation: BaseSimulation) -> EnvironmentRunner:
     """Return the world of `bench`, put where that of `simulation` is: it shows the same steps to come."""
     world, step_signals = bench.world, simulation.world.step_signals
     world.env.load_state_dict(simulation.world.env.state_dict())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import Record
 from antiphon.engine.core.message import StepSignals
@@ -17,9 +17,6 @@ from antiphon.engine.probes.reach import look_ahead
 from antiphon.engine.step.engine import Engine
 from antiphon.engine.step.update import AgentReport
 from antiphon.nets.optimisers import Rate
-
-if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
 
 __all__ = ["TrueGradient", "ZeroGradient"]
 
@@ -67,7 +64,11 @@ class TrueGradient(ZeroGradient):
     """
 
     def __init__(
-        self, simulation: Simulation, names: Sequence[str], bench: Simulation, ahead: int | None = None
+        self,
+        simulation: BaseSimulation,
+        names: Sequence[str],
+        bench: BaseSimulation,
+        ahead: int | None = None,
     ) -> None:
         super().__init__(simulation.system, names, simulation.now)
         self.simulation = simulation

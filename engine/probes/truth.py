@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from antiphon.comms.alignment import alignment
+from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.ledger import Record
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.live import Live
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import ScenarioError
-
-if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
 
 __all__ = ["Probe", "predicted", "true_gradients"]
 
@@ -37,7 +34,7 @@ class Probe:
     alignment: dict[str, float] = field(default_factory=dict)
 
 
-def true_gradients(simulation: Simulation, horizon: int = 0) -> dict[str, Probe]:
+def true_gradients(simulation: BaseSimulation, horizon: int = 0) -> dict[str, Probe]:
     """Return what every message of the next step does to the losses of that step and `horizon` further ones.
 
     A fork takes these steps with the parameters of now: all channels pass gradients as if locked, across windows

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from antiphon.comms.credit import as_leaf
+from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.system import System
 from antiphon.engine.core.tape import Tape
 from antiphon.engine.probes.live import Live
 from antiphon.engine.probes.reach import look_ahead
 from antiphon.errors import ScenarioError
-
-if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
 
 __all__ = ["UpdateAlignment", "update_alignment"]
 
@@ -51,7 +48,7 @@ class _Followed:
     last: int
 
 
-def update_alignment(simulation: Simulation, *, ahead: int | None = None) -> dict[str, UpdateAlignment]:
+def update_alignment(simulation: BaseSimulation, *, ahead: int | None = None) -> dict[str, UpdateAlignment]:
     """Compare what each agent follows in its next whole window with the true gradient of its parameters.
 
     Both are found in forks in which no parameter moves: the one as the agent would learn (objective, synthetic or
@@ -77,7 +74,7 @@ def update_alignment(simulation: Simulation, *, ahead: int | None = None) -> dic
     return {name: _compared(found, true[name]) for name, found in followed.items()}
 
 
-def _followed(twin: Simulation) -> dict[str, _Followed]:
+def _followed(twin: BaseSimulation) -> dict[str, _Followed]:
     """The gradient of every agent's first window that has not begun, by agent; the fork is used up."""
     system = twin.system
     twin.backend.freeze()
@@ -104,7 +101,7 @@ def _steps(tape: Tape, system: System, owner: str) -> list[int]:
     return [tick.step for tick in tape.ticks if system.owner_of[tick.parts[0].agent] == owner]
 
 
-def _true(twin: Simulation, followed: dict[str, _Followed], ahead: int | None) -> dict[str, Tensor]:
+def _true(twin: BaseSimulation, followed: dict[str, _Followed], ahead: int | None) -> dict[str, Tensor]:
     system = twin.system
     last = twin.now
     for name, window in followed.items():

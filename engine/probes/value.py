@@ -22,11 +22,12 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from antiphon.agents.learner import Learner
 from antiphon.comms.gradient import Predictor
 from antiphon.comms.inputs import InputModel
+from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.steering import TrueGradient, ZeroGradient
 from antiphon.engine.state.checkpoint import copy_tree
@@ -35,9 +36,6 @@ from antiphon.errors import DivergenceError, ScenarioError, suggest
 from antiphon.nets.optimisers import Rate
 from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.statistics import ratio
-
-if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
 
 __all__ = ["COUPLING", "Value", "Values", "value", "value_rows", "write_value"]
 
@@ -118,7 +116,7 @@ class Values:
 
 
 def value(
-    simulation: Simulation,
+    simulation: BaseSimulation,
     *,
     channels: Sequence[str] | None = None,
     horizon: int = 50,
@@ -166,9 +164,9 @@ def value(
 
 def _measure(
     measured: Sequence[_Measured],
-    still: Simulation,
-    fork: Simulation,
-    bench: Simulation,
+    still: BaseSimulation,
+    fork: BaseSimulation,
+    bench: BaseSimulation,
     rates: list[float],
     horizon: int,
     repeats: int,
@@ -212,7 +210,7 @@ def _models(system: System) -> Iterator[Learner | Predictor | InputModel]:
             yield channel.input
 
 
-def _rates(simulation: Simulation, horizon: int) -> list[float]:
+def _rates(simulation: BaseSimulation, horizon: int) -> list[float]:
     """The rates that learning goes on at: the highest of the horizon, or after the run's end the schedules' own."""
     now = simulation.now
     if now >= simulation.scenario.training.steps:
@@ -235,9 +233,9 @@ class _Measured:
 
     def measure(
         self,
-        fork: Simulation,
+        fork: BaseSimulation,
         plain: System,
-        bench: Simulation,
+        bench: BaseSimulation,
         state: dict[str, Any],
         synthetic: float,
         rates: list[float],
@@ -301,7 +299,7 @@ class _Measured:
         )
 
 
-def _groups(simulation: Simulation, channels: Sequence[str] | None) -> dict[str, list[str]]:
+def _groups(simulation: BaseSimulation, channels: Sequence[str] | None) -> dict[str, list[str]]:
     known = list(simulation.system.channels)
     if not known:
         raise ScenarioError("value: the scenario has no channels")
@@ -312,7 +310,7 @@ def _groups(simulation: Simulation, channels: Sequence[str] | None) -> dict[str,
     return {COUPLING: known} | {name: [name] for name in chosen}
 
 
-def _outcome(simulation: Simulation, rates: list[float], horizon: int) -> float | str:
+def _outcome(simulation: BaseSimulation, rates: list[float], horizon: int) -> float | str:
     """Learn for a while, and return the readouts' mean loss in the second half, or why there is none."""
     for model, rate in zip(_models(simulation.system), rates, strict=True):
         model.rate = _Falling(base=rate, horizon=horizon, start=simulation.now)
@@ -348,7 +346,7 @@ def value_rows(found: Values) -> list[Figure]:
     return rows
 
 
-def write_value(simulation: Simulation, step: int) -> None:
+def write_value(simulation: BaseSimulation, step: int) -> None:
     """Measure values during a run and hand them to its recorders, with what they cost.
 
     Per channel (where there are no more than `telemetry.top`), and for the run as a whole (all channels together):

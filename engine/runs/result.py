@@ -11,7 +11,7 @@ from antiphon.engine.runs.directory import finite
 from antiphon.telemetry import Figure, Recorder
 
 if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
+    from antiphon.engine.base_simulation import BaseSimulation
 
 __all__ = ["LatestFigures", "over", "result_of"]
 
@@ -46,7 +46,7 @@ class LatestFigures(Recorder):
 
 
 def result_of(
-    simulation: Simulation, latest: LatestFigures, facts: Mapping[str, Any], run_dir: str
+    simulation: BaseSimulation, latest: LatestFigures, facts: Mapping[str, Any], run_dir: str
 ) -> dict[str, Any]:
     """Evaluate the composed system on the test split and return the run's result.
 

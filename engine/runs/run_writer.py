@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon import telemetry
 from antiphon.engine.metrics.description import describe_run
-from antiphon.engine.metrics.figures import figures
-from antiphon.engine.metrics.timed import Timed
+from antiphon.engine.metrics.figures import Timed, figures
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.runs.directory import RunDirectory, facts_of, now, write_json
 from antiphon.engine.runs.result import LatestFigures, result_of
@@ -19,7 +18,7 @@ from antiphon.telemetry import CsvRecorder, Recorder, Recorders
 from antiphon.telemetry.csv_files import DigestsCsv
 
 if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
+    from antiphon.engine.base_simulation import BaseSimulation
 
 __all__ = ["RunWriter", "open_writer"]
 
@@ -45,7 +44,7 @@ class RunWriter(Observer):
 
     def __init__(
         self,
-        simulation: Simulation,
+        simulation: BaseSimulation,
         directory: RunDirectory,
         until: int,
         checkpoint_every: int | None = None,
@@ -104,7 +103,7 @@ class RunWriter(Observer):
         if self._simulation in trainer.running and step % self._checkpoint_every == 0 and step != self._until:
             self.directory.checkpoint(self._simulation)
 
-    def end(self, simulation: Simulation, outcome: Outcome) -> None:
+    def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
         """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json.
 
         Raises:
@@ -159,7 +158,7 @@ class RunWriter(Observer):
             )
 
 
-def open_writer(simulation: Simulation, path: Path) -> RunWriter:
+def open_writer(simulation: BaseSimulation, path: Path) -> RunWriter:
     """Create a run directory for a simulation made in Python; its figures are written from the first step.
 
     Raises:

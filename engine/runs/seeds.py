@@ -12,12 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.replicas import sequential_reason_of
 from antiphon.engine.build.similarity import reasons_alone
 from antiphon.engine.core.message import joined
 from antiphon.engine.core.system import EnvironmentRunner, with_own_env
 from antiphon.engine.runs.trainer import Trainer
-from antiphon.engine.simulation import Simulation, StepInfo
+from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.replicas import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load

@@ -12,7 +12,7 @@ from antiphon.engine.runs.stopping import stop_signals
 from antiphon.errors import DivergenceError, ScenarioError
 
 if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation, StepInfo
+    from antiphon.engine.base_simulation import BaseSimulation, StepInfo
 
 __all__ = ["Observer", "Outcome", "SharedClock", "Trainer"]
 
@@ -44,7 +44,7 @@ class Observer:
     def step(self, trainer: Trainer) -> None:
         """Follow a step of the simulations that are `trainer.running`."""
 
-    def end(self, simulation: Simulation, outcome: Outcome) -> None:
+    def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
         """Finish one simulation; others may go on."""
 
 
@@ -80,7 +80,7 @@ class Trainer:
 
     def __init__(
         self,
-        simulations: Sequence[Simulation],
+        simulations: Sequence[BaseSimulation],
         observers: Sequence[Observer] = (),
         step: Callable[[], Sequence[StepInfo]] | None = None,
     ) -> None:
@@ -89,7 +89,7 @@ class Trainer:
         self.clock = SharedClock()
         self._observers = observers
         self._step = step or (lambda: [self.simulations[0].step()])
-        self._outcomes: dict[Simulation, Outcome] = {}
+        self._outcomes: dict[BaseSimulation, Outcome] = {}
 
     def run(
         self, steps: int | None = None, *, episodes: int | None = None, seconds: float | None = None
@@ -183,7 +183,7 @@ class Trainer:
         for simulation in [*self.running]:
             self._end(simulation, outcome)
 
-    def _end(self, simulation: Simulation, outcome: Outcome) -> None:
+    def _end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
         self.clock.divide(0)
         for observer in self._observers:
             observer.end(simulation, outcome)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine import simulation as simulations
+from antiphon.engine import base_simulation as simulations
 from antiphon.engine.inference import evaluation
 from antiphon.engine.probes import ceiling, truth, update, value
 from antiphon.engine.runs import seeds as joint_seeds
