@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.comms.link import Link
 from antiphon.engine.core.agent import Agent
@@ -32,7 +31,7 @@ from antiphon.engine.step.losses import ObjectiveEvaluator
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.nets.random import seed_for
 
-__all__ = ["Deliver", "EnvironmentRollout", "ExampleRollout", "Rollout", "Score"]
+__all__ = ["Deliver", "EnvironmentRollout", "ExampleRollout", "Rollout", "Score", "copied"]
 
 Deliver = Callable[[str, int, Tensor], Tensor]
 """What is sent over a channel at a stamp, given the message as its sender made it; [rows, size] both."""
@@ -58,7 +57,7 @@ class Rollout:
     def __init__(
         self, system: System, batch: int, links: Links, seed: int, deliver: Deliver | None = None
     ) -> None:
-        self.system = _copied(system, batch, links, seed)
+        self.system = _silent_copy(system, batch, links, seed)
         self._messages = _DeliveredMessages(deliver)
         self._forward_pass = ForwardPass(self.system, self._messages)
 
@@ -338,20 +337,25 @@ class EnvironmentRollout:
 # --- the copy ----------------------------------------------------------------------------------------------
 
 
-def _copied(system: System, batch: int, links: Links, seed: int) -> System:
-    """A system that shares the parameters of another, in silence, with links and a batch of its own."""
-    learners: dict[int, Learner] = {}
-    for agent in system.owners().values():
-        learner = learners[id(agent.learner)] = copy.copy(agent.learner)
-        learner.frozen = True
-    channels = {name: _silent(channel, batch, links, seed) for name, channel in system.channels.items()}
+def copied(system: System, channels: dict[str, Channel]) -> System:
+    """Return a system with these channels, learners and tapes of its own; parameters are shared, and all agents take part."""
+    learners = {id(agent.learner): copy.copy(agent.learner) for agent in system.owners().values()}
     units = [replace(unit, tape=Tape(), pending=[], past=[]) for unit in system.units]
-    found = replace(system.rewired(channels, learners, units), batch=batch)
+    found = system.rewired(channels, learners, units)
+    for agent in found.agents.values():
+        agent.p_update, agent.participation_seeds = 1.0, None
+    return found
+
+
+def _silent_copy(system: System, batch: int, links: Links, seed: int) -> System:
+    """A system that shares the parameters of another, in silence, with links and a batch of its own."""
+    channels = {name: _silent(channel, batch, links, seed) for name, channel in system.channels.items()}
+    found = replace(copied(system, channels), batch=batch)
     for name, agent in found.agents.items():
+        agent.learner.frozen = True
         agent.batch, agent.replicas = batch, Replicas(batch=batch, device=agent.replicas.index.device)
         agent.seed = seed_for(seed, "agent", name)
         agent.trail = None
-        agent.p_update, agent.participation_seeds = 1.0, None
         agent.agent_disabled &= links.kind == "as_run"
         if agent.goal is not None:
             agent.goal = replace(agent.goal, weight=1.0)
