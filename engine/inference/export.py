@@ -24,7 +24,7 @@ from antiphon.agents.network import OBJECTIVE, STATE
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
-from antiphon.engine.inference.paths import steps_needed
+from antiphon.engine.inference.rollout import steps_needed
 from antiphon.errors import ScenarioError
 
 __all__ = ["export", "observed", "steps_per_round"]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.comms.link import Link
-from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import StepWindows
 from antiphon.engine.core.ledger import Delivery, Ledger, Record
@@ -25,16 +25,30 @@ from antiphon.engine.core.rows import Replicas
 from antiphon.engine.core.system import Call, EnvironmentRunner, EpisodeEnds, System
 from antiphon.engine.core.tape import AgentTick, Input, Tape, Tick
 from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.paths import filled, steps_needed
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.losses import ObjectiveEvaluator
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.nets.random import seed_for
+from antiphon.scenarios.relations import components
 
-__all__ = ["Deliver", "EnvironmentRollout", "ExampleRollout", "Rollout", "Score", "copied"]
+__all__ = [
+    "Deliver",
+    "EnvironmentRollout",
+    "ExampleRollout",
+    "Rollout",
+    "Score",
+    "Scores",
+    "copied",
+    "filled",
+    "scored",
+    "steps_needed",
+]
 
 Deliver = Callable[[str, int, Tensor], Tensor]
 """What is sent over a channel at a stamp, given the message as its sender made it; [rows, size] both."""
+
+Scores = dict[str, dict[str, Tensor]]
+"""By agent with an objective: its `loss` and the objective's metric per example, [rows] each."""
 
 _STEP = StepWindows(1)
 """Nobody learns, so every step is a window: what has been read is let go at once."""
@@ -189,15 +203,11 @@ class ExampleRollout:
             ports |= self._tick(step, again)
         return ports
 
-    def losses(self, ports: Mapping[str, Tensors]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return loss and metric per example, [rows] each, of every agent with an objective."""
-        found = {}
-        for name, agent in self.system.agents.items():
-            if agent.goal is not None:
-                output, target = ports[name][OBJECTIVE], self._signals.signals[agent.goal.target]
-                objective = agent.goal.objective
-                found[name] = objective.loss(output, target), objective.score(output, target)
-        return found
+    def scores(self, ports: Mapping[str, Tensors]) -> Scores:
+        """Return loss and metric per example of every agent with an objective."""
+        signals = self._signals.signals
+        goals = {name: agent.goal for name, agent in self.system.agents.items() if agent.goal is not None}
+        return {name: scored(goal, ports[name][OBJECTIVE], signals) for name, goal in goals.items()}
 
     def sent(self, channel: str) -> dict[int, Tensor]:
         """Return the messages of a channel, [rows, size], by stamp."""
@@ -270,6 +280,12 @@ class ExampleRollout:
             while earlier is not None:
                 yield earlier
                 earlier = channel.ledger.sender.latest(earlier - 1)
+
+
+def scored(goal: Goal, output: Tensor, signals: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return `loss` and the objective's metric per example, [rows] each."""
+    objective, target = goal.objective, signals[goal.target]
+    return {"loss": objective.loss(output, target), objective.metric: objective.score(output, target)}
 
 
 # --- environments ------------------------------------------------------------------------------------------
@@ -403,3 +419,53 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
         members=(),
         batch=batch,
     )
+
+
+# --- how long until all paths have filled ------------------------------------------------------------------
+
+
+def filled(system: System) -> dict[str, int]:
+    """Return, by agent, the step of its first tick with every path to it filled.
+
+    A path through a cycle never fills; there it is enough that all on the cycle rest on each other.
+    """
+    part = components(system.agents, [(c.sender, c.receiver) for c in system.channels.values()])
+    cycle = {name: {other for other in part if part[other] == part[name]} for name in part}
+    sources: dict[tuple[str, int], set[str]] = {}
+    """What an agent's tick rests on, of those it is on a cycle with, each with all paths to it filled."""
+    found: dict[str, int] = {}
+    step = 0
+    while len(found) < len(system.agents):
+        for name in (name for call in system.schedule.calls(step) for name in call):
+            full, others = True, set[str]()
+            for channel in system.agents[name].inputs:
+                stamps = channel.ledger.due(step)
+                if channel.sender in cycle[name]:
+                    others |= sources[channel.sender, stamps[-1]] if stamps else set()
+                else:
+                    full &= _all_there(channel, stamps, step)
+                    full &= all(sources[channel.sender, stamp] == cycle[channel.sender] for stamp in stamps)
+            sources[name, step] = others | {name} if full else others
+            if sources[name, step] == cycle[name]:
+                found.setdefault(name, step)
+        step += 1
+    return found
+
+
+def _all_there(channel: Channel, stamps: Sequence[int], step: int) -> bool:
+    """Whether a tick reads as many messages as it ever will: those before step 0 are missing."""
+    ledger = channel.ledger
+    if not stamps:
+        return False
+    since = step - ledger.receiver.period - ledger.link.delay
+    return ledger.read == "last" or stamps[0] - ledger.sender.clock.period <= since
+
+
+def steps_needed(system: System) -> int:
+    """Return for how many steps an example must be shown: `hold`, or until every path has filled.
+
+    An example that is an episode is shown for as long as it lasts, or until every agent has ticked.
+    """
+    if system.description.is_stream and system.description.episode_steps is not None:
+        return max(system.hold, *(agent.clock.phase + 1 for agent in system.agents.values()))
+    return max(system.hold, *(step + 1 for step in filled(system).values()))

@@ -204,10 +204,10 @@ class _Lines:
 
         total = np.zeros(self.rollout.rows)
         ports = self.rollout.replaced(self.channel.name, message)
-        for name, (loss, _) in self.rollout.losses(ports).items():
+        for name, found in self.rollout.scores(ports).items():
             goal = self.system.agents[name].goal
             assert goal is not None
-            total += goal.weight * loss.double().cpu().numpy()
+            total += goal.weight * found["loss"].double().cpu().numpy()
         return total
 
 
