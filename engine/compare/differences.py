@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.stacked import StackedModels
+from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.core.system import System
 from antiphon.engine.metrics.digests import holders
-from antiphon.engine.simulation import Simulation
 
 __all__ = [
     "DIGESTED",
@@ -70,7 +70,7 @@ class StepTaken(NamedTuple):
         ended: Which episodes ended.
     """
 
-    simulation: Simulation
+    simulation: BaseSimulation
     signals: StepSignals
     ended: EnvMask
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.export import export, observed
 from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.rollout import EnvironmentRollout, ExampleRollout
+from antiphon.engine.inference.rollout import EnvironmentRollout, ExampleRollout, Scores, scored
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import seed_for
@@ -27,7 +27,7 @@ Make = Callable[[int, str], TorchVectorEnv]
 
 _ROWS = 1000
 """Examples shown at once, at most; part of what a seed means to links as they run."""
-_LANES = 64
+_ENVS = 64
 """Environments side by side in which a system runs forward, whatever the run's batch."""
 _STRETCH = 2
 """Examples for each of them, at least, where that takes fewer."""
@@ -76,10 +76,10 @@ class Evaluation:
         lines = [f"{self.split}: {self.examples:,} examples"]
         for name, figures in self.agents.items():
             mark = " (readout)" if name in self.readout else ""
-            shown = ", ".join(
+            words = [
                 f"accuracy {100 * v:.2f} %" if k == "accuracy" else f"{k} {v:.4f}" for k, v in figures.items()
-            )
-            lines.append(f"  {name}{mark}: {shown}")
+            ]
+            lines.append(f"  {name}{mark}: {', '.join(words)}")
         return "\n".join(lines)
 
 
@@ -115,17 +115,32 @@ def evaluate(
         return _forward(system, env, readout, split, links, seed, make)
     goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
     sums = {name: {"loss": 0.0, goal.objective.metric: 0.0} for name, goal in goals.items()}
-    score = _composed(system) if links.kind == "perfect" else _as_run(system, links, seed, split)
     count = 0
-    for number, batch in enumerate(examples(env, split)):
-        count += len(next(iter(batch.values())))
-        for name, figures in score(number, batch).items():
-            for metric, figure in zip(sums[name], figures, strict=True):
+    for rows, scores in _scores(system, env, split, links, seed):
+        count += rows
+        for name, found in scores.items():
+            for metric, figure in found.items():
                 sums[name][metric] += figure.sum().item()
-    agents = {
-        name: {metric: total / count for metric, total in found.items()} for name, found in sums.items()
-    }
+    agents = {name: {metric: total / count for metric, total in own.items()} for name, own in sums.items()}
     return Evaluation(split, count, readout, agents, links)
+
+
+def _scores(
+    system: System, env: TorchVectorEnv, split: str, links: Links, seed: int
+) -> Iterator[tuple[int, Scores]]:
+    """Yield the scores of one batch of examples after the other, with its size."""
+    goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
+    perfect = links.kind == "perfect"
+    module, names = (export(system, list(goals)), observed(system)) if perfect else (None, [])
+    for number, batch in enumerate(examples(env, split)):
+        rows = len(next(iter(batch.values())))
+        if module is None:
+            rollout = ExampleRollout(system, batch, links, seed=rollout_seed(seed, split, number), ends=goals)
+            yield rows, rollout.scores(rollout.ports)
+        else:
+            with torch.no_grad():
+                outputs = module(*(batch[name].to(system.dtype) for name in names))
+            yield rows, {name: scored(goal, outputs[name], batch) for name, goal in goals.items()}
 
 
 def _forward(
@@ -139,13 +154,17 @@ def _forward(
 ) -> Evaluation:
     """Run a system forward, once through a split."""
     if env.evaluation_steps is None:
-        raise ScenarioError(f"evaluate: the environment has no splits to evaluate on; {_progress(env)}")
+        own = ", ".join(env.figures())
+        progress = (
+            f"its own figures in the run show progress: {own}" if own else "the run's losses show progress"
+        )
+        raise ScenarioError(f"evaluate: the environment has no splits to evaluate on; {progress}")
     check_split(split, env.splits)
     assert make is not None  # an environment can be made again if it can be made of a split
-    with closing(make(max(1, min(_LANES, env.example_count(split) // _STRETCH)), split)) as own:
-        steps = own.evaluation_steps
+    with closing(make(max(1, min(_ENVS, env.example_count(split) // _STRETCH)), split)) as other:
+        steps = other.evaluation_steps
         assert steps is not None
-        scores = EnvironmentRollout(system, own, links, rollout_seed(seed, split, 0)).run(steps)
+        scores = EnvironmentRollout(system, other, links, rollout_seed(seed, split, 0)).run(steps)
     agents: dict[str, dict[str, float]] = {}
     for name, score in scores.items():
         if name in readout and not score.count:
@@ -159,16 +178,6 @@ def _forward(
         agents[name] = {"loss": score.loss / count, goal.objective.metric: score.metric / count}
     targets = [scores[name].count for name in readout if name in scores]
     return Evaluation(split, max(targets, default=0), readout, agents, links)
-
-
-def _progress(env: TorchVectorEnv) -> str:
-    """Where an environment without splits shows how far a system has come."""
-    figures = ", ".join(env.figures())
-    return (
-        f"its own figures in the run show progress: {figures}"
-        if figures
-        else "the run's losses show progress"
-    )
 
 
 def examples(
@@ -217,37 +226,3 @@ def rollout_seed(seed: int, split: str, batch: int) -> int:
 def _even(count: int, rows: int) -> int:
     batches = max(-(-count // rows), 1)
     return max(-(-count // batches), 1)
-
-
-_Scores = dict[str, tuple[Tensor, Tensor]]
-"""Loss and metric per example, [rows] each, by agent with an objective."""
-
-
-def _composed(system: System) -> Callable[[int, dict[str, Tensor]], _Scores]:
-    goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
-    module, seen = export(system, list(goals)), observed(system)
-
-    def score(number: int, batch: dict[str, Tensor]) -> _Scores:
-        with torch.no_grad():
-            outputs = module(*(batch[name].to(system.dtype) for name in seen))
-        return {
-            name: (
-                goal.objective.loss(outputs[name], batch[goal.target]),
-                goal.objective.score(outputs[name], batch[goal.target]),
-            )
-            for name, goal in goals.items()
-        }
-
-    return score
-
-
-def _as_run(
-    system: System, links: Links, seed: int, split: str
-) -> Callable[[int, dict[str, Tensor]], _Scores]:
-    goals = [name for name, agent in system.agents.items() if agent.goal is not None]
-
-    def score(number: int, batch: dict[str, Tensor]) -> _Scores:
-        rollout = ExampleRollout(system, batch, links, seed=rollout_seed(seed, split, number), ends=goals)
-        return rollout.losses(rollout.ports)
-
-    return score

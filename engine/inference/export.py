@@ -24,7 +24,7 @@ from antiphon.agents.network import OBJECTIVE, STATE
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
-from antiphon.engine.inference.paths import steps_needed
+from antiphon.engine.inference.rollout import steps_needed
 from antiphon.errors import ScenarioError
 
 __all__ = ["export", "observed", "steps_per_round"]
@@ -97,22 +97,16 @@ def observed(system: System) -> list[str]:
     Raises:
         ScenarioError: There are none.
     """
-    seen = (signal for agent in system.agents.values() for signal in agent.observes if signal != AGE)
-    names = list(dict.fromkeys(seen))
+    names = {signal: None for agent in system.agents.values() for signal in agent.observes if signal != AGE}
     if not names:
         raise ScenarioError(
             "agents: none observes a signal, so there is nothing to be shown; let one observe"
         )
-    return names
+    return list(names)
 
 
 def _words(names: Sequence[str], taken: Sequence[str] = ()) -> dict[str, str]:
-    """Each signal's name as the name of an argument: what is no letter or digit becomes `_`.
-
-    Args:
-        names: The signals.
-        taken: Names that other arguments have.
-    """
+    """Each signal's name as the name of an argument, different from those `taken`."""
     found: dict[str, str] = {}
     for name in names:
         word = re.sub(r"\W", "_", name)
@@ -198,14 +192,14 @@ class _Ticks:
         sent: Ports = {}
         for channel in agent.outputs:
             if channel.port not in sent:
-                sent[channel.port] = self.graph.call_method("flatten", (ports[channel.port], 1))
+                sent[channel.port] = self.call("flatten", ports[channel.port], 1)
             self.messages[channel.name, step] = sent[channel.port]
 
     def _input(self, agent: Agent, step: int) -> fx.Node:
         flat = len(agent.learner.network.input_shape) == 1
-        seen = self._observed_step(agent, step)
+        at = self._observed_step(agent, step)
         parts = [
-            self._ages(agent, step) if name == AGE else self._observation(name, seen, flat)
+            self._ages(agent, step) if name == AGE else self._observation(name, at, flat)
             for name in agent.observes
         ]
         due = [self.due(channel, step) for channel in agent.inputs]
@@ -232,19 +226,19 @@ class _Ticks:
     # --- what a tick reads ---------------------------------------------------------------------------------
 
     def _observation(self, name: str, step: int | None, flat: bool) -> fx.Node:
-        seen = self.signal(name, step)
+        signal = self.signal(name, step)
         if not flat:
-            return seen
-        if seen not in self._flat:
+            return signal
+        if signal not in self._flat:
             method = "flatten" if self.system.description.signals[name].shape else "unsqueeze"
-            self._flat[seen] = self.graph.call_method(method, (seen, 1))
-        return self._flat[seen]
+            self._flat[signal] = self.call(method, signal, 1)
+        return self._flat[signal]
 
     def _reading(self, channel: Channel, stamps: Sequence[int], flat: bool) -> fx.Node:
         """What a tick reads on a channel: one message, or several as one (`read`)."""
         values = [self.message(channel, stamp) for stamp in stamps] or [self.silence(channel.size)]
         if not flat:
-            values = [self.graph.call_method("unflatten", (value, 1, channel.shape)) for value in values]
+            values = [self.call("unflatten", value, 1, channel.shape) for value in values]
         if channel.ledger.read == "concat":
             shape = (channel.size,) if flat else channel.shape
             return self._joined([self.silence(*shape)] * (channel.slots - len(values)) + values)
@@ -253,11 +247,8 @@ class _Ticks:
     def _mean(self, values: Sequence[fx.Node], stamps: Sequence[int]) -> fx.Node:
         """The mean of those messages that have come; zeros stand for the others."""
         mask = self.made(stamps)
-        if mask is None:
-            count: fx.Node | int = max(len(stamps), 1)
-        else:
-            count = self.graph.call_method("clamp_min", (self.graph.call_method("sum", (mask,)), 1))
-        return self.graph.call_function(torch.div, (self._sum(values), count))
+        count = max(len(stamps), 1) if mask is None else self.call("clamp_min", self.call("sum", mask), 1)
+        return self.call(torch.div, self._sum(values), count)
 
     def _ages(self, agent: Agent, step: int) -> fx.Node:
         """[batch, channels]: how old the newest messages are, in ticks of their senders; 0 where none has come."""
@@ -266,30 +257,29 @@ class _Ticks:
             due = self.due(channel, step)
             ages.append((step - due[-1]) / channel.ledger.sender.clock.period if due else 0.0)
             stamps.append(due[-1] if due else 0)
-        blank = self.silence(len(ages))
-        row = self.graph.call_method("new_tensor", (blank, ages))
+        zeros = self.silence(len(ages))
+        row = self.call("new_tensor", zeros, ages)
         mask = self.made(stamps)
         if mask is not None:
-            row = self.graph.call_function(torch.mul, (row, mask))
-        return self.graph.call_method("expand_as", (row, blank))
+            row = self.call(torch.mul, row, mask)
+        return self.call("expand_as", row, zeros)
 
     def silence(self, *shape: int) -> fx.Node:
         """Return zeros [batch, *shape]: what is read before anything has come."""
         if shape not in self._zeros:
-            rows = self.graph.call_method("size", (self.rows(), 0))
-            self._zeros[shape] = self.graph.call_method(
-                "new_zeros", (self.rows(), (rows, *shape)), {"dtype": self.system.dtype}
-            )
+            rows = self.call("size", self.rows(), 0)
+            self._zeros[shape] = self.call("new_zeros", self.rows(), (rows, *shape), dtype=self.system.dtype)
         return self._zeros[shape]
 
     def _sum(self, values: Sequence[fx.Node]) -> fx.Node:
-        total = values[0]
-        for value in values[1:]:
-            total = self.graph.call_function(torch.add, (total, value))
-        return total
+        return functools.reduce(functools.partial(self.call, torch.add), values)
 
     def _joined(self, parts: Sequence[fx.Node]) -> fx.Node:
-        return parts[0] if len(parts) == 1 else self.graph.call_function(torch.cat, (list(parts), 1))
+        return parts[0] if len(parts) == 1 else self.call(torch.cat, list(parts), 1)
+
+    def call(self, function: Callable[..., Any] | str, *args: Any, **settings: Any) -> fx.Node:
+        """Append the call of a function, or of a method of the first argument."""
+        return _call(self.graph, function, *args, **settings)
 
 
 @final
@@ -303,45 +293,37 @@ class _Round(_Ticks):
         length: Steps in a round.
 
     Attributes:
-        shown: What is observed, in the order in which it is given.
+        observed: What is observed, in the order in which it is given.
         carried: Shapes of the state's entries per environment, by name.
     """
 
     def __init__(self, system: System, length: int) -> None:
         super().__init__(system)
         self.length = length
-        self.shown = observed(system)
+        self.observed = observed(system)
         self.carried: dict[str, tuple[int, ...]] = {}
         self._so_far = self.graph.placeholder("so_far")
-        shown = self.graph.placeholder("shown")
-        self.signals = {name: self._item(shown, at) for at, name in enumerate(self.shown)}
+        signals = self.graph.placeholder("shown")
+        self.signals = {name: self._item(signals, at) for at, name in enumerate(self.observed)}
         self._state = self._item(self._so_far, 0)
         self._steps = self._item(self._state, _STEPS)
         self._at: dict[tuple[str, int], fx.Node] = {}
         self._past: dict[str, fx.Node] = {}
         self._left: list[tuple[str, Callable[[], fx.Node]]] = []
-        longest = max(
-            [
-                c.ledger.link.delay + c.ledger.receiver.period + c.ledger.sender.clock.period
-                for c in system.channels.values()
-            ],
-            default=0,
-        )
+        ledgers = [channel.ledger for channel in system.channels.values()]
+        spans = [one.link.delay + one.receiver.period + one.sender.clock.period for one in ledgers]
+        longest = max(spans, default=0)
         self._later = (longest // length + 2) * length
         """A round's start at which all that is ever due has been made (a sent share of ticks repeats in a round)."""
 
     def finished(self, agents: Sequence[str]) -> fx.GraphModule:
         """Return the round: (state, outputs so far of each agent) and the signals in, the same out."""
-        after = {_STEPS: self.graph.call_function(torch.add, (self._steps, self.length))}
+        after = {_STEPS: self.call(torch.add, self._steps, self.length)}
         for key, left in self._left:  # grows as it is read: what lies further back moves up a round at a time
             after[key] = left()
         outputs = [
-            self.graph.call_function(
-                operator.add,
-                (
-                    self._item(self._so_far, at),
-                    (self.graph.call_function(torch.stack, (self.outputs[name],)),),
-                ),
+            self.call(
+                operator.add, self._item(self._so_far, at), (self.call(torch.stack, self.outputs[name]),)
             )
             for at, name in enumerate(agents, 1)
         ]
@@ -354,8 +336,8 @@ class _Round(_Ticks):
     def made(self, stamps: Sequence[int]) -> fx.Node | None:
         if all(stamp >= 0 for stamp in stamps):
             return None
-        at = self.graph.call_method("new_tensor", (self._steps, list(stamps)))
-        return self.graph.call_function(torch.ge, (self.graph.call_function(torch.add, (at, self._steps)), 0))
+        at = self.call("new_tensor", self._steps, list(stamps))
+        return self.call(torch.ge, self.call(torch.add, at, self._steps), 0)
 
     def signal(self, name: str, step: int | None) -> fx.Node:
         shape = self.system.description.signals[name].shape
@@ -364,7 +346,7 @@ class _Round(_Ticks):
         if step < 0:
             return self._before(f"{name}@{step}", shape, lambda: self.signal(name, step + self.length))
         if (name, step) not in self._at:
-            self._at[name, step] = self.graph.call_method("select", (self.signals[name], 0, step))
+            self._at[name, step] = self.call("select", self.signals[name], 0, step)
         return self._at[name, step]
 
     def message(self, channel: Channel, stamp: int) -> fx.Node:
@@ -383,7 +365,7 @@ class _Round(_Ticks):
         return self._before(agent.memory.name, (size,), lambda: self.states[agent.name, left])
 
     def rows(self) -> fx.Node:
-        return self.signal(self.shown[0], 0)
+        return self.signal(self.observed[0], 0)
 
     def _before(self, key: str, shape: tuple[int, ...], left: Callable[[], fx.Node]) -> fx.Node:
         """An entry of the state, and what this round leaves in its place."""
@@ -394,7 +376,7 @@ class _Round(_Ticks):
         return self._past[key]
 
     def _item(self, whole: fx.Node, key: int | str) -> fx.Node:
-        return self.graph.call_function(operator.getitem, (whole, key))
+        return self.call(operator.getitem, whole, key)
 
 
 def _laid_end_to_end(rounds: _Round, module: fx.GraphModule, agents: Sequence[str]) -> fx.GraphModule:
@@ -405,32 +387,31 @@ def _laid_end_to_end(rounds: _Round, module: fx.GraphModule, agents: Sequence[st
     """
     root, graph = nn.Module(), fx.Graph()
     root.round, root.steps_per_round = module, rounds.length  # type: ignore[assignment]
-    signals = [graph.placeholder(word) for word in _words(rounds.shown, taken=["state"]).values()]
+    signals = [graph.placeholder(word) for word in _words(rounds.observed, taken=["state"]).values()]
     given = graph.placeholder("state", default_value=None)
-    size = graph.call_method("size", (signals[0], 1))
-    silence = {_STEPS: graph.call_method("new_zeros", (signals[0], ()), {"dtype": torch.int64})}
+    size = _call(graph, "size", signals[0], 1)
+    silence = {_STEPS: _call(graph, "new_zeros", signals[0], (), dtype=torch.int64)}
     for key, shape in rounds.carried.items():
-        silence[key] = graph.call_method(
-            "new_zeros", (signals[0], (size, *shape)), {"dtype": rounds.system.dtype}
-        )
+        silence[key] = _call(graph, "new_zeros", signals[0], (size, *shape), dtype=rounds.system.dtype)
     state = _whole(graph, next, _whole(graph, filter, None, [given, silence]))  # the first that is not None
     length = graph.get_attr("steps_per_round")
-    shown = [
-        graph.call_method("unbind", (graph.call_method("unflatten", (signal, 0, (-1, length))),))
-        for signal in signals
-    ]
+    split = [_call(graph, "unbind", _call(graph, "unflatten", one, 0, (-1, length))) for one in signals]
     start = (state, *(() for _ in agents))
-    end = _whole(graph, functools.reduce, graph.get_attr("round"), _whole(graph, zip, *shown), start)
-    parts = [graph.call_function(operator.getitem, (end, at)) for at in range(len(agents) + 1)]
-    outputs = {
-        name: graph.call_function(torch.cat, (part,)) for name, part in zip(agents, parts[1:], strict=True)
-    }
-    graph.output((outputs, parts[0]))
+    end = _whole(graph, functools.reduce, graph.get_attr("round"), _whole(graph, zip, *split), start)
+    after, *parts = (_call(graph, operator.getitem, end, at) for at in range(len(agents) + 1))
+    outputs = {name: _call(graph, torch.cat, part) for name, part in zip(agents, parts, strict=True)}
+    graph.output((outputs, after))
     return fx.GraphModule(root, graph, class_name="Corporation").eval()
+
+
+def _call(graph: fx.Graph, function: Callable[..., Any] | str, *args: Any, **settings: Any) -> fx.Node:
+    if isinstance(function, str):
+        return graph.call_method(function, args, settings)
+    return graph.call_function(function, args, settings)
 
 
 def _whole(graph: fx.Graph, function: Callable[..., Any], *args: Any) -> fx.Node:
     """Append the call of a function that is not traced into."""
-    node = graph.call_function(function, args)
+    node = _call(graph, function, *args)
     node.meta["is_wrapped"] = True
     return node

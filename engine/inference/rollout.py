@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.comms.link import Link
-from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Call, StepWindows
 from antiphon.engine.core.environment import EnvironmentRunner
@@ -36,16 +35,30 @@ from antiphon.engine.core.records import (
 from antiphon.engine.core.rows import Replicas
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.paths import filled, steps_needed
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.losses import ObjectiveEvaluator
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.nets.random import seed_for
+from antiphon.scenarios.relations import components
 
-__all__ = ["Deliver", "EnvironmentRollout", "ExampleRollout", "Rollout", "Score"]
+__all__ = [
+    "Deliver",
+    "EnvironmentRollout",
+    "ExampleRollout",
+    "Rollout",
+    "Score",
+    "Scores",
+    "copied",
+    "filled",
+    "scored",
+    "steps_needed",
+]
 
 Deliver = Callable[[str, int, Tensor], Tensor]
 """What is sent over a channel at a stamp, given the message as its sender made it; [rows, size] both."""
+
+Scores = dict[str, dict[str, Tensor]]
+"""By agent with an objective: its `loss` and the objective's metric per example, [rows] each."""
 
 _STEP = StepWindows(1)
 """Nobody learns, so every step is a window: what has been read is let go at once."""
@@ -68,7 +81,7 @@ class Rollout:
     def __init__(
         self, system: System, batch: int, links: Links, seed: int, deliver: Deliver | None = None
     ) -> None:
-        self.system = _copied(system, batch, links, seed)
+        self.system = _silent_copy(system, batch, links, seed)
         self._messages = _DeliveredMessages(deliver)
         self._forward_pass = ForwardPass(self.system, self._messages)
 
@@ -200,15 +213,11 @@ class ExampleRollout:
             ports |= self._tick(step, again)
         return ports
 
-    def losses(self, ports: Mapping[str, Tensors]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return loss and metric per example, [rows] each, of every agent with an objective."""
-        found = {}
-        for name, agent in self.system.agents.items():
-            if agent.goal is not None:
-                output, target = ports[name][OBJECTIVE], self._signals.signals[agent.goal.target]
-                objective = agent.goal.objective
-                found[name] = objective.loss(output, target), objective.score(output, target)
-        return found
+    def scores(self, ports: Mapping[str, Tensors]) -> Scores:
+        """Return loss and metric per example of every agent with an objective."""
+        signals = self._signals.signals
+        goals = {name: agent.goal for name, agent in self.system.agents.items() if agent.goal is not None}
+        return {name: scored(goal, ports[name][OBJECTIVE], signals) for name, goal in goals.items()}
 
     def sent(self, channel: str) -> dict[int, Tensor]:
         """Return the messages of a channel, [rows, size], by stamp."""
@@ -283,6 +292,12 @@ class ExampleRollout:
                 earlier = channel.ledger.sender.latest(earlier - 1)
 
 
+def scored(goal: Goal, output: Tensor, signals: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return `loss` and the objective's metric per example, [rows] each."""
+    objective, target = goal.objective, signals[goal.target]
+    return {"loss": objective.loss(output, target), objective.metric: objective.score(output, target)}
+
+
 # --- environments ------------------------------------------------------------------------------------------
 
 
@@ -348,20 +363,25 @@ class EnvironmentRollout:
 # --- the copy ----------------------------------------------------------------------------------------------
 
 
-def _copied(system: System, batch: int, links: Links, seed: int) -> System:
-    """A system that shares the parameters of another, in silence, with links and a batch of its own."""
-    learners: dict[int, Learner] = {}
-    for agent in system.owners().values():
-        learner = learners[id(agent.learner)] = copy.copy(agent.learner)
-        learner.frozen = True
-    channels = {name: _silent(channel, batch, links, seed) for name, channel in system.channels.items()}
+def copied(system: System, channels: dict[str, Channel]) -> System:
+    """Return a system with these channels, learners and tapes of its own; parameters are shared, and all agents take part."""
+    learners = {id(agent.learner): copy.copy(agent.learner) for agent in system.owners().values()}
     units = [replace(unit, tape=Tape(), pending=[], past=[]) for unit in system.units]
-    found = replace(system.rewired(channels, learners, units), batch=batch)
+    found = system.rewired(channels, learners, units)
+    for agent in found.agents.values():
+        agent.p_update, agent.participation_seeds = 1.0, None
+    return found
+
+
+def _silent_copy(system: System, batch: int, links: Links, seed: int) -> System:
+    """A system that shares the parameters of another, in silence, with links and a batch of its own."""
+    channels = {name: _silent(channel, batch, links, seed) for name, channel in system.channels.items()}
+    found = replace(copied(system, channels), batch=batch)
     for name, agent in found.agents.items():
+        agent.learner.frozen = True
         agent.batch, agent.replicas = batch, Replicas(batch=batch, device=agent.replicas.index.device)
         agent.seed = seed_for(seed, "agent", name)
         agent.trail = None
-        agent.p_update, agent.participation_seeds = 1.0, None
         agent.agent_disabled &= links.kind == "as_run"
         if agent.goal is not None:
             agent.goal = replace(agent.goal, weight=1.0)
@@ -411,3 +431,53 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
         members=(),
         batch=batch,
     )
+
+
+# --- how long until all paths have filled ------------------------------------------------------------------
+
+
+def filled(system: System) -> dict[str, int]:
+    """Return, by agent, the step of its first tick with every path to it filled.
+
+    A path through a cycle never fills; there it is enough that all on the cycle rest on each other.
+    """
+    part = components(system.agents, [(c.sender, c.receiver) for c in system.channels.values()])
+    cycle = {name: {other for other in part if part[other] == part[name]} for name in part}
+    sources: dict[tuple[str, int], set[str]] = {}
+    """What an agent's tick rests on, of those it is on a cycle with, each with all paths to it filled."""
+    found: dict[str, int] = {}
+    step = 0
+    while len(found) < len(system.agents):
+        for name in (name for call in system.schedule.calls(step) for name in call):
+            full, others = True, set[str]()
+            for channel in system.agents[name].inputs:
+                stamps = channel.mailbox.due(step)
+                if channel.sender in cycle[name]:
+                    others |= sources[channel.sender, stamps[-1]] if stamps else set()
+                else:
+                    full &= _all_there(channel, stamps, step)
+                    full &= all(sources[channel.sender, stamp] == cycle[channel.sender] for stamp in stamps)
+            sources[name, step] = others | {name} if full else others
+            if sources[name, step] == cycle[name]:
+                found.setdefault(name, step)
+        step += 1
+    return found
+
+
+def _all_there(channel: Channel, stamps: Sequence[int], step: int) -> bool:
+    """Whether a tick reads as many messages as it ever will: those before step 0 are missing."""
+    ledger = channel.ledger
+    if not stamps:
+        return False
+    since = step - ledger.receiver.period - ledger.link.delay
+    return ledger.read == "last" or stamps[0] - ledger.sender.clock.period <= since
+
+
+def steps_needed(system: System) -> int:
+    """Return for how many steps an example must be shown: `hold`, or until every path has filled.
+
+    An example that is an episode is shown for as long as it lasts, or until every agent has ticked.
+    """
+    if system.description.is_stream and system.description.episode_steps is not None:
+        return max(system.hold, *(agent.clock.phase + 1 for agent in system.agents.values()))
+    return max(system.hold, *(step + 1 for step in filled(system).values()))

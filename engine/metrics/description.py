@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import networkx as nx
 
+from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
 from antiphon.telemetry.figures import Names, RunDescription
 from antiphon.telemetry.timeline import Timeline
-
-if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
 
 __all__ = ["describe_run", "described", "graph_of"]
 
@@ -53,7 +51,7 @@ def describe_run(
     )
 
 
-def described(simulation: Simulation) -> RunDescription:
+def described(simulation: BaseSimulation) -> RunDescription:
     """Return what recorders are told of a simulation that has no directory."""
     facts = {"scenario": simulation.scenario.scenario, "seed": simulation.seed}
     first = timeline(simulation.system, 0, span(simulation.system))

@@ -18,6 +18,7 @@ from torch import Tensor
 from antiphon.agents.learner import Learner
 from antiphon.comms.model import Model
 from antiphon.comms.stacked import StackedModels
+from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
@@ -26,7 +27,6 @@ from antiphon.telemetry.figures import DigestRow, Kind
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
-    from antiphon.engine.simulation import Simulation
 
 __all__ = ["SIZE", "Holder", "digests", "holders", "numbers"]
 
@@ -49,7 +49,7 @@ class _Part(NamedTuple):
     stacked: bool
 
 
-def digests(simulation: Simulation) -> list[DigestRow]:
+def digests(simulation: BaseSimulation) -> list[DigestRow]:
     """Return (kind, name, digest) of every agent, then of every channel, in canonical order.
 
     Args:

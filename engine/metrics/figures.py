@@ -1,42 +1,103 @@
-"""Figures: what a step says about agents and channels, as plain numbers for whoever records them."""
+"""Figures: what a step says about agents and channels, as plain numbers for recorders.
+
+Stacks are measured as a whole, so that looking costs little. Shapes: n members of a stack (1 of a lone agent or channel),
+B environments.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import networkx as nx
 import numpy as np
 import torch
+from torch import Tensor
 
+from antiphon.comms.alignment import alignment
 from antiphon.comms.credit import constant
+from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.system import System
 from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.metrics.digests import digests
-from antiphon.engine.metrics.measures import Measured, of_agents, of_channels
-from antiphon.engine.metrics.samples import sampled_at, samples
+from antiphon.engine.step.predictors import PredictorUpdate
+from antiphon.engine.step.update import StepReport
 from antiphon.nets.memory import uncollected
-from antiphon.telemetry.figures import Figure, HistogramRow, Kind
+from antiphon.scenarios import Scenario
+from antiphon.telemetry.figures import Figure, HistogramRow, Kind, Recorder, Recorders, SampleRow
 
-if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
-
-__all__ = ["channel_figures", "figures", "histograms", "live_graph", "write_figures"]
-
+__all__ = [
+    "LARGEST",
+    "Timed",
+    "channel_figures",
+    "figures",
+    "histograms",
+    "live_graph",
+    "of_channels",
+    "sampled_at",
+    "samples",
+    "write_figures",
+]
 
 _LOOK_AHEAD = 64
 """Steps that a look at the channels takes at most, in a fork."""
+_ROWS = 10
+"""Rows of figures from one sample of messages to the next."""
+_MOST = 128
+"""Messages of a channel in a sample."""
+_NUMBERS = 8192
+"""Numbers of a channel in a sample: where messages are long, there are fewer of them."""
+LARGEST = 256
+"""Components of a sampled message; longer ones are left out."""
+
+
+class Timed(Recorders):
+    """Passes figures on to a recorder, with the wall-clock `seconds` of the run once for every step that has any."""
+
+    def __init__(self, recorder: Recorder, seconds: Callable[[], float]) -> None:
+        super().__init__([recorder])
+        self._seconds = seconds
+        self._step: int | None = None
+
+    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+        """Pass on the figures of a step, and the seconds if this is the first time it has any."""
+        if step != self._step:
+            self._step = step
+            rows = [*rows, Figure("run", "", "seconds", self._seconds())]
+        super().figures(step, rows)
+
+
+def write_figures(simulation: BaseSimulation, step: int) -> None:
+    """Hand the figures, histograms, samples and digests of the step just taken to the simulation's recorders."""
+    telemetry = simulation.scenario.telemetry
+    with uncollected():  # the figures of a large graph would have all there is searched for garbage
+        rows = figures(simulation, step, simulation.train_means.row())
+        rows += [Figure("env", "", *figure) for figure in simulation.world.env.figures().items()]
+        arrays = histograms(simulation) if telemetry.histograms else []
+        sampled = sampled_at(step, telemetry.every, simulation.until)
+        messages = samples(simulation.backend.view(), simulation.scenario) if sampled else []
+        digested = digests(simulation)
+        for recorder in simulation.recorders:
+            recorder.figures(step + 1, rows)
+            if arrays:
+                recorder.histograms(step + 1, arrays)
+            if messages:
+                recorder.samples(step + 1, messages)
+            recorder.digests(step + 1, digested)
 
 
 @torch.no_grad()
 def figures(
-    simulation: Simulation, step: int, scores: Mapping[str, Mapping[str, float]] | None = None
+    simulation: BaseSimulation, step: int, scores: Mapping[str, Mapping[str, float]] | None = None
 ) -> list[Figure]:
     """Return the figures of one step.
 
     Per agent: `loss` and its objective's metric, as `scores` has them, `updates`, `parameter_norm`,
     `gradient_norm`. Per channel: `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`, …),
     `injection_norm`, `message_mean`, `message_std`, `message_energy` (root of the mean square), of states `outliers`
-    (gradients shortened so far), `age` (steps since the newest usable message was sent), `traffic` (bits a step and
+    (gradients clipped so far), `age` (steps since the newest usable message was sent), `traffic` (bits a step and
     environment), on links that lose or with a synthetic input `lost`, `stand_in`, `si_loss`, and on links with noise or
     bits `distortion`.
 
@@ -55,22 +116,28 @@ def figures(
     return [*own, *agents, *_rows("channel", simulation.backend.channels, of_channels(system, learned, step))]
 
 
+class Measured(NamedTuple):
+    """One metric of the members of a stack."""
+
+    names: tuple[str, ...]
+    metric: str
+    values: Sequence[float]
+    present: Sequence[bool] | None = None
+    """Which members have it, [n]; None: all."""
+
+
 def _rows(kind: Kind, names: Iterable[str], measured: Iterable[Measured]) -> list[Figure]:
-    """One figure each, of one agent or channel after the other."""
+    """Return the figures of one agent or channel after the other."""
     found: dict[str, list[Figure]] = {name: [] for name in names}
-    for who, metric, values, told in measured:
-        for place, (name, value) in enumerate(zip(who, values, strict=True)):
-            if told is None or told[place]:
+    for members, metric, values, present in measured:
+        for place, (name, value) in enumerate(zip(members, values, strict=True)):
+            if present is None or present[place]:
                 found[name].append(Figure(kind, name, metric, float(value)))
     return [row for rows in found.values() for row in rows]
 
 
-def channel_figures(twin: Simulation) -> dict[str, dict[str, float]]:
-    """Return each channel's newest figures, found by letting a fork go on for some steps.
-
-    Args:
-        twin: The fork; it is used up.
-    """
+def channel_figures(twin: BaseSimulation) -> dict[str, dict[str, float]]:
+    """Return each channel's newest figures, found by letting a fork, which is used up, go on for some steps."""
     system = twin.system
     found: dict[str, dict[str, float]] = {name: {} for name in system.channels}
     windows = [unit.windows.end(1) - unit.windows.end(0) for unit in system.units]
@@ -83,7 +150,7 @@ def channel_figures(twin: Simulation) -> dict[str, dict[str, float]]:
     return found
 
 
-def live_graph(simulation: Simulation) -> nx.MultiDiGraph[str]:
+def live_graph(simulation: BaseSimulation) -> nx.MultiDiGraph[str]:
     """Return a simulation's graph with the newest figures as attributes of its nodes and edges."""
     scenario, scores = simulation.scenario, simulation.train_means.row() | simulation.train_means.means()
     graph = graph_of(scenario)
@@ -96,46 +163,200 @@ def live_graph(simulation: Simulation) -> nx.MultiDiGraph[str]:
     return graph
 
 
-def write_figures(simulation: Simulation, step: int) -> None:
-    """Hand what there is to see of the step just taken to the simulation's recorders."""
-    with uncollected():  # the figures of a large graph would have all there is searched for garbage
-        _write(simulation, step)
+# --- agents ------------------------------------------------------------------------------------------------
 
 
-def _write(simulation: Simulation, step: int) -> None:
-    rows = figures(simulation, step, simulation.train_means.row())
-    rows += [Figure("env", "", metric, value) for metric, value in simulation.world.env.figures().items()]
-    wanted = simulation.scenario.telemetry.histograms
-    arrays = histograms(simulation) if wanted else []
-    some = []
-    if sampled_at(step, simulation.scenario.telemetry.every, simulation.until):
-        some = samples(simulation.backend.view(), simulation.scenario)
-    told = digests(simulation)
-    for recorder in simulation.recorders:
-        recorder.figures(step + 1, rows)
-        if arrays:
-            recorder.histograms(step + 1, arrays)
-        if some:
-            recorder.samples(step + 1, some)
-        recorder.digests(step + 1, told)
+def of_agents(system: System, learned: StepReport) -> Iterator[Measured]:
+    """Yield `gradient_norm` (of those that learned), `updates`, `silenced` (with quarantine) and `parameter_norm`.
+
+    Args:
+        system: Of single agents, or of stacks.
+        learned: What was learned at the step, by the same.
+    """
+    for update in learned.updates:
+        for name, gradients in update.gradients.items():
+            agent = system.agents[name]
+            if found := [g for g in gradients if g is not None]:
+                present = _list(update.stepping_members.get(name))
+                yield Measured(agent.names, "gradient_norm", _norms(found, agent), present)
+    for agent in system.agents.values():
+        yield Measured(agent.names, "updates", agent.learner.counts())
+        if system.divergence.quarantine:
+            count, disabled = len(agent.names), agent.agent_disabled
+            each = disabled.view(count, -1)[:, 0].tolist() if isinstance(disabled, Tensor) else None
+            yield Measured(agent.names, "silenced", each or [float(bool(disabled))] * count)
+        if parameters := list(agent.learner.parameters.values()):
+            yield Measured(agent.names, "parameter_norm", _norms(parameters, agent))
 
 
-def histograms(simulation: Simulation) -> list[HistogramRow]:
+def _norms(tensors: Sequence[Tensor], agent: Agent) -> list[float]:
+    """Return the norm over all tensors of each member."""
+    if agent.stacked:
+        squares = [torch.linalg.vector_norm(t.flatten(1), dim=1).square() for t in tensors]
+        return torch.stack(squares).sum(0).sqrt().tolist()
+    return [torch.stack(torch._foreach_norm(list(tensors))).norm().item()]
+
+
+# --- channels ----------------------------------------------------------------------------------------------
+
+
+def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Measured]:
+    """Yield the figures of channels; `figures` says which.
+
+    Args:
+        system: Of single channels, or of stacks.
+        learned: What was learned at the step, by the same.
+        step: The step just taken.
+    """
+    for name, trained in learned.inputs.items():
+        losses = trained.loss.reshape(-1).tolist()
+        yield Measured(system.channels[name].names, "si_loss", losses, _list(trained.members))
+    injected = {name: (rows, update) for update in learned.updates for name, rows in update.injected.items()}
+    for name, channel in system.channels.items():
+        names, count = channel.names, len(channel.names)
+        if name in learned.predictor_updates:
+            yield from _trained(names, learned.predictor_updates[name])
+        if name in injected:
+            rows, update = injected[name]
+            put = channel.injecting(system.agents[channel.sender].participates(update.tape.window))
+            norms = rows.norm(dim=1).view(count, -1).mean(1)
+            yield Measured(names, "injection_norm", norms.tolist(), _list(put))
+        records = channel.ledger.records
+        if records:
+            message = records[max(records)].message.reshape(count, -1)
+            mean, std = message.mean(1), message.std(1, correction=0)
+            yield Measured(names, "message_mean", mean.tolist())
+            yield Measured(names, "message_std", std.tolist())
+            yield Measured(names, "message_energy", (mean.square() + std.square()).sqrt().tolist())
+        if channel.outliers is not None:
+            clipped = torch.as_tensor(channel.outliers.clip_count).reshape(-1)
+            yield Measured(names, "outliers", clipped.tolist())
+        newest_usable = channel.ledger.sender.latest(step - channel.ledger.link.delay)
+        if newest_usable is not None:
+            yield Measured(names, "age", [float(step - newest_usable)] * count)
+        yield from _on_the_way(system, channel, step)
+
+
+def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measured]:
+    present = _list(update.members)
+    yield Measured(names, "sg_loss", update.loss.reshape(-1).tolist(), present)
+    newest = update.examples[-1]
+    if newest.delta is None or update.prediction is None:
+        return
+    if newest.members is not None:
+        returned = newest.members.tolist()
+        present = returned if present is None else [a and b for a, b in zip(present, returned, strict=True)]
+    prediction = update.prediction.view(len(names), -1, update.prediction.shape[1])
+    valid = None if newest.valid is None else newest.valid.view(len(names), -1)
+    for metric, values in alignment(prediction, newest.delta.view_as(prediction), valid).items():
+        yield Measured(names, metric, values.tolist(), present)
+
+
+def _list(members: Tensor | None) -> list[bool] | None:
+    return None if members is None else members.tolist()
+
+
+def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measured]:
+    """What the link did to the message due now, and what it carries.
+
+    `lost` and `stand_in` (shares of environments), `distortion` (root of the mean squared change by noise and bits, in
+    the message's own units), `traffic` (bits a step and environment, context of the receiver included).
+    """
+    ledger, link = channel.ledger, channel.ledger.link
+    names, count = channel.names, len(channel.names)
+    stamp = ledger.sender.latest(step - link.delay)
+    record = None if stamp is None else ledger.records.get(stamp)
+    if record is not None and (link.drop or channel.input is not None):
+        lost = [0.0] * count if record.lost is None else record.lost.view(count, -1).float().mean(1).tolist()
+        yield Measured(names, "lost", lost)
+        if channel.input is not None:
+            yield Measured(names, "stand_in", [1.0] * count if channel.coupling == "unlocked" else lost)
+    if record is not None and (link.noise or link.bits):
+        change = (record.received - record.message).reshape(count, -1).square().mean(1).sqrt()
+        yield Measured(names, "distortion", change.tolist())
+    if channel.state:
+        return  # it stays where it is
+    bits = torch.finfo(channel.zeros.dtype).bits
+    traffic = channel.size * (link.bits or bits) * (ledger.sender.rate / ledger.sender.clock.period)
+    if "to.state" in channel.ends:
+        # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow
+        # from the clocks, and what is returned has come back with the gradients.
+        size = system.agents[channel.receiver].learner.network.state_size
+        traffic += size * bits / ledger.receiver.period
+    yield Measured(names, "traffic", [traffic] * count)
+
+
+# --- arrays ------------------------------------------------------------------------------------------------
+
+
+def histograms(simulation: BaseSimulation) -> list[HistogramRow]:
     """Return messages, and true and synthetic gradients of the channels that learned, as arrays."""
-    rows: list[HistogramRow] = []
+    rows: list[tuple[str, str, Tensor]] = []
     for name in simulation.backend.channels:
         sent = simulation.backend.sent(name)
         if sent is not None:
-            rows.append(("channel", name, "message", _array(sent.message)))
-        lesson = simulation.learned.predictor_updates.get(name)
-        if lesson is not None and lesson.prediction is not None:
-            rows.append(("channel", name, "synthetic_gradient", _array(lesson.prediction)))
-            delta = lesson.examples[-1].delta
+            rows.append((name, "message", sent.message))
+        update = simulation.learned.predictor_updates.get(name)
+        if update is not None and update.prediction is not None:
+            rows.append((name, "synthetic_gradient", update.prediction))
+            delta = update.examples[-1].delta
             if delta is not None:
-                rows.append(("channel", name, "returned_gradient", _array(delta)))
-    return rows
+                rows.append((name, "returned_gradient", delta))
+    return [("channel", name, metric, constant(tensor).cpu().numpy()) for name, metric, tensor in rows]
 
 
-def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    array: np.ndarray[Any, Any] = constant(tensor).cpu().numpy()
-    return array
+def sampled_at(step: int, every: int, until: int) -> bool:
+    """Whether messages are sampled at a step: the first, every tenth one that has figures, and the last of the run.
+
+    Args:
+        step: The step just taken, from 0.
+        every: Steps from one row of figures to the next.
+        until: The step the run stops at.
+    """
+    return step == 0 or (step + 1) % (_ROWS * every) == 0 or step + 1 == until
+
+
+def samples(system: System, scenario: Scenario) -> list[SampleRow]:
+    """Return the newest messages, [samples, size + 1], of at most `telemetry.top` channels; the label is last.
+
+    Those to readouts come first, then the others, in canonical order. The label of a message is the class that the first
+    readout with a classification should name for the example that the message was made from; nan where there is none.
+
+    Args:
+        system: Of single agents and channels, or of stacks.
+        scenario: What it was made from.
+    """
+    goals = [scenario.agents[name].objective for name in scenario.readouts]
+    target = next((goal.target for goal in goals if goal is not None and goal.kind == "classification"), None)
+    channels = sorted(scenario.channels, key=lambda channel: channel.receiver not in scenario.readouts)
+    held = {
+        name: (channel, place)
+        for channel in system.channels.values()
+        for place, name in enumerate(channel.names)
+    }
+    wanted = [channel.name for channel in channels][: scenario.telemetry.top]
+    found = ((name, _messages(*held[name], target)) for name in wanted if name in held)
+    return [(name, rows) for name, rows in found if rows is not None]
+
+
+def _messages(channel: Channel, place: int, target: str | None) -> np.ndarray[Any, Any] | None:
+    """Return the newest messages of the channel at a place of a stack, with their labels."""
+    records = channel.ledger.records
+    if not records:
+        return None
+    record = records[max(records)]
+    message = record.message.reshape(len(channel.names), -1, record.message.shape[-1])[place]
+    if message.shape[1] > LARGEST:
+        return None
+    labels = _labels(record.step_signals.signals, target, len(message))
+    most = min(len(message), _MOST, _NUMBERS // (message.shape[1] + 1))
+    rows = torch.cat([message.float().cpu(), labels.float().cpu().unsqueeze(1)], 1)
+    found: np.ndarray[Any, Any] = constant(rows[:most]).numpy()
+    return found
+
+
+def _labels(signals: Mapping[str, Tensor], target: str | None, count: int) -> Tensor:
+    label = None if target is None else signals.get(target)
+    if label is None or label.shape != (count,) or label.is_floating_point():
+        return torch.full((count,), torch.nan)
+    return label.float().where(label >= 0, torch.nan)

@@ -1,20 +1,24 @@
-"""What users hold of an agent."""
+"""What users hold of a running simulation: its agents, and recordings of raw tensors over time."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, fx, nn
 
+from antiphon.comms.credit import constant
 from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.system import System
+from antiphon.engine.step.engine import Engine
+from antiphon.engine.step.update import AgentReport
+from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["AgentHandle"]
+__all__ = ["AgentHandle", "Recording"]
+
+_CHANNEL = ("message", "delta", "prediction")
 
 
 class AgentHandle:
-    """One agent of a running simulation.
-
-    Args:
-        agent: The agent.
-    """
+    """One agent of a running simulation."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
@@ -36,7 +40,7 @@ class AgentHandle:
 
     @property
     def module(self) -> nn.Module:
-        """Its network as a plain torch module in evaluation mode, with copies of its numbers.
+        """Its network as a plain torch module in evaluation mode, with copies of its parameters.
 
         It takes [batch, *input] and returns {port: [batch, …]}.
         """
@@ -46,3 +50,56 @@ class AgentHandle:
         emit = learner.network.emit(root, "network", learner.parameters, learner.buffers)
         graph.output(emit(graph, x))
         return fx.GraphModule(root, graph, class_name="Agent").eval()
+
+
+class Recording:
+    """Tensors of an agent or channel, kept every few steps.
+
+    Attributes:
+        name: The agent or channel.
+        steps: When each entry was taken, by quantity.
+        values: The entries, by quantity: copies, in order.
+    """
+
+    def __init__(self, system: System, name: str, quantities: tuple[str, ...], every: int) -> None:
+        known = [*system.agents, *system.channels]
+        if name not in known:
+            raise ScenarioError(f"record: no agent or channel '{name}'{suggest(name, known)}")
+        offered = _CHANNEL if name in system.channels else tuple(system.agents[name].learner.parameters)
+        for quantity in quantities:
+            if quantity not in offered:
+                raise ScenarioError(f"record: '{name}' has no '{quantity}'{suggest(quantity, offered)}")
+        if every < 1:
+            raise ScenarioError(f"record: every is {every}; it must be at least 1")
+        self.name = name
+        self.quantities = quantities
+        self.every = every
+        self.steps: dict[str, list[int]] = {quantity: [] for quantity in quantities}
+        self.values: dict[str, list[Tensor]] = {quantity: [] for quantity in quantities}
+
+    def add(self, backend: Engine, learned: AgentReport, step: int) -> None:
+        """Keep what there is at `step`; called by the simulation."""
+        if (step + 1) % self.every:
+            return
+        for quantity in self.quantities:
+            value = self._value(backend, learned, quantity, step)
+            if value is not None:
+                self.steps[quantity].append(step)
+                self.values[quantity].append(constant(value).clone())
+
+    def stack(self, quantity: str) -> Tensor:
+        """Return a quantity's entries as one tensor [entries, …]."""
+        return torch.stack(self.values[quantity])
+
+    def _value(self, backend: Engine, learned: AgentReport, quantity: str, step: int) -> Tensor | None:
+        agents = backend.per_agent().agents
+        if self.name in agents:
+            return agents[self.name].learner.parameters[quantity]
+        if quantity == "message":
+            sent = backend.sent(self.name, step)
+            return None if sent is None else sent.message
+        if quantity == "prediction":
+            injected = (update.injected.get(self.name) for update in learned.updates)
+            return next((rows for rows in injected if rows is not None), None)
+        update = learned.predictor_updates.get(self.name)
+        return None if update is None else update.examples[-1].delta

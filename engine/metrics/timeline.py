@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,17 +43,15 @@ def timeline(system: System, start: int, steps: int) -> Timeline:
         raise ScenarioError(f"timeline: steps is {steps}; it must be at least 1")
     if start < 0:
         raise ScenarioError(f"timeline: start is {start}; it must be at least 0")
-    times = _Times(system)
-    steps_shown = range(start, start + steps)
-    episodes = times.episodes
-    ends = [episodes is not None and episodes.ending(step) is not None for step in steps_shown]
-    reaches = times.reaches(steps_shown)
+    times = _Times(system, range(start, start + steps))
     return Timeline(
         start=start,
         steps=steps,
-        agents=tuple(times.agent(agent, steps_shown, reaches[name]) for name, agent in system.agents.items()),
-        channels=tuple(times.channel(channel, steps_shown) for channel in system.channels.values()),
-        episode_ends=_flags(ends),
+        agents=tuple(times.agent(agent) for agent in system.agents.values()),
+        channels=tuple(times.channel(channel) for channel in system.channels.values()),
+        episode_ends=times.flags(
+            lambda step: times.episodes is not None and times.episodes.ending(step) is not None
+        ),
     )
 
 
@@ -75,16 +73,22 @@ class _Reach(NamedTuple):
 
 
 class _Times:
-    """Answers questions about one system.
+    """Answers questions about some steps of one system."""
 
-    Args:
-        system: The agents, channels and units.
-    """
-
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, steps: range) -> None:
         self.system = system
+        self.steps = steps
         self.episodes = _episodes(system)
         self.windows = {name: self._lasting(unit.windows) for name, unit in system.group_of.items()}
+        self.reaches: dict[str, dict[int, _Reach]] = {name: {} for name in system.agents}
+        """By agent and tick, how far the true gradient goes; earlier ticks of open windows are among them."""
+        for step in range(self._opened(steps.start), steps.stop):
+            for name in (name for call in system.schedule.calls(step) for name in call):
+                self.reaches[name][step] = self._reach(system.agents[name], step)
+
+    def flags(self, answer: Callable[[int], bool]) -> NDArray[np.bool_]:
+        """The answer for each of the steps."""
+        return np.array([answer(step) for step in self.steps], dtype=np.bool_)
 
     def _lasting(self, windows: Windows) -> Windows:
         """Episodes to come are taken to be as long as the present one, in windows as elsewhere."""
@@ -95,36 +99,27 @@ class _Times:
 
     # --- credit ------------------------------------------------------------------------------------------
 
-    def reaches(self, steps_shown: range) -> dict[str, dict[int, _Reach]]:
-        """Return, by agent and tick, how far the true gradient goes; earlier ticks of open windows are among them."""
-        found: dict[str, dict[int, _Reach]] = {name: {} for name in self.system.agents}
-        for step in range(self._opened(steps_shown.start), steps_shown.stop):
-            for call in self.system.schedule.calls(step):
-                for name in call:
-                    found[name][step] = self._reach(self.system.agents[name], step, found)
-        return found
-
     def _opened(self, step: int) -> int:
         """The first step of the windows that are open at `step`."""
         numbers = {windows: windows.number(step) for windows in self.windows.values()}
         opened = [windows.end(number - 1) + 1 for windows, number in numbers.items()]
         return max(min(opened, default=step), 0)
 
-    def _reach(self, agent: Agent, step: int, found: Mapping[str, Mapping[int, _Reach]]) -> _Reach:
+    def _reach(self, agent: Agent, step: int) -> _Reach:
         reach = _Reach(step)
         windows = self.windows[agent.name]
         window = windows.number(step)
         before = agent.clock.latest(step - 1)
         if agent.memory is not None and before is not None and self._of_one_window(before, step):
             if windows.number(before) == window:
-                reach = reach.joined(found[agent.name][before])
+                reach = reach.joined(self.reaches[agent.name][before])
             elif agent.memory.injects:
                 reach = reach._replace(state=True)
         for channel in agent.inputs:
             for stamp in self._read(channel, step):
                 if _true(channel):
                     if windows.number(stamp) == window:
-                        reach = reach.joined(found[channel.sender][stamp])
+                        reach = reach.joined(self.reaches[channel.sender][stamp])
                 elif channel.coupling == "delayed":
                     reach = reach._replace(late=True)
                 elif channel.coupling == "locked" or _stands_in(channel):
@@ -135,53 +130,50 @@ class _Times:
         """Whether two steps lie in one episode."""
         return self.episodes is None or self.episodes.number(early) == self.episodes.number(late)
 
-    def agent(self, agent: Agent, steps_shown: range, reaches: Mapping[int, _Reach]) -> AgentTimes:
+    def agent(self, agent: Agent) -> AgentTimes:
         """Return the times of one agent."""
-        nothing = _Reach(-1)
-        each = [reaches.get(step, nothing) for step in steps_shown]
+        each = [self.reaches[agent.name].get(step, _Reach(-1)) for step in self.steps]
         windows = self.windows[agent.name]
         return AgentTimes(
             name=agent.name,
             period=agent.clock.period,
             recurrent=agent.memory is not None,
             group=self.system.group_of[agent.name].members,
-            ticks=_flags(agent.clock.due(step) for step in steps_shown),
-            ends=_flags(windows.ending(step) is not None for step in steps_shown),
-            since=_steps(reach.since for reach in each),
-            state_credit=_flags(reach.state for reach in each),
-            message_credit=_flags(reach.messages for reach in each),
-            late_credit=_flags(reach.late for reach in each),
+            ticks=self.flags(agent.clock.due),
+            ends=self.flags(lambda step: windows.ending(step) is not None),
+            since=np.array([reach.since for reach in each], dtype=np.int64),
+            state_credit=np.array([reach.state for reach in each], dtype=np.bool_),
+            message_credit=np.array([reach.messages for reach in each], dtype=np.bool_),
+            late_credit=np.array([reach.late for reach in each], dtype=np.bool_),
         )
 
     # --- messages ----------------------------------------------------------------------------------------
 
-    def channel(self, channel: Channel, steps_shown: range) -> ChannelTimes:
+    def channel(self, channel: Channel) -> ChannelTimes:
         """Return the times of one channel."""
-        ledger = channel.ledger
-        read = [self._read(channel, step) if ledger.receiver.due(step) else () for step in steps_shown]
-        sent = [ledger.sender.due(step) for step in steps_shown]
-        uses = [
-            self._uses(channel, step) if due else None for step, due in zip(steps_shown, sent, strict=True)
-        ]
-        pairs = list(zip(steps_shown, uses, strict=True))
+        sends, receiver = channel.ledger.sender, channel.ledger.receiver
+        read = {step: self._read(channel, step) if receiver.due(step) else () for step in self.steps}
+        uses = {step: self._uses(channel, step) if sends.due(step) else None for step in self.steps}
+
+        def credit(when: Callable[[Channel, int, tuple[int, int]], int]) -> NDArray[np.int64]:
+            each = [-1 if used is None else when(channel, step, used) for step, used in uses.items()]
+            return np.array(each, dtype=np.int64)
+
+        ages = [step - stamps[-1] if stamps else -1 for step, stamps in read.items()]
         return ChannelTimes(
             name=channel.name,
             sender=channel.sender,
             receiver=channel.receiver,
             coupling=channel.coupling,
             state=channel.state,
-            sent=_flags(sent),
-            due=_flags(ledger.receiver.due(step) for step in steps_shown),
-            stamps=tuple(read),
-            ages=_steps(
-                step - stamps[-1] if stamps else -1 for step, stamps in zip(steps_shown, read, strict=True)
-            ),
-            unread=_flags(due and used is None for due, used in zip(sent, uses, strict=True)),
-            cut=_flags(
-                self._cut(channel, step, stamps) for step, stamps in zip(steps_shown, read, strict=True)
-            ),
-            back=_steps(-1 if used is None else self._back(channel, step, used) for step, used in pairs),
-            taught=_steps(-1 if used is None else self._trained(channel, step, used) for step, used in pairs),
+            sent=self.flags(sends.due),
+            due=self.flags(receiver.due),
+            stamps=tuple(read.values()),
+            ages=np.array(ages, dtype=np.int64),
+            unread=self.flags(lambda step: sends.due(step) and uses[step] is None),
+            cut=self.flags(lambda step: self._cut(channel, step, read[step])),
+            back=credit(self._back),
+            taught=credit(self._trained),
         )
 
     def _read(self, channel: Channel, step: int) -> tuple[int, ...]:
@@ -243,11 +235,3 @@ def _true(channel: Channel) -> bool:
 def _stands_in(channel: Channel) -> bool:
     """Whether what it injects is learned from what comes back, and so stands for it."""
     return channel.injects and channel.ledger.returns
-
-
-def _flags(values: Iterator[Any] | list[bool]) -> NDArray[np.bool_]:
-    return np.array(list(values), dtype=np.bool_)
-
-
-def _steps(values: Iterator[int]) -> NDArray[np.int64]:
-    return np.array(list(values), dtype=np.int64)

@@ -9,22 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import examples, rollout_seed
 from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.rollout import ExampleRollout
+from antiphon.engine.inference.rollout import ExampleRollout, Scores
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.random import seed_for, uniform
 from antiphon.telemetry.statistics import student_t
-
-if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
 
 __all__ = ["ABLATIONS", "Ablation", "Change", "Kind", "ablate"]
 
@@ -32,6 +30,7 @@ ABLATIONS = ("zero", "mean", "resample", "delay")
 _ROWS = 500
 """Examples at once, at most: the messages of all steps are kept."""
 _PERFECT = Links()
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,7 @@ class Change:
 
     @classmethod
     def of(cls, pairs: Tensor, quantile: float | None) -> Change:
-        """Return the mean of paired differences.
-
-        Args:
-            pairs: [examples].
-            quantile: Student's t for so many; None where there is only one.
-        """
+        """Return the mean of paired differences, [examples]; `quantile`: Student's t for so many, None for only one."""
         if quantile is None:
             return cls(pairs.mean().item(), None)
         return cls(pairs.mean().item(), quantile * pairs.std().item() / math.sqrt(len(pairs)))
@@ -141,7 +135,7 @@ class Ablation:
 
 
 def ablate(
-    simulation: Simulation,
+    simulation: BaseSimulation,
     kind: Kind | str,
     *,
     split: str = "test",
@@ -176,43 +170,28 @@ def ablate(
     if limit is not None and limit < 1:
         raise ScenarioError(f"examples: must be at least 1, not {limit}")
     goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
+    settings: dict[str, Any] = {"ends": goals, "history": kind.name == "delay"}
     rollouts = [
-        ExampleRollout(
-            system,
-            batch,
-            links,
-            seed=rollout_seed(simulation.seed, split, number),
-            ends=goals,
-            history=kind.name == "delay",
-        )
+        ExampleRollout(system, batch, links, seed=rollout_seed(simulation.seed, split, number), **settings)
         for number, batch in enumerate(examples(simulation.world.env, split, limit, _ROWS))
     ]
+    intact, changes = _scores(rollouts, system, kind, names, watch)
     count = sum(rollout.rows for rollout in rollouts)
-    before, after = _scores(rollouts, system, kind, names, watch or _unwatched)
-    metrics = {name: ("loss", goal.objective.metric) for name, goal in goals.items()}
-    intact = {a: {m: v.mean().item() for m, v in zip(metrics[a], before[a], strict=True)} for a in goals}
-    found = Ablation(kind, split, links, count, simulation.scenario.readouts, intact)
     quantile = student_t(count - 1) if count > 1 else None
-    for name in names:
-        pairs = {a: [y - x for x, y in zip(before[a], after[name][a], strict=True)] for a in goals}
-        found.channels[name] = {
-            a: {m: Change.of(pair, quantile) for m, pair in zip(metrics[a], pairs[a], strict=True)}
-            for a in goals
-        }
-        shared = dict.fromkeys(metrics[a] for a in found.readout)
+    readouts = simulation.scenario.readouts
+    metrics = [goals[readout].objective.metric for readout in readouts]
+    shared = ["loss", *set(metrics)] if len(set(metrics)) == 1 else ["loss"]
+    found = Ablation(kind, split, links, count, readouts, _map(lambda v: v.mean().item(), intact))
+    for name, pairs in changes.items():
+        found.channels[name] = _map(lambda pair: Change.of(pair, quantile), pairs)
         found.readouts[name] = {
-            m: Change.of(torch.stack([pairs[a][i] for a in found.readout]).mean(0), quantile)
-            for i, m in enumerate(next(iter(shared))[: 2 if len(shared) == 1 else 1])
+            m: Change.of(torch.stack([pairs[a][m] for a in readouts]).mean(0), quantile) for m in shared
         }
     return found
 
 
-_Scores = dict[str, tuple[Tensor, Tensor]]
-"""Loss and metric per example, [rows] each, by agent with an objective."""
-
-
-def _unwatched(done: int, total: int) -> None:
-    """Report no progress."""
+def _map(function: Callable[[Tensor], T], scores: Scores) -> dict[str, dict[str, T]]:
+    return {a: {m: function(v) for m, v in own.items()} for a, own in scores.items()}
 
 
 def _scores(
@@ -220,27 +199,28 @@ def _scores(
     system: System,
     kind: Kind,
     names: Sequence[str],
-    watch: Callable[[int, int], None],
-) -> tuple[_Scores, dict[str, _Scores]]:
-    """Return what the examples score with every channel in place, and without each."""
+    watch: Callable[[int, int], None] | None,
+) -> tuple[Scores, dict[str, Scores]]:
+    """Return the scores of the examples with every channel in place, and their changes without each."""
     means = {name: _means(name, rollouts) for name in names} if kind.name == "mean" else {}
-    before: list[_Scores] = []
-    after: dict[str, list[_Scores]] = {name: [] for name in names}
+    intact: list[Scores] = []
+    changes: dict[str, list[Scores]] = {name: [] for name in names}
     for number, rollout in enumerate(rollouts):
-        before.append(rollout.losses(rollout.ports))
+        before = rollout.scores(rollout.ports)
+        intact.append(before)
         partner = _partners(rollout)
-        for done, name in enumerate(names):
+        for done, name in enumerate(names, 1):
             message = _message(kind, system.channels[name], means.get(name, {}), partner)
-            after[name].append(rollout.losses(rollout.replaced(name, message)))
-            watch(number * len(names) + done + 1, len(names) * len(rollouts))
-    return _joined(before), {name: _joined(found) for name, found in after.items()}
+            after = rollout.scores(rollout.replaced(name, message))
+            changes[name].append({a: {m: after[a][m] - v for m, v in before[a].items()} for a in before})
+            if watch is not None:
+                watch(number * len(names) + done, len(names) * len(rollouts))
+    return _joined(intact), {name: _joined(found) for name, found in changes.items()}
 
 
-def _joined(parts: Sequence[_Scores]) -> _Scores:
-    return {
-        name: (torch.cat([part[name][0] for part in parts]), torch.cat([part[name][1] for part in parts]))
-        for name in parts[0]
-    }
+def _joined(batches: Sequence[Scores]) -> Scores:
+    first = batches[0]
+    return {a: {m: torch.cat([batch[a][m] for batch in batches]) for m in first[a]} for a in first}
 
 
 def _means(channel: str, rollouts: Sequence[ExampleRollout]) -> dict[int, Tensor]:
@@ -255,9 +235,8 @@ def _means(channel: str, rollouts: Sequence[ExampleRollout]) -> dict[int, Tensor
 
 
 def _partners(rollout: ExampleRollout) -> Tensor:
-    """Return for each example another one of its batch, [rows]: one drawn cycle through all of them."""
-    participates = uniform(seed_for(rollout.seed, "ablation"), 0, rollout.rows)
-    order = participates.argsort()
+    """Return for each example another one of its batch, [rows]: one random cycle through all of them."""
+    order = uniform(seed_for(rollout.seed, "ablation"), 0, rollout.rows).argsort()
     partner = torch.empty_like(order)
     partner[order] = order.roll(1)
     return partner
@@ -276,7 +255,7 @@ def _message(
         if kind.name == "resample":
             return true[partner.to(true.device)]
         earlier = channel.ledger.sender.latest(stamp - kind.steps) if kind.name == "delay" else None
-        if earlier is None or earlier not in made:  # before the first one, or nobody reads what is sent now
+        if earlier is None or earlier not in made:  # before the first one, or what is sent now is not read
             return torch.zeros_like(true)
         return made[earlier]
 

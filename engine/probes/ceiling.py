@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.model import encode
+from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.records import Record
 from antiphon.engine.core.system import System
-from antiphon.engine.probes.live import Live, ahead_of
-from antiphon.engine.probes.reach import look_ahead
+from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import ScenarioError, suggest
-
-if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
 
 __all__ = ["Ceiling", "best_linear", "ceilings"]
 
@@ -36,10 +33,10 @@ class Ceiling:
     """How like a channel's synthetic gradients are to the true ones, and how like the best linear prediction is.
 
     Attributes:
-        synthetic: What `antiphon.comms.alignment` says of the channel's predictor.
-        linear: What it says of the best linear map of message and context, on the same samples. A linear predictor
-            cannot do better but by chance; other kinds can.
-        samples: Of how many samples.
+        synthetic: `antiphon.comms.alignment` of the channel's predictor.
+        linear: That of the best linear map of message and context, on the same samples. A linear predictor cannot do
+            better but by chance; other kinds can.
+        samples: How many samples were scored.
     """
 
     synthetic: dict[str, float]
@@ -55,25 +52,8 @@ class Ceiling:
         return rows | rest | {"samples": self.samples}
 
 
-@dataclass
-class _Gathered:
-    """Samples of one channel, one tensor per step."""
-
-    inputs: list[Tensor] = field(default_factory=list)
-    """[rows, features]: message and context."""
-    true: list[Tensor] = field(default_factory=list)
-    """[rows, size]."""
-    synthetic: list[Tensor] = field(default_factory=list)
-    """[rows, size]."""
-
-    def whole(self) -> bool:
-        """Whether there are samples enough, in an even number of batches."""
-        rows = sum(map(len, self.inputs))
-        return bool(rows) and len(self.inputs) % 2 == 0 and rows >= _PER_FEATURE * self.inputs[0].shape[1]
-
-
 def ceilings(
-    simulation: Simulation, *, channels: Sequence[str] | None = None, ahead: int | None = None
+    simulation: BaseSimulation, *, channels: Sequence[str] | None = None, ahead: int | None = None
 ) -> dict[str, Ceiling]:
     """Compare synthetic with true gradients in a fork in which nothing learns, and with what a linear map can do.
 
@@ -93,29 +73,24 @@ def ceilings(
         ScenarioError: There is no such channel, or it has no predictor.
     """
     with simulation.fork(stacked=False) as twin, simulation.fork(stacked=False) as bench:
-        return _ceilings(twin, bench, channels, ahead)
-
-
-def _ceilings(
-    twin: Simulation, bench: Simulation, channels: Sequence[str] | None, ahead: int | None
-) -> dict[str, Ceiling]:
-    """As `ceilings`, with two forks that are used up."""
-    system = twin.system
-    twin.backend.freeze(gradients=False)
-    gathered = {name: _Gathered() for name in _chosen(system, channels)}
-    while open_ := [name for name, found in gathered.items() if not found.whole()]:
-        due = [name for name in open_ if system.channels[name].ledger.sender.due(twin.now)]
-        if due:
-            reach = look_ahead(system, due, twin.now) if ahead is None else ahead
-            live = Live(system, twin.now, reach, due)
-            world = ahead_of(bench, twin)
-            live.run(world, 1)
-            seen = {name: _inputs(live.system, name, record) for name, record in live.sent.items()}
-            live.run(world, reach)
-            for name, true in live.gradients().items():
-                _keep(gathered[name], seen[name], true, live.sent[name].lost)
-        twin.advance()
-    return {name: _scored(found) for name, found in gathered.items()}
+        system = twin.system
+        twin.backend.freeze(gradients=False)
+        samples = {name: _Samples() for name in _chosen(system, channels)}
+        while incomplete := [name for name, found in samples.items() if not found.complete()]:
+            due = [name for name in incomplete if system.channels[name].ledger.sender.due(twin.now)]
+            if due:
+                horizon = look_ahead(system, due, twin.now) if ahead is None else ahead
+                rollout = DifferentiableRollout(system, twin.now, horizon, due)
+                world = ahead_of(bench, twin)
+                rollout.run(world, 1)
+                pairs = {
+                    name: _example(rollout.system, name, record) for name, record in rollout.sent.items()
+                }
+                rollout.run(world, horizon)
+                for name, true in rollout.gradients().items():
+                    samples[name].add(pairs[name], true, rollout.sent[name].lost)
+            twin.advance()
+    return {name: found.score() for name, found in samples.items()}
 
 
 def _chosen(system: System, channels: Sequence[str] | None) -> list[str]:
@@ -136,40 +111,52 @@ def _features(system: System, name: str) -> int:
 
 
 @torch.no_grad()
-def _inputs(system: System, name: str, record: Record) -> tuple[Tensor, Tensor] | None:
-    """What a predictor knows of a record, [B, features], and what it says, [B, size]; None where it says nothing."""
+def _example(system: System, name: str, record: Record) -> tuple[Tensor, Tensor] | None:
+    """What a predictor is given of a record, [B, features], and its prediction, [B, size]; None where it has none."""
     channel, predictor_trainer = system.channels[name], PredictorTrainer(system)
-    said, example = predictor_trainer.predict(channel, record), predictor_trainer.example(channel, record)
-    if said is None or example is None or channel.predictor is None:
+    prediction, example = (
+        predictor_trainer.predict(channel, record),
+        predictor_trainer.example(channel, record),
+    )
+    if prediction is None or example is None or channel.predictor is None:
         return None
     columns = [example.message] if example.context is None else [example.message, example.context]
-    if channel.predictor.target is not None and example.target is not None:
-        spec = channel.predictor.target
+    spec = channel.predictor.target
+    if spec is not None and example.target is not None:
         target = encode((spec,), {spec.name: example.target}, system.dtype)
         assert target is not None
         columns.append(target)
-    return torch.cat(columns, 1), said
+    return torch.cat(columns, 1), prediction
 
 
-def _keep(found: _Gathered, seen: tuple[Tensor, Tensor] | None, true: Tensor, lost: Tensor | None) -> None:
-    if seen is not None:
-        rows = slice(None) if lost is None else ~lost
-        found.inputs.append(seen[0][rows].double())
-        found.synthetic.append(seen[1][rows].double())
-        found.true.append(true[rows].double())
+class _Samples:
+    """Samples of one channel, one tensor per step: inputs [rows, features], true and synthetic gradients [rows, size]."""
 
+    def __init__(self) -> None:
+        self.inputs: list[Tensor] = []
+        self.true: list[Tensor] = []
+        self.synthetic: list[Tensor] = []
 
-def _scored(found: _Gathered) -> Ceiling:
-    """Fit on every other batch, score on those between."""
-    fitted = best_linear(torch.cat(found.inputs[::2]), torch.cat(found.true[::2]))
-    inputs, true = torch.cat(found.inputs[1::2]), torch.cat(found.true[1::2])
-    linear = inputs @ fitted[0] + fitted[1]
-    synthetic = torch.cat(found.synthetic[1::2])
-    return Ceiling(
-        {name: v.item() for name, v in alignment(synthetic, true).items()},
-        {name: v.item() for name, v in alignment(linear, true).items()},
-        len(true),
-    )
+    def add(self, pair: tuple[Tensor, Tensor] | None, true: Tensor, lost: Tensor | None) -> None:
+        """Keep the rows of a step that the link does not lose."""
+        if pair is not None:
+            rows = slice(None) if lost is None else ~lost
+            self.inputs.append(pair[0][rows].double())
+            self.synthetic.append(pair[1][rows].double())
+            self.true.append(true[rows].double())
+
+    def complete(self) -> bool:
+        """Whether there are samples enough, in an even number of batches."""
+        rows = sum(map(len, self.inputs))
+        return bool(rows) and len(self.inputs) % 2 == 0 and rows >= _PER_FEATURE * self.inputs[0].shape[1]
+
+    def score(self) -> Ceiling:
+        """Fit on every other batch, score on those between."""
+        weight, bias = best_linear(torch.cat(self.inputs[::2]), torch.cat(self.true[::2]))
+        linear, true = torch.cat(self.inputs[1::2]) @ weight + bias, torch.cat(self.true[1::2])
+        scores = [alignment(found, true) for found in (torch.cat(self.synthetic[1::2]), linear)]
+        synthetic, best = ({name: v.item() for name, v in score.items()} for score in scores)
+        return Ceiling(synthetic, best, len(true))
 
 
 @torch.no_grad()
@@ -187,7 +174,7 @@ def best_linear(inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
     x, y = inputs - x_mean, outputs - y_mean
     values, vectors = torch.linalg.eigh(x.T @ x)
     values = values.clamp_min(0)
-    along = vectors.T @ (x.T @ y)  # what each direction says of the outputs
+    along = vectors.T @ (x.T @ y)  # of the outputs, along each direction
     best, least = torch.zeros_like(along), float("inf")
     for share in _PENALTIES:
         shrunk = values + share * values[-1].clamp_min(1e-300)

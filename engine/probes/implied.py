@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.comms.gradient import LinearGradient, Predictor
+from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.core.system import System
@@ -26,9 +26,6 @@ from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import ExampleRollout
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import ScenarioError, suggest
-
-if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
 
 __all__ = ["ImpliedLoss", "Quadratic", "implied_loss", "quadratic"]
 
@@ -100,7 +97,7 @@ def quadratic(predictor: Predictor) -> Quadratic:
 
 
 def implied_loss(
-    simulation: Simulation,
+    simulation: BaseSimulation,
     channels: Sequence[str] | None = None,
     *,
     examples: int = 400,
@@ -206,10 +203,10 @@ class _Lines:
 
         total = np.zeros(self.rollout.rows)
         ports = self.rollout.replaced(self.channel.name, message)
-        for name, (loss, _) in self.rollout.losses(ports).items():
+        for name, found in self.rollout.scores(ports).items():
             goal = self.system.agents[name].goal
             assert goal is not None
-            total += goal.weight * loss.double().cpu().numpy()
+            total += goal.weight * found["loss"].double().cpu().numpy()
         return total
 
 

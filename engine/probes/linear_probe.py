@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.probes.representation import represent
 from antiphon.errors import ScenarioError
-
-if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
 
 __all__ = ["ProbeScore", "linear_probe", "ridge_accuracy"]
 
@@ -33,7 +30,7 @@ class ProbeScore:
 
 
 def linear_probe(
-    simulation: Simulation,
+    simulation: BaseSimulation,
     examples: int = 1000,
     split: str = "test",
     penalty: float = 1e-3,

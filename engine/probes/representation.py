@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import HIDDEN, Network
+from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.inference.evaluation import examples as shown
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import ExampleRollout
@@ -23,7 +24,6 @@ from antiphon.errors import ScenarioError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from antiphon.engine.simulation import Simulation
 
 __all__ = ["Representations", "dissimilarity", "rdm", "represent", "similarity", "weight_norms"]
 
@@ -47,7 +47,7 @@ class Representations:
     labels: NDArray[np.int64]
 
 
-def represent(simulation: Simulation, examples: int = 400, split: str = "test") -> Representations:
+def represent(simulation: BaseSimulation, examples: int = 400, split: str = "test") -> Representations:
     """Show examples over perfect links and return what each agent makes of them, sorted by label.
 
     Args:
@@ -78,7 +78,7 @@ def represent(simulation: Simulation, examples: int = 400, split: str = "test") 
     return Representations(split, found, target, whole[order] if labels else whole)
 
 
-def rdm(simulation: Simulation, examples: int = 400, split: str = "test") -> dict[str, Array]:
+def rdm(simulation: BaseSimulation, examples: int = 400, split: str = "test") -> dict[str, Array]:
     """Return each agent's representational dissimilarity matrix, [examples, examples].
 
     Args:
@@ -120,7 +120,7 @@ def similarity(matrices: Mapping[str, Array]) -> Array:
     return 1.0 - dissimilarity(np.stack([matrix[upper] for matrix in matrices.values()]))
 
 
-def weight_norms(simulation: Simulation) -> dict[str, dict[str, float]]:
+def weight_norms(simulation: BaseSimulation) -> dict[str, dict[str, float]]:
     """Return the Frobenius norm of every weight matrix, by agent and layer."""
     return {
         name: {
@@ -137,7 +137,7 @@ def _watched(network: Network) -> tuple[str, ...]:
     return tuple(network.heads) if isinstance(network, ModuleNetwork) else (HIDDEN,)
 
 
-def _target(simulation: Simulation) -> str | None:
+def _target(simulation: BaseSimulation) -> str | None:
     """Return the first readout's categorical target, or else any agent's."""
     agents, signals = simulation.system.agents, simulation.system.description.signals
     for name in (*simulation.scenario.readouts, *agents):

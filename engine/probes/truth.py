@@ -1,35 +1,49 @@
-"""Probes: the true gradient of a channel, read in a fork that is thrown away (semantics 33a)."""
+"""The true gradient of messages: a system run on as one differentiable whole (semantics 33a).
+
+Every message made from there on is passed with its graph, whatever its channel's coupling and wherever windows end;
+parameters stay, nothing learns. What was sent before stands as numbers. Links delay, lose and spoil as in the run,
+the gradient going straight through noise and bits; `p_update` and synthetic inputs play no part.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import itertools
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 
+import networkx as nx
 import torch
 from torch import Tensor
 
 from antiphon.comms.alignment import alignment
-from antiphon.engine.core.records import Record
+from antiphon.comms.credit import constant
+from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.environment import EnvironmentRunner
+from antiphon.engine.core.records import AgentTick, Delivery, Input, Record, StepSignals, Tape
 from antiphon.engine.core.system import System
-from antiphon.engine.probes.live import Live
+from antiphon.engine.inference.rollout import copied
+from antiphon.engine.step.forward import ForwardPass
+from antiphon.engine.step.losses import ObjectiveEvaluator
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import ScenarioError
 
-if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
+__all__ = ["DifferentiableRollout", "Probe", "ahead_of", "look_ahead", "true_gradients"]
 
-__all__ = ["Probe", "predicted", "true_gradients"]
+_FARTHEST = 256
+"""Steps after which effects that go round a cycle are followed no further, whatever they have missed by then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one message's learning signal should be, and what its channel says it is.
+    """What one message's learning signal should be, and what its channel makes it.
 
     Attributes:
         true: [B, size], B * dL/dmessage: the gradient of all losses up to the horizon.
-        synthetic: [B, size], what the channel's predictor says of the same message now; None without a
+        synthetic: [B, size], the prediction of the channel's predictor for the same message now; None without a
             predictor, or where its target is absent.
-        alignment: What `antiphon.comms.alignment` says of the two; empty without `synthetic`.
+        alignment: `antiphon.comms.alignment` of the two; empty without `synthetic`.
     """
 
     true: Tensor
@@ -37,7 +51,7 @@ class Probe:
     alignment: dict[str, float] = field(default_factory=dict)
 
 
-def true_gradients(simulation: Simulation, horizon: int = 0) -> dict[str, Probe]:
+def true_gradients(simulation: BaseSimulation, horizon: int = 0) -> dict[str, Probe]:
     """Return what every message of the next step does to the losses of that step and `horizon` further ones.
 
     A fork takes these steps with the parameters of now: all channels pass gradients as if locked, across windows
@@ -59,16 +73,16 @@ def true_gradients(simulation: Simulation, horizon: int = 0) -> dict[str, Probe]
     if horizon < 0:
         raise ScenarioError(f"probe: horizon is {horizon}; it must be at least 0")
     with simulation.fork(stacked=False) as twin:
-        live = Live(twin.system, twin.now, horizon, twin.system.channels.keys())
-        live.run(twin.world, 1)  # only now are the signals known that a context may use
-        synthetic = {name: predicted(live.system, name, record) for name, record in live.sent.items()}
-        live.run(twin.world, horizon)
-    return {name: _probe(true, synthetic[name]) for name, true in live.gradients().items()}
+        rollout = DifferentiableRollout(twin.system, twin.now, horizon, twin.system.channels.keys())
+        rollout.run(twin.world, 1)  # only now are the signals known that a context may use
+        synthetic = {name: _predicted(rollout.system, name, record) for name, record in rollout.sent.items()}
+        rollout.run(twin.world, horizon)
+    return {name: _probe(true, synthetic[name]) for name, true in rollout.gradients().items()}
 
 
 @torch.no_grad()
-def predicted(system: System, name: str, record: Record) -> Tensor | None:
-    """Return what a channel's predictor says of a record, [B, size]; None where it says nothing."""
+def _predicted(system: System, name: str, record: Record) -> Tensor | None:
+    """Return the prediction of a channel's predictor for a record, [B, size]; None where it has none."""
     channel = system.channels[name]
     return None if channel.predictor is None else PredictorTrainer(system).predict(channel, record)
 
@@ -78,3 +92,167 @@ def _probe(true: Tensor, synthetic: Tensor | None) -> Probe:
     if synthetic is None:
         return Probe(true)
     return Probe(true, synthetic, {k: v.item() for k, v in alignment(synthetic, true).items()})
+
+
+class _GraphMessages:
+    """Passes every message on with its graph: by the ledger's rules, but cut nowhere."""
+
+    def __init__(self, start: int, marked: Collection[str]) -> None:
+        self.start = start
+        self.marked = marked
+        self.sent: dict[str, Record] = {}
+
+    def read(self, channel: Channel, delivery: Delivery, part: AgentTick, step: int, tape: Tape) -> Input:
+        return Input(channel.name, None, delivery.value, alive=delivery.available)
+
+    def send(self, channel: Channel, step: int, message: Tensor, step_signals: StepSignals) -> Record:
+        message = message.flatten(1)
+        record = channel.ledger.send(step, message, step_signals)
+        if step == self.start and channel.name in self.marked:
+            message = message.clone()  # channels that share a port have a gradient each
+            if not message.requires_grad:
+                message.requires_grad_()
+            self.sent[channel.name] = record
+        channel.ledger.pass_graph(record, message)
+        return record
+
+
+class DifferentiableRollout:
+    """A copy of a system that ticks on with all its graphs, for some steps.
+
+    It copies what changes (ledgers, tapes, running statistics) and shares what does not (parameters, past messages), so
+    that a truth costs a forward and a backward pass, and no fork.
+
+    Args:
+        system: What is copied; no bit of it changes.
+        start: The step whose messages are differentiated: the next one.
+        horizon: How many further steps will be taken.
+        marked: The channels whose messages are differentiated.
+
+    Attributes:
+        sent: Records of the step `start`, by channel: their messages are what is differentiated.
+    """
+
+    def __init__(self, system: System, start: int, horizon: int, marked: Collection[str] = ()) -> None:
+        channels = {}
+        for name, channel in system.channels.items():
+            ledger = channel.ledger.reopened(horizon)
+            mailbox = replace(channel.mailbox, ledger=ledger)
+            channels[name] = replace(channel, members=(), ledger=ledger, mailbox=mailbox, input=None)
+        self.system = copied(system, channels)
+        for agent in self.system.owners().values():
+            learner = agent.learner
+            learner.parameters = {name: constant(p) for name, p in learner.parameters.items()}
+            learner.trainable = []
+        self.evaluator = ObjectiveEvaluator(self.system)
+        messages = _GraphMessages(start, marked)
+        self.sent = messages.sent
+        self.forward_pass = ForwardPass(self.system, messages)
+
+    def tick(self, step: int, step_signals: StepSignals) -> None:
+        """Tick all agents due at `step`."""
+        self.forward_pass.tick(step, step_signals)
+
+    def run(self, world: EnvironmentRunner, steps: int) -> None:
+        """Take steps in an environment; an episode's end cuts the paths through it."""
+        for _ in range(steps):
+            step = world.step_signals.step
+            self.tick(step, world.step_signals)
+            self.system.cut(step, world.advance(self.forward_pass.action))
+
+    def losses(self) -> list[Tensor]:
+        """Return the summed loss of every group that has one with a gradient."""
+        totals = [self.evaluator.window(unit.tape).total for unit in self.system.units]
+        return [total for total in totals if total is not None and total.requires_grad]
+
+    def gradients(self) -> dict[str, Tensor]:
+        """Return B times the gradient of all losses by every marked message that was sent, [B, size]."""
+        messages = [record.message for record in self.sent.values()]
+        outputs = self.losses()
+        if not outputs or not messages:
+            return {name: torch.zeros_like(record.message) for name, record in self.sent.items()}
+        found = torch.autograd.grad(outputs, messages, allow_unused=True)
+        return {
+            name: torch.zeros_like(message) if g is None else g * self.system.batch
+            for name, message, g in zip(self.sent, messages, found, strict=True)
+        }
+
+
+def ahead_of(bench: BaseSimulation, simulation: BaseSimulation) -> EnvironmentRunner:
+    """Return the environment of `bench`, put where that of `simulation` is: it shows the same steps to come."""
+    world, step_signals = bench.world, simulation.world.step_signals
+    world.env.load_state_dict(simulation.world.env.state_dict())
+    world.step_signals = StepSignals(step_signals.step, dict(step_signals.signals))
+    world.elapsed = simulation.world.elapsed
+    return world
+
+
+# --- how far effects lie ahead -----------------------------------------------------------------------------
+
+
+def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
+    """Return how many steps after `stamp` the last loss lies that the messages of then can reach; nothing is computed.
+
+    All messages count as read for as long as they are the newest, and an episode of known length ends every path.
+    Where channels form a cycle without such an end, effects never end: there, the steps until every objective
+    that can be reached has been.
+
+    Args:
+        system: The agents, clocks and channels.
+        names: The channels whose messages of `stamp` are followed.
+        stamp: The step they are sent at.
+    """
+    sent = [system.channels[name] for name in names if system.channels[name].ledger.sender.due(stamp)]
+    goals, cyclic = _goals(system, {channel.receiver for channel in sent})
+    length = system.description.episode_steps
+    end = None if length is None else stamp - stamp % length + length - 1
+    if end is None and system.episode is not None:
+        end = system.episode.end(system.episode.current)
+    touched: dict[int, set[str]] = defaultdict(set)
+    for channel in sent:
+        _touch(touched, channel, stamp)
+    last = stamp
+    for step in itertools.count(stamp):
+        for name in itertools.chain.from_iterable(system.schedule.calls(step)):
+            if name in touched[step]:
+                agent = system.agents[name]
+                if agent.goal is not None and _counts(system, name, step):
+                    last = step
+                    goals.discard(name)
+                for channel in agent.sends:
+                    if channel.ledger.sender.due(step):
+                        _touch(touched, channel, step)
+        touched.pop(step, None)
+        gone_round = cyclic and end is None and (not goals or step - stamp >= _FARTHEST)
+        if not touched or step == end or gone_round:
+            return last - stamp
+    raise AssertionError
+
+
+def _goals(system: System, starts: set[str]) -> tuple[set[str], bool]:
+    """The agents with an objective that can be reached from some agents, and whether a cycle can be."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_nodes_from(system.agents)
+    graph.add_edges_from((channel.sender, channel.receiver) for channel in system.channels.values())
+    reached = starts.union(*(nx.descendants(graph, name) for name in starts))
+    goals = {name for name in reached if system.agents[name].goal is not None}
+    return goals, not nx.is_directed_acyclic_graph(graph.subgraph(reached))
+
+
+def _counts(system: System, name: str, step: int) -> bool:
+    """Whether an objective counts at a tick (an aligned agent's step is that of its message: any may)."""
+    agent = system.agents[name]
+    assert agent.goal is not None
+    if (step + 1) % system.description.signals[agent.goal.target].every and agent.align is None:
+        return False
+    return not agent.goal.last_only or agent.align is not None or (step + 1) % system.hold == 0
+
+
+def _touch(touched: dict[int, set[str]], channel: Channel, stamp: int) -> None:
+    """Note the ticks at which a message is the newest that has come."""
+    ledger = channel.ledger
+    delay = ledger.link.delay
+    tick = ledger.receiver.following(stamp + delay)
+    while tick < ledger.sender.after(stamp) + delay:
+        touched[tick].add(channel.receiver)
+        tick = ledger.receiver.following(tick + 1)

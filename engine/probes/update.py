@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from antiphon.comms.credit import as_leaf
-from antiphon.engine.core.records import Tape
-from antiphon.engine.core.system import System
-from antiphon.engine.probes.live import Live
-from antiphon.engine.probes.reach import look_ahead
+from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.probes.truth import DifferentiableRollout, look_ahead
 from antiphon.errors import ScenarioError
-
-if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
 
 __all__ = ["UpdateAlignment", "update_alignment"]
 
 _WINDOWS = 64
-"""Windows after which an agent that has not been drawn is left out."""
+"""Windows after which an agent that has not been sampled is left out."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +36,7 @@ class UpdateAlignment:
     last: int
 
 
-@dataclass(frozen=True)
-class _Followed:
-    """What an agent follows after one window."""
-
-    gradient: Tensor
-    """Of all its parameters, one after the other."""
-    first: int
-    last: int
-
-
-def update_alignment(simulation: Simulation, *, ahead: int | None = None) -> dict[str, UpdateAlignment]:
+def update_alignment(simulation: BaseSimulation, *, ahead: int | None = None) -> dict[str, UpdateAlignment]:
     """Compare what each agent follows in its next whole window with the true gradient of its parameters.
 
     Both are found in forks in which no parameter moves: the one as the agent would learn (objective, synthetic or
@@ -63,7 +48,7 @@ def update_alignment(simulation: Simulation, *, ahead: int | None = None) -> dic
         ahead: Steps after a window whose losses count; None: as many as its messages can reach.
 
     Returns:
-        By agent (the first of tied ones), without those that learn nothing or were not drawn in 64 windows.
+        By agent (the first of tied ones), without those that learn nothing or were not sampled in 64 windows.
 
     Raises:
         ScenarioError: `ahead` is negative.
@@ -77,7 +62,15 @@ def update_alignment(simulation: Simulation, *, ahead: int | None = None) -> dic
     return {name: _compared(found, true[name]) for name, found in followed.items()}
 
 
-def _followed(twin: Simulation) -> dict[str, _Followed]:
+class _Followed(NamedTuple):
+    """What an agent follows after one window: the gradient of all its parameters, one after the other."""
+
+    gradient: Tensor
+    first: int
+    last: int
+
+
+def _followed(twin: BaseSimulation) -> dict[str, _Followed]:
     """The gradient of every agent's first window that has not begun, by agent; the fork is used up."""
     system = twin.system
     twin.backend.freeze()
@@ -92,33 +85,26 @@ def _followed(twin: Simulation) -> dict[str, _Followed]:
         twin.advance()
         for update in twin.learned.updates:
             if update.tape.window > begun[id(update.group)]:
-                for name, gradients in update.gradients.items():
-                    if name in wanted and name not in found:
-                        parameters = system.agents[name].learner.trainable
-                        steps = _steps(update.tape, system, name)
-                        found[name] = _Followed(_flat(gradients, parameters), steps[0], steps[-1])
+                for name in update.gradients.keys() & wanted - found.keys():
+                    gradient = _flat(update.gradients[name], system.agents[name].learner.trainable)
+                    ticks = update.tape.ticks
+                    steps = [tick.step for tick in ticks if system.owner_of[tick.parts[0].agent] == name]
+                    found[name] = _Followed(gradient, steps[0], steps[-1])
     return {name: found[name] for name in system.owners() if name in found}
 
 
-def _steps(tape: Tape, system: System, owner: str) -> list[int]:
-    return [tick.step for tick in tape.ticks if system.owner_of[tick.parts[0].agent] == owner]
-
-
-def _true(twin: Simulation, followed: dict[str, _Followed], ahead: int | None) -> dict[str, Tensor]:
+def _true(twin: BaseSimulation, followed: dict[str, _Followed], ahead: int | None) -> dict[str, Tensor]:
+    """The true gradient of each agent's parameters as they are used in its window; the fork is used up."""
     system = twin.system
     last = twin.now
     for name, window in followed.items():
-        sent = [
-            channel.name
-            for member, agent in system.agents.items()
-            if system.owner_of[member] == name
-            for channel in agent.outputs
-        ]
+        members = [agent for member, agent in system.agents.items() if system.owner_of[member] == name]
+        sent = [channel.name for agent in members for channel in agent.outputs]
         stamps = range(window.first, window.last + 1)
         reach = max(s + look_ahead(system, sent, s) for s in stamps) if ahead is None else window.last + ahead
         last = max(last, window.last, reach)
-    live = Live(system, twin.now, last - twin.now)
-    learners = {name: live.system.agents[name].learner for name in followed}
+    rollout = DifferentiableRollout(system, twin.now, last - twin.now)
+    learners = {name: rollout.system.agents[name].learner for name in followed}
     constants = {name: learner.parameters for name, learner in learners.items()}
     leaves = {name: {k: as_leaf(p) for k, p in constants[name].items()} for name in followed}
     # Differentiated by the parameters as they are used in the window, and nowhere else.
@@ -126,12 +112,11 @@ def _true(twin: Simulation, followed: dict[str, _Followed], ahead: int | None) -
         for name, window in followed.items():
             used = window.first <= step <= window.last
             learners[name].parameters = leaves[name] if used else constants[name]
-        live.run(twin.world, 1)
-    losses = [loss for loss in live.losses()[0] if loss.requires_grad]
+        rollout.run(twin.world, 1)
+    losses = rollout.losses()
     every = [p for own in leaves.values() for p in own.values()]
-    gradients = iter(
-        torch.autograd.grad(losses, every, allow_unused=True) if losses and every else [None] * len(every)
-    )
+    found = torch.autograd.grad(losses, every, allow_unused=True) if losses and every else [None] * len(every)
+    gradients = iter(found)
     shares = {name: unit.owners[name] for unit in system.units for name in unit.owners}
     return {
         name: _flat([next(gradients) for _ in own], list(own.values())) / shares[name]
@@ -140,12 +125,8 @@ def _true(twin: Simulation, followed: dict[str, _Followed], ahead: int | None) -
 
 
 def _flat(gradients: list[Tensor | None], parameters: list[Tensor]) -> Tensor:
-    return torch.cat(
-        [
-            (torch.zeros_like(p) if g is None else g).flatten()
-            for g, p in zip(gradients, parameters, strict=True)
-        ]
-    )
+    pairs = zip(gradients, parameters, strict=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
 
 
 @torch.no_grad()

@@ -20,26 +20,38 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.comms.gradient import Predictor
 from antiphon.comms.inputs import InputModel
+from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.core.system import System
-from antiphon.engine.probes.steering import TrueGradient, ZeroGradient
+from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.engine import Engine
+from antiphon.engine.step.update import AgentReport
 from antiphon.errors import DivergenceError, ScenarioError, suggest
 from antiphon.nets.optimisers import Rate
 from antiphon.telemetry.figures import Figure
-from antiphon.telemetry.statistics import ratio
+from antiphon.telemetry.statistics import Ratio, ratio
 
-if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
-
-__all__ = ["COUPLING", "Value", "Values", "value", "value_rows", "write_value"]
+__all__ = [
+    "COUPLING",
+    "TrueGradient",
+    "Value",
+    "Values",
+    "ZeroGradient",
+    "value",
+    "value_rows",
+    "write_value",
+]
 
 COUPLING = "all channels"
 """The name of the row in which the signals of all channels are replaced together."""
@@ -118,7 +130,7 @@ class Values:
 
 
 def value(
-    simulation: Simulation,
+    simulation: BaseSimulation,
     *,
     channels: Sequence[str] | None = None,
     horizon: int = 50,
@@ -138,57 +150,49 @@ def value(
         horizon: Steps of learning, at least 1.
         repeats: Sets of examples, at least 2: the interval is over them.
         ahead: Further steps whose losses count in a message's true signal; None: as many as it can reach
-            (`antiphon.engine.probes.reach`).
+            (`look_ahead`).
 
     Raises:
         ScenarioError: There is no such channel, or a number is too small.
         RunError: The environment has no `state_dict`, so there are no forks.
     """
     started = time.monotonic()
-    groups = _groups(simulation, channels)
-    for name, given, least in [
-        ("horizon", horizon, 1),
-        ("repeats", repeats, 2),
-        ("ahead", ahead or 0, 0),
-    ]:
-        if given < least:
-            raise ScenarioError(f"value: {name} is {given}; it must be at least {least}")
-    measured = [_Measured(name, members, ahead) for name, members in groups.items()]
+    rows = [_Row(name, members, ahead) for name, members in _groups(simulation, channels).items()]
+    least = {"horizon": (horizon, 1), "repeats": (repeats, 2), "ahead": (ahead or 0, 0)}
+    for name, (given, smallest) in least.items():
+        if given < smallest:
+            raise ScenarioError(f"value: {name} is {given}; it must be at least {smallest}")
     with (
-        simulation.fork(stacked=False) as still,
+        simulation.fork(stacked=False) as start,
         simulation.fork(stacked=False) as fork,
         simulation.fork(stacked=False) as bench,
     ):
-        _measure(measured, still, fork, bench, _rates(simulation, horizon), horizon, repeats)
-    rows = tuple(row.result() for row in measured)
-    return Values(rows, simulation.now, horizon, repeats, time.monotonic() - started)
+        start.backend.freeze(gradients=False)
+        forks = _Forks(fork, bench, fork.system, _rates(simulation, horizon), horizon)
+        for _ in range(repeats):
+            state = copy_tree(start.state_dict())
+            synthetic = forks.loss(state)
+            if isinstance(synthetic, str):
+                for row in rows:
+                    row.failed = f"as it is, {synthetic}"
+                break
+            for row in rows:
+                row.measure(forks, state, synthetic)
+            for _ in range(horizon):
+                start.advance()
+    values = tuple(row.result() for row in rows)
+    return Values(values, simulation.now, horizon, repeats, time.monotonic() - started)
 
 
-def _measure(
-    measured: Sequence[_Measured],
-    still: Simulation,
-    fork: Simulation,
-    bench: Simulation,
-    rates: list[float],
-    horizon: int,
-    repeats: int,
-) -> None:
-    """Fill the rows, with three forks that are used up."""
-    still.backend.freeze(gradients=False)
-    plain = fork.system
-    for _ in range(repeats):
-        state = copy_tree(still.state_dict())
-        fork.backend = Engine(plain, stacked=False)
-        fork.load_state_dict(state)
-        synthetic = _outcome(fork, rates, horizon)
-        if isinstance(synthetic, str):
-            for row in measured:
-                row.failed = f"as it is, {synthetic}"
-            break
-        for row in measured:
-            row.measure(fork, plain, bench, state, synthetic, rates, horizon)
-        for _ in range(horizon):
-            still.advance()
+def _groups(simulation: BaseSimulation, channels: Sequence[str] | None) -> dict[str, list[str]]:
+    known = list(simulation.system.channels)
+    if not known:
+        raise ScenarioError("value: the scenario has no channels")
+    for name in channels or ():
+        if name not in known:
+            raise ScenarioError(f"value: no channel '{name}'{suggest(name, known)}")
+    chosen = known if channels is None else [name for name in known if name in channels]
+    return {COUPLING: known} | {name: [name] for name in chosen}
 
 
 @dataclass(frozen=True)
@@ -206,13 +210,10 @@ def _models(system: System) -> Iterator[Learner | Predictor | InputModel]:
     for agent in system.owners().values():
         yield agent.learner
     for channel in system.channels.values():
-        if channel.predictor is not None:
-            yield channel.predictor
-        if channel.input is not None:
-            yield channel.input
+        yield from (model for model in (channel.predictor, channel.input) if model is not None)
 
 
-def _rates(simulation: Simulation, horizon: int) -> list[float]:
+def _rates(simulation: BaseSimulation, horizon: int) -> list[float]:
     """The rates that learning goes on at: the highest of the horizon, or after the run's end the schedules' own."""
     now = simulation.now
     if now >= simulation.scenario.training.steps:
@@ -220,121 +221,92 @@ def _rates(simulation: Simulation, horizon: int) -> list[float]:
     return [max(map(model.rate, range(now, now + horizon))) for model in _models(simulation.system)]
 
 
-class _Measured:
+@dataclass
+class _Forks:
+    """Two forks that are used up: one that learns, and one whose environment shows it what is to come."""
+
+    fork: BaseSimulation
+    bench: BaseSimulation
+    system: System
+    rates: list[float]
+    horizon: int
+
+    def loss(self, state: dict[str, Any], steered: Callable[[], Engine] | None = None) -> float | str:
+        """Learn from `state` on, and return the readouts' mean loss in the second half, or why there is none."""
+        fork, horizon = self.fork, self.horizon
+        fork.backend = Engine(
+            self.system, stacked=False
+        )  # a steered one would not know a locked window's tape
+        fork.load_state_dict(state)
+        if steered is not None:
+            fork.backend = steered()
+        for model, rate in zip(_models(fork.system), self.rates, strict=True):
+            model.rate = _Falling(base=rate, horizon=horizon, start=fork.now)
+        sums = dict.fromkeys(fork.scenario.readouts, (0.0, 0))
+        try:
+            for step in range(horizon):
+                fork.advance()
+                if step < horizon // 2:
+                    continue
+                for update in fork.learned.updates:
+                    for name in update.losses.keys() & sums.keys():
+                        losses, (loss, count) = update.losses[name], sums[name]
+                        total = losses.loss.item() * fork.system.batch
+                        sums[name] = loss + total, count + int(losses.count)
+        except DivergenceError as error:
+            return f"it diverges: {error}"
+        means = [loss / count for loss, count in sums.values() if count]
+        if not means:
+            names = ", ".join(sums)
+            return f"no readout ({names}) learns from a loss in the second half of {horizon} steps; use a longer horizon"
+        return sum(means) / len(means)
+
+
+@dataclass
+class _Row:
     """The losses of one row, as they come in."""
 
-    def __init__(self, name: str, members: list[str], ahead: int | None) -> None:
-        self.name = name
-        self.members = members
-        self.ahead = ahead
-        self.farthest = 0
-        self.failed = ""
-        self.seconds = 0.0
-        self.losses: list[tuple[float, float, float]] = []
-        """True, synthetic and zero, per repeat."""
+    name: str
+    members: list[str]
+    ahead: int | None
+    farthest: int = 0
+    failed: str = ""
+    seconds: float = 0.0
+    losses: list[tuple[float, float, float]] = field(default_factory=list)
+    """True, synthetic and zero, per repeat."""
 
-    def measure(
-        self,
-        fork: Simulation,
-        plain: System,
-        bench: Simulation,
-        state: dict[str, Any],
-        synthetic: float,
-        rates: list[float],
-        horizon: int,
-    ) -> None:
+    def measure(self, forks: _Forks, state: dict[str, Any], synthetic: float) -> None:
         """Let a fork go on from `state` twice: with the true signal and with none."""
         if self.failed:
             return
         started = time.monotonic()
-        found: list[float] = []
-        for kind in ("true", "zero"):
-            fork.backend = Engine(plain, stacked=False)  # a steered one would not know a locked window's tape
-            fork.load_state_dict(state)
-            if kind == "true":
-                fork.backend = truthful = TrueGradient(fork, self.members, bench, self.ahead)
-            else:
-                fork.backend = ZeroGradient(plain, self.members, fork.now)
-            loss = _outcome(fork, rates, horizon)
-            if isinstance(loss, str):
-                self.failed = f"with a {kind} signal, {loss}"
-                return
-            found.append(loss)
-        self.farthest = max(self.farthest, truthful.farthest)
-        self.losses.append((found[0], synthetic, found[1]))
+        true = forks.loss(state, lambda: TrueGradient(forks.fork, self.members, forks.bench, self.ahead))
+        steering = forks.fork.backend
+        assert isinstance(steering, TrueGradient)
+        if isinstance(true, str):
+            self.failed = f"with a true signal, {true}"
+            return
+        zero = forks.loss(state, lambda: ZeroGradient(forks.system, self.members, forks.fork.now))
+        if isinstance(zero, str):
+            self.failed = f"with a zero signal, {zero}"
+            return
+        self.farthest = max(self.farthest, steering.farthest)
+        self.losses.append((true, synthetic, zero))
         self.seconds += time.monotonic() - started
 
     def result(self) -> Value:
         """Return the row."""
-        if self.failed:
-            unknown = dict.fromkeys(("true", "synthetic", "zero", "gain", "error"), math.nan)
-            return Value(
-                self.name,
-                None,
-                None,
-                None,
-                ahead=self.farthest,
-                seconds=self.seconds,
-                why=self.failed,
-                **unknown,
-            )
-        wholes = [zero - true for true, _, zero in self.losses]
-        found = ratio([zero - synthetic for _, synthetic, zero in self.losses], wholes)
-        true, synthetic, zero = (sum(losses) / len(losses) for losses in zip(*self.losses, strict=True))
-        why = ""
-        if found.value is None:
-            gain = f"{found.whole:.2g}, standard error {found.error:.2g}"
-            why = f"over this horizon the truth brings nothing that can be told from chance ({gain})"
-        return Value(
-            self.name,
-            found.value,
-            found.low,
-            found.high,
-            true,
-            synthetic,
-            zero,
-            found.whole,
-            found.error,
-            self.farthest,
-            self.seconds,
-            why,
-        )
-
-
-def _groups(simulation: Simulation, channels: Sequence[str] | None) -> dict[str, list[str]]:
-    known = list(simulation.system.channels)
-    if not known:
-        raise ScenarioError("value: the scenario has no channels")
-    for name in channels or ():
-        if name not in known:
-            raise ScenarioError(f"value: no channel '{name}'{suggest(name, known)}")
-    chosen = known if channels is None else [name for name in known if name in channels]
-    return {COUPLING: known} | {name: [name] for name in chosen}
-
-
-def _outcome(simulation: Simulation, rates: list[float], horizon: int) -> float | str:
-    """Learn for a while, and return the readouts' mean loss in the second half, or why there is none."""
-    for model, rate in zip(_models(simulation.system), rates, strict=True):
-        model.rate = _Falling(base=rate, horizon=horizon, start=simulation.now)
-    readouts = simulation.scenario.readouts
-    sums = dict.fromkeys(readouts, (0.0, 0))
-    try:
-        for step in range(horizon):
-            simulation.advance()
-            if step < horizon // 2:
-                continue
-            for update in simulation.learned.updates:
-                for name in update.losses.keys() & sums.keys():
-                    said, (loss, count) = update.losses[name], sums[name]
-                    total = said.loss.item() * simulation.system.batch
-                    sums[name] = loss + total, count + int(said.count)
-    except DivergenceError as error:
-        return f"it diverges: {error}"
-    means = [loss / count for loss, count in sums.values() if count]
-    if not means:
-        names = ", ".join(readouts)
-        return f"no readout ({names}) learns from a loss in the second half of {horizon} steps; use a longer horizon"
-    return sum(means) / len(means)
+        found, why = Ratio(None, None, None, math.nan, math.nan), self.failed
+        true = synthetic = zero = math.nan
+        if not self.failed:
+            parts = [zero - synthetic for _, synthetic, zero in self.losses]
+            found = ratio(parts, [zero - true for true, _, zero in self.losses])
+            true, synthetic, zero = (sum(losses) / len(losses) for losses in zip(*self.losses, strict=True))
+            if found.value is None:
+                gain = f"{found.whole:.2g}, standard error {found.error:.2g}"
+                why = f"over this horizon the truth brings nothing that can be told from chance ({gain})"
+        figures = found.value, found.low, found.high, true, synthetic, zero, found.whole, found.error
+        return Value(self.name, *figures, self.farthest, self.seconds, why)
 
 
 def value_rows(found: Values) -> list[Figure]:
@@ -348,7 +320,7 @@ def value_rows(found: Values) -> list[Figure]:
     return rows
 
 
-def write_value(simulation: Simulation, step: int) -> None:
+def write_value(simulation: BaseSimulation, step: int) -> None:
     """Measure values during a run and hand them to its recorders, with what they cost.
 
     Per channel (where there are no more than `telemetry.top`), and for the run as a whole (all channels together):
@@ -358,10 +330,127 @@ def write_value(simulation: Simulation, step: int) -> None:
         simulation: The run, just after `step`; its scenario's `telemetry.value` says the horizon.
         step: The step just taken.
     """
-    asked = simulation.scenario.telemetry.value
-    assert asked is not None
+    spec = simulation.scenario.telemetry.value
+    assert spec is not None
     few = len(simulation.system.channels) <= simulation.scenario.telemetry.top
-    found = value(simulation, channels=None if few else [], horizon=asked.horizon, repeats=_RUN_REPEATS)
+    found = value(simulation, channels=None if few else [], horizon=spec.horizon, repeats=_RUN_REPEATS)
     rows = [Figure("run", "", "value_seconds", found.seconds), *value_rows(found)]
     for recorder in simulation.recorders:
         recorder.figures(step + 1, rows)
+
+
+# --- steering: the learning signal of some channels replaced -----------------------------------------------
+
+
+class ZeroGradient(Engine):
+    """An engine of single agents that injects nothing into the messages of some channels.
+
+    Args:
+        system: What runs.
+        names: The channels.
+        start: The first step whose messages are steered; those sent before keep their signal.
+    """
+
+    def __init__(self, system: System, names: Sequence[str], start: int) -> None:
+        super().__init__(_steerable(system, names), stacked=False)
+        self._plain = system
+        self.names = frozenset(names)
+        self.start = start
+        self.backward_pass.steering = self
+
+    def per_agent(self) -> System:
+        """The system as it was declared."""
+        return self._plain
+
+    def applies(self, channel: Channel, record: Record) -> bool:
+        """Whether a message is one of a steered channel."""
+        return channel.name in self.names and record.stamp >= self.start
+
+    def signal(self, channel: Channel, record: Record) -> Tensor | None:
+        """No signal."""
+        return None
+
+
+class TrueGradient(ZeroGradient):
+    """An engine of single agents that injects the true gradient into the messages of some channels.
+
+    It is found when a message is sent, with the parameters of then, by letting a copy of what changes run on with
+    all its graphs: one forward and one backward pass per step where effects do not outlast the step.
+
+    Args:
+        simulation: What runs.
+        names: The channels.
+        bench: Another simulation of the scenario, whose environment shows what is to come.
+        ahead: Further steps whose losses count; None: as many as `look_ahead` says.
+    """
+
+    def __init__(
+        self,
+        simulation: BaseSimulation,
+        names: Sequence[str],
+        bench: BaseSimulation,
+        ahead: int | None = None,
+    ) -> None:
+        super().__init__(simulation.system, names, simulation.now)
+        self.simulation = simulation
+        self.bench = bench
+        self.ahead = ahead
+        self.farthest = 0
+        """The farthest that was looked ahead."""
+        self._true: dict[tuple[str, int], Tensor] = {}
+        self._before: DifferentiableRollout | None = None
+        self._step_signals: StepSignals
+
+    def tick(self, step: int, step_signals: StepSignals) -> None:
+        """Tick all agents due, after a copy of the system as it is before."""
+        self._before = None
+        due = [n for n in self.system.channels if n in self.names and self._sends(n, step)]
+        if due:
+            ahead = look_ahead(self.system, due, step) if self.ahead is None else self.ahead
+            self.farthest = max(self.farthest, ahead)
+            self._before = DifferentiableRollout(self.system, step, ahead, due)
+            self._step_signals = step_signals
+            if ahead:
+                self._before.run(ahead_of(self.bench, self.simulation), ahead + 1)
+        super().tick(step, step_signals)
+
+    def learn(self, step: int, *, watch: bool = False) -> AgentReport:
+        """Update what is due; the step's true gradients are found first."""
+        rollout = self._before
+        if rollout is not None:
+            if not rollout.sent:  # nothing lies ahead: by now the step's own signals are complete
+                rollout.tick(step, self._step_signals)
+            self._true |= {(name, step): true for name, true in rollout.gradients().items()}
+            self._before = None
+        return super().learn(step, watch=watch)
+
+    def signal(self, channel: Channel, record: Record) -> Tensor | None:
+        """The true gradient of a message."""
+        return self._true.get((channel.name, record.stamp))
+
+    def _sends(self, name: str, step: int) -> bool:
+        ledger = self.system.channels[name].ledger
+        return ledger.sender.due(step) and (not ledger.state or ledger.is_read(step))
+
+
+def _steerable(system: System, names: Sequence[str]) -> System:
+    """The same system, except that nothing but what a steering engine injects reaches the senders of some channels.
+
+    A locked one passes its messages as numbers; how a channel weighs, clips or mixes its own signal does not touch
+    the one that is put in its place.
+    """
+    channels = dict(system.channels)
+    for name in names:
+        channel = channels[name]
+        channels[name] = replace(
+            channel,
+            members=(),
+            coupling="detached" if channel.coupling == "locked" else channel.coupling,
+            scale=Rate(base=1.0, horizon=1),
+            discount=1.0,
+            trace=0.0,
+            propagate=0.0,
+            direct=None,
+            aligned=None,
+        )
+    return system.rewired(channels)

@@ -25,7 +25,7 @@ from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario
 
 if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
+    from antiphon.engine.base_simulation import BaseSimulation
 
 __all__ = [
     "FORMAT",
@@ -205,7 +205,7 @@ class RunDirectory:
         found = self.checkpoints
         return int(found[-1].name.removeprefix("step-")) if found else 0
 
-    def checkpoint(self, simulation: Simulation) -> None:
+    def checkpoint(self, simulation: BaseSimulation) -> None:
         """Save the simulation, and remove all checkpoints but the newest two."""
         simulation.save(self.path / "checkpoints" / f"step-{simulation.now:09d}")
         for path in self.checkpoints[:-_KEPT]:

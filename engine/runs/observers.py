@@ -12,7 +12,7 @@ from antiphon.engine.runs.trainer import Observer, Outcome, Trainer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from antiphon.engine.simulation import Simulation
+    from antiphon.engine.base_simulation import BaseSimulation
 
 __all__ = ["OnStep", "ProgressBar", "Scores", "StepCallback", "TrainingScores"]
 
@@ -46,21 +46,21 @@ class ProgressBar(Observer):
         if self._bar is not None:
             self._bar.advance(self._task)
 
-    def end(self, simulation: Simulation, outcome: Outcome) -> None:
+    def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
         """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
 
 
 class StepCallback(Observer):
-    """A function of the simulation, called after each step."""
+    """A function that is called after each step."""
 
-    def __init__(self, on_step: Callable[[Simulation], None]) -> None:
+    def __init__(self, on_step: Callable[[], None]) -> None:
         self._on_step = on_step
 
     def step(self, trainer: Trainer) -> None:
         """Call the function."""
-        self._on_step(trainer.running[0])
+        self._on_step()
 
 
 class TrainingScores(Observer):
@@ -68,7 +68,7 @@ class TrainingScores(Observer):
 
     def __init__(self, on_step: OnStep) -> None:
         self._on_step = on_step
-        self._means: dict[Simulation, MeanAccumulator] = {}
+        self._means: dict[BaseSimulation, MeanAccumulator] = {}
 
     def start(self, trainer: Trainer) -> None:
         """Begin to accumulate."""

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import torch
 
+from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.observers import OnStep, TrainingScores
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_writer import RunWriter
 from antiphon.engine.runs.trainer import Outcome, Trainer
-from antiphon.engine.simulation import Simulation, StepInfo
+from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, RunError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry import Recorder

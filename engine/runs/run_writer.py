@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon import telemetry
 from antiphon.engine.metrics.description import describe_run
-from antiphon.engine.metrics.figures import figures
-from antiphon.engine.metrics.timed import Timed
+from antiphon.engine.metrics.figures import Timed, figures
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.runs.directory import RunDirectory, facts_of, finite, now, read_json, write_json
 from antiphon.engine.runs.trainer import Observer, Outcome, SharedClock, Trainer
@@ -22,7 +21,7 @@ from antiphon.telemetry.csv_files import DigestsCsv
 from antiphon.telemetry.event_file import EventFile
 
 if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
+    from antiphon.engine.base_simulation import BaseSimulation
 
 __all__ = ["LatestFigures", "RunWriter", "keep_measured", "open_writer", "over", "result_of"]
 
@@ -57,7 +56,7 @@ class LatestFigures(Recorder):
 
 
 def result_of(
-    simulation: Simulation, latest: LatestFigures, facts: Mapping[str, Any], run_dir: str
+    simulation: BaseSimulation, latest: LatestFigures, facts: Mapping[str, Any], run_dir: str
 ) -> dict[str, Any]:
     """Evaluate the composed system on the test split and return the run's result.
 
@@ -129,7 +128,7 @@ class RunWriter(Observer):
 
     def __init__(
         self,
-        simulation: Simulation,
+        simulation: BaseSimulation,
         directory: RunDirectory,
         until: int,
         checkpoint_every: int | None = None,
@@ -188,7 +187,7 @@ class RunWriter(Observer):
         if self._simulation in trainer.running and step % self._checkpoint_every == 0 and step != self._until:
             self.directory.checkpoint(self._simulation)
 
-    def end(self, simulation: Simulation, outcome: Outcome) -> None:
+    def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
         """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json.
 
         Raises:
@@ -239,7 +238,7 @@ class RunWriter(Observer):
             )
 
 
-def open_writer(simulation: Simulation, path: Path) -> RunWriter:
+def open_writer(simulation: BaseSimulation, path: Path) -> RunWriter:
     """Create a run directory for a simulation made in Python; its figures are written from the first step.
 
     Raises:
@@ -264,7 +263,7 @@ _MEASURED = "measured.json"
 
 
 def keep_measured(
-    directory: RunDirectory, simulation: Simulation, found: Mapping[str, Any], rows: Sequence[Figure]
+    directory: RunDirectory, simulation: BaseSimulation, found: Mapping[str, Any], rows: Sequence[Figure]
 ) -> bool:
     """Keep measurements in `measured.json`, where they replace older ones of the same kind, and in the event file.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.builder import chosen_device, without_weights
 from antiphon.engine.build.replicas import sequential_reason_of
 from antiphon.engine.build.stacking import reasons_alone
@@ -23,7 +24,7 @@ from antiphon.engine.runs.observers import OnStep, Scores
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, check_empty
 from antiphon.engine.runs.trainer import Outcome, Trainer
-from antiphon.engine.simulation import Simulation, StepInfo
+from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.saving import read_simulation
 from antiphon.engine.step.replicas import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError, ScenarioError

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from antiphon.errors import DivergenceError, ScenarioError
 
 if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation, StepInfo
+    from antiphon.engine.base_simulation import BaseSimulation, StepInfo
 
 __all__ = ["Observer", "Outcome", "SharedClock", "Trainer", "stop_signals"]
 
@@ -72,7 +72,7 @@ class Observer:
     def step(self, trainer: Trainer) -> None:
         """Follow a step of the simulations that are `trainer.running`."""
 
-    def end(self, simulation: Simulation, outcome: Outcome) -> None:
+    def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
         """Finish one simulation; others may go on."""
 
 
@@ -107,7 +107,7 @@ class Trainer:
 
     def __init__(
         self,
-        simulations: Sequence[Simulation],
+        simulations: Sequence[BaseSimulation],
         observers: Sequence[Observer] = (),
         step: Callable[[], Sequence[StepInfo]] | None = None,
     ) -> None:
@@ -116,7 +116,7 @@ class Trainer:
         self.clock = SharedClock()
         self._observers = observers
         self._step = step or (lambda: [self.simulations[0].step()])
-        self._outcomes: dict[Simulation, Outcome] = {}
+        self._outcomes: dict[BaseSimulation, Outcome] = {}
 
     def run(
         self, steps: int | None = None, *, episodes: int | None = None, seconds: float | None = None
@@ -205,7 +205,7 @@ class Trainer:
                 outcome = Outcome("diverged", DivergenceError.exit_code, simulation.diverged)
                 self._end([simulation], outcome)
 
-    def _end(self, simulations: Sequence[Simulation], outcome: Outcome) -> None:
+    def _end(self, simulations: Sequence[BaseSimulation], outcome: Outcome) -> None:
         for simulation in [*simulations]:
             self.clock.divide(0)
             for observer in self._observers:

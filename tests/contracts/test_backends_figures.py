@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from antiphon.engine.metrics.figures import figures
-from antiphon.engine.metrics.samples import samples
+from antiphon.engine.metrics.figures import figures, samples
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError
 from antiphon.telemetry.figures import SampleRow

@@ -13,8 +13,7 @@ from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.core.records import AgentTick, StepSignals
 from antiphon.engine.inference.export import export, observed
 from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.paths import steps_needed
-from antiphon.engine.inference.rollout import ExampleRollout, Rollout
+from antiphon.engine.inference.rollout import ExampleRollout, Rollout, steps_needed
 from antiphon.engine.probes.ablation import ablate
 from antiphon.engine.probes.representation import represent
 from antiphon.engine.simulation import Simulation

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, symbolic_trace
 
-from antiphon.engine.inference.paths import steps_needed
+from antiphon.engine.inference.rollout import steps_needed
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError

@@ -13,8 +13,7 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.core.records import AgentTick
 from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.paths import filled
-from antiphon.engine.inference.rollout import EnvironmentRollout
+from antiphon.engine.inference.rollout import EnvironmentRollout, filled
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
 from antiphon.envs.base import StepResult, TorchVectorEnv

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from antiphon.engine.metrics.figures import figures
-from antiphon.engine.metrics.samples import LARGEST, sampled_at, samples
+from antiphon.engine.metrics.figures import LARGEST, figures, sampled_at, samples
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 from antiphon.telemetry import Figure, Recorder

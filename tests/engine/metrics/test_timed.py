@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.engine.metrics.timed import Timed
+from antiphon.engine.metrics.figures import Timed
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, resume
 from antiphon.scenarios import load

@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_refused_before_it_is_built(
     monkeypatch: pytest.MonkeyPatch, make: Callable[[], Scenario], part: str
 ) -> None:
     has(monkeypatch, 10 * 2**20)
-    monkeypatch.setattr("antiphon.engine.simulation.build", lambda *_, **__: pytest.fail("it was built"))
+    monkeypatch.setattr("antiphon.engine.base_simulation.build", lambda *_, **__: pytest.fail("it was built"))
     with pytest.raises(ResourceError) as caught:
         Simulation(make())
     line = str(caught.value)
@@ -200,7 +200,7 @@ def test_a_refusal_while_it_is_built_is_one_line_too(monkeypatch: pytest.MonkeyP
     def refuse(*_: object, **__: object) -> Any:
         raise RuntimeError(NO_MEMORY)
 
-    monkeypatch.setattr("antiphon.engine.simulation.build", refuse)
+    monkeypatch.setattr("antiphon.engine.base_simulation.build", refuse)
     with pytest.raises(ResourceError, match=r"^out of memory: 'ring' needs about \S+ MiB; the largest"):
         Simulation(ring(3))
     monkeypatch.setattr("antiphon.engine.planning.memory_estimate.build_to_look", refuse)

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.probes.reach import look_ahead
-from antiphon.engine.probes.truth import true_gradients
+from antiphon.engine.probes.truth import look_ahead, true_gradients
 from tests.engine.probes.probed import GOAL, SMOOTH, chain, corporation, make, timescales
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.probes.reach import look_ahead
+from antiphon.engine.probes.truth import look_ahead
 from antiphon.engine.probes.value import COUPLING
 from antiphon.engine.simulation import Simulation
 from tests.engine.probes.probed import equal

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import Record
-from antiphon.engine.probes.steering import TrueGradient, ZeroGradient
 from antiphon.engine.probes.truth import true_gradients
-from antiphon.engine.probes.value import COUPLING, value, write_value
+from antiphon.engine.probes.value import COUPLING, TrueGradient, ZeroGradient, value, write_value
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.telemetry.figures import Figure, HistogramRow, RunDescription

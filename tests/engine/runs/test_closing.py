@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine import simulation as simulations
+from antiphon.engine import base_simulation as simulations
 from antiphon.engine.inference import evaluation
 from antiphon.engine.probes import ceiling, truth, update, value
 from antiphon.engine.runs import seeds as joint_seeds
@@ -87,12 +87,12 @@ def fail(*_: Any, **__: Any) -> Any:
 
 LOOKS: dict[str, tuple[Callable[[Simulation], object], Any, str]] = {
     "evaluate": (lambda s: s.evaluate("validation"), evaluation, "EnvironmentRollout"),
-    "probe": (lambda s: s.probe(1), truth, "Live"),
+    "probe": (lambda s: s.probe(1), truth, "DifferentiableRollout"),
     "channel_figures": (lambda s: s.channel_figures(), Simulation, "advance"),
-    "value": (lambda s: s.value(horizon=2, repeats=2, ahead=0), value, "_outcome"),
+    "value": (lambda s: s.value(horizon=2, repeats=2, ahead=0), value._Forks, "loss"),
     "update": (lambda s: update.update_alignment(s), Engine, "freeze"),
-    "update, truth": (lambda s: update.update_alignment(s), update, "Live"),
-    "ceilings": (lambda s: ceiling.ceilings(s, ahead=0), ceiling, "Live"),
+    "update, truth": (lambda s: update.update_alignment(s), update, "DifferentiableRollout"),
+    "ceilings": (lambda s: ceiling.ceilings(s, ahead=0), ceiling, "DifferentiableRollout"),
     "fork": (lambda s: s.fork().close(), simulations, "check_compatible"),
 }
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.metrics.measures import of_channels
+from antiphon.engine.metrics.figures import of_channels
 from antiphon.engine.simulation import Simulation
 from tests.engine.recurring import GOAL, LENGTHS, LINEAR, STATE, STEPS, flags, make, numbers, played
 from tests.numerics.played import Played
