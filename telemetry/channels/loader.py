@@ -11,11 +11,11 @@ from typing import Any
 
 from tensorboard.plugins import base_plugin  # type: ignore[import-untyped]
 
-__all__ = ["SAMPLES", "ChannelsLoader"]
+__all__ = ["ChannelsLoader"]
 
 _log = logging.getLogger(__name__)
 
-SAMPLES = 1000
+_SAMPLES = 1000
 """Rows of each figure that TensorBoard keeps; its default for other plugins is 100, or 10."""
 
 
@@ -30,7 +30,7 @@ class ChannelsLoader(base_plugin.TBLoader):  # type: ignore[misc]
         """
         samples = getattr(flags, "samples_per_plugin", None)
         if isinstance(samples, dict):
-            samples.setdefault("antiphon", SAMPLES)
+            samples.setdefault("antiphon", _SAMPLES)
 
     def load(self, context: Any) -> Any:
         """Return the plugin; None, and one line in the log, where it cannot be made.
@@ -41,7 +41,7 @@ class ChannelsLoader(base_plugin.TBLoader):  # type: ignore[misc]
         try:
             from antiphon.telemetry.channels.plugin import ChannelsPlugin
 
-            return ChannelsPlugin(context)
+            return ChannelsPlugin(context, _SAMPLES)
         except Exception as error:  # noqa: BLE001  (on any failure the other tabs must work)
             _log.warning("TensorBoard has no Channels tab: %s: %s", type(error).__name__, error)
             return None

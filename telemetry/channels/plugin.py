@@ -15,7 +15,6 @@ from tensorboard.plugins import base_plugin  # type: ignore[import-untyped]
 from werkzeug.wrappers import Request, Response
 
 from antiphon.errors import RunError
-from antiphon.telemetry.channels.loader import SAMPLES
 from antiphon.telemetry.channels.reading import (
     Row,
     graph_from,
@@ -131,13 +130,14 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
 
     Args:
         context: TensorBoard's.
+        samples: Rows of each figure that TensorBoard keeps where its hints do not name the plugin.
     """
 
     plugin_name = PLUGIN
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, samples: int) -> None:
         self._data = context.data_provider
-        self._kept = int((context.sampling_hints or {}).get(PLUGIN, SAMPLES))
+        self._kept = int((context.sampling_hints or {}).get(PLUGIN, samples))
         self._files = {
             path.relative_to(_STATIC).as_posix(): path
             for path in sorted(_STATIC.rglob("*"))
