@@ -21,6 +21,7 @@ def digits(
     agents: Mapping[str, Any],
     channels: Sequence[Mapping[str, Any]] = (),
     env: Mapping[str, Any] | None = None,
+    telemetry: Mapping[str, Any] | None = None,
     **training: Any,
 ) -> Scenario:
     """A scenario on the embedded digits: keys of its environment beside the id, and of its training."""
@@ -31,6 +32,7 @@ def digits(
             "agents": agents,
             "channels": channels,
             "training": {"batch": 8, **training},
+            "telemetry": telemetry or {},
         }
     )
 

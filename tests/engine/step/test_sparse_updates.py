@@ -42,7 +42,7 @@ def test_parameters_move_at_the_end_of_drawn_windows_and_else_keep_their_bits(
             simulation.step()
             window, last = divmod(step, unroll)
             learns = last == unroll - 1 and drawn("c", window, 0.5)
-            assert equal(before["c"], parameters(simulation, "c")) != (learns)
+            assert equal(before["c"], parameters(simulation, "c")) != learns
             for name in "ab":
                 if coupling == "detached" or not (last == unroll - 1 and drawn(name, window, 0.5)):
                     assert equal(before[name], parameters(simulation, name))
