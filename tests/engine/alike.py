@@ -35,6 +35,7 @@ __all__ = [
     "Play",
     "Sights",
     "agree",
+    "assert_same_state",
     "both",
     "channel_stacks",
     "close",
@@ -189,3 +190,14 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def kept(state: Any) -> dict[str, Any]:
     """The numbers of a state by their places, copied."""
     return {place: v.detach().clone() if isinstance(v, Tensor) else v for place, v in leaves(state)}
+
+
+def assert_same_state(one: Simulation | dict[str, Any], other: Simulation | dict[str, Any]) -> None:
+    """Hold two states to each other, bit by bit."""
+    ours, theirs = (
+        kept(state.state_dict()) if isinstance(state, Simulation) else state for state in (one, other)
+    )
+    assert list(ours) == list(theirs)
+    for place, value in ours.items():
+        same = torch.equal(value, theirs[place]) if isinstance(value, Tensor) else value == theirs[place]
+        assert same, place
