@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +37,7 @@ __all__ = [
     "agree",
     "assert_same_state",
     "both",
+    "by_rows",
     "channel_stacks",
     "close",
     "differences",
@@ -49,6 +50,8 @@ __all__ = [
     "leaves",
     "levels",
     "made",
+    "mask",
+    "normal",
     "only_channel_stack",
     "only_stack",
     "ring",
@@ -201,3 +204,18 @@ def assert_same_state(one: Simulation | dict[str, Any], other: Simulation | dict
     for place, value in ours.items():
         same = torch.equal(value, theirs[place]) if isinstance(value, Tensor) else value == theirs[place]
         assert same, place
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Normal random numbers."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def mask(*members: int) -> Tensor:
+    """A mask of members, from zeros and ones."""
+    return torch.tensor(members) > 0
+
+
+def by_rows(members: Sequence[int]) -> list[bool]:
+    """A mask of members as one of their rows."""
+    return [bool(member) for member in members for _ in range(BATCH)]

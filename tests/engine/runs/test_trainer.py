@@ -376,3 +376,22 @@ def test_checkpoints_are_written_on_the_way(tmp_path: Path, monkeypatch: pytest.
     going_on = resume(tmp_path / "run")
     assert isinstance(going_on, Run)
     assert [simulation.now for simulation in going_on.simulations] == [20]
+
+
+def steps_of(run: Path) -> set[int]:
+    with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        return {int(row["step"]) for row in csv.DictReader(file)}
+
+
+def test_a_short_run_ends_with_figures_and_so_does_what_goes_on_from_it(tmp_path: Path) -> None:
+    run = tmp_path / "short"
+    with Simulation(load("digits-mlp").resolve(values={"width": 8, "steps": 20}), logdir=run) as simulation:
+        simulation.run(steps=5)
+    assert steps_of(run) == {1, 5}
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    assert result["steps"] == result["agents"]["n0"]["updates"] == 5
+    more = resume(run, steps=9)
+    assert not hasattr(more, "exit_code")
+    (outcome,) = more.train()  # type: ignore[union-attr]
+    assert steps_of(run) == {1, 5, 9}
+    assert outcome.result["agents"]["n0"]["updates"] == 9

@@ -31,10 +31,11 @@ from tests.engine.alike import (
     gradient,
     kept,
     levels,
+    mask,
+    normal,
     only_channel_stack,
     ring,
     stacked_system,
-    states,
     system_of,
     twins,
 )
@@ -63,14 +64,6 @@ INPUTS: dict[str, Document] = {
 }
 
 
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def mask(*members: int) -> Tensor:
-    return torch.tensor(members) > 0
-
-
 # --- models ----------------------------------------------------------------------------------------------
 
 
@@ -80,7 +73,7 @@ def predictors(form: str, seed: int = 3) -> list[Predictor]:
     found = [c.predictor for c in system.channels.values() if c.predictor is not None]
     for k, model in enumerate(found):
         for i, p in enumerate(model.parameters.values()):
-            p.data.add_(0.3 * drawn(*p.shape, seed=10 * k + i))
+            p.data.add_(0.3 * normal(*p.shape, seed=10 * k + i))
     return found
 
 
@@ -89,13 +82,13 @@ def examples(form: str, seed: int = 0) -> list[Example]:
     for k in range(COUNT):
         told = FORMS[form]
         one = Example(
-            drawn(BATCH, 4, seed=seed + k),
+            normal(BATCH, 4, seed=seed + k),
             torch.nn.functional.one_hot(torch.arange(BATCH) % 3, 3).double()
             if "context" not in told
             else None,
-            drawn(BATCH, 4, seed=seed + k + 50),
+            normal(BATCH, 4, seed=seed + k + 50),
             valid=torch.tensor([True, True, k % 2 == 0, False]),
-            loss=drawn(BATCH, seed=seed + k + 90).abs(),
+            loss=normal(BATCH, seed=seed + k + 90).abs(),
         )
         if "target" in told:
             one.target = (torch.arange(BATCH) + k) % 3
@@ -169,8 +162,8 @@ def test_stacked_inputs_predict_and_learn_what_each_would(kind: str) -> None:
     assert isinstance(together, StackedModels)
     features = sum(spec.features for spec in alone[0].context)
     for now in range(3):
-        context = drawn(COUNT * BATCH, features, seed=now) if features else None
-        message, arrived = drawn(COUNT * BATCH, 4, seed=now + 9), drawn(COUNT * BATCH, seed=now) > -0.5
+        context = normal(COUNT * BATCH, features, seed=now) if features else None
+        message, arrived = normal(COUNT * BATCH, 4, seed=now + 9), normal(COUNT * BATCH, seed=now) > -0.5
         who = None if now != 1 else mask(0, 1, 1, 0)
         said = together.predict(context, COUNT * BATCH)
         loss, gradients = together.input_gradients([(context, message, arrived)], [who])
@@ -199,9 +192,9 @@ def training(*members: Tensor | None, disabled: Tensor | None) -> PredictorUpdat
     channels.predictors_disabled = disabled
     given = [
         Example(
-            drawn(COUNT * BATCH, 4, seed=i),
-            drawn(COUNT * BATCH, 3, seed=i + 10),
-            drawn(COUNT * BATCH, 4, seed=i + 20),
+            normal(COUNT * BATCH, 4, seed=i),
+            normal(COUNT * BATCH, 3, seed=i + 10),
+            normal(COUNT * BATCH, 4, seed=i + 20),
             members=one,
         )
         for i, one in enumerate(members)
@@ -357,9 +350,8 @@ def test_a_disabled_predictor_does_not_change_any_more() -> None:
 
 @pytest.mark.parametrize("batch", [4, 1])
 def test_states_gradients_out_of_all_proportion_are_clipped_and_noted_as_alone(batch: int) -> None:
-    scene = ring(3, agent={**LSTM, "clock": {"unroll": 1}}, env=ENDS)
-    scene["channels"] += states(["n0", "n1", "n2"], **gradient())
-    scene["training"] = {**scene["training"], "steps": 40, "batch": batch}
+    own = {**LSTM, "clock": {"unroll": 1}}
+    scene = ring(3, agent=own, env=ENDS, state=gradient(), steps=40, batch=batch)
     found = []
     for simulation in twins(scene):
         simulation.run(16)
