@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,7 +35,9 @@ __all__ = [
     "Play",
     "Sights",
     "agree",
+    "assert_same_state",
     "both",
+    "by_rows",
     "channel_stacks",
     "close",
     "differences",
@@ -48,6 +50,8 @@ __all__ = [
     "leaves",
     "levels",
     "made",
+    "mask",
+    "normal",
     "only_channel_stack",
     "only_stack",
     "ring",
@@ -189,3 +193,29 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def kept(state: Any) -> dict[str, Any]:
     """The numbers of a state by their places, copied."""
     return {place: v.detach().clone() if isinstance(v, Tensor) else v for place, v in leaves(state)}
+
+
+def assert_same_state(one: Simulation | dict[str, Any], other: Simulation | dict[str, Any]) -> None:
+    """Hold two states to each other, bit by bit."""
+    ours, theirs = (
+        kept(state.state_dict()) if isinstance(state, Simulation) else state for state in (one, other)
+    )
+    assert list(ours) == list(theirs)
+    for place, value in ours.items():
+        same = torch.equal(value, theirs[place]) if isinstance(value, Tensor) else value == theirs[place]
+        assert same, place
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Normal random numbers."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def mask(*members: int) -> Tensor:
+    """A mask of members, from zeros and ones."""
+    return torch.tensor(members) > 0
+
+
+def by_rows(members: Sequence[int]) -> list[bool]:
+    """A mask of members as one of their rows."""
+    return [bool(member) for member in members for _ in range(BATCH)]

@@ -18,21 +18,7 @@ from antiphon.engine.runs.seeds import MultiSeedOutcome, MultiSeedRun, Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
 from antiphon.scenarios import Template, load
-
-__all__ = [
-    "SEEDS",
-    "TEMPLATE",
-    "close_to",
-    "copies",
-    "figures",
-    "go",
-    "interrupt",
-    "places",
-    "requests",
-    "same",
-    "spoilt",
-    "weights",
-]
+from tests.engine.scenes import fill
 
 TEMPLATE = Template.from_yaml(load("digits-mlp").text + "telemetry: {every: 4}\n", "tiny.yaml")
 COPY = load("copy")
@@ -84,14 +70,15 @@ def figures(path: Path) -> dict[tuple[str, ...], float]:
 
 
 def close_to(one: Any, other: Any, tolerance: float) -> bool:
-    if isinstance(one, torch.Tensor):
-        return bool(torch.allclose(one.double(), other.double(), rtol=tolerance, atol=tolerance))
+    """Whether trees of numbers are close; a flag of all environments is a tensor of equal flags."""
+    if isinstance(one, torch.Tensor) or isinstance(other, torch.Tensor):
+        left, right = (torch.as_tensor(value).detach().double() for value in (one, other))
+        return bool(torch.allclose(left, right, rtol=tolerance, atol=tolerance))
     if isinstance(one, Mapping):
         return one.keys() == other.keys() and all(close_to(v, other[k], tolerance) for k, v in one.items())
-    if isinstance(one, list):
-        return len(one) == len(other) and all(
-            close_to(*pair, tolerance) for pair in zip(one, other, strict=True)
-        )
+    if isinstance(one, list | tuple):
+        pairs = zip(one, other, strict=False)
+        return len(one) == len(other) and all(close_to(*pair, tolerance) for pair in pairs)
     if isinstance(one, float):
         both_nan = math.isnan(one) and math.isnan(other)
         return both_nan or math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance)
@@ -114,10 +101,8 @@ def spoiling(runs: list[Simulation], at: int) -> Callable[[int], None]:
     """Put what is not finite into simulations at a step."""
 
     def on_step(step: int) -> None:
-        if step == at:
-            for simulation in runs:
-                for parameter in simulation.system.agents["n0"].learner.parameters.values():
-                    parameter.data.fill_(math.nan)
+        for simulation in runs if step == at else []:
+            fill(simulation.system.agents["n0"].learner, math.nan)
 
     return on_step
 

@@ -12,8 +12,8 @@ from torch import nn
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
+from tests.engine.scenes import CLASSIFY, digits, equal, parameters
 
-GOAL = {"kind": "classification", "target": "label"}
 SMALL = {"width": 5, "size": 3, "batch": 4}
 
 
@@ -22,11 +22,9 @@ def eyes(**values: Any) -> Simulation:
 
 
 def single(**agent: Any) -> Scenario:
-    env = {"id": "antiphon/Digits-v0", **agent.pop("env", {})}
-    first = {"observes": ["image"], "network": {"hidden": [4]}, "objective": GOAL, **agent}
-    return Scenario.model_validate(
-        {"scenario": "one", "env": env, "agents": {"a": first}, "training": {"batch": 4}}
-    )
+    first = {"observes": ["image"], "network": {"hidden": [4]}, "objective": CLASSIFY}
+    env = agent.pop("env", {})
+    return digits({"a": {**first, **agent}}, env=env, batch=4)
 
 
 def test_a_name_a_template_and_a_scenario_are_all_taken() -> None:
@@ -89,16 +87,8 @@ def test_predictors_may_have_an_optimiser_of_their_own() -> None:
     ],
 )
 def test_when_an_objective_counts(episode: str, when: str | None, counted: list[int]) -> None:
-    simulation = Simulation(single(objective={**GOAL, "when": when}, env={"hold": 3, "episode": episode}))
+    simulation = Simulation(single(objective={**CLASSIFY, "when": when}, env={"hold": 3, "episode": episode}))
     assert [len(info["losses"]) for info in simulation.steps(6)] == counted
-
-
-def test_an_objectives_weight_multiplies_its_loss() -> None:
-    losses = []
-    for weight in (1.0, 3.0):
-        info = Simulation(single(objective={**GOAL, "weight": weight}), dtype=torch.float64).step()
-        losses.append(float(info["losses"]["a"]))
-    assert losses[1] == pytest.approx(3 * losses[0], rel=1e-12)
 
 
 def test_a_users_network_is_called_with_its_sizes() -> None:
@@ -152,14 +142,14 @@ def test_the_graph_shows_the_newest_figures() -> None:
 def test_the_figures_of_channels_come_from_a_fork() -> None:
     simulation = eyes()
     simulation.run(3)
-    before = {k: p.data.clone() for k, p in simulation.agents["left"].parameters.items()}
+    before = parameters(simulation, "left")
     found = simulation.channel_figures()
     assert set(found) == {"left->mind", "right->mind"}
     assert {"cosine", "norm_ratio", "sg_loss", "age", "message_mean", "message_std"} <= set(
         found["left->mind"]
     )
     assert simulation.now == 3
-    assert all(torch.equal(before[k], p) for k, p in simulation.agents["left"].parameters.items())
+    assert equal(before, parameters(simulation, "left"))
 
 
 def test_one_sample_of_one_number_has_figures_too() -> None:
@@ -185,13 +175,13 @@ def test_a_run_stops_after_steps_episodes_seconds_or_the_training() -> None:
     assert [info["step"] for info in simulation.steps(2)] == [simulation.now - 2, simulation.now - 1]
 
 
-def test_episodes_that_never_end_are_not_waited_for() -> None:
-    with pytest.raises(ScenarioError, match="the environment's episodes never end"):
-        Simulation(single()).run(episodes=1)
-
-
 def test_it_is_a_context_that_closes_once() -> None:
     with eyes() as simulation:
         simulation.run(1)
     simulation.close()
     assert simulation.recorders == []
+
+
+def test_what_cannot_be_a_device_is_one_line() -> None:
+    with pytest.raises(ScenarioError, match=r"^device: there is no device 'meta' here; use cpu"):
+        Simulation("digits-mlp", device="meta")

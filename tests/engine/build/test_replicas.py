@@ -20,6 +20,7 @@ from tests.engine.alike import (
     LSTM,
     Document,
     Play,
+    assert_same_state,
     channel_stacks,
     gradient,
     kept,
@@ -27,23 +28,19 @@ from tests.engine.alike import (
     ring,
     single_agents,
     stacks,
-    states,
     system_of,
 )
 
 REPLICAS = 3
 
 
-def recurrent() -> Document:
-    scene = ring(2, agent=LSTM, channel=gradient(context=["from.state"]), env=ENDS)
-    return {**scene, "channels": scene["channels"] + states(["n0", "n1"], **gradient(trace=0.5, span=2))}
-
-
 SCENES: dict[str, Document] = {
     "ring": ring(3, channel={"input": {"kind": "linear", "context": ["held"]}}),
     "levels": levels(channel={"coupling": "locked"}, wide=True, count=2),
     "aligned": levels(high={"align": True, "observes": ["x"]}, count=2),
-    "recurrent": recurrent(),
+    "recurrent": ring(
+        2, agent=LSTM, channel=gradient(context=["from.state"]), env=ENDS, state=gradient(trace=0.5, span=2)
+    ),
     "windows": ring(3, agent={"clock": {"unroll": 4}}, channel={"link": {"delay": 1, "drop": 0.5}}),
 }
 
@@ -134,11 +131,7 @@ def test_joined_and_parted_again_systems_are_what_they_were(name: str) -> None:
             unit.tape.ticks, unit.tape.sent, unit.tape.start = [], [], {}
     union.part()
     for system, was in zip(systems, before, strict=True):
-        found = kept(snapshot(system))
-        assert found.keys() == was.keys()
-        for place, value in found.items():
-            same = torch.equal(value, was[place]) if isinstance(value, torch.Tensor) else value == was[place]
-            assert same, place
+        assert_same_state(kept(snapshot(system)), was)
 
 
 def test_what_is_disabled_goes_both_ways() -> None:

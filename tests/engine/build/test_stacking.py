@@ -17,7 +17,6 @@ from antiphon.errors import ScenarioError
 from tests.contracts.backend_scenes import scenes
 from tests.engine.alike import (
     BATCH,
-    BATCH_NORM,
     GOAL,
     LABEL,
     LSTM,
@@ -36,7 +35,6 @@ from tests.engine.alike import (
     stack_of,
     stacked_system,
     stacks,
-    states,
     system_of,
     twins,
 )
@@ -321,12 +319,8 @@ def test_draws_have_the_seeds_of_their_agents() -> None:
 
 
 def test_stacking_changes_no_number() -> None:
-    scene = ring(
-        agent={**LSTM, **BATCH_NORM, "network": {"kind": "lstm", "size": 4, "cell_norm": "batch"}},
-        **QUARANTINE,
-    )
-    scene["channels"] += states([f"n{i}" for i in range(4)], **gradient())
-    system = system_of(scene)
+    own = {**LSTM, "network": {"kind": "lstm", "size": 4, "cell_norm": "batch"}}
+    system = system_of(ring(agent=own, state=gradient(), **QUARANTINE))
     before = {n: {k: v.clone() for k, v in a.learner.parameters.items()} for n, a in system.agents.items()}
     stack(system)
     for name, own in before.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,32 +10,23 @@ from torch import Tensor
 
 from antiphon.engine.build.stacking import Stacked
 from antiphon.engine.core.agent import Agent
-from antiphon.engine.core.rows import Replicas
+from antiphon.engine.core.rows import Replicas, select_rows
 from tests.engine.alike import (
     BATCH,
     LABEL,
     OWN,
     Document,
     Sights,
+    by_rows,
     document,
     levels,
+    mask,
+    normal,
     only_stack,
     ring,
     stack_of,
     stacked_system,
 )
-
-
-def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def mask(*members: int) -> Tensor:
-    return torch.tensor(members) > 0
-
-
-def by_rows(members: Sequence[int]) -> list[bool]:
-    return [bool(member) for member in members for _ in range(BATCH)]
 
 
 def members(count: int = 4, **keys: Any) -> Stacked:
@@ -85,10 +75,10 @@ def test_disabled_members_do_not_participate() -> None:
 
 def test_totals_and_rows_of_members() -> None:
     cohort = only_stack(members())
-    rows = drawn(4 * BATCH)
+    rows = normal(4 * BATCH)
     assert torch.equal(cohort.total(rows), torch.stack([own.sum() for own in torch.split(rows, BATCH)]))
     assert cohort.rows_of(mask(0, 1, 1, 0)).tolist() == by_rows([0, 1, 1, 0])
-    signal = drawn(BATCH, 3)
+    signal = normal(BATCH, 3)
     assert torch.equal(cohort.to_rows(signal), signal.repeat(4, 1))
 
 
@@ -126,7 +116,7 @@ def test_each_member_observes_its_own_signals_in_its_own_replica(
     cohort = scene(*looks, replicas=replicas)
     for seed in (0, 1):  # the order is remembered
         signals = {
-            name: drawn(replicas * BATCH, *SEEN[name], seed=seed + i, dtype=torch.float32)
+            name: normal(replicas * BATCH, *SEEN[name], seed=seed + i, dtype=torch.float32)
             for i, name in enumerate(SEEN)
         }
         seen = cohort.observations(signals, {}, torch.float64)
@@ -140,7 +130,7 @@ def test_each_member_observes_its_own_signals_in_its_own_replica(
 
 
 def test_images_keep_their_shape_and_flat_networks_see_them_flat() -> None:
-    signals = {"image": drawn(BATCH, 1, 6, 6)}
+    signals = {"image": normal(BATCH, 1, 6, 6)}
     cohort = scene(["image"], ["image"], kind="conv")
     assert cohort.observations(signals, {}, torch.float64)[0].shape == (2 * BATCH, 1, 6, 6)
     cohort = scene(["image"], ["image"])
@@ -155,3 +145,23 @@ def test_before_its_first_message_an_aligned_agent_sees_blanks() -> None:
     seen = stack_of(found, "b0").observations({}, missing, torch.float64)
     assert [value.shape for value in seen] == [(3 * BATCH, 3), (3 * BATCH, 4)]
     assert not any(bool(value.any()) for value in seen)
+
+
+@pytest.mark.parametrize(
+    ("each", "count"), [([0, 0, 0], 1), ([0], 1), ([0, 1, 2], 3), ([2, 0, 0, 1], 3), ([1, 1], 2), ([1, 0], 2)]
+)
+@pytest.mark.parametrize("shape", [(), (3,), (2, 5)])
+def test_a_member_s_rows_of_a_signal_are_its_replica_s(
+    each: list[int], count: int, shape: tuple[int, ...]
+) -> None:
+    replicas = Replicas(each, count, BATCH)
+    signal = normal(count * BATCH, *shape)
+    expected = [signal[replica * BATCH : (replica + 1) * BATCH] for replica in each]
+    assert torch.equal(replicas.by_member(signal), torch.stack(expected))
+    assert torch.equal(replicas.to_rows(signal), torch.cat(expected))
+
+
+def test_picking_rows() -> None:
+    rows = normal(3 * BATCH, 2)
+    assert select_rows(rows, None, BATCH) is rows
+    assert torch.equal(select_rows(rows, torch.tensor([2, 2]), BATCH), rows[2 * BATCH :].repeat(2, 1))

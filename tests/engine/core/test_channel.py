@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 import torch
 from torch import Tensor
@@ -16,24 +14,15 @@ from tests.engine.alike import (
     GOAL,
     LABEL,
     OWN,
+    by_rows,
     document,
     gradient,
+    mask,
+    normal,
     only_channel_stack,
     ring,
     stacked_system,
 )
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def mask(*members: int) -> Tensor:
-    return torch.tensor(members) > 0
-
-
-def by_rows(members: Sequence[int]) -> list[bool]:
-    return [bool(member) for member in members for _ in range(BATCH)]
 
 
 def crossed() -> Channel:
@@ -75,15 +64,15 @@ def test_rows_go_by_sender_and_receiver(name: str) -> None:
     count = len(takes)
     ends = [(int(c.sender[1:] or 0), int(c.receiver[1:])) for c in stack.members]
     assert ends == list(zip(takes, gives, strict=True))
-    port, read = drawn(senders * BATCH, 4), drawn(receivers * BATCH)
+    port, read = normal(senders * BATCH, 4), normal(receivers * BATCH)
     assert torch.equal(stack.message_of(port), torch.cat([torch.split(port, BATCH)[a] for a in takes]))
     assert torch.equal(stack.of_receiver(read), torch.cat([torch.split(read, BATCH)[b] for b in gives]))
-    rows = drawn(senders * BATCH) > 0
+    rows = normal(senders * BATCH) > 0
     found = stack.of_sender(rows)
     assert isinstance(found, Tensor)
     assert torch.equal(found, torch.cat([torch.split(rows, BATCH)[a] for a in takes]))
     assert (stack.of_sender(True), stack.of_sender(False)) == (True, False)
-    back = drawn(count * BATCH, 4)
+    back = normal(count * BATCH, 4)
     to_sender = stack.to_sender(back)
     assert to_sender.shape == (senders * BATCH, 4)
     one, other = (
@@ -122,7 +111,7 @@ def test_a_record_is_an_example_for_channels_with_a_row_in_the_mask() -> None:
 
 def test_disabled_predictors_predict_nothing_and_stand_in_for_nothing() -> None:
     stack = one_to_one()
-    rows = drawn(4 * BATCH, 4)
+    rows = normal(4 * BATCH, 4)
     assert stack.enabled_predictions(rows) is rows
     assert stack.stand_in_allowed is True
     stack.disable_predictors([1])
@@ -159,7 +148,7 @@ def test_an_injection_is_of_enabled_predictors_whose_sender_participates() -> No
 
 def test_a_message_is_not_finite_for_all_of_a_member_or_nothing() -> None:
     stack = one_to_one()
-    message = drawn(4 * BATCH, 4)
+    message = normal(4 * BATCH, 4)
     assert stack.not_finite(message) is False
     message[2 * BATCH + 1, 3] = torch.inf
     rows = stack.not_finite(message)
@@ -170,9 +159,9 @@ def test_a_message_is_not_finite_for_all_of_a_member_or_nothing() -> None:
 @pytest.mark.parametrize("void", [False, torch.tensor([True] * BATCH + [True] + [False] * (3 * BATCH - 1))])
 def test_a_void_message_is_no_example_of_its_member(void: EnvMask) -> None:
     stack = one_to_one()
-    message = drawn(4 * BATCH, 4)
+    message = normal(4 * BATCH, 4)
     record = Record(0, message, message + 1, None, 1, set(), 0, void=void)  # type: ignore[arg-type]
-    arrived = drawn(4 * BATCH) > 0
+    arrived = normal(4 * BATCH) > 0
     stack.add_input_example(message, record, arrived)
     ((context, received, where),) = stack.input_examples
     assert context is message
@@ -188,7 +177,7 @@ def test_a_void_message_is_no_example_of_its_member(void: EnvMask) -> None:
 
 def test_a_disabled_input_model_gets_no_more_examples() -> None:
     stack = one_to_one()
-    message = drawn(4 * BATCH, 4)
+    message = normal(4 * BATCH, 4)
     stack.input_models_disabled = mask(0, 1, 0, 0)
     for void, expected in ((False, [1, 0, 1, 1]), (by_rows([1, 0, 0, 0]), [0, 0, 1, 1])):
         rows: EnvMask = torch.tensor(void) if isinstance(void, list) else void

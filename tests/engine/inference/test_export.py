@@ -245,13 +245,11 @@ def in_time() -> Simulation:
     return make(agents, channels, env={"id": "antiphon/CountDigits-v0"})
 
 
-def feedforward(delay: int) -> Simulation:
-    agents: dict[str, Document] = {"a": {"observes": ["image"]}, "b": {}, "c": {"objective": GOAL}}
-    link = {"delay": delay}
-    return make(agents, [{"from": s, "to": r, "size": 3, "link": link} for s, r in ("ab", "bc")])
-
-
-ACCEPTED = {"chain": lambda: feedforward(0), "delayed": lambda: feedforward(2), "recurrent": in_time}
+ACCEPTED = {
+    "chain": lambda: make(line(), chain()),
+    "delayed": lambda: make(line(), chain(link={"delay": 2})),
+    "recurrent": in_time,
+}
 
 
 @torch.no_grad()

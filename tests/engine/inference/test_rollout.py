@@ -19,6 +19,7 @@ from antiphon.envs import registry
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.counting import CountDigits
 from antiphon.scenarios import Scenario
+from tests.engine.alike import assert_same_state
 
 Document = dict[str, Any]
 LSTM = {"kind": "lstm", "size": 7}
@@ -253,28 +254,6 @@ def test_states_and_messages_end_with_their_episode() -> None:
 # --- what it must not do -----------------------------------------------------------------------------------
 
 
-def everything(simulation: Simulation) -> dict[str, Any]:
-    return {
-        **simulation.state_dict(),
-        "records": [sorted(c.ledger.records) for c in simulation.system.channels.values()],
-    }
-
-
-def assert_same(one: Any, other: Any, place: str = "") -> None:
-    if isinstance(one, Tensor):
-        assert torch.equal(one, other), place
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), place
-        for key in one:
-            assert_same(one[key], other[key], f"{place}/{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), place
-        for at, (x, y) in enumerate(zip(one, other, strict=True)):
-            assert_same(x, y, f"{place}/{at}")
-    elif not hasattr(one, "__dict__"):
-        assert one == other, place
-
-
 @pytest.mark.parametrize("kind", ["perfect", "as_run"])
 def test_it_changes_no_bit_of_the_run(kind: str) -> None:
     channel: Document = {"link": {"drop": 0.3, "delay": 1, "noise": 0.1}, "input": _SLOW}
@@ -285,7 +264,7 @@ def test_it_changes_no_bit_of_the_run(kind: str) -> None:
             EnvironmentRollout(watched.system, second(watched), Links(kind), step).run(10)
         watched.step()
         plain.step()
-    assert_same(everything(watched), everything(plain))
+    assert_same_state(watched, plain)
 
 
 class Shuffled(CountDigits):

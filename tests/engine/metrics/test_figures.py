@@ -8,70 +8,28 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from antiphon.engine.metrics.figures import LARGEST, figures, sampled_at, samples
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 from antiphon.telemetry import Figure, Recorder
+from tests.engine.scenes import CLASSIFY, all_parameters, digits, equal
 
-LABEL = {"kind": "classification", "target": "label"}
 
-
-def ring(count: int = 4, link: Mapping[str, Any] | None = None, **channel: Any) -> Scenario:
-    """Agents in a ring that each see the image and name its label."""
+def ring(link: Mapping[str, Any] | None = None, **channel: Any) -> Scenario:
+    """Four agents in a ring that each see the image and name its label."""
+    network = {"kind": "mlp", "hidden": [8], "norm": "none"}
+    agent = {"observes": ["image"], "network": network, "objective": CLASSIFY}
     one = {"size": 4, "norm": "none", "link": {"delay": 1, **(link or {})}, **channel}
-    return Scenario(
-        scenario="ring",
-        env={"id": "antiphon/Digits-v0"},
-        agents={
-            f"a{i}": {
-                "observes": ["image"],
-                "network": {"kind": "mlp", "hidden": [8], "norm": "none"},
-                "objective": LABEL,
-            }
-            for i in range(count)
-        },
-        channels=[{"from": f"a{i}", "to": f"a{(i + 1) % count}", **one} for i in range(count)],
-        readout=["a0"],
-        training={"batch": 6, "steps": 30},
-        telemetry={"every": 3},
-    )
+    channels = [{"from": f"a{i}", "to": f"a{(i + 1) % 4}", **one} for i in range(4)]
+    found = digits({f"a{i}": agent for i in range(4)}, channels, telemetry={"every": 3}, batch=6, steps=30)
+    return found.model_copy(update={"readout": ("a0",)})
 
 
 def table(simulation: Simulation, step: int) -> dict[tuple[str, str, str], float]:
     rows = figures(simulation, step, simulation.train_means.pop())
     assert len({row[:3] for row in rows}) == len(rows), "a figure comes once"
     return {row[:3]: row.value for row in rows}
-
-
-@pytest.mark.parametrize(
-    "scenario",
-    [
-        ring(),
-        ring(link={"drop": 0.4, "noise": 0.1, "bits": 6}),
-        ring(input={"kind": "linear", "context": ["image"]}, link={"drop": 0.3}),
-        ring(gradient={"kind": "sobolev_label", "target": "label"}),
-        ring(gradient={"kind": "local", "target": "label"}),
-        ring(coupling="detached"),
-    ],
-    ids=["plain", "lossy", "inputs", "labels", "local", "detached"],
-)
-def test_cohorts_say_of_every_agent_and_channel_what_the_reference_says(scenario: Scenario) -> None:
-    found = []
-    for backend in ("reference", "cohort"):
-        with Simulation(scenario, seed=3, dtype=torch.float64, backend=backend) as simulation:
-            tables = []
-            for step in range(8):
-                simulation.advance(watch=True)
-                tables.append(table(simulation, step))
-            found.append(tables)
-    for one, other in zip(*found, strict=True):
-        assert list(one) == list(other)
-        for key, value in one.items():
-            assert other[key] == pytest.approx(value, rel=1e-6, abs=1e-9, nan_ok=True), key
-    said = {metric for _, _, metric in found[0][-1]}
-    assert {"loss", "accuracy", "updates", "gradient_norm", "parameter_norm", "age", "message_energy"} <= said
 
 
 def test_energy_is_the_root_of_the_mean_square() -> None:
@@ -165,11 +123,7 @@ def test_recorders_are_told_at_the_rows_and_no_bit_moves() -> None:
     with quiet, watched:
         quiet.run(steps=7)
         watched.run(steps=7)
-        for name, agent in quiet.agents.items():
-            for own, other in zip(
-                agent.module.parameters(), watched.agents[name].module.parameters(), strict=True
-            ):
-                assert torch.equal(own, other)
+        assert equal(all_parameters(quiet), all_parameters(watched))
     assert [step for kind, step in listener.told if kind == "figures"] == [1, 3, 6, 7]
     assert [step for kind, step in listener.told if kind == "samples"] == [1, 7]
     assert [step for kind, step in listener.told if kind == "digests"] == [1, 3, 6, 7]
@@ -214,12 +168,10 @@ def test_age_is_counted_from_the_newest_message_that_has_crossed(delay: int, per
     net = {"kind": "mlp", "hidden": [4], "norm": "none"}
     agents = {
         "a": {"observes": ["image"], "network": net, "clock": {"period": period}},
-        "b": {"network": net, "objective": LABEL},
+        "b": {"network": net, "objective": CLASSIFY},
     }
     link = {"from": "a", "to": "b", "size": 3, "norm": "none", "link": {"delay": delay}}
-    document = {"scenario": "age", "env": {"id": "antiphon/Digits-v0"}, "agents": agents, "channels": [link]}
-    training = {"training": {"batch": 4, "steps": 12}, "telemetry": {"every": 1}}
-    with Simulation(Scenario.model_validate(document | training)) as simulation:
+    with Simulation(digits(agents, [link], telemetry={"every": 1}, batch=4, steps=12)) as simulation:
         history = simulation.history
         simulation.run()
         steps, ages = history.of("a->b", "age")

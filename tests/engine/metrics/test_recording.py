@@ -10,6 +10,7 @@ import torch
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import load
+from tests.engine.scenes import all_parameters, equal
 
 
 def eyes(**values: Any) -> Simulation:
@@ -40,9 +41,7 @@ def test_recording_changes_no_bit() -> None:
     watched.record("mind", ["objective.weight"])
     watched.run(5)
     plain.run(5)
-    for name in plain.agents:
-        for key, p in plain.agents[name].parameters.items():
-            assert torch.equal(p, watched.agents[name].parameters[key])
+    assert equal(all_parameters(watched), all_parameters(plain))
 
 
 def test_what_is_not_there_at_a_step_is_left_out() -> None:

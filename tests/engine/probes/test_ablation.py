@@ -16,6 +16,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
+from tests.engine.scenes import CLASSIFY, all_parameters, equal
 
 COUNT = 400
 GENERATOR = torch.Generator().manual_seed(0)
@@ -28,8 +29,6 @@ NET = {"kind": "mlp", "hidden": [16], "norm": "none"}
 
 def simulate(link: dict[str, Any] | None = None, **channel: Any) -> Simulation:
     """`eye` sees what decides, `ear` what does not (but the score); both speak to both judges."""
-    classify = {"kind": "classification", "target": "label"}
-    regress = {"kind": "regression", "target": "score"}
     common = {"size": 4, "norm": "none", "coupling": "locked", "link": link or {}, **channel}
     scenario = {
         "scenario": "judges",
@@ -40,8 +39,8 @@ def simulate(link: dict[str, Any] | None = None, **channel: Any) -> Simulation:
         "agents": {
             "eye": {"observes": ["x"], "network": NET},
             "ear": {"observes": ["noise"], "network": NET},
-            "judge": {"network": NET, "objective": classify},
-            "other": {"network": NET, "objective": regress},
+            "judge": {"network": NET, "objective": CLASSIFY},
+            "other": {"network": NET, "objective": {"kind": "regression", "target": "score"}},
         },
         "channels": [{"from": a, "to": b, **common} for a in ("eye", "ear") for b in ("judge", "other")],
         "training": {"batch": 32, "steps": 300, "optimiser": {"kind": "adam", "lr": 0.01}},
@@ -125,9 +124,7 @@ def test_it_changes_no_bit_of_the_run() -> None:
         ablate(watched, Kind("resample"), limit=20)
         watched.step()
         plain.step()
-    for name, agent in plain.system.agents.items():
-        other = watched.system.agents[name].learner.parameters
-        assert all(torch.equal(p, other[key]) for key, p in agent.learner.parameters.items())
+    assert equal(all_parameters(watched), all_parameters(plain))
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
@@ -174,7 +171,7 @@ def test_what_cannot_be_ablated_is_one_clear_line(
 
 
 def test_a_scenario_without_channels_has_nothing_to_do_without() -> None:
-    agents = {"a": {"observes": ["x"], "objective": {"kind": "classification", "target": "label"}}}
+    agents = {"a": {"observes": ["x"], "objective": CLASSIFY}}
     scenario = {"scenario": "alone", "env": from_tensors(x=X, label=LABEL), "agents": agents}
     with pytest.raises(ScenarioError, match="no channel to do without"):
         ablate(Simulation(Scenario.model_validate(scenario)), Kind("zero"))

@@ -12,7 +12,9 @@ from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from tests.engine.probes.probed import GOAL, SMOOTH, chain, equal, make
+from tests.engine.alike import assert_same_state
+from tests.engine.probes.probed import EYE, JUDGE, chain, make
+from tests.engine.scenes import CLASSIFY
 
 WIDE = {"batch": 64}
 PLAIN: dict[str, Any] = {"kind": "mlp", "hidden": [], "norm": "none"}
@@ -60,10 +62,10 @@ def test_without_the_target_the_ceiling_is_what_the_message_tells() -> None:
 @pytest.mark.parametrize("kind", ["receiver", "chain"])
 def test_on_a_frozen_network_a_trained_linear_synthetic_gradient_reaches_its_ceiling(kind: str) -> None:
     frozen = {"network": {"kind": "mlp", "hidden": [12], "norm": "batch"}, "learn": False}
-    agents: dict[str, Any] = {"a": {"observes": ["image"], **frozen}, "b": {**frozen, "objective": GOAL}}
+    agents: dict[str, Any] = {"a": {"observes": ["image"], **frozen}, "b": {**frozen, "objective": CLASSIFY}}
     channels = [{"from": "a", "to": "b"}]
     if kind == "chain":  # the target of the first is then what the second has learned to say
-        agents |= {"b": frozen, "c": {**frozen, "objective": GOAL}}
+        agents |= {"b": frozen, "c": {**frozen, "objective": CLASSIFY}}
         channels.append({"from": "b", "to": "c"})
     predictor = {"kind": "adam", "lr": 0.03, "schedule": {"kind": "cosine", "factor": 0.0}}
     simulation = make(
@@ -128,7 +130,7 @@ def test_no_bit_of_the_run_changes_and_nothing_learns_meanwhile() -> None:
     for each in (simulation, other):
         each.run(3)
     ceilings(simulation)
-    assert equal(simulation.state_dict(), other.state_dict())
+    assert_same_state(simulation, other)
 
 
 def test_channels_without_predictors_have_no_alignment() -> None:
@@ -140,9 +142,6 @@ def test_channels_without_predictors_have_no_alignment() -> None:
 
 
 def test_agents_that_pass_through_time_are_looked_at_over_their_delays() -> None:
-    agents: dict[str, Any] = {
-        "a": {"observes": ["image"], "network": SMOOTH},
-        "b": {"network": SMOOTH, "objective": GOAL, "align": True},
-    }
+    agents = {"a": EYE, "b": {**JUDGE, "align": True}}
     found = ceilings(make(agents, [{"from": "a", "to": "b", "link": {"delay": 2}}], batch=64))["a->b"]
     assert found.linear["r2"] > 0.1

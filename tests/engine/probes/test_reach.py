@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from antiphon.engine.probes.truth import look_ahead, true_gradients
-from tests.engine.probes.probed import GOAL, SMOOTH, chain, corporation, make, timescales
+from tests.engine.probes.probed import EYE, JUDGE, SMOOTH, chain, corporation, make, timescales
+from tests.engine.scenes import CLASSIFY
 
 
 def test_a_chain_without_delay_sees_all_in_the_step() -> None:
@@ -35,11 +36,7 @@ def test_what_reaches_no_objective_in_time_reaches_none() -> None:
 
 
 def test_on_a_cycle_it_is_as_far_as_the_farthest_objective_first_reached() -> None:
-    agents: dict[str, Any] = {
-        "a": {"observes": ["image"], "network": SMOOTH},
-        "b": {"network": SMOOTH, "objective": GOAL},
-        "c": {"network": SMOOTH, "objective": GOAL},
-    }
+    agents = {"a": EYE, "b": JUDGE, "c": JUDGE}
     channels = [
         {"from": s, "to": r, "link": {"delay": d}}
         for s, r, d in [("a", "b", 0), ("b", "c", 3), ("c", "a", 1)]
@@ -52,9 +49,9 @@ def test_on_a_cycle_it_is_as_far_as_the_farthest_objective_first_reached() -> No
 
 def test_a_cycle_that_never_reads_what_is_sent_is_left_at_last() -> None:
     agents: dict[str, Any] = {
-        "a": {"observes": ["image"], "network": SMOOTH},
+        "a": EYE,
         "b": {"network": SMOOTH},
-        "c": {"network": SMOOTH, "clock": {"period": 2, "phase": 1}, "objective": GOAL},
+        "c": {"network": SMOOTH, "clock": {"period": 2, "phase": 1}, "objective": CLASSIFY},
     }
     channels = [{"from": s, "to": r, "link": {"delay": 1}} for s, r in ("ab", "ba", "ac")]
     system = make(agents, channels).system
@@ -65,10 +62,10 @@ def test_a_cycle_that_never_reads_what_is_sent_is_left_at_last() -> None:
 @pytest.mark.parametrize("now", [30, 31, 32])
 def test_nothing_lies_beyond_on_clocks_of_all_periods_without_a_cycle(now: int) -> None:
     agents: dict[str, Any] = {
-        "fast": {"observes": ["image"], "network": SMOOTH, "clock": {"unroll": 2}},
+        "fast": {**EYE, "clock": {"unroll": 2}},
         "slow": {"network": SMOOTH, "clock": {"period": 3, "phase": -1}},
         "even": {"network": SMOOTH, "clock": {"period": 2}},
-        "judge": {"network": SMOOTH, "objective": GOAL},
+        "judge": JUDGE,
     }
     pairs = [("fast", "slow", 0), ("slow", "even", 2), ("even", "judge", 1), ("fast", "judge", 0)]
     channels = [{"from": s, "to": r, "size": 4, "norm": "layer", "link": {"delay": d}} for s, r, d in pairs]

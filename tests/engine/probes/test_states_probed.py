@@ -11,7 +11,7 @@ import torch
 from antiphon.engine.probes.truth import look_ahead
 from antiphon.engine.probes.value import COUPLING
 from antiphon.engine.simulation import Simulation
-from tests.engine.probes.probed import equal
+from tests.engine.alike import assert_same_state, kept
 from tests.engine.recurring import GOAL, LENGTHS, LINEAR, STATE, flags, make, played
 
 MIND: dict[str, Any] = {"network": {"kind": "lstm", "size": 3}, "objective": GOAL}
@@ -75,9 +75,9 @@ def test_what_a_predictor_says_in_a_probe_is_what_it_will_say(context: str) -> N
     channel = {**TOLD, "gradient": {"kind": "linear", "context": [context]}}
     with make(played(endless=True), LINEAR, unroll=1, others={"b": MIND}, channels=[channel]) as simulation:
         simulation.run(12)
-        before = simulation.state_dict()
+        before = kept(simulation.state_dict())
         probes = simulation.probe(horizon=2)
-        assert equal(before, simulation.state_dict())
+        assert_same_state(simulation, before)
         simulation.step()
         for name in ("a->b", STATE):
             (said,) = [u.injected[name] for u in simulation.learned.updates if name in u.injected]
@@ -90,9 +90,9 @@ def test_what_a_predictor_says_in_a_probe_is_what_it_will_say(context: str) -> N
 def test_a_state_has_a_value_and_measuring_it_changes_no_bit() -> None:
     with pair(1, endless=True) as simulation:
         simulation.run(20)
-        before = simulation.state_dict()
+        before = kept(simulation.state_dict())
         values = simulation.value([STATE], horizon=6, repeats=2)
-        assert equal(before, simulation.state_dict())
+        assert_same_state(simulation, before)
         assert [row.name for row in values.rows] == [COUPLING, STATE]
         row = values[STATE]
         assert len({row.true, row.synthetic, row.zero}) == 3

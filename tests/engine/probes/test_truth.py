@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import Any
 
 import pytest
 import torch
@@ -14,7 +13,9 @@ from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
-from tests.engine.probes.probed import GOAL, SMOOTH, chain, corporation, equal, make, timescales
+from tests.engine.alike import assert_same_state
+from tests.engine.probes.probed import EYE, JUDGE, SMOOTH, chain, corporation, make, timescales
+from tests.engine.scenes import CLASSIFY
 
 
 def locked_gradients(simulation: Simulation, horizon: int) -> dict[str, Tensor]:
@@ -152,10 +153,7 @@ def test_a_probe_draws_the_noise_that_the_run_draws() -> None:
 
 
 def test_the_gradient_of_a_message_in_few_bits_is_that_of_what_arrives() -> None:
-    agents: dict[str, Any] = {
-        "a": {"observes": ["image"], "network": SMOOTH},
-        "b": {"network": SMOOTH, "objective": GOAL},
-    }
+    agents = {"a": EYE, "b": JUDGE}
     bits = make(agents, [{"from": "a", "to": "b", "link": {"bits": 2}}])
     probe = check_by_differences(bits, 0)["a->b"]
     clean = make(agents, [{"from": "a", "to": "b"}])
@@ -249,25 +247,18 @@ def test_a_probe_changes_no_bit_of_the_run(coupling: str) -> None:
         true_gradients(probed, horizon=5)
         probed.step()
         other.step()
-    assert equal(probed.state_dict(), other.state_dict())
+    assert_same_state(probed, other)
 
 
 def test_a_frozen_corporation_can_be_probed() -> None:
-    agents: dict[str, Any] = {
-        "a": {"observes": ["image"], "network": SMOOTH, "learn": False},
-        "b": {"network": SMOOTH, "objective": GOAL, "learn": False},
-    }
+    agents = {"a": {**EYE, "learn": False}, "b": {**JUDGE, "learn": False}}
     simulation = make(agents, [{"from": "a", "to": "b"}])
     probe = check_by_differences(simulation, 0)["a->b"]
     assert float(probe.true.norm()) > 1e-3
 
 
 def test_a_message_that_no_loss_depends_on_has_a_gradient_of_zero() -> None:
-    agents: dict[str, Any] = {
-        "a": {"observes": ["image"], "network": SMOOTH, "objective": GOAL},
-        "b": {"network": SMOOTH},
-        "c": {"network": SMOOTH, "objective": GOAL},
-    }
+    agents = {"a": {**EYE, "objective": CLASSIFY}, "b": {"network": SMOOTH}, "c": JUDGE}
     simulation = make(agents, [{"from": "a", "to": "b"}, {"from": "b", "to": "c", "link": {"delay": 9}}])
     probes = true_gradients(simulation, horizon=2)
     assert all(torch.equal(p.true, torch.zeros_like(p.true)) for p in probes.values())

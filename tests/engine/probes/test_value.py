@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -17,7 +17,9 @@ from antiphon.engine.probes.value import COUPLING, TrueGradient, ZeroGradient, v
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.telemetry.figures import Figure, HistogramRow, RunDescription
-from tests.engine.probes.probed import GOAL, SMOOTH, chain, corporation, equal, make, timescales
+from tests.engine.alike import assert_same_state, kept
+from tests.engine.probes.probed import EYE, JUDGE, chain, corporation, make, timescales
+from tests.engine.scenes import CLASSIFY, equal, parameters
 
 COSINE = {"kind": "adam", "lr": 0.01, "schedule": {"kind": "cosine", "factor": 0.0}}
 
@@ -119,55 +121,39 @@ def test_messages_sent_before_keep_their_signal() -> None:
     steered.backend = ZeroGradient(steered.system, ["a->b"], 11)  # what is sent at step 10 is not meant
     simulation.step()
     steered.step()
-    for key, parameter in simulation.system.agents["a"].learner.parameters.items():
-        assert torch.equal(steered.system.agents["a"].learner.parameters[key], parameter)
+    assert equal(parameters(steered, "a"), parameters(simulation, "a"))
     simulation.step()
     steered.step()
-    weights = (each.system.agents["a"].learner.parameters["0.weight"] for each in (simulation, steered))
-    assert not torch.equal(*weights)
+    assert not equal(parameters(steered, "a"), parameters(simulation, "a"))
 
 
-@pytest.mark.parametrize(
-    "simulation",
-    [
-        chain("decoupled", link={"drop": 0.3, "noise": 0.1, "bits": 6}),
-        chain("decoupled", agent={"p_update": 0.5}),
-        chain("decoupled", link={"drop": 0.3}, input={"kind": "linear"}),
-        chain("unlocked", input={"kind": "linear"}),
-        chain("delayed"),
-        chain("locked", feedback="fa"),
-        chain("locked", feedback={"kind": "dfa", "of": "d"}),
-        chain("decoupled", gradient={"kind": "linear", "context": ["label"], "trace": 0.5}),
-        chain("decoupled", gradient={"kind": "linear", "context": ["label"], "scale": 0.3, "clip": 0.1}),
-        chain("decoupled", gradient={"kind": "sobolev", "context": ["label"]}),
-        timescales(),
-        corporation("decoupled", unroll=2),
-    ],
-    ids=[
-        "links",
-        "p_update",
-        "input",
-        "unlocked",
-        "delayed",
-        "fa",
-        "dfa",
-        "trace",
-        "scale",
-        "sobolev",
-        "clocks",
-        "episodes",
-    ],
-)
-def test_every_coupling_can_be_measured_and_keeps_its_bits(simulation: Simulation) -> None:
+MEASURED: dict[str, Callable[[], Simulation]] = {
+    "links": lambda: chain("decoupled", link={"drop": 0.3, "noise": 0.1, "bits": 6}),
+    "p_update": lambda: chain("decoupled", agent={"p_update": 0.5}),
+    "input": lambda: chain("decoupled", link={"drop": 0.3}, input={"kind": "linear"}),
+    "unlocked": lambda: chain("unlocked", input={"kind": "linear"}),
+    "delayed": lambda: chain("delayed"),
+    "fa": lambda: chain("locked", feedback="fa"),
+    "dfa": lambda: chain("locked", feedback={"kind": "dfa", "of": "d"}),
+    "trace": lambda: chain("decoupled", gradient={"kind": "linear", "context": ["label"], "trace": 0.5}),
+    "scale": lambda: chain("decoupled", gradient={"context": ["label"], "scale": 0.3, "clip": 0.1}),
+    "sobolev": lambda: chain("decoupled", gradient={"kind": "sobolev", "context": ["label"]}),
+    "clocks": timescales,
+    "episodes": lambda: corporation("decoupled", unroll=2),
+}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_every_coupling_can_be_measured_and_keeps_its_bits(name: str) -> None:
+    simulation = MEASURED[name]()
     simulation.run(9)
-    other = simulation.fork()
+    before = kept(simulation.state_dict())
     found = value(simulation, horizon=8, repeats=2, channels=list(simulation.system.channels)[:1])
-    assert equal(simulation.state_dict(), other.state_dict())
+    assert_same_state(simulation, before)
     for row in found.rows:
         assert row.why == "" or row.value is None
         # Who reads stand-ins alone loses the same whatever the message: what differs there is rounding.
-        unlocked = all(c.coupling == "unlocked" for c in simulation.system.channels.values())
-        assert row.true != row.zero or unlocked
+        assert row.true != row.zero or name == "unlocked"
         assert row.synthetic == pytest.approx(row.zero, abs=1)
 
 
@@ -188,10 +174,7 @@ def test_repeats_see_other_examples_and_start_from_the_same_parameters() -> None
 
 
 def test_where_the_truth_brings_nothing_there_is_no_value() -> None:
-    agents: dict[str, Any] = {
-        "a": {"observes": ["image"], "network": SMOOTH, "learn": False},
-        "b": {"network": SMOOTH, "objective": GOAL},
-    }
+    agents = {"a": {**EYE, "learn": False}, "b": JUDGE}
     found = measured(make(agents, [{"from": "a", "to": "b"}]))
     for row in found.rows:
         assert row.value is row.low is row.high is None
@@ -262,11 +245,11 @@ def test_a_run_is_told_its_values_and_what_they_cost() -> None:
         update={"value": type("V", (), {"every": 4, "horizon": 6})()}
     )
     simulation.scenario = simulation.scenario.model_copy(update={"telemetry": telemetry})
-    simulation.recorders = [kept := Kept()]
-    before = simulation.fork().state_dict()
+    simulation.recorders = [recorder := Kept()]
+    before = kept(simulation.state_dict())
     write_value(simulation, 3)
-    assert equal(simulation.state_dict(), before)
-    ((step, rows),) = kept.rows
+    assert_same_state(simulation, before)
+    ((step, rows),) = recorder.rows
     assert step == 4
     assert rows[0][:3] == ("run", "", "value_seconds")
     found = {(row.kind, row.name, row.metric): row.value for row in rows}
@@ -299,7 +282,7 @@ def test_a_horizon_without_a_loss_leaves_no_value() -> None:
 
 
 def test_a_scenario_without_channels_has_no_value() -> None:
-    agents = {"a": {"observes": ["image"], "network": SMOOTH, "objective": GOAL}}
+    agents = {"a": {**EYE, "objective": CLASSIFY}}
     with pytest.raises(ScenarioError, match="value: the scenario has no channels"):
         value(make(agents, []))
 

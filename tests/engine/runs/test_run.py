@@ -14,6 +14,7 @@ import pytest
 from antiphon.engine.runs.directory import RunDirectory, finite, write_json
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, resume
+from antiphon.engine.runs.run_writer import over
 from antiphon.engine.runs.trainer import Outcome
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, RunError, ScenarioError
@@ -36,10 +37,14 @@ def stop_at(step: int, number: int = signal.SIGINT) -> Any:
 
 
 def same_but_for_time(one: Any, other: Any) -> bool:
-    skip = ("seconds", "run_dir")
-    return {k: v for k, v in one.items() if k not in skip} == {
-        k: v for k, v in other.items() if k not in skip
-    }
+    return {**one, "seconds": 0, "run_dir": ""} == {**other, "seconds": 0, "run_dir": ""}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A run that is over, and its result: to be read only."""
+    path = tmp_path_factory.mktemp("done") / "run"
+    return path, begin(request(), path).train()[0].result
 
 
 def test_a_run_leaves_the_directory_of_the_contract(tmp_path: Path) -> None:
@@ -59,14 +64,9 @@ def test_a_run_leaves_the_directory_of_the_contract(tmp_path: Path) -> None:
     assert not list((tmp_path / "run").rglob(".*"))
 
 
-def test_the_result_says_what_the_contract_says(tmp_path: Path) -> None:
-    result = begin(request(), tmp_path / "run").train()[0].result
-    assert (result["scenario"], result["seed"], result["steps"], result["exit"]) == (
-        "digits-mlp",
-        0,
-        24,
-        "done",
-    )
+def test_the_result_says_what_the_contract_says(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    result = done[1]
+    assert [result[key] for key in ("scenario", "seed", "steps", "exit")] == ["digits-mlp", 0, 24, "done"]
     assert result["readout"] == "n2"
     assert result["accuracy"] == result["agents"]["n2"]["accuracy"]
     assert 0 <= result["accuracy"] <= 1
@@ -76,6 +76,8 @@ def test_the_result_says_what_the_contract_says(tmp_path: Path) -> None:
     assert {"cosine", "norm_ratio", "sg_loss"} <= result["channels"]["n0->n1"].keys()
     locked = begin(request(variant="locked"), tmp_path / "locked").train()[0].result
     assert locked["channels"]["n0->n1"]["cosine"] is None
+    assert request().outcome(tmp_path / "run") is None
+    assert request().outcome(done[0]) == Outcome("done", result=result)
 
 
 def test_files_are_there_from_the_first_step(tmp_path: Path) -> None:
@@ -86,7 +88,7 @@ def test_files_are_there_from_the_first_step(tmp_path: Path) -> None:
             seen.append({path.name.partition(".out")[0] for path in (tmp_path / "run").iterdir()})
             assert RunDirectory.open(tmp_path / "run").facts["exit"] == "running"
 
-    begin(request(), tmp_path / "run").train(on_step)
+    begin(request(steps=2), tmp_path / "run").train(on_step)
     assert {"scenario.yaml", "run.json", "metrics.csv", "events"} <= seen[0]
 
 
@@ -96,11 +98,8 @@ def test_a_signal_ends_it_after_the_step_with_a_checkpoint(tmp_path: Path, numbe
     (outcome,) = begin(request(), tmp_path / "run").train(stop_at(7, number))
     directory = RunDirectory.open(tmp_path / "run")
     assert outcome.exit_code == code
-    assert (outcome.result["steps"], outcome.result["exit"], directory.facts["exit"]) == (
-        7,
-        "stopped",
-        "stopped",
-    )
+    assert (outcome.result["steps"], outcome.result["exit"]) == (7, "stopped")
+    assert directory.facts["exit"] == "stopped"
     assert [path.name for path in directory.checkpoints] == ["step-000000007"]
     assert signal.getsignal(number) is before
 
@@ -115,17 +114,17 @@ def test_a_second_signal_ends_it_at_once_and_is_noted(tmp_path: Path) -> None:
     assert RunDirectory.open(tmp_path / "run").facts["exit"] == "failed"
 
 
-def test_going_on_comes_to_the_same_bits(tmp_path: Path) -> None:
-    whole = begin(request(), tmp_path / "whole").train()[0].result
+def test_going_on_comes_to_the_same_bits(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    whole, result = done
     begin(request(), tmp_path / "parts").train(stop_at(7))
     second = resume(tmp_path / "parts")
     assert isinstance(second, Run)
     second.train(stop_at(16))
     parts = begin(request(), tmp_path / "parts", resume_if_exists=True).train()[0].result
-    assert same_but_for_time(whole, parts)
-    assert figures_of(tmp_path / "whole") == figures_of(tmp_path / "parts")
+    assert same_but_for_time(result, parts)
+    assert figures_of(whole) == figures_of(tmp_path / "parts")
     state = "checkpoints/step-000000024/state.safetensors"
-    assert (tmp_path / "whole" / state).read_bytes() == (tmp_path / "parts" / state).read_bytes()
+    assert (whole / state).read_bytes() == (tmp_path / "parts" / state).read_bytes()
 
 
 def figures_of(run: Path) -> list[str]:
@@ -134,7 +133,9 @@ def figures_of(run: Path) -> list[str]:
     return [row for row in rows if ",run,,seconds," not in row]
 
 
-def test_a_run_that_crashed_goes_on_from_its_newest_checkpoint(tmp_path: Path) -> None:
+def test_a_run_that_crashed_goes_on_from_its_newest_checkpoint(
+    done: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     def crash(step: int, scores: Any) -> None:
         if step == 13:
             raise MemoryError("no more")
@@ -155,9 +156,9 @@ def test_a_run_that_crashed_goes_on_from_its_newest_checkpoint(tmp_path: Path) -
         assert (facts["exit"], facts["step"], facts["error"]) == ("running", 10, None)
 
     result = going_on.train(noted)[0].result
-    whole = begin(request(), tmp_path / "whole").train()[0].result
-    assert same_but_for_time(whole, result)
-    assert figures_of(tmp_path / "whole") == figures_of(tmp_path / "run")
+    assert same_but_for_time(done[1], result)
+    assert figures_of(done[0]) == figures_of(tmp_path / "run")
+    assert (done[0] / "digests.csv").read_bytes() == (tmp_path / "run" / "digests.csv").read_bytes()
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
@@ -191,12 +192,6 @@ def test_figures_are_written_once_also_for_tensorboard(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     steps = [event.step for event in events.Scalars("agent/n2/loss")]
     assert steps == [1, 5, 10, 15, 20, 24]
-
-
-def test_what_is_finished_is_found_without_running(tmp_path: Path) -> None:
-    assert request().outcome(tmp_path / "run") is None
-    result = begin(request(), tmp_path / "run").train()[0].result
-    assert request().outcome(tmp_path / "run") == Outcome("done", result=result)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +228,7 @@ def test_a_directory_that_holds_something_is_refused(tmp_path: Path) -> None:
 
 def test_an_empty_directory_is_taken(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    assert begin(request(), tmp_path / "run").train()[0].exit_code == 0
+    assert begin(request(steps=2), tmp_path / "run").train()[0].exit_code == 0
 
 
 def test_a_directory_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
@@ -279,14 +274,13 @@ def test_an_unknown_device_is_one_line(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_commit_of_the_checkout_is_in_run_json(tmp_path: Path) -> None:
+def test_the_commit_of_the_checkout_is_in_run_json(done: tuple[Path, dict[str, Any]]) -> None:
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         pytest.skip("no checkout")
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]
     commit = subprocess.run(command, capture_output=True, text=True, check=True)
-    begin(request(), tmp_path / "run").simulations[0].close()
-    assert RunDirectory.open(tmp_path / "run").facts["git"] == commit.stdout.strip()
+    assert RunDirectory.open(done[0]).facts["git"] == commit.stdout.strip()
 
 
 def test_json_holds_null_for_what_is_not_finite(tmp_path: Path) -> None:
@@ -308,3 +302,46 @@ def test_a_run_whose_files_cannot_be_made_is_noted_with_the_reason(
         begin(request(), tmp_path / "run").train()
     facts = RunDirectory.open(tmp_path / "run").facts
     assert (facts["exit"], facts["error"], facts["step"]) == ("failed", "no room on the disk", 0)
+
+
+def result_of_run(path: Path, name: str = "digits-mlp", **values: Any) -> dict[str, Any]:
+    scenario = load(name).resolve(values={"steps": 4, **values})
+    with Simulation(scenario, logdir=path) as simulation:
+        simulation.run()
+    found: dict[str, Any] = json.loads((path / "result.json").read_text(encoding="utf-8"))
+    return found
+
+
+def test_a_classifier_has_accuracy_and_no_error_or_bits(tmp_path: Path) -> None:
+    found = result_of_run(tmp_path / "run", depth=2, width=8, batch=16)
+    assert found["accuracy"] == found["agents"]["n1"]["accuracy"] >= 0
+    assert (found["error"], found["bits"], found["env"]) == (None, None, {})
+    assert not {"accuracy", "loss"} & found["agents"]["n0"].keys()
+
+
+def test_a_regression_has_an_error(tmp_path: Path) -> None:
+    found = result_of_run(
+        tmp_path / "run", "hyperplane", loss="regression", target="onehot", size=2, points=20
+    )
+    (name,) = [name for name, agent in found["agents"].items() if "loss" in agent]
+    assert found["error"] is None  # of the test split, which there is none of
+    assert found["agents"][name]["error"] is None
+    assert "accuracy" not in found["agents"][name]
+
+
+def test_what_the_environment_says_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"solved": 3.0, "difficulty": float("nan")}
+    monkeypatch.setattr("antiphon.envs.base.TorchVectorEnv.figures", lambda env: said)
+    found = result_of_run(tmp_path / "run", depth=2, width=8, batch=16)
+    assert found["env"] == {"solved": 3.0, "difficulty": None}
+
+
+def test_means_are_over_the_readouts_that_have_it() -> None:
+    agents: dict[str, dict[str, Any]] = {
+        "a": {"bits": 1.0},
+        "b": {"bits": 3.0, "error": 0.5},
+        "c": {"error": None},
+    }
+    assert over(["a", "b", "c"], "bits", agents) == 2.0
+    assert over(["a", "b", "c"], "error", agents) == 0.5
+    assert over(["a", "c"], "accuracy", agents) is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +12,8 @@ from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario, load
+from tests.engine.scenes import fill
+from tests.engine.seeds_asked import close_to
 
 SEEDS = [3, 4, 5]
 STEPS = 12
@@ -24,31 +25,6 @@ def scenario(name: str = "digits-mlp", variant: str | None = None, **training: A
     known = template.resolve_values(variant, {})
     small = {key: value for key, value in SMALL.items() if key in known}
     return template.resolve(variant, small).with_training(steps=STEPS, **training)
-
-
-def far(one: Any, other: Any) -> float:
-    """Return the largest difference between two states, relative to the tensor it is in; inf: they do not match.
-
-    A flag of all environments is the same as a tensor of equal flags.
-    """
-    if isinstance(one, bool) != isinstance(other, bool):
-        flag, flags = (one, other) if isinstance(one, bool) else (other, one)
-        return 0.0 if isinstance(flags, torch.Tensor) and bool((flags == flag).all()) else math.inf
-    if isinstance(one, torch.Tensor):
-        if one.shape != other.shape:
-            return math.inf
-        one, other = one.detach().double(), other.detach().double()
-        gap, scale = (one - other).abs(), one.abs()
-        return float(gap.max() / scale.max().clamp(min=1.0)) if gap.numel() else 0.0
-    if isinstance(one, Mapping):
-        if one.keys() != other.keys():
-            return math.inf
-        return max((far(value, other[key]) for key, value in one.items()), default=0.0)
-    if isinstance(one, Sequence) and not isinstance(one, str):
-        return max((far(*pair) for pair in zip(one, other, strict=True)), default=0.0)
-    if isinstance(one, float):
-        return abs(one - other) / max(1.0, abs(one))
-    return 0.0 if one == other else math.inf
 
 
 def state(simulation: Simulation) -> dict[str, Any]:
@@ -83,24 +59,15 @@ def test_each_is_what_it_would_be_alone(name: str, variant: str | None) -> None:
         for step in range(STEPS):
             info, own = alone.step(), infos[step][place]
             assert (own["step"], own["ended"]) == (info["step"], info["ended"])
-            assert far(dict(info["losses"]), dict(own["losses"])) <= 1e-9
+            assert close_to(dict(info["losses"]), dict(own["losses"]), 1e-9)
         twin = together.simulations[place]
         assert (twin.seed, twin.now, twin.diverged) == (seed, STEPS, None)
-        assert far(state(alone), state(twin)) <= 1e-9
+        assert close_to(state(alone), state(twin), 1e-9)
         other = Simulation(made, seed=seed, dtype=torch.float64)
         other.load_state_dict(twin.state_dict())  # with what is under way, which is to go on alike
         alone.run(5)
         other.run(5)
-        assert far(state(alone), state(other)) <= 1e-9
-
-
-def test_in_single_precision_they_are_close_for_some_steps() -> None:
-    together = Seeds(scenario(), SEEDS)
-    together.run(5)
-    for seed, twin in zip(SEEDS, together.simulations, strict=True):
-        alone = Simulation(scenario(), seed=seed)
-        alone.run(5)
-        assert far(state(alone), state(twin)) <= 1e-5
+        assert close_to(state(alone), state(other), 1e-9)
 
 
 def test_how_many_there_are_and_in_which_order_makes_no_difference() -> None:
@@ -108,7 +75,7 @@ def test_how_many_there_are_and_in_which_order_makes_no_difference() -> None:
     more = Seeds(scenario(), [5, 4, 3, 8], dtype=torch.float64)
     some.run()
     more.run()
-    assert far(state(some.simulations[0]), state(more.simulations[2])) <= 1e-9
+    assert close_to(state(some.simulations[0]), state(more.simulations[2]), 1e-9)
 
 
 def test_one_can_be_looked_at_forked_and_gone_on_with() -> None:
@@ -121,8 +88,8 @@ def test_one_can_be_looked_at_forked_and_gone_on_with() -> None:
     fork.run(6)
     together.run(6)
     alone.run(6)
-    assert far(state(alone), state(fork)) <= 1e-9
-    assert far(state(alone), state(together.simulations[1])) <= 1e-9
+    assert close_to(state(alone), state(fork), 1e-9)
+    assert close_to(state(alone), state(together.simulations[1]), 1e-9)
 
 
 def test_all_can_be_put_back() -> None:
@@ -135,15 +102,12 @@ def test_all_can_be_put_back() -> None:
     together.run(5)
     other.run(5)
     pairs = zip(together.simulations, other.simulations, strict=True)
-    assert max(far(state(one), state(twin)) for one, twin in pairs) == 0.0
+    assert all(close_to(state(one), state(twin), 0.0) for one, twin in pairs)
 
 
 def spoil(simulation: Simulation, value: float = math.nan) -> None:
     """Put a value into all parameters of an agent."""
-    agent = next(iter(simulation.system.agents.values()))
-    with torch.no_grad():
-        for parameter in agent.learner.parameters.values():
-            parameter.fill_(value)
+    fill(next(iter(simulation.system.agents.values())).learner, value)
 
 
 @pytest.mark.parametrize("name", ["digits-mlp", "lossy", "corporation"])
@@ -163,39 +127,8 @@ def test_one_that_diverges_takes_nobody_with_it(name: str) -> None:
     for place in (0, 2):
         own = state(spoilt.simulations[place])
         assert own["now"] == 10
-        assert far(state(whole.simulations[place]), own) <= 1e-9
-        assert far(state(other.simulations[place]), own) == 0.0  # whatever its numbers were
-
-
-def test_nothing_moves_any_more_in_one_that_has_diverged() -> None:
-    seeds = Seeds(scenario(), SEEDS)
-    seeds.run(4)
-    ended = seeds.simulations[1]
-    last = list(ended.system.agents)[-1]
-    with torch.no_grad():
-        next(iter(ended.system.agents[last].learner.parameters.values())).fill_(math.inf)
-    kept = {
-        (name, key): value.detach().clone()
-        for name, agent in ended.system.agents.items()
-        for key, value in agent.learner.parameters.items()
-    }
-    seeds.run(5)
-    assert ended.diverged is not None
-    for (name, key), value in kept.items():
-        assert torch.equal(value, ended.system.agents[name].learner.parameters[key])
-
-
-def test_the_line_is_that_of_the_run_alone() -> None:
-    together, alone = Seeds(scenario(), SEEDS), Simulation(scenario(), seed=SEEDS[1], backend="reference")
-    together.run(3)
-    alone.run(3)
-    spoil(together.simulations[1])
-    spoil(alone)
-    together.run(3)
-    with pytest.raises(DivergenceError) as caught:
-        alone.run(3)
-    assert together.simulations[1].diverged == str(caught.value)
-    assert together.simulations[1].now == alone.now
+        assert close_to(state(whole.simulations[place]), own, 1e-9)
+        assert close_to(state(other.simulations[place]), own, 0.0)  # whatever its numbers were
 
 
 def test_where_all_have_diverged_there_is_no_step_left() -> None:
@@ -224,7 +157,7 @@ def test_why_they_are_not_joined_is_said_and_they_run_all_the_same(
     together.run()
     alone = Simulation(made, seed=seeds[-1], backend=backend)
     alone.run()
-    assert far(state(alone), state(together.simulations[-1])) == 0.0
+    assert close_to(state(alone), state(together.simulations[-1]), 0.0)
 
 
 @pytest.mark.parametrize("seeds", [[], [1, 1]])

@@ -3,52 +3,16 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
 
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
-from antiphon.scenarios import Scenario
+from tests.engine.walks import Walk, walking
 
 STEPS = 7
-
-
-class Walk(VectorEnv[Any, Any, Any]):
-    """A random walk from a start that its seed chooses."""
-
-    def __init__(self, count: int) -> None:
-        self.num_envs = count
-        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
-        self.single_observation_space = Box(-100.0, 100.0, (2,), np.float32)
-        self.single_action_space = Discrete(2)
-        self.observation_space = batch_space(self.single_observation_space, count)
-        self.action_space = batch_space(self.single_action_space, count)
-        self.generator = np.random.default_rng(0)
-        self.at = np.zeros((count, 2), np.float32)
-
-    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        self.generator = np.random.default_rng(seed)
-        self.at = self.generator.normal(size=(self.num_envs, 2)).astype(np.float32)
-        return self.at.copy(), {}
-
-    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        self.at += self.generator.normal(size=self.at.shape).astype(np.float32)
-        never = np.zeros(self.num_envs, bool)
-        return self.at.copy(), self.at.sum(1), never, never, {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"at": torch.from_numpy(self.at.copy()), "generator": repr(self.generator.bit_generator.state)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.at = state["at"].numpy().copy()
-        self.generator.bit_generator.state = eval(state["generator"])
 
 
 class Uncopied(Walk):
@@ -57,19 +21,6 @@ class Uncopied(Walk):
     def __init__(self, count: int) -> None:
         super().__init__(count)
         self.lock = threading.Lock()
-
-
-def walking(env: Walk) -> Scenario:
-    agents = {
-        "a": {"observes": ["observation"], "network": {"kind": "mlp", "hidden": [5]}},
-        "b": {
-            "network": {"kind": "mlp", "hidden": [5]},
-            "objective": {"kind": "regression", "target": "reward"},
-        },
-    }
-    channels = [{"from": "a", "to": "b", "size": 3}]
-    document = {"scenario": "walk", "env": env, "agents": agents, "channels": channels}
-    return Scenario.model_validate({**document, "training": {"batch": 4, "steps": 50}})
 
 
 @pytest.mark.parametrize("backend", ["cohort", "reference"])

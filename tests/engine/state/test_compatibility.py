@@ -14,23 +14,21 @@ from antiphon.engine.state import checkpoint
 from antiphon.engine.step import engine
 from antiphon.errors import ResourceError, RunError
 from antiphon.scenarios import Scenario
+from tests.engine.scenes import CLASSIFY, equal, parameters
 
 Document = dict[str, Any]
-GOAL = {"kind": "classification", "target": "label"}
 
 
 def document() -> Document:
-    net = {"kind": "mlp", "hidden": [5]}
+    agents: Document = {name: {"network": {"kind": "mlp", "hidden": [5]}} for name in "abc"}
+    agents["a"]["observes"] = ["image"]
+    agents["c"]["objective"] = CLASSIFY
     return {
         "scenario": "restored",
         "env": {"id": "antiphon/Digits-v0"},
-        "agents": {
-            "a": {"observes": ["image"], "network": net},
-            "b": {"network": net},
-            "c": {"network": net, "objective": GOAL},
-        },
+        "agents": agents,
         "channels": [{"from": "a", "to": "b", "size": 4}, {"from": "b", "to": "c", "size": 4}],
-        "training": {"batch": 4, "steps": 50, "optimiser": {"kind": "adam", "lr": 0.01}},
+        "training": {"batch": 4, "optimiser": {"kind": "adam", "lr": 0.01}},
     }
 
 
@@ -97,13 +95,13 @@ def test_a_checkpoint_of_another_scenario_names_the_first_difference(other: str,
 
 def test_a_state_that_is_refused_changes_nothing(saved: Path) -> None:
     ours = Simulation(scenario(OTHERS["one more channel"][0]), seed=1)
-    before = {name: p.clone() for name, p in ours.agents["a"].parameters.items()}
+    before = parameters(ours, "a")
     env = checkpoint.copy_tree(ours.state_dict()["env"])
     with pytest.raises(RunError, match="channels: the scenario has 'a->c'"):
         ours.load_state_dict(Simulation.load(saved).state_dict())
     assert (ours.now, ours.seed) == (0, 1)
     assert ours.state_dict()["env"] == env
-    assert all(torch.equal(before[name], p) for name, p in ours.agents["a"].parameters.items())
+    assert equal(before, parameters(ours, "a"))
 
 
 def test_a_defect_while_restoring_stays_what_it_is(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

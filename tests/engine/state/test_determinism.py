@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms.gradient import Example, Predictor
+from antiphon.comms.gradient import Example
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario, load
-from antiphon.telemetry import CsvRecorder, Recorder, RunDescription, TensorBoardRecorder
+from tests.engine.scenes import CLASSIFY, digits, equal, parameters, predictor_of
 
 Document = dict[str, Any]
+NET = {"kind": "mlp", "hidden": [5]}
 
 
 def corporation(**values: Any) -> Scenario:
@@ -23,67 +22,29 @@ def corporation(**values: Any) -> Scenario:
     return load("corporation").resolve(values={**small, **values})
 
 
-def document(names: str = "abc", channels: tuple[str, ...] = ("ab", "bc"), **channel: Any) -> Document:
-    net = {"kind": "mlp", "hidden": [5]}
-    agents: Document = {name: {"network": net} for name in names}
+def document(names: str = "abc", channels: tuple[str, ...] = ("ab", "bc")) -> Scenario:
+    """Agents in this order; the first and the last of the alphabet see and have an objective."""
+    agents: Document = {name: {"network": NET} for name in names}
     agents["a"]["observes"] = ["image"]
-    agents[names[-1]]["objective"] = {"kind": "classification", "target": "label"}
-    return {
-        "scenario": "determinism",
-        "env": {"id": "antiphon/Digits-v0"},
-        "agents": agents,
-        "channels": [{"from": c[0], "to": c[1], "size": 4, **channel} for c in channels],
-        "training": {"batch": 4, "optimiser": {"kind": "adam", "lr": 0.01}},
-        "telemetry": {"every": 3, "histograms": True},
-    }
+    agents["c"]["objective"] = CLASSIFY
+    ends = [{"from": c[0], "to": c[1], "size": 4} for c in channels]
+    return digits(agents, ends, batch=4, optimiser={"kind": "adam", "lr": 0.01})
 
 
 def numbers(simulation: Simulation) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    for name, agent in simulation.system.agents.items():
-        found |= {f"{name}/{k}": p.data.clone() for k, p in agent.learner.parameters.items()}
-        found |= {f"{name}/{k}": b.clone() for k, b in agent.learner.buffers.items()}
-    for name, channel in simulation.system.channels.items():
-        if channel.predictor is not None:
-            found |= {f"{name}/{k}": p.data.clone() for k, p in channel.predictor.parameters.items()}
-            found |= {f"{name}/{k}": b.clone() for k, b in channel.predictor.buffers.items()}
-    return found
+    """Parameters and running statistics of agents and predictors."""
+    owners: dict[str, Any] = {name: agent.learner for name, agent in simulation.system.agents.items()}
+    owners |= {name: channel.predictor for name, channel in simulation.system.channels.items()}
+    return {
+        f"{name}/{key}": value.detach().clone()
+        for name, owner in owners.items()
+        for key, value in {**owner.parameters, **owner.buffers}.items()
+    }
 
 
 def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> set[str]:
     assert one.keys() == other.keys()
     return {name for name, value in one.items() if not torch.equal(value, other[name])}
-
-
-@pytest.mark.parametrize("gradient", ["linear", "mlp", "local"])
-def test_telemetry_changes_no_bit(gradient: str, tmp_path: Path) -> None:
-    spec = {"kind": gradient, "target": "label", "context": ["label"]}
-    scenario = Scenario.model_validate(document(gradient=spec))
-    plain, watched = Simulation(scenario), Simulation(scenario)
-    recorders: list[Recorder] = [CsvRecorder(tmp_path / "metrics.csv"), TensorBoardRecorder(tmp_path)]
-    description = RunDescription(
-        yaml=scenario.to_yaml(),
-        hparams={},
-        graph=watched.graph,
-        names={"agents": list(scenario.agents), "channels": [(c.name, c.slug) for c in scenario.channels]},
-    )
-    for recorder in recorders:
-        recorder.begin(description)
-        watched.recorders.append(recorder)
-    for _ in range(7):
-        watched.step()
-        plain.step()
-        watched.evaluate()
-        watched.channel_figures()
-        assert watched.graph.number_of_edges() == 2
-    watched.close()
-    with (tmp_path / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert {row["step"] for row in rows} == {"1", "3", "6"}
-    metrics = {(row["name"], row["metric"]) for row in rows}
-    assert {("a->b", "sg_loss"), ("c", "loss"), ("c", "accuracy"), ("a", "updates")} <= metrics
-    assert sum(path.stat().st_size for path in tmp_path.glob("events*")) > 1000
-    assert not differing(numbers(plain), numbers(watched))
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_gives_others() -> None:
@@ -111,18 +72,15 @@ def test_a_reset_begins_the_same_run_again() -> None:
 
 
 def test_the_order_in_which_a_document_is_written_does_not_matter() -> None:
-    one, other = document(), document()
-    other["agents"] = dict(reversed(other["agents"].items()))
-    other["channels"] = other["channels"][::-1]
-    runs = [Simulation(Scenario.model_validate(d)) for d in (one, other)]
+    runs = [Simulation(scenario) for scenario in (document(), document("cba", ("bc", "ab")))]
     for simulation in runs:
         simulation.run(4)
     assert not differing(numbers(runs[0]), numbers(runs[1]))
 
 
 def test_another_agent_or_channel_changes_nobody_elses_first_weights() -> None:
-    few = numbers(Simulation(Scenario.model_validate(document())))
-    more = numbers(Simulation(Scenario.model_validate(document("abXc", ("ab", "bc", "aX", "Xc")))))
+    few = numbers(Simulation(document()))
+    more = numbers(Simulation(document("abXc", ("ab", "bc", "aX", "Xc"))))
     same = {name for name in few if torch.equal(few[name], more.get(name, torch.empty(0)))}
     # Only what takes in the new message is another.
     assert {n for n in few if n.startswith(("a/", "b/", "a->b/", "b->c/"))} <= same
@@ -131,16 +89,12 @@ def test_another_agent_or_channel_changes_nobody_elses_first_weights() -> None:
 
 def settings(first: str, second: str, unroll: int = 1, **channel: Any) -> Simulation:
     """A sender and a receiver whose names put either of them first."""
-    found = document(channels=())
-    net = {"kind": "mlp", "hidden": [5]}
-    found["agents"] = {
-        first: {"observes": ["image"], "network": net, "clock": {"unroll": unroll}},
-        second: {"network": net, "objective": {"kind": "classification", "target": "label"}},
+    agents = {
+        first: {"observes": ["image"], "network": NET, "clock": {"unroll": unroll}},
+        second: {"network": NET, "objective": CLASSIFY},
     }
-    found["channels"] = [
-        {"from": first, "to": second, "size": 4, "gradient": {"context": ["label"]}, **channel}
-    ]
-    return Simulation(Scenario.model_validate(found))
+    told = {"from": first, "to": second, "size": 4, "gradient": {"context": ["label"]}, **channel}
+    return Simulation(digits(agents, [told], batch=4, optimiser={"kind": "adam", "lr": 0.01}))
 
 
 @pytest.mark.parametrize("delay", [0, 2])
@@ -149,21 +103,18 @@ def test_at_every_injection_nothing_has_come_back(
     sender: str, receiver: str, delay: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulation = settings(sender, receiver, link={"delay": delay})
-    (channel,) = simulation.system.channels.values()
-    assert channel.predictor is not None
+    predictor = predictor_of(simulation, f"{sender}->{receiver}")
     asked: list[Tensor | None] = []
-    predict: Any = channel.predictor.predict
+    predict = predictor.predict
 
     def watch(example: Example) -> Tensor:
         asked.append(example.delta)
-        prediction: Tensor = predict(example)
-        return prediction
+        return predict(example)
 
-    monkeypatch.setattr(channel.predictor, "predict", watch)
+    monkeypatch.setattr(predictor, "predict", watch)
     simulation.run(8)
     assert asked == [None] * 8
     assert bool(simulation.learned.updates)
-    assert isinstance(channel.predictor, Predictor)
 
 
 @pytest.mark.parametrize("change", ["noise", "freeze"])
@@ -186,7 +137,6 @@ def test_a_decoupled_sender_does_not_depend_on_its_receivers_present(
         ahead = simulation.fork()
         twin.step()
         ahead.step()
-        for key, p in ahead.agents[sender].parameters.items():
-            assert torch.equal(p, twin.agents[sender].parameters[key]), (t, key)
+        assert equal(parameters(ahead, sender), parameters(twin, sender)), t
     assert ahead.agents[sender].updates == 8 // unroll
-    assert bool(ahead.system.channels[f"{sender}->{receiver}"].predictor.parameters["last.weight"].any())  # type: ignore[union-attr]
+    assert bool(predictor_of(ahead, f"{sender}->{receiver}").parameters["last.weight"].any())

@@ -36,7 +36,6 @@ from tests.engine.alike import (
     side_by_side,
     single_agents,
     stacks,
-    states,
 )
 
 State = dict[str, Any]
@@ -77,9 +76,10 @@ def broadcast() -> Document:
     return document(agents, told, ENDS)
 
 
-def recurrent(state: Document, **training: Any) -> Document:
-    scene = ring(3, agent=LSTM, channel=gradient(context=["from.state", "returned"]), env=ENDS, **training)
-    return {**scene, "channels": scene["channels"] + states(["n0", "n1", "n2"], **state)}
+def recurrent(**state: Any) -> Document:
+    return ring(
+        3, agent=LSTM, channel=gradient(context=["from.state", "returned"]), env=ENDS, state=gradient(**state)
+    )
 
 
 LOSSY: Document = {"link": {"delay": 1, "drop": 0.5, "noise": 0.1}, **gradient(context=["returned"])}
@@ -94,8 +94,8 @@ SCENES: dict[str, Document] = {
     "ages": ring(agent={**UNROLLED, "observes": ["x", "age"]}, channel={"link": {"delay": 2, "drop": 0.3}}),
     "aligned": levels(high={"align": True, **UNROLLED}, channel={"link": {"delay": 2}}),
     "critics": levels(channel=gradient(kind="sobolev", hidden=[4], norm="layer"), high=UNROLLED),
-    "states": recurrent(gradient()),
-    "returns of states": recurrent(gradient(trace=0.5, span=3)),
+    "states": recurrent(),
+    "returns of states": recurrent(trace=0.5, span=3),
     "quarantine": ring(agent=UNROLLED, channel=LOSSY, **QUARANTINE),
     "episodes": ring(agent=UNROLLED, env=Play(lengths=(6, 5))),
     "mixed": mixed(),

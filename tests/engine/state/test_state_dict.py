@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,36 +10,19 @@ from torch import Tensor
 
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
-from antiphon.scenarios import Scenario
+from tests.engine.alike import leaves
+from tests.engine.scenes import CLASSIFY, digits, equal, parameters
 
 
 def unrolled(coupling: str = "decoupled") -> Simulation:
-    net = {"kind": "mlp", "hidden": [5], "norm": "batch"}
-    goal = {"kind": "classification", "target": "label"}
-    clock = {"unroll": 4}
+    own = {"network": {"kind": "mlp", "hidden": [5], "norm": "batch"}, "clock": {"unroll": 4}}
     channel = {"size": 4, "coupling": coupling, "link": {"delay": 1}, "gradient": {"context": ["label"]}}
-    scenario = {
-        "scenario": "state",
-        "env": {"id": "antiphon/Digits-v0", "hold": 2},
-        "agents": {
-            "a": {"observes": ["image"], "network": net, "clock": clock},
-            "b": {"network": net, "objective": goal, "clock": clock},
-        },
-        "channels": [{"from": "a", "to": "b", **channel}],
-        "training": {"batch": 4},
-    }
-    return Simulation(Scenario.model_validate(scenario))
+    agents = {"a": {"observes": ["image"], **own}, "b": {"objective": CLASSIFY, **own}}
+    return Simulation(digits(agents, [{"from": "a", "to": "b", **channel}], {"hold": 2}, batch=4))
 
 
-def tensors(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(value, Tensor):
-        yield path, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from tensors(item, f"{path}/{key}")
-    elif isinstance(value, list | tuple):
-        for i, item in enumerate(value):
-            yield from tensors(item, f"{path}/{i}")
+def tensors(state: Any) -> dict[str, Tensor]:
+    return {place: value for place, value in leaves(state) if isinstance(value, Tensor)}
 
 
 @pytest.mark.parametrize("coupling", ["locked", "decoupled", "delayed"])
@@ -49,7 +31,7 @@ def test_a_copy_shares_no_memory_and_holds_no_graph(coupling: str) -> None:
     simulation.run(6)
     state = simulation.state_dict()
     copied = checkpoint.copy_tree(state)
-    ours, theirs = dict(tensors(state)), dict(tensors(copied))
+    ours, theirs = tensors(state), tensors(copied)
     assert ours.keys() == theirs.keys()
     assert len(ours) > 20
     for place, value in theirs.items():
@@ -92,7 +74,7 @@ def test_what_is_kept_does_not_grow(coupling: str) -> None:
     sizes = []
     for _ in range(12):
         simulation.run(4)
-        sizes.append(len(dict(tensors(simulation.state_dict()))))
+        sizes.append(len(tensors(simulation.state_dict())))
     assert max(sizes[6:]) <= max(sizes[:6])
 
 
@@ -105,5 +87,4 @@ def test_a_state_of_another_seed_brings_its_seed() -> None:
     assert (one.seed, one.now) == (7, 3)
     one.run(4)
     other.run(4)
-    for key, p in one.agents["b"].parameters.items():
-        assert torch.equal(p, other.agents["b"].parameters[key])
+    assert equal(parameters(one, "b"), parameters(other, "b"))

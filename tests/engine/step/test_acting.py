@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
-from tests.engine.recurring import numbers
 
 
 def copying(clock: dict[str, Any] | None = None, *, acts: bool = True, **env: Any) -> Simulation:
@@ -87,19 +85,3 @@ def test_what_is_done_changes_what_is_shown() -> None:
             each.run(120)
         assert simulation.world.env.figures()["difficulty"] > 1
         assert idle.world.env.figures()["difficulty"] == 1
-
-
-@pytest.mark.parametrize("taken", [7, 20])
-def test_a_copy_acts_on_alike(taken: int, tmp_path: Path) -> None:
-    with copying({"unroll": 3}) as simulation:
-        simulation.run(taken)
-        twin = simulation.fork()
-        loaded = Simulation.load(simulation.save(tmp_path / "saved"))
-        for each in (simulation, twin, loaded):
-            each.run(110)
-        expected = numbers(simulation)
-        figures = simulation.world.env.figures()
-        assert figures["difficulty"] > 1
-        for each in (twin, loaded):
-            assert each.world.env.figures() == figures
-            assert all(torch.equal(x, y) for x, y in zip(expected, numbers(each), strict=True))

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
+from tests.engine.scenes import CLASSIFY, assert_as_torch, digits
 
 DOUBLE = torch.float64
-GOAL = {"kind": "classification", "target": "label"}
 
 
 def pipeline(env: dict[str, Any] | None = None, **changes: Any) -> Scenario:
@@ -27,21 +27,14 @@ def pipeline(env: dict[str, Any] | None = None, **changes: Any) -> Scenario:
         "c": {
             "observes": ["right_half"],
             "network": {"kind": "mlp", "hidden": []},
-            "objective": GOAL,
+            "objective": CLASSIFY,
             "align": "b->c",
         },
     }
     agents["c"] |= changes
     channel = {"link": {"delay": 1}, "gradient": {"context": ["label"]}}
-    return Scenario.model_validate(
-        {
-            "scenario": "pipeline",
-            "env": {"id": "antiphon/Digits-v0", **(env or {})},
-            "agents": agents,
-            "channels": [{"from": s, "to": r, **channel} for s, r in ("ab", "bc")],
-            "training": {"batch": 16, "steps": 400, "optimiser": {"kind": "sgd", "lr": 0.1}},
-        }
-    )
+    channels = [{"from": s, "to": r, **channel} for s, r in ("ab", "bc")]
+    return digits(agents, channels, env, batch=16, steps=400, optimiser={"kind": "sgd", "lr": 0.1})
 
 
 def torch_layers(simulation: Simulation) -> list[nn.Sequential]:
@@ -114,9 +107,7 @@ def test_it_equals_a_hand_written_pipeline() -> None:
             )
         info = simulation.step()
         assert ("c" in info["losses"]) == (t >= 2)
-        for name, module in zip("abc", layers, strict=True):
-            for p, q in zip(simulation.agents[name].parameters.values(), module.parameters(), strict=True):
-                torch.testing.assert_close(p.data, q.data, atol=1e-10, rtol=0)
+        assert_as_torch(simulation, dict(zip("abc", layers, strict=True)))
     assert bool(sg[0].weight.abs().sum() > 0)
 
 
@@ -134,7 +125,7 @@ def test_there_is_no_loss_before_the_first_message_nor_after_its_episode_has_end
     told = [("c" in info["losses"]) for info in simulation.steps(9)]
     # Of three steps of an example, c is told about the first at the third; its label counts at the last alone.
     assert told == [False] * 9
-    each = Simulation(pipeline({"hold": 3, "episode": "example"}, objective={**GOAL, "when": "each"}))
+    each = Simulation(pipeline({"hold": 3, "episode": "example"}, objective={**CLASSIFY, "when": "each"}))
     told = [("c" in info["losses"]) for info in each.steps(9)]
     assert told == [False, False, True] * 3
 

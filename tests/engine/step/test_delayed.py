@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
-from tests.batch_norm import drop_lost_biases, without_lost_biases
+from tests.batch_norm import drop_lost_biases
+from tests.engine.scenes import CLASSIFY, LINEAR_MAP, assert_as_torch, digits, equal, parameters
 
 DOUBLE = torch.float64
 LR = 0.1
@@ -26,23 +27,13 @@ def chain(delay: int = 0, staleness: int = 16, clocks: dict[str, Any] | None = N
     agents: dict[str, Any] = {
         "a": {"observes": ["image"], "network": layer},
         "b": {"network": layer},
-        "c": {
-            "network": {"kind": "mlp", "hidden": []},
-            "objective": {"kind": "classification", "target": "label"},
-        },
+        "c": {"network": {"kind": "mlp", "hidden": []}, "objective": CLASSIFY},
     }
     for name, clock in (clocks or {}).items():
         agents[name]["clock"] = clock
     link = {"coupling": "delayed", "link": {"delay": delay}, "staleness": staleness, **more}
-    return Scenario.model_validate(
-        {
-            "scenario": "delayed",
-            "env": {"id": "antiphon/Digits-v0"},
-            "agents": agents,
-            "channels": [{"from": s, "to": r, **link} for s, r in ("ab", "bc")],
-            "training": {"batch": 8, "optimiser": {"kind": "sgd", "lr": LR}},
-        }
-    )
+    channels = [{"from": s, "to": r, **link} for s, r in ("ab", "bc")]
+    return digits(agents, channels, optimiser={"kind": "sgd", "lr": LR})
 
 
 def torch_layers(simulation: Simulation) -> list[nn.Sequential]:
@@ -73,17 +64,6 @@ def replayed(layer: nn.Sequential, x: Tensor) -> Tensor:
         else:
             x = module(x)
     return x
-
-
-def assert_close(simulation: Simulation, layers: list[nn.Sequential]) -> None:
-    for name, layer in zip("abc", layers, strict=True):
-        learner = simulation.system.agents[name].learner
-        parameters, statistics = without_lost_biases(learner.parameters, learner.buffers)
-        for p, q in zip(parameters, layer.parameters(), strict=True):
-            torch.testing.assert_close(p, q.data, atol=1e-10, rtol=0)
-        running = [b for key, b in layer.named_buffers() if "running" in key]
-        for b, r in zip(statistics, running, strict=True):
-            torch.testing.assert_close(b, r, atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("delay", [0, 2])
@@ -127,7 +107,7 @@ def test_a_chain_equals_a_hand_written_loop(delay: int) -> None:
             assert delta is not None
             returned_b[t + wait] = (t - delay, delta)
         simulation.step()
-        assert_close(simulation, layers)
+        assert_as_torch(simulation, dict(zip("abc", layers, strict=True)))
     assert simulation.agents["a"].updates == 30 - 2 * wait - 2 * delay
 
 
@@ -151,7 +131,6 @@ def test_windows_that_come_back_together_are_learned_one_by_one() -> None:
     simulation = Simulation(
         chain(clocks={"b": {"unroll": 3}, "c": {"unroll": 3}}, size=4, norm="none"), dtype=DOUBLE
     )
-    layers = torch_layers_with_port(simulation)
     found = []
     images: list[Tensor] = []
     for _ in range(7):
@@ -163,11 +142,11 @@ def test_windows_that_come_back_together_are_learned_one_by_one() -> None:
         for update in updates:
             record = records[update.tape.window]
             assert record.delta is not None
-            for layer, key in layers:
-                layer.load_state_dict({k: before[f"{key}.{k}"] for k in layer.state_dict()})
-            x = images[update.tape.window]
-            hidden = torch.relu(F.batch_norm(layers[0][0](x), None, None, *norm_of(before), True))
-            expected = torch.autograd.grad(layers[1][0](hidden), layers[0][0].weight, record.delta / 8)[0]
+            weight = before["0.weight"].requires_grad_()
+            hidden = F.linear(images[update.tape.window], weight, before["0.bias"])
+            norm = F.batch_norm(hidden, None, None, before["0.norm.gain"], before["0.norm.bias"], True)
+            sent = F.linear(torch.relu(norm), before["to_b.weight"], before["to_b.bias"])
+            (expected,) = torch.autograd.grad(sent, weight, record.delta / 8)
             own = dict(zip(simulation.agents["a"].parameters, update.gradients["a"], strict=True))["0.weight"]
             assert own is not None
             torch.testing.assert_close(own, expected, atol=1e-10, rtol=0)
@@ -176,23 +155,14 @@ def test_windows_that_come_back_together_are_learned_one_by_one() -> None:
     assert simulation.agents["a"].updates == sum(found)
 
 
-def torch_layers_with_port(simulation: Simulation) -> list[tuple[nn.Linear, str]]:
-    first, last = nn.Linear(64, 8).double(), nn.Linear(8, 4).double()
-    return [(first, "0"), (last, "to_b")]
-
-
-def norm_of(parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    return parameters["0.norm.gain"], parameters["0.norm.bias"]
-
-
 def test_what_is_too_old_is_dropped_and_the_ledger_stays_whole() -> None:
     clocks = {"c": {"unroll": 6}}
     simulation = Simulation(chain(staleness=2, clocks=clocks))
-    before = {k: p.data.clone() for k, p in simulation.agents["b"].parameters.items()}
+    before = parameters(simulation, "b")
     learned = dict(steps_learned(simulation, "b", 30))
     # Deltas are back one step after c's windows end (steps 5, 11, …): by then only the newest windows are left.
     assert {t: windows for t, windows in learned.items() if t < 13} == {6: [4, 5], 12: [10, 11]}
-    assert any(not torch.equal(before[k], p) for k, p in simulation.agents["b"].parameters.items())
+    assert not equal(before, parameters(simulation, "b"))
     unit = simulation.system.group_of["b"]
     assert len(unit.pending) <= 3
 
@@ -200,16 +170,10 @@ def test_what_is_too_old_is_dropped_and_the_ledger_stays_whole() -> None:
 def test_a_cycle_of_delayed_channels_gives_every_gradient_up() -> None:
     """Each waits for the other's window, which waits for its own: nothing ever comes back whole, and own goals alone count."""
     net = {"kind": "mlp", "hidden": [4], "norm": "layer"}
-    goal = {"kind": "classification", "target": "label"}
     pair = {"coupling": "delayed", "size": 3, "link": {"delay": 1}, "staleness": 2}
-    scenario = {
-        "scenario": "cycle",
-        "env": {"id": "antiphon/Digits-v0"},
-        "agents": {"a": {"observes": ["image"], "network": net}, "b": {"network": net, "objective": goal}},
-        "channels": [{"from": "a", "to": "b", **pair}, {"from": "b", "to": "a", **pair}],
-        "training": {"batch": 4},
-    }
-    simulation = Simulation(Scenario.model_validate(scenario))
+    agents = {"a": {"observes": ["image"], "network": net}, "b": {"network": net, "objective": CLASSIFY}}
+    channels = [{"from": "a", "to": "b", **pair}, {"from": "b", "to": "a", **pair}]
+    simulation = Simulation(digits(agents, channels, batch=4))
     simulation.run(20)
     assert simulation.agents["a"].updates == 0
     assert simulation.agents["b"].updates == 17  # windows 0 to 16, each three steps after its end
@@ -217,27 +181,14 @@ def test_a_cycle_of_delayed_channels_gives_every_gradient_up() -> None:
 
 def fork_of_a(patience: dict[str, int], own: bool) -> Simulation:
     """a -> b, which learns at every step, and a -> c, which learns every six; each with a staleness of its own."""
-    net = {"kind": "mlp", "hidden": [], "norm": "none"}
-    goal = {"kind": "classification", "target": "label"}
     agents: dict[str, Any] = {
-        "a": {"observes": ["image"], "network": net},
-        "b": {"network": net, "objective": goal},
-        "c": {"network": net, "objective": goal, "clock": {"unroll": 6}},
+        "a": {"observes": ["image"], "network": LINEAR_MAP, **({"objective": CLASSIFY} if own else {})},
+        "b": {"network": LINEAR_MAP, "objective": CLASSIFY},
+        "c": {"network": LINEAR_MAP, "objective": CLASSIFY, "clock": {"unroll": 6}},
     }
-    if own:
-        agents["a"]["objective"] = goal
-    channels = [
-        {"from": "a", "to": to, "size": 3, "norm": "none", "coupling": "delayed", "staleness": patience[to]}
-        for to in "bc"
-    ]
-    document = {
-        "scenario": "fork",
-        "env": {"id": "antiphon/Digits-v0"},
-        "agents": agents,
-        "channels": channels,
-    }
-    training = {"batch": 8, "optimiser": {"kind": "sgd", "lr": LR}}
-    return Simulation(Scenario.model_validate({**document, "training": training}), dtype=DOUBLE)
+    late = {"size": 3, "norm": "none", "coupling": "delayed"}
+    channels = [{"from": "a", "to": to, **late, "staleness": patience[to]} for to in "bc"]
+    return Simulation(digits(agents, channels, optimiser={"kind": "sgd", "lr": LR}), dtype=DOUBLE)
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -299,8 +250,7 @@ def test_what_was_given_up_survives_a_checkpoint(tmp_path: Path) -> None:
         loaded = Simulation.load(simulation.save(tmp_path / f"{early}"))
         for run in (simulation, loaded):
             run.run(12 - early)
-        for key, parameter in simulation.agents["a"].parameters.items():
-            assert torch.equal(loaded.agents["a"].parameters[key], parameter)
+        assert equal(parameters(simulation, "a"), parameters(loaded, "a"))
 
 
 def test_a_gradient_that_comes_after_its_channels_patience_is_left_out() -> None:

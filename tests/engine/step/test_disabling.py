@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.simulation import Simulation
 from tests.engine.alike import (
     BATCH_NORM,
     ENDS,
@@ -26,9 +25,9 @@ from tests.engine.alike import (
     ring,
     side_by_side,
     stacks,
-    states,
     twins,
 )
+from tests.engine.scenes import fill
 
 LOCKED: Document = {"coupling": "locked"}
 SGD: Document = {"predictor": {"kind": "sgd", "lr": 0.05}}
@@ -51,11 +50,6 @@ def mixed(**training: Any) -> Document:
     return pairs(told, {"a": {"objective": GOAL}, "b": aged}, **training)
 
 
-def recurrent() -> Document:
-    scene = ring(3, agent=LSTM, env=ENDS, **QUARANTINE)
-    return {**scene, "channels": scene["channels"] + states(["n0", "n1", "n2"], **gradient())}
-
-
 SCENES: dict[str, Document] = {
     "ring": ring(**QUARANTINE),
     "windows": ring(agent={"clock": {"unroll": 3}}, channel={"link": {"delay": 2}}, **QUARANTINE),
@@ -69,17 +63,12 @@ SCENES: dict[str, Document] = {
         channel={"input": {"kind": "linear", "context": ["x", "held"]}, "link": {"delay": 1, "drop": 0.4}},
         **QUARANTINE,
     ),
-    "states": recurrent(),
+    "states": ring(3, agent=LSTM, env=ENDS, state=gradient(), **QUARANTINE),
     "ends": levels(env=Play(share=0.3), channel={"link": {"delay": 2}}, **QUARANTINE),
     "ends, alone": levels(env=Play(share=0.3), channel={"link": {"delay": 2}}, batch=1, **QUARANTINE),
     "critics": levels(channel=gradient(kind="sobolev", hidden=[4], norm="layer"), **QUARANTINE),
     "aligned": levels(high={"align": True, "observes": ["x"]}, channel={"link": {"delay": 1}}, **QUARANTINE),
 }
-
-
-def spoil(simulation: Simulation, name: str, value: float) -> None:
-    for p in simulation.system.agents[name].learner.parameters.values():
-        p.data.fill_(value)
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -91,7 +80,7 @@ def test_one_that_is_no_number_stops_alone(name: str) -> None:
     value = torch.inf if name in ("ring", "mixed") else torch.nan
     for simulation in (reference, cohort):
         simulation.run(4)
-        spoil(simulation, sick, value)
+        fill(simulation.system.agents[sick].learner, value)
         simulation.run(6)
     agree(reference, cohort)
     assert reference.events == cohort.events

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.simulation import Simulation
-from tests.engine.recurring import FROZEN, GOAL, LENGTHS, LINEAR, STEPS, make, numbers, played
+from tests.engine.recurring import FROZEN, GOAL, LENGTHS, LINEAR, STEPS, make, played
 from tests.numerics.played import Played
 
 STARTS = [0, *torch.tensor(LENGTHS).cumsum(0).tolist()]
@@ -149,31 +148,3 @@ def test_a_phase_is_that_of_the_messages_own_episode(link: dict[str, int], end: 
     late = link.get("delay", 0) if end == "to.phase" else 0
     for stamp, phase in seen:
         assert phase == stamp + late - max(start for start in STARTS if start <= stamp)
-
-
-# --- forks and checkpoints -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("taken", [1, 6, 8, 9, 10, 13])
-def test_a_copy_taken_in_mid_episode_goes_on_to_the_same_bits(taken: int, tmp_path: Path) -> None:
-    """In its first step, its last one, between two, and in the midst."""
-    own: dict[str, Any] = {"unroll": "episode", "others": {"b": MIND}}
-    own["channels"] = [
-        LOCKED,
-        {"from": "b", "to": "a", "key": "back", "size": 2, "coupling": "locked", "link": {"delay": 1}},
-    ]
-    with make(played(lengths=LENGTHS), "locked", **own) as simulation:
-        simulation.run(taken)
-        twin = simulation.fork()
-        loaded = Simulation.load(simulation.save(tmp_path / "saved"), simulation.scenario)
-        before = numbers(simulation)
-        steps = {}
-        for name, each in (("run", simulation), ("fork", twin), ("loaded", loaded)):
-            steps[name] = list(learned(each, STEPS - taken))
-            assert each.system.episode is not None
-            assert each.system.episode.start == STARTS[-1] == STEPS
-        assert steps["run"] == steps["fork"] == steps["loaded"] == [s - 1 for s in STARTS[1:] if s > taken]
-        expected = numbers(simulation)
-        assert not all(torch.equal(x, y) for x, y in zip(before, expected, strict=True))
-        for each in (twin, loaded):
-            assert all(torch.equal(x, y) for x, y in zip(expected, numbers(each), strict=True))

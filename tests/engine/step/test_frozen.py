@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
+from tests.engine.scenes import CLASSIFY, digits
 
 DOUBLE = torch.float64
 
@@ -19,23 +20,14 @@ DOUBLE = torch.float64
 def chain(coupling: str = "decoupled", *, width: int = 6, **middle: Any) -> Scenario:
     """a -> b -> c with batch norm; b is the one that is changed."""
     net = {"kind": "mlp", "hidden": [width], "norm": "batch"}
-    goal = {"kind": "classification", "target": "label"}
-    return Scenario.model_validate(
-        {
-            "scenario": "frozen",
-            "env": {"id": "antiphon/Digits-v0"},
-            "agents": {
-                "a": {"observes": ["image"], "network": net},
-                "b": {"network": net, **middle},
-                "c": {"network": {"kind": "mlp", "hidden": []}, "objective": goal},
-            },
-            "channels": [
-                {"from": s, "to": r, "coupling": coupling, "gradient": {"context": ["label"]}}
-                for s, r in ("ab", "bc")
-            ],
-            "training": {"batch": 8, "optimiser": {"kind": "adam", "lr": 0.01}},
-        }
-    )
+    agents = {
+        "a": {"observes": ["image"], "network": net},
+        "b": {"network": net, **middle},
+        "c": {"network": {"kind": "mlp", "hidden": []}, "objective": CLASSIFY},
+    }
+    channel = {"coupling": coupling, "gradient": {"context": ["label"]}}
+    channels = [{"from": s, "to": r, **channel} for s, r in ("ab", "bc")]
+    return digits(agents, channels, optimiser={"kind": "adam", "lr": 0.01})
 
 
 def numbers(simulation: Simulation, agent: str) -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.engine import Engine
 from antiphon.errors import DivergenceError
-from antiphon.scenarios import Scenario
+from tests.engine.scenes import CLASSIFY, all_parameters, digits, equal
 
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "aten.equal", "_unique")
 """Operations whose result the host has to wait for."""
@@ -40,25 +40,11 @@ class _Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def ring(network: dict[str, Any], **channel: Any) -> Simulation:
     names = [f"n{i}" for i in range(6)]
-    agent = {
-        "observes": ["image"],
-        "network": network,
-        "objective": {"kind": "classification", "target": "label"},
-        "clock": {"unroll": 2},
-    }
-    scenario = Scenario.model_validate(
-        {
-            "scenario": "ring",
-            "env": {"id": "antiphon/Digits-v0"},
-            "agents": dict.fromkeys(names, agent),
-            "channels": [
-                {"from": a, "to": b, "size": 4, "norm": "none", "link": {"delay": 1}, **channel}
-                for a, b in zip(names, names[1:] + names[:1], strict=True)
-            ],
-            "training": {"batch": 4, "steps": 400},
-            "telemetry": {"every": 10},
-        }
-    )
+    agent = {"observes": ["image"], "network": network, "objective": CLASSIFY, "clock": {"unroll": 2}}
+    plain = {"size": 4, "norm": "none", "link": {"delay": 1}}
+    ends = zip(names, names[1:] + names[:1], strict=True)
+    channels = [{"from": a, "to": b, **plain, **channel} for a, b in ends]
+    scenario = digits(dict.fromkeys(names, agent), channels, telemetry={"every": 10}, batch=4, steps=400)
     return Simulation(scenario, backend="cohort")
 
 
@@ -101,19 +87,16 @@ def test_without_it_the_host_waits() -> None:
 @pytest.mark.parametrize("network", NETWORKS)
 def test_it_changes_no_bit(network: str) -> None:
     one, other = later(ring(NETWORKS[network])), ring(NETWORKS[network])
-    for _ in range(12):
-        one.step()
-        other.step()
-    for name, agent in one.system.agents.items():
-        for key, p in agent.learner.parameters.items():
-            assert torch.equal(p, other.system.agents[name].learner.parameters[key])
+    for simulation in (one, other):
+        for _ in range(12):
+            simulation.step()
+    assert equal(all_parameters(one), all_parameters(other))
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_nothing_moves_from_the_step_on_and_the_report_names_agent_and_step(network: str) -> None:
     simulation = later(ring(NETWORKS[network]))
-    for _ in range(12):
-        simulation.step()
+    simulation.run(12)
     agents = simulation.system.agents
     next(iter(agents["n3"].learner.parameters.values())).data.fill_(float("nan"))
     before = {
@@ -136,8 +119,7 @@ def test_nothing_moves_from_the_step_on_and_the_report_names_agent_and_step(netw
 
 def test_a_predictor_that_is_not_finite_is_named_too() -> None:
     simulation = later(ring(NETWORKS["mlp"]))
-    for _ in range(12):
-        simulation.step()
+    simulation.run(12)
     predictor = simulation.system.channels["n2->n3"].predictor
     assert predictor is not None
     before = simulation.system.agents["n0"].learner.parameters["0.weight"].data.clone()
@@ -173,8 +155,7 @@ def test_it_remembers_the_first_step_and_who() -> None:
 def diverged_unseen(network: str = "mlp") -> Simulation:
     """A simulation two steps after a divergence at step 13 that no sync has found yet."""
     simulation = later(ring(NETWORKS[network]))
-    for _ in range(12):
-        simulation.step()
+    simulation.run(12)
     next(iter(simulation.system.agents["n3"].learner.parameters.values())).data.fill_(float("nan"))
     for _ in range(4):
         simulation.step()
@@ -205,8 +186,7 @@ def test_a_look_finds_a_divergence_that_no_sync_has_found(look: str, tmp_path: P
 
 def test_a_run_in_python_that_ends_before_the_sync_has_diverged() -> None:
     simulation = later(ring(NETWORKS["mlp"]))
-    for _ in range(12):
-        simulation.step()
+    simulation.run(12)
     next(iter(simulation.system.agents["n3"].learner.parameters.values())).data.fill_(float("nan"))
     with pytest.raises(DivergenceError, match="step 13"):
         simulation.run(
@@ -235,8 +215,7 @@ def test_a_run_whose_checkpoint_comes_before_the_sync_has_diverged(tmp_path: Pat
 
 def test_a_state_of_before_the_divergence_goes_on() -> None:
     simulation = later(ring(NETWORKS["mlp"]))
-    for _ in range(12):
-        simulation.step()
+    simulation.run(12)
     state = copy_tree(simulation.state_dict())
     simulation.system.agents["n3"].learner.parameters["0.weight"].data.fill_(float("nan"))
     with pytest.raises(DivergenceError):

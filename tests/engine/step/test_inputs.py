@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,38 +16,30 @@ from antiphon.engine.core.records import Consumption, Delivery
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario
+from tests.contracts.backend_documents import ring
+from tests.engine.scenes import CLASSIFY, LINEAR_MAP, digits, equal, parameters
 
 BATCH, SIZE = 12, 4
 NAME = "eye->mind"
 DOUBLE = torch.float64
-PLAIN = {"kind": "mlp", "hidden": [], "norm": "none"}
 SGD = {"kind": "sgd", "lr": 0.05}
 
 
 def pair(**channel: Any) -> Scenario:
     """Two linear agents, each seeing half of a digit; the second knows its class."""
     clocks = channel.pop("clocks", ({}, {}))
-    goal = {"kind": "classification", "target": "label"}
-    link = {
-        "from": "eye",
-        "to": "mind",
-        "size": SIZE,
-        "norm": "none",
-        "gradient": {"context": ["label"]},
-        "input": {"context": ["right_half"], "optimiser": SGD},
+    agents = {
+        "eye": {"observes": ["left_half"], "network": LINEAR_MAP, "clock": clocks[0]},
+        "mind": {
+            "observes": ["right_half"],
+            "network": LINEAR_MAP,
+            "objective": CLASSIFY,
+            "clock": clocks[1],
+        },
     }
-    return Scenario.model_validate(
-        {
-            "scenario": "pair",
-            "env": {"id": "antiphon/Digits-v0"},
-            "agents": {
-                "eye": {"observes": ["left_half"], "network": PLAIN, "clock": clocks[0]},
-                "mind": {"observes": ["right_half"], "network": PLAIN, "objective": goal, "clock": clocks[1]},
-            },
-            "channels": [{**link, **channel}],
-            "training": {"batch": BATCH, "steps": 50},
-        }
-    )
+    link = {"from": "eye", "to": "mind", "size": SIZE, "norm": "none", "gradient": {"context": ["label"]}}
+    link["input"] = {"context": ["right_half"], "optimiser": SGD}
+    return digits(agents, [{**link, **channel}], batch=BATCH)
 
 
 def channel_of(simulation: Simulation) -> Channel:
@@ -112,13 +103,12 @@ def test_it_is_read_where_the_message_is_missing_and_only_there(
             assert missing.any()
 
 
-@pytest.mark.parametrize("coupling", ["decoupled", "unlocked"])
-@pytest.mark.parametrize("stands_in", [True, False])
+@pytest.mark.parametrize(
+    ("coupling", "stands_in"), [("decoupled", True), ("decoupled", False), ("unlocked", True)]
+)
 def test_what_comes_back_for_a_stand_in_is_learned_on_the_real_message(
     coupling: str, stands_in: bool
 ) -> None:
-    if coupling == "unlocked" and not stands_in:
-        return
     expects = {} if stands_in else {"input": None}
     with Simulation(pair(coupling=coupling, link={"drop": 0.4}, **expects), dtype=DOUBLE) as simulation:
         simulation.run(20)
@@ -163,8 +153,7 @@ def test_a_link_that_loses_everything_teaches_it_nothing_and_the_rest_learns_on(
     with Simulation(pair(link={"drop": 1.0}), dtype=DOUBLE) as simulation:
         before = [p.clone() for p in model_of(simulation).parameters.values()]
         simulation.run(10)
-        for old, new in zip(before, model_of(simulation).parameters.values(), strict=True):
-            assert torch.equal(old, new)
+        assert equal(before, model_of(simulation).parameters.values())
         assert model_of(simulation).predict(torch.randn(3, 32, dtype=DOUBLE), 3).norm() == 0
         assert simulation.learned.predictor_updates[NAME].loss > 0
         assert simulation.learned.updates[0].injected[NAME].norm() > 0
@@ -178,10 +167,9 @@ def test_an_unlocked_receiver_never_sees_the_message() -> None:
             weight = next(iter(simulation.agents["eye"].parameters.values()))
             weight.data.mul_(factor)
             simulation.step()
-            found.append([p.clone() for p in simulation.agents["mind"].parameters.values()])
+            found.append(parameters(simulation, "mind"))
             assert model_of(simulation).parameters["last.weight"].norm() > 0
-    for one, other in zip(*found, strict=True):
-        assert torch.equal(one, other)
+    assert equal(*found)
 
 
 def test_its_context_is_of_the_moment_of_the_message_it_stands_in_for(
@@ -239,34 +227,6 @@ def test_held_and_age_are_those_of_the_newest_that_came_before(monkeypatch: pyte
                 asked.clear()
             due = channel_of(simulation).ledger.link.carry(step, sent)
         assert (held != 0).any()
-
-
-@pytest.mark.parametrize("coupling", ["decoupled", "unlocked"])
-def test_a_fork_in_the_middle_of_a_window_goes_on_to_the_same_bits(coupling: str) -> None:
-    scenario = pair(
-        coupling=coupling,
-        link={"drop": 0.4, "delay": 1, "noise": 0.1, "rate": 0.75},
-        input={"kind": "mlp", "hidden": [8], "context": ["held", "age", "to.phase", "from.phase"]},
-        clocks=({"unroll": 2}, {"unroll": 3}),
-    )
-    with Simulation(scenario) as simulation:
-        simulation.run(13)
-        twin = simulation.fork()
-        for each in (simulation, twin):
-            each.run(9)
-        ours, theirs = simulation.state_dict()["system"], twin.state_dict()["system"]
-        for place in ("learners", "predictors", "inputs"):
-            for one, other in zip(tensors(ours[place]), tensors(theirs[place]), strict=True):
-                assert torch.equal(one, other)
-        assert any(t.norm() > 0 for t in tensors(ours["inputs"]))
-
-
-def tensors(tree: Any) -> Iterator[Tensor]:
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, dict | list):
-        for value in tree.values() if isinstance(tree, dict) else tree:
-            yield from tensors(value)
 
 
 def test_evaluation_over_perfect_links_does_without_it() -> None:
@@ -328,44 +288,38 @@ def test_an_unlocked_channel_needs_one() -> None:
 def test_one_that_diverges_stops_the_run_before_any_of_its_parameters_moves() -> None:
     with Simulation(pair()) as simulation:
         simulation.run(2)
-        model = model_of(simulation)
-        model.parameters["last.weight"].data.fill_(1e38)
-        before = [
-            p.clone() for p in [*model.parameters.values(), *simulation.agents["mind"].parameters.values()]
-        ]
+        model = model_of(simulation).parameters
+        model["last.weight"].data.fill_(1e38)
+        before = [p.clone() for p in model.values()], parameters(simulation, "mind")
         with pytest.raises(DivergenceError, match=NAME):
             simulation.step()
-        after = [*model.parameters.values(), *simulation.agents["mind"].parameters.values()]
-        for old, new in zip(before, after, strict=True):
-            assert torch.equal(old, new)
+        assert equal(before[0], model.values())
+        assert equal(before[1], parameters(simulation, "mind"))
 
 
-@pytest.mark.parametrize("backend", ["reference", "cohort"])
-def test_synthetic_inputs_and_gradients_follow_the_schedules_of_their_own_rates(backend: str) -> None:
+@pytest.mark.parametrize("scene", ["reference", "engine", "stacks"])
+def test_predictors_and_input_models_follow_the_schedules_of_their_own_rates(scene: str) -> None:
+    """The schedule ends at step 6, at a rate of nothing: from there on they stand, and agents go on."""
     own = {"kind": "sgd", "lr": 0.05, "schedule": {"kind": "cosine", "factor": 0.0}}
-    scenario = pair(
-        link={"drop": 0.4},
-        gradient={"context": ["label"], "optimiser": own},
-        input={"context": ["right_half"], "optimiser": own},
-    ).with_training(steps=6)
+    how = {"gradient": {"context": ["label"], "optimiser": own}, "link": {"delay": 1, "drop": 0.4}}
+    if scene == "stacks":
+        how["input"] = {"kind": "linear", "context": ["x"], "optimiser": own}
+        scenario, agent = Scenario.model_validate(ring(channel=how, steps=6)), "n0"
+    else:
+        how["input"] = {"context": ["right_half"], "optimiser": own}
+        scenario, agent = pair(**how).with_training(steps=6), "mind"
+    backend = "reference" if scene == "reference" else "cohort"
     with Simulation(scenario, backend=backend) as simulation:
         simulation.run(4)
-        channel = channel_of(simulation)
-        for steps, stands in (
-            (1, False),
-            (1, False),
-            (3, True),
-        ):  # the schedule ends at step 6, at a rate of nothing
+        for steps, stands in ((1, False), (1, False), (3, True)):
+            channel = next(iter(simulation.system.channels.values()))
             models = [model for model in (channel.predictor, channel.input) if model is not None]
             before = [[p.data.clone() for p in model.parameters.values()] for model in models]
-            agent = simulation.agents["mind"].parameters
-            weights = {key: p.data.clone() for key, p in agent.items()}
+            weights = parameters(simulation, agent)
             simulation.run(steps)
+            channel = next(iter(simulation.system.channels.values()))
+            models = [model for model in (channel.predictor, channel.input) if model is not None]
             for model, values in zip(models, before, strict=True):
-                same = [torch.equal(*pair) for pair in zip(model.parameters.values(), values, strict=True)]
-                assert all(same) == stands
-            assert not all(
-                torch.equal(weights[key], p) for key, p in simulation.agents["mind"].parameters.items()
-            )
+                assert equal(values, model.parameters.values()) == stands
+            assert not equal(weights, parameters(simulation, agent))
         assert len(models) == 2
-        assert all(model.updates == simulation.now for model in models)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,47 +12,29 @@ from torch import Tensor
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
+from tests.engine.scenes import CLASSIFY, digits, equal, fill, parameters, predictor_of
 
 BATCH = 8
 LAYER = {"kind": "mlp", "hidden": [6], "norm": "none", "activation": "tanh"}
-GOAL = {"kind": "classification", "target": "label"}
 
 
 def fork_of_two(*, clock: dict[str, Any] | None = None, **training: Any) -> Scenario:
     """Two eyes that tell one mind; each knows what it is for."""
-    gradient = {"context": ["label"]}
-    return Scenario.model_validate(
-        {
-            "scenario": "eyes",
-            "env": {"id": "antiphon/Digits-v0"},
-            "agents": {
-                "left": {"observes": ["left_half"], "network": LAYER, "clock": clock or {}},
-                "right": {"observes": ["right_half"], "network": LAYER, "clock": clock or {}},
-                "mind": {"network": LAYER, "objective": GOAL},
-            },
-            "channels": [
-                {"from": eye, "to": "mind", "size": 4, "norm": "none", "gradient": gradient}
-                for eye in ("left", "right")
-            ],
-            "training": {"batch": BATCH, "steps": 100, "on_divergence": "quarantine", **training},
-        }
+    agents = {
+        eye: {"observes": [f"{eye}_half"], "network": LAYER, "clock": clock or {}}
+        for eye in ("left", "right")
+    }
+    channel = {"to": "mind", "size": 4, "norm": "none", "gradient": {"context": ["label"]}}
+    return digits(
+        {**agents, "mind": {"network": LAYER, "objective": CLASSIFY}},
+        [{"from": eye, **channel} for eye in agents],
+        **{"batch": BATCH, "on_divergence": "quarantine", **training},
     )
 
 
 def poison(simulation: Simulation, channel: str, value: float) -> None:
     """Let a channel's predictor say something enormous, or no number at all."""
-    predictor = simulation.system.channels[channel].predictor
-    assert predictor is not None
-    for parameter in predictor.parameters.values():
-        parameter.data.fill_(value)
-
-
-def parameters(simulation: Simulation, name: str) -> list[Tensor]:
-    return [p.clone() for p in simulation.agents[name].parameters.values()]
-
-
-def same(one: list[Tensor], other: list[Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    fill(predictor_of(simulation, channel), value)
 
 
 def last_message(simulation: Simulation, channel: str) -> Tensor:
@@ -71,11 +52,11 @@ def test_a_diverging_agent_stays_as_it_was_and_the_others_go_on(value: float, bo
         poison(simulation, "left->mind", value)
         before = {name: parameters(simulation, name) for name in ("left", "right", "mind")}
         simulation.step()
-        assert same(before["left"], parameters(simulation, "left"))
+        assert equal(before["left"], parameters(simulation, "left"))
         for name in ("right", "mind"):
-            assert not same(before[name], parameters(simulation, name))
+            assert not equal(before[name], parameters(simulation, name))
         simulation.run(10)
-        assert same(before["left"], parameters(simulation, "left"))
+        assert equal(before["left"], parameters(simulation, "left"))
         assert all(bool(p.isfinite().all()) for name in before for p in parameters(simulation, name))
         step, line = simulation.events[0]
         assert step == 5
@@ -108,7 +89,7 @@ def test_nothing_re_enters_by_itself() -> None:
         poison(simulation, "left->mind", 0.0)
         before = parameters(simulation, "left")
         simulation.run(10)
-        assert same(before, parameters(simulation, "left"))
+        assert equal(before, parameters(simulation, "left"))
         assert len([line for _, line in simulation.events if "left" in line]) >= 1
 
 
@@ -117,22 +98,21 @@ def test_a_diverging_predictor_is_muted_and_its_sender_goes_on(value: float) -> 
     """A shadow injects nothing, so that only the predictor is at fault."""
     document = fork_of_two(bound=1e6).model_dump(mode="json")
     document["channels"][0]["gradient"]["apply"] = False
-    document["agents"]["left"]["objective"] = GOAL
+    document["agents"]["left"]["objective"] = CLASSIFY
     with Simulation(Scenario.model_validate(document)) as simulation:
         simulation.run(5)
         poison(simulation, "left->mind", value)
-        predictor = simulation.system.channels["left->mind"].predictor
-        assert predictor is not None
+        predictor = predictor_of(simulation, "left->mind")
         before = [p.clone() for p in predictor.parameters.values()]
         left = parameters(simulation, "left")
         simulation.run(4)
-        assert same(
+        assert equal(
             [torch.nan_to_num(p) for p in before],
             [torch.nan_to_num(p) for p in predictor.parameters.values()],
         )
         assert simulation.system.channels["left->mind"].predictor_disabled
         assert not simulation.system.agents["left"].agent_disabled
-        assert not same(left, parameters(simulation, "left"))
+        assert not equal(left, parameters(simulation, "left"))
         assert last_message(simulation, "left->mind").any()
         ((step, line),) = simulation.events
         assert step == 5
@@ -150,41 +130,10 @@ def test_a_locked_group_is_silenced_as_one() -> None:
         poison(simulation, "left->mind", 1e6)
         before = {name: parameters(simulation, name) for name in ("ear", "left", "right")}
         simulation.run(3)
-        assert same(before["ear"], parameters(simulation, "ear"))
-        assert same(before["left"], parameters(simulation, "left"))
-        assert not same(before["right"], parameters(simulation, "right"))
+        assert equal(before["ear"], parameters(simulation, "ear"))
+        assert equal(before["left"], parameters(simulation, "left"))
+        assert not equal(before["right"], parameters(simulation, "right"))
         assert "ear" in simulation.events[0][1]
-
-
-@pytest.mark.parametrize("unroll", [1, 3])
-@pytest.mark.parametrize("after", [0, 1])
-def test_a_fork_and_a_saved_run_remember_it(unroll: int, after: int, tmp_path: Path) -> None:
-    """With a window of three ticks only the predictor is at fault: it is muted before its sender learns."""
-    with Simulation(fork_of_two(bound=100.0, clock={"unroll": unroll})) as simulation:
-        simulation.run(6)
-        poison(simulation, "left->mind", 1e6)
-        simulation.run(3 + after)
-        assert simulation.system.agents["left"].agent_disabled == (unroll == 1)
-        loaded = Simulation.load(simulation.save(tmp_path / "saved"))
-        twin = simulation.fork()
-        for each in (simulation, loaded, twin):
-            each.run(8)
-        for name in ("left", "right", "mind"):
-            assert same(parameters(simulation, name), parameters(twin, name))
-            assert same(parameters(simulation, name), parameters(loaded, name))
-        assert simulation.events == twin.events == loaded.events
-        for each in (twin, loaded):
-            for own, theirs in zip(
-                simulation.system.agents.values(), each.system.agents.values(), strict=True
-            ):
-                assert own.agent_disabled == theirs.agent_disabled
-            for name, channel in simulation.system.channels.items():
-                assert (
-                    channel.predictor_disabled
-                    == each.system.channels[name].predictor_disabled
-                    == (name == "left->mind")
-                )
-            each.close()
 
 
 def test_without_quarantine_the_run_stops_at_the_bound() -> None:
@@ -196,7 +145,7 @@ def test_without_quarantine_the_run_stops_at_the_bound() -> None:
             simulation.step()
         assert "\n" not in str(caught.value)
         for name, found in before.items():
-            assert same(found, parameters(simulation, name))
+            assert equal(found, parameters(simulation, name))
 
 
 def test_the_bound_is_on_what_reaches_parameters() -> None:
@@ -229,8 +178,8 @@ def test_a_bound_that_is_never_reached_changes_no_bit() -> None:
         with Simulation(fork_of_two(**training)) as simulation:
             simulation.run(10)
             found.append([p for name in ("left", "mind") for p in parameters(simulation, name)])
-    assert same(found[0], found[1])
-    assert same(found[1], found[2])
+    assert equal(found[0], found[1])
+    assert equal(found[1], found[2])
 
 
 def test_a_message_that_is_no_number_is_silent_before_anyone_reads_it() -> None:
@@ -243,6 +192,6 @@ def test_a_message_that_is_no_number_is_silent_before_anyone_reads_it() -> None:
         before = parameters(simulation, "mind")
         simulation.run(3)
         assert not simulation.system.agents["mind"].agent_disabled
-        assert not same(before, parameters(simulation, "mind"))
+        assert not equal(before, parameters(simulation, "mind"))
         assert all(bool(p.isfinite().all()) for p in simulation.agents["mind"].parameters.values())
         assert not bool(last_message(simulation, "left->mind").any())

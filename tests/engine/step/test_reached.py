@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.update import Update, among, reached
@@ -26,6 +25,7 @@ from tests.engine.alike import (
     engine_of,
     gradient,
     levels,
+    mask,
     ring,
     stack_of,
     stacks,
@@ -35,10 +35,6 @@ from tests.engine.alike import (
 LOCKED: Document = {"coupling": "locked"}
 LATER: Document = {"coupling": "locked", "link": {"delay": 1}}
 UNROLLED: Document = {"clock": {"unroll": 2}}
-
-
-def mask(*members: int) -> Tensor:
-    return torch.tensor(members) > 0
 
 
 def on_updates(simulation: Simulation, look: Callable[[Update], None]) -> None:

@@ -35,7 +35,6 @@ from tests.engine.alike import (
     ring,
     single_agents,
     stacks,
-    states,
 )
 
 SEEDS = (3, 4, 5)
@@ -64,8 +63,9 @@ def alone(scene: Document) -> list[Simulation]:
 
 
 def recurrent(**state: Any) -> Document:
-    scene = ring(2, agent=LSTM, channel=gradient(context=["from.state", "returned"]), env=ENDS)
-    return {**scene, "channels": scene["channels"] + states(["n0", "n1"], **gradient(**state))}
+    return ring(
+        2, agent=LSTM, channel=gradient(context=["from.state", "returned"]), env=ENDS, state=gradient(**state)
+    )
 
 
 def chain(**how: Any) -> Document:

@@ -29,7 +29,6 @@ from tests.engine.alike import (
     levels,
     ring,
     stacks,
-    states,
     twins,
 )
 
@@ -47,14 +46,6 @@ def mixed() -> Document:
     pairs = [("a0", "c", LOCKED), ("a1", "z", LOCKED), ("a2", "c", LOCKED)]
     pairs += [(f"a{i}", "q", {**gradient(), "key": "k", "link": {"delay": 1}}) for i in range(3)]
     return document(agents, [{"from": a, "to": b, **how} for a, b, how in pairs], ENDS)
-
-
-def recurrent() -> Document:
-    scene = ring(3, agent=LSTM, env=ENDS)
-    return {
-        **scene,
-        "channels": scene["channels"] + states(["n0", "n1", "n2"], **gradient(trace=0.5, span=2)),
-    }
 
 
 def one_of_many() -> Document:
@@ -84,7 +75,7 @@ SCENES: dict[str, Document] = {
     "inputs": ring(channel={"input": INPUT, "link": {"delay": 1, "drop": 0.5}}, env=ENDS),
     "unlocked": levels(channel={"coupling": "unlocked", "input": INPUT}, wide=True),
     "broadcasts": levels(wide=True, channel={"port": "p"}, count=2),
-    "states": recurrent(),
+    "states": ring(3, agent=LSTM, env=ENDS, state=gradient(trace=0.5, span=2)),
     "mixed": mixed(),
     "one of many": one_of_many(),
     "quarantine": ring(**QUARANTINE, bound=1.0),

@@ -8,23 +8,14 @@ import pytest
 import torch
 
 from antiphon.engine.simulation import Simulation
-from antiphon.scenarios import Scenario
+from tests.engine.scenes import CLASSIFY, digits, predictor_of
 
 
 def pair(**channel: Any) -> Simulation:
-    document = {
-        "scenario": "pair",
-        "env": {"id": "antiphon/Digits-v0", **channel.pop("env", {})},
-        "agents": {
-            "a": {"observes": ["image"]},
-            "b": {"objective": {"kind": "classification", "target": "label", "when": "each"}},
-        },
-        "channels": [
-            {"from": "a", "to": "b", "size": 4, "gradient": {"context": ["label", "returned"]}, **channel}
-        ],
-        "training": {"batch": 8},
-    }
-    return Simulation(Scenario.model_validate(document))
+    agents = {"a": {"observes": ["image"]}, "b": {"objective": {**CLASSIFY, "when": "each"}}}
+    env = channel.pop("env", {})
+    told = {"from": "a", "to": "b", "size": 4, "gradient": {"context": ["label", "returned"]}, **channel}
+    return Simulation(digits(agents, [told], env))
 
 
 @pytest.mark.parametrize(("delay", "lag"), [(0, 1), (1, 2), (2, 4)])
@@ -71,8 +62,7 @@ def test_where_the_link_lost_a_message_the_one_before_is_still_the_newest() -> N
 
 def test_a_predictor_sees_it() -> None:
     simulation = pair(env={"hold": 20})
-    predictor = simulation.system.channels["a->b"].predictor
-    assert predictor is not None
+    predictor = predictor_of(simulation, "a->b")
     assert predictor.parameters["last.weight"].shape == (4, 4 + 10 + 4)
     simulation.run(steps=5)
     assert bool(predictor.parameters["last.weight"][:, -4:].any())

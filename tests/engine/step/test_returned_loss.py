@@ -9,35 +9,20 @@ import torch
 
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
+from tests.engine.scenes import CLASSIFY, digits
 
 TICKS = 3
 
 
 def pair(link: dict[str, Any]) -> Scenario:
     """The eye speaks once in three steps; the mind reads that message at each of its three ticks, and learns then."""
-    return Scenario.model_validate(
-        {
-            "scenario": "told",
-            "env": {"id": "antiphon/Digits-v0"},
-            "agents": {
-                "eye": {"observes": ["left_half"], "clock": {"period": TICKS}},
-                "mind": {
-                    "observes": ["right_half"],
-                    "clock": {"unroll": TICKS},
-                    "objective": {"kind": "classification", "target": "label"},
-                },
-            },
-            "channels": [
-                {
-                    "from": "eye",
-                    "to": "mind",
-                    "size": 4,
-                    "gradient": {"kind": "sobolev", "context": ["label"]},
-                    "link": link,
-                }
-            ],
-            "training": {"batch": 16, "steps": 20},
-        }
+    agents = {
+        "eye": {"observes": ["left_half"], "clock": {"period": TICKS}},
+        "mind": {"observes": ["right_half"], "clock": {"unroll": TICKS}, "objective": CLASSIFY},
+    }
+    gradient = {"kind": "sobolev", "context": ["label"]}
+    return digits(
+        agents, [{"from": "eye", "to": "mind", "size": 4, "gradient": gradient, "link": link}], batch=16
     )
 
 
@@ -59,18 +44,8 @@ def test_who_has_no_loss_of_its_own_returns_what_its_critic_expects() -> None:
     """The first critic of a chain hears the second's value, times its discount; the classifier's own loss goes back one hop."""
     gradient = {"kind": "sobolev", "context": ["label"], "discount": 0.5}
     channels = [{"from": a, "to": b, "size": 4, "gradient": gradient} for a, b in ("xy", "yz")]
-    document = {
-        "scenario": "hops",
-        "env": {"id": "antiphon/Digits-v0"},
-        "agents": {
-            "x": {"observes": ["image"]},
-            "y": {},
-            "z": {"objective": {"kind": "classification", "target": "label"}},
-        },
-        "channels": channels,
-        "training": {"batch": 16, "steps": 20},
-    }
-    with Simulation(Scenario.model_validate(document)) as simulation:
+    agents = {"x": {"observes": ["image"]}, "y": {}, "z": {"objective": CLASSIFY}}
+    with Simulation(digits(agents, channels, batch=16)) as simulation:
         simulation.run(5)
         twin = simulation.fork()
         simulation.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,10 +14,10 @@ from torch import Tensor, nn
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from tests.batch_norm import drop_lost_biases, without_lost_biases
+from tests.batch_norm import drop_lost_biases
+from tests.engine.scenes import CLASSIFY, assert_as_torch, digits
 
 DOUBLE = torch.float64
-GOAL = {"kind": "classification", "target": "label"}
 
 
 def eyes(norm: str = "batch", coupling: str = "locked", **changes: Any) -> Scenario:
@@ -25,21 +26,13 @@ def eyes(norm: str = "batch", coupling: str = "locked", **changes: Any) -> Scena
     agents: dict[str, Any] = {
         "left": {"observes": ["left_half"], **eye},
         "right": {"observes": ["right_half"], **eye, **changes},
-        "mind": {"network": {"kind": "mlp", "hidden": []}, "objective": GOAL},
+        "mind": {"network": {"kind": "mlp", "hidden": []}, "objective": CLASSIFY},
     }
     channels = [
         {"from": eye, "to": "mind", "size": 3, "port": "seen", "norm": norm, "coupling": coupling}
         for eye in ("left", "right")
     ]
-    return Scenario.model_validate(
-        {
-            "scenario": "tied",
-            "env": {"id": "antiphon/Digits-v0"},
-            "agents": agents,
-            "channels": channels,
-            "training": {"batch": 8, "optimiser": {"kind": "adam", "lr": 0.01}},
-        }
-    )
+    return digits(agents, channels, optimiser={"kind": "adam", "lr": 0.01})
 
 
 def network(simulation: Simulation, agent: str, head: str) -> nn.Sequential:
@@ -50,36 +43,37 @@ def network(simulation: Simulation, agent: str, head: str) -> nn.Sequential:
     return found
 
 
-def assert_close(simulation: Simulation, modules: dict[str, nn.Sequential]) -> None:
-    """Hold agents to torch's modules, parameters and running statistics."""
-    for agent, module in modules.items():
-        learner = simulation.system.agents[agent].learner
-        parameters, statistics = without_lost_biases(learner.parameters, learner.buffers)
-        for mine, theirs in zip(parameters, module.parameters(), strict=True):
-            torch.testing.assert_close(mine, theirs.data, atol=1e-10, rtol=0)
-        running = [b for key, b in module.named_buffers() if "running" in key]
-        for b, r in zip(statistics, running, strict=True):
-            torch.testing.assert_close(b, r, atol=1e-10, rtol=0)
-
-
-def test_members_of_one_wave_are_one_module_on_stacked_rows() -> None:
-    simulation = Simulation(eyes(), dtype=DOUBLE)
-    eye, mind = network(simulation, "left", "port_seen"), network(simulation, "mind", "objective")
-    optimisers = [torch.optim.Adam(m.parameters(), lr=0.01, fused=True) for m in (eye, mind)]
-    for _ in range(30):
-        signals = simulation.world.step_signals.signals
-        halves = torch.cat([signals["left_half"].flatten(1), signals["right_half"].flatten(1)])
-        loss = F.cross_entropy(mind(torch.cat(eye(halves).chunk(2), 1)), signals["label"])
+def learn_as_torch(
+    simulation: Simulation,
+    tied: nn.Module,
+    mind: nn.Module,
+    steps: int,
+    loss: Callable[[dict[str, Tensor]], Tensor],
+) -> None:
+    """Train plain modules beside a simulation; two agents share `tied`, which follows the mean of their gradients."""
+    optimisers = [torch.optim.Adam(m.parameters(), lr=0.01, fused=True) for m in (tied, mind)]
+    for _ in range(steps):
         for optimiser in optimisers:
             optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        for q in eye.parameters():  # the mean of the members' gradients: half their sum
+        loss(simulation.world.step_signals.signals).backward()  # type: ignore[no-untyped-call]
+        for q in tied.parameters():
             assert q.grad is not None
             q.grad /= 2
         for optimiser in optimisers:
             optimiser.step()
         simulation.step()
-    assert_close(simulation, {"left": eye, "right": eye, "mind": mind})
+
+
+def test_members_of_one_wave_are_one_module_on_stacked_rows() -> None:
+    simulation = Simulation(eyes(), dtype=DOUBLE)
+    eye, mind = network(simulation, "left", "port_seen"), network(simulation, "mind", "objective")
+
+    def loss(signals: dict[str, Tensor]) -> Tensor:
+        halves = torch.cat([signals[f"{side}_half"].flatten(1) for side in ("left", "right")])
+        return F.cross_entropy(mind(torch.cat(eye(halves).chunk(2), 1)), signals["label"])
+
+    learn_as_torch(simulation, eye, mind, 30, loss)
+    assert_as_torch(simulation, {"left": eye, "right": eye, "mind": mind})
 
 
 def test_there_is_one_set_of_numbers_and_one_optimiser() -> None:
@@ -115,39 +109,22 @@ def twice(norm: str) -> Scenario:
     """Two tied agents in different waves: the second hears the first."""
     cell = {"share": "cell", "network": {"kind": "mlp", "hidden": [6], "norm": norm}}
     channel = {"size": 32, "port": "p", "norm": "none", "coupling": "locked"}
-    return Scenario.model_validate(
-        {
-            "scenario": "waves",
-            "env": {"id": "antiphon/Digits-v0"},
-            "agents": {
-                "a": {"observes": ["left_half"], **cell},
-                "b": cell,
-                "c": {"network": {"kind": "mlp", "hidden": []}, "objective": GOAL},
-            },
-            "channels": [{"from": "a", "to": "b", **channel}, {"from": "b", "to": "c", **channel}],
-            "training": {"batch": 8, "optimiser": {"kind": "adam", "lr": 0.01}},
-        }
-    )
+    mind = {"network": {"kind": "mlp", "hidden": []}, "objective": CLASSIFY}
+    channels = [{"from": s, "to": r, **channel} for s, r in ("ab", "bc")]
+    agents = {"a": {"observes": ["left_half"], **cell}, "b": cell, "c": mind}
+    return digits(agents, channels, optimiser={"kind": "adam", "lr": 0.01})
 
 
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 def test_members_of_different_waves_are_one_module_used_twice(norm: str) -> None:
     simulation = Simulation(twice(norm), dtype=DOUBLE)
     cell, mind = network(simulation, "a", "port_p"), network(simulation, "c", "objective")
-    optimisers = [torch.optim.Adam(m.parameters(), lr=0.01, fused=True) for m in (cell, mind)]
-    for _ in range(20):
-        signals = simulation.world.step_signals.signals
-        loss = F.cross_entropy(mind(cell(cell(signals["left_half"].flatten(1)))), signals["label"])
-        for optimiser in optimisers:
-            optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        for q in cell.parameters():
-            assert q.grad is not None
-            q.grad /= 2
-        for optimiser in optimisers:
-            optimiser.step()
-        simulation.step()
-    assert_close(simulation, {"a": cell, "b": cell, "c": mind})
+
+    def loss(signals: dict[str, Tensor]) -> Tensor:
+        return F.cross_entropy(mind(cell(cell(signals["left_half"].flatten(1)))), signals["label"])
+
+    learn_as_torch(simulation, cell, mind, 20, loss)
+    assert_as_torch(simulation, {"a": cell, "b": cell, "c": mind})
 
 
 def test_a_group_keeps_its_numbers_whoever_else_is_there() -> None:

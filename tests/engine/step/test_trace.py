@@ -19,12 +19,11 @@ from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
+from tests.engine.scenes import CLASSIFY, LINEAR_MAP, all_parameters, digits, equal, predictor_of
 
 BATCH, SIZE = 8, 4
 DOUBLE = torch.float64
-PLAIN = {"kind": "mlp", "hidden": [], "norm": "none"}
 DEEP = {"kind": "mlp", "hidden": [6], "norm": "layer", "activation": "tanh"}
-GOAL = {"kind": "classification", "target": "label"}
 
 
 def chain(
@@ -41,31 +40,11 @@ def chain(
     agents: dict[str, Any] = {name: {"network": network, "clock": clock or {}} for name in names}
     agents[names[0]]["observes"] = ["image"]
     for name in names[::-2]:
-        agents[name]["objective"] = GOAL
-    return Scenario.model_validate(
-        {
-            "scenario": "chain",
-            "env": {"id": "antiphon/Digits-v0"},
-            "agents": agents,
-            "channels": [
-                {
-                    "from": s,
-                    "to": r,
-                    "size": SIZE,
-                    "norm": "none",
-                    "coupling": coupling,
-                    "gradient": {"kind": "linear", "context": ["label"], **gradient},
-                    "link": link or {},
-                }
-                for s, r in pairwise(names)
-            ],
-            "training": {"batch": BATCH, "steps": 20, "optimiser": optimiser or {"kind": "adam", "lr": 0.01}},
-        }
-    )
-
-
-def numbers(simulation: Simulation) -> list[Tensor]:
-    return [p.data.clone() for agent in simulation.agents.values() for p in agent.parameters.values()]
+        agents[name]["objective"] = CLASSIFY
+    channel = {"size": SIZE, "norm": "none", "coupling": coupling, "link": link or {}}
+    channel["gradient"] = {"kind": "linear", "context": ["label"], **gradient}
+    channels = [{"from": s, "to": r, **channel} for s, r in pairwise(names)]
+    return digits(agents, channels, steps=20, optimiser=optimiser or {"kind": "adam", "lr": 0.01})
 
 
 def furthest(one: list[Tensor], other: list[Tensor]) -> float:
@@ -80,7 +59,7 @@ def injected_in(simulation: Simulation) -> dict[str, Tensor]:
 def run(scenario: Scenario, steps: int = 20) -> list[Tensor]:
     with Simulation(scenario, dtype=DOUBLE) as simulation:
         simulation.run(steps)
-        return numbers(simulation)
+        return all_parameters(simulation)
 
 
 @pytest.fixture
@@ -110,14 +89,14 @@ def test_a_full_trace_is_backpropagation(unroll: int) -> None:
 
 def test_no_trace_is_the_plain_synthetic_gradient_to_the_bit() -> None:
     plain, none = run(chain()), run(chain(trace=0.0))
-    assert all(torch.equal(a, b) for a, b in zip(plain, none, strict=True))
+    assert equal(plain, none)
     assert furthest(run(chain(trace=0.1)), plain) > 1e-4
 
 
 def test_a_trace_follows_its_recursion() -> None:
     """g_k = ((1 - lambda) SG_{k+1} + lambda g_{k+1}) J_k, and each SG learns what its receiver mixed."""
     mix = 0.3
-    scenario = chain("abcd", PLAIN, trace=mix)
+    scenario = chain("abcd", LINEAR_MAP, trace=mix)
     with Simulation(scenario, dtype=DOUBLE) as simulation:
         simulation.run(10)
         image = simulation.world.step_signals.signals["image"].flatten(1)
@@ -190,8 +169,7 @@ def test_the_loss_of_the_predictor_reaches_the_sender(kind: dict[str, Any], reco
     share = 0.25
     with Simulation(chain("ab", **kind, propagate=share), dtype=DOUBLE) as simulation:
         simulation.run(15)
-        predictor = simulation.system.channels["a->b"].predictor
-        assert predictor is not None
+        predictor = predictor_of(simulation, "a->b")
         frozen = {k: p.clone() for k, p in predictor.parameters.items()}
         label = simulation.world.step_signals.signals["label"]
         context = F.one_hot(label, 10).to(DOUBLE)
@@ -265,9 +243,11 @@ def test_the_scale_moves_by_its_schedule() -> None:
     """With plain gradient descent the sender's step is proportional to the scale; the deltas are not."""
     sgd = {"kind": "sgd", "lr": 0.1}
     schedule = {"kind": "steps", "at": [0.5], "factor": 0.25}
-    with Simulation(chain("abc", PLAIN, scale=2.0, schedule=schedule, optimiser=sgd), dtype=DOUBLE) as moving:
+    with Simulation(
+        chain("abc", LINEAR_MAP, scale=2.0, schedule=schedule, optimiser=sgd), dtype=DOUBLE
+    ) as moving:
         steady = {
-            scale: Simulation(chain("abc", PLAIN, scale=scale, optimiser=sgd), dtype=DOUBLE)
+            scale: Simulation(chain("abc", LINEAR_MAP, scale=scale, optimiser=sgd), dtype=DOUBLE)
             for scale in (2.0, 0.5)
         }
         for step in range(14):
@@ -275,7 +255,7 @@ def test_the_scale_moves_by_its_schedule() -> None:
             other.load_state_dict(moving.state_dict())
             for each in (moving, other):
                 each.step()
-            assert all(torch.equal(a, b) for a, b in zip(numbers(moving), numbers(other), strict=True))
+            assert equal(all_parameters(moving), all_parameters(other))
         for each in steady.values():
             each.close()
 
@@ -311,7 +291,7 @@ class Step:
 
 
 def test_the_gradient_at_what_was_received_belongs_to_what_was_sent() -> None:
-    with Simulation(chain("ab", PLAIN, link=NOISY), dtype=DOUBLE) as simulation:
+    with Simulation(chain("ab", LINEAR_MAP, link=NOISY), dtype=DOUBLE) as simulation:
         simulation.run(10)
         step = Step.of(simulation)
         simulation.step()
@@ -324,7 +304,7 @@ def test_the_gradient_at_what_was_received_belongs_to_what_was_sent() -> None:
 
 def test_over_a_locked_channel_noise_lets_the_gradient_straight_through() -> None:
     sgd = {"kind": "sgd", "lr": 1.0}
-    scenario = chain("ab", PLAIN, link=NOISY, coupling="locked", optimiser=sgd)
+    scenario = chain("ab", LINEAR_MAP, link=NOISY, coupling="locked", optimiser=sgd)
     with Simulation(scenario, dtype=DOUBLE) as simulation:
         simulation.run(3)
         step = Step.of(simulation)
@@ -333,16 +313,6 @@ def test_over_a_locked_channel_noise_lets_the_gradient_straight_through() -> Non
         assert torch.allclose(layers_of(simulation, "b")["objective"][0], mind, atol=1e-14)
         eye = step.eye - (step.error @ step.mind).T @ step.image / BATCH
         assert torch.allclose(layers_of(simulation, "a")["message"][0], eye, atol=1e-14)
-
-
-def test_noise_is_the_same_in_a_fork_and_after_a_replay() -> None:
-    scenario = chain("abc", link=NOISY, coupling="locked", clock={"unroll": 3})
-    with Simulation(scenario, dtype=DOUBLE) as simulation:
-        simulation.run(4)
-        twin = simulation.fork()
-        for each in (simulation, twin):
-            each.run(7)
-        assert all(torch.equal(a, b) for a, b in zip(numbers(simulation), numbers(twin), strict=True))
 
 
 # --- stamps ------------------------------------------------------------------------------------------------
@@ -363,7 +333,7 @@ def test_an_aligned_receiver_works_on_the_example_of_what_it_reads(
         return genuine(ticker, part, tape)
 
     monkeypatch.setattr(ForwardPass, "_gather", gather)
-    document = chain("ab", PLAIN, link={"delay": 2, "drop": 0.6}).model_dump(mode="json")
+    document = chain("ab", LINEAR_MAP, link={"delay": 2, "drop": 0.6}).model_dump(mode="json")
     document["agents"]["b"]["align"] = True
     document["channels"][0]["input"] = {"context": ["right_half"]} if stands_in else None
     with Simulation(Scenario.model_validate(document)) as simulation:
