@@ -27,7 +27,6 @@ from antiphon.engine.runs.trainer import Observer, Trainer
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.saving import Saved, read_simulation, write_simulation
-from antiphon.engine.state.state_dict import running_statistics
 from antiphon.engine.step.backends import backend_of
 from antiphon.engine.step.update import AgentReport, StepReport
 from antiphon.errors import DivergenceError, RunError, ScenarioError
@@ -138,8 +137,11 @@ class Simulation(Inspection):
         """
         step = self.now
         watch = self.watching(step)
-        with self._room:
+        try:
             ended = self.advance(watch=watch)
+        except (MemoryError, RuntimeError) as error:
+            self._room.refuse(error)
+            raise
         return self._recorded(step, ended, watch=watch)
 
     def record_step(self, step: int, learned: AgentReport, ended: EnvMask, *, watch: bool) -> StepInfo:
@@ -176,7 +178,6 @@ class Simulation(Inspection):
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
         step = self.now
-        statistics = running_statistics(self.backend.system)
         self.backend.tick(step, self.world.step_signals)
         ends = self.world.advance(self.backend.action)
         self.backend.cut(step, ends)  # known before anything learns
@@ -185,7 +186,7 @@ class Simulation(Inspection):
             if (step + 1) % self.scenario.telemetry.every == 0 or step + 1 == self.until:
                 self.synchronize()
         except DivergenceError as error:  # what was learned before stays as it was; the rest cannot go on
-            statistics()
+            self.backend.restore_statistics()
             self.diverged = str(error)
             raise
         if ends.ended is True:

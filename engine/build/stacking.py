@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from typing import Any
 
@@ -29,42 +29,9 @@ from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.rows import Replicas
-from antiphon.engine.core.system import LearningGroup, System
+from antiphon.engine.core.system import LearningGroup, Stacked, System
 
-__all__ = ["Stacked", "stack", "stacks_of"]
-
-
-@dataclass(frozen=True)
-class Stacked:
-    """A system of stacks, and the single agents it is made of.
-
-    Attributes:
-        base: The single agents and channels; their parameters are views of the stacked ones.
-        system: The stacks.
-        place: By agent: its stack, and its place there.
-        alone: By agent, why it is a stack of one.
-    """
-
-    base: System
-    system: System
-    place: dict[str, tuple[str, int]]
-    alone: dict[str, str]
-    _places: dict[str, tuple[Channel, int]] = field(default_factory=dict)
-
-    def channel_of(self, name: str) -> tuple[Channel, int]:
-        """The stack that a channel is in, and its place there."""
-        if not self._places:
-            self._places.update(
-                (own, (channel, k))
-                for channel in self.system.channels.values()
-                for k, own in enumerate(channel.names)
-            )
-        return self._places[name]
-
-    @classmethod
-    def of_single_agents(cls, base: System) -> Stacked:
-        """Every agent as a stack of one."""
-        return cls(base, base, {name: (name, 0) for name in base.agents}, {})
+__all__ = ["stack", "stacks_of"]
 
 
 def stacks_of(system: System) -> tuple[list[list[Agent]], dict[str, str]]:

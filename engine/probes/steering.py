@@ -13,7 +13,7 @@ from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.live import Live, ahead_of
 from antiphon.engine.probes.reach import look_ahead
-from antiphon.engine.step.engine import Engine
+from antiphon.engine.step.backends import StackedBackend
 from antiphon.engine.step.update import AgentReport
 from antiphon.nets.optimisers import Rate
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["TrueGradient", "ZeroGradient"]
 
 
-class ZeroGradient(Engine):
+class ZeroGradient(StackedBackend):
     """An engine of single agents that injects nothing into the messages of some channels.
 
     Args:

@@ -30,7 +30,7 @@ from antiphon.comms.inputs import InputModel
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.steering import TrueGradient, ZeroGradient
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.step.engine import Engine
+from antiphon.engine.step.backends import StackedBackend
 from antiphon.errors import DivergenceError, ScenarioError, suggest
 from antiphon.nets.optimisers import Rate
 from antiphon.telemetry.figures import Figure
@@ -178,7 +178,7 @@ def _measure(
     plain = fork.system
     for _ in range(repeats):
         state = copy_tree(still.state_dict())
-        fork.backend = Engine(plain, stacked=False)
+        fork.backend = StackedBackend(plain, stacked=False)
         fork.load_state_dict(state)
         synthetic = _outcome(fork, rates, horizon)
         if isinstance(synthetic, str):
@@ -249,7 +249,9 @@ class _Measured:
         started = time.monotonic()
         found: list[float] = []
         for kind in ("true", "zero"):
-            fork.backend = Engine(plain, stacked=False)  # a steered one would not know a locked window's tape
+            fork.backend = StackedBackend(
+                plain, stacked=False
+            )  # a steered one would not know a locked window's tape
             fork.load_state_dict(state)
             if kind == "true":
                 fork.backend = truthful = TrueGradient(fork, self.members, bench, self.ahead)

@@ -8,27 +8,21 @@ and pull them back (backward), all with the parameters of before the step; predi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.comms.credit import Gradients, backward_all
-from antiphon.comms.outliers import BundledOutliers
+from antiphon.comms.model import Model
 from antiphon.comms.stacked import StackedModels
-from antiphon.engine.build.stacking import Stacked, stack
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.divergence import Guard, Report
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.records import EpisodeEnds, Record, StepSignals, Tape
 from antiphon.engine.core.rows import Members, mask_fill_zero, mask_not
-from antiphon.engine.core.system import LearningGroup, System
-from antiphon.engine.state.merge import merge_state
-from antiphon.engine.state.split import split_state
-from antiphon.engine.state.state_dict import restore, snapshot
+from antiphon.engine.core.system import LearningGroup, Stacked, System
 from antiphon.engine.step.backward import BackwardPass, Uses
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.losses import ObjectiveEvaluator
@@ -46,37 +40,29 @@ from antiphon.engine.step.update import (
 from antiphon.nets.memory import keep_memory
 from antiphon.nets.optimisers import step_all
 
-__all__ = ["Engine", "SentMessage"]
+__all__ = ["Engine", "with_statistics"]
+
+StatisticsOwner = Learner | StackedLearner | Model | StackedModels
 
 
-class SentMessage(NamedTuple):
-    """One message of one channel.
-
-    Attributes:
-        message: [B, size], as sent.
-        received: [B, size], as it arrives.
-        lost: [B] bool: where the link lost it; None: nowhere.
-    """
-
-    message: Tensor
-    received: Tensor
-    lost: Tensor | None
+def with_statistics(system: System) -> list[StatisticsOwner]:
+    """Learners and predictors with running statistics; these are values, which a step replaces."""
+    learners = {id(agent.learner): agent.learner for agent in system.agents.values()}
+    models = [m for c in system.channels.values() for m in (c.predictor, c.input) if m is not None]
+    return [owner for owner in (*learners.values(), *models) if owner.buffers]
 
 
 class Engine:
     """Runs a system step by step.
 
     Args:
-        base: The system as built, one agent at a time. Its parameters become views of the stacked ones.
-        stacked: Whether agents of one kind are computed as one; else every stack is of one.
+        stacked: The stacks, and the single agents they are made of.
     """
 
-    name = "cohort"
-
-    def __init__(self, base: System, *, stacked: bool = True) -> None:
+    def __init__(self, stacked: Stacked) -> None:
         keep_memory()
-        self.stacked = stack(base) if stacked else Stacked.of_single_agents(base)
-        self.system = self.stacked.system
+        self.stacked = stacked
+        self.system = stacked.system
         self.forward_pass = ForwardPass(self.system)
         self.predictor_trainer = PredictorTrainer(self.system)
         self.evaluator = ObjectiveEvaluator(self.system)
@@ -86,67 +72,13 @@ class Engine:
         self._stale = False
         """Whether the single agents and channels are behind the stacks."""
         self.guard: Guard | None = None
-        self._buffers: dict[str, dict[str, Tensor]] = {}
-        """Running statistics of stacks at the step's beginning."""
-        self._predictor_buffers: dict[int, dict[str, Tensor]] = {}
-        """Those of stacked predictors (by their identity), where replicas may stop."""
+        self._with_statistics = with_statistics(self.system)
+        self._statistics: dict[int, dict[str, Tensor]] = {}
+        """Running statistics at the step's beginning, by the identity of what has them."""
         self._stopped: set[int] = set()
         """Replicas that have been disabled."""
-        if base.device.type == "cuda":
+        if self.system.device.type == "cuda":
             self.check_later()
-
-    def per_agent(self) -> System:
-        """The agents and channels one by one, as views of the stacks' rows: made once a step, when somebody looks."""
-        if self._stale:
-            self._write_members()
-            split_state(self.stacked)
-            self._stale = False
-        return self.stacked.base
-
-    def _write_members(self) -> None:
-        """Write running statistics, counts of updates and what is disabled to the single agents and channels."""
-        for agent in self.system.agents.values():
-            if isinstance(agent.learner, StackedLearner):
-                agent.learner.write_members()
-            enabled = agent.enabled()
-            for n, member in enumerate(agent.members):
-                if member is not agent:
-                    member.agent_disabled = enabled is not None and not bool(enabled[n])
-        for channel in self.system.channels.values():
-            for model in (channel.predictor, channel.input):
-                if isinstance(model, StackedModels):
-                    model.write_members()
-            if isinstance(channel.outliers, BundledOutliers):
-                channel.outliers.write_back()
-            for k, own in enumerate(channel.members):
-                if own is not channel:
-                    own.predictors_disabled = _own(channel.predictors_disabled, k)
-                    own.input_models_disabled = _own(channel.input_models_disabled, k)
-
-    def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
-        """A message of one channel that is still held; None where there is none.
-
-        Args:
-            channel: Its name.
-            stamp: The step at which it was sent; None: the newest.
-        """
-        stack, place = self.stacked.channel_of(channel)
-        records = stack.ledger.records
-        record = records.get(max(records, default=-1) if stamp is None else stamp)
-        if record is None:
-            return None
-        rows = slice(place * stack.batch, (place + 1) * stack.batch)
-        lost = None if record.lost is None else record.lost[rows]
-        return SentMessage(record.message[rows], record.received[rows], lost)
-
-    def view(self) -> System:
-        """The system as it is cheapest to look at: the stacks."""
-        return self.system
-
-    @property
-    def channels(self) -> Iterable[str]:
-        """The names of all channels, one by one, in canonical order."""
-        return self.stacked.base.channels
 
     @property
     def action(self) -> Tensor | None:
@@ -164,41 +96,12 @@ class Engine:
             for agent in self.system.agents.values():
                 agent.learner.trainable = []
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of everything but the environment, by agent and channel, without copying a tensor."""
-        return snapshot(self.per_agent())
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state of the same scenario; open windows are replayed from their tapes.
-
-        Args:
-            state: As of `state_dict`, of stacks or of the reference; its tensors are used as they are, so hand in copies.
-        """
-        restore(self.stacked.base, state)
-        self.load_members()
-
-    def load_members(self) -> None:
-        """Read the state of the single agents and channels into their stacks, and replay open windows."""
-        merge_state(self.stacked)
-        self._stale = False
-        for group in self.system.units:
-            self.forward_pass.replay(group.tape)
-        if self.guard is not None:  # what it holds is not of this state
-            self.check_later()
-
     # --- a step --------------------------------------------------------------------------------------------
 
     def tick(self, step: int, step_signals: StepSignals) -> None:
         """Tick all agents due at `step`, in waves."""
         self._stale = self.system is not self.stacked.base
-        self._buffers = {agent.name: dict(agent.learner.buffers) for agent in self._stacks()}
-        if self.system.replicas > 1:
-            models = [
-                m for c in self.system.channels.values() for m in (c.predictor, c.input) if m is not None
-            ]
-            self._predictor_buffers = {
-                id(model): dict(model.buffers) for model in models if isinstance(model, StackedModels)
-            }
+        self._statistics = {id(owner): dict(owner.buffers) for owner in self._with_statistics}
         self.forward_pass.tick(step, step_signals)
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
@@ -235,11 +138,12 @@ class Engine:
         for _, tape in [*closing, *dropped]:
             GradientLedger.release_graph(tape)
         if self.guard is not None:
-            for agent in self._stacks():
-                agent.learner.buffers = {
-                    name: self.guard.frozen(self._buffers[agent.name][name], after)
-                    for name, after in agent.learner.buffers.items()
-                }
+            for owner in self._with_statistics:
+                if isinstance(owner, StackedLearner):
+                    before = self._statistics[id(owner)]
+                    owner.buffers = {
+                        name: self.guard.frozen(before[name], after) for name, after in owner.buffers.items()
+                    }
         report = StepReport([u for updates in turns for u in updates], gradients, input_gradients)
         return AgentReport(report, self.stacked)
 
@@ -412,16 +316,24 @@ class Engine:
             for agent in self.system.agents.values():
                 members = (agent.replicas.index == replica).cpu()
                 agent.disable(members)
-                if isinstance(agent.learner, StackedLearner):
-                    agent.learner.restore_buffers(members, self._buffers[agent.name])
+                self._restore_members(agent.learner, members)
             for channel in self.system.channels.values():
                 members = (channel.replicas.index == replica).cpu()
                 for model in (channel.predictor, channel.input):
-                    if isinstance(model, StackedModels) and model.buffers:
-                        model.restore_buffers(members, self._predictor_buffers[id(model)])
+                    self._restore_members(model, members)
                 places = members.nonzero().flatten().tolist()
                 channel.disable_predictors(places)
                 channel.disable_input_models(places)
+
+    def _restore_members(self, owner: object, members: Tensor) -> None:
+        """Put the running statistics of members of a stack, [N] bool, back to what they were before the step."""
+        if isinstance(owner, StackedLearner | StackedModels) and id(owner) in self._statistics:
+            owner.restore_buffers(members, self._statistics[id(owner)])
+
+    def restore_statistics(self) -> None:
+        """Put all running statistics back to what they were before the step."""
+        for owner in self._with_statistics:
+            owner.buffers = self._statistics[id(owner)]
 
     def check_later(self) -> None:
         """Let the device skip what is not finite, and read on the host what it found at `settle` only.
@@ -561,8 +473,3 @@ class Engine:
             "lower its learning rate, or the scale of the synthetic gradients it receives"
         )
         self.system.divergence.report(Report(step, text, group.members))
-
-
-def _own(disabled: Members, place: int) -> Members:
-    """A stack's mask of disabled members as that of one of them."""
-    return None if disabled is None or not bool(disabled[place]) else torch.ones(1, dtype=torch.bool)

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.gradient import Example
-from antiphon.engine.build.stacking import Stacked
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import AgentTick, Tape
 from antiphon.engine.core.rows import EnvMask, Members
-from antiphon.engine.core.system import LearningGroup, System
+from antiphon.engine.core.system import LearningGroup, Stacked, System
 from antiphon.engine.step.losses import Losses, WindowLoss
 from antiphon.engine.step.predictors import InputUpdate, PredictorUpdate
 
