@@ -17,7 +17,6 @@ from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.core.system import System
 from antiphon.engine.metrics.figures import write_figures
 from antiphon.engine.metrics.inspection import Inspection
-from antiphon.engine.metrics.mean_accumulator import MeanAccumulator
 from antiphon.engine.metrics.recording import Recording
 from antiphon.engine.planning.memory_estimate import MemoryGuard
 from antiphon.engine.probes.value import write_value
@@ -28,7 +27,7 @@ from antiphon.engine.state import checkpoint
 from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.saving import Saved, read_simulation, write_simulation
 from antiphon.engine.step.backends import backend_of
-from antiphon.engine.step.update import AgentReport, StepReport
+from antiphon.engine.step.update import AgentReport, MeanAccumulator, StepReport
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.telemetry.figures import Recorder

@@ -37,7 +37,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it acts"
         if agent.align is not None and aligned_kind(system, agent) is None:
             return "it works on the signals of whichever message arrived"
-        if agent.sees_ages and agent.fan_in != "concat":
+        if AGE in agent.observes and agent.fan_in != "concat":
             return "it sees the ages of messages that it adds up"
         if id(unit) in fixed:
             return "feedback goes through fixed weights in its group"

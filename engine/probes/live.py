@@ -24,8 +24,9 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.environment import EnvironmentRunner
 from antiphon.engine.core.records import AgentTick, Delivery, EpisodeEnds, Input, Record, StepSignals, Tape
 from antiphon.engine.core.system import System
+from antiphon.engine.step.backward import ObjectiveEvaluator
 from antiphon.engine.step.forward import ForwardPass
-from antiphon.engine.step.losses import Losses, ObjectiveEvaluator
+from antiphon.engine.step.update import Losses
 
 if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation

@@ -21,9 +21,8 @@ from antiphon.engine.state.merge import merge_state
 from antiphon.engine.state.split import split_state
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.engine.step.engine import Engine, with_statistics
-from antiphon.engine.step.losses import Losses, WindowLoss
 from antiphon.engine.step.predictors import InputUpdate, PredictorUpdate
-from antiphon.engine.step.update import AgentReport, StepReport, Update
+from antiphon.engine.step.update import AgentReport, Losses, StepReport, Update, WindowLoss
 from antiphon.errors import ScenarioError, suggest
 
 __all__ = ["BACKENDS", "ReferenceBackend", "SentMessage", "StackedBackend", "backend_of", "checked_backend"]

@@ -23,9 +23,8 @@ from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.records import EpisodeEnds, Record, StepSignals, Tape
 from antiphon.engine.core.rows import Members, mask_fill_zero, mask_not
 from antiphon.engine.core.system import LearningGroup, Stacked, System
-from antiphon.engine.step.backward import BackwardPass, Uses
+from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator, Uses
 from antiphon.engine.step.forward import ForwardPass
-from antiphon.engine.step.losses import ObjectiveEvaluator
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.engine.step.returns import Returns
 from antiphon.engine.step.update import (
@@ -67,7 +66,13 @@ class Engine:
         self.predictor_trainer = PredictorTrainer(self.system)
         self.evaluator = ObjectiveEvaluator(self.system)
         self.backward_pass = BackwardPass(self.system, self.evaluator, self.predictor_trainer)
-        self.returns = Returns(self.system, self.forward_pass, self.backward_pass.replayed_injections)
+        self.returns = Returns(self.system, self.evaluator, self.forward_pass, self.backward_pass)
+        self._traced = any(channel.traced for channel in self.system.channels.values())
+        self._stacks = {
+            id(group): [agent for name in group.members if (agent := self.system.agents[name]).stacked]
+            for group in self.system.units
+        }
+        """By learning group (its identity): its agents with a leading axis of members."""
         self.frozen = False
         self._stale = False
         """Whether the single agents and channels are behind the stacks."""
@@ -107,7 +112,8 @@ class Engine:
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step (semantics 20)."""
         self._stale = self.system is not self.stacked.base
-        self.system.cut(step, ends)
+        if ends.ended is not False:
+            self.system.cut(step, ends)
 
     def learn(self, step: int, *, watch: bool = False) -> AgentReport:
         """Update every agent and predictor whose time has come.
@@ -126,7 +132,7 @@ class Engine:
         local = self.predictor_trainer.local_examples([tape for _, tape in closing])
         for group, tape in [*closing, *dropped]:
             self._close(group, tape, step)
-        returns = self.returns.extend(closing, step)
+        returns = self.returns.extend(closing, step) if self._traced else {}
         gradients = self.predictor_trainer.gradients(local, returns, step, watch=watch)
         input_gradients = self.predictor_trainer.input_gradients(step)
         self._disable_stopped_replicas()
@@ -135,8 +141,7 @@ class Engine:
                 self._apply(updates, step)
             self.predictor_trainer.apply(gradients, step)
             self.predictor_trainer.apply_inputs(input_gradients, step)
-        for _, tape in [*closing, *dropped]:
-            GradientLedger.release_graph(tape)
+        GradientLedger.release_graphs(tape for _, tape in [*closing, *dropped])
         if self.guard is not None:
             for owner in self._with_statistics:
                 if isinstance(owner, StackedLearner):
@@ -179,7 +184,7 @@ class Engine:
         waiting: list[Tape] = []
         for tape in [*group.pending, newest]:
             if self._waits(tape, newest.window - tape.window, step):
-                GradientLedger.release_graph(tape)
+                GradientLedger.release_graphs([tape])
                 waiting.append(tape)
             elif self._contributes(group, tape):
                 if tape is not newest:
@@ -250,7 +255,7 @@ class Engine:
             self.backward_pass.divide(update, own)
             self.backward_pass.book(update, uses, deltas)
             update.stepping_members = {
-                agent.name: self._reached(update, agent) for agent in self._stacks_of(update)
+                agent.name: self._reached(update, agent) for agent in self._stacks[id(update.group)]
             }
             updates.append(update)
         return updates
@@ -272,7 +277,9 @@ class Engine:
                     continue
                 if isinstance(agent.learner, StackedLearner):
                     self._step(update, agent, agent.learner, gradients, step)
-                elif agent.agent_disabled is not True and self._reaches(update, name):
+                elif agent.agent_disabled is not True and (
+                    not self._stacks[id(update.group)] or reached_alone(self.system, update, name)
+                ):  # beside stacks a lone agent may be given zeros in place of none
                     assert isinstance(agent.learner, Learner)
                     lone.append(agent.learner.planned(gradients, step))
                 else:
@@ -292,20 +299,10 @@ class Engine:
         skip = None if self.guard is None else self.guard.tripped
         learner.step(full, step, members, skip=skip)
 
-    def _reaches(self, update: Update, agent: str) -> bool:
-        """Whether a gradient reaches a lone agent: beside stacks it may be given zeros in place of none."""
-        return not self._stacks_of(update) or reached_alone(self.system, update, agent)
-
     def _reached(self, update: Update, agent: Agent) -> Members:
         """The enabled members of a stack that a window's learning signal reaches."""
         found = among(agent.learning(update.tape.window), reached(self.system, update, agent))
         return among(found, agent.enabled())
-
-    def _stacks(self) -> list[Agent]:
-        return [agent for agent in self.system.agents.values() if agent.stacked]
-
-    def _stacks_of(self, update: Update) -> list[Agent]:
-        return [a for name in update.group.members if (a := self.system.agents[name]).stacked]
 
     # --- divergence (semantics 32) -------------------------------------------------------------------------
 
@@ -366,7 +363,7 @@ class Engine:
     ) -> list[Update]:
         """Disable what has diverged, or raise; return the updates of which nothing is left."""
         if self.guard is not None:
-            stacks = [bool(self._stacks_of(update)) for update, _ in requested]
+            stacks = [bool(self._stacks[id(update.group)]) for update, _ in requested]
             for (update, uses), result, some in zip(requested, results, stacks, strict=True):
                 if some:
                     self._guard_update(self.guard, update, uses, result, step)
@@ -377,7 +374,7 @@ class Engine:
             return []
         dropped = []
         for (update, uses), (own, deltas) in zip(requested, results, strict=True):
-            if self._stacks_of(update):
+            if self._stacks[id(update.group)]:
                 self._disable_members(update, uses, own, deltas, step)
                 continue
             for what in self.system.divergence.of({"": own}, {"": deltas}).values():
@@ -428,7 +425,9 @@ class Engine:
         """By group of single agents (its id): what is wrong with its gradients. Rows of deltas of nobody are zeroed."""
         base, divergence = self.stacked.base, self.system.divergence
         wrong: dict[int, str] = {}
-        reached = {agent.name: self._reached_and_enabled(update, agent) for agent in self._stacks_of(update)}
+        reached = {
+            agent.name: self._reached_and_enabled(update, agent) for agent in self._stacks[id(update.group)]
+        }
         rest = iter(own)
         lengths: dict[int, float] = {}  # of all gradients of a group together
         for name in update.learners:
