@@ -17,8 +17,8 @@ from antiphon.commands.arguments import values_of
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import Record
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.step.backends import StackedBackend
 from antiphon.engine.step.backward import BackwardPass
-from antiphon.engine.step.engine import Engine
 from antiphon.scenarios import load
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -79,7 +79,7 @@ def main() -> None:
         for shuffled in (False, True):
             simulation = Simulation(scenario, seed=seed)
             if shuffled:
-                engine = simulation.backend = Engine(simulation.system, stacked=False)
+                engine = simulation.backend = StackedBackend(simulation.system, stacked=False)
                 engine.backward_pass.steering = Shuffled(engine.backward_pass)
             row = {"seed": seed, "shuffled": shuffled, **outcome(simulation, scenario.training.steps)}
             rows.append(row)

@@ -17,14 +17,12 @@ from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
 from antiphon.engine.inference.export import export
 from antiphon.engine.inference.links import Links
-from antiphon.engine.metrics.mean_accumulator import MeanAccumulator
 from antiphon.engine.planning.memory_estimate import MemoryGuard
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.saving import Saved, read_simulation, write_simulation
-from antiphon.engine.state.state_dict import running_statistics
 from antiphon.engine.step.backends import backend_of
-from antiphon.engine.step.update import AgentReport, StepReport
+from antiphon.engine.step.update import AgentReport, MeanAccumulator, StepReport
 from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import DivergenceError, RunError
@@ -125,8 +123,11 @@ class BaseSimulation:
                 found out in the middle of a cohort that learns span by span: then those before have taken it.
         """
         step = self.now
-        with self._memory_guard:
+        try:
             ended = self.advance(watch=self.watching(step))
+        except (MemoryError, RuntimeError) as error:
+            self._memory_guard.refuse(error)
+            raise
         return {"step": step, "ended": ended, "losses": self.learned.by_agent()}
 
     def watching(self, step: int) -> bool:
@@ -143,7 +144,6 @@ class BaseSimulation:
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
         step = self.now
-        statistics = running_statistics(self.backend.system)
         self.backend.tick(step, self.world.step_signals)
         ends = self.world.advance(self.backend.action)
         self.backend.cut(step, ends)  # known before anything learns
@@ -152,7 +152,7 @@ class BaseSimulation:
             if (step + 1) % self.scenario.telemetry.every == 0 or step + 1 == self.until:
                 self.synchronize()
         except DivergenceError as error:  # what was learned before stays as it was; the rest cannot go on
-            statistics()
+            self.backend.restore_statistics()
             self.diverged = str(error)
             raise
         if ends.ended is True:

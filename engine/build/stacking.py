@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
@@ -33,13 +32,13 @@ from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.rows import Replicas
-from antiphon.engine.core.system import LearningGroup, System
+from antiphon.engine.core.system import LearningGroup, Stacked, System
 from antiphon.nets.optimisers import Optimiser
 
 if TYPE_CHECKING:
     from antiphon.agents.learner import Learner
 
-__all__ = ["Stacked", "agent_kind", "channel_kind", "place_of", "reasons_alone", "stack", "stacks_of"]
+__all__ = ["agent_kind", "channel_kind", "place_of", "reasons_alone", "stack", "stacks_of"]
 
 
 def reasons_alone(system: System) -> dict[str, str]:
@@ -63,7 +62,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it acts"
         if agent.align is not None and aligned_kind(system, agent) is None:
             return "it works on the signals of whichever message arrived"
-        if agent.sees_ages and agent.fan_in != "concat":
+        if AGE in agent.observes and agent.fan_in != "concat":
             return "it sees the ages of messages that it adds up"
         if id(unit) in fixed:
             return "feedback goes through fixed weights in its group"
@@ -163,33 +162,6 @@ def _optimiser(optimiser: Optimiser) -> Hashable:
 def _model(model: Predictor | InputModel) -> Hashable:
     shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
     return type(model), model.hidden, model.norm, model.rate, _optimiser(model.optimiser), shapes
-
-
-@dataclass(frozen=True)
-class Stacked:
-    """A system of stacks, and the single agents it is made of."""
-
-    base: System
-    """The single agents and channels; their parameters are views of the stacked ones."""
-    system: System
-    place: dict[str, tuple[str, int]]
-    """By agent: its stack, and its place there."""
-    alone: dict[str, str]
-    """By agent, why it is a stack of one."""
-
-    @cached_property
-    def _places(self) -> dict[str, tuple[Channel, int]]:
-        stacks = self.system.channels.values()
-        return {name: (channel, k) for channel in stacks for k, name in enumerate(channel.names)}
-
-    def channel_of(self, name: str) -> tuple[Channel, int]:
-        """The stack that a channel is in, and its place there."""
-        return self._places[name]
-
-    @classmethod
-    def of_single_agents(cls, base: System) -> Stacked:
-        """Every agent as a stack of one."""
-        return cls(base, base, {name: (name, 0) for name in base.agents}, {})
 
 
 def stacks_of(system: System) -> tuple[list[list[Agent]], dict[str, str]]:

@@ -131,8 +131,9 @@ class Agent:
 
     def participates(self, window: int) -> EnvMask:
         """The rows in which it learns from `window`."""
-        rows = self._participating(window)[1]
-        return rows if self.agent_disabled is False else mask_and(rows, mask_not(self.agent_disabled))
+        if self.participation_seeds is None:
+            return self.agent_disabled is False or mask_not(self.agent_disabled)
+        return mask_and(self._participating(window)[1], mask_not(self.agent_disabled))
 
     def _participating(self, window: int) -> tuple[Members, EnvMask]:
         if self.participation_seeds is None:
@@ -186,11 +187,6 @@ class Agent:
         if order is None:
             return values
         return values.view(-1, self.batch, *values.shape[1:]).index_select(0, order).flatten(0, 1)
-
-    @property
-    def sees_ages(self) -> bool:
-        """Whether it observes how old its messages are."""
-        return AGE in self.observes
 
     # --- ports and channels --------------------------------------------------------------------------------
 

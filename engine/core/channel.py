@@ -124,7 +124,7 @@ class Channel:
 
     def message_of(self, port: Tensor) -> Tensor:
         """What the channel carries of its sender's port: [rows, …] of the channel."""
-        return select_rows(port, self.take, self.batch)
+        return port if self.take is None else select_rows(port, self.take, self.batch)
 
     def of_sender(self, mask: EnvMask) -> EnvMask:
         """A mask of the sender's rows as one of the channel's."""
@@ -197,10 +197,8 @@ class Channel:
         return found
 
     def examples_for(self, mask: EnvMask) -> Members:
-        """The channels with an enabled predictor that a record is an example for: those with a row in the mask."""
+        """The channels of several with an enabled predictor that a record is an example for: with a row in the mask."""
         if self.predictors_disabled is None and not isinstance(mask, Tensor):
-            return None
-        if len(self.members) == 1:
             return None
         members = torch.ones(len(self.members), dtype=torch.bool)
         if isinstance(mask, Tensor):
@@ -255,8 +253,9 @@ class Channel:
     @property
     def injects(self) -> bool:
         """Whether its synthetic gradient is injected into its messages."""
-        used = self.apply and bool(self.scale.base or self.discount)
-        return self.predictor is not None and used and not self.predictor_disabled
+        if self.predictor is None or not self.apply or not (self.scale.base or self.discount):
+            return False
+        return self.predictors_disabled is None or not self.predictor_disabled
 
     @property
     def needs_returned_loss(self) -> bool:
@@ -266,12 +265,12 @@ class Channel:
     @property
     def mixes(self) -> bool:
         """Whether what is injected contains what comes back at the same step."""
-        return self.injects and not self.state and bool(self.trace or self.propagate)
+        return bool(self.trace or self.propagate) and self.injects and not self.state
 
     @property
     def traced(self) -> bool:
         """Whether its predictor learns from returns over several windows."""
-        return self.state and self.predictor is not None and self.trace > 0 and self.span > 1
+        return self.predictor is not None and self.trace > 0 and self.span > 1 and self.state
 
     @property
     def state(self) -> bool:

@@ -66,25 +66,26 @@ class Sends:
         rate: The share, in (0, 1], as the decimal it is written as: 0.1 is a tenth, so no rounding adds up.
 
     Attributes:
-        latest: The newest stamp sent at or before a step, if there was one; the clock's own where every tick sends.
+        due: Whether a message is sent at a step; the clock's own where every tick sends, like the next.
+        latest: The newest stamp sent at or before a step, if there was one.
     """
 
+    due: Callable[[int], bool]
     latest: Callable[[int], int | None]
 
     def __init__(self, clock: Clock, rate: float = 1.0) -> None:
         self.clock = clock
         self.rate = rate
         self._every = 1 / Fraction(str(rate))
-        self.latest = clock.latest if rate == 1 else self._latest
-
-    def due(self, step: int) -> bool:
-        """Whether a message is sent at `step`."""
-        return self.latest(step) == step
+        self.due, self.latest = (clock.due, clock.latest) if rate == 1 else (self._due, self._latest)
 
     def after(self, step: int) -> int:
         """The first stamp sent after `step`."""
         tick = self.clock.following(step + 1)
         return tick if self.rate == 1 else self._stamp(self._before(self.clock.count(tick)))
+
+    def _due(self, step: int) -> bool:
+        return self._latest(step) == step
 
     def _latest(self, step: int) -> int | None:
         tick = self.clock.latest(step)
@@ -137,7 +138,7 @@ class TickWindows(Windows):
     unroll: int = 1
 
     def number(self, tick: int) -> int:
-        return self.clock.count(tick) // self.unroll
+        return (tick - self.clock.phase) // (self.clock.period * self.unroll)
 
     def end(self, number: int) -> int:
         return self.clock.step((number + 1) * self.unroll - 1)

@@ -112,7 +112,7 @@ class GradientLedger:
             ):  # where nothing came back, the one before is still the newest
                 before = torch.zeros_like(record.delta) if self.newest is None else self.newest
                 newest = torch.where(record.counted.unsqueeze(1), record.delta, before)
-            self.newest = mask_fill_zero(mask_not(record.void), newest)
+            self.newest = newest if record.void is False else mask_fill_zero(mask_not(record.void), newest)
 
     def _forget(self, step: int) -> None:
         """Drop records of no more use, and check that none has been left open."""
@@ -124,7 +124,7 @@ class GradientLedger:
             elif not record.held_by_sender and newest is not None and stamp < newest:
                 if (self.link.drop or self.remembers) and stamp > self.read_up_to:
                     continue
-                if record.finished + self.back < step or not record.complete:
+                if record.finished + self.back < step or record.counted is False:
                     del self.records[stamp]
 
     @staticmethod
@@ -154,14 +154,15 @@ class GradientLedger:
         record.live = message
 
     @staticmethod
-    def release_graph(tape: Tape) -> None:
-        """Let the graph of a window go, and what was predicted of its messages; the tape can still be replayed."""
-        tape.live.clear()
-        for tick in tape.ticks:
-            for part in tick.parts:
-                part.ports = {}
-        for _, record in tape.sent:
-            record.live = record.prediction = None
+    def release_graphs(tapes: Iterable[Tape]) -> None:
+        """Let the graphs of windows go, and what was predicted of their messages; the tapes can still be replayed."""
+        for tape in tapes:
+            tape.live.clear()
+            for tick in tape.ticks:
+                for part in tick.parts:
+                    part.ports = {}
+            for _, record in tape.sent:
+                record.live = record.prediction = None
 
     @staticmethod
     def keep_prediction(record: Record, prediction: Tensor, updates: int) -> None:
@@ -206,9 +207,10 @@ class GradientLedger:
     def book(self, use: Consumption, delta: Tensor | None) -> None:
         """Add a counted use's delta, [B, size] per sample (None: the loss does not depend on it)."""
         record = use.record
-        record.counted = mask_or(record.counted, use.counted)
+        record.counted = True if use.counted is True else mask_or(record.counted, use.counted)
         if delta is not None:
-            delta = mask_fill_zero(use.counted, delta)
+            if use.counted is not True:
+                delta = mask_fill_zero(use.counted, delta)
             record.delta = delta if record.delta is None else record.delta + delta
 
     @staticmethod
@@ -235,7 +237,7 @@ class GradientLedger:
         record.finished = step
         if isinstance(record.counted, Tensor) and not bool(record.counted.any()):
             record.counted = False
-        if record.complete and self.returns:
+        if record.counted is not False and self.returns:
             if record.delta is None:
                 record.delta = torch.zeros_like(record.message)
             self.returned.setdefault(step + self.back, []).append(record)

@@ -22,7 +22,7 @@ from antiphon.engine.core.rows import EnvMask, mask_fill_zero, mask_not
 if TYPE_CHECKING:
     from antiphon.envs.signal import Description
 
-__all__ = ["LearningGroup", "System"]
+__all__ = ["LearningGroup", "Stacked", "System"]
 
 
 @dataclass(slots=True, eq=False)
@@ -187,3 +187,36 @@ class System:
                 if channel.target is not None:
                     names.add(channel.target)
         return names
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """A system of stacks, and the single agents it is made of.
+
+    Attributes:
+        base: The single agents and channels; their parameters are views of the stacked ones.
+        system: The stacks.
+        place: By agent: its stack, and its place there.
+        alone: By agent, why it is a stack of one.
+    """
+
+    base: System
+    system: System
+    place: dict[str, tuple[str, int]]
+    alone: dict[str, str]
+    _places: dict[str, tuple[Channel, int]] = field(default_factory=dict)
+
+    def channel_of(self, name: str) -> tuple[Channel, int]:
+        """The stack that a channel is in, and its place there."""
+        if not self._places:
+            self._places.update(
+                (own, (channel, k))
+                for channel in self.system.channels.values()
+                for k, own in enumerate(channel.names)
+            )
+        return self._places[name]
+
+    @classmethod
+    def of_single_agents(cls, base: System) -> Stacked:
+        """Every agent as a stack of one."""
+        return cls(base, base, {name: (name, 0) for name in base.agents}, {})

@@ -35,8 +35,8 @@ from antiphon.engine.core.records import (
 from antiphon.engine.core.rows import Replicas
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.links import Links
+from antiphon.engine.step.backward import ObjectiveEvaluator
 from antiphon.engine.step.forward import ForwardPass
-from antiphon.engine.step.losses import ObjectiveEvaluator
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.nets.random import seed_for
 from antiphon.scenarios.relations import components

@@ -261,5 +261,13 @@ class MemoryGuard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.refuse(error)
+
+    def refuse(self, error: BaseException | None) -> None:
+        """Say what an error of exhausted memory means; any other is left alone.
+
+        Raises:
+            ResourceError: The device has no more memory.
+        """
         if was_refused(error) and not isinstance(error, ResourceError):
             raise ResourceError(self._line(self.needed(), installed(self.device))) from error

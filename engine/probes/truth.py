@@ -24,8 +24,8 @@ from antiphon.engine.core.environment import EnvironmentRunner
 from antiphon.engine.core.records import AgentTick, Delivery, Input, Record, StepSignals, Tape
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.rollout import copied
+from antiphon.engine.step.backward import ObjectiveEvaluator
 from antiphon.engine.step.forward import ForwardPass
-from antiphon.engine.step.losses import ObjectiveEvaluator
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import ScenarioError
 

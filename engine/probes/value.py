@@ -35,7 +35,7 @@ from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.step.engine import Engine
+from antiphon.engine.step.backends import StackedBackend
 from antiphon.engine.step.update import AgentReport
 from antiphon.errors import DivergenceError, ScenarioError, suggest
 from antiphon.nets.optimisers import Rate
@@ -231,10 +231,10 @@ class _Forks:
     rates: list[float]
     horizon: int
 
-    def loss(self, state: dict[str, Any], steered: Callable[[], Engine] | None = None) -> float | str:
+    def loss(self, state: dict[str, Any], steered: Callable[[], StackedBackend] | None = None) -> float | str:
         """Learn from `state` on, and return the readouts' mean loss in the second half, or why there is none."""
         fork, horizon = self.fork, self.horizon
-        fork.backend = Engine(
+        fork.backend = StackedBackend(
             self.system, stacked=False
         )  # a steered one would not know a locked window's tape
         fork.load_state_dict(state)
@@ -342,7 +342,7 @@ def write_value(simulation: BaseSimulation, step: int) -> None:
 # --- steering: the learning signal of some channels replaced -----------------------------------------------
 
 
-class ZeroGradient(Engine):
+class ZeroGradient(StackedBackend):
     """An engine of single agents that injects nothing into the messages of some channels.
 
     Args:

@@ -18,13 +18,8 @@ class Mailbox:
     """The receiver's end of one channel, whose records are the ledger's."""
 
     def __init__(self, channel: Channel, ledger: GradientLedger) -> None:
-        built = channel.ledger
-        self.ledger, self.zeros, self.read, self.aligns = (
-            ledger,
-            channel.zeros,
-            built.read,
-            channel.mailbox.aligns,
-        )
+        built, self.aligns = channel.ledger, channel.mailbox.aligns
+        self.ledger, self.zeros, self.read = ledger, channel.zeros, built.read
         # Whether the newest message that arrived is kept beside the records: on a link that loses, or as a context.
         self.keeps = bool(built.link.drop) or built.remembers
         self.held: Tensor | None = None  # [B, size]: the newest message that arrived in each environment

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from antiphon.engine.metrics.mean_accumulator import MeanAccumulator
 from antiphon.engine.runs.trainer import Observer, Outcome, Trainer
+from antiphon.engine.step.update import MeanAccumulator
 
 if TYPE_CHECKING:
     from rich.progress import Progress

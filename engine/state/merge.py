@@ -13,7 +13,6 @@ from antiphon.agents.learner import StackedLearner
 from antiphon.comms.credit import as_leaf, constant
 from antiphon.comms.outliers import BundledOutliers
 from antiphon.comms.stacked import StackedModels
-from antiphon.engine.build.stacking import Stacked
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import GradientLedger
@@ -28,7 +27,7 @@ from antiphon.engine.core.records import (
     joined,
 )
 from antiphon.engine.core.rows import EnvMask, Replicas
-from antiphon.engine.core.system import LearningGroup
+from antiphon.engine.core.system import LearningGroup, Stacked
 
 __all__ = ["merge_state"]
 

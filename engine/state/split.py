@@ -8,13 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from antiphon.engine.build.stacking import Stacked
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.records import AgentTick, Consumption, Input, Record, Tape, Tick
 from antiphon.engine.core.rows import EnvMask
-from antiphon.engine.core.system import LearningGroup
+from antiphon.engine.core.system import LearningGroup, Stacked
 
 __all__ = ["split_state"]
 

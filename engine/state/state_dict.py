@@ -6,7 +6,7 @@ they are kept once, by step. Graphs are never stored; open windows are replayed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from antiphon.comms.credit import as_leaf
@@ -15,7 +15,7 @@ from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.records import AgentTick, Consumption, Input, Record, StepSignals, Tape, Tick
 from antiphon.engine.core.system import System
 
-__all__ = ["restore", "running_statistics", "snapshot"]
+__all__ = ["restore", "snapshot"]
 
 Tree = dict[str, Any]
 Moments = dict[int, tuple[StepSignals, int]]
@@ -110,23 +110,6 @@ def restore(system: System, state: Mapping[str, Any]) -> None:
         unit.tape = _load_tape(saved["tape"], system, moments, records)
         unit.pending = [_load_tape(tape, system, moments, records) for tape in saved["pending"]]
         unit.past = [_load_tape(tape, system, moments, records) for tape in saved["past"]]
-
-
-def running_statistics(system: System) -> Callable[[], None]:
-    """Return how to put all running statistics back to what they are now; they are values, so nothing is copied."""
-    learners = [(agent.learner, agent.learner.buffers) for agent in system.owners().values()]
-    models = [
-        model for c in system.channels.values() for model in (c.predictor, c.input) if model is not None
-    ]
-    predictors = [(model, dict(model.buffers)) for model in models if model.buffers]
-
-    def put_back() -> None:
-        for learner, buffers in learners:
-            learner.buffers = buffers
-        for predictor, buffers in predictors:
-            predictor.buffers = buffers
-
-    return put_back
 
 
 def _predictor(predictor: Model) -> Tree:

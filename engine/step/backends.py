@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from antiphon.engine.build.stacking import Stacked
+from antiphon.agents.learner import StackedLearner
+from antiphon.comms.outliers import BundledOutliers
+from antiphon.comms.stacked import StackedModels
+from antiphon.engine.build.stacking import stack
 from antiphon.engine.core.records import EpisodeEnds, StepSignals, Tape
-from antiphon.engine.core.rows import EnvMask
-from antiphon.engine.core.system import System
+from antiphon.engine.core.rows import EnvMask, Members
+from antiphon.engine.core.system import Stacked, System
 from antiphon.engine.reference import records as reference
 from antiphon.engine.reference.engine import ReferenceEngine
-from antiphon.engine.state.state_dict import restore
-from antiphon.engine.step.engine import Engine, SentMessage
-from antiphon.engine.step.losses import Losses, WindowLoss
+from antiphon.engine.state.merge import merge_state
+from antiphon.engine.state.split import split_state
+from antiphon.engine.state.state_dict import restore, snapshot
+from antiphon.engine.step.engine import Engine, with_statistics
 from antiphon.engine.step.predictors import InputUpdate, PredictorUpdate
-from antiphon.engine.step.update import AgentReport, StepReport, Update
+from antiphon.engine.step.update import AgentReport, Losses, StepReport, Update, WindowLoss
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["BACKENDS", "ReferenceBackend", "backend_of", "checked_backend"]
+__all__ = ["BACKENDS", "ReferenceBackend", "SentMessage", "StackedBackend", "backend_of", "checked_backend"]
 
 BACKENDS = ("cohort", "reference")
 
 
-def backend_of(name: str, system: System, *, stacked: bool = True) -> Engine:
+def backend_of(name: str, system: System, *, stacked: bool = True) -> StackedBackend:
     """Return what runs a system.
 
     Args:
@@ -39,7 +43,7 @@ def backend_of(name: str, system: System, *, stacked: bool = True) -> Engine:
     """
     if checked_backend(name) == "reference":
         return ReferenceBackend(system)  # type: ignore[return-value]
-    return Engine(system, stacked=stacked)
+    return StackedBackend(system, stacked=stacked)
 
 
 def checked_backend(name: str) -> str:
@@ -51,6 +55,114 @@ def checked_backend(name: str) -> str:
     if name not in BACKENDS:
         raise ScenarioError(f"backend: there is no '{name}'{suggest(name, BACKENDS)}")
     return name
+
+
+class SentMessage(NamedTuple):
+    """One message of one channel.
+
+    Attributes:
+        message: [B, size], as sent.
+        received: [B, size], as it arrives.
+        lost: [B] bool: where the link lost it; None: nowhere.
+    """
+
+    message: Tensor
+    received: Tensor
+    lost: Tensor | None
+
+
+class StackedBackend(Engine):
+    """The stacked engine as a backend of `Simulation`: with the state of its stacks by agent and channel.
+
+    Args:
+        base: The system as built, one agent at a time. Its parameters become views of the stacked ones.
+        stacked: Whether agents of one kind are computed as one; else every stack is of one.
+    """
+
+    name = "cohort"
+
+    def __init__(self, base: System, *, stacked: bool = True) -> None:
+        super().__init__(stack(base) if stacked else Stacked.of_single_agents(base))
+
+    def per_agent(self) -> System:
+        """The agents and channels one by one, as views of the stacks' rows: made once a step, when somebody looks."""
+        if self._stale:
+            self._write_members()
+            split_state(self.stacked)
+            self._stale = False
+        return self.stacked.base
+
+    def _write_members(self) -> None:
+        """Write running statistics, counts of updates and what is disabled to the single agents and channels."""
+        for agent in self.system.agents.values():
+            if isinstance(agent.learner, StackedLearner):
+                agent.learner.write_members()
+            enabled = agent.enabled()
+            for n, member in enumerate(agent.members):
+                if member is not agent:
+                    member.agent_disabled = enabled is not None and not bool(enabled[n])
+        for channel in self.system.channels.values():
+            for model in (channel.predictor, channel.input):
+                if isinstance(model, StackedModels):
+                    model.write_members()
+            if isinstance(channel.outliers, BundledOutliers):
+                channel.outliers.write_back()
+            for k, own in enumerate(channel.members):
+                if own is not channel:
+                    own.predictors_disabled = _own(channel.predictors_disabled, k)
+                    own.input_models_disabled = _own(channel.input_models_disabled, k)
+
+    def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
+        """A message of one channel that is still held; None where there is none.
+
+        Args:
+            channel: Its name.
+            stamp: The step at which it was sent; None: the newest.
+        """
+        stack, place = self.stacked.channel_of(channel)
+        records = stack.ledger.records
+        record = records.get(max(records, default=-1) if stamp is None else stamp)
+        if record is None:
+            return None
+        rows = slice(place * stack.batch, (place + 1) * stack.batch)
+        lost = None if record.lost is None else record.lost[rows]
+        return SentMessage(record.message[rows], record.received[rows], lost)
+
+    def view(self) -> System:
+        """The system as it is cheapest to look at: the stacks."""
+        return self.system
+
+    @property
+    def channels(self) -> Iterable[str]:
+        """The names of all channels, one by one, in canonical order."""
+        return self.stacked.base.channels
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of everything but the environment, by agent and channel, without copying a tensor."""
+        return snapshot(self.per_agent())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state of the same scenario; open windows are replayed from their tapes.
+
+        Args:
+            state: As of `state_dict`, of stacks or of the reference; its tensors are used as they are, so hand in copies.
+        """
+        restore(self.stacked.base, state)
+        self.load_members()
+
+    def load_members(self) -> None:
+        """Read the state of the single agents and channels into their stacks, and replay open windows."""
+        merge_state(self.stacked)
+        self._stale = False
+        for group in self.system.units:
+            self.forward_pass.replay(group.tape)
+        if self.guard is not None:  # what it holds is not of this state
+            self.check_later()
+
+
+def _own(disabled: Members, place: int) -> Members:
+    """A stack's mask of disabled members as that of one of them."""
+    return None if disabled is None or not bool(disabled[place]) else torch.ones(1, dtype=torch.bool)
 
 
 class ReferenceBackend:
@@ -69,6 +181,7 @@ class ReferenceBackend:
         self.system = system
         self.engine = ReferenceEngine(system)
         self.stacked = Stacked.of_single_agents(system)
+        self._with_statistics = [(owner, owner.buffers) for owner in with_statistics(system)]
         self._stale = False
 
     @property
@@ -84,6 +197,7 @@ class ReferenceBackend:
     def tick(self, step: int, step_signals: StepSignals) -> None:
         """Tick all agents due at `step`."""
         self._stale = True
+        self._with_statistics = [(owner, dict(owner.buffers)) for owner, _ in self._with_statistics]
         self.engine.tick(step, step_signals.signals)
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
@@ -102,6 +216,11 @@ class ReferenceBackend:
         inputs = {name: InputUpdate(update.loss, update.gradients) for name, update in found.inputs.items()}
         report = StepReport([self._update(update) for update in found.groups], gradients, inputs)
         return AgentReport(report, self.stacked)
+
+    def restore_statistics(self) -> None:
+        """Put all running statistics back to what they were before the step."""
+        for owner, buffers in self._with_statistics:
+            owner.buffers = buffers
 
     def synchronize(self) -> None:
         """Nothing to wait for: every step is checked at once."""

@@ -1,4 +1,4 @@
-"""Backward: the learning signal of closed windows, pulled back to parameters and to the messages that were read.
+"""Losses of closed windows (semantics 1, 21), pulled back to parameters and to the messages that were read.
 
 A window's losses and what is injected into the messages it sent are differentiated together (semantics 2, 3); the
 gradients of parameters wait for the update, those of received messages are booked in the ledgers (4).
@@ -12,21 +12,96 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import AUXILIARY_PORT
+from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE
 from antiphon.comms.credit import BackwardRequest, Gradients, Injection, clipped, constant
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import GradientLedger
-from antiphon.engine.core.records import Consumption, Record, Tape
-from antiphon.engine.core.rows import mask_and, mask_fill_zero, mask_not
+from antiphon.engine.core.records import AgentTick, Consumption, Record, Tape
+from antiphon.engine.core.rows import EnvMask, mask_and, mask_fill_zero, mask_not
 from antiphon.engine.core.system import LearningGroup, System
-from antiphon.engine.step.losses import ObjectiveEvaluator
 from antiphon.engine.step.predictors import PredictorTrainer
-from antiphon.engine.step.update import Update
+from antiphon.engine.step.update import Losses, Update, WindowLoss
 
-__all__ = ["BackwardPass", "Steering"]
+__all__ = ["BackwardPass", "ObjectiveEvaluator", "Steering"]
 
 Uses = list[tuple[Channel, Consumption]]
+
+
+class ObjectiveEvaluator:
+    """Applies a system's objectives.
+
+    Args:
+        system: Its agents.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+
+    def window(self, tape: Tape) -> WindowLoss:
+        """Sum the losses of a window."""
+        window_loss = WindowLoss()
+        for tick in tape.ticks:
+            for part in tick.parts:
+                found = self._loss(part)
+                if found is not None:
+                    self._add(window_loss, self.system.agents[part.agent], *found)
+                    window_loss.evaluated.add((tick.step, part.agent))
+        return window_loss
+
+    def _add(
+        self, window_loss: WindowLoss, agent: Agent, losses: Tensor, score: Tensor, present: Tensor | None
+    ) -> None:
+        loss, samples = losses.sum() / self.system.batch, constant(losses)
+        window_loss.total = loss if window_loss.total is None else window_loss.total + loss
+        known = window_loss.by_agent.get(agent.name)
+        window_loss.by_agent[agent.name] = samples if known is None else known + samples
+        found = Losses(
+            agent.total(samples) / self.system.batch,
+            agent.total(score),
+            self.system.batch if present is None else agent.total(present),
+        )
+        seen = window_loss.losses.get(agent.name)
+        if seen is not None:
+            found.loss, found.score = seen.loss + found.loss, seen.score + found.score
+            found.count = seen.count + found.count
+        window_loss.losses[agent.name] = found
+
+    def _loss(self, part: AgentTick) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """An objective's loss and score at one tick, [rows] each, zero where its target is absent, and where it is not.
+
+        None if it is absent everywhere.
+        """
+        agent = self.system.agents[part.agent]
+        goal = agent.goal
+        if goal is None or part.participates is False or goal.target not in part.step_signals.signals:
+            return None
+        if goal.last_only and (part.step_signals.step + 1) % self.system.hold:
+            return None
+        output, target = part.ports[OBJECTIVE], part.step_signals.signals[goal.target]
+        present = part.step_signals.signals.get(f"_{goal.target}")
+        if present is not None:  # before the loss too: what is absent may be no number at all
+            if not bool(present.any()):
+                return None
+            target = mask_fill_zero(present, target)
+        target = agent.to_rows(target)
+        present = None if present is None else agent.to_rows(present)
+        if isinstance(part.participates, Tensor):
+            present = part.participates if present is None else present & part.participates
+        losses = goal.objective.loss(output, target)
+        score = (
+            constant(losses) if goal.objective.scores_loss else goal.objective.score(constant(output), target)
+        )
+        if present is not None:
+            losses, score = mask_fill_zero(present, losses), mask_fill_zero(present, score)
+        return losses if goal.weight == 1.0 else losses * goal.weight, score, present
+
+    def error(self, part: AgentTick) -> Tensor | None:
+        """[B, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""
+        found = self._loss(part)
+        if found is None or not found[0].requires_grad:
+            return None
+        return torch.autograd.grad(found[0].sum(), part.ports[OBJECTIVE], retain_graph=True)[0]
 
 
 class Steering(Protocol):
@@ -51,20 +126,20 @@ class BackwardPass:
     def __init__(
         self, system: System, evaluator: ObjectiveEvaluator, predictor_trainer: PredictorTrainer
     ) -> None:
-        self.system = system
+        self.system, self.agents = system, system.agents
         self.evaluator = evaluator
         self.predictor_trainer = predictor_trainer
         self.steering: Steering | None = None
 
     def request(self, group: LearningGroup, tape: Tape, step: int) -> tuple[Update, BackwardRequest, Uses]:
         """What a closed window asks of autograd, and the messages that it read."""
-        learners = [name for name in group.owners if self._agent(name).participates(tape.window) is not False]
+        learners = [name for name in group.owners if self.agents[name].participates(tape.window) is not False]
         update = Update(group, tape, window_loss=self.evaluator.window(tape), learners=learners)
         uses = [(self.system.channels[name], use) for name, use in tape.consumptions()]
         request = BackwardRequest(
             update.window_loss.total,
             self.injections(update, step),
-            [p for name in learners for p in self._agent(name).learner.trainable],
+            [p for name in learners for p in self.agents[name].learner.trainable],
             [use.leaf for channel, use in uses if channel.ledger.returns],
             self._auxiliary_loss(update),
         )
@@ -73,10 +148,9 @@ class BackwardPass:
     def book(self, update: Update, uses: Uses, deltas: Gradients) -> None:
         """Enter the returned gradients, and losses where a critic learns them, for the messages that a window read."""
         back = iter(deltas)
-        for channel, use in uses:
-            channel.ledger.book(use, next(back) if channel.ledger.returns else None)
         with_loss: dict[str, list[Consumption]] = {}
         for channel, use in uses:
+            channel.ledger.book(use, next(back) if channel.ledger.returns else None)
             if channel.needs_returned_loss:
                 with_loss.setdefault(channel.name, []).append(use)
         if with_loss:
@@ -89,7 +163,7 @@ class BackwardPass:
         rest = iter(gradients)
         for name in update.learners:
             sharing = update.group.owners[name]
-            found = [next(rest) for _ in self._agent(name).learner.trainable]
+            found = [next(rest) for _ in self.agents[name].learner.trainable]
             if sharing > 1:
                 found = [None if g is None else g / sharing for g in found]
             update.gradients[name] = found
@@ -101,10 +175,10 @@ class BackwardPass:
             for _, tape in closing
             for name, record in tape.sent
             if self.system.channels[name].injects
-            and self._sender(name).participates(tape.window) is not False
+            and self._participates(self.system.channels[name], tape) is not False
         ]
         self.predictor_trainer.predict_missing(
-            [(c, r) for c, r in asked if not r.unread and r.no_injection is not True]
+            [(c, r) for c, r in asked if r.first_use is not None and r.no_injection is not True]
         )
 
     # --- what is injected ----------------------------------------------------------------------------------
@@ -117,16 +191,18 @@ class BackwardPass:
         tape = update.tape
         for name, record in tape.sent:
             channel = self.system.channels[name]
-            if record.unread or record.no_injection is True or record.live is None:
+            if record.first_use is None or record.no_injection is True or record.live is None:
                 continue
-            participates = self._sender(name).participates(tape.window)
+            participates = self._participates(channel, tape)
             given_up = participates is False or name in tape.given_up
             credit = None if given_up else self._credit(channel, record)
             if credit is None:
                 continue
-            credit = channel.enabled_predictions(credit)
-            rows = mask_and(channel.of_sender(participates), mask_not(record.no_injection))
-            credit = mask_fill_zero(rows, credit)
+            if channel.predictors_disabled is not None:
+                credit = channel.enabled_predictions(credit)
+            if participates is not True or record.no_injection is not False:
+                rows = mask_and(channel.of_sender(participates), mask_not(record.no_injection))
+                credit = mask_fill_zero(rows, credit)
             if channel.coupling == "delayed":
                 yield Injection(record.live, credit)
             else:
@@ -154,7 +230,7 @@ class BackwardPass:
         """
         if channel.coupling == "delayed":
             return record.delta if record.complete else None
-        if not channel.injects or record.prediction is None:
+        if record.prediction is None or not channel.injects:
             return None
         credit = record.prediction[0]
         if channel.mixes:
@@ -169,14 +245,13 @@ class BackwardPass:
 
     def _direct(self, tape: Tape) -> Iterator[Injection]:
         """Errors of objectives, broadcast to the messages sent before them in the window (semantics 10)."""
-        sent = [(self.system.channels[name], record) for name, record in tape.sent]
         sent = [
             (channel, record)
-            for channel, record in sent
-            if channel.direct is not None
+            for name, record in tape.sent
+            if (channel := self.system.channels[name]).direct is not None
             and record.live is not None
             and not record.unread
-            and self._sender(channel.name).participates(tape.window) is not False
+            and self._participates(channel, tape) is not False
         ]
         if not sent:
             return
@@ -201,7 +276,7 @@ class BackwardPass:
         tape = update.tape
         total: Tensor | None = None
         for name in update.group.members:
-            memory = self._agent(name).memory
+            memory = self.agents[name].memory
             if memory is None or not memory.auxiliary:
                 continue
             first = next((p for tick in tape.ticks for p in tick.parts if p.agent == name), None)
@@ -226,7 +301,7 @@ class BackwardPass:
         """[rows]: the window's losses and, beyond, the values of the critics of what it sent (semantics 9)."""
         loss = update.window_loss.samples
         if loss is None:
-            loss = self._agent(update.group.members[0]).to_rows(self.system.nothing)
+            loss = self.agents[update.group.members[0]].to_rows(self.system.nothing)
         for name, record in update.tape.sent:
             channel = self.system.channels[name]
             if channel.predictor is None or not channel.needs_returned_loss:
@@ -240,8 +315,6 @@ class BackwardPass:
                 loss = loss + channel.to_sender(mask_fill_zero(mask_not(record.no_injection), value))
         return loss
 
-    def _agent(self, name: str) -> Agent:
-        return self.system.agents[name]
-
-    def _sender(self, channel: str) -> Agent:
-        return self._agent(self.system.channels[channel].sender)
+    def _participates(self, channel: Channel, tape: Tape) -> EnvMask:
+        """The rows of a channel's sender that learn from a window."""
+        return self.agents[channel.sender].participates(tape.window)

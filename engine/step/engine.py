@@ -8,30 +8,23 @@ and pull them back (backward), all with the parameters of before the step; predi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.comms.credit import Gradients, backward_all
-from antiphon.comms.outliers import BundledOutliers
+from antiphon.comms.model import Model
 from antiphon.comms.stacked import StackedModels
-from antiphon.engine.build.stacking import Stacked, stack
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.divergence import Guard, Report
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.records import EpisodeEnds, Record, StepSignals, Tape
 from antiphon.engine.core.rows import Members, mask_fill_zero, mask_not
-from antiphon.engine.core.system import LearningGroup, System
-from antiphon.engine.state.merge import merge_state
-from antiphon.engine.state.split import split_state
-from antiphon.engine.state.state_dict import restore, snapshot
-from antiphon.engine.step.backward import BackwardPass, Uses
+from antiphon.engine.core.system import LearningGroup, Stacked, System
+from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator, Uses
 from antiphon.engine.step.forward import ForwardPass
-from antiphon.engine.step.losses import ObjectiveEvaluator
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.engine.step.returns import Returns
 from antiphon.engine.step.update import (
@@ -46,107 +39,51 @@ from antiphon.engine.step.update import (
 from antiphon.nets.memory import keep_memory
 from antiphon.nets.optimisers import step_all
 
-__all__ = ["Engine", "SentMessage"]
+__all__ = ["Engine", "with_statistics"]
+
+StatisticsOwner = Learner | StackedLearner | Model | StackedModels
 
 
-class SentMessage(NamedTuple):
-    """One message of one channel.
-
-    Attributes:
-        message: [B, size], as sent.
-        received: [B, size], as it arrives.
-        lost: [B] bool: where the link lost it; None: nowhere.
-    """
-
-    message: Tensor
-    received: Tensor
-    lost: Tensor | None
+def with_statistics(system: System) -> list[StatisticsOwner]:
+    """Learners and predictors with running statistics; these are values, which a step replaces."""
+    learners = {id(agent.learner): agent.learner for agent in system.agents.values()}
+    models = [m for c in system.channels.values() for m in (c.predictor, c.input) if m is not None]
+    return [owner for owner in (*learners.values(), *models) if owner.buffers]
 
 
 class Engine:
     """Runs a system step by step.
 
     Args:
-        base: The system as built, one agent at a time. Its parameters become views of the stacked ones.
-        stacked: Whether agents of one kind are computed as one; else every stack is of one.
+        stacked: The stacks, and the single agents they are made of.
     """
 
-    name = "cohort"
-
-    def __init__(self, base: System, *, stacked: bool = True) -> None:
+    def __init__(self, stacked: Stacked) -> None:
         keep_memory()
-        self.stacked = stack(base) if stacked else Stacked.of_single_agents(base)
-        self.system = self.stacked.system
+        self.stacked = stacked
+        self.system = stacked.system
         self.forward_pass = ForwardPass(self.system)
         self.predictor_trainer = PredictorTrainer(self.system)
         self.evaluator = ObjectiveEvaluator(self.system)
         self.backward_pass = BackwardPass(self.system, self.evaluator, self.predictor_trainer)
-        self.returns = Returns(self.system, self.forward_pass, self.backward_pass.replayed_injections)
+        self.returns = Returns(self.system, self.evaluator, self.forward_pass, self.backward_pass)
+        self._traced = any(channel.traced for channel in self.system.channels.values())
+        self._stacks = {
+            id(group): [agent for name in group.members if (agent := self.system.agents[name]).stacked]
+            for group in self.system.units
+        }
+        """By learning group (its identity): its agents with a leading axis of members."""
         self.frozen = False
         self._stale = False
         """Whether the single agents and channels are behind the stacks."""
         self.guard: Guard | None = None
-        self._buffers: dict[str, dict[str, Tensor]] = {}
-        """Running statistics of stacks at the step's beginning."""
-        self._predictor_buffers: dict[int, dict[str, Tensor]] = {}
-        """Those of stacked predictors (by their identity), where replicas may stop."""
+        self._with_statistics = with_statistics(self.system)
+        self._statistics: dict[int, dict[str, Tensor]] = {}
+        """Running statistics at the step's beginning, by the identity of what has them."""
         self._stopped: set[int] = set()
         """Replicas that have been disabled."""
-        if base.device.type == "cuda":
+        if self.system.device.type == "cuda":
             self.check_later()
-
-    def per_agent(self) -> System:
-        """The agents and channels one by one, as views of the stacks' rows: made once a step, when somebody looks."""
-        if self._stale:
-            self._write_members()
-            split_state(self.stacked)
-            self._stale = False
-        return self.stacked.base
-
-    def _write_members(self) -> None:
-        """Write running statistics, counts of updates and what is disabled to the single agents and channels."""
-        for agent in self.system.agents.values():
-            if isinstance(agent.learner, StackedLearner):
-                agent.learner.write_members()
-            enabled = agent.enabled()
-            for n, member in enumerate(agent.members):
-                if member is not agent:
-                    member.agent_disabled = enabled is not None and not bool(enabled[n])
-        for channel in self.system.channels.values():
-            for model in (channel.predictor, channel.input):
-                if isinstance(model, StackedModels):
-                    model.write_members()
-            if isinstance(channel.outliers, BundledOutliers):
-                channel.outliers.write_back()
-            for k, own in enumerate(channel.members):
-                if own is not channel:
-                    own.predictors_disabled = _own(channel.predictors_disabled, k)
-                    own.input_models_disabled = _own(channel.input_models_disabled, k)
-
-    def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
-        """A message of one channel that is still held; None where there is none.
-
-        Args:
-            channel: Its name.
-            stamp: The step at which it was sent; None: the newest.
-        """
-        stack, place = self.stacked.channel_of(channel)
-        records = stack.ledger.records
-        record = records.get(max(records, default=-1) if stamp is None else stamp)
-        if record is None:
-            return None
-        rows = slice(place * stack.batch, (place + 1) * stack.batch)
-        lost = None if record.lost is None else record.lost[rows]
-        return SentMessage(record.message[rows], record.received[rows], lost)
-
-    def view(self) -> System:
-        """The system as it is cheapest to look at: the stacks."""
-        return self.system
-
-    @property
-    def channels(self) -> Iterable[str]:
-        """The names of all channels, one by one, in canonical order."""
-        return self.stacked.base.channels
 
     @property
     def action(self) -> Tensor | None:
@@ -164,47 +101,19 @@ class Engine:
             for agent in self.system.agents.values():
                 agent.learner.trainable = []
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of everything but the environment, by agent and channel, without copying a tensor."""
-        return snapshot(self.per_agent())
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state of the same scenario; open windows are replayed from their tapes.
-
-        Args:
-            state: As of `state_dict`, of stacks or of the reference; its tensors are used as they are, so hand in copies.
-        """
-        restore(self.stacked.base, state)
-        self.load_members()
-
-    def load_members(self) -> None:
-        """Read the state of the single agents and channels into their stacks, and replay open windows."""
-        merge_state(self.stacked)
-        self._stale = False
-        for group in self.system.units:
-            self.forward_pass.replay(group.tape)
-        if self.guard is not None:  # what it holds is not of this state
-            self.check_later()
-
     # --- a step --------------------------------------------------------------------------------------------
 
     def tick(self, step: int, step_signals: StepSignals) -> None:
         """Tick all agents due at `step`, in waves."""
         self._stale = self.system is not self.stacked.base
-        self._buffers = {agent.name: dict(agent.learner.buffers) for agent in self._stacks()}
-        if self.system.replicas > 1:
-            models = [
-                m for c in self.system.channels.values() for m in (c.predictor, c.input) if m is not None
-            ]
-            self._predictor_buffers = {
-                id(model): dict(model.buffers) for model in models if isinstance(model, StackedModels)
-            }
+        self._statistics = {id(owner): dict(owner.buffers) for owner in self._with_statistics}
         self.forward_pass.tick(step, step_signals)
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step (semantics 20)."""
         self._stale = self.system is not self.stacked.base
-        self.system.cut(step, ends)
+        if ends.ended is not False:
+            self.system.cut(step, ends)
 
     def learn(self, step: int, *, watch: bool = False) -> AgentReport:
         """Update every agent and predictor whose time has come.
@@ -223,7 +132,7 @@ class Engine:
         local = self.predictor_trainer.local_examples([tape for _, tape in closing])
         for group, tape in [*closing, *dropped]:
             self._close(group, tape, step)
-        returns = self.returns.extend(closing, step)
+        returns = self.returns.extend(closing, step) if self._traced else {}
         gradients = self.predictor_trainer.gradients(local, returns, step, watch=watch)
         input_gradients = self.predictor_trainer.input_gradients(step)
         self._disable_stopped_replicas()
@@ -232,14 +141,14 @@ class Engine:
                 self._apply(updates, step)
             self.predictor_trainer.apply(gradients, step)
             self.predictor_trainer.apply_inputs(input_gradients, step)
-        for _, tape in [*closing, *dropped]:
-            GradientLedger.release_graph(tape)
+        GradientLedger.release_graphs(tape for _, tape in [*closing, *dropped])
         if self.guard is not None:
-            for agent in self._stacks():
-                agent.learner.buffers = {
-                    name: self.guard.frozen(self._buffers[agent.name][name], after)
-                    for name, after in agent.learner.buffers.items()
-                }
+            for owner in self._with_statistics:
+                if isinstance(owner, StackedLearner):
+                    before = self._statistics[id(owner)]
+                    owner.buffers = {
+                        name: self.guard.frozen(before[name], after) for name, after in owner.buffers.items()
+                    }
         report = StepReport([u for updates in turns for u in updates], gradients, input_gradients)
         return AgentReport(report, self.stacked)
 
@@ -275,7 +184,7 @@ class Engine:
         waiting: list[Tape] = []
         for tape in [*group.pending, newest]:
             if self._waits(tape, newest.window - tape.window, step):
-                GradientLedger.release_graph(tape)
+                GradientLedger.release_graphs([tape])
                 waiting.append(tape)
             elif self._contributes(group, tape):
                 if tape is not newest:
@@ -346,7 +255,7 @@ class Engine:
             self.backward_pass.divide(update, own)
             self.backward_pass.book(update, uses, deltas)
             update.stepping_members = {
-                agent.name: self._reached(update, agent) for agent in self._stacks_of(update)
+                agent.name: self._reached(update, agent) for agent in self._stacks[id(update.group)]
             }
             updates.append(update)
         return updates
@@ -368,7 +277,9 @@ class Engine:
                     continue
                 if isinstance(agent.learner, StackedLearner):
                     self._step(update, agent, agent.learner, gradients, step)
-                elif agent.agent_disabled is not True and self._reaches(update, name):
+                elif agent.agent_disabled is not True and (
+                    not self._stacks[id(update.group)] or reached_alone(self.system, update, name)
+                ):  # beside stacks a lone agent may be given zeros in place of none
                     assert isinstance(agent.learner, Learner)
                     lone.append(agent.learner.planned(gradients, step))
                 else:
@@ -388,20 +299,10 @@ class Engine:
         skip = None if self.guard is None else self.guard.tripped
         learner.step(full, step, members, skip=skip)
 
-    def _reaches(self, update: Update, agent: str) -> bool:
-        """Whether a gradient reaches a lone agent: beside stacks it may be given zeros in place of none."""
-        return not self._stacks_of(update) or reached_alone(self.system, update, agent)
-
     def _reached(self, update: Update, agent: Agent) -> Members:
         """The enabled members of a stack that a window's learning signal reaches."""
         found = among(agent.learning(update.tape.window), reached(self.system, update, agent))
         return among(found, agent.enabled())
-
-    def _stacks(self) -> list[Agent]:
-        return [agent for agent in self.system.agents.values() if agent.stacked]
-
-    def _stacks_of(self, update: Update) -> list[Agent]:
-        return [a for name in update.group.members if (a := self.system.agents[name]).stacked]
 
     # --- divergence (semantics 32) -------------------------------------------------------------------------
 
@@ -412,16 +313,24 @@ class Engine:
             for agent in self.system.agents.values():
                 members = (agent.replicas.index == replica).cpu()
                 agent.disable(members)
-                if isinstance(agent.learner, StackedLearner):
-                    agent.learner.restore_buffers(members, self._buffers[agent.name])
+                self._restore_members(agent.learner, members)
             for channel in self.system.channels.values():
                 members = (channel.replicas.index == replica).cpu()
                 for model in (channel.predictor, channel.input):
-                    if isinstance(model, StackedModels) and model.buffers:
-                        model.restore_buffers(members, self._predictor_buffers[id(model)])
+                    self._restore_members(model, members)
                 places = members.nonzero().flatten().tolist()
                 channel.disable_predictors(places)
                 channel.disable_input_models(places)
+
+    def _restore_members(self, owner: object, members: Tensor) -> None:
+        """Put the running statistics of members of a stack, [N] bool, back to what they were before the step."""
+        if isinstance(owner, StackedLearner | StackedModels) and id(owner) in self._statistics:
+            owner.restore_buffers(members, self._statistics[id(owner)])
+
+    def restore_statistics(self) -> None:
+        """Put all running statistics back to what they were before the step."""
+        for owner in self._with_statistics:
+            owner.buffers = self._statistics[id(owner)]
 
     def check_later(self) -> None:
         """Let the device skip what is not finite, and read on the host what it found at `settle` only.
@@ -454,7 +363,7 @@ class Engine:
     ) -> list[Update]:
         """Disable what has diverged, or raise; return the updates of which nothing is left."""
         if self.guard is not None:
-            stacks = [bool(self._stacks_of(update)) for update, _ in requested]
+            stacks = [bool(self._stacks[id(update.group)]) for update, _ in requested]
             for (update, uses), result, some in zip(requested, results, stacks, strict=True):
                 if some:
                     self._guard_update(self.guard, update, uses, result, step)
@@ -465,7 +374,7 @@ class Engine:
             return []
         dropped = []
         for (update, uses), (own, deltas) in zip(requested, results, strict=True):
-            if self._stacks_of(update):
+            if self._stacks[id(update.group)]:
                 self._disable_members(update, uses, own, deltas, step)
                 continue
             for what in self.system.divergence.of({"": own}, {"": deltas}).values():
@@ -516,7 +425,9 @@ class Engine:
         """By group of single agents (its id): what is wrong with its gradients. Rows of deltas of nobody are zeroed."""
         base, divergence = self.stacked.base, self.system.divergence
         wrong: dict[int, str] = {}
-        reached = {agent.name: self._reached_and_enabled(update, agent) for agent in self._stacks_of(update)}
+        reached = {
+            agent.name: self._reached_and_enabled(update, agent) for agent in self._stacks[id(update.group)]
+        }
         rest = iter(own)
         lengths: dict[int, float] = {}  # of all gradients of a group together
         for name in update.learners:
@@ -561,8 +472,3 @@ class Engine:
             "lower its learning rate, or the scale of the synthetic gradients it receives"
         )
         self.system.divergence.report(Report(step, text, group.members))
-
-
-def _own(disabled: Members, place: int) -> Members:
-    """A stack's mask of disabled members as that of one of them."""
-    return None if disabled is None or not bool(disabled[place]) else torch.ones(1, dtype=torch.bool)

@@ -43,7 +43,9 @@ class TrainingMessages:
         """Return a message made in this window, a leaf, or a constant."""
         record = delivery.record
         if record is not None and (channel.name, record.stamp) in tape.live:
-            return Input(channel.name, record.stamp, None, alive=mask_not(record.void))
+            return Input(
+                channel.name, record.stamp, None, alive=record.void is False or mask_not(record.void)
+            )
         if channel.coupling == "locked" or part.participates is False:
             # Over a locked channel it was made in an earlier window, where its credit is lost.
             return Input(channel.name, None, delivery.value, alive=delivery.available)
@@ -111,6 +113,7 @@ class ForwardPass:
     def _part(self, agent: Agent, step: int, step_signals: StepSignals, tape: Tape) -> AgentTick:
         part = AgentTick(agent.name, step_signals, [], agent.participates(tape.window))
         ages: list[Tensor] = []
+        sees_ages = AGE in agent.observes
         for channel in agent.inputs:
             readings = channel.mailbox.receive_all(step)
             newest = readings[-1]
@@ -120,7 +123,7 @@ class ForwardPass:
             if channel.name == agent.align:
                 part.step_signals = _aligned(newest)
             part.inputs.extend(self.messages.read(channel, reading, part, step, tape) for reading in readings)
-            if agent.sees_ages:
+            if sees_ages:
                 ages.append(self._age(channel, newest, step))
         if agent.memory is not None:
             reading = agent.memory.mailbox.receive(step)
@@ -283,8 +286,6 @@ class ForwardPass:
 
     def _ends(self, channel: Channel, step: int) -> dict[str, Tensor]:
         """The states of a channel's ends that its predictor will be shown: the far one has crossed the link."""
-        if not channel.ends:
-            return {}
         found = {}
         for end, agent, delay, side in (
             ("from.state", channel.sender, 0, channel.message_of),
@@ -301,11 +302,14 @@ class ForwardPass:
 
     def _annotate(self, channel: Channel, agent: Agent, record: Record, step: int) -> None:
         """Note what is known of a message; what would poison its readers is void (looked at under quarantine only)."""
-        void = channel.of_sender(agent.agent_disabled)
+        void: EnvMask = False
+        if agent.agent_disabled is not False:
+            void = channel.of_sender(agent.agent_disabled)
         if self.system.divergence.quarantine:
             void = mask_or(void, channel.not_finite(record.message))
-        states, began = self._ends(channel, step), self.system.began
-        channel.ledger.annotate(record, void=void, states=states, began=began)
+        if void is not False or channel.ends or self.system.episode is not None:
+            states, began = self._ends(channel, step), self.system.began
+            channel.ledger.annotate(record, void=void, states=states, began=began)
 
     def _relive(self, tick: Tick, tape: Tape) -> None:
         """Put the messages of a replayed tick back where the first evaluation put them."""

@@ -86,7 +86,7 @@ class Contexts:
     def _signals(self, channel: Channel, record: Record, specs: tuple[ContextSpec, ...]) -> Tensor | None:
         """Signals of the environment at the moment that a message was made."""
         found = record.step_signals.context(specs, self.system.dtype)
-        return None if found is None else channel.to_rows(found)
+        return None if found is None else channel.replicas.to_rows(found)
 
     def _state(self, channel: Channel, agent: str, state: Tensor | None) -> Tensor:
         """[B, state size]: a state of an agent; zeros before its first."""
@@ -198,7 +198,9 @@ class PredictorTrainer:
         ):
             if example.target is not None and example.valid is not None:  # no own loss, no injection
                 prediction = mask_fill_zero(example.valid, prediction)
-            prediction = channel.enabled_predictions(constant(prediction))
+            prediction = constant(prediction)
+            if channel.predictors_disabled is not None:
+                prediction = channel.enabled_predictions(prediction)
             channel.ledger.keep_prediction(record, prediction, predictor.updates)
 
     def predict(self, channel: Channel, record: Record) -> Tensor | None:
@@ -255,7 +257,8 @@ class PredictorTrainer:
                     rows = mask_and(participates, mask_not(record.no_injection))
                     if isinstance(rows, Tensor):
                         example.valid = rows if example.valid is None else rows & example.valid
-                    example.members = channel.examples_for(rows)
+                    if len(channel.members) > 1:
+                        example.members = channel.examples_for(rows)
                     found.setdefault(name, []).append(example)
         return found
 
@@ -303,7 +306,10 @@ class PredictorTrainer:
         }
         self._disable_diverged(updates, step)
         for name, update in updates.items():
-            update.members = self._members(self.system.channels[name], update)
+            channel = self.system.channels[name]
+            if len(channel.members) > 1:
+                members = _union([example.members for example in update.examples], len(channel.members))
+                update.members = _enabled(members, channel.predictors_disabled)
         return updates
 
     @staticmethod
@@ -323,15 +329,6 @@ class PredictorTrainer:
         lone = {n: (p, e) for n, (p, e) in requested.items() if not isinstance(p, StackedModels)}
         found = dict(zip(lone, gradients_all(list(lone.values())), strict=True))
         return found | {n: p.gradients(e) for n, (p, e) in requested.items() if isinstance(p, StackedModels)}
-
-    def _members(self, channel: Channel, update: PredictorUpdate) -> Members:
-        """The channels of a stack that an update is for."""
-        if len(channel.members) == 1:
-            return None
-        return _enabled(
-            _union([example.members for example in update.examples], len(channel.members)),
-            channel.predictors_disabled,
-        )
 
     def _disable_diverged(self, updates: dict[str, PredictorUpdate], step: int) -> None:
         """Disable the synthetic gradients that have diverged, and drop the updates of which nothing is left.
@@ -470,7 +467,7 @@ class PredictorTrainer:
             self._clip(channel, channel.outliers, record, step)
         example = self.example(channel, record)
         predictor = channel.predictor
-        if example is not None:
+        if example is not None and len(channel.members) > 1:
             example.members = channel.examples_for(record.counted)
         if example is not None and predictor is not None and record.prediction is not None:
             prediction, updates = record.prediction

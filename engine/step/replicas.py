@@ -10,15 +10,13 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.build.replicas import Union, bare, named
-from antiphon.engine.build.stacking import Stacked
 from antiphon.engine.core.records import EpisodeEnds, StepSignals
 from antiphon.engine.core.rows import EnvMask
-from antiphon.engine.core.system import System
+from antiphon.engine.core.system import Stacked, System
 from antiphon.engine.state.state_dict import restore, snapshot
-from antiphon.engine.step.engine import Engine, SentMessage
-from antiphon.engine.step.losses import Losses
+from antiphon.engine.step.backends import SentMessage, StackedBackend
 from antiphon.engine.step.predictors import InputUpdate, PredictorUpdate
-from antiphon.engine.step.update import AgentReport, LossesByAgent, StepReport, Update, losses_of
+from antiphon.engine.step.update import AgentReport, Losses, LossesByAgent, StepReport, Update, losses_of
 from antiphon.errors import ScenarioError
 
 __all__ = ["Replica", "ReplicaReport", "ReplicatedEngine"]
@@ -36,7 +34,7 @@ class ReplicatedEngine:
 
     def __init__(self, systems: Sequence[System]) -> None:
         self.union = Union(systems)
-        self.engine = Engine(self.union.system)
+        self.engine = StackedBackend(self.union.system)
         self.loaded = False
         """Whether a state has been loaded into a replica since the last step."""
         self._stale = False

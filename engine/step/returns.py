@@ -10,7 +10,7 @@ where beyond the newest window G is SG itself. Windows are replayed from their t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -21,13 +21,10 @@ from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.records import Input, Record, Tape
 from antiphon.engine.core.rows import mask_fill_zero, mask_not
 from antiphon.engine.core.system import LearningGroup, System
+from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.step.forward import ForwardPass
-from antiphon.engine.step.losses import ObjectiveEvaluator
 
 __all__ = ["Returns"]
-
-Injections = Callable[[LearningGroup, Tape, int], list[Injection]]
-"""What is put on the messages of a replayed window, its states' own included, at a step."""
 
 
 class Returns:
@@ -35,15 +32,20 @@ class Returns:
 
     Args:
         system: Agents, channels and units.
-        ticker: Replays windows.
-        injections: What is put on messages, at most what the window's sender learned from.
+        evaluator: Of the objectives.
+        forward_pass: Replays windows.
+        backward_pass: Says what is injected into the messages of a replayed window, its states' own included.
     """
 
-    def __init__(self, system: System, forward_pass: ForwardPass, injections: Injections) -> None:
-        self.system = system
-        self.forward_pass = forward_pass
-        self.evaluator = ObjectiveEvaluator(system)
-        self.injections = injections
+    def __init__(
+        self,
+        system: System,
+        evaluator: ObjectiveEvaluator,
+        forward_pass: ForwardPass,
+        backward_pass: BackwardPass,
+    ) -> None:
+        self.system, self.evaluator = system, evaluator
+        self.forward_pass, self.backward_pass = forward_pass, backward_pass
 
     def extend(self, closed: Iterable[tuple[LearningGroup, Tape]], step: int) -> dict[str, list[Record]]:
         """Take the windows that have just been learned from, and return the records whose return is now known.
@@ -83,7 +85,11 @@ class Returns:
         returns: dict[str, Tensor] = {}
         for tape in reversed(tapes):
             self.forward_pass.replay(tape)
-            put = [injection for injection in self.injections(unit, tape, step) if injection.discount]
+            put = [
+                injection
+                for injection in self.backward_pass.replayed_injections(unit, tape, step)
+                if injection.discount
+            ]
             for memory in memories:
                 beyond = self._beyond(tape, memory, returns.get(memory.name))
                 if beyond is not None:
@@ -100,7 +106,7 @@ class Returns:
                 self.evaluator.window(tape).total, put, (), list(leaves.values()), self.system.batch
             )
             returns = {name: d for name, d in zip(leaves, deltas, strict=True) if d is not None}
-            GradientLedger.release_graph(tape)
+            GradientLedger.release_graphs([tape])
         return returns.get(channel.name, torch.zeros_like(self.system.channels[channel.name].zeros))
 
     def _beyond(self, tape: Tape, memory: Channel, later: Tensor | None) -> Injection | None:

@@ -18,7 +18,7 @@ from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.records import Consumption, Delivery, Record, StepSignals
 from antiphon.engine.core.rows import EnvMask
-from antiphon.engine.step.engine import Engine
+from antiphon.engine.step.backends import StackedBackend
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import seed_for, uniform
 from antiphon.scenarios import Scenario
@@ -173,7 +173,7 @@ def run_engine(
         channel.mailbox.attach(log, losses)
         if channel.coupling != "locked" and channel.ledger.losses:
             object.__setattr__(channel.ledger.link, "drop", 0.5)
-    backend = Engine(system, stacked=False)
+    backend = StackedBackend(system, stacked=False)
     for step in range(horizon):
         backend.tick(step, StepSignals(step, {"x": torch.ones(1, 1, dtype=torch.float64)}))
         for name, channel in system.channels.items():

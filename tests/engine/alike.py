@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.aggregation import StackedFanIn
-from antiphon.engine.build.stacking import Stacked, stack
+from antiphon.engine.build.stacking import stack
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.system import System
+from antiphon.engine.core.system import Stacked, System
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.engine import Engine
+from antiphon.engine.step.backends import StackedBackend
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
 from antiphon.scenarios import Scenario
@@ -140,9 +140,9 @@ def stacked_names(document: Document) -> list[tuple[str, ...]]:
     return [agent.names for agent in stacks(stacked_system(document))]
 
 
-def engine_of(simulation: Simulation) -> Engine:
+def engine_of(simulation: Simulation) -> StackedBackend:
     """The engine of a simulation."""
-    assert isinstance(simulation.backend, Engine)
+    assert isinstance(simulation.backend, StackedBackend)
     return simulation.backend
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from antiphon.comms.link import StackedLinks
 from antiphon.comms.stacked import StackedModels
-from antiphon.engine.build.stacking import Stacked, stack, stacks_of
+from antiphon.engine.build.stacking import stack, stacks_of
 from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.system import Stacked
 from antiphon.errors import ScenarioError
 from tests.contracts.backend_scenes import scenes
 from tests.engine.alike import (

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.build.stacking import Stacked
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.rows import Replicas, select_rows
+from antiphon.engine.core.system import Stacked
 from tests.engine.alike import (
     BATCH,
     LABEL,

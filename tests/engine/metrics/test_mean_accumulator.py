@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from antiphon.engine.metrics.mean_accumulator import MeanAccumulator
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.step.update import MeanAccumulator
 
 
 @pytest.mark.parametrize("count", [6, torch.tensor(6)])

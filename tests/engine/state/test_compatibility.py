@@ -11,7 +11,7 @@ import torch
 
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
-from antiphon.engine.step import engine
+from antiphon.engine.step import backends
 from antiphon.errors import ResourceError, RunError
 from antiphon.scenarios import Scenario
 from tests.engine.scenes import CLASSIFY, equal, parameters
@@ -108,7 +108,7 @@ def test_a_defect_while_restoring_stays_what_it_is(saved: Path, monkeypatch: pyt
     def broken(*_: Any) -> None:
         raise KeyError("ours")
 
-    monkeypatch.setattr(engine, "restore", broken)
+    monkeypatch.setattr(backends, "restore", broken)
     with pytest.raises(KeyError, match="ours"):
         Simulation.load(saved)
 
@@ -120,7 +120,7 @@ def test_too_little_memory_while_restoring_is_said(
     def full(*_: Any, **__: Any) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
-    monkeypatch.setattr(engine if place == "restore" else checkpoint, place, full)
+    monkeypatch.setattr(backends if place == "restore" else checkpoint, place, full)
     with pytest.raises(ResourceError, match="out of memory") as caught:
         Simulation.load(saved)
     assert "damaged" not in str(caught.value)

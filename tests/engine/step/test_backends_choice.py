@@ -12,8 +12,7 @@ from antiphon.engine.runs.run import Run, begin, resume
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.runs.trainer import Outcome
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.backends import BACKENDS, ReferenceBackend, checked_backend
-from antiphon.engine.step.engine import Engine
+from antiphon.engine.step.backends import BACKENDS, ReferenceBackend, StackedBackend, checked_backend
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template
 
@@ -45,7 +44,7 @@ def scenario(*widths: int, **training: Any) -> Scenario:
 
 def test_a_simulation_has_the_backend_it_is_given() -> None:
     for widths in ((4, 5), (4, 4, 4, 4)):
-        for name, kind in (("cohort", Engine), ("reference", ReferenceBackend)):
+        for name, kind in (("cohort", StackedBackend), ("reference", ReferenceBackend)):
             simulation = Simulation(scenario(*widths), backend=name)
             assert type(simulation.backend) is kind
             assert simulation.backend.name == name
@@ -58,7 +57,7 @@ def test_a_simulation_has_the_backend_it_is_given() -> None:
 def test_the_stacked_engine_is_the_default_however_few_are_alike() -> None:
     for widths in ((4,), (4, 5, 6), (4, 4, 4)):
         simulation = Simulation(scenario(*widths))
-        assert type(simulation.backend) is Engine
+        assert type(simulation.backend) is StackedBackend
         assert simulation.backend.name == "cohort"
 
 

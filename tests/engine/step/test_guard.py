@@ -17,7 +17,7 @@ from antiphon.engine.runs.directory import RunDirectory, facts_of
 from antiphon.engine.runs.run import Run
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.step.engine import Engine
+from antiphon.engine.step.backends import StackedBackend
 from antiphon.errors import DivergenceError
 from tests.engine.scenes import CLASSIFY, all_parameters, digits, equal
 
@@ -49,7 +49,7 @@ def ring(network: dict[str, Any], **channel: Any) -> Simulation:
 
 
 def later(simulation: Simulation) -> Simulation:
-    assert isinstance(simulation.backend, Engine)
+    assert isinstance(simulation.backend, StackedBackend)
     simulation.backend.check_later()
     assert simulation.backend.guard is not None
     return simulation
@@ -133,7 +133,7 @@ def test_a_predictor_that_is_not_finite_is_named_too() -> None:
 def test_where_every_step_is_checked_at_once_there_is_none(training: dict[str, Any]) -> None:
     scenario = ring(NETWORKS["mlp"]).scenario.with_training(**training)
     simulation = Simulation(scenario, backend="cohort")
-    assert isinstance(simulation.backend, Engine)
+    assert isinstance(simulation.backend, StackedBackend)
     simulation.backend.check_later()
     assert simulation.backend.guard is None
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.core.records import AgentTick
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.losses import ObjectiveEvaluator, WindowLoss
+from antiphon.engine.step.backward import ObjectiveEvaluator
+from antiphon.engine.step.update import WindowLoss
 from tests.engine.recurring import BATCH, GOAL, STEPS, make, played
 from tests.numerics.played import Played
 

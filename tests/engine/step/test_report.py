@@ -11,9 +11,8 @@ from torch import Tensor
 
 from antiphon.comms.gradient import Example
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.losses import Losses
 from antiphon.engine.step.predictors import InputUpdate
-from antiphon.engine.step.update import AgentReport, LossesByAgent, losses_of, without
+from antiphon.engine.step.update import AgentReport, Losses, LossesByAgent, losses_of, without
 from tests.engine.alike import (
     ENDS,
     LABEL,
