@@ -2,7 +2,7 @@
 they are conditioned on, encoded as features.
 
 All of them read rows [B, …], or, with parameters and running statistics stacked [K, …], the rows of K models of one
-shape, [K, B, …] (see `Bundled`). A mean over the batch is then one mean per model, [K].
+shape, [K, B, …] (see `StackedModels`). A mean over the batch is then one mean per model, [K].
 """
 
 from __future__ import annotations

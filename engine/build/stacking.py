@@ -19,8 +19,8 @@ from antiphon.agents.learner import StackedLearner
 from antiphon.comms.aggregation import FanIn, InputSegment, StackedFanIn
 from antiphon.comms.link import StackedLinks
 from antiphon.comms.model import Model
-from antiphon.comms.outliers import Outliers
-from antiphon.comms.stacked import BundledOutliers, StackedModels
+from antiphon.comms.outliers import BundledOutliers, Outliers
+from antiphon.comms.stacked import StackedModels
 from antiphon.engine.build.similarity import agent_kind, channel_kind, place_of, reasons_alone
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel

@@ -307,7 +307,7 @@ def test_predictors_inputs_links_and_zeros_are_of_all_members() -> None:
     for k, channel in enumerate(one.members):
         assert channel.predictor is not None
         for name, p in channel.predictor.parameters.items():
-            assert p.data_ptr() == one.predictor.bundled.parameters[name][k].data_ptr()
+            assert p.data_ptr() == one.predictor.parameters[name][k].data_ptr()
 
 
 def test_draws_have_the_seeds_of_their_agents() -> None:
