@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import StackedLearner
-from antiphon.comms.aggregation import FanIn, InputSegment, StackedFanIn
-from antiphon.comms.link import StackedLinks
+from antiphon.comms.links import FanIn, InputSegment, StackedFanIn, StackedLinks
 from antiphon.comms.model import Model
 from antiphon.comms.outliers import BundledOutliers, Outliers
 from antiphon.comms.stacked import StackedModels

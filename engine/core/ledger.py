@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.credit import as_leaf, value_of
-from antiphon.comms.link import Link
+from antiphon.comms.links import Link
 from antiphon.engine.core.clock import Clock, Sends, Windows
 from antiphon.engine.core.message import Consumption, Delivery, Record, StepSignals
 from antiphon.engine.core.rows import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or, simplify

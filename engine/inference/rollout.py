@@ -16,7 +16,7 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, Tensors
-from antiphon.comms.link import Link
+from antiphon.comms.links import Link
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import StepWindows

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.comms.link import Link
+from antiphon.comms.links import Link
 from antiphon.engine.core.clock import Clock, Sends, TickWindows
 from antiphon.engine.core.ledger import Delivery, Ledger
 from antiphon.engine.core.message import StepSignals

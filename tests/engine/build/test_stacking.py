@@ -9,7 +9,7 @@ import torch
 from hypothesis import assume, given, settings
 from torch import Tensor
 
-from antiphon.comms.link import StackedLinks
+from antiphon.comms.links import StackedLinks
 from antiphon.comms.stacked import StackedModels
 from antiphon.engine.build.stacking import Stacked, stack, stacks_of
 from antiphon.engine.core.channel import Channel

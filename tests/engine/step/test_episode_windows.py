@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms.link import Link
+from antiphon.comms.links import Link
 from antiphon.engine.core.clock import Clock, EpisodeWindows, Sends
 from antiphon.engine.core.ledger import Ledger
 from antiphon.engine.core.message import StepSignals
