@@ -70,7 +70,6 @@ class Link(_Carrier):
         drop: Probability that a message is lost, sampled per environment.
         noise: Standard deviation of the noise added to every component.
         bits: Bits per component, evenly spaced over the message's own range; None: not quantised.
-        seed: Of the run.
     """
 
     name: str
@@ -180,11 +179,7 @@ def _count(valid: Sequence[bool | Tensor], like: Tensor) -> int | Tensor:
 
 
 class FanIn:
-    """Fan-in of one agent: its network's input from observations and messages.
-
-    Args:
-        kind: One of `FAN_IN`.
-    """
+    """Fan-in of one agent: its network's input from observations and messages."""
 
     def __init__(self, kind: str = "concat") -> None:
         self.kind = kind
@@ -234,7 +229,6 @@ class StackedFanIn(FanIn):
     """Fan-in of N agents of one kind, whose messages come over stacks of channels.
 
     Args:
-        kind: One of `FAN_IN`.
         members: N.
         batch: B; rows are (member, environment).
         segments: Of `concat`: the inputs in canonical order.

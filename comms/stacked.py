@@ -222,7 +222,6 @@ class StackedModels:
         batch: B.
 
     Attributes:
-        members: The models, in order.
         model: One whose parameters and running statistics are stacked [K, …].
         parameters: Stacked parameters, by name; to be changed in place only.
         updates: Optimiser steps taken by any of them.

@@ -127,11 +127,8 @@ def fused_adam(
         kind: `adam` or `adamw`.
         parameters: The tensors to update; all lists have one entry for each of them.
         gradients: Of the parameters, with the same strides (`_laid_out`).
-        means: First moments.
-        squares: Second moments.
         steps: Counts, float32 [], this step included.
         rate: The learning rate; as a tensor [] (float32 on a GPU) it is read on the device.
-        betas: Decay rates of the moments.
         weight_decay: L2 (`adam`) or decoupled (`adamw`).
         found_inf: Float32 []; if it is 1, no parameter is updated.
     """
@@ -181,8 +178,6 @@ class _Settings:
 
     Args:
         kind: `sgd`, `adam` or `adamw`.
-        parameters: The tensors, changed in place.
-        momentum: SGD's.
         betas: Adam's decay rates of the first and second moment.
         weight_decay: L2 (`sgd`, `adam`) or decoupled (`adamw`).
         clip: The largest joint norm of the gradients; None: no limit.
@@ -223,7 +218,6 @@ class Optimiser(_Settings):
 
     Args:
         kind: `sgd`, `adam` or `adamw`.
-        parameters: The tensors, changed in place.
         settings: `momentum` (SGD's), `betas`, `weight_decay` and `clip`, as of `_Settings`.
     """
 
