@@ -343,7 +343,6 @@ class Mlp(_Layered):
     Args:
         input_shape: Shape of one sample; flattened.
         hidden: Width of each hidden layer; may be empty.
-        heads: Its outputs.
         norm: Of the hidden layers: `batch`, `layer` or `none`.
         activation: `relu`, `tanh`, `gelu` or `identity`.
     """
@@ -374,7 +373,6 @@ class Conv(_Layered):
     Args:
         input_shape: (channels, height, width).
         filters: Filters of each layer.
-        heads: Its outputs.
         norm: `batch`, `layer` or `none`.
         activation: `relu`, `tanh`, `gelu` or `identity`.
         filter: Side of the filters (odd).

@@ -124,12 +124,8 @@ class Learner:
     """Parameters, buffers and optimiser of one network. Tied agents share one learner.
 
     Args:
-        network: The network.
-        generator: Samples the initial parameters.
         optimiser: Kind and settings, as `Optimiser` takes them.
-        rate: The learning rate over the run.
         frozen: Whether parameters are constant; gradients still pass through.
-        device: Of all tensors.
         dtype: Of parameters and float buffers.
     """
 
@@ -216,7 +212,6 @@ class StackedLearner:
     It has the interface of `Learner`; its network maps rows (member, environment), [N * B, …].
 
     Args:
-        learners: Of the agents.
         batch: B.
     """
 
@@ -250,7 +245,6 @@ class StackedLearner:
         Args:
             gradients: [N, …] each, in the order of `trainable`.
             now: The step, for the learning rate.
-            members: Which members are updated.
             skip: [] float, on the device; if it is not 0, no parameter is updated.
         """
         self.optimiser.step(gradients, self.rate(now), members, skip=skip)
@@ -284,11 +278,7 @@ class StackedLearner:
 
 
 class _RowNetwork:
-    """A network evaluated with stacked parameters on rows, [N * B, …].
-
-    Attributes:
-        network: The network of one agent.
-    """
+    """A network evaluated with stacked parameters on rows, [N * B, …]."""
 
     pure = True
 

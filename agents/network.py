@@ -111,7 +111,6 @@ class Network(ABC):
 
         Args:
             message: Shape of one sample of the message.
-            generator: Source of randomness.
 
         Returns:
             For each linear map that reads the input, by the name of its weight, the columns of its replacement
@@ -139,8 +138,6 @@ class Network(ABC):
         [N, …], the input is [N, B, *input_shape], the state [N, B, state_size], and the ports are [N, B, *size].
 
         Args:
-            parameters: By name, as returned by `parameters`.
-            buffers: By name.
             x: [B, *input_shape].
             training: Whether batch statistics are used and updated.
             seed: Of the random numbers of a user's module at this tick.
@@ -177,7 +174,5 @@ class Emitter(ABC):
         """Append the network's evaluation of `x` ([B, *input_shape]) and return its ports.
 
         Args:
-            graph: The graph, changed in place.
-            x: The input.
             state: [B, state_size], the port `STATE` of the evaluation before; None: zeros.
         """

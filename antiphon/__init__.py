@@ -8,7 +8,6 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from antiphon import comms, engine, envs, scenarios
     from antiphon.engine.build.split import split
     from antiphon.engine.simulation import Simulation
     from antiphon.errors import AntiphonError, DataError, DivergenceError, RunError, ScenarioError

@@ -33,7 +33,6 @@ hand `learn` an objective of [B]. All predictions are made when the message is s
 of the step. Delay, clocks and lossy links are the simulator's.
 """
 
-from antiphon.comms.aggregation import join
 from antiphon.comms.alignment import alignment
 from antiphon.comms.channel import Channel, learn
 from antiphon.comms.credit import Injection, backward
@@ -50,7 +49,7 @@ from antiphon.comms.gradient import (
     SobolevLabelGradient,
 )
 from antiphon.comms.inputs import INPUTS, InputModel, LinearInput, MlpInput
-from antiphon.comms.link import Link
+from antiphon.comms.links import Link, join
 
 __all__ = [
     "INPUTS",

@@ -19,8 +19,6 @@ def alignment(synthetic: Tensor, true: Tensor, valid: Tensor | None = None) -> d
     sample biases the sender's update, one that differs between samples mostly averages out.
 
     Args:
-        synthetic: The predicted gradient.
-        true: The returned gradient.
         valid: [..., B] bool: the samples that count; None: all.
 
     Returns:

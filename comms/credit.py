@@ -96,10 +96,7 @@ def backward(
     """Return the gradients of the parameters and the per-sample deltas of the leaves of one window.
 
     Args:
-        objective: As of `BackwardRequest`, like the next three.
-        injections: Gradients injected on the messages sent.
-        parameters: Tensors to differentiate.
-        leaves: Received messages.
+        objective: As of `BackwardRequest`, like `injections`, `parameters` and `leaves`.
         batch: B; deltas are B times dL/dleaf.
 
     Returns:

@@ -37,8 +37,6 @@ class DirectFeedback:
         size: M.
         outputs: P.
         generator: Samples A like the weight of a layer from P to M; None: A is of ones.
-        device: Of A.
-        dtype: Of A.
 
     Attributes:
         weight: A, [M, P]; never trained, and the same for the same generator.

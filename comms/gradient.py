@@ -25,7 +25,6 @@ from antiphon.comms.credit import as_leaf, constant
 from antiphon.comms.model import ContextSpec, Model, Numbers
 from antiphon.errors import ScenarioError
 from antiphon.nets.layers import convolution, cross_entropy, squared_error
-from antiphon.nets.optimisers import Rate
 
 __all__ = [
     "PREDICTORS",
@@ -72,15 +71,9 @@ class Predictor(Model, ABC):
     Args:
         shape: Of one message; messages in transit are flat, M components.
         context: The signals it is conditioned on, in the order in which `Example.context` holds their features.
-        generator: Samples the hidden layers' initial parameters.
-        optimiser: Kind and settings, as `Optimiser` takes them.
-        rate: The learning rate over the run.
-        hidden: Widths of the hidden layers, or their filters.
-        norm: Of the hidden layers.
         filter: Height and width of the filters (convolutions only).
         target: Signal predicted beside the gradient (kinds with an own loss only).
-        device: Of the parameters.
-        dtype: Of the parameters.
+        settings: The other arguments of `Model`; hidden layers have widths, or filters.
     """
 
     needs_delta: ClassVar[bool] = True
@@ -95,33 +88,16 @@ class Predictor(Model, ABC):
         shape: tuple[int, ...],
         context: Sequence[ContextSpec],
         *,
-        generator: torch.Generator,
-        optimiser: dict[str, object],
-        rate: Rate,
-        hidden: tuple[int, ...] = (),
-        norm: str = "batch",
         filter: int = 5,
         target: ContextSpec | None = None,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        **settings: Any,
     ) -> None:
         self.shape = shape
         self.size = torch.Size(shape).numel()
         self.context = tuple(context)
         self.filter = filter
         self.target = target
-        inputs, outputs = self._sizes()
-        super().__init__(
-            inputs,
-            outputs,
-            generator=generator,
-            optimiser=optimiser,
-            rate=rate,
-            hidden=hidden,
-            norm=norm,
-            device=device,
-            dtype=dtype,
-        )
+        super().__init__(*self._sizes(), **settings)
 
     def _sizes(self) -> tuple[int, int]:
         """Input and output features."""

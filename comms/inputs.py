@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.model import ContextSpec, Model
-from antiphon.nets.optimisers import Rate
 
 __all__ = ["INPUTS", "InputModel", "LinearInput", "MlpInput"]
 
@@ -25,41 +24,13 @@ class InputModel(Model, ABC):
     Args:
         size: M.
         context: The signals it is predicted from, in the order in which the encoding holds their features.
-        generator: Samples the hidden layers' initial parameters.
-        optimiser: Kind and settings, as `Optimiser` takes them.
-        rate: The learning rate over the run.
-        hidden: Widths of the hidden layers.
-        norm: Of the hidden layers.
-        device: Of the parameters.
-        dtype: Of the parameters.
+        settings: The other arguments of `Model`.
     """
 
-    def __init__(
-        self,
-        size: int,
-        context: Sequence[ContextSpec],
-        *,
-        generator: torch.Generator,
-        optimiser: dict[str, object],
-        rate: Rate,
-        hidden: tuple[int, ...] = (),
-        norm: str = "batch",
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
+    def __init__(self, size: int, context: Sequence[ContextSpec], **settings: Any) -> None:
         self.size = size
         self.context = tuple(context)
-        super().__init__(
-            sum(spec.features for spec in context),
-            size,
-            generator=generator,
-            optimiser=optimiser,
-            rate=rate,
-            hidden=hidden,
-            norm=norm,
-            device=device,
-            dtype=dtype,
-        )
+        super().__init__(sum(spec.features for spec in context), size, **settings)
 
     def predict(self, context: Tensor | None, rows: int, *, training: bool = True) -> Tensor:
         """Return the predicted message, [B, M], without a graph: no loss of the receiver trains it.

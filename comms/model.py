@@ -2,7 +2,7 @@
 they are conditioned on, encoded as features.
 
 All of them read rows [B, …], or, with parameters and running statistics stacked [K, …], the rows of K models of one
-shape, [K, B, …] (see `Bundled`). A mean over the batch is then one mean per model, [K].
+shape, [K, B, …] (see `StackedModels`). A mean over the batch is then one mean per model, [K].
 """
 
 from __future__ import annotations
@@ -57,15 +57,8 @@ class Model:
     """Hidden layers (linear map, normalisation, ReLU), then a linear layer that starts at zero.
 
     Args:
-        inputs: Input features.
-        outputs: Output features.
-        generator: Samples the hidden layers' initial parameters.
         optimiser: Kind and settings, as `Optimiser` takes them.
-        rate: The learning rate over the run.
         hidden: Widths of the hidden layers.
-        norm: Of the hidden layers.
-        device: Of the parameters.
-        dtype: Of the parameters.
 
     Attributes:
         parameters: Trained tensors, by name.
@@ -124,7 +117,6 @@ class Model:
         """Return the layers' output for `x`, [B, …] or stacked [K, B, …].
 
         Args:
-            x: Input.
             move: Whether running statistics are updated.
             training: Whether batch norm uses the statistics of these rows, or the running ones.
         """

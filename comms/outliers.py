@@ -95,7 +95,6 @@ class BundledOutliers:
         """Return gradients [K B, size] with outliers clipped, and update the running medians.
 
         Args:
-            delta: The gradients.
             members: [K] bool, the members with a returned gradient; None: all. The rows of the others are unchanged.
         """
         if self.median.device != delta.device:

@@ -1,4 +1,5 @@
-"""Many predictors of one shape computed as one, with the same results: stacked for one call, or permanently (`Bundled`).
+"""Many predictors of one shape computed as one, with the same results: stacked for one call, or permanently
+(`StackedModels`).
 
 A predictor without hidden layers is one linear map, whose gradient is written out here for all kinds: with error
 e = dloss/doutput, it is e^T [m, c]. Nothing is shared between predictors: each has its own parameters, statistics and
@@ -12,7 +13,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar, overload
 
 import torch
 import torch.nn.functional as F
@@ -22,24 +22,14 @@ from antiphon.comms.credit import constant
 from antiphon.comms.gradient import Example, LinearGradient, LocalGradient, Predictor
 from antiphon.comms.inputs import InputModel
 from antiphon.comms.model import Model, Numbers
-from antiphon.comms.outliers import BundledOutliers
 from antiphon.errors import EngineError
 from antiphon.nets.memory import give_back
 from antiphon.nets.optimisers import StackedOptimiser
 
-__all__ = [
-    "Bundled",
-    "BundledInputs",
-    "BundledOutliers",
-    "BundledPredictors",
-    "LinearMaps",
-    "StackedModels",
-    "gradients_all",
-    "predict_all",
-]
+__all__ = ["LinearMaps", "StackedModels", "gradients_all", "predict_all"]
 
 LossAndGradients = tuple[Tensor, list[Tensor]]
-"""A predictor's loss and the gradients of its parameters."""
+"""A predictor's loss and the gradients of its parameters; of K stacked ones [K] and [K, …]."""
 
 _LARGEST = 1 << 14
 """Largest input, in elements, that is stacked: copying larger ones costs more than it saves."""
@@ -111,7 +101,7 @@ def _gradients(predictors: Sequence[Predictor], examples: Sequence[Example]) -> 
 def _maps(predictors: Sequence[Predictor]) -> LinearMaps:
     weights = torch.stack([predictor.parameters["last.weight"] for predictor in predictors])
     biases = torch.stack([predictor.parameters["last.bias"] for predictor in predictors])
-    return LinearMaps(predictors[0], weights, biases)
+    return LinearMaps.of(predictors[0], weights, biases)
 
 
 def _batched(first: Predictor, examples: Sequence[Example], *, returned: bool) -> Example:
@@ -143,20 +133,33 @@ class LinearMaps:
     Examples are [K, B, …].
     """
 
-    first: Model
-    """One of the models: its kind selects the loss; squared error unless a `LocalGradient`."""
+    size: int
+    """M."""
     weights: Tensor
     """[K, O, M + C]."""
     biases: Tensor
     """[K, O]."""
+    reuses: bool
+    """Whether the output is the prediction, so that an example's can be used again: of `LinearGradient`."""
+    label: str | None
+    """Of a `LocalGradient`, whose loss is on a target: `classes` or `numbers`; None: squared error of the output."""
+
+    @classmethod
+    def of(cls, model: Model, weights: Tensor, biases: Tensor) -> LinearMaps:
+        """Return the maps of models like this one."""
+        label = None
+        if isinstance(model, LocalGradient):
+            label = "classes" if model.classes else "numbers"
+        assert isinstance(model, Predictor | InputModel)
+        return cls(model.size, weights, biases, isinstance(model, LinearGradient), label)
 
     def prediction(self, example: Example) -> Tensor:
         """Return the synthetic gradients, [K, B, M]."""
         outputs = self._outputs(_inputs(example))
-        if not isinstance(self.first, LocalGradient):
+        if self.label is None:
             return outputs
         _, error = self._errors(outputs, example)
-        return torch.bmm(error, self.weights[:, :, : self.first.size])
+        return torch.bmm(error, self.weights[:, :, : self.size])
 
     def gradients(self, example: Example, members: Tensor | None = None) -> LossAndGradients:
         """Return the losses [K] and the gradients of weights and biases, stacked.
@@ -172,8 +175,8 @@ class LinearMaps:
             valid = rows if valid is None else rows & valid
             absent = ~rows.unsqueeze(2)
             x = x.masked_fill(absent, 0.0) if x is example.message else x.masked_fill_(absent, 0.0)
-        predicted = example.prediction  # without hidden layers no statistics change, so it can be reused
-        if predicted is None or not isinstance(self.first, LinearGradient):
+        predicted = example.prediction if self.reuses else None  # no statistics change without hidden layers
+        if predicted is None:
             predicted = self._outputs(x)
         losses, error = self._errors(predicted, example)
         if valid is not None:
@@ -186,13 +189,13 @@ class LinearMaps:
 
     def _errors(self, outputs: Tensor, example: Example) -> tuple[Tensor, Tensor]:
         """Loss per sample [K, B] and its derivative by the outputs [K, B, O], which it may overwrite."""
-        if not isinstance(self.first, LocalGradient):
+        if self.label is None:
             assert example.delta is not None
             kept = outputs is example.prediction
             error = outputs - example.delta if kept else outputs.sub_(example.delta)
             return error.square().sum(2), error.mul_(2)
         assert example.target is not None
-        if self.first.classes:
+        if self.label == "classes":
             logs = F.log_softmax(outputs, 2)
             chosen = example.target.unsqueeze(2)
             losses = -logs.gather(2, chosen).squeeze(2)
@@ -208,270 +211,77 @@ def _inputs(example: Example) -> Tensor:
     return example.message if example.context is None else torch.cat([example.message, example.context], 2)
 
 
-M = TypeVar("M", bound=Model)
+class StackedModels:
+    """Predictors, or synthetic inputs, of K channels as one, with their optimiser; interface of one channel's.
 
-StackedLosses = tuple[Tensor, list[Tensor]]
-"""Losses [K], and the gradients of the stacked parameters."""
-
-
-class Bundled(Generic[M]):
-    """K models of one kind and shape as one; the models' own parameters become views of the stacked ones.
-
-    Running statistics are values: the bundle has its own, [K, …], until `split_buffers`. The models keep their
-    optimisers and their counts of updates.
+    The members' parameters and optimiser states become views of the stacked ones. Running statistics and counts of
+    updates are values: the stack has its own until `write_members`. Examples have K B rows for B.
 
     Args:
-        models: The models.
+        members: Of one kind and shape.
+        batch: B.
 
     Attributes:
-        models: The models, in order.
         model: One whose parameters and running statistics are stacked [K, …].
+        parameters: Stacked parameters, by name; to be changed in place only.
+        updates: Optimiser steps taken by any of them.
 
     Raises:
         EngineError: The models are not of one kind and shape.
     """
 
-    def __init__(self, models: Sequence[M]) -> None:
-        first = models[0]
-        if len({_model_shape(model) for model in models}) > 1:
-            raise EngineError("models of different kinds or shapes cannot be one bundle")
-        self.models = list(models)
+    def __init__(self, members: Sequence[Model], batch: int) -> None:
+        first = members[0]
+        if len({_model_shape(model) for model in members}) > 1:
+            raise EngineError("models of different kinds or shapes cannot be stacked")
+        self.members, self.batch = list(members), batch
         self.model = copy.copy(first)
         del self.model.optimiser, self.model.updates  # of the first alone
-        self.model.parameters = {}
+        self.parameters: Numbers = {}
         for name, own in first.parameters.items():
-            stack = torch.stack([constant(model.parameters[name]) for model in models])
-            for model, part in zip(models, stack.unbind(), strict=True):
+            stack = torch.stack([constant(model.parameters[name]) for model in members])
+            for model, part in zip(members, stack.unbind(), strict=True):
                 model.parameters[name].data = part
-            self.model.parameters[name] = stack.requires_grad_(own.requires_grad)
-        self.model.trainable = list(self.model.parameters.values())
-        self.refresh()
-
-    @overload
-    @staticmethod
-    def of(models: Sequence[Predictor]) -> BundledPredictors: ...
-    @overload
-    @staticmethod
-    def of(models: Sequence[InputModel]) -> BundledInputs: ...
-    @staticmethod
-    def of(models: Sequence[Predictor] | Sequence[InputModel]) -> BundledPredictors | BundledInputs:
-        """Stack synthetic gradients, or synthetic inputs."""
-        predictors = [model for model in models if isinstance(model, Predictor)]
-        if predictors:
-            return BundledPredictors(predictors)
-        return BundledInputs([model for model in models if isinstance(model, InputModel)])
-
-    @property
-    def parameters(self) -> Numbers:
-        """Stacked parameters, [K, …], by name; to be changed in place only."""
-        return self.model.parameters
+            self.parameters[name] = stack.requires_grad_(own.requires_grad)
+        self.model.parameters = self.parameters
+        self.model.trainable = list(self.parameters.values())
+        give_back(sum(p.numel() * p.element_size() for p in self.model.trainable))
+        self.rate, self.hidden = first.rate, first.hidden
+        self.needs_delta: bool = getattr(first, "needs_delta", True)
+        self.needs_loss: bool = getattr(first, "needs_loss", False)
+        self.maps: LinearMaps | None = None
+        """For models without hidden layers; its tensors share the memory of the parameters."""
+        if not first.hidden and isinstance(first, LinearGradient | LocalGradient | InputModel):
+            weights, biases = (constant(self.parameters[name]) for name in ("last.weight", "last.bias"))
+            self.maps = LinearMaps.of(first, weights, biases)
+        self.optimiser = StackedOptimiser.from_members(
+            [model.optimiser for model in members], self.model.trainable
+        )
+        self.updates = 0
+        self.taken = torch.zeros(len(members), dtype=torch.int64)
+        """[K]: optimiser steps taken since the members' own counts were written."""
+        self.read_members()
 
     @property
     def buffers(self) -> Numbers:
-        """Stacked running statistics, [K, …], by name."""
+        """Running statistics, [K, …], by name."""
         return self.model.buffers
 
     @buffers.setter
     def buffers(self, buffers: Numbers) -> None:
         self.model.buffers = buffers
 
-    def refresh(self) -> None:
-        """Stack the models' own running statistics again, after they were changed outside."""
-        first = self.models[0].buffers
-        self.model.buffers = {
-            name: torch.stack([model.buffers[name] for model in self.models]) for name in first
-        }
-
-    def split_buffers(self) -> None:
-        """Write the running statistics to the models."""
-        for k, model in enumerate(self.models):
-            model.buffers = {name: stack[k] for name, stack in self.model.buffers.items()}
-
-    def _opened(self, flat: Tensor) -> Tensor:
-        """Return rows [K B, …] as [K, B, …]."""
-        count = len(self.models)
-        return flat.view(count, flat.shape[0] // count, *flat.shape[1:])
-
-    def _maps(self) -> LinearMaps:
-        """Stacked linear maps with explicit gradients, for models without hidden layers."""
-        weights, biases = (constant(self.parameters[name]) for name in ("last.weight", "last.bias"))
-        return LinearMaps(self.model, weights, biases)
-
-    @torch.no_grad()
-    def _by_hand(self, examples: Sequence[Example], members: Sequence[Tensor | None]) -> StackedLosses:
-        maps = self._maps()
-        found = [maps.gradients(example, mask) for example, mask in zip(examples, members, strict=True)]
-        total, gradients = found[0]
-        for more, others in found[1:]:
-            total = total + more
-            gradients = [g + other for g, other in zip(gradients, others, strict=True)]
-        return total, gradients
-
-    def _by_autograd(
-        self, loss: Callable[[Example], Tensor], examples: Sequence[Example], members: Sequence[Tensor | None]
-    ) -> StackedLosses:
-        found = []
-        for example, mask in zip(examples, members, strict=True):
-            before = dict(self.model.buffers)
-            found.append(loss(_masked(example, mask)))
-            if mask is not None:
-                self.model.buffers = {
-                    name: torch.where(mask.unsqueeze(1), updated, before[name])
-                    for name, updated in self.model.buffers.items()
-                }
-        total, gradients = self.model.learned(found)
-        masks = [mask for mask in members if mask is not None]
-        if len(masks) == len(members):  # parameters that are not finite give such gradients even for zeros
-            anything = torch.stack(masks).any(0)
-            gradients = [torch.where(_over(anything, g), g, 0.0) for g in gradients]
-        return total, gradients
-
-
-class BundledPredictors(Bundled[Predictor]):
-    """K synthetic gradients as one; examples have K B rows for B.
-
-    A context may also be [K, B, C], a view of one that all models share.
-    """
-
-    def predict(self, example: Example) -> Tensor:
-        """Return the synthetic gradient per sample, [K B, M], without a graph."""
-        each = self._each(example)
-        with torch.no_grad():
-            predicted = self._maps().prediction(each) if self._linear else self.model.predict(each)
-        return predicted.flatten(0, 1)
-
-    def value(self, example: Example) -> Tensor:
-        """Return the losses that critics predict for the messages, [K B]."""
-        return self.model.value(self._each(example)).flatten()
-
-    def propagated(self, example: Example) -> Tensor:
-        """Return B times the gradient of each one's own loss by its messages, [K B, M]."""
-        return self.model.propagated(self._each(example)).flatten(0, 1)
-
-    def gradients(
-        self, examples: Sequence[Example], members: Sequence[Tensor | None] | None = None
-    ) -> StackedLosses:
-        """Return each one's loss summed over its examples, [K], and the gradients, [K, …], in the order of `parameters`.
-
-        Args:
-            examples: Messages completed at this step.
-            members: Per example, the models it is for, [K] bool, None for all; default: the examples' `members`.
-                For the others, whatever its rows hold, the loss and the gradients are exact zeros and the
-                running statistics are unchanged.
-        """
-        given = [example.members for example in examples] if members is None else members
-        masks = [_on(mask, e.message) for mask, e in zip(given, examples, strict=True)]
-        each = [self._each(example) for example in examples]
-        return self._by_hand(each, masks) if self._linear else self._by_autograd(self.model.loss, each, masks)
-
-    @property
-    def _linear(self) -> bool:
-        return isinstance(self.model, LinearGradient | LocalGradient) and not self.model.hidden
-
-    def _each(self, example: Example) -> Example:
-        """Example with a leading model axis, [K, B, …]."""
-        context = example.context
-        return Example(
-            self._opened(example.message),
-            context if context is None or context.dim() == 3 else self._opened(context),
-            None if example.delta is None else self._opened(example.delta),
-            valid=None if example.valid is None else self._opened(example.valid),
-            target=None if example.target is None else self._opened(example.target),
-            prediction=None if example.prediction is None else self._opened(example.prediction),
-            loss=None if example.loss is None else self._opened(example.loss),
-        )
-
-
-class BundledInputs(Bundled[InputModel]):
-    """K synthetic inputs as one."""
-
-    def predict(self, context: Tensor | None, rows: int, *, training: bool = True) -> Tensor:
-        """Return the predicted messages, [K B, M], without a graph.
-
-        Args:
-            context: [K B, C] or [K, B, C]; None for models without context.
-            rows: B.
-            training: Whether batch norm uses the statistics of these rows, or the running ones.
-        """
-        return self.model.predict(self._context(context), rows, training=training).flatten(0, 1)
-
-    def gradients(
-        self,
-        examples: Sequence[tuple[Tensor | None, Tensor, Tensor | None]],
-        members: Sequence[Tensor | None] | None = None,
-    ) -> StackedLosses:
-        """Return each one's loss summed over its examples, [K], and the gradients, [K, …], in the order of `parameters`.
-
-        Args:
-            examples: Context [K B, C] or [K, B, C] or None, the messages as they were received [K B, M], and where
-                they arrived: [K B] bool, None for everywhere.
-            members: As of `BundledPredictors.gradients`; None: all of all examples.
-        """
-        given = [None] * len(examples) if members is None else members
-        masks = [_on(mask, message) for mask, (_, message, _) in zip(given, examples, strict=True)]
-        each = []  # the context takes the place of the message, the message that of the gradient
-        for context, message, arrived in examples:
-            received = self._opened(message)
-            features = self._context(context)
-            inputs = received.new_zeros(*received.shape[:2], 0) if features is None else features
-            valid = None if arrived is None else self._opened(arrived)
-            each.append(Example(inputs, None, received, valid=valid))
-        return self._by_autograd(self._loss, each, masks) if self.model.hidden else self._by_hand(each, masks)
-
-    def _loss(self, example: Example) -> Tensor:
-        assert example.delta is not None
-        return self.model.loss(example.message, example.delta, example.valid)
-
-    def _context(self, context: Tensor | None) -> Tensor | None:
-        return context if context is None or context.dim() == 3 else self._opened(context)
-
-
-class StackedModels:
-    """Predictors of a stack of K channels with their optimiser; interface of one channel's predictor.
-
-    Args:
-        members: Of one kind; their parameters become views of the stacked ones.
-        batch: B.
-
-    Attributes:
-        bundled: The models as one.
-        updates: Optimiser steps taken by any of them.
-    """
-
-    def __init__(self, members: Sequence[Model], batch: int) -> None:
-        self.bundled: BundledPredictors | BundledInputs = Bundled.of(members)  # type: ignore[arg-type]
-        self.batch = batch
-        self.rate = members[0].rate
-        self.hidden = members[0].hidden
-        self.needs_delta = getattr(members[0], "needs_delta", True)
-        self.needs_loss = getattr(members[0], "needs_loss", False)
-        give_back(sum(p.numel() * p.element_size() for p in self.bundled.parameters.values()))
-        self.optimiser = StackedOptimiser.from_members(
-            [model.optimiser for model in members], list(self.bundled.parameters.values())
-        )
-        self.updates = 0
-        self.taken = torch.zeros(len(members), dtype=torch.int64)
-        """[K]: optimiser steps taken since the members' own counts were written."""
-
-    @property
-    def buffers(self) -> Numbers:
-        """Running statistics, [K, …]."""
-        return self.bundled.buffers
-
-    @buffers.setter
-    def buffers(self, buffers: Numbers) -> None:
-        self.bundled.buffers = buffers
-
     def read_members(self) -> None:
         """Stack the running statistics and counts of the members again, after a state was loaded into them."""
-        self.bundled.refresh()
+        names = self.members[0].buffers
+        self.buffers = {name: torch.stack([model.buffers[name] for model in self.members]) for name in names}
         self.optimiser.refresh()
         self.taken.zero_()
 
     def write_members(self) -> None:
         """Write running statistics and counts of updates to the members; their parameters are views."""
-        self.bundled.split_buffers()
-        for model, taken in zip(self.bundled.models, self.taken.tolist(), strict=True):
+        for k, (model, taken) in enumerate(zip(self.members, self.taken.tolist(), strict=True)):
+            model.buffers = {name: stack[k] for name, stack in self.buffers.items()}
             model.updates += taken
         self.taken.zero_()
 
@@ -493,38 +303,145 @@ class StackedModels:
     def predict(
         self, conditioning: Example | Tensor | None, rows: int = 0, *, training: bool = True
     ) -> Tensor:
-        """Return the synthetic gradients of an example, or the synthetic inputs for a context, [K * B, M]."""
-        if isinstance(self.bundled, BundledInputs):
-            assert not isinstance(conditioning, Example)
-            return self.bundled.predict(conditioning, self.batch, training=training)
-        assert isinstance(conditioning, Example)
-        return self.bundled.predict(conditioning)
+        """Return the synthetic gradients of an example, or the synthetic inputs for a context, [K * B, M].
+
+        Args:
+            conditioning: The example, or the context [K * B, C] or [K, B, C] (a view that all models share); None for
+                synthetic inputs without one.
+            rows: Unused: B is known.
+            training: Whether the batch norm of synthetic inputs uses the statistics of these rows.
+        """
+        with torch.no_grad():
+            if isinstance(conditioning, Example):
+                each = self._each(conditioning)
+                found = self._predictor.predict(each) if self.maps is None else self.maps.prediction(each)
+            else:
+                found = self._input.predict(self._context(conditioning), self.batch, training=training)
+        return found.flatten(0, 1)
 
     def value(self, example: Example) -> Tensor:
-        """Return the values that critics predict, [K * B]."""
-        return self._predictors.value(example)
+        """Return the losses that critics predict for the messages, [K * B]."""
+        return self._predictor.value(self._each(example)).flatten()
 
     def propagated(self, example: Example) -> Tensor:
-        """Return the gradients of the members' own losses by the message, [K * B, M]."""
-        return self._predictors.propagated(example)
+        """Return B times the gradients of the members' own losses by the messages, [K * B, M]."""
+        return self._predictor.propagated(self._each(example)).flatten(0, 1)
 
-    def gradients(self, examples: Sequence[Example]) -> StackedLosses:
-        """Return the losses of synthetic gradients, [K], summed over the examples, and the gradients, [K, …]."""
-        return self._predictors.gradients(examples)
+    def gradients(
+        self, examples: Sequence[Example], members: Sequence[Tensor | None] | None = None
+    ) -> LossAndGradients:
+        """Return each one's loss summed over its examples, [K], and the gradients, [K, …], in the order of `parameters`.
+
+        Args:
+            examples: Messages completed at this step.
+            members: Per example, the models it is for, [K] bool, None for all; default: the examples' `members`.
+                For the others, whatever its rows hold, the loss and the gradients are exact zeros and the
+                running statistics are unchanged.
+        """
+        each = [self._each(example) for example in examples]
+        given = [example.members for example in examples] if members is None else members
+        return self._learned(self._predictor.loss if self.maps is None else None, each, given)
 
     def input_gradients(
         self,
         examples: Sequence[tuple[Tensor | None, Tensor, Tensor | None]],
-        members: Sequence[Tensor | None],
-    ) -> StackedLosses:
-        """Return the losses of synthetic inputs, [K], and their gradients, [K, …]."""
-        assert isinstance(self.bundled, BundledInputs)
-        return self.bundled.gradients(examples, members)
+        members: Sequence[Tensor | None] | None = None,
+    ) -> LossAndGradients:
+        """Return the losses of synthetic inputs and their gradients, as `gradients` does.
+
+        Args:
+            examples: Context [K * B, C] or [K, B, C] or None, the messages as they were received [K * B, M], and where
+                they arrived: [K * B] bool, None for everywhere.
+            members: As of `gradients`; None: all of all examples.
+        """
+        each = []  # the context takes the place of the message, the message that of the gradient
+        for context, message, arrived in examples:
+            received = self._open(message)
+            features = self._context(context)
+            inputs = received.new_zeros(*received.shape[:2], 0) if features is None else features
+            each.append(
+                Example(inputs, None, received, valid=None if arrived is None else self._open(arrived))
+            )
+        given = [None] * len(examples) if members is None else members
+        return self._learned(self._input_loss if self.maps is None else None, each, given)
+
+    def _input_loss(self, example: Example) -> Tensor:
+        assert example.delta is not None
+        return self._input.loss(example.message, example.delta, example.valid)
 
     @property
-    def _predictors(self) -> BundledPredictors:
-        assert isinstance(self.bundled, BundledPredictors)
-        return self.bundled
+    def _predictor(self) -> Predictor:
+        assert isinstance(self.model, Predictor)
+        return self.model
+
+    @property
+    def _input(self) -> InputModel:
+        assert isinstance(self.model, InputModel)
+        return self.model
+
+    def _open(self, flat: Tensor) -> Tensor:
+        """Return rows [K * B, …] as [K, B, …]."""
+        count = len(self.members)
+        return flat.view(count, len(flat) // count, *flat.shape[1:])
+
+    def _context(self, context: Tensor | None) -> Tensor | None:
+        return context if context is None or context.dim() == 3 else self._open(context)
+
+    def _each(self, example: Example) -> Example:
+        """Example with a leading model axis, [K, B, …]."""
+        lead = len(self.members), len(example.message) // len(self.members)
+        context, delta, prediction = example.context, example.delta, example.prediction
+        return Example(
+            example.message.view(*lead, -1),
+            context if context is None or context.dim() == 3 else context.view(*lead, -1),
+            None if delta is None else delta.view(*lead, -1),
+            valid=None if example.valid is None else example.valid.view(lead),
+            target=None if example.target is None else self._open(example.target),
+            prediction=None if prediction is None else prediction.view(*lead, -1),
+            loss=None if example.loss is None else example.loss.view(lead),
+        )
+
+    def _learned(
+        self,
+        loss: Callable[[Example], Tensor] | None,
+        examples: Sequence[Example],
+        members: Sequence[Tensor | None],
+    ) -> LossAndGradients:
+        """Losses and gradients, of `maps` where there is no `loss` for autograd."""
+        masks = [
+            None if mask is None else mask.to(example.message.device)
+            for mask, example in zip(members, examples, strict=True)
+        ]
+        return self._by_hand(examples, masks) if loss is None else self._by_autograd(loss, examples, masks)
+
+    @torch.no_grad()
+    def _by_hand(self, examples: Sequence[Example], members: Sequence[Tensor | None]) -> LossAndGradients:
+        assert self.maps is not None
+        found = [self.maps.gradients(example, mask) for example, mask in zip(examples, members, strict=True)]
+        total, gradients = found[0]
+        for more, others in found[1:]:
+            total = total + more
+            gradients = [g + other for g, other in zip(gradients, others, strict=True)]
+        return total, gradients
+
+    def _by_autograd(
+        self, loss: Callable[[Example], Tensor], examples: Sequence[Example], members: Sequence[Tensor | None]
+    ) -> LossAndGradients:
+        found = []
+        for example, mask in zip(examples, members, strict=True):
+            before = dict(self.buffers)
+            found.append(loss(_masked(example, mask)))
+            if mask is not None:
+                self.buffers = {
+                    name: torch.where(mask.unsqueeze(1), updated, before[name])
+                    for name, updated in self.buffers.items()
+                }
+        total, gradients = self.model.learned(found)
+        masks = [mask for mask in members if mask is not None]
+        if len(masks) == len(members):  # parameters that are not finite give such gradients even for zeros
+            anything = torch.stack(masks).any(0)
+            gradients = [torch.where(_over(anything, g), g, 0.0) for g in gradients]
+        return total, gradients
 
 
 def _model_shape(model: Model) -> tuple[object, ...]:
@@ -553,10 +470,6 @@ def _masked(example: Example, members: Tensor | None) -> Example:
         target=None if example.target is None else plain(example.target),
         valid=rows.expand(example.message.shape[:2]) if example.valid is None else rows & example.valid,
     )
-
-
-def _on(members: Tensor | None, like: Tensor) -> Tensor | None:
-    return None if members is None else members.to(like.device)
 
 
 def _over(members: Tensor, value: Tensor) -> Tensor:

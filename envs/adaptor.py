@@ -12,7 +12,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, chosen
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values, chosen
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import RunError, ScenarioError, suggest
 
@@ -32,9 +32,6 @@ def vector(
 
     Args:
         env: The environment, or an id of Gymnasium's registry.
-        batch: Number of sub-environments.
-        device: Of the tensors.
-        dtype: The type of float signals.
 
     Raises:
         ScenarioError: An unknown id, another number of sub-environments, or spaces and autoreset modes that
@@ -63,8 +60,6 @@ class VectorAdaptor(TorchVectorEnv):
 
     Args:
         env: The environment; it is closed with the adaptor.
-        device: Of the tensors.
-        dtype: The type of float signals.
 
     Raises:
         ScenarioError: Spaces or an autoreset mode that have no translation.
@@ -108,14 +103,11 @@ class VectorAdaptor(TorchVectorEnv):
             dtype=dtype,
         )
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Reset all sub-environments.
 
         Args:
             seed: Of the environment, and of the random actions of `step(None)`.
-            options: Of the environment.
         """
         obs, _ = self._env.reset(seed=seed, options=options)
         if seed is not None:

@@ -22,8 +22,10 @@ from torch import Tensor
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["SingleLane", "StepResult", "TorchVectorEnv", "single_lane"]
+__all__ = ["SingleLane", "StepResult", "TorchVectorEnv", "Values", "single_lane"]
 
+Values = tuple[dict[str, Tensor], dict[str, Any]]
+"""Observations and info."""
 StepResult = tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]
 """Observations, reward, terminated, truncated (the last three `[batch]`) and info."""
 
@@ -35,12 +37,11 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
 
     It is a `gymnasium.vector.VectorEnv` that resets ended environments in the same step. Observations are in
     `obs`, training-only signals under their own names in `info`: of the observation that comes with them where
-    the signal is known at the tick, of the step just taken where it is known after it.
+    the signal is known at the tick, of the step just taken where it is known after it. A reset to a seed begins what the
+    seed names; without one it goes on, at first from a random seed. A step before it raises ResetNeeded; one with
+    actions of another shape a ScenarioError.
 
     Attributes:
-        num_envs: Number of environments (the batch).
-        description: Signals, episodes and splits.
-        signals: The signals by name.
         hold: Steps for which each example is repeated.
         episode_steps: Length of every episode, or None.
         longest_episode: Length of the longest episode where lengths vary but all environments are in step, or None.
@@ -48,8 +49,6 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         splits: Names of the data set's parts; empty if there is no data set.
         is_stream: Whether this is a stream of independent examples.
         requested: Names of the signals that are computed, in the order of `signals`.
-        device: Of the tensors.
-        dtype: The type of float signals.
     """
 
     def __init__(
@@ -137,10 +136,6 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
     def batches(self, split: str, size: int) -> Iterator[dict[str, Tensor]]:
         """Yield every example of a split once, in order: the requested signals, the last batch ragged.
 
-        Args:
-            split: One of `splits`.
-            size: Examples per batch.
-
         Raises:
             ScenarioError: There is no such split; environments without a data set have none.
         """
@@ -178,9 +173,9 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
 
     def _step_result(
         self,
-        values: tuple[dict[str, Tensor], dict[str, Any]],
+        values: Values,
         reward: Tensor | None = None,
-        last: tuple[dict[str, Tensor], dict[str, Any]] | None = None,
+        last: Values | None = None,
     ) -> StepResult:
         """Return a step's result.
 
@@ -204,7 +199,6 @@ def chosen(actions: Tensor, choices: int) -> Tensor:
 
     Args:
         actions: Choices `[batch]`, or logits `[batch, choices]`, of which the largest is taken.
-        choices: Number of choices.
 
     Raises:
         ScenarioError: Logits of another number of choices.
@@ -231,11 +225,7 @@ def check_split(split: str, splits: Sequence[str]) -> None:
 
 
 class SingleLane(gymnasium.Env[dict[str, NDArray[Any]], Any]):
-    """Plain Gymnasium environment of a vector environment of one: numpy in, numpy out.
-
-    Args:
-        env: Vector environment with one sub-environment.
-    """
+    """Plain Gymnasium environment of a vector environment of one: numpy in, numpy out."""
 
     metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium declares it an instance attribute
 

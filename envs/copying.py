@@ -15,7 +15,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 from torch.nn import functional
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, single_lane
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values, single_lane
 from antiphon.envs.options import CopyOptions, Difficulty, RepeatCopyOptions
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import seed_for, uniform
@@ -36,11 +36,7 @@ class Curriculum:
     Jaderberg et al. 2017, "Decoupled neural interfaces using synthetic gradients", section 3.1: a task is solved
     when the error averages below 0.15 bits; then the number of characters, or of repeats, grows by one.
 
-    Args:
-        options: Of the task.
-
     Attributes:
-        difficulty: Of the present episode.
         error: Mean error in bits, decaying by 0.95 per episode since the last change; None: unknown.
         solved: Length of the longest task solved, `N * R + 3`; 0: none.
     """
@@ -140,15 +136,8 @@ class _CopyTask(TorchVectorEnv):
         """Return the curriculum's `difficulty`, `solved` and, once an error is known, `bits`."""
         return self._curriculum.figures()
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Begin a seed's first episode, and the curriculum with it; or without a seed the next episode.
-
-        Args:
-            seed: Names the episodes. None: go on (at first: a random seed).
-            options: Unused.
-        """
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
+        """Begin a seed's first episode, and the curriculum with it; or without a seed the next episode."""
         if self._begin_seed(seed):
             self._number = 0
             self._curriculum.restart()
@@ -163,10 +152,6 @@ class _CopyTask(TorchVectorEnv):
         Args:
             actions: Logits of the target's components, `[batch, bits + 1]`; None: no answer. An episode with a
                 step without an answer has no error, and does not change the curriculum.
-
-        Raises:
-            gymnasium.error.ResetNeeded: There was no reset.
-            ScenarioError: Actions of another shape.
         """
         self._require_reset()
         reward = self._score(actions)
@@ -297,9 +282,6 @@ class Copy(_CopyTask):
         After the blank step, in all environments at once.
 
     Args:
-        num_envs: Number of environments (the batch).
-        device: Of the tensors.
-        dtype: The type of the signals.
         options: The fields of `CopyOptions`.
 
     Raises:
@@ -336,9 +318,6 @@ class RepeatCopy(_CopyTask):
         As `Copy`.
 
     Args:
-        num_envs: Number of environments (the batch).
-        device: Of the tensors.
-        dtype: The type of the signals.
         options: The fields of `RepeatCopyOptions`.
 
     Raises:

@@ -9,7 +9,7 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, single_lane
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values, single_lane
 from antiphon.envs.images import picture_table
 from antiphon.envs.options import CountOptions
 from antiphon.envs.stream import Draws
@@ -46,9 +46,6 @@ class CountDigits(TorchVectorEnv):
         Never.
 
     Args:
-        num_envs: Number of environments (the batch).
-        device: Of the tensors.
-        dtype: The type of the pixels.
         options: The fields of `CountOptions`.
 
     Raises:
@@ -95,29 +92,15 @@ class CountDigits(TorchVectorEnv):
         """Steps of one evaluation: some windows of the highest level, on digits sampled from the split."""
         return _EVALUATED * self._options.longest
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Begin new windows at the first digit of a seed, or without one at the next digit.
-
-        Args:
-            seed: Names the digits. None: go on (at first: a random seed).
-            options: Unused.
-        """
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
+        """Begin new windows at the first digit of a seed, or without one at the next digit."""
         self._example = 0 if self._begin_seed(seed) else self._example + 1
         self._start = self._example
         self._count()
         return self._signal_values()
 
     def step(self, actions: Any = None) -> StepResult:
-        """Close the windows that end with the present digit, and go to the next.
-
-        Args:
-            actions: Without effect.
-
-        Raises:
-            gymnasium.error.ResetNeeded: There was no reset.
-        """
+        """Close the windows that end with the present digit, and go to the next; actions have no effect."""
         self._require_reset()
         closed: dict[str, Tensor] = {}
         for name, steps in self._computed:
@@ -153,7 +136,7 @@ class CountDigits(TorchVectorEnv):
             begins = (self._example - self._start) % steps == 0
             self._counts[name] = here if begins else self._counts[name] + here
 
-    def _signal_values(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _signal_values(self) -> Values:
         """Return observations and info of the present digits: the signals known at the tick."""
         values: dict[str, Tensor] = {}
         for name in self.requested:

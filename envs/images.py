@@ -34,12 +34,6 @@ def positions(count: int, size: int, height: int, width: int) -> list[tuple[int,
 
     The corners are evenly spaced from edge to edge (a single column is centred), and patches overlap or leave
     gaps as necessary. Their order is a fixed permutation, so that consecutive patches are no neighbours.
-
-    Args:
-        count: Number of patches.
-        size: Height and width of a patch.
-        height: Height of the picture.
-        width: Width of the picture.
     """
     rows, columns = grid(count)
     corners = [
@@ -58,9 +52,6 @@ def pixel_indices(
 
     Args:
         corners: Upper left corner (row, column) of each patch.
-        size: Height and width of a patch.
-        height: Height of the picture.
-        width: Width of the picture.
         colours: Planes of the picture.
 
     Returns:
@@ -97,9 +88,6 @@ class ImageStream(ExampleStream):
         Never (`episode: stream`), or with each picture (`episode: example`).
 
     Args:
-        num_envs: Number of pictures per step (the batch).
-        device: Of the tensors.
-        dtype: The type of the pixels.
         options: The fields of `ImageOptions`.
 
     Raises:
@@ -160,7 +148,6 @@ def picture_table(data: str, device: torch.device) -> Table:
 
     Args:
         data: A name in `DATA_SETS`.
-        device: Of the tensors.
 
     Raises:
         DataError: The data are missing or broken.

@@ -1,4 +1,7 @@
-"""Validated options of the environments, and their descriptions. Needs no torch."""
+"""Validated options of the environments, and their descriptions. Needs no torch.
+
+An invalid value raises a ScenarioError, whose message names key, value and fix.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +39,7 @@ LABELS = ("linear", "noisy", "random")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageOptions:
-    """Options of a stream of labelled pictures.
-
-    Raises:
-        ScenarioError: An invalid value; the message names key, value and fix.
-    """
+    """Options of a stream of labelled pictures."""
 
     data: str = "digits"
     """The data set: digits (embedded, 8x8), mnist (28x28), cifar10 or shapes (embedded; both 32x32 in colour)."""
@@ -105,11 +104,7 @@ class ImageOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HyperplaneOptions:
-    """Options of points on the two sides of a hyperplane.
-
-    Raises:
-        ScenarioError: An invalid value; the message names key, value and fix.
-    """
+    """Options of points on the two sides of a hyperplane."""
 
     labels: str = "linear"
     """`linear`, `noisy` or `random`."""
@@ -170,11 +165,7 @@ class Difficulty:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CountOptions:
-    """Options of the stream of counted digits.
-
-    Raises:
-        ScenarioError: An invalid value; the message names key, value and fix.
-    """
+    """Options of the stream of counted digits."""
 
     data: str = "digits"
     """The data set: digits (embedded, 8x8) or mnist (28x28)."""
@@ -223,11 +214,7 @@ class CountOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CopyOptions:
-    """Options of the copy task.
-
-    Raises:
-        ScenarioError: An invalid value; the message names key, value and fix.
-    """
+    """Options of the copy task."""
 
     bits: int = 8
     """Random bits per character."""
@@ -293,11 +280,7 @@ class CopyOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RepeatCopyOptions(CopyOptions):
-    """Options of the copy task with repeats.
-
-    Raises:
-        ScenarioError: An invalid value; the message names key, value and fix.
-    """
+    """Options of the copy task with repeats."""
 
     repeats: int = 1
     """Times that the characters are to be reproduced in the first episodes."""
@@ -330,11 +313,7 @@ class RepeatCopyOptions(CopyOptions):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextOptions:
-    """Options of the character stream of a text.
-
-    Raises:
-        ScenarioError: An invalid value; the message names key, value and fix.
-    """
+    """Options of the character stream of a text."""
 
     text: str = texts.EMBEDDED
     """`embedded`, or the name without `.txt` of a file in `$ANTIPHON_DATA/text`."""
@@ -362,11 +341,7 @@ class TextOptions:
 
 
 def check_hold(hold: Any, episode: Any) -> None:
-    """Check that a hold is a number of steps, and that the kind of episode exists.
-
-    Raises:
-        ScenarioError: The message names key, value and fix.
-    """
+    """Check that a hold is a number of steps, and that the kind of episode exists."""
     check_whole("hold", hold, 1, None)
     check_choice("episode", episode, EPISODES)
 
@@ -376,21 +351,13 @@ def _pixels(*shape: int) -> Signal:
 
 
 def check_choice(key: str, value: Any, choices: Iterable[str]) -> None:
-    """Check that an option's value is one of the choices.
-
-    Raises:
-        ScenarioError: The message names key, value and the nearest choice.
-    """
+    """Check that an option's value is one of the choices."""
     if value not in tuple(choices):
         raise ScenarioError(f"env.{key}: no {key} '{value}'{suggest(str(value), choices)}")
 
 
 def check_whole(key: str, value: Any, least: int, most: int | None) -> None:
-    """Check that an option's value is an integer from `least` to `most`.
-
-    Raises:
-        ScenarioError: The message names key, value and bounds.
-    """
+    """Check that an option's value is an integer from `least` to `most`."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole or value < least or (most is not None and value > most):
         bounds = f"from {least} to {most}" if most is not None else f"of at least {least}"

@@ -9,7 +9,7 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, single_lane
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values, single_lane
 from antiphon.envs.datasets import texts
 from antiphon.envs.options import TextOptions
 from antiphon.errors import DataError, ScenarioError
@@ -39,9 +39,6 @@ class CharText(TorchVectorEnv):
         Never.
 
     Args:
-        num_envs: Number of environments (the batch).
-        device: Of the tensors.
-        dtype: The type of `char`.
         options: The fields of `TextOptions`.
 
     Raises:
@@ -78,29 +75,15 @@ class CharText(TorchVectorEnv):
         """Steps in which every character of every stretch but the first is a target."""
         return self._stretch - 1
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Go to the beginning of the stretches, or without a seed to the next character.
-
-        Args:
-            seed: In the train split, determines where stretches begin. None: go on (at first: a random seed).
-            options: Unused.
-        """
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
+        """Go to the beginning of a seed's stretches, or without a seed to the next character."""
         self._read = 0 if self._begin_seed(seed) else self._read + 1
         if self._read == 0:
             self._open()
         return self._signal_values()
 
     def step(self, actions: Any = None) -> StepResult:
-        """Go on by a character.
-
-        Args:
-            actions: Without effect.
-
-        Raises:
-            gymnasium.error.ResetNeeded: There was no reset.
-        """
+        """Go on by a character; actions have no effect."""
         self._require_reset()
         self._read += 1
         return self._step_result(self._signal_values())
@@ -131,7 +114,7 @@ class CharText(TorchVectorEnv):
         if self.split == "train":
             self._begins += integers(seed_for(self._seed, "env"), 0, 1, len(self._codes), self.device)
 
-    def _signal_values(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _signal_values(self) -> Values:
         """Return observations and info of the present characters."""
         place = (self._begins + self._read) % len(self._codes)
         values: dict[str, Tensor] = {}

@@ -144,8 +144,6 @@ def make(
         spec: A mapping `{"id": …, **options}`, or an object with such an `id` and `kwargs`; anything with a `make`
             that takes the other arguments, such as a `Source`; or a Gymnasium vector environment.
         batch: Number of environments.
-        device: Of the tensors.
-        dtype: The type of float signals; None: torch.float32.
         split: The part of a data set that is streamed; None: the one in `spec`, or train.
 
     Raises:

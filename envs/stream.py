@@ -13,7 +13,7 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, check_split, chosen, single_lane
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values, check_split, chosen, single_lane
 from antiphon.envs.options import HyperplaneOptions
 from antiphon.envs.signal import Description
 from antiphon.nets.random import integers, normal, seed_for, uniform
@@ -49,7 +49,6 @@ class Draws:
 
     Args:
         rows: Of the split, int64.
-        num_envs: Number of environments (the batch).
     """
 
     def __init__(self, rows: Tensor, num_envs: int) -> None:
@@ -86,13 +85,7 @@ class ExampleStream(TorchVectorEnv):
         Never; where `episode_steps` is the hold, every environment terminates with its example.
 
     Args:
-        num_envs: Number of environments (the batch).
-        table: The examples.
-        description: Signals, hold and splits.
         answer: The categorical column that actions guess, or None.
-        split: The part of the data that is streamed.
-        device: Of the tensors.
-        dtype: The type of float signals.
 
     Raises:
         ScenarioError: There is no such split.
@@ -122,18 +115,8 @@ class ExampleStream(TorchVectorEnv):
         self._observations: dict[str, Tensor] = {}
         self._info: dict[str, Tensor] = {}
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Go to the first example of a seed, or without one to the next example of the stream.
-
-        Args:
-            seed: Of the stream; equal seeds give equal examples. None: go on (at first: a random seed).
-            options: Unused.
-
-        Returns:
-            Observations and info.
-        """
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
+        """Go to the first example of a seed, or without one to the next example of the stream."""
         self._example = 0 if self._begin_seed(seed) else self._example + 1
         self._tick = 0
         self._show()
@@ -149,10 +132,6 @@ class ExampleStream(TorchVectorEnv):
             Observations, reward, terminated, truncated, info. While an example is held its tensors are the same
             objects: do not write into them. Where episodes ended, `info` has the last signals in `final_obs`
             and `final_info`.
-
-        Raises:
-            gymnasium.error.ResetNeeded: The stream was never reset.
-            ScenarioError: Logits of another number of classes.
         """
         self._require_reset()
         reward = self._reward(actions)
@@ -234,9 +213,6 @@ class HyperplaneStream(ExampleStream):
         Never.
 
     Args:
-        num_envs: Number of points per step (the batch).
-        device: Of the tensors.
-        dtype: The type of float signals.
         options: The fields of `HyperplaneOptions`.
 
     Raises:

@@ -50,12 +50,6 @@ class Source:
     ) -> ExampleStream:
         """Return a stream of the examples of one split; all streams of a device and type share their memory.
 
-        Args:
-            batch: Examples per step.
-            device: Of the tensors.
-            dtype: The type of float signals.
-            split: The part that is streamed.
-
         Raises:
             ScenarioError: There is no such split, or the batch is no number of examples.
         """
@@ -110,12 +104,7 @@ def from_tensors(
 def from_dataset(
     dataset: Indexable,
     names: Sequence[str] = ("image", "label"),
-    *,
-    test: float = 0.2,
-    validation: float = 0.1,
-    training_only: Iterable[str] | None = None,
-    hold: int = 1,
-    episode: str = "stream",
+    **options: Any,
 ) -> Source:
     """Make an environment of a data set, such as a `torch.utils.data.Dataset`, by reading all of it once.
 
@@ -123,11 +112,7 @@ def from_dataset(
         dataset: Its items are tuples in the order of `names` or dicts that have those keys, of tensors, arrays,
             pictures or numbers.
         names: Names of an item's parts, and of the signals.
-        test: As of `from_tensors`, and so on.
-        validation: Share of all examples that is kept for validation.
-        training_only: Names that no agent may observe.
-        hold: Steps for which each example is repeated.
-        episode: stream or example.
+        options: `test`, `validation`, `training_only`, `hold` and `episode`, as of `from_tensors`.
 
     Raises:
         DataError: An item has other parts than `names` or than the item before, or as `from_tensors`.
@@ -146,19 +131,17 @@ def from_dataset(
             first, second, *_ = sorted(shapes)
             raise DataError(f"{name}: items of unequal shape {first} and {second}; make them equal")
         columns[name] = torch.stack(values)
-    return _source(
-        columns, test=test, validation=validation, training_only=training_only, hold=hold, episode=episode
-    )
+    return _source(columns, **options)
 
 
 def _source(
     tensors: Mapping[str, Any],
     *,
-    test: float,
-    validation: float,
-    training_only: Iterable[str] | None,
-    hold: int,
-    episode: str,
+    test: float = 0.2,
+    validation: float = 0.1,
+    training_only: Iterable[str] | None = None,
+    hold: int = 1,
+    episode: str = "stream",
 ) -> Source:
     check_hold(hold, episode)
     if not tensors:

@@ -113,12 +113,9 @@ def layer(
 
     Args:
         apply: Of input, weight and bias: `linear` or `convolution`.
-        x: The input.
         parameters: `NAME.weight`, `NAME.bias`, and `NAME.norm.gain` and `.bias`, among others.
         buffers: `NAME.norm.mean` and `.var` under batch norm, among others.
-        name: Of the layer.
         norm: As of `normalise`, which follows the map.
-        training: As of `normalise`.
         transports: Messages whose gradient returns through fixed weights.
     """
     weight = f"{name}.weight"

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,6 @@ __all__ = [
     "Schedule",
     "StackedOptimiser",
     "fused_adam",
-    "laid_out_as",
     "step_all",
     "step_stacks",
 ]
@@ -62,7 +62,7 @@ class Rate:
         return self.base * self.schedule(step / max(self.horizon, 1))
 
 
-_Settings = tuple[str, tuple[float, float], float, float, torch.device]
+_CallKey = tuple[str, tuple[float, float], float, float, torch.device]
 """Kind, betas, weight decay, rate and device: the key of a kernel call."""
 
 
@@ -73,7 +73,7 @@ def step_all(steps: Sequence[tuple[Optimiser, Sequence[Tensor], float]]) -> None
     Args:
         steps: Optimiser, gradients (one per parameter, in order) and learning rate.
     """
-    groups: dict[_Settings, list[tuple[Optimiser, Sequence[Tensor]]]] = {}
+    groups: dict[_CallKey, list[tuple[Optimiser, Sequence[Tensor]]]] = {}
     for optimiser, gradients, rate in steps:
         if not optimiser.parameters:
             continue
@@ -98,11 +98,7 @@ def step_all(steps: Sequence[tuple[Optimiser, Sequence[Tensor], float]]) -> None
         fused_adam(
             kind,
             [p for optimiser, _ in members for p in optimiser.parameters],
-            [
-                laid_out_as(p, g)
-                for optimiser, gradients in members
-                for p, g in zip(optimiser.parameters, gradients, strict=True)
-            ],
+            [g for optimiser, gradients in members for g in _laid_out(optimiser.parameters, gradients)],
             [m for optimiser, _ in members for m in optimiser.state["mean"]],
             [v for optimiser, _ in members for v in optimiser.state["square"]],
             [optimiser.state["steps"][0] for optimiser, _ in members for _ in optimiser.parameters],
@@ -130,12 +126,9 @@ def fused_adam(
     Args:
         kind: `adam` or `adamw`.
         parameters: The tensors to update; all lists have one entry for each of them.
-        gradients: Of the parameters, with the same strides (`laid_out_as`).
-        means: First moments.
-        squares: Second moments.
+        gradients: Of the parameters, with the same strides (`_laid_out`).
         steps: Counts, float32 [], this step included.
         rate: The learning rate; as a tensor [] (float32 on a GPU) it is read on the device.
-        betas: Decay rates of the moments.
         weight_decay: L2 (`adam`) or decoupled (`adamw`).
         found_inf: Float32 []; if it is 1, no parameter is updated.
     """
@@ -152,7 +145,7 @@ def fused_adam(
         beta1=betas[0],
         beta2=betas[1],
         weight_decay=weight_decay,
-        eps=Optimiser.EPSILON,
+        eps=_Settings.EPSILON,
         amsgrad=False,
         maximize=False,
         found_inf=found_inf,
@@ -169,23 +162,28 @@ def _clipped(gradients: Sequence[Tensor], largest: float) -> Sequence[Tensor]:
     return torch._foreach_mul(list(gradients), (largest / norm).clamp(max=1.0))
 
 
-def laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
-    """Return `gradient` with the strides of `parameter`: fused kernels read memory in order."""
-    if gradient.stride() == parameter.stride():
-        return gradient
-    return torch.empty_like(parameter).copy_(gradient)
+def _laid_out(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
+    """Return `gradients` with the strides of the parameters: fused kernels read memory in order."""
+    return [
+        g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
+        for p, g in zip(parameters, gradients, strict=True)
+    ]
 
 
-class Optimiser:
-    """SGD, Adam or AdamW on a list of tensors; its state is data, so that a run can be forked and saved.
+_MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", "square")}
+
+
+class _Settings:
+    """Kind and settings of an optimiser, and its tensors.
 
     Args:
         kind: `sgd`, `adam` or `adamw`.
-        parameters: The tensors, changed in place.
-        momentum: SGD's.
         betas: Adam's decay rates of the first and second moment.
         weight_decay: L2 (`sgd`, `adam`) or decoupled (`adamw`).
         clip: The largest joint norm of the gradients; None: no limit.
+
+    Attributes:
+        state: The moments by name, a tensor for each parameter, and the `steps` taken.
     """
 
     EPSILON = 1e-8
@@ -206,16 +204,30 @@ class Optimiser:
         self.betas = betas
         self.weight_decay = weight_decay
         self.clip = clip
-        moments = {
-            "sgd": ["momentum"] if momentum else [],
-            "adam": ["mean", "square"],
-            "adamw": ["mean", "square"],
-        }
+        self.moments = _MOMENTS[kind] if kind != "sgd" or momentum else ()
+        self.state: dict[str, list[Tensor]] = {}
+
+    def settings(self) -> dict[str, Any]:
+        """Return all but the parameters, as arguments of another optimiser."""
+        names = ("kind", "momentum", "betas", "weight_decay", "clip")
+        return {name: getattr(self, name) for name in names}
+
+
+class Optimiser(_Settings):
+    """SGD, Adam or AdamW on a list of tensors; its state is data, so that a run can be forked and saved.
+
+    Args:
+        kind: `sgd`, `adam` or `adamw`.
+        settings: `momentum` (SGD's), `betas`, `weight_decay` and `clip`, as of `_Settings`.
+    """
+
+    def __init__(self, kind: str, parameters: Sequence[Tensor], **settings: Any) -> None:
+        super().__init__(kind, parameters, **settings)
         # Zeros without memory, for optimisers that are about to be stacked (`allocate`).
-        self.state: dict[str, list[Tensor]] = {
-            name: [p.new_zeros(()).expand(p.shape) for p in self.parameters] for name in moments[kind]
+        self.state = {
+            name: [p.new_zeros(()).expand(p.shape) for p in self.parameters] for name in self.moments
         }
-        self.lazy = bool(moments[kind])
+        self.lazy = bool(self.moments)
         if kind != "sgd":  # one count for all: every step updates every parameter
             device = self.parameters[0].device if self.parameters else "cpu"
             self.state["steps"] = [torch.zeros((), dtype=torch.float32, device=device)]
@@ -223,9 +235,8 @@ class Optimiser:
     def allocate(self) -> None:
         """Allocate the moments, if not done yet, before they are first written."""
         if self.lazy:
-            for name in self.state:
-                if name != "steps":
-                    self.state[name] = [torch.zeros_like(p) for p in self.parameters]
+            for name in self.moments:
+                self.state[name] = [torch.zeros_like(p) for p in self.parameters]
             self.lazy = False
 
     def step(self, gradients: Sequence[Tensor], rate: float) -> None:
@@ -246,8 +257,6 @@ Members = Sequence[bool] | Tensor | None
 
 _StackSettings = tuple[str, float, tuple[float, float], float, float | int, torch.device, torch.dtype]
 """Kind, momentum, betas, weight decay, rate (a tensor's identity), device and type: the key of a call."""
-
-_MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", "square")}
 
 
 @dataclass
@@ -304,7 +313,7 @@ def step_stacks(
         optimiser._run(call, rate, found_inf)
 
 
-class StackedOptimiser:
+class StackedOptimiser(_Settings):
     """N optimisers (`Optimiser`) of the same settings on stacked parameters, each with its own count of steps.
 
     Its state is data like an optimiser's, with one more leading axis. The state of members given to `from_members` are views of
@@ -313,39 +322,18 @@ class StackedOptimiser:
     Args:
         kind: `sgd`, `adam` or `adamw`.
         parameters: Stacks [N, …], changed in place, dense and with the member axis outermost.
-        momentum: SGD's.
-        betas: Adam's decay rates of the first and second moment.
-        weight_decay: L2 (`sgd`, `adam`) or decoupled (`adamw`).
-        clip: The largest norm of all gradients of one member together; None: no limit.
+        settings: As of `Optimiser`; `clip` is for the gradients of each member.
     """
 
-    def __init__(
-        self,
-        kind: str,
-        parameters: Sequence[Tensor],
-        *,
-        momentum: float = 0.0,
-        betas: tuple[float, float] = (0.9, 0.999),
-        weight_decay: float = 0.0,
-        clip: float | None = None,
-    ) -> None:
-        self.kind = kind
-        self.parameters = list(parameters)
-        self.momentum = momentum
-        self.betas = betas
-        self.weight_decay = weight_decay
-        self.clip = clip
+    def __init__(self, kind: str, parameters: Sequence[Tensor], **settings: Any) -> None:
+        super().__init__(kind, parameters, **settings)
         self.size = len(parameters[0]) if parameters else 0
         for i, p in enumerate(self.parameters):
             if len(p) != self.size:
                 raise ValueError(f"stack {i} holds {len(p)} members, stack 0 holds {self.size}")
             if not _dense(p):
                 raise ValueError(f"stack {i}: its members are not dense, one after the other")
-        names = _MOMENTS[kind] if kind != "sgd" or momentum else ()
-        self.state: dict[str, list[Tensor]] = {
-            name: [torch.zeros_like(p) for p in self.parameters] for name in names
-        }
-        self._moments = names
+        self.state = {name: [torch.zeros_like(p) for p in self.parameters] for name in self.moments}
         if kind != "sgd" and self.parameters:
             counts = torch.zeros(self.size, dtype=torch.float32, device=self.parameters[0].device)
             self.state["steps"] = [counts]
@@ -362,22 +350,15 @@ class StackedOptimiser:
         """
         first = optimisers[0]
         for n, optimiser in enumerate(optimisers):
-            if _settings(optimiser) != _settings(first):
-                raise ValueError(f"member {n} is {_settings(optimiser)}, member 0 is {_settings(first)}")
+            if optimiser.settings() != first.settings():
+                raise ValueError(f"member {n} is {optimiser.settings()}, member 0 is {first.settings()}")
             for i, (p, stack) in enumerate(zip(optimiser.parameters, stacks, strict=True)):
                 if len(stack) != len(optimisers):
                     raise ValueError(f"stack {i} holds {len(stack)} members, not {len(optimisers)}")
                 view = stack[n]
                 if p.data_ptr() != view.data_ptr() or p.shape != view.shape or p.stride() != view.stride():
                     raise ValueError(f"parameter {i} of member {n} is no view into its stack")
-        stacked = cls(
-            first.kind,
-            stacks,
-            momentum=first.momentum,
-            betas=first.betas,
-            weight_decay=first.weight_decay,
-            clip=first.clip,
-        )
+        stacked = cls(parameters=stacks, **first.settings())
         for name, tensors in stacked.state.items():
             for i, stack in enumerate(tensors):
                 for optimiser, view in zip(optimisers, stack.unbind(0), strict=True):
@@ -461,8 +442,8 @@ class StackedOptimiser:
             steps = [self._count] * len(self.parameters)
         return _Call(
             list(self.parameters),
-            [laid_out_as(p, g) for p, g in zip(self.parameters, gradients, strict=True)],
-            [list(self.state[name]) for name in self._moments],
+            _laid_out(self.parameters, gradients),
+            [list(self.state[name]) for name in self.moments],
             steps,
         )
 
@@ -495,7 +476,7 @@ class StackedOptimiser:
         return [
             row
             if row[0].stride() == p.stride()[1:]
-            else list(laid_out_as(p[: len(row)], torch.stack(row)).unbind(0))
+            else list(_laid_out([p[: len(row)]], [torch.stack(row)])[0].unbind(0))
             for p, row in zip(self.parameters, rows, strict=True)
         ]
 
@@ -504,7 +485,7 @@ class StackedOptimiser:
         if self._views is None:
             self._views = (
                 [list(p.unbind(0)) for p in self.parameters],
-                [[list(m.unbind(0)) for m in self.state[name]] for name in self._moments],
+                [[list(m.unbind(0)) for m in self.state[name]] for name in self.moments],
                 list(self.state["steps"][0].unbind(0)) if "steps" in self.state else [],
             )
         return self._views
@@ -539,16 +520,6 @@ class StackedOptimiser:
             weight_decay=self.weight_decay,
             found_inf=found_inf,
         )
-
-
-def _settings(optimiser: Optimiser) -> tuple[str, float, tuple[float, float], float, float | None]:
-    return (
-        optimiser.kind,
-        optimiser.momentum,
-        optimiser.betas,
-        optimiser.weight_decay,
-        optimiser.clip,
-    )
 
 
 def _picked(slices: Sequence[Sequence[Tensor]], stepping: Sequence[int]) -> list[Tensor]:

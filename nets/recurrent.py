@@ -111,8 +111,6 @@ class Cell:
         """Return the units [.., B, H], the new state [.., B, S] and the new buffers; nothing is changed in place.
 
         Args:
-            parameters: By name, as returned by `parameters`.
-            buffers: By name.
             x: [.., B, I].
             state: [.., B, S].
             training: Whether batch norm uses this tick's statistics and updates the running ones.

@@ -168,10 +168,6 @@ class Scenario(Spec):
     def from_yaml(cls, text: str, source: str = "scenario") -> Scenario:
         """Read a document; the parameters of a template have their defaults.
 
-        Args:
-            text: The document.
-            source: Name in errors: the file's.
-
         Raises:
             ScenarioError: The text is no valid scenario; the line begins `source:line: `.
         """
@@ -248,12 +244,8 @@ class Template:
     """A document that has not been resolved yet.
 
     Attributes:
-        name: Of the scenario.
-        description: In words.
-        parameters: By name.
         variants: Named sets of parameter values.
         text: The document as it was written.
-        source: Name in errors: the file's.
     """
 
     name: str
@@ -268,10 +260,6 @@ class Template:
     @classmethod
     def from_yaml(cls, text: str, source: str = "scenario") -> Template:
         """Read a document.
-
-        Args:
-            text: The document.
-            source: Name in errors: the file's.
 
         Raises:
             ScenarioError: Broken YAML, or parameters or variants that are not accepted; the line begins

@@ -117,7 +117,6 @@ def generate(graph: GraphSpec, sections: Mapping[str, Any]) -> Generated:
     """Generate agents and channels.
 
     Args:
-        graph: The graph.
         sections: The sections `agent`, `channel` and, where given, `dealt_agents` (a list of them),
             `readout_agent`, `first_agent`, `split_channel` and `blind_channel`, all parameters filled in.
     """

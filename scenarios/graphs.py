@@ -36,7 +36,6 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
     """Return a graph as a scenario's document; see `Scenario.from_graph`.
 
     Args:
-        graph: The graph.
         fields: Keys of the scenario and of its training, which override the graph's.
         keys: The scenario's keys beside agents and channels.
     """

@@ -125,11 +125,6 @@ def _same(value: object, choice: object) -> bool:
 def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
     """Return a document with every `$name` replaced by the value of that parameter.
 
-    Args:
-        value: A document or a part of it.
-        values: The parameters' values.
-        path: Of the part.
-
     Raises:
         DocumentError: No such parameter, or a `$` that is not a whole value.
     """

@@ -134,8 +134,6 @@ def window_of(
     """Return a group's window in steps: the least common multiple of its members' period x unroll.
 
     Args:
-        group: Its members.
-        agents: All agents.
         whole: Those whose window is the episode (`episode_agents`).
     """
     steps = 1
@@ -153,8 +151,6 @@ def learning_steps(
     """Return the period of a learning group's updates in steps, and the step of the first (0: the episode's).
 
     Args:
-        unit: Its members.
-        agents: All agents.
         whole: Those whose window is the episode (`episode_agents`).
         locked: Whether a locked channel joins members: the group then learns at the end of each period.
     """

@@ -272,10 +272,6 @@ class StudySpec(Spec):
     def from_yaml(cls, text: str, source: str = "study") -> Self:
         """Read a document.
 
-        Args:
-            text: The document.
-            source: Name in errors: the file's.
-
         Raises:
             ScenarioError: Something that is not accepted; the line begins `source:line: `.
         """

@@ -68,10 +68,6 @@ class Document:
 def read(text: str, source: str) -> Document:
     """Read one YAML document.
 
-    Args:
-        text: The document.
-        source: Name in errors: the file's.
-
     Raises:
         ScenarioError: Broken YAML, a duplicate key, a tag, more than one document; with `source:line: `.
     """

@@ -289,7 +289,6 @@ def _scenario(
     what: str, variant: str | None, values: Mapping[str, Any], json: bool, *, measure: bool
 ) -> None:
     from antiphon.commands.explain import built, explain, explain_template
-    from antiphon.commands.show import planned, show_plan
 
     template = scenario_template(what)
     resolved = template.resolve_values(variant, values)

@@ -15,7 +15,7 @@ from antiphon.agents.learner import OBJECTIVES, Learner
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import Head, Network, features_of
 from antiphon.agents.recurrent import Recurrent
-from antiphon.comms.aggregation import FanIn
+from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Wiring, optimiser_of
 from antiphon.engine.build.groups import group_agents, windows_of
 from antiphon.engine.build.shapes import Shapes, default_norm, memories, resolve

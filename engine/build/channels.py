@@ -11,7 +11,7 @@ from antiphon.agents.network import OBJECTIVE, STATE, Tensors
 from antiphon.comms.feedback import DirectFeedback
 from antiphon.comms.gradient import PREDICTORS, LabelGradient, Predictor
 from antiphon.comms.inputs import INPUTS, InputModel
-from antiphon.comms.link import Link
+from antiphon.comms.links import Link
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.outliers import Outliers
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of, state_size

@@ -19,10 +19,9 @@ from torch import Tensor
 
 from antiphon.agents.learner import StackedLearner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, Network
-from antiphon.comms.aggregation import FanIn, InputSegment, StackedFanIn
 from antiphon.comms.gradient import Predictor
 from antiphon.comms.inputs import InputModel
-from antiphon.comms.link import StackedLinks
+from antiphon.comms.links import FanIn, InputSegment, StackedFanIn, StackedLinks
 from antiphon.comms.model import Model
 from antiphon.comms.outliers import BundledOutliers, Outliers
 from antiphon.comms.stacked import StackedModels

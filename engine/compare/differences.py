@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from antiphon.comms.stacked import StackedModels
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
@@ -228,6 +227,5 @@ def _stacks(taken: StepTaken) -> Iterator[Tensor]:
             yield from (gradient for gradient in gradients if gradient is not None)
     for part in _parts(system):
         for holder in holders(part).values():
-            held = holder.bundled if isinstance(holder, StackedModels) else holder
-            yield from (*held.parameters.values(), *held.buffers.values())
+            yield from (*holder.parameters.values(), *holder.buffers.values())
             yield from (t for moments in holder.optimiser.state.values() for t in moments)

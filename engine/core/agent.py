@@ -13,7 +13,7 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner, Objective, StackedLearner
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE, Tensors
-from antiphon.comms.aggregation import FanIn
+from antiphon.comms.links import FanIn
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock
 from antiphon.engine.core.rows import EnvMask, Members, Replicas, mask_and, mask_not, mask_or, simplify

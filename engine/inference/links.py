@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from antiphon.comms.link import Link
+from antiphon.comms.links import Link
 from antiphon.errors import ScenarioError
 
 __all__ = ["LINKS", "Links"]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, Tensors
-from antiphon.comms.link import Link
+from antiphon.comms.links import Link
 from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Call, StepWindows

@@ -124,8 +124,7 @@ def _digested(part: _Part) -> Iterator[bytes]:
     held = [
         _bytes(tensor, len(part.names) if part.stacked else 1)
         for holder in part.run
-        for owner in (holder.bundled if isinstance(holder, StackedModels) else holder,)
-        for tensors in (owner.parameters, owner.buffers)
+        for tensors in (holder.parameters, holder.buffers)
         for tensor in tensors.values()
     ]
     for member, begun in enumerate(part.begun):

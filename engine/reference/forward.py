@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import STATE, Tensors
-from antiphon.comms.aggregation import combine_reads, join
 from antiphon.comms.credit import constant
+from antiphon.comms.links import combine_reads, join
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.predictors import context_of
 from antiphon.engine.reference.records import AgentTick, Delivery, Input, LearningGroup, StepSignals, Tape

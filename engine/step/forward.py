@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, STATE
-from antiphon.comms.aggregation import combine_reads
 from antiphon.comms.credit import constant
 from antiphon.comms.inputs import InputModel
+from antiphon.comms.links import combine_reads
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Call

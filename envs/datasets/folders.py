@@ -40,8 +40,6 @@ def nowhere(title: str, name: str, files: str) -> DataError:
     """Return the error for a data set without a folder.
 
     Args:
-        title: The data set's own name.
-        name: Its folder.
         files: The files that belong there.
     """
     data = os.environ.get("ANTIPHON_DATA")

@@ -47,13 +47,7 @@ def read(path: Path, axes: int, mend: str) -> NDArray[np.uint8]:
 def read_shape(path: Path, axes: int, mend: str) -> tuple[int, ...]:
     """Return the shape of the array in an IDX file from its header alone.
 
-    Args:
-        path: The file; gzipped if its name ends in `.gz`.
-        axes: Number of dimensions that it must have.
-        mend: Advice for a broken file, the end of the error message.
-
-    Raises:
-        DataError: The header cannot be read or is another one.
+    Args and errors are as of `read`.
     """
     return _shape(_bytes(path, 4 + 4 * axes, mend), path, axes, mend)
 

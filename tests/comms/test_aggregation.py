@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from antiphon.comms import join
-from antiphon.comms.aggregation import combine_reads
+from antiphon.comms.links import combine_reads
 
 A, B, C = (torch.full((2, 3), float(value)) for value in (1, 2, 6))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms import Link
-from antiphon.comms.link import StackedLinks
+from antiphon.comms.links import StackedLinks
 
 
 def losses(link: Link, stamps: int = 500, batch: int = 40) -> Tensor:

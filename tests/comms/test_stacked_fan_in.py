@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms.aggregation import InputSegment, StackedFanIn, join
+from antiphon.comms.links import InputSegment, StackedFanIn, join
 from antiphon.engine.core.records import AgentTick, Tape
 from antiphon.engine.core.rows import mask_fill_zero
 from antiphon.engine.simulation import Simulation

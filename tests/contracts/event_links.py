@@ -1,4 +1,4 @@
-"""What a link does to the numbers of a message, in lists: the oracle of `comms/link.py`."""
+"""What a link does to the numbers of a message, in lists: the oracle of `comms/links.py`."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms.link import Link
+from antiphon.comms.links import Link
 from antiphon.engine.build.builder import build
 from antiphon.engine.core.clock import Clock, Sends, TickWindows
 from antiphon.engine.core.ledger import GradientLedger

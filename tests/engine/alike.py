@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.aggregation import StackedFanIn
+from antiphon.comms.links import StackedFanIn
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel

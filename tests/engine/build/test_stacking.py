@@ -9,7 +9,7 @@ import torch
 from hypothesis import assume, given, settings
 from torch import Tensor
 
-from antiphon.comms.link import StackedLinks
+from antiphon.comms.links import StackedLinks
 from antiphon.comms.stacked import StackedModels
 from antiphon.engine.build.stacking import stack, stacks_of
 from antiphon.engine.core.channel import Channel
@@ -306,7 +306,7 @@ def test_predictors_inputs_links_and_zeros_are_of_all_members() -> None:
     for k, channel in enumerate(one.members):
         assert channel.predictor is not None
         for name, p in channel.predictor.parameters.items():
-            assert p.data_ptr() == one.predictor.bundled.parameters[name][k].data_ptr()
+            assert p.data_ptr() == one.predictor.parameters[name][k].data_ptr()
 
 
 def test_draws_have_the_seeds_of_their_agents() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from antiphon.comms.link import Link
+from antiphon.comms.links import Link
 from antiphon.engine.core.clock import Clock, Sends, TickWindows
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox

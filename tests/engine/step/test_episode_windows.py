@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms.link import Link
+from antiphon.comms.links import Link
 from antiphon.engine.core.clock import Clock, EpisodeWindows, Sends
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox

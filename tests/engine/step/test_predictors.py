@@ -128,25 +128,25 @@ def test_stacked_models_predict_and_learn_what_each_would(form: str) -> None:
             model.step(expected, now)
         together.step(gradients, now, who)
     assert together.updates == 3
-    assert [model.updates for model in together.bundled.models] == [0] * COUNT
+    assert [model.updates for model in together.members] == [0] * COUNT
     together.write_members()
-    for member, single in zip(together.bundled.models, own, strict=True):
+    for member, single in zip(together.members, own, strict=True):
         assert member.updates == single.updates
         found = {**member.parameters, **member.buffers}
         for name, value in {**single.parameters, **single.buffers}.items():
             torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-10)
     together.write_members()
-    assert [model.updates for model in together.bundled.models] == [3, 2, 2, 3]
+    assert [model.updates for model in together.members] == [3, 2, 2, 3]
 
 
 def test_models_take_over_what_their_members_have_become() -> None:
     together = StackedModels(predictors("mlp"), BATCH)
-    model = together.bundled.models[2]
+    model = together.members[2]
     with torch.no_grad():
         model.parameters["last.bias"].fill_(5.0)
     model.buffers = {name: value + 3 for name, value in model.buffers.items()}
     together.read_members()
-    assert bool((together.bundled.parameters["last.bias"][2] == 5.0).all())
+    assert bool((together.parameters["last.bias"][2] == 5.0).all())
     for name, value in model.buffers.items():
         assert torch.equal(together.buffers[name][2], value)
     together.buffers = {name: value * 2 for name, value in together.buffers.items()}

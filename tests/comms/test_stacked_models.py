@@ -15,7 +15,7 @@ from torch import Tensor
 from antiphon.comms.gradient import Example, Predictor
 from antiphon.comms.inputs import INPUTS, InputModel
 from antiphon.comms.model import ContextSpec, Model
-from antiphon.comms.stacked import Bundled, BundledInputs, BundledPredictors
+from antiphon.comms.stacked import StackedModels
 from antiphon.errors import EngineError
 from antiphon.nets.layers import binary_cross_entropy, cross_entropy, squared_error
 from antiphon.nets.optimisers import Rate
@@ -97,18 +97,18 @@ def parts(rows: Tensor) -> list[Tensor]:
     return list(rows.view(COUNT, -1, *rows.shape[1:]).unbind())
 
 
-def bundle(models: Sequence[Predictor]) -> tuple[BundledPredictors, list[Predictor]]:
+def bundle(models: Sequence[Predictor]) -> tuple[StackedModels, list[Predictor]]:
     """A bundle of copies, and the models themselves."""
-    return Bundled.of(copy.deepcopy(list(models))), list(models)
+    return StackedModels(copy.deepcopy(list(models)), BATCH), list(models)
 
 
-def take_steps(bundled: Bundled[Any], gradients: Sequence[Tensor], now: int) -> None:
+def take_steps(bundled: StackedModels, gradients: Sequence[Tensor], now: int) -> None:
     """Let each one's own optimiser step, which moves the stacks."""
-    for k, model in enumerate(bundled.models):
+    for k, model in enumerate(bundled.members):
         model.step([gradient[k] for gradient in gradients], now)
 
 
-def assert_same_numbers(bundled: Bundled[Any], models: Sequence[Model]) -> None:
+def assert_same_numbers(bundled: StackedModels, models: Sequence[Model]) -> None:
     for k, model in enumerate(models):
         for name, value in model.parameters.items():
             close(bundled.parameters[name][k].data, value.data)
@@ -152,7 +152,7 @@ def test_what_it_learns_is_what_each_learns_alone(name: str, context: str, maske
             own.step(alone, now)
         take_steps(bundled, gradients, now)
         assert_same_numbers(bundled, models)
-    assert [model.updates for model in bundled.models] == [3] * COUNT
+    assert [model.updates for model in bundled.members] == [3] * COUNT
 
 
 @pytest.mark.parametrize("name", ["mlp", "sobolev, a hidden layer"])
@@ -184,7 +184,7 @@ def test_it_is_nothing_to_those_for_whom_it_is_no_example(name: str, masked: boo
                 for value in (one.message, one.context, one.delta, one.loss):
                     assert value is not None
                     value.fill_(torch.nan)
-    for parameter in bundled.models[1].trainable:
+    for parameter in bundled.members[1].trainable:
         parameter.data.fill_(torch.nan)
     losses, gradients = bundled.gradients([flat(first), flat(second)], [here, there])
     assert losses[1] == 0
@@ -210,7 +210,7 @@ def test_an_example_may_say_itself_for_whom_it_is_one(name: str) -> None:
     assert all(torch.equal(again.buffers[key], value) for key, value in bundled.buffers.items())
 
 
-def outcome(bundled: BundledPredictors, asked: Example) -> list[Tensor]:
+def outcome(bundled: StackedModels, asked: Example) -> list[Tensor]:
     """All that a bundle says, learns and remembers, [K, …] each."""
     found = [bundled.predict(asked).reshape(COUNT, -1)]
     if bundled.model.needs_loss:
@@ -273,8 +273,8 @@ def test_the_models_own_numbers_are_views() -> None:
     models = several("mlp")
     numbers = [{key: p.detach().clone() for key, p in model.parameters.items()} for model in models]
     kept = [list(model.trainable) for model in models]
-    bundled = Bundled.of(models)
-    assert bundled.models == models
+    bundled = StackedModels(models, BATCH)
+    assert bundled.members == models
     for k, (model, before) in enumerate(zip(models, numbers, strict=True)):
         for own, same, handed in zip(
             model.parameters.values(), kept[k], model.optimiser.parameters, strict=True
@@ -293,19 +293,19 @@ def test_the_models_own_numbers_are_views() -> None:
 
 def test_running_statistics_are_values_that_are_handed_over() -> None:
     bundled, models = bundle(several("mlp"))
-    own = bundled.models
+    own = bundled.members
     handed = [dict(model.buffers) for model in own]
     stacked = dict(bundled.buffers)
     copies = {key: value.clone() for key, value in stacked.items()}
     bundled.gradients([flat(told("mlp"))])
     assert all(torch.equal(value, copies[key]) for key, value in stacked.items())
     assert all(model.buffers[k] is v for model, old in zip(own, handed, strict=True) for k, v in old.items())
-    bundled.split_buffers()
+    bundled.write_members()
     for k, model in enumerate(own):
         assert model.buffers.keys() == stacked.keys()
         assert all(torch.equal(value, bundled.buffers[key][k]) for key, value in model.buffers.items())
     own[1].buffers = dict(models[1].buffers)
-    bundled.refresh()
+    bundled.read_members()
     assert all(torch.equal(bundled.buffers[key][1], value) for key, value in models[1].buffers.items())
 
 
@@ -313,14 +313,14 @@ def test_a_copy_is_a_bundle_of_its_own() -> None:
     bundled, _ = bundle(several("mlp"))
     other = copy.deepcopy(bundled)
     other.parameters["last.bias"].data += 1
-    assert torch.equal(other.models[2].parameters["last.bias"], other.parameters["last.bias"][2])
+    assert torch.equal(other.members[2].parameters["last.bias"], other.parameters["last.bias"][2])
     close(other.parameters["last.bias"].data, bundled.parameters["last.bias"].data + 1)
 
 
 def test_what_differs_is_no_bundle() -> None:
     for other in (case("mlp")[0], make("linear", context=()), make("linear", dtype=torch.float32)):
         with pytest.raises(EngineError, match="different kinds or shapes"):
-            Bundled.of([make("linear"), other])
+            StackedModels([make("linear"), other], BATCH)
 
 
 def test_losses_of_stacked_networks_are_those_of_each() -> None:
@@ -360,8 +360,7 @@ def heard(context: str, seed: int, *, lost: bool = False) -> tuple[Tensor | None
 @pytest.mark.parametrize("norm", ["batch", "layer"])
 def test_inputs_expect_and_learn_what_each_does_alone(kind: str, context: str, norm: str) -> None:
     models = listeners(kind, context, norm=norm)
-    bundled = Bundled.of(copy.deepcopy(models))
-    assert isinstance(bundled, BundledInputs)
+    bundled = StackedModels(copy.deepcopy(models), BATCH)
     for now in range(3):
         examples = [heard(context, 10 * now), heard(context, 10 * now + 5, lost=True)]
         single = [[tuple(None if v is None else parts(v)[k] for v in e) for e in examples] for k in range(3)]
@@ -369,7 +368,7 @@ def test_inputs_expect_and_learn_what_each_does_alone(kind: str, context: str, n
             said = parts(bundled.predict(examples[0][0], BATCH, training=training))
             for own, alone, what in zip(models, single, said, strict=True):
                 close(what, own.predict(alone[0][0], BATCH, training=training))
-        losses, gradients = bundled.gradients(examples)
+        losses, gradients = bundled.input_gradients(examples)
         for k, own in enumerate(models):
             loss, each = own.gradients(single[k])  # type: ignore[arg-type]
             close(losses[k], loss)
@@ -382,10 +381,12 @@ def test_inputs_expect_and_learn_what_each_does_alone(kind: str, context: str, n
 @pytest.mark.parametrize("kind", INPUTS)
 def test_an_input_that_hears_nothing_learns_nothing(kind: str) -> None:
     models = listeners(kind, "real")
-    bundled = Bundled.of(copy.deepcopy(models))
+    bundled = StackedModels(copy.deepcopy(models), BATCH)
     context, message, arrived = heard("real", 3, lost=True)
     message[BATCH : 2 * BATCH] = torch.nan
-    losses, gradients = bundled.gradients([(context, message, arrived)], [torch.tensor([True, False, True])])
+    losses, gradients = bundled.input_gradients(
+        [(context, message, arrived)], [torch.tensor([True, False, True])]
+    )
     assert losses[1] == 0
     assert all(torch.equal(g[1], torch.zeros_like(g[1])) for g in gradients)
     assert context is not None

@@ -1,4 +1,6 @@
-"""Fan-in: concatenation or reduction of an agent's observations and messages."""
+"""Messages on their way: links (delay, loss, noise, quantisation), and fan-in at the receiver (concatenation or reduction
+of its observations and messages).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,117 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["FAN_IN", "FanIn", "InputSegment", "StackedFanIn", "combine_reads", "join"]
+from antiphon.comms.credit import constant
+from antiphon.nets.random import normal, normal_many, seed_for, uniform, uniform_many
+
+__all__ = [
+    "FAN_IN",
+    "FanIn",
+    "InputSegment",
+    "Link",
+    "StackedFanIn",
+    "StackedLinks",
+    "combine_reads",
+    "join",
+    "quantised",
+]
+
+
+class _Carrier:
+    """What one link and the links of several channels share."""
+
+    noise: float
+    bits: int | None
+
+    def sampled_noise(self, stamp: int, sent: Tensor) -> Tensor:
+        """Return standard normal numbers, float64, one for each component of the message of `stamp`."""
+        raise NotImplementedError
+
+    def carry(self, stamp: int, message: Tensor) -> Tensor:
+        """Return the message of `stamp` as it is received: quantised at the sender, with noise added on the link.
+
+        A pure function of seeds, names, stamp and message. The gradient passes straight through: the
+        gradient of the received message is that of the sent one.
+
+        Args:
+            stamp: The step at which it was sent.
+            message: [B, M], or [K * B, M] of K channels, with or without its sender's graph.
+
+        Returns:
+            Of the same shape; `message` itself on a link that changes nothing.
+        """
+        if self.bits is None and self.noise == 0.0:
+            return message
+        sent = constant(message)
+        received = sent if self.bits is None else quantised(sent, self.bits)
+        if self.noise:
+            received = received + (self.noise * self.sampled_noise(stamp, sent)).view_as(sent).to(sent.dtype)
+        # The difference is zero, so the values are exactly those received.
+        return received + (message - sent) if message.requires_grad else received
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link(_Carrier):
+    """A link from sender to receiver.
+
+    Attributes:
+        name: The channel's name; it seeds the losses and the noise.
+        delay: Steps between sending and arrival; the gradient takes as long on its way back.
+        drop: Probability that a message is lost, sampled per environment.
+        noise: Standard deviation of the noise added to every component.
+        bits: Bits per component, evenly spaced over the message's own range; None: not quantised.
+    """
+
+    name: str
+    delay: int = 0
+    drop: float = 0.0
+    noise: float = 0.0
+    bits: int | None = None
+    seed: int = 0
+
+    def lost(self, stamp: int, batch: int, device: torch.device | str) -> Tensor | None:
+        """Return which environments lose the message of `stamp`, [B] bool; None on a link that loses nothing."""
+        if self.drop == 0.0:
+            return None
+        return uniform(seed_for(self.seed, "link", self.name), stamp, batch, device) < self.drop
+
+    def sampled_noise(self, stamp: int, sent: Tensor) -> Tensor:
+        return normal(seed_for(self.seed, "noise", self.name), stamp, sent.numel(), sent.device)
+
+
+class StackedLinks(_Carrier):
+    """The links of K channels of one kind, each with losses and noise of its own.
+
+    Args:
+        links: Equal but for their names and seeds.
+        batch: B, environments of a channel; rows are (channel, environment).
+    """
+
+    def __init__(self, links: Sequence[Link], batch: int) -> None:
+        first = links[0]
+        self.delay, self.drop, self.noise, self.bits = first.delay, first.drop, first.noise, first.bits
+        self.links, self.batch = links, batch
+        self._losses = torch.tensor([seed_for(link.seed, "link", link.name) for link in links])
+        self._noises = torch.tensor([seed_for(link.seed, "noise", link.name) for link in links])
+
+    def lost(self, stamp: int, rows: int, device: torch.device | str) -> Tensor | None:
+        """Return which rows lose the message of `stamp`, [K * B] bool; None on links that lose nothing."""
+        if self.drop == 0.0:
+            return None
+        return (uniform_many(self._losses.to(device), stamp, self.batch) < self.drop).flatten()
+
+    def sampled_noise(self, stamp: int, sent: Tensor) -> Tensor:
+        return normal_many(self._noises.to(sent.device), stamp, sent.numel() // len(self.links))
+
+
+def quantised(message: Tensor, bits: int) -> Tensor:
+    """Round [B, M] to 2^bits levels evenly spaced over [-s, s], s the largest magnitude of each sample."""
+    intervals = (1 << bits) - 1
+    largest = message.abs().amax(1, keepdim=True)
+    share = message / torch.where(largest > 0, largest, torch.ones_like(largest))  # of a zero message: zeros
+    level = ((share + 1) * (intervals / 2)).round()
+    return largest * ((2 * level - intervals) / intervals)
+
 
 FAN_IN = ("concat", "sum", "mean")
 
@@ -67,11 +179,7 @@ def _count(valid: Sequence[bool | Tensor], like: Tensor) -> int | Tensor:
 
 
 class FanIn:
-    """Fan-in of one agent: its network's input from observations and messages.
-
-    Args:
-        kind: One of `FAN_IN`.
-    """
+    """Fan-in of one agent: its network's input from observations and messages."""
 
     def __init__(self, kind: str = "concat") -> None:
         self.kind = kind
@@ -121,7 +229,6 @@ class StackedFanIn(FanIn):
     """Fan-in of N agents of one kind, whose messages come over stacks of channels.
 
     Args:
-        kind: One of `FAN_IN`.
         members: N.
         batch: B; rows are (member, environment).
         segments: Of `concat`: the inputs in canonical order.
@@ -149,7 +256,7 @@ class StackedFanIn(FanIn):
         Args:
             observations: [N * B, …] each, in declared order.
             messages: Per channel stack, [K * B, …].
-        available: Per channel stack, the rows that hold a message.
+            available: Per channel stack, the rows that hold a message.
         """
         parts = [o.view(self.members, self.batch, *o.shape[1:]) for o in observations]
         parts += self._messages(messages, available)
