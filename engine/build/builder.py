@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -45,14 +47,7 @@ def build(
     device: torch.device,
     dtype: torch.dtype,
 ) -> System:
-    """Make a system.
-
-    Args:
-        scenario: What to build.
-        env: What its environment shows.
-        seed: Of the run; every part draws from it by its own name.
-        device: Where the numbers live.
-        dtype: Of all floats.
+    """Make a system; every part samples from `seed`, that of the run, by its own name.
 
     Raises:
         ScenarioError: Something does not fit; the line names the place.
@@ -60,15 +55,13 @@ def build(
     return _Builder(scenario, env, seed, device, dtype).build()
 
 
+@dataclass(frozen=True)
 class _Builder:
-    def __init__(
-        self, scenario: Scenario, env: Description, seed: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self.scenario = scenario
-        self.env = env
-        self.seed = seed
-        self.device = device
-        self.dtype = dtype
+    scenario: Scenario
+    env: Description
+    seed: int
+    device: torch.device
+    dtype: torch.dtype
 
     def build(self) -> System:
         shapes = resolve(self.scenario, self.env)
@@ -80,9 +73,8 @@ class _Builder:
         clocks = {name: agent.clock for name, agent in agents.items()}
         wiring = Wiring(self.scenario, self.env, shapes, agents, group_of, self.seed, self.device, self.dtype)
         specs = [*(c for c in self.scenario.channels if not c.state), *memories(self.scenario)]
-        channels = {
-            spec.name: wiring.channel(spec) for spec in sorted(specs, key=lambda channel: channel.order)
-        }
+        specs.sort(key=lambda channel: channel.order)
+        channels = {spec.name: wiring.channel(spec) for spec in specs}
         for channel in channels.values():
             if channel.state:
                 agents[channel.sender].memory = channel
@@ -90,13 +82,11 @@ class _Builder:
                 agents[channel.sender].outputs.append(channel)
                 agents[channel.receiver].inputs.append(channel)
         self._trails(agents, channels)
-        calls = self._calls(agents)
-        schedule = Schedule(clocks, calls, units)
         return System(
             agents,
             channels,
             units,
-            schedule,
+            Schedule(clocks, self._calls(agents), units),
             self.env,
             self.scenario.training.batch,
             self.dtype,
@@ -110,14 +100,11 @@ class _Builder:
     def _trails(agents: dict[str, Agent], channels: dict[str, Channel]) -> None:
         """Let those agents keep their newest states whose states predictors are conditioned on."""
         for channel in channels.values():
-            conditions = (
-                ("from.state", channel.sender, 0),
-                ("to.state", channel.receiver, channel.ledger.link.delay),
-            )
-            for end, name, delay in conditions:
-                if end in channel.ends:
+            delay = channel.ledger.link.delay
+            for end, name, back in (("from", channel.sender, 0), ("to", channel.receiver, delay)):
+                if f"{end}.state" in channel.ends:
                     agents[name].trail = {}
-                    agents[name].looked_back = max(agents[name].looked_back, delay)
+                    agents[name].looked_back = max(agents[name].looked_back, back)
 
     # --- agents ------------------------------------------------------------------------------------------
 
@@ -131,10 +118,9 @@ class _Builder:
                 learners[key] = self._learner(name, owner, spec, shapes)
             else:
                 self._check_tied(name, learners[key], shapes)
-            clock = Clock(spec.clock.period, spec.clock.phase)
             agents[name] = Agent(
                 name,
-                clock,
+                Clock(spec.clock.period, spec.clock.phase),
                 learners[key],
                 spec.observes,
                 spec.fan_in,
@@ -261,13 +247,8 @@ class _Builder:
         units = []
         for members in group_agents(self.scenario):
             unit = LearningGroup(members, windows_of(self.scenario, members, self.env, episode))
-            leaving = [
-                channel
-                for channel in self.scenario.channels
-                if channel.coupling == "delayed"
-                and channel.sender in members
-                and channel.receiver not in members
-            ]
+            delayed = (channel for channel in self.scenario.channels if channel.coupling == "delayed")
+            leaving = [c for c in delayed if c.sender in members and c.receiver not in members]
             unit.late = bool(leaving)
             unit.staleness = max((channel.staleness for channel in leaving), default=0)
             units.append(unit)
@@ -287,7 +268,7 @@ def read_weights(learner: Learner, source: str, place: str) -> None:
     """Fill a learner with the parameters and running statistics of an agent of another run.
 
     Args:
-        learner: Whom to fill.
+        learner: The one to fill.
         source: `RUN:agent`; RUN is a run directory or a checkpoint.
         place: Where the scenario says so, for errors.
 
@@ -350,32 +331,21 @@ _MUCH = 1 << 30
 def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = torch.float32) -> System:
     """Return the system of a scenario; a large one without numbers, so that it takes hardly any memory.
 
-    Args:
-        scenario: The scenario.
-        env: What its environment shows.
-        dtype: Of all floats.
-
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
     if outline(scenario, env, dtype.itemsize) < _MUCH:
         return build(scenario, env, seed=0, device=torch.device("cpu"), dtype=dtype)
     scenario = without_weights(scenario)
-    if any(not isinstance(agent.network, NetworkSpec) for agent in scenario.agents.values()):
-        return build(
-            scenario, env, seed=0, device=_META, dtype=dtype
-        )  # a user's module has numbers of its own
-    with _META:
+    own = any(not isinstance(agent.network, NetworkSpec) for agent in scenario.agents.values())
+    with nullcontext() if own else _META:  # a user's module has numbers of its own
         return build(scenario, env, seed=0, device=_META, dtype=dtype)
 
 
 def outline(scenario: Scenario, env: Description, width: int) -> int:
     """Return about what a scenario needs in bytes, quickly: within a factor of three or so, users' modules left out.
 
-    Args:
-        scenario: The scenario.
-        env: What its environment shows.
-        width: Bytes of a number.
+    `width`: bytes of a number.
     """
     shapes = resolve(scenario, env)
     numbers = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -44,20 +44,9 @@ def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> R
 
 
 def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[str, object], Rate]:
-    """Return the settings of an optimiser, as `Optimiser` takes them, and its learning rate.
-
-    Args:
-        spec: None: that of `training.optimiser`.
-        scenario: Whose training it is.
-    """
+    """Return the settings of an optimiser, as `Optimiser` takes them, and its rate; None: that of `training.optimiser`."""
     spec = spec or scenario.training.optimiser
-    settings: dict[str, object] = {
-        "kind": spec.kind,
-        "momentum": spec.momentum,
-        "betas": spec.betas,
-        "weight_decay": spec.weight_decay,
-        "clip": spec.clip,
-    }
+    settings = {name: getattr(spec, name) for name in ("kind", "momentum", "betas", "weight_decay", "clip")}
     return settings, rate_of(spec.lr, spec.schedule, scenario)
 
 
@@ -66,18 +55,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Wiring:
-    """Makes the channels of a scenario.
-
-    Attributes:
-        scenario: What to build.
-        env: What its environment shows.
-        shapes: Of its messages and heads.
-        agents: Already made.
-        unit_of: What each agent learns with.
-        seed: Of the run.
-        device: Where the numbers live.
-        dtype: Of all floats.
-    """
+    """Makes the channels of a scenario whose agents have been made."""
 
     scenario: Scenario
     env: Description
@@ -94,7 +72,7 @@ class Wiring:
         Raises:
             ScenarioError: Something does not fit; the line names the place.
         """
-        shape = self.shapes.messages[spec.name]
+        shape, batch = self.shapes.messages[spec.name], self.scenario.training.batch
         gradient = spec.gradient
         target: str | None = None
         ends: tuple[str, ...] = ()
@@ -103,14 +81,14 @@ class Wiring:
         if spec.coupling in ("decoupled", "unlocked"):
             if issubclass(PREDICTORS[gradient.kind], LabelGradient):  # a model of the target does not see it
                 target = gradient.target
-            context = self._signals(spec, tuple(n for n in gradient.context if n != target), GRADIENT_ENDS)
+            context = self._signals((n for n in gradient.context if n != target), GRADIENT_ENDS)
             ends = tuple(name for name in gradient.context if name in GRADIENT_ENDS)
             if gradient.kind == "local":  # to the control nothing is returned
                 ends = tuple(name for name in ends if name != "returned")
             predictor = self._predictor(spec, shape, (*context, *self._ends(spec, ends, shape)), target)
-        returns = spec.coupling == "delayed" or (
-            predictor is not None and (predictor.needs_delta or predictor.needs_loss)
-        )
+        returns = spec.coupling == "delayed"
+        if predictor is not None:
+            returns = predictor.needs_delta or predictor.needs_loss
         channel = Channel(
             spec.name,
             spec.sender,
@@ -119,10 +97,8 @@ class Wiring:
             shape,
             spec.coupling,
             self._ledger(spec, returns),
-            torch.zeros(
-                self.scenario.training.batch, torch.Size(shape).numel(), dtype=self.dtype, device=self.device
-            ),
-            self.scenario.training.batch,
+            torch.zeros(batch, torch.Size(shape).numel(), dtype=self.dtype, device=self.device),
+            batch,
             predictor,
             context,
             ends,
@@ -141,7 +117,7 @@ class Wiring:
             channel.auxiliary = gradient.auxiliary
             channel.outliers = Outliers() if predictor.needs_delta else None
         if spec.input is not None and spec.coupling in ("decoupled", "unlocked"):
-            channel.input_context = self._signals(spec, spec.input.context, INPUT_ENDS)
+            channel.input_context = self._signals(spec.input.context, INPUT_ENDS)
             channel.input_ends = tuple(name for name in spec.input.context if name in INPUT_ENDS)
             channel.input = self._input(spec, channel)
         if spec.coupling == "locked" and spec.feedback is not None:
@@ -149,22 +125,18 @@ class Wiring:
         return channel
 
     def _ledger(self, spec: ChannelSpec, returns: bool) -> Ledger:
-        receiver = self.group_of[spec.receiver]
-        length = receiver.windows.end(1) - receiver.windows.end(0)
-        link = spec.link
-        period = self.agents[spec.receiver].clock.period
-        slack = (receiver.staleness + 1) * length + period if receiver.late else 0
+        sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
+        group, link = self.group_of[spec.receiver], spec.link
+        length = group.windows.end(1) - group.windows.end(0)
+        slack = (group.staleness + 1) * length + receiver.period if group.late else 0
         if spec.state:  # made at one tick, read at the next, and nothing is between
-            clock = self.agents[spec.sender].clock
-            way = Link(name=spec.name, delay=1, drop=0.0, noise=0.0, bits=None, seed=self.seed)
-            return Ledger(
-                spec.name, Sends(clock), clock, receiver.windows, way, returns, 0, slack, state=True
-            )
+            way = Link(name=spec.name, delay=1, seed=self.seed)
+            return Ledger(spec.name, Sends(sender), sender, group.windows, way, returns, 0, slack, state=True)
         return Ledger(
             spec.name,
-            Sends(self.agents[spec.sender].clock, link.rate),
-            self.agents[spec.receiver].clock,
-            receiver.windows,
+            Sends(sender, link.rate),
+            receiver,
+            group.windows,
             Link(
                 name=spec.name,
                 delay=link.delay,
@@ -183,9 +155,7 @@ class Wiring:
 
     # --- what predictors are conditioned on ---------------------------------------------------------------
 
-    def _signals(
-        self, spec: ChannelSpec, names: tuple[str, ...], ends: tuple[str, ...]
-    ) -> tuple[ContextSpec, ...]:
+    def _signals(self, names: Iterable[str], ends: tuple[str, ...]) -> tuple[ContextSpec, ...]:
         """The signals of the environment among `names`."""
         return tuple(self._signal(name) for name in names if name not in ends)
 
@@ -194,15 +164,10 @@ class Wiring:
         return ContextSpec(name, signal.shape, signal.classes)
 
     def _ends(self, spec: ChannelSpec, names: tuple[str, ...], shape: Shape) -> tuple[ContextSpec, ...]:
-        sender, receiver = (
-            self.group_of[name].windows.ticks(self.agents[name].clock)
-            for name in (spec.sender, spec.receiver)
-        )
-        states = {
-            end: state_size(self.scenario.agents[name])
-            for end, name in (("from.state", spec.sender), ("to.state", spec.receiver))
-        }
-        return ends_of(names, shape, sender, receiver, states)
+        agents = {"from.state": spec.sender, "to.state": spec.receiver}
+        ticks = [self.group_of[name].windows.ticks(self.agents[name].clock) for name in agents.values()]
+        states = {end: state_size(self.scenario.agents[name]) for end, name in agents.items()}
+        return ends_of(names, shape, ticks[0], ticks[1], states)
 
     # --- predictors ---------------------------------------------------------------------------------------
 

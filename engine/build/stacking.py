@@ -256,6 +256,7 @@ def _rewired(agent: Agent) -> Agent:
 
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
+    learner: Any = StackedLearner([agent.learner for agent in members], base.batch)
     seeds = torch.tensor([agent.participation_seed for agent in members])
     return replace(
         members[0],
@@ -263,7 +264,7 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
         inputs=[],
         outputs=[],
         memory=None,
-        learner=StackedLearner([agent.learner for agent in members], base.batch),
+        learner=learner,
         members=tuple(members),
         observed=tuple(zip(*(agent.observes for agent in members), strict=True)),
         replicas=_replicas(base, [agent.name for agent in members]),

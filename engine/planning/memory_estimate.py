@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -61,22 +61,20 @@ class MemoryEstimate:
     """Bytes of a system at its fullest: at a step at which all learn.
 
     torch itself, the environment's data and what telemetry keeps are not in it.
-
-    Attributes:
-        parameters: Of all agents, with their running statistics; tied agents have them once.
-        optimiser: The agents' optimisers: moments, or momentum.
-        predictors: Synthetic gradients and inputs: parameters, running statistics, optimiser state.
-        gradients: Of all that is learned at one step.
-        messages: In flight, or waiting for what comes back, as many as delays, windows and periods keep.
-        activations: What autograd keeps of all agents until their windows end.
     """
 
     parameters: int
+    """Of all agents, with their running statistics; tied agents have them once."""
     optimiser: int
+    """The agents' optimisers: moments, or momentum."""
     predictors: int
+    """Synthetic gradients and inputs: parameters, running statistics, optimiser state."""
     gradients: int
+    """Of all that is learned at one step."""
     messages: int
+    """In flight, or waiting for what comes back, as many as delays, windows and periods keep."""
     activations: int
+    """What autograd keeps of all agents until their windows end."""
 
     @property
     def total(self) -> int:
@@ -85,7 +83,7 @@ class MemoryEstimate:
 
     def parts(self) -> dict[str, int]:
         """Return the parts by name."""
-        return {part.name: getattr(self, part.name) for part in fields(self)}
+        return asdict(self)
 
     def fits(self, installed: int | None) -> bool:
         """Whether a device with so much is enough; None: not known."""
@@ -123,12 +121,7 @@ def in_units(count: float) -> str:
 
 
 def memory_of(system: System, costs: CostModel | None = None) -> MemoryEstimate:
-    """Return the memory of a system; its tensors may be on torch's meta device.
-
-    Args:
-        system: The system.
-        costs: Its cost model; None: a new one.
-    """
+    """Return the memory of a system; its tensors may be on torch's meta device."""
     costs = costs or CostModel(system)
     learners = {id(agent.learner): agent.learner for agent in system.agents.values()}.values()
     models = [m for c in system.channels.values() for m in (c.predictor, c.input) if m is not None]
@@ -165,12 +158,7 @@ def _messages(system: System, channel: Channel) -> int:
 
 
 def slots(channel: Channel, sender: LearningGroup) -> int:
-    """Return how many messages of a channel are kept at a time, at most.
-
-    Args:
-        channel: The channel.
-        sender: What its sender learns with: a message is kept until that has learned from it.
-    """
+    """Return how many messages of a channel are kept at a time, at most: until `sender`, the group, has learned from them."""
     ledger = channel.ledger
     if channel.state:  # all but the newest of a window are passed on with their graph
         return 3 + (channel.span if channel.traced else 0)
@@ -208,14 +196,7 @@ def _number(path: Path) -> int | None:
 
 
 class MemoryGuard:
-    """Guard of a device's memory: refuses what cannot fit, and turns torch's refusal within it into one line.
-
-    Args:
-        scenario: What is to run.
-        env: What its environment shows.
-        device: Where.
-        dtype: Of all floats.
-    """
+    """Guard of a device's memory: refuses what cannot fit, and turns torch's refusal within it into one line."""
 
     def __init__(
         self, scenario: Scenario, env: Description, device: torch.device, dtype: torch.dtype
