@@ -9,6 +9,7 @@ import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -159,78 +160,56 @@ class _Builder:
                 return ModuleNetwork(network, inputs, heads, seed_for(self.seed, "agent", owner, "module"))
             except ScenarioError as error:
                 raise ScenarioError(f"agents.{name}.{error}") from None
-        norm = network.norm or default_norm(spec, self.env)
+        shared: dict[str, Any] = {
+            "norm": network.norm or default_norm(spec, self.env),
+            "activation": network.activation,
+        }
         if network.kind == "conv":
-            return Conv(
-                inputs,
-                network.hidden,
-                heads,
-                norm=norm,
-                activation=network.activation,
-                filter=network.filter,
-                pool=network.pool,
-            )
-        if network.recurrent:
-            return Recurrent(
-                inputs,
-                network.size,
-                heads,
-                kind=network.kind,
-                encoder=network.encoder,
-                norm=norm,
-                activation=network.activation,
-                cell_norm=network.cell_norm,
-                leak=network.leak,
-            )
-        return Mlp(inputs, network.hidden, heads, norm=norm, activation=network.activation)
+            return Conv(inputs, network.hidden, heads, filter=network.filter, pool=network.pool, **shared)
+        if not network.recurrent:
+            return Mlp(inputs, network.hidden, heads, **shared)
+        shared |= {"kind": network.kind, "encoder": network.encoder}
+        shared |= {"cell_norm": network.cell_norm, "leak": network.leak}
+        return Recurrent(inputs, network.size, heads, **shared)
 
     def _check_tied(self, name: str, learner: Learner, shapes: Shapes) -> None:
-        first = learner.network
-        sizes = [head.size for head in first.heads.values()]
-        if (torch.Size(first.input_shape).numel(), *sizes) != (
-            torch.Size(shapes.inputs[name]).numel(),
-            *[head.size for head in shapes.heads[name]],
-        ) or list(first.heads) != [head.name for head in shapes.heads[name]]:
+        first, inputs = learner.network, shapes.inputs[name]
+        ports = {head.name: head.size for head in shapes.heads[name]}
+        known = {port: head.size for port, head in first.heads.items()}
+        equal = features_of(inputs) == features_of(first.input_shape)
+        if not equal or list(ports.items()) != list(known.items()):
             raise ScenarioError(
-                f"agents.{name}.share: tied agents need equal inputs and ports, got inputs {list(shapes.inputs[name])} "
-                f"and ports {[h.name for h in shapes.heads[name]]} against {list(first.input_shape)} and "
-                f"{list(first.heads)}; give their channels a common `port`"
+                f"agents.{name}.share: tied agents need equal inputs and ports, got inputs {list(inputs)} "
+                f"and ports {list(ports)} against {list(first.input_shape)} and {list(known)}; "
+                "give their channels a common `port`"
             )
 
     def _goal(self, name: str, spec: AgentSpec) -> Goal | None:
-        if spec.objective is None:
+        goal = spec.objective
+        if goal is None:
             return None
-        when = spec.objective.when
         episodes = self.env.is_stream and self.env.episode_steps == self.env.hold
-        last = when == "last" or (when is None and episodes)
+        last = goal.when == "last" or (goal.when is None and episodes)
         if last and not self.env.is_stream:
             raise ScenarioError(
                 f"agents.{name}.objective.when: 'last' needs a stream of examples; use 'each'"
             )
-        if not spec.align:
-            clock = Clock(spec.clock.period, spec.clock.phase)
-            if last:
-                self._check_last_step(name, clock)
-            self._check_ticks_meet_target(name, clock, spec.objective.target)
-        return Goal(OBJECTIVES[spec.objective.kind](), spec.objective.target, last, spec.objective.weight)
-
-    def _check_last_step(self, name: str, clock: Clock) -> None:
-        """An objective counts only where its agent ticks at the last step of an example (semantics 14)."""
-        if (clock.phase + 1) % math.gcd(clock.period, self.env.hold):
-            raise ScenarioError(
-                f"agents.{name}.clock: it ticks at steps {clock.phase}, {clock.phase + clock.period}, …, never at an "
-                f"example's last (hold {self.env.hold}), when its objective counts; change phase or period"
-            )
-
-    def _check_ticks_meet_target(self, name: str, clock: Clock, target: str) -> None:
-        """A target that is there every so many steps has to fall on a tick of its agent (semantics 14)."""
-        every = self.env.signals[target].every
-        if (clock.phase + 1) % math.gcd(clock.period, every):
-            raise ScenarioError(
-                f"agents.{name}.objective.target: '{target}' has a value every {every} steps, at {every - 1}, "
-                f"{2 * every - 1}, …, and the agent ticks at {clock.phase}, {clock.phase + clock.period}, …, never then; "
-                "change its phase or period"
-            )
+        if (
+            not spec.align
+        ):  # semantics 14: some tick is at an example's last step, and some at a value of the target
+            period, phase, every = spec.clock.period, spec.clock.phase, self.env.signals[goal.target].every
+            if last and (phase + 1) % math.gcd(period, self.env.hold):
+                raise ScenarioError(
+                    f"agents.{name}.clock: it ticks at steps {phase}, {phase + period}, …, never at an example's last "
+                    f"(hold {self.env.hold}), when its objective counts; change phase or period"
+                )
+            if (phase + 1) % math.gcd(period, every):
+                raise ScenarioError(
+                    f"agents.{name}.objective.target: '{goal.target}' has a value every {every} steps, at {every - 1}, "
+                    f"{2 * every - 1}, …, and the agent ticks at {phase}, {phase + period}, …, never then; "
+                    "change its phase or period"
+                )
+        return Goal(OBJECTIVES[goal.kind](), goal.target, last, goal.weight)
 
     def _align(self, name: str, spec: AgentSpec) -> str | None:
         if not spec.align:
@@ -245,13 +224,11 @@ class _Builder:
 
     def _units(self, episode: EpisodeWindows | None) -> list[LearningGroup]:
         units = []
+        delayed = [channel for channel in self.scenario.channels if channel.coupling == "delayed"]
         for members in group_agents(self.scenario):
-            unit = LearningGroup(members, windows_of(self.scenario, members, self.env, episode))
-            delayed = (channel for channel in self.scenario.channels if channel.coupling == "delayed")
-            leaving = [c for c in delayed if c.sender in members and c.receiver not in members]
-            unit.late = bool(leaving)
-            unit.staleness = max((channel.staleness for channel in leaving), default=0)
-            units.append(unit)
+            windows = windows_of(self.scenario, members, self.env, episode)
+            waits = [c.staleness for c in delayed if c.sender in members and c.receiver not in members]
+            units.append(LearningGroup(members, windows, late=bool(waits), staleness=max(waits, default=0)))
         return units
 
     def _calls(self, agents: dict[str, Agent]) -> list[list[tuple[str, ...]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ from antiphon.nets.optimisers import Rate
 from antiphon.nets.optimisers import Schedule as RateSchedule
 from antiphon.nets.random import generator
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import ChannelSpec
+from antiphon.scenarios.parts import ChannelSpec, GradientSpec, InputSpec
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 __all__ = ["Wiring", "optimiser_of", "rate_of"]
@@ -35,12 +36,9 @@ __all__ = ["Wiring", "optimiser_of", "rate_of"]
 
 def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> Rate:
     """Return a number that moves over the training by a schedule; None: it stays."""
-    moves = RateSchedule()
-    if schedule is not None:
-        moves = RateSchedule(
-            kind=schedule.kind, at=schedule.at, factor=schedule.factor, warmup=schedule.warmup
-        )
-    return Rate(base=base, horizon=scenario.training.steps, schedule=moves)
+    names = () if schedule is None else ("kind", "at", "factor", "warmup")
+    moves = {name: getattr(schedule, name) for name in names}
+    return Rate(base=base, horizon=scenario.training.steps, schedule=RateSchedule(**moves))
 
 
 def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[str, object], Rate]:
@@ -174,54 +172,48 @@ class Wiring:
     def _predictor(
         self, spec: ChannelSpec, shape: Shape, context: tuple[ContextSpec, ...], target: str | None
     ) -> Predictor:
-        kind, rate = optimiser_of(spec.gradient.optimiser or self.scenario.training.predictor, self.scenario)
-        if spec.gradient.propagate and not PREDICTORS[spec.gradient.kind].propagates:
+        gradient = spec.gradient
+        if gradient.propagate and not PREDICTORS[gradient.kind].propagates:
             kinds = ", ".join(name for name, made in PREDICTORS.items() if made.propagates)
             raise ScenarioError(
-                f"channel {spec.name}: gradient.propagate: the loss of a gradient of kind {spec.gradient.kind} does not "
+                f"channel {spec.name}: gradient.propagate: the loss of a gradient of kind {gradient.kind} does not "
                 f"reach the sender; leave it out, or use {kinds}"
             )
+        settings = self._settings(spec.name, "gradient", gradient)
+        settings["target"] = None if target is None else self._signal(target)
         try:
-            return PREDICTORS[spec.gradient.kind](
-                shape,
-                context,
-                generator=generator(self.seed, "channel", spec.name, "gradient"),
-                optimiser=kind,
-                rate=rate,
-                hidden=spec.gradient.hidden,
-                norm=spec.gradient.norm,
-                filter=spec.gradient.filter,
-                target=None if target is None else self._signal(target),
-                device=self.device,
-                dtype=self.dtype,
-            )
+            return PREDICTORS[gradient.kind](shape, context, filter=gradient.filter, **settings)
         except ScenarioError as error:
             raise ScenarioError(f"channel {spec.name}: {error}") from None
 
+    def _settings(self, channel: str, part: str, spec: GradientSpec | InputSpec) -> dict[str, Any]:
+        """What every kind of predictor takes."""
+        optimiser, rate = optimiser_of(spec.optimiser or self.scenario.training.predictor, self.scenario)
+        return {
+            "generator": generator(self.seed, "channel", channel, part),
+            "optimiser": optimiser,
+            "rate": rate,
+            "hidden": spec.hidden,
+            "norm": spec.norm,
+            "device": self.device,
+            "dtype": self.dtype,
+        }
+
     def _input(self, spec: ChannelSpec, channel: Channel) -> InputModel:
         assert spec.input is not None
-        kind, rate = optimiser_of(spec.input.optimiser or self.scenario.training.predictor, self.scenario)
-        return INPUTS[spec.input.kind](
-            channel.size,
-            (*channel.input_context, *self._ends(spec, channel.input_ends, channel.shape)),
-            generator=generator(self.seed, "channel", spec.name, "input"),
-            optimiser=kind,
-            rate=rate,
-            hidden=spec.input.hidden,
-            norm=spec.input.norm,
-            device=self.device,
-            dtype=self.dtype,
-        )
+        context = (*channel.input_context, *self._ends(spec, channel.input_ends, channel.shape))
+        settings = self._settings(spec.name, "input", spec.input)
+        return INPUTS[spec.input.kind](channel.size, context, **settings)
 
     def _feed_back(self, spec: ChannelSpec, channel: Channel) -> None:
         """Give a locked channel the fixed weights that carry its gradient back."""
         feedback = spec.feedback
         assert feedback is not None
-        participates = generator(self.seed, "channel", spec.name, "feedback")
+        random = generator(self.seed, "channel", spec.name, "feedback")
         if feedback.kind == "fa":
             network = self.agents[spec.receiver].learner.network
             try:
-                weights: Tensors = network.feedback_weights(channel.shape, participates)
+                weights: Tensors = network.feedback_weights(channel.shape, random)
             except ScenarioError as error:
                 raise ScenarioError(f"channel {spec.name}.feedback: {error}") from None
             channel.aligned = {k: v.to(device=self.device, dtype=self.dtype) for k, v in weights.items()}
@@ -232,13 +224,12 @@ class Wiring:
                 f"channel {spec.name}.feedback: '{channel.error_of}', whose error it carries, is not in the locked group "
                 f"of '{spec.sender}'; join them by locked channels, or name an agent of the group with `of`"
             )
-        outputs = next(
-            head.features for head in self.shapes.heads[channel.error_of] if head.name == OBJECTIVE
-        )
+        heads = self.shapes.heads[channel.error_of]
+        outputs = next(head.features for head in heads if head.name == OBJECTIVE)
         channel.direct = DirectFeedback(
             channel.size,
             outputs,
-            participates if feedback.kind == "dfa" else None,
+            random if feedback.kind == "dfa" else None,
             device=self.device,
             dtype=self.dtype,
         )
