@@ -282,11 +282,7 @@ def without_weights(scenario: Scenario) -> Scenario:
 
 
 def chosen_device(name: torch.device | str) -> torch.device:
-    """Return a device by its name.
-
-    Raises:
-        ScenarioError: There is none of this name here.
-    """
+    """Return a device by its name; ScenarioError where there is none of it here."""
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

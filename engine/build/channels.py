@@ -65,11 +65,7 @@ class Wiring:
     dtype: torch.dtype
 
     def channel(self, spec: ChannelSpec) -> Channel:
-        """Make a channel.
-
-        Raises:
-            ScenarioError: Something does not fit; the line names the place.
-        """
+        """Make a channel; ScenarioError where something does not fit."""
         shape, batch = self.shapes.messages[spec.name], self.scenario.training.batch
         gradient = spec.gradient
         target: str | None = None

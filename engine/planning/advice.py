@@ -16,11 +16,7 @@ __all__ = ["advice"]
 
 
 def advice(scenario: Scenario) -> list[str]:
-    """Return the scenario's warnings and those about delays and waiting (semantics 21, 27b).
-
-    Raises:
-        ScenarioError: The environment is not known.
-    """
+    """Return the scenario's warnings and those about delays and waiting (semantics 21, 27b); ScenarioError: no such environment."""
     env = describe(scenario.env)
     found = warnings(scenario)
     if env.is_stream:

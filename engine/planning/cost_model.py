@@ -53,8 +53,7 @@ def length_of(windows: Windows) -> int:
 class CostModel:
     """Costs of a system's parts, each kind counted once.
 
-    Args:
-        system: Only its shapes and clocks count; its tensors may be on torch's meta device. It is not changed.
+    Only the system's shapes and clocks count: its tensors may be on torch's meta device. It is not changed.
     """
 
     def __init__(self, system: System) -> None:

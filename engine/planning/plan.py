@@ -242,11 +242,8 @@ def plan(
 
 
 def stacked(system: System) -> tuple[list[list[Agent]], list[list[Channel]], dict[str, str]]:
-    """Return what the cohort backend stacks.
-
-    Returns:
-        The members of each cohort (one where it is not stacked), the channels of each bundle, and by agent why it is
-        not stacked.
+    """Return what the cohort backend stacks: the members of each cohort (one where it is not stacked), the channels of each
+    stack, and by agent why it is not stacked.
     """
     found, reasons = stacks_of(system)
     cohort_of = {agent.name: i for i, members in enumerate(found) for agent in members}
