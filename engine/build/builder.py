@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -43,14 +46,7 @@ def build(
     device: torch.device,
     dtype: torch.dtype,
 ) -> System:
-    """Make a system.
-
-    Args:
-        scenario: What to build.
-        env: What its environment shows.
-        seed: Of the run; every part draws from it by its own name.
-        device: Where the numbers live.
-        dtype: Of all floats.
+    """Make a system; every part samples from `seed`, that of the run, by its own name.
 
     Raises:
         ScenarioError: Something does not fit; the line names the place.
@@ -58,15 +54,13 @@ def build(
     return _Builder(scenario, env, seed, device, dtype).build()
 
 
+@dataclass(frozen=True)
 class _Builder:
-    def __init__(
-        self, scenario: Scenario, env: Description, seed: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self.scenario = scenario
-        self.env = env
-        self.seed = seed
-        self.device = device
-        self.dtype = dtype
+    scenario: Scenario
+    env: Description
+    seed: int
+    device: torch.device
+    dtype: torch.dtype
 
     def build(self) -> System:
         shapes = resolve(self.scenario, self.env)
@@ -78,9 +72,8 @@ class _Builder:
         clocks = {name: agent.clock for name, agent in agents.items()}
         wiring = Wiring(self.scenario, self.env, shapes, agents, group_of, self.seed, self.device, self.dtype)
         specs = [*(c for c in self.scenario.channels if not c.state), *memories(self.scenario)]
-        channels = {
-            spec.name: wiring.channel(spec) for spec in sorted(specs, key=lambda channel: channel.order)
-        }
+        specs.sort(key=lambda channel: channel.order)
+        channels = {spec.name: wiring.channel(spec) for spec in specs}
         for channel in channels.values():
             if channel.state:
                 agents[channel.sender].memory = channel
@@ -88,13 +81,11 @@ class _Builder:
                 agents[channel.sender].outputs.append(channel)
                 agents[channel.receiver].inputs.append(channel)
         self._trails(agents, channels)
-        calls = self._calls(agents)
-        schedule = Schedule(clocks, calls)
         return System(
             agents,
             channels,
             units,
-            schedule,
+            Schedule(clocks, self._calls(agents)),
             self.env,
             self.scenario.training.batch,
             self.dtype,
@@ -108,14 +99,11 @@ class _Builder:
     def _trails(agents: dict[str, Agent], channels: dict[str, Channel]) -> None:
         """Let those agents keep their newest states whose states predictors are conditioned on."""
         for channel in channels.values():
-            conditions = (
-                ("from.state", channel.sender, 0),
-                ("to.state", channel.receiver, channel.ledger.link.delay),
-            )
-            for end, name, delay in conditions:
-                if end in channel.ends:
+            delay = channel.ledger.link.delay
+            for end, name, back in (("from", channel.sender, 0), ("to", channel.receiver, delay)):
+                if f"{end}.state" in channel.ends:
                     agents[name].trail = {}
-                    agents[name].looked_back = max(agents[name].looked_back, delay)
+                    agents[name].looked_back = max(agents[name].looked_back, back)
 
     # --- agents ------------------------------------------------------------------------------------------
 
@@ -129,10 +117,9 @@ class _Builder:
                 learners[key] = self._learner(name, owner, spec, shapes)
             else:
                 self._check_tied(name, learners[key], shapes)
-            clock = Clock(spec.clock.period, spec.clock.phase)
             agents[name] = Agent(
                 name,
-                clock,
+                Clock(spec.clock.period, spec.clock.phase),
                 learners[key],
                 spec.observes,
                 spec.fan_in,
@@ -171,78 +158,56 @@ class _Builder:
                 return ModuleNetwork(network, inputs, heads, seed_for(self.seed, "agent", owner, "module"))
             except ScenarioError as error:
                 raise ScenarioError(f"agents.{name}.{error}") from None
-        norm = network.norm or default_norm(spec, self.env)
+        shared: dict[str, Any] = {
+            "norm": network.norm or default_norm(spec, self.env),
+            "activation": network.activation,
+        }
         if network.kind == "conv":
-            return Conv(
-                inputs,
-                network.hidden,
-                heads,
-                norm=norm,
-                activation=network.activation,
-                filter=network.filter,
-                pool=network.pool,
-            )
-        if network.recurrent:
-            return Recurrent(
-                inputs,
-                network.size,
-                heads,
-                kind=network.kind,
-                encoder=network.encoder,
-                norm=norm,
-                activation=network.activation,
-                cell_norm=network.cell_norm,
-                leak=network.leak,
-            )
-        return Mlp(inputs, network.hidden, heads, norm=norm, activation=network.activation)
+            return Conv(inputs, network.hidden, heads, filter=network.filter, pool=network.pool, **shared)
+        if not network.recurrent:
+            return Mlp(inputs, network.hidden, heads, **shared)
+        shared |= {"kind": network.kind, "encoder": network.encoder}
+        shared |= {"cell_norm": network.cell_norm, "leak": network.leak}
+        return Recurrent(inputs, network.size, heads, **shared)
 
     def _check_tied(self, name: str, learner: Learner, shapes: Shapes) -> None:
-        first = learner.network
-        sizes = [head.size for head in first.heads.values()]
-        if (torch.Size(first.input_shape).numel(), *sizes) != (
-            torch.Size(shapes.inputs[name]).numel(),
-            *[head.size for head in shapes.heads[name]],
-        ) or list(first.heads) != [head.name for head in shapes.heads[name]]:
+        first, inputs = learner.network, shapes.inputs[name]
+        ports = {head.name: head.size for head in shapes.heads[name]}
+        known = {port: head.size for port, head in first.heads.items()}
+        equal = features_of(inputs) == features_of(first.input_shape)
+        if not equal or list(ports.items()) != list(known.items()):
             raise ScenarioError(
-                f"agents.{name}.share: tied agents need equal inputs and ports, got inputs {list(shapes.inputs[name])} "
-                f"and ports {[h.name for h in shapes.heads[name]]} against {list(first.input_shape)} and "
-                f"{list(first.heads)}; give their channels a common `port`"
+                f"agents.{name}.share: tied agents need equal inputs and ports, got inputs {list(inputs)} "
+                f"and ports {list(ports)} against {list(first.input_shape)} and {list(known)}; "
+                "give their channels a common `port`"
             )
 
     def _goal(self, name: str, spec: AgentSpec) -> Goal | None:
-        if spec.objective is None:
+        goal = spec.objective
+        if goal is None:
             return None
-        when = spec.objective.when
         episodes = self.env.is_stream and self.env.episode_steps == self.env.hold
-        last = when == "last" or (when is None and episodes)
+        last = goal.when == "last" or (goal.when is None and episodes)
         if last and not self.env.is_stream:
             raise ScenarioError(
                 f"agents.{name}.objective.when: 'last' needs a stream of examples; use 'each'"
             )
-        if not spec.align:
-            clock = Clock(spec.clock.period, spec.clock.phase)
-            if last:
-                self._check_last_step(name, clock)
-            self._check_ticks_meet_target(name, clock, spec.objective.target)
-        return Goal(OBJECTIVES[spec.objective.kind](), spec.objective.target, last, spec.objective.weight)
-
-    def _check_last_step(self, name: str, clock: Clock) -> None:
-        """An objective counts only where its agent ticks at the last step of an example (semantics 14)."""
-        if (clock.phase + 1) % math.gcd(clock.period, self.env.hold):
-            raise ScenarioError(
-                f"agents.{name}.clock: it ticks at steps {clock.phase}, {clock.phase + clock.period}, …, never at an "
-                f"example's last (hold {self.env.hold}), when its objective counts; change phase or period"
-            )
-
-    def _check_ticks_meet_target(self, name: str, clock: Clock, target: str) -> None:
-        """A target that is there every so many steps has to fall on a tick of its agent (semantics 14)."""
-        every = self.env.signals[target].every
-        if (clock.phase + 1) % math.gcd(clock.period, every):
-            raise ScenarioError(
-                f"agents.{name}.objective.target: '{target}' has a value every {every} steps, at {every - 1}, "
-                f"{2 * every - 1}, …, and the agent ticks at {clock.phase}, {clock.phase + clock.period}, …, never then; "
-                "change its phase or period"
-            )
+        if (
+            not spec.align
+        ):  # semantics 14: some tick is at an example's last step, and some at a value of the target
+            period, phase, every = spec.clock.period, spec.clock.phase, self.env.signals[goal.target].every
+            if last and (phase + 1) % math.gcd(period, self.env.hold):
+                raise ScenarioError(
+                    f"agents.{name}.clock: it ticks at steps {phase}, {phase + period}, …, never at an example's last "
+                    f"(hold {self.env.hold}), when its objective counts; change phase or period"
+                )
+            if (phase + 1) % math.gcd(period, every):
+                raise ScenarioError(
+                    f"agents.{name}.objective.target: '{goal.target}' has a value every {every} steps, at {every - 1}, "
+                    f"{2 * every - 1}, …, and the agent ticks at {phase}, {phase + period}, …, never then; "
+                    "change its phase or period"
+                )
+        return Goal(OBJECTIVES[goal.kind](), goal.target, last, goal.weight)
 
     def _align(self, name: str, spec: AgentSpec) -> str | None:
         if not spec.align:
@@ -257,18 +222,11 @@ class _Builder:
 
     def _units(self, episode: EpisodeWindows | None) -> list[LearningGroup]:
         units = []
+        delayed = [channel for channel in self.scenario.channels if channel.coupling == "delayed"]
         for members in group_agents(self.scenario):
-            unit = LearningGroup(members, windows_of(self.scenario, members, self.env, episode))
-            leaving = [
-                channel
-                for channel in self.scenario.channels
-                if channel.coupling == "delayed"
-                and channel.sender in members
-                and channel.receiver not in members
-            ]
-            unit.late = bool(leaving)
-            unit.staleness = max((channel.staleness for channel in leaving), default=0)
-            units.append(unit)
+            windows = windows_of(self.scenario, members, self.env, episode)
+            waits = [c.staleness for c in delayed if c.sender in members and c.receiver not in members]
+            units.append(LearningGroup(members, windows, late=bool(waits), staleness=max(waits, default=0)))
         return units
 
     def _calls(self, agents: dict[str, Agent]) -> list[list[tuple[str, ...]]]:
@@ -285,7 +243,7 @@ def read_weights(learner: Learner, source: str, place: str) -> None:
     """Fill a learner with the parameters and running statistics of an agent of another run.
 
     Args:
-        learner: Whom to fill.
+        learner: The one to fill.
         source: `RUN:agent`; RUN is a run directory or a checkpoint.
         place: Where the scenario says so, for errors.
 
@@ -322,11 +280,7 @@ def without_weights(scenario: Scenario) -> Scenario:
 
 
 def chosen_device(name: torch.device | str) -> torch.device:
-    """Return a device by its name.
-
-    Raises:
-        ScenarioError: There is none of this name here.
-    """
+    """Return a device by its name; ScenarioError where there is none of it here."""
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -348,32 +302,21 @@ _MUCH = 1 << 30
 def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = torch.float32) -> System:
     """Return the system of a scenario; a large one without numbers, so that it takes hardly any memory.
 
-    Args:
-        scenario: The scenario.
-        env: What its environment shows.
-        dtype: Of all floats.
-
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
     if outline(scenario, env, dtype.itemsize) < _MUCH:
         return build(scenario, env, seed=0, device=torch.device("cpu"), dtype=dtype)
     scenario = without_weights(scenario)
-    if any(not isinstance(agent.network, NetworkSpec) for agent in scenario.agents.values()):
-        return build(
-            scenario, env, seed=0, device=_META, dtype=dtype
-        )  # a user's module has numbers of its own
-    with _META:
+    own = any(not isinstance(agent.network, NetworkSpec) for agent in scenario.agents.values())
+    with nullcontext() if own else _META:  # a user's module has numbers of its own
         return build(scenario, env, seed=0, device=_META, dtype=dtype)
 
 
 def outline(scenario: Scenario, env: Description, width: int) -> int:
     """Return about what a scenario needs in bytes, quickly: within a factor of three or so, users' modules left out.
 
-    Args:
-        scenario: The scenario.
-        env: What its environment shows.
-        width: Bytes of a number.
+    `width`: bytes of a number.
     """
     shapes = resolve(scenario, env)
     numbers = 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ from antiphon.nets.optimisers import Rate
 from antiphon.nets.optimisers import Schedule as RateSchedule
 from antiphon.nets.random import generator
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import ChannelSpec
+from antiphon.scenarios.parts import ChannelSpec, GradientSpec, InputSpec
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 __all__ = ["Wiring", "optimiser_of", "rate_of"]
@@ -36,29 +37,15 @@ __all__ = ["Wiring", "optimiser_of", "rate_of"]
 
 def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> Rate:
     """Return a number that moves over the training by a schedule; None: it stays."""
-    moves = RateSchedule()
-    if schedule is not None:
-        moves = RateSchedule(
-            kind=schedule.kind, at=schedule.at, factor=schedule.factor, warmup=schedule.warmup
-        )
-    return Rate(base=base, horizon=scenario.training.steps, schedule=moves)
+    names = () if schedule is None else ("kind", "at", "factor", "warmup")
+    moves = {name: getattr(schedule, name) for name in names}
+    return Rate(base=base, horizon=scenario.training.steps, schedule=RateSchedule(**moves))
 
 
 def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[str, object], Rate]:
-    """Return the settings of an optimiser, as `Optimiser` takes them, and its learning rate.
-
-    Args:
-        spec: None: that of `training.optimiser`.
-        scenario: Whose training it is.
-    """
+    """Return the settings of an optimiser, as `Optimiser` takes them, and its rate; None: that of `training.optimiser`."""
     spec = spec or scenario.training.optimiser
-    settings: dict[str, object] = {
-        "kind": spec.kind,
-        "momentum": spec.momentum,
-        "betas": spec.betas,
-        "weight_decay": spec.weight_decay,
-        "clip": spec.clip,
-    }
+    settings = {name: getattr(spec, name) for name in ("kind", "momentum", "betas", "weight_decay", "clip")}
     return settings, rate_of(spec.lr, spec.schedule, scenario)
 
 
@@ -67,18 +54,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Wiring:
-    """Makes the channels of a scenario.
-
-    Attributes:
-        scenario: What to build.
-        env: What its environment shows.
-        shapes: Of its messages and heads.
-        agents: Already made.
-        unit_of: What each agent learns with.
-        seed: Of the run.
-        device: Where the numbers live.
-        dtype: Of all floats.
-    """
+    """Makes the channels of a scenario whose agents have been made."""
 
     scenario: Scenario
     env: Description
@@ -90,12 +66,8 @@ class Wiring:
     dtype: torch.dtype
 
     def channel(self, spec: ChannelSpec) -> Channel:
-        """Make a channel.
-
-        Raises:
-            ScenarioError: Something does not fit; the line names the place.
-        """
-        shape = self.shapes.messages[spec.name]
+        """Make a channel; ScenarioError where something does not fit."""
+        shape, batch = self.shapes.messages[spec.name], self.scenario.training.batch
         gradient = spec.gradient
         target: str | None = None
         ends: tuple[str, ...] = ()
@@ -104,7 +76,7 @@ class Wiring:
         if spec.coupling in ("decoupled", "unlocked"):
             if issubclass(PREDICTORS[gradient.kind], LabelGradient):  # a model of the target does not see it
                 target = gradient.target
-            context = self._signals(spec, tuple(n for n in gradient.context if n != target), GRADIENT_ENDS)
+            context = self._signals((n for n in gradient.context if n != target), GRADIENT_ENDS)
             ends = tuple(name for name in gradient.context if name in GRADIENT_ENDS)
             if gradient.kind == "local":  # to the control nothing is returned
                 ends = tuple(name for name in ends if name != "returned")
@@ -122,10 +94,8 @@ class Wiring:
             spec.coupling,
             ledger,
             Mailbox(ledger, aligns=not spec.state and self.agents[spec.receiver].align == spec.name),
-            torch.zeros(
-                self.scenario.training.batch, torch.Size(shape).numel(), dtype=self.dtype, device=self.device
-            ),
-            self.scenario.training.batch,
+            torch.zeros(batch, torch.Size(shape).numel(), dtype=self.dtype, device=self.device),
+            batch,
             predictor,
             context,
             ends,
@@ -144,7 +114,7 @@ class Wiring:
             channel.auxiliary = gradient.auxiliary
             channel.outliers = Outliers() if predictor.needs_delta else None
         if spec.input is not None and spec.coupling in ("decoupled", "unlocked"):
-            channel.input_context = self._signals(spec, spec.input.context, INPUT_ENDS)
+            channel.input_context = self._signals(spec.input.context, INPUT_ENDS)
             channel.input_ends = tuple(name for name in spec.input.context if name in INPUT_ENDS)
             channel.input = self._input(spec, channel)
         if spec.coupling == "locked" and spec.feedback is not None:
@@ -152,22 +122,20 @@ class Wiring:
         return channel
 
     def _ledger(self, spec: ChannelSpec, returns: bool) -> GradientLedger:
-        receiver = self.group_of[spec.receiver]
-        length = receiver.windows.end(1) - receiver.windows.end(0)
-        link = spec.link
-        period = self.agents[spec.receiver].clock.period
-        slack = (receiver.staleness + 1) * length + period if receiver.late else 0
+        sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
+        group, link = self.group_of[spec.receiver], spec.link
+        length = group.windows.end(1) - group.windows.end(0)
+        slack = (group.staleness + 1) * length + receiver.period if group.late else 0
         if spec.state:  # made at one tick, read at the next, and nothing is between
-            clock = self.agents[spec.sender].clock
-            way = Link(name=spec.name, delay=1, drop=0.0, noise=0.0, bits=None, seed=self.seed)
+            way = Link(name=spec.name, delay=1, seed=self.seed)
             return GradientLedger(
-                spec.name, Sends(clock), clock, receiver.windows, way, returns, 0, slack, state=True
+                spec.name, Sends(sender), sender, group.windows, way, returns, 0, slack, state=True
             )
         return GradientLedger(
             spec.name,
-            Sends(self.agents[spec.sender].clock, link.rate),
-            self.agents[spec.receiver].clock,
-            receiver.windows,
+            Sends(sender, link.rate),
+            receiver,
+            group.windows,
             Link(
                 name=spec.name,
                 delay=link.delay,
@@ -185,9 +153,7 @@ class Wiring:
 
     # --- what predictors are conditioned on ---------------------------------------------------------------
 
-    def _signals(
-        self, spec: ChannelSpec, names: tuple[str, ...], ends: tuple[str, ...]
-    ) -> tuple[ContextSpec, ...]:
+    def _signals(self, names: Iterable[str], ends: tuple[str, ...]) -> tuple[ContextSpec, ...]:
         """The signals of the environment among `names`."""
         return tuple(self._signal(name) for name in names if name not in ends)
 
@@ -196,69 +162,58 @@ class Wiring:
         return ContextSpec(name, signal.shape, signal.classes)
 
     def _ends(self, spec: ChannelSpec, names: tuple[str, ...], shape: Shape) -> tuple[ContextSpec, ...]:
-        sender, receiver = (
-            self.group_of[name].windows.ticks(self.agents[name].clock)
-            for name in (spec.sender, spec.receiver)
-        )
-        states = {
-            end: state_size(self.scenario.agents[name])
-            for end, name in (("from.state", spec.sender), ("to.state", spec.receiver))
-        }
-        return ends_of(names, shape, sender, receiver, states)
+        agents = {"from.state": spec.sender, "to.state": spec.receiver}
+        ticks = [self.group_of[name].windows.ticks(self.agents[name].clock) for name in agents.values()]
+        states = {end: state_size(self.scenario.agents[name]) for end, name in agents.items()}
+        return ends_of(names, shape, ticks[0], ticks[1], states)
 
     # --- predictors ---------------------------------------------------------------------------------------
 
     def _predictor(
         self, spec: ChannelSpec, shape: Shape, context: tuple[ContextSpec, ...], target: str | None
     ) -> Predictor:
-        kind, rate = optimiser_of(spec.gradient.optimiser or self.scenario.training.predictor, self.scenario)
-        if spec.gradient.propagate and not PREDICTORS[spec.gradient.kind].propagates:
+        gradient = spec.gradient
+        if gradient.propagate and not PREDICTORS[gradient.kind].propagates:
             kinds = ", ".join(name for name, made in PREDICTORS.items() if made.propagates)
             raise ScenarioError(
-                f"channel {spec.name}: gradient.propagate: the loss of a gradient of kind {spec.gradient.kind} does not "
+                f"channel {spec.name}: gradient.propagate: the loss of a gradient of kind {gradient.kind} does not "
                 f"reach the sender; leave it out, or use {kinds}"
             )
+        settings = self._settings(spec.name, "gradient", gradient)
+        settings["target"] = None if target is None else self._signal(target)
         try:
-            return PREDICTORS[spec.gradient.kind](
-                shape,
-                context,
-                generator=generator(self.seed, "channel", spec.name, "gradient"),
-                optimiser=kind,
-                rate=rate,
-                hidden=spec.gradient.hidden,
-                norm=spec.gradient.norm,
-                filter=spec.gradient.filter,
-                target=None if target is None else self._signal(target),
-                device=self.device,
-                dtype=self.dtype,
-            )
+            return PREDICTORS[gradient.kind](shape, context, filter=gradient.filter, **settings)
         except ScenarioError as error:
             raise ScenarioError(f"channel {spec.name}: {error}") from None
 
+    def _settings(self, channel: str, part: str, spec: GradientSpec | InputSpec) -> dict[str, Any]:
+        """What every kind of predictor takes."""
+        optimiser, rate = optimiser_of(spec.optimiser or self.scenario.training.predictor, self.scenario)
+        return {
+            "generator": generator(self.seed, "channel", channel, part),
+            "optimiser": optimiser,
+            "rate": rate,
+            "hidden": spec.hidden,
+            "norm": spec.norm,
+            "device": self.device,
+            "dtype": self.dtype,
+        }
+
     def _input(self, spec: ChannelSpec, channel: Channel) -> InputModel:
         assert spec.input is not None
-        kind, rate = optimiser_of(spec.input.optimiser or self.scenario.training.predictor, self.scenario)
-        return INPUTS[spec.input.kind](
-            channel.size,
-            (*channel.input_context, *self._ends(spec, channel.input_ends, channel.shape)),
-            generator=generator(self.seed, "channel", spec.name, "input"),
-            optimiser=kind,
-            rate=rate,
-            hidden=spec.input.hidden,
-            norm=spec.input.norm,
-            device=self.device,
-            dtype=self.dtype,
-        )
+        context = (*channel.input_context, *self._ends(spec, channel.input_ends, channel.shape))
+        settings = self._settings(spec.name, "input", spec.input)
+        return INPUTS[spec.input.kind](channel.size, context, **settings)
 
     def _feed_back(self, spec: ChannelSpec, channel: Channel) -> None:
         """Give a locked channel the fixed weights that carry its gradient back."""
         feedback = spec.feedback
         assert feedback is not None
-        participates = generator(self.seed, "channel", spec.name, "feedback")
+        random = generator(self.seed, "channel", spec.name, "feedback")
         if feedback.kind == "fa":
             network = self.agents[spec.receiver].learner.network
             try:
-                weights: Tensors = network.feedback_weights(channel.shape, participates)
+                weights: Tensors = network.feedback_weights(channel.shape, random)
             except ScenarioError as error:
                 raise ScenarioError(f"channel {spec.name}.feedback: {error}") from None
             channel.aligned = {k: v.to(device=self.device, dtype=self.dtype) for k, v in weights.items()}
@@ -269,13 +224,12 @@ class Wiring:
                 f"channel {spec.name}.feedback: '{channel.error_of}', whose error it carries, is not in the locked group "
                 f"of '{spec.sender}'; join them by locked channels, or name an agent of the group with `of`"
             )
-        outputs = next(
-            head.features for head in self.shapes.heads[channel.error_of] if head.name == OBJECTIVE
-        )
+        heads = self.shapes.heads[channel.error_of]
+        outputs = next(head.features for head in heads if head.name == OBJECTIVE)
         channel.direct = DirectFeedback(
             channel.size,
             outputs,
-            participates if feedback.kind == "dfa" else None,
+            random if feedback.kind == "dfa" else None,
             device=self.device,
             dtype=self.dtype,
         )

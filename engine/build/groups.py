@@ -36,9 +36,7 @@ def windows_of(
 ) -> Windows:
     """Return the windows of a learning group; `episode`: of those that learn once an episode, where its length varies.
 
-    Raises:
-        ScenarioError: Its window is the episode, but the environment's episodes have no known length, or too great a
-            one.
+    ScenarioError where the window is the episode, but episodes have no known length, or too great a one.
     """
     window, limit = scenario.window(members), scenario.training.window_limit
     if window == "episode":

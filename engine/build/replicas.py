@@ -60,12 +60,7 @@ def _bare(found: Report) -> Report:
 
 
 def sequential_reason_of(system: System, alone: Sequence[str]) -> str | None:
-    """Return why seeds of a scenario cannot be run at once; None: they can.
-
-    Args:
-        system: Of one seed.
-        alone: The reasons why agents of the union are run as themselves, whoever is like them.
-    """
+    """Return why seeds of a scenario cannot be run at once, `alone` being why agents are run as themselves; None: they can."""
     if system.episode is not None:
         return "how long an episode is differs from seed to seed"
     world = system.description

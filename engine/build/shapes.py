@@ -36,17 +36,14 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Shapes:
-    """Shapes of one sample.
-
-    Attributes:
-        inputs: What each agent's network takes in, by agent.
-        messages: By channel name.
-        heads: Each agent's heads, in canonical order: the objective's, then its ports.
-    """
+    """Shapes of one sample."""
 
     inputs: dict[str, Shape]
+    """What each agent's network takes in, by agent."""
     messages: dict[str, Shape]
+    """By channel name."""
     heads: dict[str, tuple[Head, ...]]
+    """Each agent's heads, in canonical order: the objective's, then its ports."""
 
 
 def state_size(agent: AgentSpec) -> int:
@@ -71,9 +68,8 @@ def slots_of(channel: ChannelSpec, scenario: Scenario) -> int:
     """Return how many messages of a channel its reader's tick finds, side by side or one of them."""
     if channel.read == "last" or channel.state:
         return 1
-    return max(
-        1, scenario.agents[channel.receiver].clock.period // scenario.agents[channel.sender].clock.period
-    )
+    sender, receiver = (scenario.agents[name].clock.period for name in (channel.sender, channel.receiver))
+    return max(1, receiver // sender)
 
 
 def head_of(channel: ChannelSpec) -> str:
@@ -114,7 +110,12 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
                 "activation, so give the message a size"
             )
         elif sender.network.kind == "mlp":
-            messages[channel.name] = _last_layer(channel, sender.network)
+            if not sender.network.hidden:
+                raise ScenarioError(
+                    f"channel {channel.name}: size is missing and '{channel.sender}' has no hidden layer to pass on; "
+                    "give the message a size"
+                )
+            messages[channel.name] = sender.network.hidden[-1:]
         elif sender.network.recurrent:
             messages[channel.name] = (sender.network.size,)
     inputs: dict[str, Shape] = {}
@@ -217,15 +218,6 @@ def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env:
 def _side_by_side(shape: Shape, channel: ChannelSpec, scenario: Scenario) -> Shape:
     """Shape of what a tick reads of a channel."""
     return (shape[0] * slots_of(channel, scenario), *shape[1:]) if channel.read == "concat" else shape
-
-
-def _last_layer(channel: ChannelSpec, network: NetworkSpec) -> Shape:
-    if not network.hidden:
-        raise ScenarioError(
-            f"channel {channel.name}: size is missing and '{channel.sender}' has no hidden layer to pass on; "
-            "give the message a size"
-        )
-    return network.hidden[-1:]
 
 
 def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> tuple[Head, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import networkx as nx
 import torch
@@ -33,9 +33,6 @@ from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.rows import Replicas
 from antiphon.engine.core.system import LearningGroup, Stacked, System
 from antiphon.nets.optimisers import Optimiser
-
-if TYPE_CHECKING:
-    from antiphon.agents.learner import Learner
 
 __all__ = ["agent_kind", "channel_kind", "place_of", "reasons_alone", "stack", "stacks_of"]
 
@@ -233,6 +230,7 @@ def _rewired(agent: Agent) -> Agent:
 
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
+    learner: Any = StackedLearner([agent.learner for agent in members], base.batch)
     seeds = torch.tensor([agent.participation_seed for agent in members])
     return replace(
         members[0],
@@ -240,8 +238,7 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
         inputs=[],
         outputs=[],
         memory=None,
-        # What a step asks of a learner, a stack of them answers for all rows.
-        learner=cast("Learner", StackedLearner([agent.learner for agent in members], base.batch)),
+        learner=learner,
         members=tuple(members),
         observed=tuple(zip(*(agent.observes for agent in members), strict=True)),
         replicas=_replicas(base, [agent.name for agent in members]),

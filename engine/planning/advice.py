@@ -11,31 +11,23 @@ from antiphon.engine.core.clock import Clock
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.scenarios import Scenario, warnings
-from antiphon.scenarios.parts import AgentSpec
 
 __all__ = ["advice"]
 
 
 def advice(scenario: Scenario) -> list[str]:
-    """Return the scenario's warnings and those about delays and waiting (semantics 21, 27b).
-
-    Raises:
-        ScenarioError: The environment is not known.
-    """
+    """Return the scenario's warnings and those about delays and waiting (semantics 21, 27b); ScenarioError: no such environment."""
     env = describe(scenario.env)
     found = warnings(scenario)
     if env.is_stream:
-        found.extend(_over(scenario) if env.episode_steps == env.hold else _late(scenario, env))
-    found.extend(_lost_credit(scenario, env))
-    found.extend(_mixed(scenario))
-    found.extend(_never_learning(scenario))
+        found += _over(scenario) if env.episode_steps == env.hold else _late(scenario, env)
+    found += [*_lost_credit(scenario, env), *_mixed(scenario), *_never_learning(scenario)]
     if env.longest_episode is not None and not any(agent.acts for agent in scenario.agents.values()):
         found.append(
             "env: its task grows with how well an acting agent does it, and none acts; "
             "give an agent `acts: true`, or the environment threshold 0"
         )
-    found.extend(_waiting_for_each_other(scenario))
-    return found
+    return [*found, *_waiting_for_each_other(scenario)]
 
 
 def _late(scenario: Scenario, env: Description) -> Iterator[str]:
@@ -45,14 +37,13 @@ def _late(scenario: Scenario, env: Description) -> Iterator[str]:
     for name, agent in scenario.agents.items():
         if agent.objective is None or agent.align:
             continue
-        ages = {
-            seer: age for seer, age in _ages(graph, order, name).items() if scenario.agents[seer].observes
-        }
-        late = {seer: steps for seer, steps in ages.items() if steps >= env.hold and seer != name}
+        ages = _ages(graph, order, name).items()
+        observers = [(steps, source) for source, steps in ages if scenario.agents[source].observes]
+        late = [(steps, source) for steps, source in observers if steps >= env.hold and source != name]
         if late:
-            seer = min(late, key=lambda seer: (late[seer], seer))
+            steps, source = min(late)
             yield (
-                f"agent {name}: receives what '{seer}' observed {late[seer]} steps later, when another example is shown "
+                f"agent {name}: receives what '{source}' observed {steps} steps later, when another example is shown "
                 f"(hold {env.hold}); give it `align`, or the environment a longer `hold`"
             )
 
@@ -70,10 +61,7 @@ def _delays(scenario: Scenario) -> nx.DiGraph[str]:
 def _ages(graph: nx.DiGraph[str], order: Sequence[str], name: str) -> dict[str, int]:
     """Age in steps of what an agent receives, by its source: along the longest path, each cycle taken the shortest.
 
-    Args:
-        graph: From each receiver to its senders.
-        order: All agents in topological order; empty where there are cycles.
-        name: The agent.
+    `graph` leads from each receiver to its senders; `order` is topological, empty where there are cycles.
     """
     nearest = nx.single_source_dijkstra_path_length(graph, name, weight="delay")
     ages = {node: int(steps) for node, steps in nearest.items()}
@@ -112,9 +100,8 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
             continue
         window = scenario.window(group)
         length = env.episode_steps if window == "episode" else window
-        if (
-            length is None or length == env.episode_steps
-        ):  # what is on its way when an episode ends is void, not lost
+        # What is on its way when an episode ends is void, not lost.
+        if length is None or length == env.episode_steps:
             continue
         for channel in scenario.channels:
             if channel.coupling != "locked" or channel.sender not in group:
@@ -144,19 +131,16 @@ def _lags(scenario: Scenario) -> dict[str, int]:
     """Age in steps of the example that each agent works on."""
     lags = dict.fromkeys(scenario.agents, 0)
     for _ in scenario.agents:
-        found = {name: _lag(scenario, name, agent, lags) for name, agent in scenario.agents.items()}
+        found = dict.fromkeys(lags, 0)
+        for name, agent in scenario.agents.items():
+            inputs = scenario.inputs_of(name)
+            if agent.align and inputs:
+                chosen = next((c for c in inputs if c.name == agent.align), inputs[0])
+                found[name] = lags[chosen.sender] + chosen.link.delay
         if found == lags:
             break
         lags = found
     return lags
-
-
-def _lag(scenario: Scenario, name: str, agent: AgentSpec, lags: dict[str, int]) -> int:
-    inputs = scenario.inputs_of(name)
-    if not agent.align or not inputs:
-        return 0
-    chosen = next((c for c in inputs if c.name == agent.align), inputs[0])
-    return lags[chosen.sender] + chosen.link.delay
 
 
 def _waiting_for_each_other(scenario: Scenario) -> Iterator[str]:

@@ -35,17 +35,14 @@ _BACKWARD = 2
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """One tick of a network for a whole batch.
-
-    Attributes:
-        forward: FLOP of the evaluation.
-        backward: FLOP of its gradients.
-        saved: Bytes that autograd keeps of it until the window's end.
-    """
+    """One tick of a network for a whole batch."""
 
     forward: float
+    """FLOP of the evaluation."""
     backward: float
+    """FLOP of its gradients."""
     saved: int
+    """Bytes that autograd keeps of it until the window's end."""
 
 
 def length_of(windows: Windows) -> int:
@@ -56,8 +53,7 @@ def length_of(windows: Windows) -> int:
 class CostModel:
     """Costs of a system's parts, each kind counted once.
 
-    Args:
-        system: Only its shapes and clocks count; its tensors may be on torch's meta device. It is not changed.
+    Only the system's shapes and clocks count: its tensors may be on torch's meta device. It is not changed.
     """
 
     def __init__(self, system: System) -> None:
@@ -213,12 +209,7 @@ class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _counted(evaluate: Callable[[], object], own: Iterable[Tensor] = ()) -> tuple[int, int]:
-    """Return the FLOP of an evaluation, and the bytes that autograd saves of it.
-
-    Args:
-        evaluate: The evaluation.
-        own: Tensors that exist anyway: they are not counted as saved.
-    """
+    """Return the FLOP of an evaluation, and the bytes that autograd saves of it beside `own`, which exist anyway."""
     storages: dict[int, UntypedStorage] = {}  # kept alive, so that no two are at one place
 
     def save(tensor: Tensor) -> Tensor:

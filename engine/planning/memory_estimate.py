@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.build.builder import build_to_look, outline
+from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import LearningGroup, System
 from antiphon.engine.planning.cost_model import CostModel, length_of
 from antiphon.envs.signal import Description
 from antiphon.errors import ResourceError
 from antiphon.nets.memory import was_refused
-from antiphon.nets.optimisers import Optimiser
 from antiphon.scenarios.document import Scenario
 
 __all__ = [
@@ -61,22 +61,20 @@ class MemoryEstimate:
     """Bytes of a system at its fullest: at a step at which all learn.
 
     torch itself, the environment's data and what telemetry keeps are not in it.
-
-    Attributes:
-        parameters: Of all agents, with their running statistics; tied agents have them once.
-        optimiser: The agents' optimisers: moments, or momentum.
-        predictors: Synthetic gradients and inputs: parameters, running statistics, optimiser state.
-        gradients: Of all that is learned at one step.
-        messages: In flight, or waiting for what comes back, as many as delays, windows and periods keep.
-        activations: What autograd keeps of all agents until their windows end.
     """
 
     parameters: int
+    """Of all agents, with their running statistics; tied agents have them once."""
     optimiser: int
+    """The agents' optimisers: moments, or momentum."""
     predictors: int
+    """Synthetic gradients and inputs: parameters, running statistics, optimiser state."""
     gradients: int
+    """Of all that is learned at one step."""
     messages: int
+    """In flight, or waiting for what comes back, as many as delays, windows and periods keep."""
     activations: int
+    """What autograd keeps of all agents until their windows end."""
 
     @property
     def total(self) -> int:
@@ -85,7 +83,7 @@ class MemoryEstimate:
 
     def parts(self) -> dict[str, int]:
         """Return the parts by name."""
-        return {part.name: getattr(self, part.name) for part in fields(self)}
+        return asdict(self)
 
     def fits(self, installed: int | None) -> bool:
         """Whether a device with so much is enough; None: not known."""
@@ -123,25 +121,19 @@ def in_units(count: float) -> str:
 
 
 def memory_of(system: System, costs: CostModel | None = None) -> MemoryEstimate:
-    """Return the memory of a system; its tensors may be on torch's meta device.
-
-    Args:
-        system: The system.
-        costs: Its cost model; None: a new one.
-    """
+    """Return the memory of a system; its tensors may be on torch's meta device."""
     costs = costs or CostModel(system)
     learners = {id(agent.learner): agent.learner for agent in system.agents.values()}.values()
     models = [m for c in system.channels.values() for m in (c.predictor, c.input) if m is not None]
     return MemoryEstimate(
         parameters=sum(_size(learner.parameters.values(), learner.buffers.values()) for learner in learners),
-        optimiser=sum(_state(learner.optimiser) for learner in learners),
+        optimiser=sum(_size(*learner.optimiser.state.values()) for learner in learners),
         predictors=sum(
-            _size(m.parameters.values(), m.buffers.values()) + _state(m.optimiser) for m in models
+            _size(m.parameters.values(), m.buffers.values(), *m.optimiser.state.values()) for m in models
         ),
-        gradients=sum(_size(learner.trainable) for learner in learners)
-        + sum(_size(m.trainable) for m in models),
+        gradients=sum(_size(one.trainable) for one in (*learners, *models)),
         messages=sum(_messages(system, channel) for channel in system.channels.values()),
-        activations=sum(_activations(system, name, costs) for name in system.agents),
+        activations=sum(_activations(system, agent, costs) for agent in system.agents.values()),
     )
 
 
@@ -149,14 +141,9 @@ def _size(*tensors: Iterable[Tensor]) -> int:
     return sum(t.numel() * t.element_size() for some in tensors for t in some)
 
 
-def _state(optimiser: Optimiser) -> int:
-    return _size(*optimiser.state.values())
-
-
-def _activations(system: System, name: str, costs: CostModel) -> int:
-    agent = system.agents[name]
-    ticks = -(-length_of(system.group_of[name].windows) // agent.clock.period)
-    return int(costs.network(agent).saved) * ticks
+def _activations(system: System, agent: Agent, costs: CostModel) -> int:
+    ticks = -(-length_of(system.group_of[agent.name].windows) // agent.clock.period)
+    return costs.network(agent).saved * ticks
 
 
 def _messages(system: System, channel: Channel) -> int:
@@ -165,12 +152,7 @@ def _messages(system: System, channel: Channel) -> int:
 
 
 def slots(channel: Channel, sender: LearningGroup) -> int:
-    """Return how many messages of a channel are kept at a time, at most.
-
-    Args:
-        channel: The channel.
-        sender: What its sender learns with: a message is kept until that has learned from it.
-    """
+    """Return how many messages of a channel are kept at a time, at most: until `sender`, the group, has learned from them."""
     ledger = channel.ledger
     if channel.state:  # all but the newest of a window are passed on with their graph
         return 3 + (channel.span if channel.traced else 0)
@@ -207,28 +189,17 @@ def _number(path: Path) -> int | None:
 # --- where it is not enough ------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class MemoryGuard:
-    """Guard of a device's memory: refuses what cannot fit, and turns torch's refusal within it into one line.
+    """Guard of a device's memory: refuses what cannot fit, and turns torch's refusal within it into one line."""
 
-    Args:
-        scenario: What is to run.
-        env: What its environment shows.
-        device: Where.
-        dtype: Of all floats.
-    """
-
-    def __init__(
-        self, scenario: Scenario, env: Description, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self.scenario, self.env = scenario, env
-        self.device, self.dtype = device, dtype
+    scenario: Scenario
+    env: Description
+    device: torch.device
+    dtype: torch.dtype
 
     def check(self) -> None:
-        """Refuse what needs clearly more than the device has, before it is built.
-
-        Raises:
-            ResourceError: It does; the line has the estimate and what would make it smaller.
-        """
+        """Refuse by a ResourceError what needs clearly more than the device has, before it is built."""
         has = installed(self.device)
         if has is None or outline(self.scenario, self.env, self.dtype.itemsize) < _LOOK * has:
             return
@@ -249,11 +220,8 @@ class MemoryGuard:
             return (
                 f"out of memory{there}; lower training.batch, the number of agents or their networks' sizes"
             )
-        batch = self.scenario.training.batch
-        return (
-            f"out of memory: '{self.scenario.scenario}' needs about {in_units(needed.total)}{there}; "
-            f"{needed.remedy(batch)}"
-        )
+        need = f"'{self.scenario.scenario}' needs about {in_units(needed.total)}"
+        return f"out of memory: {need}{there}; {needed.remedy(self.scenario.training.batch)}"
 
     def __enter__(self) -> Self:
         return self

@@ -5,7 +5,7 @@ Nothing is run for it; the time of a step is measured (`step_time`) or absent, n
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -45,33 +45,23 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Waves:
-    """Order in which the agents due at one step tick.
-
-    Attributes:
-        count: How many waves.
-        chain: Whether each is one agent.
-        channels: The message channels without delay, which make them.
-        locked: Whether all of those are locked.
-        remedy: What would make them fewer and harm nothing else that `check` knows of; None: nothing.
-    """
+    """Order in which the agents due at one step tick."""
 
     count: int
     chain: bool
+    """Whether each is one agent."""
     channels: tuple[str, ...]
+    """The message channels without delay, which make them."""
     locked: bool
+    """Whether all of those are locked."""
     remedy: str | None
+    """What would make them fewer and harm nothing else that `check` knows of; None: nothing."""
 
 
 def waves_of(scenario: Scenario, env: Description, calls: int) -> Waves:
-    """Return the waves of a scenario.
-
-    Args:
-        scenario: The scenario.
-        env: What its environment shows.
-        calls: How many cohorts and single agents there are.
-    """
+    """Return the waves of a scenario that runs in so many calls of cohorts and single agents."""
     waves = scenario.waves()
-    prompt = [channel for channel in scenario.channels if not channel.state and channel.link.delay == 0]
+    prompt = _prompt(scenario)
     free = [channel for channel in prompt if channel.coupling != "locked"]
     return Waves(
         count=len(waves),
@@ -94,28 +84,20 @@ def _remedy(scenario: Scenario, env: Description, free: list[ChannelSpec], calls
         left = len(changed.waves())
         if worse or left >= len(scenario.waves()):
             continue
-        whole = len(free) == len(_prompt(scenario))
-        them = _few(c.name for c in free) if not whole else "it" if len(free) == 1 else "them"
+        names = [channel.name for channel in free]
+        them = ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, … ({len(names)})"
+        if len(free) == len(_prompt(scenario)):
+            them = "it" if len(free) == 1 else "them"
         how = f"delay 1 on {them}" + (", their readers aligned," if aligned else "")
         fewer = "one wave" if left == 1 else f"{left} waves"
-        return f"{how} would make it {fewer}, {_gain(changed, env, calls)}"
+        stacks, _ = stacks_of(build_to_look(changed, env))
+        gain = f"and its agents run in {len(stacks)} instead of {calls} calls"
+        return f"{how} would make it {fewer}, {gain if len(stacks) < calls else 'but no more of its agents alike'}"
     return None
 
 
 def _prompt(scenario: Scenario) -> list[ChannelSpec]:
     return [channel for channel in scenario.channels if not channel.state and channel.link.delay == 0]
-
-
-def _few(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, … ({len(names)})"
-
-
-def _gain(changed: Scenario, env: Description, calls: int) -> str:
-    found, _ = stacks_of(build_to_look(changed, env))
-    if len(found) >= calls:
-        return "but no more of its agents alike"
-    return f"and its agents run in {len(found)} instead of {calls} calls"
 
 
 def _delayed(scenario: Scenario, free: list[ChannelSpec], *, aligned: bool) -> Scenario:
@@ -133,48 +115,39 @@ def _delayed(scenario: Scenario, free: list[ChannelSpec], *, aligned: bool) -> S
 
 @dataclass(frozen=True)
 class CohortPlan:
-    """A cohort: agents that are stacked.
-
-    Attributes:
-        agents: Its members.
-        network: Their kind and sizes: `mlp 64`.
-        ticks: Their clock: `every step`.
-        learns: When they learn: `each tick`.
-        optimiser: By what: `adam 0.001`; None: they are frozen.
-        objective: What for: `classification of label`; None: only what their channels bring.
-        parameters: Of each.
-    """
+    """A cohort: agents that are stacked."""
 
     agents: tuple[str, ...]
     network: str
+    """Their kind and sizes: `mlp 64`."""
     ticks: str
+    """Their clock: `every step`."""
     learns: str
+    """When: `each tick`."""
     optimiser: str | None
+    """By what: `adam 0.001`; None: they are frozen."""
     objective: str | None
+    """What for: `classification of label`; None: only what their channels bring."""
     parameters: int
+    """Of each."""
 
 
 @dataclass(frozen=True)
 class ChannelStackPlan:
-    """A bundle: channels that are stacked.
-
-    Attributes:
-        channels: Its members.
-        sender: The first agent of the cohort that sends, or the agent that does.
-        receiver: That of the one that reads.
-        coupling: As of each channel.
-        gradient: Kind of the synthetic gradient, if it has one.
-        input: Kind of the synthetic input, if it has one.
-        size: Components of a message.
-    """
+    """Channels that are stacked."""
 
     channels: tuple[str, ...]
     sender: str
+    """The first agent of the cohort that sends, or the agent that does."""
     receiver: str
+    """That of the one that reads."""
     coupling: str
     gradient: str | None
+    """Kind of the synthetic gradient, if it has one."""
     input: str | None
+    """Kind of the synthetic input, if it has one."""
     size: int
+    """Components of a message."""
 
 
 @dataclass(frozen=True)
@@ -187,39 +160,32 @@ class Alone:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a scenario will be run.
-
-    Attributes:
-        scenario: Its name.
-        batch: B.
-        agents: How many there are.
-        backend: The one that is picked.
-        why: Why, in words.
-        cohorts: Stacked agents, in canonical order; none where the reference backend is picked.
-        bundles: Stacked channels.
-        alone: Agents that are not stacked, by reason.
-        waves: The order of a step.
-        device: `cpu`, unless something else is asked for.
-        flop: Floating-point operations of a step in products of matrices, the mean over steps.
-        memory: What it needs, in bytes.
-        installed: Bytes that the device has; None: not known.
-        measured_ms: Milliseconds of a step by backend, measured on this machine; None: not measured.
-    """
+    """How a scenario will be run."""
 
     scenario: str
     batch: int
+    """B."""
     agents: int
+    """How many there are."""
     backend: str
     why: str
+    """Why that backend, in words."""
     cohorts: tuple[CohortPlan, ...]
+    """Stacked agents, in canonical order; none where the reference backend is picked."""
     bundles: tuple[ChannelStackPlan, ...]
+    """Stacked channels."""
     alone: tuple[Alone, ...]
+    """Agents that are not stacked, by reason."""
     waves: Waves
     device: str
     flop: float
+    """Floating-point operations of a step in products of matrices, the mean over steps."""
     memory: MemoryEstimate
+    """What it needs, in bytes."""
     installed: int | None
+    """Bytes that the device has; None: not known."""
     measured_ms: Mapping[str, float] | None = None
+    """Milliseconds of a step by backend, measured on this machine; None: not measured."""
 
     def with_measured(self, measured_ms: Mapping[str, float]) -> Plan:
         """Return the plan with milliseconds a step that have been measured."""
@@ -240,14 +206,7 @@ def plan(
     dtype: torch.dtype = torch.float32,
     system: System | None = None,
 ) -> Plan:
-    """Return how a scenario will be run. Nothing large is made for it.
-
-    Args:
-        scenario: The scenario.
-        backend: As asked of a run.
-        device: As asked of a run.
-        dtype: Of all floats.
-        system: Its system; None: it is built.
+    """Return how a scenario will be run. Nothing large is made for it; without its `system` that is built.
 
     Raises:
         ScenarioError: It cannot be built; the line names the place.
@@ -283,11 +242,8 @@ def plan(
 
 
 def stacked(system: System) -> tuple[list[list[Agent]], list[list[Channel]], dict[str, str]]:
-    """Return what the cohort backend stacks.
-
-    Returns:
-        The members of each cohort (one where it is not stacked), the channels of each bundle, and by agent why it is
-        not stacked.
+    """Return what the cohort backend stacks: the members of each cohort (one where it is not stacked), the channels of each
+    stack, and by agent why it is not stacked.
     """
     found, reasons = stacks_of(system)
     cohort_of = {agent.name: i for i, members in enumerate(found) for agent in members}
@@ -354,14 +310,8 @@ def learning_in_words(spec: AgentSpec) -> str:
     if not spec.learn:
         return "never"
     unroll = spec.clock.unroll
-    when = (
-        f"each {unroll}"
-        if isinstance(unroll, str)
-        else "each tick"
-        if unroll == 1
-        else f"each {unroll} ticks"
-    )
-    return when + (f", p {spec.p_update:g}" if spec.p_update != 1 else "")
+    when = "tick" if unroll == 1 else unroll if isinstance(unroll, str) else f"{unroll} ticks"
+    return f"each {when}" + (f", p {spec.p_update:g}" if spec.p_update != 1 else "")
 
 
 def _why(backend: str, agents: int, stacked_agents: int, cohorts: int) -> str:

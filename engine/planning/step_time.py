@@ -28,15 +28,10 @@ def measure_step_time(
 ) -> dict[str, float]:
     """Return the milliseconds of a step by backend: the median over blocks in which all windows come round.
 
-    Blocks of the backends alternate, so that what else the machine does slows all of them alike.
-
-    Args:
-        scenario: The scenario; its data are needed.
-        backends: Their names.
-        seconds: For each, about.
+    Blocks of the backends alternate, for about `seconds` each, so that what else the machine does slows all of them alike.
 
     Raises:
-        DataError: Its data are missing or broken.
+        DataError: The scenario's data are missing or broken.
         DivergenceError: It diverges within the run.
     """
     simulations: list[Simulation] = []

@@ -38,12 +38,11 @@ _RECORD = {
 }
 """Fields of a record, by their name in a checkpoint."""
 _MASKS = ("lost", "dead", "silent", "counted")
-_MOMENTS = {
-    "sgd": {"momentum": "momentum_buffer"},
-    "adam": {"mean": "exp_avg", "square": "exp_avg_sq"},
-    "adamw": {"mean": "exp_avg", "square": "exp_avg_sq"},
-}
-"""torch's names of an optimiser's state, by those of a checkpoint."""
+_MAILBOX = ("held", "held_stamp", "arrived", "held_signals", "prior", "prior_stamp")
+_OPTIMIZERS = ("learners", "predictors", "inputs")
+"""Fields of a mailbox and of the state that have the same name there."""
+_DISABLED = {"silenced": "agent_disabled", "muted": "predictor_disabled", "deaf": "input_disabled"}
+"""Fields of the state, by their name in a checkpoint."""
 
 
 def state_dict(state: State) -> Tree:
@@ -59,16 +58,11 @@ def state_dict(state: State) -> Tree:
         for group in state.groups
     ]
     episode, channels = state.system.episode, state.channels
+    names = [*state.agents, *channels]
+    disabled = {ours: [n for n in names if n in getattr(state, field)] for ours, field in _DISABLED.items()}
     return {
-        "learners": {name: _saved_optimizer(one) for name, one in state.learners.items()},
-        "predictors": {name: _saved_optimizer(one) for name, one in state.predictors.items()},
-        "inputs": {name: _saved_optimizer(one) for name, one in state.inputs.items()},
-        "quarantine": {
-            "silenced": [name for name in state.agents if name in state.agent_disabled],
-            "muted": [name for name in channels if name in state.predictor_disabled],
-            "deaf": [name for name in channels if name in state.input_disabled],
-            "events": [list(event) for event in state.events],
-        },
+        **{key: {n: _saved_optimizer(one) for n, one in getattr(state, key).items()} for key in _OPTIMIZERS},
+        "quarantine": {**disabled, "events": [list(event) for event in state.events]},
         "ledgers": ledgers,
         "units": groups,
         "episode": None if episode is None else [episode.start, episode.length, episode.current],
@@ -83,16 +77,11 @@ def load_state_dict(state: State, saved: Mapping[str, Any]) -> None:
     signals = [StepSignals(step, values) for step, values in saved["moments"]]
     if state.system.episode is not None:
         state.system.episode.begin(*saved["episode"])
-    for optimizers, key in (
-        (state.learners, "learners"),
-        (state.predictors, "predictors"),
-        (state.inputs, "inputs"),
-    ):
-        for name, optimizer in optimizers.items():
+    for key in _OPTIMIZERS:
+        for name, optimizer in getattr(state, key).items():
             _load_optimizer(optimizer, saved[key][name])
-    state.agent_disabled = set(saved["quarantine"]["silenced"])
-    state.predictor_disabled = set(saved["quarantine"]["muted"])
-    state.input_disabled = set(saved["quarantine"]["deaf"])
+    for ours, field in _DISABLED.items():
+        setattr(state, field, set(saved["quarantine"][ours]))
     state.events = [(step, line) for step, line in saved["quarantine"]["events"]]
     state.trails = {name: dict(trail) for name, trail in saved["trails"].items()}
     for name, channel in state.channels.items():
@@ -111,26 +100,22 @@ def load_state_dict(state: State, saved: Mapping[str, Any]) -> None:
 
 def _saved_optimizer(optimizer: Optimizer) -> Tree:
     """Parameters, running statistics, the optimiser's state and its count of steps."""
-    parameters, buffers = dict(optimizer.owner.parameters), dict(optimizer.owner.buffers)
+    kept: Any = {} if optimizer.torch is None else optimizer.torch.state
     found: Tree = {}
-    if optimizer.kind != "sgd" or optimizer.owner.optimiser.momentum:
-        for ours, theirs in _MOMENTS[optimizer.kind].items():
-            found[ours] = [
-                _optimizer_tensor(optimizer, p, theirs, torch.zeros_like(p)) for p in optimizer.parameters
-            ]
+    for ours, theirs in _moments(optimizer).items():  # zeros before the first step
+        found[ours] = [kept.get(p, {}).get(theirs, torch.zeros_like(p)) for p in optimizer.parameters]
     if optimizer.kind != "sgd":
-        nothing = torch.zeros((), dtype=torch.float32)
-        found["steps"] = [
-            _optimizer_tensor(optimizer, next(iter(optimizer.parameters), nothing), "step", nothing)
-        ]
+        first = kept.get(optimizer.parameters[0], {}) if optimizer.parameters else {}
+        found["steps"] = [first.get("step", torch.zeros((), dtype=torch.float32))]
+    parameters, buffers = dict(optimizer.owner.parameters), dict(optimizer.owner.buffers)
     return {"parameters": parameters, "buffers": buffers, "optimiser": found, "updates": optimizer.updates}
 
 
-def _optimizer_tensor(optimizer: Optimizer, p: Tensor, name: str, initial: Tensor) -> Tensor:
-    """One of the tensors that torch keeps for a parameter; `initial` before the first step."""
-    kept = {} if optimizer.torch is None else optimizer.torch.state.get(p, {})
-    value = kept.get(name)
-    return initial if value is None else value
+def _moments(optimizer: Optimizer) -> dict[str, str]:
+    """torch's names of an optimiser's state, by those of a checkpoint."""
+    if optimizer.kind == "sgd":
+        return {"momentum": "momentum_buffer"} if optimizer.owner.optimiser.momentum else {}
+    return {"mean": "exp_avg", "square": "exp_avg_sq"}
 
 
 @torch.no_grad()
@@ -141,10 +126,8 @@ def _load_optimizer(optimizer: Optimizer, saved: Tree) -> None:
     optimizer.updates = saved["updates"]
     for i, p in enumerate(optimizer.parameters):
         assert optimizer.torch is not None
-        names = {
-            ours: theirs for ours, theirs in _MOMENTS[optimizer.kind].items() if ours in saved["optimiser"]
-        }
-        kept = {theirs: saved["optimiser"][ours][i].clone() for ours, theirs in names.items()}
+        moments = _moments(optimizer).items()
+        kept = {theirs: saved["optimiser"][ours][i].clone() for ours, theirs in moments}
         if optimizer.kind != "sgd":
             kept["step"] = saved["optimiser"]["steps"][0].clone()
         optimizer.torch.state[p] = kept
@@ -176,12 +159,7 @@ def _saved_ledger(state: State, name: str, signals: Numbering) -> Tree:
         ],
         "returned": [[step, [record.stamp for record in found]] for step, found in ledger.returned.items()],
         "newest": ledger.newest,
-        "held": mailbox.held,
-        "held_stamp": mailbox.held_stamp,
-        "arrived": mailbox.arrived,
-        "held_signals": mailbox.held_signals,
-        "prior": mailbox.prior,
-        "prior_stamp": mailbox.prior_stamp,
+        **{key: getattr(mailbox, key) for key in _MAILBOX},
     }
 
 
@@ -205,7 +183,7 @@ def _load_ledger(
         ledger.uses.setdefault(window, {})[stamp, tick] = use
     ledger.returned = {step: [known[stamp] for stamp in stamps] for step, stamps in saved["returned"]}
     ledger.newest = saved["newest"]
-    for key in ("held", "held_stamp", "arrived", "held_signals", "prior", "prior_stamp"):
+    for key in _MAILBOX:
         setattr(mailbox, key, saved[key])
     return known
 

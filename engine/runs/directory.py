@@ -63,11 +63,7 @@ def finite(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain data as JSON, atomically: a reader gets the old file or the new one.
-
-    Raises:
-        RunError: The file system refuses.
-    """
+    """Write plain data as JSON, atomically: a reader gets the old file or the new one; RunError where it cannot be written."""
     write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -148,11 +144,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Return the run of a folder.
-
-        Raises:
-            RunError: The folder holds no run, a damaged one, or one of a newer format.
-        """
+        """Return the run of a folder; RunError where it holds none, a damaged one, or one of a newer format."""
         path = Path(path)
         try:
             facts = json.loads((path / "run.json").read_text(encoding="utf-8"))
@@ -178,11 +170,7 @@ class RunDirectory:
 
     @property
     def document(self) -> str:
-        """The text of scenario.yaml.
-
-        Raises:
-            RunError: It cannot be read.
-        """
+        """The text of scenario.yaml; RunError where it cannot be read."""
         try:
             return (self.path / "scenario.yaml").read_text(encoding="utf-8")
         except OSError as error:

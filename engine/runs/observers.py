@@ -30,7 +30,6 @@ class ProgressBar(Observer):
         self._bar: Progress | None = None
 
     def start(self, trainer: Trainer) -> None:
-        """Show the bar."""
         if not sys.stderr.isatty():
             return
         from rich.console import Console
@@ -42,12 +41,10 @@ class ProgressBar(Observer):
         self._bar.start()
 
     def step(self, trainer: Trainer) -> None:
-        """Advance the bar."""
         if self._bar is not None:
             self._bar.advance(self._task)
 
     def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
-        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
 
@@ -59,7 +56,6 @@ class StepCallback(Observer):
         self._on_step = on_step
 
     def step(self, trainer: Trainer) -> None:
-        """Call the function."""
         self._on_step()
 
 
@@ -71,7 +67,6 @@ class TrainingScores(Observer):
         self._means: dict[BaseSimulation, MeanAccumulator] = {}
 
     def start(self, trainer: Trainer) -> None:
-        """Begin to accumulate."""
         self._means = {one: MeanAccumulator(one.system) for one in trainer.simulations}
 
     def step(self, trainer: Trainer) -> None:

@@ -63,11 +63,7 @@ class Request:
         }
 
     def existing(self, path: str | Path) -> RunDirectory | None:
-        """Return the run that is at `path`, if it is this one; None where there is nothing.
-
-        Raises:
-            RunError: There is something else; the line names what differs.
-        """
+        """Return the run that is at `path`, or None; RunError where it is not this one, with a line that names what differs."""
         path = Path(path)
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             return None
@@ -79,11 +75,7 @@ class Request:
         return directory
 
     def outcome(self, path: str | Path) -> Outcome | None:
-        """Return how this run ended, done or diverged, if it is at `path`; None where it can be begun or resumed.
-
-        Raises:
-            RunError: As `existing`.
-        """
+        """Return how this run ended, done or diverged, if it is at `path`; None where it can be begun or resumed."""
         directory = self.existing(path)
         result = None if directory is None else directory.result
         if directory is None or result is None:

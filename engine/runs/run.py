@@ -42,17 +42,10 @@ class Run:
         checkpoint_every: int | None = None,
         recorders: Sequence[Recorder] = (),
     ) -> list[Outcome]:
-        """Train to the end, and close the simulations.
+        """Train to the end, and close the simulations; RunError where a directory cannot be written any more.
 
         Ctrl-C or SIGTERM ends all after the present step, with checkpoints and results; a second one at once.
-
-        Args:
-            on_step: Called after each step.
-            checkpoint_every: As of `RunWriter`.
-            recorders: One more for each simulation; () for none.
-
-        Raises:
-            RunError: A directory cannot be written any more.
+        `checkpoint_every` is that of `RunWriter`; `recorders` are one more for each simulation.
         """
         writers = [
             RunWriter(simulation, directory, self.until, checkpoint_every, recorder)
@@ -73,26 +66,20 @@ class Run:
 def begin(request: Request, path: str | Path, *, resume_if_exists: bool = False) -> Run:
     """Begin a run; the request is checked, and its scenario built, before anything is written.
 
-    Args:
-        request: Scenario, seed and settings.
-        path: Its directory.
-        resume_if_exists: Resume the run that is there already, if it is this one.
+    With `resume_if_exists` the run that is there already is resumed, if it is this one.
 
     Raises:
         ScenarioError: The scenario cannot be resolved or built.
         DataError: Its data are missing or broken.
         RunError: The directory holds something else, or cannot be written.
     """
-    if resume_if_exists:
-        directory = request.existing(path)
-        if directory is not None:
-            return _resumed(directory, request.scenario.training.steps)
-    else:
+    if not resume_if_exists:
         check_empty(path)
+    elif (there := request.existing(path)) is not None:
+        return _resumed(there, request.scenario.training.steps)
     device = chosen_device(request.device)
     simulation = Simulation(request.scenario, seed=request.seed, device=device, backend=request.backend)
-    # Chosen once, for resuming too.
-    facts = {**request.facts, "backend": simulation.backend.name}
+    facts = {**request.facts, "backend": simulation.backend.name}  # chosen once, for resuming too
     try:
         directory = RunDirectory.create(path, request.scenario, facts)
     except BaseException:
@@ -106,10 +93,8 @@ def resume(path: str | Path, steps: int | None = None) -> Run | Outcome:
 
     Args:
         path: The run directory.
-        steps: The step to stop at; schedules keep the scenario's `training.steps`. None: that of the run.
-
-    Returns:
-        The run, or its outcome where it is at that step already.
+        steps: The step to stop at; schedules keep the scenario's `training.steps`. None: that of the run, whose outcome
+            is returned where it is at that step already.
 
     Raises:
         RunError: No run is there, it has gone further, or it cannot go on.

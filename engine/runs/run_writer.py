@@ -75,10 +75,8 @@ def result_of(
         goal = simulation.system.agents[name].goal
         objective = dict.fromkeys(("loss", goal.objective.metric)) if goal else {}
         agents[name] = {**objective, **(scores.agents.get(name, {}) if scores else {}), **training}
-    channels = {
-        channel.name: {**dict.fromkeys(_OF_CHANNELS), **latest.of("channel", channel.name)}
-        for channel in scenario.channels
-    }
+    nothing = dict.fromkeys(_OF_CHANNELS)
+    channels = {c.name: {**nothing, **latest.of("channel", c.name)} for c in scenario.channels}
     result: dict[str, Any] = finite(
         {
             "scenario": scenario.scenario,
@@ -118,8 +116,7 @@ class RunWriter(Observer):
         simulation: At the step it goes on from.
         directory: Its run directory.
         until: The step that the run is to reach.
-        checkpoint_every: Steps between checkpoints; the newest two are kept. None: ten in a run, at least 100 steps
-            apart.
+        checkpoint_every: Steps between checkpoints. None: ten in a run, at least 100 steps apart.
         recorder: One besides those of the directory, closed at the end.
 
     Attributes:
@@ -144,11 +141,7 @@ class RunWriter(Observer):
         self._seconds_before: float = directory.facts["seconds"]
 
     def attach(self) -> None:
-        """Attach recorders to the simulation; rows of an earlier session after its present step are dropped.
-
-        Raises:
-            RunError: The directory cannot be written.
-        """
+        """Attach recorders to the simulation; rows of an earlier session after its present step are dropped."""
         simulation, directory, start = self._simulation, self.directory, self._simulation.now
         scenario, document = simulation.scenario, directory.document
         first = timeline(simulation.system, 0, span(simulation.system))
@@ -188,11 +181,7 @@ class RunWriter(Observer):
             self.directory.checkpoint(self._simulation)
 
     def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
-        """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json.
-
-        Raises:
-            RunError: The directory cannot be written.
-        """
+        """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json."""
         if simulation is not self._simulation:
             return
         if outcome.status in ("failed", "interrupted"):
@@ -229,20 +218,14 @@ class RunWriter(Observer):
 
     def _note_end(self, status: str, error: str | None) -> None:
         with suppress(AntiphonError):  # the failure itself matters more than that of its note
-            self.directory.note(
-                exit=status,
-                error=error,
-                step=self._simulation.now,
-                seconds=self._seconds(),
-                finished=now(),
-            )
+            step, seconds = self._simulation.now, self._seconds()
+            self.directory.note(exit=status, error=error, step=step, seconds=seconds, finished=now())
 
 
 def open_writer(simulation: BaseSimulation, path: Path) -> RunWriter:
     """Create a run directory for a simulation made in Python; its figures are written from the first step.
 
-    Raises:
-        RunError: The folder holds something, or cannot be written.
+    RunError where the folder holds something, or cannot be written.
     """
     scenario = simulation.scenario
     facts = facts_of(
@@ -277,9 +260,6 @@ def keep_measured(
 
     Returns:
         Whether the Channels tab shows them.
-
-    Raises:
-        RunError: The directory cannot be written.
     """
     path = directory.path / _MEASURED
     measured = {kind: {"step": simulation.now, **content} for kind, content in found.items()}

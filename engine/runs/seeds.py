@@ -93,11 +93,7 @@ class Seeds:
             raise
 
     def step(self) -> list[StepInfo]:
-        """Take one step of all replicas that have not diverged, and return its info for each of them.
-
-        Raises:
-            DivergenceError: All have diverged.
-        """
+        """Take one step of all replicas that have not diverged, and return its info for each; DivergenceError where all have."""
         running = [simulation for simulation in self.simulations if simulation.diverged is None]
         if not running:
             raise DivergenceError(str(self.simulations[0].diverged))
@@ -134,8 +130,7 @@ class Seeds:
     def run(self, steps: int | None = None) -> None:
         """Run for `steps`; None: until `training.steps` have been done.
 
-        Raises:
-            DivergenceError: All replicas have diverged; if some have, `simulation.diverged` is the message of each.
+        DivergenceError where all replicas have diverged; if some have, `simulation.diverged` is the message of each.
         """
         first = self.simulations[0]
         if steps is None:
@@ -255,15 +250,12 @@ class MultiSeedRun:
         checkpoint_every: int | None = None,
         summary_dir: Path | None = None,
     ) -> MultiSeedOutcome:
-        """Train to the end, or until a signal.
+        """Train to the end, or until a signal; RunError where a directory cannot be written.
 
         Args:
             on_step: Called after each step, with `done`.
             checkpoint_every: As of `RunWriter`.
             summary_dir: A folder for TensorBoard events with means and bands, and seeds.json: the object of `--json`.
-
-        Raises:
-            RunError: A directory cannot be written.
         """
         outcomes = dict(self._ended)
         bands = None if summary_dir is None else self._open_bands(summary_dir)
@@ -366,11 +358,8 @@ class MultiSeedRun:
 def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return statistics over seeds of each metric: of readouts (their mean) on the test split, and of the environment.
 
-    Args:
-        results: One for each seed. Diverged runs do not count; nor do stopped ones where others are done.
-
-    Returns:
-        By metric `mean`, `error` (standard error), `median`, `iqm`, `low`, `high` (its 95 % interval) and `n`.
+    By metric `mean`, `error` (standard error), `median`, `iqm`, `low`, `high` (its 95 % interval) and `n`. Diverged runs
+    do not count; nor do stopped ones where others are done.
     """
     counted = [result for result in results if result["exit"] == "done"]
     counted = counted or [result for result in results if result["exit"] == "stopped"]

@@ -47,20 +47,17 @@ def stop_signals(then: Callable[[], None] | None = None) -> Iterator[list[int]]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the training of a simulation ended.
-
-    Attributes:
-        status: `done`, `stopped` (by a signal), `diverged`, `failed` (an exception, raised again afterwards) or
-            `interrupted` (a KeyboardInterrupt, likewise).
-        exit_code: 0, 128 + the signal's number, 3 or 1.
-        error: What went wrong; None where it is done or stopped.
-        result: The object of result.json, where there is a run directory.
-    """
+    """How the training of a simulation ended."""
 
     status: str
+    """`done`, `stopped` (by a signal), `diverged`, `failed` (an exception, raised again afterwards) or `interrupted` (a
+    KeyboardInterrupt, likewise)."""
     exit_code: int = 0
+    """0, 128 + the signal's number, 3 or 1."""
     error: str | None = None
+    """What went wrong; None where it is done or stopped."""
     result: Mapping[str, Any] = field(default_factory=dict)
+    """The object of result.json, where there is a run directory."""
 
 
 class Observer:

@@ -134,11 +134,7 @@ def learning_curves(
 
 
 def write_curves(study: Mapping[str, Any], directory: Path) -> None:
-    """Write curves.csv: a line for every point.
-
-    Raises:
-        RunError: It cannot be written.
-    """
+    """Write curves.csv, a line for every point; RunError where it cannot be written."""
     rows = [["metric", "row", *study["axes"], "variant", "n", "step", "seconds", "mean", "low", "high"]]
     for curve in study["curves"]:
         place = [curve["row"], *(curve["point"].get(axis) for axis in study["axes"]), curve["variant"]]

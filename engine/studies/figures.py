@@ -36,8 +36,7 @@ _BESIDE = 0.6
 def draw_figure(study: Mapping[str, Any], path: Path) -> Figure:
     """Draw the figure of a study, an SVG, with its intervals; what papers report is drawn hollow.
 
-    Raises:
-        RunError: If matplotlib is not installed, or the file cannot be written.
+    RunError where matplotlib is not installed, or the file cannot be written.
     """
     figure = new_figure("figure.svg", layout="constrained")
     figure.suptitle(heading(study), fontsize=10)
@@ -172,10 +171,7 @@ def _errors(estimates: Sequence[Mapping[str, Any]], factor: float) -> tuple[list
 def draw_curves(study: Mapping[str, Any], path: Path) -> Figure:
     """Draw the learning curves, an SVG: a panel for each metric and point of the grid, against steps and against seconds.
 
-    The mean over seeds of every variant, in a band from the least to the most.
-
-    Raises:
-        RunError: If matplotlib is not installed, or the file cannot be written.
+    The mean over seeds of every variant, in a band from the least to the most. RunError as of `draw_figure`.
     """
     panels: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for curve in study["curves"]:

@@ -137,8 +137,7 @@ class Plan:
 def plan(spec: StudySpec, options: StudyOptions, templates: Mapping[str, Template] | None = None) -> Plan:
     """Work out every run of a study; templates by the name that rows give them, others are loaded.
 
-    Raises:
-        ScenarioError: A budget, variant, parameter or value that there is not; nothing has been run.
+    ScenarioError where there is no such budget, variant, parameter or value; nothing has been run.
     """
     name, budget = _budget(spec, options)
     rows = [row for row in spec.rows if not row.budgets or name in row.budgets]

@@ -53,9 +53,6 @@ def job_of(
 def work(jobs: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
     """Carry out a run, or the runs of several seeds in one program, or resume them, and score them.
 
-    Args:
-        jobs: Equal but for seed and path.
-
     Returns:
         For each job `result` (None where there is none), `scores` (by `Scoring.name`), `exit_code` and `error` (a line,
         or None). None: the seeds cannot be trained together, and nothing has been done.
@@ -115,13 +112,10 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM
 
 
 class Pool:
-    """Carries out jobs of a study (`worker.job_of`).
+    """Carries out jobs of a study (`job_of`) in so many processes: one is this one, more are workers.
 
-    Jobs that are alike but for the seed are one program where they can be joined. Where there are fewer such groups than
-    processes, groups are parted, so that none is idle.
-
-    Args:
-        jobs: How many processes. One is this one, more are workers.
+    Jobs that are equal but for the seed are one program where they can be joined. Where there are fewer such groups than
+    processes, groups are split, so that none is idle.
     """
 
     def __init__(self, jobs: int) -> None:
@@ -136,7 +130,7 @@ class Pool:
         self._changed = threading.Condition()
 
     def answers(self, jobs: Sequence[Job]) -> Generator[tuple[int, Answer], None, None]:
-        """Carry out jobs in order and yield (index, answer of `worker.work`) as they end.
+        """Carry out jobs in order and yield (index, answer of `work`) as they end.
 
         Ctrl-C or SIGTERM stops them with checkpoints; no further one is begun, and none once the caller
         closes this iterator.

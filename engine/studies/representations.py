@@ -70,11 +70,7 @@ def measure_representations(path: Path, steps: int) -> None:
 
 
 def write_representations(study: Mapping[str, Any], directory: Path) -> None:
-    """Write representations.csv, long form: what was measured of the runs that the table's lines are of.
-
-    Raises:
-        RunError: It cannot be written.
-    """
+    """Write representations.csv, long form: what was measured of the runs that the table's lines are of."""
     rows = [["row", *study["axes"], "variant", "run", "quantity", "agent", "other", "value"]]
     for line, run, found in _measured(study, directory):
         what = [line["row"], *(line["point"].get(axis) for axis in study["axes"]), line["variant"], run]
@@ -90,8 +86,7 @@ def write_representations(study: Mapping[str, Any], directory: Path) -> None:
 def draw_representations(study: Mapping[str, Any], directory: Path) -> Figure:
     """Draw representations.svg: means over seeds along the agents, and a map of similarity for every line.
 
-    Raises:
-        RunError: If matplotlib is not installed, or the file cannot be written.
+    RunError where matplotlib is not installed, or the file cannot be written.
     """
     by_line: dict[str, list[Mapping[str, Any]]] = {}
     looks = {}

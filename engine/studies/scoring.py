@@ -122,8 +122,7 @@ def _score(simulation: Simulation, scoring: Scoring) -> dict[str, float]:
 def least_loss(simulation: Simulation, split: str) -> float:
     """Return the least mean loss on a split of a linear map from all that is observed to the readout's target.
 
-    Raises:
-        ScenarioError: There are several readouts.
+    ScenarioError where there are several readouts.
     """
     import torch
 

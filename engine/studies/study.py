@@ -81,21 +81,13 @@ class Study:
 
     @cached_property
     def plan(self) -> Plan:
-        """Every line and run.
-
-        Raises:
-            ScenarioError: Something that a scenario does not accept.
-        """
+        """Every line and run; ScenarioError where a scenario does not accept something."""
         return plan(self.spec, self.options, self.templates)
 
     def go(self, jobs: int, on_run: Callable[[Ended], None]) -> StudyOutcome:
-        """Carry out the runs that are not there yet, and write table.csv, table.md, figure.svg and graph.png.
+        """Carry out the runs that are not there yet, `jobs` at a time, and write table.csv, table.md, figure.svg and graph.png.
 
         Where they are asked for: representations.csv and .svg, curves.csv and .svg.
-
-        Args:
-            jobs: Runs at a time.
-            on_run: Called when a run ends.
 
         Raises:
             ScenarioError: A variant or value that a scenario does not accept (nothing has been run), or a metric that

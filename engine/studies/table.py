@@ -145,11 +145,7 @@ def common_remarks(study: Mapping[str, Any]) -> list[str]:
 
 
 def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
-    """Write table.csv and table.md.
-
-    Raises:
-        RunError: They cannot be written.
-    """
+    """Write table.csv and table.md; RunError where they cannot be written."""
     write_csv(directory / "table.csv", _csv(study))
     lines = [f"# {heading(study)}"]
     for view in views(study):
