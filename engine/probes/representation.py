@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.agents.module import ModuleNetwork
-from antiphon.agents.network import HIDDEN, Network
+from antiphon.agents.network import HIDDEN
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.inference.evaluation import examples as examples_of
 from antiphon.engine.inference.links import Links
@@ -57,7 +57,10 @@ def represent(simulation: BaseSimulation, examples: int = 400, split: str = "tes
         raise ScenarioError(f"examples: must be at least 1, not {examples}")
     system = simulation.system
     parts: dict[str, list[Array]] = {name: [] for name in system.agents}
-    watched = {name: _watched(agent.learner.network) for name, agent in system.agents.items()}
+    networks = {name: agent.learner.network for name, agent in system.agents.items()}
+    watched = {
+        name: tuple(n.heads) if isinstance(n, ModuleNetwork) else (HIDDEN,) for name, n in networks.items()
+    }
     target = _target(simulation)
     labels: list[NDArray[np.int64]] = []
     for batch in examples_of(simulation.world.env, split, examples):
@@ -119,11 +122,6 @@ def weight_norms(simulation: BaseSimulation) -> dict[str, dict[str, float]]:
         }
         for name, agent in simulation.system.agents.items()
     }
-
-
-def _watched(network: Network) -> tuple[str, ...]:
-    """The ports that are an agent's representation."""
-    return tuple(network.heads) if isinstance(network, ModuleNetwork) else (HIDDEN,)
 
 
 def _target(simulation: BaseSimulation) -> str | None:
