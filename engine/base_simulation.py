@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -107,11 +107,7 @@ class BaseSimulation:
     # --- stepping ----------------------------------------------------------------------------------------
 
     def reset(self, seed: int | None = None) -> StepInfo:
-        """Start again from step 0 with fresh parameters.
-
-        Args:
-            seed: None keeps the present one.
-        """
+        """Start again from step 0 with fresh parameters; without a seed, from the present one."""
         self._start(self.seed if seed is None else seed)
         return {"step": 0, "ended": False, "losses": {}}
 
@@ -182,12 +178,9 @@ class BaseSimulation:
         self.backend = backend_of(backend, self.system)
 
     def leave_replicas(self, line: str) -> None:
-        """Leave a run of several seeds, for it has diverged: keep what it is now, whatever the others do.
+        """Leave a run of several seeds, for it has diverged (`line`): keep what it is now, whatever the others do.
 
         It goes on to own an environment that nobody steps; the former one belongs to the caller.
-
-        Args:
-            line: What happened.
         """
         state = checkpoint.copy_tree({"env": self._env_state(), **self._own_state()})
         quiet: dict[str, list[str]] = {"silenced": [], "muted": [], "deaf": []}  # only in what it leaves
@@ -268,7 +261,16 @@ class BaseSimulation:
         except RunError as difference:
             raise self._refusal(state) or difference from None
         with self._memory_guard:
-            self._take_over(state)
+            if state["seed"] != self.seed:
+                self._start(state["seed"])
+            state = checkpoint.copy_tree(state)
+            self.now = state["now"]
+            self._env.load_state_dict(state["env"])
+            self.backend.load_state_dict(state["system"])
+            self.world.step_signals = StepSignals(self.now, state["present"])
+            self.world.elapsed = state["elapsed"]
+            self.train_means.load_state_dict(state["tally"])
+            self.diverged = state["diverged"]
 
     def _refusal(self, state: dict[str, Any]) -> RunError | None:
         """Return the environment's own reason against a state, which names more than a shape; None: it has none."""
@@ -283,18 +285,6 @@ class BaseSimulation:
             self._env.load_state_dict(before)
         return None
 
-    def _take_over(self, state: dict[str, Any]) -> None:
-        if state["seed"] != self.seed:
-            self._start(state["seed"])
-        state = checkpoint.copy_tree(state)
-        self.now = state["now"]
-        self._env.load_state_dict(state["env"])
-        self.backend.load_state_dict(state["system"])
-        self.world.step_signals = StepSignals(self.now, state["present"])
-        self.world.elapsed = state["elapsed"]
-        self.train_means.load_state_dict(state["tally"])
-        self.diverged = state["diverged"]
-
     def load_saved(self, saved: Saved) -> None:
         """Take over the state of a checkpoint.
 
@@ -308,10 +298,15 @@ class BaseSimulation:
             raise RunError(f"{saved.place}: {error}") from None
 
     @classmethod
-    def _without_weights(cls, scenario: Scenario, **settings: Any) -> Self:
-        """Return a simulation that is about to take over a state: pretrained weights are not looked for."""
+    def _restored(cls, scenario: Scenario, restore: Callable[[Self], None], **settings: Any) -> Self:
+        """Return a simulation that takes over a state: pretrained weights are not looked for."""
         simulation = cls(without_weights(scenario), **settings)
         simulation.scenario = scenario
+        try:
+            restore(simulation)
+        except BaseException:
+            simulation.close()
+            raise
         return simulation
 
     def fork(self, backend: str | None = None, *, stacked: bool = True) -> Self:
@@ -329,14 +324,8 @@ class BaseSimulation:
         self.synchronize()
         scenario = with_own_env(self.scenario, "a fork needs one of its own")
         settings = {"seed": self.seed, "device": self.device, "dtype": self.dtype, "threads": self.threads}
-        backend = backend or (self.backend.name if stacked else "cohort")
-        twin = self._without_weights(scenario, **settings, backend=backend, stacked=stacked)
-        try:
-            twin.load_state_dict(self.state_dict())
-        except BaseException:
-            twin.close()
-            raise
-        return twin
+        settings |= {"backend": backend or (self.backend.name if stacked else "cohort"), "stacked": stacked}
+        return self._restored(scenario, lambda twin: twin.load_state_dict(self.state_dict()), **settings)
 
     def save(self, path: str | Path) -> Path:
         """Write a checkpoint folder, whole or not at all, and return its path; RunError where it cannot be written.
@@ -381,13 +370,7 @@ class BaseSimulation:
         """
         saved = read_simulation(Path(path), scenario, device)
         settings = {"seed": saved.seed, "device": device, "dtype": saved.dtype, "threads": threads}
-        simulation = cls._without_weights(saved.scenario, **settings, backend=backend)
-        try:
-            simulation.load_saved(saved)
-        except BaseException:
-            simulation.close()
-            raise
-        return simulation
+        return cls._restored(saved.scenario, lambda one: one.load_saved(saved), **settings, backend=backend)
 
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing."""

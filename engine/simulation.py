@@ -81,11 +81,7 @@ class Simulation(BaseSimulation):
     # --- running -----------------------------------------------------------------------------------------
 
     def step(self) -> StepInfo:
-        """Take one environment step and return what happened; figures and recordings are taken.
-
-        Raises:
-            DivergenceError: As of `BaseSimulation.step`.
-        """
+        """Take one environment step with its figures and recordings, and return what happened; raises as its base."""
         step, watch = self.now, self.watching(self.now)
         info = super().step()
         self._record(step, watch=watch)
@@ -98,7 +94,7 @@ class Simulation(BaseSimulation):
             step: The step.
             learned: What was learned at it.
             ended: Which episodes ended.
-            watch: Whether it is one whose figures are taken (`watching`).
+            watch: Whether its figures are taken (`watching`).
         """
         self.learned = learned
         self.train_means.add(learned)
@@ -224,11 +220,7 @@ class Simulation(BaseSimulation):
                 recorder.redraw()
 
     def channel_figures(self) -> dict[str, dict[str, float]]:
-        """Return each channel's newest figures, measured in a fork that is thrown away.
-
-        Among them `message_mean`, `message_std`, `age` (steps), and where it has a predictor `sg_loss` and its
-        alignment with what came back (`cosine`, `norm_ratio`, `r2`).
-        """
+        """Return each channel's newest figures (`figures` lists them), measured in a fork that is thrown away."""
         with self.fork(stacked=False) as twin:
             return channel_figures(twin)
 
@@ -251,11 +243,7 @@ class Simulation(BaseSimulation):
     # --- probes ------------------------------------------------------------------------------------------
 
     def probe(self, horizon: int = 0) -> dict[str, Probe]:
-        """Return, per channel, the true gradient of the messages of the coming step, in a fork thrown away.
-
-        Args:
-            horizon: How many further steps' losses count.
-        """
+        """Return, per channel, the true gradient of the messages of the coming step: see `true_gradients`."""
         return true_gradients(self, horizon)
 
     def value(
@@ -265,15 +253,5 @@ class Simulation(BaseSimulation):
         repeats: int = 5,
         ahead: int | None = None,
     ) -> Values:
-        """Return what the learning signal of channels is worth, each and all together, in forks (semantics 36).
-
-        Args:
-            channels: Which; None: each of them, besides all together.
-            horizon: Steps of learning over which it is measured.
-            repeats: How often, each time on other examples: they give the interval.
-            ahead: Steps whose losses count as a message's effects; None: until every objective has been reached.
-
-        Raises:
-            ScenarioError: There is no such channel, or nothing to measure.
-        """
+        """Return what the learning signal of channels is worth, in forks (semantics 36): see `probes.value.value`."""
         return value(self, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)

@@ -105,8 +105,8 @@ def learned_tensors(state: Mapping[str, Any]) -> Tensors:
         for name, saved in state[section].items():
             for tensor, value in saved["buffers"].items():
                 found["running statistic", kind, name, prefix + tensor] = value
-            for moment, values in saved["optimiser"].items():
-                names = ["steps"] if moment == "steps" else [f"{p} ({moment})" for p in saved["parameters"]]
+            for moments, values in saved["optimiser"].items():
+                names = ["steps"] if moments == "steps" else [f"{p} ({moments})" for p in saved["parameters"]]
                 for tensor, value in zip(names, values, strict=False):  # a frozen learner has no moments
                     found["moment", kind, name, prefix + tensor] = value
             for tensor, value in saved["parameters"].items():
@@ -116,10 +116,10 @@ def learned_tensors(state: Mapping[str, Any]) -> Tensors:
 
 def step_tensors(taken: StepTaken) -> Tensors:
     """Return the tensors of a step: what the environment showed, what was sent, and what was learned."""
-    simulation, shown, ended = taken
+    simulation, signals, ended = taken.simulation, taken.signals.signals, taken.ended
     system, step = simulation.system, simulation.now - 1
     state = simulation.backend.state_dict()
-    found: Tensors = {("signal", "env", "", name): shown.signals[name] for name in sorted(shown.signals)}
+    found: Tensors = {("signal", "env", "", name): signals[name] for name in sorted(signals)}
     found["episode end", "env", "", ""] = torch.as_tensor(ended)
     order = {name: turn for turn, name in enumerate(chain.from_iterable(simulation.scenario.waves()))}
     for name in sorted(system.channels, key=lambda name: order[system.channels[name].sender]):
@@ -184,9 +184,8 @@ def _integers(tensor: Tensor) -> Tensor:
 
 
 def _equal(first: Tensor, second: Tensor) -> bool:
-    if first.shape != second.shape or first.dtype != second.dtype:
-        return False
-    return torch.equal(_integers(first), _integers(second.to(first.device)))
+    comparable = first.shape == second.shape and first.dtype == second.dtype
+    return comparable and torch.equal(_integers(first), _integers(second.to(first.device)))
 
 
 # --- stacked tensors -------------------------------------------------------------------------------------
@@ -197,14 +196,11 @@ def equal_as_run(first: StepTaken, second: StepTaken) -> bool:
 
     False, too, where stacks cannot be compared; then the tensors of each agent and channel decide.
     """
-    if first.signals.signals.keys() != second.signals.signals.keys() or _members(first) != _members(second):
+    members = [[part.names for part in _parts(taken.simulation.backend.view())] for taken in (first, second)]
+    if first.signals.signals.keys() != second.signals.signals.keys() or members[0] != members[1]:
         return False
     one, other = (list(_stacks(taken)) for taken in (first, second))
     return len(one) == len(other) and all(_equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-def _members(taken: StepTaken) -> list[tuple[str, ...]]:
-    return [part.names for part in _parts(taken.simulation.backend.view())]
 
 
 def _parts(system: System) -> list[Agent | Channel]:
@@ -213,10 +209,10 @@ def _parts(system: System) -> list[Agent | Channel]:
 
 def _stacks(taken: StepTaken) -> Iterator[Tensor]:
     """Yield the tensors of `step_tensors` as cohorts and bundles hold them."""
-    simulation, shown, ended = taken
+    simulation, signals = taken.simulation, taken.signals.signals
     system, learned = simulation.backend.view(), simulation.learned.stacks
-    yield from (shown.signals[name] for name in sorted(shown.signals))
-    yield torch.as_tensor(ended)
+    yield from (signals[name] for name in sorted(signals))
+    yield torch.as_tensor(taken.ended)
     for channel in system.channels.values():
         record = channel.ledger.records.get(simulation.now - 1)
         if record is not None:

@@ -158,24 +158,20 @@ def _settings(
 
 def compare_digests(first: Digests, second: Digests) -> DigestComparison:
     """Return where the digests of two runs differ; agents and channels are compared by name."""
-    common = [column for column in first.columns if column in set(second.columns)]
-    only_in = (_without(first.columns, second.columns), _without(second.columns, first.columns))
+    one, other = dict.fromkeys(first.columns), dict.fromkeys(second.columns)
+    common = [column for column in one if column in other]
+    only_in = tuple(c for c in one if c not in other), tuple(c for c in other if c not in one)
     compared = tuple(step for step in first.rows if step in second.rows)
     last_equal = None
     whole = first.columns == second.columns
     for step in compared:
         if not whole or first.rows[step].cells != second.rows[step].cells:
-            one, other = first.of(step), second.of(step)
-            different = tuple(column for column in common if one[column] != other[column])
+            a, b = first.of(step), second.of(step)
+            different = tuple(column for column in common if a[column] != b[column])
             if different:
                 return DigestComparison(compared, last_equal, step, different, len(common), only_in)
         last_equal = step
     return DigestComparison(compared, last_equal, None, (), len(common), only_in)
-
-
-def _without(columns: tuple[Column, ...], others: tuple[Column, ...]) -> tuple[Column, ...]:
-    known = set(others)
-    return tuple(column for column in columns if column not in known)
 
 
 def compare_figures(first: Path, second: Path) -> FigureComparison | None:

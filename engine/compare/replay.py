@@ -104,10 +104,10 @@ class Replay:
 
     def add(self, step: int, found: Sequence[Difference]) -> None:
         """Keep the first difference of every quantity that has not differed before."""
-        seen = {first.difference.what for first in self.firsts}
+        known = {first.difference.what for first in self.firsts}
         for what in dict.fromkeys(each.what for each in found):
             some = [each for each in found if each.what == what]
-            if what not in seen:
+            if what not in known:
                 self.firsts.append(FirstDifference(step, some[0], len(some) - 1))
             if what in DIGESTED:
                 self.step = step
@@ -131,13 +131,11 @@ class ReplayedRun:
         self.diverged: str | None = None
         self._seeds: Seeds | None = None
         facts = directory.facts
+        seeds = facts.get("together") or []
         try:
-            self._settings: dict[str, Any] = {
-                "device": chosen_device(facts["device"]),
-                "threads": facts["threads"],
-            }
-            together = facts.get("together") or []
-            self.simulation = self._together(together, before) if len(together) > 1 else self._alone(before)
+            device = chosen_device(facts["device"])
+            self._settings: dict[str, Any] = {"device": device, "threads": facts["threads"]}
+            self.simulation = self._of_seeds(seeds, before) if len(seeds) > 1 else self._alone(before)
             self.simulation.recorders = []  # its figures are written already
         except AntiphonError as error:
             raise RunError(f"{directory.path}: cannot be run again here: {error}") from None
@@ -150,7 +148,7 @@ class ReplayedRun:
             return Simulation.load(early[-1], **self._settings, backend=backend)
         return Simulation(self._scenario(), seed=self.directory.facts["seed"], **self._begun, backend=backend)
 
-    def _together(self, seeds: Sequence[int], before: int) -> Simulation:
+    def _of_seeds(self, seeds: Sequence[int], before: int) -> Simulation:
         """Run all seeds that shared its program: alone, the last bits would be others."""
         alone = self.directory.facts.get("alone_from")
         if alone is not None:
@@ -181,20 +179,18 @@ class ReplayedRun:
         ended: EnvMask = False
         torch.set_num_threads(simulation.threads)
         try:
-            ended = self._stepped()
+            if self._seeds is None:
+                ended = simulation.step()["ended"]
+            else:
+                running = [one for one in self._seeds.simulations if one.diverged is None]
+                infos = self._seeds.step()
+                if simulation.diverged is None:
+                    ended = infos[running.index(simulation)]["ended"]
         except DivergenceError as error:
             self.diverged = str(error)
+        self.diverged = self.diverged or simulation.diverged
         self.check()
         return StepTaken(simulation, signals, ended)
-
-    def _stepped(self) -> EnvMask:
-        if self._seeds is None:
-            return self.simulation.step()["ended"]  # type: ignore[no-any-return]
-        running = [simulation for simulation in self._seeds.simulations if simulation.diverged is None]
-        infos = self._seeds.step()
-        if self.simulation.diverged is not None:
-            raise DivergenceError(self.simulation.diverged)
-        return infos[running.index(self.simulation)]["ended"]  # type: ignore[no-any-return]
 
     def check(self) -> None:
         """Compare its digests with those that were recorded at this step."""

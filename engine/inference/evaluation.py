@@ -104,7 +104,7 @@ def evaluate(
         readout: The agents whose metric is the scenario's.
         split: The part of the data.
         links: How messages travel; a word for their kind will do.
-        seed: Of the run; what is shown, lost and added is drawn from it, and from the split, every time alike.
+        seed: Of the run; what links lose and add is sampled from it and from the split, the same every time.
         make: Makes the environment to run forward in; streams of examples need none.
 
     Raises:
@@ -219,7 +219,7 @@ def examples(
 
 
 def rollout_seed(seed: int, split: str, batch: int) -> int:
-    """Return the seed of what links lose and add while batch number `batch` of a split is shown."""
+    """Return the seed of what links lose and add in batch number `batch` of a split."""
     return seed_for(seed, "evaluation", split, str(batch))
 
 

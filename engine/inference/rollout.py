@@ -110,7 +110,7 @@ class Rollout:
             parts += (part for tick in tape.ticks for part in tick.parts)
             GradientLedger.release(tape.sent)
         for part in parts:
-            part.participates = True  # who learns no more is judged all the same
+            part.participates = True  # whoever no longer learns is scored all the same
             for channel in self.system.agents[part.agent].channels:
                 channel.ledger.close(step, step)
                 channel.input_examples.clear()
@@ -206,11 +206,11 @@ class ExampleRollout:
         changed, read = self._changed_by(channel)
         self._rollout.restart(deliver)
         ports = dict(self.ports)
-        for step, (whole, again) in enumerate(zip(self._calls, self._among(changed), strict=True)):
-            for name in (name for call in whole for name in call):
+        for step, (calls, repeated) in enumerate(zip(self._calls, self._among(changed), strict=True)):
+            for name in (name for call in calls for name in call):
                 if (name, step) not in changed:
                     self._resend(self._rollout.system.agents[name], step, read, deliver)
-            ports |= self._tick(step, again)
+            ports |= self._tick(step, repeated)
         return ports
 
     def scores(self, ports: Mapping[str, Tensors]) -> Scores:
@@ -303,13 +303,7 @@ def scored(goal: Goal, output: Tensor, signals: Mapping[str, Tensor]) -> dict[st
 
 @dataclass(slots=True)
 class Score:
-    """What an agent's objective came to, summed over ticks and environments.
-
-    Attributes:
-        loss: Sum of its loss.
-        metric: Sum of its metric.
-        count: How many targets there were.
-    """
+    """An agent's loss and metric, summed over ticks and environments, and how many targets there were."""
 
     loss: float = 0.0
     metric: float = 0.0

@@ -1,4 +1,4 @@
-"""What recorders are told of a scenario: who talks to whom, with the words that explain each agent and channel."""
+"""Descriptions of a run for recorders: the graph of agents and channels, with the words that explain each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
-from antiphon.telemetry.figures import Names, RunDescription
+from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.timeline import Timeline
 
 __all__ = ["describe_run", "described", "graph_of"]
@@ -27,7 +27,7 @@ def describe_run(
     until: int | None = None,
     timeline: Timeline | None = None,
 ) -> RunDescription:
-    """Return what recorders are told before the first figure.
+    """Return the description that recorders get before the first figure.
 
     Args:
         scenario: Resolved.
@@ -41,7 +41,10 @@ def describe_run(
         yaml=document,
         hparams=_hparams(facts),
         graph=graph_of(scenario),
-        names=_names(scenario),
+        names={
+            "agents": list(scenario.agents),
+            "channels": [(channel.name, channel.slug) for channel in scenario.channels],
+        },
         scenario=scenario.scenario,
         every=scenario.telemetry.every,
         until=scenario.training.steps if until is None else until,
@@ -52,23 +55,16 @@ def describe_run(
 
 
 def described(simulation: BaseSimulation) -> RunDescription:
-    """Return what recorders are told of a simulation that has no directory."""
+    """Return the description of a simulation that has no directory."""
     facts = {"scenario": simulation.scenario.scenario, "seed": simulation.seed}
     first = timeline(simulation.system, 0, span(simulation.system))
     return describe_run(simulation.scenario, facts, start=simulation.now, timeline=first)
 
 
-def _names(scenario: Scenario) -> Names:
-    return {
-        "agents": list(scenario.agents),
-        "channels": [(channel.name, channel.slug) for channel in scenario.channels],
-    }
-
-
 def _hparams(facts: Mapping[str, Any]) -> dict[str, float | int | str | bool]:
     values = {name: facts.get(name) for name in ("scenario", "variant", "seed")} | (facts.get("values") or {})
-    shown = {name: value for name, value in values.items() if value is not None}
-    return {n: v if isinstance(v, bool | int | float | str) else json.dumps(v) for n, v in shown.items()}
+    known = {name: value for name, value in values.items() if value is not None}
+    return {n: v if isinstance(v, bool | int | float | str) else json.dumps(v) for n, v in known.items()}
 
 
 def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
@@ -80,7 +76,7 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
         times = {"period": clock.period, "phase": clock.phase % clock.period, "unroll": clock.unroll}
         graph.add_node(name, role=role, **times, about=_about_agent(agent))
     for channel in scenario.channels:
-        link = channel.link
+        link, size = channel.link, channel.size
         graph.add_edge(
             channel.sender,
             channel.receiver,
@@ -89,7 +85,7 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
             delay=link.delay,
             drop=link.drop,
             carries=channel.carries,
-            size=_size(channel),
+            size=size if size is None or isinstance(size, int) else " x ".join(map(str, size)),
             about=_about_channel(channel),
         )
     return graph
@@ -120,8 +116,8 @@ def _about_channel(channel: ChannelSpec) -> dict[str, str]:
     if predicted:
         about["gradient"] = _gradient(channel)
     if predicted and channel.input is not None:
-        given = ", ".join(channel.input.context)
-        about["input"] = channel.input.kind + (f", given {given}" if given else "")
+        context = ", ".join(channel.input.context)
+        about["input"] = channel.input.kind + (f", given {context}" if context else "")
     if channel.coupling == "locked" and channel.feedback is not None:
         about["feedback"] = channel.feedback.kind
     parts = [f"delay {link.delay}"] if link.delay else []
@@ -144,8 +140,3 @@ def _gradient(channel: ChannelSpec) -> str:
     parts += [f"scale {gradient.scale:g}"] if gradient.scale != 1 else []
     parts += ["trained but not used"] if not gradient.apply else []
     return ", ".join(parts)
-
-
-def _size(channel: ChannelSpec) -> int | str | None:
-    size = channel.size
-    return size if size is None or isinstance(size, int) else " x ".join(map(str, size))

@@ -2,13 +2,13 @@
 
 The digest of an agent is one of its parameters and running statistics, that of a channel one of its synthetic gradient's
 and synthetic input's: names, shapes and types, then the numbers in order, however they lie in memory and whatever backend
-holds them. Reading them changes nothing.
+holds them. SHA-256, for which processors have instructions.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -38,7 +38,7 @@ Holder = Learner | Model
 
 
 class _Part(NamedTuple):
-    """What is digested together: an agent or channel, or a whole cohort or bundle."""
+    """What is digested together: an agent or channel, or a whole stack of them."""
 
     kind: Kind
     names: tuple[str, ...]
@@ -50,15 +50,10 @@ class _Part(NamedTuple):
 
 
 def digests(simulation: BaseSimulation) -> list[DigestRow]:
-    """Return (kind, name, digest) of every agent, then of every channel, in canonical order.
-
-    Args:
-        simulation: In any state between two steps.
-    """
-    system = simulation.backend.view()
+    """Return (kind, name, digest) of every agent, then of every channel, in canonical order, between two steps."""
     found: dict[tuple[Kind, str], bytes] = {}
     shared: dict[int, bytes] = {}  # of tied agents, who have one learner
-    for part in _parts(system):
+    for part in _parts(simulation.backend.view()):
         key = id(part.run[0]) if part.run and not part.stacked else None
         if key is None or key not in shared:
             values = list(_digested(part))
@@ -67,11 +62,9 @@ def digests(simulation: BaseSimulation) -> list[DigestRow]:
         else:
             values = [shared[key]]
         found.update(((part.kind, name), value) for name, value in zip(part.names, values, strict=True))
-    order: tuple[tuple[Kind, Sequence[str]], ...] = (
-        ("agent", list(simulation.scenario.agents)),
-        ("channel", list(simulation.backend.channels)),
-    )
-    return [(kind, name, found[kind, name]) for kind, names in order for name in names]
+    order: list[tuple[Kind, str]] = [("agent", name) for name in simulation.scenario.agents]
+    order += [("channel", name) for name in simulation.backend.channels]
+    return [(kind, name, found[kind, name]) for kind, name in order]
 
 
 def holders(part: Agent | Channel) -> dict[str, Holder]:
@@ -105,18 +98,15 @@ def _parts(system: System) -> list[_Part]:
 
 def _part(part: Agent | Channel) -> _Part:
     kind: Kind = "agent" if isinstance(part, Agent) else "channel"
-    members = part.members
-    stacked = part.stacked if isinstance(part, Agent) else len(members) > 1
-    begun = tuple(_begun(numbers(member)) for member in members)
+    stacked = part.stacked if isinstance(part, Agent) else len(part.members) > 1
+    begun = tuple(_begun(member) for member in part.members)
     return _Part(kind, part.names, tuple(holders(part).values()), begun, stacked)
 
 
-def _begun(tensors: Mapping[str, Tensor]) -> Hash:
-    """Return the digest of what is known before the numbers."""
-    about = [[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in tensors.items()]
-    return hashlib.sha256(
-        repr(about).encode("utf-8", "surrogatepass")
-    )  # which processors have instructions for
+def _begun(member: Agent | Channel) -> Hash:
+    """Return the digest of names, shapes and types."""
+    about = [[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in numbers(member).items()]
+    return hashlib.sha256(repr(about).encode("utf-8", "surrogatepass"))
 
 
 def _digested(part: _Part) -> Iterator[bytes]:
@@ -135,9 +125,6 @@ def _digested(part: _Part) -> Iterator[bytes]:
 
 
 def _bytes(tensor: Tensor, members: int) -> tuple[memoryview, int]:
-    """Return the numbers of a tensor in this memory, and how many bytes each member has.
-
-    They are copied only where they are elsewhere, or do not lie in order.
-    """
+    """Return a tensor's bytes, copied only from another device or order, and how many each member has."""
     rows = tensor.data.reshape(-1).view(torch.uint8).cpu().numpy().data
     return rows, len(rows) // members

@@ -102,7 +102,7 @@ def figures(
     bits `distortion`.
 
     Args:
-        simulation: Whose agents and channels; just after `step`.
+        simulation: Just after `step`.
         step: The step just taken.
         scores: Loss and metric by agent, means since the last figures.
     """
@@ -167,12 +167,7 @@ def live_graph(simulation: BaseSimulation) -> nx.MultiDiGraph[str]:
 
 
 def of_agents(system: System, learned: StepReport) -> Iterator[Measured]:
-    """Yield `gradient_norm` (of those that learned), `updates`, `silenced` (with quarantine) and `parameter_norm`.
-
-    Args:
-        system: Of single agents, or of stacks.
-        learned: What was learned at the step, by the same.
-    """
+    """Yield `gradient_norm` (of those that learned), `updates`, `silenced` (with quarantine) and `parameter_norm`."""
     for update in learned.updates:
         for name, gradients in update.gradients.items():
             agent = system.agents[name]
@@ -201,13 +196,7 @@ def _norms(tensors: Sequence[Tensor], agent: Agent) -> list[float]:
 
 
 def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Measured]:
-    """Yield the figures of channels; `figures` says which.
-
-    Args:
-        system: Of single channels, or of stacks.
-        learned: What was learned at the step, by the same.
-        step: The step just taken.
-    """
+    """Yield the figures of channels that `figures` lists; `learned` is of the same stacks as `system`."""
     for name, trained in learned.inputs.items():
         losses = trained.loss.reshape(-1).tolist()
         yield Measured(system.channels[name].names, "si_loss", losses, _list(trained.members))
@@ -306,13 +295,7 @@ def histograms(simulation: BaseSimulation) -> list[HistogramRow]:
 
 
 def sampled_at(step: int, every: int, until: int) -> bool:
-    """Whether messages are sampled at a step: the first, every tenth one that has figures, and the last of the run.
-
-    Args:
-        step: The step just taken, from 0.
-        every: Steps from one row of figures to the next.
-        until: The step the run stops at.
-    """
+    """Whether messages are sampled at a step: the first (0), every tenth one with figures, and the last of the run."""
     return step == 0 or (step + 1) % (_ROWS * every) == 0 or step + 1 == until
 
 
@@ -321,10 +304,6 @@ def samples(system: System, scenario: Scenario) -> list[SampleRow]:
 
     Those to readouts come first, then the others, in canonical order. The label of a message is the class that the first
     readout with a classification should name for the example that the message was made from; nan where there is none.
-
-    Args:
-        system: Of single agents and channels, or of stacks.
-        scenario: What it was made from.
     """
     goals = [scenario.agents[name].objective for name in scenario.readouts]
     target = next((goal.target for goal in goals if goal is not None and goal.kind == "classification"), None)

@@ -29,12 +29,7 @@ def span(system: System) -> int:
 
 
 def timeline(system: System, start: int, steps: int) -> Timeline:
-    """Return what happens when, from `start` on; links are taken to lose nothing.
-
-    Args:
-        system: The agents, channels and units.
-        start: The first step.
-        steps: How many.
+    """Return what happens when, for some steps from `start` on; links are taken to lose nothing.
 
     Raises:
         ScenarioError: There is no such span of steps.
@@ -122,7 +117,7 @@ class _Times:
                         reach = reach.joined(self.reaches[channel.sender][stamp])
                 elif channel.coupling == "delayed":
                     reach = reach._replace(late=True)
-                elif channel.coupling == "locked" or _stands_in(channel):
+                elif channel.coupling == "locked" or (channel.injects and channel.ledger.returns):
                     reach = reach._replace(messages=True)
         return reach
 
@@ -230,8 +225,3 @@ def _episodes(system: System) -> StepWindows | None:
 def _true(channel: Channel) -> bool:
     """Whether it takes the true gradient back, within the window."""
     return channel.coupling == "locked" and channel.aligned is None and channel.direct is None
-
-
-def _stands_in(channel: Channel) -> bool:
-    """Whether what it injects is learned from what comes back, and so stands for it."""
-    return channel.injects and channel.ledger.returns

@@ -163,11 +163,8 @@ class _Samples:
 def best_linear(inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
     """Return the linear map, [features, outputs] and [outputs], that predicts best, by ridge regression.
 
-    The penalty is the one of the least generalised cross-validation error (Golub, Heath and Wahba 1979).
-
-    Args:
-        inputs: [rows, features].
-        outputs: [rows, outputs].
+    Inputs are [rows, features], outputs [rows, outputs]. The penalty is the one of the least generalised cross-validation
+    error (Golub, Heath and Wahba 1979).
     """
     rows = len(inputs)
     x_mean, y_mean = inputs.mean(0), outputs.mean(0)

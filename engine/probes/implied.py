@@ -8,7 +8,7 @@ message to each example's own; the true loss is had by letting the network go on
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.core.system import System
-from antiphon.engine.inference.evaluation import examples as shown
+from antiphon.engine.inference.evaluation import examples as examples_of
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import ExampleRollout
 from antiphon.engine.step.predictors import PredictorTrainer
@@ -131,21 +131,24 @@ def implied_loss(
     if examples < 1:
         raise ScenarioError(f"examples: must be at least 1, not {examples}")
     goals = [name for name, agent in system.agents.items() if agent.goal is not None]
-    (batch,) = shown(simulation.world.env, split, examples, examples)  # one: the mean message is that of all
+    (batch,) = examples_of(
+        simulation.world.env, split, examples, examples
+    )  # one: the mean message is that of all
     rollout = ExampleRollout(system, batch, Links(), seed=simulation.seed, ends=goals)
+    signals = StepSignals(0, dict(batch))
     chosen = names if channels is None else dict.fromkeys(channels)
-    return {name: _Lines(system, rollout, batch, system.channels[name]).compare(points) for name in chosen}
+    return {name: _Lines(system, rollout, signals, system.channels[name]).compare(points) for name in chosen}
 
 
 class _Lines:
     """The lines from the mean message to each example's own, on one channel."""
 
     def __init__(
-        self, system: System, rollout: ExampleRollout, signals: Mapping[str, Tensor], channel: Channel
+        self, system: System, rollout: ExampleRollout, signals: StepSignals, channel: Channel
     ) -> None:
         self.system = system
         self.rollout = rollout
-        self.step_signals = StepSignals(0, dict(signals))
+        self.step_signals = signals
         self.channel = channel
         sent = rollout.sent(channel.name)
         self.own = {stamp: sent[stamp] for stamp in sorted(rollout.read(channel.name))}
@@ -180,20 +183,20 @@ class _Lines:
         """The derivative of the implied loss by the share of the way, [examples]."""
         total = np.zeros(self.rollout.rows)
         for stamp, own in self.own.items():
-            said = self._said(stamp, self._at(stamp, share))
             along = own - self.mean[stamp]
-            total += (said.double() * along.double()).sum(1).cpu().numpy()
+            total += (self._predicted(stamp, share).double() * along.double()).sum(1).cpu().numpy()
         return total
 
-    def _said(self, stamp: int, message: Tensor) -> Tensor:
-        """What the predictor says of a message, [rows, size]."""
+    def _predicted(self, stamp: int, share: float) -> Tensor:
+        """The synthetic gradient of a message that far along, [rows, size]."""
+        message = self._at(stamp, share)
         place = copy.copy(self.channel)
         place.zeros = torch.zeros_like(message)
-        arrival = stamp + self.channel.ledger.link.delay
-        first = self.channel.ledger.receiver.following(arrival)
+        ledger = self.channel.ledger
+        first = ledger.receiver.following(stamp + ledger.link.delay)
         record = Record(stamp, message, message, self.step_signals, first, set(), first)
-        said = self.predictor_trainer.predict(place, record)
-        return torch.zeros_like(message) if said is None else said
+        found = self.predictor_trainer.predict(place, record)
+        return torch.zeros_like(message) if found is None else found
 
     def _loss(self, share: float) -> Array:
         """The true loss that far along, [examples]: the network goes on from there."""

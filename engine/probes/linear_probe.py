@@ -78,9 +78,9 @@ def ridge_accuracy(
         classes: Number of labels.
         penalty: Times the number of examples, what is added to the diagonal.
     """
-    mean, spread = train.mean(0), train.std(0)
-    spread = np.where(spread > 1e-12 * (1.0 + np.abs(mean)), spread, np.inf)  # what never moves says nothing
-    x, z = (train - mean) / spread, (test - mean) / spread
+    mean, std = train.mean(0), train.std(0)
+    std = np.where(std > 1e-12 * (1.0 + np.abs(mean)), std, np.inf)  # a constant feature has no weight
+    x, z = (train - mean) / std, (test - mean) / std
     y = np.eye(classes)[train_labels]
     bias = y.mean(0)
     rows, features = x.shape

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.agents.module import ModuleNetwork
-from antiphon.agents.network import HIDDEN, Network
+from antiphon.agents.network import HIDDEN
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.inference.evaluation import examples as shown
+from antiphon.engine.inference.evaluation import examples as examples_of
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import ExampleRollout
 from antiphon.errors import ScenarioError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 __all__ = ["Representations", "dissimilarity", "rdm", "represent", "similarity", "weight_norms"]
 
@@ -35,7 +30,7 @@ class Representations:
     """What every agent makes of some examples at its newest tick.
 
     Attributes:
-        split: Where the examples are from.
+        split: The part of the data.
         agents: By agent, [examples, features]: its last hidden activation, or of a user's module all its outputs.
         target: The categorical signal that the examples are sorted by; None where no objective has one.
         labels: Its values, [examples], rising; empty without a target.
@@ -62,33 +57,30 @@ def represent(simulation: BaseSimulation, examples: int = 400, split: str = "tes
         raise ScenarioError(f"examples: must be at least 1, not {examples}")
     system = simulation.system
     parts: dict[str, list[Array]] = {name: [] for name in system.agents}
-    watched = {name: _watched(agent.learner.network) for name, agent in system.agents.items()}
+    networks = {name: agent.learner.network for name, agent in system.agents.items()}
+    watched = {
+        name: tuple(n.heads) if isinstance(n, ModuleNetwork) else (HIDDEN,) for name, n in networks.items()
+    }
     target = _target(simulation)
     labels: list[NDArray[np.int64]] = []
-    for batch in shown(simulation.world.env, split, examples):
+    for batch in examples_of(simulation.world.env, split, examples):
         rollout = ExampleRollout(system, batch, Links(), seed=simulation.seed, watched=watched)
         for name, ports in rollout.ports.items():
-            parts[name].append(np.concatenate([_numbers(ports[port]) for port in watched[name]], 1))
+            columns = [ports[port].flatten(1).cpu().numpy() for port in watched[name]]
+            parts[name].append(np.concatenate(columns, 1, dtype=np.float64))
         if target is not None:
             labels.append(batch[target].cpu().numpy().astype(np.int64))
-    whole = np.concatenate(labels) if labels else np.zeros(0, np.int64)
-    rows = np.concatenate(parts[next(iter(parts))]).shape[0]
-    order = np.argsort(whole, kind="stable") if labels else np.arange(rows)
-    found = {name: np.concatenate(part)[order] for name, part in parts.items()}
-    return Representations(split, found, target, whole[order] if labels else whole)
+    found = {name: np.concatenate(part) for name, part in parts.items()}
+    sorted_labels = np.zeros(0, np.int64)
+    if labels:
+        whole = np.concatenate(labels)
+        order = np.argsort(whole, kind="stable")
+        found, sorted_labels = {name: part[order] for name, part in found.items()}, whole[order]
+    return Representations(split, found, target, sorted_labels)
 
 
 def rdm(simulation: BaseSimulation, examples: int = 400, split: str = "test") -> dict[str, Array]:
-    """Return each agent's representational dissimilarity matrix, [examples, examples].
-
-    Args:
-        simulation: What to look at.
-        examples: At most so many, spread evenly over the split.
-        split: The part of the data.
-
-    Raises:
-        ScenarioError: The environment has no such split.
-    """
+    """Return each agent's representational dissimilarity matrix, [examples, examples]; arguments as of `represent`."""
     found = represent(simulation, examples, split)
     return {name: dissimilarity(made) for name, made in found.agents.items()}
 
@@ -108,7 +100,7 @@ def dissimilarity(representation: Array) -> Array:
 
 
 def similarity(matrices: Mapping[str, Array]) -> Array:
-    """Return how alike agents see what is alike: the correlation of their dissimilarities, [agents, agents].
+    """Return the correlation of the agents' dissimilarities, [agents, agents].
 
     A block of ones says that the representation stays the same over these agents.
 
@@ -132,11 +124,6 @@ def weight_norms(simulation: BaseSimulation) -> dict[str, dict[str, float]]:
     }
 
 
-def _watched(network: Network) -> tuple[str, ...]:
-    """The ports that are an agent's representation."""
-    return tuple(network.heads) if isinstance(network, ModuleNetwork) else (HIDDEN,)
-
-
 def _target(simulation: BaseSimulation) -> str | None:
     """Return the first readout's categorical target, or else any agent's."""
     agents, signals = simulation.system.agents, simulation.system.description.signals
@@ -145,7 +132,3 @@ def _target(simulation: BaseSimulation) -> str | None:
         if goal is not None and signals[goal.target].classes is not None and not signals[goal.target].shape:
             return goal.target
     return None
-
-
-def _numbers(port: Tensor) -> Array:
-    return port.flatten(1).cpu().numpy().astype(np.float64)

@@ -75,16 +75,15 @@ def true_gradients(simulation: BaseSimulation, horizon: int = 0) -> dict[str, Pr
     with simulation.fork(stacked=False) as twin:
         rollout = DifferentiableRollout(twin.system, twin.now, horizon, twin.system.channels.keys())
         rollout.run(twin.world, 1)  # only now are the signals known that a context may use
-        synthetic = {name: _predicted(rollout.system, name, record) for name, record in rollout.sent.items()}
+        trainer, channels = PredictorTrainer(rollout.system), rollout.system.channels
+        with torch.no_grad():
+            synthetic = {
+                name: trainer.predict(channels[name], record)
+                for name, record in rollout.sent.items()
+                if channels[name].predictor is not None
+            }
         rollout.run(twin.world, horizon)
-    return {name: _probe(true, synthetic[name]) for name, true in rollout.gradients().items()}
-
-
-@torch.no_grad()
-def _predicted(system: System, name: str, record: Record) -> Tensor | None:
-    """Return the prediction of a channel's predictor for a record, [B, size]; None where it has none."""
-    channel = system.channels[name]
-    return None if channel.predictor is None else PredictorTrainer(system).predict(channel, record)
+    return {name: _probe(true, synthetic.get(name)) for name, true in rollout.gradients().items()}
 
 
 @torch.no_grad()
@@ -196,11 +195,6 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     All messages count as read for as long as they are the newest, and an episode of known length ends every path.
     Where channels form a cycle without such an end, effects never end: there, the steps until every objective
     that can be reached has been.
-
-    Args:
-        system: The agents, clocks and channels.
-        names: The channels whose messages of `stamp` are followed.
-        stamp: The step they are sent at.
     """
     sent = [system.channels[name] for name in names if system.channels[name].ledger.sender.due(stamp)]
     goals, cyclic = _goals(system, {channel.receiver for channel in sent})

@@ -66,11 +66,9 @@ class Value:
     Attributes:
         name: The channel's, or `COUPLING`.
         value: 1: as good as the true gradient; 0: as good as none; negative: worse than none. None: undefined.
-        low: Lower end of its 95 % interval; None without a value.
-        high: Upper end.
-        true: Mean loss of the readouts with the true signal, in the horizon's second half, over repeats.
-        synthetic: With the channel's own.
-        zero: With none.
+        low, high: Its 95 % interval; None without a value.
+        true, synthetic, zero: Mean loss of the readouts with the true signal, the channel's own, and none, in the
+            horizon's second half, over repeats.
         gain: zero - true: what the truth brings.
         error: The standard error of `gain`.
         ahead: Further steps whose losses counted in the true signal.
@@ -107,7 +105,7 @@ class Values:
         step: From which step on.
         horizon: Steps of learning.
         repeats: Sets of examples.
-        seconds: What the measurement took.
+        seconds: Of the whole measurement.
     """
 
     rows: tuple[Value, ...]
@@ -324,11 +322,8 @@ def write_value(simulation: BaseSimulation, step: int) -> None:
     """Measure values during a run and hand them to its recorders, with what they cost.
 
     Per channel (where there are no more than `telemetry.top`), and for the run as a whole (all channels together):
-    `value`, `value_low` and `value_high`, where there is one; for the run, `value_seconds`.
-
-    Args:
-        simulation: The run, just after `step`; its scenario's `telemetry.value` says the horizon.
-        step: The step just taken.
+    `value`, `value_low` and `value_high`, where there is one; for the run, `value_seconds`. The horizon is that of the
+    scenario's `telemetry.value`.
     """
     spec = simulation.scenario.telemetry.value
     assert spec is not None
@@ -343,13 +338,7 @@ def write_value(simulation: BaseSimulation, step: int) -> None:
 
 
 class ZeroGradient(StackedBackend):
-    """An engine of single agents that injects nothing into the messages of some channels.
-
-    Args:
-        system: What runs.
-        names: The channels.
-        start: The first step whose messages are steered; those sent before keep their signal.
-    """
+    """An engine of single agents that injects nothing into the messages of some channels, from step `start` on."""
 
     def __init__(self, system: System, names: Sequence[str], start: int) -> None:
         super().__init__(_steerable(system, names), stacked=False)
@@ -381,7 +370,7 @@ class TrueGradient(ZeroGradient):
         simulation: What runs.
         names: The channels.
         bench: Another simulation of the scenario, whose environment shows what is to come.
-        ahead: Further steps whose losses count; None: as many as `look_ahead` says.
+        ahead: Further steps whose losses count; None: as many as they can reach (`look_ahead`).
     """
 
     def __init__(
@@ -404,7 +393,10 @@ class TrueGradient(ZeroGradient):
     def tick(self, step: int, step_signals: StepSignals) -> None:
         """Tick all agents due, after a copy of the system as it is before."""
         self._before = None
-        due = [n for n in self.system.channels if n in self.names and self._sends(n, step)]
+        ledgers = {n: channel.ledger for n, channel in self.system.channels.items() if n in self.names}
+        due = [
+            n for n, own in ledgers.items() if own.sender.due(step) and (not own.state or own.is_read(step))
+        ]
         if due:
             ahead = look_ahead(self.system, due, step) if self.ahead is None else self.ahead
             self.farthest = max(self.farthest, ahead)
@@ -427,10 +419,6 @@ class TrueGradient(ZeroGradient):
     def signal(self, channel: Channel, record: Record) -> Tensor | None:
         """The true gradient of a message."""
         return self._true.get((channel.name, record.stamp))
-
-    def _sends(self, name: str, step: int) -> bool:
-        ledger = self.system.channels[name].ledger
-        return ledger.sender.due(step) and (not ledger.state or ledger.is_read(step))
 
 
 def _steerable(system: System, names: Sequence[str]) -> System:
