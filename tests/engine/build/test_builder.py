@@ -12,7 +12,8 @@ from torch import nn
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
-from tests.engine.scenes import CLASSIFY, digits, equal, parameters
+from tests.engine.numbers import equal, one_line, parameters
+from tests.engine.scenes import CLASSIFY, digits
 
 SMALL = {"width": 5, "size": 3, "batch": 4}
 
@@ -102,11 +103,8 @@ def test_a_users_network_is_called_with_its_sizes() -> None:
     assert asked == [(64, 10)]
     simulation.run(3)
     assert simulation.agents["a"].updates == 3
-    with pytest.raises(
-        ScenarioError, match=r"agents\.a\.network: Linear turns \[2, 64\] into \[2, 9\]"
-    ) as caught:
+    with one_line(r"agents\.a\.network: Linear turns \[2, 64\] into \[2, 9\]"):
         Simulation(single(network=lambda inputs, outputs: nn.Linear(inputs, 9)))
-    assert "\n" not in str(caught.value)
 
 
 def test_an_agents_module_is_its_network_in_evaluation_mode() -> None:

@@ -10,25 +10,9 @@ from torch import nn
 
 from antiphon.engine.build.similarity import agent_kind, aligned_kind, channel_kind, place_of, reasons_alone
 from antiphon.engine.build.stacking import stacks_of
-from tests.engine.alike import (
-    GOAL,
-    LABEL,
-    LSTM,
-    OWN,
-    Document,
-    Play,
-    Sights,
-    channel_stacks,
-    document,
-    gradient,
-    levels,
-    ring,
-    stacked_names,
-    stacked_system,
-    stacks,
-    states,
-    system_of,
-)
+from tests.contracts.backend_documents import GOAL, LABEL, OWN, Document, Play, document, levels, ring
+from tests.engine.scenes import LSTM, Sights, gradient, states
+from tests.engine.stacks import channel_stacks, stacked_names, stacked_system, stacks, system_of
 
 SOURCE: Document = {**OWN}
 INPUT: Document = {"kind": "linear", "context": ["x"]}

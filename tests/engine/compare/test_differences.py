@@ -25,33 +25,23 @@ from antiphon.engine.compare.differences import (
 )
 from antiphon.engine.metrics.digests import numbers
 from antiphon.engine.state.state_dict import snapshot
+from tests.engine.scenes import CLASSIFY, digits
 
 PLACE: Place = ("parameter", "agent", "eye", "0.weight")
-GOAL = {"kind": "classification", "target": "label"}
-
-
-def made(agents: dict[str, Any], **more: Any) -> Scenario:
-    return Scenario.model_validate(
-        {"scenario": "some", "env": {"id": "antiphon/Digits-v0"}, "agents": agents, **more}
-    )
 
 
 def scenario(**training: Any) -> Scenario:
     """Three listeners that are alike, on links that lose and add noise."""
+    listener = {"objective": CLASSIFY, "network": {"kind": "mlp", "hidden": [4]}}
+    agents = {"eye": {"observes": ["image"], "network": {"kind": "mlp", "hidden": [5]}}}
     link = {"delay": 1, "drop": 0.3, "noise": 0.1}
-    gradient = {"kind": "linear", "context": ["label"]}
-    agents: dict[str, Any] = {"eye": {"observes": ["image"], "network": {"kind": "mlp", "hidden": [5]}}}
-    agents |= {
-        name: {"objective": GOAL, "network": {"kind": "mlp", "hidden": [4]}}
-        for name in ("ear", "lip", "mind")
-    }
-    return made(
-        agents,
-        channels=[
-            {"from": "eye", "to": name, "size": 3, "link": link, "gradient": gradient}
-            for name in ("ear", "lip", "mind")
-        ],
-        training={"batch": 4, **training},
+    channel = {"from": "eye", "size": 3, "link": link, "gradient": {"kind": "linear", "context": ["label"]}}
+    names = ("ear", "lip", "mind")
+    return digits(
+        {**agents, **dict.fromkeys(names, listener)},
+        [{**channel, "to": name} for name in names],
+        batch=4,
+        **training,
     )
 
 
@@ -123,13 +113,13 @@ def test_equal_simulations_do_not_differ() -> None:
 
 def test_every_digested_tensor_is_compared() -> None:
     """Those of synthetic inputs and of their hidden layers' normalisation among them."""
-    agents = {"eye": {"observes": ["image"]}, "ear": {"objective": GOAL}}
+    agents = {"eye": {"observes": ["image"]}, "ear": {"objective": CLASSIFY}}
     models = {
         "gradient": {"kind": "mlp", "hidden": [3]},
         "input": {"kind": "mlp", "hidden": [4], "context": []},
     }
     unlocked = {"from": "eye", "to": "ear", "size": 3, "coupling": "unlocked", **models}
-    with Simulation(made(agents, channels=[unlocked], training={"batch": 4})) as simulation:
+    with Simulation(digits(agents, [unlocked], batch=4)) as simulation:
         found = {place[1:] for place in learned(simulation) if place[0] in DIGESTED}
         system = simulation.system
         digested = {("agent", a.name, tensor) for a in system.agents.values() for tensor in numbers(a)}
@@ -191,8 +181,8 @@ def test_one_bit_is_found_whoever_holds_it(backends: tuple[str, str], what: str)
 
 
 def test_other_agents_do_not_count() -> None:
-    eye = {"observes": ["image"], "objective": GOAL, "network": {"kind": "mlp", "hidden": [5]}}
-    alone = made({"eye": eye}, training={"batch": 4})
+    eye = {"observes": ["image"], "objective": CLASSIFY, "network": {"kind": "mlp", "hidden": [5]}}
+    alone = digits({"eye": eye}, batch=4)
     with Simulation(scenario()) as one, Simulation(alone) as other:
         both = taken(one), taken(other)
         assert not equal_as_run(*both)
@@ -201,9 +191,9 @@ def test_other_agents_do_not_count() -> None:
 
 
 def test_messages_are_told_in_the_order_in_which_they_are_made() -> None:
-    agents: dict[str, Any] = {"z": {"observes": ["image"]}, "m": {}, "a": {"objective": GOAL}}
+    agents: dict[str, Any] = {"z": {"observes": ["image"]}, "m": {}, "a": {"objective": CLASSIFY}}
     channels = [{"from": "z", "to": "m", "size": 3}, {"from": "m", "to": "a", "size": 3}]
-    chain = made(agents, channels=channels, training={"batch": 4})
+    chain = digits(agents, channels, batch=4)
     with Simulation(chain) as one, Simulation(chain, seed=1) as other:
         found = differences(step_tensors(taken(one)), step_tensors(taken(other)))
     assert [each.name for each in found if each.what == "message"] == ["z->m", "m->a"]

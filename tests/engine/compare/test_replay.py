@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,16 @@ def made(path: Path, text: str = DOCUMENT, checkpoints: int = 6, **request: Any)
     run = begin(Request(template=load(file), **request), path)
     run.train(checkpoint_every=checkpoints)
     return RunDirectory.open(path)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, RunDirectory]:
+    """The same run from two seeds: to be read only."""
+    folder = tmp_path_factory.mktemp("pair")
+    return made(folder / "a"), made(folder / "b", seed=1)
+
+
+Pair = tuple[RunDirectory, RunDirectory]
 
 
 def record(run: RunDirectory) -> Digests:
@@ -84,16 +95,19 @@ def test_the_first_difference_of_each_quantity_is_kept() -> None:
     assert (found.step, found.first, found.cause) == (4, found.firsts[1], found.firsts[0])
 
 
-def test_another_seed_parts_before_the_first_step(tmp_path: Path) -> None:
-    found = replayed(made(tmp_path / "a"), made(tmp_path / "b", seed=1))
+def test_another_seed_parts_before_the_first_step_and_nothing_is_written(pair: Pair) -> None:
+    before = {path: path.read_bytes() for run in pair for path in run.path.rglob("*") if path.is_file()}
+    found = replayed(*pair)
+    assert {path: path.read_bytes() for path in before} == before
+    assert {path for run in pair for path in run.path.rglob("*") if path.is_file()} == before.keys()
     assert (found.start, found.end, found.step, found.reproduces) == (0, 1, 0, True)
     assert found.first is not None
     assert found.first.difference[:4] == ("parameter", "agent", "ear", "0.weight")
     assert found.cause == found.first
 
 
-def test_another_learning_rate_parts_at_the_first_update(tmp_path: Path) -> None:
-    found = replayed(made(tmp_path / "a"), made(tmp_path / "b", DOCUMENT.replace("lr: 0.01", "lr: 0.02")))
+def test_another_learning_rate_parts_at_the_first_update(pair: Pair, tmp_path: Path) -> None:
+    found = replayed(pair[0], made(tmp_path / "b", DOCUMENT.replace("lr: 0.01", "lr: 0.02")))
     assert (found.step, found.reproduces) == (1, True)
     assert found.first is not None
     assert (found.first.step, found.first.difference.what) == (1, "parameter")
@@ -181,32 +195,29 @@ def test_backends_part_in_the_last_bits(tmp_path: Path) -> None:
 def test_seeds_that_ran_together_are_run_together_again(tmp_path: Path) -> None:
     file = tmp_path / "trio.yaml"
     file.write_text(DOCUMENT)
-    requests = [Request(template=load(file), seed=seed) for seed in (0, 1)]
+    requests = [Request(template=load(file), seed=seed, steps=12) for seed in (0, 1)]
     MultiSeedRun(requests, [tmp_path / "s0", tmp_path / "s1"]).train()
     first, second = (RunDirectory.open(tmp_path / name) for name in ("s0", "s1"))
     assert first.facts["together"] == [0, 1]
-    records = record(first), record(second)
-    found = replay_runs((first, second), records, last_equal=0, until=12)
-    assert (found.end, found.step, found.reproduces) == (12, 0, True)
+    found = replay_runs((first, second), (record(first), record(second)), last_equal=0, until=6)
+    assert (found.end, found.step, found.reproduces) == (6, 0, True)
 
 
-def test_a_run_that_diverges_ends_the_replay(tmp_path: Path) -> None:
+def test_a_run_that_diverges_ends_the_replay(pair: Pair, tmp_path: Path) -> None:
     wild = DOCUMENT.replace("{kind: adam, lr: 0.01}", "{kind: sgd, lr: 1.0e+25}")
-    one, other = made(tmp_path / "a"), made(tmp_path / "b", wild)
-    records = record(one), record(other)
-    found = replay_runs((one, other), records, last_equal=0, until=12)
+    one, other = pair[0], made(tmp_path / "b", wild)
+    found = replay_runs((one, other), (record(one), record(other)), last_equal=0, until=12)
     assert found.diverged[0] is None
     assert found.diverged[1] is not None
     assert "not finite" in found.diverged[1]
     assert found.end < 12
 
 
-def test_a_replay_that_is_stopped_says_so(tmp_path: Path) -> None:
-    one, other = made(tmp_path / "a"), made(tmp_path / "b", seed=1)
+def test_a_replay_that_is_stopped_says_so(pair: Pair) -> None:
     stopped: list[int] = []
     found = replay_runs(
-        (one, other),
-        (record(one), record(other)),
+        pair,
+        (record(pair[0]), record(pair[1])),
         last_equal=0,
         until=12,
         stopped=stopped,
@@ -224,9 +235,9 @@ def test_a_replay_that_is_stopped_says_so(tmp_path: Path) -> None:
     ],
 )
 def test_a_run_that_cannot_be_run_again_is_one_line(
-    tmp_path: Path, file: str, text: str, reason: str
+    pair: Pair, tmp_path: Path, file: str, text: str, reason: str
 ) -> None:
-    one, other = made(tmp_path / "a"), made(tmp_path / "b", seed=1)
+    one, other = pair[0], RunDirectory.open(shutil.copytree(pair[1].path, tmp_path / "b"))
     if file == "run.json":
         facts = json.loads((other.path / file).read_text()) | {text: "tpu:9"}
         (other.path / file).write_text(json.dumps(facts))
@@ -236,25 +247,17 @@ def test_a_run_that_cannot_be_run_again_is_one_line(
         replayed(one, RunDirectory.open(other.path))
 
 
-def test_nothing_is_written(tmp_path: Path) -> None:
-    one, other = made(tmp_path / "a"), made(tmp_path / "b", seed=1)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    replayed(one, other)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+def test_checkpoints_at_other_steps_are_not_compared(pair: Pair, tmp_path: Path) -> None:
+    other = made(tmp_path / "b", seed=1, steps=23, checkpoints=5)
+    assert compare_checkpoints(pair[0], other) is None
+    assert compare_checkpoints(pair[0], pair[0]) is None
 
 
-def test_checkpoints_at_other_steps_are_not_compared(tmp_path: Path) -> None:
-    one, other = made(tmp_path / "a"), made(tmp_path / "b", seed=1, steps=23, checkpoints=5)
-    assert compare_checkpoints(one, other) is None
-    assert compare_checkpoints(one, one) is None
-
-
-def test_other_agents_are_left_out(tmp_path: Path) -> None:
+def test_other_agents_are_left_out(pair: Pair, tmp_path: Path) -> None:
     """A seed follows names: a third listener changes neither the eye nor the others before it speaks."""
     more = DOCUMENT.replace(
         "  mind:", "  lip: {objective: {kind: classification, target: label}, observes: [image]}\n  mind:"
     )
-    one, other = made(tmp_path / "a"), made(tmp_path / "b", more)
-    rows = compare_digests(record(one), record(other))
+    rows = compare_digests(record(pair[0]), record(made(tmp_path / "b", more)))
     assert rows.first_different is None
     assert rows.only_in == ((), (("agent", "lip"),))

@@ -20,7 +20,7 @@ from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.tensors import Source
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from tests.engine.alike import assert_same_state, kept
+from tests.engine.numbers import assert_same_state, kept, one_line
 
 COUNT = 1300
 GENERATOR = torch.Generator().manual_seed(0)
@@ -123,9 +123,8 @@ def test_what_it_says() -> None:
     ],
 )
 def test_what_cannot_be_evaluated_is_one_clear_line(split: str, links: str, expected: str) -> None:
-    with pytest.raises(ScenarioError, match=expected) as caught:
+    with one_line(expected):
         simulate(source()).evaluate(split, links)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["input", "in-put", "lambda", "max", "x"])
@@ -220,11 +219,8 @@ def test_running_forward_changes_no_bit_of_the_run() -> None:
 
 def test_who_never_has_a_target_is_nan_unless_it_is_the_readout() -> None:
     simulation = counting(delay=160)
-    with pytest.raises(
-        ScenarioError, match="no tick of 'b' has a target and all paths to it filled; shorten"
-    ) as caught:
+    with one_line("no tick of 'b' has a target and all paths to it filled; shorten"):
         simulation.evaluate()
-    assert "\n" not in str(caught.value)
     found = evaluation.evaluate(
         simulation.system, simulation.world.env, ("a",), "test", make=make(simulation)
     )
@@ -242,14 +238,8 @@ def test_an_environment_without_splits_says_what_shows_progress() -> None:
     simulation = forward({"id": "antiphon/Copy-v0"}, {"a": agent})
     simulation.run(3)
     expected = "has no splits to evaluate on; its own figures in the run show progress: .*difficulty, solved"
-    with pytest.raises(ScenarioError, match=expected) as caught:
+    with one_line(expected):
         simulation.evaluate()
-    assert "\n" not in str(caught.value)
-
-
-def test_a_split_that_is_none_is_refused_before_anything_is_made() -> None:
-    with pytest.raises(ScenarioError, match="no split 'tset'; did you mean 'test'"):
-        counting().evaluate("tset")
 
 
 def test_only_examples_can_be_looked_at_one_by_one() -> None:

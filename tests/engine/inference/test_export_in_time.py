@@ -18,8 +18,8 @@ from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import EnvironmentRollout
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
+from tests.engine.numbers import one_line
 
 Document = dict[str, Any]
 GOAL = {"kind": "classification", "target": "odd_so_far"}
@@ -162,11 +162,8 @@ def test_steps_that_are_no_whole_rounds_are_refused() -> None:
 def test_a_round_too_long_for_a_graph_is_one_clear_line() -> None:
     periods = {"a": {"clock": {"period": 17}}, "b": {"clock": {"period": 19}}, "c": {"clock": {"period": 23}}}
     simulation = simulate(levels(**periods), CHAIN)
-    with pytest.raises(
-        ScenarioError, match="a round of all clocks and rates takes 7,429 steps, more"
-    ) as caught:
+    with one_line("a round of all clocks and rates takes 7,429 steps, more"):
         simulation.compose()
-    assert "\n" not in str(caught.value)
 
 
 def test_any_agent_that_says_something_can_be_composed() -> None:

@@ -20,7 +20,7 @@ from antiphon.envs import registry
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.counting import CountDigits
 from antiphon.scenarios import Scenario
-from tests.engine.alike import assert_same_state
+from tests.engine.numbers import assert_same_state
 
 Document = dict[str, Any]
 LSTM = {"kind": "lstm", "size": 7}

@@ -13,7 +13,7 @@ from antiphon.engine.metrics.digests import SIZE, digests, numbers
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.scenarios.parts import GradientSpec
 from antiphon.telemetry.figures import Kind
-from tests.engine.scenes import predictor_of
+from tests.engine.numbers import predictor_of
 
 HOLDERS = {"kind": "linear", "context": ["label"]}
 GOAL = {"kind": "classification", "target": "label"}
@@ -179,5 +179,5 @@ def table(folder: Path) -> bytes:
 def test_the_same_seed_gives_the_same_table_and_another_another(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         with Simulation(many(), seed=seed, logdir=tmp_path / name) as simulation:
-            simulation.run()
+            simulation.run(6)
     assert table(tmp_path / "a") == table(tmp_path / "b") != table(tmp_path / "c")

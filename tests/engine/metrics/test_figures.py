@@ -14,7 +14,8 @@ from antiphon.engine.metrics.samples import LARGEST, sampled_at, samples
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 from antiphon.telemetry import Figure, Recorder
-from tests.engine.scenes import CLASSIFY, all_parameters, digits, equal
+from tests.engine.numbers import all_parameters, equal
+from tests.engine.scenes import CLASSIFY, digits
 
 
 def ring(link: Mapping[str, Any] | None = None, **channel: Any) -> Scenario:

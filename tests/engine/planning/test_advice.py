@@ -10,24 +10,22 @@ from antiphon.engine.planning.advice import advice
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
+from tests.engine.scenes import CLASSIFY, digits
 
 
 def scenario(delays: dict[str, int], align: dict[str, Any], **env: Any) -> Scenario:
-    return Scenario.model_validate(
-        {
-            "scenario": "late",
-            "env": {"id": "antiphon/Digits-v0", **env},
-            "agents": {
-                "a": {"observes": ["image"]},
-                "b": {"observes": ["image"], "align": align.get("b")},
-                "z": {"objective": {"kind": "classification", "target": "label"}, "align": align.get("z")},
-            },
-            "channels": [
-                {"from": name[0], "to": name[1], "size": 4, "coupling": "detached", "link": {"delay": delay}}
-                for name, delay in delays.items()
-            ],
-        }
+    agents = {
+        "a": {"observes": ["image"]},
+        "b": {"observes": ["image"], "align": align.get("b")},
+        "z": {"objective": CLASSIFY, "align": align.get("z")},
+    }
+    return digits(
+        agents, [channel(name, "detached", link={"delay": delay}) for name, delay in delays.items()], env
     )
+
+
+def channel(ends: str, coupling: str, **more: Any) -> dict[str, Any]:
+    return {"from": ends[0], "to": ends[1], "size": 4, "coupling": coupling, **more}
 
 
 def late(found: list[str]) -> list[str]:
@@ -63,20 +61,14 @@ def test_delayed_channels_that_wait_for_each_other_are_named() -> None:
     assert not any("wait for each other" in line for line in advice(chain))
 
 
-def locked(clock: dict[str, Any], **channel: Any) -> list[str]:
-    document = {
-        "scenario": "locked",
-        "env": {"id": "antiphon/Digits-v0"},
-        "agents": {
-            "a": {"observes": ["image"], "clock": clock},
-            "z": {
-                "objective": {"kind": "classification", "target": "label"},
-                "clock": {"period": 2, "unroll": 2},
-            },
-        },
-        "channels": [{"from": "a", "to": "z", "size": 4, "coupling": "locked", **channel}],
+def locked(clock: dict[str, Any], **more: Any) -> list[str]:
+    agents = {
+        "a": {"observes": ["image"], "clock": clock},
+        "z": {"objective": CLASSIFY, "clock": {"period": 2, "unroll": 2}},
     }
-    return [line for line in advice(Scenario.model_validate(document)) if "credit is lost" in line]
+    return [
+        line for line in advice(digits(agents, [channel("az", "locked", **more)])) if "credit is lost" in line
+    ]
 
 
 def test_locked_messages_read_after_their_window_are_counted() -> None:
@@ -102,27 +94,13 @@ def test_a_longer_way_beside_a_direct_one_is_named() -> None:
 
 
 def test_delayed_channels_inside_one_unit_are_named() -> None:
-    document: dict[str, Any]
-    cycle = {"ab": ("locked", 0), "bc": ("delayed", 0), "ca": ("delayed", 1)}
-    document = {
-        "scenario": "unit",
-        "env": {"id": "antiphon/Digits-v0"},
-        "agents": {
-            "a": {"observes": ["image"]},
-            "b": {"objective": {"kind": "classification", "target": "label"}},
-            "c": {},
-        },
-        "channels": [
-            {"from": n[0], "to": n[1], "size": 4, "coupling": k, "link": {"delay": d}}
-            for n, (k, d) in cycle.items()
-        ],
-    }
-    assert any("a, b, c: wait for each other" in line for line in advice(Scenario.model_validate(document)))
-    del document["agents"]["c"]
-    document["channels"] = [document["channels"][0], {**document["channels"][2], "from": "b"}]
-    assert any(
-        "channel b->a: is delayed within" in line for line in advice(Scenario.model_validate(document))
-    )
+    agents: dict[str, Any] = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}
+    late = {"coupling": "delayed", "link": {"delay": 1}}
+    cycle = [channel("ab", "locked"), channel("bc", "delayed"), channel("ca", **late)]
+    found = advice(digits({**agents, "c": {}}, cycle))
+    assert any("a, b, c: wait for each other" in line for line in found)
+    found = advice(digits(agents, [cycle[0], channel("ba", **late)]))
+    assert any("channel b->a: is delayed within" in line for line in found)
 
 
 def test_library_scenarios_are_in_time() -> None:
@@ -132,17 +110,11 @@ def test_library_scenarios_are_in_time() -> None:
 
 
 def test_an_objective_that_never_ticks_when_it_counts_is_refused() -> None:
-    slow = {"objective": {"kind": "classification", "target": "label"}, "clock": {"period": 2}}
-    document = {
-        "scenario": "never",
-        "env": {"id": "antiphon/Digits-v0", "hold": 4, "episode": "example"},
-        "agents": {"a": {"observes": ["image"]}, "z": slow},
-        "channels": [{"from": "a", "to": "z", "size": 4}],
-    }
-    with pytest.raises(
-        ScenarioError, match=r"agents\.z\.clock: it ticks at steps 0, 2, …, never at an example's"
-    ):
-        Simulation(Scenario.model_validate(document))
+    agents = {"a": {"observes": ["image"]}, "z": {"objective": CLASSIFY, "clock": {"period": 2}}}
+    scenario = digits(agents, [channel("az", "decoupled")], {"hold": 4, "episode": "example"})
+    line = r"agents\.z\.clock: it ticks at steps 0, 2, …, never at an example's"
+    with pytest.raises(ScenarioError, match=line):
+        Simulation(scenario)
 
 
 def test_an_agent_whose_first_window_ends_after_the_training_is_named() -> None:

@@ -22,6 +22,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.envs import describe, from_tensors
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, catalogue, load
+from tests.engine.scenes import CLASSIFY, digits
 
 LIBRARY = catalogue()
 GOAL = {"kind": "regression", "target": "wanted"}
@@ -53,15 +54,12 @@ def chain(*couplings: str, hold: int = 6, **node: Any) -> Scenario:
     names = "abcdef"[: len(couplings) + 1]
     agents: dict[str, Any] = {name: {"network": {"hidden": [6]}, **node} for name in names}
     agents["a"]["observes"] = ["image"]
-    agents[names[-1]]["objective"] = {"kind": "classification", "target": "label"}
+    agents[names[-1]]["objective"] = CLASSIFY
     channels = [
         {"from": one, "to": other, "size": 6, "coupling": coupling}
         for one, other, coupling in zip(names, names[1:], couplings, strict=False)
     ]
-    env = {"id": "antiphon/Digits-v0", "hold": hold}
-    return Scenario.model_validate(
-        {"scenario": "chain", "env": env, "agents": agents, "channels": channels, "training": {"batch": 4}}
-    )
+    return digits(agents, channels, {"hold": hold}, batch=4)
 
 
 # --- the library -----------------------------------------------------------------------------------------
@@ -280,8 +278,14 @@ STEPS = 48
         (load("digits-mlp").resolve(), 0.0),
         (load("digits-mlp").resolve("locked"), 0.0),
         (chain("delayed", "delayed"), 0.0),
-        (load("two-timescales").resolve(), 0.06),  # a window's last tick has no later ones to differentiate
-        (load("corporation").resolve(None, {"data": "digits"}), 0.2),  # one message of six is void
+        (
+            load("two-timescales").resolve(None, {"hidden": 8, "batch": 4}),
+            0.06,
+        ),  # a window's last tick has no later ones to differentiate
+        (
+            load("corporation").resolve(None, {"data": "digits", "agents": 8, "readouts": 2}),
+            0.2,
+        ),  # one message of six is void
     ],
 )
 def test_the_flop_of_a_step_are_those_that_torch_counts(scenario: Scenario, off: float) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from antiphon.engine.reference.engine import ReferenceEngine
 from antiphon.engine.reference.forward import replay
@@ -20,6 +19,7 @@ from antiphon.nets.losses import cross_entropy
 from antiphon.nets.optimisers import Optimiser, Rate, Schedule
 from tests.contracts.backend_documents import LABEL, Document, Play, document, ring
 from tests.contracts.backend_twins import made
+from tests.engine.numbers import equal, parameters
 
 MLP: Document = {"kind": "mlp", "hidden": [4], "norm": "none"}
 
@@ -39,10 +39,6 @@ def engine_of(simulation: Simulation) -> ReferenceEngine:
     backend = simulation.backend
     assert isinstance(backend, ReferenceBackend)
     return backend.engine
-
-
-def numbers(simulation: Simulation, agent: str) -> list[Tensor]:
-    return [p.data.clone() for p in simulation.system.agents[agent].learner.parameters.values()]
 
 
 # --- optimisers (rule 22) ----------------------------------------------------------------------------------
@@ -123,10 +119,10 @@ def learned(simulation: Simulation) -> list[Any]:
 
 def test_who_does_not_participate_learns_nothing_and_returns_nothing() -> None:
     simulation = made(pair({}, {"p_update": 1e-9}, {"gradient": {"kind": "linear"}}), "reference")
-    before = numbers(simulation, "b")
+    before = parameters(simulation, "b")
     simulation.run(5)
     state = engine_of(simulation).state
-    assert all(map(torch.equal, before, numbers(simulation, "b")))
+    assert equal(before, parameters(simulation, "b"))
     assert state.predictors["a->b"].updates == 0
     assert all(not record.counts.any() for record in state.ledgers["a->b"].records.values())
 
@@ -138,7 +134,7 @@ def test_all_is_computed_with_the_parameters_of_before_the_step() -> None:
     for simulation in (one, other):
         simulation.run(6)
     for name in one.system.agents:
-        assert all(map(torch.equal, numbers(one, name), numbers(other, name)))
+        assert equal(parameters(one, name), parameters(other, name))
 
 
 # --- time (rules 15, 17, 18, 20) -------------------------------------------------------------------------------
@@ -216,10 +212,10 @@ def test_where_something_diverges_no_parameter_moves() -> None:
     simulation = made(pair({}, {}, {"gradient": {"kind": "linear"}}), "reference")
     simulation.run(3)
     simulation.system.agents["b"].learner.trainable[0].data.fill_(torch.nan)
-    before = numbers(simulation, "a")
+    before = parameters(simulation, "a")
     with pytest.raises(DivergenceError, match="agent 'b': the gradient at step 3 is not finite"):
         simulation.step()
-    assert all(map(torch.equal, before, numbers(simulation, "a")))
+    assert equal(before, parameters(simulation, "a"))
 
 
 def test_under_quarantine_the_others_go_on() -> None:
@@ -228,9 +224,9 @@ def test_under_quarantine_the_others_go_on() -> None:
     simulation = made(scenario, "reference")
     simulation.run(3)
     simulation.system.agents["b"].learner.trainable[0].data.fill_(torch.nan)
-    before = numbers(simulation, "a")
+    before = parameters(simulation, "a")
     simulation.run(3)
     state = engine_of(simulation).state
     assert state.agent_disabled == {"b"}
     assert [step for step, _ in simulation.events] == [3]
-    assert not any(map(torch.equal, before[:1], numbers(simulation, "a")[:1]))
+    assert not any(map(torch.equal, before[:1], parameters(simulation, "a")[:1]))

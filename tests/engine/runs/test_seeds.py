@@ -12,7 +12,7 @@ from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario, load
-from tests.engine.scenes import fill
+from tests.engine.numbers import fill
 from tests.engine.seeds_asked import close_to
 
 SEEDS = [3, 4, 5]

@@ -10,6 +10,7 @@ import torch
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
+from tests.engine.numbers import one_line
 from tests.engine.walks import Walk, walking
 
 STEPS = 7
@@ -40,11 +41,8 @@ def test_each_seed_has_an_environment_of_its_own(backend: str) -> None:
 
 
 def test_an_environment_that_cannot_be_copied_is_refused() -> None:
-    with pytest.raises(
-        ScenarioError, match=r"^env: Uncopied cannot be copied \(.*lock.*\), and every seed"
-    ) as caught:
+    with one_line(r"^env: Uncopied cannot be copied \(.*lock.*\), and every seed"):
         Seeds(walking(Uncopied(4)), [3, 4])
-    assert "\n" not in str(caught.value)
     assert len(Seeds(walking(Uncopied(4)), [3]).simulations) == 1  # one seed needs one environment
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from antiphon.comms.gradient import Example
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario, load
-from tests.engine.scenes import CLASSIFY, digits, equal, parameters, predictor_of
+from tests.engine.numbers import equal, parameters, predictor_of
+from tests.engine.scenes import CLASSIFY, digits
 
 Document = dict[str, Any]
 NET = {"kind": "mlp", "hidden": [5]}

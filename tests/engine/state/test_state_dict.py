@@ -10,8 +10,8 @@ from torch import Tensor
 
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
-from tests.engine.alike import leaves
-from tests.engine.scenes import CLASSIFY, digits, equal, parameters
+from tests.engine.numbers import equal, leaves, parameters
+from tests.engine.scenes import CLASSIFY, digits
 
 
 def unrolled(coupling: str = "decoupled") -> Simulation:

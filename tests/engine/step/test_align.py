@@ -5,15 +5,14 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from tests.engine.scenes import CLASSIFY, assert_as_torch, digits
+from tests.engine.numbers import assert_as_torch
+from tests.engine.scenes import CLASSIFY, digits
 
 DOUBLE = torch.float64
 
@@ -141,8 +140,3 @@ def test_an_aligned_agent_sees_what_its_message_was_made_from() -> None:
                 assert part.step_signals.step == (t - 2 if t >= 2 else -1)
                 if t >= 2:
                     assert torch.equal(part.step_signals.signals["right_half"], shown[t - 2])
-
-
-def test_align_without_a_channel_is_refused() -> None:
-    with pytest.raises(ScenarioError, match=r"agents\.c\.align: no channel 'a->c' leads to this agent"):
-        pipeline(align="a->c")

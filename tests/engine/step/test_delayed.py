@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 from tests.batch_norm import drop_lost_biases
-from tests.engine.scenes import CLASSIFY, LINEAR_MAP, assert_as_torch, digits, equal, parameters
+from tests.engine.numbers import assert_as_torch, equal, parameters
+from tests.engine.scenes import CLASSIFY, LINEAR_MAP, digits
 
 DOUBLE = torch.float64
 LR = 0.1

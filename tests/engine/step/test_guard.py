@@ -19,7 +19,8 @@ from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.engine import Engine
 from antiphon.errors import DivergenceError
-from tests.engine.scenes import CLASSIFY, all_parameters, digits, equal
+from tests.engine.numbers import all_parameters, equal
+from tests.engine.scenes import CLASSIFY, digits
 
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "aten.equal", "_unique")
 """Operations whose result the host has to wait for."""

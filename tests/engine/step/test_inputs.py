@@ -16,7 +16,8 @@ from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import ring
-from tests.engine.scenes import CLASSIFY, LINEAR_MAP, digits, equal, parameters
+from tests.engine.numbers import equal, parameters
+from tests.engine.scenes import CLASSIFY, LINEAR_MAP, digits
 
 BATCH, SIZE = 12, 4
 NAME = "eye->mind"

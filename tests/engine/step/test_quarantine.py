@@ -12,7 +12,8 @@ from torch import Tensor
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
-from tests.engine.scenes import CLASSIFY, digits, equal, fill, parameters, predictor_of
+from tests.engine.numbers import equal, fill, one_line, parameters, predictor_of
+from tests.engine.scenes import CLASSIFY, digits
 
 BATCH = 8
 LAYER = {"kind": "mlp", "hidden": [6], "norm": "none", "activation": "tanh"}
@@ -141,9 +142,8 @@ def test_without_quarantine_the_run_stops_at_the_bound() -> None:
         simulation.run(5)
         poison(simulation, "left->mind", 1e6)
         before = {name: parameters(simulation, name) for name in ("left", "right", "mind")}
-        with pytest.raises(DivergenceError, match="'left'") as caught:
+        with one_line("'left'", DivergenceError):
             simulation.step()
-        assert "\n" not in str(caught.value)
         for name, found in before.items():
             assert equal(found, parameters(simulation, name))
 

@@ -10,27 +10,10 @@ import torch
 
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.update import Update, among, reached
-from tests.engine.alike import (
-    ENDS,
-    LABEL,
-    LSTM,
-    OWN,
-    QUARANTINE,
-    Document,
-    Play,
-    agree,
-    both,
-    channel_stacks,
-    document,
-    engine_of,
-    gradient,
-    levels,
-    mask,
-    ring,
-    stack_of,
-    stacks,
-    states,
-)
+from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring
+from tests.contracts.backend_twins import agree
+from tests.engine.scenes import ENDS, LSTM, QUARANTINE, gradient, states
+from tests.engine.stacks import both, channel_stacks, engine_of, mask, stack_of, stacks
 
 LOCKED: Document = {"coupling": "locked"}
 LATER: Document = {"coupling": "locked", "link": {"delay": 1}}

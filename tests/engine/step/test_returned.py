@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from antiphon.engine.simulation import Simulation
-from tests.engine.scenes import CLASSIFY, digits, predictor_of
+from tests.engine.numbers import predictor_of
+from tests.engine.scenes import CLASSIFY, digits
 
 
 def pair(**channel: Any) -> Simulation:

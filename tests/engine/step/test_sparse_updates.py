@@ -11,7 +11,8 @@ from torch import Tensor
 from antiphon.engine.simulation import Simulation
 from antiphon.nets.random import seed_for, uniform
 from antiphon.scenarios import Scenario
-from tests.engine.scenes import CLASSIFY, digits, equal, parameters
+from tests.engine.numbers import equal, parameters
+from tests.engine.scenes import CLASSIFY, digits
 
 LAYER = {"kind": "mlp", "hidden": [6], "norm": "none", "activation": "tanh"}
 

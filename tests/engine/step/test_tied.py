@@ -15,7 +15,8 @@ from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.batch_norm import drop_lost_biases
-from tests.engine.scenes import CLASSIFY, assert_as_torch, digits
+from tests.engine.numbers import assert_as_torch
+from tests.engine.scenes import CLASSIFY, digits
 
 DOUBLE = torch.float64
 
@@ -140,5 +141,3 @@ def test_a_group_keeps_its_numbers_whoever_else_is_there() -> None:
 def test_members_with_other_inputs_or_ports_are_refused() -> None:
     with pytest.raises(ScenarioError, match=r"agents\.right\.share: tied agents need equal inputs and ports"):
         Simulation(eyes(observes=["image"]))
-    with pytest.raises(ScenarioError, match=r"agents\.right\.network: differs from agent 'left'"):
-        eyes(network={"kind": "mlp", "hidden": [9], "norm": "batch"})

@@ -20,7 +20,7 @@ budgets: {small: {steps: 6, seeds: 1}}
 """
 
 
-def test_what_agents_make_of_examples_is_measured_written_and_drawn(tmp_path: Path) -> None:
+def test_what_agents_make_of_examples_is_measured_once_written_and_drawn(tmp_path: Path) -> None:
     study = Study(spec=StudySpec.from_yaml(TEXT), directory=tmp_path)
     result = study.go(1, lambda run: None).result
     found = json.loads((tmp_path / "locked-s0/representations.json").read_text())
@@ -36,15 +36,9 @@ def test_what_agents_make_of_examples_is_measured_written_and_drawn(tmp_path: Pa
     assert titles[:3] == ["linear probe, training %", "linear probe, test %", "norm of weights"]
     assert {"similarity: locked", "similarity: local"} < set(titles)
     assert (tmp_path / "representations.svg").stat().st_size > 0
-
-
-def test_a_run_that_was_not_measured_is_measured_when_the_study_goes_on(tmp_path: Path) -> None:
-    study = Study(spec=StudySpec.from_yaml(TEXT), directory=tmp_path)
-    study.go(1, lambda run: None)
-    place = tmp_path / "local-s0"
-    (place / "representations.json").unlink()
+    (tmp_path / "local-s0/representations.json").unlink()
     told: list[Ended] = []
     study.go(1, told.append)
     assert [(run.label, run.kept) for run in told] == [("locked", True), ("local", False)]
-    assert kept_representations(place, 6) is not None
-    assert kept_representations(place, 7) is None
+    assert kept_representations(tmp_path / "local-s0", 6) is not None
+    assert kept_representations(tmp_path / "local-s0", 7) is None

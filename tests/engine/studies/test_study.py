@@ -241,15 +241,6 @@ def test_without_matplotlib_the_tables_are_there_and_a_line_says_what_is_not(
     assert not (tmp_path / "figure.svg").exists()
 
 
-def test_a_run_in_a_process_of_its_own_gives_the_same_numbers(tmp_path: Path) -> None:
-    request = study(tmp_path, variants=["local"]).plan.runs["local-s0"].request
-    (index, pooled), *others = Pool(2).answers([job_of(request, tmp_path / "pool")])
-    (alone,) = work([job_of(request, tmp_path / "alone")]) or []
-    assert (index, others, pooled["exit_code"]) == (0, [], 0)
-    assert pooled["result"]["agents"] == alone["result"]["agents"]
-    assert pooled["result"]["channels"] == alone["result"]["channels"]
-
-
 @contextmanager
 def signal_when_running(folder: Path, runs: int) -> Iterator[None]:
     """Send SIGTERM to this process as soon as so many runs write figures into a folder."""
