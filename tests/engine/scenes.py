@@ -22,20 +22,25 @@ LSTM: Document = {"network": {"kind": "lstm", "size": 4}, "clock": {"unroll": 3}
 BATCH_NORM: Document = {"network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
 
 
-def digits(
+def scenario_of(
     agents: Mapping[str, Any],
-    channels: Sequence[Mapping[str, Any]] = (),
-    env: Mapping[str, Any] | None = None,
+    channels: Sequence[Any] = (),
+    env: Any = None,
+    *,
+    readout: str | None = None,
     telemetry: Mapping[str, Any] | None = None,
     **training: Any,
 ) -> Scenario:
-    """A scenario on the embedded digits: keys of its environment beside the id, and of its training."""
+    """A scenario in an environment, on the embedded digits where its keys name no other; and keys of its training."""
+    if env is None or isinstance(env, Mapping):
+        env = {"id": "antiphon/Digits-v0", **(env or {})}
     return Scenario.model_validate(
         {
             "scenario": "scene",
-            "env": {"id": "antiphon/Digits-v0", **(env or {})},
+            "env": env,
             "agents": agents,
             "channels": channels,
+            "readout": readout,
             "training": {"batch": 8, **training},
             "telemetry": telemetry or {},
         }

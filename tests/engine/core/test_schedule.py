@@ -16,7 +16,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.numbers import assert_as_torch, predictor_of
-from tests.engine.scenes import CLASSIFY, digits
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 DOUBLE = torch.float64
 Document = dict[str, Any]
@@ -25,7 +25,7 @@ Document = dict[str, Any]
 def make(agents: dict[str, Document], channels: list[Document], **options: Any) -> Scenario:
     net = {"kind": "mlp", "hidden": [6], "norm": "layer", "activation": "tanh"}
     training = {"batch": 4, "optimiser": {"kind": "sgd", "lr": 0.1}, **options.pop("training", {})}
-    return digits(
+    return scenario_of(
         {name: {"network": net, **agent} for name, agent in agents.items()}, channels, options, **training
     )
 

@@ -22,6 +22,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.scenarios import Scenario
 from tests.engine.numbers import assert_same_state, kept, one_line
+from tests.engine.scenes import scenario_of
 
 Tensors = dict[str, Tensor]
 ROWS = 16
@@ -43,15 +44,9 @@ INPUT = {"kind": "linear", "context": ["x", "held", "age", "from.phase", "to.pha
 
 def scenario(agents: dict[str, Any], channels: list[dict[str, Any]], hold: int, **env: Any) -> Scenario:
     """One that sees random numbers, and learns nothing."""
-    return Scenario.model_validate(
-        {
-            "scenario": "examples",
-            "env": from_tensors(x=X, label=LABEL, hold=hold, test=0.5, **env),
-            "agents": {name: {"learn": False, **agent} for name, agent in agents.items()},
-            "channels": channels,
-            "training": {"batch": ROWS, "steps": 50},
-        }
-    )
+    frozen = {name: {"learn": False, **agent} for name, agent in agents.items()}
+    source = from_tensors(x=X, label=LABEL, hold=hold, test=0.5, **env)
+    return scenario_of(frozen, channels, source, batch=ROWS, steps=50)
 
 
 def ring(link: Mapping[str, Any], *, unroll: int = 2, **channel: Any) -> Scenario:

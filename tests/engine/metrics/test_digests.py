@@ -14,7 +14,7 @@ from antiphon.engine.runs.seeds import Seeds
 from antiphon.scenarios.parts import GradientSpec
 from antiphon.telemetry.figures import Kind
 from tests.engine.numbers import predictor_of
-from tests.engine.scenes import CLASSIFY, digits
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 HOLDERS = {"kind": "linear", "context": ["label"]}
 
@@ -26,7 +26,7 @@ def many(channels: Any = None, **more: Any) -> Scenario:
     names = ("ear", "mind", "nose")
     channel = {"from": "eye", "size": 3, "link": {"delay": 1}, "gradient": HOLDERS}
     told = [{**channel, "to": name} for name in names] if channels is None else channels
-    return digits(
+    return scenario_of(
         more.pop("agents", {"eye": eye, **dict.fromkeys(names, listener)}), told, batch=4, steps=20, **more
     )
 

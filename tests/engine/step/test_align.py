@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 from tests.engine.numbers import assert_as_torch
-from tests.engine.scenes import CLASSIFY, digits
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 DOUBLE = torch.float64
 
@@ -33,7 +33,7 @@ def pipeline(env: dict[str, Any] | None = None, **changes: Any) -> Scenario:
     agents["c"] |= changes
     channel = {"link": {"delay": 1}, "gradient": {"context": ["label"]}}
     channels = [{"from": s, "to": r, **channel} for s, r in ("ab", "bc")]
-    return digits(agents, channels, env, batch=16, steps=400, optimiser={"kind": "sgd", "lr": 0.1})
+    return scenario_of(agents, channels, env, batch=16, steps=400, optimiser={"kind": "sgd", "lr": 0.1})
 
 
 def torch_layers(simulation: Simulation) -> list[nn.Sequential]:

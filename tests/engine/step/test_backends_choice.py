@@ -16,7 +16,7 @@ from antiphon.engine.step.backends import BACKENDS, ReferenceBackend, checked_ba
 from antiphon.engine.step.engine import Engine
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template
-from tests.engine.scenes import CLASSIFY, digits
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 
 def scenario(*widths: int, **training: Any) -> Scenario:
@@ -26,7 +26,7 @@ def scenario(*widths: int, **training: Any) -> Scenario:
         f"n{i}": {**own, "network": {"kind": "mlp", "norm": "none", "hidden": [width]}}
         for i, width in enumerate(widths)
     }
-    return digits(agents, **{"batch": 4, "steps": 6, **training})
+    return scenario_of(agents, **{"batch": 4, "steps": 6, **training})
 
 
 # --- names -----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
 from tests.engine.numbers import equal, fill, one_line, parameters, predictor_of
-from tests.engine.scenes import CLASSIFY, digits
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 BATCH = 8
 LAYER = {"kind": "mlp", "hidden": [6], "norm": "none", "activation": "tanh"}
@@ -26,7 +26,7 @@ def fork_of_two(*, clock: dict[str, Any] | None = None, **training: Any) -> Scen
         for eye in ("left", "right")
     }
     channel = {"to": "mind", "size": 4, "norm": "none", "gradient": {"context": ["label"]}}
-    return digits(
+    return scenario_of(
         {**agents, "mind": {"network": LAYER, "objective": CLASSIFY}},
         [{"from": eye, **channel} for eye in agents],
         **{"batch": BATCH, "on_divergence": "quarantine", **training},

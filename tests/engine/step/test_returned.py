@@ -10,14 +10,14 @@ import torch
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 from tests.engine.numbers import predictor_of
-from tests.engine.scenes import CLASSIFY, digits
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 
 def pair(**channel: Any) -> Simulation:
     agents = {"a": {"observes": ["image"]}, "b": {"objective": {**CLASSIFY, "when": "each"}}}
     env = channel.pop("env", {})
     told = {"from": "a", "to": "b", "size": 4, "gradient": {"context": ["label", "returned"]}, **channel}
-    return Simulation(digits(agents, [told], env))
+    return Simulation(scenario_of(agents, [told], env))
 
 
 @pytest.mark.parametrize(("delay", "lag"), [(0, 1), (1, 2), (2, 4)])
@@ -80,7 +80,7 @@ def slow_pair(link: dict[str, Any]) -> Scenario:
         "mind": {"observes": ["right_half"], "clock": {"unroll": TICKS}, "objective": CLASSIFY},
     }
     gradient = {"kind": "sobolev", "context": ["label"]}
-    return digits(
+    return scenario_of(
         agents, [{"from": "eye", "to": "mind", "size": 4, "gradient": gradient, "link": link}], batch=16
     )
 
@@ -104,7 +104,7 @@ def test_who_has_no_loss_of_its_own_returns_what_its_critic_expects() -> None:
     gradient = {"kind": "sobolev", "context": ["label"], "discount": 0.5}
     channels = [{"from": a, "to": b, "size": 4, "gradient": gradient} for a, b in ("xy", "yz")]
     agents = {"x": {"observes": ["image"]}, "y": {}, "z": {"objective": CLASSIFY}}
-    with Simulation(digits(agents, channels, batch=16)) as simulation:
+    with Simulation(scenario_of(agents, channels, batch=16)) as simulation:
         simulation.run(5)
         twin = simulation.fork()
         simulation.step()

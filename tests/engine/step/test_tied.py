@@ -16,7 +16,7 @@ from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.batch_norm import drop_lost_biases
 from tests.engine.numbers import assert_as_torch
-from tests.engine.scenes import CLASSIFY, digits
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 DOUBLE = torch.float64
 
@@ -33,7 +33,7 @@ def eyes(norm: str = "batch", coupling: str = "locked", **changes: Any) -> Scena
         {"from": eye, "to": "mind", "size": 3, "port": "seen", "norm": norm, "coupling": coupling}
         for eye in ("left", "right")
     ]
-    return digits(agents, channels, optimiser={"kind": "adam", "lr": 0.01})
+    return scenario_of(agents, channels, optimiser={"kind": "adam", "lr": 0.01})
 
 
 def network(simulation: Simulation, agent: str, head: str) -> nn.Sequential:
@@ -113,7 +113,7 @@ def twice(norm: str) -> Scenario:
     mind = {"network": {"kind": "mlp", "hidden": []}, "objective": CLASSIFY}
     channels = [{"from": s, "to": r, **channel} for s, r in ("ab", "bc")]
     agents = {"a": {"observes": ["left_half"], **cell}, "b": cell, "c": mind}
-    return digits(agents, channels, optimiser={"kind": "adam", "lr": 0.01})
+    return scenario_of(agents, channels, optimiser={"kind": "adam", "lr": 0.01})
 
 
 @pytest.mark.parametrize("norm", ["layer", "batch"])

@@ -20,7 +20,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.scenarios import Scenario
 from tests.engine.numbers import all_parameters, equal, one_line, predictor_of
-from tests.engine.scenes import CLASSIFY, LINEAR_MAP, digits
+from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
 
 BATCH, SIZE = 8, 4
 DOUBLE = torch.float64
@@ -45,7 +45,7 @@ def chain(
     channel = {"size": SIZE, "norm": "none", "coupling": coupling, "link": link or {}}
     channel["gradient"] = {"kind": "linear", "context": ["label"], **gradient}
     channels = [{"from": s, "to": r, **channel} for s, r in pairwise(names)]
-    return digits(agents, channels, steps=20, optimiser=optimiser or {"kind": "adam", "lr": 0.01})
+    return scenario_of(agents, channels, steps=20, optimiser=optimiser or {"kind": "adam", "lr": 0.01})
 
 
 def furthest(one: list[Tensor], other: list[Tensor]) -> float:
