@@ -13,28 +13,11 @@ from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
 from antiphon.errors import DivergenceError
-from tests.engine.alike import (
-    BATCH,
-    BATCH_NORM,
-    ENDS,
-    LABEL,
-    LSTM,
-    OWN,
-    Document,
-    agree,
-    close,
-    document,
-    engine_of,
-    gradient,
-    kept,
-    levels,
-    made,
-    ring,
-    side_by_side,
-    stacks,
-    system_of,
-    twins,
-)
+from tests.contracts.backend_documents import LABEL, OWN, Document, document, levels, ring
+from tests.contracts.backend_twins import agree, made, side_by_side, twins
+from tests.engine.numbers import close, kept
+from tests.engine.scenes import BATCH, BATCH_NORM, ENDS, LSTM, gradient
+from tests.engine.stacks import engine_of, stacks, system_of
 
 COUNT = 5
 OPTIMISERS: dict[str, Document] = {

@@ -12,25 +12,10 @@ from antiphon.comms.links import InputSegment, StackedFanIn, join
 from antiphon.engine.core.records import AgentTick, Tape
 from antiphon.engine.core.rows import mask_fill_zero
 from antiphon.engine.simulation import Simulation
-from tests.engine.alike import (
-    ENDS,
-    LABEL,
-    OWN,
-    Document,
-    Play,
-    Sights,
-    both,
-    close,
-    document,
-    engine_of,
-    gradient,
-    layout_of,
-    levels,
-    ring,
-    stack_of,
-    stacked_system,
-    stacks,
-)
+from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring
+from tests.engine.numbers import close
+from tests.engine.scenes import ENDS, Sights, gradient
+from tests.engine.stacks import both, engine_of, layout_of, stack_of, stacked_system, stacks
 
 BATCH = 3
 

@@ -13,8 +13,6 @@ from antiphon.scenarios import Scenario
 from tests.numerics.played import Played
 from tests.numerics.whole import DOUBLE, drawn
 
-__all__ = ["BATCH", "FROZEN", "LENGTHS", "LINEAR", "STATE", "STEPS", "flags", "make", "numbers", "played"]
-
 BATCH, STEPS, STATE = 4, 30, "a->a:state"
 LENGTHS = (6, 4, 5) * 2
 LINEAR: dict[str, Any] = {"kind": "linear", "context": ["hint"]}

@@ -1,78 +1,79 @@
-"""Scenarios on the embedded digits, and what most tests of the engine look at in a simulation."""
+"""Scenarios that many tests of the engine run: on the embedded digits, and variations of the rings of tests/contracts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from antiphon.comms.gradient import Predictor
-from antiphon.engine.simulation import Simulation
+from antiphon.envs.base import TorchVectorEnv
+from antiphon.envs.signal import Description, Signal
 from antiphon.scenarios import Scenario
-from tests.batch_norm import without_lost_biases
+from tests.contracts.backend_documents import Document, Play
 
 CLASSIFY: dict[str, Any] = {"kind": "classification", "target": "label"}
 LINEAR_MAP: dict[str, Any] = {"kind": "mlp", "hidden": [], "norm": "none"}
+BATCH = 4
+ENDS = Play(share=0.15)
+QUARANTINE: Document = {"on_divergence": "quarantine"}
+LSTM: Document = {"network": {"kind": "lstm", "size": 4}, "clock": {"unroll": 3}}
+BATCH_NORM: Document = {"network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
 
 
-def digits(
+def scenario_of(
     agents: Mapping[str, Any],
-    channels: Sequence[Mapping[str, Any]] = (),
-    env: Mapping[str, Any] | None = None,
+    channels: Sequence[Any] = (),
+    env: Any = None,
+    *,
+    readout: str | None = None,
     telemetry: Mapping[str, Any] | None = None,
     **training: Any,
 ) -> Scenario:
-    """A scenario on the embedded digits: keys of its environment beside the id, and of its training."""
+    """A scenario in an environment, on the embedded digits where its keys name no other; and keys of its training."""
+    if env is None or isinstance(env, Mapping):
+        env = {"id": "antiphon/Digits-v0", **(env or {})}
     return Scenario.model_validate(
         {
             "scenario": "scene",
-            "env": {"id": "antiphon/Digits-v0", **(env or {})},
+            "env": env,
             "agents": agents,
             "channels": channels,
+            "readout": readout,
             "training": {"batch": 8, **training},
             "telemetry": telemetry or {},
         }
     )
 
 
-def predictor_of(simulation: Simulation, channel: str) -> Predictor:
-    """A channel's synthetic gradient."""
-    predictor = simulation.system.channels[channel].predictor
-    assert predictor is not None
-    return predictor
+@dataclass(frozen=True)
+class Sights(Play):
+    """Where there is another thing to see of the shape of `x`: `z`."""
+
+    @property
+    def description(self) -> Description:
+        usual = super().description
+        return replace(usual, signals={**usual.signals, "z": Signal(shape=(4,))})
+
+    def make(self, *, batch: int, **where: Any) -> TorchVectorEnv:
+        env: Any = super().make(batch=batch, **where)
+        usual = env._shown
+
+        def shown() -> tuple[dict[str, Tensor], dict[str, Any]]:
+            seen, info = usual()
+            return {**seen, "z": env._drawn(7, 4)}, info
+
+        env._shown = shown
+        found: TorchVectorEnv = env
+        return found
 
 
-def parameters(simulation: Simulation, agent: str) -> list[Tensor]:
-    """Copies of an agent's parameters."""
-    return [p.data.clone() for p in simulation.agents[agent].parameters.values()]
+def gradient(**keys: Any) -> Document:
+    """A channel with these keys of its synthetic gradient."""
+    return {"gradient": {"kind": "linear", "context": ["label"], **keys}}
 
 
-def all_parameters(simulation: Simulation) -> list[Tensor]:
-    """Copies of the parameters of all agents."""
-    return [p for agent in simulation.agents for p in parameters(simulation, agent)]
-
-
-def equal(one: Iterable[Tensor], other: Iterable[Tensor]) -> bool:
-    """Whether tensors are the same to the bit."""
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-def fill(owner: Any, value: float) -> None:
-    """Set all parameters of a learner or a predictor to a value."""
-    for p in owner.parameters.values():
-        p.data.fill_(value)
-
-
-def assert_as_torch(simulation: Simulation, modules: Mapping[str, nn.Module]) -> None:
-    """Hold agents to torch's modules: parameters and running statistics."""
-    for agent, module in modules.items():
-        learner = simulation.system.agents[agent].learner
-        own, statistics = without_lost_biases(learner.parameters, learner.buffers)
-        running = [b for key, b in module.named_buffers() if "running" in key]
-        for found, expected in (
-            *zip(own, module.parameters(), strict=True),
-            *zip(statistics, running, strict=True),
-        ):
-            torch.testing.assert_close(found, expected.data, atol=1e-10, rtol=0)
+def states(names: Iterable[str], **keys: Any) -> list[Document]:
+    """The state channels of some agents."""
+    return [{"from": name, "to": name, "carries": "state", **keys} for name in names]

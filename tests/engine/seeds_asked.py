@@ -18,7 +18,7 @@ from antiphon.engine.runs.seeds import MultiSeedOutcome, MultiSeedRun, Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
 from antiphon.scenarios import Template, load
-from tests.engine.scenes import fill
+from tests.engine.numbers import fill
 
 TEMPLATE = Template.from_yaml(load("digits-mlp").text + "telemetry: {every: 4}\n", "tiny.yaml")
 COPY = load("copy")

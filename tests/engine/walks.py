@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from antiphon.scenarios import Scenario
+from tests.engine.scenes import scenario_of
 
 
 class Walk(VectorEnv[Any, Any, Any]):
@@ -27,12 +28,15 @@ class Walk(VectorEnv[Any, Any, Any]):
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         self.generator, self.clock = np.random.default_rng(seed), 0
-        self.at = self.generator.normal(size=(self.num_envs, 2)).astype(np.float32)
+        self.at = self.normal()
         return self.at.copy(), {}
+
+    def normal(self) -> Any:
+        return self.generator.normal(size=(self.num_envs, 2)).astype(np.float32)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         self.clock += 1
-        self.at += self.generator.normal(size=self.at.shape).astype(np.float32)
+        self.at += self.normal()
         ended = (self.clock % (np.arange(self.num_envs) + 2) == 0) & self.ends
         last = self.at.copy()
         self.at[ended] = 0
@@ -60,5 +64,4 @@ def walking(env: Walk, *, unroll: int = 1, period: int = 1) -> Scenario:
         {"from": "a", "to": "b", "size": 3, "gradient": {"context": ["reward"]}},
         {"from": "b", "to": "b", "size": 3, "link": {"delay": 3}},
     ]
-    document = {"scenario": "walk", "env": env, "agents": agents, "channels": channels}
-    return Scenario.model_validate({**document, "training": {"batch": 4, "steps": 50}})
+    return scenario_of(agents, channels, env, batch=4, steps=50)

@@ -13,23 +13,10 @@ from antiphon.engine.build.stacking import reasons_alone, stack
 from antiphon.engine.core.records import Record, ReplicaSignals, StepSignals, joined
 from antiphon.engine.core.system import System
 from antiphon.engine.state.state_dict import snapshot
-from tests.engine.alike import (
-    BATCH,
-    ENDS,
-    GOAL,
-    LSTM,
-    Document,
-    Play,
-    assert_same_state,
-    channel_stacks,
-    gradient,
-    kept,
-    levels,
-    ring,
-    single_agents,
-    stacks,
-    system_of,
-)
+from tests.contracts.backend_documents import GOAL, Document, Play, levels, ring
+from tests.engine.numbers import assert_same_state, kept
+from tests.engine.scenes import BATCH, ENDS, LSTM, gradient
+from tests.engine.stacks import channel_stacks, single_agents, stacks, system_of
 
 REPLICAS = 3
 

@@ -8,29 +8,22 @@ import pytest
 
 from antiphon.engine.build.shapes import Shapes, resolve
 from antiphon.envs import registry
-from antiphon.errors import ScenarioError
-from antiphon.scenarios import Scenario
+from tests.engine.numbers import one_line
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 Document = dict[str, Any]
-GOAL = {"kind": "classification", "target": "label"}
 
 
 def shapes(agents: dict[str, Document], channels: list[Document], **options: Any) -> Shapes:
-    document = {
-        "scenario": "shapes",
-        "env": {"id": "antiphon/Digits-v0", **options},
-        "agents": agents,
-        "channels": channels,
-    }
-    scenario = Scenario.model_validate(document)
+    scenario = scenario_of(agents, channels, options)
     return resolve(scenario, registry.describe(scenario.env))
 
 
 def test_inputs_are_what_is_seen_and_told() -> None:
     agents: dict[str, Document] = {
         "a": {"observes": ["image", "left_half"], "network": {"hidden": [7, 5]}},
-        "b": {"observes": ["right_half"], "objective": GOAL},
-        "c": {"fan_in": "sum", "objective": GOAL},
+        "b": {"observes": ["right_half"], "objective": CLASSIFY},
+        "c": {"fan_in": "sum", "objective": CLASSIFY},
     }
     channels: list[Document] = [
         {"from": "a", "to": "b"},
@@ -53,7 +46,7 @@ def test_inputs_are_what_is_seen_and_told() -> None:
     [(1, {}, "batch"), (3, {}, "layer"), (3, {"period": 3}, "batch"), (3, {"period": 2}, "layer")],
 )
 def test_batch_norm_is_for_agents_that_tick_once_per_example(hold: int, clock: Document, norm: str) -> None:
-    agents: dict[str, Document] = {"a": {"observes": ["image"], "clock": clock}, "b": {"objective": GOAL}}
+    agents: dict[str, Document] = {"a": {"observes": ["image"], "clock": clock}, "b": {"objective": CLASSIFY}}
     (head,) = shapes(agents, [{"from": "a", "to": "b", "size": 3}], hold=hold).heads["a"]
     assert head.norm == norm
 
@@ -61,7 +54,7 @@ def test_batch_norm_is_for_agents_that_tick_once_per_example(hold: int, clock: D
 def test_hidden_messages_may_go_round_in_a_cycle() -> None:
     agents: dict[str, Document] = {
         "a": {"observes": ["image"], "network": {"hidden": [7]}},
-        "b": {"objective": GOAL},
+        "b": {"objective": CLASSIFY},
     }
     link = {"link": {"delay": 1}}
     channels = [
@@ -77,7 +70,7 @@ def test_feature_maps_stay_feature_maps() -> None:
     agents: dict[str, Document] = {
         "a": {"observes": ["image"], "network": conv},
         "b": {"network": conv},
-        "c": {"objective": GOAL},
+        "c": {"objective": CLASSIFY},
     }
     found = shapes(agents, [{"from": "a", "to": "b"}, {"from": "b", "to": "c"}])
     assert found.inputs == {"a": (1, 8, 8), "b": (4, 4, 4), "c": (16,)}
@@ -88,22 +81,22 @@ CONV = {"kind": "conv", "hidden": [3]}
 AB: list[Document] = [{"from": "a", "to": "b", "size": 3}]
 WRONG: list[tuple[dict[str, Document], list[Document], str]] = [
     (
-        {"a": {"observes": ["imag"], "objective": GOAL}},
+        {"a": {"observes": ["imag"], "objective": CLASSIFY}},
         [],
         r"agents\.a\.observes: no signal 'imag'; did you mean 'image'\?",
     ),
     (
-        {"a": {"observes": ["label"], "objective": GOAL}},
+        {"a": {"observes": ["label"], "objective": CLASSIFY}},
         [],
         r"agents\.a\.observes: 'label' is a training-only signal",
     ),
     (
-        {"a": {"observes": ["image"], "objective": {**GOAL, "target": "labl"}}},
+        {"a": {"observes": ["image"], "objective": {**CLASSIFY, "target": "labl"}}},
         [],
         r"agents\.a\.objective\.target: no signal 'labl'; did you mean 'label'\?",
     ),
     (
-        {"a": {"observes": ["image"], "objective": {**GOAL, "target": "image"}}},
+        {"a": {"observes": ["image"], "objective": {**CLASSIFY, "target": "image"}}},
         [],
         r"agents\.a\.objective: classification does not fit the target 'image' \(floats, shape \[1, 8, 8\]\)",
     ),
@@ -113,36 +106,36 @@ WRONG: list[tuple[dict[str, Document], list[Document], str]] = [
         r"agents\.a\.objective: regression does not fit the target 'label' \(10 classes",
     ),
     (
-        {"a": {"observes": ["image"]}, "b": {"objective": GOAL}},
+        {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}},
         [{**AB[0], "gradient": {"context": ["labels"]}}],
         r"channels\[0\]\.gradient\.context \(a->b\): no signal 'labels'",
     ),
     (
-        {"a": {"observes": ["image"]}, "b": {"objective": GOAL}},
+        {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}},
         [{**AB[0], "gradient": {"kind": "local", "target": "labels"}}],
         r"channels\[0\]\.gradient\.target \(a->b\): no signal 'labels'",
     ),
     (
         {
             "a": {"observes": ["image"]},
-            "b": {"objective": GOAL, "fan_in": "sum"},
+            "b": {"objective": CLASSIFY, "fan_in": "sum"},
             "c": {"observes": ["image"]},
         },
         [{"from": "a", "to": "b"}, {"from": "c", "to": "b", "size": 3}],
         r"agents\.b\.fan_in: sum needs messages of one size, got a->b \[128\], c->b \[3\]",
     ),
     (
-        {"a": {"observes": ["image"]}, "b": {"objective": GOAL, "network": CONV}},
+        {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY, "network": CONV}},
         AB,
         r"agents\.b: a conv network needs \[channels, height, width\] inputs of one height and width, got \[3\]",
     ),
     (
-        {"a": {"observes": ["image"], "network": CONV}, "b": {"objective": GOAL, "network": CONV}},
+        {"a": {"observes": ["image"], "network": CONV}, "b": {"objective": CLASSIFY, "network": CONV}},
         [{"from": s, "to": r, "link": {"delay": 1}} for s, r in ("ab", "ba")],
         r"agents a, b: each waits for the other's message to know its input; give one of the channels between them a size",
     ),
     (
-        {"a": {"observes": ["image"]}, "b": {"observes": ["image"], "objective": GOAL}},
+        {"a": {"observes": ["image"]}, "b": {"observes": ["image"], "objective": CLASSIFY}},
         [],
         r"agents\.a: it has no objective and no channel leaves it; nothing could use it",
     ),
@@ -153,6 +146,5 @@ WRONG: list[tuple[dict[str, Document], list[Document], str]] = [
 def test_what_does_not_fit_is_one_clear_line(
     agents: dict[str, Document], channels: list[Document], expected: str
 ) -> None:
-    with pytest.raises(ScenarioError, match=expected) as caught:
+    with one_line(expected):
         shapes(agents, channels)
-    assert "\n" not in str(caught.value)

@@ -16,25 +16,9 @@ from antiphon.engine.build.stacking import (
     reasons_alone,
     stacks_of,
 )
-from tests.engine.alike import (
-    GOAL,
-    LABEL,
-    LSTM,
-    OWN,
-    Document,
-    Play,
-    Sights,
-    channel_stacks,
-    document,
-    gradient,
-    levels,
-    ring,
-    stacked_names,
-    stacked_system,
-    stacks,
-    states,
-    system_of,
-)
+from tests.contracts.backend_documents import GOAL, LABEL, OWN, Document, Play, document, levels, ring
+from tests.engine.scenes import LSTM, Sights, gradient, states
+from tests.engine.stacks import channel_stacks, stacked_names, stacked_system, stacks, system_of
 
 SOURCE: Document = {**OWN}
 INPUT: Document = {"kind": "linear", "context": ["x"]}

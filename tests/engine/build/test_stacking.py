@@ -15,29 +15,19 @@ from antiphon.engine.build.stacking import stack, stacks_of
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import Stacked
 from antiphon.errors import ScenarioError
+from tests.contracts.backend_documents import GOAL, LABEL, OWN, Document, document, levels, ring
 from tests.contracts.backend_scenes import scenes
-from tests.engine.alike import (
-    BATCH,
-    GOAL,
-    LABEL,
-    LSTM,
-    OWN,
-    QUARANTINE,
-    Document,
+from tests.contracts.backend_twins import side_by_side, twins
+from tests.engine.scenes import BATCH, LSTM, QUARANTINE, gradient
+from tests.engine.stacks import (
     channel_stacks,
-    document,
-    gradient,
     layout_of,
-    levels,
     only_channel_stack,
     only_stack,
-    ring,
-    side_by_side,
     stack_of,
     stacked_system,
     stacks,
     system_of,
-    twins,
 )
 
 LOCKED: Document = {"coupling": "locked"}

@@ -25,7 +25,7 @@ from antiphon.engine.compare.differences import (
 )
 from antiphon.engine.metrics.digests import numbers
 from antiphon.engine.state.state_dict import snapshot
-from tests.engine.scenes import CLASSIFY, digits
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 PLACE: Place = ("parameter", "agent", "eye", "0.weight")
 
@@ -37,7 +37,7 @@ def scenario(**training: Any) -> Scenario:
     link = {"delay": 1, "drop": 0.3, "noise": 0.1}
     channel = {"from": "eye", "size": 3, "link": link, "gradient": {"kind": "linear", "context": ["label"]}}
     names = ("ear", "lip", "mind")
-    return digits(
+    return scenario_of(
         {**agents, **dict.fromkeys(names, listener)},
         [{**channel, "to": name} for name in names],
         batch=4,
@@ -119,7 +119,7 @@ def test_every_digested_tensor_is_compared() -> None:
         "input": {"kind": "mlp", "hidden": [4], "context": []},
     }
     unlocked = {"from": "eye", "to": "ear", "size": 3, "coupling": "unlocked", **models}
-    with Simulation(digits(agents, [unlocked], batch=4)) as simulation:
+    with Simulation(scenario_of(agents, [unlocked], batch=4)) as simulation:
         found = {place[1:] for place in learned(simulation) if place[0] in DIGESTED}
         system = simulation.system
         digested = {("agent", a.name, tensor) for a in system.agents.values() for tensor in numbers(a)}
@@ -182,7 +182,7 @@ def test_one_bit_is_found_whoever_holds_it(backends: tuple[str, str], what: str)
 
 def test_other_agents_do_not_count() -> None:
     eye = {"observes": ["image"], "objective": CLASSIFY, "network": {"kind": "mlp", "hidden": [5]}}
-    alone = digits({"eye": eye}, batch=4)
+    alone = scenario_of({"eye": eye}, batch=4)
     with Simulation(scenario()) as one, Simulation(alone) as other:
         both = taken(one), taken(other)
         assert not equal_as_run(*both)
@@ -193,7 +193,7 @@ def test_other_agents_do_not_count() -> None:
 def test_messages_are_told_in_the_order_in_which_they_are_made() -> None:
     agents: dict[str, Any] = {"z": {"observes": ["image"]}, "m": {}, "a": {"objective": CLASSIFY}}
     channels = [{"from": "z", "to": "m", "size": 3}, {"from": "m", "to": "a", "size": 3}]
-    chain = digits(agents, channels, batch=4)
+    chain = scenario_of(agents, channels, batch=4)
     with Simulation(chain) as one, Simulation(chain, seed=1) as other:
         found = differences(step_tensors(taken(one)), step_tensors(taken(other)))
     assert [each.name for each in found if each.what == "message"] == ["z->m", "m->a"]

@@ -11,22 +11,10 @@ from torch import Tensor
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.rows import Replicas, select_rows
 from antiphon.engine.core.system import Stacked
-from tests.engine.alike import (
-    BATCH,
-    LABEL,
-    OWN,
-    Document,
-    Sights,
-    by_rows,
-    document,
-    levels,
-    mask,
-    normal,
-    only_stack,
-    ring,
-    stack_of,
-    stacked_system,
-)
+from tests.contracts.backend_documents import LABEL, OWN, Document, document, levels, ring
+from tests.engine.numbers import normal
+from tests.engine.scenes import BATCH, Sights
+from tests.engine.stacks import by_rows, mask, only_stack, stack_of, stacked_system
 
 
 def members(count: int = 4, **keys: Any) -> Stacked:

@@ -9,20 +9,10 @@ from torch import Tensor
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import Record
 from antiphon.engine.core.rows import EnvMask
-from tests.engine.alike import (
-    BATCH,
-    GOAL,
-    LABEL,
-    OWN,
-    by_rows,
-    document,
-    gradient,
-    mask,
-    normal,
-    only_channel_stack,
-    ring,
-    stacked_system,
-)
+from tests.contracts.backend_documents import GOAL, LABEL, OWN, document, ring
+from tests.engine.numbers import normal
+from tests.engine.scenes import BATCH, gradient
+from tests.engine.stacks import by_rows, mask, only_channel_stack, stacked_system
 
 
 def crossed() -> Channel:

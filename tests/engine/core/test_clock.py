@@ -38,7 +38,7 @@ RATES = [1.0, 0.9, 0.75, 2 / 3, 0.5, 0.4, 0.3, 1 / 3, 0.25, 0.1, 0.07, 0.001, 1e
 
 @pytest.mark.parametrize("rate", RATES)
 def test_sending_agrees_with_counting(rate: float) -> None:
-    for clock in CLOCKS:
+    for clock in CLOCKS[::3]:
         ticks = [t for t in range(40 * HORIZON) if clock.due(t)]
         numbers = [math.floor(k / Decimal(str(rate))) for k in range(len(ticks))]
         stamps = [ticks[number] for number in numbers if number < len(ticks)]

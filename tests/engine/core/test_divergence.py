@@ -10,8 +10,8 @@ import torch
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
-from tests.engine.alike import kept
-from tests.engine.scenes import digits
+from tests.engine.numbers import kept
+from tests.engine.scenes import scenario_of
 
 
 def chain(coupling: str = "decoupled", **training: Any) -> Scenario:
@@ -26,7 +26,7 @@ def chain(coupling: str = "decoupled", **training: Any) -> Scenario:
     }
     channel = {"coupling": coupling, "gradient": {"context": ["label"]}}
     channels = [{"from": s, "to": r, **channel} for s, r in ("ab", "bc")]
-    return digits(agents, channels, **{"batch": 4, "optimiser": {"kind": "sgd", "lr": 0.01}, **training})
+    return scenario_of(agents, channels, **{"batch": 4, "optimiser": {"kind": "sgd", "lr": 0.01}, **training})
 
 
 def numbers(simulation: Simulation) -> dict[str, torch.Tensor]:

@@ -16,6 +16,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
+from tests.engine.scenes import scenario_of
 
 
 def world(names: set[str], **options: Any) -> EnvironmentRunner:
@@ -98,12 +99,9 @@ def test_what_is_known_after_the_step_completes_the_moment_of_that_step() -> Non
 
 
 def counting(env: Counters) -> Scenario:
-    goal = {"kind": "regression", "target": "reward"}
-    agents = {
-        "a": {"observes": ["observation"], "network": {"kind": "mlp", "hidden": [6]}, "objective": goal}
-    }
-    training = {"batch": 4, "optimiser": {"kind": "adam", "lr": 0.02}}
-    return Scenario.model_validate({"scenario": "count", "env": env, "agents": agents, "training": training})
+    network, goal = {"kind": "mlp", "hidden": [6]}, {"kind": "regression", "target": "reward"}
+    agent = {"observes": ["observation"], "network": network, "objective": goal}
+    return scenario_of({"a": agent}, env=env, batch=4, optimiser={"kind": "adam", "lr": 0.02})
 
 
 def test_a_gymnasium_environment_is_learned_from() -> None:

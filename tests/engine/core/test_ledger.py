@@ -68,16 +68,6 @@ def test_deltas_of_all_uses_are_summed() -> None:
     assert torch.equal(found.take(3)[0].delta, torch.full((BATCH, SIZE), 3.0))
 
 
-def test_a_message_replaced_unread_is_void_at_once() -> None:
-    found = ledger(Clock(), Clock(4))
-    for step in range(5):
-        send(found, step)
-        if step == 0:
-            found.close(0, 0)
-    assert [record.unread for record in found.records.values()] == [False, True, True, True, False]
-    assert [record.finished for record in found.records.values()] == [0, 1, 2, 3, None]
-
-
 def test_a_use_without_a_gradient_counts_as_zero() -> None:
     found = ledger(Clock(), Clock())
     send(found, 0)
@@ -87,15 +77,6 @@ def test_a_use_without_a_gradient_counts_as_zero() -> None:
     found.close(0, 0)
     (record,) = found.take(0)
     assert torch.equal(record.delta, torch.zeros(BATCH, SIZE))  # type: ignore[arg-type]
-
-
-def test_a_window_without_a_use_leaves_the_record_void() -> None:
-    found = ledger(Clock(), Clock())
-    send(found, 0)
-    found.close(0, 0)
-    assert found.records[0].finished == 0
-    assert not found.records[0].complete
-    assert found.take(0) == []
 
 
 @pytest.mark.parametrize("ended", [True, torch.tensor([True, False, False])])

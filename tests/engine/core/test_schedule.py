@@ -15,7 +15,8 @@ from antiphon.engine.build.groups import group_agents
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from tests.engine.scenes import CLASSIFY, assert_as_torch, digits, equal, parameters, predictor_of
+from tests.engine.numbers import assert_as_torch, predictor_of
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 DOUBLE = torch.float64
 Document = dict[str, Any]
@@ -24,7 +25,7 @@ Document = dict[str, Any]
 def make(agents: dict[str, Document], channels: list[Document], **options: Any) -> Scenario:
     net = {"kind": "mlp", "hidden": [6], "norm": "layer", "activation": "tanh"}
     training = {"batch": 4, "optimiser": {"kind": "sgd", "lr": 0.1}, **options.pop("training", {})}
-    return digits(
+    return scenario_of(
         {name: {"network": net, **agent} for name, agent in agents.items()}, channels, options, **training
     )
 
@@ -68,16 +69,6 @@ def test_large_coprime_periods_are_nobodys_problem() -> None:
     assert simulation.agents["a"].updates == 3
     assert 0 <= simulation.evaluate().accuracy <= 1
     assert time.process_time() - start < 10
-
-
-def test_a_locked_group_whose_window_is_too_long_is_refused_with_the_number() -> None:
-    agents: dict[str, Document] = {n: {"clock": {"period": p}} for n, p in {"a": 997, "b": 991}.items()}
-    agents["a"]["observes"] = ["image"]
-    agents["b"]["objective"] = CLASSIFY
-    with pytest.raises(
-        ScenarioError, match=r"a, b would learn every 988027 steps, more than training.window_limit 1024"
-    ):
-        make(agents, [{"from": "a", "to": "b", "coupling": "locked"}])
 
 
 def test_tied_agents_join_locked_groups_and_their_windows() -> None:
@@ -160,27 +151,6 @@ def test_a_window_is_learned_as_one_unrolled_computation(unroll: int) -> None:
         assert_as_torch(simulation, modules)
     predictor = predictor_of(simulation, "a->b")
     torch.testing.assert_close(predictor.parameters["last.weight"].data, sg.weight.data, atol=1e-10, rtol=0)
-
-
-@pytest.mark.parametrize("apply", [True, False])
-def test_messages_that_nobody_will_read_are_neither_injected_nor_learned_from(apply: bool) -> None:
-    """Sender at every step, reader at every fourth: three of four messages are replaced unread (semantics 5)."""
-    agents: dict[str, Document] = {
-        "a": {"observes": ["image"]},
-        "b": {"objective": CLASSIFY, "clock": {"period": 4}},
-    }
-    gradient = {"context": ["label"], "apply": apply}
-    simulation = Simulation(make(agents, [{"from": "a", "to": "b", "size": 5, "gradient": gradient}]))
-    for step in range(20):
-        before = parameters(simulation, "a")
-        simulation.step()
-        read = step % 4 == 0
-        injected = {name for update in simulation.learned.updates for name in update.injected}
-        assert ("a->b" in injected) == (read and apply)
-        assert ("a->b" in simulation.learned.predictor_updates) == read
-        changed = not equal(before, parameters(simulation, "a"))
-        assert changed == (read and apply and step > 0)  # at first the prediction is nothing
-    assert predictor_of(simulation, "a->b").updates == 5
 
 
 @pytest.mark.parametrize("delay", [1, 2])

@@ -19,8 +19,8 @@ from antiphon.envs import from_tensors, registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.tensors import Source
 from antiphon.errors import ScenarioError
-from antiphon.scenarios import Scenario
-from tests.engine.alike import assert_same_state, kept
+from tests.engine.numbers import assert_same_state, kept, one_line
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 COUNT = 1300
 GENERATOR = torch.Generator().manual_seed(0)
@@ -42,13 +42,12 @@ def simulate(env: Any) -> Simulation:
     net = {"kind": "mlp", "hidden": [8]}
     agents = {
         "a": {"observes": ["x"], "network": net},
-        "b": {"network": net, "objective": {"kind": "classification", "target": "label"}},
+        "b": {"network": net, "objective": CLASSIFY},
         "c": {"network": net, "objective": {"kind": "regression", "target": "score"}},
     }
     channels = [{"from": "a", "to": to, "size": 4, "gradient": {"context": ["label"]}} for to in "bc"]
-    training = {"batch": 32, "steps": 200, "optimiser": {"kind": "adam", "lr": 0.01}}
-    scenario = {"scenario": "evaluation", "env": env, "readout": "b", "training": training}
-    return Simulation(Scenario.model_validate({**scenario, "agents": agents, "channels": channels}))
+    adam = {"kind": "adam", "lr": 0.01}
+    return Simulation(scenario_of(agents, channels, env, readout="b", batch=32, steps=200, optimiser=adam))
 
 
 class Listener(fx.Interpreter):
@@ -123,24 +122,15 @@ def test_what_it_says() -> None:
     ],
 )
 def test_what_cannot_be_evaluated_is_one_clear_line(split: str, links: str, expected: str) -> None:
-    with pytest.raises(ScenarioError, match=expected) as caught:
+    with one_line(expected):
         simulate(source()).evaluate(split, links)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["input", "in-put", "lambda", "max", "x"])
 def test_signals_may_have_any_name(name: str) -> None:
-    agents = {
-        "a": {
-            "observes": [name, "1st"],
-            "network": {"kind": "mlp", "hidden": [4]},
-            "objective": {"kind": "classification", "target": "label"},
-        }
-    }
+    agent = {"observes": [name, "1st"], "network": {"kind": "mlp", "hidden": [4]}, "objective": CLASSIFY}
     tensors: dict[str, Any] = {name: X, "1st": X[:, :1], "label": LABEL}
-    env = from_tensors(**tensors)
-    scenario = {"scenario": "names", "env": env, "agents": agents, "training": {"batch": 4}}
-    simulation = Simulation(Scenario.model_validate(scenario))
+    simulation = Simulation(scenario_of({"a": agent}, env=from_tensors(**tensors), batch=4))
     simulation.run(2)
     assert 0 <= simulation.evaluate().accuracy <= 1
 
@@ -154,8 +144,7 @@ def forward(
     env: dict[str, Any], agents: dict[str, Any], channels: Any = (), readout: str = "a"
 ) -> Simulation:
     agents = {name: {"network": LSTM, **agent} for name, agent in agents.items()}
-    scenario = {"scenario": "forward", "env": env, "readout": readout, "agents": agents, "channels": channels}
-    return Simulation(Scenario.model_validate({**scenario, "training": {"batch": 4, "steps": 10}}))
+    return Simulation(scenario_of(agents, channels, env, readout=readout, batch=4, steps=10))
 
 
 def counting(delay: int = 0) -> Simulation:
@@ -220,11 +209,8 @@ def test_running_forward_changes_no_bit_of_the_run() -> None:
 
 def test_who_never_has_a_target_is_nan_unless_it_is_the_readout() -> None:
     simulation = counting(delay=160)
-    with pytest.raises(
-        ScenarioError, match="no tick of 'b' has a target and all paths to it filled; shorten"
-    ) as caught:
+    with one_line("no tick of 'b' has a target and all paths to it filled; shorten"):
         simulation.evaluate()
-    assert "\n" not in str(caught.value)
     found = evaluation.evaluate(
         simulation.system, simulation.world.env, ("a",), "test", make=make(simulation)
     )
@@ -242,14 +228,8 @@ def test_an_environment_without_splits_says_what_shows_progress() -> None:
     simulation = forward({"id": "antiphon/Copy-v0"}, {"a": agent})
     simulation.run(3)
     expected = "has no splits to evaluate on; its own figures in the run show progress: .*difficulty, solved"
-    with pytest.raises(ScenarioError, match=expected) as caught:
+    with one_line(expected):
         simulation.evaluate()
-    assert "\n" not in str(caught.value)
-
-
-def test_a_split_that_is_none_is_refused_before_anything_is_made() -> None:
-    with pytest.raises(ScenarioError, match="no split 'tset'; did you mean 'test'"):
-        counting().evaluate("tset")
 
 
 def test_only_examples_can_be_looked_at_one_by_one() -> None:

@@ -13,7 +13,7 @@ from antiphon.engine.inference.rollout import steps_needed
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError
-from antiphon.scenarios import Scenario
+from tests.engine.scenes import scenario_of
 
 Document = dict[str, Any]
 GOAL = {"kind": "classification", "target": "label"}
@@ -22,15 +22,10 @@ GOAL = {"kind": "classification", "target": "label"}
 def make(
     agents: dict[str, Document], channels: list[Document], env: Any = None, **options: Any
 ) -> Simulation:
-    net = {"kind": "mlp", "hidden": [6]}
-    scenario = {
-        "scenario": "compose",
-        "env": {"id": "antiphon/Digits-v0", **options} if env is None else env,
-        "agents": {name: {"network": net, **agent} for name, agent in agents.items()},
-        "channels": channels,
-        "training": {"batch": 5, "optimiser": {"kind": "adam", "lr": 0.01}},
-    }
-    simulation = Simulation(Scenario.model_validate(scenario), dtype=torch.float64)
+    agents = {name: {"network": {"kind": "mlp", "hidden": [6]}, **agent} for name, agent in agents.items()}
+    env = options if env is None else env
+    scenario = scenario_of(agents, channels, env, batch=5, optimiser={"kind": "adam", "lr": 0.01})
+    simulation = Simulation(scenario, dtype=torch.float64)
     simulation.run(6)
     return simulation
 

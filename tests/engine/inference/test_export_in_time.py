@@ -18,8 +18,8 @@ from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import EnvironmentRollout
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
-from antiphon.errors import ScenarioError
-from antiphon.scenarios import Scenario
+from tests.engine.numbers import one_line
+from tests.engine.scenes import scenario_of
 
 Document = dict[str, Any]
 GOAL = {"kind": "classification", "target": "odd_so_far"}
@@ -68,14 +68,8 @@ CASES: dict[str, tuple[dict[str, Document], list[Document], int]] = {
 
 
 def simulate(agents: dict[str, Document], channels: list[Document]) -> Simulation:
-    scenario = {
-        "scenario": "rounds",
-        "env": {"id": "antiphon/CountDigits-v0"},
-        "agents": agents,
-        "channels": channels,
-        "training": {"batch": 4, "optimiser": {"kind": "adam", "lr": 0.01}},
-    }
-    simulation = Simulation(Scenario.model_validate(scenario), dtype=torch.float64)
+    env, adam = {"id": "antiphon/CountDigits-v0"}, {"kind": "adam", "lr": 0.01}
+    simulation = Simulation(scenario_of(agents, channels, env, batch=4, optimiser=adam), dtype=torch.float64)
     simulation.run(8)
     return simulation
 
@@ -162,11 +156,8 @@ def test_steps_that_are_no_whole_rounds_are_refused() -> None:
 def test_a_round_too_long_for_a_graph_is_one_clear_line() -> None:
     periods = {"a": {"clock": {"period": 17}}, "b": {"clock": {"period": 19}}, "c": {"clock": {"period": 23}}}
     simulation = simulate(levels(**periods), CHAIN)
-    with pytest.raises(
-        ScenarioError, match="a round of all clocks and rates takes 7,429 steps, more"
-    ) as caught:
+    with one_line("a round of all clocks and rates takes 7,429 steps, more"):
         simulation.compose()
-    assert "\n" not in str(caught.value)
 
 
 def test_any_agent_that_says_something_can_be_composed() -> None:

@@ -19,56 +19,38 @@ from antiphon.envs import registry
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.counting import CountDigits
 from antiphon.scenarios import Scenario
-from tests.engine.alike import assert_same_state
+from tests.engine.numbers import assert_same_state
+from tests.engine.scenes import scenario_of
 
 Document = dict[str, Any]
 LSTM = {"kind": "lstm", "size": 7}
 NAMES = ("odd", "threes")
 
 
-def hierarchy(
-    a: Document | None = None,
-    b: Document | None = None,
-    env: Document | None = None,
-    training: Document | None = None,
-    **channel: Any,
-) -> Scenario:
+def hierarchy(a: Document | None = None, b: Document | None = None, **channel: Any) -> Scenario:
     """A sees every digit, B hears A at every third step; the windows of the counts are 3 and 9 steps."""
+    agents = {
+        "a": {
+            "observes": ["image"],
+            "network": {**LSTM, "encoder": [6], "norm": "batch"},
+            "clock": {"unroll": 3},
+            "objective": {"kind": "classification", "target": "odd"},
+            **(a or {}),
+        },
+        "b": {
+            "network": LSTM,
+            "clock": {"period": 3, "phase": -1, "unroll": 3},
+            "objective": {"kind": "classification", "target": "threes"},
+            **(b or {}),
+        },
+    }
     gradient = {"kind": "linear", "context": ["count_so_far"]}
-    memory = {"carries": "state", "coupling": "decoupled"}
-    return Scenario.model_validate(
-        {
-            "scenario": "hierarchy",
-            "env": {"id": "antiphon/CountDigits-v0", "levels": 2, "window": 3, **(env or {})},
-            "readout": "b",
-            "agents": {
-                "a": {
-                    "observes": ["image"],
-                    "network": {**LSTM, "encoder": [6], "norm": "batch"},
-                    "clock": {"unroll": 3},
-                    "objective": {"kind": "classification", "target": "odd"},
-                    **(a or {}),
-                },
-                "b": {
-                    "network": LSTM,
-                    "clock": {"period": 3, "phase": -1, "unroll": 3},
-                    "objective": {"kind": "classification", "target": "threes"},
-                    **(b or {}),
-                },
-            },
-            "channels": [
-                {"from": "a", "to": "b", "size": 4, "norm": "layer", "gradient": gradient, **channel},
-                {"from": "a", "to": "a", **memory},
-                {"from": "b", "to": "b", **memory},
-            ],
-            "training": {
-                "batch": 4,
-                "steps": 100,
-                "optimiser": {"kind": "adam", "lr": 0.01},
-                **(training or {}),
-            },
-        }
-    )
+    channels = [
+        {"from": "a", "to": "b", "size": 4, "norm": "layer", "gradient": gradient, **channel},
+        *[{"from": name, "to": name, "carries": "state", "coupling": "decoupled"} for name in "ab"],
+    ]
+    env, adam = {"id": "antiphon/CountDigits-v0", "levels": 2, "window": 3}, {"kind": "adam", "lr": 0.01}
+    return scenario_of(agents, channels, env, readout="b", batch=4, steps=100, optimiser=adam)
 
 
 def simulate(scenario: Scenario, seed: int = 0, steps: int = 0) -> Simulation:
@@ -211,24 +193,10 @@ def rollouts(*simulations: Simulation) -> Iterator[EnvironmentRollout]:
 
 
 def test_states_and_messages_end_with_their_episode() -> None:
-    scenario = Scenario.model_validate(
-        {
-            "scenario": "copying",
-            "env": {"id": "antiphon/Copy-v0", "bits": 3, "length": 2, "threshold": 0},
-            "agents": {
-                "a": {
-                    "observes": ["symbol"],
-                    "network": LSTM,
-                    "learn": False,
-                    "acts": True,
-                    "objective": {"kind": "coding", "target": "target"},
-                },
-                "b": {"observes": ["symbol"], "network": LSTM, "learn": False},
-            },
-            "channels": [{"from": "b", "to": "a", "size": 3, "link": {"delay": 2}}],
-            "training": {"batch": 4, "steps": 100},
-        }
-    )
+    own = {"observes": ["symbol"], "network": LSTM, "learn": False}
+    agents = {"a": {**own, "acts": True, "objective": {"kind": "coding", "target": "target"}}, "b": own}
+    env: Any = {"id": "antiphon/Copy-v0", "bits": 3, "length": 2, "threshold": 0}
+    scenario = scenario_of(agents, [{"from": "b", "to": "a", "size": 3, "link": {"delay": 2}}], env, batch=4)
     simulation = simulate(scenario, seed=3)
     env = registry.make(scenario.env, batch=4, dtype=torch.float64)
     rollout = EnvironmentRollout(simulation.system, env, Links(), 3)

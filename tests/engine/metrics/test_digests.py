@@ -13,28 +13,22 @@ from antiphon.engine.metrics.digests import SIZE, digests, numbers
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.scenarios.parts import GradientSpec
 from antiphon.telemetry.figures import Kind
-from tests.engine.scenes import predictor_of
+from tests.engine.numbers import predictor_of
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 HOLDERS = {"kind": "linear", "context": ["label"]}
-GOAL = {"kind": "classification", "target": "label"}
 
 
-def many(**more: Any) -> Scenario:
+def many(channels: Any = None, **more: Any) -> Scenario:
     """An eye with running statistics and three listeners that are alike."""
-    listener = {"objective": GOAL, "network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
+    listener = {"objective": CLASSIFY, "network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
+    eye = {"observes": ["image"], "network": {"kind": "mlp", "hidden": [5], "norm": "batch"}}
     names = ("ear", "mind", "nose")
-    document: dict[str, Any] = {
-        "scenario": "many",
-        "env": {"id": "antiphon/Digits-v0"},
-        "agents": {"eye": {"observes": ["image"], "network": {"kind": "mlp", "hidden": [5], "norm": "batch"}}}
-        | dict.fromkeys(names, listener),
-        "channels": [
-            {"from": "eye", "to": name, "size": 3, "link": {"delay": 1}, "gradient": HOLDERS}
-            for name in names
-        ],
-        "training": {"batch": 4, "steps": 20},
-    }
-    return Scenario(**document | more)
+    channel = {"from": "eye", "size": 3, "link": {"delay": 1}, "gradient": HOLDERS}
+    told = [{**channel, "to": name} for name in names] if channels is None else channels
+    return scenario_of(
+        more.pop("agents", {"eye": eye, **dict.fromkeys(names, listener)}), told, batch=4, steps=20, **more
+    )
 
 
 def of(simulation: Simulation) -> dict[tuple[Kind, str], bytes]:
@@ -127,7 +121,9 @@ def test_shapes_are_part_of_them() -> None:
 
 
 def test_tied_agents_have_one_digest() -> None:
-    agents = {name: {"observes": ["image"], "objective": GOAL, "share": "both"} for name in ("left", "right")}
+    agents = {
+        name: {"observes": ["image"], "objective": CLASSIFY, "share": "both"} for name in ("left", "right")
+    }
     with Simulation(many(agents=agents, channels=[])) as simulation:
         before = of(simulation)
         simulation.advance()

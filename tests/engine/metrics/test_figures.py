@@ -13,7 +13,8 @@ from antiphon.engine.metrics.figures import LARGEST, figures, sampled_at, sample
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 from antiphon.telemetry import Figure, Recorder
-from tests.engine.scenes import CLASSIFY, all_parameters, digits, equal
+from tests.engine.numbers import all_parameters, equal
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 
 def ring(link: Mapping[str, Any] | None = None, **channel: Any) -> Scenario:
@@ -22,7 +23,9 @@ def ring(link: Mapping[str, Any] | None = None, **channel: Any) -> Scenario:
     agent = {"observes": ["image"], "network": network, "objective": CLASSIFY}
     one = {"size": 4, "norm": "none", "link": {"delay": 1, **(link or {})}, **channel}
     channels = [{"from": f"a{i}", "to": f"a{(i + 1) % 4}", **one} for i in range(4)]
-    found = digits({f"a{i}": agent for i in range(4)}, channels, telemetry={"every": 3}, batch=6, steps=30)
+    found = scenario_of(
+        {f"a{i}": agent for i in range(4)}, channels, telemetry={"every": 3}, batch=6, steps=30
+    )
     return found.model_copy(update={"readout": ("a0",)})
 
 
@@ -171,7 +174,7 @@ def test_age_is_counted_from_the_newest_message_that_has_crossed(delay: int, per
         "b": {"network": net, "objective": CLASSIFY},
     }
     link = {"from": "a", "to": "b", "size": 3, "norm": "none", "link": {"delay": delay}}
-    with Simulation(digits(agents, [link], telemetry={"every": 1}, batch=4, steps=12)) as simulation:
+    with Simulation(scenario_of(agents, [link], telemetry={"every": 1}, batch=4, steps=12)) as simulation:
         history = simulation.history
         simulation.run()
         steps, ages = history.of("a->b", "age")

@@ -63,9 +63,6 @@ def raster(found: Timeline) -> dict[str, str]:
     return rows
 
 
-# --- clocks and windows -------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("sender", "receiver", "delay", "cells"),
     [
@@ -88,36 +85,116 @@ def test_ages_follow_the_clocks(
     assert raster(found)["a->b"] == cells
 
 
-def test_windows_of_agents_that_learn_alone() -> None:
-    found = look(scenario({"a": agent(unroll=3), "b": agent(4, -1, 2)}, [channel()]), steps=10)
-    assert raster(found)["a"] == "o o # o o # o o # o"
-    assert raster(found)["b"] == ". . . o . . . # . ."
-    assert found.agents[0].group == ("a",)
+def everyone(names: str, **own: Any) -> dict[str, Any]:
+    return {name: agent(**own) for name in names}
 
 
-def test_a_locked_group_learns_at_its_common_window() -> None:
-    found = look(scenario({"a": agent(unroll=3), "b": agent(2, 0)}, [channel(coupling="locked")]), steps=8)
-    assert raster(found)["a"] == "o o o o o # o o"
-    assert raster(found)["b"] == "o . o . o : o ."
-    assert found.agents[0].group == ("a", "b")
+def by_turns(coupling: str) -> Scenario:
+    """The sender ticks at even steps, the receiver at odd ones."""
+    return scenario({"a": agent(2, 0), "b": agent(2, 1)}, [channel(coupling=coupling)])
 
 
-def test_a_lossy_link_is_drawn_as_one_that_loses_nothing_and_a_rate_as_it_sends() -> None:
-    found = look(scenario({"a": agent(), "b": agent()}, [channel(link={"drop": 0.5, "rate": 0.5})]))
-    assert raster(found)["a->b"] == "0 1 0 1 0 1 0 1"
-    assert found.channels[0].sent.tolist() == [True, False] * 4
+def remembering(coupling: str | None, unroll: int | str = 3, **env: Any) -> Scenario:
+    """One agent with a state."""
+    states = [] if coupling is None else [state("a", coupling)]
+    return scenario({"a": agent(unroll=unroll, network=LSTM)}, states, **env)
 
 
-def test_what_an_episode_leaves_behind_is_not_read() -> None:
-    made = scenario(
-        {"a": agent(objective=None), "b": agent()},
-        [channel(link={"delay": 1})],
-        hold=3,
-        episode="example",
-    )
-    found = look(made, steps=7)
-    assert found.episode_ends.tolist() == [False, False, True, False, False, True, False]
-    assert raster(found)["a->b"] == "- 1 1x - 1 1x -"
+LATER = {"link": {"delay": 1}}
+EXAMPLES = {"hold": 3, "episode": "example"}
+RASTERS: dict[str, tuple[Scenario, dict[str, str]]] = {
+    "windows of agents that learn alone": (
+        scenario({"a": agent(unroll=3), "b": agent(4, -1, 2)}, [channel()]),
+        {"a": "o o # o o # o o", "b": ". . . o . . . #"},
+    ),
+    "a locked group learns at its common window": (
+        scenario({"a": agent(unroll=3), "b": agent(2, 0)}, [channel(coupling="locked")]),
+        {"a": "o o o o o # o o", "b": "o . o . o : o ."},
+    ),
+    "a lossy link is drawn as one that loses nothing, a rate as it sends": (
+        scenario(everyone("ab"), [channel(link={"drop": 0.5, "rate": 0.5})]),
+        {"a->b": "0 1 0 1 0 1 0 1"},
+    ),
+    "what an episode leaves behind is not read": (
+        scenario({"a": agent(objective=None), "b": agent()}, [channel(**LATER)], **EXAMPLES),
+        {"a->b": "- 1 1x - 1 1x - 1"},
+    ),
+    # The sender's tick, one step before, lies in the window of a locked group alone.
+    "credit, locked": (by_turns("locked"), {"b credit": "1 1 1 1"}),
+    "credit, detached": (by_turns("detached"), {"b credit": "0 0 0 0"}),
+    "credit, decoupled": (by_turns("decoupled"), {"b credit": "0+ 0+ 0+ 0+"}),
+    "credit, delayed": (by_turns("delayed"), {"b credit": "0~ 0~ 0~ 0~"}),
+    "credit goes back through a locked group to its window's start": (
+        scenario(everyone("abc", unroll=4), [channel(ends, "locked", **LATER) for ends in ("a->b", "b->c")]),
+        {
+            "a credit": "0 0 0 0 0 0 0 0",
+            "b credit": "0 1 1 1 0 1 1 1",
+            "c credit": "0 1 2 2 0 1 2 2",
+            "b->c": "- 1 1 1 1! 1 1 1",
+        },
+    ),
+    "credit reaches as far as the farthest of several senders": (
+        scenario(
+            {**everyone("bc", unroll=4), "a": agent(unroll=4, network=LSTM)},
+            [channel(ends, "locked") for ends in ("a->c", "b->c")],
+        ),
+        {"b credit": "0 0 0 0 0 0 0 0", "c credit": "0 1 2 3 0 1 2 3"},
+    ),
+    "round a locked cycle credit reaches the whole window": (
+        scenario(everyone("ab", unroll=4), [channel(ends, "locked", **LATER) for ends in ("a->b", "b->a")]),
+        {"a credit": "0 1 2 3 0 1 2 3"},
+    ),
+    "an implicit state carries credit to its window's start": (
+        remembering(None),
+        {"a credit": "0 1 2 0 1 2 0 1", "a->a:state": "- 1 1 1! 1 1 1! 1"},
+    ),
+    "so does a detached one": (
+        remembering("detached"),
+        {"a credit": "0 1 2 0 1 2 0 1", "a->a:state": "- 1 1 1! 1 1 1! 1"},
+    ),
+    "and a decoupled one, beyond which its gradient stands for the rest": (
+        remembering("decoupled"),
+        {"a credit": "0 1 2 0+ 1+ 2+ 0+ 1+", "a->a:state": "- 1 1 1 1 1 1 1"},
+    ),
+    "a locked state carries credit through the episode": (
+        remembering("locked", "episode", hold=4, episode="example"),
+        {"a credit": "0 1 2 3 0 1 2 3", "a->a:state": "- 1 1 1x - 1 1 1x"},
+    ),
+    "an episode's end within a window ends credit": (
+        remembering("decoupled", 4, **EXAMPLES),
+        {"a credit": "0 1 2 0 0+ 1+ 0 1"},
+    ),
+    **{
+        f"what brings nothing back stands for nothing: {gradient}": (
+            scenario(everyone("ab"), [channel(gradient=gradient)]),
+            {"b credit": "0 0 0 0 0 0 0 0"},
+        )
+        for gradient in ({"kind": "local", "target": "label"}, {"apply": False}, {"scale": 0, "discount": 0})
+    },
+    "feedback weights are no true gradient": (
+        scenario(everyone("ab"), [channel(coupling="locked", feedback="fa")]),
+        {"b credit": "0+ 0+ 0+ 0+ 0+ 0+ 0+ 0+"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RASTERS)
+def test_rasters_by_hand(name: str) -> None:
+    made, expected = RASTERS[name]
+    found = raster(look(made))
+    assert {row: found[row] for row in expected} == expected
+
+
+def test_groups_sends_ends_and_when_a_state_is_taught() -> None:
+    alone, locked = (look(RASTERS[name][0]) for name in list(RASTERS)[:2])
+    assert (alone.agents[0].group, locked.agents[0].group) == (("a",), ("a", "b"))
+    lossy = look(RASTERS["a lossy link is drawn as one that loses nothing, a rate as it sends"][0])
+    assert lossy.channels[0].sent.tolist() == [True, False] * 4
+    left = look(RASTERS["what an episode leaves behind is not read"][0])
+    assert left.episode_ends.tolist() == [step % 3 == 2 for step in range(8)]
+    found = look(RASTERS["a locked state carries credit through the episode"][0])
+    assert found.agents[0].recurrent
+    assert found.channels[0].taught.tolist() == [3, 3, 3, -1, 7, 7, 7, -1]
 
 
 def test_a_timeline_may_begin_in_mid_window() -> None:
@@ -128,73 +205,7 @@ def test_a_timeline_may_begin_in_mid_window() -> None:
     assert late.channels[0].stamps == whole.channels[0].stamps[6:11]
 
 
-# --- credit -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("coupling", "credit"),
-    [
-        ("locked", "1 1"),  # the sender's tick, one step before, lies in the window
-        ("detached", "0 0"),
-        ("decoupled", "0+ 0+"),
-        ("delayed", "0~ 0~"),
-    ],
-)
-def test_credit_of_a_tick_by_coupling(coupling: str, credit: str) -> None:
-    agents = {"a": agent(2, 0), "b": agent(2, 1)}
-    assert raster(look(scenario(agents, [channel(coupling=coupling)]), steps=4))["b credit"] == credit
-
-
-def test_credit_goes_back_through_a_locked_group_to_its_windows_start() -> None:
-    agents = {"a": agent(unroll=4), "b": agent(unroll=4), "c": agent(unroll=4)}
-    chain = [channel(ends, "locked", link={"delay": 1}) for ends in ("a->b", "b->c")]
-    found = look(scenario(agents, chain))
-    assert raster(found)["a credit"] == "0 0 0 0 0 0 0 0"
-    assert raster(found)["b credit"] == "0 1 1 1 0 1 1 1"
-    assert raster(found)["c credit"] == "0 1 2 2 0 1 2 2"
-    assert raster(found)["b->c"] == "- 1 1 1 1! 1 1 1"
-
-
-def test_credit_reaches_as_far_as_the_farthest_of_several_senders() -> None:
-    agents = {"a": agent(unroll=4, network=LSTM), "b": agent(unroll=4), "c": agent(unroll=4)}
-    found = look(scenario(agents, [channel(ends, "locked") for ends in ("a->c", "b->c")]))
-    assert raster(found)["b credit"] == "0 0 0 0 0 0 0 0"
-    assert raster(found)["c credit"] == "0 1 2 3 0 1 2 3"
-
-
-def test_round_a_locked_cycle_credit_reaches_the_whole_window() -> None:
-    cycle = [channel(ends, "locked", link={"delay": 1}) for ends in ("a->b", "b->a")]
-    found = look(scenario({"a": agent(unroll=4), "b": agent(unroll=4)}, cycle))
-    assert raster(found)["a credit"] == "0 1 2 3 0 1 2 3"
-
-
 # --- state and levels ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("memory", "credit", "ages"),
-    [
-        (None, "0 1 2 0 1 2 0 1", "- 1 1 1! 1 1 1! 1"),
-        ("detached", "0 1 2 0 1 2 0 1", "- 1 1 1! 1 1 1! 1"),
-        ("decoupled", "0 1 2 0+ 1+ 2+ 0+ 1+", "- 1 1 1 1 1 1 1"),
-    ],
-)
-def test_a_state_carries_credit_to_its_windows_start(memory: str | None, credit: str, ages: str) -> None:
-    states = [] if memory is None else [state("a", memory)]
-    found = look(scenario({"a": agent(unroll=3, network=LSTM)}, states))
-    assert raster(found)["a credit"] == credit
-    assert raster(found)["a->a:state"] == ages
-    assert found.agents[0].recurrent
-
-
-def test_a_locked_state_carries_credit_through_the_episode() -> None:
-    made = scenario(
-        {"a": agent(unroll="episode", network=LSTM)}, [state("a", "locked")], hold=4, episode="example"
-    )
-    found = look(made)
-    assert raster(found)["a credit"] == "0 1 2 3 0 1 2 3"
-    assert raster(found)["a->a:state"] == "- 1 1 1x - 1 1 1x"
-    assert found.channels[0].taught.tolist() == [3, 3, 3, -1, 7, 7, 7, -1]
 
 
 def test_episodes_of_varying_length_are_taken_to_be_as_long_as_the_present_one() -> None:
@@ -208,13 +219,6 @@ def test_episodes_of_varying_length_are_taken_to_be_as_long_as_the_present_one()
     assert ends == [length - 2, 2 * length - 2]
     assert found.agents[0].ends.tolist() == found.episode_ends.tolist()
     assert found.agents[0].since.tolist() == [length] * (length - 1) + [2 * length] * length + [3 * length]
-
-
-def test_an_episodes_end_within_a_window_ends_credit() -> None:
-    made = scenario(
-        {"a": agent(unroll=4, network=LSTM)}, [state("a", "decoupled")], hold=3, episode="example"
-    )
-    assert raster(look(made))["a credit"] == "0 1 2 0 0+ 1+ 0 1"
 
 
 def test_a_state_is_taught_within_its_window_and_by_its_synthetic_gradient_at_the_end() -> None:
@@ -260,19 +264,6 @@ def test_a_slow_reader_of_the_mean_reads_all_and_a_fast_one_the_last() -> None:
 
 
 # --- what stands for what -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "gradient", [{"kind": "local", "target": "label"}, {"apply": False}, {"scale": 0, "discount": 0}]
-)
-def test_what_brings_nothing_back_does_not_stand_for_anything(gradient: dict[str, Any]) -> None:
-    found = look(scenario({"a": agent(), "b": agent()}, [channel(gradient=gradient)]))
-    assert raster(found)["b credit"] == "0 0 0 0 0 0 0 0"
-
-
-def test_feedback_weights_are_no_true_gradient() -> None:
-    found = look(scenario({"a": agent(), "b": agent()}, [channel(coupling="locked", feedback="fa")]), steps=2)
-    assert raster(found)["b credit"] == "0+ 0+"
 
 
 def test_when_a_sender_learns_by_coupling() -> None:

@@ -10,7 +10,7 @@ from antiphon.engine.planning.advice import advice
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
-from tests.engine.scenes import CLASSIFY, digits
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 
 def scenario(delays: dict[str, int], align: dict[str, Any], **env: Any) -> Scenario:
@@ -19,7 +19,7 @@ def scenario(delays: dict[str, int], align: dict[str, Any], **env: Any) -> Scena
         "b": {"observes": ["image"], "align": align.get("b")},
         "z": {"objective": CLASSIFY, "align": align.get("z")},
     }
-    return digits(
+    return scenario_of(
         agents, [channel(name, "detached", link={"delay": delay}) for name, delay in delays.items()], env
     )
 
@@ -67,7 +67,9 @@ def locked(clock: dict[str, Any], **more: Any) -> list[str]:
         "z": {"objective": CLASSIFY, "clock": {"period": 2, "unroll": 2}},
     }
     return [
-        line for line in advice(digits(agents, [channel("az", "locked", **more)])) if "credit is lost" in line
+        line
+        for line in advice(scenario_of(agents, [channel("az", "locked", **more)]))
+        if "credit is lost" in line
     ]
 
 
@@ -97,9 +99,9 @@ def test_delayed_channels_inside_one_unit_are_named() -> None:
     agents: dict[str, Any] = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}
     late = {"coupling": "delayed", "link": {"delay": 1}}
     cycle = [channel("ab", "locked"), channel("bc", "delayed"), channel("ca", **late)]
-    found = advice(digits({**agents, "c": {}}, cycle))
+    found = advice(scenario_of({**agents, "c": {}}, cycle))
     assert any("a, b, c: wait for each other" in line for line in found)
-    found = advice(digits(agents, [cycle[0], channel("ba", **late)]))
+    found = advice(scenario_of(agents, [cycle[0], channel("ba", **late)]))
     assert any("channel b->a: is delayed within" in line for line in found)
 
 
@@ -111,7 +113,7 @@ def test_library_scenarios_are_in_time() -> None:
 
 def test_an_objective_that_never_ticks_when_it_counts_is_refused() -> None:
     agents = {"a": {"observes": ["image"]}, "z": {"objective": CLASSIFY, "clock": {"period": 2}}}
-    scenario = digits(agents, [channel("az", "decoupled")], {"hold": 4, "episode": "example"})
+    scenario = scenario_of(agents, [channel("az", "decoupled")], {"hold": 4, "episode": "example"})
     line = r"agents\.z\.clock: it ticks at steps 0, 2, …, never at an example's"
     with pytest.raises(ScenarioError, match=line):
         Simulation(scenario)

@@ -22,7 +22,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.envs import describe, from_tensors
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, catalogue, load
-from tests.engine.scenes import CLASSIFY, digits
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 LIBRARY = catalogue()
 GOAL = {"kind": "regression", "target": "wanted"}
@@ -59,7 +59,7 @@ def chain(*couplings: str, hold: int = 6, **node: Any) -> Scenario:
         {"from": one, "to": other, "size": 6, "coupling": coupling}
         for one, other, coupling in zip(names, names[1:], couplings, strict=False)
     ]
-    return digits(agents, channels, {"hold": hold}, batch=4)
+    return scenario_of(agents, channels, {"hold": hold}, batch=4)
 
 
 # --- the library -----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from antiphon.engine.simulation import Simulation
-from tests.engine.scenes import CLASSIFY, digits
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 DOUBLE = torch.float64
 SMOOTH: dict[str, Any] = {"kind": "mlp", "hidden": [6], "norm": "layer", "activation": "tanh"}
@@ -28,7 +28,7 @@ def make(
     """A simulation on the embedded digits; channels are linear, decoupled and know the label."""
     usual = {"gradient": {"kind": "linear", "context": ["label"]}}
     trained = {"batch": batch, "optimiser": {"kind": "adam", "lr": 0.01}, **(training or {})}
-    scenario = digits(agents, [{**usual, **channel} for channel in channels], env, **trained)
+    scenario = scenario_of(agents, [{**usual, **channel} for channel in channels], env, **trained)
     return Simulation(scenario, dtype=dtype)
 
 

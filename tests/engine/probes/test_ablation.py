@@ -15,8 +15,8 @@ from antiphon.engine.probes.ablation import ABLATIONS, Change, Kind, ablate
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError
-from antiphon.scenarios import Scenario
-from tests.engine.scenes import CLASSIFY, all_parameters, equal
+from tests.engine.numbers import all_parameters, equal, one_line
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 COUNT = 400
 GENERATOR = torch.Generator().manual_seed(0)
@@ -29,23 +29,18 @@ NET = {"kind": "mlp", "hidden": [16], "norm": "none"}
 
 def simulate(link: dict[str, Any] | None = None, **channel: Any) -> Simulation:
     """`eye` sees what decides, `ear` what does not (but the score); both speak to both judges."""
-    common = {"size": 4, "norm": "none", "coupling": "locked", "link": link or {}, **channel}
-    scenario = {
-        "scenario": "judges",
-        "env": from_tensors(
-            x=X, noise=NOISE, label=LABEL, score=SCORE, test=0.5, training_only=["label", "score"]
-        ),
-        "readout": "judge",
-        "agents": {
-            "eye": {"observes": ["x"], "network": NET},
-            "ear": {"observes": ["noise"], "network": NET},
-            "judge": {"network": NET, "objective": CLASSIFY},
-            "other": {"network": NET, "objective": {"kind": "regression", "target": "score"}},
-        },
-        "channels": [{"from": a, "to": b, **common} for a in ("eye", "ear") for b in ("judge", "other")],
-        "training": {"batch": 32, "steps": 300, "optimiser": {"kind": "adam", "lr": 0.01}},
+    env = from_tensors(x=X, noise=NOISE, label=LABEL, score=SCORE, test=0.5, training_only=["label", "score"])
+    agents = {
+        "eye": {"observes": ["x"], "network": NET},
+        "ear": {"observes": ["noise"], "network": NET},
+        "judge": {"network": NET, "objective": CLASSIFY},
+        "other": {"network": NET, "objective": {"kind": "regression", "target": "score"}},
     }
-    return Simulation(Scenario.model_validate(scenario), seed=1)
+    common = {"size": 4, "norm": "none", "coupling": "locked", "link": link or {}, **channel}
+    channels = [{"from": a, "to": b, **common} for a in ("eye", "ear") for b in ("judge", "other")]
+    adam = {"kind": "adam", "lr": 0.01}
+    scenario = scenario_of(agents, channels, env, readout="judge", batch=32, steps=300, optimiser=adam)
+    return Simulation(scenario, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +143,8 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     ],
 )
 def test_kinds_that_cannot_be_are_one_clear_line(text: str, expected: str) -> None:
-    with pytest.raises(ScenarioError, match=expected) as caught:
+    with one_line(expected):
         Kind.read(text)
-    assert "\n" not in str(caught.value)
     assert [str(Kind.read(word)) for word in ("mean", "delay=3")] == ["mean", "delay=3"]
 
 
@@ -165,13 +159,12 @@ def test_kinds_that_cannot_be_are_one_clear_line(text: str, expected: str) -> No
 def test_what_cannot_be_ablated_is_one_clear_line(
     trained: Simulation, asked: dict[str, Any], expected: str
 ) -> None:
-    with pytest.raises(ScenarioError, match=expected) as caught:
+    with one_line(expected):
         ablate(trained, Kind("zero"), **asked)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_scenario_without_channels_has_nothing_to_do_without() -> None:
     agents = {"a": {"observes": ["x"], "objective": CLASSIFY}}
-    scenario = {"scenario": "alone", "env": from_tensors(x=X, label=LABEL), "agents": agents}
+    scenario = scenario_of(agents, env=from_tensors(x=X, label=LABEL))
     with pytest.raises(ScenarioError, match="no channel to do without"):
-        ablate(Simulation(Scenario.model_validate(scenario)), Kind("zero"))
+        ablate(Simulation(scenario), Kind("zero"))

@@ -12,7 +12,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from tests.engine.alike import assert_same_state
+from tests.engine.numbers import assert_same_state
 from tests.engine.probes.probed import EYE, JUDGE, chain, make
 from tests.engine.scenes import CLASSIFY
 

@@ -13,7 +13,7 @@ from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
-from tests.engine.alike import assert_same_state
+from tests.engine.numbers import assert_same_state
 from tests.engine.probes.probed import EYE, JUDGE, SMOOTH, chain, corporation, make, timescales
 from tests.engine.scenes import CLASSIFY
 

@@ -17,9 +17,9 @@ from antiphon.engine.probes.value import COUPLING, TrueGradient, ZeroGradient, v
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.telemetry.figures import Figure, HistogramRow, RunDescription
-from tests.engine.alike import assert_same_state, kept
+from tests.engine.numbers import assert_same_state, equal, kept, parameters
 from tests.engine.probes.probed import EYE, JUDGE, chain, corporation, make, timescales
-from tests.engine.scenes import CLASSIFY, equal, parameters
+from tests.engine.scenes import CLASSIFY
 
 COSINE = {"kind": "adam", "lr": 0.01, "schedule": {"kind": "cosine", "factor": 0.0}}
 

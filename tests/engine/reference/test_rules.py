@@ -19,7 +19,7 @@ from antiphon.nets.layers import cross_entropy
 from antiphon.nets.optimisers import Optimiser, Rate, Schedule
 from tests.contracts.backend_documents import LABEL, Document, Play, document, ring
 from tests.contracts.backend_twins import made
-from tests.engine.scenes import equal, parameters
+from tests.engine.numbers import equal, parameters
 
 MLP: Document = {"kind": "mlp", "hidden": [4], "norm": "none"}
 

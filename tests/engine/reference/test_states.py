@@ -17,7 +17,7 @@ from tests.contracts.backend_documents import Document
 from tests.contracts.backend_scenes import scenes
 from tests.contracts.backend_themes import THEMES
 from tests.contracts.backend_twins import agree, made, side_by_side, unsteady
-from tests.engine.alike import assert_same_state
+from tests.engine.numbers import assert_same_state
 
 MORE = 10
 

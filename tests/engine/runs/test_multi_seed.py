@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.run import Run, begin, resume
 from antiphon.engine.runs.run_writer import RunWriter
-from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.runs.trainer import Trainer
-from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Template
 from tests.engine.seeds_asked import (
@@ -55,25 +52,6 @@ def test_each_seed_has_the_directory_of_a_run_of_its_own(tmp_path: Path) -> None
         assert same(RunDirectory.open(alone).facts, facts, 0.0)
         assert facts["together"] == [*SEEDS]
         assert not list(own.rglob(".*"))
-
-
-def test_in_double_precision_every_file_agrees(tmp_path: Path) -> None:
-    asked = requests()
-    scenario = asked[0].scenario
-    seeds = Seeds(scenario, SEEDS, dtype=torch.float64)
-    facts = [one.facts | {"dtype": "float64"} for one in asked]
-    made = [
-        RunDirectory.create(path, scenario, own)
-        for path, own in zip(places(tmp_path, asked), facts, strict=True)
-    ]
-    outcomes = Run(seeds.simulations, made, 12, seeds.step).train()
-    for seed, own, outcome in zip(SEEDS, facts, outcomes, strict=True):
-        directory = RunDirectory.create(tmp_path / f"alone-s{seed}", scenario, own)
-        simulation = Simulation(scenario, seed=seed, dtype=torch.float64)
-        (alone,) = Run([simulation], [directory], 12).train()
-        assert same(alone.result, outcome.result, 1e-9)
-        assert close_to(figures(directory.path), figures(tmp_path / f"x-s{seed}"), 1e-9)
-        assert close_to(weights(directory.path), weights(tmp_path / f"x-s{seed}"), 1e-9)
 
 
 def test_one_goes_on_alone(tmp_path: Path) -> None:
@@ -244,13 +222,3 @@ def test_a_scenario_that_cannot_be_built_leaves_nothing(tmp_path: Path, count: i
     with pytest.raises(ScenarioError):
         go(tmp_path, requests(tuple(range(count)), template=broken))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_time_is_shared(tmp_path: Path) -> None:
-    outcome = go(tmp_path)
-    seconds = [one.result["seconds"] for one in outcome.outcomes.values()]
-    rows = [row for row in (tmp_path / "x-s2/metrics.csv").read_text().splitlines() if "seconds" in row]
-    times = [float(row.rpartition(",")[2]) for row in rows]
-    assert times == sorted(times)
-    assert 0 < times[-1] <= seconds[0] + 0.01
-    assert max(seconds) < 3 * min(seconds) + 0.5

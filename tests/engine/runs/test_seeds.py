@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario, load
-from tests.engine.scenes import fill
+from tests.engine.numbers import fill, one_line
 from tests.engine.seeds_asked import close_to
+from tests.engine.walks import Walk, walking
 
 SEEDS = [3, 4, 5]
 STEPS = 12
@@ -105,30 +107,9 @@ def test_all_can_be_put_back() -> None:
     assert all(close_to(state(one), state(twin), 0.0) for one, twin in pairs)
 
 
-def spoil(simulation: Simulation, value: float = math.nan) -> None:
-    """Put a value into all parameters of an agent."""
-    fill(next(iter(simulation.system.agents.values())).learner, value)
-
-
-@pytest.mark.parametrize("name", ["digits-mlp", "lossy", "corporation"])
-def test_one_that_diverges_takes_nobody_with_it(name: str) -> None:
-    whole, spoilt, other = (Seeds(scenario(name), SEEDS, dtype=torch.float64) for _ in range(3))
-    for seeds in (whole, spoilt, other):
-        seeds.run(4)
-    spoil(spoilt.simulations[1])
-    spoil(other.simulations[1], math.inf)
-    for seeds in (whole, spoilt, other):
-        seeds.run(6)
-    ended = spoilt.simulations[1]
-    assert ended.diverged is not None
-    assert "@" not in ended.diverged
-    assert ended.now < 10
-    assert [whole.simulations[1].diverged, other.simulations[1].diverged is None] == [None, False]
-    for place in (0, 2):
-        own = state(spoilt.simulations[place])
-        assert own["now"] == 10
-        assert close_to(state(whole.simulations[place]), own, 1e-9)
-        assert close_to(state(other.simulations[place]), own, 0.0)  # whatever its numbers were
+def spoil(simulation: Simulation) -> None:
+    """Make all parameters of an agent no numbers."""
+    fill(next(iter(simulation.system.agents.values())).learner, math.nan)
 
 
 def test_where_all_have_diverged_there_is_no_step_left() -> None:
@@ -164,3 +145,53 @@ def test_why_they_are_not_joined_is_said_and_they_run_all_the_same(
 def test_seeds_are_different_ones(seeds: list[int]) -> None:
     with pytest.raises(ScenarioError, match="seeds: got"):
         Seeds(scenario(), seeds)
+
+
+class Uncopied(Walk):
+    """One that holds what cannot be copied."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.lock = threading.Lock()
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+def test_each_seed_has_an_environment_of_its_own(backend: str) -> None:
+    seeds = Seeds(walking(Walk(4)), [3, 4, 5], backend=backend, dtype=torch.float64)
+    seeds.run(STEPS)
+    for seed, simulation in zip([3, 4, 5], seeds.simulations, strict=True):
+        alone = Simulation(walking(Walk(4)), seed=seed, backend="reference", dtype=torch.float64)
+        alone.run(STEPS)
+        ours, theirs = simulation.world.step_signals.signals, alone.world.step_signals.signals
+        assert torch.equal(ours["observation"], theirs["observation"])
+        for name, handle in alone.agents.items():
+            for key, parameter in handle.parameters.items():
+                assert torch.allclose(
+                    simulation.agents[name].parameters[key], parameter, rtol=1e-9, atol=1e-12
+                )
+
+
+def test_an_environment_that_cannot_be_copied_is_refused() -> None:
+    with one_line(r"^env: Uncopied cannot be copied \(.*lock.*\), and every seed"):
+        Seeds(walking(Uncopied(4)), [3, 4])
+    assert len(Seeds(walking(Uncopied(4)), [3]).simulations) == 1  # one seed needs one environment
+
+
+def test_a_fork_of_one_that_cannot_be_copied_is_refused() -> None:
+    simulation = Simulation(walking(Uncopied(4)))
+    with pytest.raises(ScenarioError, match=r"^env: Uncopied cannot be copied"):
+        simulation.fork()
+
+
+def test_a_seed_that_diverges_keeps_the_environment_as_it_was() -> None:
+    seeds = Seeds(walking(Walk(4)), [3, 4, 5])
+    seeds.run(3)
+    with torch.no_grad():
+        for parameter in seeds.simulations[1].agents["b"].parameters.values():
+            parameter.fill_(float("nan"))
+    seeds.step()
+    stopped = seeds.simulations[1]
+    assert stopped.diverged is not None
+    before = stopped.state_dict()["env"]["env"]["at"].clone()
+    seeds.run(3)
+    assert torch.equal(stopped.state_dict()["env"]["env"]["at"], before)

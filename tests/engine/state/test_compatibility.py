@@ -14,7 +14,8 @@ from antiphon.engine.state import checkpoint
 from antiphon.engine.step import backends
 from antiphon.errors import ResourceError, RunError
 from antiphon.scenarios import Scenario
-from tests.engine.scenes import CLASSIFY, equal, parameters
+from tests.engine.numbers import equal, parameters
+from tests.engine.scenes import CLASSIFY
 
 Document = dict[str, Any]
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from antiphon.comms.gradient import Example
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario, load
-from tests.engine.scenes import CLASSIFY, digits, equal, parameters, predictor_of
+from tests.engine.numbers import equal, parameters, predictor_of
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 Document = dict[str, Any]
 NET = {"kind": "mlp", "hidden": [5]}
@@ -28,7 +29,7 @@ def document(names: str = "abc", channels: tuple[str, ...] = ("ab", "bc")) -> Sc
     agents["a"]["observes"] = ["image"]
     agents["c"]["objective"] = CLASSIFY
     ends = [{"from": c[0], "to": c[1], "size": 4} for c in channels]
-    return digits(agents, ends, batch=4, optimiser={"kind": "adam", "lr": 0.01})
+    return scenario_of(agents, ends, batch=4, optimiser={"kind": "adam", "lr": 0.01})
 
 
 def numbers(simulation: Simulation) -> dict[str, Tensor]:
@@ -94,7 +95,7 @@ def settings(first: str, second: str, unroll: int = 1, **channel: Any) -> Simula
         second: {"network": NET, "objective": CLASSIFY},
     }
     told = {"from": first, "to": second, "size": 4, "gradient": {"context": ["label"]}, **channel}
-    return Simulation(digits(agents, [told], batch=4, optimiser={"kind": "adam", "lr": 0.01}))
+    return Simulation(scenario_of(agents, [told], batch=4, optimiser={"kind": "adam", "lr": 0.01}))
 
 
 @pytest.mark.parametrize("delay", [0, 2])

@@ -15,8 +15,8 @@ from antiphon.engine.state import checkpoint
 from antiphon.envs import from_tensors
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
-from tests.engine.alike import assert_same_state, kept
-from tests.engine.scenes import CLASSIFY, digits, equal, parameters
+from tests.engine.numbers import assert_same_state, equal, kept, one_line, parameters
+from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.engine.walks import Walk, walking
 
 Document = dict[str, Any]
@@ -27,7 +27,7 @@ def document(channels: list[Document], env: Document | None = None, **agents: Do
     """Three agents; a sees the picture, c is told the label."""
     base: Document = {"a": {"observes": ["image"]}, "b": {}, "c": {"objective": CLASSIFY}}
     whole = {name: {"network": SMALL, **base[name], **agents.get(name, {})} for name in base}
-    return digits(whole, channels, env, batch=4, steps=50, optimiser={"kind": "adam", "lr": 0.01})
+    return scenario_of(whole, channels, env, batch=4, steps=50, optimiser={"kind": "adam", "lr": 0.01})
 
 
 def chain(env: Document | None = None, agents: dict[str, Document] | None = None, **channel: Any) -> Scenario:
@@ -119,15 +119,12 @@ def test_a_scenario_of_python_objects_is_loaded_with_it(tmp_path: Path) -> None:
         torch.nn.Linear(3, 4), torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2)
     )
     agents = {"a": {"observes": ["x"], "network": net, "objective": CLASSIFY, "clock": {"unroll": 3}}}
-    scenario = Scenario.model_validate(
-        {"scenario": "own", "env": env, "agents": agents, "training": {"batch": 4}}
-    )
+    scenario = scenario_of(agents, env=env, batch=4)
     run = Simulation(scenario)
     run.run(4)
     path = run.save(tmp_path / "saved")
-    with pytest.raises(RunError, match=r"holds Python objects; load it with scenario=") as caught:
+    with one_line(r"holds Python objects; load it with scenario=", RunError):
         Simulation.load(path)
-    assert "\n" not in str(caught.value)
     loaded = Simulation.load(path, scenario)
     run.run(5)
     loaded.run(5)

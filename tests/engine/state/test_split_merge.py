@@ -13,30 +13,11 @@ from torch import Tensor
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.state_dict import snapshot
-from tests.engine.alike import (
-    BATCH,
-    BATCH_NORM,
-    ENDS,
-    LABEL,
-    LSTM,
-    OWN,
-    QUARANTINE,
-    Document,
-    Play,
-    agree,
-    both,
-    channel_stacks,
-    document,
-    engine_of,
-    gradient,
-    kept,
-    levels,
-    made,
-    ring,
-    side_by_side,
-    single_agents,
-    stacks,
-)
+from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring
+from tests.contracts.backend_twins import agree, made, side_by_side
+from tests.engine.numbers import kept
+from tests.engine.scenes import BATCH, BATCH_NORM, ENDS, LSTM, QUARANTINE, gradient
+from tests.engine.stacks import both, channel_stacks, engine_of, single_agents, stacks
 
 State = dict[str, Any]
 UNROLLED: Document = {"clock": {"unroll": 4}}

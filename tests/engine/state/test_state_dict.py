@@ -10,15 +10,15 @@ from torch import Tensor
 
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
-from tests.engine.alike import leaves
-from tests.engine.scenes import CLASSIFY, digits, equal, parameters
+from tests.engine.numbers import equal, leaves, parameters
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 
 def unrolled(coupling: str = "decoupled") -> Simulation:
     own = {"network": {"kind": "mlp", "hidden": [5], "norm": "batch"}, "clock": {"unroll": 4}}
     channel = {"size": 4, "coupling": coupling, "link": {"delay": 1}, "gradient": {"context": ["label"]}}
     agents = {"a": {"observes": ["image"], **own}, "b": {"objective": CLASSIFY, **own}}
-    return Simulation(digits(agents, [{"from": "a", "to": "b", **channel}], {"hold": 2}, batch=4))
+    return Simulation(scenario_of(agents, [{"from": "a", "to": "b", **channel}], {"hold": 2}, batch=4))
 
 
 def tensors(state: Any) -> dict[str, Tensor]:

@@ -10,30 +10,16 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.simulation import Simulation
-from antiphon.scenarios import Scenario
+from tests.engine.scenes import scenario_of
 
 
-def copying(clock: dict[str, Any] | None = None, *, acts: bool = True, **env: Any) -> Simulation:
-    """One that copies, beside another one that looks on; by default no curriculum stays where it is."""
-    goal = {"kind": "coding", "target": "target"}
-    network = {"kind": "lstm", "size": 5}
-    scenario = Scenario.model_validate(
-        {
-            "scenario": "copying",
-            "env": {"id": "antiphon/Copy-v0", "bits": 2, "max_length": 3, "threshold": 100, **env},
-            "agents": {
-                "looker": {"observes": ["symbol"], "network": network, "objective": goal},
-                "copier": {
-                    "observes": ["symbol"],
-                    "network": network,
-                    "objective": goal,
-                    "acts": acts,
-                    "clock": clock or {},
-                },
-            },
-            "training": {"batch": 4, "optimiser": {"kind": "adam", "lr": 0.01}},
-        }
-    )
+def copying(clock: dict[str, Any] | None = None, *, acts: bool = True) -> Simulation:
+    """One that copies, beside another one that looks on; the task never grows."""
+    own = {"observes": ["symbol"], "network": {"kind": "lstm", "size": 5}}
+    own["objective"] = {"kind": "coding", "target": "target"}
+    agents = {"looker": own, "copier": {**own, "acts": acts, "clock": clock or {}}}
+    env = {"id": "antiphon/Copy-v0", "bits": 2, "max_length": 3, "threshold": 100}
+    scenario = scenario_of(agents, env=env, batch=4, optimiser={"kind": "adam", "lr": 0.01})
     return Simulation(scenario, dtype=torch.float64)
 
 

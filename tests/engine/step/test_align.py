@@ -5,15 +5,14 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from tests.engine.scenes import CLASSIFY, assert_as_torch, digits
+from tests.engine.numbers import assert_as_torch
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 DOUBLE = torch.float64
 
@@ -34,7 +33,7 @@ def pipeline(env: dict[str, Any] | None = None, **changes: Any) -> Scenario:
     agents["c"] |= changes
     channel = {"link": {"delay": 1}, "gradient": {"context": ["label"]}}
     channels = [{"from": s, "to": r, **channel} for s, r in ("ab", "bc")]
-    return digits(agents, channels, env, batch=16, steps=400, optimiser={"kind": "sgd", "lr": 0.1})
+    return scenario_of(agents, channels, env, batch=16, steps=400, optimiser={"kind": "sgd", "lr": 0.1})
 
 
 def torch_layers(simulation: Simulation) -> list[nn.Sequential]:
@@ -141,8 +140,3 @@ def test_an_aligned_agent_sees_what_its_message_was_made_from() -> None:
                 assert part.step_signals.step == (t - 2 if t >= 2 else -1)
                 if t >= 2:
                     assert torch.equal(part.step_signals.signals["right_half"], shown[t - 2])
-
-
-def test_align_without_a_channel_is_refused() -> None:
-    with pytest.raises(ScenarioError, match=r"agents\.c\.align: no channel 'a->c' leads to this agent"):
-        pipeline(align="a->c")

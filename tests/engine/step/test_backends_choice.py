@@ -15,28 +15,17 @@ from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.backends import BACKENDS, ReferenceBackend, StackedBackend, checked_backend
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template
-
-OWN: dict[str, Any] = {
-    "observes": ["left_half"],
-    "network": {"kind": "mlp", "norm": "none"},
-    "objective": {"kind": "classification", "target": "label"},
-}
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 
 def scenario(*widths: int, **training: Any) -> Scenario:
     """Agents of these widths, who tell nobody: those of one width are alike."""
+    own = {"observes": ["left_half"], "objective": CLASSIFY}
     agents = {
-        f"n{i}": {**OWN, "network": {**OWN["network"], "hidden": [width]}} for i, width in enumerate(widths)
+        f"n{i}": {**own, "network": {"kind": "mlp", "norm": "none", "hidden": [width]}}
+        for i, width in enumerate(widths)
     }
-    return Scenario.model_validate(
-        {
-            "scenario": "crowd",
-            "env": {"id": "antiphon/Digits-v0"},
-            "agents": agents,
-            "channels": [],
-            "training": {"batch": 4, "steps": 6, **training},
-        }
-    )
+    return scenario_of(agents, **{"batch": 4, "steps": 6, **training})
 
 
 # --- names -----------------------------------------------------------------------------------------------

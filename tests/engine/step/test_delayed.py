@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 from tests.batch_norm import drop_lost_biases
-from tests.engine.scenes import CLASSIFY, LINEAR_MAP, assert_as_torch, digits, equal, parameters
+from tests.engine.numbers import assert_as_torch, equal, parameters
+from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
 
 DOUBLE = torch.float64
 LR = 0.1
@@ -33,7 +34,7 @@ def chain(delay: int = 0, staleness: int = 16, clocks: dict[str, Any] | None = N
         agents[name]["clock"] = clock
     link = {"coupling": "delayed", "link": {"delay": delay}, "staleness": staleness, **more}
     channels = [{"from": s, "to": r, **link} for s, r in ("ab", "bc")]
-    return digits(agents, channels, optimiser={"kind": "sgd", "lr": LR})
+    return scenario_of(agents, channels, optimiser={"kind": "sgd", "lr": LR})
 
 
 def torch_layers(simulation: Simulation) -> list[nn.Sequential]:
@@ -173,7 +174,7 @@ def test_a_cycle_of_delayed_channels_gives_every_gradient_up() -> None:
     pair = {"coupling": "delayed", "size": 3, "link": {"delay": 1}, "staleness": 2}
     agents = {"a": {"observes": ["image"], "network": net}, "b": {"network": net, "objective": CLASSIFY}}
     channels = [{"from": "a", "to": "b", **pair}, {"from": "b", "to": "a", **pair}]
-    simulation = Simulation(digits(agents, channels, batch=4))
+    simulation = Simulation(scenario_of(agents, channels, batch=4))
     simulation.run(20)
     assert simulation.agents["a"].updates == 0
     assert simulation.agents["b"].updates == 17  # windows 0 to 16, each three steps after its end
@@ -188,7 +189,7 @@ def fork_of_a(patience: dict[str, int], own: bool) -> Simulation:
     }
     late = {"size": 3, "norm": "none", "coupling": "delayed"}
     channels = [{"from": "a", "to": to, **late, "staleness": patience[to]} for to in "bc"]
-    return Simulation(digits(agents, channels, optimiser={"kind": "sgd", "lr": LR}), dtype=DOUBLE)
+    return Simulation(scenario_of(agents, channels, optimiser={"kind": "sgd", "lr": LR}), dtype=DOUBLE)
 
 
 @pytest.mark.parametrize("own", [False, True])

@@ -7,27 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine.alike import (
-    BATCH_NORM,
-    ENDS,
-    GOAL,
-    LABEL,
-    LSTM,
-    OWN,
-    QUARANTINE,
-    Document,
-    Play,
-    agree,
-    document,
-    engine_of,
-    gradient,
-    levels,
-    ring,
-    side_by_side,
-    stacks,
-    twins,
-)
-from tests.engine.scenes import fill
+from tests.contracts.backend_documents import GOAL, LABEL, OWN, Document, Play, document, levels, ring
+from tests.contracts.backend_twins import agree, side_by_side, twins
+from tests.engine.numbers import fill
+from tests.engine.scenes import BATCH_NORM, ENDS, LSTM, QUARANTINE, gradient
+from tests.engine.stacks import engine_of, stacks
 
 LOCKED: Document = {"coupling": "locked"}
 SGD: Document = {"predictor": {"kind": "sgd", "lr": 0.05}}

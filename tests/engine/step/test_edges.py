@@ -12,18 +12,17 @@ import torch.nn.functional as F
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.errors import DivergenceError
-from antiphon.scenarios import Scenario
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 
-def build(agents: dict[str, Any], channels: list[dict[str, Any]], env: Any, **training: Any) -> Simulation:
-    document = {"scenario": "edge", "env": env, "agents": agents, "channels": channels}
-    return Simulation(Scenario.model_validate({**document, "training": {"batch": 8, **training}}))
+def scene(*parts: Any, **training: Any) -> Simulation:
+    return Simulation(scenario_of(*parts, **training))
 
 
 @pytest.mark.parametrize("coupling", ["decoupled", "detached"])
 def test_a_window_in_which_an_agent_never_ticks_is_no_wait(coupling: str) -> None:
     goal = {"kind": "classification", "target": "label", "when": "each"}
-    simulation = build(
+    simulation = scene(
         {
             "a": {"observes": ["image"], "clock": {"period": 7}},
             "b": {"objective": goal, "clock": {"period": 3, "unroll": "episode"}},
@@ -47,7 +46,7 @@ def test_an_absent_target_teaches_nothing_whatever_stands_in_its_place(kind: str
     x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
     runs = []
     for value in (1e6, float("nan")):
-        simulation = build(
+        simulation = scene(
             {
                 "a": {"observes": ["x"], "network": {"kind": "mlp", "hidden": [5], "norm": "none"}},
                 "b": {
@@ -72,7 +71,7 @@ def test_an_absent_target_teaches_nothing_whatever_stands_in_its_place(kind: str
 
 def test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from(tmp_path: Path) -> None:
     goal = {"kind": "classification", "target": "label"}
-    simulation = build(
+    simulation = scene(
         {"a": {"observes": ["image"]}, "b": {"objective": goal}},
         [{"from": "a", "to": "b", "size": 4, "gradient": {"kind": "mlp", "hidden": [4]}}],
         {"id": "antiphon/Digits-v0"},
@@ -100,17 +99,12 @@ def test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from(tmp_pat
 @pytest.mark.parametrize("backend", ["reference", "cohort"])
 def test_rows_without_a_message_count_as_zeros(backend: str) -> None:
     net = {"kind": "mlp", "hidden": [4], "norm": "batch"}
-    goal = {"kind": "classification", "target": "label"}
-    receiver = {"network": net, "objective": goal}
-    link = {"size": 3, "norm": "none", "link": {"drop": 0.5}}
-    document = {
-        "scenario": "lossy",
-        "env": {"id": "antiphon/Digits-v0"},
-        "agents": {"a": {"observes": ["image"], "network": net}, "b": receiver, "c": receiver},
-        "channels": [{"from": "a", "to": to, **link} for to in "bc"],
-        "training": {"batch": 8, "optimiser": {"kind": "sgd", "lr": 1e-300}},
-    }
-    with Simulation(Scenario.model_validate(document), dtype=torch.float64, backend=backend) as simulation:
+    receiver = {"network": net, "objective": CLASSIFY}
+    agents = {"a": {"observes": ["image"], "network": net}, "b": receiver, "c": receiver}
+    link = {"from": "a", "size": 3, "norm": "none", "link": {"drop": 0.5}}
+    still = {"kind": "sgd", "lr": 1e-300}
+    scenario = scenario_of(agents, [{**link, "to": to} for to in "bc"], optimiser=still)
+    with Simulation(scenario, dtype=torch.float64, backend=backend) as simulation:
         simulation.step()
         for name in "bc":
             record = simulation.system.channels[f"a->{name}"].ledger.records[0]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from tests.engine.scenes import CLASSIFY, digits
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 DOUBLE = torch.float64
 
@@ -27,7 +27,7 @@ def chain(coupling: str = "decoupled", *, width: int = 6, **middle: Any) -> Scen
     }
     channel = {"coupling": coupling, "gradient": {"context": ["label"]}}
     channels = [{"from": s, "to": r, **channel} for s, r in ("ab", "bc")]
-    return digits(agents, channels, optimiser={"kind": "adam", "lr": 0.01})
+    return scenario_of(agents, channels, optimiser={"kind": "adam", "lr": 0.01})
 
 
 def numbers(simulation: Simulation, agent: str) -> dict[str, torch.Tensor]:

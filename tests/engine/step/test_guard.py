@@ -19,7 +19,8 @@ from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.backends import StackedBackend
 from antiphon.errors import DivergenceError
-from tests.engine.scenes import CLASSIFY, all_parameters, digits, equal
+from tests.engine.numbers import all_parameters, equal
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "aten.equal", "_unique")
 """Operations whose result the host has to wait for."""
@@ -44,7 +45,7 @@ def ring(network: dict[str, Any], **channel: Any) -> Simulation:
     plain = {"size": 4, "norm": "none", "link": {"delay": 1}}
     ends = zip(names, names[1:] + names[:1], strict=True)
     channels = [{"from": a, "to": b, **plain, **channel} for a, b in ends]
-    scenario = digits(dict.fromkeys(names, agent), channels, telemetry={"every": 10}, batch=4, steps=400)
+    scenario = scenario_of(dict.fromkeys(names, agent), channels, telemetry={"every": 10}, batch=4, steps=400)
     return Simulation(scenario, backend="cohort")
 
 

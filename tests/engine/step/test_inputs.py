@@ -17,7 +17,8 @@ from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import ring
-from tests.engine.scenes import CLASSIFY, LINEAR_MAP, digits, equal, parameters
+from tests.engine.numbers import equal, parameters
+from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
 
 BATCH, SIZE = 12, 4
 NAME = "eye->mind"
@@ -39,7 +40,7 @@ def pair(**channel: Any) -> Scenario:
     }
     link = {"from": "eye", "to": "mind", "size": SIZE, "norm": "none", "gradient": {"context": ["label"]}}
     link["input"] = {"context": ["right_half"], "optimiser": SGD}
-    return digits(agents, [{**link, **channel}], batch=BATCH)
+    return scenario_of(agents, [{**link, **channel}], batch=BATCH)
 
 
 def channel_of(simulation: Simulation) -> Channel:

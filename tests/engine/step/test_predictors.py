@@ -14,32 +14,19 @@ from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.predictors import PredictorTrainer, PredictorUpdate
 from antiphon.errors import DivergenceError
-from tests.engine.alike import (
-    BATCH,
-    BATCH_NORM,
-    ENDS,
-    LABEL,
-    LSTM,
-    OWN,
-    QUARANTINE,
-    Document,
-    agree,
+from tests.contracts.backend_documents import LABEL, OWN, Document, levels, ring
+from tests.contracts.backend_twins import agree, twins
+from tests.engine.numbers import close, fill, kept, normal
+from tests.engine.scenes import BATCH, BATCH_NORM, ENDS, LSTM, QUARANTINE, gradient
+from tests.engine.stacks import (
     both,
     channel_stacks,
-    close,
     engine_of,
-    gradient,
-    kept,
-    levels,
     mask,
-    normal,
     only_channel_stack,
-    ring,
     stacked_system,
     system_of,
-    twins,
 )
-from tests.engine.scenes import fill
 
 COUNT = 4
 SGD: Document = {"predictor": {"kind": "sgd", "lr": 0.05}}

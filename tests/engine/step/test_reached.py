@@ -10,27 +10,10 @@ import torch
 
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.update import Update, among, reached
-from tests.engine.alike import (
-    ENDS,
-    LABEL,
-    LSTM,
-    OWN,
-    QUARANTINE,
-    Document,
-    Play,
-    agree,
-    both,
-    channel_stacks,
-    document,
-    engine_of,
-    gradient,
-    levels,
-    mask,
-    ring,
-    stack_of,
-    stacks,
-    states,
-)
+from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring
+from tests.contracts.backend_twins import side_by_side
+from tests.engine.scenes import ENDS, LSTM, QUARANTINE, gradient, states
+from tests.engine.stacks import both, channel_stacks, engine_of, mask, stack_of, stacks
 
 LOCKED: Document = {"coupling": "locked"}
 LATER: Document = {"coupling": "locked", "link": {"delay": 1}}
@@ -48,31 +31,6 @@ def on_updates(simulation: Simulation, look: Callable[[Update], None]) -> None:
         follow(updates, step)
 
     backend._apply = looked
-
-
-def whom(simulation: Simulation, steps: int) -> list[dict[str, bool]]:
-    """By step and agent, of those that learn from a window: whether any of the learning signal reached them."""
-    found: list[dict[str, bool]] = [{} for _ in range(steps)]
-    system = engine_of(simulation).system
-
-    def look(update: Update) -> None:
-        for name in update.group.members:
-            agent = system.agents[name]
-            gradients = update.gradients.get(name)
-            came = gradients is not None and any(g is not None for g in gradients)
-            if not agent.stacked:
-                if gradients is not None:
-                    found[simulation.now][name] = came
-                continue
-            members = reached(system, update, agent)
-            learning = agent.learning(update.tape.window)
-            for n, own in enumerate(agent.names):
-                if learning is None or learning[n]:
-                    found[simulation.now][own] = came and (members is None or bool(members[n]))
-
-    on_updates(simulation, look)
-    simulation.run(steps)
-    return found
 
 
 def told(
@@ -186,29 +144,11 @@ SCENES: dict[str, Document] = {
 
 @pytest.mark.parametrize("name", SCENES)
 def test_a_member_is_reached_where_it_would_be_alone(name: str) -> None:
+    """Else it would have taken another number of steps, and its optimiser would have another state."""
     single, cohort = both(SCENES[name])
     assert stacks(engine_of(cohort).stacked)
-    alone, together = whom(single, 12), whom(cohort, 12)
-    for step, (one, other) in enumerate(zip(alone, together, strict=True)):
-        assert one == other, step
-    assert any(one for one in alone)
-    agree(single, cohort)
-
-
-@pytest.mark.parametrize(
-    ("name", "some"),
-    [
-        ("injected for some alone", {"a0", "a2", "b0", "b1"}),
-        ("shadows", {"b0", "b1", "b2"}),
-        ("followed by others alone", {"b0", "b1", "b2"}),
-        ("read by none of the window", {"b0", "b1", "b2"}),
-        ("locked to who learns and to who does not", {"a0", "c", "c2"}),
-    ],
-)
-def test_the_scenes_are_what_they_are_called(name: str, some: set[str]) -> None:
-    _, cohort = both(SCENES[name])
-    ever = {agent for step in whom(cohort, 12) for agent, came in step.items() if came}
-    assert ever == some
+    side_by_side(single, cohort, 12)
+    assert any(agent.updates for agent in single.agents.values())
 
 
 # --- by hand ---------------------------------------------------------------------------------------------

@@ -16,26 +16,11 @@ from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.replicas import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
-from tests.engine.alike import (
-    BATCH,
-    BATCH_NORM,
-    ENDS,
-    LABEL,
-    LSTM,
-    OWN,
-    QUARANTINE,
-    Document,
-    Play,
-    agree,
-    document,
-    gradient,
-    kept,
-    levels,
-    made,
-    ring,
-    single_agents,
-    stacks,
-)
+from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring
+from tests.contracts.backend_twins import agree, made
+from tests.engine.numbers import kept
+from tests.engine.scenes import BATCH, BATCH_NORM, ENDS, LSTM, QUARANTINE, gradient
+from tests.engine.stacks import single_agents, stacks
 
 SEEDS = (3, 4, 5)
 CRITIC = gradient(kind="critic", hidden=[4], norm="layer")

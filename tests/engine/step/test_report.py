@@ -13,23 +13,10 @@ from antiphon.comms.gradient import Example
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.predictors import InputUpdate
 from antiphon.engine.step.update import AgentReport, Losses, LossesByAgent, losses_of, without
-from tests.engine.alike import (
-    ENDS,
-    LABEL,
-    LSTM,
-    OWN,
-    QUARANTINE,
-    Document,
-    Play,
-    both,
-    document,
-    engine_of,
-    gradient,
-    levels,
-    ring,
-    stacks,
-    twins,
-)
+from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring
+from tests.contracts.backend_twins import twins
+from tests.engine.scenes import ENDS, LSTM, QUARANTINE, gradient
+from tests.engine.stacks import both, engine_of, stacks
 
 INPUT: Document = {"kind": "linear", "context": ["x"]}
 LOCKED: Document = {"coupling": "locked"}

@@ -1,4 +1,4 @@
-"""What a predictor conditioned on `returned` is told: the newest gradient that has come back, and no newer."""
+"""What a predictor is told of what came back: the newest gradient of a message, and the loss of its receiver's window."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import pytest
 import torch
 
 from antiphon.engine.simulation import Simulation
-from tests.engine.scenes import CLASSIFY, digits, predictor_of
+from antiphon.scenarios import Scenario
+from tests.engine.numbers import predictor_of
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 
 def pair(**channel: Any) -> Simulation:
     agents = {"a": {"observes": ["image"]}, "b": {"objective": {**CLASSIFY, "when": "each"}}}
     env = channel.pop("env", {})
     told = {"from": "a", "to": "b", "size": 4, "gradient": {"context": ["label", "returned"]}, **channel}
-    return Simulation(digits(agents, [told], env))
+    return Simulation(scenario_of(agents, [told], env))
 
 
 @pytest.mark.parametrize(("delay", "lag"), [(0, 1), (1, 2), (2, 4)])
@@ -66,3 +68,50 @@ def test_a_predictor_sees_it() -> None:
     assert predictor.parameters["last.weight"].shape == (4, 4 + 10 + 4)
     simulation.run(steps=5)
     assert bool(predictor.parameters["last.weight"][:, -4:].any())
+
+
+TICKS = 3
+
+
+def slow_pair(link: dict[str, Any]) -> Scenario:
+    """The eye speaks once in three steps; the mind reads that message at each of its three ticks, and learns then."""
+    agents = {
+        "eye": {"observes": ["left_half"], "clock": {"period": TICKS}},
+        "mind": {"observes": ["right_half"], "clock": {"unroll": TICKS}, "objective": CLASSIFY},
+    }
+    gradient = {"kind": "sobolev", "context": ["label"]}
+    return scenario_of(
+        agents, [{"from": "eye", "to": "mind", "size": 4, "gradient": gradient, "link": link}], batch=16
+    )
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.3])
+def test_the_loss_of_a_window_is_told_once(drop: float) -> None:
+    with Simulation(slow_pair({"drop": drop})) as simulation:
+        simulation.run(TICKS)
+        (update,) = (u for u in simulation.learned.updates if u.group.members == ("mind",))
+        (example,) = simulation.learned.predictor_updates["eye->mind"].examples
+        assert update.window_loss.samples is not None
+        assert example.loss is not None
+        heard = torch.ones(16, dtype=torch.bool) if example.valid is None else example.valid
+        assert bool(heard.any())
+        assert torch.allclose(example.loss[heard], update.window_loss.samples[heard])
+        assert not bool(example.loss[~heard].any())
+
+
+def test_who_has_no_loss_of_its_own_returns_what_its_critic_expects() -> None:
+    """The first critic of a chain hears the second's value, times its discount; the classifier's own loss goes back one hop."""
+    gradient = {"kind": "sobolev", "context": ["label"], "discount": 0.5}
+    channels = [{"from": a, "to": b, "size": 4, "gradient": gradient} for a, b in ("xy", "yz")]
+    agents = {"x": {"observes": ["image"]}, "y": {}, "z": {"objective": CLASSIFY}}
+    with Simulation(scenario_of(agents, channels, batch=16)) as simulation:
+        simulation.run(5)
+        twin = simulation.fork()
+        simulation.step()
+        near = simulation.learned.predictor_updates["y->z"].examples[0]
+        far = simulation.learned.predictor_updates["x->y"].examples[0]
+        critic = twin.system.channels["y->z"].predictor  # as it was before the step
+        assert critic is not None
+        value = critic.value(near)
+        assert value.abs().max() > 0
+        assert torch.allclose(far.loss, 0.5 * value)  # type: ignore[arg-type]

@@ -11,7 +11,8 @@ from torch import Tensor
 from antiphon.engine.simulation import Simulation
 from antiphon.nets.random import seed_for, uniform
 from antiphon.scenarios import Scenario
-from tests.engine.scenes import CLASSIFY, digits, equal, parameters
+from tests.engine.numbers import equal, parameters
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 LAYER = {"kind": "mlp", "hidden": [6], "norm": "none", "activation": "tanh"}
 
@@ -24,7 +25,7 @@ def chain(coupling: str, p: float, *, unroll: int = 1, **more: Any) -> Scenario:
     agents["a"]["observes"] = ["image"]
     agents["c"]["objective"] = CLASSIFY
     channel = {"size": 4, "norm": "none", "coupling": coupling, "gradient": {"context": ["label"]}}
-    return digits(agents, [{"from": s, "to": r, **channel} for s, r in ("ab", "bc")])
+    return scenario_of(agents, [{"from": s, "to": r, **channel} for s, r in ("ab", "bc")])
 
 
 def drawn(owner: str, window: int, p: float) -> bool:
@@ -107,12 +108,12 @@ def test_uses_count_in_drawn_windows_only_though_the_message_is_read_in_both() -
         "norm": "none",
         "gradient": {"apply": False, "kind": "linear"},
     }
-    scenario = digits(agents, [shadow], optimiser={"kind": "sgd", "lr": 1e-9})
+    scenario = scenario_of(agents, [shadow], optimiser={"kind": "sgd", "lr": 1e-9})
     with Simulation(scenario, dtype=torch.float64) as simulation:
         recording = simulation.record("a->b", ["delta"])
         simulation.run(40)
     agents["b"]["p_update"] = 1.0
-    always = digits(agents, [shadow], optimiser={"kind": "sgd", "lr": 1e-9})
+    always = scenario_of(agents, [shadow], optimiser={"kind": "sgd", "lr": 1e-9})
     for step, delta in zip(recording.steps["delta"], recording.values["delta"], strict=True):
         counted = [drawn("b", step - 1, 0.5), drawn("b", step, 0.5)]
         assert any(counted)
@@ -163,7 +164,7 @@ def test_in_a_locked_group_those_drawn_learn_what_they_would_without_the_others(
 
 def test_tied_agents_share_the_draw() -> None:
     own = {"observes": ["image"], "network": LAYER, "objective": CLASSIFY, "share": "both", "p_update": 0.5}
-    with Simulation(digits(dict.fromkeys("ab", own))) as simulation:
+    with Simulation(scenario_of(dict.fromkeys("ab", own))) as simulation:
         for step in range(20):
             before = parameters(simulation, "a")
             simulation.step()

@@ -103,40 +103,7 @@ def test_a_locked_state_has_no_leaf_at_all() -> None:
             simulation.now += 1
 
 
-@pytest.mark.parametrize("unroll", [1, 3])
-@pytest.mark.parametrize("kind", ["terminated", "truncated"])
-def test_a_state_begins_anew_where_its_episode_ended_and_goes_on_elsewhere(kind: str, unroll: int) -> None:
-    """On a network that stays as it is, environments are worlds of their own."""
-    ends: dict[str, Any] = {kind: flags(1, 3)}
-    together = make(played(lengths=LENGTHS), LINEAR, unroll=unroll, training={"optimiser": FROZEN})
-    apart = make(played(**ends), LINEAR, unroll=unroll, training={"optimiser": FROZEN})
-    never = make(played(endless=True), LINEAR, unroll=unroll, training={"optimiser": FROZEN})
-    found = [torch.stack(states(each, STEPS)) for each in (apart, together, never)]
-    assert torch.equal(found[0][:, [1, 3]], found[1][:, [1, 3]])
-    assert torch.equal(found[0][:, [0, 2]], found[2][:, [0, 2]])
-    assert not torch.equal(found[1], found[2])
-
-
 # --- what is learned of a state ------------------------------------------------------------------------------
-
-
-def run(ends: dict[str, Any], gradient: dict[str, Any], **more: Any) -> list[Tensor]:
-    with make(played(**ends), gradient, **more) as simulation:
-        simulation.run(STEPS)
-        return numbers(simulation)
-
-
-@pytest.mark.parametrize("unroll", [1, 2, 3])
-@pytest.mark.parametrize(
-    "gradient",
-    [{}, {"auxiliary": 0.7}, {"scale": 0.3, "discount": 0.5}],
-    ids=["plain", "auxiliary", "scaled"],
-)
-def test_that_all_episodes_end_at_once_makes_no_difference(gradient: dict[str, Any], unroll: int) -> None:
-    """Whether it is known beforehand that all end together, or each environment says so: to the bit."""
-    known = run({"lengths": LENGTHS}, {**LINEAR, **gradient}, unroll=unroll)
-    seen = run({"terminated": flags()}, {**LINEAR, **gradient}, unroll=unroll)
-    assert all(torch.equal(x, y) for x, y in zip(known, seen, strict=True))
 
 
 @pytest.mark.parametrize("ends", [{"lengths": LENGTHS}, {"terminated": flags()}, {"terminated": flags(0, 2)}])

@@ -17,9 +17,9 @@ from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.records import AgentTick, Record, StepSignals, Tape
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.forward import ForwardPass
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from tests.engine.scenes import CLASSIFY, LINEAR_MAP, all_parameters, digits, equal, predictor_of
+from tests.engine.numbers import all_parameters, equal, one_line, predictor_of
+from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
 
 BATCH, SIZE = 8, 4
 DOUBLE = torch.float64
@@ -44,7 +44,7 @@ def chain(
     channel = {"size": SIZE, "norm": "none", "coupling": coupling, "link": link or {}}
     channel["gradient"] = {"kind": "linear", "context": ["label"], **gradient}
     channels = [{"from": s, "to": r, **channel} for s, r in pairwise(names)]
-    return digits(agents, channels, steps=20, optimiser=optimiser or {"kind": "adam", "lr": 0.01})
+    return scenario_of(agents, channels, steps=20, optimiser=optimiser or {"kind": "adam", "lr": 0.01})
 
 
 def furthest(one: list[Tensor], other: list[Tensor]) -> float:
@@ -143,22 +143,6 @@ def layers_of(simulation: Simulation, name: str) -> dict[str, tuple[Tensor, Tens
     return heads
 
 
-@pytest.mark.parametrize("key", ["trace", "propagate"])
-@pytest.mark.parametrize(
-    ("delay", "clock"), [(1, {}), (0, {"period": 2}), (0, {"unroll": 2})], ids=["delay", "period", "unroll"]
-)
-def test_what_has_to_be_back_at_once_is_refused_elsewhere(
-    key: str, delay: int, clock: dict[str, Any]
-) -> None:
-    document = chain("ab").model_dump(mode="json")
-    document["channels"][0]["gradient"][key] = 0.5
-    document["channels"][0]["link"]["delay"] = delay
-    document["agents"]["b"]["clock"] = clock
-    with pytest.raises(ScenarioError, match=rf"channels\[0\].gradient.{key}") as caught:
-        Scenario.model_validate(document)
-    assert "\n" not in str(caught.value)
-
-
 # --- propagation -------------------------------------------------------------------------------------------
 
 
@@ -195,9 +179,8 @@ def test_the_loss_of_the_predictor_reaches_the_sender(kind: dict[str, Any], reco
 
 @pytest.mark.parametrize("kind", ["critic", "sobolev", "sobolev_label", "local"])
 def test_a_predictor_without_such_a_loss_is_refused(kind: str) -> None:
-    with pytest.raises(ScenarioError, match="propagate") as caught:
+    with one_line("propagate"):
         Simulation(chain("ab", kind=kind, target="label", propagate=0.5))
-    assert "\n" not in str(caught.value)
 
 
 def load(parameters: dict[str, Tensor], values: dict[str, Tensor]) -> None:

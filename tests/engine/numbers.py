@@ -1,0 +1,104 @@
+"""What tests of the engine read from a simulation, and hold to what it ought to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from antiphon.comms.gradient import Predictor
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import ScenarioError
+from tests.batch_norm import without_lost_biases
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Normal random numbers."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def predictor_of(simulation: Simulation, channel: str) -> Predictor:
+    """A channel's synthetic gradient."""
+    predictor = simulation.system.channels[channel].predictor
+    assert predictor is not None
+    return predictor
+
+
+def parameters(simulation: Simulation, agent: str) -> list[Tensor]:
+    """Copies of an agent's parameters."""
+    return [p.data.clone() for p in simulation.agents[agent].parameters.values()]
+
+
+def all_parameters(simulation: Simulation) -> list[Tensor]:
+    """Copies of the parameters of all agents."""
+    return [p for agent in simulation.agents for p in parameters(simulation, agent)]
+
+
+def fill(owner: Any, value: float) -> None:
+    """Set all parameters of a learner or a predictor to a value."""
+    for p in owner.parameters.values():
+        p.data.fill_(value)
+
+
+def equal(one: Iterable[Tensor], other: Iterable[Tensor]) -> bool:
+    """Whether tensors are the same to the bit."""
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def close(one: Tensor, other: Tensor) -> None:
+    """Hold two tensors to each other, but for rounding."""
+    torch.testing.assert_close(one.detach(), other.detach(), rtol=1e-12, atol=1e-12)
+
+
+def assert_as_torch(simulation: Simulation, modules: Mapping[str, nn.Module]) -> None:
+    """Hold agents to torch's modules: parameters and running statistics."""
+    for agent, module in modules.items():
+        learner = simulation.system.agents[agent].learner
+        own, statistics = without_lost_biases(learner.parameters, learner.buffers)
+        running = [b for key, b in module.named_buffers() if "running" in key]
+        for found, expected in (
+            *zip(own, module.parameters(), strict=True),
+            *zip(statistics, running, strict=True),
+        ):
+            torch.testing.assert_close(found, expected.data, atol=1e-10, rtol=0)
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every number of a state, by its place."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from leaves(item, f"{path}/{key}")
+    elif isinstance(value, list | tuple):
+        yield f"{path}#", len(value)
+        for i, item in enumerate(value):
+            yield from leaves(item, f"{path}/{i}")
+    else:
+        yield path, value
+
+
+def kept(state: Any) -> dict[str, Any]:
+    """The numbers of a state by their places, copied."""
+    return {place: v.detach().clone() if isinstance(v, Tensor) else v for place, v in leaves(state)}
+
+
+def assert_same_state(one: Simulation | dict[str, Any], other: Simulation | dict[str, Any]) -> None:
+    """Hold two states to each other, bit by bit."""
+    ours, theirs = (
+        kept(state.state_dict()) if isinstance(state, Simulation) else state for state in (one, other)
+    )
+    assert list(ours) == list(theirs)
+    for place, value in ours.items():
+        same = torch.equal(value, theirs[place]) if isinstance(value, Tensor) else value == theirs[place]
+        assert same, place
+
+
+@contextmanager
+def one_line(match: str, error: type[Exception] = ScenarioError) -> Iterator[None]:
+    """Expect an error that says so in one line."""
+    with pytest.raises(error, match=match) as caught:
+        yield
+    assert "\n" not in str(caught.value)
