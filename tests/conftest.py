@@ -10,6 +10,8 @@ import hypothesis
 import pytest
 import torch
 
+from tests.commands import Commands
+
 torch.set_num_threads(1)
 
 gc.freeze()  # what is imported by now stays: a sixth of the time went into looking through it again and again
@@ -27,6 +29,21 @@ def _own_folders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         monkeypatch.delenv("ANTIPHON_DATA", raising=False)
     elif not os.environ.get("ANTIPHON_DATA"):
         pytest.skip("ANTIPHON_DATA names no folder")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Commands:
+    """The command line, in this process."""
+    return Commands(capsys)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

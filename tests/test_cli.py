@@ -13,33 +13,11 @@ import pytest
 from antiphon.cli import main
 from antiphon.commands.output import in_short, show_result
 from antiphon.errors import EngineError
+from tests.commands import Commands
 
 VERBS = ["run", "resume", "evaluate", "show", "check", "study", "report", "diff", "tb"]
-TINY = ["--steps", "6", "--set", "depth=2", "--set", "width=8", "--set", "batch=16"]
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-def last_json(text: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(text.splitlines()[-1])
-    return found
-
-
-def error_line(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """Run a command that must fail with one line and nothing else."""
-    assert main(list(words)) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: ")
-    assert captured.err.count("\n") == 1
-    return captured.err.removeprefix("error: ").rstrip()
+TINY = "--steps 6 --set depth=2 --set width=8 --set batch=16"
+RUN = f"run digits-mlp {TINY} --logdir . --name a"
 
 
 def test_help_of_every_verb_is_quick_and_loads_no_torch() -> None:
@@ -57,14 +35,13 @@ print("codes", set(codes), "torch" in sys.modules, time.process_time())
     assert all(verb in done.stdout for verb in VERBS)
 
 
-def test_run_prints_tables_and_where_to_look(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "digits-mlp", *TINY, "--variant", "local", "--logdir", "mine", "--name", "exp1"]) == 0
-    captured = capsys.readouterr()
-    assert "digits-mlp · local · seed 0 · 6 steps" in captured.out
-    assert "n0->n1" in captured.out
-    assert "TensorBoard  antiphon tb mine/exp1" in captured.out
-    assert "6/6 steps  100 %  loss" in captured.err
-    assert "\x1b" not in captured.out + captured.err
+def test_run_prints_tables_and_where_to_look(here: Path, cli: Commands) -> None:
+    cli(f"run digits-mlp {TINY} --variant local --logdir mine --name exp1")
+    assert "digits-mlp · local · seed 0 · 6 steps" in cli.out
+    assert "n0->n1" in cli.out
+    assert "TensorBoard  antiphon tb mine/exp1" in cli.out
+    assert "6/6 steps  100 %  loss" in cli.err
+    assert "\x1b" not in cli.out + cli.err
     assert (here / "mine/exp1/result.json").exists()
 
 
@@ -72,15 +49,8 @@ def closing(capsys: pytest.CaptureFixture[str], agents: dict[str, Any], **more: 
     """Return what a run prints in the end."""
     readout = next(iter(agents))
     found = {metric: agents[readout].get(metric) for metric in ("accuracy", "error", "bits")}
-    head: dict[str, Any] = {
-        "scenario": "toy",
-        "variant": None,
-        "seed": 0,
-        "steps": 4,
-        "seconds": 1.0,
-        "exit": "done",
-    }
-    head |= {"run_dir": "a", "readout": readout, "examples": 360, "env": {}, "channels": {}}
+    head: dict[str, Any] = {"scenario": "toy", "variant": None, "seed": 0, "steps": 4, "seconds": 1.0}
+    head |= {"exit": "done", "run_dir": "a", "readout": readout, "examples": 360, "env": {}, "channels": {}}
     show_result(head | found | {"agents": agents} | more)
     return capsys.readouterr().out
 
@@ -111,150 +81,109 @@ def test_a_run_in_few_words() -> None:
 
 
 def test_run_names_directories_by_scenario_variant_seed_and_time(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:
     monkeypatch.setenv("ANTIPHON_LOGDIR", "elsewhere")
     monkeypatch.setattr("time.strftime", lambda form: "20300101-000000")
     for _ in range(2):
-        assert main(["run", "digits-mlp", *TINY, "--seed", "7"]) == 0
+        cli(f"run digits-mlp {TINY} --seed 7")
     stem = "digits-mlp-default-s7-20300101-000000"
     assert sorted(path.name for path in (here / "elsewhere").iterdir()) == [stem, f"{stem}-2"]
 
 
-def test_json_is_the_last_line_of_stdout(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "digits-mlp", *TINY, "--name", "a", "--logdir", ".", "--json"]) == 0
-    captured = capsys.readouterr()
-    assert captured.out.count("\n") == 1
-    result = last_json(captured.out)
+def test_json_is_the_last_line_of_stdout(here: Path, cli: Commands) -> None:
+    result = cli.json(RUN)
+    assert cli.out.count("\n") == 1
     keys = {"scenario", "seed", "steps", "seconds", "run_dir", "readout", "accuracy", "agents", "channels"}
-    keys |= {"error", "bits", "env"}
-    assert keys <= result.keys()
-    assert (result["scenario"], result["steps"], result["run_dir"], result["readout"]) == (
-        "digits-mlp",
-        6,
-        "a",
-        "n1",
-    )
+    assert keys | {"error", "bits", "env"} <= result.keys()
+    head = [result[key] for key in ("scenario", "steps", "run_dir", "readout")]
+    assert head == ["digits-mlp", 6, "a", "n1"]
     assert {"loss", "accuracy"} <= result["agents"]["n1"].keys()
     assert {"cosine", "norm_ratio", "sg_loss"} <= result["channels"]["n0->n1"].keys()
     assert result == json.loads((here / "a/result.json").read_text())
 
 
-def test_several_readouts_are_a_list(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [
-        "--steps",
-        "6",
-        "--set",
-        "agents=6",
-        "--set",
-        "readouts=2",
-        "--set",
-        "width=8",
-        "--set",
-        "batch=16",
-    ]
-    assert main(["run", "corporation", *words, "--json"]) == 0
-    result = last_json(capsys.readouterr().out)
+def test_several_readouts_are_a_list(here: Path, cli: Commands) -> None:
+    settings = "--set agents=6 --set readouts=2 --set width=8 --set batch=16"
+    result = cli.json("run corporation --steps 6", settings)
     assert len(result["readout"]) == 2
     mean = sum(result["agents"][name]["accuracy"] for name in result["readout"]) / 2
     assert result["accuracy"] == pytest.approx(mean)
 
 
-def test_resume_if_exists_starts_returns_and_refuses(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["run", "digits-mlp", *TINY, "--logdir", ".", "--name", "a", "--json"]
-    results = []
-    for _ in range(2):
-        assert main([*words, "--resume-if-exists"]) == 0
-        results.append(last_json(capsys.readouterr().out))
+def test_resume_if_exists_starts_returns_and_refuses(here: Path, cli: Commands) -> None:
+    results = [cli.json(RUN, "--resume-if-exists") for _ in range(2)]
     assert results[0] == results[1]
-    assert "add --resume-if-exists" in error_line(capsys, *words)
-    assert "seed: 0 there, 4 asked" in error_line(capsys, *words, "--resume-if-exists", "--seed", "4")
+    assert "add --resume-if-exists" in cli.refused(RUN, "--json")
+    assert "seed: 0 there, 4 asked" in cli.refused(RUN, "--json --resume-if-exists --seed 4")
 
 
-def test_resume_and_evaluate_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "digits-mlp", *TINY, "--logdir", ".", "--name", "a"]) == 0
-    assert main(["resume", "a", "--steps", "9", "--json"]) == 0
-    result = last_json(capsys.readouterr().out)
+def test_resume_and_evaluate_a_run(here: Path, cli: Commands) -> None:
+    cli(RUN)
+    result = cli.json("resume a --steps 9")
     assert result["steps"] == 9
-    assert main(["resume", "a", "--json"]) == 0
-    captured = capsys.readouterr()
-    assert last_json(captured.out) == result
-    assert "a: is done; --steps N goes on" in captured.err
-    assert main(["evaluate", "a", "--json"]) == 0
-    evaluated = last_json(capsys.readouterr().out)
+    assert cli.json("resume a") == result
+    assert "a: is done; --steps N goes on" in cli.err
+    evaluated = cli.json("evaluate a")
     assert (evaluated["accuracy"], evaluated["split"]) == (result["accuracy"], "test")
-    assert main(["evaluate", "a", "--split", "validation"]) == 0
-    assert "validation split, 144 examples" in capsys.readouterr().out
-    assert "has done 9 already" in error_line(capsys, "resume", "a", "--steps", "3")
+    assert "validation split, 144 examples" in cli("evaluate a --split validation")
+    assert "has done 9 already" in cli.refused("resume a --steps 3")
 
 
-def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert (
-        main(["run", "digits-mlp", *TINY, "--set", "lr=1e30", "--logdir", ".", "--name", "a", "--json"]) == 3
-    )
-    captured = capsys.readouterr()
-    result = last_json(captured.out)
+def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(here: Path, cli: Commands) -> None:
+    assert cli.code(RUN, "--set lr=1e30 --json") == 3
+    result = json.loads(cli.out.splitlines()[-1])
     assert result["exit"] == "diverged"
-    assert "error: " in captured.err
-    assert "n1" in captured.err
-    assert f"step {result['steps']}" in captured.err
-    assert main(["evaluate", "a"]) == 0
+    assert "error: " in cli.err
+    assert "n1" in cli.err
+    assert f"step {result['steps']}" in cli.err
+    cli("evaluate a")
 
 
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["run", "digts-mlp"], "no scenario 'digts-mlp'; did you mean 'digits-mlp'?"),
-        (["run", "missing.yaml"], "missing.yaml: no such file"),
-        (["run", "digits-mlp", "--variant", "lokced"], "no variant 'lokced'; did you mean 'locked'?"),
-        (["run", "digits-mlp", "--set", "width"], "--set 'width': must be name=value, for example"),
-        (["run", "digits-mlp", "--set", "=3"], "--set '=3': must be name=value"),
-        (["run", "digits-mlp", "--set", "widht=3"], "no parameter 'widht'; did you mean 'width'?"),
-        (["run", "digits-mlp", "--set", "width=wide"], "parameter 'width': must be a whole number"),
-        (["run", "digits-mlp", "--set", "width=0"], "parameter 'width': must be at least 1, not 0"),
-        (["run", "digits-mlp", "--set", "width=[1"], "--set 'width=[1':1: broken YAML"),
+        ("run digts-mlp", "no scenario 'digts-mlp'; did you mean 'digits-mlp'?"),
+        ("run missing.yaml", "missing.yaml: no such file"),
+        ("run digits-mlp --variant lokced", "no variant 'lokced'; did you mean 'locked'?"),
+        ("run digits-mlp --set width", "--set 'width': must be name=value, for example"),
+        ("run digits-mlp --set =3", "--set '=3': must be name=value"),
+        ("run digits-mlp --set widht=3", "no parameter 'widht'; did you mean 'width'?"),
+        ("run digits-mlp --set width=wide", "parameter 'width': must be a whole number"),
+        ("run digits-mlp --set width=0", "parameter 'width': must be at least 1, not 0"),
+        ("run digits-mlp --set width=[1", "--set 'width=[1':1: broken YAML"),
         (["run", "digits-mlp", "--set", "width=!!python/name:os.system x"], "tags are not followed"),
         (["run", "digits-mlp", "--set", "width=3\nlr: 4"], "the value must be one YAML value"),
-        (["run", "digits-mlp", "--set", "width=3", "--set", "width=4"], "'width' is set twice; keep one"),
-        (["run", "digits-mlp", "--name", "../a"], "--name: '../a' cannot name a run directory"),
-        (["run", "digits-mlp", "--resume-if-exists"], "--resume-if-exists: which run? name it with --name"),
-        (["run", "digits-mlp", "--device", "tpu9"], "there is no device 'tpu9' here"),
-        (["run", "digits-mlp", "--logdir", "file"], "cannot be written (Not a directory)"),
-        (["run", "mnist-mlp"], "ANTIPHON_DATA"),
-        (["study", "digits-mlp", "--variant", "lokced"], "did you mean 'locked'?"),
-        (["resume", "nothing"], "nothing: no run there"),
-        (["evaluate", "nothing"], "nothing: no run there"),
-        (["check", "digts-mlp"], "did you mean 'digits-mlp'?"),
-        (["show", "digts-mlp"], "did you mean 'digits-mlp'?"),
-        (
-            ["show", "antiphon/Digts-v0"],
-            "no environment 'antiphon/Digts-v0'; did you mean 'antiphon/Digits-v0'?",
-        ),
-        (
-            ["show", "digits-mlp", "--yaml", "--set", "width=3"],
-            "--resolved shows what --variant and --set make",
-        ),
-        (["show", "digits-mlp", "--yaml", "--resolved"], "exclude each other"),
-        (["show", "--resolved"], "name a scenario, run or environment"),
-        (["tb", "nothing"], "nothing: no such folder"),
+        ("run digits-mlp --set width=3 --set width=4", "'width' is set twice; keep one"),
+        ("run digits-mlp --name ../a", "--name: '../a' cannot name a run directory"),
+        ("run digits-mlp --resume-if-exists", "--resume-if-exists: which run? name it with --name"),
+        ("run digits-mlp --device tpu9", "there is no device 'tpu9' here"),
+        ("run digits-mlp --logdir file", "cannot be written (Not a directory)"),
+        ("run mnist-mlp", "ANTIPHON_DATA"),
+        ("study digits-mlp --variant lokced", "did you mean 'locked'?"),
+        ("resume nothing", "nothing: no run there"),
+        ("evaluate nothing", "nothing: no run there"),
+        ("check digts-mlp", "did you mean 'digits-mlp'?"),
+        ("show digts-mlp", "did you mean 'digits-mlp'?"),
+        ("show antiphon/Digts-v0", "no environment 'antiphon/Digts-v0'; did you mean 'antiphon/Digits-v0'?"),
+        ("show digits-mlp --yaml --set width=3", "--resolved shows what --variant and --set make"),
+        ("show digits-mlp --yaml --resolved", "exclude each other"),
+        ("show --resolved", "name a scenario, run or environment"),
+        ("tb nothing", "nothing: no such folder"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
-    here: Path, capsys: pytest.CaptureFixture[str], words: list[str], problem: str
+    here: Path, cli: Commands, words: str | list[str], problem: str
 ) -> None:
     (here / "file").write_text("")
-    assert problem in error_line(capsys, *words)
+    assert problem in cli.refused(words)
     assert [path.name for path in here.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize(
-    "words", [["run"], ["rnu"], ["run", "digits-mlp", "--steps", "0"], ["evaluate", "a", "--split", "tset"]]
-)
-def test_wrong_usage_exits_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words) == 2
-    assert capsys.readouterr().out == ""
+@pytest.mark.parametrize("words", ["run", "rnu", "run digits-mlp --steps 0", "evaluate a --split tset"])
+def test_wrong_usage_exits_with_2(words: str, cli: Commands) -> None:
+    assert cli.code(words) == 2
+    assert cli.out == ""
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,131 +195,111 @@ def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         main(["evaluate", "a"])
 
 
-def test_show_lists_the_library_and_the_environments(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show"]) == 0
-    text = capsys.readouterr().out
+def test_show_lists_the_library_and_the_environments(cli: Commands) -> None:
+    text = cli("show")
     assert all(name in text for name in ("corporation", "digits-mlp", "antiphon/Digits-v0"))
-    assert main(["show", "--json"]) == 0
-    assert "corporation" in last_json(capsys.readouterr().out)["scenarios"]
+    assert "corporation" in cli.json("show")["scenarios"]
 
 
-def test_show_explains_a_scenario(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", "digits-mlp", "--set", "depth=3", "--set", "width=32"]) == 0
-    text = capsys.readouterr().out
-    for part in (
-        "mlp 32",
-        "linear, given label",
-        "n0 | n1 | n2",
-        "classification of label (readout)",
-        "1 x 8 x 8",
-    ):
-        assert part in text
-    assert main(["show", "corporation", "--variant", "locked", "--json"]) == 0
-    explained = last_json(capsys.readouterr().out)
-    assert explained["locked_groups"][0]["window"] == "episode"
-    assert len(explained["agents"]) == 32
-    assert explained["channels"]["n00->n02"]["delay"] == 1
-
-
-def test_show_puts_many_agents_together(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", "corporation", "--variant", "locked"]) == 0
-    text = capsys.readouterr().out
-    for part in ("n01, n02, … (28)", "learn as one network", "the episode", "patch_0 … patch_31"):
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (
+            "digits-mlp --set depth=3 --set width=32",
+            [
+                *("mlp 32", "linear, given label", "n0 | n1 | n2", "1 x 8 x 8"),
+                "classification of label (readout)",
+            ],
+        ),
+        (
+            "corporation --variant locked",
+            ["n01, n02, … (28)", "learn as one network", "the episode", "patch_0 … patch_31"],
+        ),
+        (
+            "antiphon/Digits-v0 --set patches=4 --set hold=2",
+            ["patch_0 … patch_3", "training only", "one of 10", "each for 2 steps"],
+        ),
+    ],
+    ids=["scenario", "many agents", "environment"],
+)
+def test_show_explains(words: str, parts: list[str], cli: Commands) -> None:
+    text = cli("show", words)
+    for part in parts:
         assert part in text
     assert text.count("\n") < 110
 
 
-def test_what_show_prints_can_be_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", "digits-mlp", "--yaml"]) == 0
-    (here / "mine.yaml").write_text(capsys.readouterr().out)
-    assert main(["show", "mine.yaml", "--resolved", "--set", "width=8", "--variant", "local"]) == 0
-    (here / "resolved.yaml").write_text(capsys.readouterr().out)
+def test_show_explains_as_json(cli: Commands) -> None:
+    explained = cli.json("show corporation --variant locked")
+    assert explained["locked_groups"][0]["window"] == "episode"
+    assert len(explained["agents"]) == 32
+    assert explained["channels"]["n00->n02"]["delay"] == 1
+    assert cli.json("show antiphon/Mnist-v0")["signals"]["image"]["shape"] == [1, 28, 28]
+    assert json.loads(cli("show --schema"))["title"] == "antiphon scenario"
+
+
+def test_what_show_prints_can_be_run(here: Path, cli: Commands) -> None:
+    (here / "mine.yaml").write_text(cli("show digits-mlp --yaml"))
+    (here / "resolved.yaml").write_text(cli("show mine.yaml --resolved --set width=8 --variant local"))
     for name in ("mine.yaml", "resolved.yaml"):
-        assert main(["run", name, "--steps", "3", "--json"]) == 0
-        assert last_json(capsys.readouterr().out)["steps"] == 3
+        assert cli.json(f"run {name} --steps 3")["steps"] == 3
 
 
-def test_show_explains_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "digits-mlp", *TINY, "--logdir", ".", "--name", "a", "--seed", "5"]) == 0
-    capsys.readouterr()
-    assert main(["show", "a"]) == 0
-    text = capsys.readouterr().out
+def test_show_explains_a_run(here: Path, cli: Commands) -> None:
+    cli(RUN, "--seed 5")
+    text = cli("show a")
     assert "seed 5" in text
     assert "6 steps, done, accuracy" in text
-    assert main(["show", "a", "--resolved"]) == 0
-    assert capsys.readouterr().out == (here / "a/scenario.yaml").read_text()
+    assert cli("show a --resolved") == (here / "a/scenario.yaml").read_text()
 
 
-def test_show_lists_the_signals_of_an_environment(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", "antiphon/Digits-v0", "--set", "patches=4", "--set", "hold=2"]) == 0
-    text = capsys.readouterr().out
-    for part in ("patch_0 … patch_3", "training only", "one of 10", "each for 2 steps"):
-        assert part in text
-    assert main(["show", "antiphon/Mnist-v0", "--json"]) == 0
-    assert last_json(capsys.readouterr().out)["signals"]["image"]["shape"] == [1, 28, 28]
-
-
-def test_show_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", "--schema"]) == 0
-    assert json.loads(capsys.readouterr().out)["title"] == "antiphon scenario"
-
-
-def test_check_says_what_is_probably_not_meant(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "digits-mlp"]) == 0
-    text = capsys.readouterr().out
+def test_check_says_what_is_probably_not_meant(here: Path, cli: Commands) -> None:
+    text = cli("check digits-mlp")
     assert "warning: detached: agents n0, n1, n2: reached by no learning signal" in text
     assert "digits-mlp.yaml: ok with variants locked, detached, local, decoupled" in text
-    assert main(["check", "digits-mlp", "--variant", "detached", "--json"]) == 0
-    checked = last_json(capsys.readouterr().out)
-    assert checked["ok"]
-    assert checked["checked"] == ["detached"]
+    checked = cli.json("check digits-mlp --variant detached")
+    assert (checked["ok"], checked["checked"]) == (True, ["detached"])
     assert "reached by no learning signal" in checked["warnings"][0]["warning"]
 
 
-def test_check_builds_what_the_document_alone_does_not_show(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_builds_what_the_document_alone_does_not_show(here: Path, cli: Commands) -> None:
     text = "scenario: s\nenv: {id: antiphon/Digits-v0}\nagents:\n"
     text += "  a: {observes: [imge], objective: {kind: classification, target: label}}\n"
     (here / "s.yaml").write_text(text)
-    line = error_line(capsys, "check", "s.yaml")
+    line = cli.refused("check s.yaml")
     assert "imge" in line
     assert "did you mean 'image'?" in line
 
 
-def test_study_prints_a_table_and_keeps_what_is_there(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["study", "digits-mlp", *TINY, "--seeds", "1", "--jobs", "1", "--logdir", "mine"]
-    assert main(words) == 0
-    captured = capsys.readouterr()
-    assert captured.err.splitlines()[0] == "4 runs of 6 steps, 1 at a time, in mine"
-    assert captured.err.splitlines()[1].startswith("[1/4] locked s0: ")
-    assert "recovered" in captured.out
-    assert "TensorBoard  antiphon tb mine" in captured.out
-    assert main([*words, "--json"]) == 0
-    captured = capsys.readouterr()
-    assert captured.err.count("(kept)") == 4
-    result = last_json(captured.out)
+def test_study_prints_a_table_and_keeps_what_is_there(here: Path, cli: Commands) -> None:
+    words = f"study digits-mlp {TINY} --seeds 1 --jobs 1 --logdir mine"
+    cli(words)
+    assert cli.err.splitlines()[0] == "4 runs of 6 steps, 1 at a time, in mine"
+    assert cli.err.splitlines()[1].startswith("[1/4] locked s0: ")
+    assert "recovered" in cli.out
+    assert "TensorBoard  antiphon tb mine" in cli.out
+    result = cli.json(words)
+    assert cli.err.count("(kept)") == 4
     assert [line["variant"] for line in result["lines"]] == ["locked", "detached", "local", "decoupled"]
     assert result["study_dir"] == "mine"
 
 
-def test_study_that_cannot_be_written_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_study_that_cannot_be_written_says_so(here: Path, cli: Commands) -> None:
     (here / "file").write_text("")
-    assert main(["study", "digits-mlp", *TINY, "--jobs", "1", "--logdir", "file"]) == 2
-    assert "error: locked s0: file/locked-s0: cannot be written" in capsys.readouterr().err
+    assert cli.code(f"study digits-mlp {TINY} --jobs 1 --logdir file") == 2
+    assert "error: locked s0: file/locked-s0: cannot be written" in cli.err
 
 
 def test_tb_opens_tensorboard_with_enough_samples(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:
     (here / "runs").mkdir()
     called: list[list[str]] = []
     monkeypatch.setattr("os.execv", lambda program, words: called.append(words))
     monkeypatch.delenv("ANTIPHON_LOGDIR")
-    assert main(["tb", "--port", "7007"]) == 0
+    cli("tb --port 7007")
     words = called[0]
     assert words[1:5] == ["-m", "tensorboard.main", "--logdir", "runs"]
     assert "scalars=10000" in words[6]
     assert words[-2:] == ["--port", "7007"]
-    assert main(["tb", "runs", "--json"]) == 0
-    assert last_json(capsys.readouterr().out)["command"][:5] == words[:5]
+    assert cli.json("tb runs")["command"][:5] == words[:5]

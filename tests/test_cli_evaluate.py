@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from antiphon.cli import main
 from antiphon.engine.simulation import Simulation
+from tests.commands import Commands
 
 TINY = ["--steps", "20", "--set", "depth=3", "--set", "width=8", "--set", "batch=16"]
 
@@ -24,58 +23,45 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "a"
 
 
-def evaluated(capsys: pytest.CaptureFixture[str], run: Path, *words: str) -> dict[str, Any]:
-    capsys.readouterr()
-    assert main(["evaluate", str(run), *words, "--json"]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
-
-
-def test_links_as_run_lose_what_they_are_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    perfect = evaluated(capsys, run)
+def test_links_as_run_lose_what_they_are_told(run: Path, cli: Commands) -> None:
+    perfect = cli.json("evaluate", run)
     assert (perfect["links"], perfect["drop"]) == ("perfect", None)
-    clean = evaluated(capsys, run, "--links", "as_run")
+    clean = cli.json("evaluate", run, "--links as_run")
     assert clean["accuracy"] == perfect["accuracy"]
-    lossy = evaluated(capsys, run, "--links", "as_run", "--drop", "0.9")
+    lossy = cli.json("evaluate", run, "--links as_run --drop 0.9")
     assert lossy["loss"] != clean["loss"]
-    assert lossy == evaluated(capsys, run, "--links", "as_run", "--drop", "0.9")
-    assert main(["evaluate", str(run), "--links", "as_run", "--drop", "0.9", "--no-inputs"]) == 0
-    assert "links as run, losing 90.00 %, no synthetic inputs" in capsys.readouterr().out
+    assert lossy == cli.json("evaluate", run, "--links as_run --drop 0.9")
+    text = cli("evaluate", run, "--links as_run --drop 0.9 --no-inputs")
+    assert "links as run, losing 90.00 %, no synthetic inputs" in text
 
 
-def test_ablation_ranks_the_channels(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = evaluated(capsys, run, "--ablate", "resample", "--examples", "100")["ablation"]
+def test_ablation_ranks_the_channels(run: Path, cli: Commands) -> None:
+    found = cli.json("evaluate", run, "--ablate resample --examples 100")["ablation"]
     assert (found["kind"], found["examples"]) == ("resample", 100)
     assert sorted(found["ranked"]) == ["n0->n1", "n1->n2"]
     changes = found["channels"][found["ranked"][0]]["readouts"]
     assert changes["loss"]["half"] > 0
     assert set(changes) == {"loss", "accuracy"}
-    assert (
-        main(["evaluate", str(run), "--ablate", "delay=3", "--links", "as_run", "--channels", "n0->n1"]) == 0
-    )
-    captured = capsys.readouterr()
-    assert "Without each channel (delay=3): change over 360 examples" in captured.out
-    assert "n1->n2" not in captured.out
-    assert "1/1 rollouts" in captured.err
+    cli("evaluate", run, "--ablate delay=3 --links as_run --channels n0->n1")
+    assert "Without each channel (delay=3): change over 360 examples" in cli.out
+    assert "n1->n2" not in cli.out
+    assert "1/1 rollouts" in cli.err
 
 
-def test_value_stands_beside_alignment(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--value", "--horizon", "3", "--repeats", "2", "--channels", "n0->n1"]
-    found = evaluated(capsys, run, *words)["value"]
+def test_value_stands_beside_alignment(run: Path, cli: Commands) -> None:
+    words = "--value --horizon 3 --repeats 2 --channels n0->n1"
+    found = cli.json("evaluate", run, words)["value"]
     assert (found["horizon"], found["repeats"]) == (3, 2)
     assert [row["name"] for row in found["rows"]] == ["all channels", "n0->n1"]
     assert -1 <= found["alignment"]["n0->n1"]["cosine"] <= 1
-    assert main(["evaluate", str(run), *words]) == 0
-    table = capsys.readouterr().out
+    table = cli("evaluate", run, words)
     assert "Value over 3 steps, 2 repeats" in table
     assert "cosine" in table
 
 
-def test_representations_are_written_and_shown(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_representations_are_written_and_shown(run: Path, tmp_path: Path, cli: Commands) -> None:
     folder = tmp_path / "deep" / "seen"
-    found = evaluated(capsys, run, "--represent", str(folder), "--examples", "60")["representations"]
+    found = cli.json("evaluate", run, "--represent", folder, "--examples 60")["representations"]
     assert found["sorted_by"] == "label"
     assert {Path(path).name for path in found["files"]} == {path.name for path in folder.iterdir()}
     assert {"rdm.png", "similarity.png", "implied.png"} <= {path.name for path in folder.iterdir()}
@@ -83,62 +69,50 @@ def test_representations_are_written_and_shown(
     assert arrays["rdm"].shape == (3, 60, 60)
     assert arrays["implied n0->n1"].shape == (2, 60, 9)
     assert 0 <= found["agents"]["n0"]["probe_test"] <= 1
-    assert main(["evaluate", str(run), "--represent", str(folder)]) == 0
-    assert "Representations of 360 examples of the test split" in capsys.readouterr().out
+    text = cli("evaluate", run, "--represent", folder)
+    assert "Representations of 360 examples of the test split" in text
 
 
 def test_without_matplotlib_the_numbers_are_there_all_the_same(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    assert main(["evaluate", str(run), "--represent", str(tmp_path / "r"), "--examples", "20"]) == 0
-    assert "pip install 'antiphon[plots]'" in capsys.readouterr().err
+    cli("evaluate", run, "--represent", tmp_path / "r", "--examples 20")
+    assert "pip install 'antiphon[plots]'" in cli.err
     assert [path.name for path in (tmp_path / "r").iterdir()] == ["representations.npz"]
 
 
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["--split", "tset"], "no split 'tset'; did you mean 'test'?"),
-        (["--links", "as_rnu"], "links: 'as_rnu' is not known; use 'perfect' or 'as_run'"),
-        (["--drop", "0.2"], "drop: perfect links lose nothing, got 0.2; use links 'as_run'"),
-        (["--links", "as_run", "--drop", "1.2"], "drop: must be from 0 to 1, not 1.2"),
-        (["--no-inputs"], "over perfect links none stands in"),
-        (["--ablate", "delay=0"], "ablate: delay=0; must be at least 1 step"),
-        (["--ablate", "zreo"], "ablate: no kind 'zreo'; did you mean 'zero'?"),
-        (["--ablate", "zero", "--channels", "n0->n2"], "no channel 'n0->n2'"),
-        (["--value", "--channels", "n0->n9"], "n0->n9"),
-        (["--examples", "5"], "--examples: has no effect here; it goes with --ablate or --represent"),
-        (["--channels", "n0->n1"], "--channels: has no effect here"),
-        (["--horizon", "5"], "--horizon: has no effect here; it goes with --value"),
-        (["--represent", "/dev/null/x"], "cannot be written"),
+        ("--split tset", "no split 'tset'; did you mean 'test'?"),
+        ("--links as_rnu", "links: 'as_rnu' is not known; use 'perfect' or 'as_run'"),
+        ("--drop 0.2", "drop: perfect links lose nothing, got 0.2; use links 'as_run'"),
+        ("--links as_run --drop 1.2", "drop: must be from 0 to 1, not 1.2"),
+        ("--no-inputs", "over perfect links none stands in"),
+        ("--ablate delay=0", "ablate: delay=0; must be at least 1 step"),
+        ("--ablate zreo", "ablate: no kind 'zreo'; did you mean 'zero'?"),
+        ("--ablate zero --channels n0->n2", "no channel 'n0->n2'"),
+        ("--value --channels n0->n9", "n0->n9"),
+        ("--examples 5", "--examples: has no effect here; it goes with --ablate or --represent"),
+        ("--channels n0->n1", "--channels: has no effect here"),
+        ("--horizon 5", "--horizon: has no effect here; it goes with --value"),
+        ("--represent /dev/null/x", "cannot be written"),
     ],
 )
-def test_bad_input_is_one_line(
-    run: Path, words: list[str], problem: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["evaluate", str(run), *words]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: ")
-    assert captured.err.count("\n") == 1
-    assert problem in captured.err
+def test_bad_input_is_one_line(run: Path, words: str, problem: str, cli: Commands) -> None:
+    assert problem in cli.refused("evaluate", run, words)
 
 
-def test_a_run_without_a_checkpoint_is_one_line(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_without_a_checkpoint_is_one_line(run: Path, tmp_path: Path, cli: Commands) -> None:
     copied = shutil.copytree(run, tmp_path / "b")
     shutil.rmtree(copied / "checkpoints")
-    assert main(["evaluate", str(copied), "--ablate", "zero"]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
+    cli.refused("evaluate", copied, "--ablate zero")
 
 
-def test_the_checkpoint_stays_as_it_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_checkpoint_stays_as_it_is(run: Path, cli: Commands) -> None:
     with Simulation.load(run) as simulation:
         before = simulation.evaluate().loss
-    evaluated(capsys, run, "--ablate", "mean", "--links", "as_run", "--drop", "0.5")
+    cli.json("evaluate", run, "--ablate mean --links as_run --drop 0.5")
     with Simulation.load(run) as simulation:
         assert simulation.evaluate().loss == before

@@ -8,38 +8,29 @@ from typing import Any
 
 import pytest
 
-from antiphon.cli import main
 from antiphon.commands.show import show_plan
 from antiphon.engine.planning import memory_estimate
 from antiphon.engine.planning.plan import plan
+from tests.commands import Commands
 from tests.engine.planning.test_plan import ring
 
-MANY = ["--set", "agents=160", "--set", "data=digits", "--set", "batch=4"]
-SMALL = ["--set", "agents=40", "--set", "data=digits", "--set", "batch=4"]
+TINY = "--set width=8 --set batch=8 --steps 2 --logdir . --name a"
+MANY = "--set agents=160 --set data=digits --set batch=4"
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def shown(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+def shown(cli: Commands, *words: str) -> str:
     """Return what `show` prints of the plan."""
-    assert main(["show", *words]) == 0
-    text = capsys.readouterr().out
+    text = cli("show", *words)
     return text[text.index("runs on") :]
 
 
-def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
-    assert main(["show", *words, "--json"]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])["plan"]
+def planned(cli: Commands, *words: str) -> dict[str, Any]:
+    found: dict[str, Any] = cli.json("show", *words)["plan"]
     return found
 
 
-def test_show_ends_with_how_it_is_run(capsys: pytest.CaptureFixture[str]) -> None:
-    text = shown(capsys, "digits-mlp")
+def test_show_ends_with_how_it_is_run(cli: Commands) -> None:
+    text = shown(cli, "digits-mlp")
     for part in (
         "backend   cohort: no two agents can be run as one",
         "device    cpu  ",
@@ -55,12 +46,10 @@ def test_show_ends_with_how_it_is_run(capsys: pytest.CaptureFixture[str]) -> Non
     assert all(len(line) <= 120 for line in text.splitlines())
 
 
-def test_show_lists_the_largest_cohorts_and_counts_the_others(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", "big-corporation", *MANY]) == 0
-    text = capsys.readouterr().out
-    text = text[text.index("runs on") :]
+def test_show_lists_the_largest_cohorts_and_counts_the_others(cli: Commands) -> None:
+    text = shown(cli, "big-corporation", MANY)
     table = text[text.index("cohort   ") : text.index("coupling")].splitlines()
-    cohorts = planned(capsys, "big-corporation", *MANY)["cohorts"]
+    cohorts = planned(cli, "big-corporation", MANY)["cohorts"]
     assert len(cohorts) > 12
     assert f"and {len(cohorts) - 12} more cohorts" in table[-2]
     assert len(table) == 2 + 12 + 1 + 1
@@ -69,32 +58,30 @@ def test_show_lists_the_largest_cohorts_and_counts_the_others(capsys: pytest.Cap
     assert "all cohorts: every step, learns each tick by adam 0.001" in text
 
 
-def test_show_counts_bundles(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["corporation", "--set", "data=digits"]
-    found = planned(capsys, *words)
+def test_show_counts_bundles(cli: Commands) -> None:
+    words = "corporation --set data=digits"
+    found = planned(cli, words)
     bundles = found["bundles"]
     assert sum(len(bundle["channels"]) for bundle in bundles) == 128
-    row = shown(capsys, *words).splitlines()
+    row = shown(cli, words).splitlines()
     assert ["decoupled", "linear", "–", str(len(bundles)), "128"] in [line.split() for line in row]
     assert found["why"] == f"all 32 agents run as {len(found['cohorts'])} cohorts"
 
 
-def test_show_measures_on_both_backends(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["digits-mlp", "--set", "width=8", "--set", "batch=8", "--measure"]
-    found = planned(capsys, *words)
+def test_show_measures_on_both_backends(here: Path, cli: Commands) -> None:
+    words = "digits-mlp --set width=8 --set batch=8 --measure"
+    found = planned(cli, words)
     assert found["measured_ms"].keys() == {"cohort", "reference"}
     assert all(ms > 0 for ms in found["measured_ms"].values())
-    line = shown(capsys, *words)
+    line = shown(cli, words)
     assert "with reference" in line
     assert "(measured here)" in line
     assert list(here.iterdir()) == []
 
 
-def test_show_says_how_a_run_is_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--set", "width=8", "--set", "batch=8", "--steps", "2", "--backend", "reference"]
-    assert main(["run", "digits-mlp", *words, "--logdir", ".", "--name", "a"]) == 0
-    capsys.readouterr()
-    assert "backend   reference: it was asked for" in shown(capsys, "a")
+def test_show_says_how_a_run_is_run(here: Path, cli: Commands) -> None:
+    cli(f"run digits-mlp {TINY} --backend reference")
+    assert "backend   reference: it was asked for" in shown(cli, "a")
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -112,66 +99,53 @@ def test_a_python_scenario_fits_a_terminal(
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["digits-mlp", "--measure", "--yaml"], "show --measure is for the explanation of a scenario"),
-        (["digits-mlp", "--measure", "--resolved"], "leave out --yaml and the like"),
-        (["digits-mlp", "--measure", "--timeline"], "show --measure is for the explanation of a scenario"),
-        (["--measure", "--schema"], "show --measure is for the explanation of a scenario"),
-        (["--measure"], "name a scenario, run or environment"),
-        (["antiphon/Digits-v0", "--measure"], "an environment alone has no agents to run"),
-        (["mnist-mlp", "--measure"], "ANTIPHON_DATA"),
+        ("digits-mlp --measure --yaml", "show --measure is for the explanation of a scenario"),
+        ("digits-mlp --measure --resolved", "leave out --yaml and the like"),
+        ("digits-mlp --measure --timeline", "show --measure is for the explanation of a scenario"),
+        ("--measure --schema", "show --measure is for the explanation of a scenario"),
+        ("--measure", "name a scenario, run or environment"),
+        ("antiphon/Digits-v0 --measure", "an environment alone has no agents to run"),
+        ("mnist-mlp --measure", "ANTIPHON_DATA"),
     ],
 )
-def test_wrong_words_give_one_line(
-    words: list[str], problem: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["show", *words]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: ")
-    assert captured.err.count("\n") == 1
-    assert problem in captured.err
+def test_wrong_words_give_one_line(words: str, problem: str, cli: Commands) -> None:
+    assert problem in cli.refused("show", words)
 
 
 # --- memory ----------------------------------------------------------------------------------------------
 
 
 def test_a_scenario_too_large_is_shown_and_not_run(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:
-    words = ["digits-mlp", "--variant", "locked", "--set", "width=2000000"]
-    assert "memory    116 TiB of " in shown(capsys, *words)
+    words = "digits-mlp --variant locked --set width=2000000"
+    assert "memory    116 TiB of " in shown(cli, words)
     monkeypatch.setattr(memory_estimate, "installed", lambda device: 10 * 2**20)
-    assert "that is too much, and a run is refused" in shown(capsys, *words)
-    assert main(["check", *words]) == 0
-    capsys.readouterr()
-    assert main(["run", *words, "--name", "a", "--logdir", "."]) == 4
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert captured.err.startswith("error: out of memory: 'digits-mlp' needs about ")
-    assert "and cpu has 10 MiB; the largest part is optimiser state (58 TiB): fewer agents" in captured.err
+    assert "that is too much, and a run is refused" in shown(cli, words)
+    cli("check", words)
+    assert cli.code("run", words, "--name a --logdir .") == 4
+    assert (cli.out, cli.err.count("\n")) == ("", 1)
+    assert cli.err.startswith("error: out of memory: 'digits-mlp' needs about ")
+    assert "and cpu has 10 MiB; the largest part is optimiser state (58 TiB): fewer agents" in cli.err
     assert list(here.iterdir()) == []
 
 
 def test_torchs_refusal_ends_a_run_with_4_and_a_note(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
 
     monkeypatch.setattr("antiphon.engine.step.engine.Engine.learn", refuse)
-    words = ["--set", "width=8", "--set", "batch=8", "--steps", "2", "--logdir", ".", "--name", "a"]
-    assert main(["run", "digits-mlp", *words]) == 4
-    line = capsys.readouterr().err.splitlines()[-1]
+    assert cli.code("run digits-mlp", TINY) == 4
+    line = cli.err.splitlines()[-1]
     assert line.startswith("error: out of memory: 'digits-mlp' needs about ")
     facts = json.loads((here / "a/run.json").read_text())
     assert facts["exit"] == "failed"
     assert "out of memory" in facts["error"]
 
 
-def test_a_refusal_elsewhere_is_a_line_too(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_refusal_elsewhere_is_a_line_too(monkeypatch: pytest.MonkeyPatch, cli: Commands) -> None:
     for error, code in ((MemoryError(), 4), (RuntimeError("CUDA out of memory."), 4), (RuntimeError("?"), 1)):
 
         def fail(*_: object, error: Exception = error, **__: object) -> None:
@@ -180,7 +154,7 @@ def test_a_refusal_elsewhere_is_a_line_too(
         monkeypatch.setattr("antiphon.commands.evaluate.evaluate", fail)
         if code == 1:
             with pytest.raises(RuntimeError):
-                main(["evaluate", "a"])
+                cli.code("evaluate a")
         else:
-            assert main(["evaluate", "a"]) == code
-            assert capsys.readouterr().err.startswith("error: out of memory; lower training.batch")
+            assert cli.code("evaluate a") == code
+            assert cli.err.startswith("error: out of memory; lower training.batch")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import antiphon
-from antiphon.cli import main
 from antiphon.commands import report as verb
+from tests.commands import Commands
 from tests.telemetry.report.made import Elements
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,22 +37,22 @@ def run(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made / "one", tmp_path / "runs" / "one"))
 
 
-def refused(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
-    """Return the one line that the verb ends with."""
-    assert main(["report", *map(str, words)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """Where the report goes."""
+    return tmp_path / "out.html"
 
 
-def test_the_report_of_a_run_is_one_file(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = tmp_path / "out.html"
-    assert main(["report", str(run), "-o", str(output)]) == 0
-    printed = capsys.readouterr()
-    assert re.fullmatch(r"written {6}\S*out\.html \(1 run, 0\.\d MB\)\n", printed.out)
-    assert printed.err == ""
-    text = output.read_text(encoding="utf-8")
+def reported(cli: Commands, output: Path, *runs: Path) -> str:
+    """Return the report on some runs."""
+    cli("report", *runs, "-o", output)
+    return output.read_text(encoding="utf-8")
+
+
+def test_the_report_of_a_run_is_one_file(run: Path, tmp_path: Path, output: Path, cli: Commands) -> None:
+    text = reported(cli, output, run)
+    assert re.fullmatch(r"written {6}\S*out\.html \(1 run, 0\.\d MB\)\n", cli.out)
+    assert cli.err == ""
     found = Elements(text)
     assert found.count("section") == 8
     assert hashlib.sha256((run / "metrics.csv").read_bytes()).hexdigest() in text
@@ -62,65 +62,60 @@ def test_the_report_of_a_run_is_one_file(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.html", "runs"]
 
 
-def test_json_names_file_size_and_runs(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    output = tmp_path / "out.html"
-    assert main(["report", str(run), str(run.parent), "-o", str(output), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+def test_json_names_file_size_and_runs(run: Path, output: Path, cli: Commands) -> None:
+    told = cli.json("report", run, run.parent, "-o", output)
     assert told["report"] == str(output)
     assert told["bytes"] == output.stat().st_size
     assert [Path(path).name for path in told["runs"]] == ["one"]
 
 
-def test_folders_are_searched_for_runs_but_not_runs_for_runs(run: Path, made: Path, tmp_path: Path) -> None:
+def test_folders_are_searched_for_runs_but_not_runs_for_runs(
+    run: Path, made: Path, output: Path, cli: Commands
+) -> None:
     for place in ("deep/er/one", ".being-made", "one/checkpoints/inside"):
         shutil.copytree(made / "one", run.parent / place)
-    output = tmp_path / "out.html"
-    assert main(["report", str(tmp_path / "runs"), "-o", str(output)]) == 0
-    names = re.findall(r'"run":"([^"]*)"', output.read_text(encoding="utf-8"))
+    names = re.findall(r'"run":"([^"]*)"', reported(cli, output, run.parent))
     assert names == ["deep/er/one", "one"]
 
 
-def test_what_seeds_say_together_leads_to_their_runs(run: Path, tmp_path: Path) -> None:
+def test_what_seeds_say_together_leads_to_their_runs(
+    run: Path, tmp_path: Path, output: Path, cli: Commands
+) -> None:
     together = tmp_path / "runs" / "x-seeds"
     together.mkdir()
     (together / "seeds.json").write_text(
         json.dumps({"seeds": [{"run_dir": "elsewhere/one"}, {"run_dir": "gone"}, 3]})
     )
-    output = tmp_path / "out.html"
-    assert main(["report", str(together), "-o", str(output)]) == 0
-    assert '"run":"one"' in output.read_text(encoding="utf-8")
+    assert '"run":"one"' in reported(cli, output, together)
 
 
-def test_what_is_no_run_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_run_is_refused(run: Path, tmp_path: Path, output: Path, cli: Commands) -> None:
     (tmp_path / "empty").mkdir()
-    assert "nowhere: no run there" in refused(capsys, tmp_path / "nowhere")
-    assert "nor in its folders" in refused(capsys, run, tmp_path / "empty", "-o", tmp_path / "out.html")
+    assert "nowhere: no run there" in cli.refused("report", tmp_path / "nowhere")
+    assert "nor in its folders" in cli.refused("report", run, tmp_path / "empty", "-o", output)
     (run / "run.json").write_text("{")
-    assert "run.json: is damaged" in refused(capsys, run, "-o", tmp_path / "out.html")
-    assert not (tmp_path / "out.html").exists()
+    assert "run.json: is damaged" in cli.refused("report", run, "-o", output)
+    assert not (output).exists()
 
 
-def test_a_damaged_run_in_a_folder_is_left_out_with_a_line(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_run_in_a_folder_is_left_out_with_a_line(run: Path, output: Path, cli: Commands) -> None:
     (shutil.copytree(run, run.with_name("two")) / "run.json").write_text("{")
-    assert main(["report", str(run.parent), "-o", str(tmp_path / "out.html")]) == 0
-    assert "left out: " in capsys.readouterr().err
+    reported(cli, output, run.parent)
+    assert "left out: " in cli.err
     (run / "run.json").write_text("{")
-    assert main(["report", str(run.parent), "-o", str(tmp_path / "out.html")]) == 2
+    assert cli.code("report", run.parent, "-o", output) == 2
 
 
 def test_the_output_must_be_a_file_in_a_folder_that_is_there(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, tmp_path: Path, cli: Commands
 ) -> None:
-    assert "is a folder; name a file" in refused(capsys, run, "-o", tmp_path)
-    assert "make it first" in refused(capsys, run, "-o", tmp_path / "none" / "out.html")
+    assert "is a folder; name a file" in cli.refused("report", run, "-o", tmp_path)
+    assert "make it first" in cli.refused("report", run, "-o", tmp_path / "none" / "out.html")
 
 
 def test_a_page_that_is_there_is_replaced_whole_or_not_at_all(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: Path, cli: Commands
 ) -> None:
-    output = tmp_path / "out.html"
     output.write_text("old")
 
     def full(source: object, target: object) -> None:
@@ -128,16 +123,15 @@ def test_a_page_that_is_there_is_replaced_whole_or_not_at_all(
 
     with monkeypatch.context() as patch:
         patch.setattr(verb.os, "replace", full)
-        line = refused(capsys, run, "-o", output)
+        line = cli.refused("report", run, "-o", output)
     assert line.endswith("out.html: cannot be written (No space left on device); choose another place")
     assert output.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.html", "runs"]
-    assert main(["report", str(run), "-o", str(output)]) == 0
-    assert output.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert reported(cli, output, run).startswith("<!doctype html>")
 
 
 def test_a_run_without_our_data_and_with_damaged_files_has_a_report_that_says_so(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, output: Path, cli: Commands
 ) -> None:
     for events in run.glob("events.*"):
         events.unlink()
@@ -146,10 +140,7 @@ def test_a_run_without_our_data_and_with_damaged_files_has_a_report_that_says_so
     (run / "scenario.yaml").write_bytes(b"\xff: [")
     (run / "result.json").write_text("[]")
     (run / "measured.json").write_text('{"ablation": [')
-    output = tmp_path / "out.html"
-    assert main(["report", str(run), "-o", str(output)]) == 0
-    text = Elements(output.read_text(encoding="utf-8")).text
-    said = capsys.readouterr().err
+    text = Elements(reported(cli, output, run)).text
     for part in (
         "metrics.csv is damaged",
         "scenario cannot be read",
@@ -157,11 +148,11 @@ def test_a_run_without_our_data_and_with_damaged_files_has_a_report_that_says_so
         "result.json is not there",
     ):
         assert part in text
-        assert part in said
+        assert part in cli.err
 
 
 def test_pictures_beside_representations_are_taken_in_as_far_as_there_is_room(
-    run: Path, tmp_path: Path
+    run: Path, output: Path, cli: Commands
 ) -> None:
     folder = run / "looked" / "at"
     folder.mkdir(parents=True)
@@ -170,9 +161,7 @@ def test_pictures_beside_representations_are_taken_in_as_far_as_there_is_room(
     (folder / "similarity.png").write_bytes(PNG + bytes(2_000_000))
     (folder / "probes.png").write_text("<svg onload='alert(1)'/>")
     (folder / "other.png").write_bytes(PNG)
-    output = tmp_path / "out.html"
-    assert main(["report", str(run), "-o", str(output)]) == 0
-    text = output.read_text(encoding="utf-8")
+    text = reported(cli, output, run)
     assert text.count("<img ") == 1
     assert "similarity.png is left out: 2.0 MB." in text
     assert "probes.png is no picture." in text
@@ -180,24 +169,20 @@ def test_pictures_beside_representations_are_taken_in_as_far_as_there_is_room(
 
 
 def test_only_some_runs_are_in_the_live_graph_and_the_report_says_which(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, monkeypatch: pytest.MonkeyPatch, output: Path, cli: Commands
 ) -> None:
     shutil.copytree(run, run.with_name("two"))
     monkeypatch.setattr(verb, "_LIVE", 1)
-    output = tmp_path / "out.html"
-    assert main(["report", str(run.parent), "-o", str(output)]) == 0
-    text = output.read_text(encoding="utf-8")
+    text = reported(cli, output, run.parent)
     assert re.findall(r'"run":"([^"]*)"', text) == ["one"]
     assert "two: Not in the live graph, which takes 1 runs." in text
 
 
-def test_measurements_of_evaluate_are_in_the_report(run: Path, tmp_path: Path) -> None:
-    assert main(["evaluate", str(run), "--ablate", "zero", "--examples", "20", "--json"]) == 0
-    output = tmp_path / "out.html"
-    assert main(["report", str(run), "-o", str(output)]) == 0
+def test_measurements_of_evaluate_are_in_the_report(run: Path, output: Path, cli: Commands) -> None:
+    cli("evaluate", run, "--ablate zero --examples 20")
+    text = reported(cli, output, run)
     measured = json.loads((run / "measured.json").read_text())["ablation"]
     (name,) = measured["channels"]
-    text = output.read_text(encoding="utf-8")
     assert "Messages replaced by zero, test split, after 4 steps" in text
     row = re.search(
         rf'<th scope="row">{re.escape(name.replace(">", "&gt;"))}</th><td class="number">([^<]*)<', text
@@ -207,10 +192,10 @@ def test_measurements_of_evaluate_are_in_the_report(run: Path, tmp_path: Path) -
     assert float(row[1].replace("−", "-")) == pytest.approx(change, rel=0.01)
 
 
-def test_it_is_quick_to_start_and_does_not_load_torch(run: Path, tmp_path: Path) -> None:
+def test_it_is_quick_to_start_and_does_not_load_torch(run: Path, output: Path) -> None:
     program = (
         "import sys; from antiphon.cli import main; "
-        f"code = main(['report', {str(run)!r}, '-o', {str(tmp_path / 'out.html')!r}]); "
+        f"code = main(['report', {str(run)!r}, '-o', {str(output)!r}]); "
         "sys.exit(code or 'torch' in sys.modules and 'torch was loaded')"
     )
     done = subprocess.run(

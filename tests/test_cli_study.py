@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from antiphon.cli import main
 from antiphon.scenarios.study import study_names
+from tests.commands import Commands
 
 TEXT = """\
 study: toy
@@ -23,52 +22,42 @@ budgets:
 """
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory with a study in it."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "toy.yaml").write_text(TEXT)
-    return tmp_path
+@pytest.fixture(autouse=True)
+def _toy(here: Path) -> None:
+    """A study in the working directory."""
+    (here / "toy.yaml").write_text(TEXT)
 
 
-def test_without_a_name_it_lists_studies_with_their_cost(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["study"]) == 0
-    printed = capsys.readouterr().out
+def test_without_a_name_it_lists_studies_with_their_cost(
+    cli: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = cli("study")
     assert all(name in printed for name in study_names())
     assert "runs of 500,000 steps" in printed
-    assert main(["study", "--json"]) == 0
-    listed = json.loads(capsys.readouterr().out)["studies"]
+    monkeypatch.setattr("antiphon.commands.study.study_names", lambda: ("dni-unlock",))  # costs take long
+    listed = cli.json("study")["studies"]
     small = listed["dni-unlock"]["budgets"]["small"]
     assert small == {"runs": 15, "seeds": 3, "steps": [5000], "total_steps": 75_000}
 
 
-def test_a_document_is_run_under_a_budget_and_gone_on_with(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["study", "toy.yaml", "--budget", "paper", "--jobs", "1", "--logdir", "mine"]
-    assert main(words) == 0
-    captured = capsys.readouterr()
-    assert captured.err.splitlines()[0] == "6 runs of 6 steps, 1 at a time, in mine"
-    assert captured.err.splitlines()[1].startswith("[1/6] depth=2 locked s0: ")
-    assert "toy, budget paper: 6 steps, 1 seed" in captured.out
-    assert "table        mine/table.md, table.csv" in captured.out
-    assert "pictures     mine/figure.svg, graph.png" in captured.out
-    assert main([*words, "--json"]) == 0
-    captured = capsys.readouterr()
-    assert captured.err.count("(kept)") == 6
-    result = json.loads(captured.out)
+def test_a_document_is_run_under_a_budget_and_gone_on_with(here: Path, cli: Commands) -> None:
+    words = "study toy.yaml --budget paper --jobs 1 --logdir mine"
+    cli(words)
+    assert cli.err.splitlines()[0] == "6 runs of 6 steps, 1 at a time, in mine"
+    assert cli.err.splitlines()[1].startswith("[1/6] depth=2 locked s0: ")
+    assert "toy, budget paper: 6 steps, 1 seed" in cli.out
+    assert "table        mine/table.md, table.csv" in cli.out
+    assert "pictures     mine/figure.svg, graph.png" in cli.out
+    result = cli.json(words)
+    assert cli.err.count("(kept)") == 6
     assert (result["study"], result["budget"], result["metric"]) == ("toy", "paper", "error")
     assert len(result["lines"]) == len(result["runs"]) == 6
 
 
-def test_a_table_for_every_metric_and_a_picture_of_the_curves(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_table_for_every_metric_and_a_picture_of_the_curves(here: Path, cli: Commands) -> None:
     text = TEXT.replace("metric: error", "metric: [error, loss]\nbound: {error: 0.95}\ncurves: loss")
     (here / "toy.yaml").write_text(text)
-    words = ["study", "toy.yaml", "--set", "depth=2", "--seeds", "1", "--jobs", "1", "--logdir", "mine"]
-    assert main(words) == 0
-    printed = capsys.readouterr().out
+    printed = cli("study toy.yaml --set depth=2 --seeds 1 --jobs 1 --logdir mine")
     assert printed.count("toy, budget small: 4 steps, 1 seed") == 1
     assert printed.count("variant ") == 2
     assert "≤ 95 %" in printed
@@ -78,23 +67,8 @@ def test_a_table_for_every_metric_and_a_picture_of_the_curves(
     assert printed.count("Learning rates are as the scenario gives them") == 1
 
 
-def test_variants_values_seeds_and_steps_can_be_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [
-        "study",
-        "toy.yaml",
-        "-v",
-        "local",
-        "--set",
-        "depth=2",
-        "--seeds",
-        "1",
-        "--steps",
-        "3",
-        "-j",
-        "1",
-    ]
-    assert main([*words, "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
+def test_variants_values_seeds_and_steps_can_be_said(here: Path, cli: Commands) -> None:
+    result = cli.json("study toy.yaml -v local --set depth=2 --seeds 1 --steps 3 -j 1")
     assert list(result["runs"]) == ["local-s0"]
     assert result["runs"]["local-s0"]["steps"] == 3
     assert Path(result["study_dir"]).name.startswith("study-toy-")
@@ -103,36 +77,30 @@ def test_variants_values_seeds_and_steps_can_be_said(here: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["dni-tabel1"], "no study or scenario 'dni-tabel1'; did you mean 'dni-table1'?"),
-        (["missing.yaml"], "missing.yaml: no such file"),
-        (["toy.yaml", "--budget", "papr"], "toy has no budget 'papr'; did you mean 'paper'?"),
-        (["toy.yaml", "-v", "lokal"], "toy has no variant 'lokal'; did you mean 'local'?"),
-        (["toy.yaml", "--set", "widht=3"], "digits-mlp has no parameter 'widht'; did you mean 'width'?"),
-        (["digits-mlp", "--budget", "paper"], "a scenario has none: say --steps and --seeds"),
-        (["--seeds", "3"], "study: which one? known: "),
-        (["broken.yaml"], "broken.yaml:2: rows: must be a list, not 3"),
+        ("dni-tabel1", "no study or scenario 'dni-tabel1'; did you mean 'dni-table1'?"),
+        ("missing.yaml", "missing.yaml: no such file"),
+        ("toy.yaml --budget papr", "toy has no budget 'papr'; did you mean 'paper'?"),
+        ("toy.yaml -v lokal", "toy has no variant 'lokal'; did you mean 'local'?"),
+        ("toy.yaml --set widht=3", "digits-mlp has no parameter 'widht'; did you mean 'width'?"),
+        ("digits-mlp --budget paper", "a scenario has none: say --steps and --seeds"),
+        ("--seeds 3", "study: which one? known: "),
+        ("broken.yaml", "broken.yaml:2: rows: must be a list, not 3"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
-    here: Path, capsys: pytest.CaptureFixture[str], words: list[str], problem: str
+    here: Path, cli: Commands, words: str, problem: str
 ) -> None:
     (here / "broken.yaml").write_text("study: toy\nrows: 3\n")
-    assert main(["study", *words]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: ")
-    assert captured.err.count("\n") == 1
-    assert problem in captured.err
+    assert problem in cli.refused("study", words)
     assert sorted(path.name for path in here.iterdir()) == ["broken.yaml", "toy.yaml"]
 
 
 def test_a_picture_that_cannot_be_drawn_is_said(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    assert main(["study", "toy.yaml", "-v", "detached", "--seeds", "1", "-j", "1", "--logdir", "mine"]) == 0
-    captured = capsys.readouterr()
-    assert captured.err.splitlines()[-1] == (
+    cli("study toy.yaml -v detached --seeds 1 -j 1 --logdir mine")
+    assert cli.err.splitlines()[-1] == (
         "no picture: figure.svg needs matplotlib: pip install 'antiphon[plots]'"
     )
-    assert "pictures" not in captured.out
+    assert "pictures" not in cli.out

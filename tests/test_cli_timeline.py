@@ -12,14 +12,8 @@ from antiphon.errors import ScenarioError
 
 
 def shown(capsys: pytest.CaptureFixture[str], what: str | None, **options: Any) -> str:
-    chosen = {
-        "variant": None,
-        "settings": [],
-        "yaml": False,
-        "resolved": False,
-        "schema": False,
-        "json": False,
-    }
+    chosen: dict[str, Any] = {"variant": None, "settings": []}
+    chosen |= dict.fromkeys(("yaml", "resolved", "schema", "json"), False)
     show(what, **{**chosen, "timeline": True, **options})
     return capsys.readouterr().out
 

@@ -103,8 +103,7 @@ def test_a_loop_of_channels_equals_the_simulation(gradient: dict[str, Any], coup
         for p, q in zip(parameters, layer.parameters(), strict=True):
             torch.testing.assert_close(p, q.data, atol=1e-10, rtol=0, check_stride=False)
         running = [b for key, b in layer.named_buffers() if "running" in key]
-        for b, r in zip(statistics, running, strict=True):
-            torch.testing.assert_close(b, r, atol=1e-10, rtol=0)
+        torch.testing.assert_close(statistics, running, atol=1e-10, rtol=0)
     for channel, built in zip(channels, simulation.system.channels.values(), strict=True):
         if channel.predictor is not None:
             assert built.predictor is not None
@@ -125,8 +124,7 @@ def test_a_locked_channel_is_backpropagation() -> None:
     assert channel.learn() is None
     found = [p.grad for p in parameters]
     expected = torch.autograd.grad(F.cross_entropy(above(below(x)), label), parameters)
-    for mine, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(mine, theirs)
+    torch.testing.assert_close(found, expected)
 
 
 class Pair:

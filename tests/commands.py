@@ -1,0 +1,49 @@
+"""The command line in this process, as somebody uses it in a folder of his own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Words = str | Path | Sequence[str]
+
+
+class Commands:
+    """Runs commands and keeps what the last one printed, in `out` and `err`.
+
+    A string is split into words at its blanks; a path and the members of a list stay as they are.
+    """
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.out = self.err = ""
+
+    def code(self, *words: Words) -> int:
+        """Return a command's exit code."""
+        from antiphon.cli import main
+
+        self._capsys.readouterr()
+        parts = [[str(w)] if isinstance(w, Path) else w.split() if isinstance(w, str) else w for w in words]
+        code = main([word for part in parts for word in part])
+        self.out, self.err = self._capsys.readouterr()
+        return code
+
+    def __call__(self, *words: Words) -> str:
+        """Return what a command that succeeds prints."""
+        assert self.code(*words) == 0
+        return self.out
+
+    def json(self, *words: Words) -> Any:
+        """Return the object that a command prints as its last line."""
+        return json.loads(self(*words, "--json").splitlines()[-1])
+
+    def refused(self, *words: Words) -> str:
+        """Return the one line with which a command fails, and nothing else is printed."""
+        assert self.code(*words) == 2
+        assert (self.out, self.err.count("\n")) == ("", 1)
+        assert self.err.startswith("error: ")
+        return self.err.removeprefix("error: ").rstrip()
