@@ -13,12 +13,8 @@ from typing import Any
 import pytest
 
 from antiphon.cli import main
-<<<<<<< HEAD
 from antiphon.engine.runs.trainer import stop_signals
-=======
-from antiphon.engine.runs.stopping import stop_signals
 from tests.commands import Commands
->>>>>>> a7
 
 DOCUMENT = """
 scenario: trio
