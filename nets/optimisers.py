@@ -62,52 +62,6 @@ class Rate:
         return self.base * self.schedule(step / max(self.horizon, 1))
 
 
-_CallKey = tuple[str, tuple[float, float], float, float, torch.device]
-"""Kind, betas, weight decay, rate and device: the key of a kernel call."""
-
-
-@torch.no_grad()
-def step_all(steps: Sequence[tuple[Optimiser, Sequence[Tensor], float]]) -> None:
-    """Take a step of many optimisers, those of one kind and rate in one call of torch's fused kernel.
-
-    Args:
-        steps: Optimiser, gradients (one per parameter, in order) and learning rate.
-    """
-    groups: dict[_CallKey, list[tuple[Optimiser, Sequence[Tensor]]]] = {}
-    for optimiser, gradients, rate in steps:
-        if not optimiser.parameters:
-            continue
-        optimiser.allocate()
-        if optimiser.clip is not None:
-            gradients = _clipped(gradients, optimiser.clip)
-        if optimiser.kind == "sgd":
-            optimiser._sgd(gradients, rate)
-            continue
-        settings = (
-            optimiser.kind,
-            optimiser.betas,
-            optimiser.weight_decay,
-            rate,
-            optimiser.parameters[0].device,
-        )
-        groups.setdefault(settings, []).append((optimiser, gradients))
-    for (kind, _, decay, rate, _), members in groups.items():
-        first = members[0][0]
-        for optimiser, _ in members:
-            optimiser.state["steps"][0].add_(1)
-        fused_adam(
-            kind,
-            [p for optimiser, _ in members for p in optimiser.parameters],
-            [g for optimiser, gradients in members for g in _laid_out(optimiser.parameters, gradients)],
-            [m for optimiser, _ in members for m in optimiser.state["mean"]],
-            [v for optimiser, _ in members for v in optimiser.state["square"]],
-            [optimiser.state["steps"][0] for optimiser, _ in members for _ in optimiser.parameters],
-            rate=rate,
-            betas=first.betas,
-            weight_decay=decay,
-        )
-
-
 def fused_adam(
     kind: str,
     parameters: list[Tensor],
@@ -173,6 +127,28 @@ def _laid_out(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list
 _MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", "square")}
 
 
+_CallKey = tuple[str, float, tuple[float, float], float, float | int, torch.device, torch.dtype]
+"""Kind, momentum, betas, weight decay, rate (a tensor's identity), device and type: the key of a call."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """Arguments of one kernel call: lists with one entry for each tensor that is updated."""
+
+    parameters: list[Tensor] = field(default_factory=list)
+    gradients: list[Tensor] = field(default_factory=list)
+    moments: list[list[Tensor]] = field(default_factory=list)
+    """For each kind of moment, in the order of `_MOMENTS`."""
+    steps: list[Tensor] = field(default_factory=list)
+
+    def join(self, other: _Call) -> None:
+        self.parameters += other.parameters
+        self.gradients += other.gradients
+        self.steps += other.steps
+        for mine, theirs in zip(self.moments, other.moments, strict=True):
+            mine += theirs
+
+
 class _Settings:
     """Kind and settings of an optimiser, and its tensors.
 
@@ -212,6 +188,72 @@ class _Settings:
         names = ("kind", "momentum", "betas", "weight_decay", "clip")
         return {name: getattr(self, name) for name in names}
 
+    def _run(self, call: _Call, rate: float | Tensor, found_inf: Tensor | None) -> None:
+        """Run the kernel on `call`, which may include other optimisers of the same settings."""
+        if self.kind == "sgd":
+            fused = torch.ops.aten._fused_sgd_
+            (fused.tensor_lr if isinstance(rate, Tensor) else fused.default)(
+                call.parameters,
+                call.gradients,
+                call.moments[0] if call.moments else [],
+                weight_decay=self.weight_decay,
+                momentum=self.momentum,
+                lr=rate,
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+                is_first_step=False,  # momentum starts at zero
+                found_inf=found_inf,
+            )
+            return
+        fused_adam(
+            self.kind,
+            call.parameters,
+            call.gradients,
+            call.moments[0],
+            call.moments[1],
+            call.steps,
+            rate=rate,
+            betas=self.betas,
+            weight_decay=self.weight_decay,
+            found_inf=found_inf,
+        )
+
+
+def _run_all(
+    calls: Sequence[tuple[_Settings, float | Tensor, _Call | None]], found_inf: Tensor | None
+) -> None:
+    """Run calls of the same settings and rate as one."""
+    joined: dict[_CallKey, tuple[_Settings, float | Tensor, _Call]] = {}
+    for optimiser, rate, call in calls:
+        if call is None:
+            continue
+        key = (
+            optimiser.kind,
+            optimiser.momentum,
+            optimiser.betas,
+            optimiser.weight_decay,
+            id(rate) if isinstance(rate, Tensor) else rate,
+            optimiser.parameters[0].device,
+            optimiser.parameters[0].dtype,
+        )
+        if key in joined:
+            joined[key][2].join(call)
+        else:
+            joined[key] = (optimiser, rate, call)
+    for optimiser, rate, call in joined.values():
+        optimiser._run(call, rate, found_inf)
+
+
+@torch.no_grad()
+def step_all(steps: Sequence[tuple[Optimiser, Sequence[Tensor], float]]) -> None:
+    """Take a step of many optimisers, those of one kind and rate in one call of torch's fused kernel.
+
+    Args:
+        steps: Optimiser, gradients (one per parameter, in order) and learning rate.
+    """
+    _run_all([(optimiser, rate, optimiser._call(gradients)) for optimiser, gradients, rate in steps], None)
+
 
 class Optimiser(_Settings):
     """SGD, Adam or AdamW on a list of tensors; its state is data, so that a run can be forked and saved.
@@ -243,38 +285,34 @@ class Optimiser(_Settings):
         """Update the parameters along `-gradients` (one per parameter, in order) at learning rate `rate`."""
         step_all([(self, gradients, rate)])
 
-    def _sgd(self, gradients: Sequence[Tensor], rate: float) -> None:
-        for i, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
+    def _call(self, gradients: Sequence[Tensor]) -> _Call | None:
+        """Count a step and return the kernel's arguments; None: nothing to update."""
+        if not self.parameters:
+            return None
+        self.allocate()
+        if self.clip is not None:
+            gradients = _clipped(gradients, self.clip)
+        steps = []
+        if "steps" in self.state:
+            steps = [self.state["steps"][0].add_(1)] * len(self.parameters)
+        moments = [list(self.state[name]) for name in self.moments]
+        return _Call(list(self.parameters), _laid_out(self.parameters, gradients), moments, steps)
+
+    def _run(self, call: _Call, rate: float | Tensor, found_inf: Tensor | None) -> None:
+        if self.kind != "sgd":
+            super()._run(call, rate, found_inf)
+            return
+        momentum = call.moments[0] if call.moments else call.gradients
+        for p, g, m in zip(call.parameters, call.gradients, momentum, strict=True):
             if self.weight_decay:
                 g = g.add(p, alpha=self.weight_decay)
             if self.momentum:
-                g = self.state["momentum"][i].mul_(self.momentum).add_(g)
-            p.add_(g, alpha=-rate)
+                g = m.mul_(self.momentum).add_(g)
+            p.add_(g, alpha=-rate)  # type: ignore[arg-type]
 
 
 Members = Sequence[bool] | Tensor | None
 """Mask of the members that take a step: a bool for each, on the host, or None: all of them."""
-
-_StackSettings = tuple[str, float, tuple[float, float], float, float | int, torch.device, torch.dtype]
-"""Kind, momentum, betas, weight decay, rate (a tensor's identity), device and type: the key of a call."""
-
-
-@dataclass
-class _Call:
-    """Arguments of one kernel call: lists with one entry for each tensor that is updated."""
-
-    parameters: list[Tensor] = field(default_factory=list)
-    gradients: list[Tensor] = field(default_factory=list)
-    moments: list[list[Tensor]] = field(default_factory=list)
-    """For each kind of moment, in the order of `_MOMENTS`."""
-    steps: list[Tensor] = field(default_factory=list)
-
-    def join(self, other: _Call) -> None:
-        self.parameters += other.parameters
-        self.gradients += other.gradients
-        self.steps += other.steps
-        for mine, theirs in zip(self.moments, other.moments, strict=True):
-            mine += theirs
 
 
 @torch.no_grad()
@@ -291,26 +329,10 @@ def step_stacks(
         skip: Tensor [] on the device of the parameters; if it is not 0, no parameter is updated and no step counted.
     """
     found_inf = None if skip is None else (skip != 0).to(torch.float32)  # the kernels test it for 1
-    calls: dict[_StackSettings, tuple[StackedOptimiser, float | Tensor, _Call]] = {}
-    for optimiser, gradients, rate, members in steps:
-        call = optimiser._call(gradients, members, found_inf)
-        if call is None:
-            continue
-        settings = (
-            optimiser.kind,
-            optimiser.momentum,
-            optimiser.betas,
-            optimiser.weight_decay,
-            id(rate) if isinstance(rate, Tensor) else rate,
-            optimiser.parameters[0].device,
-            optimiser.parameters[0].dtype,
-        )
-        if settings in calls:
-            calls[settings][2].join(call)
-        else:
-            calls[settings] = (optimiser, rate, call)
-    for optimiser, rate, call in calls.values():
-        optimiser._run(call, rate, found_inf)
+    calls = [
+        (optimiser, rate, optimiser._call(g, members, found_inf)) for optimiser, g, rate, members in steps
+    ]
+    _run_all(calls, found_inf)
 
 
 class StackedOptimiser(_Settings):
@@ -489,37 +511,6 @@ class StackedOptimiser(_Settings):
                 list(self.state["steps"][0].unbind(0)) if "steps" in self.state else [],
             )
         return self._views
-
-    def _run(self, call: _Call, rate: float | Tensor, found_inf: Tensor | None) -> None:
-        """Run the kernel on `call`, which may include other optimisers of the same settings."""
-        if self.kind == "sgd":
-            fused = torch.ops.aten._fused_sgd_
-            (fused.tensor_lr if isinstance(rate, Tensor) else fused.default)(
-                call.parameters,
-                call.gradients,
-                call.moments[0] if call.moments else [],
-                weight_decay=self.weight_decay,
-                momentum=self.momentum,
-                lr=rate,
-                dampening=0.0,
-                nesterov=False,
-                maximize=False,
-                is_first_step=False,  # momentum starts at zero
-                found_inf=found_inf,
-            )
-            return
-        fused_adam(
-            self.kind,
-            call.parameters,
-            call.gradients,
-            call.moments[0],
-            call.moments[1],
-            call.steps,
-            rate=rate,
-            betas=self.betas,
-            weight_decay=self.weight_decay,
-            found_inf=found_inf,
-        )
 
 
 def _picked(slices: Sequence[Sequence[Tensor]], stepping: Sequence[int]) -> list[Tensor]:
