@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,9 +18,7 @@ __all__ = [
     "Rate",
     "Schedule",
     "StackedOptimiser",
-    "fused_adam",
     "step_all",
-    "step_stacks",
 ]
 
 
@@ -62,50 +60,6 @@ class Rate:
         return self.base * self.schedule(step / max(self.horizon, 1))
 
 
-def fused_adam(
-    kind: str,
-    parameters: list[Tensor],
-    gradients: list[Tensor],
-    means: list[Tensor],
-    squares: list[Tensor],
-    steps: list[Tensor],
-    *,
-    rate: float | Tensor,
-    betas: tuple[float, float],
-    weight_decay: float,
-    found_inf: Tensor | None = None,
-) -> None:
-    """Call the kernel of torch.optim.Adam(fused=True), or AdamW's, without torch's bookkeeping.
-
-    Args:
-        kind: `adam` or `adamw`.
-        parameters: The tensors to update; all lists have one entry for each of them.
-        gradients: Of the parameters, with the same strides (`_laid_out`).
-        steps: Counts, float32 [], this step included.
-        rate: The learning rate; as a tensor [] (float32 on a GPU) it is read on the device.
-        weight_decay: L2 (`adam`) or decoupled (`adamw`).
-        found_inf: Float32 []; if it is 1, no parameter is updated.
-    """
-    fused = torch.ops.aten._fused_adamw_ if kind == "adamw" else torch.ops.aten._fused_adam_
-    call = fused.tensor_lr if isinstance(rate, Tensor) else fused.default
-    call(
-        parameters,
-        gradients,
-        means,
-        squares,
-        [],
-        steps,
-        lr=rate,
-        beta1=betas[0],
-        beta2=betas[1],
-        weight_decay=weight_decay,
-        eps=_Settings.EPSILON,
-        amsgrad=False,
-        maximize=False,
-        found_inf=found_inf,
-    )
-
-
 def _clipped(gradients: Sequence[Tensor], largest: float) -> Sequence[Tensor]:
     """Clip gradients to a joint norm of `largest`, without synchronising host and device.
 
@@ -127,19 +81,20 @@ def _laid_out(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list
 _MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", "square")}
 
 
-_CallKey = tuple[str, float, tuple[float, float], float, float | int, torch.device, torch.dtype]
-"""Kind, momentum, betas, weight decay, rate (a tensor's identity), device and type: the key of a call."""
+_CallKey = tuple[str, float, tuple[float, float], float, float, torch.device, torch.dtype]
+"""Kind, momentum, betas, weight decay, rate, device and type: the key of a call."""
 
 
 @dataclass(slots=True)
 class _Call:
     """Arguments of one kernel call: lists with one entry for each tensor that is updated."""
 
-    parameters: list[Tensor] = field(default_factory=list)
-    gradients: list[Tensor] = field(default_factory=list)
-    moments: list[list[Tensor]] = field(default_factory=list)
+    parameters: list[Tensor]
+    gradients: list[Tensor]
+    moments: list[list[Tensor]]
     """For each kind of moment, in the order of `_MOMENTS`."""
-    steps: list[Tensor] = field(default_factory=list)
+    steps: list[Tensor]
+    """Counts, float32 [], this step included."""
 
     def join(self, other: _Call) -> None:
         self.parameters += other.parameters
@@ -188,7 +143,7 @@ class _Settings:
         names = ("kind", "momentum", "betas", "weight_decay", "clip")
         return {name: getattr(self, name) for name in names}
 
-    def _run(self, call: _Call, rate: float | Tensor, found_inf: Tensor | None) -> None:
+    def _run(self, call: _Call, rate: float | Tensor, found_inf: Tensor | None = None) -> None:
         """Run the kernel on `call`, which may include other optimisers of the same settings."""
         if self.kind == "sgd":
             fused = torch.ops.aten._fused_sgd_
@@ -206,53 +161,45 @@ class _Settings:
                 found_inf=found_inf,
             )
             return
-        fused_adam(
-            self.kind,
+        adam = torch.ops.aten._fused_adamw_ if self.kind == "adamw" else torch.ops.aten._fused_adam_
+        (adam.tensor_lr if isinstance(rate, Tensor) else adam.default)(
             call.parameters,
             call.gradients,
-            call.moments[0],
-            call.moments[1],
+            *call.moments,
+            [],
             call.steps,
-            rate=rate,
-            betas=self.betas,
+            lr=rate,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
             weight_decay=self.weight_decay,
+            eps=self.EPSILON,
+            amsgrad=False,
+            maximize=False,
             found_inf=found_inf,
         )
 
 
-def _run_all(
-    calls: Sequence[tuple[_Settings, float | Tensor, _Call | None]], found_inf: Tensor | None
-) -> None:
-    """Run calls of the same settings and rate as one."""
-    joined: dict[_CallKey, tuple[_Settings, float | Tensor, _Call]] = {}
-    for optimiser, rate, call in calls:
-        if call is None:
-            continue
-        key = (
-            optimiser.kind,
-            optimiser.momentum,
-            optimiser.betas,
-            optimiser.weight_decay,
-            id(rate) if isinstance(rate, Tensor) else rate,
-            optimiser.parameters[0].device,
-            optimiser.parameters[0].dtype,
-        )
-        if key in joined:
-            joined[key][2].join(call)
-        else:
-            joined[key] = (optimiser, rate, call)
-    for optimiser, rate, call in joined.values():
-        optimiser._run(call, rate, found_inf)
-
-
 @torch.no_grad()
 def step_all(steps: Sequence[tuple[Optimiser, Sequence[Tensor], float]]) -> None:
-    """Take a step of many optimisers, those of one kind and rate in one call of torch's fused kernel.
+    """Take a step of many optimisers, those of the same settings and rate in one call of torch's fused kernel.
 
     Args:
         steps: Optimiser, gradients (one per parameter, in order) and learning rate.
     """
-    _run_all([(optimiser, rate, optimiser._call(gradients)) for optimiser, gradients, rate in steps], None)
+    calls: dict[_CallKey, tuple[Optimiser, float, _Call]] = {}
+    for optimiser, gradients, rate in steps:
+        call = optimiser._call(gradients)
+        if call is None:
+            continue
+        first = optimiser.parameters[0]
+        settings = optimiser.kind, optimiser.momentum, optimiser.betas, optimiser.weight_decay
+        key = (*settings, rate, first.device, first.dtype)
+        if key in calls:
+            calls[key][2].join(call)
+        else:
+            calls[key] = optimiser, rate, call
+    for optimiser, rate, call in calls.values():
+        optimiser._run(call, rate)
 
 
 class Optimiser(_Settings):
@@ -298,7 +245,7 @@ class Optimiser(_Settings):
         moments = [list(self.state[name]) for name in self.moments]
         return _Call(list(self.parameters), _laid_out(self.parameters, gradients), moments, steps)
 
-    def _run(self, call: _Call, rate: float | Tensor, found_inf: Tensor | None) -> None:
+    def _run(self, call: _Call, rate: float | Tensor, found_inf: Tensor | None = None) -> None:
         if self.kind != "sgd":
             super()._run(call, rate, found_inf)
             return
@@ -313,26 +260,6 @@ class Optimiser(_Settings):
 
 Members = Sequence[bool] | Tensor | None
 """Mask of the members that take a step: a bool for each, on the host, or None: all of them."""
-
-
-@torch.no_grad()
-def step_stacks(
-    steps: Sequence[tuple[StackedOptimiser, Sequence[Tensor], float | Tensor, Members]],
-    *,
-    skip: Tensor | None = None,
-) -> None:
-    """Take a step of many stacked optimisers, those of the same settings and rate in one kernel call.
-
-    Args:
-        steps: Optimiser, gradients [N, …] (one per stack, in order), learning rate and members; an optimiser may
-            occur again with other members, as where rates differ.
-        skip: Tensor [] on the device of the parameters; if it is not 0, no parameter is updated and no step counted.
-    """
-    found_inf = None if skip is None else (skip != 0).to(torch.float32)  # the kernels test it for 1
-    calls = [
-        (optimiser, rate, optimiser._call(g, members, found_inf)) for optimiser, g, rate, members in steps
-    ]
-    _run_all(calls, found_inf)
 
 
 class StackedOptimiser(_Settings):
@@ -393,6 +320,7 @@ class StackedOptimiser(_Settings):
         stacked.refresh()
         return stacked
 
+    @torch.no_grad()
     def step(
         self,
         gradients: Sequence[Tensor],
@@ -409,7 +337,10 @@ class StackedOptimiser(_Settings):
             members: Mask of the members that take the step; None: all.
             skip: Tensor [] on the device of the parameters; if it is not 0, no parameter is updated and no step counted.
         """
-        step_stacks([(self, gradients, rate, members)], skip=skip)
+        found_inf = None if skip is None else (skip != 0).to(torch.float32)  # the kernels test it for 1
+        call = self._call(gradients, members, found_inf)
+        if call is not None:
+            self._run(call, rate, found_inf)
 
     def refresh(self) -> None:
         """Read step counts and stacks again, after a state was loaded or a member stepped alone."""
