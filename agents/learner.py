@@ -13,10 +13,8 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import Network, Tensors
-from antiphon.comms.credit import constant
 from antiphon.nets.layers import binary_cross_entropy, cross_entropy, squared_error
-from antiphon.nets.memory import give_back
-from antiphon.nets.optimisers import Optimiser, Rate, StackedOptimiser, step_all
+from antiphon.nets.optimisers import StackedParameters, TrainedParameters
 
 __all__ = [
     "OBJECTIVES",
@@ -120,57 +118,18 @@ OBJECTIVES: dict[str, type[Objective]] = {
 }
 
 
-class Learner:
-    """Parameters, buffers and optimiser of one network. Tied agents share one learner.
+class Learner(TrainedParameters):
+    """Parameters, running statistics and optimiser of one network. Tied agents share one learner.
 
     Args:
-        optimiser: Kind and settings, as `Optimiser` takes them.
-        frozen: Whether parameters are constant; gradients still pass through.
-        dtype: Of parameters and float buffers.
+        network: The network.
+        generator: Samples the initial parameters.
+        settings: The other arguments of `TrainedParameters`.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        generator: torch.Generator,
-        *,
-        optimiser: dict[str, object],
-        rate: Rate,
-        frozen: bool,
-        device: torch.device | str,
-        dtype: torch.dtype,
-    ) -> None:
+    def __init__(self, network: Network, generator: torch.Generator, **settings: Any) -> None:
         self.network = network
-        self.rate = rate
-        self.frozen = frozen
-        self.updates = 0
-        self.parameters: Tensors = {
-            name: p.to(device=device, dtype=dtype).requires_grad_(not frozen)
-            for name, p in network.parameters(generator).items()
-        }
-        self.buffers: Tensors = {
-            name: b.to(device=device, dtype=dtype if b.is_floating_point() else b.dtype)
-            for name, b in network.buffers().items()
-        }
-        self.trainable: list[Tensor] = [] if frozen else list(self.parameters.values())
-        self.optimiser = Optimiser(parameters=self.trainable, **optimiser)  # type: ignore[arg-type]
-
-    def planned(
-        self, gradients: Sequence[Tensor | None], now: int
-    ) -> tuple[Optimiser, Sequence[Tensor], float]:
-        """Return the optimiser step for `gradients`, and count it as taken.
-
-        A parameter without a gradient (None) gets zeros, as in torch's sum.
-        """
-        full = [
-            torch.zeros_like(p) if g is None else g for p, g in zip(self.trainable, gradients, strict=True)
-        ]
-        self.updates += 1
-        return self.optimiser, full, self.rate(now)
-
-    def step(self, gradients: Sequence[Tensor | None], now: int) -> None:
-        """Take one optimiser step."""
-        step_all([self.planned(gradients, now)])
+        super().__init__(network.parameters(generator), network.buffers(), **settings)
 
     def state_dict(self) -> dict[str, object]:
         """Return the state for a fork or checkpoint, without copying."""
@@ -206,75 +165,23 @@ class Learner:
         return [self.updates]
 
 
-class StackedLearner:
-    """The parameters of N agents of one kind, stacked [N, …]; the agents' own become views of them.
+class StackedLearner(StackedParameters):
+    """The learners of N agents of one kind, stacked; interface of one.
 
-    It has the interface of `Learner`; its network maps rows (member, environment), [N * B, …].
+    Its network maps rows (member, environment), [N * B, …].
 
     Args:
+        learners: Of the agents.
         batch: B.
     """
 
     def __init__(self, learners: Sequence[Learner], batch: int) -> None:
-        first = learners[0]
-        self.learners = list(learners)
-        self.rate, self.frozen = first.rate, first.frozen
-        self.parameters: Tensors = {}
-        each = [list(learner.parameters.values()) for learner in learners]
-        for name, *own in zip(first.parameters, *each, strict=True):  # by place: ports have their own names
-            stack = torch.stack([constant(p) for p in own])
-            for p, view in zip(own, stack.unbind(), strict=True):
-                p.data = view
-            self.parameters[name] = stack.requires_grad_(not first.frozen)
-        give_back(sum(stack.numel() * stack.element_size() for stack in self.parameters.values()))
-        self.trainable = [] if first.frozen else list(self.parameters.values())
-        self.optimiser = StackedOptimiser.from_members(
-            [learner.optimiser for learner in learners], self.trainable
-        )
-        self.network = _RowNetwork(first.network, len(learners), batch)
-        self.taken = torch.zeros(len(learners), dtype=torch.int64)
-        """[N]: optimiser steps taken since the agents' own counts were written."""
-        self.buffers: Tensors = {}
-        self.read_members()
-
-    def step(
-        self, gradients: Sequence[Tensor], now: int, members: Tensor | None, *, skip: Tensor | None = None
-    ) -> None:
-        """Take one optimiser step of `members`, [N] bool or None for all.
-
-        Args:
-            gradients: [N, …] each, in the order of `trainable`.
-            now: The step, for the learning rate.
-            skip: [] float, on the device; if it is not 0, no parameter is updated.
-        """
-        self.optimiser.step(gradients, self.rate(now), members, skip=skip)
-        self.taken += 1 if members is None else members.long()
-
-    def read_members(self) -> None:
-        """Stack the running statistics and counts of the agents again, after a state was loaded into them."""
-        each = [list(learner.buffers.values()) for learner in self.learners]
-        names = self.learners[0].buffers
-        self.buffers = {name: torch.stack(own) for name, *own in zip(names, *each, strict=True)}
-        self.taken.zero_()
-        self.optimiser.refresh()
-
-    def write_members(self) -> None:
-        """Write running statistics and counts of updates to the agents; their parameters are views."""
-        split = [self.buffers[name].unbind() for name in self.learners[0].buffers]
-        for n, (learner, taken) in enumerate(zip(self.learners, self.taken.tolist(), strict=True)):
-            learner.buffers = {name: own[n] for name, own in zip(learner.buffers, split, strict=True)}
-            learner.updates += taken
-        self.taken.zero_()
-
-    def restore_buffers(self, members: Tensor, buffers: Tensors) -> None:
-        """Set the running statistics of `members`, [N] bool, back to `buffers`."""
-        for name, stack in self.buffers.items():
-            mask = members.view(-1, *[1] * (stack.dim() - 1))
-            self.buffers[name] = torch.where(mask, buffers[name], stack)
+        super().__init__(learners)
+        self.network = _RowNetwork(learners[0].network, len(learners), batch)
 
     def counts(self) -> list[int]:
         """Return the optimiser steps that each agent has taken."""
-        return [learner.updates + n for learner, n in zip(self.learners, self.taken.tolist(), strict=True)]
+        return [learner.updates + n for learner, n in zip(self.members, self.taken.tolist(), strict=True)]
 
 
 class _RowNetwork:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from antiphon.comms.credit import constant
 from antiphon.nets.layers import initial_linear, initial_norm, layer, linear, norm_buffers
-from antiphon.nets.optimisers import Optimiser, Rate, step_all
+from antiphon.nets.optimisers import TrainedParameters
 
 __all__ = ["ContextSpec", "Model", "Numbers", "encode"]
 
@@ -53,18 +54,16 @@ def encode(specs: Sequence[ContextSpec], signals: Mapping[str, Tensor], dtype: t
 Numbers = dict[str, Tensor]
 
 
-class Model:
+class Model(TrainedParameters):
     """Hidden layers (linear map, normalisation, ReLU), then a linear layer that starts at zero.
 
     Args:
-        optimiser: Kind and settings, as `Optimiser` takes them.
+        inputs: Input features.
+        outputs: Output features.
+        generator: Samples the hidden layers' initial parameters.
         hidden: Widths of the hidden layers.
-
-    Attributes:
-        parameters: Trained tensors, by name.
-        buffers: Running statistics of the normalisation, by name.
-        optimiser: The model's own optimiser.
-        updates: Optimiser steps taken.
+        norm: Of the hidden layers.
+        settings: `optimiser`, `rate`, `device` and `dtype`, as of `TrainedParameters`.
     """
 
     apply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = staticmethod(linear)
@@ -76,24 +75,13 @@ class Model:
         outputs: int,
         *,
         generator: torch.Generator,
-        optimiser: dict[str, object],
-        rate: Rate,
         hidden: tuple[int, ...] = (),
         norm: str = "batch",
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        **settings: Any,
     ) -> None:
         self.hidden = hidden
         self.norm = norm
-        self.rate = rate
-        self.updates = 0
-        initial, buffers = self._initial(inputs, outputs, generator)
-        self.parameters: Numbers = {
-            k: v.to(device=device, dtype=dtype).requires_grad_() for k, v in initial.items()
-        }
-        self.buffers: Numbers = {k: v.to(device=device, dtype=dtype) for k, v in buffers.items()}
-        self.trainable = list(self.parameters.values())
-        self.optimiser = Optimiser(parameters=self.trainable, **optimiser)  # type: ignore[arg-type]
+        super().__init__(*self._initial(inputs, outputs, generator), **settings)
 
     def _initial(self, inputs: int, outputs: int, generator: torch.Generator) -> tuple[Numbers, Numbers]:
         initial: Numbers = {}
@@ -134,12 +122,3 @@ class Model:
         total = losses[0] if len(losses) == 1 else torch.stack(list(losses)).sum(0)
         end = total.sum() if total.dim() else total
         return constant(total), list(torch.autograd.grad(end, self.trainable))
-
-    def step(self, gradients: Sequence[Tensor], now: int) -> None:
-        """Take one optimiser step."""
-        step_all([self.planned(gradients, now)])
-
-    def planned(self, gradients: Sequence[Tensor], now: int) -> tuple[Optimiser, Sequence[Tensor], float]:
-        """Return the optimiser step for `gradients`, and count it as taken."""
-        self.updates += 1
-        return self.optimiser, gradients, self.rate(now)

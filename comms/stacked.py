@@ -23,8 +23,7 @@ from antiphon.comms.gradient import Example, LinearGradient, LocalGradient, Pred
 from antiphon.comms.inputs import InputModel
 from antiphon.comms.model import Model, Numbers
 from antiphon.errors import EngineError
-from antiphon.nets.memory import give_back
-from antiphon.nets.optimisers import StackedOptimiser
+from antiphon.nets.optimisers import StackedParameters
 
 __all__ = ["LinearMaps", "StackedModels", "gradients_all", "predict_all"]
 
@@ -211,11 +210,8 @@ def _inputs(example: Example) -> Tensor:
     return example.message if example.context is None else torch.cat([example.message, example.context], 2)
 
 
-class StackedModels:
-    """Predictors, or synthetic inputs, of K channels as one, with their optimiser; interface of one channel's.
-
-    The members' parameters and optimiser states become views of the stacked ones. Running statistics and counts of
-    updates are values: the stack has its own until `write_members`. Examples have K B rows for B.
+class StackedModels(StackedParameters):
+    """Predictors, or synthetic inputs, of K channels as one; interface of one channel's. Examples have K B rows for B.
 
     Args:
         members: Of one kind and shape.
@@ -223,7 +219,7 @@ class StackedModels:
 
     Attributes:
         model: One whose parameters and running statistics are stacked [K, …].
-        parameters: Stacked parameters, by name; to be changed in place only.
+        maps: For models without hidden layers; its tensors share the memory of the parameters.
         updates: Optimiser steps taken by any of them.
 
     Raises:
@@ -234,33 +230,19 @@ class StackedModels:
         first = members[0]
         if len({_model_shape(model) for model in members}) > 1:
             raise EngineError("models of different kinds or shapes cannot be stacked")
-        self.members, self.batch = list(members), batch
+        self.batch = batch
         self.model = copy.copy(first)
         del self.model.optimiser, self.model.updates  # of the first alone
-        self.parameters: Numbers = {}
-        for name, own in first.parameters.items():
-            stack = torch.stack([constant(model.parameters[name]) for model in members])
-            for model, part in zip(members, stack.unbind(), strict=True):
-                model.parameters[name].data = part
-            self.parameters[name] = stack.requires_grad_(own.requires_grad)
-        self.model.parameters = self.parameters
-        self.model.trainable = list(self.parameters.values())
-        give_back(sum(p.numel() * p.element_size() for p in self.model.trainable))
-        self.rate, self.hidden = first.rate, first.hidden
+        super().__init__(members)
+        self.model.parameters, self.model.trainable = self.parameters, self.trainable
+        self.hidden = first.hidden
         self.needs_delta: bool = getattr(first, "needs_delta", True)
         self.needs_loss: bool = getattr(first, "needs_loss", False)
         self.maps: LinearMaps | None = None
-        """For models without hidden layers; its tensors share the memory of the parameters."""
         if not first.hidden and isinstance(first, LinearGradient | LocalGradient | InputModel):
             weights, biases = (constant(self.parameters[name]) for name in ("last.weight", "last.bias"))
             self.maps = LinearMaps.of(first, weights, biases)
-        self.optimiser = StackedOptimiser.from_members(
-            [model.optimiser for model in members], self.model.trainable
-        )
         self.updates = 0
-        self.taken = torch.zeros(len(members), dtype=torch.int64)
-        """[K]: optimiser steps taken since the members' own counts were written."""
-        self.read_members()
 
     @property
     def buffers(self) -> Numbers:
@@ -271,34 +253,11 @@ class StackedModels:
     def buffers(self, buffers: Numbers) -> None:
         self.model.buffers = buffers
 
-    def read_members(self) -> None:
-        """Stack the running statistics and counts of the members again, after a state was loaded into them."""
-        names = self.members[0].buffers
-        self.buffers = {name: torch.stack([model.buffers[name] for model in self.members]) for name in names}
-        self.optimiser.refresh()
-        self.taken.zero_()
-
-    def write_members(self) -> None:
-        """Write running statistics and counts of updates to the members; their parameters are views."""
-        for k, (model, taken) in enumerate(zip(self.members, self.taken.tolist(), strict=True)):
-            model.buffers = {name: stack[k] for name, stack in self.buffers.items()}
-            model.updates += taken
-        self.taken.zero_()
-
-    def restore_buffers(self, members: Tensor, buffers: Numbers) -> None:
-        """Set the running statistics of `members`, [K] bool, back to `buffers`."""
-        self.buffers = {
-            name: torch.where(_over(members, stack), buffers[name], stack)
-            for name, stack in self.buffers.items()
-        }
-
     def step(
         self, gradients: Sequence[Tensor], now: int, members: Tensor | None, *, skip: Tensor | None = None
     ) -> None:
-        """Take one optimiser step of `members` (None: all); none where `skip`, [] on the device, is not 0."""
-        self.optimiser.step(gradients, self.rate(now), members, skip=skip)
+        super().step(gradients, now, members, skip=skip)
         self.updates += 1
-        self.taken += 1 if members is None else members.long()
 
     def predict(
         self, conditioning: Example | Tensor | None, rows: int = 0, *, training: bool = True

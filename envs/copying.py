@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -110,16 +110,52 @@ class _Episode:
     """`[steps + max_length]`: 1.0 where there is a target."""
 
 
-class _CopyTask(TorchVectorEnv):
-    """Base of the copy tasks: episodes of one length in all environments, and a curriculum driven by the actions."""
+class Copy(TorchVectorEnv):
+    """Read characters of random bits and, after a stop character, reproduce them and a stop.
+
+    Graves et al. 2014, "Neural Turing machines", with the curriculum of Jaderberg et al. 2017, "Decoupled neural
+    interfaces using synthetic gradients", section 3.1.
+
+    Description:
+        N steps each show a character, one shows the stop; in the N + 1 steps after it the characters and a stop
+        are the targets, and a blank step ends the episode: 2 N + 3 steps. N grows once the task is solved: when the
+        actions' error averages below `threshold`, over at least 20 episodes.
+    Action space:
+        Logits of the target's components `[bits + 1]`; they have no effect within an episode.
+    Observation space:
+        `symbol` [bits + 2]: a character's bits, then the stop's flag; the last component is always 0. `info` has
+        `target` [bits + 1], floats 0 or 1, and its mask `_target`, bool: whether the step has one; `time_left`
+        [1], the steps that follow in the episode, divided by 10; and `upcoming` [max_length * (bits + 1)], the
+        targets of the next `max_length` steps, the next step's first: their bits as -1 and 1 (of a stop: -1; 0
+        without a target), then for each of these steps 1.0 if it has a target.
+    Rewards:
+        Minus the error of the answer, in bits per component; 0.0 in steps without a target.
+    Starting state:
+        The first character; the curriculum begins anew with every seed.
+    Episode end:
+        After the blank step, in all environments at once.
+
+    Args:
+        options: The fields of `CopyOptions`.
+
+    Raises:
+        ScenarioError: An option that cannot be.
+    """
+
+    options_type: ClassVar[type[CopyOptions]] = CopyOptions
 
     def __init__(
-        self, num_envs: int, options: CopyOptions, device: torch.device | str, dtype: torch.dtype
+        self,
+        num_envs: int = 1,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        **options: Any,
     ) -> None:
-        logits = Box(-np.inf, np.inf, (options.bits + 1,), np.float32)
-        super().__init__(num_envs, options.description(), logits, device=device, dtype=dtype)
-        self._options = options
-        self._curriculum = Curriculum(options)
+        self._options = self.options_type(**options)
+        logits = Box(-np.inf, np.inf, (self._options.bits + 1,), np.float32)
+        super().__init__(num_envs, self._options.description(), logits, device=device, dtype=dtype)
+        self._curriculum = Curriculum(self._options)
         self._number = 0  # of the present episode, since the last seed
         self._tick = 0  # of the present step in it
         self._error = torch.zeros((), dtype=torch.float64, device=self.device)  # summed over the scored steps
@@ -256,50 +292,7 @@ class _CopyTask(TorchVectorEnv):
         return -error
 
 
-class Copy(_CopyTask):
-    """Read characters of random bits and, after a stop character, reproduce them and a stop.
-
-    Graves et al. 2014, "Neural Turing machines", with the curriculum of Jaderberg et al. 2017, "Decoupled neural
-    interfaces using synthetic gradients", section 3.1.
-
-    Description:
-        N steps each show a character, one shows the stop; in the N + 1 steps after it the characters and a stop
-        are the targets, and a blank step ends the episode: 2 N + 3 steps. N grows once the task is solved: when the
-        actions' error averages below `threshold`, over at least 20 episodes.
-    Action space:
-        Logits of the target's components `[bits + 1]`; they have no effect within an episode.
-    Observation space:
-        `symbol` [bits + 2]: a character's bits, then the stop's flag; the last component is always 0. `info` has
-        `target` [bits + 1], floats 0 or 1, and its mask `_target`, bool: whether the step has one; `time_left`
-        [1], the steps that follow in the episode, divided by 10; and `upcoming` [max_length * (bits + 1)], the
-        targets of the next `max_length` steps, the next step's first: their bits as -1 and 1 (of a stop: -1; 0
-        without a target), then for each of these steps 1.0 if it has a target.
-    Rewards:
-        Minus the error of the answer, in bits per component; 0.0 in steps without a target.
-    Starting state:
-        The first character; the curriculum begins anew with every seed.
-    Episode end:
-        After the blank step, in all environments at once.
-
-    Args:
-        options: The fields of `CopyOptions`.
-
-    Raises:
-        ScenarioError: An option that cannot be.
-    """
-
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        **options: Any,
-    ) -> None:
-        super().__init__(num_envs, CopyOptions(**options), device, dtype)
-
-
-class RepeatCopy(_CopyTask):
+class RepeatCopy(Copy):
     """Read characters of random bits and how often to reproduce them; do so, and stop.
 
     Description:
@@ -324,15 +317,7 @@ class RepeatCopy(_CopyTask):
         ScenarioError: An option that cannot be.
     """
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        **options: Any,
-    ) -> None:
-        super().__init__(num_envs, RepeatCopyOptions(**options), device, dtype)
+    options_type = RepeatCopyOptions
 
 
 CopyLane = single_lane(Copy)

@@ -1,26 +1,27 @@
 """Optimisers as functions of (parameters, gradients, state), equal to torch's, and learning-rate schedules; of many
-of one kind on stacked parameters, one fused kernel call for any subset.
+of one kind on stacked parameters, one fused kernel call for any subset; and named parameters with their optimiser.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from antiphon.nets.memory import give_back
+
 __all__ = [
-    "Members",
     "Optimiser",
     "Rate",
     "Schedule",
     "StackedOptimiser",
-    "fused_adam",
+    "StackedParameters",
+    "TrainedParameters",
     "step_all",
-    "step_stacks",
 ]
 
 
@@ -62,96 +63,6 @@ class Rate:
         return self.base * self.schedule(step / max(self.horizon, 1))
 
 
-_CallKey = tuple[str, tuple[float, float], float, float, torch.device]
-"""Kind, betas, weight decay, rate and device: the key of a kernel call."""
-
-
-@torch.no_grad()
-def step_all(steps: Sequence[tuple[Optimiser, Sequence[Tensor], float]]) -> None:
-    """Take a step of many optimisers, those of one kind and rate in one call of torch's fused kernel.
-
-    Args:
-        steps: Optimiser, gradients (one per parameter, in order) and learning rate.
-    """
-    groups: dict[_CallKey, list[tuple[Optimiser, Sequence[Tensor]]]] = {}
-    for optimiser, gradients, rate in steps:
-        if not optimiser.parameters:
-            continue
-        optimiser.allocate()
-        if optimiser.clip is not None:
-            gradients = _clipped(gradients, optimiser.clip)
-        if optimiser.kind == "sgd":
-            optimiser._sgd(gradients, rate)
-            continue
-        settings = (
-            optimiser.kind,
-            optimiser.betas,
-            optimiser.weight_decay,
-            rate,
-            optimiser.parameters[0].device,
-        )
-        groups.setdefault(settings, []).append((optimiser, gradients))
-    for (kind, _, decay, rate, _), members in groups.items():
-        first = members[0][0]
-        for optimiser, _ in members:
-            optimiser.state["steps"][0].add_(1)
-        fused_adam(
-            kind,
-            [p for optimiser, _ in members for p in optimiser.parameters],
-            [g for optimiser, gradients in members for g in _laid_out(optimiser.parameters, gradients)],
-            [m for optimiser, _ in members for m in optimiser.state["mean"]],
-            [v for optimiser, _ in members for v in optimiser.state["square"]],
-            [optimiser.state["steps"][0] for optimiser, _ in members for _ in optimiser.parameters],
-            rate=rate,
-            betas=first.betas,
-            weight_decay=decay,
-        )
-
-
-def fused_adam(
-    kind: str,
-    parameters: list[Tensor],
-    gradients: list[Tensor],
-    means: list[Tensor],
-    squares: list[Tensor],
-    steps: list[Tensor],
-    *,
-    rate: float | Tensor,
-    betas: tuple[float, float],
-    weight_decay: float,
-    found_inf: Tensor | None = None,
-) -> None:
-    """Call the kernel of torch.optim.Adam(fused=True), or AdamW's, without torch's bookkeeping.
-
-    Args:
-        kind: `adam` or `adamw`.
-        parameters: The tensors to update; all lists have one entry for each of them.
-        gradients: Of the parameters, with the same strides (`_laid_out`).
-        steps: Counts, float32 [], this step included.
-        rate: The learning rate; as a tensor [] (float32 on a GPU) it is read on the device.
-        weight_decay: L2 (`adam`) or decoupled (`adamw`).
-        found_inf: Float32 []; if it is 1, no parameter is updated.
-    """
-    fused = torch.ops.aten._fused_adamw_ if kind == "adamw" else torch.ops.aten._fused_adam_
-    call = fused.tensor_lr if isinstance(rate, Tensor) else fused.default
-    call(
-        parameters,
-        gradients,
-        means,
-        squares,
-        [],
-        steps,
-        lr=rate,
-        beta1=betas[0],
-        beta2=betas[1],
-        weight_decay=weight_decay,
-        eps=_Settings.EPSILON,
-        amsgrad=False,
-        maximize=False,
-        found_inf=found_inf,
-    )
-
-
 def _clipped(gradients: Sequence[Tensor], largest: float) -> Sequence[Tensor]:
     """Clip gradients to a joint norm of `largest`, without synchronising host and device.
 
@@ -171,6 +82,29 @@ def _laid_out(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list
 
 
 _MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", "square")}
+
+
+_CallKey = tuple[str, float, tuple[float, float], float, float, torch.device, torch.dtype]
+"""Kind, momentum, betas, weight decay, rate, device and type: the key of a call."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """Arguments of one kernel call: lists with one entry for each tensor that is updated."""
+
+    parameters: list[Tensor]
+    gradients: list[Tensor]
+    moments: list[list[Tensor]]
+    """For each kind of moment, in the order of `_MOMENTS`."""
+    steps: list[Tensor]
+    """Counts, float32 [], this step included."""
+
+    def join(self, other: _Call) -> None:
+        self.parameters += other.parameters
+        self.gradients += other.gradients
+        self.steps += other.steps
+        for mine, theirs in zip(self.moments, other.moments, strict=True):
+            mine += theirs
 
 
 class _Settings:
@@ -212,14 +146,67 @@ class _Settings:
         names = ("kind", "momentum", "betas", "weight_decay", "clip")
         return {name: getattr(self, name) for name in names}
 
+    def _run(self, call: _Call, rate: float | Tensor, found_inf: Tensor | None = None) -> None:
+        """Run the kernel on `call`, which may include other optimisers of the same settings."""
+        if self.kind == "sgd":
+            fused = torch.ops.aten._fused_sgd_
+            (fused.tensor_lr if isinstance(rate, Tensor) else fused.default)(
+                call.parameters,
+                call.gradients,
+                call.moments[0] if call.moments else [],
+                weight_decay=self.weight_decay,
+                momentum=self.momentum,
+                lr=rate,
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+                is_first_step=False,  # momentum starts at zero
+                found_inf=found_inf,
+            )
+            return
+        adam = torch.ops.aten._fused_adamw_ if self.kind == "adamw" else torch.ops.aten._fused_adam_
+        (adam.tensor_lr if isinstance(rate, Tensor) else adam.default)(
+            call.parameters,
+            call.gradients,
+            *call.moments,
+            [],
+            call.steps,
+            lr=rate,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            weight_decay=self.weight_decay,
+            eps=self.EPSILON,
+            amsgrad=False,
+            maximize=False,
+            found_inf=found_inf,
+        )
 
-class Optimiser(_Settings):
-    """SGD, Adam or AdamW on a list of tensors; its state is data, so that a run can be forked and saved.
+
+@torch.no_grad()
+def step_all(steps: Sequence[tuple[Optimiser, Sequence[Tensor], float]]) -> None:
+    """Take a step of many optimisers, those of the same settings and rate in one call of torch's fused kernel.
 
     Args:
-        kind: `sgd`, `adam` or `adamw`.
-        settings: `momentum` (SGD's), `betas`, `weight_decay` and `clip`, as of `_Settings`.
+        steps: Optimiser, gradients (one per parameter, in order) and learning rate.
     """
+    calls: dict[_CallKey, tuple[Optimiser, float, _Call]] = {}
+    for optimiser, gradients, rate in steps:
+        call = optimiser._call(gradients)
+        if call is None:
+            continue
+        first = optimiser.parameters[0]
+        settings = optimiser.kind, optimiser.momentum, optimiser.betas, optimiser.weight_decay
+        key = (*settings, rate, first.device, first.dtype)
+        if key in calls:
+            calls[key][2].join(call)
+        else:
+            calls[key] = optimiser, rate, call
+    for optimiser, rate, call in calls.values():
+        optimiser._run(call, rate)
+
+
+class Optimiser(_Settings):
+    """SGD, Adam or AdamW on a list of tensors; its state is data, so that a run can be forked and saved."""
 
     def __init__(self, kind: str, parameters: Sequence[Tensor], **settings: Any) -> None:
         super().__init__(kind, parameters, **settings)
@@ -243,74 +230,34 @@ class Optimiser(_Settings):
         """Update the parameters along `-gradients` (one per parameter, in order) at learning rate `rate`."""
         step_all([(self, gradients, rate)])
 
-    def _sgd(self, gradients: Sequence[Tensor], rate: float) -> None:
-        for i, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
+    def _call(self, gradients: Sequence[Tensor]) -> _Call | None:
+        """Count a step and return the kernel's arguments; None: nothing to update."""
+        if not self.parameters:
+            return None
+        self.allocate()
+        if self.clip is not None:
+            gradients = _clipped(gradients, self.clip)
+        steps = []
+        if "steps" in self.state:
+            steps = [self.state["steps"][0].add_(1)] * len(self.parameters)
+        moments = [list(self.state[name]) for name in self.moments]
+        return _Call(list(self.parameters), _laid_out(self.parameters, gradients), moments, steps)
+
+    def _run(self, call: _Call, rate: float | Tensor, found_inf: Tensor | None = None) -> None:
+        if self.kind != "sgd":
+            super()._run(call, rate, found_inf)
+            return
+        momentum = call.moments[0] if call.moments else call.gradients
+        for p, g, m in zip(call.parameters, call.gradients, momentum, strict=True):
             if self.weight_decay:
                 g = g.add(p, alpha=self.weight_decay)
             if self.momentum:
-                g = self.state["momentum"][i].mul_(self.momentum).add_(g)
-            p.add_(g, alpha=-rate)
+                g = m.mul_(self.momentum).add_(g)
+            p.add_(g, alpha=-rate)  # type: ignore[arg-type]
 
 
 Members = Sequence[bool] | Tensor | None
 """Mask of the members that take a step: a bool for each, on the host, or None: all of them."""
-
-_StackSettings = tuple[str, float, tuple[float, float], float, float | int, torch.device, torch.dtype]
-"""Kind, momentum, betas, weight decay, rate (a tensor's identity), device and type: the key of a call."""
-
-
-@dataclass
-class _Call:
-    """Arguments of one kernel call: lists with one entry for each tensor that is updated."""
-
-    parameters: list[Tensor] = field(default_factory=list)
-    gradients: list[Tensor] = field(default_factory=list)
-    moments: list[list[Tensor]] = field(default_factory=list)
-    """For each kind of moment, in the order of `_MOMENTS`."""
-    steps: list[Tensor] = field(default_factory=list)
-
-    def join(self, other: _Call) -> None:
-        self.parameters += other.parameters
-        self.gradients += other.gradients
-        self.steps += other.steps
-        for mine, theirs in zip(self.moments, other.moments, strict=True):
-            mine += theirs
-
-
-@torch.no_grad()
-def step_stacks(
-    steps: Sequence[tuple[StackedOptimiser, Sequence[Tensor], float | Tensor, Members]],
-    *,
-    skip: Tensor | None = None,
-) -> None:
-    """Take a step of many stacked optimisers, those of the same settings and rate in one kernel call.
-
-    Args:
-        steps: Optimiser, gradients [N, …] (one per stack, in order), learning rate and members; an optimiser may
-            occur again with other members, as where rates differ.
-        skip: Tensor [] on the device of the parameters; if it is not 0, no parameter is updated and no step counted.
-    """
-    found_inf = None if skip is None else (skip != 0).to(torch.float32)  # the kernels test it for 1
-    calls: dict[_StackSettings, tuple[StackedOptimiser, float | Tensor, _Call]] = {}
-    for optimiser, gradients, rate, members in steps:
-        call = optimiser._call(gradients, members, found_inf)
-        if call is None:
-            continue
-        settings = (
-            optimiser.kind,
-            optimiser.momentum,
-            optimiser.betas,
-            optimiser.weight_decay,
-            id(rate) if isinstance(rate, Tensor) else rate,
-            optimiser.parameters[0].device,
-            optimiser.parameters[0].dtype,
-        )
-        if settings in calls:
-            calls[settings][2].join(call)
-        else:
-            calls[settings] = (optimiser, rate, call)
-    for optimiser, rate, call in calls.values():
-        optimiser._run(call, rate, found_inf)
 
 
 class StackedOptimiser(_Settings):
@@ -371,6 +318,7 @@ class StackedOptimiser(_Settings):
         stacked.refresh()
         return stacked
 
+    @torch.no_grad()
     def step(
         self,
         gradients: Sequence[Tensor],
@@ -387,7 +335,10 @@ class StackedOptimiser(_Settings):
             members: Mask of the members that take the step; None: all.
             skip: Tensor [] on the device of the parameters; if it is not 0, no parameter is updated and no step counted.
         """
-        step_stacks([(self, gradients, rate, members)], skip=skip)
+        found_inf = None if skip is None else (skip != 0).to(torch.float32)  # the kernels test it for 1
+        call = self._call(gradients, members, found_inf)
+        if call is not None:
+            self._run(call, rate, found_inf)
 
     def refresh(self) -> None:
         """Read step counts and stacks again, after a state was loaded or a member stepped alone."""
@@ -490,37 +441,6 @@ class StackedOptimiser(_Settings):
             )
         return self._views
 
-    def _run(self, call: _Call, rate: float | Tensor, found_inf: Tensor | None) -> None:
-        """Run the kernel on `call`, which may include other optimisers of the same settings."""
-        if self.kind == "sgd":
-            fused = torch.ops.aten._fused_sgd_
-            (fused.tensor_lr if isinstance(rate, Tensor) else fused.default)(
-                call.parameters,
-                call.gradients,
-                call.moments[0] if call.moments else [],
-                weight_decay=self.weight_decay,
-                momentum=self.momentum,
-                lr=rate,
-                dampening=0.0,
-                nesterov=False,
-                maximize=False,
-                is_first_step=False,  # momentum starts at zero
-                found_inf=found_inf,
-            )
-            return
-        fused_adam(
-            self.kind,
-            call.parameters,
-            call.gradients,
-            call.moments[0],
-            call.moments[1],
-            call.steps,
-            rate=rate,
-            betas=self.betas,
-            weight_decay=self.weight_decay,
-            found_inf=found_inf,
-        )
-
 
 def _picked(slices: Sequence[Sequence[Tensor]], stepping: Sequence[int]) -> list[Tensor]:
     return [row[n] for row in slices for n in stepping]
@@ -545,3 +465,131 @@ def _clipped_each(gradients: Sequence[Tensor], largest: float) -> list[Tensor]:
     ]
     factor = (largest / torch.stack(norms).norm(dim=0)).clamp(max=1.0)
     return [g * factor.view(-1, *[1] * (g.ndim - 1)) for g in gradients]
+
+
+class TrainedParameters:
+    """Named parameters with running statistics and an optimiser of their own.
+
+    Args:
+        parameters: Initial parameters, by name.
+        buffers: Initial running statistics, by name.
+        optimiser: Kind and settings, as `Optimiser` takes them.
+        rate: The learning rate over the run.
+        frozen: Whether the parameters are constant; gradients still pass through.
+        device: Of all tensors.
+        dtype: Of parameters and float buffers.
+
+    Attributes:
+        trainable: The parameters that the optimiser changes.
+        updates: Optimiser steps taken.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        *,
+        optimiser: dict[str, object],
+        rate: Rate,
+        frozen: bool = False,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.rate = rate
+        self.frozen = frozen
+        self.updates = 0
+        self.parameters: dict[str, Tensor] = {
+            name: p.to(device=device, dtype=dtype).requires_grad_(not frozen)
+            for name, p in parameters.items()
+        }
+        self.buffers: dict[str, Tensor] = {
+            name: b.to(device=device, dtype=dtype if b.is_floating_point() else b.dtype)
+            for name, b in buffers.items()
+        }
+        self.trainable = [] if frozen else list(self.parameters.values())
+        self.optimiser = Optimiser(parameters=self.trainable, **optimiser)  # type: ignore[arg-type]
+
+    def planned(
+        self, gradients: Sequence[Tensor | None], now: int
+    ) -> tuple[Optimiser, Sequence[Tensor], float]:
+        """Return the optimiser step for `gradients`, and count it as taken.
+
+        A parameter without a gradient (None) gets zeros, as in torch's sum.
+        """
+        full = [
+            torch.zeros_like(p) if g is None else g for p, g in zip(self.trainable, gradients, strict=True)
+        ]
+        self.updates += 1
+        return self.optimiser, full, self.rate(now)
+
+    def step(self, gradients: Sequence[Tensor | None], now: int) -> None:
+        """Take one optimiser step."""
+        step_all([self.planned(gradients, now)])
+
+
+class StackedParameters:
+    """N `TrainedParameters` of one kind, stacked [N, …]; the members' own parameters become views.
+
+    Running statistics and counts of updates are values: the stack has its own until `write_members`. Members correspond
+    by the order of their parameters and statistics; names are those of the first.
+
+    Attributes:
+        parameters: To be changed in place only.
+        taken: [N]: optimiser steps taken since the members' own counts were written.
+    """
+
+    def __init__(self, members: Sequence[TrainedParameters]) -> None:
+        first = members[0]
+        self.members = list(members)
+        self.rate, self.frozen = first.rate, first.frozen
+        self.parameters: dict[str, Tensor] = {}
+        each = [list(member.parameters.values()) for member in members]
+        for name, *own in zip(first.parameters, *each, strict=True):
+            with torch.no_grad():
+                stack = torch.stack(own)
+            for p, view in zip(own, stack.unbind(), strict=True):
+                p.data = view
+            self.parameters[name] = stack.requires_grad_(own[0].requires_grad)
+        give_back(sum(stack.numel() * stack.element_size() for stack in self.parameters.values()))
+        self.trainable = [] if first.frozen else list(self.parameters.values())
+        self.optimiser = StackedOptimiser.from_members([one.optimiser for one in members], self.trainable)
+        self.taken = torch.zeros(len(members), dtype=torch.int64)
+        self.buffers: dict[str, Tensor] = {}
+        self.read_members()
+
+    def step(
+        self, gradients: Sequence[Tensor], now: int, members: Tensor | None, *, skip: Tensor | None = None
+    ) -> None:
+        """Take one optimiser step of `members`, [N] bool or None for all.
+
+        Args:
+            gradients: [N, …] each, in the order of `trainable`.
+            now: The step, for the learning rate.
+            members: Those that are updated.
+            skip: [] float, on the device; if it is not 0, no parameter is updated.
+        """
+        self.optimiser.step(gradients, self.rate(now), members, skip=skip)
+        self.taken += 1 if members is None else members.long()
+
+    def read_members(self) -> None:
+        """Stack the running statistics and counts of the members again, after a state was loaded into them."""
+        each = [list(member.buffers.values()) for member in self.members]
+        names = self.members[0].buffers
+        self.buffers = {name: torch.stack(own) for name, *own in zip(names, *each, strict=True)}
+        self.taken.zero_()
+        self.optimiser.refresh()
+
+    def write_members(self) -> None:
+        """Write running statistics and counts of updates to the members; their parameters are views."""
+        split = [self.buffers[name].unbind() for name in self.members[0].buffers]
+        for n, (member, taken) in enumerate(zip(self.members, self.taken.tolist(), strict=True)):
+            member.buffers = {name: own[n] for name, own in zip(member.buffers, split, strict=True)}
+            member.updates += taken
+        self.taken.zero_()
+
+    def restore_buffers(self, members: Tensor, buffers: Mapping[str, Tensor]) -> None:
+        """Set the running statistics of `members`, [N] bool, back to `buffers`."""
+        self.buffers = {
+            name: torch.where(members.view(-1, *[1] * (stack.dim() - 1)), buffers[name], stack)
+            for name, stack in self.buffers.items()
+        }

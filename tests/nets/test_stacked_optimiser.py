@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from antiphon.nets.optimisers import Optimiser, StackedOptimiser, step_stacks
+from antiphon.nets.optimisers import Optimiser, StackedOptimiser
 
 Options = dict[str, Any]
 DOUBLE = torch.float64
@@ -264,30 +264,13 @@ def test_counts_that_meet_again_and_counts_that_are_loaded_are_seen() -> None:
     assert [int(m.state["steps"][0]) for m in members] == [8, 8, 8]
 
 
-@every_kind
-def test_many_stacks_take_their_step_in_one_call_for_each_setting(kind: str, options: Options) -> None:
-    sizes, rates, g = (3, 4, 2), (0.1, 0.1, 0.2), generator()
-    parameters = [stacks(n, g) for n in sizes]
-    alone = [StackedOptimiser(kind, [p.clone() for p in own], **options) for own in parameters]
-    together = [StackedOptimiser(kind, own, **options) for own in parameters]
-    for masks in [(None, None, None), (None, some(4, g), None), (None, None, [True, False])]:
-        gradients = [stacks(n, g) for n in sizes]
-        with Watch() as watch:
-            step_stacks(list(zip(together, gradients, rates, masks, strict=True)))
-        assert len(watch.calls) == 2, "one for each rate"
-        for optimiser, own, rate, members in zip(alone, gradients, rates, masks, strict=True):
-            optimiser.step(own, rate, members)
-    for one, other in zip(together, alone, strict=True):
-        same(numbers_of(one), numbers_of(other))
-
-
-def test_members_with_rates_of_their_own_come_in_one_go() -> None:
+def test_members_may_have_rates_of_their_own() -> None:
     parameters, theirs, mine, g = made(4, "adam", {})
     masks = {0.1: [True, False, True, False], 0.02: [False, True, False, False]}
     for _ in range(30):
         gradients = stacks(4, g)
-        step_stacks([(mine, gradients, rate, members) for rate, members in masks.items()])
         for rate, members in masks.items():
+            mine.step(gradients, rate, members)
             theirs.step(gradients, rate, members)
     theirs.equal(parameters)
 
