@@ -19,7 +19,7 @@ from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import Head, Network, features_of
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
-from antiphon.engine.build.channels import Wiring, optimiser_of
+from antiphon.engine.build.channels import Wiring, connect, optimiser_of
 from antiphon.engine.build.groups import group_agents, windows_of
 from antiphon.engine.build.shapes import Shapes, default_norm, memories, resolve
 from antiphon.engine.core.agent import Agent, Goal
@@ -75,11 +75,7 @@ class _Builder:
         specs.sort(key=lambda channel: channel.order)
         channels = {spec.name: wiring.channel(spec) for spec in specs}
         for channel in channels.values():
-            if channel.state:
-                agents[channel.sender].memory = channel
-            else:
-                agents[channel.sender].outputs.append(channel)
-                agents[channel.receiver].inputs.append(channel)
+            connect(channel, agents)
         self._trails(agents, channels)
         return System(
             agents,

@@ -32,7 +32,7 @@ from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import ChannelSpec, GradientSpec, InputSpec
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
-__all__ = ["Wiring", "optimiser_of", "rate_of"]
+__all__ = ["Wiring", "connect", "optimiser_of", "rate_of"]
 
 
 def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> Rate:
@@ -47,6 +47,15 @@ def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[s
     spec = spec or scenario.training.optimiser
     settings = {name: getattr(spec, name) for name in ("kind", "momentum", "betas", "weight_decay", "clip")}
     return settings, rate_of(spec.lr, spec.schedule, scenario)
+
+
+def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
+    """Enter a channel at the agents that it joins."""
+    if channel.state:
+        agents[channel.sender].memory = channel
+    else:
+        agents[channel.sender].outputs.append(channel)
+        agents[channel.receiver].inputs.append(channel)
 
 
 Shape = tuple[int, ...]

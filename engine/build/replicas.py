@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from antiphon.engine.build.channels import connect
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Schedule
@@ -96,11 +97,7 @@ class Union:
                     receiver=named(channel.receiver, replica),
                     members=(),
                 )
-                if own.state:
-                    agents[own.sender].memory = own
-                else:
-                    agents[own.sender].outputs.append(own)
-                    agents[own.receiver].inputs.append(own)
+                connect(own, agents)
             for group in system.units:
                 members = tuple(named(name, replica) for name in group.members)
                 groups.append(LearningGroup(members, group.windows, late=group.late))

@@ -144,12 +144,7 @@ def _check_signals(scenario: Scenario, env: Description) -> None:
         for signal in agent.observes:
             if signal == AGE:
                 continue
-            _known(signal, f"agents.{name}.observes", env)
-            if env.signals[signal].training_only:
-                raise ScenarioError(
-                    f"agents.{name}.observes: '{signal}' is a training-only signal, which no agent may see; "
-                    f"observe one of {', '.join(env.observations)}"
-                )
+            _visible(signal, f"agents.{name}.observes", env, "agent", "observe")
         if agent.objective is not None:
             _known(agent.objective.target, f"agents.{name}.objective.target", env)
     for i, channel in enumerate(scenario.channels):
@@ -169,12 +164,7 @@ def _check_predictors(channel: ChannelSpec, place: str, env: Description) -> Non
         if signal in INPUT_ENDS:
             continue
         where = f"{place}.input.context ({channel.name})"
-        _known(signal, where, env)
-        if env.signals[signal].training_only:
-            raise ScenarioError(
-                f"{where}: '{signal}' is a training-only signal, which no synthetic input may see; "
-                f"use one of {', '.join(env.observations)}"
-            )
+        _visible(signal, where, env, "synthetic input", "use")
         if env.signals[signal].known == "after_step":
             raise ScenarioError(
                 f"{where}: '{signal}' is known only after the step, and an input is needed at the tick; "
@@ -187,11 +177,24 @@ def _known(name: str, place: str, env: Description) -> None:
         raise ScenarioError(f"{place}: no signal '{name}'{suggest(name, env.signals)}")
 
 
+def _visible(name: str, place: str, env: Description, reader: str, verb: str) -> None:
+    _known(name, place, env)
+    if env.signals[name].training_only:
+        known = ", ".join(env.observations)
+        raise ScenarioError(
+            f"{place}: '{name}' is a training-only signal, which no {reader} may see; {verb} one of {known}"
+        )
+
+
 def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> Shape:
     agent = scenario.agents[name]
     inputs = scenario.inputs_of(name)
     observed = [(len(inputs),) if s == AGE else env.signals[s].shape for s in agent.observes]
-    messages_read = [_side_by_side(messages[c.name], c, scenario) for c in inputs]
+    messages_read = []
+    for channel in inputs:
+        first, *rest = messages[channel.name]
+        slots = slots_of(channel, scenario) if channel.read == "concat" else 1
+        messages_read.append((first * slots, *rest))
     if not observed and not messages_read:
         raise ScenarioError(
             f"agents.{name}: it observes nothing and no channel leads to it; give it an input"
@@ -213,11 +216,6 @@ def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env:
             )
         return (sum(shape[0] for shape in shapes), *shapes[0][1:])
     return (sum(features_of(shape) for shape in [*observed, *messages_read]),)
-
-
-def _side_by_side(shape: Shape, channel: ChannelSpec, scenario: Scenario) -> Shape:
-    """Shape of what a tick reads of a channel."""
-    return (shape[0] * slots_of(channel, scenario), *shape[1:]) if channel.read == "concat" else shape
 
 
 def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> tuple[Head, ...]:

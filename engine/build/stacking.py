@@ -7,8 +7,8 @@ be stacked, is a stack of one.
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Sequence
-from dataclasses import replace
+from collections.abc import Container, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -25,6 +25,7 @@ from antiphon.comms.links import FanIn, InputSegment, StackedFanIn, StackedLinks
 from antiphon.comms.model import Model
 from antiphon.comms.outliers import BundledOutliers, Outliers
 from antiphon.comms.stacked import StackedModels
+from antiphon.engine.build.channels import connect
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Schedule
@@ -173,15 +174,23 @@ def stacks_of(system: System) -> tuple[list[list[Agent]], dict[str, str]]:
         kind: Hashable = name if name in reasons else agent_kind(system, agent, waves[name])
         kinds.setdefault(kind, []).append(agent)
     for members in kinds.values():
-        name = members[0].name
-        if len(members) == 1 and name not in reasons and not _reads_a_stack(system, members[0]):
+        name, read = members[0].name, [channel_kind(system, channel) for channel in members[0].inputs]
+        if len(members) == 1 and name not in reasons and len(set(read)) == len(read):
             reasons[name] = "no other is like it"
     return list(kinds.values()), reasons
 
 
-def _reads_a_stack(system: System, agent: Agent) -> bool:
-    kinds = [channel_kind(system, channel) for channel in agent.inputs]
-    return len(kinds) > len(set(kinds))
+def channel_stacks_of(
+    system: System, stack_of: Mapping[str, Hashable], alone: Container[str]
+) -> list[list[Channel]]:
+    """The channels of each stack, in canonical order; `stack_of`: by agent its stack, `alone`: agents without a second."""
+    kinds: dict[Hashable, list[Channel]] = {}
+    for name, channel in system.channels.items():
+        kind: Hashable = name
+        if channel.receiver not in alone and channel.coupling != "delayed":
+            kind = stack_of[channel.sender], stack_of[channel.receiver], channel_kind(system, channel)
+        kinds.setdefault(kind, []).append(channel)
+    return list(kinds.values())
 
 
 def stack(base: System) -> Stacked:
@@ -194,7 +203,7 @@ def stack(base: System) -> Stacked:
         name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
         agents[name] = _rewired(members[0]) if first in alone else _stack_agents(name, members, base)
         place |= {agent.name: (name, i) for i, agent in enumerate(members)}
-    channels = _Channels(base, place, agents).stack()
+    channels = _Channels(base, place, agents, alone).stack()
     groups = _groups(base, place)
 
     def stacked(call: tuple[str, ...]) -> tuple[str, ...]:
@@ -231,7 +240,7 @@ def _rewired(agent: Agent) -> Agent:
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
     learner: Any = StackedLearner([agent.learner for agent in members], base.batch)
-    seeds = torch.tensor([agent.participation_seed for agent in members])
+    seeds = [agent.participation_seed for agent in members]
     return replace(
         members[0],
         name=name,
@@ -242,7 +251,7 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
         members=tuple(members),
         observed=tuple(zip(*(agent.observes for agent in members), strict=True)),
         replicas=_replicas(base, [agent.name for agent in members]),
-        participation_seeds=seeds if members[0].p_update < 1.0 else None,
+        participation_seeds=torch.tensor(seeds) if members[0].p_update < 1.0 else None,
         _order={},
     )
 
@@ -250,30 +259,24 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
 # --- channels --------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class _Channels:
     """Stacks the channels of a system whose agents have been stacked into `agents`, and wires them."""
 
-    def __init__(self, base: System, place: dict[str, tuple[str, int]], agents: dict[str, Agent]) -> None:
-        self.base, self.place, self.agents = base, place, agents
+    base: System
+    place: Mapping[str, tuple[str, int]]
+    agents: dict[str, Agent]
+    alone: Mapping[str, str]
 
     def stack(self) -> dict[str, Channel]:
         """Make the channel stacks and wire them."""
-        kinds: dict[Hashable, list[Channel]] = {}
-        for name, channel in self.base.channels.items():
-            sender, receiver = self._ends(channel)
-            kind: Hashable = name
-            if receiver.stacked and channel.coupling != "delayed":
-                kind = sender.name, receiver.name, channel_kind(self.base, channel)
-            kinds.setdefault(kind, []).append(channel)
         found: dict[str, Channel] = {}
-        for members in kinds.values():
+        for members in channel_stacks_of(
+            self.base, {a: stack for a, (stack, _) in self.place.items()}, self.alone
+        ):
             made = self._channel(members)
             found[made.name] = made
-            if made.state:
-                self.agents[made.sender].memory = made
-            else:
-                self.agents[made.sender].outputs.append(made)
-                self.agents[made.receiver].inputs.append(made)
+            connect(made, self.agents)
         for agent in self.agents.values():
             if agent.stacked:
                 agent.layout = self._layout(agent)

@@ -19,7 +19,6 @@ from torch.utils.flop_counter import flop_registry
 
 from antiphon.comms.gradient import Example, Predictor
 from antiphon.comms.inputs import InputModel
-from antiphon.comms.model import ContextSpec
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Windows
@@ -158,7 +157,8 @@ def _train(model: Predictor | InputModel, rows: int) -> None:
     model = copy(model)
     model.buffers = dict(model.buffers)  # its running statistics move
     place: dict[str, Any] = {"dtype": model.trainable[0].dtype, "device": _device(model.parameters)}
-    context = _features(model.context, rows, place)
+    width = sum(spec.features for spec in model.context)
+    context = torch.zeros(rows, width, **place) if model.context else None
     message = torch.zeros(rows, model.size, **place)
     if isinstance(model, InputModel):
         model.predict(context, rows)
@@ -172,10 +172,6 @@ def _train(model: Predictor | InputModel, rows: int) -> None:
         example.loss = message.new_zeros(rows)
     model.predict(example)
     model.gradients([example])
-
-
-def _features(specs: Sequence[ContextSpec], rows: int, place: Mapping[str, Any]) -> Tensor | None:
-    return torch.zeros(rows, sum(spec.features for spec in specs), **place) if specs else None
 
 
 def _device(tensors: Mapping[str, Tensor]) -> torch.device:

@@ -5,7 +5,7 @@ Nothing is run for it; the time of a step is measured (`step_time`) or absent, n
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from antiphon.comms.gradient import PREDICTORS
 from antiphon.comms.inputs import INPUTS
 from antiphon.engine.build.builder import build_to_look
-from antiphon.engine.build.stacking import channel_kind, stacks_of
+from antiphon.engine.build.stacking import channel_stacks_of, stacks_of
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
@@ -246,15 +246,13 @@ def stacked(system: System) -> tuple[list[list[Agent]], list[list[Channel]], dic
     stack, and by agent why it is not stacked.
     """
     found, reasons = stacks_of(system)
-    cohort_of = {agent.name: i for i, members in enumerate(found) for agent in members}
-    kinds: dict[Hashable, list[Channel]] = {}
-    for name, channel in system.channels.items():
-        kind: Hashable = name
-        if channel.receiver not in reasons and channel.coupling != "delayed":
-            kind = cohort_of[channel.sender], cohort_of[channel.receiver], channel_kind(system, channel)
-        kinds.setdefault(kind, []).append(channel)
-    bundles = [c for c in kinds.values() if c[0].sender not in reasons or c[0].receiver not in reasons]
-    return [list(members) for members in found], bundles, reasons
+    stack_of = {agent.name: i for i, members in enumerate(found) for agent in members}
+    channels = [
+        members
+        for members in channel_stacks_of(system, stack_of, reasons)
+        if members[0].sender not in reasons or members[0].receiver not in reasons
+    ]
+    return found, channels, reasons
 
 
 def _cohort(scenario: Scenario, members: Sequence[Agent]) -> CohortPlan:

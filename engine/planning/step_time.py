@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
+import timeit
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from antiphon.engine.planning.cost_model import length_of
 from antiphon.engine.simulation import Simulation
@@ -34,18 +35,14 @@ def measure_step_time(
         DataError: The scenario's data are missing or broken.
         DivergenceError: It diverges within the run.
     """
-    simulations: list[Simulation] = []
-    try:
-        simulations += [Simulation(scenario, backend=backend) for backend in backends]
-        slowest = max([_timed(simulation, 1), _timed(simulation, 1)][1] for simulation in simulations)
+    with ExitStack() as opened:
+        simulations = [opened.enter_context(Simulation(scenario, backend=backend)) for backend in backends]
+        slowest = max(timeit.repeat(simulation.step, number=1, repeat=2)[1] for simulation in simulations)
         steps = min(_cycle(simulations[0]), max(1, int(_LONGEST * seconds / slowest)))
         times: list[list[float]] = [[] for _ in backends]
         while waiting := [i for i, own in enumerate(times) if sum(own) < seconds and len(own) < _BLOCKS]:
             for i in waiting:
-                times[i].append(_timed(simulations[i], steps))
-    finally:
-        for simulation in simulations:
-            simulation.close()
+                times[i].append(timeit.timeit(simulations[i].step, number=steps))
     return {name: 1e3 * statistics.median(own) / steps for name, own in zip(backends, times, strict=True)}
 
 
@@ -55,11 +52,3 @@ def _cycle(simulation: Simulation) -> int:
     lengths = {length_of(unit.windows) for unit in system.units}
     periods = {agent.clock.period for agent in system.agents.values()}
     return min(math.lcm(system.hold, *lengths, *periods), _MOST_STEPS)
-
-
-def _timed(simulation: Simulation, steps: int) -> float:
-    """Return the seconds of a block of steps."""
-    start = time.perf_counter()
-    for _ in range(steps):
-        simulation.step()
-    return time.perf_counter() - start

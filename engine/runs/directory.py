@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -99,12 +100,13 @@ def _unwritable(path: Path, error: OSError) -> RunError:
     return RunError(f"{path}: cannot be written ({reason}); choose a log directory that can")
 
 
+@dataclass(eq=False)
 class RunDirectory:
-    """A run on disk; `facts` is the content of run.json."""
+    """A run on disk."""
 
-    def __init__(self, path: Path, facts: dict[str, Any]) -> None:
-        self.path = path
-        self.facts = facts
+    path: Path
+    facts: dict[str, Any]
+    """The content of run.json."""
 
     @classmethod
     def create(cls, path: str | Path, scenario: Scenario, facts: Mapping[str, Any]) -> Self:

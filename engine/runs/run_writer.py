@@ -15,6 +15,7 @@ from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.runs.directory import RunDirectory, facts_of, finite, now, read_json, write_json
 from antiphon.engine.runs.trainer import Observer, Outcome, SharedClock, Trainer
 from antiphon.errors import AntiphonError, DivergenceError
+from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry import CsvRecorder, Figure, Recorder, Recorders
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.csv_files import DigestsCsv
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LatestFigures", "RunWriter", "keep_measured", "open_writer", "over", "result_of"]
 
-_OF_TEST = ("loss", "accuracy", "error", "bits")
-"""Figures of agents that a result takes from the test split, not from the training."""
 _OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
 """Figures that every channel has in a result; null where its coupling gives none."""
 
@@ -71,7 +70,8 @@ def result_of(
     scores = simulation.evaluate("test") if "test" in simulation.world.env.splits else None
     agents = {}
     for name in scenario.agents:
-        training = {k: v for k, v in latest.of("agent", name).items() if k not in _OF_TEST}
+        # Scores are of the test split, not of the training.
+        training = {k: v for k, v in latest.of("agent", name).items() if k not in OF_AGENTS}
         goal = simulation.system.agents[name].goal
         objective = dict.fromkeys(("loss", goal.objective.metric)) if goal else {}
         agents[name] = {**objective, **(scores.agents.get(name, {}) if scores else {}), **training}
@@ -87,7 +87,7 @@ def result_of(
             "run_dir": run_dir,
             "exit": facts["exit"],
             "readout": readouts[0] if len(readouts) == 1 else readouts,
-            **{metric: over(readouts, metric, agents) for metric in ("accuracy", "error", "bits", "loss")},
+            **{metric: over(readouts, metric, agents) for metric in OF_AGENTS},
             "examples": scores.examples if scores else None,
             "env": simulation.world.env.figures(),
             "agents": agents,

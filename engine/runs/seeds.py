@@ -29,6 +29,7 @@ from antiphon.engine.state.saving import read_simulation
 from antiphon.engine.step.replicas import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
+from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.names import writing
 from antiphon.telemetry.over_seeds import OverSeeds
 from antiphon.telemetry.statistics import seed_statistics
@@ -158,10 +159,6 @@ def sequential_reason(simulation: Simulation, backend: str, count: int) -> str |
         return "there is only one"
     alone = [f"'{name}' is run as itself: {why}" for name, why in reasons_alone(simulation.system).items()]
     return sequential_reason_of(simulation.system, alone)
-
-
-_METRICS = ("accuracy", "error", "bits", "loss")
-"""Metrics of a summary, beside those of the environment."""
 
 
 @dataclass(frozen=True)
@@ -363,7 +360,7 @@ def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]
     """
     counted = [result for result in results if result["exit"] == "done"]
     counted = counted or [result for result in results if result["exit"] == "stopped"]
-    rows = [{metric: one.get(metric) for metric in _METRICS} for one in counted]
+    rows = [{metric: one.get(metric) for metric in OF_AGENTS} for one in counted]
     for row, one in zip(rows, counted, strict=True):
         row |= {metric: value for metric, value in one["env"].items() if row.get(metric) is None}
     found = {}

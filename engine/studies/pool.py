@@ -32,13 +32,21 @@ if TYPE_CHECKING:
 __all__ = ["Pool", "job_of", "work"]
 
 
+Job = dict[str, Any]
+Answer = dict[str, Any]
+Group = list[tuple[int, Job]]
+"""Jobs with their places among all, equal but for the seed."""
+
+_OWN = ("seed", "path")
+"""What jobs that can be joined may differ in."""
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 _SETTINGS = ("variant", "values", "steps", "seed", "device", "command")
 """Of a request, that a job has as they are."""
 
 
 def job_of(
     request: Request, path: Path, scorings: Sequence[Scoring] = (), *, representations: bool = False
-) -> dict[str, Any]:
+) -> Job:
     """Return a run as plain data; `scorings`: further scores, besides its result."""
     return {
         "text": request.template.text,
@@ -50,7 +58,7 @@ def job_of(
     }
 
 
-def work(jobs: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
+def work(jobs: Sequence[Job]) -> list[Answer] | None:
     """Carry out a run, or the runs of several seeds in one program, or resume them, and score them.
 
     Returns:
@@ -74,18 +82,20 @@ def work(jobs: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
         return [
             _answer(job, outcome.outcomes[job["seed"]])
             if job["seed"] in outcome.outcomes
-            else {"result": None, "scores": {}, "exit_code": outcome.exit_code, "error": "was not begun"}
+            else _failed(outcome.exit_code, "was not begun")
             for job in jobs
         ]
     except EngineError:
         raise
     except AntiphonError as error:
-        return [
-            {"result": None, "scores": {}, "exit_code": error.exit_code, "error": str(error)} for _ in jobs
-        ]
+        return [_failed(error.exit_code, str(error)) for _ in jobs]
 
 
-def _answer(job: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
+def _failed(exit_code: int, error: str) -> Answer:
+    return {"result": None, "scores": {}, "exit_code": exit_code, "error": error}
+
+
+def _answer(job: Job, outcome: Outcome) -> Answer:
     """Score a run if it is done, and return the answer to its job."""
     scores = {}
     if outcome.exit_code == 0:
@@ -93,22 +103,8 @@ def _answer(job: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
         scores = add_scores(path, steps, [Scoring(**scoring) for scoring in job["scorings"]])
         if job["representations"]:
             measure_representations(path, steps)
-    return {
-        "result": outcome.result,
-        "scores": scores,
-        "exit_code": outcome.exit_code,
-        "error": outcome.error,
-    }
-
-
-Job = dict[str, Any]
-Answer = dict[str, Any]
-Group = list[tuple[int, Job]]
-"""Jobs with their places among all, alike but for the seed."""
-
-_OWN = ("seed", "path")
-"""What jobs that can be joined may differ in."""
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    kept = {"result": outcome.result, "exit_code": outcome.exit_code, "error": outcome.error}
+    return {**kept, "scores": scores}
 
 
 class Pool:
@@ -251,9 +247,8 @@ def _ask(worker: subprocess.Popen[str], jobs: Sequence[Job]) -> list[Answer] | N
     if line:
         answers: list[Answer] | None = json.loads(line)
         return answers
-    code = worker.wait()
-    answer = {"result": None, "exit_code": 1, "error": f"the process that ran it ended with code {code}"}
-    return [answer for _ in jobs]
+    error = f"the process that ran it ended with code {worker.wait()}"
+    return [_failed(1, error) for _ in jobs]
 
 
 def _grouped(jobs: Sequence[Job], processes: int) -> Iterable[Group]:
