@@ -8,17 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import StackedLearner
-from antiphon.comms.outliers import BundledOutliers
-from antiphon.comms.stacked import StackedModels
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.core.records import EpisodeEnds, StepSignals, Tape
-from antiphon.engine.core.rows import EnvMask, Members
+from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.core.system import Stacked, System
 from antiphon.engine.reference import records as reference
 from antiphon.engine.reference.engine import ReferenceEngine
-from antiphon.engine.state.merge import merge_state
-from antiphon.engine.state.split import split_state
+from antiphon.engine.state.stacks import merge_state, split_state
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.engine.step.engine import Engine, with_statistics
 from antiphon.engine.step.predictors import InputUpdate, PredictorUpdate
@@ -87,30 +83,9 @@ class StackedBackend(Engine):
     def per_agent(self) -> System:
         """The agents and channels one by one, as views of the stacks' rows: made once a step, when somebody looks."""
         if self._stale:
-            self._write_members()
             split_state(self.stacked)
             self._stale = False
         return self.stacked.base
-
-    def _write_members(self) -> None:
-        """Write running statistics, counts of updates and what is disabled to the single agents and channels."""
-        for agent in self.system.agents.values():
-            if isinstance(agent.learner, StackedLearner):
-                agent.learner.write_members()
-            enabled = agent.enabled()
-            for n, member in enumerate(agent.members):
-                if member is not agent:
-                    member.agent_disabled = enabled is not None and not bool(enabled[n])
-        for channel in self.system.channels.values():
-            for model in (channel.predictor, channel.input):
-                if isinstance(model, StackedModels):
-                    model.write_members()
-            if isinstance(channel.outliers, BundledOutliers):
-                channel.outliers.write_back()
-            for k, own in enumerate(channel.members):
-                if own is not channel:
-                    own.predictors_disabled = _own(channel.predictors_disabled, k)
-                    own.input_models_disabled = _own(channel.input_models_disabled, k)
 
     def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
         """A message of one channel that is still held; None where there is none.
@@ -158,11 +133,6 @@ class StackedBackend(Engine):
             self.forward_pass.replay(group.tape)
         if self.guard is not None:  # what it holds is not of this state
             self.check_later()
-
-
-def _own(disabled: Members, place: int) -> Members:
-    """A stack's mask of disabled members as that of one of them."""
-    return None if disabled is None or not bool(disabled[place]) else torch.ones(1, dtype=torch.bool)
 
 
 class ReferenceBackend:

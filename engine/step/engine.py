@@ -140,7 +140,7 @@ class Engine:
             for updates in turns:
                 self._apply(updates, step)
             self.predictor_trainer.apply(gradients, step)
-            self.predictor_trainer.apply_inputs(input_gradients, step)
+            self.predictor_trainer.apply(input_gradients, step)
         GradientLedger.release_graphs(tape for _, tape in [*closing, *dropped])
         if self.guard is not None:
             for owner in self._with_statistics:
@@ -425,13 +425,11 @@ class Engine:
         """By group of single agents (its id): what is wrong with its gradients. Rows of deltas of nobody are zeroed."""
         base, divergence = self.stacked.base, self.system.divergence
         wrong: dict[int, str] = {}
-        reached = {
-            agent.name: self._reached_and_enabled(update, agent) for agent in self._stacks[id(update.group)]
-        }
+        reached = {agent.name: self._reached(update, agent) for agent in self._stacks[id(update.group)]}
         rest = iter(own)
         lengths: dict[int, float] = {}  # of all gradients of a group together
         for name in update.learners:
-            agent = self.system.agents[name]
+            agent, members = self.system.agents[name], reached.get(name)
             count = len(agent.members)
             found = [g for _ in agent.learner.trainable if (g := next(rest, None)) is not None]
             flat = [g.reshape(count, -1) for g in found]
@@ -439,7 +437,7 @@ class Engine:
             norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist() if flat else []
             for n, (sound, norm) in enumerate(zip(finite, norms, strict=True)):
                 group = id(base.group_of[agent.members[n].name])
-                if name in reached and not bool(reached[name][n]):
+                if members is not None and not bool(members[n]):
                     continue
                 if not sound:
                     wrong[group] = "is not finite"
@@ -459,12 +457,6 @@ class Engine:
             for k in divergence.members(len(channel.members), [], [delta]):
                 wrong.setdefault(id(base.group_of[channel.members[k].receiver]), "is not finite")
         return wrong
-
-    def _reached_and_enabled(self, update: Update, agent: Agent) -> Tensor:
-        found = among(
-            among(agent.learning(update.tape.window), reached(self.system, update, agent)), agent.enabled()
-        )
-        return torch.ones(len(agent.members), dtype=torch.bool) if found is None else found
 
     def _report(self, group: LearningGroup, what: str, step: int) -> None:
         text = (

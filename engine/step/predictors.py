@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -165,6 +166,9 @@ class PredictorUpdate:
     """The channels of a stack that it is for; None: all."""
 
 
+AnyUpdate = TypeVar("AnyUpdate", PredictorUpdate, InputUpdate)
+
+
 class PredictorTrainer:
     """Evaluates and trains the predictors of a system.
 
@@ -304,12 +308,10 @@ class PredictorTrainer:
             name: PredictorUpdate(examples, *learned[name], predictions.get(name))
             for name, (_, examples) in reached.items()
         }
-        self._disable_diverged(updates, step)
         for name, update in updates.items():
-            channel = self.system.channels[name]
-            if len(channel.members) > 1:
-                members = _union([example.members for example in update.examples], len(channel.members))
-                update.members = _enabled(members, channel.predictors_disabled)
+            if (count := len(self.system.channels[name].members)) > 1:
+                update.members = _union([example.members for example in update.examples], count)
+        self._disable_diverged(updates, step)
         return updates
 
     @staticmethod
@@ -330,43 +332,48 @@ class PredictorTrainer:
         found = dict(zip(lone, gradients_all(list(lone.values())), strict=True))
         return found | {n: p.gradients(e) for n, (p, e) in requested.items() if isinstance(p, StackedModels)}
 
-    def _disable_diverged(self, updates: dict[str, PredictorUpdate], step: int) -> None:
-        """Disable the synthetic gradients that have diverged, and drop the updates of which nothing is left.
+    def _disable_diverged(self, updates: dict[str, AnyUpdate], step: int) -> None:
+        """Disable the models that have diverged, and drop the updates of which nothing is left.
 
         Raises:
             DivergenceError: One has, and the scenario says stop.
         """
-        names = self._unguarded({name: (u.loss, u.gradients) for name, u in updates.items()}, step)
-        for name, diverged in self._diverged(
-            {n: (updates[n].loss, updates[n].gradients) for n in names}
-        ).items():
-            channel = self.system.channels[name]
-            new = {k: what for k, what in diverged.items() if not _is(channel.predictors_disabled, k)}
-            for k, what in new.items():
-                self._report(channel.members[k], what, step)
-            channel.disable_predictors(list(new))
-            if channel.predictor_disabled:
+        for name, diverged in self._diverged(updates, step).items():
+            channel, inputs = self.system.channels[name], isinstance(updates[name], InputUpdate)
+            disabled = channel.input_models_disabled if inputs else channel.predictors_disabled
+            new = [k for k in diverged if disabled is None or not disabled[k]]
+            for k in new:
+                self._report(channel.members[k], diverged[k], step, inputs=inputs)
+            (channel.disable_input_models if inputs else channel.disable_predictors)(new)
+            if channel.input_model_disabled if inputs else channel.predictor_disabled:
                 del updates[name]
+        self._leave_out_disabled(updates)
 
-    def _unguarded(self, numbers: Mapping[str, tuple[Tensor, list[Tensor]]], step: int) -> list[str]:
-        """The names whose numbers the host checks at once; those of stacks the guard checks on the device."""
-        if self.guard is None:
-            return list(numbers)
-        lone = []
-        for name, (loss, gradients) in numbers.items():
-            if loss.dim():
-                self.guard.look(name, len(loss), [*gradients, loss], step)
-            else:
-                lone.append(name)
-        return lone
+    def _leave_out_disabled(self, updates: Mapping[str, PredictorUpdate | InputUpdate]) -> None:
+        for name, update in updates.items():
+            channel, inputs = self.system.channels[name], isinstance(update, InputUpdate)
+            if len(channel.members) > 1:
+                disabled = channel.input_models_disabled if inputs else channel.predictors_disabled
+                update.members = _enabled(update.members, disabled)
 
-    def _diverged(self, numbers: Mapping[str, tuple[Tensor, list[Tensor]]]) -> dict[str, dict[int, str]]:
-        """What is wrong with the numbers of some members, by name and place; one reduction where nothing is."""
-        divergence = self.system.divergence
-        if divergence.fine([t for loss, gradients in numbers.values() for t in (loss, *gradients)]):
+    def _diverged(
+        self, updates: Mapping[str, PredictorUpdate | InputUpdate], step: int
+    ) -> dict[str, dict[int, str]]:
+        """What is wrong with the numbers of some members, by name and place; one reduction where nothing is.
+
+        Those of stacks are left to the guard where there is one.
+        """
+        divergence, guard = self.system.divergence, self.guard
+        if guard is not None:
+            for name, update in updates.items():
+                if update.loss.dim():
+                    guard.look(name, len(update.loss), [*update.gradients, update.loss], step)
+            updates = {name: update for name, update in updates.items() if not update.loss.dim()}
+        if divergence.fine([t for update in updates.values() for t in (update.loss, *update.gradients)]):
             return {}
         found: dict[str, dict[int, str]] = {}
-        for name, (loss, gradients) in numbers.items():
+        for name, update in updates.items():
+            loss, gradients = update.loss, update.gradients
             if loss.dim():
                 diverged = divergence.members(len(loss), gradients, [loss])
             else:
@@ -383,14 +390,20 @@ class PredictorTrainer:
         """
         channel = self.system.channels.get(name)
         if channel is not None:
-            self._report(channel.members[member], "is not finite", step)
+            self._report(channel.members[member], "is not finite", step, inputs=False)
 
-    def _report(self, channel: Channel, what: str, step: int) -> None:
-        text = (
-            f"agent {{agents}}: the loss of the synthetic gradient of its channel {{channel}} at step {step} {what}; "
-            "lower its learning rate, or that of its synthetic gradients"
+    def _report(self, channel: Channel, what: str, step: int, *, inputs: bool) -> None:
+        kind, end = ("input", channel.receiver) if inputs else ("gradient", channel.sender)
+        fix = (
+            "the learning rate of the synthetic input"
+            if inputs
+            else "its learning rate, or that of its synthetic gradients"
         )
-        self.system.divergence.report(Report(step, text, (channel.sender,), channel.name))
+        text = (
+            f"agent {{agents}}: the loss of the synthetic {kind} of its channel {{channel}} at step {step} {what}; "
+            f"lower {fix}"
+        )
+        self.system.divergence.report(Report(step, text, (end,), channel.name))
 
     def input_gradients(self, step: int) -> dict[str, InputUpdate]:
         """Gather what each synthetic input learns from at this step, with the gradients of its parameters.
@@ -405,61 +418,29 @@ class PredictorTrainer:
             if self.frozen or channel.input is None or not examples or channel.input_model_disabled:
                 continue
             if isinstance(channel.input, StackedModels):
-                loss, gradients = channel.input.input_gradients(examples, members)
-                of = _enabled(_union(members, len(channel.members)), channel.input_models_disabled)
-                found[name] = InputUpdate(loss, gradients, of)
+                of = _union(members, len(channel.members))
+                found[name] = InputUpdate(*channel.input.input_gradients(examples, members), of)
             else:
                 found[name] = InputUpdate(*channel.input.gradients(examples))
-        names = self._unguarded({name: (u.loss, u.gradients) for name, u in found.items()}, step)
-        for name, diverged in self._diverged({n: (found[n].loss, found[n].gradients) for n in names}).items():
-            channel = self.system.channels[name]
-            new = {k: what for k, what in diverged.items() if not _is(channel.input_models_disabled, k)}
-            for k, what in new.items():
-                self._report_input(channel.members[k], what, step)
-            channel.disable_input_models(list(new))
-            if channel.input_model_disabled:
-                del found[name]
-            else:
-                found[name].members = _enabled(found[name].members, channel.input_models_disabled)
+        self._disable_diverged(found, step)
         return found
 
-    def _report_input(self, channel: Channel, what: str, step: int) -> None:
-        text = (
-            f"agent {{agents}}: the loss of the synthetic input of its channel {{channel}} at step {step} {what}; "
-            "lower the learning rate of the synthetic input"
-        )
-        self.system.divergence.report(Report(step, text, (channel.receiver,), channel.name))
-
-    def apply(self, updates: dict[str, PredictorUpdate], step: int) -> None:
-        """Take the optimiser step of each synthetic gradient."""
+    def apply(self, updates: Mapping[str, PredictorUpdate | InputUpdate], step: int) -> None:
+        """Take the optimiser step of each synthetic gradient, or input."""
+        self._leave_out_disabled(updates)
         plans = []
+        skip = None if self.guard is None else self.guard.tripped
         for name, update in updates.items():
-            predictor = self.system.channels[name].predictor
-            assert predictor is not None
-            if isinstance(predictor, StackedModels):
-                update.members = _enabled(update.members, self.system.channels[name].predictors_disabled)
-                predictor.step(update.gradients, step, update.members, skip=self._skip)
-                update.gradients = []  # as large as the predictors, and of no more use
-            else:
-                plans.append(predictor.planned(update.gradients, step))
-        step_all(plans)
-
-    def apply_inputs(self, updates: dict[str, InputUpdate], step: int) -> None:
-        """Take the optimiser step of each synthetic input."""
-        plans = []
-        for name, update in updates.items():
-            model = self.system.channels[name].input
+            channel, inputs = self.system.channels[name], isinstance(update, InputUpdate)
+            model = channel.input if inputs else channel.predictor
             assert model is not None
             if isinstance(model, StackedModels):
-                update.members = _enabled(update.members, self.system.channels[name].input_models_disabled)
-                model.step(update.gradients, step, update.members, skip=self._skip)
+                model.step(update.gradients, step, update.members, skip=skip)
+                if not inputs:
+                    update.gradients = []  # as large as the predictors, and of no more use
             else:
                 plans.append(model.planned(update.gradients, step))
         step_all(plans)
-
-    @property
-    def _skip(self) -> Tensor | None:
-        return None if self.guard is None else self.guard.tripped
 
     def _returned_example(self, channel: Channel, record: Record, step: int) -> Example | None:
         """What a predictor learns from a record whose gradient has come back, with its prediction where still true."""
@@ -503,7 +484,3 @@ def _enabled(members: Members, disabled: Members) -> Members:
     if disabled is None:
         return members
     return torch.logical_not(disabled) if members is None else members & torch.logical_not(disabled)
-
-
-def _is(disabled: Members, place: int) -> bool:
-    return disabled is not None and bool(disabled[place])
