@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from antiphon.cli import main
-from antiphon.commands.seeds import show_seeds
+from antiphon.commands.run import show_seeds
 from antiphon.engine.runs.multi_seed import MultiSeedOutcome
 from antiphon.engine.runs.trainer import Outcome
 
