@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.commands.seeds import show_seeds
+from antiphon.commands.run import show_seeds
 from antiphon.engine.runs.seeds import MultiSeedOutcome
 from antiphon.engine.runs.trainer import Outcome
 from antiphon.envs.base import StepResult

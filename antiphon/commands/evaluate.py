@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from antiphon.agents.network import OBJECTIVE
 from antiphon.commands.output import (
     METRICS,
     console,
     decimal,
+    display_path,
+    left_out,
     percent,
     print_json,
     remark,
@@ -21,11 +26,14 @@ from antiphon.commands.output import (
     scored,
     show_table,
 )
-from antiphon.commands.represent import represent, show_representations
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.inference.links import Links
 from antiphon.engine.probes.ablation import Ablation, Change, Kind, ablate
 from antiphon.engine.probes.ceiling import ceilings
+from antiphon.engine.probes.implied import ImpliedLoss, implied_loss
+from antiphon.engine.probes.linear_probe import ProbeScore, linear_probe
+from antiphon.engine.probes.representation import dissimilarity, similarity, weight_norms
+from antiphon.engine.probes.representation import represent as record_representations
 from antiphon.engine.probes.value import Values, value, value_rows
 from antiphon.engine.runs.directory import RunDirectory, finite
 from antiphon.engine.runs.run_writer import keep_measured, over
@@ -33,28 +41,33 @@ from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError, suggest
 from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.names import writing
+from antiphon.telemetry.pictures import draw_clouds, draw_matrices, draw_profiles
 
 __all__ = ["Measurements", "evaluate"]
 
 _ROWS = 20
 """Channels in a table."""
+_REPRESENTED_ROWS = 40
+"""Agents or channels in a table of representations."""
 _ABLATED = 2000
 """Default number of examples of an ablation."""
 _REPRESENTED = 400
+_PROBED = 1000
+"""Examples of each split that linear probes are fitted to and scored on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurements:
-    """Measurements requested beside the score.
+    """Measurements requested beside the score; None: not requested, or the measurement's default.
 
     Attributes:
-        ablate: Replacement of messages, channel by channel; None: no ablation.
-        represent: Folder for pictures and numbers of representations; None: none are made.
+        ablate: Replacement of messages, channel by channel.
+        represent: Folder for pictures and numbers of representations.
         value: Whether the channels' values are measured.
         channels: Which channels; None: all.
-        examples: Limit; None: each measurement's default.
-        horizon: Steps over which a value is measured; None: the default.
-        repeats: Of the measurement of a value; None: the default.
+        examples: Limit.
+        horizon: Steps over which a value is measured.
+        repeats: Of the measurement of a value.
 
     Raises:
         RunError: An option without effect on the requested measurements.
@@ -70,23 +83,22 @@ class Measurements:
 
     def __post_init__(self) -> None:
         users = {
-            "--examples": (self.examples, bool(self.ablate or self.represent), "--ablate or --represent"),
-            "--channels": (
-                self.channels,
-                bool(self.ablate or self.value or self.represent),
-                "--ablate, --value or --represent",
-            ),
-            "--horizon": (self.horizon, self.value, "--value"),
-            "--repeats": (self.repeats, self.value, "--value"),
+            "examples": ("ablate", "represent"),
+            "channels": ("ablate", "value", "represent"),
+            "horizon": ("value",),
+            "repeats": ("value",),
         }
-        for option, (given, used, users_of_it) in users.items():
-            if given is not None and not used:
-                raise RunError(f"{option}: has no effect here; it goes with {users_of_it}")
+        for option, measured_by in users.items():
+            if getattr(self, option) is not None and not any(getattr(self, user) for user in measured_by):
+                *others, last = (f"--{user}" for user in measured_by)
+                wanted = f"{', '.join(others)} or {last}" if others else last
+                raise RunError(f"--{option}: has no effect here; it goes with {wanted}")
 
 
 def evaluate(path: Path, *, split: str, links: Links, measurements: Measurements, json: bool) -> int:
     """Score the newest checkpoint of a run on a split, with optional measurements; return the exit code."""
     kind = None if measurements.ablate is None else Kind.read(measurements.ablate)
+    channels = measurements.channels
     directory = RunDirectory.open(path)
     with Simulation.load(path, threads=directory.facts["threads"]) as simulation:
         _check(simulation, measurements)
@@ -95,31 +107,36 @@ def evaluate(path: Path, *, split: str, links: Links, measurements: Measurements
         if not json:
             _show(result, found)
         if kind is not None:
-            ablated = _ablate(simulation, kind, split, links, measurements)
+            with _progress("rollouts") as watch:
+                limit = measurements.examples or _ABLATED
+                ablated = ablate(
+                    simulation, kind, split=split, channels=channels, links=links, limit=limit, watch=watch
+                )
             result["ablation"] = _ablation(ablated)
-            _keep(directory, simulation, {"ablation": {"split": split, **result["ablation"]}}, _lost(ablated))
+            lost = [
+                Figure("channel", name, "ablation", changes["loss"].value)
+                for name, changes in ablated.readouts.items()
+            ]
+            _keep(directory, simulation, {"ablation": {"split": split, **result["ablation"]}}, lost)
             if not json:
                 _show_ablation(ablated)
         if measurements.value:
-            valued, alignments = (
-                _value(simulation, measurements),
-                _alignments(simulation, measurements.channels),
-            )
+            remark("measuring what learning signals are worth, in forks …")
+            given = {"horizon": measurements.horizon, "repeats": measurements.repeats}
+            options = {name: number for name, number in given.items() if number is not None}
+            valued = value(simulation, channels=channels, **options)
+            alignments = _alignments(simulation, channels)
             result["value"] = valued.to_dict() | {"alignment": alignments}
             _keep(directory, simulation, {"value": result["value"]}, value_rows(valued))
             if not json:
                 _show_value(valued, alignments)
         if measurements.represent is not None:
-            shown = represent(
-                simulation,
-                measurements.represent,
-                split,
-                measurements.examples or _REPRESENTED,
-                measurements.channels,
+            examples = measurements.examples or _REPRESENTED
+            result["representations"] = _represent(
+                simulation, measurements.represent, split, examples, channels
             )
-            result["representations"] = shown
             if not json:
-                show_representations(shown)
+                _show_representations(result["representations"])
     if json:
         print_json(finite(result))
     return 0
@@ -134,12 +151,6 @@ def _keep(
             remark("the run is going on: its Channels tab will not show this (measured.json has it)")
     except RunError as error:
         remark(f"not kept with the run: {error}")
-
-
-def _lost(found: Ablation) -> list[Figure]:
-    return [
-        Figure("channel", name, "ablation", changes["loss"].value) for name, changes in found.readouts.items()
-    ]
 
 
 def _check(simulation: Simulation, measurements: Measurements) -> None:
@@ -194,22 +205,25 @@ def _links(links: Links) -> str:
     return f"links as run{lost}{'' if links.inputs else ', no synthetic inputs'}"
 
 
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Display the progress of a long measurement on stderr: a bar on a terminal, else a line every quarter."""
+    screen = remarks()
+    if screen.is_terminal:
+        columns = (BarColumn(bar_width=40), MofNCompleteColumn(), TextColumn(what), TimeRemainingColumn())
+        with Progress(*columns, console=screen, transient=True) as bar:
+            task = bar.add_task("")
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+
+    def line(done: int, total: int) -> None:
+        if 4 * done // total > 4 * (done - 1) // total:
+            remark(f"{done:,}/{total:,} {what}")
+
+    yield line
+
+
 # --- ablation ----------------------------------------------------------------------------------------------
-
-
-def _ablate(
-    simulation: Simulation, kind: Kind, split: str, links: Links, measurements: Measurements
-) -> Ablation:
-    with _progress("rollouts") as watch:
-        return ablate(
-            simulation,
-            kind,
-            split=split,
-            channels=measurements.channels,
-            links=links,
-            limit=measurements.examples or _ABLATED,
-            watch=watch,
-        )
 
 
 def _ablation(found: Ablation) -> dict[str, Any]:
@@ -247,7 +261,7 @@ def _show_ablation(found: Ablation) -> None:
         heads += ["accuracy, points" if metric == "accuracy" else metric, "±"]
     title = f"\nWithout each channel ({found.kind}): change over {found.examples:,} examples, 95 % interval"
     show_table([*heads, "most for"], rows, right=len(heads), title=title)
-    _left_out(len(found.channels))
+    left_out(len(found.channels), _ROWS)
 
 
 def _change(change: Change, factor: float, digits: int) -> list[str]:
@@ -255,20 +269,7 @@ def _change(change: Change, factor: float, digits: int) -> list[str]:
     return [f"{factor * change.value:+.{digits}f}", half]
 
 
-def _left_out(count: int) -> None:
-    if count > _ROWS:
-        console().print(f"… and {count - _ROWS} more; --json has all\n")
-
-
 # --- value -------------------------------------------------------------------------------------------------
-
-
-def _value(simulation: Simulation, measurements: Measurements) -> Values:
-    given = {"horizon": measurements.horizon, "repeats": measurements.repeats}
-    remark("measuring what learning signals are worth, in forks …")
-    return value(
-        simulation, channels=measurements.channels, **{name: n for name, n in given.items() if n is not None}
-    )
 
 
 def _alignments(simulation: Simulation, channels: Sequence[str] | None) -> dict[str, dict[str, Any]]:
@@ -293,25 +294,120 @@ def _show_value(found: Values, alignments: dict[str, dict[str, Any]]) -> None:
     title = f"\nValue over {found.horizon} steps, {found.repeats} repeats, {found.seconds:.0f} s"
     heads = ["channel", "value", "95 % interval", "loss zero", "synthetic", "true", "cosine", "its ceiling"]
     show_table(heads, rows, right=len(heads) - 1, title=title)
-    _left_out(len(found.rows))
+    left_out(len(found.rows), _ROWS)
     for row in found.rows[:_ROWS]:
         if row.why:
             console().print(f"{row.name}: {row.why}")
 
 
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Display the progress of a long measurement on stderr: a bar on a terminal, else a line every quarter."""
-    screen = remarks()
-    if screen.is_terminal:
-        columns = (BarColumn(bar_width=40), MofNCompleteColumn(), TextColumn(what), TimeRemainingColumn())
-        with Progress(*columns, console=screen, transient=True) as bar:
-            task = bar.add_task("")
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-        return
+# --- representations ---------------------------------------------------------------------------------------
 
-    def line(done: int, total: int) -> None:
-        if 4 * done // total > 4 * (done - 1) // total:
-            remark(f"{done:,}/{total:,} {what}")
 
-    yield line
+def _represent(
+    simulation: Simulation, folder: Path, split: str, examples: int, channels: Sequence[str] | None
+) -> dict[str, Any]:
+    """Measure representations, write `representations.npz` and pictures, and return the numbers but for matrices.
+
+    `examples` limits those of the matrices and the implied losses; these are of `channels`, or of all that have a
+    synthetic gradient.
+    """
+    found = record_representations(simulation, examples, split)
+    matrices = {name: dissimilarity(made) for name, made in found.agents.items()}
+    similarities = similarity(matrices)
+    probes = {} if found.target is None else linear_probe(simulation, _PROBED, split)
+    norms = weight_norms(simulation)
+    implied = implied_loss(simulation, channels, examples=examples, split=split)
+    arrays: dict[str, Any] = {
+        "agents": np.array(list(matrices)),
+        "labels": found.labels,
+        "rdm": np.stack(list(matrices.values())).astype(np.float32),
+        "similarity": similarities,
+        **{
+            f"implied {name}": np.stack([loss.implied, loss.true]).astype(np.float32)
+            for name, loss in implied.items()
+        },
+    }
+    with writing(folder):
+        np.savez_compressed(folder / "representations.npz", **arrays)
+    pictures: list[str] = []
+    try:
+        pictures = _draw(folder, matrices, found.labels, similarities, probes, norms, implied)
+    except RunError as error:
+        if "matplotlib" not in str(error):
+            raise
+        remark(str(error))
+    return {
+        "split": split,
+        "examples": len(found.agents[next(iter(found.agents))]),
+        "sorted_by": found.target,
+        "agents": {
+            name: {
+                "features": made.shape[1],
+                "probe_train": probes[name].train if name in probes else None,
+                "probe_test": probes[name].test if name in probes else None,
+                "weights": norms[name],
+            }
+            for name, made in found.agents.items()
+        },
+        "similarity": similarities.tolist(),
+        "implied_loss": {
+            name: {key: getattr(loss, key) for key in _IMPLIED} for name, loss in implied.items()
+        },
+        "files": [str(folder / name) for name in ("representations.npz", *pictures)],
+    }
+
+
+_IMPLIED = ("correlation", "changes", "offset", "symmetry")
+"""Figures of an implied loss, in order of display."""
+
+
+def _draw(
+    folder: Path,
+    matrices: Mapping[str, NDArray[np.float64]],
+    labels: NDArray[np.int64],
+    similarities: NDArray[np.float64],
+    probes: Mapping[str, ProbeScore],
+    norms: Mapping[str, Mapping[str, float]],
+    implied: Mapping[str, ImpliedLoss],
+) -> list[str]:
+    """Draw the pictures and return the names of the files."""
+    files = ["rdm.png", "similarity.png", *(["probes.png"] if probes else []), "weights.png"]
+    groups = [float(row) for row in np.flatnonzero(np.diff(labels)) + 1]
+    draw_matrices(matrices, folder / "rdm.png", high=1.5, boundaries=groups)
+    names = list(matrices) if len(matrices) <= _REPRESENTED_ROWS else ()
+    draw_matrices({"similarity": similarities}, folder / "similarity.png", names=names)
+    if probes:
+        lines = {kind: {n: getattr(p, kind) for n, p in probes.items()} for kind in ("train", "test")}
+        draw_profiles(lines, folder / "probes.png", label="accuracy of a linear probe", high=1.0)
+    layers: dict[str, dict[str, float]] = {}
+    for name, own in norms.items():
+        for layer, norm in own.items():
+            kind = f"layer {layer}" if layer.isdigit() else layer if layer == OBJECTIVE else "messages"
+            layers.setdefault(kind, {})[name] = norm
+    draw_profiles(layers, folder / "weights.png", label="Frobenius norm", low=0.0)
+    if implied:
+        clouds = {name: (loss.implied + loss.offset, loss.true) for name, loss in implied.items()}
+        draw_clouds(clouds, folder / "implied.png", across="implied loss + offset", up="true loss")
+        files.append("implied.png")
+    return files
+
+
+def _show_representations(found: Mapping[str, Any]) -> None:
+    agents, names = found["agents"], list(found["agents"])
+    rows = []
+    for i, name in enumerate(names[:_REPRESENTED_ROWS]):
+        agent = agents[name]
+        following = found["similarity"][i][i + 1] if i + 1 < len(names) else None
+        weights = ", ".join(f"{layer} {norm:.1f}" for layer, norm in agent["weights"].items())
+        probes = (percent(agent["probe_train"]), percent(agent["probe_test"]))
+        rows.append([name, weights, str(agent["features"]), *probes, decimal(following, 2)])
+    title = f"\nRepresentations of {found['examples']:,} examples of the {found['split']} split"
+    heads = ["agent", "weight norms", "features", "probe train", "probe test", "like the next"]
+    show_table(heads, rows, right=4, title=title)
+    left_out(len(names), _REPRESENTED_ROWS)
+    implied = list(found["implied_loss"].items())[:_REPRESENTED_ROWS]
+    if implied:
+        rows = [[name, *(decimal(finite(loss[key])) for key in _IMPLIED)] for name, loss in implied]
+        show_table(["implied loss", "correlation", "of changes", "offset", "symmetry"], rows, right=4)
+    written = ", ".join(display_path(path) for path in found["files"])
+    console().print(f"written      {written}", soft_wrap=True)

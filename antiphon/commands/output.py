@@ -18,10 +18,12 @@ from rich.text import Text
 __all__ = [
     "METRICS",
     "console",
+    "counted",
     "decimal",
     "display_path",
     "how_to_look",
     "in_short",
+    "left_out",
     "percent",
     "print_json",
     "remark",
@@ -71,6 +73,11 @@ def decimal(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.2e}"
 
 
+def counted(value: float | None) -> str:
+    """Format a number that may be a count, which has no decimals."""
+    return f"{value:,.0f}" if value is not None and value == round(value) else decimal(value)
+
+
 def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: int = 0, title: str = ""
 ) -> None:
@@ -109,13 +116,13 @@ def show_result(result: Mapping[str, Any]) -> None:
         rows = [[name, scored(goals[name]), decimal(goals[name]["loss"])] for name in names[:_ROWS]]
         heading = f"test {metrics.pop()}" if len(metrics) == 1 else "on the test split"
         show_table(["agent", heading, "loss"], rows, right=2)
-    _left_out(len(names))
+    left_out(len(names), _ROWS, "metrics.csv", "dim")
     channels = result["channels"]
     if channels:
         keys = ("sg_loss", "cosine", "norm_ratio")
         rows = [[name, *(decimal(channels[name][key]) for key in keys)] for name in list(channels)[:_ROWS]]
         show_table(["channel", "SG loss", "cosine", "norm ratio"], rows, right=3)
-        _left_out(len(channels))
+        left_out(len(channels), _ROWS, "metrics.csv", "dim")
     style = "bold" if result["exit"] == "done" else ""
     for metric in METRICS:
         if result[metric] is not None:
@@ -139,9 +146,10 @@ def display_path(path: str | Path) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
-def _left_out(count: int) -> None:
-    if count > _ROWS:
-        console().print(Text(f"… and {count - _ROWS} more; metrics.csv has all\n", style="dim"))
+def left_out(count: int, most: int, where: str = "--json", style: str = "") -> None:
+    """Print how many rows a table leaves out of a number, and where they are."""
+    if count > most:
+        console().print(Text(f"… and {count - most} more; {where} has all\n", style=style))
 
 
 def scored(figures: Mapping[str, Any], *, named: bool = False) -> str:
@@ -166,9 +174,5 @@ def _written(metric: str, value: float | None) -> str:
 
 
 def _listed(figures: Mapping[str, float | None]) -> str:
-    """Format figures of an environment: `solved 9, bits 0.412`; counts have no decimals."""
-    words = [
-        f"{name} {value:,.0f}" if value is not None and value == round(value) else f"{name} {decimal(value)}"
-        for name, value in figures.items()
-    ]
-    return ", ".join(words)
+    """Format figures of an environment: `solved 9, bits 0.412`."""
+    return ", ".join(f"{name} {counted(value)}" for name, value in figures.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_text
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,38 +11,24 @@ from typing import Any
 from rich.text import Text
 
 from antiphon.commands.arguments import scenario_template, values_of
+from antiphon.commands.explain import built, explain, explain_environment, explain_template
 from antiphon.commands.output import console, percent, print_json, remark, show_table
-from antiphon.engine.core.system import System
+from antiphon.engine.metrics.timeline import span, timeline
+from antiphon.engine.planning.advice import advice
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, byte_unit, in_unit, in_units
 from antiphon.engine.planning.plan import ChannelStackPlan, CohortPlan, Plan, Waves, plan
+from antiphon.engine.planning.step_time import measure_step_time
 from antiphon.engine.runs.directory import RunDirectory, finite
+from antiphon.envs import describe, ids
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, catalogue, json_schema
+from antiphon.telemetry.raster import raster_lines
 
-__all__ = ["check", "planned", "show", "show_plan", "some"]
+__all__ = ["check", "show", "show_plan", "some"]
 
 _COHORT_ROWS = 12
 """Most cohorts with rows of their own."""
-_BACKENDS = ("cohort", "reference")
 _FLOP = {"TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6}
-
-
-def planned(scenario: Scenario, system: System, facts: Mapping[str, Any], *, measure: bool) -> Plan:
-    """Return the execution plan of a scenario, or of a run's continuation.
-
-    Args:
-        scenario: The scenario.
-        system: Built from it.
-        facts: Of the run; none where there is none.
-        measure: Whether a short run on both backends measures the time of a step.
-    """
-    asked = {name: facts[name] for name in ("backend", "device") if name in facts}
-    found = plan(scenario, system=system, **asked)
-    if measure:
-        from antiphon.engine.planning.step_time import measure_step_time
-
-        found = found.with_measured(measure_step_time(scenario, _BACKENDS))
-    return found
 
 
 def show_plan(plan: Plan) -> None:
@@ -56,7 +43,7 @@ def show_plan(plan: Plan) -> None:
     ]
     show_table(["runs on", ""], rows)
     _cohorts(plan.cohorts)
-    _bundles(plan.bundles)
+    _channel_stacks(plan.bundles)
     _alone(plan)
 
 
@@ -88,12 +75,12 @@ def _in_common(cohort: CohortPlan) -> list[str]:
     return [cohort.network, cohort.ticks, learns, *([cohort.objective] if cohort.objective else [])]
 
 
-def _bundles(bundles: Iterable[ChannelStackPlan]) -> None:
+def _channel_stacks(stacks: Iterable[ChannelStackPlan]) -> None:
     """Print the channel stacks, grouped by coupling."""
     kinds: dict[tuple[str, str, str], list[ChannelStackPlan]] = {}
-    for bundle in bundles:
-        key = bundle.coupling, bundle.gradient or "–", bundle.input or "–"
-        kinds.setdefault(key, []).append(bundle)
+    for stack in stacks:
+        key = stack.coupling, stack.gradient or "–", stack.input or "–"
+        kinds.setdefault(key, []).append(stack)
     rows = [
         [coupling, gradient, given, f"{len(found):,}", f"{sum(len(b.channels) for b in found):,}"]
         for (coupling, gradient, given), found in kinds.items()
@@ -191,9 +178,7 @@ def show(
             raise ScenarioError("show: name a scenario, run or environment")
         _list(json)
     elif timeline:
-        from antiphon.commands.timeline import show_timeline
-
-        show_timeline(scenario_template(what).resolve(variant, values), steps, json=json)
+        _timeline(scenario_template(what).resolve(variant, values), steps, json=json)
     elif _is_environment(what):
         if measure:
             raise ScenarioError("show --measure times a scenario; an environment alone has no agents to run")
@@ -216,9 +201,6 @@ def check(name: str, *, variant: str | None, settings: list[str], json: bool) ->
     Raises:
         ScenarioError: It cannot be run as written.
     """
-    from antiphon.commands.explain import built
-    from antiphon.engine.planning.advice import advice
-
     template = scenario_template(name)
     values = values_of(settings)
     variants = [variant] if variant or not template.variants else [None, *template.variants]
@@ -247,14 +229,10 @@ def check(name: str, *, variant: str | None, settings: list[str], json: bool) ->
 
 
 def _is_environment(name: str) -> bool:
-    from antiphon.envs import ids
-
     return name in ids() or (name.startswith("antiphon/") and not Path(name).exists())
 
 
 def _list(json: bool) -> None:
-    from antiphon.envs import ids
-
     templates = catalogue()
     if json:
         scenarios = {
@@ -273,9 +251,6 @@ def _list(json: bool) -> None:
 
 
 def _environment(name: str, values: Mapping[str, Any], json: bool) -> None:
-    from antiphon.commands.explain import explain_environment
-    from antiphon.envs import describe
-
     explained = explain_environment(name, describe({"id": name, **values}))
     if json:
         print_json(explained)
@@ -288,17 +263,21 @@ def _environment(name: str, values: Mapping[str, Any], json: bool) -> None:
 def _scenario(
     what: str, variant: str | None, values: Mapping[str, Any], json: bool, *, measure: bool
 ) -> None:
-    from antiphon.commands.explain import built, explain, explain_template
+    from antiphon.commands.explain import built
 
     template = scenario_template(what)
     resolved = template.resolve_values(variant, values)
     scenario = template.resolve(variant, values)
     system = built(scenario)
     run = RunDirectory.open(what) if (Path(what) / "run.json").is_file() else None
-    plan = planned(scenario, system, {} if run is None else run.facts, measure=measure)
+    facts = {} if run is None else run.facts
+    settings = {name: facts[name] for name in ("backend", "device") if name in facts}
+    found = plan(scenario, system=system, **settings)
+    if measure:
+        found = found.with_measured(measure_step_time(scenario, ("cohort", "reference")))
     explained = explain(scenario, system)
     explained["template"] = explain_template(template, resolved)
-    explained["plan"] = plan.as_dict()
+    explained["plan"] = found.as_dict()
     if run is not None:
         explained["run"] = {
             key: run.facts.get(key)
@@ -322,7 +301,7 @@ def _scenario(
     out.print()
     _signals(explained["environment"])
     out.print()
-    show_plan(plan)
+    show_plan(found)
     for line in explained["warnings"]:
         remark(f"warning: {line}", "yellow")
 
@@ -346,35 +325,26 @@ def _template(template: Mapping[str, Any]) -> None:
         ]
         show_table(["parameter", "value", "accepts", ""], rows)
     if template["variants"]:
-        rows = [
-            [
-                name,
-                ", ".join(f"{key}={_written(value)}" for key, value in values.items())
-                or "the parameters' defaults",
-            ]
+        variants = {
+            name: ", ".join(f"{key}={_written(value)}" for key, value in values.items())
             for name, values in template["variants"].items()
-        ]
-        show_table(["variant", "sets"], rows)
+        }
+        show_table(
+            ["variant", "sets"],
+            [[name, text or "the parameters' defaults"] for name, text in variants.items()],
+        )
 
 
 def _agents(explained: Mapping[str, Any]) -> None:
     rows: list[Row] = []
     for name, agent in explained["agents"].items():
-        heard = f"{len(agent['hears'])} channel" + ("" if len(agent["hears"]) == 1 else "s")
-        inputs = [*agent["observes"], *([heard] if agent["hears"] else [])]
+        count = len(agent["hears"])
+        inputs = [*agent["observes"], *([f"{count} channel{'s' * (count > 1)}"] if count else [])]
         goal = (agent["objective"] or "–") + (" (readout)" if agent["readout"] else "")
         key = (agent["network"], agent["ticks"], agent["learning"], goal)
         rows.append((name, [" + ".join(inputs) or "nothing"], [agent["parameters"]], key))
     cells = [
-        [
-            names,
-            inputs[0] + (", …" if len(set(inputs)) > 1 else ""),
-            key[0],
-            key[1],
-            key[2],
-            key[3],
-            _range(counts),
-        ]
+        [names, inputs[0] + (", …" if len(set(inputs)) > 1 else ""), *key, _range(counts)]
         for names, inputs, counts, key in _joined(rows)
     ]
     heads = ["agent", "takes in", "network", "ticks", "learns", "objective", "parameters"]
@@ -487,11 +457,11 @@ def _signal_rows(signals: Mapping[str, Any]) -> list[list[str]]:
     rows: dict[tuple[str, ...], list[str]] = {}
     for name, signal in signals.items():
         kind = "number" if signal["classes"] is None else f"one of {signal['classes']}"
-        seen = "training only" if signal["training_only"] else "agents"
-        seen += "" if signal["known"] == "tick" else ", after the step"
+        observer = "training only" if signal["training_only"] else "agents"
+        observer += "" if signal["known"] == "tick" else ", after the step"
         shape = " x ".join(map(str, signal["shape"])) or "–"
         family = re.sub(r"\d+$", "", name)
-        rows.setdefault((family, kind, shape, seen), []).append(name)
+        rows.setdefault((family, kind, shape, observer), []).append(name)
     return [
         [names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}", *key[1:]]
         for key, names in rows.items()
@@ -501,6 +471,16 @@ def _signal_rows(signals: Mapping[str, Any]) -> list[list[str]]:
 def _written(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_written, value))}]"
-    return (
-        {True: "true", False: "false", None: "null"}[value] if isinstance(value, bool | None) else str(value)
-    )
+    return json_text.dumps(value) if isinstance(value, bool | None) else str(value)
+
+
+def _timeline(scenario: Scenario, steps: int | None, *, json: bool) -> None:
+    """Print the timeline of the first steps (default: twice the longest window, 32 at most), without running it."""
+    system = built(scenario)
+    found = timeline(system, 0, span(system) if steps is None else steps)
+    if json:
+        print_json({"scenario": scenario.scenario, **found.plain()})
+        return
+    out = console()
+    for line in raster_lines(found, out.width):
+        out.print(Text(line), soft_wrap=True)

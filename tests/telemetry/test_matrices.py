@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from antiphon.errors import RunError
-from antiphon.telemetry import matrices
-from antiphon.telemetry.matrices import draw_clouds, draw_matrices, draw_profiles
+from antiphon.telemetry import pictures
+from antiphon.telemetry.pictures import draw_clouds, draw_matrices, draw_profiles
 
 pytest.importorskip("matplotlib")
 
@@ -20,7 +20,7 @@ NAMES = ["a", "$b^", "a_name_that_is_long"]
 
 @pytest.mark.parametrize("count", [1, 3, 9])
 def test_matrices_stand_side_by_side(tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matrices, "_PANELS", 7)
+    monkeypatch.setattr(pictures, "_PANELS", 7)
     shown = {f"$n_{i}": RANDOM.random((5, 5)) for i in range(count)}
     figure = draw_matrices(shown, tmp_path / "m.png", boundaries=[2.0])
     assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
