@@ -10,8 +10,8 @@ from antiphon.agents import HIDDEN, OBJECTIVE, Conv, Head, Mlp, Network
 from antiphon.agents.network import Tensors
 from antiphon.agents.recurrent import Recurrent
 from antiphon.errors import ScenarioError
+from tests.tensors import DOUBLE, member, same, stack
 
-DOUBLE = torch.float64
 HEADS = (Head(OBJECTIVE, (10,)), Head("to_b", (6,), "batch"), Head("map", (2, 3, 3), "layer"))
 
 
@@ -120,16 +120,14 @@ def test_a_conv_equals_layers_written_by_hand() -> None:
 def test_stacked_mlps_equal_one_at_a_time(kind: str) -> None:
     network = networks()[kind]
     several = [numbers(network, seed) for seed in range(3)]
-    parameters = {k: torch.stack([p[k] for p, _ in several]) for k in several[0][0]}
-    buffers = {k: torch.stack([b[k] for _, b in several]) for k in several[0][1]}
+    parameters = stack([p for p, _ in several])
+    buffers = stack([b for _, b in several])
     x = torch.stack([inputs(network, seed=seed) for seed in range(3)])
     ports, after = network(parameters, buffers, x, training=True)
     for i, (p, b) in enumerate(several):
         alone, moved = network(p, b, x[i], training=True)
-        for name, port in alone.items():
-            torch.testing.assert_close(ports[name][i], port)
-        for name, buffer in moved.items():
-            torch.testing.assert_close(after[name][i], buffer)
+        torch.testing.assert_close(member(ports, i), alone)
+        torch.testing.assert_close(member(after, i), moved)
 
 
 @pytest.mark.parametrize("kind", list(networks()))
@@ -139,10 +137,9 @@ def test_buffers_are_values_and_parameters_follow_the_generator(kind: str) -> No
     before = {k: v.clone() for k, v in buffers.items()}
     _, after = network(parameters, buffers, inputs(network), training=True)
     assert set(after) == set(buffers)
-    for key, value in before.items():
-        assert torch.equal(buffers[key], value)
+    same(buffers, before)
     first, again = (network.parameters(torch.Generator().manual_seed(5)) for _ in range(2))
-    assert all(torch.equal(first[k], again[k]) for k in first)
+    same(first, again)
 
 
 @pytest.mark.parametrize("height", [5, 6, 7, 8])

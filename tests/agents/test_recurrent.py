@@ -14,8 +14,8 @@ from torch import Tensor, fx, nn
 from antiphon.agents import HIDDEN, OBJECTIVE, STATE, Conv, Head, Mlp, ModuleNetwork, Network, Recurrent
 from antiphon.agents.network import Tensors
 from antiphon.errors import ScenarioError
+from tests.tensors import DOUBLE, drawn, member, same, stack
 
-DOUBLE = torch.float64
 BATCH, SIZE, TICKS = 6, 5, 3
 HEADS = (Head(OBJECTIVE, (3,)), Head("to_b", (4,), "batch"), Head("map", (2, 2, 1), "layer"))
 KINDS = ("rnn", "leaky", "gru", "lstm")
@@ -33,10 +33,6 @@ each_variety = pytest.mark.parametrize("variety", VARIETIES, ids=lambda v: " ".j
 
 def network(variety: dict[str, object], heads: tuple[Head, ...] = HEADS) -> Recurrent:
     return Recurrent((2, 4), SIZE, heads, **variety)  # type: ignore[arg-type]
-
-
-def drawn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
 
 
 def numbers(network: Network, seed: int = 0) -> tuple[Tensors, Tensors]:
@@ -153,17 +149,15 @@ def test_an_lstm_over_time_equals_torch_modules_with_their_gradients(encoder: tu
 def test_stacked_networks_equal_one_at_a_time(variety: dict[str, object]) -> None:
     ours = network(variety)
     several = [numbers(ours, seed) for seed in range(3)]
-    parameters = {k: torch.stack([p[k] for p, _ in several]) for k in several[0][0]}
-    buffers = {k: torch.stack([b[k] for _, b in several]) for k in several[0][1]}
+    parameters = stack([p for p, _ in several])
+    buffers = stack([b for _, b in several])
     x, state = drawn(1, 3, BATCH, 8), drawn(2, 3, BATCH, ours.state_size)
     ports, after = ours(parameters, buffers, x, training=True, state=state)
     unspoken, _ = ours(parameters, buffers, x, training=True)
     for i, (p, b) in enumerate(several):
         alone, moved = ours(p, b, x[i], training=True, state=state[i])
-        for name, port in alone.items():
-            torch.testing.assert_close(ports[name][i], port)
-        for name, buffer in moved.items():
-            torch.testing.assert_close(after[name][i], buffer)
+        torch.testing.assert_close(member(ports, i), alone)
+        torch.testing.assert_close(member(after, i), moved)
         torch.testing.assert_close(unspoken[STATE][i], ours(p, b, x[i], training=True)[0][STATE])
 
 
@@ -174,12 +168,11 @@ def test_buffers_are_values_and_parameters_follow_the_generator(variety: dict[st
     before = {k: v.clone() for k, v in buffers.items()}
     _, after = ours(parameters, buffers, inputs()[0], training=True)
     assert set(after) == set(buffers)
-    for key, value in before.items():
-        assert torch.equal(buffers[key], value)
+    same(buffers, before)
     first, again = (ours.parameters(torch.Generator().manual_seed(5)) for _ in range(2))
-    assert all(torch.equal(first[k], again[k]) for k in first)
+    same(first, again)
     fewer = network(variety, HEADS[1:]).parameters(torch.Generator().manual_seed(5))
-    assert all(torch.equal(first[k], fewer[k]) for k in fewer)
+    same(first, fewer)
 
 
 @pytest.mark.parametrize(
