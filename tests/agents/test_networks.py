@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from antiphon.agents import HIDDEN, OBJECTIVE, Conv, Head, Mlp, Network
-from antiphon.agents.network import Tensors
 from antiphon.agents.recurrent import Recurrent
 from antiphon.errors import ScenarioError
-from tests.tensors import DOUBLE, member, same, stack
+from tests.agents.made import emitted, numbers
+from tests.tensors import drawn, member, same, stack
 
 HEADS = (Head(OBJECTIVE, (10,)), Head("to_b", (6,), "batch"), Head("map", (2, 3, 3), "layer"))
 
@@ -28,29 +28,8 @@ def networks() -> dict[str, Network]:
     }
 
 
-def numbers(network: Network, seed: int = 0) -> tuple[Tensors, Tensors]:
-    """Parameters and buffers that are nobody's defaults, in float64."""
-    g = torch.Generator().manual_seed(seed)
-    parameters = network.parameters(g)
-    noise = {
-        k: torch.randn(v.shape, generator=g, dtype=DOUBLE)
-        for k, v in {**parameters, **network.buffers()}.items()
-    }
-    buffers = {k: v + noise[k].square() for k, v in network.buffers().items()}
-    return {k: v.to(DOUBLE) + 0.1 * noise[k] for k, v in parameters.items()}, buffers
-
-
 def inputs(network: Network, batch: int = 8, seed: int = 1) -> Tensor:
-    g = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, *network.input_shape, generator=g, dtype=DOUBLE)
-
-
-def emitted(network: Network, parameters: Tensors, buffers: Tensors) -> nn.Module:
-    """The network as plain torch modules called by a graph."""
-    root, graph = nn.Module(), fx.Graph()
-    emitter = network.emit(root, "agent", parameters, buffers)
-    graph.output(emitter(graph, graph.placeholder("x")))
-    return fx.GraphModule(root, graph)
+    return drawn(seed, batch, *network.input_shape)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -93,12 +72,9 @@ def test_an_mlp_equals_layers_written_by_hand() -> None:
 def test_layers_of_identity_are_one_linear_map() -> None:
     network = networks()["mlp, identity"]
     parameters, buffers = numbers(network)
-    zero, one, two = (network(parameters, buffers, x, training=True)[0][HIDDEN] for x in _multiples(network))
+    multiples = [factor * inputs(network) for factor in (0, 1, 2)]
+    zero, one, two = (network(parameters, buffers, x, training=True)[0][HIDDEN] for x in multiples)
     torch.testing.assert_close(two - zero, 2 * (one - zero))
-
-
-def _multiples(network: Network) -> list[Tensor]:
-    return [factor * inputs(network) for factor in (0, 1, 2)]
 
 
 def test_a_conv_equals_layers_written_by_hand() -> None:
@@ -170,10 +146,7 @@ def test_a_bias_before_batch_norm_has_a_gradient_of_zero(kind: str, layers: set[
     network = {**networks(), "recurrent": recurrent}[kind]
     parameters, buffers = numbers(network)
     lost = {f"{name}.bias" for name in {*layers, "to_b"}}
-    for rows in (
-        8,
-        1,
-    ):  # a single row is normalised by the running statistics, to which a bias makes a difference
+    for rows in (8, 1):  # a single row is normalised by running statistics, to which a bias matters
         leaves = {key: p.clone().requires_grad_() for key, p in parameters.items()}
         ports, _ = network(leaves, buffers, inputs(network, rows), training=True)
         total = torch.stack([ports[port].square().sum() for port in (OBJECTIVE, "to_b", "map")]).sum()

