@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from antiphon.agents import OBJECTIVE, Head, ModuleNetwork
 from antiphon.agents.network import Tensors
 from tests.agents.made import numbers
+from tests.some import some
 from tests.tensors import DOUBLE, Counter, drawn, member, stack
 
 INPUTS, BATCH = 4, 6
@@ -214,8 +215,7 @@ def written(way: Callable[..., Tensor], **attributes: Any) -> Callable[[int, int
 )
 def test_what_cannot_be_stacked_says_why_in_one_line(source: Any, why: str) -> None:
     state = torch.get_rng_state()
-    said = network(source).stackable()
-    assert said is not None
+    said = some(network(source).stackable())
     assert said.startswith(why)
     assert "\n" not in said
     assert torch.equal(torch.get_rng_state(), state)

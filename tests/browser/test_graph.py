@@ -13,6 +13,7 @@ import pytest
 from tests.browser import runs
 from tests.browser.numbers import Events, apart, parsed, place_on_cividis
 from tests.browser.tab import Tab
+from tests.some import some
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -263,7 +264,6 @@ def test_the_theme_is_that_of_the_system_at_first(page: Page, address: str) -> N
     """Where nobody has chosen one."""
     page.emulate_media(color_scheme="dark")
     tab = Tab.alone(page, address, "made")
-    found = tab.part("stage").bounding_box()
-    assert found is not None
+    found = some(tab.part("stage").bounding_box())
     paper = tab.pixel((found["x"] + 5, found["y"] + 5))
     assert max(paper) < 60

@@ -9,6 +9,7 @@ import pytest
 
 from tests.browser import runs
 from tests.browser.tab import Tab
+from tests.some import some
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -40,8 +41,7 @@ def test_hostile_names_are_shown_as_text(page: Page, address: str) -> None:
     assert squeezed(runs.HOSTILE[2]) in panel
     for view in ("matrix", "timeline", "graph"):
         tab.push(f"view-{view}")
-        place = tab.part("stage").bounding_box()
-        assert place is not None
+        place = some(tab.part("stage").bounding_box())
         for share in (0.3, 0.5, 0.7):  # whatever is said about what the pointer is over
             page.mouse.move(place["x"] + share * place["width"], place["y"] + share * place["height"])
             page.wait_for_timeout(60)

@@ -11,6 +11,7 @@ import pytest
 from tests.browser import runs
 from tests.browser.numbers import Events
 from tests.browser.tab import Tab
+from tests.some import some
 
 CONTROLS = (
     "run",
@@ -47,8 +48,7 @@ def test_arrows_go_from_row_to_row(tab: Tab) -> None:
 
 def test_the_slider_is_moved_with_the_mouse(tab: Tab) -> None:
     """Pressed at its end, drawn to its start, let go in the middle."""
-    found = tab.part("slider").bounding_box()
-    assert found is not None
+    found = some(tab.part("slider").bounding_box())
     middle = found["y"] + found["height"] / 2
     tab.page.mouse.move(found["x"] + found["width"] - 8, middle)
     tab.page.mouse.down()

@@ -11,6 +11,7 @@ import pytest
 from tests.browser import runs
 from tests.browser.numbers import Events, apart, place_on_cividis
 from tests.browser.tab import Tab
+from tests.some import some
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -28,8 +29,7 @@ def test_the_matrix_shows_a_thousand_agents_and_finds_the_channel_of_a_cell(
     graph, rows = events.document("antiphon/graph"), events.figure("antiphon/channel/sg_loss")
     for index in (0, 1234, 3999):
         tab.click("cellPoint", index)
-        selected = tab.ask("app.selection()")
-        assert selected is not None
+        selected = some(tab.ask("app.selection()"))
         chosen = graph["channels"][selected["index"]]
         clicked = graph["channels"][index]
         # A cell is smaller than a pixel here: a neighbour is meant where it lies under the pointer.
@@ -65,8 +65,7 @@ def test_the_matrix_takes_a_thousand_agents_from_step_to_step(page: Page, addres
     tab = Tab.alone(page, address, "large")
     tab.choose("figure", "sg_loss")
     tab.push("view-matrix")
-    found = tab.part("stage").bounding_box()
-    assert found is not None
+    found = some(tab.part("stage").bounding_box())
     seen = []
     for step in (1, 41):
         tab.at(step)
