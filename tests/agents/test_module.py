@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from antiphon.agents import OBJECTIVE, Head, ModuleNetwork
 from antiphon.errors import ScenarioError
+from tests.agents.made import emitted
 
 HEADS = (Head(OBJECTIVE, (3,)), Head("to_b", (2, 1, 2), "batch"))
 
@@ -53,12 +54,8 @@ def test_it_equals_the_module_it_was_made_of(training: bool) -> None:
     assert [network.port_shape(name) for name in ports] == [(3,), (2, 1, 2)]
     assert all(torch.equal(buffers[k], v) for k, v in before.items()), "buffers are values"
     assert set(after) == set(buffers)
-    root, graph = nn.Module(), fx.Graph()
-    emitter = network.emit(root, "agent", parameters, buffers)
-    graph.output(emitter(graph, graph.placeholder("x")))
-    theirs = fx.GraphModule(root, graph).train(training)(x)
-    for name, port in ports.items():
-        torch.testing.assert_close(port, theirs[name])
+    theirs = emitted(network, parameters, buffers).train(training)(x)
+    torch.testing.assert_close(ports, theirs)
 
 
 def test_a_module_is_copied_and_left_alone() -> None:
@@ -96,10 +93,7 @@ def test_buffers_that_modules_do_not_save_are_kept_and_emitted() -> None:
     for _ in range(4):
         _, buffers = network({}, buffers, torch.zeros(2, 3), training=True)
     assert buffers["module.calls"] == 4
-    root, graph = nn.Module(), fx.Graph()
-    emitter = network.emit(root, "agent", {}, buffers)
-    graph.output(emitter(graph, graph.placeholder("x")))
-    assert fx.GraphModule(root, graph)(torch.zeros(1, 3))[OBJECTIVE].tolist() == [[5.0, 5.0, 5.0]]
+    assert emitted(network, {}, buffers)(torch.zeros(1, 3))[OBJECTIVE].tolist() == [[5.0, 5.0, 5.0]]
 
 
 @pytest.mark.parametrize(

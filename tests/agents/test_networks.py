@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from antiphon.agents import HIDDEN, OBJECTIVE, Conv, Head, Mlp, Network
-from antiphon.agents.network import Tensors
 from antiphon.agents.recurrent import Recurrent
 from antiphon.errors import ScenarioError
+from tests.agents.made import emitted, numbers
+from tests.tensors import drawn, member, same, stack
 
-DOUBLE = torch.float64
 HEADS = (Head(OBJECTIVE, (10,)), Head("to_b", (6,), "batch"), Head("map", (2, 3, 3), "layer"))
 
 
@@ -28,29 +28,8 @@ def networks() -> dict[str, Network]:
     }
 
 
-def numbers(network: Network, seed: int = 0) -> tuple[Tensors, Tensors]:
-    """Parameters and buffers that are nobody's defaults, in float64."""
-    g = torch.Generator().manual_seed(seed)
-    parameters = network.parameters(g)
-    noise = {
-        k: torch.randn(v.shape, generator=g, dtype=DOUBLE)
-        for k, v in {**parameters, **network.buffers()}.items()
-    }
-    buffers = {k: v + noise[k].square() for k, v in network.buffers().items()}
-    return {k: v.to(DOUBLE) + 0.1 * noise[k] for k, v in parameters.items()}, buffers
-
-
 def inputs(network: Network, batch: int = 8, seed: int = 1) -> Tensor:
-    g = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, *network.input_shape, generator=g, dtype=DOUBLE)
-
-
-def emitted(network: Network, parameters: Tensors, buffers: Tensors) -> nn.Module:
-    """The network as plain torch modules called by a graph."""
-    root, graph = nn.Module(), fx.Graph()
-    emitter = network.emit(root, "agent", parameters, buffers)
-    graph.output(emitter(graph, graph.placeholder("x")))
-    return fx.GraphModule(root, graph)
+    return drawn(seed, batch, *network.input_shape)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -93,12 +72,9 @@ def test_an_mlp_equals_layers_written_by_hand() -> None:
 def test_layers_of_identity_are_one_linear_map() -> None:
     network = networks()["mlp, identity"]
     parameters, buffers = numbers(network)
-    zero, one, two = (network(parameters, buffers, x, training=True)[0][HIDDEN] for x in _multiples(network))
+    multiples = [factor * inputs(network) for factor in (0, 1, 2)]
+    zero, one, two = (network(parameters, buffers, x, training=True)[0][HIDDEN] for x in multiples)
     torch.testing.assert_close(two - zero, 2 * (one - zero))
-
-
-def _multiples(network: Network) -> list[Tensor]:
-    return [factor * inputs(network) for factor in (0, 1, 2)]
 
 
 def test_a_conv_equals_layers_written_by_hand() -> None:
@@ -120,16 +96,14 @@ def test_a_conv_equals_layers_written_by_hand() -> None:
 def test_stacked_mlps_equal_one_at_a_time(kind: str) -> None:
     network = networks()[kind]
     several = [numbers(network, seed) for seed in range(3)]
-    parameters = {k: torch.stack([p[k] for p, _ in several]) for k in several[0][0]}
-    buffers = {k: torch.stack([b[k] for _, b in several]) for k in several[0][1]}
+    parameters = stack([p for p, _ in several])
+    buffers = stack([b for _, b in several])
     x = torch.stack([inputs(network, seed=seed) for seed in range(3)])
     ports, after = network(parameters, buffers, x, training=True)
     for i, (p, b) in enumerate(several):
         alone, moved = network(p, b, x[i], training=True)
-        for name, port in alone.items():
-            torch.testing.assert_close(ports[name][i], port)
-        for name, buffer in moved.items():
-            torch.testing.assert_close(after[name][i], buffer)
+        torch.testing.assert_close(member(ports, i), alone)
+        torch.testing.assert_close(member(after, i), moved)
 
 
 @pytest.mark.parametrize("kind", list(networks()))
@@ -139,10 +113,9 @@ def test_buffers_are_values_and_parameters_follow_the_generator(kind: str) -> No
     before = {k: v.clone() for k, v in buffers.items()}
     _, after = network(parameters, buffers, inputs(network), training=True)
     assert set(after) == set(buffers)
-    for key, value in before.items():
-        assert torch.equal(buffers[key], value)
+    same(buffers, before)
     first, again = (network.parameters(torch.Generator().manual_seed(5)) for _ in range(2))
-    assert all(torch.equal(first[k], again[k]) for k in first)
+    same(first, again)
 
 
 @pytest.mark.parametrize("height", [5, 6, 7, 8])
@@ -173,10 +146,7 @@ def test_a_bias_before_batch_norm_has_a_gradient_of_zero(kind: str, layers: set[
     network = {**networks(), "recurrent": recurrent}[kind]
     parameters, buffers = numbers(network)
     lost = {f"{name}.bias" for name in {*layers, "to_b"}}
-    for rows in (
-        8,
-        1,
-    ):  # a single row is normalised by the running statistics, to which a bias makes a difference
+    for rows in (8, 1):  # a single row is normalised by running statistics, to which a bias matters
         leaves = {key: p.clone().requires_grad_() for key, p in parameters.items()}
         ports, _ = network(leaves, buffers, inputs(network, rows), training=True)
         total = torch.stack([ports[port].square().sum() for port in (OBJECTIVE, "to_b", "map")]).sum()

@@ -12,12 +12,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from antiphon.agents import OBJECTIVE, Head, ModuleNetwork
 from antiphon.agents.network import Tensors
+from tests.agents.made import numbers
+from tests.some import some
+from tests.tensors import DOUBLE, Counter, drawn, member, stack
 
-DOUBLE = torch.float64
 INPUTS, BATCH = 4, 6
 HEADS = (Head(OBJECTIVE, (3,)), Head("to_b", (2, 1, 2), "batch"), Head("to_c", (2,), "layer"))
 OUTPUTS = 9
@@ -95,26 +96,6 @@ def network(source: Any, seed: int = 0) -> ModuleNetwork:
     return ModuleNetwork(source, (INPUTS,), HEADS, seed)
 
 
-def drawn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
-
-
-def numbers(network: ModuleNetwork, seed: int) -> tuple[Tensors, Tensors]:
-    """Parameters and buffers that are nobody's defaults, in float64."""
-    parameters, buffers = network.parameters(torch.Generator()), network.buffers()
-    return (
-        {k: v.double() + 0.2 * drawn(seed + i, *v.shape) for i, (k, v) in enumerate(parameters.items())},
-        {
-            k: v.double() + drawn(seed + i, *v.shape).square() if v.is_floating_point() else v + seed
-            for i, (k, v) in enumerate(buffers.items())
-        },
-    )
-
-
-def stack(tensors: list[Tensors]) -> Tensors:
-    return {k: torch.stack([t[k] for t in tensors]) for k in tensors[0]}
-
-
 def evaluated(
     network: ModuleNetwork, parameters: Tensors, buffers: Tensors, x: Tensor, training: bool
 ) -> tuple[Tensors, Tensors, Tensors]:
@@ -147,21 +128,7 @@ def test_stacked_modules_are_the_single_ones(source: Any, training: bool) -> Non
     for i, (p, b) in enumerate(several):
         alone = evaluated(network(source, i), p, b, x[i], training)
         for ours, theirs in zip(together, alone, strict=True):
-            assert set(ours) == set(theirs)
-            for name, value in theirs.items():
-                torch.testing.assert_close(ours[name][i], value, rtol=1e-12, atol=1e-12)
-
-
-class Counter(TorchDispatchMode):
-    """Counts the operations dispatched under it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += 1
-        return func(*args, **(kwargs or {}))
+            torch.testing.assert_close(member(ours, i), theirs, rtol=1e-12, atol=1e-12)
 
 
 @each_fitting
@@ -248,8 +215,7 @@ def written(way: Callable[..., Tensor], **attributes: Any) -> Callable[[int, int
 )
 def test_what_cannot_be_stacked_says_why_in_one_line(source: Any, why: str) -> None:
     state = torch.get_rng_state()
-    said = network(source).stackable()
-    assert said is not None
+    said = some(network(source).stackable())
     assert said.startswith(why)
     assert "\n" not in said
     assert torch.equal(torch.get_rng_state(), state)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from antiphon.agents import HIDDEN, OBJECTIVE, OBJECTIVES, STATE, Conv, Head, Mlp, Network, Recurrent
 from antiphon.agents.network import Tensors
+from tests.agents.made import numbers
+from tests.tensors import DOUBLE, Counter, drawn, member, stack
 
-DOUBLE = torch.float64
 BATCH = 6
 NORMS = ("none", "layer", "batch")
 HEADS = (Head(OBJECTIVE, (5,)), Head("to_b", (4,), "batch"), Head("map", (2, 3, 1), "layer"))
@@ -42,23 +42,6 @@ def networks() -> dict[str, Network]:
 
 NETWORKS = networks()
 each_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-
-
-def drawn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
-
-
-def numbers(network: Network, seed: int) -> tuple[Tensors, Tensors]:
-    """Parameters and buffers that are nobody's defaults, in float64."""
-    parameters, buffers = network.parameters(torch.Generator().manual_seed(seed)), network.buffers()
-    return (
-        {k: v.double() + 0.2 * drawn(seed + i, *v.shape) for i, (k, v) in enumerate(parameters.items())},
-        {k: v.double() + drawn(seed + i, *v.shape).square() for i, (k, v) in enumerate(buffers.items())},
-    )
-
-
-def stack(tensors: Sequence[Tensors]) -> Tensors:
-    return {k: torch.stack([t[k] for t in tensors]) for k in tensors[0]}
 
 
 def evaluated(
@@ -102,9 +85,7 @@ def test_stacked_networks_are_the_single_ones(network: Network, training: bool, 
     for i, (p, b) in enumerate(several):
         alone = evaluated(network, p, b, x[i], None if state is None else state[i], training)
         for ours, theirs in zip(together, alone, strict=True):
-            assert set(ours) == set(theirs)
-            for name, value in theirs.items():
-                torch.testing.assert_close(ours[name][i], value, rtol=1e-12, atol=1e-12, msg=name)
+            torch.testing.assert_close(member(ours, i), theirs, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("network", [NETWORKS["lstm batch"], NETWORKS["gru none"]], ids=["lstm", "gru"])
@@ -116,18 +97,6 @@ def test_a_stacked_network_without_a_state_begins_at_zeros(network: Network) -> 
     silent, _ = network(parameters, buffers, x, training=True)
     spoken, _ = network(parameters, buffers, x, training=True, state=zeros)
     assert torch.equal(silent[STATE], spoken[STATE])
-
-
-class Counter(TorchDispatchMode):
-    """Counts the operations dispatched under it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += 1
-        return func(*args, **(kwargs or {}))
 
 
 @each_network

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from antiphon.agents import OBJECTIVE, Conv, Head, Mlp, ModuleNetwork, Network, Recurrent, Transport
 from antiphon.agents.network import Tensors
 from antiphon.errors import ScenarioError
+from tests.tensors import drawn, same
 
-DOUBLE = torch.float64
 HEADS = (Head(OBJECTIVE, (10,)), Head("to_b", (6,), "batch"))
 OBSERVED, TOLD = 3, 4
 """Of the seven inputs of a flat network, and of the seven channels of a convolution's."""
@@ -37,10 +37,6 @@ NETWORKS = {
     "recurrent, encoder": recurrent((8,)),
 }
 each_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-
-
-def drawn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
 
 
 def message_shape(network: Network) -> tuple[int, ...]:
@@ -88,16 +84,14 @@ def test_with_the_networks_own_weights_it_is_backpropagation(network: Network) -
     own, _ = numbers(network)
     weights = {name: own[name].data[:, OBSERVED:] for name in weights_of(network)}
     expected, found = gradients(network, None), gradients(network, weights)
-    for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient)
+    torch.testing.assert_close(found, expected)
 
 
 @each_network
 def test_only_what_the_message_is_told_depends_on_the_weights(network: Network) -> None:
     expected, found = gradients(network, None), gradients(network, weights_of(network))
     assert not torch.allclose(found.pop("told"), expected.pop("told"))
-    for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient)
+    torch.testing.assert_close(found, expected)
 
 
 def test_a_message_is_told_the_gradient_of_the_first_layer_through_the_weights() -> None:
@@ -145,7 +139,7 @@ def test_weights_are_drawn_as_the_layer_they_replace_and_follow_the_generator() 
     assert weight.shape == (50, 100)
     assert 0.049 < float(weight.abs().max()) <= 0.05  # 1/sqrt(400): that of the whole layer
     first, again, other = (weights_of(flat(()), seed) for seed in (3, 3, 4))
-    assert all(torch.equal(first[k], again[k]) for k in first)
+    same(first, again)
     assert not torch.equal(first["to_b.weight"], other["to_b.weight"])
     fewer = Mlp((7,), (), HEADS[1:]).feedback_weights((TOLD,), torch.Generator().manual_seed(3))
     assert torch.equal(fewer["to_b.weight"].double(), first["to_b.weight"])  # another head changes nothing

@@ -12,6 +12,7 @@ import pytest
 import antiphon
 from tests.browser import runs
 from tests.browser.served import MISSING, Watch, chromium, tensorboard, wait_for_runs
+from tests.browser.tab import Tab
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -80,3 +81,9 @@ def context(browser: Browser, watch: Watch) -> Iterator[BrowserContext]:
 def page(context: BrowserContext) -> Page:
     """An empty page of 1280 x 800."""
     return context.new_page()
+
+
+@pytest.fixture
+def tab(page: Page, address: str) -> Tab:
+    """The tab with the made run."""
+    return Tab.alone(page, address, "made")

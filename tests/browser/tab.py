@@ -66,6 +66,26 @@ class Tab:
         self.part(testid).select_option(value)
         self.idle()
 
+    def at(self, step: int) -> None:
+        """Show a step."""
+        self.ask("app.setStep(a[0])", step)
+        self.idle()
+
+    def select(self, kind: str, index: int) -> None:
+        """Select an agent or a channel by its number."""
+        self.ask("app.select(...a)", kind, index)
+        self.idle()
+
+    def push(self, testid: str) -> None:
+        """Click a button."""
+        self.part(testid).click()
+        self.idle()
+
+    def fill(self, testid: str, text: str) -> None:
+        """Write into the search or the filter."""
+        self.part(testid).fill(text)
+        self.idle()
+
     def press(self, *keys: str) -> None:
         """Press keys, one after another."""
         for key in keys:

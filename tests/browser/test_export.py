@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def test_csv_has_all_rows_of_the_figure(page: Page, address: str, logdir: Path) -> None:
+def test_csv_has_all_rows_of_the_figure(tab: Tab, logdir: Path) -> None:
     """With the numbers of the event file, to the last digit of float32."""
-    tab = Tab.alone(page, address, "made")
     tab.choose("figure", "cosine")
     rows = list(csv.DictReader(io.StringIO(tab.downloaded("csv-channel"), newline="")))
     logged = Events(logdir / "made").figure("antiphon/channel/cosine")
@@ -51,12 +50,10 @@ def test_csv_of_hostile_names_holds_no_formula(page: Page, address: str) -> None
     assert names == {f"'{name}" if name.startswith("=") else name for name in whole}
 
 
-def test_json_has_the_step_that_is_shown(page: Page, address: str, logdir: Path) -> None:
+def test_json_has_the_step_that_is_shown(tab: Tab, logdir: Path) -> None:
     """Of the figure chosen, by name."""
-    tab = Tab.alone(page, address, "made")
     tab.choose("figure", "sg_loss")
-    tab.ask("app.setStep(50)")
-    tab.idle()
+    tab.at(50)
     content = documents(tab.downloaded("json"))
     logged = Events(logdir / "made").figure("antiphon/channel/sg_loss")[50]
     assert content["run"] == "made"
@@ -77,11 +74,9 @@ def leaves(content: object) -> list[float]:
 
 
 @pytest.mark.parametrize("view", ["graph", "matrix", "timeline"])
-def test_svg_is_a_picture_of_the_view(page: Page, address: str, view: str) -> None:
+def test_svg_is_a_picture_of_the_view(tab: Tab, view: str) -> None:
     """Well-formed, with the agents' names, and nothing that runs or is fetched."""
-    tab = Tab.alone(page, address, "made")
-    tab.part(f"view-{view}").click()
-    tab.idle()
+    tab.push(f"view-{view}")
     root = ElementTree.fromstring(tab.downloaded("svg"))
     assert root.tag == f"{SVG}svg"
     text = " ".join("".join(node.itertext()) for node in root.iter(f"{SVG}text"))

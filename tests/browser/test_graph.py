@@ -13,17 +13,12 @@ import pytest
 from tests.browser import runs
 from tests.browser.numbers import Events, apart, parsed, place_on_cividis
 from tests.browser.tab import Tab
+from tests.some import some
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 CHANNEL = "antiphon/channel"
-
-
-@pytest.fixture
-def tab(page: Page, address: str) -> Tab:
-    """The tab with the made run."""
-    return Tab.alone(page, address, "made")
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +64,7 @@ def test_a_channel_is_drawn_in_its_colour(tab: Tab) -> None:
     """Pixels of the screen."""
     tab.choose("figure", "sg_loss")
     for step in (1, 100):
-        tab.ask("app.setStep(a[0])", step)
-        tab.idle()
+        tab.at(step)
         for index, colour in enumerate(tab.colours()):
             assert tab.is_drawn(colour, tab.point("edgePoint", index)), (step, index)
 
@@ -80,8 +74,7 @@ def test_a_diverging_figure_is_blue_below_zero_and_orange_above(tab: Tab, events
     tab.choose("figure", "cosine")
     nothing = set()
     for step in (1, 50, 100):
-        tab.ask("app.setStep(a[0])", step)
-        tab.idle()
+        tab.at(step)
         colours, numbers = tab.colours(), events.figure(f"{CHANNEL}/cosine")[step]
         for index, (colour, number) in enumerate(zip(colours, numbers, strict=True)):
             red, _, blue = colour
@@ -108,8 +101,7 @@ def test_a_click_on_a_channel_shows_the_numbers_of_the_event_file(tab: Tab, even
         assert tab.title == runs.channel_name(runs.CHANNELS[index])
         assert tab.ask("app.selection()") == {"kind": "channel", "index": index}
         for step in (10, 100):
-            tab.ask("app.setStep(a[0])", step)
-            tab.idle()
+            tab.at(step)
             for metric in metrics:
                 logged = events.figure(f"{CHANNEL}/{metric}")[step][index]
                 assert tab.number(metric) == pytest.approx(logged, rel=1e-6), (index, step, metric)
@@ -117,8 +109,7 @@ def test_a_click_on_a_channel_shows_the_numbers_of_the_event_file(tab: Tab, even
 
 def test_a_figure_that_a_channel_lacks_is_not_made_up(tab: Tab) -> None:
     """It is a dash or not there, never a number."""
-    tab.ask("app.select('channel', a[0])", runs.WITHOUT_COSINE)
-    tab.idle()
+    tab.select("channel", runs.WITHOUT_COSINE)
     assert tab.part("number-sg_loss").first.is_visible()
     shown = tab.part("number-cosine")
     assert shown.count() == 0 or np.isnan(tab.number("cosine"))
@@ -137,16 +128,13 @@ def test_a_click_on_an_agent_shows_it_and_its_channels(tab: Tab, events: Events)
 
 def test_the_messages_of_a_channel_are_drawn_where_they_were_kept(tab: Tab) -> None:
     """Channel 0 has messages at the first and the last row, channel 5 none."""
-    tab.ask("app.select('channel', 0)")
-    tab.idle()
+    tab.select("channel", 0)
     cloud = tab.part("cloud")
     cloud.scroll_into_view_if_needed()
     assert cloud.get_attribute("data-step") == "100"
-    tab.ask("app.setStep(50)")
-    tab.idle()
+    tab.at(50)
     assert cloud.get_attribute("data-step") == "1"
-    tab.ask("app.select('channel', 5)")
-    tab.idle()
+    tab.select("channel", 5)
     assert tab.part("cloud").count() == 0 or not tab.part("cloud").is_visible()
 
 
@@ -195,11 +183,9 @@ def test_a_channel_without_a_number_is_as_wide_as_its_messages_are_strong(tab: T
     assert widths[0] == widths[1]
 
 
-def test_numbers_of_an_earlier_step_are_not_said_to_be_of_this_one(page: Page, address: str) -> None:
+def test_numbers_of_an_earlier_step_are_not_said_to_be_of_this_one(tab: Tab) -> None:
     """The damaged run ends before the whole one beside it."""
-    tab = Tab.alone(page, address, "made")
-    tab.ask("app.select('channel', 0)")
-    tab.idle()
+    tab.select("channel", 0)
     assert "numbers at step 100" in tab.part("panel").inner_text().lower()
     tab.choose("beside", "cut")
     tab.idle()
@@ -221,18 +207,14 @@ def test_the_shares_of_variance_are_those_of_the_messages(tab: Tab, events: Even
     """Principal components of the rows of the event file, found by a singular value decomposition."""
     rows = np.concatenate(list(events.figure("antiphon/messages/0").values()))[:, :-1]
     variances = np.linalg.svd(rows - rows.mean(0), compute_uv=False) ** 2
-    tab.ask("app.select('channel', 0)")
-    tab.idle()
+    tab.select("channel", 0)
     panel = tab.part("panel").inner_text()
     for share in variances[:2] / variances.sum():
         assert f"{100 * share:.0f} % of variance" in panel
 
 
-def test_a_run_of_two_beside_one_another_shares_slider_and_scale(
-    page: Page, address: str, logdir: Path
-) -> None:
+def test_a_run_of_two_beside_one_another_shares_slider_and_scale(tab: Tab, logdir: Path) -> None:
     """The other's losses are three times as high: the same number has the same colour on both sides."""
-    tab = Tab.alone(page, address, "made")
     tab.choose("figure", "sg_loss")
     tab.choose("beside", "other/seed1")
     assert tab.part("stage").is_visible()
@@ -245,8 +227,7 @@ def test_a_run_of_two_beside_one_another_shares_slider_and_scale(
     assert scale["high"] >= high - 1e-6
     wanted, shown = [], []
     for step in (1, 60):
-        tab.ask("app.setStep(a[0])", step)
-        tab.idle()
+        tab.at(step)
         for side, rows in enumerate(found):
             colours = tab.colours(side=side)
             wanted += ((rows[step] - low) / (high - low)).tolist()
@@ -269,8 +250,7 @@ def test_a_theme_changes_the_page_and_the_colours_stay_told_apart(tab: Tab) -> N
     x, y = tab.point("agentPoint", 0)
     corner = {"x": x - 40, "y": y - 40, "width": 1.0, "height": 1.0}
     light = tab.pixels(corner)[0, 0].mean()
-    tab.part("theme").click()
-    tab.idle()
+    tab.push("theme")
     dark = tab.pixels(corner)[0, 0].mean()
     assert light > 200
     assert dark < 60
@@ -284,7 +264,6 @@ def test_the_theme_is_that_of_the_system_at_first(page: Page, address: str) -> N
     """Where nobody has chosen one."""
     page.emulate_media(color_scheme="dark")
     tab = Tab.alone(page, address, "made")
-    found = tab.part("stage").bounding_box()
-    assert found is not None
+    found = some(tab.part("stage").bounding_box())
     paper = tab.pixel((found["x"] + 5, found["y"] + 5))
     assert max(paper) < 60

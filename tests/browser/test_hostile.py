@@ -9,6 +9,7 @@ import pytest
 
 from tests.browser import runs
 from tests.browser.tab import Tab
+from tests.some import some
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -29,28 +30,23 @@ def test_hostile_names_are_shown_as_text(page: Page, address: str) -> None:
         ("channel", [f"{one}->{other}" for one, other in itertools.pairwise(runs.HOSTILE)]),
     ):
         for index, name in enumerate(names):
-            tab.ask("app.select(...a)", kind, index)
-            tab.idle()
+            tab.select(kind, index)
             assert tab.title == name
             assert squeezed(name).replace("->", "") in squeezed(tab.part("panel-title").inner_text()).replace(
                 "→", ""
             )
-    tab.ask("app.select('agent', 0)")
-    tab.idle()
+    tab.select("agent", 0)
     panel = squeezed(tab.part("panel").text_content() or "")
     assert squeezed(runs.HOSTILE[1]) in panel
     assert squeezed(runs.HOSTILE[2]) in panel
     for view in ("matrix", "timeline", "graph"):
-        tab.part(f"view-{view}").click()
-        tab.idle()
-        place = tab.part("stage").bounding_box()
-        assert place is not None
+        tab.push(f"view-{view}")
+        place = some(tab.part("stage").bounding_box())
         for share in (0.3, 0.5, 0.7):  # whatever is said about what the pointer is over
             page.mouse.move(place["x"] + share * place["width"], place["y"] + share * place["height"])
             page.wait_for_timeout(60)
         assert tab.frame.evaluate(_ELEMENTS) == 0
-    tab.part("search").fill(runs.HOSTILE[0])
-    tab.idle()
+    tab.fill("search", runs.HOSTILE[0])
     assert tab.ask("app.matches('agent', 0)")
     assert tab.frame.evaluate(_ELEMENTS) == 0
     assert tab.frame.evaluate("document.scripts.length") == scripts
@@ -62,12 +58,10 @@ def squeezed(text: str) -> str:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_two_hostile_runs_beside_one_another(page: Page, address: str, theme: str) -> None:
+def test_two_hostile_runs_beside_one_another(tab: Tab, theme: str) -> None:
     """The same run on both sides, in either theme."""
-    tab = Tab.alone(page, address, "made")
     if theme == "dark":
         tab.part("theme").click()
     tab.choose("beside", runs.HOSTILE_RUN)
-    tab.ask("app.select('agent', 0)")
-    tab.idle()
+    tab.select("agent", 0)
     assert tab.frame.evaluate(_ELEMENTS) == 0

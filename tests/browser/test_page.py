@@ -38,15 +38,12 @@ def test_a_page_of_two_runs_is_the_tab_in_a_file(offline: Page, logdir: Path, tm
     tab.click("edgePoint", 5)
     logged = Events(logdir / "made").figure("antiphon/channel/sg_loss")
     for step in (1, 100):
-        tab.ask("app.setStep(a[0])", step)
-        tab.idle()
+        tab.at(step)
         assert tab.number("sg_loss") == pytest.approx(logged[step][5], rel=1e-6)
-    tab.ask("app.select('channel', 0)")
-    tab.idle()
+    tab.select("channel", 0)
     assert tab.part("cloud").get_attribute("data-step") == "100"
     for view in ("matrix", "timeline"):
-        tab.part(f"view-{view}").click()
-        tab.idle()
+        tab.push(f"view-{view}")
     assert "left->mind" in tab.downloaded("csv-channel")
 
 
@@ -56,7 +53,6 @@ def test_a_page_of_hostile_names_runs_nothing(offline: Page, logdir: Path, tmp_p
     file.write_text(page_of([read_run(logdir / runs.HOSTILE_RUN)], title="hostile"), encoding="utf-8")
     offline.goto(file.as_uri())
     tab = Tab(offline, offline.main_frame)
-    tab.ask("app.select('agent', 1)")
-    tab.idle()
+    tab.select("agent", 1)
     assert tab.title == runs.HOSTILE[1]
     assert tab.frame.evaluate("document.querySelectorAll('img, [onerror]').length") == 0

@@ -42,8 +42,7 @@ def test_the_live_graph_of_all_runs_works_in_the_report(shown: Page) -> None:
     assert tab.ask("app.counts()") == {"agents": 6, "channels": 9}
     tab.choose("beside", "real")
     for view in ("matrix", "timeline", "graph"):
-        tab.part(f"view-{view}").click()
-        tab.idle()
+        tab.push(f"view-{view}")
     assert shown.locator("img, [onerror]").count() == 0
     assert shown.locator(".report section").count() == 8
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from tests.browser import runs
 from tests.browser.numbers import Events
 from tests.browser.tab import Tab
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Page
+from tests.some import some
 
 CONTROLS = (
     "run",
@@ -35,12 +33,6 @@ CONTROLS = (
 )
 
 
-@pytest.fixture
-def tab(page: Page, address: str) -> Tab:
-    """The tab with the made run."""
-    return Tab.alone(page, address, "made")
-
-
 def test_arrows_go_from_row_to_row(tab: Tab) -> None:
     """With nothing clicked before; Home and End go to the first row and the last."""
     tab.press("Home")
@@ -56,8 +48,7 @@ def test_arrows_go_from_row_to_row(tab: Tab) -> None:
 
 def test_the_slider_is_moved_with_the_mouse(tab: Tab) -> None:
     """Pressed at its end, drawn to its start, let go in the middle."""
-    found = tab.part("slider").bounding_box()
-    assert found is not None
+    found = some(tab.part("slider").bounding_box())
     middle = found["y"] + found["height"] / 2
     tab.page.mouse.move(found["x"] + found["width"] - 8, middle)
     tab.page.mouse.down()
@@ -142,8 +133,7 @@ def test_a_slash_begins_a_search_and_escape_ends_it(tab: Tab) -> None:
 
 def test_a_search_finds_channels_and_selects(tab: Tab) -> None:
     """By any part of the name, in any case."""
-    tab.part("search").fill("RIGHT->mind")
-    tab.idle()
+    tab.fill("search", "RIGHT->mind")
     assert left(tab, "channel", 9) == [index == 5 for index in range(9)]
     tab.part("search").press("Enter")
     tab.idle()
@@ -155,8 +145,7 @@ def test_what_is_not_found_is_drawn_faintly(tab: Tab) -> None:
     tab.choose("figure", "sg_loss")
     tab.ask("app.setStep(1)")
     colours = tab.colours()
-    tab.part("search").fill("right->mind")
-    tab.idle()
+    tab.fill("search", "right->mind")
     assert tab.is_drawn(colours[5], tab.point("edgePoint", 5))
     assert not tab.is_drawn(colours[3], tab.point("edgePoint", 3))
 
@@ -165,19 +154,15 @@ def test_a_filter_leaves_what_it_says(tab: Tab, logdir: Path) -> None:
     """By coupling, by role, and by a figure at the step that is shown."""
     logged = Events(logdir / "made").figure("antiphon/channel/sg_loss")
     couplings = [attributes["coupling"] for *_, attributes in runs.CHANNELS]
-    tab.part("filter").fill("coupling:decoupled")
-    tab.idle()
+    tab.fill("filter", "coupling:decoupled")
     assert left(tab, "channel", 9) == [coupling == "decoupled" for coupling in couplings]
-    tab.part("filter").fill("coupling:decoupled sg_loss>0.3")
-    tab.idle()
+    tab.fill("filter", "coupling:decoupled sg_loss>0.3")
     for step in (100, 1):
-        tab.ask("app.setStep(a[0])", step)
-        tab.idle()
+        tab.at(step)
         wanted = [c == "decoupled" and v > 0.3 for c, v in zip(couplings, logged[step], strict=True)]
         assert left(tab, "channel", 9) == wanted
         assert f"{sum(wanted)} of 9 channels" in tab.part("counts").inner_text()
-    tab.part("filter").fill("role:readout")
-    tab.idle()
+    tab.fill("filter", "role:readout")
     assert left(tab, "agent", 6) == [each.get("role") == "readout" for each in runs.AGENTS.values()]
 
 
@@ -197,8 +182,7 @@ def test_every_word_of_a_filter_means_what_the_help_says(
 ) -> None:
     """At the newest step, with SG losses as the figure of the lines."""
     tab.choose("figure", "sg_loss")
-    tab.part("filter").fill(words)
-    tab.idle()
+    tab.fill("filter", words)
     losses = Events(logdir / "made").figure("antiphon/channel/sg_loss")[100]
     expected = [wanted(channel, loss) for channel, loss in zip(runs.CHANNELS, losses, strict=True)]
     assert 0 < sum(expected) < 9
@@ -208,12 +192,10 @@ def test_every_word_of_a_filter_means_what_the_help_says(
 def test_a_filter_that_is_not_understood_is_said_so(tab: Tab) -> None:
     """And leaves everything."""
     for wrong in ("nonsense", "coupling<3", "sg_loss>much", "unheard>0"):
-        tab.part("filter").fill(wrong)
-        tab.idle()
+        tab.fill("filter", wrong)
         assert tab.part("filter-error").inner_text().strip(), wrong
         assert all(left(tab, "channel", 9)), wrong
-    tab.part("filter").fill("")
-    tab.idle()
+    tab.fill("filter", "")
     assert not tab.part("filter-error").is_visible()
 
 

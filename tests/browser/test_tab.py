@@ -39,8 +39,7 @@ def test_what_a_simulation_writes_is_what_the_tab_shows(page: Page, address: str
     assert tab.ask("app.counts()") == {"agents": len(graph["agents"]), "channels": len(graph["channels"])}
     rows = events.figure("antiphon/channel/sg_loss")
     assert tab.ask("app.steps()")[-1] == 60 == tab.step
-    tab.ask("app.select('channel', 1)")
-    tab.idle()
+    tab.select("channel", 1)
     assert tab.title == graph["channels"][1]["name"]
     assert tab.number("sg_loss") == pytest.approx(rows[60][1], rel=1e-6)
 
@@ -83,7 +82,6 @@ def test_a_damaged_event_file_shows_what_comes_before_the_damage(
     tab.choose("figure", "cosine")
     steps = tab.ask("app.steps()")
     assert steps == list(runs.STEPS[:rows])
-    tab.ask("app.select('channel', 6)")
-    tab.idle()
+    tab.select("channel", 6)
     assert tab.step == steps[-1]
     assert tab.number("cosine") == pytest.approx(whole[steps[-1]][6], rel=1e-6)

@@ -11,6 +11,7 @@ import pytest
 from tests.browser import runs
 from tests.browser.numbers import Events, apart, place_on_cividis
 from tests.browser.tab import Tab
+from tests.some import some
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -23,14 +24,12 @@ def test_the_matrix_shows_a_thousand_agents_and_finds_the_channel_of_a_cell(
     tab = Tab.alone(page, address, "large")
     assert tab.ask("app.counts()") == {"agents": 1000, "channels": 4000}
     tab.choose("figure", "sg_loss")
-    tab.part("view-matrix").click()
-    tab.idle()
+    tab.push("view-matrix")
     events = Events(logdir / "large")
     graph, rows = events.document("antiphon/graph"), events.figure("antiphon/channel/sg_loss")
     for index in (0, 1234, 3999):
         tab.click("cellPoint", index)
-        selected = tab.ask("app.selection()")
-        assert selected is not None
+        selected = some(tab.ask("app.selection()"))
         chosen = graph["channels"][selected["index"]]
         clicked = graph["channels"][index]
         # A cell is smaller than a pixel here: a neighbour is meant where it lies under the pointer.
@@ -40,15 +39,12 @@ def test_the_matrix_shows_a_thousand_agents_and_finds_the_channel_of_a_cell(
         assert tab.number("sg_loss") == pytest.approx(rows[41][selected["index"]], rel=1e-6)
 
 
-def test_the_matrix_of_few_agents_has_a_cell_per_channel_in_its_colour(page: Page, address: str) -> None:
+def test_the_matrix_of_few_agents_has_a_cell_per_channel_in_its_colour(tab: Tab) -> None:
     """Parallel channels share a cell."""
-    tab = Tab.alone(page, address, "made")
     tab.choose("figure", "sg_loss")
-    tab.part("view-matrix").click()
-    tab.idle()
+    tab.push("view-matrix")
     for step in (1, 100):
-        tab.ask("app.setStep(a[0])", step)
-        tab.idle()
+        tab.at(step)
         colours = tab.colours()
         for index in range(2, 9):
             assert apart(tab.pixel(tab.point("cellPoint", index)), colours[index]) <= 8, (step, index)
@@ -68,23 +64,18 @@ def test_the_matrix_takes_a_thousand_agents_from_step_to_step(page: Page, addres
     """What is seen changes with the slider."""
     tab = Tab.alone(page, address, "large")
     tab.choose("figure", "sg_loss")
-    tab.part("view-matrix").click()
-    tab.idle()
-    found = tab.part("stage").bounding_box()
-    assert found is not None
+    tab.push("view-matrix")
+    found = some(tab.part("stage").bounding_box())
     seen = []
     for step in (1, 41):
-        tab.ask("app.setStep(a[0])", step)
-        tab.idle()
+        tab.at(step)
         seen.append(tab.pixels(dict(found)).astype(int))
     assert (np.abs(seen[0] - seen[1]).max(2) > 20).sum() > 500
 
 
-def test_the_timeline_shows_ticks_and_selects(page: Page, address: str) -> None:
+def test_the_timeline_shows_ticks_and_selects(tab: Tab) -> None:
     """`slow` ticks at every fourth step, `left` at each."""
-    tab = Tab.alone(page, address, "made")
-    tab.part("view-timeline").click()
-    tab.idle()
+    tab.push("view-timeline")
     slow, left = list(runs.AGENTS).index("slow"), list(runs.AGENTS).index("left")
     drawn = {agent: [ink(tab, agent, step) for step in range(16)] for agent in (slow, left)}
     ticks = {step for step in range(16) if step % 4 == 3}
@@ -95,15 +86,12 @@ def test_the_timeline_shows_ticks_and_selects(page: Page, address: str) -> None:
     assert tab.title == "slow"
 
 
-def test_the_timeline_is_drawn_anew_in_another_theme(page: Page, address: str) -> None:
+def test_the_timeline_is_drawn_anew_in_another_theme(tab: Tab) -> None:
     """Its rows are drawn once, and not at every step: a theme is a reason to."""
-    tab = Tab.alone(page, address, "made")
-    tab.part("view-timeline").click()
-    tab.idle()
+    tab.push("view-timeline")
     picture = "document.querySelector('.ap-timeline-canvas').toDataURL()"
     before = tab.frame.evaluate(picture)
-    tab.part("theme").click()
-    tab.idle()
+    tab.push("theme")
     assert tab.frame.evaluate(picture) != before
 
 
@@ -116,6 +104,5 @@ def ink(tab: Tab, agent: int, step: int) -> float:
 def test_a_run_without_a_timeline_says_so(page: Page, address: str) -> None:
     """The large run has none."""
     tab = Tab.alone(page, address, "large")
-    tab.part("view-timeline").click()
-    tab.idle()
+    tab.push("view-timeline")
     assert tab.part("empty").first.is_visible()

@@ -17,6 +17,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.batch_norm import drop_lost_biases, without_lost_biases
+from tests.some import some
 
 DOUBLE = torch.float64
 NAMES = "abcd"
@@ -179,8 +180,7 @@ def test_the_injected_gradient_is_the_scaled_prediction() -> None:
     pair.channel._injections.clear()
     x, label = next(pair.batches(1))
     message = pair.forward(x, label)
-    predictor = pair.channel.predictor
-    assert predictor is not None
+    predictor = some(pair.channel.predictor)
     context = F.one_hot(label, 3).double()
     said = predictor.predict(comms.Example(message.detach(), context, None))
     (expected,) = torch.autograd.grad((message * said * 0.5).sum() / 8, pair.below.weight, retain_graph=True)
@@ -197,8 +197,7 @@ def test_an_untrained_channel_injects_nothing_and_shows_how_alike_its_gradients_
     assert pair.below.weight.grad is not None
     assert torch.equal(pair.below.weight.grad, torch.zeros(4, 5, dtype=DOUBLE))
     assert pair.channel.learn() is not None
-    found = pair.channel.alignment()
-    assert found is not None
+    found = some(pair.channel.alignment())
     assert found["norm_ratio"] == 0
     assert pair.channel.learn() is None, "it has learned from everything"
 
@@ -231,8 +230,7 @@ def test_all_uses_of_a_message_meet_on_it_and_an_unread_one_is_void() -> None:
         comms.learn(loss, pair.above.parameters(), received=[pair.channel])
     leaf = pair.below(x).detach().requires_grad_()
     delta = torch.autograd.grad(F.cross_entropy(pair.above(leaf), label) * 8, leaf)[0]
-    total = pair.channel.learn()
-    assert total is not None
+    total = some(pair.channel.learn())
     torch.testing.assert_close(total, (2 * delta).square().sum() / 8)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from antiphon import comms
 from antiphon.errors import ScenarioError
 from antiphon.scenarios.parts import GradientSpec
+from tests.some import some
 
 DOUBLE = torch.float64
 ROWS = 8
@@ -54,8 +55,7 @@ def test_what_comes_back_is_the_receivers_loss_and_the_value_of_its_own_critics(
     for _ in range(5):
         three.step()
     losses, _ = three.forward()
-    predictor = three.far.predictor
-    assert predictor is not None
+    predictor = some(three.far.predictor)
     value = predictor.value(three.far._open[-1].example)
     assert value.abs().max() > 0.01
     comms.learn(losses, three.third.parameters(), received=[three.far])
@@ -65,8 +65,7 @@ def test_what_comes_back_is_the_receivers_loss_and_the_value_of_its_own_critics(
     mine = losses.detach() + 1
     losses, _ = three.forward()
     comms.learn(losses * 0 + mine, three.second.parameters(), received=[three.near], sent=[three.far])
-    again = three.returned(three.near)
-    assert again is not None
+    again = some(three.returned(three.near))
     assert (again - mine).abs().max() > 0.01 * discount, "its own objective and the value of what it sent"
 
 
@@ -85,8 +84,7 @@ def test_losses_of_several_uses_are_summed() -> None:
     for _ in range(2):
         comms.learn(losses, three.third.parameters(), received=[three.far])
         losses = F.cross_entropy(three.third(three.far.receive()), torch.zeros(ROWS).long(), reduction="none")
-    total = three.returned(three.far)
-    assert total is not None
+    total = some(three.returned(three.far))
     assert total.shape == (ROWS,)
     assert (total > losses.detach()).all()
 
@@ -123,8 +121,7 @@ def test_the_system_learns_through_two_critics() -> None:
         three.far.learn()
     assert (three.first.weight - start).abs().max() > 0.1
     assert losses.mean() < 0.5
-    found = three.near.alignment()
-    assert found is not None
+    found = some(three.near.alignment())
     assert found["r2"] > 0
 
 

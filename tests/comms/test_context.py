@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from antiphon.comms.model import ContextSpec, encode
+from tests.some import some
 
 LABEL = ContextSpec("label", (), 3)
 POSITION = ContextSpec("position", (2, 2))
@@ -20,8 +21,7 @@ def test_features_are_the_columns_of_the_encoding() -> None:
         "digits": torch.tensor([[0, 1], [2, 2], [1, 0], [0, 0]]),
     }
     for specs in ([LABEL], [POSITION], [SCALAR], [DIGITS], [POSITION, LABEL, SCALAR, DIGITS]):
-        columns = encode(specs, signals, torch.float32)
-        assert columns is not None
+        columns = some(encode(specs, signals, torch.float32))
         assert columns.shape == (4, sum(spec.features for spec in specs))
 
 
@@ -30,18 +30,15 @@ def test_encoding() -> None:
         "label": torch.tensor([2, 0]),
         "position": torch.tensor([[[1.0, 2], [3, 4]], [[5, 6], [7, 8]]]),
     }
-    columns = encode([LABEL, POSITION], signals, torch.float64)
-    assert columns is not None
+    columns = some(encode([LABEL, POSITION], signals, torch.float64))
     assert columns.dtype == torch.float64
     assert columns.tolist() == [[0, 0, 1, 1, 2, 3, 4], [1, 0, 0, 5, 6, 7, 8]]
-    swapped = encode([POSITION, LABEL], signals, torch.float64)
-    assert swapped is not None
+    swapped = some(encode([POSITION, LABEL], signals, torch.float64))
     assert swapped.tolist()[0] == [1, 2, 3, 4, 0, 0, 1]
 
 
 def test_each_component_of_a_categorical_signal_is_one_hot() -> None:
-    columns = encode([DIGITS], {"digits": torch.tensor([[0, 2]])}, torch.float32)
-    assert columns is not None
+    columns = some(encode([DIGITS], {"digits": torch.tensor([[0, 2]])}, torch.float32))
     assert columns.tolist() == [[1, 0, 0, 0, 0, 1]]
 
 

@@ -20,6 +20,7 @@ from antiphon.errors import EngineError
 from antiphon.nets.layers import binary_cross_entropy, cross_entropy, squared_error
 from antiphon.nets.optimisers import Rate
 from tests.comms.made import BATCH, CASES, CLASSES, CONTEXT, DOUBLE, LABEL, PLACE, case, draw, example, make
+from tests.some import some
 
 COUNT = 3
 CONTEXTS: dict[str, tuple[ContextSpec, ...]] = {
@@ -247,8 +248,7 @@ def test_numbers_that_are_none_change_no_bit_of_another(name: str, dtype: torch.
 def test_a_context_may_be_a_view_of_one_that_all_share(name: str) -> None:
     bundled, _ = bundle(several(name))
     asked = flat(told(name))
-    shared = told(name)[0].context
-    assert shared is not None
+    shared = some(told(name)[0].context)
     asked.context = shared.repeat(COUNT, 1)
     viewed = dataclasses.replace(asked, context=shared.expand(COUNT, *shared.shape))
     close(bundled.predict(viewed), bundled.predict(asked))

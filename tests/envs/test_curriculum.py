@@ -7,6 +7,7 @@ import pytest
 
 from antiphon.envs.copying import Curriculum
 from antiphon.envs.options import CopyOptions, RepeatCopyOptions
+from tests.some import some
 
 
 def update(curriculum: Curriculum, error: float, times: int) -> None:
@@ -54,8 +55,7 @@ def test_repeat_copy_grows_by_turns_as_far_as_the_product_fits() -> None:
     assert seen == [(1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (3, 3), (3, 3)]
     assert curriculum.solved == 9 + 3
     later = RepeatCopyOptions(length=3, repeats=1)
-    harder = later.harder(later.start)
-    assert harder is not None
+    harder = some(later.harder(later.start))
     assert (harder.length, harder.repeats) == (4, 1)
 
 

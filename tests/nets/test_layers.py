@@ -19,8 +19,7 @@ from antiphon.nets.layers import (
     normalise,
     with_feedback,
 )
-
-DOUBLE = torch.float64
+from tests.tensors import DOUBLE, member, same
 
 
 def double(*shape: int, seed: int = 0) -> Tensor:
@@ -103,8 +102,7 @@ def test_stacked_normalisation_equals_one_network_at_a_time(kind: str, training:
         alone, after = normalise(kind, x[i], p, {k: b[k] for k in buffers}, training=training)
         torch.testing.assert_close(y[i], alone)
         assert set(moved) == set(after)
-        for key, value in after.items():
-            torch.testing.assert_close(moved[key][i], value)
+        torch.testing.assert_close(member(moved, i), after)
 
 
 def test_only_batch_norm_takes_the_bias_before_it() -> None:
@@ -169,8 +167,7 @@ def test_a_single_row_uses_running_statistics_and_leaves_them() -> None:
     y, moved = normalise("batch", x, parameters, buffers, training=True)
     plain = (x - buffers["mean"]) / (buffers["var"] + 1e-5).sqrt()
     torch.testing.assert_close(y, plain * parameters["gain"] + parameters["bias"])
-    for key, value in buffers.items():
-        assert torch.equal(moved[key], value)
+    same(moved, buffers)
 
 
 def test_initial_numbers() -> None:

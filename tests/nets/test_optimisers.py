@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.optimisers import Optimiser, Rate, Schedule, step_all
+from tests.tensors import DOUBLE, same
 
-DOUBLE = torch.float64
 TORCHS: dict[str, type[torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
@@ -102,8 +102,7 @@ def test_clipping_leaves_a_short_gradient_its_bits_and_a_zero_one_zero() -> None
         free, limited = several(0), several(0)
         Optimiser("sgd", free).step(gradients, 0.1)
         Optimiser("sgd", limited, clip=1e3).step(gradients, 0.1)
-        for p, q in zip(free, limited, strict=True):
-            assert torch.equal(p, q)
+        same(free, limited)
 
 
 def test_each_optimiser_of_a_grouped_step_is_clipped_by_its_own_gradients() -> None:
@@ -113,8 +112,7 @@ def test_each_optimiser_of_a_grouped_step_is_clipped_by_its_own_gradients() -> N
         Optimiser("adam", alone[i], clip=clip).step(several(i + 5), 0.1)
     step_all([(Optimiser("adam", together[i], clip=c), several(i + 5), 0.1) for i, c in enumerate(clips)])
     for own, other in zip(alone, together, strict=True):
-        for p, q in zip(own, other, strict=True):
-            assert torch.equal(p, q)
+        same(own, other)
 
 
 def test_state_is_data_and_starts_at_zero() -> None:

@@ -7,16 +7,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from antiphon.nets import optimum as module
 from antiphon.nets.optimum import optimum
-
-DOUBLE = torch.float64
-
-
-def drawn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
+from tests.tensors import DOUBLE, drawn
 
 
 def test_squared_error_of_one_variable_is_the_variance_that_correlation_leaves() -> None:

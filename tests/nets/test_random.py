@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.random import generator, integers, normal, seed_for, uniform
+from tests.tensors import same
 
 
 def test_numbers_are_uniform_over_lanes_and_over_steps() -> None:
@@ -58,8 +59,7 @@ def test_neighbours_are_uncorrelated(draw: Callable[[int, int, int], Tensor]) ->
 def test_order_and_history_cannot_matter(draw: Callable[[int, int, int], Tensor]) -> None:
     forwards = [draw(3, step, 8) for step in range(10)]
     backwards = [draw(3, step, 8) for step in reversed(range(10))][::-1]
-    for a, b in zip(forwards, backwards, strict=True):
-        assert torch.equal(a, b)
+    same(forwards, backwards)
     state = torch.get_rng_state()
     draw(3, 0, 8)
     assert torch.equal(torch.get_rng_state(), state)

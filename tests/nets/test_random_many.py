@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from antiphon.nets.random import normal, normal_many, seed_for, uniform, uniform_many
+from tests.tensors import Counter
 
 SEEDS = [0, 1, 2**63 - 1, 2**62, 12345, *(seed_for(0, str(i)) for i in range(11))]
 PAIRS = {"uniform": (uniform_many, uniform), "normal": (normal_many, normal)}
@@ -18,18 +17,6 @@ each_pair = pytest.mark.parametrize(("many", "one"), PAIRS.values(), ids=PAIRS)
 
 Many = Callable[[Tensor, int, int], Tensor]
 One = Callable[[int, int, int], Tensor]
-
-
-class Counter(TorchDispatchMode):
-    """Counts the operations dispatched under it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += 1
-        return func(*args, **(kwargs or {}))
 
 
 @each_pair

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.nets.recurrent import CELLS, Cell
+from tests.tensors import DOUBLE, drawn
 
-DOUBLE = torch.float64
 BATCH, INPUTS, SIZE = 6, 5, 4
 
 Tensors = dict[str, Tensor]
@@ -21,10 +21,6 @@ each_norm = pytest.mark.parametrize("norm", ["none", "layer", "batch"])
 
 def cell(kind: str, norm: str = "none", leak: float = 0.3) -> Cell:
     return Cell(kind=kind, inputs=INPUTS, size=SIZE, norm=norm, leak=leak)
-
-
-def drawn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
 
 
 def numbers(cell: Cell, seed: int = 0) -> tuple[Tensors, Tensors]:

@@ -8,13 +8,9 @@ from torch import Tensor
 
 from antiphon.nets import layers
 from antiphon.nets.layers import convolution, norm_buffers, normalise, pool
+from tests.tensors import drawn
 
-DOUBLE = torch.float64
 COUNT, ROWS, FEATURES = 3, 8, 6
-
-
-def drawn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed))
 
 
 def norm_numbers(kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -8,6 +8,7 @@ import pytest
 
 from antiphon.scenarios import ChannelSpec, EnvSpec, NetworkSpec, Scenario, load, warnings
 from antiphon.scenarios.study import find_study
+from tests.some import some
 
 ALONE = ("copy", "repeat-copy", "char-lm")
 """One agent, whose only channel carries its state."""
@@ -160,8 +161,7 @@ def test_copying_acts_and_codes(name: str, kind: str) -> None:
     assert windows(scenario) == [3]
     assert windows(load(name).resolve("locked")) == ["episode"]
     assert scenario.channels[0].gradient.context == ("time_left", "upcoming")
-    fast = load(name).resolve("fast_sg").training.predictor
-    assert fast is not None
+    fast = some(load(name).resolve("fast_sg").training.predictor)
     assert fast.lr == 0.001
 
 
@@ -232,8 +232,7 @@ def test_clockwork_ticks_at_four_rates() -> None:
 
 @pytest.mark.parametrize("name", ["dni-table2", "dni-table2-text", "dni-timescales"])
 def test_studies_name_variants_that_there_are(name: str) -> None:
-    study = find_study(name)
-    assert study is not None
+    study = some(find_study(name))
     assert set(study.budgets) == {"small", "paper"}
     for row in study.rows:
         template = load(row.scenario)

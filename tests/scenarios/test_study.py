@@ -10,6 +10,7 @@ from antiphon.errors import ScenarioError
 from antiphon.scenarios import library_names, load
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study, study_names
 from antiphon.scenarios.training import is_of_env, less_is_better, on_validation, split_metric
+from tests.some import some
 
 TEXT = """\
 study: toy
@@ -43,8 +44,7 @@ def test_a_document_is_read_whole() -> None:
         {"width": 64},
     )
     assert list(spec.variants_of(first) or ()) == ["locked", "local"]
-    variants = spec.variants_of(second)
-    assert variants is not None
+    variants = some(spec.variants_of(second))
     assert variants["bare"].variant == "decoupled"
     assert variants["bare"].set == {"context": ()}
     assert variants["bare"].evaluate is not None
@@ -166,8 +166,7 @@ def test_what_cannot_be_is_one_line_with_its_place(text: str, problem: str) -> N
 
 def test_studies_are_found_by_name_or_file_and_scenarios_are_none(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(TEXT.replace("scenario: digits-mlp", "scenario: own.yaml"))
-    spec = find_study(tmp_path / "mine.yaml")
-    assert spec is not None
+    spec = some(find_study(tmp_path / "mine.yaml"))
     assert [row.scenario for row in spec.rows] == ["digits-mlp", str(tmp_path / "own.yaml")]
     assert find_study("dni-split") == find_study("dni-split")
     assert find_study("digits-mlp") is None
@@ -182,16 +181,14 @@ def test_studies_are_found_by_name_or_file_and_scenarios_are_none(tmp_path: Path
 def test_names_of_studies_and_scenarios_differ_and_files_are_called_as_their_studies() -> None:
     assert not set(study_names()) & set(library_names())
     for name in study_names():
-        spec = find_study(name)
-        assert spec is not None
+        spec = some(find_study(name))
         assert spec.study == name
         assert spec.description
 
 
 def test_figures_of_papers_say_where_they_are_from() -> None:
     for name in study_names():
-        spec = find_study(name)
-        assert spec is not None
+        spec = some(find_study(name))
         for row in spec.rows:
             for paper in row.paper:
                 assert paper.source

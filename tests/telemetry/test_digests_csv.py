@@ -10,6 +10,7 @@ import pytest
 from antiphon.errors import RunError
 from antiphon.telemetry import DigestRow, RunDescription
 from antiphon.telemetry.csv_files import Digests, DigestsCsv, read_digests
+from tests.some import some
 
 DESCRIPTION = RunDescription(
     yaml="", hparams={}, graph=nx.MultiDiGraph(), names={"agents": ("a", "b"), "channels": ()}
@@ -35,8 +36,7 @@ def record(path: Path, steps: range, resume_step: int | None = None) -> None:
 
 
 def table(path: Path) -> Digests:
-    found = read_digests(path)
-    assert found is not None
+    found = some(read_digests(path))
     return found
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from antiphon.telemetry.statistics import Contrast, contrast, mean, recovered
+from tests.some import some
 
 
 def test_mean_of_seeds_has_students_interval() -> None:
@@ -46,16 +47,14 @@ def test_one_seed_without_a_test_split_has_no_interval() -> None:
 
 
 def test_contrast_is_paired_by_seed() -> None:
-    gap = contrast({0: 0.9, 1: 0.8, 2: 0.7, 9: 0.0}, {0: 0.8, 1: 0.6, 2: 0.4})
-    assert gap is not None
+    gap = some(contrast({0: 0.9, 1: 0.8, 2: 0.7, 9: 0.0}, {0: 0.8, 1: 0.6, 2: 0.4}))
     assert gap.difference == pytest.approx(0.2)
     assert gap.error == pytest.approx(0.1 / math.sqrt(3))
     assert gap.resolved
 
 
 def test_contrast_of_one_seed_has_the_binomial_error_of_the_test_split() -> None:
-    gap = contrast({0: 0.9}, {0: 0.8}, examples=100)
-    assert gap is not None
+    gap = some(contrast({0: 0.9}, {0: 0.8}, examples=100))
     assert gap.error == pytest.approx(math.sqrt(0.09 / 100 + 0.16 / 100))
     assert not gap.resolved
     assert not contrast({0: 0.9}, {0: 0.8}).resolved  # type: ignore[union-attr]
@@ -73,8 +72,7 @@ def test_resolved_is_beyond_three_standard_errors(difference: float, resolved: b
 
 def test_recovered_is_the_ratio_of_the_means_with_a_paired_interval() -> None:
     locked, detached = {0: 0.9, 1: 1.0}, {0: 0.5, 1: 0.6}
-    found = recovered({0: 0.7, 1: 0.9}, locked, detached)
-    assert found is not None
+    found = some(recovered({0: 0.7, 1: 0.9}, locked, detached))
     assert found.value == pytest.approx((0.2 + 0.3) / 0.8)
     assert (found.low, found.high) == (pytest.approx(0.5), pytest.approx(0.75))
     assert found == recovered({0: 0.7, 1: 0.9}, locked, detached)
@@ -83,14 +81,12 @@ def test_recovered_is_the_ratio_of_the_means_with_a_paired_interval() -> None:
 def test_recovered_of_the_references_is_one_and_zero() -> None:
     locked, detached = {0: 0.9, 1: 0.95}, {0: 0.5, 1: 0.62}
     for variant, value in ((locked, 1.0), (detached, 0.0)):
-        found = recovered(variant, locked, detached)
-        assert found is not None
+        found = some(recovered(variant, locked, detached))
         assert (found.value, found.low, found.high) == (value, value, value)
 
 
 def test_recovered_of_one_seed_has_no_interval() -> None:
-    found = recovered({0: 0.7}, {0: 0.9}, {0: 0.5})
-    assert found is not None
+    found = some(recovered({0: 0.7}, {0: 0.9}, {0: 0.5}))
     assert found.value == pytest.approx(0.5)
     assert found.low is None
 
@@ -112,8 +108,7 @@ def test_recovered_is_a_ratio_of_means_where_the_gaps_differ() -> None:
     locked = {0: 0.9, 1: 0.8, 2: 0.95, 3: 0.7}
     detached = {0: 0.5, 1: 0.75, 2: 0.45, 3: 0.6}
     variant = {0: 0.6, 1: 0.80, 2: 0.75, 3: 0.69}
-    found = recovered(variant, locked, detached)
-    assert found is not None
+    found = some(recovered(variant, locked, detached))
     gains = np.array([variant[seed] - detached[seed] for seed in range(4)])
     wholes = np.array([locked[seed] - detached[seed] for seed in range(4)])
     assert found.value == pytest.approx(gains.sum() / wholes.sum())

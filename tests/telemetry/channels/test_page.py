@@ -13,6 +13,7 @@ import pytest
 
 from antiphon.telemetry.channels.page import page
 from antiphon.telemetry.channels.series import RunData
+from tests.some import some
 from tests.telemetry.report.made import HOSTILE, Elements, data
 
 
@@ -28,8 +29,9 @@ def static(tmp_path: Path) -> Path:
 
 
 def embedded(text: str) -> list[dict[str, object]]:
-    found = re.search(r'<script type="application/json" id="antiphon-data">(.*?)</script>', text, re.DOTALL)
-    assert found is not None
+    found = some(
+        re.search(r'<script type="application/json" id="antiphon-data">(.*?)</script>', text, re.DOTALL)
+    )
     runs: list[dict[str, object]] = json.loads(found[1])["runs"]
     return runs
 
@@ -44,8 +46,7 @@ def test_the_page_holds_the_runs_as_the_front_end_reads_them(static: Path) -> No
 
 def test_only_the_scripts_of_the_page_may_run_and_nothing_may_be_fetched(static: Path) -> None:
     text = page([data()], title="t", static=static)
-    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
-    assert policy is not None
+    policy = some(re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text))
     assert policy[1].startswith("default-src &#x27;none&#x27;; script-src &#x27;sha256-")
     assert "connect-src" not in policy[1]
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)

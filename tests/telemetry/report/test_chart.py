@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from antiphon.telemetry.report.chart import Bar, Line, bars, legend, lines, words
+from tests.some import some
 from tests.telemetry.report.made import HOSTILE, Elements
 
 STEPS = np.arange(5.0)
@@ -71,8 +72,7 @@ def test_bars_start_at_zero_and_are_as_long_as_their_values() -> None:
     (first, long), (second, short) = [(float(x), float(width)) for x, width in found]
     assert long == pytest.approx(2 * short, abs=0.1)
     assert second + short == pytest.approx(first, abs=0.1)
-    whisker = re.search(r'd="M([\d.]+) [\d.]+H([\d.]+)', drawing)
-    assert whisker is not None
+    whisker = some(re.search(r'd="M([\d.]+) [\d.]+H([\d.]+)', drawing))
     assert float(whisker[1]) == pytest.approx(first + long / 2, abs=0.2)
     assert float(whisker[2]) == pytest.approx(first + 1.5 * long, abs=0.2)
     assert "undefined" in Elements(drawing).texts

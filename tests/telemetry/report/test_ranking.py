@@ -9,6 +9,7 @@ import pytest
 
 from antiphon.telemetry.report.curves import Table
 from antiphon.telemetry.report.ranking import ablation_of, ranking, value_of
+from tests.some import some
 from tests.telemetry.report.made import Elements, run
 
 ABLATION = {
@@ -46,8 +47,7 @@ VALUE = {
 
 
 def test_ablation_is_ranked_with_its_interval() -> None:
-    found = ablation_of(run(measured={"ablation": ABLATION}))
-    assert found is not None
+    found = some(ablation_of(run(measured={"ablation": ABLATION})))
     first, second = found.bars
     assert (first.name, first.value, first.weak) == ("a->b", 0.5, False)
     assert (first.low, first.high) == (pytest.approx(0.4), pytest.approx(0.6))
@@ -57,8 +57,7 @@ def test_ablation_is_ranked_with_its_interval() -> None:
 
 
 def test_values_are_ranked_below_that_of_all_channels_together() -> None:
-    found = value_of(run(measured={"value": VALUE}))
-    assert found is not None
+    found = some(value_of(run(measured={"value": VALUE})))
     assert [bar.name for bar in found.bars] == ["all channels", "b->a", "a->b", "c->a"]
     assert found.bars[-1].value is None
     assert found.cells["a->b"] == ["1.00", "1.00", "1.00", "0.250", "0.500"]
@@ -70,8 +69,7 @@ def test_what_the_run_logged_stands_in_for_what_was_not_measured() -> None:
         "a->b": {"value": (20, 0.5), "value_low": (20, 0.4), "value_high": (20, 0.6)},
         "b->a": {"ablation": (9, 1.0)},
     }
-    found = value_of(run(table=Table(measured=logged)))
-    assert found is not None
+    found = some(value_of(run(table=Table(measured=logged))))
     assert (found.bars[0].value, found.bars[0].low, found.bars[0].high) == (0.5, 0.4, 0.6)
     assert found.about == "Newest figures of metrics.csv, step 20."
 

@@ -19,6 +19,7 @@ from antiphon.telemetry.report.representations import representations
 from antiphon.telemetry.report.run import Picture, ReportRun, grouped
 from antiphon.telemetry.report.summary import lede, over_seeds, summary
 from antiphon.telemetry.report.timing import timing
+from tests.some import some
 from tests.telemetry.report.made import Elements, curve, data, run
 
 
@@ -49,16 +50,14 @@ def test_the_summary_is_a_line_per_run() -> None:
 def test_over_seeds_counts_those_that_came_to_their_end() -> None:
     runs = [run(str(seed), seed, accuracy=0.8 + 0.1 * seed) for seed in range(2)]
     runs.append(run("2", 2, facts={"exit": "diverged"}, accuracy=0.0))
-    page = over_seeds(grouped(runs))
-    assert page is not None
+    page = some(over_seeds(grouped(runs)))
     head, accuracy, _ = cells(page)
     assert head[-1] == "median"
     assert accuracy == ["s", "accuracy", "2 of 3", "85.00 ± 5.00 %", "85.00 %"]
 
 
 def test_the_middle_half_is_told_from_five_seeds_on() -> None:
-    page = over_seeds(grouped([run(str(s), s, accuracy=0.1 * s) for s in range(5)]))
-    assert page is not None
+    page = some(over_seeds(grouped([run(str(s), s, accuracy=0.1 * s) for s in range(5)])))
     assert cells(page)[1][-2] == "20.00 %"
     assert over_seeds(grouped([run()])) is None
 
@@ -250,8 +249,7 @@ def test_provenance_says_once_what_all_runs_share() -> None:
 
 
 def test_the_graph_on_paper_has_all_agents_and_channels() -> None:
-    page = graph_picture(run())
-    assert page is not None
+    page = some(graph_picture(run()))
     found = Elements(page)
     assert {"a", "b", "a->b", "b->a"} <= set(found.texts)
     assert page.count('class="edge') == 2
