@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
 from tests.engine.numbers import equal, one_line, parameters
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -168,8 +167,3 @@ def test_it_is_a_context_that_closes_once() -> None:
         simulation.run(1)
     simulation.close()
     assert simulation.recorders == []
-
-
-def test_what_cannot_be_a_device_is_one_line() -> None:
-    with pytest.raises(ScenarioError, match=r"^device: there is no device 'meta' here; use cpu"):
-        Simulation("digits-mlp", device="meta")

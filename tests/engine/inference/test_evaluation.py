@@ -232,6 +232,11 @@ def test_an_environment_without_splits_says_what_shows_progress() -> None:
         simulation.evaluate()
 
 
+def test_a_split_that_is_none_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(ScenarioError, match="no split 'tset'; did you mean 'test'"):
+        counting().evaluate("tset")
+
+
 def test_only_examples_can_be_looked_at_one_by_one() -> None:
     with pytest.raises(ScenarioError, match="no stream of examples, and only examples can be looked at"):
         next(evaluation.examples(counting().world.env, "test"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -41,9 +42,14 @@ def locked_gradients(simulation: Simulation, horizon: int) -> dict[str, Tensor]:
     }
 
 
-def copy_learners(source: Simulation, target: Simulation) -> None:
-    for name, agent in source.system.agents.items():
-        target.system.agents[name].learner.load_state_dict(agent.learner.state_dict())
+def both_couplings(steps: int, make_one: Callable[[str], Simulation]) -> tuple[Simulation, Simulation]:
+    """A decoupled and a locked simulation after some steps, of the same parameters."""
+    decoupled, locked = make_one("decoupled"), make_one("locked")
+    for simulation in (decoupled, locked):
+        simulation.run(steps)
+    for name, agent in decoupled.system.agents.items():
+        locked.system.agents[name].learner.load_state_dict(agent.learner.state_dict())
+    return decoupled, locked
 
 
 def run_on(simulation: Simulation, horizon: int, channel: str, row: int, column: int, nudge: float) -> float:
@@ -80,10 +86,7 @@ def check_by_differences(simulation: Simulation, horizon: int, *, count: int = 2
 
 
 def test_a_zero_delay_chain_has_the_gradients_of_the_locked_coupling() -> None:
-    decoupled, locked = chain("decoupled"), chain("locked")
-    decoupled.run(20)
-    locked.run(20)
-    copy_learners(decoupled, locked)
+    decoupled, locked = both_couplings(20, chain)
     probes = true_gradients(decoupled)
     expected = locked_gradients(locked, 0)
     assert probes.keys() == expected.keys() == {"a->b", "b->c", "c->d"}
@@ -93,10 +96,7 @@ def test_a_zero_delay_chain_has_the_gradients_of_the_locked_coupling() -> None:
 
 
 def test_a_cyclic_corporation_has_the_gradients_of_the_locked_coupling_over_an_episode() -> None:
-    decoupled, locked = corporation("decoupled"), corporation("locked")
-    decoupled.run(20)
-    locked.run(20)
-    copy_learners(decoupled, locked)
+    decoupled, locked = both_couplings(20, corporation)
     probes = true_gradients(decoupled, horizon=3)
     expected = locked_gradients(locked, 3)
     again = true_gradients(locked, horizon=3)
@@ -108,10 +108,7 @@ def test_a_cyclic_corporation_has_the_gradients_of_the_locked_coupling_over_an_e
 
 
 def test_channels_of_one_port_have_a_gradient_each_and_together_the_ports() -> None:
-    decoupled, locked = corporation("decoupled", port="out"), corporation("locked", port="out")
-    decoupled.run(8)
-    locked.run(8)
-    copy_learners(decoupled, locked)
+    decoupled, locked = both_couplings(8, lambda coupling: corporation(coupling, port="out"))
     probes = true_gradients(decoupled, horizon=3)
     expected = locked_gradients(locked, 3)  # of the port's message, for every channel that reads it
     for sender, receivers in {"b": "ac", "c": "de", "e": "cd"}.items():

@@ -20,7 +20,9 @@ from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 
-TEMPLATE = Template.from_yaml(load("digits-mlp").text + "telemetry: {every: 5}\n", "tiny.yaml")
+TEMPLATE = Template.from_yaml(
+    load("digits-mlp").text + "telemetry: {every: 5, histograms: true}\n", "tiny.yaml"
+)
 
 
 def request(**changes: Any) -> Request:
@@ -272,6 +274,8 @@ def test_an_unknown_device_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="there is no device 'tpu9' here"):
         begin(request(device="tpu9"), tmp_path / "run")
     assert not list(tmp_path.iterdir())
+    with pytest.raises(ScenarioError, match=r"^device: there is no device 'meta' here; use cpu"):
+        Simulation("digits-mlp", device="meta")
 
 
 def test_the_commit_of_the_checkout_is_in_run_json(done: tuple[Path, dict[str, Any]]) -> None:

@@ -41,11 +41,9 @@ def state(simulation: Simulation) -> dict[str, Any]:
 CASES = [
     ("digits-mlp", None),
     ("digits-mlp", "locked"),
-    ("digits-mlp", "local"),
     ("corporation", None),
     ("lossy", None),
     ("eyes", None),
-    ("two-timescales", None),
     ("three-timescales", None),
 ]
 

@@ -111,10 +111,9 @@ def test_it_equals_a_hand_written_pipeline() -> None:
 
 
 def test_it_learns_where_an_unaligned_one_is_told_another_examples_label() -> None:
-    aligned = Simulation(pipeline(observes=[]), seed=1)
-    aligned.run(400)
-    unaligned = Simulation(pipeline(observes=[], align=None), seed=1)
-    unaligned.run(400)
+    aligned, unaligned = (Simulation(pipeline(observes=[], align=align), seed=1) for align in ("b->c", None))
+    for simulation in (aligned, unaligned):
+        simulation.run(400)
     assert aligned.evaluate().accuracy > 0.6
     assert unaligned.evaluate().accuracy < 0.3
 

@@ -260,7 +260,7 @@ def test_the_figures_say_what_the_link_does() -> None:
     with Simulation(pair(link={"noise": 0.5})) as simulation:
         simulation.run(5)
         assert simulation.channel_figures()[NAME]["distortion"] == pytest.approx(0.5, rel=0.3)
-    with Simulation(pair(input=None)) as simulation:
+    with Simulation(pair(input=None, link={"drop": 0.4})) as simulation:
         simulation.run(5)
         assert not {"stand_in", "si_loss", "distortion"} & simulation.channel_figures()[NAME].keys()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms.gradient import Example, Predictor
+from antiphon.comms.gradient import Example
 from antiphon.comms.stacked import StackedModels
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.simulation import Simulation
@@ -16,7 +16,7 @@ from antiphon.engine.step.predictors import PredictorTrainer, PredictorUpdate
 from antiphon.errors import DivergenceError
 from tests.contracts.backend_documents import LABEL, OWN, Document, levels, ring
 from tests.contracts.backend_twins import agree, twins
-from tests.engine.numbers import close, fill, kept, normal
+from tests.engine.numbers import fill, kept, normal
 from tests.engine.scenes import BATCH, BATCH_NORM, ENDS, LSTM, QUARANTINE, gradient
 from tests.engine.stacks import (
     both,
@@ -30,104 +30,14 @@ from tests.engine.stacks import (
 
 COUNT = 4
 SGD: Document = {"predictor": {"kind": "sgd", "lr": 0.05}}
-FORMS: dict[str, Document] = {
-    "linear": {"kind": "linear"},
-    "mlp": {"kind": "mlp", "hidden": [4], "norm": "batch"},
-    "critic": {"kind": "critic", "hidden": [4], "norm": "layer"},
-    "sobolev": {"kind": "sobolev", "hidden": [4], "norm": "layer"},
-    "local": {"kind": "local", "target": "label", "context": []},
-    "sobolev_label": {
-        "kind": "sobolev_label",
-        "target": "label",
-        "context": [],
-        "hidden": [4],
-        "norm": "none",
-    },
-}
-INPUTS: dict[str, Document] = {
-    "linear": {"kind": "linear", "context": ["x"]},
-    "mlp": {"kind": "mlp", "hidden": [4], "norm": "batch", "context": ["x", "y"]},
-    "without context": {"kind": "linear", "context": []},
-}
-
-
+MLP: Document = {"kind": "mlp", "hidden": [4], "norm": "batch"}
+INPUT: Document = {"kind": "linear", "context": ["x"]}
 # --- models ----------------------------------------------------------------------------------------------
 
 
-def predictors(form: str, seed: int = 3) -> list[Predictor]:
-    """Four, whose parameters are not zero."""
-    system = system_of(ring(COUNT, channel=gradient(**FORMS[form]), **SGD), seed=seed)
-    found = [c.predictor for c in system.channels.values() if c.predictor is not None]
-    for k, model in enumerate(found):
-        for i, p in enumerate(model.parameters.values()):
-            p.data.add_(0.3 * normal(*p.shape, seed=10 * k + i))
-    return found
-
-
-def examples(form: str, seed: int = 0) -> list[Example]:
-    found = []
-    for k in range(COUNT):
-        told = FORMS[form]
-        one = Example(
-            normal(BATCH, 4, seed=seed + k),
-            torch.nn.functional.one_hot(torch.arange(BATCH) % 3, 3).double()
-            if "context" not in told
-            else None,
-            normal(BATCH, 4, seed=seed + k + 50),
-            valid=torch.tensor([True, True, k % 2 == 0, False]),
-            loss=normal(BATCH, seed=seed + k + 90).abs(),
-        )
-        if "target" in told:
-            one.target = (torch.arange(BATCH) + k) % 3
-        found.append(one)
-    return found
-
-
-def flat(some: list[Example]) -> Example:
-    names = ("message", "context", "delta", "valid", "target", "loss")
-    joined: Any = {n: [getattr(one, n) for one in some] for n in names}
-    told: dict[str, Any] = {n: None if v[0] is None else torch.cat(v) for n, v in joined.items()}
-    return Example(**told)
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_stacked_models_predict_and_learn_what_each_would(form: str) -> None:
-    own, together = predictors(form), StackedModels(predictors(form), BATCH)
-    assert (together.needs_delta, together.needs_loss) == (own[0].needs_delta, own[0].needs_loss)
-    for now in range(3):
-        told = examples(form, seed=7 * now)
-        said = together.predict(flat(told))
-        for k, model in enumerate(own):
-            close(said[k * BATCH : (k + 1) * BATCH], model.predict(told[k]))
-        if own[0].needs_loss:
-            close(together.value(flat(told)), torch.cat([m.value(e) for m, e in zip(own, told, strict=True)]))
-        who = None if now != 1 else mask(1, 0, 0, 1)
-        given = flat(told)
-        given.members = who
-        loss, gradients = together.gradients([given])
-        for k, model in enumerate(own):
-            if who is not None and not who[k]:
-                continue
-            one, expected = model.gradients([told[k]])
-            close(loss[k], one)
-            for stacked, g in zip(gradients, expected, strict=True):
-                torch.testing.assert_close(stacked[k], g, rtol=1e-9, atol=1e-10)
-            model.step(expected, now)
-        together.step(gradients, now, who)
-    assert together.updates == 3
-    assert [model.updates for model in together.members] == [0] * COUNT
-    together.write_members()
-    for member, single in zip(together.members, own, strict=True):
-        assert member.updates == single.updates
-        found = {**member.parameters, **member.buffers}
-        for name, value in {**single.parameters, **single.buffers}.items():
-            torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-10)
-    together.write_members()
-    assert [model.updates for model in together.members] == [3, 2, 2, 3]
-
-
 def test_models_take_over_what_their_members_have_become() -> None:
-    together = StackedModels(predictors("mlp"), BATCH)
+    system = system_of(ring(COUNT, channel=gradient(**MLP)))
+    together = StackedModels([c.predictor for c in system.channels.values() if c.predictor], BATCH)
     model = together.members[2]
     with torch.no_grad():
         model.parameters["last.bias"].fill_(5.0)
@@ -139,34 +49,6 @@ def test_models_take_over_what_their_members_have_become() -> None:
     together.buffers = {name: value * 2 for name, value in together.buffers.items()}
     together.write_members()
     assert torch.equal(model.buffers["0.norm.mean"], together.buffers["0.norm.mean"][2])
-
-
-@pytest.mark.parametrize("kind", INPUTS)
-def test_stacked_inputs_predict_and_learn_what_each_would(kind: str) -> None:
-    scene = ring(COUNT, channel={"input": INPUTS[kind], "link": {"delay": 1, "drop": 0.5}}, **SGD)
-    alone = [c.input for c in system_of(scene).channels.values() if c.input is not None]
-    together = only_channel_stack(stacked_system(scene)).input
-    assert isinstance(together, StackedModels)
-    features = sum(spec.features for spec in alone[0].context)
-    for now in range(3):
-        context = normal(COUNT * BATCH, features, seed=now) if features else None
-        message, arrived = normal(COUNT * BATCH, 4, seed=now + 9), normal(COUNT * BATCH, seed=now) > -0.5
-        who = None if now != 1 else mask(0, 1, 1, 0)
-        said = together.predict(context, COUNT * BATCH)
-        loss, gradients = together.input_gradients([(context, message, arrived)], [who])
-        for k, model in enumerate(alone):
-            rows = slice(k * BATCH, (k + 1) * BATCH)
-            own = None if context is None else context[rows]
-            close(said[rows], model.predict(own, BATCH))
-            if who is not None and not who[k]:
-                assert not any(bool(g[k].any()) for g in gradients)
-                continue
-            one, expected = model.gradients([(own, message[rows], arrived[rows])])
-            close(loss[k], one)
-            for stacked, g in zip(gradients, expected, strict=True):
-                torch.testing.assert_close(stacked[k], g, rtol=1e-9, atol=1e-10)
-            model.step(expected, now)
-        together.step(gradients, now, who)
 
 
 # --- who learns ------------------------------------------------------------------------------------------
@@ -217,7 +99,7 @@ def test_an_update_is_for_the_channels_that_any_of_its_examples_is_for(
 
 def test_examples_of_inputs_are_dropped_at_the_end_of_the_step() -> None:
     """Of stacks of channels, and of a stack of one, whose input is its own."""
-    scene = levels(channel={"input": INPUTS["linear"], "link": {"delay": 1}})
+    scene = levels(channel={"input": {**INPUT, "context": []}, "link": {"delay": 1}})
     scene["channels"][0] = {**scene["channels"][0], "link": {"delay": 2}}
     _, cohort = twins(scene)
     cohort.run(6)
@@ -233,7 +115,7 @@ def test_examples_of_inputs_are_dropped_at_the_end_of_the_step() -> None:
 
 @pytest.mark.parametrize("value", [torch.nan, 1e9])
 def test_the_report_of_a_step_leaves_out_an_input_that_diverges_at_it(value: float) -> None:
-    scene = levels(channel={"coupling": "unlocked", "input": INPUTS["linear"]}, bound=100.0, **QUARANTINE)
+    scene = levels(channel={"coupling": "unlocked", "input": INPUT}, bound=100.0, **QUARANTINE)
     reported = []
     for simulation in both(scene):
         simulation.run(4)
@@ -265,15 +147,15 @@ def after(simulation: Simulation, place: str, which: str, value: float) -> Simul
     ("scene", "place", "which"),
     [
         (ring(bound=100.0, **QUARANTINE), "n1->n2", "gradient"),
-        (levels(channel=gradient(**FORMS["mlp"]), bound=100.0, **QUARANTINE, **SGD), "a2->b2", "gradient"),
+        (levels(channel=gradient(**MLP), bound=100.0, **QUARANTINE, **SGD), "a2->b2", "gradient"),
         (
-            levels(channel={"coupling": "unlocked", "input": INPUTS["linear"]}, bound=100.0, **QUARANTINE),
+            levels(channel={"coupling": "unlocked", "input": INPUT}, bound=100.0, **QUARANTINE),
             "a1->b1",
             "input",
         ),
         (
             ring(
-                channel={"input": INPUTS["linear"], "link": {"delay": 1, "drop": 0.4}},
+                channel={"input": INPUT, "link": {"delay": 1, "drop": 0.4}},
                 bound=100.0,
                 **QUARANTINE,
             ),
@@ -293,7 +175,7 @@ def test_one_that_diverges_is_reported_once_as_alone_and_the_others_go_on(
 
 
 def test_where_a_run_stops_running_statistics_are_those_of_before_the_step() -> None:
-    scene = levels(low=BATCH_NORM, channel=gradient(**FORMS["mlp"]), env=ENDS, **SGD)
+    scene = levels(low=BATCH_NORM, channel=gradient(**MLP), env=ENDS, **SGD)
     found = []
     for simulation in twins(scene):
         simulation.run(5)

@@ -107,7 +107,9 @@ def test_a_locked_state_has_no_leaf_at_all() -> None:
 
 
 @pytest.mark.parametrize("ends", [{"lengths": LENGTHS}, {"terminated": flags()}, {"terminated": flags(0, 2)}])
-@pytest.mark.parametrize("gradient", [LINEAR, TRACED], ids=["plain", "traced"])
+@pytest.mark.parametrize(
+    "gradient", [LINEAR, TRACED, {**LINEAR, "auxiliary": 0.7}], ids=["plain", "traced", "auxiliary"]
+)
 def test_a_state_is_an_example_at_most_once(gradient: dict[str, Any], ends: dict[str, Any]) -> None:
     with make(played(**ends), gradient, p_update=0.8) as simulation:
         found = lessons(simulation, STEPS)
