@@ -25,9 +25,9 @@ from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.channels.documents import graph_document, timeline_document
-from antiphon.telemetry.channels.gathering import gathered
 from antiphon.telemetry.channels.live import LiveGraph
 from antiphon.telemetry.channels.reading import read_run
+from antiphon.telemetry.channels.recorder import gathered
 from antiphon.telemetry.figures import Recorder
 from antiphon.telemetry.history import History
 
