@@ -25,9 +25,9 @@ from antiphon.engine.step.update import AgentReport
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario, Template
 from antiphon.telemetry.channels.documents import graph_document, timeline_document
-from antiphon.telemetry.channels.gathering import gathered
 from antiphon.telemetry.channels.live import LiveGraph
 from antiphon.telemetry.channels.reading import read_run
+from antiphon.telemetry.channels.recorder import gathered
 from antiphon.telemetry.history import History
 
 __all__ = ["Simulation"]

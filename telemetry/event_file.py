@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,6 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.text.summary_v2 import text_pb  # type: ignore[import-untyped]
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
-from antiphon.telemetry.layout import Chart
 from antiphon.telemetry.names import writing
 
 __all__ = ["masked_checksum"]
@@ -94,6 +93,20 @@ def event_files(folder: Path) -> dict[Path, int]:
     """Return the event files in a folder, each with the time in its name (seconds)."""
     found = {path: _FILE_NAME.match(path.name) for path in folder.glob("events.out.tfevents.*")}
     return {path: int(match[1]) for path, match in found.items() if match}
+
+
+class Chart(NamedTuple):
+    """One chart of the Custom Scalars tab.
+
+    Attributes:
+        title: Heading.
+        tags: A regular expression for the tags it draws; for a band, the tag of its middle line.
+        band: The tags of the band's lower and upper edge; None for plain lines.
+    """
+
+    title: str
+    tags: str
+    band: tuple[str, str] | None = None
 
 
 class EventFile:

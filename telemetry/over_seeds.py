@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.errors import RunError
-from antiphon.telemetry.event_file import EventFile, event_files
+from antiphon.telemetry.event_file import Chart, EventFile, event_files
 from antiphon.telemetry.figures import Figure, Kind, Recorder, RunDescription
-from antiphon.telemetry.layout import Chart, Curves
 from antiphon.telemetry.names import tag_part, writing
 from antiphon.telemetry.statistics import standard_error
+from antiphon.telemetry.tensorboard import Curves
 
 __all__ = ["OverSeeds"]
 

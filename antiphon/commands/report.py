@@ -18,9 +18,8 @@ from antiphon.engine.runs.directory import RunDirectory, now
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios.yaml_text import read
 from antiphon.telemetry.channels.reading import read_run
-from antiphon.telemetry.report.curves import read_table
 from antiphon.telemetry.report.report import report as page_of
-from antiphon.telemetry.report.run import Picture, ReportRun, grouped
+from antiphon.telemetry.report.run import Picture, ReportRun, grouped, read_table
 
 __all__ = ["report"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
-from antiphon.telemetry.channels.positions import Point, positions
 from antiphon.telemetry.channels.tags import FORMAT
 from antiphon.telemetry.figures import RunDescription
+from antiphon.telemetry.placement import Point, positions
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
 
 __all__ = ["graph_document", "order", "timeline_document"]

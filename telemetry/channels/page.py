@@ -1,18 +1,26 @@
-"""One HTML file with the live graph of runs in it: no server, no network, nothing beside it."""
+"""One HTML file with the live graph of runs in it: no server, no network, nothing beside it.
+
+Where the data exceed its size, rows are thinned first, and metrics are dropped last.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from antiphon.telemetry.channels.frontend import STATIC, bundled, sheet, vendored
-from antiphon.telemetry.channels.series import RunData
-from antiphon.telemetry.channels.thinning import fitted, written
+from antiphon.telemetry.channels.series import Messages, RunData, Series
 
-__all__ = ["MOST", "page"]
+__all__ = ["MOST", "fitted", "page", "written"]
 
 MOST = 20_000_000
 """Largest size of a page in bytes, the limit of mail. Rows are thinned to keep it."""
@@ -121,3 +129,103 @@ def _bytes(text: str) -> bytes:
 
 def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(_bytes(text)).digest()).decode("ascii")
+
+
+_FEWEST = 20
+"""Least rows of a figure; below it other data are dropped instead."""
+_BASE64 = 4 / 3
+_WRAPPING = 64
+"""Bytes of JSON around a figure, and about what a name takes."""
+
+
+def written(value: object) -> str:
+    """Return plain data as JSON that can be embedded in a `<script>`, with HTML marks escaped."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for mark in "<>&\u2028\u2029":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def fitted(runs: Sequence[RunData], most: int) -> tuple[list[RunData], list[str]]:
+    """Return as much of the runs as fits, and a sentence for each thinned or dropped part.
+
+    Args:
+        runs: Whole.
+        most: Bytes of their data in a page, at most; a single run's graph is there even if it takes more.
+    """
+    kept, notes, costs = list(runs), [], _Costs()
+    if costs.least(kept) > most and any(run.messages for run in kept):
+        kept = [replace(run, messages={}) for run in kept]
+        notes.append("The samples of messages are left out.")
+    if costs.least(kept) > most and any(run.timeline for run in kept):
+        kept = [replace(run, timeline=None) for run in kept]
+        notes.append("The timelines are left out.")
+    while costs.least(kept) > most and len(kept) > 1:
+        kept.pop()
+    if len(kept) < len(runs):
+        notes.append(f"The graph shows {len(kept)} of {len(runs)} runs, the first ones.")
+    if costs.least(kept) > most:
+        figures = dict(kept[0].figures)
+        while figures and costs.least([replace(kept[0], figures=figures)]) > most:
+            figures.popitem()
+        notes.append(f"{len(figures)} of {len(kept[0].figures)} figures are here, the first ones.")
+        kept[0] = replace(kept[0], figures=figures)
+    share = costs.share(kept, most)
+    if share < 1:
+        longest = _rows(kept)
+        kept = [_thinned(run, share) for run in kept]
+        chosen = "evenly chosen, the first and the last among them"
+        notes.insert(0, f"{_rows(kept):,} of {longest:,} logged rows are in this page: {chosen}.")
+    return kept, notes
+
+
+class _Costs:
+    """Size of runs in a page, in bytes; documents are measured once."""
+
+    def __init__(self) -> None:
+        self._documents: dict[int, int] = {}
+
+    def least(self, runs: Sequence[RunData]) -> float:
+        """Return their least size, thinned as far as possible."""
+        rows = sum(min(rows, _FEWEST) * size for run in runs for rows, size in _parts(run))
+        wrapping = sum(_WRAPPING * (1 + len(run.figures) + len(run.messages)) for run in runs)
+        return rows + wrapping + sum(self._document(run.graph) + self._document(run.timeline) for run in runs)
+
+    def share(self, runs: Sequence[RunData], most: int) -> float:
+        """Return the share of the rows beyond the least number that fits, from 0 to 1."""
+        above = sum(max(rows - _FEWEST, 0) * size for run in runs for rows, size in _parts(run))
+        return 1.0 if above == 0 else min(1.0, max(0.0, (most - self.least(runs)) / above))
+
+    def _document(self, document: Mapping[str, Any] | None) -> int:
+        if id(document) not in self._documents:
+            self._documents[id(document)] = len(written(document).encode())
+        return self._documents[id(document)]
+
+
+def _parts(run: RunData) -> list[tuple[int, float]]:
+    """Return (rows, bytes of a row) of everything that can be thinned."""
+    found = [(len(s.steps), _BASE64 * (8 + 4 * s.values.shape[1])) for s in run.figures.values()]
+    for messages in run.messages.values():
+        samples = max((len(row) for row in messages.samples), default=0)
+        found.append((len(messages.steps), _BASE64 * (8 + 12 * samples)))
+    return found
+
+
+def _rows(runs: Sequence[RunData]) -> int:
+    return max((len(series.steps) for run in runs for series in run.figures.values()), default=0)
+
+
+def _thinned(run: RunData, share: float) -> RunData:
+    def chosen(rows: int) -> NDArray[np.intp]:
+        count = min(rows, _FEWEST + int(max(rows - _FEWEST, 0) * share))
+        return np.linspace(0, rows - 1, count).round().astype(np.intp) if count else np.zeros(0, np.intp)
+
+    figures = {}
+    for key, series in run.figures.items():
+        rows = chosen(len(series.steps))
+        figures[key] = Series(series.steps[rows], series.values[rows])
+    messages = {}
+    for channel, found in run.messages.items():
+        rows = chosen(len(found.steps))
+        messages[channel] = Messages(found.steps[rows], [found.samples[row] for row in rows])
+    return replace(run, figures=figures, messages=messages)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.report.html import Html, element, joined
-from antiphon.telemetry.report.numbers import Axis, number
+from antiphon.telemetry.report.html import Html, element, joined, number
 
-__all__ = ["STYLES", "Bar", "Line", "bars", "legend", "lines", "words"]
+__all__ = ["STYLES", "Axis", "Bar", "Line", "bars", "legend", "lines", "words"]
 
 Values = NDArray[np.float64]
 
@@ -254,3 +253,58 @@ def _drawing(width: int, height: int, title: str, parts: Iterable[Html | None]) 
         aria_label=title,
         class_="chart",
     )
+
+
+class Axis:
+    """One axis: from numbers to places, with ticks.
+
+    Args:
+        low: Lower end of the range.
+        high: Upper end.
+        start: Position of the lower end, in pixels.
+        end: Position of the upper end.
+        log: Whether the axis is logarithmic; `low` is then above 0.
+        most: Ticks, at most.
+    """
+
+    def __init__(
+        self, low: float, high: float, start: float, end: float, *, log: bool = False, most: int = 6
+    ) -> None:
+        if not high > low:
+            low, high = (
+                (low / 2, low * 2) if log else (low - max(abs(low), 1) / 2, low + max(abs(low), 1) / 2)
+            )
+        self.low, self.high, self.log, self.most = low, high, log, most
+        self._start, self._end = start, end
+
+    def at(self, value: float) -> float:
+        """Return the position of a number, in pixels, clamped to the axis."""
+        low, high = self.low, self.high
+        if self.log:
+            value, low, high = math.log(max(value, low)), math.log(low), math.log(high)
+        share = min(max((value - low) / (high - low), 0.0), 1.0)
+        return self._start + share * (self._end - self._start)
+
+    def ticks(self) -> dict[float, str]:
+        """Return round numbers as ticks, with their labels."""
+        return self._decades() if self.log else self._steps()
+
+    def _steps(self) -> dict[float, str]:
+        rough = (self.high - self.low) / max(self.most - 1, 1)
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(power * nice for nice in (1, 2, 5, 10) if power * nice >= rough * 0.999)
+        places = max(-math.floor(math.log10(step) + 1e-9), 0)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        found = [round(step * count, 12) for count in range(first, last + 1)]
+        largest = max(map(abs, found), default=0.0)
+        if largest >= 1e7 or 0 < largest < 1e-3:
+            digits = max(math.ceil(math.log10(largest / step) - 1e-9) + 1, 2)
+            return {value: number(value, digits) for value in found}
+        return {value: f"{value:,.{places}f}".replace("-", "−") for value in found}
+
+    def _decades(self) -> dict[float, str]:
+        first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+        marks = (1, 2, 5) if last - first <= 2 else (1,)
+        every = max(-(-(last - first) // self.most), 1)
+        found = [mark * 10.0**power for power in range(first, last + 1, every) for mark in marks]
+        return {v: f"{v:g}" for v in found if self.low <= v * 1.0001 and v <= self.high * 1.0001}

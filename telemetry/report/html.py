@@ -1,11 +1,25 @@
-"""HTML and SVG as escaped text, so that names never become markup."""
+"""HTML and SVG as escaped text, so that names never become markup, and numbers as text."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
-__all__ = ["Html", "element", "figure", "joined", "section", "table"]
+__all__ = [
+    "METRICS",
+    "Html",
+    "element",
+    "figure",
+    "joined",
+    "number",
+    "scored",
+    "seconds",
+    "section",
+    "signed",
+    "table",
+]
 
 _EMPTY = {"img", "path", "line", "rect", "circle", "col"}
 """Void elements."""
@@ -94,3 +108,50 @@ def _markup(part: str) -> str:
 def _plain(value: str | float) -> str:
     """Format an attribute; lengths are rounded to a hundredth of a pixel."""
     return f"{round(value, 2):g}" if isinstance(value, float) else str(value)
+
+
+METRICS = ("accuracy", "error", "bits")
+"""Metrics of objectives, in order of display."""
+_DASH = "–"
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """Format a number to a number of significant digits; `–` for None or nan."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
+        return _DASH
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e7 or size < 1e-4:
+        mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
+        return f"{mantissa}e{int(power)}".replace("-", "−")
+    if size >= 1000:
+        return f"{value:,.0f}".replace("-", "−")
+    places = max(digits - 1 - math.floor(math.log10(size)), 0)
+    return f"{value:.{places}f}".replace("-", "−")
+
+
+def signed(value: Any, digits: int = 3) -> str:
+    """Format a change, with its sign."""
+    text = number(value, digits)
+    return f"+{text}" if isinstance(value, int | float) and value > 0 else text
+
+
+def scored(metric: str, value: Any) -> str:
+    """Format a metric: shares in percent."""
+    if metric in ("accuracy",) and isinstance(value, int | float) and math.isfinite(value):
+        return f"{100 * value:.2f} %"
+    return number(value)
+
+
+def seconds(value: Any) -> str:
+    """Format a duration."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return _DASH
+    if value < 100:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

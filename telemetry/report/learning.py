@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.report.chart import Line, legend, lines
-from antiphon.telemetry.report.curves import ALIGNMENT, Curve
-from antiphon.telemetry.report.html import Html, element, figure, section
-from antiphon.telemetry.report.numbers import METRICS
-from antiphon.telemetry.report.run import Group, ReportRun
+from antiphon.telemetry.report.html import METRICS, Html, element, figure, section
+from antiphon.telemetry.report.run import ALIGNMENT, Curve, Group, ReportRun
 
 __all__ = ["learning"]
 

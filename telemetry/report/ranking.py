@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.report.chart import Bar, bars
-from antiphon.telemetry.report.html import Html, element, figure, section, table
-from antiphon.telemetry.report.numbers import number, signed
+from antiphon.telemetry.report.html import Html, element, figure, number, section, signed, table
 from antiphon.telemetry.report.run import ReportRun
 
 __all__ = ["Measurement", "ablation_of", "ranking", "value_of"]

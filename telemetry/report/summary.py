@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from antiphon.telemetry.report.html import Html, element, section, table
-from antiphon.telemetry.report.numbers import METRICS, number, scored
+from antiphon.telemetry.report.html import METRICS, Html, element, number, scored, section, table
 from antiphon.telemetry.report.run import Group, ReportRun
 from antiphon.telemetry.statistics import FEWEST, SeedStatistics, seed_statistics
 

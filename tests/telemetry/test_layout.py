@@ -9,7 +9,7 @@ import networkx as nx
 import pytest
 
 from antiphon.telemetry import Figure, Names, RunDescription
-from antiphon.telemetry.layout import Curves
+from antiphon.telemetry.tensorboard import Curves
 
 
 def describe(agents: int, readouts: tuple[int, ...], top: int, strides: int = 1) -> RunDescription:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from antiphon.telemetry.channels.series import Messages, RunData, Series
-from antiphon.telemetry.report.curves import Curve, Table
-from antiphon.telemetry.report.run import ReportRun
+from antiphon.telemetry.report.run import Curve, ReportRun, Table
 
 HOSTILE = (
     "</script><script>alert(1)</script>",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.telemetry.report.curves import read_table
+from antiphon.telemetry.report.run import read_table
 
 HEADER = "step,kind,name,metric,value\n"
 ROWS = """\

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from antiphon.telemetry.report.numbers import Axis, number, scored, seconds, signed
+from antiphon.telemetry.report.chart import Axis
+from antiphon.telemetry.report.html import number, scored, seconds, signed
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.telemetry.report.curves import Table
 from antiphon.telemetry.report.ranking import ablation_of, ranking, value_of
+from antiphon.telemetry.report.run import Table
 from tests.some import some
 from tests.telemetry.report.made import Elements, run
 

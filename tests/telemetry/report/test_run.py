@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from antiphon.telemetry.report.curves import Table
-from antiphon.telemetry.report.run import grouped
+from antiphon.telemetry.report.run import Table, grouped
 from tests.telemetry.report.made import curve, data, run
 
 

@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from antiphon.telemetry.report.curves import Table
-from antiphon.telemetry.report.difference import difference, differences
 from antiphon.telemetry.report.learning import learning
-from antiphon.telemetry.report.picture import graph_picture
-from antiphon.telemetry.report.provenance import provenance
+from antiphon.telemetry.report.provenance import difference, differences, provenance
+from antiphon.telemetry.report.report import graph_picture
 from antiphon.telemetry.report.representations import representations
-from antiphon.telemetry.report.run import Picture, ReportRun, grouped
+from antiphon.telemetry.report.run import Picture, ReportRun, Table, grouped
 from antiphon.telemetry.report.summary import lede, over_seeds, summary
 from antiphon.telemetry.report.timing import timing
 from tests.some import some
