@@ -24,8 +24,8 @@ from antiphon.engine.runs.observers import ProgressBar, StepCallback
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.runs.trainer import Observer, Trainer
 from antiphon.engine.state import checkpoint
+from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible
-from antiphon.engine.state.saving import Saved, read_simulation, write_simulation
 from antiphon.engine.step.backends import backend_of
 from antiphon.engine.step.update import AgentReport, MeanAccumulator, StepReport
 from antiphon.errors import DivergenceError, RunError, ScenarioError

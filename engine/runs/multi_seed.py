@@ -24,7 +24,7 @@ from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, check_empty
 from antiphon.engine.runs.seeds import Seeds, sequential_reason
 from antiphon.engine.runs.trainer import Outcome
-from antiphon.engine.state.saving import read_simulation
+from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.telemetry.names import writing
 from antiphon.telemetry.over_seeds import OverSeeds
 from antiphon.telemetry.statistics import seed_statistics
