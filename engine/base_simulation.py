@@ -19,8 +19,8 @@ from antiphon.engine.inference.export import export
 from antiphon.engine.inference.links import Links
 from antiphon.engine.planning.memory_estimate import MemoryGuard
 from antiphon.engine.state import checkpoint
+from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible
-from antiphon.engine.state.saving import Saved, read_simulation, write_simulation
 from antiphon.engine.step.backends import backend_of
 from antiphon.engine.step.update import AgentReport, MeanAccumulator, StepReport
 from antiphon.envs import registry

@@ -25,7 +25,7 @@ from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, check_empty
 from antiphon.engine.runs.trainer import Outcome, Trainer
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.state.saving import read_simulation
+from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.step.replicas import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load

@@ -1,4 +1,7 @@
-"""Checkpoints: a state on disk as tensors (safetensors) and a manifest (JSON). Nothing is pickled."""
+"""Checkpoints: a state on disk as tensors (safetensors) and a manifest (JSON), from which its simulation can be built again.
+
+Nothing is pickled.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import json
 import os
 import shutil
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from antiphon.errors import ResourceError, RunError
+from antiphon.errors import ResourceError, RunError, ScenarioError
 from antiphon.nets.memory import was_refused
+from antiphon.scenarios import Scenario
 
-__all__ = ["FORMAT", "copy_tree", "latest", "read", "write"]
+__all__ = ["FORMAT", "Saved", "copy_tree", "latest", "read", "read_simulation", "write", "write_simulation"]
 
 FORMAT = 1
 """Version of the layout; a reader refuses a newer one."""
@@ -182,3 +187,58 @@ def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
             return tensors[value[_TENSOR]]
         return {key: _unpack(item, tensors) for key, item in value.items()}
     return [_unpack(item, tensors) for item in value] if isinstance(value, list) else value
+
+
+# --- simulations -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint says of its simulation."""
+
+    place: Path
+    scenario: Scenario
+    seed: int
+    dtype: torch.dtype
+    state: dict[str, Any]
+
+
+def write_simulation(path: Path, scenario: Scenario, dtype: torch.dtype, state: dict[str, Any]) -> Path:
+    """Write a checkpoint folder, whole or not at all, and return its path.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    try:
+        document: str | None = scenario.to_yaml()
+    except ScenarioError:  # holds Python objects: whoever loads it must bring the scenario along
+        document = None
+    manifest = {
+        "scenario": document,
+        "seed": state["seed"],
+        "step": state["now"],
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+    write(path, manifest, state)
+    return path
+
+
+def read_simulation(path: Path, scenario: Scenario | None, device: torch.device | str) -> Saved:
+    """Read a checkpoint folder, or a run directory's newest.
+
+    Raises:
+        RunError: It is missing or damaged, its environment was not saved, or it needs its scenario.
+    """
+    place = latest(path)
+    manifest, state = read(place, device)
+    document, seed, dtype = manifest["scenario"], manifest["seed"], getattr(torch, manifest["dtype"])
+    if state["env"] is None:
+        raise RunError(
+            f"{place}: its environment keeps its state to itself, so the run cannot go on; "
+            "take its agents into another one with `weights: RUN:agent`"
+        )
+    if scenario is None:
+        if document is None:
+            raise RunError(f"{place}: its scenario holds Python objects; load it with scenario=…")
+        scenario = Scenario.from_yaml(document, str(place / "state.json"))
+    return Saved(place, scenario, seed, dtype, state)

@@ -246,16 +246,25 @@ class ForwardPass:
     def _send(self, part: AgentTick, step: int, tape: Tape) -> None:
         agent = self.system.agents[part.agent]
         self._note(agent, part, step)
-        for channel in agent.outputs:
+        for channel in agent.sends:
             if not channel.ledger.sender.due(step):
                 continue
             message = channel.message_of(part.ports[channel.port])
             record = self.messages.send(channel, step, message, part.step_signals)
             self._annotate(channel, agent, record, step)
-            tape.sent.append((channel.name, record))
-            if channel.coupling == "locked":
-                tape.live[channel.name, step] = self._carried(channel, step, message)
-        self._remember(agent, part, step, tape)
+            self._keep_graph(channel, step, message, tape)
+            if channel.state and record.unread:
+                channel.ledger.release([(channel.name, record)])
+            else:
+                tape.sent.append((channel.name, record))
+
+    @staticmethod
+    def _keep_graph(channel: Channel, step: int, message: Tensor, tape: Tape) -> None:
+        """Keep a message with its graph for readers within the window: over a locked channel, or an agent's own state."""
+        if channel.state:
+            tape.live[channel.name, step] = message
+        elif channel.coupling == "locked":
+            tape.live[channel.name, step] = channel.ledger.link.carry(step, message.flatten(1))
 
     def _note(self, agent: Agent, part: AgentTick, step: int) -> None:
         """Keep an agent's state for predictors that are conditioned on it."""
@@ -269,20 +278,6 @@ class ForwardPass:
         kept = agent.clock.latest(step - agent.looked_back)
         agent.trail = {s: value for s, value in agent.trail.items() if kept is None or s >= kept}
         agent.trail[step] = state
-
-    def _remember(self, agent: Agent, part: AgentTick, step: int, tape: Tape) -> None:
-        """Hand a recurrent agent's state to its next tick: with its graph to one of the same window."""
-        memory = agent.memory
-        if memory is None:
-            return
-        state = part.ports[STATE]
-        record = self.messages.send(memory, step, state, part.step_signals)
-        self._annotate(memory, agent, record, step)
-        tape.live[memory.name, step] = state
-        if record.unread:
-            memory.ledger.release([(memory.name, record)])
-        else:
-            tape.sent.append((memory.name, record))
 
     def _ends(self, channel: Channel, step: int) -> dict[str, Tensor]:
         """The states of a channel's ends that its predictor will be shown: the far one has crossed the link."""
@@ -314,24 +309,16 @@ class ForwardPass:
     def _relive(self, tick: Tick, tape: Tape) -> None:
         """Put the messages of a replayed tick back where the first evaluation put them."""
         for part in tick.parts:
-            agent = self.system.agents[part.agent]
-            for channel in agent.outputs:
-                if channel.ledger.sender.due(tick.step) and channel.coupling == "locked":
+            for channel in self.system.agents[part.agent].sends:
+                if channel.ledger.sender.due(tick.step):
                     message = channel.message_of(part.ports[channel.port])
-                    tape.live[channel.name, tick.step] = self._carried(channel, tick.step, message)
-            if agent.memory is not None:
-                tape.live[agent.memory.name, tick.step] = part.ports[STATE]
+                    self._keep_graph(channel, tick.step, message, tape)
         made = {part.agent: part.ports for part in tick.parts}
         for name, record in tape.sent:
             channel = self.system.channels[name]
             if record.stamp == tick.step and channel.sender in made:
                 message = channel.message_of(made[channel.sender][channel.port])
                 channel.ledger.attach_graph(record, message)
-
-    @staticmethod
-    def _carried(channel: Channel, step: int, message: Tensor) -> Tensor:
-        """A message with its graph, as its link lets it arrive."""
-        return channel.ledger.link.carry(step, message.flatten(1))
 
     def replay(self, tape: Tape) -> None:
         """Make a window's graph again from its tape; running statistics stay as they are."""

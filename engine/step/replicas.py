@@ -106,9 +106,7 @@ class Replica:
         """Its own agents and channels, up to date."""
         return self.system
 
-    def view(self) -> System:
-        """Its own agents and channels, up to date."""
-        return self.system
+    view = per_agent
 
     @property
     def channels(self) -> Iterable[str]:
