@@ -105,7 +105,7 @@ class Recurrent(HeadedNetwork):
         x = encoded[HIDDEN]
         if state is None:
             state = x.new_zeros(*x.shape[:-1], self.state_size)
-        hidden, state, moved = self.cell(
+        hidden, state, updated = self.cell(
             sub(parameters, _CELL),
             sub(buffers, _CELL),
             x,
@@ -113,7 +113,7 @@ class Recurrent(HeadedNetwork):
             training=training,
             way_back=lambda y: transported(y, f"{_CELL}.input.weight", transports),
         )
-        return {HIDDEN: hidden, STATE: state}, after | with_prefix(_CELL, moved)
+        return {HIDDEN: hidden, STATE: state}, after | with_prefix(_CELL, updated)
 
     def port_shape(self, port: str) -> tuple[int, ...]:
         return (self.state_size,) if port == STATE else super().port_shape(port)

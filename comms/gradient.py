@@ -14,7 +14,7 @@ features; with stacked parameters every batched tensor has one more leading axis
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -153,10 +153,21 @@ class DirectGradient(Predictor):
 
     def propagated(self, example: Example) -> Tensor:
         """Return 2 (SG - delta) dSG/dm, the vector-Jacobian product of the whole batch, [B, M]."""
-        with torch.enable_grad():
-            message = as_leaf(example.message)
-            predicted = self.forward(message, example.context, move=False)
-            return torch.autograd.grad(_error(example, predicted).square().sum(), message)[0]
+
+        def squared(message: Tensor) -> Tensor:
+            return _error(example, self.forward(message, example.context, move=False)).square()
+
+        return _with_slope(squared, example.message)[1]
+
+
+def _with_slope(
+    function: Callable[[Tensor], Tensor], message: Tensor, *, keep: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return a function's value for a message, and the slope of its sum, [B, M]; `keep` for a slope with a graph."""
+    with torch.enable_grad():
+        leaf = as_leaf(message)
+        value = function(leaf)
+        return value, torch.autograd.grad(value.sum(), leaf, create_graph=keep)[0]
 
 
 def _error(example: Example, prediction: Tensor) -> Tensor:
@@ -326,15 +337,7 @@ class _Critic(Predictor):
             return self.forward(example.message, example.context, move=False)
 
     def predict(self, example: Example) -> Tensor:
-        _, slope = self._value_and_slope(example, move=False, keep=False)
-        return slope
-
-    def _value_and_slope(self, example: Example, *, move: bool, keep: bool) -> tuple[Tensor, Tensor]:
-        """Value v [B] and slope dv/dm [B, M]; `keep` for a slope with a graph."""
-        with torch.enable_grad():
-            message = as_leaf(example.message)
-            value = self.forward(message, example.context, move=move)
-            return value, torch.autograd.grad(value.sum(), message, create_graph=keep)[0]
+        return _with_slope(lambda m: self.forward(m, example.context, move=False), example.message)[1]
 
     def _absolute_error(self, example: Example, value: Tensor) -> Tensor:
         """Mean over the batch of |v - returned loss|."""
@@ -361,7 +364,9 @@ class SobolevGradient(_Critic):
 
     def loss(self, example: Example) -> Tensor:
         assert example.delta is not None
-        value, slope = self._value_and_slope(example, move=True, keep=True)
+        value, slope = _with_slope(
+            lambda m: self.forward(m, example.context, move=True), example.message, keep=True
+        )
         mismatch = counted(example, slope - example.delta).abs().sum((-2, -1)) / slope.shape[-2]
         return self._absolute_error(example, value) + mismatch
 
@@ -383,20 +388,13 @@ class LabelGradient(Predictor):
         return self.target is not None and self.target.classes is not None
 
     def predict(self, example: Example) -> Tensor:
-        _, slope = self._losses_and_slope(example, move=False, keep=False)
-        return slope
+        return _with_slope(lambda m: self._losses(example, m, move=False), example.message)[1]
 
     def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
         """Losses per sample, [B]."""
         assert example.target is not None
         output = self.forward(message, example.context, move=move)
         return (cross_entropy if self.classes else squared_error)(output, example.target)
-
-    def _losses_and_slope(self, example: Example, *, move: bool, keep: bool) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            message = as_leaf(example.message)
-            losses = self._losses(example, message, move=move)
-            return losses, torch.autograd.grad(losses.sum(), message, create_graph=keep)[0]
 
 
 @final
@@ -416,7 +414,7 @@ class SobolevLabelGradient(LabelGradient):
 
     def loss(self, example: Example) -> Tensor:
         assert example.delta is not None
-        losses, slope = self._losses_and_slope(example, move=True, keep=True)
+        losses, slope = _with_slope(lambda m: self._losses(example, m, move=True), example.message, keep=True)
         mismatch = counted(example, slope - example.delta).abs().sum(-1)
         return (counted(example, losses) + mismatch).sum(-1) / losses.shape[-1]
 

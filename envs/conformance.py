@@ -108,9 +108,9 @@ def _check_lengths(env: TorchVectorEnv, steps: int) -> None:
     """Check that episodes have the length stated at their reset, in all environments; endless ones never end."""
     env.reset(seed=7)
     env.action_space.seed(0)
-    told = env.endless or env.episode_steps is not None or env.longest_episode is not None
+    known = env.endless or env.episode_steps is not None or env.longest_episode is not None
     done = 0
-    for step in range(1, steps + 1 if told else 1):
+    for step in range(1, steps + 1 if known else 1):
         length = env.episode_length
         _require(
             (length is None) == env.endless, f"step {step}: endless={env.endless}, episode_length={length}"

@@ -54,18 +54,18 @@ class Draws:
     def __init__(self, rows: Tensor, num_envs: int) -> None:
         self._rows = rows
         self._num_envs = num_envs
-        self._drawn: tuple[int, int] | None = None  # seed and number of the block held
+        self._held: tuple[int, int] | None = None  # seed and number of the block held
         self._block = torch.empty(0)
 
     def rows(self, seed: int, number: int) -> Tensor:
         """Return the row of each environment's example of that number, int64 `[batch]`."""
         number, place = divmod(number, _BLOCK)
-        if self._drawn != (seed, number):
+        if self._held != (seed, number):
             count = self._num_envs * _BLOCK
             sampled = integers(seed_for(seed, "env"), number, count, len(self._rows), self._rows.device)
             # Environment-major: an environment's examples do not depend on their number.
             self._block = self._rows[sampled].view(self._num_envs, _BLOCK).t().contiguous()
-            self._drawn = seed, number
+            self._held = seed, number
         return self._block[place]
 
 

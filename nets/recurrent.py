@@ -77,15 +77,15 @@ class Cell:
         recurrent = torch.empty(self.gates, self.size)
         for gate in recurrent.chunk(CELLS[self.kind]):
             nn.init.orthogonal_(gate, generator=generator)
-        drawn = {"input.weight": weight, "recurrent.weight": recurrent}
-        drawn |= {name: torch.zeros(self.gates) for name in self._biases()}
+        initial = {"input.weight": weight, "recurrent.weight": recurrent}
+        initial |= {name: torch.zeros(self.gates) for name in self._biases()}
         for name, features in self.norms.items():
             gain = _BATCH_GAIN if self.norm == "batch" else 1.0
-            initial = initial_norm(self.norm, features, f"{name}.")
-            drawn |= {key: value * gain for key, value in initial.items()}
+            norm = initial_norm(self.norm, features, f"{name}.")
+            initial |= {key: value * gain for key, value in norm.items()}
         if self.kind == "lstm":
-            drawn[self._biases()[0]][self.size : 2 * self.size] = 1.0
-        return drawn
+            initial[self._biases()[0]][self.size : 2 * self.size] = 1.0
+        return initial
 
     def buffers(self) -> Tensors:
         """Return the initial running statistics (float32) of batch norm, by name; empty for other norms."""

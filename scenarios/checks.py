@@ -198,11 +198,11 @@ def _gradient(scenario: Graph, channel: ChannelSpec, path: Path) -> None:
 
 def _contexts(scenario: Graph) -> None:
     for index, channel in enumerate(scenario.channels):
-        heard = () if channel.input is None else channel.input.context
+        context = () if channel.input is None else channel.input.context
         refused = [
             ("gradient", p, n, "inputs") for p, n in enumerate(channel.gradient.context) if n in _FOR_INPUTS
         ]
-        refused += [("input", p, n, "gradients") for p, n in enumerate(heard) if n in _FOR_GRADIENTS]
+        refused += [("input", p, n, "gradients") for p, n in enumerate(context) if n in _FOR_GRADIENTS]
         for key, place, name, others in refused:
             message = f"{name!r} is for synthetic {others} only; leave it out"
             raise DocumentError(("channels", index, key, "context", place), message)

@@ -104,19 +104,33 @@ class NetworkSpec(Spec):
         return self
 
 
-_HIDDEN = {"mlp": (1024,), "conv": (64,), "critic": (256,), "sobolev": (256,)}
-"""Default hidden layers by kind."""
+class _PredictorSpec(Spec):
+    """Base of synthetic gradients and inputs: hidden layers by kind."""
+
+    default_hidden: ClassVar[Mapping[str, tuple[int, ...]]]
+    """Hidden layers of each kind that has some, where none are named."""
+    noun: ClassVar[str]
+
+    bare: ClassVar[str | None] = "kind"
+    written: ClassVar[frozenset[str]] = frozenset({"kind"})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hidden_by_kind(cls, data: Any) -> Any:
+        keys = {"kind": data} if isinstance(data, str) else data
+        if isinstance(keys, Mapping) and keys.get("kind") in list(cls.default_hidden):
+            return {"hidden": cls.default_hidden[keys["kind"]], **keys}
+        return data
+
+    @model_validator(mode="after")
+    def _mlp_is_deep(self) -> Self:
+        if getattr(self, "kind", None) == "mlp" and not getattr(self, "hidden", None):
+            message = f"an mlp {self.noun} has one or two hidden layers; or use kind linear"
+            raise DocumentError(("hidden",), message)
+        return self
 
 
-def _with_hidden(data: Any, by_kind: Mapping[str, tuple[int, ...]]) -> Any:
-    """Return a predictor's document with the hidden layers of its kind where it names none."""
-    keys = {"kind": data} if isinstance(data, str) else data
-    if isinstance(keys, Mapping) and isinstance(keys.get("kind"), str) and keys["kind"] in by_kind:
-        return {"hidden": by_kind[keys["kind"]], **keys}
-    return data
-
-
-class GradientSpec(Spec):
+class GradientSpec(_PredictorSpec):
     """The synthetic gradient of a decoupled or unlocked channel, of a message or of a state.
 
     Attributes:
@@ -157,24 +171,11 @@ class GradientSpec(Spec):
     norm: Norm = "batch"
     optimiser: OptimiserSpec | None = None
 
-    bare: ClassVar[str | None] = "kind"
-    written: ClassVar[frozenset[str]] = frozenset({"kind"})
-
-    @model_validator(mode="before")
-    @classmethod
-    def _hidden_by_kind(cls, data: Any) -> Any:
-        return _with_hidden(data, _HIDDEN)
-
-    @model_validator(mode="after")
-    def _mlp_is_deep(self) -> Self:
-        if self.kind == "mlp" and not self.hidden:
-            raise DocumentError(
-                ("hidden",), "an mlp gradient has one or two hidden layers; or use kind linear"
-            )
-        return self
+    default_hidden = {"mlp": (1024,), "conv": (64,), "critic": (256,), "sobolev": (256,)}  # noqa: RUF012
+    noun = "gradient"
 
 
-class InputSpec(Spec):
+class InputSpec(_PredictorSpec):
     """The synthetic input of a channel: the receiver's prediction of the message.
 
     Attributes:
@@ -191,19 +192,8 @@ class InputSpec(Spec):
     norm: Norm = "batch"
     optimiser: OptimiserSpec | None = None
 
-    bare: ClassVar[str | None] = "kind"
-    written: ClassVar[frozenset[str]] = frozenset({"kind"})
-
-    @model_validator(mode="before")
-    @classmethod
-    def _hidden_by_kind(cls, data: Any) -> Any:
-        return _with_hidden(data, {"mlp": _HIDDEN["mlp"]})
-
-    @model_validator(mode="after")
-    def _mlp_is_deep(self) -> Self:
-        if self.kind == "mlp" and not self.hidden:
-            raise DocumentError(("hidden",), "an mlp input has one or two hidden layers; or use kind linear")
-        return self
+    default_hidden = {"mlp": (1024,)}  # noqa: RUF012
+    noun = "input"
 
 
 class FeedbackSpec(Spec):

@@ -1,6 +1,7 @@
 """CIFAR-10 (Krizhevsky 2009) in its binary version: read from a folder, or downloaded on request.
 
-The python version of the authors' site is a pickle, and is never read.
+The python version of the authors' site is a pickle, and is never read. Files that are missing, broken or of another size
+raise a DataError.
 """
 
 from __future__ import annotations
@@ -39,11 +40,7 @@ _FETCH = "copy them there, or unset ANTIPHON_DATA and call antiphon.envs.downloa
 
 
 def load() -> Pictures:
-    """Read the pictures; the last tenth of those for training (5,000) is for validation.
-
-    Raises:
-        DataError: A file is missing, broken, or of another size than CIFAR-10's.
-    """
+    """Read the pictures; the last tenth of those for training (5,000) is for validation."""
     found = files()
     pixels = np.empty((len(_FILES) * _ROWS, 3, SIDE, SIDE), np.uint8)
     labels = np.empty(len(_FILES) * _ROWS, np.uint8)
@@ -66,11 +63,7 @@ def counts() -> dict[str, int]:
 
 
 def files() -> tuple[Path, ...]:
-    """Return the paths of the six files in the order of their pictures, or that of the archive.
-
-    Raises:
-        DataError: Neither is there.
-    """
+    """Return the paths of the six files in the order of their pictures, or that of the archive."""
     folder = find_folder("cifar10")
     fault = f"neither {_ARCHIVE} nor its six .bin files (the python version, a pickle, is not read)"
     if folder is None:

@@ -1,4 +1,7 @@
-"""The MNIST database, or any other in its four files: read from a folder, or downloaded on request."""
+"""The MNIST database, or any other in its four files: read from a folder, or downloaded on request.
+
+A file that is missing, broken or of another shape than MNIST's raises a DataError.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +33,7 @@ _MEND = "replace it by a sound copy"
 
 
 def load() -> Pictures:
-    """Read the pictures; the last twelfth of the training file (5,000 of MNIST's) is for validation.
-
-    Raises:
-        DataError: A file is missing, broken, or of another shape than MNIST's.
-    """
+    """Read the pictures; the last twelfth of the training file (5,000 of MNIST's) is for validation."""
     files = _locate()
     parts = [_part(files, "train"), _part(files, "t10k")]
     train, test = (len(labels) for _, labels in parts)
@@ -53,11 +52,7 @@ def load() -> Pictures:
 
 
 def counts() -> dict[str, int]:
-    """Return the number of pictures per split, from the files' headers; MNIST's where no file is found.
-
-    Raises:
-        DataError: A file is there whose header is broken.
-    """
+    """Return the number of pictures per split, from the files' headers; MNIST's where no file is found."""
     train, test = 60_000, 10_000
     if find_folder("mnist") is not None:
         files = _locate()
@@ -81,11 +76,7 @@ def download() -> Path:
 
 
 def files() -> tuple[Path, ...]:
-    """Return the paths of the four files.
-
-    Raises:
-        DataError: A file is missing.
-    """
+    """Return the paths of the four files."""
     return tuple(_locate().values())
 
 
