@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
+from tests.scenarios.made import OBJECTIVE, built, network, refused
 
-OBJECTIVE = {"kind": "classification", "target": "label"}
 TRACE = {"gradient": {"trace": 0.5}}
 
 
@@ -17,24 +16,7 @@ def chain(*channels: dict[str, Any], **agents: dict[str, Any]) -> dict[str, Any]
     """A document a -> b -> c, its channels a -> b and b -> c (or between the ends they give) with keys added."""
     plain: dict[str, Any] = {"a": {"observes": ["image"]}, "b": {}, "c": {"objective": OBJECTIVE}}
     ends = [{"from": "a", "to": "b"}, {"from": "b", "to": "c"}, *[{} for _ in channels[2:]]]
-    return {
-        "scenario": "small",
-        "env": {"id": "antiphon/Digits-v0"},
-        "agents": {name: {**plain[name], **agents.get(name, {})} for name in plain},
-        "channels": [{**end, **channel} for end, channel in zip(ends, (*channels, {}, {}), strict=False)],
-    }
-
-
-def refused(data: Any) -> str:
-    with pytest.raises(ScenarioError) as caught:
-        Scenario.model_validate(data)
-    line = str(caught.value)
-    assert "\n" not in line
-    return line
-
-
-def network(inputs: int, outputs: int) -> None:
-    """Stands for a factory."""
+    return built(plain, agents, [{**e, **c} for e, c in zip(ends, (*channels, {}, {}), strict=False)])
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -19,40 +19,7 @@ from antiphon.scenarios import (
     OptimiserSpec,
     Scenario,
 )
-
-OBJECTIVE = {"kind": "classification", "target": "label"}
-
-
-def document(**changes: Any) -> dict[str, Any]:
-    """A small valid document (a -> b), with some keys changed."""
-    return {
-        "scenario": "small",
-        "env": {"id": "antiphon/Digits-v0"},
-        "agents": {"a": {"observes": ["image"]}, "b": {"objective": OBJECTIVE}},
-        "channels": [{"from": "a", "to": "b"}],
-        **changes,
-    }
-
-
-def agents(**changes: dict[str, Any]) -> dict[str, Any]:
-    """A document whose agents have other or further keys."""
-    plain = document()["agents"]
-    return document(
-        agents={name: {**plain.get(name, {}), **changes.get(name, {})} for name in {**plain, **changes}}
-    )
-
-
-def channels(*specs: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A document with these channels; a and b are the ends where none are given."""
-    return document(channels=[{"from": "a", "to": "b", **spec} for spec in specs], **more)
-
-
-def refused(data: Any) -> str:
-    with pytest.raises(ScenarioError) as caught:
-        Scenario.model_validate(data)
-    line = str(caught.value)
-    assert "\n" not in line
-    return line
+from tests.scenarios.made import OBJECTIVE, agents, channels, document, network, refused
 
 
 def test_defaults() -> None:
@@ -72,19 +39,10 @@ def test_defaults() -> None:
 
 
 def test_channels_are_known_by_ends_and_key() -> None:
-    scenario = Scenario.model_validate(
-        document(
-            agents={"a": {"observes": ["image"]}, "b": {"objective": OBJECTIVE}},
-            channels=[{"from": "a", "to": "b", "key": key} for key in ("x", 2, 0, 10)],
-        )
-    )
+    scenario = Scenario.model_validate(channels(*({"key": key} for key in ("x", 2, 0, 10))))
     assert [channel.name for channel in scenario.channels] == ["a->b", "a->b:2", "a->b:10", "a->b:x"]
-    assert [channel.slug for channel in scenario.channels] == [
-        "a__to__b",
-        "a__to__b__2",
-        "a__to__b__10",
-        "a__to__b__x",
-    ]
+    slugs = ["a__to__b", "a__to__b__2", "a__to__b__10", "a__to__b__x"]
+    assert [channel.slug for channel in scenario.channels] == slugs
     assert ChannelSpec.model_validate({"from": "a", "to": "b", "key": "2"}).key == 2
     assert ChannelSpec(sender="a", receiver="b") == ChannelSpec.model_validate({"from": "a", "to": "b"})
 
@@ -109,15 +67,9 @@ def test_kinds_may_be_bare_words() -> None:
 
 
 def test_numbers_are_not_guessed_from_words() -> None:
-    assert refused(agents(a={"clock": {"period": "2"}})) == (
-        "agents.a.clock.period: must be a whole number, not the word '2'"
-    )
-    assert refused(agents(a={"clock": {"period": True}})) == (
-        "agents.a.clock.period: must be a whole number, not true"
-    )
-    assert refused(agents(a={"clock": {"period": 2.0}})) == (
-        "agents.a.clock.period: must be a whole number, not 2.0"
-    )
+    for value, told in (("2", "the word '2'"), (True, "true"), (2.0, "2.0")):
+        line = refused(agents(a={"clock": {"period": value}}))
+        assert line == f"agents.a.clock.period: must be a whole number, not {told}"
     assert refused(agents(a={"learn": "no"})) == "agents.a.learn: must be true or false, not the word 'no'"
 
 
@@ -134,10 +86,6 @@ class Source:
     """Stands for a Python environment."""
 
     def make(self) -> None: ...
-
-
-def network(inputs: int, outputs: int) -> None:
-    """Stands for a factory."""
 
 
 def test_python_objects_are_kept_but_cannot_become_yaml() -> None:
@@ -280,19 +228,11 @@ def test_parts_alone_raise_the_same_error() -> None:
 
 
 def test_a_cycle_behind_other_agents_is_named_alone() -> None:
+    arcs = dict.fromkeys(("a_b", "b_d", "d_c", "c_b", "c_e"), "decoupled 0")
     with pytest.raises(ScenarioError, match=r"^channels: zero-delay cycle b -> d -> c -> b; "):
-        joined(
-            *"abcde",
-            a_b="decoupled 0",
-            b_d="decoupled 0",
-            d_c="decoupled 0",
-            c_b="decoupled 0",
-            c_e="decoupled 0",
-        )
+        joined(*"abcde", **arcs)
 
 
 def test_a_discount_over_one_is_fine_off_cycles() -> None:
-    assert (
-        Scenario.model_validate(channels({"gradient": {"discount": 1.5}})).channels[0].gradient.discount
-        == 1.5
-    )
+    scenario = Scenario.model_validate(channels({"gradient": {"discount": 1.5}}))
+    assert scenario.channels[0].gradient.discount == 1.5

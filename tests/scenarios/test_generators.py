@@ -119,13 +119,8 @@ def test_dealt_agents_take_turns() -> None:
         readout_agent={"objective": OBJECTIVE, "network": {"hidden": [5]}},
     )
     agents = scenario.agents.values()
-    assert [agent.network.hidden[0] for agent in agents if isinstance(agent.network, NetworkSpec)] == [
-        5,
-        4,
-        5,
-        4,
-        3,
-    ]
+    hidden = [agent.network.hidden[0] for agent in agents if isinstance(agent.network, NetworkSpec)]
+    assert hidden == [5, 4, 5, 4, 3]
     assert [agent.learn for agent in agents] == [False, True, False, True, False]
     assert [agent.observes for agent in agents] == [("other",), *[("image",)] * 4]
 
@@ -237,102 +232,102 @@ CHAIN = {"kind": "chain", "agents": 3}
         (
             {"kind": "chian", "agents": 3},
             {},
-            "scenario:3: graph.kind: unknown kind 'chian'; did you mean 'chain'?",
+            "3: graph.kind: unknown kind 'chian'; did you mean 'chain'?",
         ),
-        ({"kind": "chain"}, {}, "scenario:3: graph.agents: is missing"),
-        ({**CHAIN, "agents": 0}, {}, "scenario:3: graph.agents: must be at least 1, not 0"),
-        ({**CHAIN, "readouts": 4}, {}, "scenario:3: graph.readouts: must be at most the 3 agents, not 4"),
-        ({**CHAIN, "seeds": 4}, {}, "scenario:3: graph.seeds: unknown key 'seeds'; did you mean 'seed'?"),
+        ({"kind": "chain"}, {}, "3: graph.agents: is missing"),
+        ({**CHAIN, "agents": 0}, {}, "3: graph.agents: must be at least 1, not 0"),
+        ({**CHAIN, "readouts": 4}, {}, "3: graph.readouts: must be at most the 3 agents, not 4"),
+        ({**CHAIN, "seeds": 4}, {}, "3: graph.seeds: unknown key 'seeds'; did you mean 'seed'?"),
         (
             {**CHAIN, "neighbours": 2},
             {},
-            "scenario:3: graph.neighbours: a chain graph has none; leave it out",
+            "3: graph.neighbours: a chain graph has none; leave it out",
         ),
-        ({"kind": "tree", "agents": 3}, {}, "scenario:3: graph.branching: a tree graph needs it"),
+        ({"kind": "tree", "agents": 3}, {}, "3: graph.branching: a tree graph needs it"),
         (
             {"kind": "small_world", "agents": 4, "neighbours": 4, "rewire": 0},
             {},
-            "scenario:3: graph.neighbours: must be less than the 4 agents, not 4",
+            "3: graph.neighbours: must be less than the 4 agents, not 4",
         ),
         (
             {"kind": "small_world", "agents": 8, "neighbours": 3, "rewire": 0},
             {},
-            "scenario:3: graph.neighbours: must be even in a small world, not 3",
+            "3: graph.neighbours: must be even in a small world, not 3",
         ),
         (
             {**CHAIN, "split": 3},
             {},
-            "scenario:3: graph.split: must number one of a chain's channels, from 1, not 3",
+            "3: graph.split: must number one of a chain's channels, from 1, not 3",
         ),
         (
             {**CHAIN, "known_to": {"label": "some"}},
             {},
-            "scenario:3: graph.known_to.label: unknown label 'some'; known: adjacent, all",
+            "3: graph.known_to.label: unknown label 'some'; known: adjacent, all",
         ),
         (
             CHAIN,
             {"agent": {"observes": ["image"], "network": {"hiden": [1]}}},
-            "scenario:4: agent.network.hiden: unknown key 'hiden'; did you mean 'hidden'? (and 2 more)",
+            "4: agent.network.hiden: unknown key 'hiden'; did you mean 'hidden'? (and 2 more)",
         ),
         (
             CHAIN,
             {"readout_agent": {"objective": {"kind": "clasification", "target": "label"}}},
-            "scenario:5: readout_agent.objective.kind: unknown kind 'clasification'; did you mean 'classification'?",
+            "5: readout_agent.objective.kind: unknown kind 'clasification'; did you mean 'classification'?",
         ),
         (
             CHAIN,
             {"dealt_agents": [{}, {"network": {"hidden": [0]}}]},
-            "scenario:7: dealt_agents[1].network.hidden[0]: must be at least 1, not 0",
+            "7: dealt_agents[1].network.hidden[0]: must be at least 1, not 0",
         ),
-        (CHAIN, {"dealt_agents": {}}, "scenario:7: dealt_agents: must be a list of agents' keys, not {}"),
-        (CHAIN, {"dealt_agents": []}, "scenario:7: dealt_agents: must be a list of agents' keys, not []"),
+        (CHAIN, {"dealt_agents": {}}, "7: dealt_agents: must be a list of agents' keys, not {}"),
+        (CHAIN, {"dealt_agents": []}, "7: dealt_agents: must be a list of agents' keys, not []"),
         (
             CHAIN,
             {"dealt_agents": [{}, 3]},
-            "scenario:7: dealt_agents[1]: must be a mapping of keys, not 3",
+            "7: dealt_agents[1]: must be a mapping of keys, not 3",
         ),
         (
             CHAIN,
             {"channel": {"link": {"delay": -1}}},
-            "scenario:6: channel.link.delay: must be at least 0, not -1 (and 1 more)",
+            "6: channel.link.delay: must be at least 0, not -1 (and 1 more)",
         ),
         (
             CHAIN,
             {"agents": {"n1": {}}},
-            "scenario:8: agents.n1: the graph makes an agent of this name too; rename one",
+            "8: agents.n1: the graph makes an agent of this name too; rename one",
         ),
         (
             CHAIN,
             {"channels": [{"from": "n0", "to": "n9"}]},
-            "scenario:8: channels[0].to: no agent 'n9'; known: n0, n1, n2",
+            "8: channels[0].to: no agent 'n9'; known: n0, n1, n2",
         ),
         (
             CHAIN,
             {"channels": "n0->n9"},
-            "scenario:7: channels: must be a list, not the word 'n0->n9'; write [n0->n9]",
+            "7: channels: must be a list, not the word 'n0->n9'; write [n0->n9]",
         ),
-        (CHAIN, {"agents": 3}, "scenario:7: agents: must be a mapping of keys, not 3"),
+        (CHAIN, {"agents": 3}, "7: agents: must be a mapping of keys, not 3"),
         (
             CHAIN,
             {"agent": {"observes": "image"}},
-            "scenario:4: agent.observes: must be a list, not the word 'image'; write [image] (and 2 more)",
+            "4: agent.observes: must be a list, not the word 'image'; write [image] (and 2 more)",
         ),
         (
             {**CHAIN, "deal": {"observes": "patch"}},
             {"agent": {"observes": "image"}},
-            "scenario:4: agent.observes: must be a list, not the word 'image'; write [image] (and 2 more)",
+            "4: agent.observes: must be a list, not the word 'image'; write [image] (and 2 more)",
         ),
         (
             CHAIN,
             {"agent": {}},
-            "scenario:4: agent: observes nothing and no channel leads to it; give it one or the other",
+            "4: agent: observes nothing and no channel leads to it; give it one or the other",
         ),
     ],
 )
 def test_refused(graph: dict[str, Any], sections: dict[str, Any], line: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         made(graph, **sections)
-    assert str(caught.value) == line
+    assert str(caught.value) == f"scenario:{line}"
 
 
 def test_a_small_world_that_is_never_connected(monkeypatch: pytest.MonkeyPatch) -> None:

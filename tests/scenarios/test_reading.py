@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, warnings
-
-OBJECTIVE = {"kind": "classification", "target": "label"}
+from tests.scenarios.made import OBJECTIVE, built, refused
 
 
 def pair(channel: dict[str, Any], **agents: dict[str, Any]) -> dict[str, Any]:
@@ -18,20 +16,7 @@ def pair(channel: dict[str, Any], **agents: dict[str, Any]) -> dict[str, Any]:
         "a": {"observes": ["image"]},
         "b": {"clock": {"period": 4, "phase": -1}, "objective": OBJECTIVE},
     }
-    return {
-        "scenario": "small",
-        "env": {"id": "antiphon/Digits-v0"},
-        "agents": {name: {**plain[name], **agents.get(name, {})} for name in plain},
-        "channels": [{"from": "a", "to": "b", **channel}],
-    }
-
-
-def refused(data: Any) -> str:
-    with pytest.raises(ScenarioError) as caught:
-        Scenario.model_validate(data)
-    line = str(caught.value)
-    assert "\n" not in line
-    return line
+    return built(plain, agents, [{"from": "a", "to": "b", **channel}])
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -114,11 +99,10 @@ def test_refused(data: dict[str, Any], line: str) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        *(pair({"read": read, "coupling": c}) for read in ("mean", "concat") for c in ("locked", "delayed")),
         *(
-            pair({"read": read, "coupling": c})
+            pair({"read": read, "coupling": coupling})
             for read in ("mean", "concat")
-            for c in ("detached", "decoupled")
+            for coupling in ("locked", "delayed", "detached", "decoupled")
         ),
         pair({"read": "mean"}, a={"clock": {"period": 3}}),
         pair({"read": "mean", "size": 3}, b={"fan_in": "sum"}),

@@ -7,10 +7,8 @@ from typing import Any
 import networkx as nx
 import pytest
 
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, warnings
-
-OBJECTIVE = {"kind": "classification", "target": "label"}
+from tests.scenarios.made import OBJECTIVE, built, refused
 
 
 def pair(*channels: dict[str, Any], **agents: dict[str, Any]) -> dict[str, Any]:
@@ -19,27 +17,12 @@ def pair(*channels: dict[str, Any], **agents: dict[str, Any]) -> dict[str, Any]:
         "a": {"observes": ["image"], "network": "lstm"},
         "b": {"network": "gru", "objective": OBJECTIVE},
     }
-    return {
-        "scenario": "small",
-        "env": {"id": "antiphon/Digits-v0"},
-        "agents": {name: {**plain[name], **agents.get(name, {})} for name in plain},
-        "channels": [
-            {"from": "a", "to": "b"},
-            *({"from": "a", "to": "a", **channel} for channel in channels),
-        ],
-    }
+    own = ({"from": "a", "to": "a", **channel} for channel in channels)
+    return built(plain, agents, [{"from": "a", "to": "b"}, *own])
 
 
 def state(**keys: Any) -> dict[str, Any]:
     return {"carries": "state", **keys}
-
-
-def refused(data: Any) -> str:
-    with pytest.raises(ScenarioError) as caught:
-        Scenario.model_validate(data)
-    line = str(caught.value)
-    assert "\n" not in line
-    return line
 
 
 def with_message(gradient: dict[str, Any], **agents: dict[str, Any]) -> dict[str, Any]:

@@ -115,80 +115,80 @@ def test_unknown_variant(template: Template) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
-        ("[$name]", "[$nmae]", "f.yaml:16: agents.a.observes[0]: no parameter 'nmae'; did you mean 'name'?"),
+        ("[$name]", "[$nmae]", "16: agents.a.observes[0]: no parameter 'nmae'; did you mean 'name'?"),
         (
             "[$name]",
             "[a$name]",
-            "f.yaml:16: agents.a.observes[0]: 'a$name': '$name' stands for a whole value; there is no arithmetic",
+            "16: agents.a.observes[0]: 'a$name': '$name' stands for a whole value; there is no arithmetic",
         ),
         (
             "[$width, $width]",
             "[$width * 2]",
             (
-                "f.yaml:16: agents.a.network.hidden[0]: '$width * 2': '$name' stands for a whole value; "
+                "16: agents.a.network.hidden[0]: '$width * 2': '$name' stands for a whole value; "
                 "there is no arithmetic"
             ),
         ),
         (
             "  a: {",
             "  $name: {",
-            "f.yaml:15: agents: key '$name': '$' stands for whole values, never in keys",
+            "15: agents: key '$name': '$' stands for whole values, never in keys",
         ),
         (
             "wide: {width",
             "wide: {wdth",
-            "f.yaml:5: variants.wide.wdth: no parameter 'wdth'; did you mean 'width'?",
+            "5: variants.wide.wdth: no parameter 'wdth'; did you mean 'width'?",
         ),
         (
             "wide: {width: 512}",
             "wide: {width: 0}",
-            "f.yaml:5: variants.wide.width: must be at least 1, not 0",
+            "5: variants.wide.width: must be at least 1, not 0",
         ),
-        ("wide: {width: 512}", "wide: 3", "f.yaml:5: variants.wide: must be a mapping of parameters, not 3"),
-        ("default: 8", "default: 0", "f.yaml:7: parameters.width.default: must be at least 1, not 0"),
-        ("default: 8, ", "", "f.yaml:7: parameters.width.default: is missing"),
+        ("wide: {width: 512}", "wide: 3", "5: variants.wide: must be a mapping of parameters, not 3"),
+        ("default: 8", "default: 0", "7: parameters.width.default: must be at least 1, not 0"),
+        ("default: 8, ", "", "7: parameters.width.default: is missing"),
         (
             "type: int, min: 1",
             "type: whole, min: 1",
-            "f.yaml:7: parameters.width.type: unknown type 'whole'; known: bool, float, int, list, str",
+            "7: parameters.width.type: unknown type 'whole'; known: bool, float, int, list, str",
         ),
-        ("max: 1000", "mxa: 1000", "f.yaml:7: parameters.width.mxa: unknown key 'mxa'; did you mean 'max'?"),
+        ("max: 1000", "mxa: 1000", "7: parameters.width.mxa: unknown key 'mxa'; did you mean 'max'?"),
         (
             "type: str, ",
             "type: str, min: 3, ",
-            "f.yaml:12: parameters.name.min: only numbers (type int or float) have bounds",
+            "12: parameters.name.min: only numbers (type int or float) have bounds",
         ),
-        ("{type: str, ", "{", "f.yaml:12: parameters.name: needs either a type or its choices"),
+        ("{type: str, ", "{", "12: parameters.name: needs either a type or its choices"),
         (
             "choices: [locked, decoupled]",
             "choices: [locked, decoupled], also: [x]",
-            "f.yaml:8: parameters.coupling.also: belongs to a type; add it to the choices",
+            "8: parameters.coupling.also: belongs to a type; add it to the choices",
         ),
         (
             "choices: [locked, decoupled]",
             "choices: locked",
-            "f.yaml:8: parameters.coupling.choices: must be a list of values, not the word 'locked'",
+            "8: parameters.coupling.choices: must be a list of values, not the word 'locked'",
         ),
         (
             "choices: [locked, decoupled]",
             "choices: [locked, [a]]",
-            "f.yaml:8: parameters.coupling.choices[1]: must be a word or number, not ['a']",
+            "8: parameters.coupling.choices[1]: must be a word or number, not ['a']",
         ),
-        ("  width: {", "  1width: {", "f.yaml:7: parameters.1width: begins with a digit or '-'"),
-        ("scenario: small\n", "", "f.yaml:1: scenario: is missing"),
-        ("description: costs $5", "description: [1]", "f.yaml:2: description: must be text, not [1]"),
-        ("training:", "trianing:", "f.yaml:20: trianing: unknown key 'trianing'; did you mean 'training'?"),
+        ("  width: {", "  1width: {", "7: parameters.1width: begins with a digit or '-'"),
+        ("scenario: small\n", "", "1: scenario: is missing"),
+        ("description: costs $5", "description: [1]", "2: description: must be text, not [1]"),
+        ("training:", "trianing:", "20: trianing: unknown key 'trianing'; did you mean 'training'?"),
         (
             "training:",
             "channel: {}\ntraining:",
-            "f.yaml:20: channel: is a part of a generated graph, but there is no graph; add one",
+            "20: channel: is a part of a generated graph, but there is no graph; add one",
         ),
-        ("training:", "agent: 3\ntraining:", "f.yaml:20: agent: must be a mapping of keys, not 3"),
+        ("training:", "agent: 3\ntraining:", "20: agent: must be a mapping of keys, not 3"),
     ],
 )
 def test_refused_documents(old: str, new: str, line: str) -> None:
     assert old in TEXT
-    assert refused(TEXT.replace(old, new, 1)) == line
+    assert refused(TEXT.replace(old, new, 1)) == f"f.yaml:{line}"
 
 
 def test_parameters_must_be_a_mapping() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from antiphon.errors import RunError
 from antiphon.telemetry import pictures
 from antiphon.telemetry.pictures import draw_clouds, draw_matrices, draw_profiles
 
@@ -56,16 +54,3 @@ def test_the_same_numbers_give_the_same_bytes(tmp_path: Path, suffix: str) -> No
     for name in ("one", "other"):
         draw_matrices({"m": np.eye(4)}, tmp_path / f"{name}.{suffix}")
     assert (tmp_path / f"one.{suffix}").read_bytes() == (tmp_path / f"other.{suffix}").read_bytes()
-
-
-def test_without_matplotlib_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [module for module in sys.modules if module.split(".")[0] == "matplotlib"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(RunError, match=r"needs matplotlib: pip install 'antiphon\[plots\]'"):
-        draw_matrices({"m": np.eye(2)})
-
-
-def test_a_picture_that_cannot_be_saved_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="cannot be written"):
-        draw_matrices({"m": np.eye(2)}, tmp_path / "missing" / "m.png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import networkx as nx
@@ -13,7 +14,10 @@ import pytest
 
 from antiphon.errors import RunError
 from antiphon.telemetry import draw_graph
+from antiphon.telemetry.pictures import draw_matrices
 from antiphon.telemetry.placement import arrows, extent, place
+from antiphon.telemetry.raster import draw_timeline
+from tests.telemetry.test_raster import MADE
 
 pytest.importorskip("matplotlib")
 
@@ -147,14 +151,26 @@ def test_arrow_heads_touch_the_receiver_and_lie_on_the_canvas() -> None:
         assert bottom <= arrow.head[:, 1].min() <= arrow.head[:, 1].max() <= top
 
 
-def test_without_matplotlib_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+DRAWINGS: dict[str, Callable[..., object]] = {
+    "graph": lambda *path: draw_graph(CHAIN, *path),
+    "timeline": lambda *path: draw_timeline(MADE, *path),
+    "matrices": lambda *path: draw_matrices({"m": np.eye(2)}, *path),
+}
+each_drawing = pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
+
+
+@each_drawing
+def test_without_matplotlib_one_line_says_how_to_get_it(
+    draw: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in [module for module in sys.modules if module.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(RunError, match=r"needs matplotlib: pip install 'antiphon\[plots\]'"):
-        draw_graph(CHAIN)
+        draw()
 
 
-def test_a_picture_that_cannot_be_saved_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"graph.png: cannot be written \(No such file or directory\)"):
-        draw_graph(CHAIN, tmp_path / "missing" / "graph.png")
+@each_drawing
+def test_a_picture_that_cannot_be_saved_is_one_line(draw: Callable[..., object], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"x.png: cannot be written \(No such file or directory\)"):
+        draw(tmp_path / "missing" / "x.png")

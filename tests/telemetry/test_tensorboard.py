@@ -7,6 +7,8 @@ import math
 import os
 import random
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,8 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ig
 
 from antiphon.errors import RunError
 from antiphon.telemetry import Figure, RunDescription, TensorBoardRecorder
-from antiphon.telemetry.timeline import AgentTimes, Timeline
+from antiphon.telemetry.timeline import Timeline
+from tests.telemetry.times import agent_times
 
 
 def describe(
@@ -57,6 +60,15 @@ def rows_at(step: int, description: RunDescription) -> list[Figure]:
     rows = [Figure("agent", name, "loss", 1.0 / step) for name in description.names["agents"]]
     rows += [Figure("channel", name, "sg_loss", 2.0 / step) for name, _ in description.names["channels"]]
     return [*rows, Figure("run", "", "steps_per_second", float(step))]
+
+
+@contextmanager
+def recording(logdir: Path, description: RunDescription | None = None) -> Iterator[TensorBoardRecorder]:
+    """A recorder that has begun, and is closed afterwards."""
+    recorder = TensorBoardRecorder(logdir)
+    recorder.begin(description or describe())
+    yield recorder
+    recorder.close()
 
 
 def record(logdir: Path, steps: range, start_step: int = 0, result: dict[str, Any] | None = None) -> None:
@@ -97,11 +109,9 @@ def test_curves_come_back_with_their_steps_and_pretty_names(tmp_path: Path) -> N
 
 
 def test_figures_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
-    recorder = TensorBoardRecorder(tmp_path)
-    recorder.begin(describe())
-    recorder.figures(7, [Figure("run", "", "loss", 0.5)])
-    assert curve(tmp_path, "run/loss") == [(7, 0.5)]
-    recorder.close()
+    with recording(tmp_path) as recorder:
+        recorder.figures(7, [Figure("run", "", "loss", 0.5)])
+        assert curve(tmp_path, "run/loss") == [(7, 0.5)]
 
 
 def test_a_run_is_one_run_and_one_file(tmp_path: Path) -> None:
@@ -160,12 +170,8 @@ def test_hyperparameters_and_result_lie_in_the_run_itself(tmp_path: Path) -> Non
         metadata.SummaryMetadata(hparams_metadata.EXPERIMENT_TAG).plugin_data.content
     )
     assert [info.name for info in experiment.hparam_infos] == ["lr", "batch", "coupling", "tied"]
-    assert [info.name.tag for info in experiment.metric_infos] == [
-        "result/accuracy",
-        "result/error",
-        "result/bits",
-        "result/seconds",
-    ]
+    tags = [f"result/{metric}" for metric in ("accuracy", "error", "bits", "seconds")]
+    assert [info.name.tag for info in experiment.metric_infos] == tags
     hparams_metadata.parse_session_end_info_plugin_data(
         metadata.SummaryMetadata(hparams_metadata.SESSION_END_INFO_TAG).plugin_data.content
     )
@@ -188,12 +194,10 @@ def test_charts_put_all_channels_side_by_side(tmp_path: Path) -> None:
 
 
 def test_a_metric_that_comes_late_gets_its_chart(tmp_path: Path) -> None:
-    recorder = TensorBoardRecorder(tmp_path)
-    recorder.begin(describe())
-    recorder.figures(1, [Figure("agent", "n0000", "loss", 1.0)])
-    recorder.figures(2, [Figure("agent", "n0000", "loss", 1.0)])
-    recorder.figures(3, [Figure("agent", "n0000", "accuracy", 1.0)])
-    recorder.close()
+    with recording(tmp_path) as recorder:
+        recorder.figures(1, [Figure("agent", "n0000", "loss", 1.0)])
+        recorder.figures(2, [Figure("agent", "n0000", "loss", 1.0)])
+        recorder.figures(3, [Figure("agent", "n0000", "accuracy", 1.0)])
     layouts = read(tmp_path).Tensors("custom_scalars__config__")
     assert [event.step for event in layouts] == [1, 3]
     last = layout_pb2.Layout.FromString(layouts[-1].tensor_proto.string_val[0])
@@ -202,11 +206,11 @@ def test_a_metric_that_comes_late_gets_its_chart(tmp_path: Path) -> None:
 
 def test_a_thousand_agents_have_bounded_tags_and_bands(tmp_path: Path) -> None:
     description = describe(1000, strides=4)
-    recorder = TensorBoardRecorder(tmp_path)
-    recorder.begin(description)
-    recorder.figures(1, rows_at(1, description))
-    recorder.histograms(1, [("agent", name, "weights", np.ones(3)) for name in description.names["agents"]])
-    recorder.close()
+    with recording(tmp_path, description) as recorder:
+        recorder.figures(1, rows_at(1, description))
+        recorder.histograms(
+            1, [("agent", name, "weights", np.ones(3)) for name in description.names["agents"]]
+        )
     events = read(tmp_path)
     assert len(events.Tags()["scalars"]) == 32 + 32 + 3 + 3 + 1
     assert len(events.Tags()["histograms"]) == 32
@@ -223,10 +227,8 @@ def test_a_thousand_agents_have_bounded_tags_and_bands(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e39])
 def test_what_is_not_finite_is_skipped(tmp_path: Path, value: float) -> None:
-    recorder = TensorBoardRecorder(tmp_path)
-    recorder.begin(describe())
-    recorder.figures(1, [Figure("run", "", "x", value), Figure("run", "", "y", 1.0)])
-    recorder.close()
+    with recording(tmp_path) as recorder:
+        recorder.figures(1, [Figure("run", "", "x", value), Figure("run", "", "y", 1.0)])
     assert read(tmp_path).Tags()["scalars"] == ["run/y"]
 
 
@@ -242,10 +244,8 @@ def test_what_is_not_finite_is_skipped(tmp_path: Path, value: float) -> None:
     ],
 )
 def test_histograms_hold_the_finite_values(tmp_path: Path, values: np.ndarray[Any, Any], count: int) -> None:
-    recorder = TensorBoardRecorder(tmp_path)
-    recorder.begin(describe())
-    recorder.histograms(5, [("channel", "n0000->n0001", "message", values)])
-    recorder.close()
+    with recording(tmp_path) as recorder:
+        recorder.histograms(5, [("channel", "n0000->n0001", "message", values)])
     (event,) = read(tmp_path).Histograms("channel/n0000__to__n0001/message/histogram")
     assert event.step == 5
     assert event.histogram_value.num == sum(event.histogram_value.bucket) == count
@@ -253,10 +253,8 @@ def test_histograms_hold_the_finite_values(tmp_path: Path, values: np.ndarray[An
 
 @pytest.mark.parametrize("values", [np.array([]), np.array([math.nan])])
 def test_an_empty_histogram_is_skipped(tmp_path: Path, values: np.ndarray[Any, Any]) -> None:
-    recorder = TensorBoardRecorder(tmp_path)
-    recorder.begin(describe())
-    recorder.histograms(1, [("agent", "n0000", "weights", values)])
-    recorder.close()
+    with recording(tmp_path) as recorder:
+        recorder.histograms(1, [("agent", "n0000", "weights", values)])
     assert read(tmp_path).Tags()["histograms"] == []
 
 
@@ -264,9 +262,8 @@ def test_an_empty_histogram_is_skipped(tmp_path: Path, values: np.ndarray[Any, A
     "text", ["description: '<script>alert(1)</script>'", "a: |\n  ```\n  # *b*\n", "", "é: 猫\n"]
 )
 def test_the_scenario_is_shown_as_it_stands(tmp_path: Path, text: str) -> None:
-    recorder = TensorBoardRecorder(tmp_path)
-    recorder.begin(describe(yaml="scenario: x\n" + text))
-    recorder.close()
+    with recording(tmp_path, describe(yaml="scenario: x\n" + text)):
+        pass
     (event,) = read(tmp_path).Tensors("scenario/yaml")
     page = markdown.markdown(event.tensor_proto.string_val[0].decode(), extensions=["fenced_code", "tables"])
     assert page.startswith("<pre><code>scenario: x")
@@ -274,9 +271,8 @@ def test_the_scenario_is_shown_as_it_stands(tmp_path: Path, text: str) -> None:
 
 
 def test_a_very_long_scenario_is_cut_and_says_so(tmp_path: Path) -> None:
-    recorder = TensorBoardRecorder(tmp_path)
-    recorder.begin(describe(yaml="- agent\n" * 100_000))
-    recorder.close()
+    with recording(tmp_path, describe(yaml="- agent\n" * 100_000)):
+        pass
     text = read(tmp_path).Tensors("scenario/yaml")[0].tensor_proto.string_val[0].decode()
     assert len(text) < 200_000
     assert text.endswith("… (the rest is in scenario.yaml)")
@@ -316,22 +312,10 @@ def test_the_graph_is_a_picture(tmp_path: Path) -> None:
 def test_the_timeline_is_a_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     yes = np.ones(3, bool)
-    alone = AgentTimes(
-        name="n0000",
-        period=1,
-        recurrent=False,
-        group=("n0000",),
-        ticks=yes,
-        ends=yes,
-        since=np.arange(3),
-        state_credit=~yes,
-        message_credit=~yes,
-        late_credit=~yes,
-    )
+    alone = agent_times("n0000", yes, ends=yes, since=np.arange(3))
     timeline = Timeline(start=0, steps=3, agents=(alone,), channels=(), episode_ends=~yes)
-    recorder = TensorBoardRecorder(tmp_path)
-    recorder.begin(replace(describe(1), timeline=timeline))
-    recorder.close()
+    with recording(tmp_path, replace(describe(1), timeline=timeline)):
+        pass
     (event,) = read(tmp_path).Images("time/raster")
     assert event.encoded_image_string.startswith(b"\x89PNG")
     assert event.width == 1280
@@ -358,12 +342,10 @@ def test_recording_draws_no_random_number_and_changes_nothing(tmp_path: Path) ->
     weights = np.random.default_rng(0).normal(size=100)
     kept = weights.copy()
     before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # type: ignore[index]
-    recorder = TensorBoardRecorder(tmp_path)
-    recorder.begin(description)
-    recorder.figures(1, rows_at(1, description))
-    recorder.histograms(1, [("agent", "n0000", "weights", weights)])
-    recorder.end({"accuracy": 1.0})
-    recorder.close()
+    with recording(tmp_path, description) as recorder:
+        recorder.figures(1, rows_at(1, description))
+        recorder.histograms(1, [("agent", "n0000", "weights", weights)])
+        recorder.end({"accuracy": 1.0})
     after = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # type: ignore[index]
     assert before == after
     np.testing.assert_array_equal(weights, kept)

@@ -19,7 +19,8 @@ from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import GRAPH, PLUGIN, TIMELINE, figure_tag, messages_tag, parsed
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.figures import Figure, RunDescription
-from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
+from antiphon.telemetry.timeline import ChannelTimes, Timeline
+from tests.telemetry.times import agent_times
 
 
 def description(**changes: Any) -> RunDescription:
@@ -46,18 +47,8 @@ def description(**changes: Any) -> RunDescription:
 
 def times() -> Timeline:
     yes, no = np.ones(3, bool), np.zeros(3, bool)
-    agent = AgentTimes(
-        name="a",
-        period=1,
-        recurrent=False,
-        group=("a",),
-        ticks=yes,
-        ends=np.array([False, True, False]),
-        since=np.array([4, 4, 6]),
-        state_credit=no,
-        message_credit=no,
-        late_credit=no,
-    )
+    ends, since = np.array([False, True, False]), np.array([4, 4, 6])
+    agent = agent_times("a", yes, ends=ends, since=since)
     channel = ChannelTimes(
         name="a->b",
         sender="a",
@@ -103,13 +94,8 @@ def test_rows_are_arrays_in_the_order_of_the_graph(tmp_path: Path) -> None:
     writer.samples(10, [("a->b:x", messages), ("unknown", messages)])
     events.close()
     found = {tag: (step, content) for step, tag, content, _ in values(tmp_path)}
-    assert list(found) == [
-        GRAPH,
-        TIMELINE,
-        "antiphon/channel/age",
-        "antiphon/agent/loss",
-        "antiphon/messages/1",
-    ]
+    tags = ["antiphon/channel/age", "antiphon/agent/loss", "antiphon/messages/1"]
+    assert list(found) == [GRAPH, TIMELINE, *tags]
     np.testing.assert_array_equal(found["antiphon/channel/age"][1], np.float32([1, np.nan, 3]))
     np.testing.assert_array_equal(found["antiphon/agent/loss"][1], np.float32([np.nan, 0.5]))
     np.testing.assert_array_equal(found["antiphon/messages/1"][1], messages)
@@ -145,24 +131,15 @@ def test_the_graph_as_a_document() -> None:
     found = graph_document(description())
     a, b = found["agents"]
     assert (a["role"], a["period"], a["phase"], a["unroll"], a["about"]) == ("agent", 1, 0, 1, {})
-    assert (b["role"], b["period"], b["phase"], b["unroll"], b["about"]) == (
-        "readout",
-        4,
-        3,
-        2,
-        {"network": "mlp 8"},
-    )
+    assert (b["role"], b["period"], b["phase"], b["unroll"]) == ("readout", 4, 3, 2)
+    assert b["about"] == {"network": "mlp 8"}
     assert found["by_timescale"]
     assert b["y"] > a["y"], "the slowest are on top"
     first, second, state = found["channels"]
     assert (first["from"], first["to"], first["delay"], first["drop"], first["size"]) == (0, 1, 2, 0.25, 8)
     assert first["about"] == {"link": "delay 2"}
-    assert (second["coupling"], second["delay"], second["size"], second["state"]) == (
-        "locked",
-        0,
-        None,
-        False,
-    )
+    assert (second["coupling"], second["delay"]) == ("locked", 0)
+    assert (second["size"], second["state"]) == (None, False)
     assert (state["from"], state["to"], state["state"]) == (1, 1, True)
     assert (found["scenario"], found["seed"], found["every"], found["until"]) == ("pair", 7, 10, 40)
     json.dumps(found, allow_nan=False)
