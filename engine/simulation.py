@@ -286,7 +286,7 @@ class Simulation(Inspection):
 
         Raises:
             RunError: The environment keeps its state to itself.
-            DivergenceError: As of `settle`.
+            DivergenceError: As of `synchronize`.
         """
         return {"env": self._env.state_dict(), **self._own_state()}
 
@@ -370,7 +370,7 @@ class Simulation(Inspection):
         Raises:
             RunError: The environment has no `state_dict`.
             ScenarioError: It is an object that cannot be copied.
-            DivergenceError: As of `settle`.
+            DivergenceError: As of `synchronize`.
         """
         self.synchronize()
         scenario = with_own_env(self.scenario, "a fork needs one of its own")
@@ -390,7 +390,7 @@ class Simulation(Inspection):
         An environment that keeps its state to itself is left out: such a checkpoint gives weights, but no run.
 
         Raises:
-            DivergenceError: As of `settle`; once it has been raised, the diverged simulation can be saved.
+            DivergenceError: As of `synchronize`; once it has been raised, the diverged simulation can be saved.
         """
         state = {"env": self._env_state(), **self._own_state()}
         return write_simulation(Path(path), self.scenario, self.dtype, state)
