@@ -8,7 +8,7 @@ agents diverged, and when.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -56,36 +56,6 @@ class Divergence:
     events: list[tuple[int, str]] = field(default_factory=list)
     stopped: dict[int, str] = field(default_factory=dict)
 
-    def of(
-        self,
-        gradients: Mapping[str, Sequence[Tensor | None]],
-        beside: Mapping[str, Sequence[Tensor | None]] | None = None,
-    ) -> dict[str, str]:
-        """Return what has diverged: by name, what is wrong with it.
-
-        All are looked at in one go; only where something is wrong, or there is a bound, one by one.
-
-        Args:
-            gradients: What is about to move parameters, by name: to be finite, and no longer than the bound.
-            beside: By the same names, what has to be finite too: losses, and what goes back.
-        """
-        beside = beside or {}
-        moving = {name: [t for t in found if t is not None] for name, found in gradients.items()}
-        every = {
-            name: [*found, *(t for t in beside.get(name, ()) if t is not None)]
-            for name, found in moving.items()
-        }
-        numbers = [t for found in every.values() for t in found]
-        if self.fine(numbers):
-            return {}
-        diverged = {}
-        for name, found in every.items():
-            if not _finite(found):
-                diverged[name] = "is not finite"
-            elif self._too_long(moving[name]):
-                diverged[name] = f"is longer than training.bound {self.bound:g}"
-        return diverged
-
     def fine(self, numbers: list[Tensor]) -> bool:
         """Whether one look at all of them shows that nothing is wrong; where there is a bound it never does."""
         if not numbers:
@@ -93,13 +63,15 @@ class Divergence:
         return self.bound is None and math.isfinite(torch.stack(torch._foreach_norm(numbers)).sum().item())
 
     def members(self, count: int, gradients: Sequence[Tensor], beside: Sequence[Tensor]) -> dict[int, str]:
-        """Return which of `count` members of a cohort or bundle have diverged, and what is wrong with each.
+        """Return which of `count` members of a stack have diverged, and what is wrong with each.
 
         Args:
             count: N.
             gradients: [N, …] each: to be finite, and no longer than the bound.
-            beside: [N, …] or rows: to be finite too.
+            beside: [N, …] or rows: to be finite too, like losses and what goes back.
         """
+        if not gradients and not beside:
+            return {}
         flat = [t.reshape(count, -1) for t in gradients]
         finite = torch.stack([t.isfinite().all(1) for t in [*flat, *(b.reshape(count, -1) for b in beside)]])
         found = {n: "is not finite" for n, sound in enumerate(finite.all(0).tolist()) if not sound}
@@ -109,11 +81,6 @@ class Divergence:
                 if n not in found and length > self.bound:
                     found[n] = f"is longer than training.bound {self.bound:g}"
         return found
-
-    def _too_long(self, gradients: Sequence[Tensor]) -> bool:
-        if self.bound is None or not gradients:
-            return False
-        return float(torch.stack(torch._foreach_norm(list(gradients))).norm()) > self.bound
 
     def report(self, found: Report) -> None:
         """Note a quarantine, or raise.
@@ -130,10 +97,6 @@ class Divergence:
         self.events.append((found.step, str(found)))
 
 
-def _finite(tensors: Sequence[Tensor]) -> bool:
-    return all(bool(t.isfinite().all()) for t in tensors)
-
-
 class Guard:
     """Remembers on the device the first step at which something was not finite.
 
@@ -143,7 +106,7 @@ class Guard:
     Attributes:
         tripped: [] float32: 1 from that step on; what optimisers are told to skip by.
         step: [] int64: that step; -1: none.
-        who: By cohort or bundle, [N] bool: whose numbers they were.
+        names: By stack, [N] bool: whose numbers they were.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -152,10 +115,10 @@ class Guard:
         self.names: dict[str, Tensor] = {}
 
     def look(self, name: str, count: int, numbers: Sequence[Tensor | None], step: int) -> None:
-        """Look at the numbers of a cohort's or bundle's members, on the device.
+        """Look at the numbers of a stack's members, on the device.
 
         Args:
-            name: Of the cohort or bundle.
+            name: Of the stack.
             count: N.
             numbers: [N, …], or rows, each.
             step: The step.
@@ -176,7 +139,7 @@ class Guard:
         return torch.where(self.tripped > 0, before, after)
 
     def read(self) -> tuple[int, dict[str, list[int]]] | None:
-        """Wait for the device; return the step and the members, by cohort or bundle; None: all is well."""
+        """Wait for the device; return the step and the members, by stack; None: all is well."""
         if not float(self.tripped):
             return None
         return int(self.step), {

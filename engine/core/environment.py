@@ -16,10 +16,10 @@ __all__ = ["EnvironmentRunner", "with_own_env"]
 
 
 class EnvironmentRunner:
-    """Turns an environment's returns into moments.
+    """Steps an environment, and makes its returns into step signals.
 
     Args:
-        env: The environment; `World` owns it.
+        env: The environment; the runner owns it.
         names: The signals somebody asks for.
         seed: Of its resets.
     """

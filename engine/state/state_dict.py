@@ -42,19 +42,11 @@ def snapshot(system: System) -> Tree:
         }
         for unit in system.units
     ]
-    episode = system.episode
+    episode, channels = system.episode, system.channels
     return {
         "learners": {name: agent.learner.state_dict() for name, agent in system.owners().items()},
-        "predictors": {
-            name: _predictor(channel.predictor)
-            for name, channel in system.channels.items()
-            if channel.predictor is not None
-        },
-        "inputs": {
-            name: _predictor(channel.input)
-            for name, channel in system.channels.items()
-            if channel.input is not None
-        },
+        "predictors": {n: _predictor(p) for n, c in channels.items() if (p := c.predictor) is not None},
+        "inputs": {n: _predictor(model) for n, c in channels.items() if (model := c.input) is not None},
         "quarantine": {
             "silenced": [name for name, agent in system.agents.items() if agent.agent_disabled],
             "muted": [name for name, channel in system.channels.items() if channel.predictor_disabled],

@@ -41,6 +41,8 @@ from antiphon.nets.optimisers import step_all
 
 __all__ = ["Engine", "with_statistics"]
 
+Windows = list[tuple[LearningGroup, Tape]]
+"""Windows that have ended, with whose they are."""
 StatisticsOwner = Learner | StackedLearner | Model | StackedModels
 
 
@@ -152,12 +154,10 @@ class Engine:
         report = StepReport([u for updates in turns for u in updates], gradients, input_gradients)
         return AgentReport(report, self.stacked)
 
-    def _closing(
-        self, step: int
-    ) -> tuple[list[tuple[LearningGroup, Tape]], list[tuple[LearningGroup, Tape]]]:
+    def _closing(self, step: int) -> tuple[Windows, Windows]:
         """The windows learned from at `step`, and those given up."""
-        closing: list[tuple[LearningGroup, Tape]] = []
-        dropped: list[tuple[LearningGroup, Tape]] = []
+        closing: Windows = []
+        dropped: Windows = []
         for group in self.system.units:
             window = group.windows.ending(step)
             if window is None:
@@ -173,12 +173,7 @@ class Engine:
         return closing, dropped
 
     def _sort_pending(
-        self,
-        group: LearningGroup,
-        newest: Tape,
-        step: int,
-        closing: list[tuple[LearningGroup, Tape]],
-        dropped: list[tuple[LearningGroup, Tape]],
+        self, group: LearningGroup, newest: Tape, step: int, closing: Windows, dropped: Windows
     ) -> None:
         """Sort a late group's tapes into those to learn from, those with nothing to learn, and those that wait (27b)."""
         waiting: list[Tape] = []
@@ -229,13 +224,13 @@ class Engine:
             return False
         return not record.complete or record.finished + channel.ledger.back <= step
 
-    def _turns(self, closing: list[tuple[LearningGroup, Tape]]) -> list[list[tuple[LearningGroup, Tape]]]:
+    def _turns(self, closing: Windows) -> list[Windows]:
         """Closed windows in the order in which they are differentiated.
 
         No two windows of one group, which share its parameters, are differentiated together; and where a channel mixes
         in what comes back at the same step, its receiver comes before its sender.
         """
-        turns: list[list[tuple[LearningGroup, Tape]]] = []
+        turns: list[Windows] = []
         taken: dict[int, int] = {}
         for group, tape in sorted(closing, key=lambda one: self.system.depths.get(id(one[0]), 0)):
             turn = taken[id(group)] = max(taken.get(id(group), -1) + 1, self.system.depths.get(id(group), 0))
@@ -243,7 +238,7 @@ class Engine:
             turns[turn].append((group, tape))
         return [turn for turn in turns if turn]
 
-    def _differentiate(self, closing: list[tuple[LearningGroup, Tape]], step: int) -> list[Update]:
+    def _differentiate(self, closing: Windows, step: int) -> list[Update]:
         """Pull the learning signal of closed windows back to parameters and leaves; only the ledgers change."""
         requested = [self.backward_pass.request(group, tape, step) for group, tape in closing]
         results = backward_all([request for _, request, _ in requested], self.system.batch)
@@ -333,7 +328,7 @@ class Engine:
             owner.buffers = self._statistics[id(owner)]
 
     def check_later(self) -> None:
-        """Let the device skip what is not finite, and read on the host what it found at `settle` only.
+        """Let the device skip what is not finite, and read on the host what it found at `synchronize` only.
 
         Where members that diverge are quarantined, a bound is asked for, or a replica stops while others go on, every
         step is checked at once.
@@ -377,7 +372,8 @@ class Engine:
             if self._stacks[id(update.group)]:
                 self._disable_members(update, uses, own, deltas, step)
                 continue
-            for what in self.system.divergence.of({"": own}, {"": deltas}).values():
+            moving, back = ([t for t in found if t is not None] for found in (own, deltas))
+            for what in self.system.divergence.members(1, moving, back).values():
                 self._report(update.group, what, step)
                 for name in update.group.members:
                     self.system.agents[name].agent_disabled = True

@@ -373,11 +373,8 @@ class PredictorTrainer:
             return {}
         found: dict[str, dict[int, str]] = {}
         for name, update in updates.items():
-            loss, gradients = update.loss, update.gradients
-            if loss.dim():
-                diverged = divergence.members(len(loss), gradients, [loss])
-            else:
-                diverged = dict(enumerate(divergence.of({name: gradients}, {name: [loss]}).values()))
+            count = len(update.loss) if update.loss.dim() else 1
+            diverged = divergence.members(count, update.gradients, [update.loss])
             if diverged:
                 found[name] = diverged
         return found
