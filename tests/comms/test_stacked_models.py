@@ -317,6 +317,13 @@ def test_a_copy_is_a_bundle_of_its_own() -> None:
     close(other.parameters["last.bias"].data, bundled.parameters["last.bias"].data + 1)
 
 
+def test_the_linear_maps_of_a_copy_follow_its_parameters() -> None:
+    other = copy.deepcopy(bundle(several("linear"))[0])
+    other.parameters["last.weight"].data += 1
+    assert other.maps is not None
+    assert torch.equal(other.maps.weights, other.parameters["last.weight"])
+
+
 def test_what_differs_is_no_bundle() -> None:
     for other in (case("mlp")[0], make("linear", context=()), make("linear", dtype=torch.float32)):
         with pytest.raises(EngineError, match="different kinds or shapes"):
