@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "job_of", "work"]
 
-
 Job = dict[str, Any]
 Answer = dict[str, Any]
 Group = list[tuple[int, Job]]
@@ -103,8 +102,12 @@ def _answer(job: Job, outcome: Outcome) -> Answer:
         scores = add_scores(path, steps, [Scoring(**scoring) for scoring in job["scorings"]])
         if job["representations"]:
             measure_representations(path, steps)
-    kept = {"result": outcome.result, "exit_code": outcome.exit_code, "error": outcome.error}
-    return {**kept, "scores": scores}
+    return {
+        "result": outcome.result,
+        "scores": scores,
+        "exit_code": outcome.exit_code,
+        "error": outcome.error,
+    }
 
 
 class Pool:
