@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.errors import RunError
+from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.figures import Figure, Kind, Recorder, SampleRow
 
 __all__ = ["History", "HistoryRow"]
@@ -58,15 +57,8 @@ class History(Recorder, Sequence[HistoryRow]):
             RunError: The file cannot be read.
         """
         history = cls()
-        try:
-            with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-                for row in csv.DictReader(file):
-                    kind = cast(Kind, row["kind"])
-                    history._add(
-                        int(row["step"]), Figure(kind, row["name"], row["metric"], float(row["value"]))
-                    )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{table}: cannot be read ({error})") from None
+        for step, figure in read_figures(table):
+            history._add(step, figure)
         return history
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from google.protobuf import text_format  # type: ignore[import-untyped]
@@ -22,7 +22,9 @@ from tensorboard.plugins.projector.projector_config_pb2 import (  # type: ignore
 )
 
 from antiphon.errors import RunError
+from antiphon.telemetry.channels.documents import edges_by_name
 from antiphon.telemetry.channels.recorder import ChannelsWriter
+from antiphon.telemetry.channels.tags import Family
 from antiphon.telemetry.event_file import Chart, EventFile, event_files
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind, Recorder, RunDescription, SampleRow
 from antiphon.telemetry.names import tag_part, writing
@@ -190,9 +192,9 @@ def write_projector(folder: Path, rows: Sequence[SampleRow]) -> None:
         RunError: The file cannot be written.
     """
     config = ProjectorConfig()
-    shown = [(name, messages) for name, messages in rows if messages.shape[1] > 2 and len(messages) > 1]
+    plotted = [(name, messages) for name, messages in rows if messages.shape[1] > 2 and len(messages) > 1]
     with writing(folder):
-        for number, (name, messages) in enumerate(shown[:_MOST]):
+        for number, (name, messages) in enumerate(plotted[:_MOST]):
             (folder / _FOLDER).mkdir(exist_ok=True)
             stem = f"{_FOLDER}/{number}"
             sound = messages[np.isfinite(messages[:, :-1]).all(1)]
@@ -212,7 +214,6 @@ def _write(path: Path, lines: Sequence[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-Family = Literal["agent", "channel"]
 _OF_LEVELS = ("loss", "accuracy", "error", "bits")
 """Metrics averaged over the agents of one period: an objective's loss and metric."""
 
@@ -232,7 +233,7 @@ class Curves:
         readouts = {
             name for name, attributes in graph.nodes(data=True) if attributes.get("role") == "readout"
         }
-        named = {_channel_name(*edge): edge for edge in graph.edges(keys=True)}
+        named = edges_by_name(graph)
         to_readout = {name for name, (_, receiver, _) in named.items() if receiver in readouts}
         agents = sorted(description.names["agents"], key=lambda name: name not in readouts)
         channels = sorted(description.names["channels"], key=lambda pair: pair[0] not in to_readout)
@@ -282,10 +283,10 @@ class Curves:
                 by_level.setdefault((self._levels[row.name], row.metric), []).append(row.value)
         for (family, metric), values in grouped.items():
             of_all = f"{family}s/{tag_part(metric)}"
-            shown = f"{family}s/{metric}"
-            yield f"{of_all}/mean", f"{shown}/mean", math.fsum(values) / len(values)
-            yield f"{of_all}/min", f"{shown}/min", min(values)
-            yield f"{of_all}/max", f"{shown}/max", max(values)
+            title = f"{family}s/{metric}"
+            yield f"{of_all}/mean", f"{title}/mean", math.fsum(values) / len(values)
+            yield f"{of_all}/min", f"{title}/min", min(values)
+            yield f"{of_all}/max", f"{title}/max", max(values)
         for (period, metric), values in by_level.items():
             mean = math.fsum(values) / len(values)
             yield f"level/every_{period}/{metric}", f"level/every {period}/{metric}", mean
@@ -326,7 +327,3 @@ class Curves:
             return {title: "[^/]+"}
         states = "|".join(map(re.escape, sorted(self._states)))
         return {title: f"(?!(?:{states})/)[^/]+", "States": f"(?:{states})"}
-
-
-def _channel_name(sender: str, receiver: str, key: int | str) -> str:
-    return f"{sender}->{receiver}" + (f":{key}" if key != 0 else "")

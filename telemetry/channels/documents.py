@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,10 @@ from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.placement import Point, positions
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
 
-__all__ = ["graph_document", "order", "timeline_document"]
+if TYPE_CHECKING:
+    import networkx as nx
+
+__all__ = ["edges_by_name", "graph_document", "order", "timeline_document"]
 
 _LONGEST = 200_000
 """Largest number of entries of a timeline; a longer one is left out, since it would load slowly."""
@@ -28,7 +31,7 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
         description: The run.
     """
     graph = description.graph
-    edges = _edges(description)
+    edges = edges_by_name(graph)
     agents, channels = order(description)
     number = {name: place for place, name in enumerate(agents)}
     places, by_timescale = positions(graph)
@@ -50,7 +53,7 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
 
 def order(description: RunDescription) -> tuple[list[str], list[str]]:
     """Return agents and channels in the tab's order: the graph's, by name."""
-    edges = _edges(description)
+    edges = edges_by_name(description.graph)
     named = [name for name in description.names["agents"] if name in description.graph]
     agents = list(dict.fromkeys([*named, *description.graph.nodes]))
     return agents, [name for name, _ in description.names["channels"] if name in edges]
@@ -128,9 +131,9 @@ def _channel(
     }
 
 
-def _edges(description: RunDescription) -> dict[str, tuple[str, str, int | str]]:
-    edges = description.graph.edges(keys=True)
+def edges_by_name(graph: nx.MultiDiGraph[str]) -> dict[str, tuple[str, str, int | str]]:
+    """Return the channels (sender, receiver, key) by name."""
     return {
         f"{sender}->{receiver}" + (f":{key}" if key != 0 else ""): (sender, receiver, key)
-        for sender, receiver, key in edges
+        for sender, receiver, key in graph.edges(keys=True)
     }
