@@ -17,15 +17,7 @@ __all__ = ["History", "HistoryRow"]
 
 
 class HistoryRow(NamedTuple):
-    """One figure at one step; the columns of metrics.csv.
-
-    Attributes:
-        step: Steps taken.
-        kind: "agent", "channel", "env" or "run".
-        name: The agent's or the channel's; empty for the environment and the run.
-        metric: Name of the metric.
-        value: The number.
-    """
+    """One figure (`Figure`) at one step; the columns of metrics.csv."""
 
     step: int
     kind: Kind
@@ -74,12 +66,7 @@ class History(Recorder, Sequence[HistoryRow]):
         self.messages[step] = list(rows)
 
     def of(self, name: str, metric: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return steps and values of one figure, [rows] each; empty where there is none.
-
-        Args:
-            name: An agent or a channel; empty for those of the environment and the run.
-            metric: Name of the metric.
-        """
+        """Return steps and values, [rows] each, of a figure of an agent, a channel or (empty name) the environment or run."""
         wanted = [place for place, about in enumerate(self._names) if about[1:] == (name, metric)]
         chosen = np.isin(np.array(self._about, dtype=np.int64), wanted)
         return np.array(self._steps, dtype=np.int64)[chosen], np.array(self._values)[chosen]

@@ -45,20 +45,11 @@ class OverSeeds:
         self._events: EventFile | None = None
 
     def recorder(self, seed: int) -> _Seed:
-        """Return the recorder of a run, to be closed when it has ended.
-
-        Args:
-            seed: Which of the runs, from 0.
-        """
+        """Return the recorder of a run (its seed's number, from 0), to be closed when it has ended."""
         return _Seed(self, seed)
 
     def read(self, seed: int, table: Path, until: float = math.inf) -> None:
-        """Add the rows of a run's metrics.csv.
-
-        Args:
-            seed: Which of the runs, from 0.
-            table: The file; one that is not there yet has no rows.
-            until: The last step that counts.
+        """Add the rows of a run's metrics.csv, if it is there, up to the step `until`.
 
         Raises:
             RunError: The file cannot be read.

@@ -154,12 +154,7 @@ class Arrow(NamedTuple):
 
 
 def arrows(graph: nx.MultiDiGraph[str], placement: Placement) -> dict[tuple[str, str, int | str], Arrow]:
-    """Return an arrow per channel (sender, receiver, key), without overlaps.
-
-    Args:
-        graph: Agents and channels.
-        placement: Of the agents.
-    """
+    """Return an arrow per channel (sender, receiver, key), without overlaps."""
     columns = placement.columns
     found: dict[tuple[str, str, int | str], Arrow] = {}
     for a, b, key in sorted(graph.edges(keys=True), key=str):

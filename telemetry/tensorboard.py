@@ -184,9 +184,7 @@ _MOST = 8
 def write_projector(folder: Path, rows: Sequence[SampleRow]) -> None:
     """Write the messages of the first eight channels as tables of the Projector tab.
 
-    Args:
-        folder: The run's.
-        rows: Messages of channels, [samples, size + 1]; the label is last. Those of one component are left out.
+    Rows hold [samples, size + 1] with the label last; messages of one component are left out.
 
     Raises:
         RunError: The file cannot be written.
@@ -223,9 +221,6 @@ class Curves:
 
     First come the readouts and the channels that end at one, then the others, in canonical order. Where agents have
     several periods, those of one are a level, and loss and metric have a mean per level.
-
-    Args:
-        description: The run.
     """
 
     def __init__(self, description: RunDescription) -> None:

@@ -37,11 +37,6 @@ _ALL_PICTURES = 6_000_000
 def report(paths: Sequence[Path], output: Path, *, json: bool) -> None:
     """Write the report of some runs atomically, and print its path.
 
-    Args:
-        paths: Run directories, and folders that contain some.
-        output: The page.
-        json: Whether to print the path as JSON.
-
     Raises:
         RunError: There is no run, one is damaged, or the page cannot be written.
     """
@@ -100,8 +95,8 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 def _of_seeds(folder: Path) -> list[Path]:
     """Return the runs summarised by a folder, as written by `run --seeds` beside them."""
-    said = _json(folder / "seeds.json")
-    rows = said.get("seeds")
+    summary = _json(folder / "seeds.json")
+    rows = summary.get("seeds")
     names = (
         [Path(str(row.get("run_dir"))).name for row in rows if isinstance(row, Mapping)]
         if isinstance(rows, list)
@@ -178,17 +173,17 @@ def _with_data(runs: Sequence[ReportRun]) -> list[ReportRun]:
 
 def _pictured(runs: Sequence[ReportRun]) -> list[ReportRun]:
     """Add the pictures of representations that lie in the run directories, up to the size limit."""
-    room, found = _ALL_PICTURES, []
+    left, found = _ALL_PICTURES, []
     for run in runs:
         pictures, notes = [], list(run.notes)
         for path in _picture_files(Path(run.path)):
             content = path.read_bytes()
             if not content.startswith(_PNG):
                 notes.append(f"{path.name} is no picture.")
-            elif len(content) > min(_PICTURE_BYTES, room):
+            elif len(content) > min(_PICTURE_BYTES, left):
                 notes.append(f"{path.name} is left out: {len(content) / 1e6:.1f} MB.")
             else:
-                room -= len(content)
+                left -= len(content)
                 pictures.append(Picture(path.name, "image/png", content))
         found.append(replace(run, pictures=pictures, notes=notes))
     return found

@@ -26,9 +26,6 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
     """Return a run's graph as plain data: agents with positions, channels, explanations of the figures.
 
     Agents and channels are in the order in which their figures are written too.
-
-    Args:
-        description: The run.
     """
     graph = description.graph
     edges = edges_by_name(graph)
@@ -60,12 +57,7 @@ def order(description: RunDescription) -> tuple[list[str], list[str]]:
 
 
 def timeline_document(timeline: Timeline, description: RunDescription) -> dict[str, Any] | None:
-    """Return the timeline of a run's first steps as plain data; None where that is too long.
-
-    Args:
-        timeline: Of all agents and channels, which may include implicit states.
-        description: Of the run; it determines their order.
-    """
+    """Return the timeline of a run's first steps, implicit states included, as plain data; None where that is too long."""
     by_agent = {agent.name: agent for agent in timeline.agents}
     by_channel = {channel.name: channel for channel in timeline.channels}
     agents, channels = order(description)

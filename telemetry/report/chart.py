@@ -78,13 +78,7 @@ def words(text: str, most: int) -> str:
 
 
 def lines(curves: Sequence[Line], *, across: str, title: str) -> Html:
-    """Draw curves over steps.
-
-    Args:
-        curves: At least one, with a finite point somewhere.
-        across: Label of the horizontal axis.
-        title: Text alternative of the chart.
-    """
+    """Draw curves over steps; at least one has a finite point somewhere. `title` is the text alternative."""
     thin = [_thinned(curve) for curve in curves]
     x = _range(np.concatenate([curve.steps for curve in thin]), _LEFT, _WIDTH - _RIGHT)
     y = _height(thin)
@@ -95,11 +89,7 @@ def lines(curves: Sequence[Line], *, across: str, title: str) -> Html:
 
 
 def legend(entries: Iterable[tuple[str, int]]) -> Html:
-    """Return the legend of the lines.
-
-    Args:
-        entries: (name, style) of each.
-    """
+    """Return the legend of the lines, (name, style) each."""
     found = []
     for name, style in entries:
         sample = element("path", d="M1 6H27", class_=_line_class(style))
@@ -140,8 +130,8 @@ def bars(rows: Sequence[Bar], *, across: str, title: str, marks: Sequence[float]
 def _bar(row: Bar, x: Axis, top: float) -> Iterable[Html]:
     middle = top + _BAR / 2
     yield _text(words(row.name, 24), _NAMES - 10, middle + 4, "end", row.name)
-    said = "undefined" if row.value is None else number(row.value)
-    yield _text(said, _BAR_WIDTH - _FIGURES + 8, middle + 4, "start")
+    text = "undefined" if row.value is None else number(row.value)
+    yield _text(text, _BAR_WIDTH - _FIGURES + 8, middle + 4, "start")
     if row.value is None:
         return
     start, end = sorted((x.at(0.0), x.at(row.value)))
@@ -215,9 +205,9 @@ def _stroke(curve: Line, x: Axis, y: Axis) -> Html:
         if alone or len(found) <= _DOTTED:  # a point without neighbours would not be visible as a line
             dots.append(f"M{at}h0")
         pieces.append(f"{'L' if down else 'M'}{at}")
-    drawn = [element("path", d="".join(pieces), class_=_line_class(curve.style))]
-    drawn += [element("path", d="".join(dots), class_=f"dot c{curve.style % STYLES}")] if dots else []
-    return element("g", element("title", curve.name), *drawn)
+    paths = [element("path", d="".join(pieces), class_=_line_class(curve.style))]
+    paths += [element("path", d="".join(dots), class_=f"dot c{curve.style % STYLES}")] if dots else []
+    return element("g", element("title", curve.name), *paths)
 
 
 def _band(curve: Line, x: Axis, y: Axis) -> Html | None:

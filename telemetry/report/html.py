@@ -21,7 +21,7 @@ __all__ = [
     "table",
 ]
 
-_EMPTY = {"img", "path", "line", "rect", "circle", "col"}
+_EMPTY = {"img", "path", "rect", "circle"}
 """Void elements."""
 
 
@@ -59,7 +59,6 @@ def table(
     rows: Iterable[Sequence[str]],
     *,
     numbers: Sequence[int] = (),
-    caption: str | None = None,
 ) -> Html:
     """Return a table that scrolls on its own where it is too wide.
 
@@ -67,7 +66,6 @@ def table(
         headings: Of the columns.
         rows: Their cells, plain text or markup; the first heads its row.
         numbers: Which columns hold numbers.
-        caption: Of the table.
     """
     kinds = ["number" if place in numbers else None for place in range(len(headings))]
     heads = [
@@ -79,8 +77,7 @@ def table(
         cells = [element("td", cell, class_=kind) for cell, kind in zip(others, kinds[1:], strict=True)]
         lines.append(element("tr", element("th", first, scope="row", class_=kinds[0]), *cells))
     head = element("thead", element("tr", *heads))
-    said = None if caption is None else element("caption", caption)
-    return element("div", element("table", said, head, element("tbody", *lines)), class_="scroll")
+    return element("div", element("table", head, element("tbody", *lines)), class_="scroll")
 
 
 def figure(drawing: Html, title: str, says: str | None = None, caution: str | None = None) -> Html:
@@ -90,14 +87,7 @@ def figure(drawing: Html, title: str, says: str | None = None, caution: str | No
 
 
 def section(name: str, title: str, says: str, *content: str | None) -> Html:
-    """Return a section of the report.
-
-    Args:
-        name: Anchor of links.
-        title: Above it.
-        says: Description, in one or two plain sentences.
-        content: Markup.
-    """
+    """Return a section of the report with its anchor, its title and its description in one or two plain sentences."""
     return element("section", element("h2", title), element("p", says, class_="says"), *content, id=name)
 
 
@@ -141,7 +131,7 @@ def signed(value: Any, digits: int = 3) -> str:
 
 def scored(metric: str, value: Any) -> str:
     """Format a metric: shares in percent."""
-    if metric in ("accuracy",) and isinstance(value, int | float) and math.isfinite(value):
+    if metric == "accuracy" and isinstance(value, int | float) and math.isfinite(value):
         return f"{100 * value:.2f} %"
     return number(value)
 

@@ -55,14 +55,14 @@ class _Chart(NamedTuple):
 
 def _block(groups: Sequence[Group]) -> list[Html | None]:
     """Return the legend and the charts of one scenario; scores first, then learning signals."""
-    shown = groups[:_MOST]
-    scores, signals = list(_scores(shown)), list(_signals(shown))
+    chosen = groups[:_MOST]
+    scores, signals = list(_scores(chosen)), list(_signals(chosen))
     if not scores and not signals:
         return []
     several = len(groups) > 1
     more = f"The first {_MOST} of {len(groups)} groups are drawn." if len(groups) > _MOST else None
     return [
-        legend((group.name, place) for place, group in enumerate(shown)) if several else None,
+        legend((group.name, place) for place, group in enumerate(chosen)) if several else None,
         element("p", more, class_="says") if more else None,
         _figures(scores),
         element("h4", "Synthetic gradients") if signals else None,
@@ -85,7 +85,9 @@ def _cautions(charts: Sequence[_Chart]) -> list[Html]:
     for chart in charts:
         if chart.caution:
             found.setdefault(chart.caution, []).append(chart.title)
-    return [element("p", f"{', '.join(titles)}: {said}", class_="caution") for said, titles in found.items()]
+    return [
+        element("p", f"{', '.join(titles)}: {caution}", class_="caution") for caution, titles in found.items()
+    ]
 
 
 def _scores(groups: Sequence[Group]) -> Iterator[_Chart]:

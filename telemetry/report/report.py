@@ -48,11 +48,8 @@ def report(
 ) -> str:
     """Return the page.
 
-    Args:
-        runs: At least one, with names that differ.
-        made: Date and version of the report.
-        most: Bytes of the page, at most; rows of the live graph are thinned for it.
-        static: Folder of the front end.
+    Runs have names that differ; `made` is the report's date and version; rows of the live graph are thinned so that the page
+    takes at most `most` bytes.
     """
     groups = grouped(runs)
     title = f"Report on {', '.join(dict.fromkeys(run.scenario for run in runs))}"
@@ -89,19 +86,21 @@ def report(
 
 def _description(runs: Sequence[ReportRun]) -> Html | None:
     """Return the scenario's description, if there is a single scenario."""
-    said = {
+    found = {
         run.document.get("description") for run in runs if isinstance(run.document.get("description"), str)
     }
     return (
-        element("p", said.pop(), class_="says") if len({r.scenario for r in runs}) == len(said) == 1 else None
+        element("p", found.pop(), class_="says")
+        if len({r.scenario for r in runs}) == len(found) == 1
+        else None
     )
 
 
 def _graph(runs: Sequence[ReportRun]) -> Html:
     """Return the heading of the live graph, and its substitute in print."""
     without = [run.name for run in runs if run.data is None]
-    shown = [run for run in runs if run.data is not None]
-    if not shown:
+    pictured = [run for run in runs if run.data is not None]
+    if not pictured:
         parts = [element("p", "No run holds data of the Channels tab.", class_="empty")]
     else:
         says = (
@@ -109,9 +108,9 @@ def _graph(runs: Sequence[ReportRun]) -> Html:
             "agent or a channel for its curves, put a second run beside the first."
         )
         parts = [element("p", says, class_="says screen-only")]
-        stills = [picture for run in shown[:_PRINTED] if (picture := graph_picture(run)) is not None]
+        stills = [picture for run in pictured[:_PRINTED] if (picture := graph_picture(run)) is not None]
         parts.append(element("div", *stills, class_="paper-only"))
-    if shown and without:
+    if pictured and without:
         text = f"Not there, for want of data of the Channels tab: {', '.join(without)}."
         parts.append(element("p", text, class_="says"))
     return element("section", element("h2", "Graph"), joined(parts), id="graph")

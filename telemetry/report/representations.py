@@ -81,8 +81,8 @@ def _clouds(data: RunData) -> Html:
     more = len(known) - len(chosen)
     note = f"{more} more channels with messages are in the live graph." if more > 0 else None
     below = element("p", note, class_="says") if note else None
-    drawn = [_cloud(name, found) for name, found in clouds.items()]
-    return element("div", _labels(clouds.values()), element("div", *drawn, class_="clouds"), below)
+    planes = [_cloud(name, found) for name, found in clouds.items()]
+    return element("div", _labels(clouds.values()), element("div", *planes, class_="clouds"), below)
 
 
 def _labels(clouds: Iterable[Cloud]) -> Html | None:

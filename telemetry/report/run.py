@@ -49,12 +49,7 @@ _QUOTED = 80
 
 @dataclass(frozen=True)
 class Curve:
-    """One figure over time.
-
-    Attributes:
-        steps: [rows], ascending.
-        values: [rows].
-    """
+    """One figure over time: ascending steps and values, [rows] each."""
 
     steps: NDArray[np.float64]
     values: NDArray[np.float64]
@@ -80,11 +75,7 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read a metrics.csv up to its end, or up to where it is damaged.
-
-    Args:
-        path: The file. An unfinished last line is ignored.
-    """
+    """Read a metrics.csv up to its end, or up to where it is damaged; an unfinished last line is ignored."""
     found = Table()
     agents: dict[tuple[str, str], dict[int, float]] = {}
     env: dict[str, dict[int, float]] = {}
@@ -160,13 +151,7 @@ class _Lines:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of `evaluate --represent`.
-
-    Attributes:
-        name: Of its file.
-        kind: Its media type.
-        content: The file.
-    """
+    """A picture of `evaluate --represent`: name and content of its file, and the media type."""
 
     name: str
     kind: str
@@ -246,12 +231,7 @@ class ReportRun:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed alone.
-
-    Attributes:
-        name: Distinct from those of other groups.
-        runs: At least one.
-    """
+    """Runs (at least one) that differ in their seed alone, with a name distinct from those of other groups."""
 
     name: str
     runs: Sequence[ReportRun]

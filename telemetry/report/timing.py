@@ -152,10 +152,10 @@ def _picture(first: _First) -> Html:
             continue
         parts.append(element("text", title, x=float(_NAMES), y=top + 14, class_="head"))
         top += _TOP
-        for place, (names, drawn) in enumerate(rows):
+        for place, (names, row) in enumerate(rows):
             parts.append(_label(names, top + (place + 0.5) * height))
-            moved = f"translate(0 {top + (place + 0.5) * height:.1f})"
-            parts.append(element("g", *drawn, transform=moved))
+            place_of_row = f"translate(0 {top + (place + 0.5) * height:.1f})"
+            parts.append(element("g", *row, transform=place_of_row))
         bottom = top + len(rows) * height
         for step in first.ends:
             x = columns.at(step) + columns.wide / 2
