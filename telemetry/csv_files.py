@@ -130,11 +130,7 @@ class CsvRecorder(_TableRecorder):
             csv.writer(file, lineterminator="\n").writerow(HEADER)
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Append one row per figure.
-
-        Raises:
-            RunError: The file cannot be written.
-        """
+        """Append one row per figure."""
         assert self._file is not None, "begin() comes before figures()"
         with writing(self._path):
             table = csv.writer(self._file, lineterminator="\n")

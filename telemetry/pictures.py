@@ -126,9 +126,7 @@ def draw_graph(graph: nx.MultiDiGraph[str], path: str | Path | None = None) -> F
     middle = (left + right) / 2
     axes.set(xlim=(middle - width / 2, middle + width / 2), ylim=(bottom - _PAD - legend, top + _PAD))
     _draw_legend(figure, keys, keys_wide)
-    if path is not None:
-        save_figure(figure, path)
-    return figure
+    return _saved(figure, path)
 
 
 def graph_png(graph: nx.MultiDiGraph[str]) -> tuple[bytes, int, int]:

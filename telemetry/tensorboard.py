@@ -73,11 +73,7 @@ class TensorBoardRecorder(Recorder):
         self._samples: Sequence[SampleRow] = ()
 
     def begin(self, description: RunDescription) -> None:
-        """Open an event file and describe the run.
-
-        Raises:
-            RunError: If the folder cannot be written.
-        """
+        """Open an event file and describe the run."""
         self._curves = Curves(description)
         described = bool(event_files(self._logdir))
         self._events = events = EventFile(self._logdir)
@@ -88,11 +84,7 @@ class TensorBoardRecorder(Recorder):
         events.flush()
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Write the figures of one step.
-
-        Raises:
-            RunError: The folder cannot be written.
-        """
+        """Write the figures of one step."""
         assert self._events is not None, "begin() comes before figures()"
         assert self._curves is not None
         self._last_step = step
@@ -105,11 +97,7 @@ class TensorBoardRecorder(Recorder):
         self._events.flush()
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
-        """Write distributions of one step.
-
-        Raises:
-            RunError: The folder cannot be written.
-        """
+        """Write distributions of one step."""
         assert self._events is not None, "begin() comes before histograms()"
         assert self._curves is not None
         named = ((self._curves.tag(kind, name, metric), values) for kind, name, metric, values in rows)
@@ -119,21 +107,13 @@ class TensorBoardRecorder(Recorder):
         self._events.flush()
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
-        """Write messages of one step, for the Channels tab.
-
-        Raises:
-            RunError: The folder cannot be written.
-        """
+        """Write messages of one step, for the Channels tab."""
         assert self._channels is not None, "begin() comes before samples()"
         self._channels.samples(step, rows)
         self._samples = rows
 
     def end(self, result: Mapping[str, Any]) -> None:
-        """Write the result's metric and seconds for the HParams tab, and the newest messages for the Projector.
-
-        Raises:
-            RunError: The folder cannot be written.
-        """
+        """Write the result's metric and seconds for the HParams tab, and the newest messages for the Projector."""
         assert self._events is not None, "begin() comes before end()"
         found = [(key, result[key]) for key in _RESULTS if isinstance(result.get(key), int | float)]
         self._events.scalars(

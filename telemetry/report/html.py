@@ -10,9 +10,11 @@ from typing import Any
 __all__ = [
     "METRICS",
     "Html",
+    "drawing",
     "element",
     "figure",
     "joined",
+    "legend_entry",
     "number",
     "scored",
     "seconds",
@@ -84,6 +86,35 @@ def figure(drawing: Html, title: str, says: str | None = None, caution: str | No
     """Return a drawing under its title, with a sentence and a caution below it."""
     below = [element("p", text, class_=kind) for text, kind in ((says, "says"), (caution, "caution")) if text]
     return element("figure", element("figcaption", title), drawing, *below)
+
+
+def drawing(
+    parts: Iterable[str | None],
+    title: str,
+    box: tuple[float, float, float, float],
+    *,
+    kind: str = "chart",
+    sized: bool = False,
+) -> Html:
+    """Return an SVG of parts in a box (left, top, width, height); `title` is its text alternative.
+
+    It is as wide as the page, or where it is `sized` as wide as its box, in pixels.
+    """
+    return element(
+        "svg",
+        joined(parts),
+        viewBox=" ".join(f"{side:.0f}" for side in box),
+        width=f"{box[2]:.0f}" if sized else None,
+        role="img",
+        aria_label=title,
+        class_=f"{kind} sized" if sized else kind,
+    )
+
+
+def legend_entry(sample: Html, width: int, text: str) -> Html:
+    """Return an entry of a legend: a sample drawn in `width` x 12 pixels, and its text."""
+    key = element("svg", sample, viewBox=f"0 0 {width} 12", width=str(width), height="12", aria_hidden="true")
+    return element("li", key, element("span", text))
 
 
 def section(name: str, title: str, says: str, *content: str | None) -> Html:

@@ -12,7 +12,7 @@ from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.channels.frontend import STATIC
 from antiphon.telemetry.channels.page import MOST, page
 from antiphon.telemetry.report.chart import words
-from antiphon.telemetry.report.html import Html, element, figure, joined, number
+from antiphon.telemetry.report.html import Html, drawing, element, figure, joined, number
 from antiphon.telemetry.report.learning import learning
 from antiphon.telemetry.report.provenance import difference, provenance
 from antiphon.telemetry.report.ranking import ablation_of, ranking, value_of
@@ -149,18 +149,11 @@ def graph_picture(run: ReportRun) -> Html | None:
         parts += _node(agent, place, radius, named=len(places) <= _NAMED)
     top = min((y for _, y in places), default=0.0) - 2 * _PAD
     bottom = max((y for _, y in places), default=0.0) + 2 * _PAD
-    drawing = element(
-        "svg",
-        joined(parts),
-        viewBox=f"0 {top:.0f} {_WIDTH} {bottom - top:.0f}",
-        role="img",
-        aria_label=f"The graph of {run.name}",
-        class_="chart still",
-    )
+    picture = drawing(parts, f"The graph of {run.name}", (0, top, _WIDTH, bottom - top), kind="chart still")
     says = "Squares: readouts. Dashed: a delay."
     if finite:
         says = f"Colour of channels: {title}, from {number(low)} (pale) to {number(high)} (dark). {says}"
-    return figure(drawing, f"Graph of {run.name}", says)
+    return figure(picture, f"Graph of {run.name}", says)
 
 
 def _figure(run: ReportRun) -> tuple[str, Mapping[str, float]]:
