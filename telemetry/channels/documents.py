@@ -10,7 +10,7 @@ import numpy as np
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.channels.tags import FORMAT
 from antiphon.telemetry.figures import RunDescription
-from antiphon.telemetry.placement import Point, positions
+from antiphon.telemetry.placement import Points, positions
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _where(flags: Any, start: int) -> list[int]:
     return [int(place) + start for place in np.flatnonzero(flags)]
 
 
-def _agent(name: str, node: Mapping[str, Any], place: Point) -> dict[str, Any]:
+def _agent(name: str, node: Mapping[str, Any], place: Points) -> dict[str, Any]:
     return {
         "name": name,
         "role": str(node.get("role", "agent")),
