@@ -54,17 +54,12 @@ class EngineError(AntiphonError, RuntimeError):
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the nearest known name, or the list of known names.
-
-    Args:
-        name: The unknown name.
-        known: The accepted names.
-    """
+    """Return "; did you mean 'x'?" for the nearest known name, or the list of known names."""
     names = sorted(str(item) for item in known)
     near = difflib.get_close_matches(str(name), names, n=1)
     if near:
         return f"; did you mean '{near[0]}'?"
     if not names:
         return ""
-    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
-    return f"; known: {shown}"
+    first = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    return f"; known: {first}"

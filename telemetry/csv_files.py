@@ -22,7 +22,7 @@ from antiphon.errors import RunError
 from antiphon.telemetry.figures import DigestRow, Figure, Kind, Recorder, RunDescription
 from antiphon.telemetry.names import writing
 
-__all__ = ["TEXT", "Digests", "DigestsCsv", "Row", "read_digests", "rewriting", "whole_lines"]
+__all__ = ["TEXT", "Digests", "DigestsCsv", "Row", "read_digests", "read_figures", "rewriting", "whole_lines"]
 
 TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 """Encoding of the files."""
@@ -70,16 +70,13 @@ def _is_torn(path: Path) -> bool:
 HEADER = ("step", "kind", "name", "metric", "value")
 
 
-class CsvRecorder(Recorder):
-    """Recorder of figures as rows `step,kind,name,metric,value`.
-
-    Values are written with all their digits; those that are not finite as `nan`, `inf` and `-inf`.
-    Distributions and the result are not part of the table.
+class _TableRecorder(Recorder):
+    """Recorder of a table that a resumed run goes on with.
 
     Args:
-        path: The file, `metrics.csv` in a run directory.
-        resume_step: None for a new run. For a run that goes on, the step of its checkpoint: rows after it,
-            and a last row that a crash tore, are dropped (the file is replaced whole), and new rows follow.
+        path: The file.
+        resume_step: None for a new run. For a run that goes on, the step of its checkpoint: rows after it, and a last
+            row that a crash tore, are dropped (the file is replaced whole), and new rows follow.
     """
 
     def __init__(self, path: str | Path, resume_step: int | None = None) -> None:
@@ -91,34 +88,26 @@ class CsvRecorder(Recorder):
         """Open the table.
 
         Raises:
-            RunError: If the file cannot be written, exists although the run is new, or is no table of
-                figures.
+            RunError: If the file cannot be written, exists although the run is new, or is no such table.
         """
+        del description  # rows determine what exists, for implicit states are channels too
         with writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            if not self._path.exists():
-                self._file = self._path.open("x", **TEXT)
-                csv.writer(self._file, lineterminator="\n").writerow(HEADER)
-                self._file.flush()
-            elif self._resume_step is None:
-                raise RunError(
-                    f"{self._path}: exists already; resume that run or choose another log directory"
-                )
+            if self._path.exists():
+                if self._resume_step is None:
+                    raise RunError(
+                        f"{self._path}: exists already; resume that run or choose another log directory"
+                    )
+                self.drop_after(self._resume_step)
             else:
-                _drop_after(self._path, self._resume_step)
-                self._file = self._path.open("a", **TEXT)
+                self.start()
+            self._file = self._path.open("a", **TEXT)
 
-    def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Append one row per figure.
+    def start(self) -> None:
+        """Write the beginning of a new table."""
 
-        Raises:
-            RunError: The file cannot be written.
-        """
-        assert self._file is not None, "begin() comes before figures()"
-        with writing(self._path):
-            table = csv.writer(self._file, lineterminator="\n")
-            table.writerows((step, row.kind, row.name, row.metric, repr(float(row.value))) for row in rows)
-            self._file.flush()
+    def drop_after(self, step: int) -> None:
+        """Rewrite the table without the rows after `step`."""
 
     def close(self) -> None:
         """Close the file."""
@@ -128,12 +117,32 @@ class CsvRecorder(Recorder):
             self._file = None
 
 
-def _drop_after(path: Path, step: int) -> None:
-    """Rewrite the table without the rows after `step`."""
-    with rewriting(path) as target:
-        table = csv.writer(target, lineterminator="\n")
-        table.writerow(HEADER)
-        table.writerows(row for row in _metric_rows(path) if int(row[0]) <= step)
+class CsvRecorder(_TableRecorder):
+    """Recorder of figures as rows `step,kind,name,metric,value`, in `metrics.csv` of a run directory.
+
+    Values are written with all their digits; those that are not finite as `nan`, `inf` and `-inf`.
+    Distributions and the result are not part of the table.
+    """
+
+    def start(self) -> None:
+        """Write the header."""
+        with self._path.open("x", **TEXT) as file:
+            csv.writer(file, lineterminator="\n").writerow(HEADER)
+
+    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+        """Append one row per figure."""
+        assert self._file is not None, "begin() comes before figures()"
+        with writing(self._path):
+            table = csv.writer(self._file, lineterminator="\n")
+            table.writerows((step, row.kind, row.name, row.metric, repr(float(row.value))) for row in rows)
+            self._file.flush()
+
+    def drop_after(self, step: int) -> None:
+        """Rewrite the table without the rows after `step`."""
+        with rewriting(self._path) as target:
+            table = csv.writer(target, lineterminator="\n")
+            table.writerow(HEADER)
+            table.writerows(row for row in _metric_rows(self._path) if int(row[0]) <= step)
 
 
 def _metric_rows(path: Path) -> Iterator[list[str]]:
@@ -148,6 +157,21 @@ def _metric_rows(path: Path) -> Iterator[list[str]]:
             found = ",".join(row)[:60]
             raise RunError(f"{path}:{line}: '{found}' is no row of {first}; mend or remove it")
         yield row
+
+
+def read_figures(path: Path) -> Iterator[tuple[int, Figure]]:
+    """Yield (step, figure) of every row of a metrics.csv.
+
+    Raises:
+        RunError: The file cannot be read.
+    """
+    try:
+        with path.open(**TEXT) as file:
+            for row in csv.DictReader(file):
+                kind = cast("Kind", row["kind"])
+                yield int(row["step"]), Figure(kind, row["name"], row["metric"], float(row["value"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: cannot be read ({error})") from None
 
 
 SIZE = 8
@@ -194,42 +218,17 @@ class Digests:
         return dict(zip(self.columns, _cells(self.rows[step].cells), strict=True))
 
 
-class DigestsCsv(Recorder):
-    """Recorder of digests as rows `step,rolling,agent:NAME,…,channel:NAME,…`; the columns are those of the first row.
+class DigestsCsv(_TableRecorder):
+    """Recorder of digests as rows `step,rolling,agent:NAME,…,channel:NAME,…`, in `digests.csv` of a run directory.
 
-    Args:
-        path: The file, `digests.csv` in a run directory.
-        resume_step: None for a new run. For a run that goes on, the step of its checkpoint: rows after it, and a last
-            row that a crash tore, are dropped (the file is replaced whole), and `rolling` goes on from the last one left.
+    The columns are those of the first row; `rolling` of a resumed run goes on from the last row left.
     """
 
     def __init__(self, path: str | Path, resume_step: int | None = None) -> None:
-        self._path = Path(path)
-        self._resume_step = resume_step
-        self._file: IO[str] | None = None
+        super().__init__(path, resume_step)
         self._columns: tuple[Column, ...] = ()
         self._rolling = b""
         self._last = 0
-
-    def begin(self, description: RunDescription) -> None:
-        """Open the table.
-
-        Raises:
-            RunError: If the file cannot be written, exists although the run is new, or is no table of digests.
-        """
-        del description  # implicit states are channels too: rows determine which exist
-        with writing(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            if self._path.exists():
-                if self._resume_step is None:
-                    raise RunError(
-                        f"{self._path}: exists already; resume that run or choose another log directory"
-                    )
-                self._drop_after(self._resume_step)
-            self._open()
-
-    def _open(self) -> None:
-        self._file = self._path.open("a", **TEXT)
 
     def digests(self, step: int, rows: Sequence[DigestRow]) -> None:
         """Append a row; of a simulation that began again, in place of those from its step on.
@@ -242,8 +241,8 @@ class DigestsCsv(Recorder):
         with writing(self._path):
             if step <= self._last:
                 self._file.close()
-                self._drop_after(step - 1)
-                self._open()
+                self.drop_after(step - 1)
+                self._file = self._path.open("a", **TEXT)
             self._last = step
             table = csv.writer(self._file, lineterminator="\n")
             if not self._columns:
@@ -258,14 +257,7 @@ class DigestsCsv(Recorder):
             table.writerow((step, self._rolling.hex(), *(cell.hex() for cell in _cells(cells))))
             self._file.flush()
 
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            with writing(self._path):
-                self._file.close()
-            self._file = None
-
-    def _drop_after(self, step: int) -> None:
+    def drop_after(self, step: int) -> None:
         """Rewrite the table without the rows after `step`."""
         self._columns, rows = _digest_rows(self._path)
         self._rolling = b""

@@ -112,9 +112,6 @@ class Chart(NamedTuple):
 class EventFile:
     """A new event file in a run's folder, named to be read after the files that are there.
 
-    Args:
-        folder: The run's folder; made if it is not there.
-
     Raises:
         RunError: The file cannot be written, here or later.
     """
@@ -218,13 +215,7 @@ class EventFile:
     def hparams(
         self, step: int, values: Mapping[str, float | int | str | bool], results: Sequence[tuple[str, str]]
     ) -> None:
-        """Write the run's row of the HParams tab into the run itself.
-
-        Args:
-            step: Where on the step axis.
-            values: The hyperparameters.
-            results: (tag, pretty name) of the scalars displayed beside them.
-        """
+        """Write the run's row of the HParams tab into the run itself; `results` are (tag, pretty name) of scalars beside it."""
         metrics = [
             api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=display_name)
             for tag, display_name in results

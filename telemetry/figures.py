@@ -109,11 +109,7 @@ class Recorder:
 
 
 class Recorders(Recorder):
-    """Several recorders as one.
-
-    Args:
-        recorders: They are called in this order.
-    """
+    """Several recorders as one, called in their order."""
 
     def __init__(self, recorders: Iterable[Recorder]) -> None:
         self._recorders = tuple(recorders)

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.errors import RunError
+from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.figures import Figure, Kind, Recorder, SampleRow
 
 __all__ = ["History", "HistoryRow"]
 
 
 class HistoryRow(NamedTuple):
-    """One figure at one step; the columns of metrics.csv.
-
-    Attributes:
-        step: Steps taken.
-        kind: "agent", "channel", "env" or "run".
-        name: The agent's or the channel's; empty for the environment and the run.
-        metric: Name of the metric.
-        value: The number.
-    """
+    """One figure (`Figure`) at one step; the columns of metrics.csv."""
 
     step: int
     kind: Kind
@@ -58,15 +49,8 @@ class History(Recorder, Sequence[HistoryRow]):
             RunError: The file cannot be read.
         """
         history = cls()
-        try:
-            with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-                for row in csv.DictReader(file):
-                    kind = cast(Kind, row["kind"])
-                    history._add(
-                        int(row["step"]), Figure(kind, row["name"], row["metric"], float(row["value"]))
-                    )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{table}: cannot be read ({error})") from None
+        for step, figure in read_figures(table):
+            history._add(step, figure)
         return history
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
@@ -82,12 +66,7 @@ class History(Recorder, Sequence[HistoryRow]):
         self.messages[step] = list(rows)
 
     def of(self, name: str, metric: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return steps and values of one figure, [rows] each; empty where there is none.
-
-        Args:
-            name: An agent or a channel; empty for those of the environment and the run.
-            metric: Name of the metric.
-        """
+        """Return steps and values, [rows] each, of a figure of an agent, a channel or (empty name) the environment or run."""
         wanted = [place for place, about in enumerate(self._names) if about[1:] == (name, metric)]
         chosen = np.isin(np.array(self._about, dtype=np.int64), wanted)
         return np.array(self._steps, dtype=np.int64)[chosen], np.array(self._values)[chosen]

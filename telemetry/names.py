@@ -31,9 +31,6 @@ def tag_part(text: str) -> str:
 def writing(path: Path) -> Iterator[None]:
     """Convert the operating system's write errors to a one-line RunError.
 
-    Args:
-        path: The file or folder that is being written.
-
     Raises:
         RunError: The file cannot be written.
     """

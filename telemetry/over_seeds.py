@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from antiphon.errors import RunError
+from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.event_file import Chart, EventFile, event_files
 from antiphon.telemetry.figures import Figure, Kind, Recorder, RunDescription
 from antiphon.telemetry.names import tag_part, writing
@@ -47,34 +45,20 @@ class OverSeeds:
         self._events: EventFile | None = None
 
     def recorder(self, seed: int) -> _Seed:
-        """Return the recorder of a run, to be closed when it has ended.
-
-        Args:
-            seed: Which of the runs, from 0.
-        """
+        """Return the recorder of a run (its seed's number, from 0), to be closed when it has ended."""
         return _Seed(self, seed)
 
     def read(self, seed: int, table: Path, until: float = math.inf) -> None:
-        """Add the rows of a run's metrics.csv.
-
-        Args:
-            seed: Which of the runs, from 0.
-            table: The file; one that is not there yet has no rows.
-            until: The last step that counts.
+        """Add the rows of a run's metrics.csv, if it is there, up to the step `until`.
 
         Raises:
             RunError: The file cannot be read.
         """
         if not table.exists():
             return
-        try:
-            with table.open(encoding="utf-8", newline="") as file:
-                for row in csv.DictReader(file):
-                    if (step := int(row["step"])) <= until:
-                        kind: Any = row["kind"]
-                        self.take(seed, step, [Figure(kind, row["name"], row["metric"], float(row["value"]))])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{table}: cannot be read ({error})") from None
+        for step, figure in read_figures(table):
+            if step <= until:
+                self.take(seed, step, [figure])
 
     def take(self, seed: int, step: int, rows: Iterable[Figure]) -> None:
         """Add the figures of a seed at a step; its steps ascend.
@@ -133,17 +117,17 @@ class OverSeeds:
             named = self._curves.tag(figure.kind, figure.name, figure.metric)
             if named is None:
                 continue
-            tag, shown = named
+            tag, title = named
             mean = statistics.fmean(values)
-            yield tag, shown, mean
+            yield tag, title, mean
             if figure.kind not in _CATEGORIES:
                 continue
             error = standard_error(values) if len(values) > 1 else 0.0
             for edge, value in (("mean", mean), ("low", mean - error), ("high", mean + error)):
-                yield f"seeds/{tag}/{edge}", f"seeds/{shown}/{edge}", value
-            title = " ".join(part for part in (figure.name, figure.metric) if part)
-            band = Chart(title, f"seeds/{tag}/mean", (f"seeds/{tag}/low", f"seeds/{tag}/high"))
-            self._bands[figure.kind].setdefault(tag_part(title), band)
+                yield f"seeds/{tag}/{edge}", f"seeds/{title}/{edge}", value
+            heading = " ".join(part for part in (figure.name, figure.metric) if part)
+            band = Chart(heading, f"seeds/{tag}/mean", (f"seeds/{tag}/low", f"seeds/{tag}/high"))
+            self._bands[figure.kind].setdefault(tag_part(heading), band)
 
 
 class _Seed(Recorder):

@@ -29,11 +29,7 @@ __all__ = ["draw_clouds", "draw_matrices", "draw_profiles", "encoded_png", "new_
 
 
 def new_figure(what: str, **settings: Any) -> Figure:
-    """Return an empty figure on white.
-
-    Args:
-        what: Subject of the figure, for the error.
-        settings: Of matplotlib's `Figure`.
+    """Return an empty figure on white, with settings of matplotlib's `Figure`; `what` names it in the error.
 
     Raises:
         RunError: If matplotlib is not installed.
@@ -130,9 +126,7 @@ def draw_graph(graph: nx.MultiDiGraph[str], path: str | Path | None = None) -> F
     middle = (left + right) / 2
     axes.set(xlim=(middle - width / 2, middle + width / 2), ylim=(bottom - _PAD - legend, top + _PAD))
     _draw_legend(figure, keys, keys_wide)
-    if path is not None:
-        save_figure(figure, path)
-    return figure
+    return _saved(figure, path)
 
 
 def graph_png(graph: nx.MultiDiGraph[str]) -> tuple[bytes, int, int]:
@@ -295,10 +289,10 @@ def draw_matrices(
     Raises:
         RunError: If matplotlib is not installed, or the file cannot be written.
     """
-    shown = dict(list(matrices.items())[:_PANELS])
-    side = _SIDE if len(shown) > 1 else 4.0
-    figure, panels = _panels(len(shown), side)
-    for axes, (title, matrix) in zip(panels, shown.items(), strict=True):
+    chosen = dict(list(matrices.items())[:_PANELS])
+    side = _SIDE if len(chosen) > 1 else 4.0
+    figure, panels = _panels(len(chosen), side)
+    for axes, (title, matrix) in zip(panels, chosen.items(), strict=True):
         image = axes.imshow(matrix, vmin=low, vmax=high, cmap="viridis", interpolation="nearest")
         axes.set_title(title, fontsize=9, color=_INK, parse_math=False)
         for line in boundaries:
@@ -319,13 +313,6 @@ def draw_profiles(
     high: float | None = None,
 ) -> Figure:
     """Draw one number per agent as a line along the agents, a line for each kind of number.
-
-    Args:
-        profiles: By the line's name, by agent.
-        path: Where to save the picture, if anywhere.
-        label: Of the numbers.
-        low: Lower end of their axis; None: as they are.
-        high: Upper end.
 
     Raises:
         RunError: If matplotlib is not installed, or the file cannot be written.
@@ -354,20 +341,16 @@ def draw_clouds(
     across: str = "",
     up: str = "",
 ) -> Figure:
-    """Draw pairs of numbers as points, a panel for each title, with the line on which the two are equal.
+    """Draw pairs of numbers (across, up) as points, a panel for each title, with the line on which the two are equal.
 
-    Args:
-        clouds: By title, the numbers across and up, of one shape; the first 36 are drawn, 4,000 points of each.
-        path: Where to save the picture, if anywhere.
-        across: Label of the first numbers.
-        up: Label of the second.
+    The first 36 titles are drawn, 4,000 points of each.
 
     Raises:
         RunError: If matplotlib is not installed, or the file cannot be written.
     """
-    shown = dict(list(clouds.items())[:_PANELS])
-    figure, panels = _panels(len(shown), _SIDE if len(shown) > 1 else 4.0)
-    for axes, (title, (x, y)) in zip(panels, shown.items(), strict=True):
+    chosen = dict(list(clouds.items())[:_PANELS])
+    figure, panels = _panels(len(chosen), _SIDE if len(chosen) > 1 else 4.0)
+    for axes, (title, (x, y)) in zip(panels, chosen.items(), strict=True):
         stride = max(1, math.ceil(x.size / _POINTS))
         axes.scatter(
             x.ravel()[::stride], y.ravel()[::stride], s=3, color=_COLOURS[0], linewidths=0, alpha=0.5

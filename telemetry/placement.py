@@ -6,17 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Point", "positions"]
+__all__ = ["Points", "place", "positions"]
 
-if TYPE_CHECKING:
-    Points = NDArray[np.float64]
-    """(points, 2)"""
+Points = NDArray[np.float64]
+"""(points, 2), or one point (2,): x to the right, y upwards."""
 
 _CURVE = np.linspace(0.0, 1.0, 41)
 _DENSE = 200
@@ -154,12 +153,7 @@ class Arrow(NamedTuple):
 
 
 def arrows(graph: nx.MultiDiGraph[str], placement: Placement) -> dict[tuple[str, str, int | str], Arrow]:
-    """Return an arrow per channel (sender, receiver, key), without overlaps.
-
-    Args:
-        graph: Agents and channels.
-        placement: Of the agents.
-    """
+    """Return an arrow per channel (sender, receiver, key), without overlaps."""
     columns = placement.columns
     found: dict[tuple[str, str, int | str], Arrow] = {}
     for a, b, key in sorted(graph.edges(keys=True), key=str):
@@ -221,14 +215,11 @@ def label_size(names: Sequence[str], placement: Placement) -> float:
     return min(11.0, 2 * placement.radius * 72 * 0.86 / (0.62 * max(longest, 1)))
 
 
-Point = NDArray[np.float64]
-"""[2]: x to the right, y upwards."""
-
 _ROW = 40
 """Most agents in a row of one timescale; more form several rows."""
 
 
-def positions(graph: nx.MultiDiGraph[str]) -> tuple[dict[str, Point], bool]:
+def positions(graph: nx.MultiDiGraph[str]) -> tuple[dict[str, Points], bool]:
     """Return the agents' positions in the unit square, and whether they are ordered by timescale.
 
     Where agents have different periods each period is a level, the slowest on top. Else positions are those of the picture of
@@ -251,7 +242,7 @@ def positions(graph: nx.MultiDiGraph[str]) -> tuple[dict[str, Point], bool]:
     return dict(zip(names, points, strict=True)), False
 
 
-def _levels(placed: dict[str, Point], periods: dict[str, int]) -> dict[str, Point]:
+def _levels(placed: dict[str, Points], periods: dict[str, int]) -> dict[str, Points]:
     """Place each period's agents in a row, in the placement's order from left to right."""
     levels = sorted(set(periods.values()))
     found = {}

@@ -46,12 +46,7 @@ Row = tuple[str, list[str]]
 
 
 def raster_lines(timeline: Timeline, width: int = 120) -> list[str]:
-    """Return the lines of the text: blocks of as many steps as fit, then the legend.
-
-    Args:
-        timeline: The timeline.
-        width: Characters of a line.
-    """
+    """Return the lines of the text, `width` characters each: blocks of as many steps as fit, then the legend."""
     agents = [row for agent in timeline.agents[:MOST_AGENTS] for row in _agent(agent, timeline.start)]
     channels = [_channel(channel) for channel in timeline.channels[:MOST_CHANNELS]]
     steps = [str(timeline.start + index) for index in range(timeline.steps)]
@@ -172,8 +167,8 @@ def draw_timeline(timeline: Timeline, path: str | Path | None = None, title: str
     """
     agents, channels = timeline.agents[:MOST_AGENTS], timeline.channels[:MOST_CHANNELS]
     heights = [len(agents) * _ROW, len(channels) * _ROW, len(agents) * _BAR_ROW]
-    shown = [height for height in heights if height]
-    total = _TOP + _BOTTOM + sum(shown) + _GAP * max(len(shown) - 1, 0)
+    used = [height for height in heights if height]
+    total = _TOP + _BOTTOM + sum(used) + _GAP * max(len(used) - 1, 0)
     figure = new_figure("a picture of the timeline", figsize=(_WIDTH, total))
     names = [*(agent.name for agent in agents), *(channel.name for channel in channels)]
     margin = min(0.3 + 0.085 * max(map(len, names), default=0), 4.0)

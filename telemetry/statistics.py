@@ -54,16 +54,9 @@ _ERRORS = 3.0
 
 @dataclass(frozen=True)
 class SeedStatistics:
-    """Mean, median and interquartile mean over seeds.
+    """Mean with its standard error, median and interquartile mean (iqm) with its 95 % interval over n seeds.
 
-    Attributes:
-        mean: Of all seeds.
-        error: Its standard error; None of one seed.
-        median: The value in the middle.
-        iqm: The interquartile mean.
-        low: Lower end of its 95 % interval; None of one seed.
-        high: Upper end.
-        n: How many seeds.
+    Of one seed there is neither error nor interval.
     """
 
     mean: float
@@ -77,14 +70,7 @@ class SeedStatistics:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval.
-
-    Attributes:
-        value: The number.
-        low: Lower end; None of one seed.
-        high: Upper end.
-        sd: Standard deviation over seeds; None of one seed.
-    """
+    """A number with its 95 % interval and its standard deviation over seeds, as far as there are any."""
 
     value: float
     low: float | None = None
@@ -130,20 +116,12 @@ class Ratio:
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """Return the standard error of a mean.
-
-    Args:
-        values: At least two.
-    """
+    """Return the standard error of a mean of at least two values."""
     return statistics.stdev(values) / math.sqrt(len(values))
 
 
 def student_t(freedom: int) -> float:
-    """Return the quantile of Student's t that leaves 2.5 % in each tail, to three decimals.
-
-    Args:
-        freedom: Degrees of freedom, at least 1.
-    """
+    """Return the quantile of Student's t with so many degrees of freedom that leaves 2.5 % in each tail, to three decimals."""
     if freedom <= len(_T):
         return _T[freedom - 1]
     first, second = (_Z**3 + _Z) / 4, (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96
@@ -175,11 +153,7 @@ def mean(values: Sequence[float], examples: int | None = None, *, share: bool = 
 
 
 def seed_statistics(values: Sequence[float]) -> SeedStatistics:
-    """Return mean, median and interquartile mean over seeds.
-
-    Args:
-        values: One per seed, at least one.
-    """
+    """Return mean, median and interquartile mean of at least one value per seed."""
     several = len(values) > 1
     low, high = bootstrap([values]) if several else (None, None)
     return SeedStatistics(
@@ -196,8 +170,7 @@ def seed_statistics(values: Sequence[float]) -> SeedStatistics:
 def interquartile_mean(values: Sequence[float]) -> float:
     """Return the mean of the middle half; values on its edge count by the part within.
 
-    Args:
-        values: At least one. Of five, sorted, the second and fourth count 3/4 each, the third whole.
+    Of five, sorted, the second and fourth count 3/4 each, the third whole.
     """
     return float(np.sort(np.asarray(values, dtype=np.float64)) @ _weights(len(values)))
 
@@ -215,8 +188,8 @@ def bootstrap(rows: Sequence[Sequence[float]]) -> tuple[float, float]:
         np.asarray(row, dtype=np.float64)[random.integers(len(row), size=(_RESAMPLES, len(row)))]
         for row in rows
     ]
-    together = np.sort(np.concatenate(resampled, axis=1), axis=1)
-    return _interval(together @ _weights(together.shape[1]))
+    pooled = np.sort(np.concatenate(resampled, axis=1), axis=1)
+    return _interval(pooled @ _weights(pooled.shape[1]))
 
 
 def contrast(

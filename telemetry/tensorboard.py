@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from google.protobuf import text_format  # type: ignore[import-untyped]
@@ -22,7 +22,9 @@ from tensorboard.plugins.projector.projector_config_pb2 import (  # type: ignore
 )
 
 from antiphon.errors import RunError
+from antiphon.telemetry.channels.documents import edges_by_name
 from antiphon.telemetry.channels.recorder import ChannelsWriter
+from antiphon.telemetry.channels.tags import Family
 from antiphon.telemetry.event_file import Chart, EventFile, event_files
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind, Recorder, RunDescription, SampleRow
 from antiphon.telemetry.names import tag_part, writing
@@ -71,11 +73,7 @@ class TensorBoardRecorder(Recorder):
         self._samples: Sequence[SampleRow] = ()
 
     def begin(self, description: RunDescription) -> None:
-        """Open an event file and describe the run.
-
-        Raises:
-            RunError: If the folder cannot be written.
-        """
+        """Open an event file and describe the run."""
         self._curves = Curves(description)
         described = bool(event_files(self._logdir))
         self._events = events = EventFile(self._logdir)
@@ -86,11 +84,7 @@ class TensorBoardRecorder(Recorder):
         events.flush()
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Write the figures of one step.
-
-        Raises:
-            RunError: The folder cannot be written.
-        """
+        """Write the figures of one step."""
         assert self._events is not None, "begin() comes before figures()"
         assert self._curves is not None
         self._last_step = step
@@ -103,11 +97,7 @@ class TensorBoardRecorder(Recorder):
         self._events.flush()
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
-        """Write distributions of one step.
-
-        Raises:
-            RunError: The folder cannot be written.
-        """
+        """Write distributions of one step."""
         assert self._events is not None, "begin() comes before histograms()"
         assert self._curves is not None
         named = ((self._curves.tag(kind, name, metric), values) for kind, name, metric, values in rows)
@@ -117,21 +107,13 @@ class TensorBoardRecorder(Recorder):
         self._events.flush()
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
-        """Write messages of one step, for the Channels tab.
-
-        Raises:
-            RunError: The folder cannot be written.
-        """
+        """Write messages of one step, for the Channels tab."""
         assert self._channels is not None, "begin() comes before samples()"
         self._channels.samples(step, rows)
         self._samples = rows
 
     def end(self, result: Mapping[str, Any]) -> None:
-        """Write the result's metric and seconds for the HParams tab, and the newest messages for the Projector.
-
-        Raises:
-            RunError: The folder cannot be written.
-        """
+        """Write the result's metric and seconds for the HParams tab, and the newest messages for the Projector."""
         assert self._events is not None, "begin() comes before end()"
         found = [(key, result[key]) for key in _RESULTS if isinstance(result.get(key), int | float)]
         self._events.scalars(
@@ -182,17 +164,15 @@ _MOST = 8
 def write_projector(folder: Path, rows: Sequence[SampleRow]) -> None:
     """Write the messages of the first eight channels as tables of the Projector tab.
 
-    Args:
-        folder: The run's.
-        rows: Messages of channels, [samples, size + 1]; the label is last. Those of one component are left out.
+    Rows hold [samples, size + 1] with the label last; messages of one component are left out.
 
     Raises:
         RunError: The file cannot be written.
     """
     config = ProjectorConfig()
-    shown = [(name, messages) for name, messages in rows if messages.shape[1] > 2 and len(messages) > 1]
+    plotted = [(name, messages) for name, messages in rows if messages.shape[1] > 2 and len(messages) > 1]
     with writing(folder):
-        for number, (name, messages) in enumerate(shown[:_MOST]):
+        for number, (name, messages) in enumerate(plotted[:_MOST]):
             (folder / _FOLDER).mkdir(exist_ok=True)
             stem = f"{_FOLDER}/{number}"
             sound = messages[np.isfinite(messages[:, :-1]).all(1)]
@@ -212,7 +192,6 @@ def _write(path: Path, lines: Sequence[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-Family = Literal["agent", "channel"]
 _OF_LEVELS = ("loss", "accuracy", "error", "bits")
 """Metrics averaged over the agents of one period: an objective's loss and metric."""
 
@@ -222,9 +201,6 @@ class Curves:
 
     First come the readouts and the channels that end at one, then the others, in canonical order. Where agents have
     several periods, those of one are a level, and loss and metric have a mean per level.
-
-    Args:
-        description: The run.
     """
 
     def __init__(self, description: RunDescription) -> None:
@@ -232,7 +208,7 @@ class Curves:
         readouts = {
             name for name, attributes in graph.nodes(data=True) if attributes.get("role") == "readout"
         }
-        named = {_channel_name(*edge): edge for edge in graph.edges(keys=True)}
+        named = edges_by_name(graph)
         to_readout = {name for name, (_, receiver, _) in named.items() if receiver in readouts}
         agents = sorted(description.names["agents"], key=lambda name: name not in readouts)
         channels = sorted(description.names["channels"], key=lambda pair: pair[0] not in to_readout)
@@ -282,10 +258,10 @@ class Curves:
                 by_level.setdefault((self._levels[row.name], row.metric), []).append(row.value)
         for (family, metric), values in grouped.items():
             of_all = f"{family}s/{tag_part(metric)}"
-            shown = f"{family}s/{metric}"
-            yield f"{of_all}/mean", f"{shown}/mean", math.fsum(values) / len(values)
-            yield f"{of_all}/min", f"{shown}/min", min(values)
-            yield f"{of_all}/max", f"{shown}/max", max(values)
+            title = f"{family}s/{metric}"
+            yield f"{of_all}/mean", f"{title}/mean", math.fsum(values) / len(values)
+            yield f"{of_all}/min", f"{title}/min", min(values)
+            yield f"{of_all}/max", f"{title}/max", max(values)
         for (period, metric), values in by_level.items():
             mean = math.fsum(values) / len(values)
             yield f"level/every_{period}/{metric}", f"level/every {period}/{metric}", mean
@@ -326,7 +302,3 @@ class Curves:
             return {title: "[^/]+"}
         states = "|".join(map(re.escape, sorted(self._states)))
         return {title: f"(?!(?:{states})/)[^/]+", "States": f"(?:{states})"}
-
-
-def _channel_name(sender: str, receiver: str, key: int | str) -> str:
-    return f"{sender}->{receiver}" + (f":{key}" if key != 0 else "")

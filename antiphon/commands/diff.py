@@ -182,11 +182,6 @@ _WIDEST = 48
 def diff(first: Path, second: Path, *, json: bool) -> int:
     """Print the differences of two runs; return the exit code: 0 where all records of both are equal, else 1.
 
-    Args:
-        first: A run directory.
-        second: Another.
-        json: As one line of JSON.
-
     Raises:
         RunError: One is no run directory, or is damaged.
     """
@@ -311,10 +306,10 @@ def _show_digests(digests: DigestComparison) -> None:
 
 
 def _show_replay(replay: Replay) -> None:
-    said = f"run again from step {replay.start:,} to {replay.end:,}"
+    line = f"run again from step {replay.start:,} to {replay.end:,}"
     if replay.stopped:
-        said += ", where it was stopped"
-    _say(said + ("; both are what they recorded" if replay.reproduces else ""))
+        line += ", where it was stopped"
+    _say(line + ("; both are what they recorded" if replay.reproduces else ""))
     for label, broken, diverged in zip(LABELS, replay.not_reproducible, replay.diverged, strict=True):
         if broken is not None:
             other = f"at step {broken.step:,} something else has been learned than it recorded"

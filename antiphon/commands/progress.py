@@ -34,18 +34,13 @@ _TENTHS = 10
 
 
 class ProgressDisplay:
-    """Progress of a run on stderr; a context manager.
-
-    Args:
-        until: The step the run stops at.
-        start: The step it goes on from.
-    """
+    """Progress of a run to the step `until`, from the step `start`, on stderr; a context manager."""
 
     def __init__(self, until: int, start: int) -> None:
         self._until = until
         self._tenth = _TENTHS * start // max(until, 1)
         self._start_time: float | None = None
-        self._shown = 0.0
+        self._updated = 0.0
         self._scores: Scores = {}
         self._live: Live | None = None
         screen = remarks()
@@ -63,25 +58,20 @@ class ProgressDisplay:
             self._live = Live(self._bar, console=screen, transient=True, auto_refresh=False)
 
     def update(self, step: int, scores: Callable[[], Scores]) -> None:
-        """Display a step, unless another was displayed a moment ago.
-
-        Args:
-            step: Steps taken.
-            scores: Returns the readouts' mean scores since it was last called.
-        """
+        """Display a step, unless another was just displayed; `scores` returns the readouts' means since its last call."""
         now = time.monotonic()
         self._start_time = self._start_time or now
         last = step == self._until
-        if now - self._shown < _SECONDS and not last:
+        if now - self._updated < _SECONDS and not last:
             return
         if self._live is not None:
-            self._shown = now
+            self._updated = now
             self._scores |= scores()
             self._bar.update(self._task, completed=step)
             table = [_live_table(self._scores)] if self._scores else []
             self._live.update(Group(self._bar, *table), refresh=True)
         elif _TENTHS * step // self._until > self._tenth:
-            self._shown, self._tenth = now, _TENTHS * step // self._until
+            self._updated, self._tenth = now, _TENTHS * step // self._until
             done = (
                 f"{step:>{len(f'{self._until:,}')},}/{self._until:,} steps  {100 * step // self._until:3d} %"
             )

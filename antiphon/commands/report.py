@@ -37,11 +37,6 @@ _ALL_PICTURES = 6_000_000
 def report(paths: Sequence[Path], output: Path, *, json: bool) -> None:
     """Write the report of some runs atomically, and print its path.
 
-    Args:
-        paths: Run directories, and folders that contain some.
-        output: The page.
-        json: Whether to print the path as JSON.
-
     Raises:
         RunError: There is no run, one is damaged, or the page cannot be written.
     """
@@ -49,7 +44,7 @@ def report(paths: Sequence[Path], output: Path, *, json: bool) -> None:
         raise RunError(f"-o {output}: is a folder; name a file, for example {output / 'report.html'}")
     if not output.parent.is_dir():
         raise RunError(f"-o {output}: no folder {output.parent}; make it first")
-    runs = _with_data(_pictured(_read(_expanded(paths))))
+    runs = _with_data(_read(_expanded(paths)))
     made = f"Made with antiphon {antiphon.__version__}, {now()}."
     text = page_of(runs, made=made)
     size = _write(output, text)
@@ -100,8 +95,8 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 def _of_seeds(folder: Path) -> list[Path]:
     """Return the runs summarised by a folder, as written by `run --seeds` beside them."""
-    said = _json(folder / "seeds.json")
-    rows = said.get("seeds")
+    summary = _json(folder / "seeds.json")
+    rows = summary.get("seeds")
     names = (
         [Path(str(row.get("run_dir"))).name for row in rows if isinstance(row, Mapping)]
         if isinstance(rows, list)
@@ -125,13 +120,18 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _read(directories: Sequence[RunDirectory]) -> list[ReportRun]:
-    """Read the runs without the data of their graphs."""
+    """Read the runs without the data of their graphs; pictures up to their size limit, all runs' included."""
     names = _names([directory.path for directory in directories])
-    return [_run(directory, name) for directory, name in zip(directories, names, strict=True)]
+    found, left = [], _ALL_PICTURES
+    for directory, name in zip(directories, names, strict=True):
+        found.append(_run(directory, name, left))
+        left -= sum(len(picture.content) for picture in found[-1].pictures)
+    return found
 
 
-def _run(directory: RunDirectory, name: str) -> ReportRun:
-    path, notes = directory.path, []
+def _run(directory: RunDirectory, name: str, picture_bytes: int) -> ReportRun:
+    path = directory.path
+    notes: list[str] = []
     text, document = "", {}
     try:
         text = directory.document
@@ -153,6 +153,7 @@ def _run(directory: RunDirectory, name: str) -> ReportRun:
         document=document,
         measured=_json(path / "measured.json"),
         table=table,
+        pictures=_pictures(path, picture_bytes, notes),
         digests={file: digest for file in _HASHED if (digest := _digest(path / file)) is not None},
         notes=notes,
     )
@@ -176,29 +177,23 @@ def _with_data(runs: Sequence[ReportRun]) -> list[ReportRun]:
     return found
 
 
-def _pictured(runs: Sequence[ReportRun]) -> list[ReportRun]:
-    """Add the pictures of representations that lie in the run directories, up to the size limit."""
-    room, found = _ALL_PICTURES, []
-    for run in runs:
-        pictures, notes = [], list(run.notes)
-        for path in _picture_files(Path(run.path)):
-            content = path.read_bytes()
-            if not content.startswith(_PNG):
-                notes.append(f"{path.name} is no picture.")
-            elif len(content) > min(_PICTURE_BYTES, room):
-                notes.append(f"{path.name} is left out: {len(content) / 1e6:.1f} MB.")
-            else:
-                room -= len(content)
-                pictures.append(Picture(path.name, "image/png", content))
-        found.append(replace(run, pictures=pictures, notes=notes))
-    return found
-
-
-def _picture_files(folder: Path) -> list[Path]:
-    """Return the newest pictures of `evaluate --represent` in a run directory."""
+def _pictures(folder: Path, left: int, notes: list[str]) -> list[Picture]:
+    """Return the newest pictures of `evaluate --represent` in a run directory, and note those that are left out."""
     made = sorted(folder.rglob("representations.npz"), key=lambda path: path.stat().st_mtime)
     beside = [made[-1].with_name(name) for name in _PICTURES] if made else []
-    return [path for path in beside if path.is_file()]
+    pictures = []
+    for path in beside:
+        if not path.is_file():
+            continue
+        content = path.read_bytes()
+        if not content.startswith(_PNG):
+            notes.append(f"{path.name} is no picture.")
+        elif len(content) > min(_PICTURE_BYTES, left):
+            notes.append(f"{path.name} is left out: {len(content) / 1e6:.1f} MB.")
+        else:
+            left -= len(content)
+            pictures.append(Picture(path.name, "image/png", content))
+    return pictures
 
 
 def _json(path: Path) -> dict[str, Any]:

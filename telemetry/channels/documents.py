@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.channels.tags import FORMAT
 from antiphon.telemetry.figures import RunDescription
-from antiphon.telemetry.placement import Point, positions
+from antiphon.telemetry.placement import Points, positions
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
 
-__all__ = ["graph_document", "order", "timeline_document"]
+if TYPE_CHECKING:
+    import networkx as nx
+
+__all__ = ["edges_by_name", "graph_document", "order", "timeline_document"]
 
 _LONGEST = 200_000
 """Largest number of entries of a timeline; a longer one is left out, since it would load slowly."""
@@ -23,12 +26,9 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
     """Return a run's graph as plain data: agents with positions, channels, explanations of the figures.
 
     Agents and channels are in the order in which their figures are written too.
-
-    Args:
-        description: The run.
     """
     graph = description.graph
-    edges = _edges(description)
+    edges = edges_by_name(graph)
     agents, channels = order(description)
     number = {name: place for place, name in enumerate(agents)}
     places, by_timescale = positions(graph)
@@ -50,19 +50,14 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
 
 def order(description: RunDescription) -> tuple[list[str], list[str]]:
     """Return agents and channels in the tab's order: the graph's, by name."""
-    edges = _edges(description)
+    edges = edges_by_name(description.graph)
     named = [name for name in description.names["agents"] if name in description.graph]
     agents = list(dict.fromkeys([*named, *description.graph.nodes]))
     return agents, [name for name, _ in description.names["channels"] if name in edges]
 
 
 def timeline_document(timeline: Timeline, description: RunDescription) -> dict[str, Any] | None:
-    """Return the timeline of a run's first steps as plain data; None where that is too long.
-
-    Args:
-        timeline: Of all agents and channels, which may include implicit states.
-        description: Of the run; it determines their order.
-    """
+    """Return the timeline of a run's first steps, implicit states included, as plain data; None where that is too long."""
     by_agent = {agent.name: agent for agent in timeline.agents}
     by_channel = {channel.name: channel for channel in timeline.channels}
     agents, channels = order(description)
@@ -99,7 +94,7 @@ def _where(flags: Any, start: int) -> list[int]:
     return [int(place) + start for place in np.flatnonzero(flags)]
 
 
-def _agent(name: str, node: Mapping[str, Any], place: Point) -> dict[str, Any]:
+def _agent(name: str, node: Mapping[str, Any], place: Points) -> dict[str, Any]:
     return {
         "name": name,
         "role": str(node.get("role", "agent")),
@@ -128,9 +123,9 @@ def _channel(
     }
 
 
-def _edges(description: RunDescription) -> dict[str, tuple[str, str, int | str]]:
-    edges = description.graph.edges(keys=True)
+def edges_by_name(graph: nx.MultiDiGraph[str]) -> dict[str, tuple[str, str, int | str]]:
+    """Return the channels (sender, receiver, key) by name."""
     return {
         f"{sender}->{receiver}" + (f":{key}" if key != 0 else ""): (sender, receiver, key)
-        for sender, receiver, key in edges
+        for sender, receiver, key in graph.edges(keys=True)
     }

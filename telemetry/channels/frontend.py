@@ -52,9 +52,6 @@ class _Module(NamedTuple):
 def bundled(folder: Path = STATIC) -> str:
     """Return all modules of a folder but `index.js` as one script, each after those that it needs.
 
-    Args:
-        folder: Of the modules.
-
     Raises:
         EngineError: A module breaks the rule, needs what is not there, or shares a name with another.
     """

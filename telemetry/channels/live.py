@@ -33,7 +33,7 @@ class LiveGraph(Recorder):
         self._look = look
         self._height = height
         self._display: Any = None
-        self._drawn = 0.0
+        self._redrawn = 0.0
 
     def display(self) -> None:
         """Draw the page in a notebook; elsewhere do nothing."""
@@ -43,12 +43,12 @@ class LiveGraph(Recorder):
         except ImportError:
             return
         if get_ipython() is not None:
-            self._drawn = time.monotonic()
+            self._redrawn = time.monotonic()
             self._display = display(self._drawing(), raw=True, display_id=True)
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
         """Redraw, unless it was drawn a moment ago."""
-        if time.monotonic() - self._drawn >= _EVERY:
+        if time.monotonic() - self._redrawn >= _EVERY:
             self.redraw()
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class LiveGraph(Recorder):
         """Redraw, if there is a display."""
         if self._display is not None:
             self._display.update(self._drawing(), raw=True)
-            self._drawn = time.monotonic()
+            self._redrawn = time.monotonic()
 
     def _drawing(self) -> dict[str, str]:
         return {"text/html": self._repr_html_(), "text/plain": repr(self)}

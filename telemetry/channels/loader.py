@@ -23,21 +23,13 @@ class ChannelsLoader(base_plugin.TBLoader):  # type: ignore[misc]
     """Loader of the tab's plugin, with enough rows kept by TensorBoard."""
 
     def fix_flags(self, flags: Any) -> None:
-        """Raise the number of rows that are kept, unless the user has named one.
-
-        Args:
-            flags: TensorBoard's, after parsing.
-        """
+        """Raise the number of rows that are kept, unless the user has named one."""
         samples = getattr(flags, "samples_per_plugin", None)
         if isinstance(samples, dict):
             samples.setdefault("antiphon", _SAMPLES)
 
     def load(self, context: Any) -> Any:
-        """Return the plugin; None, and one line in the log, where it cannot be made.
-
-        Args:
-            context: TensorBoard's plugin context.
-        """
+        """Return the plugin; None, and one line in the log, where it cannot be made."""
         try:
             from antiphon.telemetry.channels.plugin import ChannelsPlugin
 

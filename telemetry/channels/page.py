@@ -78,8 +78,8 @@ def page(
         scripts = [vendored(_UPLOT, static), script]
         sheets.append(sheet(static))
         others = sum(len(text) for text in map(_bytes, (before, after, style, *sheets, *scripts)))
-        shown, notes = fitted(runs, max(most - others - _FRAME, _LEAST_DATA))
-        graph = _graph(shown, notes, scripts)
+        fitting, notes = fitted(runs, max(most - others - _FRAME, _LEAST_DATA))
+        graph = _graph(fitting, notes, scripts)
     hashes = " ".join(f"'sha256-{_digest(text)}'" for text in scripts) or "'none'"
     policy = (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -112,10 +112,10 @@ def _script(static: Path, *, compact: bool) -> str:
 
 
 def _graph(runs: Sequence[RunData], notes: Sequence[str], scripts: Sequence[str]) -> str:
-    said = f'<p class="antiphon-note">{escape(" ".join(notes))}</p>\n' if notes else ""
+    note = f'<p class="antiphon-note">{escape(" ".join(notes))}</p>\n' if notes else ""
     data = written({"runs": [run.embedded() for run in runs]})
     parts = [
-        f'{said}<div id="{_ROOT}"><p class="antiphon-note">The live graph needs a browser with scripts.</p></div>',
+        f'{note}<div id="{_ROOT}"><p class="antiphon-note">The live graph needs a browser with scripts.</p></div>',
         f'<script type="application/json" id="{_DATA}">{data}</script>',
         *(f"<script>{text}</script>" for text in scripts),
     ]
@@ -147,11 +147,8 @@ def written(value: object) -> str:
 
 
 def fitted(runs: Sequence[RunData], most: int) -> tuple[list[RunData], list[str]]:
-    """Return as much of the runs as fits, and a sentence for each thinned or dropped part.
-
-    Args:
-        runs: Whole.
-        most: Bytes of their data in a page, at most; a single run's graph is there even if it takes more.
+    """Return as much of the runs as fits into `most` bytes of a page (of a single run at least the graph), and a sentence
+    for each thinned or dropped part.
     """
     kept, notes, costs = list(runs), [], _Costs()
     if costs.least(kept) > most and any(run.messages for run in kept):

@@ -40,9 +40,6 @@ def read_run(folder: Path) -> RunData:
     Values of an earlier session after the step at which a later one started are dropped; of several values of one step
     the last is kept. A torn or damaged file is read up to the damage, which is logged.
 
-    Args:
-        folder: The run's folder; its name becomes the run's.
-
     Raises:
         RunError: There is no event file, none holds a graph, the graph is damaged or of a newer format, or the file
             system refuses.
@@ -114,11 +111,7 @@ def messages_of(rows: Iterable[Row]) -> Messages | None:
 
 
 def graph_from(place: str, text: bytes | None) -> dict[str, Any]:
-    """Return the graph described by a text.
-
-    Args:
-        place: Prefix of errors.
-        text: JSON.
+    """Return the graph described by a JSON text; `place` begins the errors.
 
     Raises:
         RunError: It is no graph, or one of a newer format.
@@ -138,11 +131,7 @@ def graph_from(place: str, text: bytes | None) -> dict[str, Any]:
 
 
 def timeline_from(place: str, text: bytes | None) -> dict[str, Any]:
-    """Return the timeline described by a text.
-
-    Args:
-        place: Prefix of errors.
-        text: JSON.
+    """Return the timeline described by a JSON text; `place` begins the errors.
 
     Raises:
         RunError: It is no timeline.

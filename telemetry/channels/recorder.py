@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,19 +56,7 @@ class ChannelsWriter:
 
     def figures(self, step: int, rows: Iterable[Figure]) -> None:
         """Write the figures of agents and channels of one step; those of others are left out."""
-        found: dict[tuple[str, str], Values] = {}
-        places = self._places
-        with np.errstate(over="ignore"):  # overflow of float32 becomes infinite
-            for kind, name, metric, value in rows:
-                known = places.get(kind)
-                place = None if known is None else known.get(name)
-                if place is None or known is None:
-                    continue
-                array = found.get((kind, metric))
-                if array is None:
-                    found[kind, metric] = array = np.full(len(known), np.nan, dtype=np.float32)
-                array[place] = value
-        self.arrays(step, found)  # type: ignore[arg-type]
+        self.arrays(step, _by_metric(rows, self._places))
 
     def arrays(self, step: int, figures: Mapping[tuple[Family, str], Values]) -> None:
         """Write figures of one step by family and metric, [agents] or [channels] each."""
@@ -85,43 +74,45 @@ class ChannelsWriter:
         self._events.document(step, tag, text, PLUGIN)
 
 
-Row = NDArray[np.float32]
-"""One number per agent, or per channel."""
+def _by_metric(
+    rows: Iterable[Sequence[Any]], places: Mapping[str, Mapping[str, int]]
+) -> dict[tuple[Family, str], Values]:
+    """Return the figures (kind, name, metric, value) of agents and channels at one step as an array for each metric."""
+    found: dict[tuple[Any, str], Values] = {}
+    with np.errstate(over="ignore"):  # overflow of float32 becomes infinite
+        for kind, name, metric, value in rows:
+            known = places.get(kind)
+            place = None if known is None else known.get(name)
+            if place is None or known is None:
+                continue
+            array = found.get((kind, metric))
+            if array is None:
+                found[kind, metric] = array = np.full(len(known), np.nan, dtype=np.float32)
+            array[place] = value
+    return found
 
 
 def gathered(
     name: str, graph: Mapping[str, Any], timeline: Mapping[str, Any] | None, history: History
 ) -> RunData:
-    """Return a run's data, equal to those read from its event file.
-
-    Args:
-        name: Of the run.
-        graph: Its graph (`graph_document`).
-        timeline: Its first steps (`timeline_document`), if there are any.
-        history: Its figures and messages so far.
-    """
+    """Return a run's data so far, equal to those read from its event file (documents as `documents` makes them)."""
     places = {
         "agent": {agent["name"]: i for i, agent in enumerate(graph["agents"])},
         "channel": {channel["name"]: i for i, channel in enumerate(graph["channels"])},
     }
-    rows: dict[tuple[Family, str], dict[int, Row]] = {}
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
-        for step, kind, item, metric, value in history:
-            if kind in ("agent", "channel") and (place := places[kind].get(item)) is not None:
-                found = rows.setdefault((kind, metric), {})
-                if step not in found:
-                    found[step] = np.full(len(places[kind]), np.nan, dtype=np.float32)
-                found[step][place] = value
-    figures = {about: _series(found) for about, found in rows.items()}
+    found: dict[tuple[Family, str], list[tuple[int, Values]]] = {}
+    for step, rows in groupby(history, key=lambda row: row.step):
+        for about, array in _by_metric((row[1:] for row in rows), places).items():
+            found.setdefault(about, []).append((step, array))
+    figures = {}
+    for about, own in found.items():
+        steps, arrays = zip(*own, strict=True)
+        figures[about] = Series(np.array(steps, dtype=np.int64), np.stack(arrays))
     return RunData(name, graph, timeline, figures, dict(_messages(history, places["channel"])))
 
 
-def _series(rows: dict[int, Row]) -> Series:
-    return Series(np.array(list(rows), dtype=np.int64), np.stack(list(rows.values())))
-
-
 def _messages(history: History, places: dict[str, int]) -> Iterable[tuple[int, Messages]]:
-    found: dict[str, list[tuple[int, np.ndarray[tuple[int, int], np.dtype[np.float32]]]]] = {}
+    found: dict[str, list[tuple[int, Any]]] = {}
     for step, rows in history.messages.items():
         for name, array in rows:
             found.setdefault(name, []).append((step, array.astype(np.float32)))

@@ -96,8 +96,8 @@ def cloud(messages: Messages) -> Cloud:
     explained = np.zeros(2, dtype=np.float32)
     if len(whole):
         centre = whole.mean(0)
-        spread = (whole - centre).T @ (whole - centre) / len(whole)
-        variances, directions = np.linalg.eigh(spread)
+        covariance = (whole - centre).T @ (whole - centre) / len(whole)
+        variances, directions = np.linalg.eigh(covariance)
         basis = directions[:, ::-1][:, :2]
         basis = basis * np.where(basis[np.abs(basis).argmax(0), np.arange(basis.shape[1])] < 0, -1.0, 1.0)
         total = max(float(variances.sum()), 1e-30)

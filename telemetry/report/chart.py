@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.report.html import Html, element, joined, number
+from antiphon.telemetry.report.html import Html, drawing, element, legend_entry, number
 
 __all__ = ["STYLES", "Axis", "Bar", "Line", "bars", "legend", "lines", "words"]
 
@@ -78,33 +78,21 @@ def words(text: str, most: int) -> str:
 
 
 def lines(curves: Sequence[Line], *, across: str, title: str) -> Html:
-    """Draw curves over steps.
-
-    Args:
-        curves: At least one, with a finite point somewhere.
-        across: Label of the horizontal axis.
-        title: Text alternative of the chart.
-    """
+    """Draw curves over steps; at least one has a finite point somewhere. `title` is the text alternative."""
     thin = [_thinned(curve) for curve in curves]
     x = _range(np.concatenate([curve.steps for curve in thin]), _LEFT, _WIDTH - _RIGHT)
     y = _height(thin)
     bands = (_band(curve, x, y) for curve in thin)
-    return _drawing(
-        _WIDTH, _HEIGHT, title, [*_grid(x, y, across), *bands, *(_stroke(curve, x, y) for curve in thin)]
-    )
+    parts = [*_grid(x, y, across), *bands, *(_stroke(curve, x, y) for curve in thin)]
+    return drawing(parts, title, (0, 0, _WIDTH, _HEIGHT))
 
 
 def legend(entries: Iterable[tuple[str, int]]) -> Html:
-    """Return the legend of the lines.
-
-    Args:
-        entries: (name, style) of each.
-    """
+    """Return the legend of the lines, (name, style) each."""
     found = []
     for name, style in entries:
         sample = element("path", d="M1 6H27", class_=_line_class(style))
-        key = element("svg", sample, viewBox="0 0 28 12", width="28", height="12", aria_hidden="true")
-        found.append(element("li", key, element("span", name)))
+        found.append(legend_entry(sample, 28, name))
     return element("ul", *found, class_="legend")
 
 
@@ -134,14 +122,14 @@ def bars(rows: Sequence[Bar], *, across: str, title: str, marks: Sequence[float]
     parts += [element("path", d=f"M{x.at(at):.1f} {_BAR_TOP}V{bottom}", class_="axis") for at in marks]
     parts.append(_text(across, (_NAMES + _BAR_WIDTH - _FIGURES) / 2, bottom + 34, "middle"))
     parts += [part for place, row in enumerate(rows) for part in _bar(row, x, _BAR_TOP + _BAR * place)]
-    return _drawing(_BAR_WIDTH, bottom + _BAR_BOTTOM, title, parts)
+    return drawing(parts, title, (0, 0, _BAR_WIDTH, bottom + _BAR_BOTTOM))
 
 
 def _bar(row: Bar, x: Axis, top: float) -> Iterable[Html]:
     middle = top + _BAR / 2
     yield _text(words(row.name, 24), _NAMES - 10, middle + 4, "end", row.name)
-    said = "undefined" if row.value is None else number(row.value)
-    yield _text(said, _BAR_WIDTH - _FIGURES + 8, middle + 4, "start")
+    text = "undefined" if row.value is None else number(row.value)
+    yield _text(text, _BAR_WIDTH - _FIGURES + 8, middle + 4, "start")
     if row.value is None:
         return
     start, end = sorted((x.at(0.0), x.at(row.value)))
@@ -215,9 +203,9 @@ def _stroke(curve: Line, x: Axis, y: Axis) -> Html:
         if alone or len(found) <= _DOTTED:  # a point without neighbours would not be visible as a line
             dots.append(f"M{at}h0")
         pieces.append(f"{'L' if down else 'M'}{at}")
-    drawn = [element("path", d="".join(pieces), class_=_line_class(curve.style))]
-    drawn += [element("path", d="".join(dots), class_=f"dot c{curve.style % STYLES}")] if dots else []
-    return element("g", element("title", curve.name), *drawn)
+    paths = [element("path", d="".join(pieces), class_=_line_class(curve.style))]
+    paths += [element("path", d="".join(dots), class_=f"dot c{curve.style % STYLES}")] if dots else []
+    return element("g", element("title", curve.name), *paths)
 
 
 def _band(curve: Line, x: Axis, y: Axis) -> Html | None:
@@ -242,17 +230,6 @@ def _line_class(style: int) -> str:
 def _text(text: str, x: float, y: float, anchor: str, whole: str | None = None) -> Html:
     title = element("title", whole) if whole is not None and whole != text else None
     return element("text", title, text, x=float(x), y=float(y), text_anchor=anchor)
-
-
-def _drawing(width: int, height: int, title: str, parts: Iterable[Html | None]) -> Html:
-    return element(
-        "svg",
-        joined(parts),
-        viewBox=f"0 0 {width} {height}",
-        role="img",
-        aria_label=title,
-        class_="chart",
-    )
 
 
 class Axis:

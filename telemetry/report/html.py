@@ -10,9 +10,11 @@ from typing import Any
 __all__ = [
     "METRICS",
     "Html",
+    "drawing",
     "element",
     "figure",
     "joined",
+    "legend_entry",
     "number",
     "scored",
     "seconds",
@@ -21,7 +23,7 @@ __all__ = [
     "table",
 ]
 
-_EMPTY = {"img", "path", "line", "rect", "circle", "col"}
+_EMPTY = {"img", "path", "rect", "circle"}
 """Void elements."""
 
 
@@ -59,7 +61,6 @@ def table(
     rows: Iterable[Sequence[str]],
     *,
     numbers: Sequence[int] = (),
-    caption: str | None = None,
 ) -> Html:
     """Return a table that scrolls on its own where it is too wide.
 
@@ -67,7 +68,6 @@ def table(
         headings: Of the columns.
         rows: Their cells, plain text or markup; the first heads its row.
         numbers: Which columns hold numbers.
-        caption: Of the table.
     """
     kinds = ["number" if place in numbers else None for place in range(len(headings))]
     heads = [
@@ -79,8 +79,7 @@ def table(
         cells = [element("td", cell, class_=kind) for cell, kind in zip(others, kinds[1:], strict=True)]
         lines.append(element("tr", element("th", first, scope="row", class_=kinds[0]), *cells))
     head = element("thead", element("tr", *heads))
-    said = None if caption is None else element("caption", caption)
-    return element("div", element("table", said, head, element("tbody", *lines)), class_="scroll")
+    return element("div", element("table", head, element("tbody", *lines)), class_="scroll")
 
 
 def figure(drawing: Html, title: str, says: str | None = None, caution: str | None = None) -> Html:
@@ -89,15 +88,37 @@ def figure(drawing: Html, title: str, says: str | None = None, caution: str | No
     return element("figure", element("figcaption", title), drawing, *below)
 
 
-def section(name: str, title: str, says: str, *content: str | None) -> Html:
-    """Return a section of the report.
+def drawing(
+    parts: Iterable[str | None],
+    title: str,
+    box: tuple[float, float, float, float],
+    *,
+    kind: str = "chart",
+    sized: bool = False,
+) -> Html:
+    """Return an SVG of parts in a box (left, top, width, height); `title` is its text alternative.
 
-    Args:
-        name: Anchor of links.
-        title: Above it.
-        says: Description, in one or two plain sentences.
-        content: Markup.
+    It is as wide as the page, or where it is `sized` as wide as its box, in pixels.
     """
+    return element(
+        "svg",
+        joined(parts),
+        viewBox=" ".join(f"{side:.0f}" for side in box),
+        width=f"{box[2]:.0f}" if sized else None,
+        role="img",
+        aria_label=title,
+        class_=f"{kind} sized" if sized else kind,
+    )
+
+
+def legend_entry(sample: Html, width: int, text: str) -> Html:
+    """Return an entry of a legend: a sample drawn in `width` x 12 pixels, and its text."""
+    key = element("svg", sample, viewBox=f"0 0 {width} 12", width=str(width), height="12", aria_hidden="true")
+    return element("li", key, element("span", text))
+
+
+def section(name: str, title: str, says: str, *content: str | None) -> Html:
+    """Return a section of the report with its anchor, its title and its description in one or two plain sentences."""
     return element("section", element("h2", title), element("p", says, class_="says"), *content, id=name)
 
 
@@ -141,7 +162,7 @@ def signed(value: Any, digits: int = 3) -> str:
 
 def scored(metric: str, value: Any) -> str:
     """Format a metric: shares in percent."""
-    if metric in ("accuracy",) and isinstance(value, int | float) and math.isfinite(value):
+    if metric == "accuracy" and isinstance(value, int | float) and math.isfinite(value):
         return f"{100 * value:.2f} %"
     return number(value)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +20,6 @@ _MOST = 16
 """Groups with lines in a chart."""
 _ENV = 6
 """Most charts of the environment's figures."""
-
-_Points = dict[float, float]
 
 
 def learning(groups: Sequence[Group]) -> Html:
@@ -55,14 +52,14 @@ class _Chart(NamedTuple):
 
 def _block(groups: Sequence[Group]) -> list[Html | None]:
     """Return the legend and the charts of one scenario; scores first, then learning signals."""
-    shown = groups[:_MOST]
-    scores, signals = list(_scores(shown)), list(_signals(shown))
+    chosen = groups[:_MOST]
+    scores, signals = list(_scores(chosen)), list(_signals(chosen))
     if not scores and not signals:
         return []
     several = len(groups) > 1
     more = f"The first {_MOST} of {len(groups)} groups are drawn." if len(groups) > _MOST else None
     return [
-        legend((group.name, place) for place, group in enumerate(shown)) if several else None,
+        legend((group.name, place) for place, group in enumerate(chosen)) if several else None,
         element("p", more, class_="says") if more else None,
         _figures(scores),
         element("h4", "Synthetic gradients") if signals else None,
@@ -85,7 +82,9 @@ def _cautions(charts: Sequence[_Chart]) -> list[Html]:
     for chart in charts:
         if chart.caution:
             found.setdefault(chart.caution, []).append(chart.title)
-    return [element("p", f"{', '.join(titles)}: {said}", class_="caution") for said, titles in found.items()]
+    return [
+        element("p", f"{', '.join(titles)}: {caution}", class_="caution") for caution, titles in found.items()
+    ]
 
 
 def _scores(groups: Sequence[Group]) -> Iterator[_Chart]:
@@ -96,12 +95,12 @@ def _scores(groups: Sequence[Group]) -> Iterator[_Chart]:
     if len(readouts) == 1:
         (who,) = readouts
     for metric in (*METRICS, "loss"):
-        curves = _over(groups, partial(_of_readouts, metric=metric))
+        curves = _over(groups, _of_readouts, metric)
         if curves:
             yield _Chart(f"{metric} in training ({who})", EXPLANATIONS["agent"][metric].says, "", curves)
     metrics = dict.fromkeys(metric for group in groups for run in group.runs for metric in run.table.env)
     for metric in list(metrics)[:_ENV]:
-        curves = _over(groups, partial(_of_env, metric=metric))
+        curves = _over(groups, lambda run, metric: run.table.env.get(metric, {}), metric)
         if curves:
             yield _Chart(metric.replace("_", " "), "What the environment says of progress.", "", curves)
 
@@ -109,38 +108,26 @@ def _scores(groups: Sequence[Group]) -> Iterator[_Chart]:
 def _signals(groups: Sequence[Group]) -> Iterator[_Chart]:
     """Yield the charts of how well synthetic gradients fit, means over channels."""
     for metric in ALIGNMENT:
-        curves = _over(groups, partial(_of_channels, metric=metric))
+        curves = _over(groups, lambda run, metric: run.table.channels.get(metric, {}), metric)
         if curves:
             info = EXPLANATIONS["channel"][metric]
             yield _Chart(info.title, f"Mean over channels. {info.says}", info.caution, curves)
 
 
-def _of_readouts(run: ReportRun, metric: str) -> _Points:
+def _of_readouts(run: ReportRun, metric: str) -> Curve:
     """Return the mean over the readouts, at every step at which one has the figure."""
-    found: dict[float, list[float]] = {}
+    found: dict[int, list[float]] = {}
     for name in run.readouts:
-        for step, value in _points(run.table.agents.get((name, metric))).items():
+        for step, value in run.table.agents.get((name, metric), {}).items():
             found.setdefault(step, []).append(value)
     return {step: sum(values) / len(values) for step, values in found.items()}
 
 
-def _of_env(run: ReportRun, metric: str) -> _Points:
-    return _points(run.table.env.get(metric))
-
-
-def _of_channels(run: ReportRun, metric: str) -> _Points:
-    return _points(run.table.channels.get(metric))
-
-
-def _points(curve: Curve | None) -> _Points:
-    return {} if curve is None else dict(zip(curve.steps.tolist(), curve.values.tolist(), strict=True))
-
-
-def _over(groups: Sequence[Group], points: Callable[[ReportRun], Mapping[float, float]]) -> list[Line]:
+def _over(groups: Sequence[Group], curve: Callable[[ReportRun, str], Curve], metric: str) -> list[Line]:
     """Return a line per group with a finite figure: the mean over its runs, step by step, and their standard error."""
     found = []
     for place, group in enumerate(groups):
-        runs = [dict(points(run)) for run in group.runs]
+        runs = [curve(run, metric) for run in group.runs]
         steps = sorted(set().union(*runs))
         values = np.array([[run.get(step, np.nan) for run in runs] for step in steps])
         if not np.isfinite(values).any():
@@ -148,7 +135,7 @@ def _over(groups: Sequence[Group], points: Callable[[ReportRun], Mapping[float, 
         middle, error = _mean_and_error(values)
         banded = len(runs) > 1
         low, high = (middle - error, middle + error) if banded else (None, None)
-        found.append(Line(group.name, place, np.array(steps), middle, low, high))
+        found.append(Line(group.name, place, np.array(steps, dtype=np.float64), middle, low, high))
     return found
 
 

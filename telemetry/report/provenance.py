@@ -108,9 +108,6 @@ def differences(documents: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[
 
     Parts of a list that have a name (or a sender and a receiver) are matched by it, in any order. A part missing in one
     document is one path, not one for each of its values.
-
-    Args:
-        documents: Plain data.
     """
     return [
         (path, [_worded(value) for value in values]) for path, values in _differences("", list(documents))
@@ -159,9 +156,9 @@ def _worded(value: Any) -> str:
 
 def _compared(forms: Sequence[Sequence[ReportRun]]) -> Html:
     """Return the table of differences between forms of a scenario, each with its runs."""
-    shown = [form for form in forms if form[0].document][:_FORMS]
-    found = differences([form[0].document for form in shown]) if shown else []
-    headings = ["path", *(_heading(form) for form in shown)]
+    chosen = [form for form in forms if form[0].document][:_FORMS]
+    found = differences([form[0].document for form in chosen]) if chosen else []
+    headings = ["path", *(_heading(form) for form in chosen)]
     rows = [[path, *values] for path, values in found[:_ROWS]]
     notes = []
     if unread := [form[0].name for form in forms if not form[0].document]:
@@ -181,9 +178,9 @@ def _heading(runs: Sequence[ReportRun]) -> str:
 
 def _document(text: str, runs: Sequence[ReportRun]) -> Html:
     names = ", ".join(run.name for run in runs[:8]) + (", …" if len(runs) > 8 else "")
-    shown = text[:_TEXT] + (f"\n… {len(text) - _TEXT:,} more characters" if len(text) > _TEXT else "")
+    excerpt = text[:_TEXT] + (f"\n… {len(text) - _TEXT:,} more characters" if len(text) > _TEXT else "")
     return element(
         "details",
         element("summary", f"scenario.yaml of {names}"),
-        element("pre", shown or "There is no scenario.yaml, or it cannot be read."),
+        element("pre", excerpt or "There is no scenario.yaml, or it cannot be read."),
     )

@@ -209,12 +209,12 @@ def _at(measured: Mapping[str, Any]) -> str:
 def _measured(metric: str, found: Measurement) -> Html:
     """Return chart and table of one measurement."""
     info = EXPLANATIONS["channel"][metric]
-    shown = found.bars[:_MOST]
+    chosen = found.bars[:_MOST]
     marks = (0.0, 1.0) if metric == "value" else (0.0,)
-    drawing = bars(shown, across=info.title, title=f"{info.title}, by channel", marks=marks)
+    drawing = bars(chosen, across=info.title, title=f"{info.title}, by channel", marks=marks)
     headings = ["channel", info.title, "95 % interval", *found.headings]
-    rows = [[bar.name, _middle(bar), _interval(bar), *found.cells.get(bar.name, ())] for bar in shown]
-    more = len(found.bars) - len(shown)
+    rows = [[bar.name, _middle(bar), _interval(bar), *found.cells.get(bar.name, ())] for bar in chosen]
+    more = len(found.bars) - len(chosen)
     about = found.about + (f" {more:,} more channels are not shown." if more else "")
     notes = [element("li", note) for note in found.notes[:_MOST]]
     return element(

@@ -12,7 +12,7 @@ from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.channels.frontend import STATIC
 from antiphon.telemetry.channels.page import MOST, page
 from antiphon.telemetry.report.chart import words
-from antiphon.telemetry.report.html import Html, element, figure, joined, number
+from antiphon.telemetry.report.html import Html, drawing, element, figure, joined, number
 from antiphon.telemetry.report.learning import learning
 from antiphon.telemetry.report.provenance import difference, provenance
 from antiphon.telemetry.report.ranking import ablation_of, ranking, value_of
@@ -48,11 +48,8 @@ def report(
 ) -> str:
     """Return the page.
 
-    Args:
-        runs: At least one, with names that differ.
-        made: Date and version of the report.
-        most: Bytes of the page, at most; rows of the live graph are thinned for it.
-        static: Folder of the front end.
+    Runs have names that differ; `made` is the report's date and version; rows of the live graph are thinned so that the page
+    takes at most `most` bytes.
     """
     groups = grouped(runs)
     title = f"Report on {', '.join(dict.fromkeys(run.scenario for run in runs))}"
@@ -89,19 +86,21 @@ def report(
 
 def _description(runs: Sequence[ReportRun]) -> Html | None:
     """Return the scenario's description, if there is a single scenario."""
-    said = {
+    found = {
         run.document.get("description") for run in runs if isinstance(run.document.get("description"), str)
     }
     return (
-        element("p", said.pop(), class_="says") if len({r.scenario for r in runs}) == len(said) == 1 else None
+        element("p", found.pop(), class_="says")
+        if len({r.scenario for r in runs}) == len(found) == 1
+        else None
     )
 
 
 def _graph(runs: Sequence[ReportRun]) -> Html:
     """Return the heading of the live graph, and its substitute in print."""
     without = [run.name for run in runs if run.data is None]
-    shown = [run for run in runs if run.data is not None]
-    if not shown:
+    pictured = [run for run in runs if run.data is not None]
+    if not pictured:
         parts = [element("p", "No run holds data of the Channels tab.", class_="empty")]
     else:
         says = (
@@ -109,9 +108,9 @@ def _graph(runs: Sequence[ReportRun]) -> Html:
             "agent or a channel for its curves, put a second run beside the first."
         )
         parts = [element("p", says, class_="says screen-only")]
-        stills = [picture for run in shown[:_PRINTED] if (picture := graph_picture(run)) is not None]
+        stills = [picture for run in pictured[:_PRINTED] if (picture := graph_picture(run)) is not None]
         parts.append(element("div", *stills, class_="paper-only"))
-    if shown and without:
+    if pictured and without:
         text = f"Not there, for want of data of the Channels tab: {', '.join(without)}."
         parts.append(element("p", text, class_="says"))
     return element("section", element("h2", "Graph"), joined(parts), id="graph")
@@ -150,18 +149,11 @@ def graph_picture(run: ReportRun) -> Html | None:
         parts += _node(agent, place, radius, named=len(places) <= _NAMED)
     top = min((y for _, y in places), default=0.0) - 2 * _PAD
     bottom = max((y for _, y in places), default=0.0) + 2 * _PAD
-    drawing = element(
-        "svg",
-        joined(parts),
-        viewBox=f"0 {top:.0f} {_WIDTH} {bottom - top:.0f}",
-        role="img",
-        aria_label=f"The graph of {run.name}",
-        class_="chart still",
-    )
+    picture = drawing(parts, f"The graph of {run.name}", (0, top, _WIDTH, bottom - top), kind="chart still")
     says = "Squares: readouts. Dashed: a delay."
     if finite:
         says = f"Colour of channels: {title}, from {number(low)} (pale) to {number(high)} (dark). {says}"
-    return figure(drawing, f"Graph of {run.name}", says)
+    return figure(picture, f"Graph of {run.name}", says)
 
 
 def _figure(run: ReportRun) -> tuple[str, Mapping[str, float]]:

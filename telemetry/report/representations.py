@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.telemetry.channels.series import Cloud, RunData, cloud
-from antiphon.telemetry.report.html import Html, element, figure, joined, section
+from antiphon.telemetry.report.html import Html, drawing, element, figure, legend_entry, section
 from antiphon.telemetry.report.run import Group, Picture
 
 __all__ = ["representations"]
@@ -81,8 +81,8 @@ def _clouds(data: RunData) -> Html:
     more = len(known) - len(chosen)
     note = f"{more} more channels with messages are in the live graph." if more > 0 else None
     below = element("p", note, class_="says") if note else None
-    drawn = [_cloud(name, found) for name, found in clouds.items()]
-    return element("div", _labels(clouds.values()), element("div", *drawn, class_="clouds"), below)
+    planes = [_cloud(name, found) for name, found in clouds.items()]
+    return element("div", _labels(clouds.values()), element("div", *planes, class_="clouds"), below)
 
 
 def _labels(clouds: Iterable[Cloud]) -> Html | None:
@@ -93,8 +93,7 @@ def _labels(clouds: Iterable[Cloud]) -> Html | None:
     keys = []
     for label in found[:_CLASSES]:
         dot = element("path", d="M6 6h0", class_=f"point k{label % _CLASSES}")
-        key = element("svg", dot, viewBox="0 0 12 12", width="12", height="12", aria_hidden="true")
-        keys.append(element("li", key, element("span", str(label))))
+        keys.append(legend_entry(dot, 12, str(label)))
     if len(found) > _CLASSES:
         keys.append(element("li", f"further labels begin anew (up to {found[-1]})"))
     return element("ul", element("li", "label"), *keys, class_="legend") if keys else None
@@ -121,16 +120,9 @@ def _cloud(name: str, found: Cloud) -> Html:
         )
         parts += _points(at, found.labels[row])
     across, up = (f"{100 * share:.0f} %" for share in found.explained)
-    drawing = element(
-        "svg",
-        joined(parts),
-        viewBox=f"0 0 {len(rows) * (_SIDE + 12) - 12} {_SIDE + 20}",
-        width=str(len(rows) * (_SIDE + 12) - 12),
-        role="img",
-        aria_label=f"Messages of {name}",
-        class_="chart sized",
-    )
-    return figure(drawing, name, f"Variance: {across} to the right, {up} upwards.")
+    box = (0, 0, len(rows) * (_SIDE + 12) - 12, _SIDE + 20)
+    picture = drawing(parts, f"Messages of {name}", box, sized=True)
+    return figure(picture, name, f"Variance: {across} to the right, {up} upwards.")
 
 
 def _points(at: NDArray[np.float64], labels: NDArray[np.float32]) -> list[Html]:

@@ -10,10 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, TypeAlias
 
 from antiphon.telemetry.channels.series import RunData
 from antiphon.telemetry.csv_files import HEADER
@@ -47,17 +44,8 @@ _QUOTED = 80
 """Characters of a row that an error quotes."""
 
 
-@dataclass(frozen=True)
-class Curve:
-    """One figure over time.
-
-    Attributes:
-        steps: [rows], ascending.
-        values: [rows].
-    """
-
-    steps: NDArray[np.float64]
-    values: NDArray[np.float64]
+Curve: TypeAlias = dict[int, float]
+"""Values of one figure by step."""
 
 
 @dataclass
@@ -80,21 +68,15 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read a metrics.csv up to its end, or up to where it is damaged.
-
-    Args:
-        path: The file. An unfinished last line is ignored.
-    """
+    """Read a metrics.csv up to its end, or up to where it is damaged; an unfinished last line is ignored."""
     found = Table()
-    agents: dict[tuple[str, str], dict[int, float]] = {}
-    env: dict[str, dict[int, float]] = {}
     sums: dict[str, dict[int, tuple[float, int]]] = {metric: {} for metric in ALIGNMENT}
     try:
         for step, kind, name, metric, value in _rows(path):
             if kind == "agent" and metric in _SCORES:
-                agents.setdefault((name, metric), {})[step] = value
+                found.agents.setdefault((name, metric), {})[step] = value
             elif kind == "env":
-                env.setdefault(metric, {})[step] = value
+                found.env.setdefault(metric, {})[step] = value
             elif kind == "channel" and metric in sums and math.isfinite(value):
                 total, count = sums[metric].get(step, (0.0, 0))
                 sums[metric][step] = total + value, count + 1
@@ -104,19 +86,10 @@ def read_table(path: Path) -> Table:
         found.damage = f"{path.name} is not there"
     except (OSError, csv.Error, ValueError) as error:
         found.damage = f"{path.name} is damaged, what follows is left out: {error}"
-    found.agents = {key: _curve(points.items()) for key, points in agents.items()}
-    found.env = {metric: _curve(points.items()) for metric, points in env.items()}
     for metric, points in sums.items():
         if points:
-            means = ((step, total / count) for step, (total, count) in points.items())
-            found.channels[metric] = _curve(means)
+            found.channels[metric] = {step: total / count for step, (total, count) in points.items()}
     return found
-
-
-def _curve(points: Iterable[tuple[int, float]]) -> Curve:
-    ordered = sorted(points)
-    steps, values = zip(*ordered, strict=True)
-    return Curve(np.array(steps, dtype=np.float64), np.array(values, dtype=np.float64))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str, str, float]]:
@@ -160,13 +133,7 @@ class _Lines:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of `evaluate --represent`.
-
-    Attributes:
-        name: Of its file.
-        kind: Its media type.
-        content: The file.
-    """
+    """A picture of `evaluate --represent`: name and content of its file, and the media type."""
 
     name: str
     kind: str
@@ -246,12 +213,7 @@ class ReportRun:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed alone.
-
-    Attributes:
-        name: Distinct from those of other groups.
-        runs: At least one.
-    """
+    """Runs (at least one) that differ in their seed alone, with a name distinct from those of other groups."""
 
     name: str
     runs: Sequence[ReportRun]

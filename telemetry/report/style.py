@@ -84,7 +84,7 @@ body { background: var(--r-paper); color: var(--r-ink); font: 15px/1.55 system-u
 #antiphon { height: min(820px, 96vh); max-width: 1560px; margin: 10px auto; border-top: 1px solid var(--r-line); border-bottom: 1px solid var(--r-line); }
 .antiphon-note { max-width: 1132px; margin: 0 auto; color: var(--r-muted); }
 """
-_DRAWN = """
+_CHARTS = """
 .chart { display: block; width: 100%; height: auto; overflow: visible; }
 .chart.sized { width: auto; max-width: 100%; }
 .chart text { font: 11px system-ui, "Segoe UI", Helvetica, Arial, sans-serif; fill: var(--r-muted); }
@@ -149,7 +149,7 @@ def _style() -> str:
         f":root {{ {_LIGHT} }}\n"
         f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {_DARK} }} .point {{ stroke-opacity: 0.95; }} }}\n"
     )
-    return themes + _PAGE + _DRAWN + lines + points + shades + _PAPER
+    return themes + _PAGE + _CHARTS + lines + points + shades + _PAPER
 
 
 STYLE = _style()

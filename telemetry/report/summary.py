@@ -11,7 +11,7 @@ from antiphon.telemetry.statistics import FEWEST, SeedStatistics, seed_statistic
 
 __all__ = ["lede", "over_seeds", "summary"]
 
-_TOLD = 4
+_MOST = 4
 """Most groups with results in the first lines."""
 
 
@@ -22,10 +22,10 @@ def lede(runs: Sequence[ReportRun], groups: Sequence[Group]) -> str:
     ended = sum(run.done for run in runs)
     count = "One run" if len(runs) == 1 else f"{len(runs)} runs"
     state = "" if ended == len(runs) else f"; {ended} came to the end"
-    said = [f"{count} of {of}{state}."]
-    if len(groups) <= _TOLD:
-        said += [line for group in groups if (line := _outcome(group, len(groups) > 1)) is not None]
-    return " ".join(said)
+    sentences = [f"{count} of {of}{state}."]
+    if len(groups) <= _MOST:
+        sentences += [line for group in groups if (line := _outcome(group, len(groups) > 1)) is not None]
+    return " ".join(sentences)
 
 
 def _outcome(group: Group, named: bool) -> str | None:
@@ -76,7 +76,7 @@ def over_seeds(groups: Sequence[Group]) -> Html | None:
     """Return the table of metrics over seeds, a line per group and metric; None without several seeds."""
     if all(len(group.runs) == 1 for group in groups):
         return None
-    told = any(sum(run.done for run in group.runs) >= FEWEST for group in groups)
+    several = any(sum(run.done for run in group.runs) >= FEWEST for group in groups)
     rows = []
     for group in groups:
         done = [run for run in group.runs if run.done]
@@ -85,13 +85,13 @@ def over_seeds(groups: Sequence[Group]) -> Html | None:
             found = seed_statistics(values)
             row = [group.name, _heading(metric), f"{len(values)} of {len(group.runs)}", _mean(metric, found)]
             row.append(scored(metric, found.median))
-            rows.append([*row, *_middle(metric, found, len(values))] if told else row)
+            rows.append([*row, *_middle(metric, found, len(values))] if several else row)
     if not rows:
         return None
     headings = ["group", "metric", "seeds", "mean ± standard error", "median"]
-    headings += ["interquartile mean", "its 95 % interval"] if told else []
+    headings += ["interquartile mean", "its 95 % interval"] if several else []
     says = "Runs that differ in their seed alone, together; those that came to their end count."
-    if told:
+    if several:
         says += " The interquartile mean is of the middle half of the seeds; its interval is a bootstrap over seeds."
     return section("seeds", "Over seeds", says, table(headings, rows, numbers=range(2, len(headings))))
 
@@ -129,8 +129,8 @@ def _between(metric: str, low: float, high: float) -> str:
 
 
 def _steps(run: ReportRun) -> str:
-    done, asked = run.facts.get("step"), run.facts.get("steps")
-    return _count(done) if run.done or done == asked else f"{_count(done)} of {_count(asked)}"
+    done, wanted = run.facts.get("step"), run.facts.get("steps")
+    return _count(done) if run.done or done == wanted else f"{_count(done)} of {_count(wanted)}"
 
 
 def _count(value: Any) -> str:

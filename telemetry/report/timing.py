@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from antiphon.telemetry.report.chart import words
-from antiphon.telemetry.report.html import Html, element, joined, section
+from antiphon.telemetry.report.html import Html, drawing, element, section
 from antiphon.telemetry.report.run import ReportRun
 
 __all__ = ["timing"]
@@ -152,10 +152,10 @@ def _picture(first: _First) -> Html:
             continue
         parts.append(element("text", title, x=float(_NAMES), y=top + 14, class_="head"))
         top += _TOP
-        for place, (names, drawn) in enumerate(rows):
+        for place, (names, row) in enumerate(rows):
             parts.append(_label(names, top + (place + 0.5) * height))
-            moved = f"translate(0 {top + (place + 0.5) * height:.1f})"
-            parts.append(element("g", *drawn, transform=moved))
+            place_of_row = f"translate(0 {top + (place + 0.5) * height:.1f})"
+            parts.append(element("g", *row, transform=place_of_row))
         bottom = top + len(rows) * height
         for step in first.ends:
             x = columns.at(step) + columns.wide / 2
@@ -163,15 +163,8 @@ def _picture(first: _First) -> Html:
         parts += columns.numbers(bottom + 13)
         top = bottom + _GAP
     width, height = round(columns.end) + 8, round(top - 14)
-    return element(
-        "svg",
-        joined(parts),
-        viewBox=f"0 0 {width} {height}",
-        width=str(width),
-        role="img",
-        aria_label="The first steps: ticks, ages of messages, reach of credit",
-        class_="chart sized",
-    )
+    title = "The first steps: ticks, ages of messages, reach of credit"
+    return drawing(parts, title, (0, 0, width, height), sized=True)
 
 
 class _Columns:

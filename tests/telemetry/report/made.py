@@ -21,7 +21,7 @@ HOSTILE = (
 
 def curve(*values: float, every: int = 10) -> Curve:
     """Return a figure at steps 10, 20, …"""
-    return Curve(every * np.arange(1.0, len(values) + 1), np.array(values))
+    return {every * (place + 1): value for place, value in enumerate(values)}
 
 
 def data(name: str = "one", agents: tuple[str, ...] = ("a", "b"), rows: int = 3) -> RunData:

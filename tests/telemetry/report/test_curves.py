@@ -38,10 +38,10 @@ def test_scores_means_over_channels_and_newest_measurements_are_kept(tmp_path: P
     assert found.damage == ""
     assert list(found.agents) == [("a", "loss")]
     loss = found.agents["a", "loss"]
-    assert (loss.steps.tolist(), str(loss.values.tolist())) == ([10, 20], "[2.0, nan]")
+    assert (list(loss), str(list(loss.values()))) == ([10, 20], "[2.0, nan]")
     assert list(found.channels) == ["cosine"]
-    assert found.channels["cosine"].values.tolist() == [0.3, 0.2]
-    assert found.env["return"].values.tolist() == [3.0]
+    assert list(found.channels["cosine"].values()) == [0.3, 0.2]
+    assert list(found.env["return"].values()) == [3.0]
     assert found.measured == {"a->b": {"value": (20, 0.9), "value_low": (20, 0.8)}}
 
 
@@ -58,7 +58,7 @@ def test_names_with_commas_quotes_and_lines_are_whole(tmp_path: Path) -> None:
 def test_a_row_that_is_being_written_counts_for_nothing(tmp_path: Path) -> None:
     found = read_table(table(tmp_path, HEADER + ROWS + "30,agent,a,lo"))
     assert found.damage == ""
-    assert found.agents["a", "loss"].steps.tolist() == [10, 20]
+    assert list(found.agents["a", "loss"]) == [10, 20]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_row_that_is_being_written_counts_for_nothing(tmp_path: Path) -> None:
 def test_a_damaged_row_ends_the_table_and_is_named(tmp_path: Path, row: str, said: str) -> None:
     found = read_table(table(tmp_path, f"{HEADER}{ROWS}{row}\n40,agent,a,loss,1\n"))
     assert said in found.damage
-    assert found.agents["a", "loss"].steps.tolist() == [10, 20]
+    assert list(found.agents["a", "loss"]) == [10, 20]
 
 
 def test_what_is_no_table_of_figures_has_none(tmp_path: Path) -> None:
