@@ -126,6 +126,7 @@ def test_recorders_are_told_at_the_rows_and_no_bit_moves() -> None:
     with quiet, watched:
         quiet.run(steps=7)
         watched.run(steps=7)
+        assert watched.graph.number_of_edges() == 4
         assert equal(all_parameters(quiet), all_parameters(watched))
     assert [step for kind, step in listener.told if kind == "figures"] == [1, 3, 6, 7]
     assert [step for kind, step in listener.told if kind == "samples"] == [1, 7]
