@@ -10,7 +10,7 @@ from antiphon.agents import HIDDEN, OBJECTIVE, Conv, Head, Mlp, Network
 from antiphon.agents.recurrent import Recurrent
 from antiphon.errors import ScenarioError
 from tests.agents.made import emitted, numbers
-from tests.tensors import drawn, member, same, stack
+from tests.tensors import drawn, same
 
 HEADS = (Head(OBJECTIVE, (10,)), Head("to_b", (6,), "batch"), Head("map", (2, 3, 3), "layer"))
 
@@ -88,22 +88,6 @@ def test_a_conv_equals_layers_written_by_hand() -> None:
     torch.testing.assert_close(ports[HIDDEN], hidden)
     flat = hidden.flatten(1) @ parameters["objective.weight"].T + parameters["objective.bias"]
     torch.testing.assert_close(ports[OBJECTIVE], flat)
-
-
-@pytest.mark.parametrize(
-    "kind", ["mlp", "mlp, identity", "mlp, layer norm", "mlp, no norm", "mlp, no hidden layer"]
-)
-def test_stacked_mlps_equal_one_at_a_time(kind: str) -> None:
-    network = networks()[kind]
-    several = [numbers(network, seed) for seed in range(3)]
-    parameters = stack([p for p, _ in several])
-    buffers = stack([b for _, b in several])
-    x = torch.stack([inputs(network, seed=seed) for seed in range(3)])
-    ports, after = network(parameters, buffers, x, training=True)
-    for i, (p, b) in enumerate(several):
-        alone, moved = network(p, b, x[i], training=True)
-        torch.testing.assert_close(member(ports, i), alone)
-        torch.testing.assert_close(member(after, i), moved)
 
 
 @pytest.mark.parametrize("kind", list(networks()))

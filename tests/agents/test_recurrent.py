@@ -13,7 +13,7 @@ from antiphon.agents import HIDDEN, OBJECTIVE, STATE, Conv, Head, Mlp, ModuleNet
 from antiphon.agents.network import Tensors
 from antiphon.errors import ScenarioError
 from tests.agents.made import numbers
-from tests.tensors import DOUBLE, drawn, member, same, stack
+from tests.tensors import DOUBLE, drawn, same
 
 BATCH, SIZE, TICKS = 6, 5, 3
 HEADS = (Head(OBJECTIVE, (3,)), Head("to_b", (4,), "batch"), Head("map", (2, 2, 1), "layer"))
@@ -127,22 +127,6 @@ def test_an_lstm_over_time_equals_torch_modules_with_their_gradients(encoder: tu
     found = dict(zip(parameters, torch.autograd.grad(ours_sum, list(parameters.values())), strict=True))
     for name, own in renamed.items():
         torch.testing.assert_close(found[own], theirs.get_parameter(name).grad, rtol=1e-12, atol=1e-12)
-
-
-@each_variety
-def test_stacked_networks_equal_one_at_a_time(variety: dict[str, object]) -> None:
-    ours = network(variety)
-    several = [numbers(ours, seed) for seed in range(3)]
-    parameters = stack([p for p, _ in several])
-    buffers = stack([b for _, b in several])
-    x, state = drawn(1, 3, BATCH, 8), drawn(2, 3, BATCH, ours.state_size)
-    ports, after = ours(parameters, buffers, x, training=True, state=state)
-    unspoken, _ = ours(parameters, buffers, x, training=True)
-    for i, (p, b) in enumerate(several):
-        alone, moved = ours(p, b, x[i], training=True, state=state[i])
-        torch.testing.assert_close(member(ports, i), alone)
-        torch.testing.assert_close(member(after, i), moved)
-        torch.testing.assert_close(unspoken[STATE][i], ours(p, b, x[i], training=True)[0][STATE])
 
 
 @each_variety

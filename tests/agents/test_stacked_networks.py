@@ -26,6 +26,7 @@ def networks() -> dict[str, Network]:
         for norm, activation in zip(NORMS, ("gelu", "tanh", "relu"), strict=True)
     }
     found["mlp, no hidden layer"] = Mlp((12,), (), HEADS)
+    found["mlp, identity"] = Mlp((12,), (8, 7), HEADS, norm="none", activation="identity")
     found |= {
         f"conv {norm} {pool}": Conv((2, 6, 5), (4, 3), HEADS, norm=norm, filter=3, pool=(pool, "none"))
         for norm, pool in itertools.product(NORMS, ("max", "avg", "none"))

@@ -19,7 +19,7 @@ from antiphon.nets.layers import (
     normalise,
     with_feedback,
 )
-from tests.tensors import DOUBLE, member, same
+from tests.tensors import DOUBLE, same
 
 
 def double(*shape: int, seed: int = 0) -> Tensor:
@@ -88,21 +88,6 @@ def test_layer_norm_of_maps_has_one_gain_per_channel() -> None:
     ).sqrt()
     view = (3, 1, 1)
     torch.testing.assert_close(y, plain * parameters["gain"].view(view) + parameters["bias"].view(view))
-
-
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("kind", ["batch", "layer", "none"])
-def test_stacked_normalisation_equals_one_network_at_a_time(kind: str, training: bool) -> None:
-    several = [numbers(6, seed=10 * i) for i in range(3)]
-    parameters = {k: torch.stack([p[k] for p, _ in several]) for k in ("gain", "bias")}
-    buffers = {k: torch.stack([b[k] for _, b in several]) for k in norm_buffers(kind, 6)}
-    x = double(3, 8, 6, seed=9)
-    y, moved = normalise(kind, x, parameters, buffers, training=training)
-    for i, (p, b) in enumerate(several):
-        alone, after = normalise(kind, x[i], p, {k: b[k] for k in buffers}, training=training)
-        torch.testing.assert_close(y[i], alone)
-        assert set(moved) == set(after)
-        torch.testing.assert_close(member(moved, i), after)
 
 
 def test_only_batch_norm_takes_the_bias_before_it() -> None:

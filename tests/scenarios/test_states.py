@@ -177,14 +177,6 @@ def test_a_state_is_no_message() -> None:
     assert Scenario.model_validate(pair()).memory_of("a") is None
 
 
-@pytest.mark.parametrize("coupling", ["locked", "detached", "decoupled"])
-def test_forms_round_trip(coupling: str) -> None:
-    gradient = {"kind": "mlp", "trace": 0.5, "span": 3, "auxiliary": 0.5, "context": ["label"]}
-    scenario = Scenario.model_validate(pair(state(coupling=coupling, gradient=gradient)))
-    assert Scenario.from_yaml(scenario.to_yaml()) == scenario
-    assert Scenario.from_graph(scenario.to_graph()) == scenario
-
-
 @pytest.mark.parametrize("graph", [nx.DiGraph(), nx.MultiDiGraph()], ids=["simple", "multi"])
 def test_a_state_in_a_graph_needs_no_key(graph: nx.DiGraph[str]) -> None:
     graph.add_node("a", observes=["image"], network="lstm", objective=OBJECTIVE)

@@ -83,14 +83,6 @@ def test_rolling_digests_tell_steps_and_names_apart(tmp_path: Path) -> None:
     assert len(found) == 3
 
 
-def test_resumed_table_equals_an_unbroken_one(tmp_path: Path) -> None:
-    record(tmp_path / "whole.csv", range(1, 9))
-    record(tmp_path / "broken.csv", range(1, 7))
-    record(tmp_path / "broken.csv", range(5, 9), resume_step=4)
-    assert (tmp_path / "broken.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    assert sorted(item.name for item in tmp_path.iterdir()) == ["broken.csv", "whole.csv"]
-
-
 def test_resuming_before_the_first_row_begins_the_chain_anew(tmp_path: Path) -> None:
     record(tmp_path / "whole.csv", range(3, 5))
     record(tmp_path / "broken.csv", range(4, 9))
@@ -128,14 +120,6 @@ def test_names_with_commas_quotes_newlines_and_colons_come_back(tmp_path: Path) 
             recorder.digests(1, [("agent", name, bytes(8))])
         recorder.close()
     assert table(tmp_path / "digests.csv").of(1) == {("agent", name): bytes(8)}
-
-
-def test_a_new_run_never_overwrites_a_table(tmp_path: Path) -> None:
-    record(tmp_path / "digests.csv", range(1, 3))
-    before = (tmp_path / "digests.csv").read_bytes()
-    with pytest.raises(RunError, match=r"digests.csv: exists already; resume"):
-        record(tmp_path / "digests.csv", range(1, 3))
-    assert (tmp_path / "digests.csv").read_bytes() == before
 
 
 def test_a_table_of_other_agents_is_not_gone_on_with(tmp_path: Path) -> None:
@@ -183,12 +167,6 @@ def test_a_table_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "digests.csv").mkdir()
     with pytest.raises(RunError, match=r"digests.csv: cannot be read \("):
         read_digests(tmp_path / "digests.csv")
-
-
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"digests.csv: cannot be written \("):
-        record(tmp_path / "file" / "digests.csv", range(1, 2))
 
 
 def test_a_simulation_that_begins_again_writes_over_what_it_had(tmp_path: Path) -> None:

@@ -65,14 +65,6 @@ def test_names_with_commas_quotes_and_newlines_come_back(tmp_path: Path) -> None
         assert [row["name"] for row in csv.DictReader(file)] == [name]
 
 
-def test_resumed_table_equals_an_unbroken_one(tmp_path: Path) -> None:
-    record(tmp_path / "whole.csv", range(1, 9))
-    record(tmp_path / "broken.csv", range(1, 7))
-    record(tmp_path / "broken.csv", range(5, 9), resume_step=4)
-    assert (tmp_path / "broken.csv").read_text() == (tmp_path / "whole.csv").read_text()
-    assert sorted(item.name for item in tmp_path.iterdir()) == ["broken.csv", "whole.csv"]
-
-
 @pytest.mark.parametrize("torn", ["3,agent,a,loss,0.", '3,agent,"a', "3", "st", HEADER.strip(), ""])
 def test_a_last_line_torn_by_a_crash_is_dropped(tmp_path: Path, torn: str) -> None:
     path = tmp_path / "metrics.csv"
@@ -87,14 +79,6 @@ def test_a_last_line_torn_by_a_crash_is_dropped(tmp_path: Path, torn: str) -> No
 def test_resuming_without_a_table_begins_one(tmp_path: Path) -> None:
     record(tmp_path / "metrics.csv", range(5, 6), resume_step=4)
     assert (tmp_path / "metrics.csv").read_text().startswith(HEADER + "5,")
-
-
-def test_a_new_run_never_overwrites_a_table(tmp_path: Path) -> None:
-    record(tmp_path / "metrics.csv", range(1, 3))
-    before = (tmp_path / "metrics.csv").read_bytes()
-    with pytest.raises(RunError, match=r"metrics.csv: exists already; resume"):
-        record(tmp_path / "metrics.csv", range(1, 3))
-    assert (tmp_path / "metrics.csv").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -112,9 +96,3 @@ def test_a_foreign_or_damaged_table_is_named_and_left_alone(tmp_path: Path, cont
         record(path, range(9, 10), resume_step=8)
     assert path.read_text() == content
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"metrics.csv: cannot be written \("):
-        record(tmp_path / "file" / "metrics.csv", range(1, 2))

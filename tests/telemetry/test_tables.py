@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from antiphon.errors import RunError
 from antiphon.telemetry.csv_files import whole_lines
+from tests.telemetry import test_digests_csv as digests
+from tests.telemetry import test_metrics_csv as metrics
 
 
 @pytest.mark.parametrize(
@@ -28,3 +32,32 @@ def test_what_has_no_end_is_no_line(tmp_path: Path, text: str, lines: list[tuple
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(whole_lines(tmp_path / "table.csv"))
+
+
+each_table = pytest.mark.parametrize("record", [digests.record, metrics.record], ids=["digests", "metrics"])
+Record = Callable[..., None]
+
+
+@each_table
+def test_resumed_table_equals_an_unbroken_one(tmp_path: Path, record: Record) -> None:
+    record(tmp_path / "whole.csv", range(1, 9))
+    record(tmp_path / "broken.csv", range(1, 7))
+    record(tmp_path / "broken.csv", range(5, 9), resume_step=4)
+    assert (tmp_path / "broken.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["broken.csv", "whole.csv"]
+
+
+@each_table
+def test_a_new_run_never_overwrites_a_table(tmp_path: Path, record: Record) -> None:
+    record(tmp_path / "table.csv", range(1, 3))
+    before = (tmp_path / "table.csv").read_bytes()
+    with pytest.raises(RunError, match=r"table.csv: exists already; resume"):
+        record(tmp_path / "table.csv", range(1, 3))
+    assert (tmp_path / "table.csv").read_bytes() == before
+
+
+@each_table
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, record: Record) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"table.csv: cannot be written \("):
+        record(tmp_path / "file" / "table.csv", range(1, 2))
