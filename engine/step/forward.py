@@ -252,8 +252,9 @@ class ForwardPass:
             message = channel.message_of(part.ports[channel.port])
             record = self.messages.send(channel, step, message, part.step_signals)
             self._annotate(channel, agent, record, step)
-            self._keep_graph(channel, step, message, tape)
-            if channel.state and record.unread:
+            if channel is agent.memory or channel.coupling == "locked":
+                self._keep_graph(channel, step, message, tape)
+            if channel is agent.memory and record.unread:
                 channel.ledger.release([(channel.name, record)])
             else:
                 tape.sent.append((channel.name, record))
