@@ -55,7 +55,7 @@ def scenario_of(name: str, variant: str | None) -> tuple[Scenario, dict[str, Any
 
 def steps_of(simulation: Simulation) -> int:
     """Return the steps after which windows and examples, and so costs, repeat."""
-    windows = [unit.windows for unit in simulation.system.units]
+    windows = [unit.windows for unit in simulation.system.groups]
     lengths = {window.end(1) - window.end(0) for window in windows}
     return min(math.lcm(simulation.system.hold, *lengths), _LONGEST)
 

@@ -34,9 +34,10 @@ of the step. Delay, clocks and lossy links are the simulator's.
 """
 
 from antiphon.comms.alignment import alignment
-from antiphon.comms.channel import Channel, learn
 from antiphon.comms.credit import Injection, backward
-from antiphon.comms.gradient import (
+from antiphon.comms.links import Link, join
+from antiphon.comms.standalone import Channel, learn
+from antiphon.comms.synthetic_gradients import (
     PREDICTORS,
     ConvGradient,
     CriticGradient,
@@ -48,8 +49,7 @@ from antiphon.comms.gradient import (
     SobolevGradient,
     SobolevLabelGradient,
 )
-from antiphon.comms.inputs import INPUTS, InputModel, LinearInput, MlpInput
-from antiphon.comms.links import Link, join
+from antiphon.comms.synthetic_inputs import INPUTS, InputModel, LinearInput, MlpInput
 
 __all__ = [
     "INPUTS",

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.comms.credit import constant
-from antiphon.comms.gradient import Example, LinearGradient, LocalGradient, Predictor
-from antiphon.comms.inputs import InputModel
 from antiphon.comms.model import Model, Numbers
+from antiphon.comms.synthetic_gradients import Example, LinearGradient, LocalGradient, Predictor
+from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.errors import EngineError
 from antiphon.nets.optimisers import StackedParameters
 

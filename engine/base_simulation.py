@@ -22,7 +22,7 @@ from antiphon.engine.state import checkpoint
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.step.backends import backend_of
-from antiphon.engine.step.update import AgentReport, MeanAccumulator, StepReport
+from antiphon.engine.step.report import AgentReport, MeanAccumulator, StepReport
 from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import DivergenceError, RunError

@@ -21,7 +21,7 @@ from antiphon.engine.probes.value import Values, value, write_value
 from antiphon.engine.runs.observers import ProgressBar, StepCallback
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.runs.trainer import Observer, Trainer
-from antiphon.engine.step.update import AgentReport
+from antiphon.engine.step.report import AgentReport
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario, Template
 from antiphon.telemetry.channels.documents import graph_document, timeline_document

@@ -18,12 +18,12 @@ from antiphon.scenarios.relations import (
     components,
     cycle_among,
     episode_agents,
+    learning_groups,
     learning_steps,
     levels,
     locked_groups,
     message_channels,
     undelayed,
-    units,
     window_of,
 )
 
@@ -247,9 +247,11 @@ def _at_once(scenario: Graph) -> None:
     ]
     if not asked:
         return
-    unit_of = {name: unit for unit in units(scenario.agents, scenario.channels) for name in unit}
+    group_of = {
+        name: group for group in learning_groups(scenario.agents, scenario.channels) for name in group
+    }
     for index, channel, key in asked:
-        reason = _not_at_once(scenario, channel, unit_of)
+        reason = _not_at_once(scenario, channel, group_of)
         if reason is None and key == "trace" and channel.gradient.kind == "local":
             reason = "a local gradient takes nothing from it; use another kind"
         if reason is not None:
@@ -257,7 +259,7 @@ def _at_once(scenario: Graph) -> None:
             raise DocumentError(
                 path, f"needs what the receiver returns at the same step, but {reason}, or leave it out"
             )
-    first = {name: unit[0] for name, unit in unit_of.items()}
+    first = {name: group[0] for name, group in group_of.items()}
     arcs = {(first[channel.sender], first[channel.receiver]) for _, channel, _ in asked}
     if levels(set(first.values()), arcs)[1]:
         index, channel, key = asked[0]
@@ -265,7 +267,7 @@ def _at_once(scenario: Graph) -> None:
         raise DocumentError(("channels", index, "gradient", key), message)
 
 
-def _not_at_once(scenario: Graph, channel: ChannelSpec, unit_of: dict[str, tuple[str, ...]]) -> str | None:
+def _not_at_once(scenario: Graph, channel: ChannelSpec, group_of: dict[str, tuple[str, ...]]) -> str | None:
     """Describe why a channel's gradient is not back at the step at which its sender learns, and the fix."""
     link = channel.link
     if channel.coupling == "unlocked":
@@ -278,12 +280,13 @@ def _not_at_once(scenario: Graph, channel: ChannelSpec, unit_of: dict[str, tuple
         key, value = ("drop", 0) if link.drop else ("rate", 1)
         return f"the link has a {key} of {getattr(link, key)}; make it {value}"
     ends = channel.sender, channel.receiver
-    one, other = unit_of[ends[0]], unit_of[ends[1]]
+    one, other = group_of[ends[0]], group_of[ends[1]]
     if one == other:
         return "both ends learn as one; make the channel locked"
     for name in ends:
         late = next(
-            (c.name for c in scenario.channels if c.coupling == "delayed" and c.sender in unit_of[name]), None
+            (c.name for c in scenario.channels if c.coupling == "delayed" and c.sender in group_of[name]),
+            None,
         )
         if late is not None:
             return f"{name!r} learns late, {late} being delayed; give that another coupling"
@@ -292,9 +295,9 @@ def _not_at_once(scenario: Graph, channel: ChannelSpec, unit_of: dict[str, tuple
     ticks = [(clock.period, clock.phase % clock.period) for clock in clocks]
     learns = [
         learning_steps(
-            unit, scenario.agents, whole, locked=any(set(g) & set(unit) for g in _locked(scenario))
+            group, scenario.agents, whole, locked=any(set(g) & set(group) for g in _locked(scenario))
         )
-        for unit in (one, other)
+        for group in (one, other)
     ]
     if ticks[0] != ticks[1] or learns[0] != learns[1]:
         verb = "tick" if ticks[0] != ticks[1] else "learn"

@@ -17,12 +17,12 @@ __all__ = [
     "components",
     "cycle_among",
     "episode_agents",
+    "learning_groups",
     "learning_steps",
     "levels",
     "locked_groups",
     "message_channels",
     "undelayed",
-    "units",
     "window_of",
 ]
 
@@ -100,7 +100,9 @@ def locked_groups(agents: Collection[str], channels: Iterable[ChannelSpec]) -> t
     return _joined(agents, [(c.sender, c.receiver) for c in channels if c.coupling == "locked"])
 
 
-def units(agents: Mapping[str, AgentSpec], channels: Iterable[ChannelSpec]) -> tuple[tuple[str, ...], ...]:
+def learning_groups(
+    agents: Mapping[str, AgentSpec], channels: Iterable[ChannelSpec]
+) -> tuple[tuple[str, ...], ...]:
     """Return the learning groups of agents: joined by locked channels or by shared parameters."""
     tied: dict[str, str] = {}
     for name, agent in agents.items():
@@ -146,7 +148,7 @@ def window_of(
 
 
 def learning_steps(
-    unit: Collection[str], agents: Mapping[str, AgentSpec], whole: Collection[str], *, locked: bool
+    group: Collection[str], agents: Mapping[str, AgentSpec], whole: Collection[str], *, locked: bool
 ) -> tuple[int | Literal["episode"], int]:
     """Return the period of a learning group's updates in steps, and the step of the first (0: the episode's).
 
@@ -154,12 +156,12 @@ def learning_steps(
         whole: Those whose window is the episode (`episode_agents`).
         locked: Whether a locked channel joins members: the group then learns at the end of each period.
     """
-    window = window_of(unit, agents, whole)
+    window = window_of(group, agents, whole)
     if window == "episode":
         return window, 0
     if locked:
         return window, window - 1
-    clock = agents[min(unit)].clock
+    clock = agents[min(group)].clock
     return window, window - clock.period + clock.phase % clock.period
 
 

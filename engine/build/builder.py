@@ -1,6 +1,6 @@
 """The builder: from a scenario (immutable data) to a system, in named steps.
 
-1. shapes; 2. learners (one per agent, or per group of tied agents); 3. agents; 4. channels; 5. units; 6. schedule.
+1. shapes; 2. learners (one per agent, or per group of tied agents); 3. agents; 4. channels; 5. groups; 6. schedule.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from antiphon.agents.network import Head, Network, features_of
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Wiring, connect, optimiser_of
-from antiphon.engine.build.groups import group_agents, windows_of
+from antiphon.engine.build.learning_groups import group_agents, windows_of
 from antiphon.engine.build.shapes import Shapes, default_norm, memories, resolve
 from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
@@ -67,8 +67,8 @@ class _Builder:
         agents = self._agents(shapes)
         longest = self.env.longest_episode
         episode = None if longest is None else EpisodeWindows(longest)
-        units = self._units(episode)
-        group_of = {name: unit for unit in units for name in unit.members}
+        groups = self._groups(episode)
+        group_of = {name: group for group in groups for name in group.members}
         clocks = {name: agent.clock for name, agent in agents.items()}
         wiring = Wiring(self.scenario, self.env, shapes, agents, group_of, self.seed, self.device, self.dtype)
         specs = [*(c for c in self.scenario.channels if not c.state), *memories(self.scenario)]
@@ -80,7 +80,7 @@ class _Builder:
         return System(
             agents,
             channels,
-            units,
+            groups,
             Schedule(clocks, self._calls(agents)),
             self.env,
             self.scenario.training.batch,
@@ -214,16 +214,16 @@ class _Builder:
         chosen = inputs[0] if spec.align is True else next(c for c in inputs if c.name == spec.align)
         return chosen.name
 
-    # --- units and schedule ------------------------------------------------------------------------------
+    # --- groups and schedule ------------------------------------------------------------------------------
 
-    def _units(self, episode: EpisodeWindows | None) -> list[LearningGroup]:
-        units = []
+    def _groups(self, episode: EpisodeWindows | None) -> list[LearningGroup]:
+        groups = []
         delayed = [channel for channel in self.scenario.channels if channel.coupling == "delayed"]
         for members in group_agents(self.scenario):
             windows = windows_of(self.scenario, members, self.env, episode)
             waits = [c.staleness for c in delayed if c.sender in members and c.receiver not in members]
-            units.append(LearningGroup(members, windows, late=bool(waits), staleness=max(waits, default=0)))
-        return units
+            groups.append(LearningGroup(members, windows, late=bool(waits), staleness=max(waits, default=0)))
+        return groups
 
     def _calls(self, agents: dict[str, Agent]) -> list[list[tuple[str, ...]]]:
         waves = []

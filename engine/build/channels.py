@@ -10,11 +10,11 @@ import torch
 
 from antiphon.agents.network import OBJECTIVE, STATE, Tensors
 from antiphon.comms.feedback import DirectFeedback
-from antiphon.comms.gradient import PREDICTORS, LabelGradient, Predictor
-from antiphon.comms.inputs import INPUTS, InputModel
 from antiphon.comms.links import Link
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.outliers import Outliers
+from antiphon.comms.synthetic_gradients import PREDICTORS, LabelGradient, Predictor
+from antiphon.comms.synthetic_inputs import INPUTS, InputModel
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of, state_size
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel

@@ -98,7 +98,7 @@ class Union:
                     members=(),
                 )
                 connect(own, agents)
-            for group in system.units:
+            for group in system.groups:
                 members = tuple(named(name, replica) for name in group.members)
                 groups.append(LearningGroup(members, group.windows, late=group.late))
         waves = [
@@ -115,7 +115,7 @@ class Union:
             systems[0],
             agents=agents,
             channels=channels,
-            units=groups,
+            groups=groups,
             schedule=Schedule(clocks, waves),
             divergence=self.divergence,
             actor=None,
@@ -138,7 +138,7 @@ class Union:
         self._exchange(to_union=True)
 
     def _exchange(self, *, to_union: bool) -> None:
-        union, units = self.system, iter(self.system.units)
+        union, groups = self.system, iter(self.system.groups)
         for world, system in enumerate(self.systems):
             for name, agent in system.agents.items():
                 pair = (agent, union.agents[named(name, world)])
@@ -153,16 +153,16 @@ class Union:
             def called(name: str, world: int = world) -> str:
                 return named(name, world) if to_union else bare(name)
 
-            for own in system.units:
-                joint = next(units)
+            for own in system.groups:
+                joint = next(groups)
                 old, new = (own, joint) if to_union else (joint, own)
                 new.tape = _renamed(old.tape, called)
                 new.past = [_renamed(tape, called) for tape in old.past]
 
 
 def _tapes(system: System) -> Iterator[Tape]:
-    for unit in system.units:
-        yield from (unit.tape, *unit.pending, *unit.past)
+    for group in system.groups:
+        yield from (group.tape, *group.pending, *group.past)
 
 
 def records_of(system: System) -> Iterator[Record]:

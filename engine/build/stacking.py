@@ -19,12 +19,12 @@ from torch import Tensor
 
 from antiphon.agents.learner import StackedLearner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, Network
-from antiphon.comms.gradient import Predictor
-from antiphon.comms.inputs import InputModel
 from antiphon.comms.links import FanIn, InputSegment, StackedFanIn, StackedLinks
 from antiphon.comms.model import Model
 from antiphon.comms.outliers import BundledOutliers, Outliers
 from antiphon.comms.stacked import StackedModels
+from antiphon.comms.synthetic_gradients import Predictor
+from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
@@ -48,12 +48,12 @@ def reasons_alone(system: System) -> dict[str, str]:
             evaluated.add(id(system.group_of[channel.receiver]))
 
     def reason(agent: Agent) -> str | None:
-        unit = system.group_of[agent.name]
-        traced = any((memory := system.agents[n].memory) is not None and memory.traced for n in unit.members)
+        group = system.group_of[agent.name]
+        traced = any((memory := system.agents[n].memory) is not None and memory.traced for n in group.members)
         quarantine = system.divergence.quarantine
-        if any(count > 1 for count in unit.owners.values()):
+        if any(count > 1 for count in group.owners.values()):
             return "it is tied to others"
-        if unit.late:
+        if group.late:
             return "it waits for delayed gradients"
         if agent.name == system.actor:
             return "it acts"
@@ -61,13 +61,13 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it works on the signals of whichever message arrived"
         if AGE in agent.observes and agent.fan_in != "concat":
             return "it sees the ages of messages that it adds up"
-        if id(unit) in fixed:
+        if id(group) in fixed:
             return "feedback goes through fixed weights in its group"
-        if len(unit.members) > 1 and id(unit) in evaluated:
+        if len(group.members) > 1 and id(group) in evaluated:
             return "critics are told what its group loses"
         if quarantine and agent.align is not None:
             return "it works on the signals of whoever may fall silent"
-        if traced and (quarantine or agent.p_update < 1.0 or len(unit.members) > 1):
+        if traced and (quarantine or agent.p_update < 1.0 or len(group.members) > 1):
             return "returns reach over windows that not everybody may learn from"
         return agent.learner.network.stackable()
 
@@ -77,15 +77,15 @@ def reasons_alone(system: System) -> dict[str, str]:
 
 def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
     """Return what agents of one stack have in common; `wave`: at which place of a step's order they tick."""
-    unit, learner, goal = system.group_of[agent.name], agent.learner, agent.goal
+    group, learner, goal = system.group_of[agent.name], agent.learner, agent.goal
     # How messages come about is their bundles' affair, of which a cohort may read many: here it matters how they fit.
     read = [(channel.shape, channel.slots, channel.ledger.read) for channel in agent.inputs]
     return (
         learner.network.signature(),
         agent.clock,
-        unit.windows,
+        group.windows,
         wave,
-        system.depths.get(id(unit), 0),
+        system.depths.get(id(group), 0),
         learner.frozen,
         learner.rate,
         _optimiser(learner.optimiser),
@@ -213,7 +213,7 @@ def stack(base: System) -> Stacked:
     waves = [list(dict.fromkeys(map(stacked, wave))) for wave in base.schedule.waves]
     clocks = {name: agent.clock for name, agent in agents.items()}
     schedule = Schedule(clocks, waves)
-    system = replace(base, agents=agents, channels=channels, units=groups, schedule=schedule, replica_of={})
+    system = replace(base, agents=agents, channels=channels, groups=groups, schedule=schedule, replica_of={})
     return Stacked(base, system, place, alone)
 
 
@@ -361,12 +361,12 @@ def _models(models: Sequence[Model | None], batch: int) -> StackedModels | None:
 def _groups(base: System, place: dict[str, tuple[str, int]]) -> list[LearningGroup]:
     """The learning groups of the stacks: groups that share a stack are one, whose members' gradients do not mix."""
     joined: nx.Graph[str] = nx.Graph()
-    for group in base.units:
+    for group in base.groups:
         nx.add_path(joined, [place[name][0] for name in group.members])
     parts = {name: i for i, names in enumerate(nx.connected_components(joined)) for name in names}
     found: dict[int, LearningGroup] = {}
     members: dict[int, dict[str, None]] = {}
-    for group in base.units:
+    for group in base.groups:
         part = parts[place[group.members[0]][0]]
         members.setdefault(part, {}).update(dict.fromkeys(place[name][0] for name in group.members))
         found.setdefault(part, group)

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from antiphon.agents.network import Tensors
 from antiphon.comms.feedback import DirectFeedback
-from antiphon.comms.gradient import Predictor
-from antiphon.comms.inputs import InputModel
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.outliers import Outliers
+from antiphon.comms.synthetic_gradients import Predictor
+from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.records import Record

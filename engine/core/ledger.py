@@ -32,7 +32,7 @@ class GradientLedger:
         name: The channel's name.
         sender: When the sender sends.
         receiver: The receiver's clock.
-        windows: The receiving unit's windows.
+        windows: The receiving group's windows.
         link: Delay and losses.
         returns: Whether deltas are wanted; where not, uses are only counted.
         back: Steps that a delta takes back to the sender; negative: as many as a message takes.

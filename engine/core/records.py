@@ -229,7 +229,7 @@ class Tick:
 
 @dataclass(slots=True, eq=False)
 class Tape:
-    """One window of one unit.
+    """One window of one group.
 
     Attributes:
         window: Its number; -1 before its first tick.

@@ -56,12 +56,12 @@ def _rows(part: Agent | Channel, mask: EnvMask) -> EnvMask:
 
 @dataclass(eq=False)
 class System:
-    """Agents, channels and units, made once by the builder.
+    """Agents, channels and groups, made once by the builder.
 
     Attributes:
         agents: By name, in canonical order.
         channels: By name, in canonical order.
-        units: What learns together.
+        groups: What learns together.
         schedule: When.
         description: What the environment shows.
         batch: B, the number of environments.
@@ -76,7 +76,7 @@ class System:
 
     agents: dict[str, Agent]
     channels: dict[str, Channel]
-    units: list[LearningGroup]
+    groups: list[LearningGroup]
     schedule: Schedule
     description: Description
     batch: int
@@ -91,16 +91,16 @@ class System:
     owner_of: dict[str, str] = field(init=False)
     """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""
     depths: dict[int, int] = field(init=False)
-    """By unit (its id): after how many others it is differentiated, where channels mix in what they return."""
+    """By group (its id): after how many others it is differentiated, where channels mix in what they return."""
 
     def __post_init__(self) -> None:
-        self.group_of = {name: unit for unit in self.units for name in unit.members}
+        self.group_of = {name: group for group in self.groups for name in group.members}
         first: dict[int, str] = {}
         for name, agent in self.agents.items():
             first.setdefault(id(agent.learner), name)
         self.owner_of = {name: first[id(agent.learner)] for name, agent in self.agents.items()}
-        for unit in self.units:
-            unit.owners = dict(Counter(self.owner_of[name] for name in unit.members))
+        for group in self.groups:
+            group.owners = dict(Counter(self.owner_of[name] for name in group.members))
         self.depths = self._depths()
         self.nothing = torch.zeros(self.replicas * self.batch, dtype=self.dtype, device=self.device)
 
@@ -109,7 +109,9 @@ class System:
         for channel in self.channels.values():
             if channel.mixes:
                 waits.add_edge(id(self.group_of[channel.receiver]), id(self.group_of[channel.sender]))
-        return {unit: depth for depth, some in enumerate(nx.topological_generations(waits)) for unit in some}
+        return {
+            group: depth for depth, some in enumerate(nx.topological_generations(waits)) for group in some
+        }
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End the episodes that ended at `step`: what is held, in flight or remembered is void there (semantics 20)."""
@@ -131,14 +133,14 @@ class System:
         self,
         channels: dict[str, Channel],
         learners: Mapping[int, Learner] | None = None,
-        units: list[LearningGroup] | None = None,
+        groups: list[LearningGroup] | None = None,
     ) -> System:
         """Return a system of single agents with other channels of the same names, sharing everything else.
 
         Args:
             channels: All channels, by name.
             learners: Others in place of some, by the identity of these.
-            units: Others in place of its own.
+            groups: Others in place of its own.
         """
         instead = learners or {}
         agents = {
@@ -152,7 +154,7 @@ class System:
             )
             for name, agent in self.agents.items()
         }
-        return replace(self, agents=agents, channels=channels, units=units or self.units)
+        return replace(self, agents=agents, channels=channels, groups=groups or self.groups)
 
     @property
     def began(self) -> int:

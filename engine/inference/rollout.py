@@ -105,8 +105,8 @@ class Rollout:
         """Evaluate the agents due at a step, or some of them, and return what they read and made."""
         self._forward_pass.tick(step, step_signals, calls)
         parts: list[AgentTick] = []
-        for unit in self.system.units:
-            tape, unit.tape = unit.tape, Tape()
+        for group in self.system.groups:
+            tape, group.tape = group.tape, Tape()
             parts += (part for tick in tape.ticks for part in tick.parts)
             GradientLedger.release(tape.sent)
         for part in parts:
@@ -360,8 +360,8 @@ class EnvironmentRollout:
 def copied(system: System, channels: dict[str, Channel]) -> System:
     """Return a system with these channels, learners and tapes of its own; parameters are shared, and all agents take part."""
     learners = {id(agent.learner): copy.copy(agent.learner) for agent in system.owners().values()}
-    units = [replace(unit, tape=Tape(), pending=[], past=[]) for unit in system.units]
-    found = system.rewired(channels, learners, units)
+    groups = [replace(group, tape=Tape(), pending=[], past=[]) for group in system.groups]
+    found = system.rewired(channels, learners, groups)
     for agent in found.agents.values():
         agent.p_update, agent.participation_seeds = 1.0, None
     return found

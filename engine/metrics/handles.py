@@ -9,7 +9,7 @@ from antiphon.comms.credit import constant
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.system import System
 from antiphon.engine.step.backends import StackedBackend
-from antiphon.engine.step.update import AgentReport
+from antiphon.engine.step.report import AgentReport
 from antiphon.errors import ScenarioError, suggest
 
 __all__ = ["AgentHandle", "Recording"]

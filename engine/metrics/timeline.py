@@ -24,7 +24,7 @@ _SHORTEST = 8
 
 def span(system: System) -> int:
     """Return how many steps show what a system does: two of its longest windows, but 8 to 32 steps."""
-    longest = max((unit.windows.end(1) - unit.windows.end(0) for unit in system.units), default=0)
+    longest = max((group.windows.end(1) - group.windows.end(0) for group in system.groups), default=0)
     return min(max(2 * longest, _SHORTEST), _LONGEST)
 
 
@@ -74,7 +74,7 @@ class _Times:
         self.system = system
         self.steps = steps
         self.episodes = _episodes(system)
-        self.windows = {name: self._lasting(unit.windows) for name, unit in system.group_of.items()}
+        self.windows = {name: self._lasting(group.windows) for name, group in system.group_of.items()}
         self.reaches: dict[str, dict[int, _Reach]] = {name: {} for name in system.agents}
         """By agent and tick, how far the true gradient goes; earlier ticks of open windows are among them."""
         for step in range(self._opened(steps.start), steps.stop):

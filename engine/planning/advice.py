@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import networkx as nx
 
-from antiphon.engine.build.groups import group_agents
+from antiphon.engine.build.learning_groups import group_agents
 from antiphon.engine.core.clock import Clock
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
@@ -84,11 +84,11 @@ def _over(scenario: Scenario) -> Iterator[str]:
 
 def _never_learning(scenario: Scenario) -> Iterator[str]:
     """Warnings of agents whose first window ends after the training."""
-    for unit in group_agents(scenario):
-        window = scenario.window(unit)
+    for group in group_agents(scenario):
+        window = scenario.window(group)
         if window != "episode" and window > scenario.training.steps:
             yield (
-                f"agent {', '.join(unit)}: learns after {window} steps for the first time, and training.steps is "
+                f"agent {', '.join(group)}: learns after {window} steps for the first time, and training.steps is "
                 f"{scenario.training.steps}; use a shorter unroll, or train for longer"
             )
 

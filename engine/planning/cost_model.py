@@ -17,8 +17,8 @@ from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from antiphon.comms.gradient import Example, Predictor
-from antiphon.comms.inputs import InputModel
+from antiphon.comms.synthetic_gradients import Example, Predictor
+from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Windows

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from antiphon.comms.gradient import PREDICTORS
-from antiphon.comms.inputs import INPUTS
+from antiphon.comms.synthetic_gradients import PREDICTORS
+from antiphon.comms.synthetic_inputs import INPUTS
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stacking import channel_stacks_of, stacks_of
 from antiphon.engine.core.agent import Agent

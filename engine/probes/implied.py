@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.comms.gradient import LinearGradient, Predictor
+from antiphon.comms.synthetic_gradients import LinearGradient, Predictor
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import Record, StepSignals

@@ -161,7 +161,7 @@ class DifferentiableRollout:
 
     def losses(self) -> list[Tensor]:
         """Return the summed loss of every group that has one with a gradient."""
-        totals = [self.evaluator.window(unit.tape).total for unit in self.system.units]
+        totals = [self.evaluator.window(group.tape).total for group in self.system.groups]
         return [total for total in totals if total is not None and total.requires_grad]
 
     def gradients(self) -> dict[str, Tensor]:

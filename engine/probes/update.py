@@ -74,9 +74,11 @@ def _followed(twin: BaseSimulation) -> dict[str, _Followed]:
     """The gradient of every agent's first window that has not begun, by agent; the fork is used up."""
     system = twin.system
     twin.backend.freeze()
-    begun = {id(unit): unit.tape.window if unit.tape.ticks else -1 for unit in system.units}
+    begun = {id(group): group.tape.window if group.tape.ticks else -1 for group in system.groups}
     wanted = {name for name, agent in system.owners().items() if agent.learner.trainable}
-    longest = max((unit.staleness + 1) * (unit.windows.end(1) - unit.windows.end(0)) for unit in system.units)
+    longest = max(
+        (group.staleness + 1) * (group.windows.end(1) - group.windows.end(0)) for group in system.groups
+    )
     delays = sum(channel.ledger.link.delay for channel in system.channels.values())
     found: dict[str, _Followed] = {}
     for _ in range(_WINDOWS * longest + delays):
@@ -117,7 +119,7 @@ def _true(twin: BaseSimulation, followed: dict[str, _Followed], ahead: int | Non
     every = [p for own in leaves.values() for p in own.values()]
     found = torch.autograd.grad(losses, every, allow_unused=True) if losses and every else [None] * len(every)
     gradients = iter(found)
-    shares = {name: unit.owners[name] for unit in system.units for name in unit.owners}
+    shares = {name: group.owners[name] for group in system.groups for name in group.owners}
     return {
         name: _flat([next(gradients) for _ in own], list(own.values())) / shares[name]
         for name, own in leaves.items()

@@ -27,8 +27,8 @@ from typing import Any
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
-from antiphon.comms.gradient import Predictor
-from antiphon.comms.inputs import InputModel
+from antiphon.comms.synthetic_gradients import Predictor
+from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import Record, StepSignals
@@ -36,7 +36,7 @@ from antiphon.engine.core.system import System
 from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.backends import StackedBackend
-from antiphon.engine.step.update import AgentReport
+from antiphon.engine.step.report import AgentReport
 from antiphon.errors import DivergenceError, ScenarioError, suggest
 from antiphon.nets.optimisers import Rate
 from antiphon.telemetry.figures import Figure

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.credit import constant
-from antiphon.comms.gradient import Example
 from antiphon.comms.model import encode
+from antiphon.comms.synthetic_gradients import Example
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.records import Closed, MessageRecord, PredictorUpdate, Returns, Tape, Updates
 from antiphon.engine.reference.state import State

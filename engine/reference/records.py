@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from antiphon.comms.gradient import Example
+from antiphon.comms.synthetic_gradients import Example
 
 if TYPE_CHECKING:
     from antiphon.engine.core.clock import Windows

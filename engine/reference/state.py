@@ -56,11 +56,11 @@ class State:
     """Everything that changes while a scenario runs, beside the declared agents, channels and groups of `system`."""
 
     def __init__(self, system: System) -> None:
-        self.system, self.batch, units = system, system.batch, system.units
+        self.system, self.batch, groups = system, system.batch, system.groups
         self.agents, self.channels = system.agents, (channels := system.channels)
         self.ledgers = {name: GradientLedger(channel) for name, channel in channels.items()}
         self.mailboxes = {name: Mailbox(c, self.ledgers[name]) for name, c in channels.items()}
-        self.groups = [LearningGroup(u.members, u.windows, u.owners, u.late, u.staleness) for u in units]
+        self.groups = [LearningGroup(u.members, u.windows, u.owners, u.late, u.staleness) for u in groups]
         self.group_of = {name: group for group in self.groups for name in group.members}
         self.learners = {name: Optimizer(agent.learner) for name, agent in system.owners().items()}
         self.predictors = {n: Optimizer(c.predictor) for n, c in channels.items() if c.predictor is not None}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from antiphon.engine.runs.trainer import Observer, Outcome, Trainer
-from antiphon.engine.step.update import MeanAccumulator
+from antiphon.engine.step.report import MeanAccumulator
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -64,15 +64,15 @@ def _differences(
     if (state["episode"] is None) != (system.episode is None):
         ours, theirs = ("ends", "never ends") if state["episode"] is None else ("never ends", "ends")
         yield f"episodes: the scenario's {ours}, the state's {theirs}"
-    if len(state["units"]) != len(system.units):
+    if len(state["units"]) != len(system.groups):
         yield (
-            f"agents that learn together: the state has {len(state['units'])} groups of them, the scenario "
-            f"{len(system.units)} (couplings or ties differ)"
+            f"agents that learn together: the state has {len(state['groups'])} groups of them, the scenario "
+            f"{len(system.groups)} (couplings or ties differ)"
         )
-    for unit, saved in zip(system.units, state["units"], strict=True):
+    for group, saved in zip(system.groups, state["units"], strict=True):
         ticked = {part[0] for _, parts in saved["tape"]["ticks"] for part in parts}
-        if ticked - set(unit.members):
-            yield f"agent '{min(ticked - set(unit.members))}': it learns with others than in the scenario"
+        if ticked - set(group.members):
+            yield f"agent '{min(ticked - set(group.members))}': it learns with others than in the scenario"
 
 
 def _names(what: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:

@@ -58,10 +58,10 @@ def _models(channel: Channel) -> list[StackedModels]:
     return [model for model in models if isinstance(model, StackedModels)]
 
 
-def _groups(stacked: Stacked, unit: LearningGroup) -> dict[int, LearningGroup]:
+def _groups(stacked: Stacked, group: LearningGroup) -> dict[int, LearningGroup]:
     """The groups of single agents that a group of stacks is made of, by identity."""
     group_of, agents = stacked.base.group_of, stacked.system.agents
-    found = [group_of[member.name] for name in unit.members for member in agents[name].members]
+    found = [group_of[member.name] for name in group.members for member in agents[name].members]
     return {id(group): group for group in found}
 
 
@@ -77,9 +77,9 @@ class _Splitter:
             self._agent(agent)
         for channel in self.stacked.system.channels.values():
             self._channel(channel)
-        for group in self.stacked.base.units:
+        for group in self.stacked.base.groups:
             group.tape, group.pending, group.past = Tape(), [], []
-        for group in self.stacked.system.units:
+        for group in self.stacked.system.groups:
             self._group(group)
 
     # --- agents and channels ------------------------------------------------------------------------------
@@ -184,12 +184,12 @@ class _Splitter:
 
     # --- tapes --------------------------------------------------------------------------------------------
 
-    def _group(self, unit: LearningGroup) -> None:
-        groups = _groups(self.stacked, unit)
-        for key, tape in self._tapes(unit.tape, groups).items():
+    def _group(self, group: LearningGroup) -> None:
+        groups = _groups(self.stacked, group)
+        for key, tape in self._tapes(group.tape, groups).items():
             groups[key].tape = tape
         for waiting in ("pending", "past"):
-            for whole in getattr(unit, waiting):
+            for whole in getattr(group, waiting):
                 for key, tape in self._tapes(whole, groups).items():
                     getattr(groups[key], waiting).append(tape)
 
@@ -306,7 +306,7 @@ class _Merger:
             self._agent(agent)
         for channel in self.stacked.system.channels.values():
             self._channel(channel)
-        for group in self.stacked.system.units:
+        for group in self.stacked.system.groups:
             self._group(group)
 
     # --- agents and channels ------------------------------------------------------------------------------
@@ -426,16 +426,18 @@ class _Merger:
 
     # --- tapes --------------------------------------------------------------------------------------------
 
-    def _group(self, unit: LearningGroup) -> None:
-        groups = list(_groups(self.stacked, unit).values())
-        unit.tape = self._tape(unit, [own.tape for own in groups])
-        unit.pending = [self._tape(unit, each) for each in zip(*(own.pending for own in groups), strict=True)]
-        unit.past = [self._tape(unit, each) for each in zip(*(own.past for own in groups), strict=True)]
+    def _group(self, group: LearningGroup) -> None:
+        groups = list(_groups(self.stacked, group).values())
+        group.tape = self._tape(group, [own.tape for own in groups])
+        group.pending = [
+            self._tape(group, each) for each in zip(*(own.pending for own in groups), strict=True)
+        ]
+        group.past = [self._tape(group, each) for each in zip(*(own.past for own in groups), strict=True)]
 
-    def _tape(self, unit: LearningGroup, tapes: Sequence[Tape]) -> Tape:
+    def _tape(self, group: LearningGroup, tapes: Sequence[Tape]) -> Tape:
         tape = Tape(max(own.window for own in tapes))
         starts = {name: buffers for own in tapes for name, buffers in own.start.items()}
-        for agent in (self.stacked.system.agents[name] for name in unit.owners) if starts else ():
+        for agent in (self.stacked.system.agents[name] for name in group.owners) if starts else ():
             if agent.stacked:  # a member that has not ticked yet starts from its present statistics
                 each = [
                     list(starts.get(member.name, member.learner.buffers).values()) for member in agent.members

@@ -25,7 +25,7 @@ Moments = dict[int, tuple[StepSignals, int]]
 def snapshot(system: System) -> Tree:
     """Return the state of single agents and channels, without copying a tensor."""
     moments: Moments = {}
-    tapes = [tape for unit in system.units for tape in (unit.tape, *unit.pending, *unit.past)]
+    tapes = [tape for group in system.groups for tape in (group.tape, *group.pending, *group.past)]
     held: dict[str, list[Record]] = {}
     for tape in tapes:
         for name, record in _records(tape):
@@ -34,13 +34,13 @@ def snapshot(system: System) -> Tree:
         name: _ledger(channel.mailbox, held.get(name, []), moments)
         for name, channel in system.channels.items()
     }
-    units = [
+    groups = [
         {
-            "tape": _tape(unit.tape, moments),
-            "pending": [_tape(tape, moments) for tape in unit.pending],
-            "past": [_tape(tape, moments) for tape in unit.past],
+            "tape": _tape(group.tape, moments),
+            "pending": [_tape(tape, moments) for tape in group.pending],
+            "past": [_tape(tape, moments) for tape in group.past],
         }
-        for unit in system.units
+        for group in system.groups
     ]
     episode, channels = system.episode, system.channels
     return {
@@ -54,7 +54,7 @@ def snapshot(system: System) -> Tree:
             "events": [list(event) for event in system.divergence.events],
         },
         "ledgers": ledgers,
-        "units": units,
+        "units": groups,
         "episode": None if episode is None else [episode.start, episode.length, episode.current],
         "trails": {
             name: [[step, state] for step, state in agent.trail.items()]
@@ -98,10 +98,10 @@ def restore(system: System, state: Mapping[str, Any]) -> None:
     for name, agent in system.agents.items():
         agent.agent_disabled = name in state["quarantine"]["silenced"]
     system.divergence.events = [(step, line) for step, line in state["quarantine"]["events"]]
-    for unit, saved in zip(system.units, state["units"], strict=True):
-        unit.tape = _load_tape(saved["tape"], system, moments, records)
-        unit.pending = [_load_tape(tape, system, moments, records) for tape in saved["pending"]]
-        unit.past = [_load_tape(tape, system, moments, records) for tape in saved["past"]]
+    for group, saved in zip(system.groups, state["units"], strict=True):
+        group.tape = _load_tape(saved["tape"], system, moments, records)
+        group.pending = [_load_tape(tape, system, moments, records) for tape in saved["pending"]]
+        group.past = [_load_tape(tape, system, moments, records) for tape in saved["past"]]
 
 
 def _predictor(predictor: Model) -> Tree:

@@ -18,7 +18,7 @@ from antiphon.engine.state.stacks import merge_state, split_state
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.engine.step.engine import Engine, with_statistics
 from antiphon.engine.step.predictors import InputUpdate, PredictorUpdate
-from antiphon.engine.step.update import AgentReport, Losses, StepReport, Update, WindowLoss
+from antiphon.engine.step.report import AgentReport, Losses, StepReport, Update, WindowLoss
 from antiphon.errors import ScenarioError, suggest
 
 __all__ = ["BACKENDS", "ReferenceBackend", "SentMessage", "StackedBackend", "backend_of", "checked_backend"]
@@ -129,7 +129,7 @@ class StackedBackend(Engine):
         """Read the state of the single agents and channels into their stacks, and replay open windows."""
         merge_state(self.stacked)
         self._stale = False
-        for group in self.system.units:
+        for group in self.system.groups:
             self.forward_pass.replay(group.tape)
         if self.guard is not None:  # what it holds is not of this state
             self.check_later()

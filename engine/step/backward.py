@@ -21,7 +21,7 @@ from antiphon.engine.core.records import AgentTick, Consumption, Record, Tape
 from antiphon.engine.core.rows import EnvMask, mask_and, mask_fill_zero, mask_not
 from antiphon.engine.core.system import LearningGroup, System
 from antiphon.engine.step.predictors import PredictorTrainer
-from antiphon.engine.step.update import Losses, Update, WindowLoss
+from antiphon.engine.step.report import Losses, Update, WindowLoss
 
 __all__ = ["BackwardPass", "ObjectiveEvaluator", "Steering"]
 

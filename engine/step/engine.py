@@ -26,8 +26,7 @@ from antiphon.engine.core.system import LearningGroup, Stacked, System
 from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator, Uses
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.predictors import PredictorTrainer
-from antiphon.engine.step.returns import Returns
-from antiphon.engine.step.update import (
+from antiphon.engine.step.report import (
     AgentReport,
     StepReport,
     Update,
@@ -36,6 +35,7 @@ from antiphon.engine.step.update import (
     reached_alone,
     without,
 )
+from antiphon.engine.step.returns import Returns
 from antiphon.nets.memory import keep_memory
 from antiphon.nets.optimisers import step_all
 
@@ -72,7 +72,7 @@ class Engine:
         self._traced = any(channel.traced for channel in self.system.channels.values())
         self._stacks = {
             id(group): [agent for name in group.members if (agent := self.system.agents[name]).stacked]
-            for group in self.system.units
+            for group in self.system.groups
         }
         """By learning group (its identity): its agents with a leading axis of members."""
         self.frozen = False
@@ -158,7 +158,7 @@ class Engine:
         """The windows learned from at `step`, and those given up."""
         closing: Windows = []
         dropped: Windows = []
-        for group in self.system.units:
+        for group in self.system.groups:
             window = group.windows.ending(step)
             if window is None:
                 continue
@@ -398,7 +398,7 @@ class Engine:
         """Disable the members of an update that have diverged, each with all that it learns with."""
         base = self.stacked.base
         wrong = self._groups_diverged(update, uses, own, deltas)
-        for group in base.units:
+        for group in base.groups:
             if id(group) in wrong:
                 self._report(group, wrong[id(group)], step)
         for name in update.group.members:

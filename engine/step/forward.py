@@ -11,8 +11,8 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, STATE
 from antiphon.comms.credit import constant
-from antiphon.comms.inputs import InputModel
 from antiphon.comms.links import combine_reads
+from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Call
@@ -72,7 +72,7 @@ class ForwardPass:
     """Evaluates the agents of a system, one call at a time.
 
     Args:
-        system: The agents, channels and units.
+        system: The agents, channels and groups.
         messages: How messages are read and sent; None: as in a run.
     """
 
@@ -93,12 +93,12 @@ class ForwardPass:
         """
         self.action = None
         for call in self.system.schedule.calls(step) if calls is None else calls:
-            unit = self.system.group_of[call[0]]
-            tape = unit.tape
-            window = unit.windows.number(step)
+            group = self.system.group_of[call[0]]
+            tape = group.tape
+            window = group.windows.number(step)
             if tape.window != window:
                 tape.window = window
-                tape.start = {name: dict(self.system.agents[name].learner.buffers) for name in unit.owners}
+                tape.start = {name: dict(self.system.agents[name].learner.buffers) for name in group.owners}
             tick = Tick(
                 step, [self._part(self.system.agents[name], step, step_signals, tape) for name in call]
             )

@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.comms.credit import constant
-from antiphon.comms.gradient import Example, Predictor
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.outliers import Outliers
 from antiphon.comms.stacked import StackedModels, gradients_all, predict_all
+from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.divergence import Guard, Report
 from antiphon.engine.core.records import Record, Tape

@@ -16,7 +16,7 @@ from antiphon.engine.core.system import Stacked, System
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.engine.step.backends import SentMessage, StackedBackend
 from antiphon.engine.step.predictors import InputUpdate, PredictorUpdate
-from antiphon.engine.step.update import AgentReport, Losses, LossesByAgent, StepReport, Update, losses_of
+from antiphon.engine.step.report import AgentReport, Losses, LossesByAgent, StepReport, Update, losses_of
 from antiphon.errors import ScenarioError
 
 __all__ = ["Replica", "ReplicaReport", "ReplicatedEngine"]

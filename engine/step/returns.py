@@ -31,7 +31,7 @@ class Returns:
     """Computes the returns of all state channels that ask for them.
 
     Args:
-        system: Agents, channels and units.
+        system: Agents, channels and groups.
         evaluator: Of the objectives.
         forward_pass: Replays windows.
         backward_pass: Says what is injected into the messages of a replayed window, its states' own included.
@@ -53,23 +53,23 @@ class Returns:
         Their deltas are the returns. By channel.
         """
         found: dict[str, list[Record]] = {}
-        for unit, tape in closed:
-            traced = [c for name in unit.members if (c := self.system.agents[name].memory) and c.traced]
+        for group, tape in closed:
+            traced = [c for name in group.members if (c := self.system.agents[name].memory) and c.traced]
             if not traced:
                 continue
-            if all(self.system.agents[name].participates(tape.window) is False for name in unit.members):
+            if all(self.system.agents[name].participates(tape.window) is False for name in group.members):
                 continue
-            if unit.past and unit.past[-1].window + 1 != tape.window:
-                unit.past.clear()  # no gradient passes through a window that is missing
-            unit.past.append(tape)
+            if group.past and group.past[-1].window + 1 != tape.window:
+                group.past.clear()  # no gradient passes through a window that is missing
+            group.past.append(tape)
             span = max(channel.span for channel in traced)
-            del unit.past[:-span]
+            del group.past[:-span]
             for channel in traced:
-                if len(unit.past) >= channel.span:
-                    entry = self._entry(unit.past[-channel.span], channel)
+                if len(group.past) >= channel.span:
+                    entry = self._entry(group.past[-channel.span], channel)
                     use = None if entry is None else entry.use
                     if use is not None and use.record.counted is not False:
-                        delta = self._return(unit, unit.past[-channel.span :], channel, step)
+                        delta = self._return(group, group.past[-channel.span :], channel, step)
                         # Zero where an episode ended before: its last state has been taught that already.
                         channel.ledger.replace_gradient(use.record, mask_fill_zero(use.counted, delta))
                         found.setdefault(channel.name, []).append(use.record)
@@ -79,15 +79,15 @@ class Returns:
     def _entry(tape: Tape, channel: Channel) -> Input | None:
         return next((p.memory for tick in tape.ticks for p in tick.parts if p.agent == channel.sender), None)
 
-    def _return(self, unit: LearningGroup, tapes: list[Tape], channel: Channel, step: int) -> Tensor:
+    def _return(self, group: LearningGroup, tapes: list[Tape], channel: Channel, step: int) -> Tensor:
         """[B, state size]: G of the state that the oldest of `tapes` started from."""
-        memories = [c for name in unit.members if (c := self.system.agents[name].memory) is not None]
+        memories = [c for name in group.members if (c := self.system.agents[name].memory) is not None]
         returns: dict[str, Tensor] = {}
         for tape in reversed(tapes):
             self.forward_pass.replay(tape)
             put = [
                 injection
-                for injection in self.backward_pass.replayed_injections(unit, tape, step)
+                for injection in self.backward_pass.replayed_injections(group, tape, step)
                 if injection.discount
             ]
             for memory in memories:

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.comms.gradient import PREDICTORS, Example, Predictor
 from antiphon.comms.model import ContextSpec
+from antiphon.comms.synthetic_gradients import PREDICTORS, Example, Predictor
 from antiphon.nets.optimisers import Rate
 
 DOUBLE = torch.float64

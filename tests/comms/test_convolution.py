@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from antiphon.comms.gradient import Example
 from antiphon.comms.model import ContextSpec
+from antiphon.comms.synthetic_gradients import Example
 from antiphon.errors import ScenarioError
 from tests.comms.made import BATCH, DOUBLE, LABEL, SHAPE, SIZE, draw, example, make
 

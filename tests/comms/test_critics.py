@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from antiphon.comms.gradient import Example, Predictor
 from antiphon.comms.model import ContextSpec
+from antiphon.comms.synthetic_gradients import Example, Predictor
 from tests.comms.made import BATCH, CLASSES, DOUBLE, LABEL, PLACE, SIZE, draw, example, make
 
 CRITICS = ("critic", "sobolev")

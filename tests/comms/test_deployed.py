@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from antiphon.comms.inputs import MlpInput
 from antiphon.comms.model import ContextSpec
+from antiphon.comms.synthetic_inputs import MlpInput
 from antiphon.nets.optimisers import Rate
 
 

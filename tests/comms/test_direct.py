@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from antiphon.comms.gradient import Example
+from antiphon.comms.synthetic_gradients import Example
 from tests.comms.made import DOUBLE, PLACE, case, draw, example, make
 
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.comms.inputs import INPUTS, InputModel
 from antiphon.comms.model import ContextSpec
+from antiphon.comms.synthetic_inputs import INPUTS, InputModel
 from antiphon.nets.optimisers import Rate
 from tests.comms.made import DOUBLE, draw
 

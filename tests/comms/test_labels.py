@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from antiphon.comms.gradient import Example
+from antiphon.comms.synthetic_gradients import Example
 from tests.comms.made import BATCH, SIZE, case, example, make
 
 NAMES = [

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from antiphon.comms.gradient import PREDICTORS, Example
+from antiphon.comms.synthetic_gradients import PREDICTORS, Example
 from tests.comms.made import BATCH, CASES, DOUBLE, SIZE, case, example, make
 
 every_case = pytest.mark.parametrize("name", CASES)

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from antiphon.comms.gradient import Example, Predictor
 from antiphon.comms.stacked import gradients_all, predict_all
+from antiphon.comms.synthetic_gradients import Example, Predictor
 from tests.comms.made import CASES, case, draw, example, make
 
 MASK = torch.tensor([True, True, False, True, False, True])

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.comms.gradient import Example, Predictor
-from antiphon.comms.inputs import INPUTS, InputModel
 from antiphon.comms.model import ContextSpec, Model
 from antiphon.comms.stacked import StackedModels
+from antiphon.comms.synthetic_gradients import Example, Predictor
+from antiphon.comms.synthetic_inputs import INPUTS, InputModel
 from antiphon.errors import EngineError
 from antiphon.nets.layers import binary_cross_entropy, cross_entropy, squared_error
 from antiphon.nets.optimisers import Rate

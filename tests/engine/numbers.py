@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from antiphon.comms.gradient import Predictor
+from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from tests.batch_norm import without_lost_biases

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.comms.gradient import Example, Predictor
+from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 from tests.batch_norm import drop_lost_biases, without_lost_biases

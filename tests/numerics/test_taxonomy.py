@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from antiphon.agents import OBJECTIVE, Head, Mlp, Transport
 from antiphon.comms.credit import value_of
 from antiphon.comms.feedback import DirectFeedback
-from antiphon.comms.gradient import PREDICTORS, Example, Predictor
 from antiphon.comms.model import ContextSpec
+from antiphon.comms.synthetic_gradients import PREDICTORS, Example, Predictor
 from antiphon.engine.probes.truth import true_gradients
 from antiphon.engine.simulation import Simulation
 from antiphon.nets.optimisers import Rate

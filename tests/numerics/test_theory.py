@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from antiphon.comms.gradient import Example, Predictor
+from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.engine.probes.truth import true_gradients
 from antiphon.engine.simulation import Simulation
 from antiphon.nets.optimisers import Optimiser, Rate

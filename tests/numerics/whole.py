@@ -12,7 +12,7 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from antiphon.comms.gradient import Predictor
+from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.engine.simulation import Simulation
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import Description, Signal

@@ -86,11 +86,11 @@ def test_they_tick_and_learn_when_they_would_alone(name: str) -> None:
         for replica, system in enumerate(systems):
             own = [tuple(named(n, replica) for n in call) for call in system.schedule.calls(step)]
             assert [call for call in calls if call[0].endswith(f"@{replica}")] == own
-        ending = {(unit.members, unit.windows.ending(step)) for unit in union.system.units}
+        ending = {(unit.members, unit.windows.ending(step)) for unit in union.system.groups}
         assert ending == {
             (tuple(named(n, replica) for n in unit.members), unit.windows.ending(step))
             for replica, system in enumerate(systems)
-            for unit in system.units
+            for unit in system.groups
         }
 
 
@@ -113,7 +113,7 @@ def test_joined_and_parted_again_systems_are_what_they_were(name: str) -> None:
     before = [kept(snapshot(system)) for system in systems]
     union.join()
     for system in systems:
-        for unit in system.units:
+        for unit in system.groups:
             unit.tape, unit.past = copy.copy(unit.tape), []
             unit.tape.ticks, unit.tape.sent, unit.tape.start = [], [], {}
     union.part()
@@ -185,7 +185,7 @@ def test_parted_records_and_ticks_have_the_moments_of_their_replicas() -> None:
     for channel in union.system.channels.values():
         for record in channel.ledger.records.values():
             record.step_signals = together
-    for unit in union.system.units:
+    for unit in union.system.groups:
         for part in (part for tick in unit.tape.ticks for part in tick.parts):
             part.step_signals = together
     union.part()
@@ -193,7 +193,7 @@ def test_parted_records_and_ticks_have_the_moments_of_their_replicas() -> None:
         records: list[Record] = [r for c in system.channels.values() for r in c.ledger.records.values()]
         assert records
         assert all(record.step_signals is each[replica] for record in records)
-        parts = [part for unit in system.units for tick in unit.tape.ticks for part in tick.parts]
+        parts = [part for unit in system.groups for tick in unit.tape.ticks for part in tick.parts]
         assert parts
         assert all(part.step_signals is each[replica] for part in parts)
 

@@ -94,9 +94,9 @@ def _check_ends(found: Stacked, channel: Channel) -> None:
 
 def _check_groups(found: Stacked) -> None:
     """What learns together by itself does so here, with windows that end at the same steps."""
-    for unit in found.base.units:
+    for unit in found.base.groups:
         (own,) = {id(found.system.group_of[found.place[name][0]]) for name in unit.members}
-        stacked_group = next(u for u in found.system.units if id(u) == own)
+        stacked_group = next(u for u in found.system.groups if id(u) == own)
         assert stacked_group.windows == unit.windows
         assert stacked_group.late == unit.late
     calls = [call for wave in found.system.schedule.waves for call in wave]
@@ -262,15 +262,15 @@ def test_groups_that_share_a_stack_learn_as_one_group() -> None:
     found = stacked_system(
         document(agents, [{"from": "a0", "to": "c", **LOCKED}, {"from": "a1", "to": "z", **LOCKED}])
     )
-    assert [unit.members for unit in found.base.units] == [("a0", "c"), ("a1", "z")]
-    assert [unit.members for unit in found.system.units] == [("a0 and 1 more", "c", "z")]
+    assert [unit.members for unit in found.base.groups] == [("a0", "c"), ("a1", "z")]
+    assert [unit.members for unit in found.system.groups] == [("a0 and 1 more", "c", "z")]
 
 
 def test_groups_of_cohorts_and_those_apart() -> None:
     scene = levels(channel=LOCKED)
     scene["agents"] |= {f"n{i}": {**OWN, "observes": ["y"], "objective": LABEL} for i in range(2)}
     found = stacked_system(scene)
-    assert [unit.members for unit in found.system.units] == [
+    assert [unit.members for unit in found.system.groups] == [
         ("a0 and 2 more", "b0 and 2 more"),
         ("n0 and 1 more",),
     ]
@@ -278,7 +278,7 @@ def test_groups_of_cohorts_and_those_apart() -> None:
 
 def test_what_mixes_in_what_comes_back_is_differentiated_after_it() -> None:
     found = stacked_system(levels(channel=gradient(trace=0.5), count=2))
-    depth = {unit.members[0]: found.system.depths[id(unit)] for unit in found.system.units}
+    depth = {unit.members[0]: found.system.depths[id(unit)] for unit in found.system.groups}
     assert depth == {"a0 and 1 more": 1, "b0 and 1 more": 0}
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.engine.build.groups import group_agents
+from antiphon.engine.build.learning_groups import group_agents
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
@@ -80,7 +80,7 @@ def test_tied_agents_join_locked_groups_and_their_windows() -> None:
     with pytest.raises(ScenarioError, match=r"agents a, b, c, d: .* every 1147 steps, more than .* 1024"):
         Simulation(make(agents, channels))
     assert (
-        Simulation(make(agents, channels, training={"window_limit": 2000})).system.units[0].windows.end(0)
+        Simulation(make(agents, channels, training={"window_limit": 2000})).system.groups[0].windows.end(0)
         == 1146
     )
 

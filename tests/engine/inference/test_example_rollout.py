@@ -110,7 +110,7 @@ def lived(simulation: Simulation, steps: int) -> tuple[dict[tuple[str, int], Ten
     for step in range(steps):
         simulation.backend.tick(step, simulation.world.step_signals)
         simulation.world.advance()
-    ticks = [tick for unit in simulation.system.units for tick in unit.tape.ticks]
+    ticks = [tick for unit in simulation.system.groups for tick in unit.tape.ticks]
     return {(part.agent, tick.step): dict(part.ports) for tick in ticks for part in tick.parts}, shown
 
 

@@ -159,7 +159,7 @@ def test_as_run_is_what_the_run_itself_does(name: str) -> None:
     rollout = EnvironmentRollout(simulation.system, second(simulation, 4, "train"), Links("as_run"), 3)
     for step in range(24):
         simulation.backend.tick(step, simulation.world.step_signals)
-        units = simulation.system.units
+        units = simulation.system.groups
         newest = [tick for unit in units for tick in unit.tape.ticks if tick.step == step]
         lived = outputs([part for tick in newest for part in tick.parts])
         found = outputs(rollout.step())
@@ -205,7 +205,7 @@ def test_states_and_messages_end_with_their_episode() -> None:
         lived = outputs(
             [
                 p
-                for u in simulation.system.units
+                for u in simulation.system.groups
                 for t in u.tape.ticks
                 for p in t.parts
                 if OBJECTIVE in p.ports and t.step == step

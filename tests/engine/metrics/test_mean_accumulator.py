@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.update import MeanAccumulator
+from antiphon.engine.step.report import MeanAccumulator
 
 
 @pytest.mark.parametrize("count", [6, torch.tensor(6)])

@@ -90,7 +90,7 @@ def test_no_more_messages_are_kept_than_is_said(scenario: Scenario) -> None:
         for name, kept in most.items():
             said = slots(system.channels[name], system.group_of[system.channels[name].sender])
             assert kept <= said, name
-            late = any(unit.late for unit in system.units)  # who may wait longer than it has to here
+            late = any(unit.late for unit in system.groups)  # who may wait longer than it has to here
             assert late or said <= 2 * kept + 4, name
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from antiphon.comms.gradient import PREDICTORS
 from antiphon.comms.model import ContextSpec
+from antiphon.comms.synthetic_gradients import PREDICTORS
 from antiphon.engine.probes.implied import implied_loss, quadratic
 from antiphon.engine.probes.linear_probe import linear_probe, ridge_accuracy
 from antiphon.engine.probes.representation import dissimilarity, rdm, represent, similarity, weight_norms

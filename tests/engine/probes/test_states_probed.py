@@ -39,7 +39,7 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
             moved[row, column] += nudge
             record.received = unit.tape.live[name, now] = moved
         twin.backend.cut(step, twin.world.advance())
-        for part in (p for u in twin.system.units for t in u.tape.ticks if t.step == step for p in t.parts):
+        for part in (p for u in twin.system.groups for t in u.tape.ticks if t.step == step for p in t.parts):
             found = twin.backend.evaluator._loss(part)
             total += 0.0 if found is None else found[0].sum().item()
         twin.backend.learn(step)

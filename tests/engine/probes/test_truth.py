@@ -24,7 +24,7 @@ def locked_gradients(simulation: Simulation, horizon: int) -> dict[str, Tensor]:
     now = simulation.now
     twin = simulation.fork(stacked=False)
     system = twin.system
-    (unit,) = system.units
+    (unit,) = system.groups
     losses: list[Tensor] = []
     for step in range(now, now + horizon + 1):
         twin.backend.tick(step, twin.world.step_signals)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms.gradient import Example
+from antiphon.comms.synthetic_gradients import Example
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario, load
 from tests.engine.numbers import equal, parameters, predictor_of

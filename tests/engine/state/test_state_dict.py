@@ -46,7 +46,7 @@ def test_an_open_window_is_replayed_to_the_same_graph(coupling: str) -> None:
     simulation = unrolled(coupling)
     simulation.run(7)
     twin = simulation.fork()
-    for mine, theirs in zip(simulation.system.units, twin.system.units, strict=True):
+    for mine, theirs in zip(simulation.system.groups, twin.system.groups, strict=True):
         assert sorted({tick.step for tick in mine.tape.ticks}) == [4, 5, 6]
         assert [tick.step for tick in mine.tape.ticks] == [tick.step for tick in theirs.tape.ticks]
         for one, other in zip(mine.tape.ticks, theirs.tape.ticks, strict=True):
@@ -60,7 +60,7 @@ def test_an_open_window_is_replayed_to_the_same_graph(coupling: str) -> None:
 def test_no_graph_outlives_its_window() -> None:
     simulation = unrolled()
     simulation.run(3)
-    tapes = [unit.tape for unit in simulation.system.units]
+    tapes = [unit.tape for unit in simulation.system.groups]
     simulation.run(1)
     for tape in tapes:
         assert not tape.live

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.comms.inputs import InputModel
+from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.records import Consumption, Delivery

@@ -12,7 +12,7 @@ from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.core.records import AgentTick
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.backward import ObjectiveEvaluator
-from antiphon.engine.step.update import WindowLoss
+from antiphon.engine.step.report import WindowLoss
 from tests.engine.recurring import BATCH, GOAL, STEPS, make, played
 from tests.numerics.played import Played
 
@@ -33,11 +33,11 @@ def ticked(simulation: Simulation, steps: int) -> WindowLoss:
         simulation.backend.tick(step, simulation.world.step_signals)
         simulation.world.advance()
     system = simulation.backend.system
-    return ObjectiveEvaluator(system).window(system.units[0].tape)
+    return ObjectiveEvaluator(system).window(system.groups[0].tape)
 
 
 def parts(simulation: Simulation) -> list[AgentTick]:
-    return [part for tick in simulation.system.units[0].tape.ticks for part in tick.parts]
+    return [part for tick in simulation.system.groups[0].tape.ticks for part in tick.parts]
 
 
 def by_hand(simulation: Simulation) -> Tensor:

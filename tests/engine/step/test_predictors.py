@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms.gradient import Example
 from antiphon.comms.stacked import StackedModels
+from antiphon.comms.synthetic_gradients import Example
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.predictors import PredictorTrainer, PredictorUpdate

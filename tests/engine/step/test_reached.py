@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.update import Update, among, reached
+from antiphon.engine.step.report import Update, among, reached
 from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring
 from tests.contracts.backend_twins import side_by_side
 from tests.engine.scenes import ENDS, LSTM, QUARANTINE, gradient, states

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms.gradient import Example
+from antiphon.comms.synthetic_gradients import Example
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.predictors import InputUpdate
-from antiphon.engine.step.update import AgentReport, Losses, LossesByAgent, losses_of, without
+from antiphon.engine.step.report import AgentReport, Losses, LossesByAgent, losses_of, without
 from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring
 from tests.contracts.backend_twins import twins
 from tests.engine.scenes import ENDS, LSTM, QUARANTINE, gradient

@@ -50,7 +50,7 @@ def test_they_reach_over_the_newest_windows(unroll: int, reached: Reached) -> No
 
 def test_no_more_windows_are_kept_than_they_reach_over_and_no_graph() -> None:
     with make(played(endless=True), TRACED) as simulation:
-        (unit,) = simulation.backend.system.units
+        (unit,) = simulation.backend.system.groups
         for info in simulation.steps(16):
             windows = [tape.window for tape in unit.past]
             done = (info["step"] + 1) // 2
@@ -65,7 +65,7 @@ def test_no_more_windows_are_kept_than_they_reach_over_and_no_graph() -> None:
 def test_nothing_is_kept_where_none_is_asked_for(more: dict[str, Any], reached: Reached) -> None:
     with make(played(endless=True), {**LINEAR, **more}) as simulation:
         simulation.run(12)
-        assert simulation.backend.system.units[0].past == []
+        assert simulation.backend.system.groups[0].past == []
     assert reached == []
 
 

@@ -72,7 +72,7 @@ def test_a_state_keeps_its_graph_within_a_window_and_is_a_leaf_at_its_border(cou
             part = tick(simulation)
             assert part.memory is not None
             read.append(part.memory)
-            live = simulation.backend.system.units[0].tape.live
+            live = simulation.backend.system.groups[0].tape.live
             assert live[STATE, step].requires_grad
             if step % 3:
                 assert part.memory.stamp == step - 1

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.gradient import Example
+from antiphon.comms.synthetic_gradients import Example
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import AgentTick, Tape

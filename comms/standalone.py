@@ -15,8 +15,8 @@ from torch import Tensor
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.credit import Injection, as_leaf, backward, constant, value_of
-from antiphon.comms.gradient import PREDICTORS, Example, LabelGradient, Predictor
 from antiphon.comms.model import ContextSpec, encode
+from antiphon.comms.synthetic_gradients import PREDICTORS, Example, LabelGradient, Predictor
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.optimisers import Rate
 from antiphon.nets.random import generator
