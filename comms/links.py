@@ -232,7 +232,7 @@ class StackedFanIn(FanIn):
         members: N.
         batch: B; rows are (member, environment).
         segments: Of `concat`: the inputs in canonical order.
-        give: Of `sum` and `mean`: per channel stack, the receiver [K] of each channel.
+        receiver_index: Of `sum` and `mean`: per channel stack, the receiver [K] of each channel.
     """
 
     def __init__(
@@ -241,11 +241,11 @@ class StackedFanIn(FanIn):
         members: int,
         batch: int,
         segments: Sequence[InputSegment] = (),
-        give: Sequence[Tensor] = (),
+        receiver_index: Sequence[Tensor] = (),
     ) -> None:
         super().__init__(kind)
         self.members, self.batch = members, batch
-        self.segments, self.give = segments, give
+        self.segments, self.receiver_index = segments, receiver_index
         self._back = [_inverse(segment) for segment in segments]
 
     def join(
@@ -293,19 +293,19 @@ class StackedFanIn(FanIn):
 
     def _summed(self, opened: Sequence[Tensor], available: Sequence[bool | Tensor]) -> Tensor:
         total = opened[0].new_zeros(self.members, *opened[0].shape[1:])
-        for values, give in zip(opened, self.give, strict=True):
-            total = total.index_add(0, give, values)
+        for values, index in zip(opened, self.receiver_index, strict=True):
+            total = total.index_add(0, index, values)
         if self.kind == "sum":
             return total
         count = opened[0].new_zeros(self.members, opened[0].shape[1])
-        for values, give, there in zip(opened, self.give, available, strict=True):
+        for values, index, there in zip(opened, self.receiver_index, available, strict=True):
             if there is False:
                 continue
             ones = (
                 torch.ones_like(values[:, :, 0]) if values.dim() == 3 else values.new_ones(values.shape[:2])
             )
             valid = ones if there is True else there.view(values.shape[:2]).to(values.dtype)
-            count = count.index_add(0, give, valid)
+            count = count.index_add(0, index, valid)
         return total / count.clamp_min(1).view(*count.shape, *[1] * (total.dim() - 2))
 
 

@@ -115,8 +115,7 @@ class BaseSimulation:
         """Take one environment step (semantics 13) and return what happened.
 
         Raises:
-            DivergenceError: A loss or gradient was not finite. No parameter has been touched by this step, unless it was
-                found out in the middle of a cohort that learns span by span: then those before have taken it.
+            DivergenceError: A loss or gradient was not finite. No parameter has been touched by this step.
         """
         step = self.now
         try:

@@ -78,7 +78,7 @@ def reasons_alone(system: System) -> dict[str, str]:
 def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
     """Return what agents of one stack have in common; `wave`: at which place of a step's order they tick."""
     group, learner, goal = system.group_of[agent.name], agent.learner, agent.goal
-    # How messages come about is their bundles' affair, of which a cohort may read many: here it matters how they fit.
+    # How messages come about is their channel stacks' affair, of which a stack may read many: here it matters how they fit.
     read = [(channel.shape, channel.slots, channel.ledger.read) for channel in agent.inputs]
     return (
         learner.network.signature(),
@@ -302,8 +302,10 @@ class _Channels:
             "input_examples": [],
             "input_example_members": [],
             "members": tuple(members),
-            "take": _index([self.place[c.sender][1] for c in members], len(sender.members), device),
-            "give": _index([self.place[c.receiver][1] for c in members], len(receiver.members), device),
+            "sender_index": _index([self.place[c.sender][1] for c in members], len(sender.members), device),
+            "receiver_index": _index(
+                [self.place[c.receiver][1] for c in members], len(receiver.members), device
+            ),
             "senders": len(sender.members),
             "replicas": _replicas(self.base, [channel.sender for channel in members]),
         }
@@ -325,8 +327,11 @@ class _Channels:
     def _layout(self, agent: Agent) -> FanIn:
         device, count = self.base.device, len(agent.members)
         if agent.fan_in != "concat":
-            give = [torch.arange(count, device=device) if c.give is None else c.give for c in agent.inputs]
-            return StackedFanIn(agent.fan_in, count, self.base.batch, (), give)
+            receiver_index = [
+                torch.arange(count, device=device) if c.receiver_index is None else c.receiver_index
+                for c in agent.inputs
+            ]
+            return StackedFanIn(agent.fan_in, count, self.base.batch, (), receiver_index)
         where = {
             name: (b, k) for b, channel in enumerate(agent.inputs) for k, name in enumerate(channel.names)
         }

@@ -192,7 +192,7 @@ def _equal(first: Tensor, second: Tensor) -> bool:
 
 
 def equal_as_run(first: StepTaken, second: StepTaken) -> bool:
-    """Return whether two steps in the same cohorts are equal to the last bit, stack by stack.
+    """Return whether two steps of the same stacks are equal to the last bit, stack by stack.
 
     False, too, where stacks cannot be compared; then the tensors of each agent and channel decide.
     """
@@ -208,7 +208,7 @@ def _parts(system: System) -> list[Agent | Channel]:
 
 
 def _stacks(taken: StepTaken) -> Iterator[Tensor]:
-    """Yield the tensors of `step_tensors` as cohorts and bundles hold them."""
+    """Yield the tensors of `step_tensors` as stacks hold them."""
     simulation, signals = taken.simulation, taken.signals.signals
     system, learned = simulation.backend.view(), simulation.learned.stacks
     yield from (signals[name] for name in sorted(signals))

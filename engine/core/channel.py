@@ -95,9 +95,9 @@ class Channel:
     """The channels that it is a stack of; a lone channel is its own."""
     names: tuple[str, ...] = ()
     """Theirs."""
-    take: Tensor | None = None
+    sender_index: Tensor | None = None
     """[K]: the sender of each channel, by its place in the stack of senders; None: each in turn."""
-    give: Tensor | None = None
+    receiver_index: Tensor | None = None
     """[K]: its receiver."""
     senders: int = 1
     """Members of the sending stack."""
@@ -120,30 +120,30 @@ class Channel:
     @property
     def every_sender_sends(self) -> bool:
         """Whether every member of the sending stack has a channel in it."""
-        return self.take is None
+        return self.sender_index is None
 
     def message_of(self, port: Tensor) -> Tensor:
         """What the channel carries of its sender's port: [rows, …] of the channel."""
-        return port if self.take is None else select_rows(port, self.take, self.batch)
+        return port if self.sender_index is None else select_rows(port, self.sender_index, self.batch)
 
     def of_sender(self, mask: EnvMask) -> EnvMask:
         """A mask of the sender's rows as one of the channel's."""
-        if not isinstance(mask, Tensor) or self.take is None:
+        if not isinstance(mask, Tensor) or self.sender_index is None:
             return mask
-        found = select_rows(mask, self.take, self.batch)
+        found = select_rows(mask, self.sender_index, self.batch)
         return bool(found[0]) if len(self.members) == 1 else found  # members learn and are disabled as wholes
 
     def of_receiver(self, rows: Tensor) -> Tensor:
         """The rows of its receiver as those of the channel."""
-        return select_rows(rows, self.give, self.batch)
+        return select_rows(rows, self.receiver_index, self.batch)
 
     def to_sender(self, rows: Tensor) -> Tensor:
         """The rows of the channel summed into its sender's."""
-        if self.take is None:
+        if self.sender_index is None:
             return rows
         each = rows.view(-1, self.batch, *rows.shape[1:])
         total = each.new_zeros(self.senders, *each.shape[1:])
-        return total.index_add(0, self.take, each).flatten(0, 1)
+        return total.index_add(0, self.sender_index, each).flatten(0, 1)
 
     def to_rows(self, signal: Tensor) -> Tensor:
         """A signal of the environment, [B, …], for the channel's rows."""

@@ -2,6 +2,12 @@
 
 A window's losses and what is injected into the messages it sent are differentiated together (semantics 2, 3); the
 gradients of parameters wait for the update, those of received messages are booked in the ledgers (4).
+
+    prediction   what the synthetic gradient says of a sent message, per sample
+    injection    what is put on that message in the sender's backward pass: the prediction, mixed with what has come
+                 back (`trace`), shortened (`clip`), masked; `scale` and `discount` weigh it
+    delta        what its receivers return for it, per sample: the prediction's target
+    signal       anything that makes an agent learn at a step: an objective, an injection, an auxiliary task
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Agents due tick in waves (forward); the environment moves on; groups whose window ends evaluate their objectives (losses)
 and pull them back (backward), all with the parameters of before the step; predictors gather what has come back
-(predictors); then, and only then, parameters move.
+(predictors); then, and only then, parameters move. Rules are cited by their numbers in docs/semantics.md.
 """
 
 from __future__ import annotations

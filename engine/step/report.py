@@ -43,7 +43,7 @@ class Losses:
     """An agent's objective over the ticks of a window."""
 
     loss: Tensor
-    """Sum over ticks of the mean over the batch; of a cohort [N], like the others."""
+    """Sum over ticks of the mean over the batch; of a stack [N], like the others."""
     score: Tensor
     """Sum over ticks and environments of the objective's metric."""
     count: int | Tensor
@@ -254,7 +254,7 @@ class MeanAccumulator:
     def __init__(self, system: System) -> None:
         self._system = system
         self._sums: dict[tuple[str, ...], Sums] = {}
-        """By agents: one, or the members of a cohort ([N] each)."""
+        """By agents: one, or the members of a stack ([N] each)."""
         self._row: dict[tuple[str, ...], Sums] = {}
         """Sums of the last complete row."""
 
@@ -461,7 +461,7 @@ class _Reach:
         found = self.by_tick.setdefault(key, torch.zeros(count, dtype=torch.bool))
         members = torch.ones(len(channel.members), dtype=torch.bool)
         if receivers is not None:
-            members = receivers if channel.give is None else receivers[channel.give.cpu()]
+            members = receivers if channel.receiver_index is None else receivers[channel.receiver_index.cpu()]
             if isinstance(alive, torch.Tensor):
                 members = members & channel.members_in(alive)
         else:  # nothing is injected where no injection is due, or the predictor is disabled
@@ -470,5 +470,5 @@ class _Reach:
                 members = channel.members_in(torch.logical_not(silent))
             if channel.predictors_disabled is not None:
                 members = members & torch.logical_not(channel.predictors_disabled)
-        places = torch.arange(len(members)) if channel.take is None else channel.take.cpu()
+        places = torch.arange(len(members)) if channel.sender_index is None else channel.sender_index.cpu()
         found[places[members]] = True

@@ -116,8 +116,8 @@ def test_names_and_the_order_of_members_are_canonical() -> None:
 def test_members_come_in_another_order_than_channels() -> None:
     one = only_channel_stack(stacked_system(pairs(("a0", "b2"), ("a1", "b0"), ("a2", "b1"))))
     assert [channel.name for channel in one.members] == ["a0->b2", "a1->b0", "a2->b1"]
-    assert places(one.take) is None
-    assert places(one.give) == [2, 0, 1]
+    assert places(one.sender_index) is None
+    assert places(one.receiver_index) == [2, 0, 1]
     box = layout_of(stacked_system(pairs(("a0", "b2"), ("a1", "b0"), ("a2", "b1"))), "b0")
     (segment,) = box.segments
     assert places(segment.index) == [1, 2, 0]
@@ -125,8 +125,8 @@ def test_members_come_in_another_order_than_channels() -> None:
 
 def test_senders_to_several_are_taken_several_times() -> None:
     one = only_channel_stack(stacked_system(levels(wide=True, channel={"port": "p"})))
-    assert places(one.take) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    assert places(one.give) == [0, 1, 2] * 3
+    assert places(one.sender_index) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert places(one.receiver_index) == [0, 1, 2] * 3
     assert one.senders == 3
 
 
@@ -184,8 +184,8 @@ def test_a_lone_agent_sends_to_a_stack_and_reads_of_it() -> None:
     found = stacked_system(document(agents, told))
     assert found.alone == {"z": "no other is like it"}
     back, to = channel_stacks(found)
-    assert (places(to.take), places(to.give), to.senders) == ([0, 0, 0], None, 1)
-    assert (places(back.take), places(back.give), back.senders) == ([1], None, 3)
+    assert (places(to.sender_index), places(to.receiver_index), to.senders) == ([0, 0, 0], None, 1)
+    assert (places(back.sender_index), places(back.receiver_index), back.senders) == ([1], None, 3)
     assert back.ledger is found.base.channels["n1->z"].ledger
     assert back.predictor is found.base.channels["n1->z"].predictor
     assert found.system.agents["z"] is not found.base.agents["z"]
