@@ -1,6 +1,6 @@
 """The reference engine: what a step computes, one agent at a time. Every other engine is held to it.
 
-Read this file first. The numbers of rules are those of the specification of the step (semantics). A step (rule 13):
+Read this file first. The numbers of rules are those of docs/semantics.md. A step (rule 13):
 
 1. the environment shows its signals;
 2. messages arrive, and the agents that are due tick: `tick` (forward.py, mailbox.py);

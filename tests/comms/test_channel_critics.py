@@ -147,17 +147,3 @@ def test_hidden_layers_are_by_default_those_of_a_scenario(kind: str) -> None:
     assert channel.predictor is not None
     assert channel.predictor.hidden == GradientSpec.model_validate(gradient).hidden
     assert channel.predictor.filter == GradientSpec.model_validate(gradient).filter
-
-
-def test_maps_may_be_told_by_convolutions() -> None:
-    sender, receiver = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 1, 3)
-    channel = comms.Channel([2, 4, 4], gradient={"kind": "conv", "hidden": [5], "filter": 3}, lr=0.05)
-    for _ in range(2):
-        channel.send(sender(torch.randn(5, 1, 6, 6)))
-        message = channel.receive()
-        assert message.shape == (5, 2, 4, 4)
-        comms.learn(receiver(message).square().mean(), receiver.parameters(), received=[channel])
-        comms.learn(None, sender.parameters(), sent=[channel])
-        channel.learn()
-    assert sender.weight.grad is not None
-    assert sender.weight.grad.abs().max() > 0

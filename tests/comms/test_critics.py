@@ -38,9 +38,8 @@ def values_by_hand(own: Predictor, each: Example) -> torch.Tensor:
     rows = []
     for message, context in zip(each.message, each.context, strict=True):
         label, place = int(context[:CLASSES].argmax()), context[CLASSES:]
-        rows.append(
-            weight[label] @ torch.cat([message, place]) + bias[label] + message @ (bilinear @ place),
-        )
+        plain = weight[label] @ torch.cat([message, place]) + bias[label]
+        rows.append(plain + message @ (bilinear @ place))
     return torch.stack(rows)
 
 

@@ -95,3 +95,13 @@ def test_without_context_it_learns_the_mean() -> None:
 def test_a_linear_one_has_no_hidden_layers_whatever_a_scenario_keeps() -> None:
     assert list(make("linear").parameters) == ["last.weight", "last.bias"]
     assert "0.weight" in make("mlp").parameters
+
+
+def test_what_a_deployed_one_expects_of_a_sample_does_not_depend_on_the_others() -> None:
+    own = make("mlp")
+    for now in range(5):
+        own.step(own.gradients([(*shown(now), None)])[1], 0)
+    context, _ = shown(9, 6)
+    deployed = own.predict(context, 6, training=False)
+    torch.testing.assert_close(own.predict(context[:2], 2, training=False), deployed[:2])
+    assert not torch.allclose(own.predict(context[:2], 2), own.predict(context, 6)[:2], atol=1e-3)

@@ -10,14 +10,8 @@ import torch
 from antiphon.comms.synthetic_gradients import Example
 from tests.comms.made import BATCH, SIZE, case, example, make
 
-NAMES = [
-    "local",
-    "local, a hidden layer",
-    "local, regression",
-    "sobolev_label",
-    "sobolev_label, a hidden layer",
-    "sobolev_label, regression",
-]
+FORMS = ("", ", a hidden layer", ", regression")
+NAMES = [f"{kind}{form}" for kind in ("local", "sobolev_label") for form in FORMS]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -100,9 +100,7 @@ def test_each_sample_has_a_range_of_its_own() -> None:
 def test_noise_has_its_deviation_and_is_independent_in_all_directions(sigma: float) -> None:
     link = Link(name="a->b", noise=sigma)
     message = messages(20, 10)
-    noise = (
-        torch.stack([link.carry(stamp, message) - message for stamp in range(200)]) / sigma
-    )  # [stamps, B, M]
+    noise = torch.stack([link.carry(stamp, message) - message for stamp in range(200)]) / sigma  # [T, B, M]
     assert abs(float(noise.mean())) < 4 / noise.numel() ** 0.5
     assert abs(float(noise.square().mean()) - 1) < 4 * (2 / noise.numel()) ** 0.5
     pairs = [
@@ -179,12 +177,8 @@ def links(name: str) -> list[Link]:
 def test_links_do_to_each_message_what_its_own_does_bit_by_bit(name: str, dtype: torch.dtype) -> None:
     own = links(name)
     together = StackedLinks(own, BATCH)
-    assert (together.delay, together.drop, together.noise, together.bits) == (
-        own[0].delay,
-        own[0].drop,
-        own[0].noise,
-        own[0].bits,
-    )
+    for key in ("delay", "drop", "noise", "bits"):
+        assert getattr(together, key) == getattr(own[0], key)
     message = drawn(5 * BATCH, 6, dtype=dtype)
     message[BATCH : BATCH + 2] = 0.0
     for stamp in (0, 1, 17, 2**40):

@@ -101,13 +101,8 @@ def test_masked_rows_count_nothing_but_the_mean_is_over_the_whole_batch(name: st
     assert each.context is not None
     assert each.target is not None
     assert each.loss is not None
-    few = Example(
-        each.message[keep],
-        each.context[keep],
-        each.delta[keep],
-        target=each.target[keep],
-        loss=each.loss[keep],
-    )
+    few = Example(each.message[keep], each.context[keep], each.delta[keep])
+    few.target, few.loss = each.target[keep], each.loss[keep]
     each.valid = keep
     each.delta[~keep] = torch.nan
     each.loss[~keep] = torch.nan

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 
 from antiphon import envs
 from antiphon.envs.datasets import cifar10
-from antiphon.errors import DataError
+from tests.envs.made import message
 
 ROWS = 20
 NAMES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
@@ -75,14 +74,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Path:
     return tmp_path / "data" / "cifar10"
 
 
-def message(call: Callable[[], Any]) -> str:
-    with pytest.raises(DataError) as caught:
-        call()
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
-
-
 def check_contents(found: Any) -> None:
     assert found.pixels.shape == (120, 3, 32, 32)
     records = np.frombuffer(b"".join(CONTENTS.values()), np.uint8).reshape(-1, 3073)
@@ -96,11 +87,8 @@ def test_the_six_files_are_read_and_split(home: Path, inside: str) -> None:
     found = cifar10.load()
     check_contents(found)
     rows = {name: rows.tolist() for name, rows in found.splits.items()}
-    assert rows == {
-        "train": list(range(90)),
-        "validation": list(range(90, 100)),
-        "test": list(range(100, 120)),
-    }
+    train, validation, test = list(range(90)), list(range(90, 100)), list(range(100, 120))
+    assert rows == {"train": train, "validation": validation, "test": test}
 
 
 @pytest.mark.parametrize("prefix", ["", "./"])

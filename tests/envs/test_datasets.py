@@ -7,6 +7,7 @@ import pytest
 from antiphon import envs
 from antiphon.envs.datasets.catalogue import DATA_SETS
 from antiphon.errors import DataError
+from tests.envs.made import message
 
 EMBEDDED = [name for name, found in DATA_SETS.items() if found.download is None]
 
@@ -45,9 +46,7 @@ def test_counts_cannot_be_spoiled() -> None:
     ("name", "ending"), [("mnits", "did you mean 'mnist'?"), ("shapes", "known: cifar10, mnist")]
 )
 def test_download_of_what_is_not_offered(name: str, ending: str) -> None:
-    with pytest.raises(DataError) as caught:
-        envs.download(name)
-    assert str(caught.value) == f"no data set '{name}' to download; {ending}"
+    assert message(lambda: envs.download(name)) == f"no data set '{name}' to download; {ending}"
 
 
 def test_the_cache_is_left_alone_by_looking(cache: Path) -> None:

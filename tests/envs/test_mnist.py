@@ -13,7 +13,7 @@ import torch
 
 from antiphon import envs
 from antiphon.envs.datasets import mnist
-from antiphon.errors import DataError
+from tests.envs.made import message
 
 FILES = {
     "train-images-idx3-ubyte": (24, 28, 28),
@@ -51,11 +51,8 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Path:
 def test_any_set_of_the_shape_is_read_and_split(data: Path) -> None:
     found = mnist.load()
     assert found.pixels.shape == (37, 28, 28)
-    assert {name: len(rows) for name, rows in found.splits.items()} == {
-        "train": 22,
-        "validation": 2,
-        "test": 13,
-    }
+    sizes = {name: len(rows) for name, rows in found.splits.items()}
+    assert sizes == {"train": 22, "validation": 2, "test": 13}
     assert np.array_equal(np.concatenate(list(found.splits.values())), np.arange(37))
     assert mnist.counts() == {"train": 22, "validation": 2, "test": 13}
     test = np.frombuffer((data / "t10k-labels-idx1-ubyte").read_bytes()[8:], np.uint8)
@@ -91,14 +88,6 @@ def test_without_files_the_description_is_that_of_mnist(cache: Path) -> None:
     description = envs.describe({"id": "antiphon/Mnist-v0"})
     assert description.example_counts == {"train": 55_000, "validation": 5_000, "test": 10_000}
     assert description.signals["image"].shape == (1, 28, 28)
-
-
-def message(call: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        call()
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
 
 
 def test_data_nowhere(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -86,7 +86,10 @@ def _check_ends(found: Stacked, channel: Channel) -> None:
     assert (sender.stacked or receiver.stacked) is (channel in channel_stacks(found))
     assert channel.names == tuple(own.name for own in members)
     assert channel.rows == len(members) * found.base.batch
-    for end, index, agent in (("sender", channel.take, sender), ("receiver", channel.give, receiver)):
+    for end, index, agent in (
+        ("sender", channel.sender_index, sender),
+        ("receiver", channel.receiver_index, receiver),
+    ):
         at = range(len(members)) if index is None else index.tolist()
         assert [agent.names[n] for n in at] == [getattr(own, end) for own in members]
     assert list(members) == sorted(members, key=lambda own: found.place[own.sender][1])
