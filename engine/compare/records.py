@@ -183,31 +183,34 @@ def compare_figures(first: Path, second: Path) -> FigureComparison | None:
     if not (first.exists() and second.exists()):
         return None
     compared: list[int] = []
-    tables = _by_step(first), _by_step(second)
-    one, other = (next(table, None) for table in tables)
-    while one is not None and other is not None:
-        if one[0] != other[0]:
-            if one[0] < other[0]:
-                one = next(tables[0], None)
-            else:
-                other = next(tables[1], None)
-            continue
-        step = one[0]
+    for step, one, other in _common(_by_step(first), _by_step(second)):
         compared.append(step)
-        for key in dict.fromkeys([*one[1], *other[1]]):
-            a, b = one[1].get(key), other[1].get(key)
+        for key in {**one, **other}:
+            a, b = one.get(key), other.get(key)
             if a != b:
-                kind, name, metric = key
-                values = (_number(first, a), _number(second, b))
-                return FigureComparison(tuple(compared), FigureDifference(step, kind, name, metric, *values))
-        one, other = (next(table, None) for table in tables)
+                difference = FigureDifference(step, *key, _number(first, a), _number(second, b))
+                return FigureComparison(tuple(compared), difference)
     return FigureComparison(tuple(compared), None)
 
 
-Figure = tuple[str, str, str]
+Figures = dict[tuple[str, str, str], str]
+"""By kind, name and metric."""
 
 
-def _by_step(path: Path) -> Iterator[tuple[int, dict[Figure, str]]]:
+def _common(
+    first: Iterator[tuple[int, Figures]], second: Iterator[tuple[int, Figures]]
+) -> Iterator[tuple[int, Figures, Figures]]:
+    """Yield the steps of which both tables have rows, with their figures."""
+    one, other = next(first, None), next(second, None)
+    while one is not None and other is not None:
+        a, b = one[0], other[0]
+        if a == b:
+            yield a, one[1], other[1]
+        one = next(first, None) if a <= b else one
+        other = next(second, None) if b <= a else other
+
+
+def _by_step(path: Path) -> Iterator[tuple[int, Figures]]:
     """Yield the figures of each step of a table as they are written, without a last row that has no end."""
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:

@@ -231,24 +231,10 @@ def replay_runs(
     Raises:
         RunError: One of them cannot be run again here.
     """
-    found = _replay(directories, records, last_equal, until, stopped, on_step)
-    if found.firsts and found.firsts[0].step == found.start > 0 and found.reproduces and not found.stopped:
-        return _replay(directories, records, 0, until, stopped, on_step)  # they differ before the checkpoints
-    return found
-
-
-def _replay(
-    directories: tuple[RunDirectory, RunDirectory],
-    records: tuple[Digests, Digests],
-    before: int,
-    until: int,
-    stopped: Sequence[int],
-    on_step: Callable[[int], None],
-) -> Replay:
     runs: list[ReplayedRun] = []
     try:
         for directory, record in zip(directories, records, strict=True):
-            runs.append(ReplayedRun(directory, record, before))
+            runs.append(ReplayedRun(directory, record, last_equal))
         first, second = runs
         while first.now != second.now and not stopped and first.diverged is second.diverged is None:
             (first if first.now < second.now else second).step()
@@ -266,10 +252,13 @@ def _replay(
         found.end, found.stopped = max(found.start, min(first.now, second.now)), bool(stopped)
         found.not_reproducible = [run.not_reproducible for run in runs]
         found.diverged = [run.diverged for run in runs]
-        return found
     finally:
         for run in runs:
             run.close()
+    if found.firsts and found.firsts[0].step == found.start > 0 and found.reproduces and not found.stopped:
+        # They differ before the checkpoints.
+        return replay_runs(directories, records, last_equal=0, until=until, stopped=stopped, on_step=on_step)
+    return found
 
 
 def compare_checkpoints(first: RunDirectory, second: RunDirectory) -> FirstDifference | None:
