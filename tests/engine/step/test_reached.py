@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.report import Update, among, reached
+from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring
-from tests.contracts.backend_twins import side_by_side
+from tests.contracts.backend_twins import agree, made, side_by_side
 from tests.engine.scenes import ENDS, LSTM, QUARANTINE, gradient, states
 from tests.engine.stacks import both, channel_stacks, engine_of, mask, stack_of, stacks
 
@@ -149,6 +151,50 @@ def test_a_member_is_reached_where_it_would_be_alone(name: str) -> None:
     assert stacks(engine_of(cohort).stacked)
     side_by_side(single, cohort, 12)
     assert any(agent.updates for agent in single.agents.values())
+
+
+# --- members of several seeds, whose episodes end apart ------------------------------------------------------
+
+SEEDS = (3, 4)
+APART = Play(share=0.4)
+
+
+def stack_of_seeds(scene: Document) -> tuple[list[list[bool]], list[list[bool]]]:
+    """Run two seeds of a scene in one program, and hold each to the reference at every step.
+
+    Returns:
+        By step, of either seed: whether its one episode ended, and whether its a0 took an optimiser step.
+    """
+    together = Seeds(Scenario.model_validate(scene), SEEDS, dtype=torch.float64)
+    assert together.sequential_reason is None
+    alone = [made(scene, "reference", seed=seed) for seed in SEEDS]
+    ended, moved = [], []
+    for _ in range(12):
+        before = [own.agents["a0"].updates for own in alone]
+        infos = [own.step() for own in alone]
+        together.step()
+        for own, simulation in zip(alone, together.simulations, strict=True):
+            agree(own, simulation)
+        ended.append([bool(torch.as_tensor(info["ended"]).all()) for info in infos])
+        moved.append([own.agents["a0"].updates > n for own, n in zip(alone, before, strict=True)])
+    return ended, moved
+
+
+def test_the_sender_of_a_message_that_is_dead_when_it_is_read_is_not_reached() -> None:
+    """It is made at a window's first tick and read at the second; the other seed's is alive."""
+    ended, moved = stack_of_seeds(
+        levels(count=1, env=APART, batch=1, channel=LATER, low=UNROLLED, high=UNROLLED)
+    )
+    assert any(first != second for first, second in ended[::2])
+    assert not any(one for step in moved[::2] for one in step)
+    assert moved[1::2] == [[not one for one in step] for step in ended[::2]]
+
+
+def test_the_sender_of_a_message_that_nothing_is_injected_into_is_not_reached() -> None:
+    """Its episode ends before it could be read; into the other seed's there is an injection."""
+    ended, moved = stack_of_seeds(levels(count=1, env=APART, batch=1, channel={"link": {"delay": 1}}))
+    assert any(first != second for first, second in ended)
+    assert moved == [[not one for one in step] for step in ended]
 
 
 # --- by hand ---------------------------------------------------------------------------------------------
