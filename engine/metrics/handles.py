@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 from antiphon.comms.credit import constant
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.system import System
-from antiphon.engine.step.backends import StackedBackend
+from antiphon.engine.step.backends import Backend
 from antiphon.engine.step.report import AgentReport
 from antiphon.errors import ScenarioError, suggest
 
@@ -77,7 +77,7 @@ class Recording:
         self.steps: dict[str, list[int]] = {quantity: [] for quantity in quantities}
         self.values: dict[str, list[Tensor]] = {quantity: [] for quantity in quantities}
 
-    def add(self, backend: StackedBackend, learned: AgentReport, step: int) -> None:
+    def add(self, backend: Backend, learned: AgentReport, step: int) -> None:
         """Keep what there is at `step`; called by the simulation."""
         if (step + 1) % self.every:
             return
@@ -91,9 +91,7 @@ class Recording:
         """Return a quantity's entries as one tensor [entries, …]."""
         return torch.stack(self.values[quantity])
 
-    def _value(
-        self, backend: StackedBackend, learned: AgentReport, quantity: str, step: int
-    ) -> Tensor | None:
+    def _value(self, backend: Backend, learned: AgentReport, quantity: str, step: int) -> Tensor | None:
         agents = backend.per_agent().agents
         if self.name in agents:
             return agents[self.name].learner.parameters[quantity]

@@ -15,6 +15,7 @@ from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.records import Record
 from antiphon.engine.core.system import System
 from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
+from antiphon.engine.step.backends import StackedBackend
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import ScenarioError, suggest
 
@@ -74,6 +75,7 @@ def ceilings(
     """
     with simulation.fork(stacked=False) as twin, simulation.fork(stacked=False) as bench:
         system = twin.system
+        assert isinstance(twin.backend, StackedBackend)
         twin.backend.freeze(gradients=False)
         samples = {name: _Samples() for name in _chosen(system, channels)}
         while incomplete := [name for name, found in samples.items() if not found.complete()]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from antiphon.comms.credit import as_leaf
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.probes.truth import DifferentiableRollout, look_ahead
+from antiphon.engine.step.backends import StackedBackend
 from antiphon.errors import ScenarioError
 
 __all__ = ["UpdateAlignment", "update_alignment"]
@@ -73,6 +74,7 @@ class _Followed(NamedTuple):
 def _followed(twin: BaseSimulation) -> dict[str, _Followed]:
     """The gradient of every agent's first window that has not begun, by agent; the fork is used up."""
     system = twin.system
+    assert isinstance(twin.backend, StackedBackend)
     twin.backend.freeze()
     begun = {id(group): group.tape.window if group.tape.ticks else -1 for group in system.groups}
     wanted = {name for name, agent in system.owners().items() if agent.learner.trainable}

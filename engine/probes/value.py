@@ -165,6 +165,7 @@ def value(
         simulation.fork(stacked=False) as fork,
         simulation.fork(stacked=False) as bench,
     ):
+        assert isinstance(start.backend, StackedBackend)
         start.backend.freeze(gradients=False)
         forks = _Forks(fork, bench, fork.system, _rates(simulation, horizon), horizon)
         for _ in range(repeats):

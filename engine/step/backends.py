@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -21,36 +21,17 @@ from antiphon.engine.step.predictors import InputUpdate, PredictorUpdate
 from antiphon.engine.step.report import AgentReport, Losses, StepReport, Update, WindowLoss
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["BACKENDS", "ReferenceBackend", "SentMessage", "StackedBackend", "backend_of", "checked_backend"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "ReferenceBackend",
+    "SentMessage",
+    "StackedBackend",
+    "backend_of",
+    "checked_backend",
+]
 
 BACKENDS = ("cohort", "reference")
-
-
-def backend_of(name: str, system: System, *, stacked: bool = True) -> StackedBackend:
-    """Return what runs a system.
-
-    Args:
-        name: `cohort`: agents of one kind are computed as one. `reference`: one agent at a time.
-        system: As built.
-        stacked: Whether `cohort` stacks anything.
-
-    Raises:
-        ScenarioError: There is none of this name.
-    """
-    if checked_backend(name) == "reference":
-        return ReferenceBackend(system)  # type: ignore[return-value]
-    return StackedBackend(system, stacked=stacked)
-
-
-def checked_backend(name: str) -> str:
-    """Return the name of a backend.
-
-    Raises:
-        ScenarioError: There is none of this name.
-    """
-    if name not in BACKENDS:
-        raise ScenarioError(f"backend: there is no '{name}'{suggest(name, BACKENDS)}")
-    return name
 
 
 class SentMessage(NamedTuple):
@@ -65,6 +46,98 @@ class SentMessage(NamedTuple):
     message: Tensor
     received: Tensor
     lost: Tensor | None
+
+
+class Backend(Protocol):
+    """What takes the steps of a simulation (semantics 13), and shows what it has come to.
+
+    Attributes:
+        name: One of `BACKENDS`.
+    """
+
+    name: str
+
+    @property
+    def system(self) -> System:
+        """What is computed: agents and channels, or stacks of them."""
+
+    @property
+    def stacked(self) -> Stacked:
+        """The single agents and channels, and the stacks that they are computed as."""
+
+    @property
+    def action(self) -> Tensor | None:
+        """[B, outputs]: the acting agent's output at the newest step; None: none acted."""
+
+    @property
+    def channels(self) -> Iterable[str]:
+        """The names of all channels, one by one, in canonical order."""
+
+    def tick(self, step: int, step_signals: StepSignals) -> None:
+        """Tick all agents due at `step`."""
+
+    def cut(self, step: int, ends: EpisodeEnds) -> None:
+        """End episodes, before anything learns from the step."""
+
+    def learn(self, step: int, *, watch: bool = False) -> AgentReport:
+        """Update every agent and predictor whose time has come.
+
+        Raises:
+            DivergenceError: Something is not finite; nothing has moved.
+        """
+
+    def restore_statistics(self) -> None:
+        """Put all running statistics back to what they were before the step."""
+
+    def synchronize(self) -> None:
+        """Wait for the device, where gradients are checked there; DivergenceError where one was not finite."""
+
+    def view(self) -> System:
+        """The system as it is cheapest to look at."""
+
+    def per_agent(self) -> System:
+        """The agents and channels one by one, as they are now."""
+
+    def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
+        """A message of one channel that is still held; None where there is none.
+
+        Args:
+            channel: Its name.
+            stamp: The step at which it was sent; None: the newest.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of everything but the environment, by agent and channel, without copying a tensor."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state of the same scenario, of any backend; its tensors are used as they are, so hand in copies."""
+
+
+def backend_of(name: str, system: System, *, stacked: bool = True) -> Backend:
+    """Return what runs a system.
+
+    Args:
+        name: `cohort`: agents of one kind are computed as one. `reference`: one agent at a time.
+        system: As built.
+        stacked: Whether `cohort` stacks anything.
+
+    Raises:
+        ScenarioError: There is none of this name.
+    """
+    if checked_backend(name) == "reference":
+        return ReferenceBackend(system)
+    return StackedBackend(system, stacked=stacked)
+
+
+def checked_backend(name: str) -> str:
+    """Return the name of a backend.
+
+    Raises:
+        ScenarioError: There is none of this name.
+    """
+    if name not in BACKENDS:
+        raise ScenarioError(f"backend: there is no '{name}'{suggest(name, BACKENDS)}")
+    return name
 
 
 class StackedBackend(Engine):
@@ -88,12 +161,7 @@ class StackedBackend(Engine):
         return self.stacked.base
 
     def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
-        """A message of one channel that is still held; None where there is none.
-
-        Args:
-            channel: Its name.
-            stamp: The step at which it was sent; None: the newest.
-        """
+        """See `Backend.sent`."""
         stack, place = self.stacked.channel_of(channel)
         records = stack.ledger.records
         record = records.get(max(records, default=-1) if stamp is None else stamp)
@@ -113,15 +181,11 @@ class StackedBackend(Engine):
         return self.stacked.base.channels
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of everything but the environment, by agent and channel, without copying a tensor."""
+        """See `Backend.state_dict`."""
         return snapshot(self.per_agent())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state of the same scenario; open windows are replayed from their tapes.
-
-        Args:
-            state: As of `state_dict`, of stacks or of the reference; its tensors are used as they are, so hand in copies.
-        """
+        """See `Backend.load_state_dict`; open windows are replayed from their tapes."""
         restore(self.stacked.base, state)
         self.load_members()
 
@@ -209,13 +273,13 @@ class ReferenceBackend:
         return self.system
 
     def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
-        """See `Engine.sent`."""
+        """See `Backend.sent`."""
         records = self.per_agent().channels[channel].ledger.records
         record = records.get(max(records, default=-1) if stamp is None else stamp)
         return None if record is None else SentMessage(record.message, record.received, record.lost)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of everything but the environment, by agent and channel, without copying a tensor."""
+        """See `Backend.state_dict`."""
         return self.engine.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

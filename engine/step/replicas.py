@@ -114,7 +114,7 @@ class Replica:
         return self._own.channels
 
     def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
-        """See `Engine.sent`."""
+        """See `Backend.sent`."""
         return self.all_replicas.engine.sent(named(channel, self.index), stamp)
 
     def tick(self, step: int, step_signals: StepSignals) -> None:
@@ -131,11 +131,11 @@ class Replica:
         """Nothing to wait for: every step of replicas is checked at once."""
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Engine.state_dict`."""
+        """See `Backend.state_dict`."""
         return snapshot(self.system)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See `Engine.load_state_dict`."""
+        """See `Backend.load_state_dict`."""
         self.all_replicas.synchronize()
         restore(self._own, state)
         self.all_replicas.loaded = True
