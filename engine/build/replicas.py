@@ -170,7 +170,7 @@ def records_of(system: System) -> Iterator[Record]:
     for channel in system.channels.values():
         ledger = channel.ledger
         yield from ledger.records.values()
-        yield from (record for found in ledger.returned.values() for record in found)
+        yield from (record for found in ledger.completed.values() for record in found)
         yield from (use.record for found in ledger.uses.values() for use in found.values())
     for tape in _tapes(system):
         yield from (record for _, record in tape.sent)

@@ -144,7 +144,7 @@ _CHANNEL = attrgetter(
     *("auxiliary", "propagate", "apply", "slots", "input_context", "input_ends"),
 )
 _LEDGER = attrgetter(
-    *("sender.rate", "link.delay", "link.drop", "link.noise", "link.bits", "returns", "back", "slack"),
+    *("sender.rate", "link.delay", "link.drop", "link.noise", "link.bits", "wants_deltas", "back", "slack"),
     *("remembers", "read", "state"),
 )
 _PREDICTOR = attrgetter("shape", "context", "target", "filter")
@@ -352,7 +352,7 @@ class _Channels:
 
 def _ledger(name: str, members: Sequence[GradientLedger], batch: int) -> GradientLedger:
     link: Any = StackedLinks([own.link for own in members], batch)
-    return replace(members[0], name=name, link=link, records={}, uses={}, returned={})
+    return replace(members[0], name=name, link=link, records={}, uses={}, completed={})
 
 
 def _models(models: Sequence[Model | None], batch: int) -> StackedModels | None:

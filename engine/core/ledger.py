@@ -34,7 +34,7 @@ class GradientLedger:
         receiver: The receiver's clock.
         windows: The receiving group's windows.
         link: Delay and losses.
-        returns: Whether deltas are wanted; where not, uses are only counted.
+        wants_deltas: Whether deltas are wanted; where not, uses are only counted.
         back: Steps that a delta takes back to the sender; negative: as many as a message takes.
         slack: Steps that a record may stay open beyond its last window (a late receiver's staleness).
         remembers: Whether records wait until the mailbox has taken them in, on a perfect link too.
@@ -47,7 +47,7 @@ class GradientLedger:
     receiver: Clock
     windows: Windows
     link: Link
-    returns: bool
+    wants_deltas: bool
     back: int = -1
     slack: int = 0
     remembers: bool = False
@@ -57,7 +57,7 @@ class GradientLedger:
     """By stamp."""
     uses: dict[int, dict[tuple[int, int], Consumption]] = field(default_factory=dict)
     """Per open receiver window: uses by (stamp, tick step; -1 where every use shares one leaf)."""
-    returned: dict[int, list[Record]] = field(default_factory=dict)
+    completed: dict[int, list[Record]] = field(default_factory=dict)
     """Complete records by the step at which their delta reaches the sender."""
     newest: Tensor | None = None
     """[B, size]: the newest delta that has come back, zeros where that episode has ended."""
@@ -104,7 +104,7 @@ class GradientLedger:
 
     def _note_newest(self, step: int) -> None:
         """Note the deltas that reach the sender at `step`."""
-        for record in self.returned.get(step, ()):
+        for record in self.completed.get(step, ()):
             assert record.delta is not None
             newest = record.delta
             if isinstance(
@@ -183,7 +183,7 @@ class GradientLedger:
         """Return the records whose delta reaches the sender at `step`, once."""
         if not (self.back and self.sender.due(step)):  # else they have been noted when it sent
             self._note_newest(step)
-        return self.returned.pop(step, [])
+        return self.completed.pop(step, [])
 
     # --- the receiver's half: uses, and what they return ----------------------------------------------------
 
@@ -195,7 +195,7 @@ class GradientLedger:
         shared = delivery.counted is True and delivery.stand_in_mask is False
         key = (delivery.record.stamp, -1 if shared else step)
         if key not in window:
-            leaf = as_leaf(delivery.value) if self.returns else delivery.value
+            leaf = as_leaf(delivery.value) if self.wants_deltas else delivery.value
             window[key] = Consumption(delivery.record, leaf, delivery.counted)
         return window[key]
 
@@ -237,10 +237,10 @@ class GradientLedger:
         record.finished = step
         if isinstance(record.counted, Tensor) and not bool(record.counted.any()):
             record.counted = False
-        if record.counted is not False and self.returns:
+        if record.counted is not False and self.wants_deltas:
             if record.delta is None:
                 record.delta = torch.zeros_like(record.message)
-            self.returned.setdefault(step + self.back, []).append(record)
+            self.completed.setdefault(step + self.back, []).append(record)
 
     # --- both ----------------------------------------------------------------------------------------------
 
@@ -252,7 +252,7 @@ class GradientLedger:
             ended: Where an episode ended.
             terminated: Where it ended for good, not by a limit of time: after such a state nothing follows.
         """
-        if self.state and self.returns and terminated is not False:
+        if self.state and self.wants_deltas and terminated is not False:
             self._last_state(step, terminated)
         for record in self.records.values():
             record.void = simplify(mask_or(record.void, ended))
@@ -272,7 +272,7 @@ class GradientLedger:
             return
         if record.unread:  # of no more use but as an example, which is complete now
             known = replace(record, counted=last, delta=torch.zeros_like(record.message))
-            self.returned.setdefault(step + self.back, []).append(known)
+            self.completed.setdefault(step + self.back, []).append(known)
         else:
             record.counted = mask_or(record.counted, last)
 
@@ -284,7 +284,7 @@ class GradientLedger:
         for record in records.values():
             record.deadline += horizon
         return replace(
-            self, records=records, uses={}, returned=dict(self.returned), slack=self.slack + horizon
+            self, records=records, uses={}, completed=dict(self.completed), slack=self.slack + horizon
         )
 
     def pass_graph(self, record: Record, message: Tensor) -> None:

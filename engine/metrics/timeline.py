@@ -117,7 +117,7 @@ class _Times:
                         reach = reach.joined(self.reaches[channel.sender][stamp])
                 elif channel.coupling == "delayed":
                     reach = reach._replace(late=True)
-                elif channel.coupling == "locked" or (channel.injects and channel.ledger.returns):
+                elif channel.coupling == "locked" or (channel.injects and channel.ledger.wants_deltas):
                     reach = reach._replace(messages=True)
         return reach
 
@@ -202,7 +202,9 @@ class _Times:
         windows = self.windows[channel.receiver]
         if self._within(channel, stamp, uses[0]):
             return windows.end(windows.number(stamp))
-        return windows.end(windows.number(uses[1])) + channel.ledger.back if channel.ledger.returns else -1
+        return (
+            windows.end(windows.number(uses[1])) + channel.ledger.back if channel.ledger.wants_deltas else -1
+        )
 
     def _trained(self, channel: Channel, stamp: int, uses: tuple[int, int]) -> int:
         windows = self.windows[channel.sender]

@@ -68,7 +68,7 @@ class CostModel:
     def network(self, agent: Agent) -> NetworkCost:
         """Return the cost of one tick of an agent."""
         learner = agent.learner
-        returns = any(channel.coupling == "locked" or channel.ledger.returns for channel in agent.inputs)
+        returns = any(channel.coupling == "locked" or channel.ledger.wants_deltas for channel in agent.inputs)
         key = learner.network.signature(), returns, learner.frozen
         if key not in self._networks:
             try:

@@ -30,7 +30,7 @@ class GradientLedger:
 
     def __init__(self, channel: Channel) -> None:
         built = channel.ledger
-        self.name, self.link, self.wants_gradient = channel.name, built.link, built.returns
+        self.name, self.link, self.wants_gradient = channel.name, built.link, built.wants_deltas
         self.sender, self.receiver, self.windows = built.sender, built.receiver, built.windows
         self.back, self.slack, self.is_state, self.read = built.back, built.slack, built.state, built.read
         self.nowhere = torch.zeros(len(channel.zeros), dtype=torch.bool, device=channel.zeros.device)

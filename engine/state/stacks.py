@@ -117,7 +117,8 @@ class _Splitter:
             for window, found in ledger.uses.items()
         }
         returned = {
-            step: [self.records(record, count) for record in found] for step, found in ledger.returned.items()
+            step: [self.records(record, count) for record in found]
+            for step, found in ledger.completed.items()
         }
         newest = self._each(ledger.newest, count)
         for k, channel in enumerate(stack.members):
@@ -128,7 +129,7 @@ class _Splitter:
                 for w, found in uses.items()
                 if (counting := {key: some[k] for key, some in found.items() if _counts(some[k])})
             }
-            own.returned = {
+            own.completed = {
                 step: back
                 for step, found in returned.items()
                 if (back := [some[k] for some in found if some[k].counted is not False])
@@ -347,9 +348,9 @@ class _Merger:
             )
             for stamp in sorted({stamp for own in members for stamp in own.records})
         }
-        ledger.returned = {
+        ledger.completed = {
             step: [self._record(some, replicas) for some in self._returned(step, members)]
-            for step in dict.fromkeys(step for own in members for step in own.returned)
+            for step in dict.fromkeys(step for own in members for step in own.completed)
         }
         ledger.uses = {}
         for window in dict.fromkeys(w for own in members for w in own.uses):
@@ -371,7 +372,7 @@ class _Merger:
 
         To some nothing comes back: theirs has no environment that counts.
         """
-        found = [{record.stamp: record for record in own.returned.get(step, [])} for own in members]
+        found = [{record.stamp: record for record in own.completed.get(step, [])} for own in members]
         stamps = dict.fromkeys(stamp for some in found for stamp in some)
         return [self._filled(stamp, [some.get(stamp) for some in found], members) for stamp in stamps]
 
@@ -420,7 +421,9 @@ class _Merger:
             leaf = torch.cat(leaves)
             counted = self._rows([False if use is None else use.counted for use in uses])
             self._uses[key] = Consumption(
-                self._record(known, stack.replicas), as_leaf(leaf) if stack.ledger.returns else leaf, counted
+                self._record(known, stack.replicas),
+                as_leaf(leaf) if stack.ledger.wants_deltas else leaf,
+                counted,
             )
         return self._uses[key]
 

@@ -164,7 +164,7 @@ def _ledger(mailbox: Mailbox, held: Sequence[Record], moments: Moments) -> Tree:
         entry: Tree = {key: getattr(record, name) for key, name in _PLAIN.items()}
         return {**entry, "waiting": sorted(record.waiting), "moment": _signals(record.step_signals, moments)}
 
-    returned = [record for found in ledger.returned.values() for record in found]
+    returned = [record for found in ledger.completed.values() for record in found]
     loose = {record.stamp: record for record in (*held, *returned) if record.stamp not in ledger.records}
     uses = [
         [window, stamp, tick, use.leaf, use.counted]
@@ -175,7 +175,7 @@ def _ledger(mailbox: Mailbox, held: Sequence[Record], moments: Moments) -> Tree:
         "records": [saved(record) for record in ledger.records.values()],
         "loose": [saved(record) for record in loose.values()],
         "uses": uses,
-        "returned": [[step, [record.stamp for record in found]] for step, found in ledger.returned.items()],
+        "returned": [[step, [record.stamp for record in found]] for step, found in ledger.completed.items()],
         "newest": ledger.newest,
         "held": mailbox.held,
         "held_stamp": mailbox.held_stamp,
@@ -200,9 +200,9 @@ def _load_ledger(
     known = {entry["stamp"]: loaded(entry) for entry in saved["loose"]} | ledger.records
     ledger.uses = {}
     for window, stamp, tick, leaf, counted in saved["uses"]:
-        leaf = as_leaf(leaf) if ledger.returns else leaf
+        leaf = as_leaf(leaf) if ledger.wants_deltas else leaf
         ledger.uses.setdefault(window, {})[stamp, tick] = Consumption(known[stamp], leaf, counted)
-    ledger.returned = {step: [known[stamp] for stamp in stamps] for step, stamps in saved["returned"]}
+    ledger.completed = {step: [known[stamp] for stamp in stamps] for step, stamps in saved["returned"]}
     ledger.newest, ledger.read_up_to = saved["newest"], saved["arrived"]
     for name in ("held", "held_stamp", "held_signals", "prior", "prior_stamp"):
         setattr(mailbox, name, saved[name])
@@ -258,7 +258,7 @@ def _load_tape(
             open_uses = ledger.uses.get(tape.window, {})
             use = open_uses.get((used[0], step)) or open_uses.get((used[0], -1))
             if use is None:  # the window has closed: only this tape still asks for it
-                leaf = as_leaf(value) if ledger.returns else value
+                leaf = as_leaf(value) if ledger.wants_deltas else value
                 use = Consumption(records[channel][used[0]], leaf, used[1])
             value = use.leaf
         return Input(channel, stamp, value, use, alive)

@@ -4,10 +4,11 @@ A window's losses and what is injected into the messages it sent are differentia
 gradients of parameters wait for the update, those of received messages are booked in the ledgers (4).
 
     prediction   what the synthetic gradient says of a sent message, per sample
-    injection    what is put on that message in the sender's backward pass: the prediction, mixed with what has come
-                 back (`trace`), shortened (`clip`), masked; `scale` and `discount` weigh it
     delta        what its receivers return for it, per sample: the prediction's target
-    signal       anything that makes an agent learn at a step: an objective, an injection, an auxiliary task
+    credit       what the sender learns from about a message: its prediction, mixed with what has come back (`trace`), or
+                 its delta (`delayed`)
+    injection    credit as it is put on the message in the sender's backward pass: shortened (`clip`), masked; `scale` and
+                 `discount` weigh it
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class BackwardPass:
             update.window_loss.total,
             self.injections(update, step),
             [p for name in learners for p in self.agents[name].learner.trainable],
-            [use.leaf for channel, use in uses if channel.ledger.returns],
+            [use.leaf for channel, use in uses if channel.ledger.wants_deltas],
             self._auxiliary_loss(update),
         )
         return update, request, uses
@@ -156,7 +157,7 @@ class BackwardPass:
         back = iter(deltas)
         with_loss: dict[str, list[Consumption]] = {}
         for channel, use in uses:
-            channel.ledger.book(use, next(back) if channel.ledger.returns else None)
+            channel.ledger.book(use, next(back) if channel.ledger.wants_deltas else None)
             if channel.needs_returned_loss:
                 with_loss.setdefault(channel.name, []).append(use)
         if with_loss:
@@ -224,13 +225,13 @@ class BackwardPass:
         return self.injections(Update(group, tape), step)
 
     def _credit(self, channel: Channel, record: Record) -> Tensor | None:
-        """The learning signal of a message or what steering replaces it by, [rows, size] per sample; None: nothing."""
+        """The credit of a message or what steering replaces it by, [rows, size] per sample; None: nothing."""
         if self.steering is not None and self.steering.applies(channel, record):
             return self.steering.signal(channel, record)
         return self.credit(channel, record)
 
     def credit(self, channel: Channel, record: Record) -> Tensor | None:
-        """The learning signal of a message, [rows, size] per sample before `scale`; None: nothing.
+        """The credit of a message, [rows, size] per sample before `scale`; None: nothing.
 
         With `trace` and `propagate`, what its receiver has just returned is mixed in (semantics 11; BP(lambda)).
         """

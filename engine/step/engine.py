@@ -35,7 +35,7 @@ from antiphon.engine.step.report import (
     reached_alone,
     without,
 )
-from antiphon.engine.step.returns import Returns
+from antiphon.engine.step.returns import LambdaReturns
 from antiphon.nets.memory import keep_memory
 from antiphon.nets.optimisers import step_all
 
@@ -68,7 +68,7 @@ class Engine:
         self.predictor_trainer = PredictorTrainer(self.system)
         self.evaluator = ObjectiveEvaluator(self.system)
         self.backward_pass = BackwardPass(self.system, self.evaluator, self.predictor_trainer)
-        self.returns = Returns(self.system, self.evaluator, self.forward_pass, self.backward_pass)
+        self.returns = LambdaReturns(self.system, self.evaluator, self.forward_pass, self.backward_pass)
         self._traced = any(channel.traced for channel in self.system.channels.values())
         self._stacks = {
             id(group): [agent for name in group.members if (agent := self.system.agents[name]).stacked]
@@ -389,7 +389,7 @@ class Engine:
             found = [next(rest) for _ in agent.learner.trainable]
             guard.look(name, len(agent.members), found, step)
         for channel, _ in uses:
-            if channel.ledger.returns:
+            if channel.ledger.wants_deltas:
                 guard.look(channel.name, len(channel.members), [next(back)], step)
 
     def _disable_members(
@@ -441,7 +441,7 @@ class Engine:
         for group, length in lengths.items():
             if divergence.bound is not None and length > divergence.bound:
                 wrong.setdefault(group, f"is longer than training.bound {divergence.bound:g}")
-        returning = [channel for channel, _ in uses if channel.ledger.returns]
+        returning = [channel for channel, _ in uses if channel.ledger.wants_deltas]
         for place, channel in enumerate(returning):
             delta = deltas[place]
             if delta is None or bool(delta.isfinite().all()):

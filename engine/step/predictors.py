@@ -227,7 +227,7 @@ class PredictorTrainer:
         context = self.contexts.of_gradient(channel, record)
         example = Example(record.message, context, None)
         valid: Tensor | None = None
-        if answered and channel.ledger.returns:
+        if answered and channel.ledger.wants_deltas:
             example.delta, example.loss = record.delta, record.loss
             if (
                 channel.needs_returned_loss and example.loss is None
@@ -249,7 +249,7 @@ class PredictorTrainer:
         for tape in tapes:
             for name, record in tape.sent:
                 channel = self.system.channels[name]
-                if channel.predictor is None or channel.ledger.returns or channel.predictor_disabled:
+                if channel.predictor is None or channel.ledger.wants_deltas or channel.predictor_disabled:
                     continue
                 participates = channel.of_sender(self.system.agents[channel.sender].participates(tape.window))
                 if participates is False:
@@ -295,7 +295,7 @@ class PredictorTrainer:
             if channel.traced:  # what was consumed waits for its return; an episode's last state need not
                 records = [record for record in records if record.unread or record.no_injection is True]
                 records += returns.get(channel.name, [])
-            if channel.ledger.returns:
+            if channel.ledger.wants_deltas:
                 examples = [e for record in records if (e := self._returned_example(channel, record, step))]
             if examples:
                 reached[channel.name] = predictor, examples

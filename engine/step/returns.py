@@ -24,10 +24,10 @@ from antiphon.engine.core.system import LearningGroup, System
 from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.step.forward import ForwardPass
 
-__all__ = ["Returns"]
+__all__ = ["LambdaReturns"]
 
 
-class Returns:
+class LambdaReturns:
     """Computes the returns of all state channels that ask for them.
 
     Args:
@@ -100,7 +100,7 @@ class Returns:
                 if (entry := self._entry(tape, memory)) is not None
                 and entry.use is not None
                 and entry.value is not None
-                and memory.ledger.returns
+                and memory.ledger.wants_deltas
             }
             _, deltas = backward(
                 self.evaluator.window(tape).total, put, (), list(leaves.values()), self.system.batch

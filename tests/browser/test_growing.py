@@ -19,7 +19,7 @@ from tests.browser.served import tensorboard, wait_for_runs
 from tests.browser.tab import Tab
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 NAMES = [runs.channel_name(channel) for channel in runs.CHANNELS]
 
@@ -145,6 +145,44 @@ def test_refresh_of_a_run_that_was_resumed_drops_the_rows_it_lost(
         (logged,) = (row.value for row in rows if row.name == NAMES[5] and row.metric == "cosine")
         tab.at(step)
         assert tab.number("cosine") == pytest.approx(logged, rel=1e-6), step
+
+
+def test_a_session_that_begins_while_rows_are_fetched_is_seen(page: Page, served: tuple[Path, str]) -> None:
+    """The catalog of before, then the rows of after: what was shown of the rows that were taken back is not kept."""
+    folder, address = served
+    first = Growing(folder / "between")
+    first.write(8)
+    first.close()
+    wait_for_runs(address, {"between"})
+    tab = Tab.alone(page, address, "between")
+    assert len(refreshed(tab, 8)) == 8
+    tab.choose("figure", "cosine")
+    tab.ask("app.select('channel', 5)")
+    catalogs: list[str] = []
+
+    def outdated(route: Route) -> None:
+        """Answer the first question after the refresh as before the session, and let the session begin."""
+        answer = route.fetch()
+        catalogs.append(answer.text())
+        if len(catalogs) == 1:
+            second = Growing(folder / "between", rows=5, seed=1)
+            second.write(4)
+            second.close()
+            end = time.monotonic() + 20
+            while route.fetch().text() == catalogs[0] and time.monotonic() < end:
+                time.sleep(0.2)
+            time.sleep(1.5)  # until its rows are there too
+        route.fulfill(response=answer, body=catalogs[-1])
+
+    page.route("**/plugin/antiphon/catalog*", outdated)
+    tab.push("refresh")
+    page.unroute("**/plugin/antiphon/catalog*")
+    assert len(catalogs) > 1
+    assert tab.ask("app.steps()") == [10 * (row + 1) for row in range(9)]
+    rows = runs.figures(list(runs.AGENTS), NAMES, 60, seed=1)
+    (logged,) = (row.value for row in rows if row.name == NAMES[5] and row.metric == "cosine")
+    tab.at(60)
+    assert tab.number("cosine") == pytest.approx(logged, rel=1e-6)
 
 
 def test_tensorboards_own_reload_button_refreshes_the_tab(page: Page, served: tuple[Path, str]) -> None:

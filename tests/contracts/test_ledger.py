@@ -297,7 +297,7 @@ def test_random_graphs_agree_with_the_event_simulator(seed: int) -> None:
 @pytest.mark.parametrize("noise", [0.0, 0.2])
 def test_what_is_received_agrees_with_the_event_simulator(bits: int | None, noise: float) -> None:
     link = Link(name="a->b", delay=2, bits=bits, noise=noise, seed=5)
-    ledger = GradientLedger("a->b", Sends(Clock()), Clock(), TickWindows(Clock()), link, returns=True)
+    ledger = GradientLedger("a->b", Sends(Clock()), Clock(), TickWindows(Clock()), link, wants_deltas=True)
     messages = {step: uniform(1, step, 6).view(2, 3) - 0.5 for step in range(8)}
     for step, message in messages.items():
         ledger.send(step, message, StepSignals(step, {}))

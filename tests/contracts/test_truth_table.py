@@ -163,7 +163,7 @@ def play_ledger(way: Way) -> None:
         receiver,
         TickWindows(receiver, way.unroll),
         Link(name="a->b", delay=way.delay),
-        returns=True,
+        wants_deltas=True,
     )
     back = {stamp: step for stamp, step in story.back(way).items() if step < HORIZON}
     arrived: dict[int, int] = {}

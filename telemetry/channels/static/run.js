@@ -158,21 +158,27 @@ export class Run {
     }
     this.catalog = catalog;
     this.#extras.clear();
-    await Promise.all(this.loaded().map(({ kind, metric, series }) => this.#extend(kind, metric, series)));
+    const loaded = this.loaded().map(({ kind, metric, series }) => this.#extend(kind, metric, series));
+    const grown = (await Promise.all(loaded)).some(Boolean);
+    // Rows of a session that began while they were fetched do not go with those from before it.
+    if (grown && (await this.#source.catalog(this.name)).session !== catalog.session) return Run.open(this.name, this.#source);
     return this;
   }
 
+  /** Fetch the new rows of a figure; whether there were any. */
+
   async #extend(kind, metric, series) {
-    if (!this.metrics(kind).includes(metric)) return;
+    if (!this.metrics(kind).includes(metric)) return false;
     const key = `${kind}/${metric}`;
     const last = series.steps.length ? series.steps[series.steps.length - 1] : -1;
     if (series.partial || last < 0) {
       const row = await this.#source.newest(this.name, kind, metric);
       if (this.#series.get(key) === series) this.#series.set(key, { ...row, partial: true });
-      return;
+      return true;
     }
     const more = await this.#source.figure(this.name, kind, metric, last);
     if (more.steps.length) this.#series.set(key, joined(series, more));
+    return more.steps.length > 0;
   }
 }
 

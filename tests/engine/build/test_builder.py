@@ -52,7 +52,7 @@ def test_the_control_does_not_see_its_own_target() -> None:
 def test_only_decoupled_channels_have_predictors(coupling: str) -> None:
     channels = eyes(coupling=coupling).system.channels.values()
     assert [channel.predictor for channel in channels] == [None, None]
-    assert [channel.ledger.returns for channel in channels] == [coupling == "delayed"] * 2
+    assert [channel.ledger.wants_deltas for channel in channels] == [coupling == "delayed"] * 2
 
 
 def test_predictors_may_have_an_optimiser_of_their_own() -> None:

@@ -20,7 +20,9 @@ def ledger(
     sender: Clock, receiver: Clock, unroll: int = 1, delay: int = 0, drop: float = 0.0
 ) -> GradientLedger:
     link = Link(name="a->b", delay=delay, drop=drop)
-    return GradientLedger("a->b", Sends(sender), receiver, TickWindows(receiver, unroll), link, returns=True)
+    return GradientLedger(
+        "a->b", Sends(sender), receiver, TickWindows(receiver, unroll), link, wants_deltas=True
+    )
 
 
 def send(found: GradientLedger, step: int) -> None:

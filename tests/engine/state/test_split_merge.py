@@ -170,7 +170,7 @@ def written_back(simulation: Simulation) -> State:
         for channel in channels.members:
             channel.predictors_disabled, channel.input_models_disabled = None, None
             if len(channels.members) > 1:
-                channel.ledger.records, channel.ledger.uses, channel.ledger.returned = {}, {}, {}
+                channel.ledger.records, channel.ledger.uses, channel.ledger.completed = {}, {}, {}
     engine._stale = True
     return snapshot(engine.per_agent())
 

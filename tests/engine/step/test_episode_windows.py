@@ -49,7 +49,7 @@ def test_windows_of_episodes_agree_with_counting(lengths: tuple[int, ...]) -> No
 def test_a_message_that_outlives_its_episode_is_done_with_when_the_next_one_is() -> None:
     windows = EpisodeWindows(6)
     windows.begin(0, 3, 0)
-    ledger = GradientLedger("a->b", Sends(Clock(4)), Clock(), windows, Link(name="a->b"), returns=True)
+    ledger = GradientLedger("a->b", Sends(Clock(4)), Clock(), windows, Link(name="a->b"), wants_deltas=True)
     message = torch.ones(2, 1, dtype=torch.float64)
     record = ledger.send(0, message, StepSignals(0, {}))
     assert record.waiting == {0, 1}

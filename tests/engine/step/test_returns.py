@@ -12,7 +12,7 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import Tape
 from antiphon.engine.core.system import LearningGroup
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.returns import Returns
+from antiphon.engine.step.returns import LambdaReturns
 from tests.engine.recurring import GOAL, LINEAR, STATE, make, played
 
 SPAN = 3
@@ -24,13 +24,15 @@ Reached = list[tuple[int, list[int]]]
 def reached(monkeypatch: pytest.MonkeyPatch) -> Reached:
     """At which step a return was computed, and over which windows."""
     found: Reached = []
-    computed = Returns._return
+    computed = LambdaReturns._return
 
-    def noted(self: Returns, unit: LearningGroup, tapes: list[Tape], channel: Channel, step: int) -> Tensor:
+    def noted(
+        self: LambdaReturns, unit: LearningGroup, tapes: list[Tape], channel: Channel, step: int
+    ) -> Tensor:
         found.append((step, [tape.window for tape in tapes]))
         return computed(self, unit, tapes, channel, step)
 
-    monkeypatch.setattr(Returns, "_return", noted)
+    monkeypatch.setattr(LambdaReturns, "_return", noted)
     return found
 
 
