@@ -1,4 +1,4 @@
-"""The studies behind the README's table, and the library's: run one, or all, and keep what came of it and from where.
+"""The studies behind the results' first table, and the library's: run one, or all, and keep what came of it and from where.
 
 Run: `python benchmarks/studies.py dni-split --jobs 2` (needs ANTIPHON_DATA, or the data in the cache). Runs that are
 finished already in --logdir are not repeated. Each study's table goes to benchmarks/results/NAME.md and NAME.csv, its
