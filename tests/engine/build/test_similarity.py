@@ -204,7 +204,7 @@ ALONE: dict[str, tuple[Document, str, str]] = {
     "traced and drawn": (
         ring(agent={**LSTM, "p_update": 0.5}, state=TRACED),
         "n0",
-        "wants_deltas",
+        "returns",
     ),
     "dropout": (ring(agent={"network": dropping}), "n0", "dropping"),
     "no vmap": (ring(agent={"network": Inspection}), "n0", ""),
