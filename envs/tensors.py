@@ -104,7 +104,12 @@ def from_tensors(
 def from_dataset(
     dataset: Indexable,
     names: Sequence[str] = ("image", "label"),
-    **options: Any,
+    *,
+    test: float = 0.2,
+    validation: float = 0.1,
+    training_only: Iterable[str] | None = None,
+    hold: int = 1,
+    episode: str = "stream",
 ) -> Source:
     """Make an environment of a data set, such as a `torch.utils.data.Dataset`, by reading all of it once.
 
@@ -112,7 +117,11 @@ def from_dataset(
         dataset: Its items are tuples in the order of `names` or dicts that have those keys, of tensors, arrays,
             pictures or numbers.
         names: Names of an item's parts, and of the signals.
-        options: `test`, `validation`, `training_only`, `hold` and `episode`, as of `from_tensors`.
+        test: As of `from_tensors`, like all that follow.
+        validation: Share of all examples that is kept for validation.
+        training_only: Names that no agent may observe.
+        hold: Steps for which each example is shown.
+        episode: stream or example.
 
     Raises:
         DataError: An item has other parts than `names` or than the item before, or as `from_tensors`.
@@ -131,17 +140,19 @@ def from_dataset(
             first, second, *_ = sorted(shapes)
             raise DataError(f"{name}: items of unequal shape {first} and {second}; make them equal")
         columns[name] = torch.stack(values)
-    return _source(columns, **options)
+    return _source(
+        columns, test=test, validation=validation, training_only=training_only, hold=hold, episode=episode
+    )
 
 
 def _source(
     tensors: Mapping[str, Any],
     *,
-    test: float = 0.2,
-    validation: float = 0.1,
-    training_only: Iterable[str] | None = None,
-    hold: int = 1,
-    episode: str = "stream",
+    test: float,
+    validation: float,
+    training_only: Iterable[str] | None,
+    hold: int,
+    episode: str,
 ) -> Source:
     check_hold(hold, episode)
     if not tensors:

@@ -1,5 +1,6 @@
 """One's own data: kinds of tensors, splits that never mix, data sets, and what is refused."""
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -165,3 +166,15 @@ def test_data_sets_may_use_any_names_and_options() -> None:
 )
 def test_bad_data_sets_are_named(items: list[Any], expected: str) -> None:
     assert expected in message(lambda: envs.from_dataset(items))
+
+
+def test_a_data_set_takes_the_options_of_tensors_and_no_other() -> None:
+    """Each is in the signature, with its default; a misspelt one is no tensor by accident."""
+    ours, theirs = (inspect.signature(f).parameters for f in (envs.from_dataset, envs.from_tensors))
+    options = [name for name, found in theirs.items() if found.kind is found.KEYWORD_ONLY]
+    assert [name for name, found in ours.items() if found.kind is found.KEYWORD_ONLY] == options
+    assert all(
+        (ours[n].default, ours[n].annotation) == (theirs[n].default, theirs[n].annotation) for n in options
+    )
+    with pytest.raises(TypeError, match=r"from_dataset\(\) got an unexpected keyword argument 'tset'"):
+        envs.from_dataset(TensorDataset(IMAGES, LABELS), tset=0.1)  # type: ignore[call-arg]
