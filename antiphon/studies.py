@@ -115,9 +115,8 @@ def study(
             raise ScenarioError(f"study: {name}={count!r}; must be a whole number, at least 1")
     given = variants if isinstance(variants, Mapping) else None
     wanted = _study(scenario, given, options, None if logdir is None else Path(logdir), keys)
-    if wanted.in_process and jobs is not None and jobs > 1:
-        what = next(iter(wanted.in_process))
-        line = f"study: runs are one at a time, in this process: others cannot import {what}"
+    if wanted.in_process is not None and jobs is not None and jobs > 1:
+        line = f"study: runs are one at a time, in this process: others cannot import {wanted.in_process}"
         warnings.warn(f"{line}; a function in a module of its own can be", stacklevel=2)
     on_run = report_run if sys.stderr.isatty() else lambda run: None
     outcome = wanted.go(jobs or cores(), on_run)

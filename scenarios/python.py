@@ -28,7 +28,7 @@ Buildable = Scenario | Template | Callable[..., Scenario]
 
 @dataclass(frozen=True, kw_only=True)
 class PythonTemplate:
-    """A scenario made in Python.
+    """A scenario made in Python. A function is called with torch's random state at seed 0: in every process it makes the same.
 
     Raises:
         ScenarioError: From its methods: no such variant or parameter, or a function that returns something else.
@@ -129,7 +129,11 @@ class PythonTemplate:
         missing = [name for name, one in known.items() if one.default is one.empty and name not in values]
         if missing:
             raise ScenarioError(f"{source}: parameter {missing[0]!r} has no value; give it one, or a default")
-        made = base(**values)
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            made = base(**values)
         if not isinstance(made, Scenario):
             raise ScenarioError(
                 f"{source}: returns {type(made).__name__}; it must return an antiphon.Scenario"

@@ -67,7 +67,7 @@ def work(jobs: Sequence[Job], templates: Templates = MappingProxyType({})) -> li
 
     Args:
         jobs: Of one scenario.
-        templates: By source, those that only this process has; others are read or imported.
+        templates: By source, those that are at hand; others are read or imported.
 
     Returns:
         For each job `result` (None where there is none), `scores` (by `Scoring.name`), `exit_code` and `error` (a line,
@@ -127,11 +127,12 @@ class Pool:
     """Carries out jobs of a study (`job_of`) in so many processes: one is this one, more are workers.
 
     Jobs that are equal but for the seed are one program where they can be joined. Where there are fewer such groups than
-    processes, groups are split, so that none is idle. `templates` are those that only this process has: then it is alone.
+    processes, groups are split, so that none is idle. `templates` are Python's, by source: other processes
+    import them.
     """
 
     def __init__(self, jobs: int, templates: Templates = MappingProxyType({})) -> None:
-        self._jobs, self._templates = 1 if templates else jobs, templates
+        self._jobs, self._templates = jobs, templates
         self._workers: list[subprocess.Popen[str]] = []
         self._stopping = False
         self.stopped: list[int] = []

@@ -83,10 +83,14 @@ class Study:
         return cls(spec=spec, directory=directory, options=options, templates={template.name: template})
 
     @property
-    def in_process(self) -> dict[str, PythonTemplate]:
-        """Templates that no other process can import, by source: with any, runs take place in this process alone."""
+    def in_process(self) -> str | None:
+        """A Python template that no other process can import: then all runs take place in this one, one at a time."""
+        return next((source for source, one in self._python.items() if not one.importable), None)
+
+    @property
+    def _python(self) -> dict[str, PythonTemplate]:
         python = [one for one in self.templates.values() if isinstance(one, PythonTemplate)]
-        return {template.source: template for template in python if not template.importable}
+        return {template.source: template for template in python}
 
     @cached_property
     def plan(self) -> Plan:
@@ -117,7 +121,8 @@ class Study:
         for name, found in kept.items():
             end(runs[name], found)
         todo = [run for name, run in runs.items() if name not in kept]
-        pool, represent = Pool(min(jobs, max(len(todo), 1)), self.in_process), self.spec.representations
+        processes = 1 if self.in_process is not None else min(jobs, max(len(todo), 1))
+        pool, represent = Pool(processes, self._python), self.spec.representations
         wanted = [
             job_of(r.request, self.directory / r.name, r.scorings, representations=represent) for r in todo
         ]
