@@ -11,8 +11,8 @@ from torch import fx
 
 from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
+from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import StepSignals
-from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
 from antiphon.engine.inference.export import export

@@ -12,7 +12,7 @@ import networkx as nx
 import torch
 
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo
-from antiphon.engine.core.rows import EnvMask
+from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.metrics.description import described
 from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures
 from antiphon.engine.metrics.handles import AgentHandle, Recording

@@ -31,7 +31,7 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
-from antiphon.engine.core.rows import Replicas
+from antiphon.engine.core.records import Replicas
 from antiphon.engine.core.system import LearningGroup, Stacked, System
 from antiphon.nets.optimisers import Optimiser
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.masks import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
 from antiphon.engine.core.records import Delivery, Record, StepSignals
-from antiphon.engine.core.rows import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
 
 __all__ = ["Mailbox"]
 

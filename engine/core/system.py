@@ -16,8 +16,8 @@ from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import EpisodeWindows, Schedule, Windows
 from antiphon.engine.core.divergence import Divergence
+from antiphon.engine.core.masks import EnvMask, mask_fill_zero, mask_not
 from antiphon.engine.core.records import EpisodeEnds, Tape
-from antiphon.engine.core.rows import EnvMask, mask_fill_zero, mask_not
 
 if TYPE_CHECKING:
     from antiphon.envs.signal import Description

@@ -28,11 +28,11 @@ from antiphon.engine.core.records import (
     EpisodeEnds,
     Input,
     Record,
+    Replicas,
     StepSignals,
     Tape,
     Tick,
 )
-from antiphon.engine.core.rows import Replicas
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.links import Links
 from antiphon.engine.step.backward import ObjectiveEvaluator

@@ -24,12 +24,12 @@ from antiphon.engine.core.records import (
     Consumption,
     Input,
     Record,
+    Replicas,
     StepSignals,
     Tape,
     Tick,
     joined,
 )
-from antiphon.engine.core.rows import Replicas
 from antiphon.engine.core.system import LearningGroup, Stacked
 
 __all__ = ["merge_state", "split_state"]

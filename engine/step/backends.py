@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.build.stacking import stack
+from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import EpisodeEnds, StepSignals, Tape
-from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.core.system import Stacked, System
 from antiphon.engine.reference import records as reference
 from antiphon.engine.reference.engine import ReferenceEngine

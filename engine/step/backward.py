@@ -24,8 +24,8 @@ from antiphon.comms.credit import BackwardRequest, Gradients, Injection, clipped
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.masks import EnvMask, mask_and, mask_fill_zero, mask_not
 from antiphon.engine.core.records import AgentTick, Consumption, Record, Tape
-from antiphon.engine.core.rows import EnvMask, mask_and, mask_fill_zero, mask_not
 from antiphon.engine.core.system import LearningGroup, System
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.engine.step.report import Losses, Update, WindowLoss

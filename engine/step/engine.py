@@ -20,8 +20,8 @@ from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.divergence import Guard, Report
 from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.masks import Members, mask_fill_zero, mask_not
 from antiphon.engine.core.records import EpisodeEnds, Record, StepSignals, Tape
-from antiphon.engine.core.rows import Members, mask_fill_zero, mask_not
 from antiphon.engine.core.system import LearningGroup, Stacked, System
 from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator, Uses
 from antiphon.engine.step.forward import ForwardPass

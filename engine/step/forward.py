@@ -16,8 +16,8 @@ from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Call
+from antiphon.engine.core.masks import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
 from antiphon.engine.core.records import AgentTick, Delivery, Input, Record, StepSignals, Tape, Tick
-from antiphon.engine.core.rows import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
 from antiphon.engine.core.system import System
 from antiphon.engine.step.predictors import Contexts
 from antiphon.nets.layers import Transport

@@ -25,8 +25,8 @@ from antiphon.comms.stacked import StackedModels, gradients_all, predict_all
 from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.divergence import Guard, Report
+from antiphon.engine.core.masks import Members, mask_and, mask_fill_zero, mask_not
 from antiphon.engine.core.records import Record, Tape
-from antiphon.engine.core.rows import Members, mask_and, mask_fill_zero, mask_not
 from antiphon.engine.core.system import System
 from antiphon.nets.optimisers import step_all
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.build.replicas import Union, bare, named
+from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import EpisodeEnds, StepSignals
-from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.core.system import Stacked, System
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.engine.step.backends import SentMessage, StackedBackend

@@ -17,8 +17,8 @@ from torch import Tensor
 from antiphon.comms.synthetic_gradients import Example
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.masks import EnvMask, Members
 from antiphon.engine.core.records import AgentTick, Tape
-from antiphon.engine.core.rows import EnvMask, Members
 from antiphon.engine.core.system import LearningGroup, Stacked, System
 from antiphon.engine.step.predictors import InputUpdate, PredictorUpdate
 
