@@ -14,6 +14,7 @@ from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.system import System
+from antiphon.engine.core.updates import StepReport
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
 from antiphon.engine.inference.export import export
 from antiphon.engine.inference.links import Links
@@ -22,7 +23,7 @@ from antiphon.engine.state import checkpoint
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.step.backends import backend_of
-from antiphon.engine.step.report import AgentReport, MeanAccumulator, StepReport
+from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import DivergenceError, RunError
@@ -143,7 +144,7 @@ class BaseSimulation:
         ends = self.world.advance(self.backend.action)
         self.backend.cut(step, ends)  # known before anything learns
         try:
-            self.learned = self.backend.learn(step, watch=watch)
+            self.learned = AgentReport(self.backend.learn(step, watch=watch), self.backend.stacked)
             if (step + 1) % self.scenario.telemetry.every == 0 or step + 1 == self.until:
                 self.synchronize()
         except DivergenceError as error:  # what was learned before stays as it was; the rest cannot go on

@@ -26,8 +26,8 @@ from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock, EpisodeWindows, Schedule
 from antiphon.engine.core.divergence import Divergence
-from antiphon.engine.core.records import Replicas
-from antiphon.engine.core.system import LearningGroup, System
+from antiphon.engine.core.records import LearningGroup, Replicas
+from antiphon.engine.core.system import System
 from antiphon.engine.state import checkpoint
 from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest

@@ -21,7 +21,7 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Sends
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
-from antiphon.engine.core.system import LearningGroup
+from antiphon.engine.core.records import LearningGroup
 from antiphon.engine.step.predictors import ends_of
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError

@@ -31,8 +31,8 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
-from antiphon.engine.core.records import Replicas
-from antiphon.engine.core.system import LearningGroup, Stacked, System
+from antiphon.engine.core.records import LearningGroup, Replicas
+from antiphon.engine.core.system import Stacked, System
 from antiphon.nets.optimisers import Optimiser
 
 __all__ = ["agent_kind", "channel_kind", "place_of", "reasons_alone", "stack", "stacks_of"]

@@ -16,6 +16,7 @@ __all__ = [
     "mask_fill_zero",
     "mask_not",
     "mask_or",
+    "members_and",
     "simplify",
 ]
 
@@ -63,3 +64,10 @@ def mask_fill_zero(mask: EnvMask, value: Tensor) -> Tensor:
 
 Members = Tensor | None
 """[N] or [K] bool, on the CPU: some members of a stack; None: all."""
+
+
+def members_and(a: Members, b: Members) -> Members:
+    """The members that are in both."""
+    if a is None or b is None:
+        return a if b is None else b
+    return a & b

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from antiphon.agents.network import Tensors
 from antiphon.comms.model import ContextSpec, encode
+from antiphon.engine.core.clock import Windows
 from antiphon.engine.core.masks import EnvMask
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Delivery",
     "EpisodeEnds",
     "Input",
+    "LearningGroup",
     "Record",
     "ReplicaSignals",
     "Replicas",
@@ -301,3 +303,28 @@ class Tape:
             if entry.use is not None
         }
         return list(found.values())
+
+
+@dataclass(slots=True, eq=False)
+class LearningGroup:
+    """A maximal set of agents joined by locked channels or by tied parameters, or a stack of such sets.
+
+    Attributes:
+        members: Names, in canonical order.
+        windows: Its windows.
+        owners: The first agent of each learner, with how many agents share it.
+        late: Whether a delayed channel leaves it, so that its windows wait for the returned gradient.
+        staleness: How many windows a tape may wait: as long as the longest of its delayed channels.
+        tape: The open window.
+        pending: Windows that have ended and wait, oldest first.
+        past: The newest windows learned from, oldest first, where returns reach over several.
+    """
+
+    members: tuple[str, ...]
+    windows: Windows
+    owners: dict[str, int] = field(default_factory=dict)
+    late: bool = False
+    staleness: int = 0
+    tape: Tape = field(default_factory=Tape)
+    pending: list[Tape] = field(default_factory=list)
+    past: list[Tape] = field(default_factory=list)

@@ -20,10 +20,9 @@ from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
+from antiphon.engine.core.updates import PredictorUpdate, StepReport
 from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.metrics.digests import digests
-from antiphon.engine.step.predictors import PredictorUpdate
-from antiphon.engine.step.report import StepReport
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind, Recorder, Recorders, SampleRow

@@ -15,7 +15,8 @@ from torch import Tensor
 from antiphon.engine.build.builder import build_to_look, outline
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.system import LearningGroup, System
+from antiphon.engine.core.records import LearningGroup
+from antiphon.engine.core.system import System
 from antiphon.engine.planning.cost_model import CostModel, length_of
 from antiphon.envs.signal import Description
 from antiphon.errors import ResourceError

@@ -23,6 +23,7 @@ from antiphon.engine.core.records import (
     AgentTick,
     Consumption,
     Input,
+    LearningGroup,
     Record,
     Replicas,
     StepSignals,
@@ -30,7 +31,7 @@ from antiphon.engine.core.records import (
     Tick,
     joined,
 )
-from antiphon.engine.core.system import LearningGroup, Stacked
+from antiphon.engine.core.system import Stacked
 
 __all__ = ["merge_state", "split_state"]
 

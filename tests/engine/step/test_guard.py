@@ -52,7 +52,7 @@ def ring(network: dict[str, Any], **channel: Any) -> Simulation:
 def later(simulation: Simulation) -> Simulation:
     assert isinstance(simulation.backend, StackedBackend)
     simulation.backend.check_later()
-    assert simulation.backend.guard is not None
+    assert simulation.backend.divergence.guard is not None
     return simulation
 
 
@@ -136,7 +136,7 @@ def test_where_every_step_is_checked_at_once_there_is_none(training: dict[str, A
     simulation = Simulation(scenario, backend="cohort")
     assert isinstance(simulation.backend, StackedBackend)
     simulation.backend.check_later()
-    assert simulation.backend.guard is None
+    assert simulation.backend.divergence.guard is None
 
 
 def test_it_remembers_the_first_step_and_who() -> None:
