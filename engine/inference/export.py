@@ -178,7 +178,7 @@ class _Ticks:
             for name, a in self.system.owners().items()
         }
         for step in range(steps):
-            for name in (name for call in self.system.schedule.calls(step) for name in call):
+            for name in self.system.schedule.ticks(step):
                 agent = self.system.agents[name]
                 state = self.state(agent, step) if agent.memory is not None else None
                 emit = emitters[self.system.owner_of[name]]

@@ -24,7 +24,7 @@ _SHORTEST = 8
 
 def span(system: System) -> int:
     """Return how many steps show what a system does: two of its longest windows, but 8 to 32 steps."""
-    longest = max((group.windows.end(1) - group.windows.end(0) for group in system.groups), default=0)
+    longest = max((group.windows.steps() for group in system.groups), default=0)
     return min(max(2 * longest, _SHORTEST), _LONGEST)
 
 
@@ -78,7 +78,7 @@ class _Times:
         self.reaches: dict[str, dict[int, _Reach]] = {name: {} for name in system.agents}
         """By agent and tick, how far the true gradient goes; earlier ticks of open windows are among them."""
         for step in range(self._opened(steps.start), steps.stop):
-            for name in (name for call in system.schedule.calls(step) for name in call):
+            for name in system.schedule.ticks(step):
                 self.reaches[name][step] = self._reach(system.agents[name], step)
 
     def flags(self, answer: Callable[[int], bool]) -> NDArray[np.bool_]:

@@ -48,9 +48,9 @@ StatisticsOwner = Learner | StackedLearner | Model | StackedModels
 
 def with_statistics(system: System) -> list[StatisticsOwner]:
     """Learners and predictors with running statistics; these are values, which a step replaces."""
-    learners = {id(agent.learner): agent.learner for agent in system.agents.values()}
-    models = [m for c in system.channels.values() for m in (c.predictor, c.input) if m is not None]
-    return [owner for owner in (*learners.values(), *models) if owner.buffers]
+    learners = [agent.learner for agent in system.owners().values()]
+    models = [model for channel in system.channels.values() for model in channel.models]
+    return [owner for owner in (*learners, *models) if owner.buffers]
 
 
 class Engine:
@@ -311,7 +311,7 @@ class Engine:
                 self._restore_members(agent.learner, members)
             for channel in self.system.channels.values():
                 members = (channel.replicas.index == replica).cpu()
-                for model in (channel.predictor, channel.input):
+                for model in channel.models:
                     self._restore_members(model, members)
                 places = members.nonzero().flatten().tolist()
                 channel.disable_predictors(places)
