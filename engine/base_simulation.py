@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,10 +19,11 @@ from antiphon.engine.core.updates import StepReport
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
 from antiphon.engine.inference.export import export
 from antiphon.engine.inference.links import Links
+from antiphon.engine.metrics.digests import described_scenario
 from antiphon.engine.planning.memory_estimate import MemoryGuard
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
-from antiphon.engine.state.compatibility import check_compatible
+from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.step.backends import backend_of
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.envs import registry
@@ -49,6 +51,7 @@ class BaseSimulation:
         train_means: Losses and metrics since the last row of figures.
         recorders: What figures are handed to.
         diverged: The message of its divergence; None: it goes on.
+        closed: Whether it has been closed, and takes no more steps.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class BaseSimulation:
         self.scenario = scenario
         self.device, self.dtype = chosen_device(device), dtype
         self.recorders: list[Recorder] = []
+        self.closed = False
         self._env = self._make(scenario.training.batch)
         try:
             self._memory_guard = MemoryGuard(scenario, self._env.description, self.device, dtype)
@@ -117,7 +121,9 @@ class BaseSimulation:
 
         Raises:
             DivergenceError: A loss or gradient was not finite. No parameter has been touched by this step.
+            RunError: It has been closed.
         """
+        self.check_open()
         step = self.now
         try:
             ended = self.advance(watch=self.watching(step))
@@ -293,6 +299,8 @@ class BaseSimulation:
             ResourceError: There is not enough memory for it.
         """
         try:
+            if saved.described is not None:
+                check_objects(saved.described, self.described)
             self.load_state_dict(saved.state)
         except RunError as error:
             raise RunError(f"{saved.place}: {error}") from None
@@ -336,7 +344,12 @@ class BaseSimulation:
             DivergenceError: As of `synchronize`; once it has been raised, the diverged simulation can be saved.
         """
         state = {"env": self._env_state(), **self._own_state()}
-        return write_simulation(Path(path), self.scenario, self.dtype, state)
+        return write_simulation(Path(path), self.scenario, self.dtype, state, self.described)
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """The scenario as plain data, with the digest of each Python object when this was first asked for."""
+        return described_scenario(self.scenario)
 
     def _env_state(self) -> dict[str, Any] | None:
         """The environment's state, or None where it keeps that to itself (somebody else's VectorEnv)."""
@@ -372,8 +385,16 @@ class BaseSimulation:
         settings = {"seed": saved.seed, "device": device, "dtype": saved.dtype, "threads": threads}
         return cls._restored(saved.scenario, lambda one: one.load_saved(saved), **settings, backend=backend)
 
+    def check_open(self) -> None:
+        """Raise RunError if it has been closed."""
+        if self.closed:
+            raise RunError(
+                "simulation: has been closed, and its environment with it; make another one, or load a checkpoint"
+            )
+
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing."""
+        self.closed = True
         for recorder in self.recorders:
             recorder.close()
         self.recorders = []

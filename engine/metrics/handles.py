@@ -12,7 +12,7 @@ from antiphon.engine.step.backends import Backend
 from antiphon.engine.step.report import AgentReport
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["AgentHandle", "Recording"]
+__all__ = ["AgentHandle", "Agents", "Recording"]
 
 _CHANNEL = ("message", "delta", "prediction")
 
@@ -50,6 +50,13 @@ class AgentHandle:
         emit = learner.network.emit(root, "network", learner.parameters, learner.buffers)
         graph.output(emit(graph, x))
         return fx.GraphModule(root, graph, class_name="Agent").eval()
+
+
+class Agents(dict[str, AgentHandle]):
+    """Agents by name."""
+
+    def __missing__(self, name: str) -> AgentHandle:
+        raise ScenarioError(f"agents: no agent '{name}'{suggest(name, self)}")
 
 
 class Recording:
