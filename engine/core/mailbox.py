@@ -14,7 +14,7 @@ from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.masks import EnvMask, mask_fill_zero, mask_not, mask_or
 from antiphon.engine.core.records import Delivery, Record, StepSignals
 
-__all__ = ["Mailbox", "mixed_signals"]
+__all__ = ["Mailbox"]
 
 
 @dataclass
@@ -113,14 +113,25 @@ class Mailbox:
             return
         stamp = torch.full_like(self.held_stamp, record.stamp)
         if self.aligns:
-            self.held_signals = mixed_signals(
-                mask_not(missing), record.step_signals.signals, self.held_signals
-            )
+            self.held_signals = _mixed(mask_not(missing), record.step_signals.signals, self.held_signals)
         if missing is False:
             self.held, self.held_stamp = record.received, stamp
         else:
             self.held = torch.where(missing.unsqueeze(1), self.held, record.received)
             self.held_stamp = torch.where(missing, self.held_stamp, stamp)
+
+    def stand_in(self, delivery: Delivery, value: Tensor, mask: EnvMask) -> Delivery:
+        """Return a delivery in which `value` [B, size] stands in for the due message in `mask`."""
+        if isinstance(mask, Tensor):
+            before = torch.zeros_like(value) if delivery.value is None else delivery.value
+            value = torch.where(mask.unsqueeze(1), value, before)
+        available, counted = mask_or(delivery.available, mask), mask_or(delivery.counted, mask)
+        step_signals = delivery.step_signals
+        if step_signals is not None and delivery.record is not None:
+            step_signals = StepSignals(
+                step_signals.step, _mixed(mask, delivery.record.step_signals.signals, step_signals.signals)
+            )
+        return Delivery(delivery.record, value, available, counted, mask, step_signals)
 
     def cut(self, ended: EnvMask) -> None:
         """Empty the mailbox in the environments whose episode ended (semantics 20)."""
@@ -134,7 +145,7 @@ def _forgotten(stamp: Tensor | None, ended: EnvMask) -> Tensor | None:
     return torch.where(mask_fill_zero(ended, torch.ones_like(stamp)) > 0, -1, stamp)
 
 
-def mixed_signals(mask: EnvMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
+def _mixed(mask: EnvMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
     """The signals `one` in `mask`, and `other` elsewhere; a mask `_name` that one of them lacks is all present."""
     if mask is True or not other:
         return dict(one)

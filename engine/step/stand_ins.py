@@ -14,13 +14,12 @@ from torch import Tensor
 
 from antiphon.comms.credit import constant
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.mailbox import mixed_signals
 from antiphon.engine.core.masks import EnvMask, mask_and, mask_not, mask_or
-from antiphon.engine.core.records import Delivery, Record, StepSignals
+from antiphon.engine.core.records import Delivery, Record
 from antiphon.engine.core.system import System
 from antiphon.engine.step.contexts import Contexts
 
-__all__ = ["StandIns", "missing", "with_synthetic_input"]
+__all__ = ["StandIns"]
 
 
 class StandIns:
@@ -49,10 +48,12 @@ class StandIns:
         context = self.contexts.of_input(channel, record, step)
         if record.first_use == step and record.void is not True:
             channel.add_input_example(context, record, _arrived(record))
-        mask = mask_and(missing(delivery, always=channel.coupling == "unlocked"), channel.stand_in_allowed)
+        mask = mask_and(_missing(delivery, always=channel.coupling == "unlocked"), channel.stand_in_allowed)
         if mask is False:
             return delivery
-        return with_synthetic_input(delivery, constant(channel.input.predict(context, channel.rows)), mask)
+        return channel.mailbox.stand_in(
+            delivery, constant(channel.input.predict(context, channel.rows)), mask
+        )
 
 
 def _arrived(record: Record) -> Tensor | None:
@@ -61,7 +62,7 @@ def _arrived(record: Record) -> Tensor | None:
     return torch.logical_not(away) if isinstance(away, Tensor) else None
 
 
-def missing(delivery: Delivery, *, always: bool) -> EnvMask:
+def _missing(delivery: Delivery, *, always: bool) -> EnvMask:
     """Return the environments in which the due message is missing, though its example goes on.
 
     Args:
@@ -74,16 +75,3 @@ def missing(delivery: Delivery, *, always: bool) -> EnvMask:
     if always or valid is False:
         return valid
     return False if delivery.counted is True else mask_and(valid, mask_not(delivery.counted))
-
-
-def with_synthetic_input(delivery: Delivery, value: Tensor, mask: EnvMask) -> Delivery:
-    """Return a delivery in which `value` [B, size] stands in for the due message in `mask`."""
-    if isinstance(mask, Tensor):
-        before = torch.zeros_like(value) if delivery.value is None else delivery.value
-        value = torch.where(mask.unsqueeze(1), value, before)
-    available, counted = mask_or(delivery.available, mask), mask_or(delivery.counted, mask)
-    step_signals = delivery.step_signals
-    if step_signals is not None and delivery.record is not None:
-        due = delivery.record.step_signals.signals
-        step_signals = StepSignals(step_signals.step, mixed_signals(mask, due, step_signals.signals))
-    return Delivery(delivery.record, value, available, counted, mask, step_signals)
