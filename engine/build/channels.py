@@ -22,7 +22,6 @@ from antiphon.engine.core.clock import Sends
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.records import LearningGroup
-from antiphon.engine.step.predictors import ends_of
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
 from antiphon.nets.optimisers import Rate
@@ -171,10 +170,21 @@ class Wiring:
         return ContextSpec(name, signal.shape, signal.classes)
 
     def _ends(self, spec: ChannelSpec, names: tuple[str, ...], shape: Shape) -> tuple[ContextSpec, ...]:
-        agents = {"from.state": spec.sender, "to.state": spec.receiver}
-        ticks = [self.group_of[name].windows.ticks(self.agents[name].clock) for name in agents.values()]
-        states = {end: state_size(self.scenario.agents[name]) for end, name in agents.items()}
-        return ends_of(names, shape, ticks[0], ticks[1], states)
+        """The signals of a channel's ends among `names`, of `GRADIENT_ENDS` or `INPUT_ENDS`."""
+
+        def ticks(name: str) -> int:
+            return self.group_of[name].windows.ticks(self.agents[name].clock)
+
+        specs = {
+            "returned": ContextSpec("returned", shape),
+            "held": ContextSpec("held", shape),
+            "age": ContextSpec("age", ()),
+            "from.phase": ContextSpec("from.phase", (), ticks(spec.sender)),
+            "to.phase": ContextSpec("to.phase", (), ticks(spec.receiver)),
+            "from.state": ContextSpec("from.state", (state_size(self.scenario.agents[spec.sender]),)),
+            "to.state": ContextSpec("to.state", (state_size(self.scenario.agents[spec.receiver]),)),
+        }
+        return tuple(specs[name] for name in names)
 
     # --- predictors ---------------------------------------------------------------------------------------
 

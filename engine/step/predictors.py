@@ -1,23 +1,13 @@
-"""Training of synthetic gradients and inputs, one optimiser step each on all that has come back (semantics 6), and
-what they are conditioned on: signals of the step, and of the channel's two ends.
-
-Of the ends, a synthetic gradient may know `returned` (the newest gradient that has come back), a synthetic input
-`held` (the newest message that came before the one it stands in for) and its `age`; both may know `from.phase` and
-`to.phase`: which tick of its window the sender or the receiver is at. A synthetic gradient may know the states of the
-ends too: `from.state`, the sender's of the tick that made the message, and `to.state`, the newest of the receiver's
-that had crossed the link by then.
-"""
+"""Training of synthetic gradients and inputs, one optimiser step each on all that has come back (semantics 6)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.comms.credit import constant
-from antiphon.comms.model import ContextSpec
 from antiphon.comms.outliers import Outliers
 from antiphon.comms.stacked import StackedModels, gradients_all, predict_all
 from antiphon.comms.synthetic_gradients import Example, Predictor
@@ -27,115 +17,10 @@ from antiphon.engine.core.masks import Members, mask_and, mask_fill_zero, mask_n
 from antiphon.engine.core.records import Record, Tape
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import InputUpdate, PredictorUpdate
+from antiphon.engine.step.contexts import Contexts
 from antiphon.nets.optimisers import step_all
 
-__all__ = ["Contexts", "InputUpdate", "PredictorTrainer", "PredictorUpdate", "ends_of"]
-
-
-def ends_of(
-    names: tuple[str, ...],
-    shape: tuple[int, ...],
-    sender_ticks: int,
-    receiver_ticks: int,
-    states: Mapping[str, int],
-) -> tuple[ContextSpec, ...]:
-    """Return what the end signals `names` of a channel are.
-
-    Args:
-        names: Of `shapes.GRADIENT_ENDS` or `shapes.INPUT_ENDS`.
-        shape: Of one message.
-        sender_ticks: Of a window of the sender.
-        receiver_ticks: Of a window of the receiver.
-        states: Components of the ends' states, by `from.state` and `to.state`; 0: it has none.
-    """
-    specs = {
-        "returned": ContextSpec("returned", shape),
-        "held": ContextSpec("held", shape),
-        "age": ContextSpec("age", ()),
-        "from.phase": ContextSpec("from.phase", (), sender_ticks),
-        "to.phase": ContextSpec("to.phase", (), receiver_ticks),
-    }
-    specs |= {name: ContextSpec(name, (size,)) for name, size in states.items()}
-    return tuple(specs[name] for name in names)
-
-
-class Contexts:
-    """Encodes the contexts of a system's predictors, [B, features] each.
-
-    Args:
-        system: The channels.
-    """
-
-    def __init__(self, system: System) -> None:
-        self.system = system
-
-    def of_gradient(self, channel: Channel, record: Record) -> Tensor | None:
-        """Return what the synthetic gradient of `record` is conditioned on; None without any context."""
-        seen = self._signals(channel, record, channel.context)
-        if not channel.ends:
-            return seen
-        ends: dict[str, Callable[[], Tensor]] = {
-            "returned": lambda: channel.zeros if record.returned is None else record.returned,
-            "from.phase": lambda: self._phase(channel, channel.sender, record.stamp, record.began),
-            "to.phase": lambda: self._phase(channel, channel.receiver, record.first_use, record.began),
-            "from.state": lambda: self._state(channel, channel.sender, record.states.get("from.state")),
-            "to.state": lambda: self._state(channel, channel.receiver, record.states.get("to.state")),
-        }
-        return _joined(seen, [ends[name]() for name in channel.ends])
-
-    def _signals(self, channel: Channel, record: Record, specs: tuple[ContextSpec, ...]) -> Tensor | None:
-        """Signals of the environment at the moment that a message was made."""
-        found = record.step_signals.context(specs, self.system.dtype)
-        return None if found is None else channel.replicas.to_rows(found)
-
-    def _state(self, channel: Channel, agent: str, state: Tensor | None) -> Tensor:
-        """[B, state size]: a state of an agent; zeros before its first."""
-        if state is not None:
-            return state
-        size = self.system.agents[agent].learner.network.state_size
-        return torch.zeros(channel.rows, size, dtype=self.system.dtype, device=self.system.device)
-
-    def of_input(self, channel: Channel, record: Record, step: int) -> Tensor | None:
-        """Return what a synthetic input that stands in for `record` at the tick at `step` is conditioned on."""
-        seen = self._signals(channel, record, channel.input_context)
-        if not channel.input_ends:
-            return seen
-        mailbox = channel.mailbox
-        ends: dict[str, Callable[[], Tensor]] = {
-            "held": lambda: channel.zeros if mailbox.prior is None else self._held(channel),
-            "age": lambda: self._age(channel, record.stamp),
-            "from.phase": lambda: self._phase(channel, channel.sender, record.stamp, record.began),
-            "to.phase": lambda: self._phase(channel, channel.receiver, step, record.began),
-        }
-        return _joined(seen, [ends[name]() for name in channel.input_ends])
-
-    def _held(self, channel: Channel) -> Tensor:
-        prior, stamp = channel.mailbox.prior, channel.mailbox.prior_stamp
-        assert prior is not None
-        assert stamp is not None
-        return torch.where((stamp >= 0).unsqueeze(1), prior, 0.0)
-
-    def _age(self, channel: Channel, stamp: int) -> Tensor:
-        held = channel.mailbox.prior_stamp
-        if held is None:
-            return channel.zeros.new_zeros(len(channel.zeros), 1)
-        age = torch.where(held >= 0, stamp - held, 0)
-        return age.to(self.system.dtype).unsqueeze(1)
-
-    def _phase(self, channel: Channel, agent: str, tick: int | None, began: int) -> Tensor:
-        """Which tick of its window an agent is at, one-hot; zeros where it never ticks."""
-        windows, clock = self.system.group_of[agent].windows, self.system.agents[agent].clock
-        count = windows.ticks(clock)
-        encoded = torch.zeros(count, dtype=self.system.dtype, device=self.system.device)
-        if tick is not None:
-            at = torch.tensor(windows.position(tick, clock, began), device=self.system.device)
-            encoded = F.one_hot(at, count).to(self.system.dtype)
-        return encoded.expand(channel.rows, count)
-
-
-def _joined(first: Tensor | None, rest: list[Tensor]) -> Tensor:
-    columns = [*([] if first is None else [first]), *rest]
-    return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
+__all__ = ["PredictorTrainer"]
 
 
 class PredictorTrainer:
@@ -191,7 +76,11 @@ class PredictorTrainer:
             return None
         if not record.step_signals.signals and channel.context:
             return None
-        context = self.contexts.of_gradient(channel, record)
+        context = record.step_signals.context(channel.context, self.system.dtype)
+        if context is not None:
+            context = channel.replicas.to_rows(context)
+        if channel.ends:
+            context = self.contexts.with_ends(context, channel, record)
         example = Example(record.message, context, None)
         valid: Tensor | None = None
         if answered and channel.ledger.wants_deltas:
