@@ -19,6 +19,7 @@ from antiphon.engine.core.updates import StepReport
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
 from antiphon.engine.inference.export import export
 from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.model_files import write_system
 from antiphon.engine.metrics.digests import described_scenario
 from antiphon.engine.planning.memory_estimate import MemoryGuard
 from antiphon.engine.state import checkpoint
@@ -226,6 +227,24 @@ class BaseSimulation:
         """
         self.synchronize()
         return export(self.system, self.scenario.readouts if agents is None else agents)
+
+    def export(self, path: str | Path, agents: Sequence[str] | None = None) -> Path:
+        """Write the composed system, or weights, to a file that is read without antiphon, and return its path.
+
+        Args:
+            path: `*.pt2`: the module of `compose`, for `torch.export.load`. `*.onnx`: the same for ONNX. Both take any
+                batch; in time both take one round of steps and the state by name, zeros in silence. `*.safetensors`:
+                parameters and running statistics, as `agent.name`; tied agents have them once.
+            agents: Of a module, whose outputs it returns; None: the readouts. Of weights, whose; None: all.
+
+        Raises:
+            ScenarioError: No such agent; a module's output is asked of one without an objective; as of `compose`.
+            RunError: The suffix is another; `onnx` is not installed; torch cannot trace somebody's module; the file
+                cannot be written. Nothing is written then.
+            DivergenceError: As of `synchronize`.
+        """
+        self.synchronize()
+        return write_system(self.system, Path(path), agents, self.scenario.readouts)
 
     def _make(self, batch: int, split: str | None = None) -> TorchVectorEnv:
         """Make an environment of the scenario; None: of the part of the data that it trains on."""

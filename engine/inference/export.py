@@ -13,21 +13,22 @@ import keyword
 import math
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from fractions import Fraction
 from typing import Any, final
 
 import torch
 from torch import fx, nn
 
+from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, STATE
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.rollout import steps_needed
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["export", "observed", "steps_per_round"]
+__all__ = ["agent_module", "argument_names", "export", "observed", "steps_per_round"]
 
 Ports = dict[str, fx.Node]
 _LONGEST = 4096
@@ -54,19 +55,46 @@ def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
         messages on their way, [batch, …] each, and `steps`, [] int64, how many have been taken.
 
     Raises:
-        ScenarioError: No agent observes anything, or a round is too long.
+        ScenarioError: No such agent, or one without an objective; no agent observes anything; a round is too long.
     """
+    goals = system.goals()
+    for name in agents:
+        if name not in system.agents:
+            raise ScenarioError(f"compose: no agent '{name}'{suggest(name, system.agents)}")
+        if name not in goals:
+            raise ScenarioError(
+                f"compose: '{name}' has no objective, so it has no output{suggest(name, goals)}"
+            )
     if not system.description.is_stream:
         ticks = _Ticks(system, steps_per_round(system))
         return _laid_end_to_end(ticks, ticks.round(agents), agents)
     ticks = _Ticks(system)
-    ticks.signals = {name: ticks.graph.placeholder(word) for name, word in _words(ticks.observed).items()}
+    ticks.signals = {
+        name: ticks.graph.placeholder(word) for name, word in argument_names(ticks.observed).items()
+    }
     ticks.append(steps_needed(system))
     ticks.graph.output({name: ticks.outputs[name][-1] for name in agents})
     module = fx.GraphModule(ticks.root, ticks.graph, class_name="Corporation")
     module.graph.eliminate_dead_code()
     module.recompile()
     return module.eval()
+
+
+def agent_module(learner: Learner, *, stateful: bool = False) -> fx.GraphModule:
+    """Return one agent's network as a module in evaluation mode, with copies of the parameters.
+
+    Args:
+        learner: The agent's.
+        stateful: Whether the module takes a recurrent network's state; without it every call begins with zeros.
+
+    Returns:
+        A module from `x`, [batch, *input], and perhaps `state`, [batch, state size], to {port: [batch, …]}.
+    """
+    root, graph = nn.Module(), fx.Graph()
+    emit = learner.network.emit(root, "network", learner.parameters, learner.buffers)
+    x = graph.placeholder("x")
+    graph.output(emit(graph, x, graph.placeholder("state") if stateful else None))
+    return fx.GraphModule(root, graph, class_name="Agent").eval()
 
 
 def steps_per_round(system: System) -> int:
@@ -102,8 +130,8 @@ def observed(system: System) -> list[str]:
     return list(names)
 
 
-def _words(names: Sequence[str], taken: Sequence[str] = ()) -> dict[str, str]:
-    """Each signal's name as the name of an argument, different from those `taken`."""
+def argument_names(names: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
+    """Return each name as the name of an argument, different from those `taken`: what is no letter or digit becomes `_`."""
     found: dict[str, str] = {}
     for name in names:
         word = re.sub(r"\W", "_", name)
@@ -352,7 +380,7 @@ def _laid_end_to_end(ticks: _Ticks, module: fx.GraphModule, agents: Sequence[str
     """
     root, graph = nn.Module(), fx.Graph()
     root.round, root.steps_per_round = module, ticks.length  # type: ignore[assignment]
-    signals = [graph.placeholder(word) for word in _words(ticks.observed, taken=["state"]).values()]
+    signals = [graph.placeholder(word) for word in argument_names(ticks.observed, taken=["state"]).values()]
     given = graph.placeholder("state", default_value=None)
     size = _call(graph, "size", signals[0], 1)
     silence = {_STEPS: _call(graph, "new_zeros", signals[0], (), dtype=torch.int64)}
