@@ -12,19 +12,21 @@ from torch import fx
 
 from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
+from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import StepSignals
-from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.core.system import System
+from antiphon.engine.core.updates import StepReport
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
 from antiphon.engine.inference.export import export
 from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.model_files import write_system
 from antiphon.engine.metrics.digests import described_scenario
 from antiphon.engine.planning.memory_estimate import MemoryGuard
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.step.backends import backend_of
-from antiphon.engine.step.report import AgentReport, MeanAccumulator, StepReport
+from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import DivergenceError, RunError
@@ -149,7 +151,7 @@ class BaseSimulation:
         ends = self.world.advance(self.backend.action)
         self.backend.cut(step, ends)  # known before anything learns
         try:
-            self.learned = self.backend.learn(step, watch=watch)
+            self.learned = AgentReport(self.backend.learn(step, watch=watch), self.backend.stacked)
             if (step + 1) % self.scenario.telemetry.every == 0 or step + 1 == self.until:
                 self.synchronize()
         except DivergenceError as error:  # what was learned before stays as it was; the rest cannot go on
@@ -225,6 +227,24 @@ class BaseSimulation:
         """
         self.synchronize()
         return export(self.system, self.scenario.readouts if agents is None else agents)
+
+    def export(self, path: str | Path, agents: Sequence[str] | None = None) -> Path:
+        """Write the composed system, or weights, to a file that is read without antiphon, and return its path.
+
+        Args:
+            path: `*.pt2`: the module of `compose`, for `torch.export.load`. `*.onnx`: the same for ONNX. Both take any
+                batch; in time both take one round of steps and the state by name, zeros in silence. `*.safetensors`:
+                parameters and running statistics, as `agent.name`; tied agents have them once.
+            agents: Of a module, whose outputs it returns; None: the readouts. Of weights, whose; None: all.
+
+        Raises:
+            ScenarioError: No such agent; a module's output is asked of one without an objective; as of `compose`.
+            RunError: The suffix is another; `onnx` is not installed; torch cannot trace somebody's module; the file
+                cannot be written. Nothing is written then.
+            DivergenceError: As of `synchronize`.
+        """
+        self.synchronize()
+        return write_system(self.system, Path(path), agents, self.scenario.readouts)
 
     def _make(self, batch: int, split: str | None = None) -> TorchVectorEnv:
         """Make an environment of the scenario; None: of the part of the data that it trains on."""

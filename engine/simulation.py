@@ -13,7 +13,7 @@ import torch
 
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo
 from antiphon.engine.build.builder import chosen_device
-from antiphon.engine.core.rows import EnvMask
+from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.metrics.description import described
 from antiphon.engine.metrics.digests import described_scenario
 from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures
