@@ -12,7 +12,7 @@ from typing import Any
 from antiphon.comms.credit import as_leaf
 from antiphon.comms.model import Model
 from antiphon.engine.core.mailbox import Mailbox
-from antiphon.engine.core.records import AgentTick, Consumption, Input, Record, StepSignals, Tape, Tick
+from antiphon.engine.core.records import AgentTick, Consumption, Read, Record, StepSignals, Tape, Tick
 from antiphon.engine.core.system import System
 
 __all__ = ["restore", "snapshot"]
@@ -217,9 +217,9 @@ def _tape(tape: Tape, moments: Moments) -> Tree:
                 [
                     part.agent,
                     _signals(part.step_signals, moments),
-                    [_input(entry) for entry in part.inputs],
+                    [_read(entry) for entry in part.reads],
                     part.participates,
-                    None if part.memory is None else _input(part.memory),
+                    None if part.memory is None else _read(part.memory),
                     part.ages,
                 ]
                 for part in tick.parts
@@ -236,10 +236,10 @@ def _tape(tape: Tape, moments: Moments) -> Tree:
     }
 
 
-def _input(entry: Input) -> list[Any]:
+def _read(entry: Read) -> list[Any]:
     use = entry.use
     used = None if use is None else [use.record.stamp, use.counted]
-    return [entry.channel, entry.stamp, entry.value, used, entry.alive]
+    return [entry.channel, entry.stamp, entry.value, used, entry.available]
 
 
 def _load_tape(
@@ -250,8 +250,8 @@ def _load_tape(
 ) -> Tape:
     tape = Tape(saved["window"], {name: dict(buffers) for name, buffers in saved["start"].items()})
 
-    def loaded(entry: list[Any], step: int) -> Input:
-        channel, stamp, value, used, alive = entry
+    def loaded(entry: list[Any], step: int) -> Read:
+        channel, stamp, value, used, available = entry
         use = None
         if used is not None:
             ledger = system.channels[channel].ledger
@@ -261,7 +261,7 @@ def _load_tape(
                 leaf = as_leaf(value) if ledger.wants_deltas else value
                 use = Consumption(records[channel][used[0]], leaf, used[1])
             value = use.leaf
-        return Input(channel, stamp, value, use, alive)
+        return Read(channel, stamp, value, use, available)
 
     for step, parts in saved["ticks"]:
         found = []
