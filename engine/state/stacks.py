@@ -301,7 +301,7 @@ class _Merger:
         self._records: dict[tuple[int, ...], Record] = {}
         self._uses: dict[tuple[int, ...], Consumption] = {}
         self._void: dict[int, Record] = {}
-        self._moments: dict[tuple[int, ...], StepSignals] = {}
+        self._signals_of_replicas: dict[tuple[int, ...], StepSignals] = {}
 
     def run(self) -> None:
         for agent in self.stacked.system.agents.values():
@@ -510,9 +510,9 @@ class _Merger:
         each = dict(zip(replicas.index.tolist(), signals_of, strict=True))
         own = [each[world] for world in range(replicas.count)]
         key = tuple(id(step_signals) for step_signals in own)
-        if key not in self._moments:
-            self._moments[key] = joined(own)
-        return self._moments[key]
+        if key not in self._signals_of_replicas:
+            self._signals_of_replicas[key] = joined(own)
+        return self._signals_of_replicas[key]
 
     def _input(self, stack: Channel, entries: Sequence[Read]) -> Read:
         if len(entries) == 1:
