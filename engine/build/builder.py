@@ -218,10 +218,11 @@ class _Builder:
 
     def _groups(self, episode: EpisodeWindows | None) -> list[LearningGroup]:
         groups = []
-        delayed = [channel for channel in self.scenario.channels if channel.coupling == "delayed"]
         for members in group_agents(self.scenario):
             windows = windows_of(self.scenario, members, self.env, episode)
-            waits = [c.staleness for c in delayed if c.sender in members and c.receiver not in members]
+            within = set(members)
+            sent = (channel for name in members for channel in self.scenario.outputs_of(name))
+            waits = [c.staleness for c in sent if c.coupling == "delayed" and c.receiver not in within]
             groups.append(LearningGroup(members, windows, late=bool(waits), staleness=max(waits, default=0)))
         return groups
 

@@ -132,7 +132,7 @@ class Wiring:
     def _ledger(self, spec: ChannelSpec, returns: bool) -> GradientLedger:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         group, link = self.group_of[spec.receiver], spec.link
-        length = group.windows.end(1) - group.windows.end(0)
+        length = group.windows.steps()
         slack = (group.staleness + 1) * length + receiver.period if group.late else 0
         if spec.state:  # made at one tick, read at the next, and nothing is between
             way = Link(name=spec.name, delay=1, seed=self.seed)

@@ -121,6 +121,11 @@ class Channel:
         return len(self.zeros)
 
     @property
+    def models(self) -> list[Predictor | InputModel]:
+        """Its synthetic gradient and synthetic input, as far as it has them."""
+        return [model for model in (self.predictor, self.input) if model is not None]
+
+    @property
     def every_sender_sends(self) -> bool:
         """Whether every member of the sending stack has a channel in it."""
         return self.sender_index is None

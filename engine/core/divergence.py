@@ -182,7 +182,7 @@ class RunningStatistics:
 
     def __init__(self, agents: Mapping[str, Agent], channels: Mapping[str, Channel]) -> None:
         learners = {id(agent.learner): agent.learner for agent in agents.values()}
-        models = [m for c in channels.values() for m in (c.predictor, c.input) if m is not None]
+        models = [model for channel in channels.values() for model in channel.models]
         self._owners: list[StatisticsOwner] = [o for o in (*learners.values(), *models) if o.buffers]
         self._before = [dict(owner.buffers) for owner in self._owners]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
-from antiphon.engine.core.agent import AGE, Agent
+from antiphon.engine.core.agent import AGE, Agent, Goal
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import EpisodeWindows, Schedule
 from antiphon.engine.core.divergence import Divergence
@@ -145,6 +145,10 @@ class System:
         """Return the first agent of each learner."""
         return {name: agent for name, agent in self.agents.items() if self.owner_of[name] == name}
 
+    def goals(self) -> dict[str, Goal]:
+        """Return the objectives of the agents that have one, by agent."""
+        return {name: agent.goal for name, agent in self.agents.items() if agent.goal is not None}
+
     def zeros_of(self, signal: str) -> Tensor:
         """Zeros in the shape of a signal, [replicas * B, …]."""
         shape = self.description.signals[signal].shape
@@ -152,11 +156,9 @@ class System:
 
     def signals(self) -> set[str]:
         """Return the names of all signals somebody asks for."""
-        names: set[str] = set()
+        names = {goal.target for goal in self.goals().values()}
         for agent in self.agents.values():
             names.update(name for name in agent.observes if name != AGE)
-            if agent.goal is not None:
-                names.add(agent.goal.target)
         for channel in self.channels.values():
             names.update(spec.name for spec in channel.input_context)
             if channel.predictor is not None:

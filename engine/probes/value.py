@@ -209,7 +209,7 @@ def _models(system: System) -> Iterator[Learner | Predictor | InputModel]:
     for agent in system.owners().values():
         yield agent.learner
     for channel in system.channels.values():
-        yield from (model for model in (channel.predictor, channel.input) if model is not None)
+        yield from channel.models
 
 
 def _rates(simulation: BaseSimulation, horizon: int) -> list[float]:

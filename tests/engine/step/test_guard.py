@@ -170,6 +170,7 @@ LOOKS: dict[str, Callable[[Simulation, Path], object]] = {
     "state_dict": lambda simulation, _: simulation.state_dict(),
     "evaluate": lambda simulation, _: simulation.evaluate(),
     "compose": lambda simulation, _: simulation.compose(),
+    "export": lambda simulation, path: simulation.export(path / "weights.safetensors"),
     "probe": lambda simulation, _: simulation.probe(),
 }
 
