@@ -18,13 +18,7 @@ from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios.checks import check
 from antiphon.scenarios.generators import Generated, GraphSpec, generate
 from antiphon.scenarios.graphs import document_of, graph_of, named_by_ends
-from antiphon.scenarios.parameters import (
-    ParameterSpec,
-    read_parameters,
-    read_variants,
-    section,
-    substitute,
-)
+from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, section, substitute
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec, EnvSpec, NetworkSpec
 from antiphon.scenarios.problems import DocumentError, kind_of
 from antiphon.scenarios.problems import Path as DocumentPath
