@@ -78,10 +78,8 @@ def _removed(data: Any, path: Path) -> bool:
     if len(path) < 2:
         return False
     for key in path[:-1]:
-        if isinstance(data, list) and isinstance(key, int):
+        try:
             data = data[key]
-        elif isinstance(data, dict) and key in data:
-            data = data[key]
-        else:
+        except (KeyError, IndexError, TypeError):
             return False
     return isinstance(data, dict) and data.pop(path[-1], _removed) is not _removed
