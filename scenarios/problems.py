@@ -151,6 +151,10 @@ def _problem(detail: ErrorDetails) -> DocumentError:
     return DocumentError(path, _message(detail["type"], path, detail["input"], context, detail["msg"]))
 
 
+def _bound(number: float) -> str:
+    return f"{number:.0f}" if number == round(number) else f"{number:g}"
+
+
 def _message(kind: str, path: Path, value: object, context: dict[str, Any], fallback: str) -> str:
     if kind == "missing":
         return "is missing"
@@ -159,10 +163,10 @@ def _message(kind: str, path: Path, value: object, context: dict[str, Any], fall
         known = re.findall(r"'([^']*)'", str(context["expected"]))
         return f"unknown {key} {show_value(value)}{suggest(str(value), known)}"
     bounds: dict[str, Callable[[], str]] = {
-        "greater_than": lambda: f"greater than {context['gt']:g}",
-        "greater_than_equal": lambda: f"at least {context['ge']:g}",
-        "less_than": lambda: f"less than {context['lt']:g}",
-        "less_than_equal": lambda: f"at most {context['le']:g}",
+        "greater_than": lambda: f"greater than {_bound(context['gt'])}",
+        "greater_than_equal": lambda: f"at least {_bound(context['ge'])}",
+        "less_than": lambda: f"less than {_bound(context['lt'])}",
+        "less_than_equal": lambda: f"at most {_bound(context['le'])}",
         "too_short": lambda: f"a list of at least {context['min_length']}",
         "too_long": lambda: f"a list of at most {context['max_length']}",
         "model_type": lambda: "a mapping of keys",
