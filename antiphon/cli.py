@@ -27,6 +27,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "antiphon evaluate runs/exp1 --ablate zero --examples 200",
         "antiphon evaluate runs/exp1 --value --horizon 5 --repeats 2",
     ),
+    "export": (
+        "antiphon export runs/exp1 system.pt2",
+        "antiphon export runs/exp1 weights.safetensors --agent n0",
+    ),
     "show": (
         "antiphon show",
         "antiphon show corporation --variant locked",
@@ -278,6 +282,28 @@ def evaluate(
     )
     how = Links(links, drop, inputs)
     raise typer.Exit(verb.evaluate(path, split=split, links=how, measurements=measurements, json=json))
+
+
+@app.command(epilog=_examples("export"))
+def export(
+    path: RunPath,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Its suffix is the format: .pt2, .onnx or .safetensors.")
+    ],
+    agents: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--agent",
+            metavar="NAME",
+            help="Whose outputs (default: the readouts') or weights (default: all); may be repeated.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a run's system, or its weights, to a file that is read without antiphon."""
+    from antiphon.commands import export as verb
+
+    verb.export(path, file, agents=agents or None, json=json)
 
 
 @app.command(epilog=_examples("show"))
