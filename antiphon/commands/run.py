@@ -133,7 +133,7 @@ def _run_seeds(
     requests = [replace(request, seed=seed) for seed in range(request.seed, request.seed + count)]
     paths, summary_dir = _directories(requests, name, logdir)
     runs = MultiSeedRun(requests, paths, resume_if_exists=resume_if_exists)
-    _warn(advice(request.scenario))
+    _warn(advice(request.scenario, request.template.other_variants(request.variant, request.values)))
     if runs.sequential_reason is not None:
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
     with ProgressDisplay(runs.until, runs.done) as display:

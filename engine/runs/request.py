@@ -61,12 +61,15 @@ class Request:
     @property
     def facts(self) -> dict[str, Any]:
         """The content of run.json at the start of this run."""
+        variants = self.template.other_variants(self.variant, self.values)
         return {
             "template": {"source": self.template.source, "text": self.template.text},
             "variant": self.variant,
             "values": self.resolved_values,
             "command": list(self.command),
-            **facts_of(self.scenario, seed=self.seed, device=self.device, backend=self.backend),
+            **facts_of(
+                self.scenario, seed=self.seed, device=self.device, backend=self.backend, variants=variants
+            ),
         }
 
     def existing(self, path: str | Path) -> RunDirectory | None:
