@@ -5,7 +5,7 @@ library's by name, a user's by the file's path.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -335,17 +335,6 @@ class Template:
                 return Scenario.model_validate(document.data)
             except DocumentError as error:
                 raise document.as_written(error) from None
-
-    def other_variants(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[Scenario]:
-        """Yield the explicit scenarios of the other variants, with the given values and with the parameters' defaults.
-
-        Those that cannot be resolved are left out.
-        """
-        for settings in (values, {}) if values else ({},):
-            for other in (None, *self.variants):
-                if other != variant or settings != values:
-                    with suppress(ScenarioError):
-                        yield self.resolve(other, settings)
 
     def explicit(self, variant: str | None, values: Mapping[str, Any]) -> ExplicitDocument:
         """Return the document with every parameter filled in and its graph generated, not validated as a scenario.
