@@ -325,12 +325,13 @@ def export(
             help="Whose outputs (default: the readouts') or weights (default: all); may be repeated.",
         ),
     ] = None,
+    python: PythonOfRun = None,
     json: Json = False,
 ) -> None:
     """Write a run's system, or its weights, to a file that is read without antiphon."""
     from antiphon.commands import export as verb
 
-    verb.export(path, file, agents=agents or None, json=json)
+    verb.export(path, file, python=python, agents=agents or None, json=json)
 
 
 @app.command(epilog=_examples("show"))

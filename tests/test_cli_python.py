@@ -76,6 +76,8 @@ def test_a_run_from_python_is_evaluated_and_gone_on_with(here: Path, cli: Comman
     with Simulation(load_python("own:build").resolve(), logdir=here / "a") as simulation:
         simulation.run(steps=6)
     assert cli.json("evaluate a --scenario own:build --ablate mean")["ablation"]["kind"] == "mean"
+    assert cli.json("export a weights.safetensors --scenario own:build")["steps"] == 6
+    assert OBJECTS in cli.refused("export a weights.safetensors")
     assert cli.json("resume a --scenario own:build --steps 9")["steps"] == 9
 
 
