@@ -317,6 +317,7 @@ def export(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Its suffix is the format: .pt2, .onnx or .safetensors.")
     ],
+    python: PythonOfRun = None,
     agents: Annotated[
         list[str] | None,
         typer.Option(
