@@ -65,6 +65,8 @@ class Description:
     """Examples per split."""
     is_stream: bool = False
     """True: a stream of independent examples, on which actions have no effect."""
+    action_space: gymnasium.Space[Any] | None = None
+    """Of one environment, where what an agent's objective makes has to fit it; None: any output is an action."""
 
     @property
     def observations(self) -> tuple[str, ...]:

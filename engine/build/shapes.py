@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gymnasium import spaces
+
 from antiphon.agents.feedforward import Conv
-from antiphon.agents.learner import OBJECTIVES
+from antiphon.agents.learner import OBJECTIVES, ActionValue, Objective
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, Head, features_of
 from antiphon.engine.core.agent import AGE
 from antiphon.envs.signal import Description
@@ -21,6 +23,7 @@ __all__ = [
     "default_norm",
     "head_of",
     "memories",
+    "objective_of",
     "resolve",
     "slots_of",
     "state_size",
@@ -218,20 +221,56 @@ def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env:
     return (sum(features_of(shape) for shape in [*observed, *messages_read]),)
 
 
+def objective_of(name: str, agent: AgentSpec, env: Description) -> tuple[Objective, int] | None:
+    """Return an agent's objective and the size of its output: that of the target, or an acting agent's of its actions.
+
+    Raises:
+        ScenarioError: The target or the action does not fit.
+    """
+    goal = agent.objective
+    if goal is None:
+        return None
+    signal = env.signals[goal.target]
+    size = OBJECTIVES[goal.kind].size(signal.shape, signal.classes)
+    if size is None:
+        have = f"{signal.classes} classes" if signal.classes is not None else "floats"
+        raise ScenarioError(
+            f"agents.{name}.objective: {goal.kind} does not fit the target '{goal.target}' "
+            f"({have}, shape {list(signal.shape)})"
+        )
+    objective, space = OBJECTIVES[goal.kind](), env.action_space
+    if not agent.acts or space is None:
+        return objective, size
+    made = f"and a {goal.kind} of '{goal.target}' gives {size} outputs; take a target of"
+    if isinstance(space, spaces.Discrete):
+        count = int(space.n)
+        if goal.kind == "regression" and size == 1:
+            return ActionValue(), count
+        if size != count:
+            raise ScenarioError(
+                f"agents.{name}.acts: the environment has {count} actions, {made} {count} classes or components, "
+                "or the regression of one number, such as 'reward'"
+            )
+    elif isinstance(space, spaces.Box):
+        count = features_of(space.shape)
+        if size != count:
+            raise ScenarioError(
+                f"agents.{name}.acts: an action has the shape {list(space.shape)}, {made} {count} component"
+                + ("" if count == 1 else "s")
+            )
+    else:
+        raise ScenarioError(
+            f"agents.{name}.acts: actions of {space}; wrap the environment so that they are Discrete or a Box"
+        )
+    return objective, size
+
+
 def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> tuple[Head, ...]:
     agent = scenario.agents[name]
     heads: list[Head] = []
-    if agent.objective is not None:
-        goal = agent.objective
-        signal = env.signals[goal.target]
-        size = OBJECTIVES[goal.kind].size(signal.shape, signal.classes)
-        if size is None:
-            have = f"{signal.classes} classes" if signal.classes is not None else "floats"
-            raise ScenarioError(
-                f"agents.{name}.objective: {goal.kind} does not fit the target '{goal.target}' "
-                f"({have}, shape {list(signal.shape)})"
-            )
-        heads.append(Head(OBJECTIVE, (size,)))
+    goal = objective_of(name, agent, env)
+    if goal is not None:
+        heads.append(Head(OBJECTIVE, (goal[1],)))
     for channel in scenario.outputs_of(name):
         head = head_of(channel)
         if head != HIDDEN and all(head != known.name for known in heads):
