@@ -192,7 +192,7 @@ def _visible(name: str, place: str, env: Description, reader: str, verb: str) ->
 def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> Shape:
     agent = scenario.agents[name]
     inputs = scenario.inputs_of(name)
-    observed = [(len(inputs),) if s == AGE else env.signals[s].shape for s in agent.observes]
+    observed = [(len(inputs),) if s == AGE else env.signals[s].input_shape for s in agent.observes]
     messages_read = []
     for channel in inputs:
         first, *rest = messages[channel.name]

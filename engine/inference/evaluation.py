@@ -139,8 +139,13 @@ def _scores(
             yield rows, rollout.scores(rollout.ports)
         else:
             with torch.no_grad():
-                outputs = module(*(batch[name].to(system.dtype) for name in names))
+                outputs = module(*(_as_argument(system, name, batch[name]) for name in names))
             yield rows, {name: scored(goal, outputs[name], batch) for name, goal in goals.items()}
+
+
+def _as_argument(system: System, name: str, signal: Tensor) -> Tensor:
+    """Return a signal as the composed module takes it: floats of the system's type, or classes."""
+    return signal.to(system.dtype) if system.description.signals[name].classes is None else signal
 
 
 def _forward(

@@ -63,7 +63,8 @@ def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
         return _laid_end_to_end(rounds, rounds.finished(agents), agents)
     example = _Ticks(system)
     signals = observed(system)
-    example.signals = {name: example.graph.placeholder(word) for name, word in _words(signals).items()}
+    words = _words(signals).items()
+    example.signals = {name: example.encoded(name, example.graph.placeholder(word)) for name, word in words}
     example.append_ticks(steps_needed(system))
     example.graph.output({name: example.outputs[name][-1] for name in agents})
     module = fx.GraphModule(example.root, example.graph, class_name="Corporation")
@@ -130,7 +131,7 @@ class _Ticks:
         self.root = nn.Module()
         self.graph = fx.Graph()
         self.signals: Ports = {}
-        """What is observed, by name."""
+        """What is observed, by name; as it enters a network, except in a round."""
         self.messages: dict[tuple[str, int], fx.Node] = {}
         """By channel and stamp, [batch, size]."""
         self.states: dict[tuple[str, int], fx.Node] = {}
@@ -151,7 +152,7 @@ class _Ticks:
         return None
 
     def signal(self, name: str, step: int | None) -> fx.Node:
-        """Return the observation of a step, [batch, *shape]; None: what an aligned agent sees before its first message."""
+        """Return the observation of a step, [batch, *input_shape]; None: what an aligned agent sees before its first message."""
         return self.signals[name]
 
     def message(self, channel: Channel, stamp: int) -> fx.Node:
@@ -230,9 +231,17 @@ class _Ticks:
         if not flat:
             return signal
         if signal not in self._flat:
-            method = "flatten" if self.system.description.signals[name].shape else "unsqueeze"
+            method = "flatten" if self.system.description.signals[name].input_shape else "unsqueeze"
             self._flat[signal] = self.call(method, signal, 1)
         return self._flat[signal]
+
+    def encoded(self, name: str, value: fx.Node) -> fx.Node:
+        """Return a signal, [batch, *shape], as it enters a network: one-hot where it is categorical."""
+        classes = self.system.description.signals[name].classes
+        if classes is None:
+            return value
+        one_hot = self.call(nn.functional.one_hot, value, classes)
+        return self.call("to", self.call("movedim", one_hot, -1, 1), self.system.dtype)
 
     def _reading(self, channel: Channel, stamps: Sequence[int], flat: bool) -> fx.Node:
         """What a tick reads on a channel: one message, or several as one (`read`)."""
@@ -340,13 +349,13 @@ class _Round(_Ticks):
         return self.call(torch.ge, self.call(torch.add, at, self._steps), 0)
 
     def signal(self, name: str, step: int | None) -> fx.Node:
-        shape = self.system.description.signals[name].shape
+        shape = self.system.description.signals[name].input_shape
         if step is None:
             return self.silence(*shape)
         if step < 0:
             return self._before(f"{name}@{step}", shape, lambda: self.signal(name, step + self.length))
         if (name, step) not in self._at:
-            self._at[name, step] = self.call("select", self.signals[name], 0, step)
+            self._at[name, step] = self.encoded(name, self.call("select", self.signals[name], 0, step))
         return self._at[name, step]
 
     def message(self, channel: Channel, stamp: int) -> fx.Node:
