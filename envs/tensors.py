@@ -186,9 +186,14 @@ def from_file(
         if isinstance(value, str | Path):
             given[key] = Path(value).absolute()
         elif key == "file" or not isinstance(value, Real):
-            raise ScenarioError(f"env.{key}: {value!r}; must be the name of a file")
+            share = "" if key == "file" else "a share of the examples, or "
+            raise ScenarioError(f"env.{key}: {value!r}; must be {share}the name of a file")
     wanted = chosen(columns)
     hidden = (training_only,) if isinstance(training_only, str) else training_only
+    if not (
+        hidden is None or (isinstance(hidden, Iterable) and all(isinstance(name, str) for name in hidden))
+    ):
+        raise ScenarioError(f"env.training_only: {training_only!r}; must be a list of names")
     return _of_files(
         *given.values(),
         None if wanted is None else tuple(wanted.items()),
@@ -239,7 +244,7 @@ def _source(
     counts = {split: len(next(iter(part.values()))) for split, part in parts.items()}
     splits = split_rows(counts, shares, place)
     labels = [name for name, column in columns.items() if column.dim() == 1 and is_whole(column)]
-    hidden = hidden_names(training_only, labels, columns)
+    hidden = hidden_names(training_only, labels, columns, place)
     signals, columns, divisors = signals_of(columns, hidden, place)
     answers = [name for name in hidden if signals[name].classes is not None and signals[name].shape == ()]
     description = Description(
@@ -404,12 +409,14 @@ def is_whole(column: Tensor) -> bool:
     return not column.is_floating_point() and not column.is_complex() and column.dtype != torch.bool
 
 
-def hidden_names(given: Iterable[str] | None, default: Iterable[str], columns: Iterable[str]) -> list[str]:
+def hidden_names(
+    given: Iterable[str] | None, default: Iterable[str], columns: Iterable[str], place: str
+) -> list[str]:
     """Return the names that are for training only, in the order of the columns; DataError where there is no such column."""
     wanted = list(default) if given is None else [given] if isinstance(given, str) else list(given)
     for name in wanted:
         if name not in columns:
-            raise DataError(f"training_only: no tensor '{name}'{suggest(name, columns)}")
+            raise DataError(f"{place}: training_only: no tensor '{name}'{suggest(name, columns)}")
     return [name for name in columns if name in wanted]
 
 

@@ -28,22 +28,21 @@ def chosen(columns: Any) -> Chosen | None:
     """
     if columns is None:
         return None
-    given = columns if isinstance(columns, Mapping) else None
-    if isinstance(columns, Sequence) and not isinstance(columns, str):
-        given = {name: name for name in columns}
-    if not given:
-        raise ScenarioError(
-            f"env.columns: {columns!r}; must be a list of columns, or a mapping from signals to columns"
-        )
+    pairs: list[tuple[Any, Any]] = []
+    if isinstance(columns, Mapping):
+        pairs = list(columns.items())
+    elif isinstance(columns, Sequence) and not isinstance(columns, str):
+        pairs = [(name, name) for name in columns]
     found: Chosen = {}
-    for signal, names in given.items():
-        found[str(signal)] = (
+    for signal, names in pairs:
+        found[signal] = (
             names if isinstance(names, str) else tuple(names) if isinstance(names, Sequence) else ()
         )
-        if not found[signal] or not all(isinstance(name, str) for name in found[signal]):
-            raise ScenarioError(
-                f"env.columns: {signal}: {names!r}; must be the name of a column, or a list of names"
-            )
+    words = [word for signal, names in found.items() for word in (signal, *_several(names))]
+    if not all(found.values()) or not words or not all(isinstance(word, str) for word in words):
+        raise ScenarioError(
+            f"env.columns: {columns!r}; must be a list of columns, or a mapping from signals to columns or lists of them"
+        )
     return found
 
 
