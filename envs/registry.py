@@ -288,5 +288,6 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
             )
         return made
     raise ScenarioError(
-        f"env: '{name}' makes a {type(made).__name__}; its factory must return a gymnasium.Env, a VectorEnv or a source"
+        f"env: '{name}' makes an object of type {type(made).__name__}; its factory must return a gymnasium.Env, a VectorEnv or a "
+        "source"
     )

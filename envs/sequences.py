@@ -226,7 +226,8 @@ class SequenceStream(TorchVectorEnv):
     def evaluation_steps(self) -> int:
         """Steps of the present epoch."""
         lengths = self._table.padded[self._order(self._episode // self._per_epoch)]
-        return sum(int(part.max()) for part in lengths.split(self.num_envs))
+        longest = [part.max() for part in torch.split(lengths, self.num_envs)]
+        return int(torch.stack(longest).sum())
 
     @property
     def _per_epoch(self) -> int:

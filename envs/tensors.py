@@ -319,11 +319,12 @@ def split_rows(counts: Mapping[str, int], shares: Mapping[str, float], place: st
     sizes = {name: max(1, round(share * count)) if share > 0 else 0 for name, share in shares.items()}
     left = count - sum(sizes.values())
     if left < 1:
-        taken = " and ".join(f"{name}={share}" for name, share in reversed(shares.items())) or "no shares"
+        taken = " and ".join(f"{name}={share}" for name, share in sorted(shares.items())) or "no shares"
         raise DataError(f"{place}: {count} examples leave none for training with {taken}")
     rows = {}
     order = torch.randperm(count, generator=generator(0, "envs", "split"))
-    for name, part in zip(["train", *sizes], order.split([left, *sizes.values()]), strict=True):
+    parts = torch.split(order, [left, *sizes.values()])
+    for name, part in zip(["train", *sizes], parts, strict=True):
         rows[name] = part.sort().values
     start = 0
     for name, size in counts.items():

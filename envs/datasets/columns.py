@@ -33,17 +33,16 @@ def chosen(columns: Any) -> Chosen | None:
         pairs = list(columns.items())
     elif isinstance(columns, Sequence) and not isinstance(columns, str):
         pairs = [(name, name) for name in columns]
-    found: Chosen = {}
-    for signal, names in pairs:
-        found[signal] = (
-            names if isinstance(names, str) else tuple(names) if isinstance(names, Sequence) else ()
-        )
-    words = [word for signal, names in found.items() for word in (signal, *_several(names))]
-    if not all(found.values()) or not words or not all(isinstance(word, str) for word in words):
+    lists = [(signal, (names,) if isinstance(names, str) else names) for signal, names in pairs]
+    if not lists or not all(isinstance(signal, str) and _are_names(names) for signal, names in lists):
         raise ScenarioError(
             f"env.columns: {columns!r}; must be a list of columns, or a mapping from signals to columns or lists of them"
         )
-    return found
+    return {signal: names if isinstance(names, str) else tuple(names) for signal, names in pairs}
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, Sequence) and bool(value) and all(isinstance(name, str) for name in value)
 
 
 def read(path: Path, columns: Chosen | None) -> dict[str, Any]:
@@ -56,7 +55,10 @@ def read(path: Path, columns: Chosen | None) -> dict[str, Any]:
         raise DataError(f"{path}: no such file")
     if path.suffix not in _READERS:
         raise DataError(f"{path}: files of this kind are not read; give one of {', '.join(_READERS)}")
-    wanted = None if columns is None else [n for names in columns.values() for n in _several(names)]
+    wanted: list[str] | None = None
+    if columns is not None:
+        several = [(names,) if isinstance(names, str) else names for names in columns.values()]
+        wanted = list(dict.fromkeys(name for names in several for name in names))
 
     def choose(known: Sequence[str]) -> Sequence[str]:
         for name in wanted or ():
@@ -85,10 +87,6 @@ def read(path: Path, columns: Chosen | None) -> dict[str, Any]:
     }
 
 
-def _several(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else names
-
-
 def _beside(path: Path, signal: str, parts: Sequence[Any]) -> Any:
     arrays = [np.asarray(part, dtype=np.float64) for part in parts]
     shapes = [array.shape for array in arrays]
@@ -101,11 +99,11 @@ def _beside(path: Path, signal: str, parts: Sequence[Any]) -> Any:
 
 
 def _npz(path: Path, choose: Choose) -> dict[str, Any]:
-    found = np.load(path)
-    if not isinstance(found, np.lib.npyio.NpzFile):
-        raise DataError(f"{path}: holds a single array without a name; save it with numpy.savez")
-    with found:
-        return {name: _array(path, found, name) for name in choose(found.files)}
+    with path.open("rb") as file:  # numpy leaves that of a damaged archive open
+        found = np.load(file)
+        if not isinstance(found, Mapping):
+            raise DataError(f"{path}: holds a single array without a name; save it with numpy.savez")
+        return {name: _array(path, found, name) for name in choose(list(found))}
 
 
 def _array(path: Path, found: Mapping[str, Any], name: str) -> Any:
