@@ -4,7 +4,7 @@ as a plain Gymnasium environment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.envs.signal import Description, Signal
-from antiphon.errors import RunError, ScenarioError, suggest
+from antiphon.errors import ScenarioError, suggest
 
 __all__ = ["SingleLane", "StepResult", "TorchVectorEnv", "Values", "single_lane"]
 
@@ -222,25 +222,6 @@ def check_split(split: str, splits: Sequence[str]) -> None:
     if split not in splits:
         ending = suggest(split, splits) if splits else "; this environment has no data set"
         raise ScenarioError(f"env.split: no split '{split}'{ending}")
-
-
-def data_state(digest: Callable[[], str] | None) -> dict[str, str]:
-    """Return the part of a state that names the user's own data; nothing where the scenario names them."""
-    return {} if digest is None else {"data": digest()}
-
-
-def check_data(state: Mapping[str, Any], digest: Callable[[], str] | None) -> None:
-    """Check that a state is of the same data; older states do not say which.
-
-    Raises:
-        RunError: It is of others.
-    """
-    saved = state.get("data")
-    if saved is not None and digest is not None and saved != digest():
-        raise RunError(
-            f"env: the state is of other data or splits (SHA-256 {saved[:12]}…), not of these ({digest()[:12]}…); "
-            "give it those that it was saved with"
-        )
 
 
 class SingleLane(gymnasium.Env[dict[str, NDArray[Any]], Any]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -10,7 +10,7 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values, check_data, check_split, data_state
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values, check_split
 from antiphon.envs.options import check_whole
 from antiphon.envs.signal import Description
 from antiphon.envs.stream import Table
@@ -203,13 +203,11 @@ class SequenceStream(TorchVectorEnv):
         split: str = "train",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
-        digest: Callable[[], str] | None = None,
     ) -> None:
         super().__init__(num_envs, description, Discrete(1), device=device, dtype=dtype)
         check_split(split, self.splits)
         self.split = split
         self._table = table
-        self._digest = digest
         self._episode = 0  # episodes since the last seed
         self._tick = 0  # steps of the present one
         self._rows = self._steps = self._padded = torch.empty(0)
@@ -256,17 +254,11 @@ class SequenceStream(TorchVectorEnv):
         return self._step_result(self._present, None, last if ended else None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the stream, `seed`, `episode` and `tick`, and the digest of the `data`."""
-        place = {"seed": self._seed, "episode": self._episode, "tick": self._tick}
-        return {**place, **data_state(self._digest)}
+        """Return the place in the stream: `seed`, `episode` and `tick`."""
+        return {"seed": self._seed, "episode": self._episode, "tick": self._tick}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a place in the stream.
-
-        Raises:
-            RunError: It is of other data.
-        """
-        check_data(state, self._digest)
+        """Load a place in the stream."""
         self._seed, self._episode, self._tick = state["seed"], int(state["episode"]), int(state["tick"])
         if self._seed is not None:
             self._open()

@@ -14,18 +14,10 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from antiphon.envs.base import (
-    StepResult,
-    TorchVectorEnv,
-    Values,
-    check_data,
-    check_split,
-    chosen,
-    data_state,
-    single_lane,
-)
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values, check_split, chosen, single_lane
 from antiphon.envs.options import HyperplaneOptions
 from antiphon.envs.signal import Description
+from antiphon.errors import RunError
 from antiphon.nets.random import integers, normal, seed_for, uniform
 
 __all__ = ["Draws", "ExampleStream", "HyperplaneExample", "HyperplaneStream", "Table"]
@@ -105,7 +97,7 @@ class ExampleStream(TorchVectorEnv):
 
     Args:
         answer: The categorical column that actions guess, or None.
-        digest: Of the data, for its state; None: the scenario says which they are.
+        digest: Returns that of the data, for its state; None: the scenario says which they are.
 
     Raises:
         ScenarioError: There is no such split.
@@ -174,8 +166,9 @@ class ExampleStream(TorchVectorEnv):
             yield self.signals_at(rows[start : start + size])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the stream: `seed`, `example` and `tick`; and the digest of one's own `data`."""
-        return {"seed": self._seed, "example": self._example, "tick": self._tick, **data_state(self._digest)}
+        """Return the place in the stream: `seed`, `example` and `tick`; and of a file the digest of its `data`."""
+        place = {"seed": self._seed, "example": self._example, "tick": self._tick}
+        return place if self._digest is None else {**place, "data": self._digest()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a place in the stream.
@@ -183,7 +176,12 @@ class ExampleStream(TorchVectorEnv):
         Raises:
             RunError: It is of other data.
         """
-        check_data(state, self._digest)
+        saved = state.get("data")
+        if saved is not None and self._digest is not None and saved != self._digest():
+            raise RunError(
+                f"env: the state is of other data or splits (SHA-256 {saved[:12]}…), not of these "
+                f"({self._digest()[:12]}…); put the file back that it was saved with, or begin a new run"
+            )
         self._seed, self._example, self._tick = state["seed"], int(state["example"]), int(state["tick"])
         if self._seed is not None:
             self._show()

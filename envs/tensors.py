@@ -52,13 +52,12 @@ class Source:
     Args:
         table: The data.
         description: Signals, hold and splits of every environment made from it.
-        stream: Makes one of a batch, the table on its device and the description; takes `split`, `device`, `dtype`
-            and `digest`.
+        stream: Makes one of a batch, the table on its device and the description; takes `split`, `device` and `dtype`.
     """
 
     def __init__(self, table: Table, description: Description, stream: Callable[..., TorchVectorEnv]) -> None:
         self.description = description
-        self._table = table
+        self.table = table
         self._stream = stream
         self._placed: dict[tuple[str, torch.dtype], Table] = {}
 
@@ -78,16 +77,9 @@ class Source:
         check_split(split, self.description.splits)
         key = str(device), dtype
         if key not in self._placed:
-            self._placed[key] = self._table.to(device, dtype)
-        return self._stream(
-            batch,
-            self._placed[key],
-            self.description,
-            split=split,
-            device=device,
-            dtype=dtype,
-            digest=lambda: self._table.digest,
-        )
+            self._placed[key] = self.table.to(device, dtype)
+        settings: dict[str, Any] = {"split": split, "device": device, "dtype": dtype}
+        return self._stream(batch, self._placed[key], self.description, **settings)
 
 
 def from_tensors(
@@ -223,7 +215,7 @@ def _of_files(
         del place  # the file's own name says where
         return _tensors(read(path, columns), str(path))
 
-    return _source(reader, str(file), file, test, validation, hidden, hold, episode)
+    return _source(reader, str(file), file, test, validation, hidden, hold, episode, named_in_state=True)
 
 
 def _source(
@@ -235,6 +227,8 @@ def _source(
     training_only: Iterable[str] | None,
     hold: int,
     episode: str,
+    *,
+    named_in_state: bool = False,
 ) -> Source:
     """Return the source of the columns that `reader` makes of the data of each split."""
     check_hold(hold, episode)
@@ -257,7 +251,10 @@ def _source(
         is_stream=True,
     )
     table = Table(columns=columns, splits=splits, divisors=divisors)
-    return Source(table, description, partial(ExampleStream, answer=answers[0] if answers else None))
+    digest = (lambda: table.digest) if named_in_state else None
+    return Source(
+        table, description, partial(ExampleStream, answer=answers[0] if answers else None, digest=digest)
+    )
 
 
 # --- splits ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from antiphon import envs
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import RunError, ScenarioError
+from antiphon.errors import ScenarioError
 from tests.engine.scenes import scenario_of
 from tests.envs.made import message
 
@@ -152,17 +152,6 @@ def test_splits_of_ones_own() -> None:
     env = made.make(batch=3, split="test")
     obs, _ = env.reset(seed=0)
     assert torch.equal(obs["x"], torch.stack([x[0] for x in X[:3]]))
-
-
-def test_a_state_is_of_its_data() -> None:
-    env = source().make(batch=2)
-    env.reset(seed=0)
-    state = env.state_dict()
-    source().make(batch=2).load_state_dict(state)
-    other = source(y=[-y for y in Y]).make(batch=2)
-    with pytest.raises(RunError, match=r"env: the state is of other data or splits \(SHA-256 "):
-        other.load_state_dict(state)
-    other.load_state_dict({key: value for key, value in state.items() if key != "data"})
 
 
 @pytest.mark.parametrize(

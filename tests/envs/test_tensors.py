@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from antiphon import envs
-from antiphon.errors import RunError, ScenarioError
+from antiphon.errors import ScenarioError
 from tests.envs.made import message
 
 COUNT = 50
@@ -154,21 +154,6 @@ def test_items_that_have_no_place_are_refused_with_the_way_to_read_them() -> Non
 )
 def test_splits_that_do_not_fit_are_named(held: Any, expected: str) -> None:
     assert expected in message(lambda: envs.from_tensors(image=IMAGES, label=LABELS, test=held))
-
-
-def test_a_state_is_of_its_data() -> None:
-    env = envs.from_tensors(image=IMAGES, label=LABELS).make(batch=2)
-    env.reset(seed=0)
-    state = env.state_dict()
-    envs.from_tensors(image=IMAGES, label=LABELS).make(batch=2, dtype=torch.float64).load_state_dict(state)
-    for other in (
-        envs.from_tensors(image=IMAGES, label=LABELS.flip(0)),
-        envs.from_tensors(image=IMAGES, label=LABELS, test=0.3),
-    ):
-        with pytest.raises(RunError, match="env: the state is of other data or splits"):
-            other.make(batch=2).load_state_dict(state)
-        older = {key: value for key, value in state.items() if key != "data"}
-        other.make(batch=2).load_state_dict(older)
 
 
 def test_arrays_that_torch_takes_only_as_copies() -> None:
