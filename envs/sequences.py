@@ -45,9 +45,9 @@ class SequenceTable(Table):
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """Return the table on a device and with a float type; tensors that match are not copied."""
-        moved = super().to(device, dtype)
+        placed = super().to(device, dtype)
         each = {name: getattr(self, name).to(device) for name in ("lengths", "padded", "starts")}
-        return replace(moved, **each)
+        return replace(placed, **each)
 
 
 def from_sequences(
@@ -229,7 +229,7 @@ class SequenceStream(TorchVectorEnv):
 
     @property
     def _per_epoch(self) -> int:
-        """Episodes in which all sequences of the split are shown once."""
+        """Episodes of an epoch."""
         return -(-len(self._table.splits[self.split]) // self.num_envs)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:

@@ -133,7 +133,7 @@ def from_dataset(
         test: Share of the examples that is kept for testing, or the data set for testing.
         validation: Likewise, for validation.
         training_only: As of `from_tensors`, like all that follow.
-        hold: Steps for which each example is shown.
+        hold: Steps for which each example is repeated.
         episode: stream or example.
 
     Raises:
@@ -164,7 +164,7 @@ def from_file(
         test: Share of the examples that is kept for testing, or the file for testing.
         validation: Likewise, for validation.
         training_only: As of `from_tensors`, like all that follow.
-        hold: Steps for which each example is shown.
+        hold: Steps for which each example is repeated.
         episode: stream or example.
 
     Raises:
@@ -354,8 +354,10 @@ def _tensors(given: Any, place: str) -> dict[str, Tensor]:
 
 def _items(dataset: Any, place: str, names: Sequence[str]) -> dict[str, Tensor]:
     """Return the parts of a data set's items as columns."""
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+    mapping = isinstance(dataset, Mapping)
+    if mapping or not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         fix = "its `dataset`" if hasattr(dataset, "dataset") else "list(…) of it, if it ends"
+        fix = "one of its values, or its tensors to from_tensors(**…)" if mapping else fix
         raise DataError(f"{place}: {type(dataset).__name__} has no items by index; pass {fix}")
     if len(dataset) == 0:
         raise DataError(f"{place}: the data set is empty")

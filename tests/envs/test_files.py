@@ -71,8 +71,8 @@ def test_splits_are_shares_or_files(folder: Path) -> None:
 
 
 def test_a_file_is_read_once_while_it_does_not_change(folder: Path) -> None:
-    first, again = envs.from_file("data.npz"), envs.from_file(folder / "data.npz")
-    assert first is again
+    first, loaded = envs.from_file("data.npz"), envs.from_file(folder / "data.npz")
+    assert first is loaded
     np.savez(folder / "data.npz", x=X[:50], label=LABEL[:50])
     assert envs.from_file("data.npz").description.example_counts["train"] == 35
 
@@ -224,8 +224,8 @@ def test_a_checkpoint_says_which_data_it_is_of_and_refuses_others(folder: Path) 
         saved = simulation.save(folder / "saved")
         digest = simulation.world.env.state_dict()["data"]
     assert digest in (saved / "state.json").read_text()
-    with Simulation.load(saved) as again:
-        assert again.now == 5
+    with Simulation.load(saved) as loaded:
+        assert loaded.now == 5
     np.savez(folder / "data.npz", x=X + 1, label=LABEL)
     with pytest.raises(RunError) as caught:
         Simulation.load(saved)

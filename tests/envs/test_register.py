@@ -129,8 +129,8 @@ def test_a_document_names_it_and_is_trained_forked_saved_and_evaluated(tmp_path:
         assert simulation.evaluate("test").examples == 8
         saved = simulation.save(tmp_path / "saved")
         simulation.fork().close()
-    with Simulation.load(saved) as again:
-        assert again.now == 5
+    with Simulation.load(saved) as loaded:
+        assert loaded.now == 5
 
 
 def test_every_sub_environment_is_one_of_its_own() -> None:

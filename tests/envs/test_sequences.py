@@ -26,7 +26,7 @@ def source(**changes: Any) -> envs.Source:
     return envs.from_sequences(**{"x": X, "y": Y, "label": LABEL, "training_only": ["y", "label"], **changes})
 
 
-def shown(env: envs.TorchVectorEnv, name: str, steps: int, seed: int = 0) -> list[list[tuple[int, Tensor]]]:
+def visible(env: envs.TorchVectorEnv, name: str, steps: int, seed: int = 0) -> list[list[tuple[int, Tensor]]]:
     """What the masks let through, by environment, in order: step and value."""
     found: list[list[tuple[int, Tensor]]] = [[] for _ in range(env.num_envs)]
     obs, info = env.reset(seed=seed)
@@ -65,7 +65,7 @@ def test_an_epoch_shows_every_step_of_every_sequence_once(split: str, batch: int
     env = made.make(batch=batch, split=split)
     env.reset(seed=4)
     rows = env._table.splits[split].tolist()  # type: ignore[attr-defined]
-    values = [value for row in shown(env, "x", env.evaluation_steps or 0, seed=4) for _, value in row]
+    values = [value for row in visible(env, "x", env.evaluation_steps or 0, seed=4) for _, value in row]
     expected = torch.cat([X[row] for row in rows])
     assert sorted(map(tuple, torch.stack(values).tolist())) == sorted(map(tuple, expected.tolist()))
 
@@ -75,7 +75,7 @@ def test_every_epoch_of_training_has_an_order_of_its_own_and_other_splits_that_o
         env = source().make(batch=1, split=split)
         env.reset(seed=seed)
         steps = (env.evaluation_steps or 0) * epochs
-        (row,) = shown(env, "x", steps, seed=seed)
+        (row,) = visible(env, "x", steps, seed=seed)
         return [int(v[0]) // 100 for _, v in row if v[0] % 100 == 0]
 
     train = firsts("train", 0, 2)
@@ -110,7 +110,7 @@ def test_padding_is_zero_and_masked_and_ends_with_the_longest() -> None:
 
 def test_a_sequence_is_asked_for_its_target_where_slow_agents_tick() -> None:
     env = source(pad_to_multiple=3, test=0, validation=0).make(batch=20)
-    rows = shown(env, "label", 9)
+    rows = visible(env, "label", 9)
     assert sorted(step for row in rows for step, _ in row) == sorted(-(-n // 3) * 3 - 1 for n in LENGTHS)
     found = sorted(int(value) for row in rows for _, value in row)
     assert found == sorted(LABEL.tolist())
@@ -120,7 +120,7 @@ def test_steps_of_a_target_may_be_left_out() -> None:
     known = [torch.arange(n) % 2 == 0 for n in LENGTHS]
     made = source(_y=known, test=0, validation=0)
     assert set(made.description.signals) == {"x", "y", "label"}
-    rows = shown(made.make(batch=20), "y", 7)
+    rows = visible(made.make(batch=20), "y", 7)
     assert sorted(float(v) for row in rows for _, v in row) == sorted(
         torch.cat([y[k] for y, k in zip(Y, known, strict=True)]).tolist()
     )
@@ -294,7 +294,7 @@ def test_a_saved_run_goes_on_to_the_same_bits(first: Callable[[Simulation], None
         one.save(tmp_path / "saved")
         one.run(30)
         expected = one.system.agents["a"].learner.parameters
-        with Simulation.load(tmp_path / "saved", one.scenario) as again:
-            again.run(30)
-            found = again.system.agents["a"].learner.parameters
+        with Simulation.load(tmp_path / "saved", one.scenario) as loaded:
+            loaded.run(30)
+            found = loaded.system.agents["a"].learner.parameters
             assert all(torch.equal(found[key], expected[key]) for key in expected)

@@ -132,6 +132,10 @@ def test_items_that_have_no_place_are_refused_with_the_way_to_read_them() -> Non
     )
     line = message(lambda: envs.from_dataset(TensorDataset(IMAGES, LABELS), test=Stream()))  # type: ignore[arg-type]
     assert line == "from_dataset: test: Stream has no items by index; pass list(…) of it, if it ends"
+    columns: Any = {"image": IMAGES, "label": LABELS}
+    assert message(lambda: envs.from_dataset(columns)) == (
+        "from_dataset: dict has no items by index; pass one of its values, or its tensors to from_tensors(**…)"
+    )
     assert envs.from_dataset(list(Stream())).description.example_counts["test"] == 10
 
 

@@ -93,11 +93,11 @@ def test_an_exported_module_takes_the_classes_themselves(episode: str, tmp_path:
     with Simulation(scene("mlp", categorical=True, episode=episode)) as simulation:
         simulation.run(5)
         batch = next(iter(simulation.world.env.batches("test", 7)))
-        seen = {name: batch[name] for name in ("word", "grid")}
+        observed = {name: batch[name] for name in ("word", "grid")}
         module = simulation.compose()
         loaded = torch.export.load(simulation.export(tmp_path / "system.pt2")).module()
-    assert module(**seen)["a"].shape == (7, 3)
-    assert torch.equal(loaded(**seen)["a"], module(**seen)["a"])
+    assert module(**observed)["a"].shape == (7, 3)
+    assert torch.equal(loaded(**observed)["a"], module(**observed)["a"])
 
 
 def test_images_of_classes_are_no_feature_map() -> None:
