@@ -326,7 +326,6 @@ def export(
             help="Whose outputs (default: the readouts') or weights (default: all); may be repeated.",
         ),
     ] = None,
-    python: PythonOfRun = None,
     json: Json = False,
 ) -> None:
     """Write a run's system, or its weights, to a file that is read without antiphon."""
