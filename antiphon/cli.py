@@ -85,6 +85,25 @@ def _number(text: str | float) -> float:
 
 
 Scenario = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A library scenario or a YAML file.")]
+OptionalScenario = Annotated[
+    str | None, typer.Argument(metavar="[NAME|FILE]", help="A library scenario or a YAML file.")
+]
+Python = Annotated[
+    str | None,
+    typer.Option(
+        "--scenario",
+        metavar="MODULE:FUNCTION",
+        help="A Python scenario: a function that returns one, imported from here; --set gives its parameters.",
+    ),
+]
+PythonOfRun = Annotated[
+    str | None,
+    typer.Option(
+        "--scenario",
+        metavar="MODULE:FUNCTION",
+        help="The Python objects of the run's scenario: the function that made it.",
+    ),
+]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 Variant = Annotated[
     str | None, typer.Option("--variant", "-v", metavar="V", help="A variant of the scenario.")
@@ -139,7 +158,8 @@ def _options(
 
 @app.command(epilog=_examples("run"))
 def run(
-    scenario: Scenario,
+    name_or_file: OptionalScenario = None,
+    python: Python = None,
     variant: Variant = None,
     settings: Settings = None,
     steps: Steps = None,
@@ -174,7 +194,8 @@ def run(
     from antiphon.commands import run as verb
 
     code = verb.run(
-        scenario,
+        name_or_file,
+        python=python,
         variant=variant,
         settings=settings or [],
         steps=steps,
@@ -194,6 +215,7 @@ def run(
 @app.command(epilog=_examples("resume"))
 def resume(
     path: RunPath,
+    python: PythonOfRun = None,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -206,12 +228,15 @@ def resume(
     """Go on with a run from its newest checkpoint, as if it had never stopped."""
     from antiphon.commands import run as verb
 
-    raise typer.Exit(verb.resume(path, steps=steps, checkpoint_every=checkpoint_every, json=json))
+    raise typer.Exit(
+        verb.resume(path, python=python, steps=steps, checkpoint_every=checkpoint_every, json=json)
+    )
 
 
 @app.command(epilog=_examples("evaluate"))
 def evaluate(
     path: RunPath,
+    python: PythonOfRun = None,
     split: Annotated[
         str, typer.Option("--split", metavar="S", help="The part of the data: test, validation or train.")
     ] = "test",
@@ -281,7 +306,9 @@ def evaluate(
         repeats=repeats,
     )
     how = Links(links, drop, inputs)
-    raise typer.Exit(verb.evaluate(path, split=split, links=how, measurements=measurements, json=json))
+    raise typer.Exit(
+        verb.evaluate(path, python=python, split=split, links=how, measurements=measurements, json=json)
+    )
 
 
 @app.command(epilog=_examples("export"))
@@ -311,6 +338,7 @@ def show(
     what: Annotated[
         str | None, typer.Argument(metavar="[NAME|FILE|RUN|ENV]", help="A scenario, a run or an environment.")
     ] = None,
+    python: Python = None,
     variant: Variant = None,
     settings: Settings = None,
     yaml: Annotated[
@@ -337,6 +365,7 @@ def show(
 
     verb.show(
         what,
+        python=python,
         variant=variant,
         settings=settings or [],
         yaml=yaml,
@@ -397,6 +426,7 @@ def study(
             help="A library study, a study's document, or a scenario: all its variants.",
         ),
     ] = None,
+    python: Python = None,
     budget: Annotated[
         str | None,
         typer.Option("--budget", metavar="B", help="small or paper (default: the study's first, small)."),
@@ -436,6 +466,7 @@ def study(
 
     code = verb.study(
         what,
+        python=python,
         budget=budget,
         variants=variants or [],
         settings=settings or [],

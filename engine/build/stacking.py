@@ -6,7 +6,6 @@ be stacked, is a stack of one.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -238,10 +237,7 @@ def _replicas(base: System, agents: Sequence[str]) -> Replicas:
 
 def _rewired(agent: Agent) -> Agent:
     """A lone agent without its channels, which may become stacks; its parameters are the same tensors."""
-    twin = copy.copy(agent)
-    twin.inputs, twin.outputs, twin.memory, twin._ports = [], [], None, None
-    twin.members = (agent,)
-    return twin
+    return replace(agent, inputs=[], outputs=[], memory=None, members=(agent,))
 
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:

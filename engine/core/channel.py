@@ -20,8 +20,8 @@ from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
-from antiphon.engine.core.masks import EnvMask, Members, mask_fill_zero, mask_not, members_and
-from antiphon.engine.core.records import Record, Replicas, select_rows
+from antiphon.engine.core.masks import EnvMask, mask_fill_zero, mask_not
+from antiphon.engine.core.records import Members, Record, Replicas, members_and, select_rows
 from antiphon.nets.optimisers import Rate
 
 __all__ = ["Channel", "InputExample"]

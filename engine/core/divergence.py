@@ -23,8 +23,8 @@ from antiphon.comms.model import Model
 from antiphon.comms.stacked import StackedModels
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.masks import mask_fill_zero, mask_not, members_and
-from antiphon.engine.core.records import LearningGroup
+from antiphon.engine.core.masks import mask_fill_zero, mask_not
+from antiphon.engine.core.records import LearningGroup, members_and
 from antiphon.engine.core.updates import InputUpdate, PredictorUpdate, Update
 from antiphon.errors import DivergenceError
 
@@ -328,8 +328,8 @@ class DivergenceCheck:
             if agent.stacked:
                 enabled = torch.logical_not(bad)
                 update.stepping_members[name] = members_and(update.stepping_members[name], enabled)
-            if name in update.losses:
-                update.losses[name] = update.losses[name].without(bad)
+            if name in update.window_loss.losses:
+                update.window_loss.losses[name] = update.window_loss.losses[name].without(bad)
         for one in update.returned:  # what they would return does not count
             disabled = self.agents[one.channel.receiver].agent_disabled
             if isinstance(disabled, Tensor):

@@ -26,6 +26,7 @@ __all__ = [
     "EpisodeEnds",
     "Input",
     "LearningGroup",
+    "Members",
     "Record",
     "ReplicaSignals",
     "Replicas",
@@ -33,6 +34,7 @@ __all__ = [
     "Tape",
     "Tick",
     "joined",
+    "members_and",
     "select_rows",
 ]
 
@@ -87,6 +89,28 @@ def joined(each: Sequence[StepSignals]) -> ReplicaSignals:
     return step_signals
 
 
+@dataclass(frozen=True, slots=True)
+class EpisodeEnds:
+    """Which environments' episodes ended at a step."""
+
+    ended: EnvMask = False
+    terminated: EnvMask = False
+    """Those that ended for good, not by a limit of time."""
+
+
+# --- members of a stack ------------------------------------------------------------------------------------
+
+Members = Tensor | None
+"""[N] or [K] bool, on the CPU: some members of a stack; None: all."""
+
+
+def members_and(a: Members, b: Members) -> Members:
+    """The members that are in both."""
+    if a is None or b is None:
+        return a if b is None else b
+    return a & b
+
+
 class Replicas:
     """The replica of each member of a stack, and so which lanes of a signal are its own.
 
@@ -124,15 +148,6 @@ def select_rows(rows: Tensor, index: Tensor | None, batch: int) -> Tensor:
     if index is None:
         return rows
     return rows.reshape(-1, batch, *rows.shape[1:]).index_select(0, index).flatten(0, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class EpisodeEnds:
-    """Which environments' episodes ended at a step."""
-
-    ended: EnvMask = False
-    terminated: EnvMask = False
-    """Those that ended for good, not by a limit of time."""
 
 
 # --- a message ---------------------------------------------------------------------------------------------

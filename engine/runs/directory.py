@@ -34,6 +34,7 @@ __all__ = [
     "RunDirectory",
     "facts_of",
     "finite",
+    "holds_objects",
     "now",
     "read_json",
     "scenario_text",
@@ -104,6 +105,15 @@ def _unwritable(path: Path, error: OSError) -> RunError:
 
 _NO_DOCUMENT = "# No document: "
 """Beginning of a scenario.yaml whose scenario holds Python objects."""
+
+
+def holds_objects(scenario: Scenario) -> bool:
+    """Return whether a scenario holds Python objects, which no document can."""
+    try:
+        scenario.to_yaml()
+    except ScenarioError:
+        return True
+    return False
 
 
 def scenario_text(scenario: Scenario) -> str:
@@ -215,12 +225,16 @@ class RunDirectory:
             RunError: It holds Python objects, and must be given.
             ScenarioError: scenario.yaml is damaged.
         """
+        self.check_document()
+        return Scenario.from_yaml(self.document, str(self.path / "scenario.yaml"))
+
+    def check_document(self) -> None:
+        """Raise RunError where the scenario holds Python objects, and must be given."""
         if self.document.startswith(_NO_DOCUMENT):
             raise RunError(
                 f"{self.path}: its scenario holds Python objects; give scenario=… "
                 "(on the command line: --scenario MODULE:FUNCTION)"
             )
-        return Scenario.from_yaml(self.document, str(self.path / "scenario.yaml"))
 
     @property
     def result(self) -> dict[str, Any] | None:

@@ -13,8 +13,8 @@ from antiphon.comms.stacked import StackedModels, gradients_all, predict_all
 from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.divergence import Report
-from antiphon.engine.core.masks import Members, mask_and, mask_fill_zero, mask_not, members_and
-from antiphon.engine.core.records import Record, Tape
+from antiphon.engine.core.masks import mask_and, mask_fill_zero, mask_not
+from antiphon.engine.core.records import Members, Record, Tape, members_and
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import InputUpdate, PredictorUpdate
 from antiphon.engine.step.contexts import Contexts

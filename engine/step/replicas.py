@@ -168,7 +168,9 @@ class ReplicaReport(AgentReport):
             if self._is_own(update.group.members[0]):
                 own = Update(self._stacked.base.group_of[bare(update.group.members[0])], update.tape)
                 own.gradients = {bare(name): g for name, g in update.gradients.items()}
-                own.window_loss.losses = {bare(name): losses for name, losses in update.losses.items()}
+                own.window_loss.losses = {
+                    bare(name): losses for name, losses in update.window_loss.losses.items()
+                }
                 own.injected = {bare(name): rows for name, rows in update.injected.items()}
                 found.append(own)
         return found

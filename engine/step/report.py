@@ -62,7 +62,7 @@ class AgentReport:
     def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
         """Yield the objectives' losses: the names of a stack's members, and the losses, [N]."""
         for update in self.stacks.updates:
-            for name, losses in update.losses.items():
+            for name, losses in update.window_loss.losses.items():
                 yield self._stacked.system.agents[name].names, losses
 
     def by_agent(self) -> Mapping[str, Tensor]:
@@ -96,7 +96,7 @@ class AgentReport:
         found: dict[int, Update] = {}
         for name in update.group.members:
             agent = agents[name]
-            losses = update.losses.get(name)
+            losses = update.window_loss.losses.get(name)
             participating = agent.learning(update.tape.window) if agent.stacked else None
             for n, member in enumerate(agent.members):
                 group = base.group_of[member.name]

@@ -102,7 +102,8 @@ def groups(learned: AgentReport) -> dict[tuple[str, ...], dict[str, Any]]:
         told: dict[str, Any] = {
             "gradients": update.gradients,
             "losses": {
-                n: [o.loss, o.score, torch.as_tensor(o.count).expand(1)] for n, o in update.losses.items()
+                n: [o.loss, o.score, torch.as_tensor(o.count).expand(1)]
+                for n, o in update.window_loss.losses.items()
             },
             "injected": dict(sorted(update.injected.items())),
         }
