@@ -5,7 +5,7 @@ library's by name, a user's by the file's path.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,13 +18,7 @@ from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios.checks import check
 from antiphon.scenarios.generators import GraphSpec, generate
 from antiphon.scenarios.graphs import document_of, graph_of, named_by_ends
-from antiphon.scenarios.parameters import (
-    ParameterSpec,
-    read_parameters,
-    read_variants,
-    section,
-    substitute,
-)
+from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, section, substitute
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec, EnvSpec, NetworkSpec
 from antiphon.scenarios.problems import DocumentError, Problems, kind_of
 from antiphon.scenarios.problems import Path as DocumentPath
@@ -341,17 +335,6 @@ class Template:
                 return Scenario.model_validate(document.data)
             except DocumentError as error:
                 raise document.as_written(error) from None
-
-    def other_variants(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[Scenario]:
-        """Yield the explicit scenarios of the other variants, with the given values and with the parameters' defaults.
-
-        Those that cannot be resolved are left out.
-        """
-        for settings in (values, {}) if values else ({},):
-            for other in (None, *self.variants):
-                if other != variant or settings != values:
-                    with suppress(ScenarioError):
-                        yield self.resolve(other, settings)
 
     def explicit(self, variant: str | None, values: Mapping[str, Any]) -> ExplicitDocument:
         """Return the document with every parameter filled in and its graph generated, not validated as a scenario.

@@ -183,7 +183,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("run", "missing argument 'NAME|FILE'; antiphon run --help explains the usage"),
+        ("run", "run: give a scenario's name, or --scenario MODULE:FUNCTION"),
         ("rnu", "no such command 'rnu'; did you mean 'run'?; antiphon --help explains the usage"),
         ("run digits-mlp --stesp 3", "no such option: --stesp"),
         ("run digits-mlp --steps", "option '--steps' requires an argument"),

@@ -20,6 +20,7 @@ from antiphon.errors import ScenarioError
 from antiphon.scenarios import DocumentError, Template, library_names
 from antiphon.scenarios.examination import Examination
 from antiphon.scenarios.problems import placed
+from antiphon.scenarios.python import other_variants
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
 
 __all__ = ["Findings", "check", "check_scenario", "check_study"]
@@ -83,7 +84,7 @@ def check_scenario(template: Template, variant: str | None, values: Mapping[str,
         problems = list(_problems(template, each, values))
         warnings = []
         if not problems:
-            warnings = advice(template.resolve(each, values), template.other_variants(each, values))
+            warnings = advice(template.resolve(each, values), other_variants(template, each, values))
         found.add(each or DEFAULT, problems, warnings)
     return found
 
@@ -94,7 +95,7 @@ def check_study(study: StudySpec, options: StudyOptions) -> Findings:
     for run in plan(study, options).runs.values():
         request = run.request
         built(request.scenario)
-        others = request.template.other_variants(request.variant, request.values)
+        others = other_variants(request.template, request.variant, request.values)
         found.add(run.label, [], advice(request.scenario, others))
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.text import Text
 
-from antiphon.commands.arguments import scenario_template, shown_template, values_of
+from antiphon.commands.arguments import shown_template, values_of
 from antiphon.commands.explain import built, explain, explain_environment, explain_template
 from antiphon.commands.output import console, percent, print_json, remark, show_table
 from antiphon.engine.metrics.timeline import span, timeline
@@ -21,6 +21,7 @@ from antiphon.engine.runs.directory import RunDirectory, finite
 from antiphon.envs import describe, ids
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, catalogue, json_schema
+from antiphon.scenarios.python import other_variants
 from antiphon.telemetry.raster import raster_lines
 
 __all__ = ["show", "show_plan", "some"]
@@ -250,7 +251,7 @@ def _scenario(
     found = plan(scenario, system=system, **settings)
     if measure:
         found = found.with_measured(measure_step_time(scenario, ("cohort", "reference")))
-    explained = explain(scenario, system, template.other_variants(variant, values))
+    explained = explain(scenario, system, other_variants(template, variant, values))
     explained["template"] = explain_template(template, resolved)
     explained["plan"] = found.as_dict()
     if run is not None:

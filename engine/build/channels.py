@@ -54,8 +54,8 @@ def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
     if channel.state:
         agents[channel.sender].memory = channel
     else:
-        agents[channel.sender].outputs.append(channel)
-        agents[channel.receiver].inputs.append(channel)
+        agents[channel.sender].outgoing.append(channel)
+        agents[channel.receiver].incoming.append(channel)
 
 
 Shape = tuple[int, ...]

@@ -144,7 +144,7 @@ def test_it_learns_what_arrived_by_squared_error_and_nothing_else() -> None:
             error = F.linear(right, weight, bias) - linear(simulation, "eye", left)
             error = torch.where(arrived.unsqueeze(1), error, 0.0)
             simulation.step()
-            assert torch.allclose(simulation.learned.inputs[NAME].loss, error.square().sum() / BATCH)
+            assert torch.allclose(simulation.learned.input_updates[NAME].loss, error.square().sum() / BATCH)
             after = list(model_of(simulation).parameters.values())
             assert torch.allclose(after[0], weight - 0.05 * 2 / BATCH * error.T @ right, atol=1e-14)
             assert torch.allclose(after[1], bias - 0.05 * 2 / BATCH * error.sum(0), atol=1e-14)
