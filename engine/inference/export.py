@@ -174,10 +174,7 @@ class _Ticks:
         self.states: dict[tuple[str, int], fx.Node] = {}
         self.outputs: dict[str, list[fx.Node]] = {}
         self.carried: dict[str, tuple[int, ...]] = {}
-        self._flat: dict[fx.Node, fx.Node] = {}
-        self._zeros: dict[tuple[int, ...], fx.Node] = {}
-        self._at: dict[tuple[str, int], fx.Node] = {}
-        self._past: dict[str, fx.Node] = {}
+        self._calls: dict[str, fx.Node] = {}
         self._left: list[tuple[str, Callable[[], fx.Node]]] = []
         ledgers = [channel.ledger for channel in system.channels.values()]
         spans = [one.link.delay + one.receiver.period + one.sender.clock.period for one in ledgers]
@@ -223,9 +220,7 @@ class _Ticks:
             return self.silence(*shape)
         if step < 0:
             return self._before(f"{name}@{step}", shape, lambda: self.signal(name, step + self.length))
-        if (name, step) not in self._at:
-            self._at[name, step] = self.encoded(name, self.call("select", self.signals[name], 0, step))
-        return self._at[name, step]
+        return self.encoded(name, self.call("select", self.signals[name], 0, step))
 
     def message(self, channel: Channel, stamp: int) -> fx.Node:
         """Return the message of a due stamp, [batch, size]."""
@@ -248,11 +243,10 @@ class _Ticks:
 
     def _before(self, key: str, shape: tuple[int, ...], left: Callable[[], fx.Node]) -> fx.Node:
         """An entry of the state, and what this round leaves in its place."""
-        if key not in self._past:
-            self._past[key] = self._item(self._state, key)
+        if key not in self.carried:
             self.carried[key] = shape
             self._left.append((key, left))
-        return self._past[key]
+        return self._item(self._state, key)
 
     def _item(self, whole: fx.Node, key: int | str) -> fx.Node:
         return self.call(operator.getitem, whole, key)
@@ -277,11 +271,8 @@ class _Ticks:
             self.outputs.setdefault(agent.name, []).append(ports[OBJECTIVE])
         if agent.memory is not None:
             self.states[agent.name, step] = ports[STATE]
-        sent: Ports = {}
-        for channel in agent.outputs:
-            if channel.port not in sent:
-                sent[channel.port] = self.call("flatten", ports[channel.port], 1)
-            self.messages[channel.name, step] = sent[channel.port]
+        for channel in agent.outgoing:
+            self.messages[channel.name, step] = self.call("flatten", ports[channel.port], 1)
 
     def _input(self, agent: Agent, step: int) -> fx.Node:
         flat = len(agent.learner.network.input_shape) == 1
@@ -290,9 +281,9 @@ class _Ticks:
             self._ages(agent, step) if name == AGE else self._observation(name, at, flat)
             for name in agent.observes
         ]
-        due = [self.due(channel, step) for channel in agent.inputs]
+        due = [self.due(channel, step) for channel in agent.incoming]
         messages = [
-            self._reading(channel, stamps, flat) for channel, stamps in zip(agent.inputs, due, strict=True)
+            self._reading(channel, stamps, flat) for channel, stamps in zip(agent.incoming, due, strict=True)
         ]
         if agent.fan_in != "concat" and messages:
             newest = [stamps[-1] for stamps in due if stamps]
@@ -303,7 +294,7 @@ class _Ticks:
         """The step whose observations an agent works on: an aligned one on those of the message it consumes."""
         passed: set[str] = set()
         while agent.align is not None:
-            channel = next(channel for channel in agent.inputs if channel.name == agent.align)
+            channel = next(channel for channel in agent.incoming if channel.name == agent.align)
             due = self.due(channel, step)
             if not due or agent.name in passed:  # aligned to each other in a ring, none ever sees anything
                 return None
@@ -317,10 +308,8 @@ class _Ticks:
         signal = self.signal(name, step)
         if not flat:
             return signal
-        if signal not in self._flat:
-            method = "flatten" if self.system.description.signals[name].input_shape else "unsqueeze"
-            self._flat[signal] = self.call(method, signal, 1)
-        return self._flat[signal]
+        shaped = self.system.description.signals[name].input_shape
+        return self.call("flatten" if shaped else "unsqueeze", signal, 1)
 
     def encoded(self, name: str, value: fx.Node) -> fx.Node:
         """Return a signal, [batch, *shape], as it enters a network: one-hot where it is categorical."""
@@ -349,7 +338,7 @@ class _Ticks:
     def _ages(self, agent: Agent, step: int) -> fx.Node:
         """[batch, channels]: how old the newest messages are, in ticks of their senders; 0 where none has come."""
         ages, stamps = [], []
-        for channel in agent.inputs:
+        for channel in agent.incoming:
             due = self.due(channel, step)
             ages.append((step - due[-1]) / channel.ledger.sender.clock.period if due else 0.0)
             stamps.append(due[-1] if due else 0)
@@ -362,11 +351,8 @@ class _Ticks:
 
     def silence(self, *shape: int) -> fx.Node:
         """Return zeros [batch, *shape]: what is read before anything has come."""
-        if shape not in self._zeros:
-            like = self.signal(self.observed[0], 0)
-            rows = self.call("size", like, 0)
-            self._zeros[shape] = self.call("new_zeros", like, (rows, *shape), dtype=self.system.dtype)
-        return self._zeros[shape]
+        like = self.signal(self.observed[0], 0)
+        return self.call("new_zeros", like, (self.call("size", like, 0), *shape), dtype=self.system.dtype)
 
     def _sum(self, values: Sequence[fx.Node]) -> fx.Node:
         return functools.reduce(functools.partial(self.call, torch.add), values)
@@ -375,8 +361,11 @@ class _Ticks:
         return parts[0] if len(parts) == 1 else self.call(torch.cat, list(parts), 1)
 
     def call(self, function: Callable[..., Any] | str, *args: Any, **settings: Any) -> fx.Node:
-        """Append the call of a function, or of a method of the first argument."""
-        return _call(self.graph, function, *args, **settings)
+        """Return the call of a function, or of a method of the first argument; the same one is appended once."""
+        key = repr((function, args, settings))
+        if key not in self._calls:
+            self._calls[key] = _call(self.graph, function, *args, **settings)
+        return self._calls[key]
 
 
 def _laid_end_to_end(ticks: _Ticks, module: fx.GraphModule, agents: Sequence[str]) -> fx.GraphModule:
