@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import operator
 from collections.abc import Callable, Hashable, Sequence
 from typing import final
@@ -13,9 +12,17 @@ from torch import Tensor, fx, nn
 
 from antiphon.agents.feedforward import head_module
 from antiphon.agents.network import Emitter, Head, Network, Tensors, features_of, sub, unnamed, with_prefix
-from antiphon.agents.stacking import IncomparableError, called, called_stacked, described, refusal
 from antiphon.errors import ScenarioError
 from antiphon.nets.layers import Transport, initial_norm, norm_buffers, normalise
+from antiphon.nets.modules import (
+    IncomparableError,
+    called,
+    called_stacked,
+    described,
+    module_of,
+    refusal,
+    shape_problem,
+)
 
 __all__ = ["ModuleNetwork"]
 
@@ -48,31 +55,17 @@ class ModuleNetwork(Network):
     ) -> None:
         super().__init__((features_of(input_shape),), heads)
         inputs, outputs = self.input_shape[0], sum(head.features for head in heads)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            made = _made(source, inputs, outputs)
-        if not isinstance(made, nn.Module):
-            raise ScenarioError(f"network: the factory returned {type(made).__name__}, not a torch.nn.Module")
-        self.module = made.cpu().float()
+        try:
+            self.module = module_of(source, seed, inputs=inputs, outputs=outputs)
+            problem = shape_problem(
+                self.module, inputs, outputs, "the objective's size plus the sizes of its messages"
+            )
+            if problem is not None:
+                raise ScenarioError(problem)
+        except ScenarioError as error:
+            raise ScenarioError(f"network: {error}") from None
         self._alone = object()
         self._refusal: tuple[str | None] | None = None
-        self._check(inputs, outputs)
-
-    def _check(self, inputs: int, outputs: int) -> None:
-        probe = copy.deepcopy(self.module).eval()
-        try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                shape = tuple(probe(torch.zeros(2, inputs)).shape)
-        except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ScenarioError(
-                f"network: {type(self.module).__name__} does not take inputs of [batch, {inputs}] ({reason})"
-            ) from None
-        if shape != (2, outputs):
-            raise ScenarioError(
-                f"network: {type(self.module).__name__} turns [2, {inputs}] into {list(shape)}; the graph needs "
-                f"[2, {outputs}] (the objective's size plus the sizes of its messages)"
-            )
 
     def parameters(self, generator: torch.Generator) -> Tensors:
         initial = {f"{_MODULE}.{name}": p.data.clone() for name, p in self.module.named_parameters()}
@@ -150,20 +143,6 @@ class ModuleNetwork(Network):
         for head in self.heads.values():
             place.add_module(f"head_{head.name}", head_module(head, parameters, buffers))
         return _ModuleEmitter(name, tuple(self.heads.values()))
-
-
-def _made(source: Callable[..., nn.Module] | nn.Module, inputs: int, outputs: int) -> object:
-    """Return a copy of a module, or a factory's result."""
-    if isinstance(source, nn.Module):
-        return copy.deepcopy(source)
-    try:
-        inspect.signature(source).bind(inputs=inputs, outputs=outputs)
-    except TypeError as error:
-        name = getattr(source, "__name__", type(source).__name__)
-        raise ScenarioError(
-            f"network: {name} cannot be called as {name}(inputs={inputs}, outputs={outputs}): {error}"
-        ) from None
-    return source(inputs=inputs, outputs=outputs)
 
 
 class _ModuleEmitter(Emitter):

@@ -18,8 +18,8 @@ from antiphon.comms.credit import Injection, as_leaf, backward, constant, value_
 from antiphon.comms.model import ContextSpec, encode
 from antiphon.comms.synthetic_gradients import PREDICTORS, Example, LabelGradient, Predictor
 from antiphon.errors import ScenarioError, suggest
-from antiphon.nets.optimisers import Rate
 from antiphon.nets.random import generator
+from antiphon.nets.schedules import Rate
 
 __all__ = ["Channel", "GradientSettings", "learn", "read_gradient"]
 

@@ -16,11 +16,15 @@ from antiphon.scenarios.spec import (
     Count,
     Counts,
     Flag,
+    FrozenMap,
     Index,
     IsReal,
     Key,
+    KindSpec,
     Name,
+    Options,
     OrObject,
+    Registered,
     Sequence,
     Signal,
     Signals,
@@ -104,7 +108,7 @@ class NetworkSpec(Spec):
         return self
 
 
-class _PredictorSpec(Spec):
+class _PredictorSpec(KindSpec):
     """Base of synthetic gradients and inputs: hidden layers by kind."""
 
     default_hidden: ClassVar[Mapping[str, tuple[int, ...]]]
@@ -134,7 +138,9 @@ class GradientSpec(_PredictorSpec):
     """The synthetic gradient of a decoupled or unlocked channel, of a message or of a state.
 
     Attributes:
-        kind: Of the predictor; `local` is the control (a predictor of `target`; nothing returned).
+        kind: Of the predictor; `local` is the control (a predictor of `target`; nothing returned). A registered name, or
+            from Python a module or a factory called with `inputs`, `outputs`.
+        options: Of a registered predictor.
         context: Signals that condition it.
         target: `local` and `sobolev_label` only: the signal its own loss is on.
         scale: Factor of the injected gradient.
@@ -154,7 +160,8 @@ class GradientSpec(_PredictorSpec):
         optimiser: Its own; None: `training.predictor`.
     """
 
-    kind: Literal["linear", "mlp", "conv", "critic", "sobolev", "sobolev_label", "local"] = "linear"
+    kind: Annotated[str | Callable[..., Any], Registered("predictor")] = "linear"
+    options: Options = Field(default_factory=FrozenMap)
     context: Signals = ()
     target: Signal | None = None
     scale: Annotated[float, Field(ge=0), IsReal] = 1.0
@@ -173,20 +180,24 @@ class GradientSpec(_PredictorSpec):
 
     default_hidden = {"mlp": (1024,), "conv": (64,), "critic": (256,), "sobolev": (256,)}  # noqa: RUF012
     noun = "gradient"
+    point = "predictor"
 
 
 class InputSpec(_PredictorSpec):
     """The synthetic input of a channel: the receiver's prediction of the message.
 
     Attributes:
-        kind: Of the predictor; `none`: no synthetic input, for templates.
+        kind: Of the predictor; `none`: no synthetic input, for templates. A registered name, or from Python a module or a
+            factory called with `inputs`, `outputs`.
+        options: Of a registered predictor.
         context: Signals that condition it: observations, and `held`, `age`, `from.phase`, `to.phase`.
         hidden: Widths of its hidden layers: one or two for `mlp` (default 1024).
         norm: After each hidden layer.
         optimiser: Its own; None: `training.predictor`.
     """
 
-    kind: Literal["linear", "mlp", "none"] = "linear"
+    kind: Annotated[str | Callable[..., Any], Registered("input", besides=("none",))] = "linear"
+    options: Options = Field(default_factory=FrozenMap)
     context: Signals = ()
     hidden: Annotated[tuple[Count, ...], Field(max_length=2), Sequence] = ()
     norm: Norm = "batch"
@@ -194,6 +205,7 @@ class InputSpec(_PredictorSpec):
 
     default_hidden = {"mlp": (1024,)}  # noqa: RUF012
     noun = "input"
+    point = "input"
 
 
 class FeedbackSpec(Spec):
@@ -263,22 +275,27 @@ class ClockSpec(Spec):
         return self
 
 
-class ObjectiveSpec(Spec):
+class ObjectiveSpec(KindSpec):
     """Objective of an agent.
 
     Attributes:
         kind: Cross-entropy (`classification`), squared error (`regression`), or code length of the
-            target (`coding`): of a categorical one cross-entropy, of zeros and ones each component's own.
+            target (`coding`): of a categorical one cross-entropy, of zeros and ones each component's own. A registered
+            name, or from Python a function or module that returns the loss per sample.
+        options: Of a registered objective.
         target: The target signal.
         when: Whether each step of an example counts or only its last; None: last where
             examples are episodes, else each.
         weight: Factor of the loss.
     """
 
-    kind: Literal["classification", "regression", "coding"]
+    kind: Annotated[str | Callable[..., Any], Registered("objective")]
+    options: Options = Field(default_factory=FrozenMap)
     target: Signal
     when: Literal["each", "last"] | None = None
     weight: Annotated[float, Field(gt=0), IsReal] = 1.0
+
+    point = "objective"
 
 
 class LinkSpec(Spec):

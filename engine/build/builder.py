@@ -14,14 +14,14 @@ from typing import Any
 import torch
 
 from antiphon.agents.feedforward import Conv, Mlp
-from antiphon.agents.learner import OBJECTIVES, Learner
+from antiphon.agents.learner import Learner
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import Head, Network, features_of
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import group_agents, windows_of
-from antiphon.engine.build.shapes import Shapes, default_norm, memories, resolve
+from antiphon.engine.build.shapes import Shapes, default_norm, memories, objective_in, resolve
 from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock, EpisodeWindows, Schedule
@@ -132,15 +132,19 @@ class _Builder:
 
     def _learner(self, name: str, owner: str, spec: AgentSpec, shapes: Shapes) -> Learner:
         kind, rate = optimiser_of(spec.optimiser, self.scenario)
-        learner = Learner(
-            self._network(name, owner, spec, shapes.inputs[name], shapes.heads[name]),
-            generator(self.seed, "agent", owner, "parameters"),
-            optimiser=kind,
-            rate=rate,
-            frozen=not spec.learn,
-            device=self.device,
-            dtype=self.dtype,
-        )
+        network = self._network(name, owner, spec, shapes.inputs[name], shapes.heads[name])
+        try:
+            learner = Learner(
+                network,
+                generator(self.seed, "agent", owner, "parameters"),
+                optimiser=kind,
+                rate=rate,
+                frozen=not spec.learn,
+                device=self.device,
+                dtype=self.dtype,
+            )
+        except ScenarioError as error:  # of its optimiser
+            raise ScenarioError(f"agents.{name}.{error}") from None
         if spec.weights is not None:
             read_weights(learner, spec.weights, f"agents.{name}.weights")
         return learner
@@ -203,7 +207,7 @@ class _Builder:
                     f"{2 * every - 1}, …, and the agent ticks at {phase}, {phase + period}, …, never then; "
                     "change its phase or period"
                 )
-        return Goal(OBJECTIVES[goal.kind](), goal.target, last, goal.weight)
+        return Goal(objective_in(name, goal), goal.target, last, goal.weight)
 
     def _align(self, name: str, spec: AgentSpec) -> str | None:
         if not spec.align:
@@ -351,7 +355,7 @@ def _outline(agent: AgentSpec, inputs: tuple[int, ...], heads: int) -> tuple[int
     return weights + layers[-1] * heads, sum(layers) + heads
 
 
-def _width(kind: str, hidden: tuple[int, ...], size: int) -> int:
+def _width(kind: object, hidden: tuple[int, ...], size: int) -> int:
     """About the weights that a synthetic gradient has for a component of the message."""
     if kind == "conv":  # its filters are small
         return 1

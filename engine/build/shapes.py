@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from antiphon.agents.feedforward import Conv
-from antiphon.agents.learner import OBJECTIVES
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, Head, features_of
+from antiphon.agents.objectives import Objective, objective_of
 from antiphon.engine.core.agent import AGE
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
+from antiphon.extensions import name_of
 from antiphon.nets.recurrent import Cell
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec
+from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec, ObjectiveSpec
 
 __all__ = [
     "GRADIENT_ENDS",
@@ -21,6 +22,7 @@ __all__ = [
     "default_norm",
     "head_of",
     "memories",
+    "objective_in",
     "resolve",
     "slots_of",
     "state_size",
@@ -85,6 +87,14 @@ def default_norm(agent: AgentSpec, env: Description) -> str:
     """Return `batch` for an agent that ticks once per example, else `layer` (semantics 19, 26)."""
     once = env.is_stream and agent.clock.period >= env.hold
     return "batch" if once else "layer"
+
+
+def objective_in(agent: str, spec: ObjectiveSpec) -> Objective:
+    """Return the objective that an agent's part of the scenario names; ScenarioError with the place."""
+    try:
+        return objective_of(spec.kind, spec.options)
+    except ScenarioError as error:
+        raise ScenarioError(f"agents.{agent}.objective: {error}") from None
 
 
 def resolve(scenario: Scenario, env: Description) -> Shapes:
@@ -224,11 +234,11 @@ def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Descr
     if agent.objective is not None:
         goal = agent.objective
         signal = env.signals[goal.target]
-        size = OBJECTIVES[goal.kind].size(signal.shape, signal.classes)
+        size = objective_in(name, goal).size(signal.shape, signal.classes)
         if size is None:
             have = f"{signal.classes} classes" if signal.classes is not None else "floats"
             raise ScenarioError(
-                f"agents.{name}.objective: {goal.kind} does not fit the target '{goal.target}' "
+                f"agents.{name}.objective: {name_of(goal.kind)} does not fit the target '{goal.target}' "
                 f"({have}, shape {list(signal.shape)})"
             )
         heads.append(Head(OBJECTIVE, (size,)))

@@ -34,8 +34,9 @@ from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.rows import Replicas
 from antiphon.engine.core.system import LearningGroup, Stacked, System
 from antiphon.nets.optimisers import Optimiser
+from antiphon.nets.torch_optimisers import TorchOptimiser
 
-__all__ = ["agent_kind", "channel_kind", "place_of", "reasons_alone", "stack", "stacks_of"]
+__all__ = ["agent_kind", "channel_kind", "channels_alone", "place_of", "reasons_alone", "stack", "stacks_of"]
 
 
 def reasons_alone(system: System) -> dict[str, str]:
@@ -69,10 +70,29 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it works on the signals of whoever may fall silent"
         if traced and (quarantine or agent.p_update < 1.0 or len(group.members) > 1):
             return "returns reach over windows that not everybody may learn from"
+        if (goal := agent.goal) is not None:
+            signal, outputs = (
+                system.description.signals[goal.target],
+                agent.learner.network.port_shape(OBJECTIVE),
+            )
+            mixed = goal.objective.stackable(outputs[0], signal.shape, signal.classes)
+            if mixed is not None:
+                return mixed
         return agent.learner.network.stackable()
 
     found = {name: reason(agent) for name, agent in system.agents.items()}
     return {name: why for name, why in found.items() if why is not None}
+
+
+def channels_alone(system: System) -> dict[str, str]:
+    """By channel, why the predictors of some cannot be stacked; the others' can."""
+    found: dict[str, str] = {}
+    for name, channel in system.channels.items():
+        for model, what in ((channel.predictor, "gradient"), (channel.input, "input")):
+            reason = None if model is None else model.stackable()
+            if reason is not None:
+                found.setdefault(name, f"its synthetic {what}: {reason}")
+    return found
 
 
 def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
@@ -93,7 +113,7 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         None if agent.align is None else aligned_kind(system, agent),
         agent.fan_in,
         tuple(read) if agent.fan_in == "concat" else frozenset(read),
-        None if goal is None else (type(goal.objective), goal.target, goal.last_only, goal.weight),
+        None if goal is None else (goal.objective.key, goal.target, goal.last_only, goal.weight),
         agent.p_update,
         None if agent.memory is None else channel_kind(system, agent.memory),
         agent.trail is None,
@@ -148,17 +168,26 @@ _LEDGER = attrgetter(
     *("remembers", "read", "state"),
 )
 _PREDICTOR = attrgetter("shape", "context", "target", "filter")
-_OPTIMISER = attrgetter("kind", "momentum", "betas", "weight_decay", "clip")
 """Fields in which members of a stack are equal."""
 
 
-def _optimiser(optimiser: Optimiser) -> Hashable:
-    return _OPTIMISER(optimiser), len(optimiser.parameters)
+def _optimiser(optimiser: Optimiser | TorchOptimiser) -> Hashable:
+    return tuple(optimiser.settings().items()), len(optimiser.parameters)
 
 
 def _model(model: Predictor | InputModel) -> Hashable:
+    if model.stackable() is not None:
+        return id(model)
     shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
-    return type(model), model.hidden, model.norm, model.rate, _optimiser(model.optimiser), shapes
+    return (
+        type(model),
+        model.function,
+        model.hidden,
+        model.norm,
+        model.rate,
+        _optimiser(model.optimiser),
+        shapes,
+    )
 
 
 def stacks_of(system: System) -> tuple[list[list[Agent]], dict[str, str]]:

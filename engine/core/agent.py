@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import Learner, Objective, StackedLearner
+from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE, Tensors
+from antiphon.agents.objectives import Objective
 from antiphon.comms.links import FanIn
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock

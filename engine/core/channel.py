@@ -22,7 +22,7 @@ from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.records import Record
 from antiphon.engine.core.rows import EnvMask, Members, Replicas, mask_fill_zero, mask_not, select_rows
-from antiphon.nets.optimisers import Rate
+from antiphon.nets.schedules import Rate
 
 __all__ = ["Channel", "InputExample"]
 

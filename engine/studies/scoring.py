@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.runs.directory import read_json, write_json
 from antiphon.errors import ScenarioError
+from antiphon.extensions import name_of
 from antiphon.scenarios.training import OF_AGENTS
 
 if TYPE_CHECKING:
@@ -137,9 +138,13 @@ def least_loss(simulation: Simulation, split: str) -> float:
         )
     objective = simulation.scenario.agents[readouts[0]].objective
     assert objective is not None
+    if objective.own:
+        raise ScenarioError(
+            f"excess_loss: the least loss of {name_of(objective.kind)} is not known; use loss"
+        )
     batches = list(examples(simulation.world.env, split))
     observations = [
         torch.cat([batch[name] for batch in batches]).flatten(1) for name in observed(simulation.system)
     ]
     targets = torch.cat([batch[objective.target] for batch in batches])
-    return optimum(torch.cat(observations, 1), targets, objective.kind)
+    return optimum(torch.cat(observations, 1), targets, str(objective.kind))

@@ -1,0 +1,313 @@
+"""Objects of a user's in every place that takes one: both backends agree on them, and runs go on to the same bits."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from antiphon.engine.planning.plan import plan
+from antiphon.engine.simulation import Simulation
+from antiphon.scenarios import Scenario
+from tests.contracts.backend_documents import Document, Play, levels, ring
+from tests.contracts.backend_twins import hold, made
+from tests.engine.numbers import assert_same_state, one_line
+from tests.engine.stacks import channel_stacks, stacked_names, stacked_system
+
+ALL = [("n0", "n1", "n2", "n3")]
+UNLOCKED: Document = {"coupling": "unlocked", "input": {"kind": "linear", "context": ["x"]}}
+
+
+class Focal:
+    """Cross-entropy that counts easy samples less (Lin et al. 2017)."""
+
+    metric = "sure"
+
+    def __init__(self, gamma: float = 2.0) -> None:
+        self.gamma = gamma
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        losses = F.cross_entropy(output, target, reduction="none")
+        return (1 - torch.exp(-losses)) ** self.gamma * losses
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the probability of the target."""
+        return output.softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)
+
+
+def hinge(output: Tensor, target: Tensor) -> Tensor:
+    """A function as it is."""
+    return F.multi_margin_loss(output, target, reduction="none")
+
+
+def contrastive(output: Tensor, target: Tensor) -> Tensor:
+    """A loss of samples against the others of their batch."""
+    return F.cross_entropy(output @ output.mT, torch.arange(len(output)), reduction="none")
+
+
+def two_layers(inputs: int, outputs: int, width: int = 5) -> nn.Module:
+    """A predictor."""
+    return nn.Sequential(nn.Linear(inputs, width), nn.Tanh(), nn.Linear(width, outputs))
+
+
+def normed(inputs: int, outputs: int) -> nn.Module:
+    """A predictor with running statistics."""
+    return nn.Sequential(nn.Linear(inputs, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, outputs))
+
+
+class Robust(nn.Module):
+    """A predictor with a loss of its own."""
+
+    def __init__(self, inputs: int, outputs: int, width: int = 6) -> None:
+        super().__init__()
+        self.layers = two_layers(inputs, outputs, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.layers(x)
+        return found
+
+    def loss(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        """Return the Huber loss per sample."""
+        return F.huber_loss(prediction, truth, reduction="none").sum(1)
+
+
+class Branching(nn.Module):
+    """A predictor whose shape of computation depends on its input: vmap refuses it."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.layer(x)
+        return found if found.sum() > 0 else 2 * found
+
+
+def goal(kind: Any, **keys: Any) -> Document:
+    return {"objective": {"kind": kind, "target": "label", **keys}}
+
+
+def predicted(kind: Any, **keys: Any) -> Document:
+    return {"gradient": {"kind": kind, "context": ["label", "x"], **keys}}
+
+
+OBJECTIVES = {
+    "a function": hinge,
+    "an object": Focal(1.5),
+    "a class": Focal,
+    "a module of torch": nn.CrossEntropyLoss(reduction="none", label_smoothing=0.1),
+    "a module with buffers": nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 0.5]), reduction="none"),
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_backends_agree_on_objectives(kind: str) -> None:
+    scene = ring(agent=goal(OBJECTIVES[kind]), env=Play(gaps=0.2, share=0.1))
+    assert stacked_names(scene) == ALL
+    hold(scene)
+
+
+def test_an_objective_that_mixes_samples_is_computed_one_agent_after_another() -> None:
+    scene = ring(agent=goal(contrastive))
+    assert stacked_names(scene) == []
+    reasons = {alone.reason: alone.agents for alone in plan(Scenario.model_validate(scene)).alone}
+    assert reasons["the loss of a sample depends on the others in its batch"] == ("n0", "n1", "n2", "n3")
+    hold(scene)
+
+
+def test_an_objective_without_a_metric_reports_its_loss_and_one_with_a_metric_both() -> None:
+    with made(ring(agent=[goal(hinge), goal(Focal)]), "cohort") as simulation:
+        simulation.run(steps=3)
+        means = simulation.train_means.means()
+    assert set(means["n0"]) == {"loss", "error"}
+    assert means["n0"]["loss"] == pytest.approx(means["n0"]["error"])
+    assert 0 < means["n1"]["sure"] < 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (nn.CrossEntropyLoss(), "CrossEntropyLoss: its loss is [], not one number per sample, [8]"),
+        (lambda output, target: 3.0, "<lambda>: its loss is float, not one number per sample, [8]"),
+    ],
+)
+def test_a_loss_that_is_not_per_sample_is_refused_in_one_line(kind: Any, line: str) -> None:
+    scene = ring(count=1, agent=goal(kind), channel={"coupling": "detached"}, batch=8)
+    with made(scene, "reference") as one, one_line(re.escape(line)):
+        one.step()
+
+
+def test_an_objective_with_parameters_is_refused() -> None:
+    class Learned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, output: Tensor, target: Tensor) -> Tensor:
+            return self.scale * F.cross_entropy(output, target, reduction="none")
+
+    with one_line("agents.n0.objective: Learned has parameters, which nothing would train"):
+        made(ring(agent=goal(Learned)), "cohort")
+
+
+GRADIENTS: dict[str, Document] = {
+    "a factory": predicted(two_layers),
+    "a factory with options": predicted(Robust, options={"width": 3}),
+    "a module": predicted(nn.Linear(4 + 3 + 4, 4)),
+    "with statistics": predicted(normed),
+    "with a loss of its own": predicted(Robust),
+    "mixed": predicted(Robust, trace=0.3, propagate=0.2),
+}
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_backends_agree_on_synthetic_gradients(name: str) -> None:
+    if name == "mixed":
+        scene = levels(channel=GRADIENTS[name])
+    else:
+        scene = ring(channel=GRADIENTS[name], env=Play(share=0.1))
+    assert max(len(stack.members) for stack in channel_stacks(stacked_system(scene))) > 1
+    hold(scene)
+
+
+@pytest.mark.parametrize("kind", [two_layers, normed, Robust])
+def test_backends_agree_on_synthetic_inputs(kind: Any) -> None:
+    scene = ring(channel={**UNLOCKED, "input": {"kind": kind, "context": ["x"]}})
+    assert [len(stack.members) for stack in channel_stacks(stacked_system(scene))] == [4]
+    hold(scene)
+
+
+def test_a_predictor_that_vmap_refuses_is_computed_one_after_another() -> None:
+    scene = ring(channel=predicted(Branching))
+    found = stacked_system(scene)
+    assert all(len(stack.members) == 1 for stack in found.system.channels.values())
+    reasons = {alone.reason: alone.agents for alone in plan(Scenario.model_validate(scene)).alone}
+    (reason,) = reasons
+    assert reason.startswith("its synthetic gradient: vmap refuses it")
+    assert reasons[reason] == ("n0->n1", "n1->n2", "n2->n3", "n3->n0")
+    hold(scene)
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (nn.Linear(5, 4), "channel n0->n1: gradient.kind: Linear does not take inputs of .batch, 11."),
+        (nn.Linear(11, 5), "channel n0->n1: gradient.kind: Linear turns .2, 11. into .2, 5."),
+        (
+            lambda inputs, outputs: nn.Sequential(nn.Dropout(0.5), nn.Linear(inputs, outputs)),
+            "channel n0->n1: gradient.kind: Sequential draws random numbers",
+        ),
+        (lambda inputs: nn.Linear(inputs, 4), "channel n0->n1: gradient.kind: <lambda> cannot be called as"),
+    ],
+)
+def test_a_predictor_that_does_not_fit_is_refused_in_one_line(kind: Any, line: str) -> None:
+    with one_line(line):
+        made(ring(channel=predicted(kind)), "cohort")
+
+
+class Lion(torch.optim.Optimizer):
+    """Sign of an interpolated momentum (Chen et al. 2023), as one writes an optimiser of torch's."""
+
+    def __init__(self, params: Any, lr: float = 1e-3, beta: float = 0.9) -> None:
+        super().__init__(params, {"lr": lr, "beta": beta})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state[p]
+                if not state:
+                    state["mean"], state["count"] = torch.zeros_like(p), 0
+                state["count"] += 1
+                state["mean"].lerp_(p.grad, 1 - group["beta"])
+                p.add_(state["mean"].sign(), alpha=-group["lr"])
+
+
+def slower_first(parameters: list[Tensor], lr: float) -> torch.optim.Optimizer:
+    """A factory with two groups of parameters."""
+    return torch.optim.SGD([{"params": parameters[:1], "lr": lr / 10}, {"params": parameters[1:]}], lr=lr)
+
+
+def inverse_root(step: int) -> float:
+    return 1 / (1 + step) ** 0.5
+
+
+SCHEDULED: Document = {"kind": "RMSprop", "lr": 1e-2, "schedule": {"kind": inverse_root}}
+OPTIMISERS: dict[str, Document] = {
+    **{
+        name: {"kind": name, "lr": 1e-2}
+        for name in ("RMSprop", "Adagrad", "Adadelta", "Adamax", "ASGD", "NAdam", "RAdam", "Rprop")
+    },
+    "nesterov": {"kind": "SGD", "lr": 0.1, "options": {"momentum": 0.9, "nesterov": True}},
+    "a class": {"kind": Lion, "lr": 1e-3, "options": {"beta": 0.8}},
+    "groups": {"kind": slower_first, "lr": 0.1, "clip": 0.5},
+    "scheduled": SCHEDULED,
+}
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_backends_agree_on_optimisers(name: str) -> None:
+    scene = ring(optimiser=OPTIMISERS[name], env=Play(share=0.1))
+    assert stacked_names(scene) == ALL
+    hold(scene, steps=8)
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_a_run_with_an_own_optimiser_goes_on_to_the_same_bits(
+    name: str, backend: str, tmp_path: Path
+) -> None:
+    scene = Scenario.model_validate(ring(agent={"p_update": 0.7}, optimiser=OPTIMISERS[name]))
+    with made(scene, backend) as whole, made(scene, backend) as half:
+        whole.run(steps=9)
+        half.run(steps=4)
+        half.save(tmp_path / "saved")
+        with Simulation.load(tmp_path / "saved", scenario=scene, backend=backend) as rest:
+            rest.run(steps=5)
+            assert_same_state(whole, rest)
+
+
+def test_a_schedule_is_followed_at_every_step_and_by_predictors_too() -> None:
+    rates: list[float] = []
+
+    class Seen(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            rates.append(self.param_groups[0]["lr"])
+            super().step()
+
+    scene = ring(count=1, channel={"coupling": "detached"}, optimiser={**SCHEDULED, "kind": Seen, "lr": 0.5})
+    with made(scene, "cohort") as simulation:
+        simulation.run(steps=4)
+    assert rates == [0.5 * inverse_root(step) for step in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "line"),
+    [
+        ({"kind": "RMSprop", "options": {"alhpa": 0.9}}, "agents.n0.optimiser: RMSprop failed: .*alhpa"),
+        ({"kind": "Adagrad", "options": {"lr_decay": -1.0}}, "agents.n0.optimiser: Adagrad failed: Invalid"),
+        ({"kind": "RMSpropp"}, "training.optimiser.kind: unknown kind 'RMSpropp'; did you mean 'RMSprop'"),
+        ({"kind": "LBFGS"}, "training.optimiser.kind: unknown kind 'LBFGS'"),
+        ({"kind": lambda parameters, lr: 3}, "agents.n0.optimiser: <lambda> made int, not a torch.optim.Opt"),
+        (
+            {"kind": "adam", "options": {"amsgrad": True}},
+            "training.optimiser.options: the kind adam has keys of",
+        ),
+    ],
+)
+def test_an_optimiser_that_cannot_be_is_refused_in_one_line(optimiser: Document, line: str) -> None:
+    with one_line(line):
+        made(ring(optimiser=optimiser), "cohort")
+
+
+def test_a_schedule_that_is_no_rate_is_refused_in_one_line() -> None:
+    scene = ring(optimiser={"schedule": {"kind": lambda step: -1.0 if step == 2 else 1.0}})
+    with made(scene, "cohort") as simulation:
+        simulation.run(steps=2)
+        with one_line("schedule <lambda>: it returns -1.0 at step 2; return a finite factor of 0 or more"):
+            simulation.step()
