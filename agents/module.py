@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Hashable, Sequence
-from typing import final
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor, fx, nn
 
 from antiphon.agents.feedforward import head_module
-from antiphon.agents.network import Emitter, Head, Network, Tensors, features_of, sub, unnamed, with_prefix
+from antiphon.agents.network import (
+    STATE,
+    Emitter,
+    Head,
+    Network,
+    Tensors,
+    features_of,
+    sub,
+    unnamed,
+    with_prefix,
+)
 from antiphon.errors import ScenarioError
 from antiphon.nets.layers import Transport, initial_norm, norm_buffers, normalise
 from antiphon.nets.modules import (
@@ -24,9 +35,32 @@ from antiphon.nets.modules import (
     shape_problem,
 )
 
-__all__ = ["ModuleNetwork"]
+__all__ = ["ModuleNetwork", "StatefulModule"]
 
 _MODULE = "module"
+
+
+class StatefulModule(Protocol):
+    """A network of a user's with a state: a `torch.nn.Module` with the attribute `state_size`, or a class that has it."""
+
+    state_size: int
+
+    def __call__(self, x: Tensor, state: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Return [B, outputs] and the state for the next tick, of [B, inputs] and [B, state_size], zeros at first."""
+
+
+class Stateful(nn.Module):
+    """A module with a state as one of input and state side by side."""
+
+    def __init__(self, module: nn.Module, inputs: int) -> None:
+        super().__init__()
+        self.module = module
+        self.inputs = inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, outputs + state_size] of [B, inputs + state_size]."""
+        output, state = self.module(x[..., : self.inputs], x[..., self.inputs :])
+        return torch.cat([output, state], -1)
 
 
 @final
@@ -38,10 +72,11 @@ class ModuleNetwork(Network):
         input_shape: Shape of one sample; flattened.
         heads: The objective's head first, then the message ports.
         seed: Of the global random state under which a factory samples its initial parameters.
+        options: More keyword arguments of the factory.
 
     Raises:
         ScenarioError: If the factory does not take `inputs` and `outputs`, or the module does not turn
-            [2, inputs] into [2, outputs].
+            [2, inputs] into [2, outputs], with a state [2, state_size] beside both where it has one.
     """
 
     pure = False
@@ -52,14 +87,18 @@ class ModuleNetwork(Network):
         input_shape: tuple[int, ...],
         heads: tuple[Head, ...],
         seed: int,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         super().__init__((features_of(input_shape),), heads)
         inputs, outputs = self.input_shape[0], sum(head.features for head in heads)
         try:
-            self.module = module_of(source, seed, inputs=inputs, outputs=outputs)
-            problem = shape_problem(
-                self.module, inputs, outputs, "the objective's size plus the sizes of its messages"
-            )
+            module = module_of(source, seed, inputs=inputs, outputs=outputs, **options)
+            self.state_size = int(getattr(source, "state_size", 0))
+            needs = "the objective's size plus the sizes of its messages"
+            if self.state_size:
+                module, needs = Stateful(module, inputs), f"{needs}, and its state"
+            self.module = module
+            problem = shape_problem(module, inputs + self.state_size, outputs + self.state_size, needs)
             if problem is not None:
                 raise ScenarioError(problem)
         except ScenarioError as error:
@@ -97,8 +136,9 @@ class ModuleNetwork(Network):
         state: Tensor | None = None,
     ) -> tuple[Tensors, Tensors]:
         assert not transports  # a user's module has no weights for them
-        assert state is None  # and no state
         self.module.train(training)
+        if self.state_size:
+            x = torch.cat([x, x.new_zeros(*x.shape[:-1], self.state_size) if state is None else state], -1)
         own_parameters, own_buffers = sub(parameters, _MODULE), sub(buffers, _MODULE)
         if x.dim() == 3:
             y, updated = called_stacked(self.module, own_parameters, own_buffers, x)
@@ -108,6 +148,8 @@ class ModuleNetwork(Network):
                 y, updated = called(self.module, own_parameters, own_buffers, x.flatten(1))
         after = with_prefix(_MODULE, updated)
         ports: Tensors = {}
+        if self.state_size:
+            y, ports[STATE] = y[..., : -self.state_size], y[..., -self.state_size :]
         parts = torch.split(y, [head.features for head in self.heads.values()], dim=-1)
         for head, part in zip(self.heads.values(), parts, strict=True):
             name = f"{head.name}.norm."
@@ -125,11 +167,11 @@ class ModuleNetwork(Network):
 
     def stackable(self) -> str | None:
         if self._refusal is None:
-            self._refusal = (refusal(self.module, self.input_shape[0]),)
+            self._refusal = (refusal(self.module, self.input_shape[0] + self.state_size),)
         return self._refusal[0]
 
     def port_shape(self, port: str) -> tuple[int, ...]:
-        return self.heads[port].size
+        return (self.state_size,) if port == STATE else self.heads[port].size
 
     def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
         root.add_module(name, nn.Module())
@@ -142,18 +184,27 @@ class ModuleNetwork(Network):
         place.add_module(_MODULE, module)
         for head in self.heads.values():
             place.add_module(f"head_{head.name}", head_module(head, parameters, buffers))
-        return _ModuleEmitter(name, tuple(self.heads.values()))
+        return _ModuleEmitter(name, tuple(self.heads.values()), self.state_size)
 
 
 class _ModuleEmitter(Emitter):
-    def __init__(self, name: str, heads: tuple[Head, ...]) -> None:
+    def __init__(self, name: str, heads: tuple[Head, ...], state_size: int) -> None:
         self._name = name
         self._heads = heads
+        self._state_size = state_size
 
     def __call__(self, graph: fx.Graph, x: fx.Node, state: fx.Node | None = None) -> dict[str, fx.Node]:
         flat = graph.call_method("clone", (graph.call_method("flatten", (x, 1)),))
+        if self._state_size:
+            if state is None:
+                rows = graph.call_method("size", (x, 0))
+                state = graph.call_method("new_zeros", (x, (rows, self._state_size)))
+            flat = graph.call_function(torch.cat, ([flat, state], 1))
         y = graph.call_module(f"{self._name}.{_MODULE}", (flat,))
         ports: dict[str, fx.Node] = {}
+        if self._state_size:
+            columns = (slice(None), slice(-self._state_size, None))
+            ports[STATE] = graph.call_function(operator.getitem, (y, columns))
         start = 0
         for head in self._heads:
             columns = (slice(None), slice(start, start + head.features))

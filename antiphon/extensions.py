@@ -121,9 +121,8 @@ class Catalogue(Mapping[str, Any]):
         return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
-        return (
-            is_built_in(self.point, name) or name in _registered[self.point] or name in _installed(self.point)
-        )
+        point = self.point
+        return name in _OWN[point] or name in _registered[point] or name in _installed(point)
 
 
 @cache

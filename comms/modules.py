@@ -30,6 +30,7 @@ from antiphon.nets.modules import (
     called,
     called_stacked,
     described,
+    draws,
     module_of,
     per_sample,
     refusal,
@@ -71,7 +72,7 @@ class _ModuleModel(Model):
                 **self._options,
             )
             problem = shape_problem(self.module, inputs, outputs, "the message's components")
-            if problem is None and _draws(self.module, inputs):
+            if problem is None and draws(self.module, inputs):
                 name = type(self.module).__name__
                 problem = f"{name} draws random numbers (dropout?), and a prediction may not depend on them; leave it out"
             if problem is not None:
@@ -120,19 +121,6 @@ class _ModuleModel(Model):
         parts = torch.cat([self.losses(*some[:, i : i + 2]) for i in (0, 2)])
         same = torch.allclose(whole, parts, rtol=1e-9, atol=1e-12, equal_nan=True)
         return None if same else "the loss of a sample depends on the others in its batch"
-
-
-def _draws(module: nn.Module, inputs: int) -> bool:
-    """Whether a module uses torch's random numbers in training."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        state = torch.get_rng_state()
-        called(
-            module.train(),
-            {name: p.data for name, p in module.named_parameters()},
-            dict(module.named_buffers()),
-            torch.zeros(2, inputs),
-        )
-        return not torch.equal(torch.get_rng_state(), state)
 
 
 @final

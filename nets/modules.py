@@ -29,7 +29,9 @@ __all__ = [
     "called",
     "called_stacked",
     "described",
+    "draws",
     "module_of",
+    "output_size",
     "per_sample",
     "refusal",
     "shape_problem",
@@ -84,6 +86,30 @@ def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **argumen
     if not isinstance(module, nn.Module):
         raise ScenarioError(f"the factory returned {type(module).__name__}, not a torch.nn.Module")
     return module.cpu().float()
+
+
+def output_size(module: nn.Module, inputs: int, what: str) -> int:
+    """Return the features that a module makes of [2, inputs]; ScenarioError, beginning with `what`, where it does not."""
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            found = copy.deepcopy(module).eval()(torch.zeros(2, inputs))
+    except ScenarioError:
+        raise
+    except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+        raise ScenarioError(f"{what} fails: {_line(error)}") from None
+    if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != 2:
+        shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ScenarioError(f"{what} makes {shape}; return [batch, features]")
+    return found.shape[1]
+
+
+def draws(module: nn.Module, inputs: int) -> bool:
+    """Whether a module uses torch's random numbers in training."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        state = torch.get_rng_state()
+        parameters = {name: p.data for name, p in module.named_parameters()}
+        called(module.train(), parameters, dict(module.named_buffers()), torch.zeros(2, inputs))
+        return not torch.equal(torch.get_rng_state(), state)
 
 
 def shape_problem(module: nn.Module, inputs: int, outputs: int, needs: str) -> str | None:
@@ -226,11 +252,28 @@ class _UntriedError(_RefusedError):
     """Why a module could not be run alone."""
 
 
+_refusals: dict[Hashable, str | None] = {}
+_MOST_REFUSALS = 256
+
+
 def refusal(module: nn.Module, inputs: int) -> str | None:
     """Return why modules like `module` with `inputs` features cannot be stacked, in one line; None: they can.
 
-    Two stacked modules are compared with each alone: outputs, buffers, gradients, in training and evaluation.
+    Two stacked modules are compared with each alone: outputs, buffers, gradients, in training and evaluation. The
+    result is kept for modules that are described alike.
     """
+    try:
+        key = described(module), inputs
+    except IncomparableError:
+        return _tried(module, inputs)
+    if key not in _refusals:
+        if len(_refusals) >= _MOST_REFUSALS:
+            _refusals.clear()
+        _refusals[key] = _tried(module, inputs)
+    return _refusals[key]
+
+
+def _tried(module: nn.Module, inputs: int) -> str | None:
     why: str | None = None
     # In float64 rounding is negligible, but not every module accepts it.
     for dtype in (torch.float64, torch.float32):

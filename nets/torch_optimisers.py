@@ -16,6 +16,7 @@ __all__ = [
     "OptimiserFactory",
     "StackedTorchOptimiser",
     "TorchOptimiser",
+    "copied",
     "flat_state",
     "load",
     "plain_optimiser",
@@ -181,7 +182,7 @@ def load(optimiser: torch.optim.Optimizer, tree: Mapping[str, Any]) -> None:
         {**own, **{name: _like(own.get(name), value) for name, value in group.items()}}
         for own, group in zip(present, tree["param_groups"], strict=True)
     ]
-    state = {int(key) if key.isdecimal() else key: _copied(value) for key, value in tree["state"].items()}
+    state = {int(key) if key.isdecimal() else key: copied(value) for key, value in tree["state"].items()}
     optimiser.load_state_dict({"state": state, "param_groups": groups})
     for index, p in enumerate(p for group in optimiser.param_groups for p in group["params"]):
         if index in state:  # torch turns tensors into the parameter's type, NAdam's products among them
@@ -190,15 +191,16 @@ def load(optimiser: torch.optim.Optimizer, tree: Mapping[str, Any]) -> None:
 
 def _like(own: Any, value: Any) -> Any:
     """A value read from a file, where lists stand for tuples."""
-    return tuple(value) if isinstance(own, tuple) else _copied(value)
+    return tuple(value) if isinstance(own, tuple) else copied(value)
 
 
-def _copied(value: Any) -> Any:
+def copied(value: Any) -> Any:
+    """Return a copy of a tree of mappings, lists, tensors and plain values."""
     if isinstance(value, Tensor):
         return value.data.clone()
     if isinstance(value, Mapping):
-        return {key: _copied(item) for key, item in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, list) else value
+        return {key: copied(item) for key, item in value.items()}
+    return [copied(item) for item in value] if isinstance(value, list) else value
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -451,13 +451,14 @@ class Registered:
         self.point, self.besides = point, besides
 
     def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(self._validate)
+        return core_schema.no_info_plain_validator_function(self.checked)
 
     def __get_pydantic_json_schema__(self, _: Any, __: Any) -> dict[str, Any]:
         own = [name for name in Catalogue(self.point).own if is_built_in(self.point, name)]
         return {"anyOf": [{"enum": [*own, *self.besides], "type": "string"}, {"type": "string"}]}
 
-    def _validate(self, value: object) -> object:
+    def checked(self, value: object) -> object:
+        """Return a name that is known, or an object; DocumentError for all else."""
         known = Catalogue(self.point)
         if callable(value) or (isinstance(value, str) and (value in self.besides or value in known)):
             return value

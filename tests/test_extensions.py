@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from antiphon.engine.planning.plan import plan
 from antiphon.engine.simulation import Simulation
+from antiphon.nets.attention import Attention
 from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import Document, Play, levels, ring
 from tests.contracts.backend_twins import hold, made
 from tests.engine.numbers import assert_same_state, one_line
+from tests.engine.scenes import scenario_of
 from tests.engine.stacks import channel_stacks, stacked_names, stacked_system
 
 ALL = [("n0", "n1", "n2", "n3")]
@@ -311,3 +313,166 @@ def test_a_schedule_that_is_no_rate_is_refused_in_one_line() -> None:
         simulation.run(steps=2)
         with one_line("schedule <lambda>: it returns -1.0 at step 2; return a finite factor of 0 or more"):
             simulation.step()
+
+
+def largest(messages: Tensor, present: Tensor) -> Tensor:
+    """The largest of each component over those that are present."""
+    return messages.masked_fill(~present.unsqueeze(-1), -10.0).amax(1)
+
+
+class Gated(nn.Module):
+    """An aggregation with parameters: a gate for each sender."""
+
+    def __init__(self, size: int, senders: int, sharp: float = 1.0) -> None:
+        super().__init__()
+        self.gates = nn.Linear(size, 1)
+        self.last = nn.Linear(size, 5)
+        self.sharp, self.senders = sharp, senders
+
+    def forward(self, messages: Tensor, present: Tensor) -> Tensor:
+        gates = (self.sharp * self.gates(messages)).sigmoid() * present.unsqueeze(-1)
+        found: Tensor = self.last((gates * messages).sum(-2))
+        return found
+
+
+TWO_SENDERS = ("concat", "attention", {"kind": "attention", "options": {"heads": 2}}, largest, Gated)
+
+
+def meshed(fan_in: Any, **keys: Any) -> Document:
+    """A ring in which every agent hears both of its neighbours, over links that lose messages."""
+    scene = ring(
+        agent={"fan_in": fan_in, "network": {"kind": "mlp", "hidden": [6]}, **keys}, env=Play(share=0.1)
+    )
+    back = [{**channel, "from": channel["to"], "to": channel["from"]} for channel in scene["channels"]]
+    channels = [{**channel, "link": {"delay": 1, "drop": 0.3}} for channel in [*scene["channels"], *back]]
+    return {**scene, "channels": channels}
+
+
+@pytest.mark.parametrize("fan_in", TWO_SENDERS[1:], ids=str)
+def test_backends_agree_on_aggregations(fan_in: Any) -> None:
+    scene = meshed(fan_in)
+    assert stacked_names(scene) == ALL
+    hold(scene, look=7)
+
+
+@pytest.mark.parametrize("fan_in", ["attention", Gated])
+def test_an_aggregation_is_trained_over_a_locked_channel_too(fan_in: Any) -> None:
+    locked: Document = {"coupling": "locked", "link": {"delay": 0}}
+    scene = levels(high={"fan_in": fan_in, "observes": ["x", "age"]}, channel=locked, wide=True)
+    hold(scene, steps=6)
+    with made(scene, "cohort") as simulation:
+        first = {n: p.detach().clone() for n, p in simulation.system.agents["b0"].learner.parameters.items()}
+        simulation.run(steps=6)
+        after = simulation.system.agents["b0"].learner.parameters
+        own = [name for name in first if name.startswith("fan_in.")]
+        assert own
+        assert any(not torch.equal(first[name], after[name]) for name in own)
+
+
+def test_attention_is_the_mean_of_what_is_present_before_it_has_learned() -> None:
+    attention = Attention(4, 3, heads=2)
+    messages, present = torch.randn(5, 3, 4), torch.tensor([[1, 0, 1]] * 4 + [[0, 0, 0]]).bool()
+    mean = (messages[:, 0] + messages[:, 2]) / 2
+    expected = torch.cat([mean, mean], 1) * present.any(1, keepdim=True)
+    torch.testing.assert_close(attention(messages, present), expected)
+
+
+def test_attention_does_not_depend_on_the_order_of_senders_and_not_on_what_is_absent() -> None:
+    attention = Attention(4, 3)
+    nn.init.normal_(attention.query, generator=torch.Generator().manual_seed(0))
+    messages, present = torch.randn(5, 3, 4), torch.tensor([[True, False, True]] * 5)
+    other = messages.clone()
+    other[:, 1] = 7.0
+    torch.testing.assert_close(attention(messages, present), attention(other, present))
+    torch.testing.assert_close(attention(messages, present), attention(messages.flip(1), present.flip(1)))
+    assert not torch.allclose(attention(messages, present), messages[:, [0, 2]].mean(1))
+
+
+@pytest.mark.parametrize("fan_in", TWO_SENDERS[1:], ids=str)
+def test_an_exported_system_aggregates_as_the_simulation_does(fan_in: Any) -> None:
+    agents: Document = {
+        "a": {"observes": ["image"]},
+        "b": {"observes": ["image"]},
+        "c": {"fan_in": fan_in, "objective": {"kind": "classification", "target": "label"}},
+    }
+    channels = [{"from": name, "to": "c", "size": 4} for name in "ab"]
+    scene = scenario_of(agents, channels)
+    with made(scene, "cohort") as simulation:
+        simulation.run(steps=3)
+        perfect = simulation.evaluate("test").agents["c"]
+        as_run = simulation.evaluate("test", links="as_run").agents["c"]
+    assert perfect == pytest.approx(as_run, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("fan_in", "line"),
+    [
+        ("attentoin", "agents.n0.fan_in: unknown kind 'attentoin'; did you mean 'attention'"),
+        (
+            {"kind": "attention", "options": {"heads": 0}},
+            "agents.n0.fan_in: heads: must be at least 1, not 0",
+        ),
+        (
+            {"kind": "mean", "options": {"heads": 2}},
+            "agents.n0.fan_in.options: the kind mean has keys of its own",
+        ),
+        (
+            lambda messages, present: messages,
+            "agents.n0.fan_in: <lambda> of messages .2, 2, 4. makes .2, 2, 4.",
+        ),
+        (lambda messages: messages, "agents.n0.fan_in: <lambda> of messages .2, 2, 4. fails: "),
+        (lambda m, p: F.dropout(m, 0.5).sum(1), "agents.n0.fan_in: <lambda> draws random numbers"),
+    ],
+)
+def test_an_aggregation_that_does_not_fit_is_refused_in_one_line(fan_in: Any, line: str) -> None:
+    with one_line(line):
+        made(meshed(fan_in), "cohort")
+
+
+class Leaky(nn.Module):
+    """A network with a state of its own."""
+
+    state_size = 5
+
+    def __init__(self, inputs: int, outputs: int, leak: float = 0.5) -> None:
+        super().__init__()
+        self.into, self.out = nn.Linear(inputs, 5), nn.Linear(5, outputs)
+        self.leak = leak
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        state = (1 - self.leak) * state + self.leak * torch.tanh(self.into(x) + state.roll(1, -1))
+        return self.out(state), state
+
+
+STATE_GRADIENT: Document = {"coupling": "decoupled", "gradient": {"kind": "linear"}}
+
+
+@pytest.mark.parametrize("state", [None, {"coupling": "locked"}, STATE_GRADIENT], ids=str)
+@pytest.mark.parametrize("fan_in", ["concat", "attention"])
+def test_backends_agree_on_networks_with_a_state(state: Document | None, fan_in: str) -> None:
+    scene = ring(
+        agent={"network": Leaky, "clock": {"unroll": 3}, "fan_in": fan_in},
+        state=state,
+        env=Play(lengths=(5, 7)),
+    )
+    assert stacked_names(scene) == ALL
+    hold(scene)
+
+
+def test_a_network_with_a_state_goes_on_to_the_same_bits_and_is_exported(tmp_path: Path) -> None:
+    scene = Scenario.model_validate(ring(agent={"network": Leaky, "clock": {"unroll": 3}}))
+    with made(scene, "cohort") as whole, made(scene, "cohort") as half:
+        whole.run(steps=8)
+        half.run(steps=4)
+        half.save(tmp_path / "saved")
+        with Simulation.load(tmp_path / "saved", scenario=scene) as rest:
+            rest.run(steps=4)
+            assert_same_state(whole, rest)
+
+
+def test_a_state_that_does_not_fit_is_refused_in_one_line() -> None:
+    class Wrong(Leaky):
+        state_size = 4
+
+    with one_line("agents.n0.network: Stateful does not take inputs of "):
+        made(ring(agent={"network": Wrong}), "cohort")

@@ -13,7 +13,7 @@ from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
 from antiphon.nets.recurrent import Cell
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec, ObjectiveSpec
+from antiphon.scenarios.parts import AgentSpec, ChannelSpec, ObjectiveSpec
 
 __all__ = [
     "GRADIENT_ENDS",
@@ -50,9 +50,9 @@ class Shapes:
 
 def state_size(agent: AgentSpec) -> int:
     """Return the components of the state that an agent hands to its next tick; 0: it has none."""
-    network = agent.network
-    if not isinstance(network, NetworkSpec) or not network.recurrent:
-        return 0
+    network = agent.layers
+    if network is None or not network.recurrent:
+        return agent.state_size
     return Cell(kind=network.kind, inputs=1, size=network.size).state_size
 
 
@@ -114,20 +114,20 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         sender = scenario.agents[channel.sender]
         if channel.size is not None:
             messages[channel.name] = channel.size if isinstance(channel.size, tuple) else (channel.size,)
-        elif not isinstance(sender.network, NetworkSpec):
+        elif sender.layers is None:
             raise ScenarioError(
                 f"channel {channel.name}: size is missing; only built-in networks can pass on their last hidden "
                 "activation, so give the message a size"
             )
-        elif sender.network.kind == "mlp":
-            if not sender.network.hidden:
+        elif sender.layers.kind == "mlp":
+            if not sender.layers.hidden:
                 raise ScenarioError(
                     f"channel {channel.name}: size is missing and '{channel.sender}' has no hidden layer to pass on; "
                     "give the message a size"
                 )
-            messages[channel.name] = sender.network.hidden[-1:]
-        elif sender.network.recurrent:
-            messages[channel.name] = (sender.network.size,)
+            messages[channel.name] = sender.layers.hidden[-1:]
+        elif sender.layers.recurrent:
+            messages[channel.name] = (sender.layers.size,)
     inputs: dict[str, Shape] = {}
     waiting = list(scenario.agents)
     while waiting:
@@ -140,8 +140,8 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         for name in known:
             waiting.remove(name)
             inputs[name] = _input_shape(scenario, name, messages, env)
-            network = scenario.agents[name].network
-            if isinstance(network, NetworkSpec) and network.kind == "conv":
+            network = scenario.agents[name].layers
+            if network is not None and network.kind == "conv":
                 feature_map = Conv(inputs[name], network.hidden, (), filter=network.filter, pool=network.pool)
                 for channel in scenario.outputs_of(name):
                     messages.setdefault(channel.name, feature_map.trunk_shape())
@@ -213,10 +213,17 @@ def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env:
         if len(set(messages_read)) > 1:
             sizes = ", ".join(f"{c.name} {list(messages[c.name])}" for c in scenario.inputs_of(name))
             raise ScenarioError(
-                f"agents.{name}.fan_in: {agent.fan_in} needs messages of one size, got {sizes}"
+                f"agents.{name}.fan_in: {name_of(agent.fan_in)} needs messages of one size, got {sizes}"
             )
+        if agent.aggregation is not None:  # each message, flat, and whether it is present
+            messages_read = [(features_of(messages_read[0]) * len(inputs) + len(inputs),)]
         messages_read = messages_read[:1]
-    if isinstance(agent.network, NetworkSpec) and agent.network.kind == "conv":
+    if agent.layers is not None and agent.layers.kind == "conv":
+        if agent.aggregation is not None:
+            raise ScenarioError(
+                f"agents.{name}.fan_in: {name_of(agent.aggregation.kind)} joins flat messages, and a conv network reads maps; "
+                "use concat, sum or mean"
+            )
         shapes = [*observed, *messages_read]
         if any(len(shape) != 3 for shape in shapes) or len({shape[1:] for shape in shapes}) > 1:
             given = ", ".join(str(list(shape)) for shape in shapes)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from antiphon.agents.learner import StackedLearner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, Network
-from antiphon.comms.links import FanIn, InputSegment, StackedFanIn, StackedLinks
+from antiphon.comms.links import REDUCED, FanIn, InputSegment, StackedFanIn, StackedLinks
 from antiphon.comms.model import Model
 from antiphon.comms.outliers import BundledOutliers, Outliers
 from antiphon.comms.stacked import StackedModels
@@ -60,7 +60,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it acts"
         if agent.align is not None and aligned_kind(system, agent) is None:
             return "it works on the signals of whichever message arrived"
-        if AGE in agent.observes and agent.fan_in != "concat":
+        if AGE in agent.observes and agent.fan_in in REDUCED:
             return "it sees the ages of messages that it adds up"
         if id(group) in fixed:
             return "feedback goes through fixed weights in its group"
@@ -112,7 +112,7 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         tuple(AGE if n == AGE else system.description.signals[n].shape for n in agent.observes),
         None if agent.align is None else aligned_kind(system, agent),
         agent.fan_in,
-        tuple(read) if agent.fan_in == "concat" else frozenset(read),
+        frozenset(read) if agent.fan_in in REDUCED else tuple(read),
         None if goal is None else (goal.objective.key, goal.target, goal.last_only, goal.weight),
         agent.p_update,
         None if agent.memory is None else channel_kind(system, agent.memory),
@@ -355,7 +355,7 @@ class _Channels:
 
     def _layout(self, agent: Agent) -> FanIn:
         device, count = self.base.device, len(agent.members)
-        if agent.fan_in != "concat":
+        if agent.fan_in in REDUCED:
             receiver_index = [
                 torch.arange(count, device=device) if c.receiver_index is None else c.receiver_index
                 for c in agent.inputs
@@ -376,7 +376,7 @@ class _Channels:
             total = sum(len(agent.inputs[b].members) for b in used)
             segments.append(InputSegment(tuple(used), _index(places, total, device), last - first, total))
             first = last
-        return StackedFanIn("concat", count, self.base.batch, segments)
+        return StackedFanIn(agent.fan_in, count, self.base.batch, segments)
 
 
 def _ledger(name: str, members: Sequence[GradientLedger], batch: int) -> GradientLedger:

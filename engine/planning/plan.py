@@ -288,9 +288,9 @@ def _channel_stack(channels: Sequence[Channel], first_of: Mapping[str, str]) -> 
 
 def network_in_words(spec: AgentSpec) -> str:
     """Return the kind and the sizes of an agent's network: `mlp 64`."""
-    network = spec.network
-    if not isinstance(network, NetworkSpec):
-        return "Python"
+    network = spec.layers
+    if network is None:
+        return str(spec.network.kind) if isinstance(spec.network, NetworkSpec) else "Python"
     if network.recurrent:
         before = f" behind {', '.join(map(str, network.encoder))}" if network.encoder else ""
         return f"{network.kind} {network.size}{before}"
