@@ -26,7 +26,7 @@ from antiphon.nets.modules import (
     refusal,
 )
 
-__all__ = ["Aggregated", "Aggregation", "Aggregator"]
+__all__ = ["Aggregated", "Aggregation", "Aggregator", "aggregator_of"]
 
 _PREFIX = "fan_in"
 
@@ -53,6 +53,31 @@ class Aggregator(nn.Module):
         """Return [B, features] of [B, senders * size + senders]."""
         messages = x[..., : self.senders * self.size].unflatten(-1, (self.senders, self.size))
         return self.aggregation(messages, x[..., self.senders * self.size :] > 0.5)
+
+
+def aggregator_of(
+    kind: Any, options: Mapping[str, Any], *, senders: int, size: int, seed: int
+) -> tuple[Aggregator, int]:
+    """Return an aggregation of messages that stand side by side, and the features that it makes.
+
+    Raises:
+        ScenarioError: It cannot be made, or does not fit; the line begins with the key.
+    """
+
+    def assembled() -> nn.Module:
+        found = made("aggregation", kind, options, size=size, senders=senders)
+        return Aggregator(copy.deepcopy(found) if isinstance(found, nn.Module) else found, senders, size)
+
+    joined = senders * size + senders
+    try:
+        module = module_of(assembled, seed)
+        features = output_size(module, joined, f"{name_of(kind)} of messages [2, {senders}, {size}]")
+        if draws(module, joined):
+            raise ScenarioError(f"{name_of(kind)} draws random numbers (dropout?); leave them to the network")
+    except ScenarioError as error:
+        raise ScenarioError(f"fan_in: {error}") from None
+    assert isinstance(module, Aggregator)
+    return module, features
 
 
 @final
@@ -83,20 +108,8 @@ class Aggregated(Network):
         seed: int,
         inner: Callable[[tuple[int, ...]], Network],
     ) -> None:
-        def assembled() -> nn.Module:
-            found = made("aggregation", kind, options, size=size, senders=senders)
-            return Aggregator(copy.deepcopy(found) if isinstance(found, nn.Module) else found, senders, size)
-
         joined = senders * size + senders
-        try:
-            self.module = module_of(assembled, seed)
-            features = output_size(self.module, joined, f"{name_of(kind)} of messages [2, {senders}, {size}]")
-            if draws(self.module, joined):
-                raise ScenarioError(
-                    f"{name_of(kind)} draws random numbers (dropout?); leave them to the network"
-                )
-        except ScenarioError as error:
-            raise ScenarioError(f"fan_in: {error}") from None
+        self.module, features = aggregator_of(kind, options, senders=senders, size=size, seed=seed)
         self.observed, self._joined = observed, joined
         self.inner = inner((observed + features,))
         super().__init__((observed + joined,), tuple(self.inner.heads.values()))

@@ -59,7 +59,10 @@ class Stateful(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, outputs + state_size] of [B, inputs + state_size]."""
-        output, state = self.module(x[..., : self.inputs], x[..., self.inputs :])
+        found = self.module(x[..., : self.inputs], x[..., self.inputs :])
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise TypeError("return the output and the state for the next tick")
+        output, state = found
         return torch.cat([output, state], -1)
 
 

@@ -166,7 +166,7 @@ def name_of(kind: object) -> str:
 
 def key_of(kind: object, options: Mapping[str, Any]) -> tuple[object, str]:
     """Return a key that is equal for kinds that are made alike: of equal names, or one object, with equal options."""
-    return (kind if isinstance(kind, str) else id(kind)), json.dumps(options, sort_keys=True)
+    return (kind if isinstance(kind, str) else id(kind)), json.dumps(dict(options), sort_keys=True)
 
 
 def made(point: str, kind: Any, options: Mapping[str, Any], *, factory: bool = False, **sizes: Any) -> Any:

@@ -121,7 +121,7 @@ def shape_problem(module: nn.Module, inputs: int, outputs: int, needs: str) -> s
         outputs: Output features.
         needs: What the outputs are, for the line.
     """
-    name = type(module).__name__
+    name = type(getattr(module, "module", module)).__name__  # of what is wrapped
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             found = copy.deepcopy(module).eval()(torch.zeros(2, inputs))

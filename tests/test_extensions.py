@@ -474,5 +474,5 @@ def test_a_state_that_does_not_fit_is_refused_in_one_line() -> None:
     class Wrong(Leaky):
         state_size = 4
 
-    with one_line("agents.n0.network: Stateful does not take inputs of "):
+    with one_line("agents.n0.network: Wrong does not take inputs of "):
         made(ring(agent={"network": Wrong}), "cohort")
