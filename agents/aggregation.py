@@ -51,7 +51,7 @@ class Aggregator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, features] of [B, senders * size + senders]."""
-        messages = x[..., : self.senders * self.size].unflatten(-1, (self.senders, self.size))
+        messages = x[..., : self.senders * self.size].reshape(*x.shape[:-1], self.senders, self.size)
         return self.aggregation(messages, x[..., self.senders * self.size :] > 0.5)
 
 

@@ -196,6 +196,28 @@ def evaluate(
 
 
 @app.command()
+def export(
+    path: RunPath,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Its suffix is the format: .pt2, .onnx or .safetensors.")
+    ],
+    agents: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--agent",
+            metavar="NAME",
+            help="Whose outputs (default: the readouts') or weights (default: all); may be repeated.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a run's system, or its weights, to a file that is read without antiphon."""
+    from antiphon.commands import export as verb
+
+    verb.export(path, file, agents=agents or None, json=json)
+
+
+@app.command()
 def show(
     what: Annotated[
         str | None, typer.Argument(metavar="[NAME|FILE|RUN|ENV]", help="A scenario, a run or an environment.")

@@ -71,7 +71,7 @@ def read_gradient(
         if value not in known:
             raise error(f"{place}: there is no {value!r}{suggest(str(value), known)}")
 
-    keys = dict(given) if isinstance(given, Mapping) else {"kind": given}
+    keys: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {"kind": given}
     for key in keys:
         one_of("gradient", key, [field.name for field in fields(GradientSettings)])
     kind = keys.get("kind", "linear")
@@ -79,7 +79,8 @@ def read_gradient(
         one_of("gradient.kind", kind, list(PREDICTORS))
     own_loss = issubclass(predictor_class(kind), LabelGradient)
     target = keys.get("target") if own_loss else None
-    hidden = tuple(keys.get("hidden", _HIDDEN.get(name_of(kind), ())))
+    default: Sequence[int] = _HIDDEN.get(name_of(kind), ())
+    hidden = tuple(keys.get("hidden", default))
     settings = GradientSettings(**{**keys, "hidden": hidden, "target": target})
     one_of("gradient.norm", settings.norm, _NORMS)
     for key in settings.optimiser or {}:

@@ -39,4 +39,5 @@ class Attention(nn.Module):
         keys = self.key(messages).unflatten(-1, (heads, size))
         scores = (keys * self.query).sum(-1) / math.sqrt(size)
         weights = scores.masked_fill(~present.unsqueeze(-1), -1e9).softmax(-2) * present.unsqueeze(-1)
-        return (weights.unsqueeze(-1) * messages.unsqueeze(-2)).sum(-3).flatten(-2)
+        joined: Tensor = (weights.unsqueeze(-1) * messages.unsqueeze(-2)).sum(-3)
+        return joined.flatten(-2)

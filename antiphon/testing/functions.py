@@ -13,6 +13,7 @@ from antiphon.agents.aggregation import aggregator_of
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import OBJECTIVE, Head
 from antiphon.agents.objectives import objective_of
+from antiphon.comms.credit import constant
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.modules import input_of, predictor_of
 from antiphon.comms.synthetic_gradients import Example
@@ -67,12 +68,12 @@ def check_objective(
         gradient = torch.autograd.grad(losses.sum(), output)[0]
         require(bool(gradient.isfinite().all()), f"{name}: the gradient of the loss is not finite")
         require(bool(gradient.any()), f"{name}: the gradient of the loss is zero everywhere")
-        far = checked_call(name, objective.loss, 100 * output.detach(), aim)
+        far = checked_call(name, objective.loss, 100 * constant(output), aim)
         require(
             bool(far.isfinite().all()),
             f"{name}: the loss of outputs of size 100 is not finite; use log_softmax and the like",
         )
-        scores = checked_call(f"{name}: score", objective.score, output.detach(), aim)
+        scores = checked_call(f"{name}: score", objective.score, constant(output), aim)
         require(bool(scores.isfinite().all()), f"{name}: the metric '{objective.metric}' is not finite")
 
 
@@ -148,7 +149,7 @@ def _check_model(
         require(finite, f"{name}: its loss or the gradient of its parameters is not finite")
         model.step(gradients, 0)
     require(bool(model.trainable), f"{name}: it has no parameters, so that nothing is learned")
-    errors = [(found - truth).square().sum().item() for found in (first, predict().detach())]
+    errors = [(found - truth).square().sum().item() for found in (first, constant(predict()))]
     nearer = errors[1] < 0.9 * errors[0]
     require(
         nearer,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from antiphon.comms.credit import constant
 from antiphon.errors import ScenarioError
 from antiphon.nets.modules import IncomparableError, described
 
@@ -46,7 +47,7 @@ def made_or_refused(name: str, make: Callable[[], Any]) -> Any:
 def checked_call(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """Return the result of a user's function, whose tensors are not changed and which draws no random numbers."""
     tensors = [value for value in arguments if isinstance(value, Tensor)]
-    before = [value.detach().clone() for value in tensors]
+    before = [constant(value).clone() for value in tensors]
     state = torch.get_rng_state()
     try:
         found = function(*arguments)
@@ -55,7 +56,7 @@ def checked_call(name: str, function: Callable[..., Any], *arguments: Any) -> An
     except Exception as error:  # noqa: BLE001  (anything a user's function may raise)
         raise AssertionError(f"{name} fails: {line_of(error)}") from None
     require(torch.equal(torch.get_rng_state(), state), f"{name}: it draws from the global random numbers")
-    kept = all(torch.equal(now.detach(), then) for now, then in zip(tensors, before, strict=True))
+    kept = all(torch.equal(constant(now), then) for now, then in zip(tensors, before, strict=True))
     require(kept, f"{name}: it changes what it is given in place")
     return found
 

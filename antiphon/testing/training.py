@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from antiphon.comms.credit import constant
 from antiphon.extensions import key_of, made, name_of
 from antiphon.nets.schedules import OwnSchedule
 from antiphon.nets.torch_optimisers import TorchOptimiser, load, saved
@@ -47,27 +48,27 @@ def check_optimiser(kind: Any, *, options: Mapping[str, Any] = NO_OPTIONS, lr: f
 
     def take(parameters: list[Tensor], one: TorchOptimiser, steps: int, factor: float = 1.0) -> None:
         for _ in range(steps):
-            gradients = [2 * p.detach() for p in parameters]
+            gradients = [2 * constant(p) for p in parameters]
             given = [g.clone() for g in gradients]
             checked_call(name, one.step, gradients, factor * lr)
             kept = all(torch.equal(g, before) for g, before in zip(gradients, given, strict=True))
             require(kept, f"{name}: it changes the gradients that it is given")
 
     parameters, one = fresh()
-    places, first = [p.data_ptr() for p in parameters], [p.detach().clone() for p in parameters]
+    places, first = [p.data_ptr() for p in parameters], [constant(p).clone() for p in parameters]
     take(parameters, one, 50)
     require(
         [p.data_ptr() for p in parameters] == places,
         f"{name}: it replaces its parameters' memory; change them in place",
     )
-    size = [sum(p.detach().square().sum().item() for p in some) for some in (first, parameters)]
+    size = [sum(constant(p).square().sum().item() for p in some) for some in (first, parameters)]
     require(
         math.isfinite(size[1]) and size[1] < size[0],
         f"{name}: 50 steps at {lr:g} do not lower a sum of squares",
     )
     still, other = fresh()
     take(still, other, 3, factor=0.0)
-    same = all(torch.equal(p.detach(), q) for p, q in zip(still, first, strict=True))
+    same = all(torch.equal(constant(p), q) for p, q in zip(still, first, strict=True))
     require(
         same,
         f"{name}: at a learning rate of 0 it moves: it does not read `lr` of its groups, and no schedule has an effect",

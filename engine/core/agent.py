@@ -17,7 +17,8 @@ from antiphon.agents.objectives import Objective
 from antiphon.comms.links import FanIn
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock
-from antiphon.engine.core.rows import EnvMask, Members, Replicas, mask_and, mask_not, mask_or, simplify
+from antiphon.engine.core.masks import EnvMask, Members, mask_and, mask_not, mask_or, simplify
+from antiphon.engine.core.records import Replicas
 from antiphon.nets.random import uniform_many
 
 __all__ = ["AGE", "Agent", "Goal"]
