@@ -55,6 +55,7 @@ _OWN: dict[str, dict[str, str]] = {
         "cosine": "antiphon.nets.optimisers:Schedule",
         "linear": "antiphon.nets.optimisers:Schedule",
     },
+    "recorder": {},
     "network": {
         "mlp": "antiphon.agents.feedforward:Mlp",
         "conv": "antiphon.agents.feedforward:Conv",
@@ -77,7 +78,7 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
 
     Args:
         point: `objective`, `predictor` (of gradients), `input` (predictor of messages), `aggregation`, `optimiser`,
-            `schedule`, `network`; or `environment`, which is `antiphon.envs.register`.
+            `schedule`, `network`, `recorder`; or `environment`, which is `antiphon.envs.register`.
         name: As a document has it; a name of a user's that is there already is replaced.
         factory: Called with the document's `options` as keyword arguments, and with the sizes that the point has.
 

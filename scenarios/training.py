@@ -22,6 +22,7 @@ from antiphon.scenarios.spec import (
     Options,
     Reals,
     Registered,
+    Sequence,
     Spec,
     fail,
     name_problem,
@@ -34,6 +35,7 @@ __all__ = [
     "Bounds",
     "Metrics",
     "OptimiserSpec",
+    "RecorderSpec",
     "ScheduleSpec",
     "TelemetrySpec",
     "TrainingSpec",
@@ -144,6 +146,21 @@ class ValueSpec(Spec):
     horizon: Count = 50
 
 
+class RecorderSpec(KindSpec):
+    """A recorder beside those of the run directory.
+
+    Attributes:
+        kind: A registered name, or from Python a class or factory called with `directory`, that of the run.
+        options: Of its factory.
+    """
+
+    kind: Annotated[str | Callable[..., Any], Registered("recorder")]
+    options: Options = Field(default_factory=FrozenMap)
+
+    point = "recorder"
+    bare: ClassVar[str | None] = "kind"
+
+
 class TelemetrySpec(Spec):
     """Telemetry of a run.
 
@@ -152,12 +169,14 @@ class TelemetrySpec(Spec):
         histograms: Whether histograms are recorded too.
         top: How many agents and channels have scalars of their own; the others are in the aggregates.
         value: Measurement of the value of every channel's learning signal, in forks; None: not during the run.
+        recorders: Recorders of a user's, beside those of a run directory.
     """
 
     every: Count = 100
     histograms: Flag = False
     top: Count = 32
     value: ValueSpec | None = None
+    recorders: Annotated[tuple[RecorderSpec, ...], Sequence] = ()
 
 
 OF_KIND = {"classification": ("accuracy", "error"), "regression": ("error",), "coding": ("bits",)}
