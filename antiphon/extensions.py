@@ -196,7 +196,7 @@ def made(point: str, kind: Any, options: Mapping[str, Any], *, factory: bool = F
     return called(source, name_of(kind), **sizes, **options)
 
 
-def called(factory: Callable[..., Any], name: str, **arguments: Any) -> Any:
+def called(factory: Callable[..., Any], name: str, /, **arguments: Any) -> Any:
     """Return a factory's result.
 
     Raises:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ from torch import Tensor, nn
 
 from antiphon.engine.planning.plan import plan
 from antiphon.engine.simulation import Simulation
+from antiphon.errors import ScenarioError
 from antiphon.nets.attention import Attention
 from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import Document, Play, levels, ring
 from tests.contracts.backend_twins import hold, made
+from tests.contracts.test_random_graphs import draw
 from tests.engine.numbers import assert_same_state, one_line
 from tests.engine.scenes import scenario_of
 from tests.engine.stacks import channel_stacks, stacked_names, stacked_system
@@ -476,3 +480,42 @@ def test_a_state_that_does_not_fit_is_refused_in_one_line() -> None:
 
     with one_line("agents.n0.network: Wrong does not take inputs of "):
         made(ring(agent={"network": Wrong}), "cohort")
+
+
+def hinge_of(margin: float = 1.0) -> Any:
+    """A factory of objectives, as an entry point of a package names one."""
+    return partial(F.multi_margin_loss, margin=margin, reduction="none")
+
+
+KINDS: dict[str, Any] = {"linear": Robust, "mlp": two_layers}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_backends_agree_on_random_graphs_of_own_kinds(seed: int) -> None:
+    rng = random.Random(seed)
+    scene = None
+    while scene is None:
+        scene = own_kinds(draw(rng), rng)
+        try:
+            made(scene, "cohort").close()
+        except ScenarioError:
+            scene = None
+    hold(scene, steps=6)
+
+
+def own_kinds(scene: Document, rng: random.Random) -> Document:
+    """A document of the contracts with kinds of a user's in place of antiphon's own."""
+    for agent in scene["agents"].values():
+        if agent.get("objective"):
+            agent["objective"]["kind"] = rng.choice([Focal, hinge])
+        if agent.get("fan_in") != "concat":
+            agent["fan_in"] = rng.choice(["attention", largest, Gated])
+        if agent["network"]["kind"] in ("mlp", "rnn") and rng.random() < 0.5:
+            agent["network"] = Leaky
+    for channel in scene["channels"]:
+        if (gradient := channel.get("gradient")) and gradient.get("kind") in KINDS:
+            channel["gradient"] = {**gradient, "kind": KINDS[gradient["kind"]]}
+        if channel.get("input"):
+            channel["input"] = {**channel["input"], "kind": normed}
+    scene["training"]["optimiser"] = rng.choice([SCHEDULED, OPTIMISERS["groups"], OPTIMISERS["NAdam"]])
+    return scene

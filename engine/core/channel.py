@@ -164,7 +164,7 @@ class Channel:
 
     def not_finite(self, message: Tensor) -> EnvMask:
         """The rows of messages that hold a number that is not finite."""
-        finite = message.view(len(self.members), -1).isfinite().all(1)
+        finite = message.reshape(len(self.members), -1).isfinite().all(1)
         if bool(finite.all()):
             return False
         return True if len(self.members) == 1 else torch.logical_not(finite).repeat_interleave(self.batch)
