@@ -56,6 +56,7 @@ _OWN: dict[str, dict[str, str]] = {
         "linear": "antiphon.nets.optimisers:Schedule",
     },
     "recorder": {},
+    "curriculum": {"mean_below": "antiphon.envs.copying:MeanBelow"},
     "network": {
         "mlp": "antiphon.agents.feedforward:Mlp",
         "conv": "antiphon.agents.feedforward:Conv",
@@ -66,7 +67,7 @@ _OWN: dict[str, dict[str, str]] = {
     },
 }
 """antiphon's own names, as `module:attribute`: nothing is imported before it is used."""
-_WITH_OPTIONS = {"attention"}
+_WITH_OPTIONS = {"attention", "mean_below"}
 """Those of them whose factory takes the `options` of a document, as a user's does."""
 POINTS = tuple(_OWN)
 """The extension points."""
@@ -78,7 +79,7 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
 
     Args:
         point: `objective`, `predictor` (of gradients), `input` (predictor of messages), `aggregation`, `optimiser`,
-            `schedule`, `network`, `recorder`; or `environment`, which is `antiphon.envs.register`.
+            `schedule`, `network`, `recorder`, `curriculum`; or `environment`, which is `antiphon.envs.register`.
         name: As a document has it; a name of a user's that is there already is replaced.
         factory: Called with the document's `options` as keyword arguments, and with the sizes that the point has.
 

@@ -235,3 +235,57 @@ def test_show_names_what_is_not_stacked(tmp_path: Path, capsys: pytest.CaptureFi
     main(["show", str(path), "--json"])
     plan = json.loads(capsys.readouterr().out)
     assert "its synthetic gradient: vmap refuses it" in json.dumps(plan)
+
+
+COPY = """
+scenario: grown
+env: {id: antiphon/Copy-v0, bits: 2, max_length: 4, curriculum: {kind: streak, options: {episodes: 2}}}
+agents:
+  a:
+    observes: [symbol]
+    network: {kind: gru, size: 8}
+    clock: {unroll: 2}
+    objective: {kind: coding, target: target}
+    acts: true
+training: {batch: 4, steps: 60}
+"""
+
+
+class Late:
+    """Solved after some episodes, whatever the errors."""
+
+    def __init__(self, episodes: int = 3) -> None:
+        self.episodes = episodes
+        self.restart()
+
+    def restart(self) -> None:
+        self.seen = 0
+
+    def update(self, error: float) -> bool:
+        self.seen += 1
+        return self.seen >= self.episodes
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.seen = state["seen"]
+
+
+def test_a_curriculum_of_a_name_makes_the_task_grow_and_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    antiphon.register("curriculum", "streak", Late)
+    scenario = Scenario.from_yaml(COPY)
+    hold(scenario, steps=12)
+    with Simulation(scenario) as whole:
+        whole.run(steps=13)
+        whole.save(tmp_path / "saved")
+        whole.run(steps=30)
+        assert whole.world.env.figures()["difficulty"] > 2
+        with Simulation.load(tmp_path / "saved") as rest:
+            rest.run(steps=30)
+            assert_same_state(whole, rest)
+
+
+def test_a_curriculum_that_there_is_not_is_refused_in_one_line() -> None:
+    with one_line("env.curriculum: unknown kind 'streak'; known: mean_below"):
+        Simulation(Scenario.from_yaml(COPY))

@@ -11,10 +11,17 @@ from antiphon.testing.functions import (
     check_objective,
     check_predictor,
 )
-from antiphon.testing.training import check_environment, check_optimiser, check_recorder, check_schedule
+from antiphon.testing.training import (
+    check_curriculum,
+    check_environment,
+    check_optimiser,
+    check_recorder,
+    check_schedule,
+)
 
 __all__ = [
     "check_aggregation",
+    "check_curriculum",
     "check_environment",
     "check_input",
     "check_network",

@@ -451,3 +451,89 @@ RECORDER_FAULTS: dict[str, tuple[Any, str]] = {
 def test_broken_recorders_are_named(name: str) -> None:
     broken, line = RECORDER_FAULTS[name]
     assert line in line_of(testing.check_recorder, broken)
+
+
+# --- curricula -------------------------------------------------------------------------------------------------------
+
+
+class Streak:
+    """Solved after some episodes in a row without an error."""
+
+    def __init__(self, episodes: int = 3) -> None:
+        self.episodes = episodes
+        self.restart()
+
+    def restart(self) -> None:
+        self.row = 0
+
+    def update(self, error: float) -> bool:
+        self.row = self.row + 1 if error == 0 else 0
+        return self.row >= self.episodes
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"row": self.row}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.row = state["row"]
+
+
+@pytest.mark.parametrize("kind", ["mean_below", Streak, Streak(5)])
+def test_sound_curricula_pass(kind: Any) -> None:
+    testing.check_curriculum(kind)
+
+
+class Silent(Streak):
+    def update(self, error: float) -> Any:
+        super().update(error)
+
+
+class Never(Streak):
+    def update(self, error: float) -> bool:
+        return False
+
+
+class Keeping(Streak):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def update(self, error: float) -> bool:
+        self.calls += 1
+        return self.calls > 1000
+
+
+class Stateless(Streak):
+    def state_dict(self) -> dict[str, Any]:
+        return {"row": 0}
+
+
+class Chance(Streak):
+    def update(self, error: float) -> bool:
+        return torch.rand(()).item() < 0.5
+
+
+class Numbers(Streak):
+    def state_dict(self) -> dict[str, Any]:
+        return {"row": torch.tensor(self.row)}
+
+
+class Halved:
+    def update(self, error: float) -> bool:
+        return True
+
+
+CURRICULUM_FAULTS: dict[str, tuple[Any, str]] = {
+    "says nothing": (Silent, "update returns NoneType; return whether the task is solved"),
+    "never": (Never, "4,000 episodes without an error are not solved"),
+    "no restart": (Keeping, "after a restart it decides otherwise"),
+    "no state": (Stateless, "it does not go on from its state_dict"),
+    "chance": (Chance, "it draws from the global random numbers"),
+    "no plain state": (Numbers, "its state is not plain data"),
+    "half": (Halved, "env.curriculum: Halved has no method restart"),
+}
+
+
+@pytest.mark.parametrize("name", CURRICULUM_FAULTS)
+def test_broken_curricula_are_named(name: str) -> None:
+    broken, line = CURRICULUM_FAULTS[name]
+    assert line in line_of(testing.check_curriculum, broken)
