@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from antiphon.errors import AntiphonError, DataError, DivergenceError, RunError, ScenarioError
     from antiphon.extensions import register
     from antiphon.scenarios import Scenario, Template, load
+    from antiphon.studies import study, sweep
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,8 @@ __all__ = [
     "register",
     "scenarios",
     "split",
+    "study",
+    "sweep",
 ]
 
 # The subpackages are folders of the repository root. A checkout reaches them through the symbolic
@@ -53,6 +56,8 @@ _FROM = {
     "Simulation": "engine.simulation",
     "split": "engine.build.split",
     "register": "extensions",
+    "study": "studies",
+    "sweep": "studies",
 }
 
 

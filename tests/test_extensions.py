@@ -202,13 +202,16 @@ def test_a_predictor_that_vmap_refuses_is_computed_one_after_another() -> None:
 @pytest.mark.parametrize(
     ("kind", "line"),
     [
-        (nn.Linear(5, 4), "channel n0->n1: gradient.kind: Linear does not take inputs of .batch, 11."),
-        (nn.Linear(11, 5), "channel n0->n1: gradient.kind: Linear turns .2, 11. into .2, 5."),
+        (nn.Linear(5, 4), r"channels\[n0->n1\].gradient.kind: Linear does not take inputs of .batch, 11."),
+        (nn.Linear(11, 5), r"channels\[n0->n1\].gradient.kind: Linear turns .2, 11. into .2, 5."),
         (
             lambda inputs, outputs: nn.Sequential(nn.Dropout(0.5), nn.Linear(inputs, outputs)),
-            "channel n0->n1: gradient.kind: Sequential draws random numbers",
+            r"channels\[n0->n1\].gradient.kind: Sequential draws random numbers",
         ),
-        (lambda inputs: nn.Linear(inputs, 4), "channel n0->n1: gradient.kind: <lambda> cannot be called as"),
+        (
+            lambda inputs: nn.Linear(inputs, 4),
+            r"channels\[n0->n1\].gradient.kind: <lambda> cannot be called as",
+        ),
     ],
 )
 def test_a_predictor_that_does_not_fit_is_refused_in_one_line(kind: Any, line: str) -> None:

@@ -121,7 +121,7 @@ def test_a_name_that_is_not_registered_any_more_is_said(tmp_path: Path) -> None:
             ("kind: focal", "kind: fokal"),
             "scenario:.*: agents.c.objective.kind: unknown kind 'fokal'; did you mean 'focal'",
         ),
-        (("width: 5", "wide: 5"), "channel a->c: gradient.kind: Robust cannot be called as"),
+        (("width: 5", "wide: 5"), r"channels\[a->c\].gradient.kind: Robust cannot be called as"),
         (("leak: 0.25", "leek: 1"), "agents.a.network: Leaky cannot be called as"),
         (("sharp: 2.0", "blunt: 2.0"), "agents.c.fan_in: gated cannot be called as"),
         (("half: 40", "third: 40"), "falling cannot be called as falling.third=40."),

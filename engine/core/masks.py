@@ -1,4 +1,4 @@
-"""Masks: for which environments, or which members of a stack, something holds.
+"""Masks: for which environments something holds.
 
 A mask that is the same everywhere is a Python bool, so that the common cases (every environment, none) cost no tensor
 operation; any other is a tensor of rows, [B] or [N * B] bool.
@@ -11,12 +11,10 @@ from torch import Tensor
 
 __all__ = [
     "EnvMask",
-    "Members",
     "mask_and",
     "mask_fill_zero",
     "mask_not",
     "mask_or",
-    "members_and",
     "simplify",
 ]
 
@@ -60,14 +58,3 @@ def mask_fill_zero(mask: EnvMask, value: Tensor) -> Tensor:
         return torch.zeros_like(value)
     assert isinstance(mask, Tensor)
     return torch.where(mask.view(-1, *([1] * (value.dim() - 1))), value, torch.zeros_like(value))
-
-
-Members = Tensor | None
-"""[N] or [K] bool, on the CPU: some members of a stack; None: all."""
-
-
-def members_and(a: Members, b: Members) -> Members:
-    """The members that are in both."""
-    if a is None or b is None:
-        return a if b is None else b
-    return a & b

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from antiphon.comms.synthetic_gradients import Example
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.masks import Members
-from antiphon.engine.core.records import Consumption, LearningGroup, Tape
+from antiphon.engine.core.masks import EnvMask
+from antiphon.engine.core.records import Consumption, LearningGroup, Members, Tape
 
 __all__ = ["InputUpdate", "Losses", "PredictorUpdate", "Returned", "StepReport", "Update", "WindowLoss"]
 
@@ -77,6 +77,8 @@ class Update:
     tape: Tape
     gradients: dict[str, list[Tensor | None]] = field(default_factory=dict)
     """By the learner's first agent, in the order of its trainable parameters: of those that learn from the window."""
+    learning: dict[str, EnvMask] = field(default_factory=dict)
+    """By agent: the rows in which it learns from the window."""
     window_loss: WindowLoss = field(default_factory=WindowLoss)
     """Of its objectives."""
     injected: dict[str, Tensor] = field(default_factory=dict)
@@ -89,11 +91,6 @@ class Update:
     """By stack, or lone agent beside stacks: the members that take a step, [N] bool; None or absent: all."""
     auxiliary: set[str] = field(default_factory=set)
     """Agents with an auxiliary loss."""
-
-    @property
-    def losses(self) -> dict[str, Losses]:
-        """The objectives' losses, by agent."""
-        return self.window_loss.losses
 
 
 @dataclass(slots=True)
@@ -130,5 +127,5 @@ class StepReport:
     updates: list[Update]
     predictor_updates: dict[str, PredictorUpdate]
     """By channel."""
-    inputs: dict[str, InputUpdate] = field(default_factory=dict)
+    input_updates: dict[str, InputUpdate] = field(default_factory=dict)
     """Of the synthetic inputs that learned, by channel."""

@@ -13,7 +13,7 @@ from antiphon.engine.core.divergence import RunningStatistics
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import EpisodeEnds, StepSignals, Tape
 from antiphon.engine.core.system import Stacked, System
-from antiphon.engine.core.updates import InputUpdate, Losses, PredictorUpdate, StepReport, Update, WindowLoss
+from antiphon.engine.core.updates import InputUpdate, Losses, PredictorUpdate, StepReport, Update
 from antiphon.engine.reference import records as reference
 from antiphon.engine.reference.engine import ReferenceEngine
 from antiphon.engine.state.stacks import merge_state, split_state
@@ -247,7 +247,9 @@ class ReferenceBackend:
             name: PredictorUpdate(update.examples, update.loss, update.gradients, update.prediction)
             for name, update in found.gradients.items()
         }
-        inputs = {name: InputUpdate(update.loss, update.gradients) for name, update in found.inputs.items()}
+        inputs = {
+            name: InputUpdate(update.loss, update.gradients) for name, update in found.input_updates.items()
+        }
         return StepReport([self._update(update) for update in found.groups], gradients, inputs)
 
     def restore_statistics(self) -> None:
@@ -297,5 +299,6 @@ class ReferenceBackend:
             for name, loss in update.loss.agents.items()
         }
         group = self.system.group_of[update.group.members[0]]
-        tape = Tape(update.window)
-        return Update(group, tape, update.gradients, WindowLoss(losses=losses), update.injected)
+        found = Update(group, Tape(update.window), update.gradients, injected=update.injected)
+        found.window_loss.losses = losses
+        return found

@@ -27,8 +27,8 @@ from antiphon.comms.credit import BackwardRequest, Injection, backward_all, clip
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import GradientLedger
-from antiphon.engine.core.masks import EnvMask, Members, mask_and, mask_fill_zero, mask_not
-from antiphon.engine.core.records import AgentTick, Consumption, LearningGroup, Record, Tape
+from antiphon.engine.core.masks import EnvMask, mask_and, mask_fill_zero, mask_not
+from antiphon.engine.core.records import AgentTick, Consumption, LearningGroup, Members, Record, Tape
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import Losses, Returned, Update, WindowLoss
 from antiphon.engine.step.predictors import PredictorTrainer
@@ -45,6 +45,7 @@ class ObjectiveEvaluator:
 
     def __init__(self, system: System) -> None:
         self.system = system
+        self._hold = system.hold
 
     def window(self, tape: Tape) -> WindowLoss:
         """Sum the losses of a window."""
@@ -84,7 +85,7 @@ class ObjectiveEvaluator:
         goal = agent.goal
         if goal is None or part.participates is False or goal.target not in part.step_signals.signals:
             return None
-        if goal.last_only and (part.step_signals.step + 1) % self.system.hold:
+        if goal.last_only and (part.step_signals.step + 1) % self._hold:
             return None
         output, target = part.ports[OBJECTIVE], part.step_signals.signals[goal.target]
         present = part.step_signals.signals.get(f"_{goal.target}")
@@ -143,7 +144,8 @@ class BackwardPass:
         """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
         updates, requests = [], []
         for group, tape in closing:
-            update = Update(group, tape, window_loss=self.evaluator.window(tape))
+            update = self._update(group, tape)
+            update.window_loss = self.evaluator.window(tape)
             update.returned = [Returned(self.system.channels[name], use) for name, use in tape.consumptions()]
             updates.append(update)
             requests.append(self._request(update, step))
@@ -154,15 +156,18 @@ class BackwardPass:
                 one.delta = delta
         return updates
 
+    def _update(self, group: LearningGroup, tape: Tape) -> Update:
+        learning = {name: self.agents[name].participates(tape.window) for name in group.members}
+        return Update(group, tape, learning=learning)
+
     def _request(self, update: Update, step: int) -> BackwardRequest:
-        tape = update.tape
         return BackwardRequest(
             update.window_loss.total,
             self.injections(update, step),
             {
-                name: agent.learner.trainable
+                name: self.agents[name].learner.trainable
                 for name in update.group.owners
-                if (agent := self.agents[name]).participates(tape.window) is not False
+                if update.learning[name] is not False
             },
             [one.use.leaf for one in update.returned if one.channel.ledger.wants_deltas],
             self._auxiliary_loss(update),
@@ -190,30 +195,31 @@ class BackwardPass:
 
     def predict(self, closing: list[tuple[LearningGroup, Tape]]) -> None:
         """Evaluate the synthetic gradients of all messages of closed windows that are injected into, at once."""
-        asked = [
-            (self.system.channels[name], record)
-            for _, tape in closing
-            for name, record in tape.sent
-            if self.system.channels[name].injects
-            and self._participates(self.system.channels[name], tape) is not False
-        ]
         self.predictor_trainer.predict_missing(
-            [(c, r) for c, r in asked if r.first_use is not None and r.no_injection is not True]
+            [
+                (channel, record)
+                for _, tape in closing
+                for name, record in tape.sent
+                if record.first_use is not None
+                and record.no_injection is not True
+                and (channel := self.system.channels[name]).injects
+                and self.agents[channel.sender].participates(tape.window) is not False
+            ]
         )
 
     # --- what is injected ----------------------------------------------------------------------------------
 
     def injections(self, update: Update, step: int) -> list[Injection]:
         """What is injected into the messages that a window sent."""
-        return [*self._injected(update, step), *self._direct(update.tape)]
+        return [*self._injected(update, step), *self._direct(update)]
 
     def _injected(self, update: Update, step: int) -> Iterator[Injection]:
         tape = update.tape
         for name, record in tape.sent:
             channel = self.system.channels[name]
-            if record.first_use is None or record.no_injection is True or record.live is None:
+            if record.first_use is None or record.no_injection is True or record.graph_output is None:
                 continue
-            participates = self._participates(channel, tape)
+            participates = update.learning[channel.sender]
             given_up = participates is False or name in tape.given_up
             credit = None if given_up else self._credit(channel, record)
             if credit is None:
@@ -224,18 +230,18 @@ class BackwardPass:
                 rows = mask_and(channel.of_sender(participates), mask_not(record.no_injection))
                 credit = mask_fill_zero(rows, credit)
             if channel.coupling == "delayed":
-                yield Injection(record.live, credit)
+                yield Injection(record.graph_output, credit)
             else:
                 scale = channel.scale(step)
                 update.injected[name] = credit
                 if scale:
                     update.injected_messages.add((name, record.stamp))
-                yield Injection(record.live, credit, scale, channel.discount)
+                yield Injection(record.graph_output, credit, scale, channel.discount)
 
     def replayed_injections(self, group: LearningGroup, tape: Tape, step: int) -> list[Injection]:
         """What is injected into the messages of a window that has been replayed."""
         self.predict([(group, tape)])
-        return self.injections(Update(group, tape), step)
+        return self.injections(self._update(group, tape), step)
 
     def _credit(self, channel: Channel, record: Record) -> Tensor | None:
         """The credit of a message or what steering replaces it by, [rows, size] per sample; None: nothing."""
@@ -263,15 +269,16 @@ class BackwardPass:
                 credit = credit + channel.propagate * channel.predictor.propagated(example)
         return credit if channel.clip is None else clipped(credit, channel.clip)
 
-    def _direct(self, tape: Tape) -> Iterator[Injection]:
+    def _direct(self, update: Update) -> Iterator[Injection]:
         """Errors of objectives, broadcast to the messages sent before them in the window (semantics 10)."""
+        tape = update.tape
         sent = [
             (channel, record)
             for name, record in tape.sent
             if (channel := self.system.channels[name]).direct is not None
-            and record.live is not None
+            and record.graph_output is not None
             and not record.unread
-            and self._participates(channel, tape) is not False
+            and update.learning[channel.sender] is not False
         ]
         if not sent:
             return
@@ -284,10 +291,10 @@ class BackwardPass:
         ]
         for channel, record in sent:
             assert channel.direct is not None
-            assert record.live is not None
+            assert record.graph_output is not None
             for step, agent, error in errors:
                 if agent == channel.error_of and step >= record.stamp:
-                    yield Injection(record.live, channel.direct.signal(error))
+                    yield Injection(record.graph_output, channel.direct.signal(error))
 
     # --- losses beside the objectives' ---------------------------------------------------------------------
 
@@ -335,17 +342,13 @@ class BackwardPass:
                 loss = loss + channel.to_sender(mask_fill_zero(mask_not(record.no_injection), value))
         return loss
 
-    def _participates(self, channel: Channel, tape: Tape) -> EnvMask:
-        """The rows of a channel's sender that learn from a window."""
-        return self.agents[channel.sender].participates(tape.window)
-
 
 # --- which members of a stack an update reaches ----------------------------------------------------------------
 
 
 def reached_alone(system: System, update: Update, agent: str) -> bool:
     """Whether an update's learning signal reaches a lone agent that learns with stacks."""
-    if agent in update.losses:
+    if agent in update.window_loss.losses:
         return True
     reach = _Reach(system, update)
     reach.read()
@@ -354,7 +357,7 @@ def reached_alone(system: System, update: Update, agent: str) -> bool:
 
 def reached(system: System, update: Update, agent: Agent) -> Members:
     """The members of a stack that an update's learning signal reaches."""
-    losses = update.losses.get(agent.name)
+    losses = update.window_loss.losses.get(agent.name)
     if losses is not None and not isinstance(losses.count, Tensor):
         return None
     reach = _Reach(system, update)
@@ -408,7 +411,7 @@ class _Reach:
     def _with_target(self, agent: str) -> Tensor:
         """The members that there was a target for."""
         every = torch.ones(len(self.system.agents[agent].members), dtype=torch.bool)
-        count = self.update.losses[agent].count
+        count = self.update.window_loss.losses[agent].count
         return every & (count > 0).cpu() if isinstance(count, Tensor) else every
 
     def _pass_on(self, part: AgentTick, members: Tensor) -> None:
@@ -416,10 +419,10 @@ class _Reach:
         if isinstance(part.participates, Tensor):
             members = members & part.participates.view(len(members), -1)[:, 0].cpu()
         for entry in part.consumed:
-            if entry.stamp is not None and part.participates is not False and entry.alive is not False:
-                self._add_senders(entry.channel, entry.stamp, members, entry.alive)
+            if entry.stamp is not None and part.participates is not False and entry.available is not False:
+                self._add_senders(entry.channel, entry.stamp, members, entry.available)
 
-    def _add_senders(self, name: str, stamp: int, receivers: Members, alive: EnvMask = True) -> None:
+    def _add_senders(self, name: str, stamp: int, receivers: Members, available: EnvMask = True) -> None:
         """Note that a channel's senders are reached: through their receivers, or (None) by an injection."""
         channel = self.system.channels[name]
         key = channel.sender, stamp
@@ -428,8 +431,8 @@ class _Reach:
         members = torch.ones(len(channel.members), dtype=torch.bool)
         if receivers is not None:
             members = receivers if channel.receiver_index is None else receivers[channel.receiver_index.cpu()]
-            if isinstance(alive, Tensor):
-                members = members & channel.members_in(alive)
+            if isinstance(available, Tensor):
+                members = members & channel.members_in(available)
         else:  # nothing is injected where no injection is due, or the predictor is disabled
             silent = self.sent[name, stamp].no_injection
             if isinstance(silent, Tensor):

@@ -16,8 +16,7 @@ from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.divergence import DivergenceCheck, Guard
 from antiphon.engine.core.ledger import GradientLedger
-from antiphon.engine.core.masks import members_and
-from antiphon.engine.core.records import EpisodeEnds, LearningGroup, Record, StepSignals, Tape
+from antiphon.engine.core.records import EpisodeEnds, LearningGroup, Record, StepSignals, Tape, members_and
 from antiphon.engine.core.system import Stacked
 from antiphon.engine.core.updates import StepReport, Update
 from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator, reached, reached_alone

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from antiphon.comms.credit import constant
-from antiphon.comms.outliers import Outliers
 from antiphon.comms.stacked import StackedModels, gradients_all, predict_all
 from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.divergence import Report
-from antiphon.engine.core.masks import Members, mask_and, mask_fill_zero, mask_not, members_and
-from antiphon.engine.core.records import Record, Tape
+from antiphon.engine.core.masks import mask_and, mask_fill_zero, mask_not
+from antiphon.engine.core.records import Members, Record, Tape, members_and
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import InputUpdate, PredictorUpdate
 from antiphon.engine.step.contexts import Contexts
 from antiphon.nets.optimisers import step_all
+
+if TYPE_CHECKING:
+    from antiphon.comms.outliers import Outliers
 
 __all__ = ["PredictorTrainer"]
 

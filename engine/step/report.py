@@ -46,10 +46,10 @@ class AgentReport:
         return {name: found[name] for name in self._stacked.base.channels if name in found}
 
     @cached_property
-    def inputs(self) -> dict[str, InputUpdate]:
+    def input_updates(self) -> dict[str, InputUpdate]:
         """By channel."""
         found: dict[str, InputUpdate] = {}
-        for name, update in self.stacks.inputs.items():
+        for name, update in self.stacks.input_updates.items():
             channel = self._stacked.system.channels[name]
             if len(channel.members) == 1:
                 found[channel.names[0]] = update
@@ -62,7 +62,7 @@ class AgentReport:
     def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
         """Yield the objectives' losses: the names of a stack's members, and the losses, [N]."""
         for update in self.stacks.updates:
-            for name, losses in update.losses.items():
+            for name, losses in update.window_loss.losses.items():
                 yield self._stacked.system.agents[name].names, losses
 
     def by_agent(self) -> Mapping[str, Tensor]:
@@ -96,7 +96,7 @@ class AgentReport:
         found: dict[int, Update] = {}
         for name in update.group.members:
             agent = agents[name]
-            losses = update.losses.get(name)
+            losses = update.window_loss.losses.get(name)
             participating = agent.learning(update.tape.window) if agent.stacked else None
             for n, member in enumerate(agent.members):
                 group = base.group_of[member.name]

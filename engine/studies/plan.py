@@ -17,10 +17,15 @@ from antiphon.extensions import name_of
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.scenarios.parts import ObjectiveSpec
 from antiphon.scenarios.problems import show_value
+from antiphon.scenarios.python import PythonTemplate
 from antiphon.scenarios.study import DEFAULT, BudgetSpec, PaperSpec, RowSpec, StudySpec, VariantSpec
 from antiphon.scenarios.training import OF_AGENTS, OF_KIND, OF_TRAINING, split_metric
 
-__all__ = ["Candidate", "Line", "Plan", "PlannedRun", "StudyOptions", "plan", "worded"]
+__all__ = ["Candidate", "Line", "Plan", "PlannedRun", "StudyOptions", "Templates", "plan", "worded"]
+
+
+Templates = Mapping[str, Template | PythonTemplate]
+"""By the name that rows give them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +141,7 @@ class Plan:
         return len({line.row for line in self.lines}) > 1
 
 
-def plan(spec: StudySpec, options: StudyOptions, templates: Mapping[str, Template] | None = None) -> Plan:
+def plan(spec: StudySpec, options: StudyOptions, templates: Templates | None = None) -> Plan:
     """Work out every run of a study; templates by the name that rows give them, others are loaded.
 
     ScenarioError where there is no such budget, variant, parameter or value; nothing has been run.
@@ -165,7 +170,9 @@ def plan(spec: StudySpec, options: StudyOptions, templates: Mapping[str, Templat
     return Plan(spec, name, options.seeds or budget.seeds, builder.lines, runs, tuned, fixed)
 
 
-def variants_of(spec: StudySpec, row: RowSpec, template: Template) -> Mapping[str, VariantSpec]:
+def variants_of(
+    spec: StudySpec, row: RowSpec, template: Template | PythonTemplate
+) -> Mapping[str, VariantSpec]:
     """Return the variants of a row, each with the template's variant that it is, if it is one."""
     named = spec.variants_of(row)
     if named is None:
@@ -205,7 +212,13 @@ class _Builder:
         self.runs: dict[str, PlannedRun] = {}
         self._names: dict[tuple[str, int], str] = {}
 
-    def add(self, row: RowSpec, title: str, template: Template, variants: Mapping[str, VariantSpec]) -> None:
+    def add(
+        self,
+        row: RowSpec,
+        title: str,
+        template: Template | PythonTemplate,
+        variants: Mapping[str, VariantSpec],
+    ) -> None:
         """Add the lines of one row of the document: all variants at a point before the next point."""
         options, budget = self.options, self.budget
         fixed = {*budget.set, *options.values}
@@ -231,7 +244,7 @@ class _Builder:
 
     def _runs(
         self,
-        template: Template,
+        template: Template | PythonTemplate,
         variant: VariantSpec,
         values: Mapping[str, Any],
         words: Sequence[str],
@@ -254,7 +267,8 @@ class _Builder:
                 command=self.options.command,
             )
             if follows or not same:
-                same = repr(self._scenario(request, label))
+                scenario = self._scenario(request, label)
+                same = str(id(scenario)) if request.given else repr(scenario)
             key = (same, seed)
             if key not in self._names:
                 name = self._names[key] = self._name(label, seed)

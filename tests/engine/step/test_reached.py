@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.core.masks import members_and
+from antiphon.engine.core.records import members_and
 from antiphon.engine.core.updates import Update
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
@@ -229,7 +229,7 @@ def test_a_window_is_read_backwards_along_each_member_s_own_channels(judged: tup
 
     def look(update: Update) -> None:
         last = stack_of(backend.stacked, "c0")
-        update.losses[last.name].count = torch.tensor(judged)
+        update.window_loss.losses[last.name].count = torch.tensor(judged)
         who = {}
         for name in update.group.members:
             agent = backend.system.agents[name]

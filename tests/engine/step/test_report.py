@@ -102,7 +102,8 @@ def groups(learned: AgentReport) -> dict[tuple[str, ...], dict[str, Any]]:
         told: dict[str, Any] = {
             "gradients": update.gradients,
             "losses": {
-                n: [o.loss, o.score, torch.as_tensor(o.count).expand(1)] for n, o in update.losses.items()
+                n: [o.loss, o.score, torch.as_tensor(o.count).expand(1)]
+                for n, o in update.window_loss.losses.items()
             },
             "injected": dict(sorted(update.injected.items())),
         }
@@ -150,8 +151,10 @@ def test_everything_is_reported_as_of_single_agents(name: str) -> None:
                 assert_close(value, _of(theirs[members][key], value), f"{place} {members} {key}")
         assert_close(losses(one), losses(other), place)
         assert_close(trained(one), trained(other), place)
-        assert_close(dict(sorted(one.inputs.items())), dict(sorted(other.inputs.items())), place)
-        ever |= {*one.by_agent(), *one.predictor_updates, *one.inputs}
+        assert_close(
+            dict(sorted(one.input_updates.items())), dict(sorted(other.input_updates.items())), place
+        )
+        ever |= {*one.by_agent(), *one.predictor_updates, *one.input_updates}
     assert ever
 
 
