@@ -278,14 +278,16 @@ class _Ticks:
         flat = len(agent.learner.network.input_shape) == 1
         at = self._observed_step(agent, step)
         parts = [
-            self._ages(agent, step) if name == AGE else self._observation(name, at, flat)
+            self._per_channel(agent, step, _age(step)) if name == AGE else self._observation(name, at, flat)
             for name in agent.observes
         ]
         due = [self.due(channel, step) for channel in agent.incoming]
         messages = [
             self._reading(channel, stamps, flat) for channel, stamps in zip(agent.incoming, due, strict=True)
         ]
-        if agent.fan_in != "concat" and messages:
+        if agent.fan_in == "own":
+            messages.append(self._per_channel(agent, step, lambda channel, stamp: 1.0))
+        elif agent.fan_in != "concat" and messages:
             newest = [stamps[-1] for stamps in due if stamps]
             messages = [self._mean(messages, newest) if agent.fan_in == "mean" else self._sum(messages)]
         return self._joined([*parts, *messages])
@@ -335,15 +337,15 @@ class _Ticks:
         count = max(len(stamps), 1) if mask is None else self.call("clamp_min", self.call("sum", mask), 1)
         return self.call(torch.div, self._sum(values), count)
 
-    def _ages(self, agent: Agent, step: int) -> fx.Node:
-        """[batch, channels]: how old the newest messages are, in ticks of their senders; 0 where none has come."""
-        ages, stamps = [], []
+    def _per_channel(self, agent: Agent, step: int, number: Callable[[Channel, int], float]) -> fx.Node:
+        """[batch, channels]: a number of each newest message, by its channel and stamp; 0 where none has come."""
+        values, stamps = [], []
         for channel in agent.incoming:
             due = self.due(channel, step)
-            ages.append((step - due[-1]) / channel.ledger.sender.clock.period if due else 0.0)
+            values.append(number(channel, due[-1]) if due else 0.0)
             stamps.append(due[-1] if due else 0)
-        zeros = self.silence(len(ages))
-        row = self.call("new_tensor", zeros, ages)
+        zeros = self.silence(len(values))
+        row = self.call("new_tensor", zeros, values)
         mask = self.made(stamps)
         if mask is not None:
             row = self.call(torch.mul, row, mask)
@@ -366,6 +368,11 @@ class _Ticks:
         if key not in self._calls:
             self._calls[key] = _call(self.graph, function, *args, **settings)
         return self._calls[key]
+
+
+def _age(step: int) -> Callable[[Channel, int], float]:
+    """How old a message is at a step, in ticks of its sender."""
+    return lambda channel, stamp: (step - stamp) / channel.ledger.sender.clock.period
 
 
 def _laid_end_to_end(ticks: _Ticks, module: fx.GraphModule, agents: Sequence[str]) -> fx.GraphModule:

@@ -119,10 +119,7 @@ def _load_predictor(predictor: Model, saved: Mapping[str, Any]) -> None:
     for name, p in predictor.parameters.items():
         p.data.copy_(saved["parameters"][name])
     predictor.buffers = dict(saved["buffers"])
-    predictor.optimiser.allocate()
-    for name, tensors in predictor.optimiser.state.items():
-        for own, value in zip(tensors, saved["optimiser"][name], strict=True):
-            own.copy_(value)
+    predictor.optimiser.load(saved["optimiser"])
     predictor.updates = saved["updates"]
 
 
