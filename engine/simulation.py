@@ -138,7 +138,7 @@ class Simulation(BaseSimulation):
         if scenario is not None:
             saved = described_scenario(directory.scenario) if described is None else described
             try:
-                check_same_scenario(saved or described_scenario(scenario), described_scenario(scenario))
+                check_same_scenario(saved, described_scenario(scenario))
             except RunError as error:
                 raise RunError(f"{directory.path}: {error}") from None
         settings = {"threads": facts["threads"], "backend": facts["backend"]}

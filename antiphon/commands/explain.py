@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from antiphon.engine.build.builder import build_to_look
@@ -10,6 +10,7 @@ from antiphon.engine.core.system import System
 from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
 from antiphon.envs import Description, Signal, describe
 from antiphon.scenarios import AgentSpec, ChannelSpec, EnvSpec, Scenario, Template, warnings
+from antiphon.scenarios.python import PythonTemplate
 
 __all__ = ["built", "explain", "explain_environment", "explain_template"]
 
@@ -23,8 +24,8 @@ def built(scenario: Scenario) -> System:
     return build_to_look(scenario, describe(scenario.env))
 
 
-def explain(scenario: Scenario, system: System) -> dict[str, Any]:
-    """Return the explanation of a resolved scenario and its system."""
+def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = ()) -> dict[str, Any]:
+    """Return the explanation of a resolved scenario and its system; `variants` is that of `warnings`."""
     agents = {name: _agent(scenario, spec, system, name) for name, spec in scenario.agents.items()}
     counted = {id(agent.learner): agent.learner.parameters for agent in system.agents.values()}
     return {
@@ -43,12 +44,15 @@ def explain(scenario: Scenario, system: System) -> dict[str, Any]:
             if len(group) > 1
         ],
         "environment": explain_environment(_id(scenario), system.description),
-        "warnings": warnings(scenario),
+        "warnings": warnings(scenario, variants),
     }
 
 
-def explain_template(template: Template, resolved: Mapping[str, Any]) -> dict[str, Any]:
+def explain_template(template: Template | PythonTemplate, resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a template, with the values they have, and its variants."""
+    if isinstance(template, PythonTemplate):  # of its parameters only the values are known
+        values = {name: {"value": value, "accepts": "", "help": ""} for name, value in resolved.items()}
+        return {"parameters": values, "variants": {}}
     parameters = {}
     for name, parameter in template.parameters.items():
         kind = " | ".join(map(str, parameter.choices)) if parameter.choices else str(parameter.type)
@@ -76,8 +80,7 @@ def explain_environment(name: str, description: Description) -> dict[str, Any]:
 
 
 def _id(scenario: Scenario) -> str:
-    assert isinstance(scenario.env, EnvSpec)  # a document holds no Python environment
-    return scenario.env.id
+    return scenario.env.id if isinstance(scenario.env, EnvSpec) else f"a Python {type(scenario.env).__name__}"
 
 
 def _signal(signal: Signal) -> dict[str, Any]:

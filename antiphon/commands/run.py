@@ -10,7 +10,13 @@ from typing import Any
 
 from rich.text import Text
 
-from antiphon.commands.arguments import logdir_root, new_directory, scenario_template, values_of
+from antiphon.commands.arguments import (
+    given_scenario,
+    given_template,
+    logdir_root,
+    new_directory,
+    values_of,
+)
 from antiphon.commands.output import (
     METRICS,
     console,
@@ -26,19 +32,22 @@ from antiphon.commands.output import (
 )
 from antiphon.commands.progress import ProgressDisplay
 from antiphon.engine.planning.advice import advice
+from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin
 from antiphon.engine.runs.run import resume as resume_run
 from antiphon.engine.runs.seeds import MultiSeedOutcome, MultiSeedRun
 from antiphon.engine.runs.trainer import Outcome
 from antiphon.errors import RunError
+from antiphon.scenarios.python import other_variants
 
 __all__ = ["resume", "run", "show_seeds"]
 
 
 def run(
-    scenario: str,
+    name_or_file: str | None,
     *,
+    python: str | None,
     variant: str | None,
     settings: list[str],
     steps: int | None,
@@ -58,7 +67,7 @@ def run(
     if resume_if_exists and name is None:
         raise RunError("--resume-if-exists: which run? name it with --name")
     request = Request(
-        template=scenario_template(scenario),
+        template=given_template("run", name_or_file, python),
         variant=variant,
         values=values_of(settings),
         steps=steps,
@@ -77,9 +86,11 @@ def run(
     return _train(begin(request, path, resume_if_exists=resume_if_exists), checkpoint_every, json)
 
 
-def resume(path: Path, *, steps: int | None, checkpoint_every: int | None, json: bool) -> int:
+def resume(
+    path: Path, *, python: str | None, steps: int | None, checkpoint_every: int | None, json: bool
+) -> int:
     """Resume a run; return the exit code."""
-    resumed = resume_run(path, steps)
+    resumed = resume_run(path, steps, given_scenario(RunDirectory.open(path), python))
     if isinstance(resumed, Outcome):
         remark(f"{display_path(path)}: is done; --steps N goes on to a later step")
         return _report(resumed, json)
@@ -123,7 +134,7 @@ def _run_seeds(
     requests = [replace(request, seed=seed) for seed in range(request.seed, request.seed + count)]
     paths, summary_dir = _directories(requests, name, logdir)
     runs = MultiSeedRun(requests, paths, resume_if_exists=resume_if_exists)
-    _warn(advice(request.scenario))
+    _warn(advice(request.scenario, other_variants(request.template, request.variant, request.values)))
     if runs.sequential_reason is not None:
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
     with ProgressDisplay(runs.until, runs.done) as display:

@@ -10,11 +10,10 @@ from typing import Any
 
 from rich.text import Text
 
-from antiphon.commands.arguments import scenario_template, values_of
+from antiphon.commands.arguments import shown_template, values_of
 from antiphon.commands.explain import built, explain, explain_environment, explain_template
 from antiphon.commands.output import console, percent, print_json, remark, show_table
 from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.engine.planning.advice import advice
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, byte_unit, in_unit, in_units
 from antiphon.engine.planning.plan import ChannelStackPlan, CohortPlan, Plan, Waves, plan
 from antiphon.engine.planning.step_time import measure_step_time
@@ -22,9 +21,10 @@ from antiphon.engine.runs.directory import RunDirectory, finite
 from antiphon.envs import describe, ids
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, catalogue, json_schema
+from antiphon.scenarios.python import other_variants
 from antiphon.telemetry.raster import raster_lines
 
-__all__ = ["check", "show", "show_plan", "some"]
+__all__ = ["show", "show_plan", "some"]
 
 _COHORT_ROWS = 12
 """Most cohorts with rows of their own."""
@@ -149,6 +149,7 @@ Row = tuple[str, list[str], list[int], tuple[str, ...]]
 def show(
     what: str | None,
     *,
+    python: str | None,
     variant: str | None,
     settings: list[str],
     yaml: bool,
@@ -173,13 +174,13 @@ def show(
         console().print_json(data=json_schema(), indent=1, highlight=False) if not json else print_json(
             json_schema()
         )
-    elif what is None:
+    elif what is None and python is None:
         if yaml or resolved or timeline or variant or values or measure:
             raise ScenarioError("show: name a scenario, run or environment")
         _list(json)
     elif timeline:
-        _timeline(scenario_template(what).resolve(variant, values), steps, json=json)
-    elif _is_environment(what):
+        _timeline(shown_template(what, python).resolve(variant, values), steps, json=json)
+    elif what is not None and _is_environment(what):
         if measure:
             raise ScenarioError("show --measure times a scenario; an environment alone has no agents to run")
         _environment(what, values, json)
@@ -188,44 +189,13 @@ def show(
             raise ScenarioError(
                 "show --yaml prints the document as written; --resolved shows what --variant and --set make of it"
             )
-        print(scenario_template(what).text, end="")
+        if python is not None:
+            raise ScenarioError("show --yaml: a Python scenario has no document; --resolved writes one of it")
+        print(shown_template(what, None).text, end="")
     elif resolved:
-        print(scenario_template(what).resolve(variant, values).to_yaml(), end="")
+        print(shown_template(what, python).resolve(variant, values).to_yaml(), end="")
     else:
-        _scenario(what, variant, values, json, measure=measure)
-
-
-def check(name: str, *, variant: str | None, settings: list[str], json: bool) -> None:
-    """Resolve and build a scenario, and print its warnings.
-
-    Raises:
-        ScenarioError: It cannot be run as written.
-    """
-    template = scenario_template(name)
-    values = values_of(settings)
-    variants = [variant] if variant or not template.variants else [None, *template.variants]
-    found: dict[str, list[str]] = {}
-    for each in variants:
-        scenario = template.resolve(each, values)
-        built(scenario)
-        for line in advice(scenario):
-            found.setdefault(line, []).append(each or "default")
-    if json:
-        lines = [{"warning": line, "variants": where} for line, where in found.items()]
-        print_json(
-            {
-                "scenario": template.name,
-                "ok": True,
-                "checked": [each or "default" for each in variants],
-                "warnings": lines,
-            }
-        )
-        return
-    for line, where in found.items():
-        only = "" if len(where) == len(variants) else f"{', '.join(where)}: "
-        console().print(Text(f"warning: {only}{line}", style="yellow"), soft_wrap=True)
-    checked = f" with variants {', '.join(v for v in variants if v)}" if len(variants) > 1 else ""
-    console().print(Text(f"{template.source}: ok{checked}"), soft_wrap=True)
+        _scenario(what, python, variant, values, json, measure=measure)
 
 
 def _is_environment(name: str) -> bool:
@@ -261,21 +231,27 @@ def _environment(name: str, values: Mapping[str, Any], json: bool) -> None:
 
 
 def _scenario(
-    what: str, variant: str | None, values: Mapping[str, Any], json: bool, *, measure: bool
+    what: str | None,
+    python: str | None,
+    variant: str | None,
+    values: Mapping[str, Any],
+    json: bool,
+    *,
+    measure: bool,
 ) -> None:
     from antiphon.commands.explain import built
 
-    template = scenario_template(what)
+    template = shown_template(what, python)
     resolved = template.resolve_values(variant, values)
     scenario = template.resolve(variant, values)
     system = built(scenario)
-    run = RunDirectory.open(what) if (Path(what) / "run.json").is_file() else None
+    run = RunDirectory.open(what) if what is not None and (Path(what) / "run.json").is_file() else None
     facts = {} if run is None else run.facts
     settings = {name: facts[name] for name in ("backend", "device") if name in facts}
     found = plan(scenario, system=system, **settings)
     if measure:
         found = found.with_measured(measure_step_time(scenario, ("cohort", "reference")))
-    explained = explain(scenario, system)
+    explained = explain(scenario, system, other_variants(template, variant, values))
     explained["template"] = explain_template(template, resolved)
     explained["plan"] = found.as_dict()
     if run is not None:

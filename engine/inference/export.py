@@ -175,10 +175,7 @@ class _Ticks:
         self.states: dict[tuple[str, int], fx.Node] = {}
         self.outputs: dict[str, list[fx.Node]] = {}
         self.carried: dict[str, tuple[int, ...]] = {}
-        self._flat: dict[fx.Node, fx.Node] = {}
-        self._zeros: dict[tuple[int, ...], fx.Node] = {}
-        self._at: dict[tuple[str, int], fx.Node] = {}
-        self._past: dict[str, fx.Node] = {}
+        self._calls: dict[str, fx.Node] = {}
         self._left: list[tuple[str, Callable[[], fx.Node]]] = []
         ledgers = [channel.ledger for channel in system.channels.values()]
         spans = [one.link.delay + one.receiver.period + one.sender.clock.period for one in ledgers]
@@ -224,9 +221,7 @@ class _Ticks:
             return self.silence(*shape)
         if step < 0:
             return self._before(f"{name}@{step}", shape, lambda: self.signal(name, step + self.length))
-        if (name, step) not in self._at:
-            self._at[name, step] = self.call("select", self.signals[name], 0, step)
-        return self._at[name, step]
+        return self.call("select", self.signals[name], 0, step)
 
     def message(self, channel: Channel, stamp: int) -> fx.Node:
         """Return the message of a due stamp, [batch, size]."""
@@ -249,11 +244,10 @@ class _Ticks:
 
     def _before(self, key: str, shape: tuple[int, ...], left: Callable[[], fx.Node]) -> fx.Node:
         """An entry of the state, and what this round leaves in its place."""
-        if key not in self._past:
-            self._past[key] = self._item(self._state, key)
+        if key not in self.carried:
             self.carried[key] = shape
             self._left.append((key, left))
-        return self._past[key]
+        return self._item(self._state, key)
 
     def _item(self, whole: fx.Node, key: int | str) -> fx.Node:
         return self.call(operator.getitem, whole, key)
@@ -278,11 +272,8 @@ class _Ticks:
             self.outputs.setdefault(agent.name, []).append(ports[OBJECTIVE])
         if agent.memory is not None:
             self.states[agent.name, step] = ports[STATE]
-        sent: Ports = {}
         for channel in agent.outgoing:
-            if channel.port not in sent:
-                sent[channel.port] = self.call("flatten", ports[channel.port], 1)
-            self.messages[channel.name, step] = sent[channel.port]
+            self.messages[channel.name, step] = self.call("flatten", ports[channel.port], 1)
 
     def _input(self, agent: Agent, step: int) -> fx.Node:
         flat = len(agent.learner.network.input_shape) == 1
@@ -318,10 +309,7 @@ class _Ticks:
         signal = self.signal(name, step)
         if not flat:
             return signal
-        if signal not in self._flat:
-            method = "flatten" if self.system.description.signals[name].shape else "unsqueeze"
-            self._flat[signal] = self.call(method, signal, 1)
-        return self._flat[signal]
+        return self.call("flatten" if self.system.description.signals[name].shape else "unsqueeze", signal, 1)
 
     def _reading(self, channel: Channel, stamps: Sequence[int], flat: bool) -> fx.Node:
         """What a tick reads on a channel: one message, or several as one (`read`)."""
@@ -355,11 +343,8 @@ class _Ticks:
 
     def silence(self, *shape: int) -> fx.Node:
         """Return zeros [batch, *shape]: what is read before anything has come."""
-        if shape not in self._zeros:
-            like = self.signal(self.observed[0], 0)
-            rows = self.call("size", like, 0)
-            self._zeros[shape] = self.call("new_zeros", like, (rows, *shape), dtype=self.system.dtype)
-        return self._zeros[shape]
+        like = self.signal(self.observed[0], 0)
+        return self.call("new_zeros", like, (self.call("size", like, 0), *shape), dtype=self.system.dtype)
 
     def _sum(self, values: Sequence[fx.Node]) -> fx.Node:
         return functools.reduce(functools.partial(self.call, torch.add), values)
@@ -368,8 +353,11 @@ class _Ticks:
         return parts[0] if len(parts) == 1 else self.call(torch.cat, list(parts), 1)
 
     def call(self, function: Callable[..., Any] | str, *args: Any, **settings: Any) -> fx.Node:
-        """Append the call of a function, or of a method of the first argument."""
-        return _call(self.graph, function, *args, **settings)
+        """Return the call of a function, or of a method of the first argument; the same one is appended once."""
+        key = repr((function, args, settings))
+        if key not in self._calls:
+            self._calls[key] = _call(self.graph, function, *args, **settings)
+        return self._calls[key]
 
 
 def _laid_end_to_end(ticks: _Ticks, module: fx.GraphModule, agents: Sequence[str]) -> fx.GraphModule:

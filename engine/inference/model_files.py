@@ -54,6 +54,8 @@ def write_system(system: System, path: Path, agents: Sequence[str] | None, reado
         ScenarioError: No such agent, or as of `export`.
         RunError: Another suffix; ONNX is not installed; torch cannot trace a module; the file cannot be written.
     """
+    if agents is not None and not agents:
+        raise ScenarioError("export: agents is empty; name one, or leave it out")
     if _format(path) == ".safetensors":
         for name in agents or ():
             if name not in system.agents:
@@ -61,7 +63,7 @@ def write_system(system: System, path: Path, agents: Sequence[str] | None, reado
         owners = {system.owner_of[name] for name in (system.agents if agents is None else agents)}
         named = {f"{name}.": agent.learner for name, agent in system.agents.items() if name in owners}
         return _write_weights(path, named)
-    agents = readouts if agents is None else agents
+    agents = list(dict.fromkeys(readouts if agents is None else agents))
     module = export(system, agents).cpu()
     shapes = [system.description.signals[name].shape for name in observed(system)]
     words = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"][: len(shapes)]
@@ -70,7 +72,7 @@ def write_system(system: System, path: Path, agents: Sequence[str] | None, reado
         word: torch.zeros(*steps, _ROWS, *shape, dtype=system.dtype)
         for word, shape in zip(words, shapes, strict=True)
     }
-    outputs = list(agents)
+    outputs = agents.copy()
     if steps:
         with torch.no_grad():
             _, after = module(**arguments)

@@ -34,6 +34,7 @@ __all__ = [
     "RunDirectory",
     "facts_of",
     "finite",
+    "holds_objects",
     "now",
     "read_json",
     "scenario_text",
@@ -104,6 +105,15 @@ def _unwritable(path: Path, error: OSError) -> RunError:
 
 _NO_DOCUMENT = "# No document: "
 """Beginning of a scenario.yaml whose scenario holds Python objects."""
+
+
+def holds_objects(scenario: Scenario) -> bool:
+    """Return whether a scenario holds Python objects, which no document can."""
+    try:
+        scenario.to_yaml()
+    except ScenarioError:
+        return True
+    return False
 
 
 def scenario_text(scenario: Scenario) -> str:
@@ -215,12 +225,16 @@ class RunDirectory:
             RunError: It holds Python objects, and must be given.
             ScenarioError: scenario.yaml is damaged.
         """
+        self.check_document()
+        return Scenario.from_yaml(self.document, str(self.path / "scenario.yaml"))
+
+    def check_document(self) -> None:
+        """Raise RunError where the scenario holds Python objects, and must be given."""
         if self.document.startswith(_NO_DOCUMENT):
             raise RunError(
                 f"{self.path}: its scenario holds Python objects; give scenario=… "
                 "(on the command line: --scenario MODULE:FUNCTION)"
             )
-        return Scenario.from_yaml(self.document, str(self.path / "scenario.yaml"))
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -256,8 +270,9 @@ def facts_of(
     dtype: str = "float32",
     threads: int = 1,
     backend: str = "cohort",
+    variants: Iterable[Scenario] = (),
 ) -> dict[str, Any]:
-    """Return the content of run.json for a run that begins now, but for its template."""
+    """Return the content of run.json for a run that begins now, but for its template; `variants` is that of `advice`."""
     from antiphon.engine.planning.advice import advice
 
     return {
@@ -270,7 +285,7 @@ def facts_of(
         "backend": backend,
         "versions": _versions(),
         "git": _commit(),
-        "warnings": advice(scenario),
+        "warnings": advice(scenario, variants),
         "started": now(),
         "finished": None,
         "seconds": 0.0,

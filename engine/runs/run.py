@@ -74,7 +74,7 @@ def begin(request: Request, path: str | Path, *, resume_if_exists: bool = False)
     if not resume_if_exists:
         check_empty(path)
     elif (there := request.existing(path)) is not None:
-        return _resumed(there, request.scenario.training.steps, request.scenario)
+        return _resumed(there, request.scenario.training.steps, request.given)
     device = chosen_device(request.device)
     simulation = Simulation(request.scenario, seed=request.seed, device=device, backend=request.backend)
     facts = {**request.facts, "backend": simulation.backend.name}  # chosen once, for resuming too

@@ -12,7 +12,14 @@ from antiphon import telemetry
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.figures import Timed, figures
 from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.engine.runs.directory import RunDirectory, facts_of, finite, now, read_json, write_json
+from antiphon.engine.runs.directory import (
+    RunDirectory,
+    facts_of,
+    finite,
+    now,
+    read_json,
+    write_json,
+)
 from antiphon.engine.runs.trainer import Observer, Outcome, SharedClock, Trainer
 from antiphon.errors import AntiphonError, DivergenceError
 from antiphon.scenarios.training import OF_AGENTS
@@ -140,7 +147,10 @@ class RunWriter(Observer):
         self._seconds_before: float = directory.facts["seconds"]
 
     def attach(self) -> None:
-        """Attach recorders to the simulation; rows of an earlier session after its present step are dropped."""
+        """Attach recorders to the simulation; rows of an earlier session after its present step are dropped.
+
+        Where the scenario holds Python objects a checkpoint of step 0 keeps the parameters that they begin with.
+        """
         simulation, directory, start = self._simulation, self.directory, self._simulation.now
         scenario, document = simulation.scenario, directory.document
         first = timeline(simulation.system, 0, span(simulation.system))
@@ -160,6 +170,8 @@ class RunWriter(Observer):
         self._seconds_before = max(directory.facts["seconds"], logged)
         self._clock = SharedClock()
         self._clock.divide(1)
+        if directory.described is not None and not directory.checkpoints:
+            directory.checkpoint(simulation)
 
     def _seconds(self) -> float:
         """Return the seconds of the run so far, all sessions together."""
@@ -251,7 +263,6 @@ class RunWriter(Observer):
 def open_writer(simulation: BaseSimulation, path: Path, checkpoint_every: int | None = None) -> RunWriter:
     """Create a run directory for a simulation made in Python; its figures are written from the first step.
 
-    Where the scenario holds Python objects there is a checkpoint of step 0: nobody else knows the parameters they begin with.
     RunError where the folder holds something, or cannot be written.
     """
     scenario = simulation.scenario
@@ -266,8 +277,6 @@ def open_writer(simulation: BaseSimulation, path: Path, checkpoint_every: int | 
     directory = RunDirectory.create(path, scenario, facts)
     writer = RunWriter(simulation, directory, checkpoint_every)
     writer.attach()
-    if directory.described is not None:
-        directory.checkpoint(simulation)
     return writer
 
 

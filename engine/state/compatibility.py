@@ -112,12 +112,12 @@ _OBJECT = "python"
 
 
 def check_same_scenario(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Compare a saved scenario with another one, both as `described_scenario` returns them.
+    """Compare a saved scenario with another one, both as `described_scenario` returns them; an empty one is not known.
 
     Raises:
         RunError: They differ; the line names the first difference.
     """
-    found = next(_settings("", saved, own), None)
+    found = next(_settings("", saved, own), None) if saved else None
     if found is not None:
         raise RunError(f"scenario: {_different(*found)}; give the scenario that it was begun with")
 

@@ -127,6 +127,7 @@ def silence(path: Path, rows: int) -> Tensors:
     if path.suffix == ".pt2":
         _, keywords = torch.export.load(path).example_inputs
         state = keywords.get("state", {})
+        assert not any(value.any() for value in state.values())
         return {k: v.new_zeros(rows, *v.shape[1:]) if v.dim() else v for k, v in state.items()}
     found = {}
     for one in onnx.load(path).graph.input:
@@ -185,7 +186,7 @@ def test_outputs_of_some_agents_and_names_that_collide(tmp_path: Path) -> None:
     agents = {"a": {**reader, "observes": ["a-b"]}, "b": {**reader, "observes": ["b"]}}
     simulation = simulate(agents, [{**DELAYED, "link": {}}], env)
     assert observed(simulation.system) == ["a-b", "b"]
-    for asked, names in ((None, ["a", "b_"]), (["b", "a"], ["b_", "a"])):
+    for asked, names in ((None, ["a", "b_"]), (["b", "a", "b"], ["b_", "a"])):
         graph = onnx.load(simulation.export(tmp_path / "model.onnx", asked)).graph
         assert [one.name for one in graph.output] == names
         assert {one.name for one in graph.input} >= {"a_b"}
@@ -313,6 +314,8 @@ def test_what_cannot_be_exported_is_one_line(tmp_path: Path, monkeypatch: pytest
         RunError, match=r"^export: 'model.pth' is of no known format; end it in .pt2, .onnx, .safet"
     ):
         simulation.export(tmp_path / "model.pth")
+    with one_line("export: agents is empty; name one, or leave it out"):
+        simulation.export(tmp_path / "model.pt2", [])
     with one_line("compose: no agent 'bb'; did you mean 'b'?"):
         simulation.export(tmp_path / "model.pt2", ["bb"])
     with one_line("compose: 'a' has no objective, so it has no output; known: b"):
