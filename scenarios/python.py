@@ -9,7 +9,8 @@ import operator
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +21,7 @@ from antiphon.scenarios.document import Scenario, Template
 from antiphon.scenarios.problems import DocumentError
 from antiphon.scenarios.spec import frozen_data
 
-__all__ = ["Buildable", "PythonTemplate", "load_python"]
+__all__ = ["Buildable", "PythonTemplate", "load_python", "other_variants"]
 
 Buildable = Scenario | Template | Callable[..., Scenario]
 """A scenario, or what makes one of the values of its parameters."""
@@ -142,6 +143,20 @@ class PythonTemplate:
                 f"{source}: returns {type(made).__name__}; it must return an antiphon.Scenario"
             )
         return made
+
+
+def other_variants(
+    template: Template | PythonTemplate, variant: str | None, values: Mapping[str, Any]
+) -> Iterator[Scenario]:
+    """Yield the scenarios of a template's other variants, with the given values and with the parameters' defaults.
+
+    Those that cannot be resolved are left out.
+    """
+    for settings in (values, {}) if values else ({},):
+        for other in (None, *template.variants):
+            if other != variant or settings != values:
+                with suppress(ScenarioError):
+                    yield template.resolve(other, settings)
 
 
 def load_python(place: str) -> PythonTemplate:

@@ -53,8 +53,8 @@ class Agent:
     goal: Goal | None = None
     align: str | None = None
     """The incoming channel whose step signals it works on."""
-    inputs: list[Channel] = field(default_factory=list)
-    outputs: list[Channel] = field(default_factory=list)
+    incoming: list[Channel] = field(default_factory=list)
+    outgoing: list[Channel] = field(default_factory=list)
     memory: Channel | None = None
     """The state channel to its own next tick; None: it has no state."""
     trail: dict[int, Tensor] | None = None
@@ -194,7 +194,7 @@ class Agent:
     @cached_property
     def ports(self) -> tuple[str, ...]:
         """The ports that a channel or objective reads, and those watched."""
-        names = [*self.watched, *(channel.port for channel in self.outputs)]
+        names = [*self.watched, *(channel.port for channel in self.outgoing)]
         if self.goal is not None:
             names.append(OBJECTIVE)
         if self.memory is not None:
@@ -206,9 +206,9 @@ class Agent:
     @cached_property
     def channels(self) -> list[Channel]:
         """Its incoming channels, its state channel included."""
-        return self.inputs if self.memory is None else [*self.inputs, self.memory]
+        return self.incoming if self.memory is None else [*self.incoming, self.memory]
 
     @cached_property
     def sends(self) -> list[Channel]:
         """Its outgoing channels, its state channel included."""
-        return self.outputs if self.memory is None else [*self.outputs, self.memory]
+        return self.outgoing if self.memory is None else [*self.outgoing, self.memory]

@@ -259,7 +259,9 @@ class DivergenceCheck:
                 member = self.agents[name].members[members[0]]
                 self._report_group(self._group_of[member.name], NOT_FINITE, step)
             if name in self.channels:
-                self._report_channel(self.channels[name].members[members[0]], NOT_FINITE, step, inputs=False)
+                self._report_channel(
+                    self.channels[name].members[members[0]], NOT_FINITE, step, of_input=False
+                )
 
     def disable_stopped_replicas(self) -> None:
         """Disable every member of the replicas that have diverged: nothing of them moves at this step either."""
@@ -382,13 +384,13 @@ class DivergenceCheck:
             DivergenceError: One has, and the scenario says stop.
         """
         for name, diverged in self._diverged(updates, step).items():
-            channel, inputs = self.channels[name], isinstance(updates[name], InputUpdate)
-            disabled = channel.input_models_disabled if inputs else channel.predictors_disabled
+            channel, of_input = self.channels[name], isinstance(updates[name], InputUpdate)
+            disabled = channel.input_models_disabled if of_input else channel.predictors_disabled
             new = [k for k in diverged if disabled is None or not disabled[k]]
             for k in new:
-                self._report_channel(channel.members[k], diverged[k], step, inputs=inputs)
-            (channel.disable_input_models if inputs else channel.disable_predictors)(new)
-            if channel.input_model_disabled if inputs else channel.predictor_disabled:
+                self._report_channel(channel.members[k], diverged[k], step, of_input=of_input)
+            (channel.disable_input_models if of_input else channel.disable_predictors)(new)
+            if channel.input_model_disabled if of_input else channel.predictor_disabled:
                 del updates[name]
 
     def _diverged(
@@ -412,11 +414,11 @@ class DivergenceCheck:
         }
         return {name: diverged for name, diverged in found.items() if diverged}
 
-    def _report_channel(self, channel: Channel, what: str, step: int, *, inputs: bool) -> None:
-        kind, end = ("input", channel.receiver) if inputs else ("gradient", channel.sender)
+    def _report_channel(self, channel: Channel, what: str, step: int, *, of_input: bool) -> None:
+        kind, end = ("input", channel.receiver) if of_input else ("gradient", channel.sender)
         fix = (
             "the learning rate of the synthetic input"
-            if inputs
+            if of_input
             else "its learning rate, or that of its synthetic gradients"
         )
         text = (

@@ -96,8 +96,8 @@ class System:
             channel.cut(step, *(_rows(channel, mask) for mask in (ends.ended, ends.terminated)))
         for agent in self.agents.values():
             if agent.trail is not None:
-                alive = mask_not(_rows(agent, ends.ended))
-                agent.trail = {stamp: mask_fill_zero(alive, state) for stamp, state in agent.trail.items()}
+                going_on = mask_not(_rows(agent, ends.ended))
+                agent.trail = {stamp: mask_fill_zero(going_on, state) for stamp, state in agent.trail.items()}
 
     def next_episode(self, step: int, length: int | None) -> None:
         """Tell those that learn once an episode how long the one is that begins at `step`; None: they know it."""
@@ -123,8 +123,8 @@ class System:
                 agent,
                 members=(),
                 learner=instead.get(id(agent.learner), agent.learner),
-                inputs=[channels[channel.name] for channel in agent.inputs],
-                outputs=[channels[channel.name] for channel in agent.outputs],
+                incoming=[channels[channel.name] for channel in agent.incoming],
+                outgoing=[channels[channel.name] for channel in agent.outgoing],
                 memory=None if agent.memory is None else channels[agent.memory.name],
             )
             for name, agent in self.agents.items()

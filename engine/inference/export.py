@@ -272,7 +272,7 @@ class _Ticks:
             self.outputs.setdefault(agent.name, []).append(ports[OBJECTIVE])
         if agent.memory is not None:
             self.states[agent.name, step] = ports[STATE]
-        for channel in agent.outputs:
+        for channel in agent.outgoing:
             self.messages[channel.name, step] = self.call("flatten", ports[channel.port], 1)
 
     def _input(self, agent: Agent, step: int) -> fx.Node:
@@ -282,9 +282,9 @@ class _Ticks:
             self._ages(agent, step) if name == AGE else self._observation(name, at, flat)
             for name in agent.observes
         ]
-        due = [self.due(channel, step) for channel in agent.inputs]
+        due = [self.due(channel, step) for channel in agent.incoming]
         messages = [
-            self._reading(channel, stamps, flat) for channel, stamps in zip(agent.inputs, due, strict=True)
+            self._reading(channel, stamps, flat) for channel, stamps in zip(agent.incoming, due, strict=True)
         ]
         if agent.fan_in != "concat" and messages:
             newest = [stamps[-1] for stamps in due if stamps]
@@ -295,7 +295,7 @@ class _Ticks:
         """The step whose observations an agent works on: an aligned one on those of the message it consumes."""
         passed: set[str] = set()
         while agent.align is not None:
-            channel = next(channel for channel in agent.inputs if channel.name == agent.align)
+            channel = next(channel for channel in agent.incoming if channel.name == agent.align)
             due = self.due(channel, step)
             if not due or agent.name in passed:  # aligned to each other in a ring, none ever sees anything
                 return None
@@ -330,7 +330,7 @@ class _Ticks:
     def _ages(self, agent: Agent, step: int) -> fx.Node:
         """[batch, channels]: how old the newest messages are, in ticks of their senders; 0 where none has come."""
         ages, stamps = [], []
-        for channel in agent.inputs:
+        for channel in agent.incoming:
             due = self.due(channel, step)
             ages.append((step - due[-1]) / channel.ledger.sender.clock.period if due else 0.0)
             stamps.append(due[-1] if due else 0)

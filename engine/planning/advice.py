@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import networkx as nx
 
@@ -15,10 +15,18 @@ from antiphon.scenarios import Scenario, warnings
 __all__ = ["advice"]
 
 
-def advice(scenario: Scenario) -> list[str]:
-    """Return the scenario's warnings and those about delays and waiting (semantics 21, 27b); ScenarioError: no such environment."""
+def advice(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
+    """Return the scenario's warnings and those about delays and waiting (semantics 21, 27b).
+
+    Args:
+        scenario: The scenario.
+        variants: As for `antiphon.scenarios.warnings`.
+
+    Raises:
+        ScenarioError: There is no such environment.
+    """
     env = describe(scenario.env)
-    found = warnings(scenario)
+    found = warnings(scenario, variants)
     if env.is_stream:
         found += _over(scenario) if env.episode_steps == env.hold else _late(scenario, env)
     found += [*_lost_credit(scenario, env), *_mixed(scenario), *_never_learning(scenario)]
@@ -94,7 +102,7 @@ def _never_learning(scenario: Scenario) -> Iterator[str]:
 
 
 def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
-    """Warnings of locked channels whose messages are read in a later window, where their credit ends."""
+    """Warnings of locked channels of whose messages at least half are read in a later window, where their credit ends."""
     for group in scenario.locked_groups():
         if len(group) < 2:
             continue
@@ -110,7 +118,7 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
             sender, receiver = (Clock(clock.period, clock.phase) for clock in clocks)
             sent = [step for step in range(length, 2 * length) if sender.due(step)]
             lost = sum(receiver.following(step + channel.link.delay) >= 2 * length for step in sent)
-            if lost > 0 and channel.link.delay < length:
+            if lost and 2 * lost >= len(sent) and channel.link.delay < length:
                 yield (
                     f"channel {channel.name}: {lost} of {len(sent)} messages of a window are read after its end, where "
                     "their credit is lost; use a longer unroll, or `unroll: episode`"
