@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from antiphon import Simulation
-from antiphon.scenarios.python import load_python
+from antiphon.engine.runs.python_template import load_python
 from tests.commands import Commands
 
 MODULE = """
