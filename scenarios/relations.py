@@ -124,7 +124,9 @@ def _joined(agents: Collection[str], pairs: Arcs) -> tuple[tuple[str, ...], ...]
     for sender, receiver in pairs:
         one, other = group[sender], group[receiver]
         if one is not other:
-            one, other = sorted((one, other), key=len, reverse=True)  # whoever moves does so log2(agents) times
+            one, other = sorted(
+                (one, other), key=len, reverse=True
+            )  # whoever moves does so log2(agents) times
             one.extend(other)
             group.update(dict.fromkeys(other, one))
     found = {id(members): members for members in group.values()}

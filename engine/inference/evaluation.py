@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from antiphon.engine.core.progress import Progress
 from antiphon.engine.core.system import System
-from antiphon.engine.inference.export import export, observed
+from antiphon.engine.inference.composed import ComposedSystem
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import EnvironmentRollout, ExampleRollout, Scores, scored
 from antiphon.envs.base import TorchVectorEnv, check_split
@@ -130,17 +131,20 @@ def _scores(
 ) -> Iterator[tuple[int, Scores]]:
     """Yield the scores of one batch of examples after the other, with its size."""
     goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
-    perfect = links.kind == "perfect"
-    module, names = (export(system, list(goals)), observed(system)) if perfect else (None, [])
-    for number, batch in enumerate(examples(env, split)):
-        rows = len(next(iter(batch.values())))
-        if module is None:
+    batches = -(-env.example_count(split) // _ROWS)
+    if links.kind == "perfect":
+        composed = ComposedSystem(system, list(goals))
+        with Progress("evaluating", batches * len(composed.ticks)) as bar:
+            for batch in examples(env, split):
+                outputs = composed.outputs(batch, bar.advance)
+                scores = {name: scored(goal, outputs[name], batch) for name, goal in goals.items()}
+                yield len(next(iter(batch.values()))), scores
+        return
+    with Progress("evaluating", batches) as bar:
+        for number, batch in enumerate(examples(env, split)):
             rollout = ExampleRollout(system, batch, links, seed=rollout_seed(seed, split, number), ends=goals)
-            yield rows, rollout.scores(rollout.ports)
-        else:
-            with torch.no_grad():
-                outputs = module(*(batch[name].to(system.dtype) for name in names))
-            yield rows, {name: scored(goal, outputs[name], batch) for name, goal in goals.items()}
+            yield rollout.rows, rollout.scores(rollout.ports)
+            bar.advance()
 
 
 def _forward(
@@ -164,7 +168,9 @@ def _forward(
     with closing(make(max(1, min(_ENVS, env.example_count(split) // _STRETCH)), split)) as other:
         steps = other.evaluation_steps
         assert steps is not None
-        scores = EnvironmentRollout(system, other, links, rollout_seed(seed, split, 0)).run(steps)
+        rollout = EnvironmentRollout(system, other, links, rollout_seed(seed, split, 0))
+        with Progress("evaluating", steps) as bar:
+            scores = rollout.run(steps, bar.advance)
     agents: dict[str, dict[str, float]] = {}
     for name, score in scores.items():
         if name in readout and not score.count:

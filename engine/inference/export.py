@@ -20,14 +20,14 @@ from typing import Any, final
 import torch
 from torch import fx, nn
 
-from antiphon.agents.network import OBJECTIVE, STATE
+from antiphon.agents.network import OBJECTIVE, STATE, Emitter
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.rollout import steps_needed
 from antiphon.errors import ScenarioError
 
-__all__ = ["export", "observed", "steps_per_round"]
+__all__ = ["Ticks", "emitters_of", "export", "observed", "steps_per_round"]
 
 Ports = dict[str, fx.Node]
 _LONGEST = 4096
@@ -61,7 +61,7 @@ def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
         rounds = _Round(system, length)
         rounds.append_ticks(length)
         return _laid_end_to_end(rounds, rounds.finished(agents), agents)
-    example = _Ticks(system)
+    example = Ticks(system)
     signals = observed(system)
     example.signals = {name: example.graph.placeholder(word) for name, word in _words(signals).items()}
     example.append_ticks(steps_needed(system))
@@ -118,17 +118,26 @@ def _words(names: Sequence[str], taken: Sequence[str] = ()) -> dict[str, str]:
     return found
 
 
-class _Ticks:
+def emitters_of(system: System, root: nn.Module) -> dict[str, Emitter]:
+    """Add copies of all networks to `root`, and return their emitters by the first agent of each."""
+    return {
+        name: a.learner.network.emit(root, f"agent_{name}", a.learner.parameters, a.learner.buffers)
+        for name, a in system.owners().items()
+    }
+
+
+class Ticks:
     """The ticks of a system from silence on, one after the other, as one graph; all steps show the same signals.
 
     Args:
         system: Whose ticks; the graph's modules hold copies of its parameters.
+        graph: Where the calls are entered; None: a new one.
     """
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, graph: fx.Graph | None = None) -> None:
         self.system = system
         self.root = nn.Module()
-        self.graph = fx.Graph()
+        self.graph = fx.Graph() if graph is None else graph
         self.signals: Ports = {}
         """What is observed, by name."""
         self.messages: dict[tuple[str, int], fx.Node] = {}
@@ -173,16 +182,15 @@ class _Ticks:
 
     def append_ticks(self, steps: int) -> None:
         """Append the ticks of steps 0 to `steps` - 1."""
-        emitters = {
-            name: a.learner.network.emit(self.root, f"agent_{name}", a.learner.parameters, a.learner.buffers)
-            for name, a in self.system.owners().items()
-        }
+        emitters = emitters_of(self.system, self.root)
         for step in range(steps):
             for name in (name for call in self.system.schedule.calls(step) for name in call):
-                agent = self.system.agents[name]
-                state = self.state(agent, step) if agent.memory is not None else None
-                emit = emitters[self.system.owner_of[name]]
-                self._deliver(agent, emit(self.graph, self._input(agent, step), state), step)
+                self.append_tick(emitters[self.system.owner_of[name]], self.system.agents[name], step)
+
+    def append_tick(self, emit: Emitter, agent: Agent, step: int) -> None:
+        """Append an agent's tick; `emit`: the emitter of its network."""
+        state = self.state(agent, step) if agent.memory is not None else None
+        self._deliver(agent, emit(self.graph, self._input(agent, step), state), step)
 
     def _deliver(self, agent: Agent, ports: Ports, step: int) -> None:
         if OBJECTIVE in ports:
@@ -283,7 +291,7 @@ class _Ticks:
 
 
 @final
-class _Round(_Ticks):
+class _Round(Ticks):
     """One round, anywhere but at the beginning: what came before it is in the state.
 
     Steps are counted from the round's start; those below zero are of earlier rounds.

@@ -8,7 +8,7 @@ A delivery hook may replace messages before they go out.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -52,6 +52,7 @@ __all__ = [
     "filled",
     "scored",
     "steps_needed",
+    "ticks_needed",
 ]
 
 Deliver = Callable[[str, int, Tensor], Tensor]
@@ -175,7 +176,7 @@ class ExampleRollout:
         self._lossy = {name for name, c in system.channels.items() if _link(c, links, seed).drop}
         self._calls = [system.schedule.calls(step) for step in range(steps_needed(system))]
         self._newest = {name: step for name, step in self._ticks() if ends is None or name in ends}
-        self._calls = self._among(self._needed())
+        self._calls = self._among(ticks_needed(system, self._ticks(), self._newest, self._behind))
         self._records: dict[tuple[str, int], Record] = {}
         self.ports: dict[str, Tensors] = {}
         self._rollout = Rollout(system, self.rows, links, seed)
@@ -257,15 +258,6 @@ class ExampleRollout:
         ]
         return [[call for call in calls if call] for calls in each]
 
-    def _needed(self) -> set[tuple[str, int]]:
-        """The ticks that the newest ones of the ends rest on."""
-        needed = set(self._newest.items())
-        for name, step in reversed(self._ticks()):
-            if (name, step) in needed:
-                for channel in self.system.agents[name].channels:
-                    needed.update((channel.sender, stamp) for stamp in self._behind(channel, step))
-        return needed
-
     def _changed_by(self, replaced: str) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
         """The ticks, by agent, that rest on messages of a channel, and the messages, by channel, that these rest on."""
         changed: set[tuple[str, int]] = set()
@@ -290,6 +282,28 @@ class ExampleRollout:
             while earlier is not None:
                 yield earlier
                 earlier = channel.ledger.sender.latest(earlier - 1)
+
+
+def ticks_needed(
+    system: System,
+    ticks: Sequence[tuple[str, int]],
+    newest: Mapping[str, int],
+    behind: Callable[[Channel, int], Iterable[int]],
+) -> set[tuple[str, int]]:
+    """Return the ticks, agent and step, that some rest on.
+
+    Args:
+        system: Whose ticks.
+        ticks: All that there are, in order.
+        newest: By agent: the step of the tick that is wanted.
+        behind: The stamps of a channel that what its receiver reads at a step may rest on.
+    """
+    needed = set(newest.items())
+    for name, step in reversed(ticks):
+        if (name, step) in needed:
+            for channel in system.agents[name].channels:
+                needed.update((channel.sender, stamp) for stamp in behind(channel, step))
+    return needed
 
 
 def scored(goal: Goal, output: Tensor, signals: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -331,10 +345,11 @@ class EnvironmentRollout:
         self._evaluator = ObjectiveEvaluator(self.system)
         self._filled = filled(system)
 
-    def run(self, steps: int) -> dict[str, Score]:
-        """Take so many steps and return the scores."""
+    def run(self, steps: int, on_step: Callable[[], None] = lambda: None) -> dict[str, Score]:
+        """Take so many steps, calling `on_step` after each, and return the scores."""
         for _ in range(steps):
             self.step()
+            on_step()
         return self.scores
 
     @torch.no_grad()
