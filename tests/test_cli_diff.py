@@ -104,6 +104,17 @@ def test_equal_runs(cli: Commands) -> None:
     assert found["digests"]["compared"] == [1, 6, 12]
 
 
+def test_python_objects_whose_content_is_not_recorded_are_named(cli: Commands) -> None:
+    record = "# No document: env: a Python object\nscenario: own\nenv: {python: own.Env, sha256: unknown}\n"
+    shutil.copytree("a", "b")
+    for name in "ab":
+        (Path(name) / "scenario.yaml").write_text(record)
+    diff(cli, "a b")
+    assert "settings: nothing differs" not in cli.out
+    assert "not compared: the Python objects in env, whose content the runs have not recorded" in cli.out
+    assert as_json(cli, "a b")["unknown"] == ["env"]
+
+
 def test_how_often_rows_are_written_changes_nothing(cli: Commands) -> None:
     run(cli, "b", DOCUMENT.replace("every: 6", "every: 4"))
     assert diff(cli, "a b")[0] == 0

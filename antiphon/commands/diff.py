@@ -45,6 +45,7 @@ class Comparison:
     Attributes:
         runs: Their directories.
         settings: Differences of their settings.
+        unknown: Where in the scenario Python objects are that cannot be compared.
         digests: First difference of their digests; None: a run has none.
         figures: First difference of their figures, without digests; None: a run has no figures either.
         replay: Replay of both; None: not needed, or not possible.
@@ -54,6 +55,7 @@ class Comparison:
 
     runs: Runs
     settings: Sequence[SettingDifference]
+    unknown: Sequence[str]
     digests: DigestComparison | None = None
     figures: FigureComparison | None = None
     replay: Replay | None = None
@@ -195,7 +197,8 @@ def diff(first: Path, second: Path, *, json: bool) -> int:
 
 def compare_runs(runs: Runs) -> Comparison:
     """Return the comparison of two runs: by settings, digests and a replay, or by figures where a run has no digests."""
-    found = Comparison(runs, compare_settings(*runs))
+    unknown = list(dict.fromkeys(place for run in runs for place in run.unknown))
+    found = Comparison(runs, compare_settings(*runs), unknown)
     first, second = (read_digests(run.path / "digests.csv") for run in runs)
     if first is None or second is None:
         return replace(found, figures=compare_figures(*(run.path / "metrics.csv" for run in runs)))
@@ -247,7 +250,14 @@ def _show(found: Comparison) -> None:
             f"{label}  {display_path(run.path)}  {facts.get('scenario')} · seed {facts['seed']} · {facts['step']:,} steps"
         )
     _say("")
-    _show_settings(found.settings)
+    if found.settings or not found.unknown:
+        _show_settings(found.settings)
+    if found.unknown:
+        places = some(found.unknown)
+        _say(
+            f"not compared: the Python objects in {places}, whose content the runs have not recorded",
+            "yellow",
+        )
     if found.digests is not None:
         _show_digests(found.digests)
     else:

@@ -33,6 +33,7 @@ from antiphon.engine.state import checkpoint
 from antiphon.engine.state.state_dict import snapshot
 from antiphon.errors import AntiphonError, DivergenceError, RunError
 from antiphon.scenarios import Scenario
+from antiphon.scenarios.yaml_text import NO_DOCUMENT
 from antiphon.telemetry.csv_files import Column, Digests
 
 __all__ = ["FirstDifference", "NotReproducible", "Replay", "compare_checkpoints", "replay_runs"]
@@ -164,7 +165,7 @@ class ReplayedRun:
 
     def _scenario(self) -> Scenario:
         text = self.directory.document
-        if text.startswith("# No document"):
+        if text.startswith(NO_DOCUMENT):
             raise RunError("its scenario holds Python objects")
         return Scenario.from_yaml(text, str(self.directory.path / "scenario.yaml"))
 

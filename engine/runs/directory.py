@@ -22,8 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from antiphon.engine.runs.objects import record_of, unknown_objects
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario
+from antiphon.scenarios.yaml_text import NO_DOCUMENT, read
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
@@ -114,7 +116,7 @@ class RunDirectory:
 
         Args:
             path: A folder that is not there yet, or empty.
-            scenario: Resolved. One that holds Python objects leaves a note in its place.
+            scenario: Resolved. Of Python objects that it holds, class and digest are recorded.
             facts: For run.json.
 
         Raises:
@@ -132,7 +134,7 @@ class RunDirectory:
             try:
                 document = scenario.to_yaml()
             except ScenarioError as error:
-                document = f"# No document: {error}\n"
+                document = record_of(scenario, str(error))
             write_text(made / "scenario.yaml", document)
             write_json(made / "run.json", directory.facts)
             if path.is_dir():
@@ -177,6 +179,27 @@ class RunDirectory:
             return (self.path / "scenario.yaml").read_text(encoding="utf-8")
         except OSError as error:
             raise RunError(f"{self.path / 'scenario.yaml'}: cannot be read ({error.strerror})") from None
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The data of scenario.yaml, Python objects as class and digest; empty where there is only a note that it holds some.
+
+        Raises:
+            RunError: It cannot be read, or is no document.
+        """
+        text = self.document
+        if text.startswith(NO_DOCUMENT) and not text.partition("\n")[2].strip():  # as older versions left it
+            return {}
+        try:
+            return dict(read(text, str(self.path / "scenario.yaml")).data)
+        except ScenarioError as error:
+            raise RunError(str(error)) from None
+
+    @property
+    def unknown(self) -> list[str]:
+        """The places in the scenario where Python objects are whose content was not recorded; RunError as of `values`."""
+        values = self.values
+        return list(unknown_objects(values)) if values else ["the whole scenario"]
 
     @property
     def result(self) -> dict[str, Any] | None:
