@@ -49,7 +49,7 @@ from antiphon.scenarios.spec import (
     plain,
 )
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
-from antiphon.scenarios.yaml_text import NO_DOCUMENT, read, write
+from antiphon.scenarios.yaml_text import read, write
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -270,11 +270,6 @@ class Template:
             ScenarioError: Broken YAML, or parameters or variants that are not accepted; the line begins
                 `source:line: `. Other problems are raised by `resolve`.
         """
-        if text.startswith(NO_DOCUMENT):
-            raise ScenarioError(
-                f"{source}: is the record of a scenario with Python objects, which no document can hold; "
-                "make the scenario in Python"
-            )
         document = read(text, source)
         with _located(source, document.lines):
             body = dict(document.data)

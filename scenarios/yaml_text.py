@@ -17,10 +17,7 @@ import yaml
 from antiphon.errors import ScenarioError
 from antiphon.scenarios.problems import DocumentError, Path, show_value
 
-__all__ = ["NO_DOCUMENT", "Document", "read", "write"]
-
-NO_DOCUMENT = "# No document"
-"""How the scenario.yaml of a run begins whose scenario holds Python objects: it is a record that cannot be read back."""
+__all__ = ["Document", "read", "write"]
 
 _CORE = "tag:yaml.org,2002:"
 _MOST_VALUES = 200_000

@@ -131,10 +131,10 @@ def _read(directories: Sequence[RunDirectory]) -> list[ReportRun]:
 def _run(directory: RunDirectory, name: str, picture_bytes: int) -> ReportRun:
     path = directory.path
     notes: list[str] = []
-    text, document, unknown = "", {}, ["the whole scenario"]
+    text, document, not_recorded = "", {}, ["the whole scenario"]
     try:
         text = directory.document
-        document, unknown = directory.values, directory.unknown
+        document, not_recorded = directory.values, directory.not_recorded
     except (RunError, UnicodeError) as error:
         notes.append(f"The scenario cannot be read: {error}")
     table = read_table(path / "metrics.csv")
@@ -150,7 +150,7 @@ def _run(directory: RunDirectory, name: str, picture_bytes: int) -> ReportRun:
         result=result,
         text=text,
         document=document,
-        unknown=unknown,
+        not_recorded=not_recorded,
         measured=_json(path / "measured.json"),
         table=table,
         pictures=_pictures(path, picture_bytes, notes),

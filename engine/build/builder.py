@@ -27,8 +27,8 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock, EpisodeWindows, Schedule
 from antiphon.engine.core.divergence import Divergence
 from antiphon.engine.core.progress import Progress
-from antiphon.engine.core.rows import Replicas
-from antiphon.engine.core.system import LearningGroup, System
+from antiphon.engine.core.records import LearningGroup, Replicas
+from antiphon.engine.core.system import System
 from antiphon.engine.state import checkpoint
 from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest

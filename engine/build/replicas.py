@@ -14,8 +14,17 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.divergence import Divergence, Report
 from antiphon.engine.core.ledger import GradientLedger
-from antiphon.engine.core.records import AgentTick, Input, Record, ReplicaSignals, StepSignals, Tape, Tick
-from antiphon.engine.core.system import LearningGroup, System
+from antiphon.engine.core.records import (
+    AgentTick,
+    Input,
+    LearningGroup,
+    Record,
+    ReplicaSignals,
+    StepSignals,
+    Tape,
+    Tick,
+)
+from antiphon.engine.core.system import System
 
 __all__ = ["Union", "bare", "sequential_reason_of"]
 

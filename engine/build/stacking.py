@@ -6,7 +6,6 @@ be stacked, is a stack of one.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
@@ -32,8 +31,8 @@ from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.progress import Progress
-from antiphon.engine.core.rows import Replicas
-from antiphon.engine.core.system import LearningGroup, Stacked, System
+from antiphon.engine.core.records import LearningGroup, Replicas
+from antiphon.engine.core.system import Stacked, System
 from antiphon.nets.optimisers import Optimiser
 
 __all__ = ["agent_kind", "channel_kind", "place_of", "reasons_alone", "stack", "stacks_of"]
@@ -241,10 +240,7 @@ def _replicas(base: System, agents: Sequence[str]) -> Replicas:
 
 def _rewired(agent: Agent) -> Agent:
     """A lone agent without its channels, which may become stacks; its parameters are the same tensors."""
-    twin = copy.copy(agent)
-    twin.inputs, twin.outputs, twin.memory, twin._ports = [], [], None, None
-    twin.members = (agent,)
-    return twin
+    return replace(agent, inputs=[], outputs=[], memory=None, members=(agent,))
 
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:

@@ -24,7 +24,7 @@ from antiphon.engine.compare.differences import (
     learned_tensors,
     step_tensors,
 )
-from antiphon.engine.core.rows import EnvMask
+from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.metrics.digests import digests
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.seeds import Seeds
@@ -33,7 +33,6 @@ from antiphon.engine.state import checkpoint
 from antiphon.engine.state.state_dict import snapshot
 from antiphon.errors import AntiphonError, DivergenceError, RunError
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.yaml_text import NO_DOCUMENT
 from antiphon.telemetry.csv_files import Column, Digests
 
 __all__ = ["FirstDifference", "NotReproducible", "Replay", "compare_checkpoints", "replay_runs"]
@@ -165,7 +164,7 @@ class ReplayedRun:
 
     def _scenario(self) -> Scenario:
         text = self.directory.document
-        if text.startswith(NO_DOCUMENT):
+        if text.startswith("# No document"):
             raise RunError("its scenario holds Python objects")
         return Scenario.from_yaml(text, str(self.directory.path / "scenario.yaml"))
 

@@ -45,8 +45,7 @@ class ComposedSystem:
         def read(channel: Channel, step: int) -> list[int]:
             return channel.mailbox.due(step)
 
-        calls = [system.schedule.calls(step) for step in range(steps_needed(system))]
-        every = [(name, step) for step, due in enumerate(calls) for call in due for name in call]
+        every = [(name, step) for step in range(steps_needed(system)) for name in system.schedule.ticks(step)]
         newest = {name: step for name, step in every if name in set(agents)}
         needed = ticks_needed(system, every, newest, read)
         self.ticks = [tick for tick in every if tick in needed]
@@ -61,7 +60,7 @@ class ComposedSystem:
             signals: Examples, by name [rows, *shape]; signals that no agent observes are not looked at.
             on_tick: Called after every tick.
         """
-        system, done = self._system, Ticks(self._system, Calls(self._root))
+        system, done = self._system, Ticks(self._system, graph=Calls(self._root))
         done.signals = {name: signals[name].to(system.dtype) for name in self._observed}  # type: ignore[misc]
         kept_from = dict.fromkeys(system.channels, 0)
         for name, step in self.ticks:

@@ -17,15 +17,14 @@ import platform
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from antiphon.engine.runs.objects import record_of, unknown_objects
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.yaml_text import NO_DOCUMENT, read
+from antiphon.scenarios.yaml_text import read, write
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
@@ -35,8 +34,10 @@ __all__ = [
     "RunDirectory",
     "facts_of",
     "finite",
+    "holds_objects",
     "now",
     "read_json",
+    "scenario_text",
     "write_csv",
     "write_json",
     "write_text",
@@ -102,6 +103,39 @@ def _unwritable(path: Path, error: OSError) -> RunError:
     return RunError(f"{path}: cannot be written ({reason}); choose a log directory that can")
 
 
+_NO_DOCUMENT = "# No document: "
+"""Beginning of a scenario.yaml whose scenario holds Python objects."""
+
+
+def holds_objects(scenario: Scenario) -> bool:
+    """Return whether a scenario holds Python objects, which no document can."""
+    try:
+        scenario.to_yaml()
+    except ScenarioError:
+        return True
+    return False
+
+
+def scenario_text(scenario: Scenario) -> str:
+    """Return the text of scenario.yaml: a document, or under a comment the description of a scenario with Python objects."""
+    try:
+        return scenario.to_yaml()
+    except ScenarioError as error:
+        from antiphon.engine.metrics.digests import described_scenario
+
+        return f"{_NO_DOCUMENT}{error}\n{write(described_scenario(scenario))}"
+
+
+def _objects(described: Any, place: str) -> Iterator[str]:
+    """Yield the places of Python objects in the description of a scenario."""
+    if isinstance(described, Mapping) and described.keys() == {"python", "digest"}:
+        yield place
+    elif isinstance(described, Mapping | list):
+        items = described.items() if isinstance(described, Mapping) else enumerate(described)
+        for key, value in items:
+            yield from _objects(value, f"{place}.{key}" if place else str(key))
+
+
 @dataclass(eq=False)
 class RunDirectory:
     """A run on disk."""
@@ -116,7 +150,7 @@ class RunDirectory:
 
         Args:
             path: A folder that is not there yet, or empty.
-            scenario: Resolved. Of Python objects that it holds, class and digest are recorded.
+            scenario: Resolved. One that holds Python objects is described, under a comment that says so.
             facts: For run.json.
 
         Raises:
@@ -131,11 +165,7 @@ class RunDirectory:
                     f"{path}: is there already and not empty; choose another directory for a new run"
                 )
             made.mkdir(parents=True)
-            try:
-                document = scenario.to_yaml()
-            except ScenarioError as error:
-                document = record_of(scenario, str(error))
-            write_text(made / "scenario.yaml", document)
+            write_text(made / "scenario.yaml", scenario_text(scenario))
             write_json(made / "run.json", directory.facts)
             if path.is_dir():
                 path.rmdir()
@@ -181,25 +211,63 @@ class RunDirectory:
             raise RunError(f"{self.path / 'scenario.yaml'}: cannot be read ({error.strerror})") from None
 
     @property
-    def values(self) -> dict[str, Any]:
-        """The data of scenario.yaml, Python objects as class and digest; empty where there is only a note that it holds some.
+    def described(self) -> dict[str, Any] | None:
+        """The scenario with a digest in the place of each Python object; None: it holds none, scenario.yaml is a document.
 
         Raises:
-            RunError: It cannot be read, or is no document.
+            RunError: scenario.yaml cannot be read, or is damaged.
         """
-        text = self.document
-        if text.startswith(NO_DOCUMENT) and not text.partition("\n")[2].strip():  # as older versions left it
+        document = self.document
+        if not document.startswith(_NO_DOCUMENT):
+            return None
+        if all(line.startswith("#") for line in document.splitlines()):  # of a version that described nothing
             return {}
         try:
-            return dict(read(text, str(self.path / "scenario.yaml")).data)
+            return dict(read(document, str(self.path / "scenario.yaml")).data)
         except ScenarioError as error:
             raise RunError(str(error)) from None
 
     @property
-    def unknown(self) -> list[str]:
-        """The places in the scenario where Python objects are whose content was not recorded; RunError as of `values`."""
-        values = self.values
-        return list(unknown_objects(values)) if values else ["the whole scenario"]
+    def values(self) -> dict[str, Any]:
+        """The data of scenario.yaml; empty where a version that described no Python objects has left a note only.
+
+        Raises:
+            RunError: It cannot be read, or is damaged.
+        """
+        described = self.described
+        try:
+            return (
+                dict(read(self.document, str(self.path / "scenario.yaml")).data)
+                if described is None
+                else described
+            )
+        except ScenarioError as error:
+            raise RunError(str(error)) from None
+
+    @property
+    def not_recorded(self) -> list[str]:
+        """The places in the scenario of Python objects, whose code is not recorded; RunError as of `values`."""
+        described = self.described
+        return ["the whole scenario"] if described == {} else list(_objects(described, ""))
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario of a document.
+
+        Raises:
+            RunError: It holds Python objects, and must be given.
+            ScenarioError: scenario.yaml is damaged.
+        """
+        self.check_document()
+        return Scenario.from_yaml(self.document, str(self.path / "scenario.yaml"))
+
+    def check_document(self) -> None:
+        """Raise RunError where the scenario holds Python objects, and must be given."""
+        if self.document.startswith(_NO_DOCUMENT):
+            raise RunError(
+                f"{self.path}: its scenario holds Python objects; give scenario=… "
+                "(on the command line: --scenario MODULE:FUNCTION)"
+            )
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -219,9 +287,10 @@ class RunDirectory:
         return int(found[-1].name.removeprefix("step-")) if found else 0
 
     def checkpoint(self, simulation: BaseSimulation) -> None:
-        """Save the simulation, and remove all checkpoints but the newest two."""
-        simulation.save(self.path / "checkpoints" / f"step-{simulation.now:09d}")
-        for path in self.checkpoints[:-_KEPT]:
+        """Save the simulation, and remove all checkpoints but the newest two, and what a killed process left half written."""
+        folder = self.path / "checkpoints"
+        simulation.save(folder / f"step-{simulation.now:09d}")
+        for path in (*self.checkpoints[:-_KEPT], *folder.glob(".step-*")):
             shutil.rmtree(path, ignore_errors=True)
         self.note(step=simulation.now)
 

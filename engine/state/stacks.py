@@ -23,14 +23,15 @@ from antiphon.engine.core.records import (
     AgentTick,
     Consumption,
     Input,
+    LearningGroup,
     Record,
+    Replicas,
     StepSignals,
     Tape,
     Tick,
     joined,
 )
-from antiphon.engine.core.rows import Replicas
-from antiphon.engine.core.system import LearningGroup, Stacked
+from antiphon.engine.core.system import Stacked
 
 __all__ = ["merge_state", "split_state"]
 

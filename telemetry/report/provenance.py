@@ -98,11 +98,13 @@ def difference(runs: Sequence[ReportRun]) -> Html:
             blocks.append(element("p", more, class_="says"))
     if any(len(found) > 1 for found in forms.values()):
         says = "What differs between runs of one scenario, value by value, all else being the same."
-    elif len(runs) > 1 and (unknown := list(dict.fromkeys(place for run in runs for place in run.unknown))):
-        places = ", ".join(unknown[:_PLACES]) + (", …" if len(unknown) > _PLACES else "")
+    elif len(runs) > 1 and (
+        places := list(dict.fromkeys(place for run in runs for place in run.not_recorded))
+    ):
+        named = ", ".join(places[:_PLACES]) + (", …" if len(places) > _PLACES else "")
         says = (
-            "Runs of one scenario have the same recorded values here. Whether they differ in more than their seeds cannot "
-            f"be known: the content of the Python objects in {places} is not recorded."
+            "Runs of one scenario have the same values here. Whether more than their seeds differs cannot be known: the "
+            f"code of Python objects is not recorded ({named})."
         )
     elif len(runs) > 1:
         says = "Runs of one scenario have the same values here; they differ in their seeds alone."
