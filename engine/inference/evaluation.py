@@ -16,7 +16,13 @@ from antiphon.engine.core.progress import Progress
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.composed import ComposedSystem
 from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.rollout import EnvironmentRollout, ExampleRollout, Scores, scored
+from antiphon.engine.inference.rollout import (
+    EnvironmentRollout,
+    ExampleRollout,
+    Scores,
+    scored,
+    steps_needed,
+)
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import seed_for
@@ -140,11 +146,11 @@ def _scores(
                 scores = {name: scored(goal, outputs[name], batch) for name, goal in goals.items()}
                 yield len(next(iter(batch.values()))), scores
         return
-    with Progress("evaluating", batches) as bar:
+    with Progress("evaluating", batches * steps_needed(system)) as bar:
         for number, batch in enumerate(examples(env, split)):
-            rollout = ExampleRollout(system, batch, links, seed=rollout_seed(seed, split, number), ends=goals)
+            own = rollout_seed(seed, split, number)
+            rollout = ExampleRollout(system, batch, links, seed=own, ends=goals, on_step=bar.advance)
             yield rollout.rows, rollout.scores(rollout.ports)
-            bar.advance()
 
 
 def _forward(

@@ -151,6 +151,7 @@ class ExampleRollout:
         ends: The agents whose newest outputs are wanted; ticks that do not reach these are left out. None: all agents.
         history: Whether delivery hooks look at older messages.
         watched: By agent: ports that are wanted beside those that a channel or objective reads.
+        on_step: Called after each of the steps for which the examples are shown.
 
     Attributes:
         rows: How many examples there are.
@@ -167,6 +168,7 @@ class ExampleRollout:
         ends: Collection[str] | None = None,
         history: bool = False,
         watched: Mapping[str, tuple[str, ...]] | None = None,
+        on_step: Callable[[], None] = lambda: None,
     ) -> None:
         self.system = system
         self.rows = len(next(iter(signals.values())))
@@ -191,6 +193,7 @@ class ExampleRollout:
             for name, channel in self._rollout.system.channels.items():
                 if step in channel.ledger.records:
                     self._records[name, step] = channel.ledger.records[step]
+            on_step()
 
     def replaced(self, channel: str, message: Callable[[int, Tensor], Tensor]) -> dict[str, Tensors]:
         """Return the ports of the ends' newest ticks with the messages of one channel replaced.
