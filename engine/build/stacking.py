@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import attrgetter
 from typing import Any
 
@@ -30,6 +30,7 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
+from antiphon.engine.core.progress import Progress
 from antiphon.engine.core.records import LearningGroup, Replicas
 from antiphon.engine.core.system import Stacked, System
 from antiphon.nets.optimisers import Optimiser
@@ -232,12 +233,14 @@ def stack(base: System) -> Stacked:
     found, alone = stacks_of(base)
     place: dict[str, tuple[str, int]] = {}
     agents: dict[str, Agent] = {}
-    for members in found:
-        first = members[0].name
-        name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
-        agents[name] = _rewired(members[0]) if first in alone else _stack_agents(name, members, base)
-        place |= {agent.name: (name, i) for i, agent in enumerate(members)}
-    channels = _Channels(base, place, agents, alone).stack()
+    with Progress("stacking", len(base.agents) + len(base.channels)) as progress:
+        for members in found:
+            first = members[0].name
+            name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
+            agents[name] = _rewired(members[0]) if first in alone else _stack_agents(name, members, base)
+            place |= {agent.name: (name, i) for i, agent in enumerate(members)}
+            progress.advance(len(members))
+        channels = _Channels(base, place, agents, alone).stack(progress)
     groups = _groups(base, place)
 
     def stacked(call: tuple[str, ...]) -> tuple[str, ...]:
@@ -299,7 +302,7 @@ class _Channels:
     agents: dict[str, Agent]
     alone: Mapping[str, str]
 
-    def stack(self) -> dict[str, Channel]:
+    def stack(self, progress: Progress) -> dict[str, Channel]:
         """Make the channel stacks and wire them."""
         found: dict[str, Channel] = {}
         for members in channel_stacks_of(
@@ -308,6 +311,7 @@ class _Channels:
             made = self._channel(members)
             found[made.name] = made
             connect(made, self.agents)
+            progress.advance(len(members))
         for agent in self.agents.values():
             if agent.stacked:
                 agent.layout = self._layout(agent)
@@ -373,9 +377,9 @@ class _Channels:
             last = first + len(list(equal))
             read = [where[c.name] for member in agent.members for c in member.incoming[first:last]]
             used = sorted({b for b, _ in read})
-            start = {b: sum(len(agent.incoming[o].members) for o in used if o < b) for b in used}
+            *starts, total = accumulate((len(agent.incoming[b].members) for b in used), initial=0)
+            start = dict(zip(used, starts, strict=True))
             places = [start[b] + k for b, k in read]
-            total = sum(len(agent.incoming[b].members) for b in used)
             segments.append(InputSegment(tuple(used), _index(places, total, device), last - first, total))
             first = last
         return StackedFanIn(agent.fan_in, count, self.base.batch, segments)
