@@ -14,14 +14,14 @@ from typing import Any
 import torch
 
 from antiphon.agents.feedforward import Conv, Mlp
-from antiphon.agents.learner import OBJECTIVES, Learner
+from antiphon.agents.learner import Learner
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import Head, Network, features_of
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import group_agents, windows_of
-from antiphon.engine.build.shapes import Shapes, default_norm, memories, resolve
+from antiphon.engine.build.shapes import Shapes, default_norm, memories, objective_of, resolve
 from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock, EpisodeWindows, Schedule
@@ -207,7 +207,9 @@ class _Builder:
                     f"{2 * every - 1}, …, and the agent ticks at {phase}, {phase + period}, …, never then; "
                     "change its phase or period",
                 )
-        return Goal(OBJECTIVES[goal.kind](), goal.target, last, goal.weight)
+        made = objective_of(name, spec, self.env)
+        assert made is not None
+        return Goal(made[0], goal.target, last, goal.weight)
 
     def _align(self, name: str, spec: AgentSpec) -> str | None:
         if not spec.align:

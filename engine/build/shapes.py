@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gymnasium import spaces
+
 from antiphon.agents.feedforward import Conv
-from antiphon.agents.learner import OBJECTIVES
+from antiphon.agents.learner import OBJECTIVES, ActionValue, Objective
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, Head, features_of
 from antiphon.engine.core.agent import AGE
 from antiphon.envs.signal import Description
@@ -24,6 +26,7 @@ __all__ = [
     "default_norm",
     "head_of",
     "memories",
+    "objective_of",
     "resolve",
     "signal_problems",
     "slots_of",
@@ -200,7 +203,7 @@ def _hidden(name: str, path: Path, env: Description, reader: str, verb: str) -> 
 def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> Shape:
     agent = scenario.agents[name]
     inputs = scenario.inputs_of(name)
-    observed = [(len(inputs),) if s == AGE else env.signals[s].shape for s in agent.observes]
+    observed = [(len(inputs),) if s == AGE else env.signals[s].input_shape for s in agent.observes]
     messages_read = []
     for channel in inputs:
         first, *rest = messages[channel.name]
@@ -229,20 +232,59 @@ def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env:
     return (sum(features_of(shape) for shape in [*observed, *messages_read]),)
 
 
+def objective_of(name: str, agent: AgentSpec, env: Description) -> tuple[Objective, int] | None:
+    """Return an agent's objective and the size of its output: that of the target, or an acting agent's of its actions.
+
+    Raises:
+        DocumentError: The target or the action does not fit.
+    """
+    goal = agent.objective
+    if goal is None:
+        return None
+    signal = env.signals[goal.target]
+    size = OBJECTIVES[goal.kind].size(signal.shape, signal.classes)
+    if size is None:
+        have = f"{signal.classes} classes" if signal.classes is not None else "floats"
+        raise DocumentError(
+            ("agents", name, "objective"),
+            f"{goal.kind} does not fit the target '{goal.target}' ({have}, shape {list(signal.shape)})",
+        )
+    objective, space = OBJECTIVES[goal.kind](), env.action_space
+    if not agent.acts or space is None:
+        return objective, size
+    made = f"and a {goal.kind} of '{goal.target}' gives {size} outputs; take a target of"
+    if isinstance(space, spaces.Discrete):
+        count = int(space.n)
+        if goal.kind == "regression" and size == 1:
+            return ActionValue(), count
+        if size != count:
+            raise DocumentError(
+                ("agents", name, "acts"),
+                f"the environment has {count} actions, {made} {count} classes or components, "
+                "or the regression of one number, such as 'reward'",
+            )
+    elif isinstance(space, spaces.Box):
+        count = features_of(space.shape)
+        if size != count:
+            raise DocumentError(
+                ("agents", name, "acts"),
+                f"an action has the shape {list(space.shape)}, {made} {count} component"
+                + ("" if count == 1 else "s"),
+            )
+    else:
+        raise DocumentError(
+            ("agents", name, "acts"),
+            f"actions of {space}; wrap the environment so that they are Discrete or a Box",
+        )
+    return objective, size
+
+
 def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> tuple[Head, ...]:
     agent = scenario.agents[name]
     heads: dict[str, Head] = {}
-    if agent.objective is not None:
-        goal = agent.objective
-        signal = env.signals[goal.target]
-        size = OBJECTIVES[goal.kind].size(signal.shape, signal.classes)
-        if size is None:
-            have = f"{signal.classes} classes" if signal.classes is not None else "floats"
-            raise DocumentError(
-                ("agents", name, "objective"),
-                f"{goal.kind} does not fit the target '{goal.target}' ({have}, shape {list(signal.shape)})",
-            )
-        heads[OBJECTIVE] = Head(OBJECTIVE, (size,))
+    goal = objective_of(name, agent, env)
+    if goal is not None:
+        heads[OBJECTIVE] = Head(OBJECTIVE, (goal[1],))
     for channel in scenario.outputs_of(name):
         head = head_of(channel)
         if head != HIDDEN and head not in heads:
