@@ -65,7 +65,7 @@ class ComposedSystem:
             signal = signals[name]
             if system.description.signals[name].classes is None:
                 signal = signal.to(system.dtype)
-            done.signals[name] = done.encoded(name, signal)  # type: ignore[assignment, arg-type]
+            done.signals[name] = done.encoded(name, signal)  # type: ignore[arg-type]
         kept_from = dict.fromkeys(system.channels, 0)
         for name, step in self.ticks:
             agent = system.agents[name]
