@@ -14,8 +14,8 @@ from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.core.system import Stacked, System
 from antiphon.engine.reference import records as reference
 from antiphon.engine.reference.engine import ReferenceEngine
-from antiphon.engine.state.stacks import merge_state, split_state
-from antiphon.engine.state.state_dict import restore, snapshot
+from antiphon.engine.state.stacks import merge, parts_of, split
+from antiphon.engine.state.state_dict import load_messages, messages, restore, snapshot
 from antiphon.engine.step.engine import Engine, with_statistics
 from antiphon.engine.step.predictors import InputUpdate, PredictorUpdate
 from antiphon.engine.step.report import AgentReport, Losses, StepReport, Update, WindowLoss
@@ -156,7 +156,9 @@ class StackedBackend(Engine):
     def per_agent(self) -> System:
         """The agents and channels one by one, as views of the stacks' rows: made once a step, when somebody looks."""
         if self._stale:
-            split_state(self.stacked)
+            for part in parts_of(self.system):
+                part.write_members()
+            load_messages(self.stacked.base, split(messages(self.system), self.stacked))
             self._stale = False
         return self.stacked.base
 
@@ -191,7 +193,10 @@ class StackedBackend(Engine):
 
     def load_members(self) -> None:
         """Read the state of the single agents and channels into their stacks, and replay open windows."""
-        merge_state(self.stacked)
+        if self.system is not self.stacked.base:
+            for part in parts_of(self.system):
+                part.read_members()
+            load_messages(self.system, merge(messages(self.stacked.base), self.stacked))
         self._stale = False
         for group in self.system.groups:
             self.forward_pass.replay(group.tape)
