@@ -194,8 +194,10 @@ def channel_stacks_of(
 
 
 def stack(base: System) -> Stacked:
-    """Make a system of stacks."""
+    """Make a system of stacks; where every agent stands alone, the system itself."""
     found, alone = stacks_of(base)
+    if len(alone) == len(base.agents):
+        return replace(Stacked.of_single_agents(base), alone=alone)
     place: dict[str, tuple[str, int]] = {}
     agents: dict[str, Agent] = {}
     for members in found:

@@ -159,14 +159,14 @@ def test_as_run_is_what_the_run_itself_does(name: str) -> None:
     rollout = EnvironmentRollout(simulation.system, second(simulation, 4, "train"), Links("as_run"), 3)
     for step in range(24):
         simulation.backend.tick(step, simulation.world.step_signals)
-        units = simulation.backend.system.groups
+        units = simulation.system.groups
         newest = [tick for unit in units for tick in unit.tape.ticks if tick.step == step]
         lived = outputs([part for tick in newest for part in tick.parts])
         found = outputs(rollout.step())
         assert found.keys() == lived.keys()
         for agent, output in found.items():
             torch.testing.assert_close(output, lived[agent], rtol=0, atol=1e-12)
-        simulation.backend.system.cut(step, simulation.world.advance(simulation.backend.forward_pass.action))
+        simulation.system.cut(step, simulation.world.advance(simulation.backend.forward_pass.action))
         simulation.backend.learn(step)
         for key, value in kept.items():  # it would learn from what it hears
             assert model is not None
@@ -205,7 +205,7 @@ def test_states_and_messages_end_with_their_episode() -> None:
         lived = outputs(
             [
                 p
-                for u in simulation.backend.system.groups
+                for u in simulation.system.groups
                 for t in u.tape.ticks
                 for p in t.parts
                 if OBJECTIVE in p.ports and t.step == step
@@ -215,7 +215,7 @@ def test_states_and_messages_end_with_their_episode() -> None:
         assert torch.equal(outputs([p for p in parts if p.agent == "a"])["a"], lived["a"])
         begun = [part.memory is not None and part.memory.alive is False for part in parts]
         assert all(begun) == any(begun) == (step % 7 == 0)
-        simulation.backend.system.cut(step, simulation.world.advance(simulation.backend.forward_pass.action))
+        simulation.system.cut(step, simulation.world.advance(simulation.backend.forward_pass.action))
         simulation.backend.learn(step)
 
 

@@ -323,7 +323,7 @@ def test_stamps_are_those_that_the_ledger_hands_out(monkeypatch: pytest.MonkeyPa
             for step in range(one.due.size):
                 assert set(one.stamps[step]) <= set(real.mailbox.due(step))
         seen: list[tuple[str, int, int | None]] = []
-        for name, real in simulation.backend.system.channels.items():
+        for name, real in simulation.system.channels.items():
             receive = real.mailbox.receive
 
             def heard(step: int, name: str = name, receive: Any = receive) -> Any:

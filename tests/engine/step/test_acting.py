@@ -47,7 +47,7 @@ def test_it_acts_when_it_ticks_and_only_then(
 
         def noted(step: int, moment: Any) -> None:
             tick(step, moment)
-            tape = simulation.backend.system.group_of["copier"].tape
+            tape = simulation.system.group_of["copier"].tape
             said.update({t.step: t.parts[0].ports[OBJECTIVE] for t in tape.ticks if t.step == step})
 
         monkeypatch.setattr(simulation.backend.forward_pass, "tick", noted)

@@ -134,7 +134,7 @@ def test_a_phase_is_that_of_the_messages_own_episode(link: dict[str, int], end: 
     stamps: dict[tuple[float, ...], int] = {}
     seen: list[tuple[int, int]] = []
     with make(played(lengths=LENGTHS), unroll="episode", others=others, channels=[channel]) as simulation:
-        ledger = simulation.backend.system.channels["a->b"].ledger
+        ledger = simulation.system.channels["a->b"].ledger
         for step in range(STEPS):
             simulation.step()
             if step in ledger.records:
