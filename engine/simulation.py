@@ -112,6 +112,13 @@ class Simulation(BaseSimulation):
         for recording in self.recordings:
             recording.add(self.backend, self.learned, step)
 
+    def set(self, key: str, value: object) -> None:
+        """Change a setting from the coming step on, as its base does; a run directory has it in a checkpoint at once."""
+        super().set(key, value)
+        if self._writer is not None:
+            self._writer.directory.note(changes=self.changes)
+            self._writer.directory.checkpoint(self)
+
     def steps(self, count: int) -> Iterator[StepInfo]:
         """Take `count` steps, one at a time."""
         return (self.step() for _ in range(count))

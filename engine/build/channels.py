@@ -202,6 +202,7 @@ class Wiring:
             "generator": generator(self.seed, "channel", channel, part),
             "optimiser": optimiser,
             "rate": rate,
+            "frozen": not spec.learn,
             "hidden": spec.hidden,
             "norm": spec.norm,
             "device": self.device,

@@ -158,7 +158,8 @@ def _optimiser(optimiser: Optimiser) -> Hashable:
 
 def _model(model: Predictor | InputModel) -> Hashable:
     shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
-    return type(model), model.hidden, model.norm, model.rate, _optimiser(model.optimiser), shapes
+    kind = type(model), model.hidden, model.norm, model.rate, model.frozen
+    return kind, _optimiser(model.optimiser), shapes
 
 
 def stacks_of(system: System) -> tuple[list[list[Agent]], dict[str, str]]:

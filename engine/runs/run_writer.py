@@ -171,7 +171,9 @@ class RunWriter(Observer):
         if self._clock is None:
             self.attach()
         self._seconds_before, self._clock = self._seconds() - trainer.clock(), trainer.clock
-        facts = {"exit": "running", "steps": self._until, "step": self._simulation.now}
+        facts: dict[str, Any] = {"exit": "running", "steps": self._until, "step": self._simulation.now}
+        if self._simulation.changes or "changes" in self.directory.facts:
+            facts["changes"] = self._simulation.changes
         self.directory.note(**facts, finished=None, error=None)
 
     def step(self, trainer: Trainer) -> None:

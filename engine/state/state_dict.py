@@ -16,8 +16,9 @@ from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.records import AgentTick, Consumption, Input, Record, StepSignals, Tape, Tick
 from antiphon.engine.core.rows import Members
 from antiphon.engine.core.system import System
+from antiphon.nets.optimisers import TrainedParameters
 
-__all__ = ["Tree", "load_messages", "messages", "restore", "snapshot"]
+__all__ = ["Tree", "load_messages", "messages", "restore", "snapshot", "with_optimisers_of"]
 
 Tree = dict[str, Any]
 Moments = dict[int, tuple[StepSignals, int]]
@@ -58,6 +59,25 @@ def restore(system: System, state: Mapping[str, Any]) -> None:
             channel.outliers.load_state_dict(state["outliers"][name])
     moments = [StepSignals(step, signals) for step, signals in state["moments"]]
     load_messages(system, {**state, "moments": moments})
+
+
+def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:
+    """Return a state for a system in which other agents or predictors learn: these begin with new optimisers."""
+    channels = system.channels
+    owners: dict[str, dict[str, TrainedParameters]] = {
+        "learners": {name: agent.learner for name, agent in system.owners().items()},
+        "predictors": {name: c.predictor for name, c in channels.items() if c.predictor is not None},
+        "inputs": {name: c.input for name, c in channels.items() if c.input is not None},
+    }
+    found = dict(state)
+    for key, each in owners.items():
+        found[key] = dict(state[key])
+        for name, own in each.items():
+            own.optimiser.allocate()
+            new, saved = own.state_dict()["optimiser"], state[key][name]
+            if any(len(new[moment]) != len(tensors) for moment, tensors in saved["optimiser"].items()):
+                found[key][name] = {**saved, "optimiser": new}
+    return found
 
 
 def messages(system: System) -> Tree:
