@@ -43,7 +43,7 @@ def parts_of(system: System) -> Iterator[StackedParameters | BundledOutliers]:
 def split_rows(value: Any, count: int, batch: int) -> Sequence[Any]:
     """Return a value of a stack of `count` for each member: tensors [count * batch, …] by rows, others as they are."""
     if isinstance(value, Tensor):
-        return constant(value).split(batch)
+        return torch.split(constant(value), batch)
     if isinstance(value, dict):
         each = {key: split_rows(item, count, batch) for key, item in value.items()}
         return [{key: items[k] for key, items in each.items()} for k in range(count)]
@@ -98,7 +98,7 @@ class _Split:
         self.stacked, self.system, self.base = stacked, stacked.system, stacked.base
 
     def tree(self, saved: Tree) -> Tree:
-        units = {id(group): {"tape": None, "pending": [], "past": []} for group in self.base.groups}
+        units: dict[int, Tree] = {id(group): {"pending": [], "past": []} for group in self.base.groups}
         for group, unit in zip(self.system.groups, saved["units"], strict=True):
             members = _groups(self.stacked, group)
             for key, tape in self._tapes(unit["tape"], members).items():
@@ -130,6 +130,8 @@ class _Split:
 
     def _moment(self, number: int, stack: Agent | Channel, k: int) -> int:
         """The number of a member's own signals, where those of all replicas have one."""
+        if self.base.replicas == 1:
+            return number
         return number * self.base.replicas + int(stack.replicas.index[k])
 
     def _ledgers(
@@ -174,8 +176,8 @@ class _Split:
                 found[id(group_of[member])]["start"][member] = own
         for step, parts in tape["ticks"]:
             agent = agents[parts[0][0]]
-            for own in [[part] for part in self._parts(parts[0], agent)] if agent.stacked else [parts]:
-                found[id(group_of[own[0][0]])]["ticks"].append([step, own])
+            for each in [[part] for part in self._parts(parts[0], agent)] if agent.stacked else [parts]:
+                found[id(group_of[each[0][0]])]["ticks"].append([step, each])
         for name, stamp in tape["sent"]:
             for channel in channels[name].members:
                 own_tape = found[id(group_of[channel.sender])]

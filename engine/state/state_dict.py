@@ -18,16 +18,30 @@ from antiphon.engine.core.rows import Members
 from antiphon.engine.core.system import System
 from antiphon.nets.optimisers import TrainedParameters
 
-__all__ = ["Tree", "load_messages", "messages", "restore", "snapshot", "with_optimisers_of"]
+__all__ = [
+    "Tree",
+    "load_messages",
+    "messages",
+    "restore",
+    "restore_parameters",
+    "snapshot",
+    "with_optimisers_of",
+]
 
 Tree = dict[str, Any]
 Moments = dict[int, tuple[StepSignals, int]]
 """By identity: the moment and its number."""
 
 
-def snapshot(system: System) -> Tree:
-    """Return the state of single agents and channels, without copying a tensor."""
-    episode, channels, found = system.episode, system.channels, messages(system)
+def snapshot(system: System, found: Tree | None = None) -> Tree:
+    """Return the state of single agents and channels, without copying a tensor.
+
+    Args:
+        system: The single agents and channels.
+        found: Their messages and windows, where these are elsewhere; None: `messages`.
+    """
+    episode, channels = system.episode, system.channels
+    found = messages(system) if found is None else found
     return {
         **found,
         "moments": [[shared.step, dict(shared.signals)] for shared in found["moments"]],
@@ -46,6 +60,11 @@ def restore(system: System, state: Mapping[str, Any]) -> None:
 
     The tensors of `state` are used as they are, so hand in copies.
     """
+    load_messages(system, restore_parameters(system, state))
+
+
+def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
+    """Load all of a state but the messages and windows, and return these as `messages` does."""
     if system.episode is not None:
         system.episode.begin(*state["episode"])
     for name, agent in system.owners().items():
@@ -58,7 +77,7 @@ def restore(system: System, state: Mapping[str, Any]) -> None:
         if channel.outliers is not None:
             channel.outliers.load_state_dict(state["outliers"][name])
     moments = [StepSignals(step, signals) for step, signals in state["moments"]]
-    load_messages(system, {**state, "moments": moments})
+    return {**state, "moments": moments}
 
 
 def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:

@@ -15,7 +15,7 @@ from antiphon.engine.core.system import Stacked, System
 from antiphon.engine.reference import records as reference
 from antiphon.engine.reference.engine import ReferenceEngine
 from antiphon.engine.state.stacks import merge, parts_of, split
-from antiphon.engine.state.state_dict import load_messages, messages, restore, snapshot
+from antiphon.engine.state.state_dict import load_messages, messages, restore, restore_parameters, snapshot
 from antiphon.engine.step.engine import Engine, with_statistics
 from antiphon.engine.step.predictors import InputUpdate, PredictorUpdate
 from antiphon.engine.step.report import AgentReport, Losses, StepReport, Update, WindowLoss
@@ -156,11 +156,15 @@ class StackedBackend(Engine):
     def per_agent(self) -> System:
         """The agents and channels one by one, as views of the stacks' rows: made once a step, when somebody looks."""
         if self._stale:
-            for part in parts_of(self.system):
-                part.write_members()
-            load_messages(self.stacked.base, split(messages(self.system), self.stacked))
+            load_messages(self.stacked.base, self._split())
             self._stale = False
         return self.stacked.base
+
+    def _split(self) -> dict[str, Any]:
+        """Write parameters and statistics to the single agents and channels, and return their messages and windows."""
+        for part in parts_of(self.system):
+            part.write_members()
+        return split(messages(self.system), self.stacked)
 
     def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
         """See `Backend.sent`."""
@@ -184,20 +188,24 @@ class StackedBackend(Engine):
 
     def state_dict(self) -> dict[str, Any]:
         """See `Backend.state_dict`."""
-        return snapshot(self.per_agent())
+        return snapshot(self.stacked.base, self._split() if self._stale else None)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Backend.load_state_dict`; open windows are replayed from their tapes."""
-        restore(self.stacked.base, state)
-        self.load_members()
+        self._load(restore_parameters(self.stacked.base, state))
 
     def load_members(self) -> None:
         """Read the state of the single agents and channels into their stacks, and replay open windows."""
-        if self.system is not self.stacked.base:
+        self._load(messages(self.stacked.base))
+
+    def _load(self, found: dict[str, Any]) -> None:
+        """Load messages and windows by agent and channel, whose parameters have been loaded."""
+        self._stale = self.system is not self.stacked.base
+        if self._stale:
             for part in parts_of(self.system):
                 part.read_members()
-            load_messages(self.system, merge(messages(self.stacked.base), self.stacked))
-        self._stale = False
+            found = merge(found, self.stacked)
+        load_messages(self.system, found)
         for group in self.system.groups:
             self.forward_pass.replay(group.tape)
         if self.guard is not None:  # what it holds is not of this state
