@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +22,7 @@ from antiphon.engine.state import checkpoint
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.state_dict import with_optimisers_of
+from antiphon.engine.state.weights import TakenWeights, read_learners, take_weights
 from antiphon.engine.step.backends import backend_of
 from antiphon.engine.step.replicas import Replica
 from antiphon.engine.step.report import AgentReport, MeanAccumulator, StepReport
@@ -226,6 +227,34 @@ class BaseSimulation:
         with self._memory_guard:
             self._continue_as(scenario, self._built(scenario), line)
         self.changes.append((self.now, key, frozen_data(value)))
+
+    def load_weights(
+        self, source: str | Path, agents: Iterable[str] | Mapping[str, str] | None = None
+    ) -> TakenWeights:
+        """Take parameters and running statistics of another run's agents, where names and shapes are the same.
+
+        Predictors of channels keep theirs; optimisers of those that take something begin anew.
+
+        Args:
+            source: A run directory (its newest checkpoint), or a checkpoint folder.
+            agents: Those that take weights, or by these the run's agents that they take them of; None: all that the
+                run has.
+
+        Returns:
+            What was taken and what was not, and why; an event says it too.
+
+        Raises:
+            RunError: The run or checkpoint is missing or damaged.
+            ScenarioError: An agent that is named is missing here or there, or nothing fits; nothing has changed.
+            DivergenceError: As of `synchronize`.
+        """
+        self.synchronize()
+        state = checkpoint.copy_tree(self.backend.state_dict())
+        found = take_weights(state["learners"], read_learners(source), str(source), agents)
+        takers = ", ".join(name for name, taken in found.taken.items() if taken)
+        state["quarantine"]["events"].append([self.now, f"weights of {source} are taken by {takers}"])
+        self.backend.load_state_dict(state)
+        return found
 
     def _check_alone(self, what: str) -> None:
         if isinstance(self.backend, Replica):

@@ -24,7 +24,7 @@ from antiphon.engine.core.system import LearningGroup, Stacked, System
 from antiphon.engine.state.state_dict import Tree
 from antiphon.nets.optimisers import StackedParameters
 
-__all__ = ["merge", "parts_of", "split"]
+__all__ = ["merge_state", "parts_of", "split_state"]
 
 _RECORD = ("message", "received", "returned", "states", "lost", "dead", "silent", "counted", "delta", "loss")
 _MAILBOX = ("newest", "held", "held_stamp", "held_signals", "prior", "prior_stamp")
@@ -88,7 +88,7 @@ def _groups(stacked: Stacked, group: LearningGroup) -> list[int]:
 # --- from stacks to single agents ------------------------------------------------------------------------
 
 
-def split(saved: Tree, stacked: Stacked) -> Tree:
+def split_state(saved: Tree, stacked: Stacked) -> Tree:
     """Return the messages and windows of stacks by agent and channel."""
     return _Split(stacked).tree(saved)
 
@@ -255,7 +255,7 @@ def _forgotten(ledger: GradientLedger, record: Tree) -> bool:
 # --- from single agents to stacks ------------------------------------------------------------------------
 
 
-def merge(saved: Tree, stacked: Stacked) -> Tree:
+def merge_state(saved: Tree, stacked: Stacked) -> Tree:
     """Return the messages and windows of single agents and channels by stack."""
     return _Merge(stacked, saved).tree()
 

@@ -14,7 +14,7 @@ from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.core.system import Stacked, System
 from antiphon.engine.reference import records as reference
 from antiphon.engine.reference.engine import ReferenceEngine
-from antiphon.engine.state.stacks import merge, parts_of, split
+from antiphon.engine.state.stacks import merge_state, parts_of, split_state
 from antiphon.engine.state.state_dict import load_messages, messages, restore, restore_parameters, snapshot
 from antiphon.engine.step.engine import Engine, with_statistics
 from antiphon.engine.step.predictors import InputUpdate, PredictorUpdate
@@ -164,7 +164,7 @@ class StackedBackend(Engine):
         """Write parameters and statistics to the single agents and channels, and return their messages and windows."""
         for part in parts_of(self.system):
             part.write_members()
-        return split(messages(self.system), self.stacked)
+        return split_state(messages(self.system), self.stacked)
 
     def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
         """See `Backend.sent`."""
@@ -204,7 +204,7 @@ class StackedBackend(Engine):
         if self._stale:
             for part in parts_of(self.system):
                 part.read_members()
-            found = merge(found, self.stacked)
+            found = merge_state(found, self.stacked)
         load_messages(self.system, found)
         for group in self.system.groups:
             self.forward_pass.replay(group.tape)
