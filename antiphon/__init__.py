@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation
     from antiphon.errors import AntiphonError, DataError, DivergenceError, RunError, ScenarioError
     from antiphon.scenarios import Scenario, Template, load
+    from antiphon.studies import study, sweep
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,8 @@ __all__ = [
     "load",
     "scenarios",
     "split",
+    "study",
+    "sweep",
 ]
 
 # The subpackages are folders of the repository root. A checkout reaches them through the symbolic
@@ -50,6 +53,8 @@ _FROM = {
     "load": "scenarios",
     "Simulation": "engine.simulation",
     "split": "engine.build.split",
+    "study": "studies",
+    "sweep": "studies",
 }
 
 

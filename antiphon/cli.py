@@ -23,6 +23,25 @@ app = typer.Typer(
 )
 
 Scenario = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A library scenario or a YAML file.")]
+OptionalScenario = Annotated[
+    str | None, typer.Argument(metavar="[NAME|FILE]", help="A library scenario or a YAML file.")
+]
+Python = Annotated[
+    str | None,
+    typer.Option(
+        "--scenario",
+        metavar="MODULE:FUNCTION",
+        help="A Python scenario: a function that returns one, imported from here; --set gives its parameters.",
+    ),
+]
+PythonOfRun = Annotated[
+    str | None,
+    typer.Option(
+        "--scenario",
+        metavar="MODULE:FUNCTION",
+        help="The Python objects of the run's scenario: the function that made it.",
+    ),
+]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 Variant = Annotated[
     str | None, typer.Option("--variant", "-v", metavar="V", help="A variant of the scenario.")
@@ -60,7 +79,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as one line
 
 @app.command()
 def run(
-    scenario: Scenario,
+    name_or_file: OptionalScenario = None,
+    python: Python = None,
     variant: Variant = None,
     settings: Settings = None,
     steps: Steps = None,
@@ -92,7 +112,8 @@ def run(
     from antiphon.commands import run as verb
 
     code = verb.run(
-        scenario,
+        name_or_file,
+        python=python,
         variant=variant,
         settings=settings or [],
         steps=steps,
@@ -112,6 +133,7 @@ def run(
 @app.command()
 def resume(
     path: RunPath,
+    python: PythonOfRun = None,
     steps: Annotated[
         int | None,
         typer.Option("--steps", min=1, metavar="N", help="The step to stop at; schedules stay as they are."),
@@ -122,12 +144,15 @@ def resume(
     """Go on with a run from its newest checkpoint, as if it had never stopped."""
     from antiphon.commands import run as verb
 
-    raise typer.Exit(verb.resume(path, steps=steps, checkpoint_every=checkpoint_every, json=json))
+    raise typer.Exit(
+        verb.resume(path, python=python, steps=steps, checkpoint_every=checkpoint_every, json=json)
+    )
 
 
 @app.command()
 def evaluate(
     path: RunPath,
+    python: PythonOfRun = None,
     split: Annotated[
         str, typer.Option("--split", metavar="S", help="The part of the data: test, validation or train.")
     ] = "test",
@@ -192,7 +217,31 @@ def evaluate(
         repeats=repeats,
     )
     how = Links(links, drop, inputs)
-    raise typer.Exit(verb.evaluate(path, split=split, links=how, measurements=measurements, json=json))
+    raise typer.Exit(
+        verb.evaluate(path, python=python, split=split, links=how, measurements=measurements, json=json)
+    )
+
+
+@app.command()
+def export(
+    path: RunPath,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Its suffix is the format: .pt2, .onnx or .safetensors.")
+    ],
+    agents: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--agent",
+            metavar="NAME",
+            help="Whose outputs (default: the readouts') or weights (default: all); may be repeated.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a run's system, or its weights, to a file that is read without antiphon."""
+    from antiphon.commands import export as verb
+
+    verb.export(path, file, agents=agents or None, json=json)
 
 
 @app.command()
@@ -200,6 +249,7 @@ def show(
     what: Annotated[
         str | None, typer.Argument(metavar="[NAME|FILE|RUN|ENV]", help="A scenario, a run or an environment.")
     ] = None,
+    python: Python = None,
     variant: Variant = None,
     settings: Settings = None,
     yaml: Annotated[
@@ -226,6 +276,7 @@ def show(
 
     verb.show(
         what,
+        python=python,
         variant=variant,
         settings=settings or [],
         yaml=yaml,
@@ -286,6 +337,7 @@ def study(
             help="A library study, a study's document, or a scenario: all its variants.",
         ),
     ] = None,
+    python: Python = None,
     budget: Annotated[
         str | None,
         typer.Option("--budget", metavar="B", help="small or paper (default: the study's first, small)."),
@@ -323,6 +375,7 @@ def study(
 
     code = verb.study(
         what,
+        python=python,
         budget=budget,
         variants=variants or [],
         settings=settings or [],

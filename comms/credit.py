@@ -8,7 +8,7 @@ and the same surrogate with `discount` for `scale` gives the deltas at its leave
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 __all__ = [
     "BackwardRequest",
+    "BackwardResult",
     "Injection",
     "as_leaf",
     "backward",
@@ -63,12 +64,17 @@ class BackwardRequest:
     """The window's summed loss (already divided by the batch), or None."""
     injections: Sequence[Injection]
     """Gradients injected on the messages sent within the window."""
-    parameters: Sequence[Tensor]
-    """Tensors to differentiate; may be empty (a frozen agent)."""
+    parameters: Mapping[str, Sequence[Tensor]]
+    """By learner: tensors to differentiate; may be empty (a frozen agent)."""
     leaves: Sequence[Tensor]
     """Received messages, [B, size] each."""
     auxiliary: Tensor | None = None
     """Loss (already divided by the batch) in the parameters' gradients and in no delta, or None."""
+
+    @property
+    def all_parameters(self) -> list[Tensor]:
+        """The parameters of all learners."""
+        return [p for some in self.parameters.values() for p in some]
 
     @property
     def two_passes(self) -> bool:
@@ -78,6 +84,17 @@ class BackwardRequest:
 
 
 Gradients = list[Tensor | None]
+"""In the order of the tensors that were differentiated; None where nothing depends on one."""
+
+
+@dataclass(slots=True)
+class BackwardResult:
+    """Gradients of one closed window."""
+
+    parameters: dict[str, Gradients]
+    """By learner."""
+    deltas: Gradients
+    """Per sample, of each leaf."""
 
 
 def clipped(gradient: Tensor, norm: float) -> Tensor:
@@ -96,31 +113,33 @@ def backward(
     """Return the gradients of the parameters and the per-sample deltas of the leaves of one window.
 
     Args:
-        objective: As of `BackwardRequest`, like `injections`, `parameters` and `leaves`.
+        objective: As of `BackwardRequest`, like `injections` and `leaves`.
+        parameters: Of one learner.
         batch: B; deltas are B times dL/dleaf.
 
     Returns:
         Gradients in the order of `parameters` and deltas in the order of `leaves`; None where nothing
         depends on them.
     """
-    return backward_all([BackwardRequest(objective, injections, parameters, leaves)], batch)[0]
+    (result,) = backward_all([BackwardRequest(objective, injections, {"": parameters}, leaves)], batch)
+    return result.parameters[""], result.deltas
 
 
-def backward_all(requests: Sequence[BackwardRequest], batch: int) -> list[tuple[Gradients, Gradients]]:
+def backward_all(requests: Sequence[BackwardRequest], batch: int) -> list[BackwardResult]:
     """Run `backward` for many windows with disjoint graphs, in one pass where possible."""
     single_pass = [request for request in requests if not request.two_passes]
-    inputs = [t for request in single_pass for t in (*request.parameters, *request.leaves)]
+    inputs = [t for request in single_pass for t in (*request.all_parameters, *request.leaves)]
     ends = [_ends(request, batch, discount=False) for request in single_pass]
-    found = iter(_gradients([end for some in ends for end in some], inputs, retain=False))
-    results: list[tuple[Gradients, Gradients]] = []
+    shared = _gradients([end for some in ends for end in some], inputs, retain=False)
+    results = []
     for request in requests:
+        own = back = shared
         if request.two_passes:
-            own = _gradients(_ends(request, batch, discount=False), request.parameters, retain=True)
+            own = _gradients(_ends(request, batch, discount=False), request.all_parameters, retain=True)
             back = _gradients(_ends(request, batch, discount=True), request.leaves, retain=False)
-        else:
-            own = [next(found) for _ in request.parameters]
-            back = [next(found) for _ in request.leaves]
-        results.append((own, [None if g is None else g * batch for g in back]))
+        gradients = {name: [own[id(p)] for p in some] for name, some in request.parameters.items()}
+        deltas = [None if (g := back[id(leaf)]) is None else g * batch for leaf in request.leaves]
+        results.append(BackwardResult(gradients, deltas))
     return results
 
 
@@ -146,8 +165,11 @@ def _ends(request: BackwardRequest, batch: int, *, discount: bool) -> list[tuple
 
 def _gradients(
     ends: Sequence[tuple[Tensor, Tensor | None]], inputs: Sequence[Tensor], *, retain: bool
-) -> Gradients:
+) -> dict[int, Tensor | None]:
+    """The gradient of each input, by the identity of the tensor."""
+    names = [id(tensor) for tensor in inputs]
     if not ends or not inputs:
-        return [None] * len(inputs)
+        return dict.fromkeys(names)
     outputs, weights = [end for end, _ in ends], [weight for _, weight in ends]
-    return list(torch.autograd.grad(outputs, inputs, weights, retain_graph=retain, allow_unused=True))
+    found = torch.autograd.grad(outputs, inputs, weights, retain_graph=retain, allow_unused=True)
+    return dict(zip(names, found, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,21 +12,24 @@ from torch import fx
 
 from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
+from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import StepSignals
-from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.core.system import System
+from antiphon.engine.core.updates import StepReport
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
 from antiphon.engine.inference.export import export
 from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.model_files import write_system
+from antiphon.engine.metrics.digests import described_scenario
 from antiphon.engine.planning.memory_estimate import MemoryGuard
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
-from antiphon.engine.state.compatibility import check_compatible
+from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.engine.state.weights import TakenWeights, read_learners, take_weights
 from antiphon.engine.step.backends import backend_of
 from antiphon.engine.step.replicas import Replica
-from antiphon.engine.step.report import AgentReport, MeanAccumulator, StepReport
+from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import DivergenceError, RunError, ScenarioError
@@ -55,6 +59,7 @@ class BaseSimulation:
         train_means: Losses and metrics since the last row of figures.
         recorders: What figures are handed to.
         diverged: The message of its divergence; None: it goes on.
+        closed: Whether it has been closed, and takes no more steps.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class BaseSimulation:
         self.device, self.dtype = chosen_device(device), dtype
         self.recorders: list[Recorder] = []
         self.changes: list[tuple[int, str, Any]] = []
+        self.closed = False
         self._env = self._make(scenario.training.batch)
         try:
             self._memory_guard = MemoryGuard(scenario, self._env.description, self.device, dtype)
@@ -124,7 +130,9 @@ class BaseSimulation:
 
         Raises:
             DivergenceError: A loss or gradient was not finite. No parameter has been touched by this step.
+            RunError: It has been closed.
         """
+        self.check_open()
         step = self.now
         try:
             ended = self.advance(watch=self.watching(step))
@@ -151,7 +159,7 @@ class BaseSimulation:
         ends = self.world.advance(self.backend.action)
         self.backend.cut(step, ends)  # known before anything learns
         try:
-            self.learned = self.backend.learn(step, watch=watch)
+            self.learned = AgentReport(self.backend.learn(step, watch=watch), self.backend.stacked)
             if (step + 1) % self.scenario.telemetry.every == 0 or step + 1 == self.until:
                 self.synchronize()
         except DivergenceError as error:  # what was learned before stays as it was; the rest cannot go on
@@ -305,6 +313,24 @@ class BaseSimulation:
         self.synchronize()
         return export(self.system, self.scenario.readouts if agents is None else agents)
 
+    def export(self, path: str | Path, agents: Sequence[str] | None = None) -> Path:
+        """Write the composed system, or weights, to a file that is read without antiphon, and return its path.
+
+        Args:
+            path: `*.pt2`: the module of `compose`, for `torch.export.load`. `*.onnx`: the same for ONNX. Both take any
+                batch; in time both take one round of steps and the state by name, zeros in silence. `*.safetensors`:
+                parameters and running statistics, as `agent.name`; tied agents have them once.
+            agents: Of a module, whose outputs it returns; None: the readouts. Of weights, whose; None: all.
+
+        Raises:
+            ScenarioError: No such agent; a module's output is asked of one without an objective; as of `compose`.
+            RunError: The suffix is another; `onnx` is not installed; torch cannot trace somebody's module; the file
+                cannot be written. Nothing is written then.
+            DivergenceError: As of `synchronize`.
+        """
+        self.synchronize()
+        return write_system(self.system, Path(path), agents, self.scenario.readouts)
+
     def _make(self, batch: int, split: str | None = None) -> TorchVectorEnv:
         """Make an environment of the scenario; None: of the part of the data that it trains on."""
         env = self.scenario.env
@@ -388,6 +414,8 @@ class BaseSimulation:
             ResourceError: There is not enough memory for it.
         """
         try:
+            if saved.described is not None:
+                check_objects(saved.described, self.described)
             self.load_state_dict(saved.state)
         except RunError as error:
             raise RunError(f"{saved.place}: {error}") from None
@@ -431,7 +459,12 @@ class BaseSimulation:
             DivergenceError: As of `synchronize`; once it has been raised, the diverged simulation can be saved.
         """
         state = {"env": self._env_state(), **self._own_state()}
-        return write_simulation(Path(path), self.scenario, self.dtype, state)
+        return write_simulation(Path(path), self.scenario, self.dtype, state, self.described)
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """The scenario as plain data, with the digest of each Python object when this was first asked for."""
+        return described_scenario(self.scenario)
 
     def _env_state(self) -> dict[str, Any] | None:
         """The environment's state, or None where it keeps that to itself (somebody else's VectorEnv)."""
@@ -467,8 +500,16 @@ class BaseSimulation:
         settings = {"seed": saved.seed, "device": device, "dtype": saved.dtype, "threads": threads}
         return cls._restored(saved.scenario, lambda one: one.load_saved(saved), **settings, backend=backend)
 
+    def check_open(self) -> None:
+        """Raise RunError if it has been closed."""
+        if self.closed:
+            raise RunError(
+                "simulation: has been closed, and its environment with it; make another one, or load a checkpoint"
+            )
+
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing."""
+        self.closed = True
         for recorder in self.recorders:
             recorder.close()
         self.recorders = []

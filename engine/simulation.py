@@ -6,24 +6,28 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import networkx as nx
 import torch
 
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo
-from antiphon.engine.core.rows import EnvMask
+from antiphon.engine.build.builder import chosen_device
+from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.metrics.description import described
+from antiphon.engine.metrics.digests import described_scenario
 from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures
-from antiphon.engine.metrics.handles import AgentHandle, Recording
+from antiphon.engine.metrics.handles import AgentHandle, Agents, Recording
 from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.probes.value import Values, value, write_value
+from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.observers import ProgressBar, StepCallback
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
-from antiphon.engine.runs.trainer import Observer, Trainer
+from antiphon.engine.runs.trainer import Observer, Trainer, check_limit
+from antiphon.engine.state.compatibility import check_same_scenario
 from antiphon.engine.state.weights import TakenWeights
 from antiphon.engine.step.report import AgentReport
-from antiphon.errors import DivergenceError, ScenarioError
+from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template
 from antiphon.telemetry.channels.documents import graph_document, timeline_document
 from antiphon.telemetry.channels.live import LiveGraph
@@ -43,6 +47,7 @@ class Simulation(BaseSimulation):
         device: Where the numbers live.
         dtype: Of all floats.
         logdir: A run directory to be written from the first step; None: nothing is written.
+        checkpoint_every: Steps between checkpoints in `logdir`; None: ten in a run, at least 100 steps apart.
         threads: Of torch, in this process: small networks lose more to a second one than they gain.
         backend: `cohort` computes agents of one kind as one; `reference` is the specification, one agent at a time. They
             agree to rounding (1e-9 in float64).
@@ -66,18 +71,87 @@ class Simulation(BaseSimulation):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         logdir: str | Path | None = None,
+        checkpoint_every: int | None = None,
         threads: int = 1,
         backend: str = "cohort",
         stacked: bool = True,
     ) -> None:
+        _check_interval(checkpoint_every, logdir)
         settings: dict[str, Any] = {"threads": threads, "backend": backend, "stacked": stacked}
         super().__init__(scenario, seed=seed, device=device, dtype=dtype, **settings)
+        self._goal = self.scenario.training.steps
         self.recordings: list[Recording] = []
         try:
-            self._writer = None if logdir is None else open_writer(self, Path(logdir))
+            if logdir is not None:
+                self._writer = open_writer(self, Path(logdir), checkpoint_every)
         except BaseException:
             self.close()
             raise
+
+    @classmethod
+    def resume(
+        cls,
+        logdir: str | Path,
+        scenario: Scenario | None = None,
+        *,
+        checkpoint_every: int | None = None,
+    ) -> Self:
+        """Return the simulation of a run directory at its newest checkpoint, to go on in it as if it had never stopped.
+
+        `run()` goes on to the step that the run was to reach; device, threads and backend are those of run.json.
+
+        Args:
+            logdir: The run directory, from the command line or from Python.
+            scenario: Needed where it holds Python objects: the same agents and data.
+            checkpoint_every: As of a new one.
+
+        Raises:
+            RunError: No run is there, it is damaged, or `scenario` is another one; the line names the first difference.
+            DivergenceError: It diverged and would do so again.
+        """
+        _check_interval(checkpoint_every, logdir)
+        directory = RunDirectory.open(logdir)
+        simulation = cls.of_directory(directory, scenario)
+        try:
+            if directory.facts["exit"] != "done":
+                simulation.until = simulation._goal = directory.facts["steps"]
+            writer = RunWriter(simulation, directory, checkpoint_every)
+            writer.attach()
+        except BaseException:
+            simulation.close()
+            raise
+        simulation._writer = writer
+        return simulation
+
+    @classmethod
+    def of_directory(cls, directory: RunDirectory, scenario: Scenario | None = None) -> Self:
+        """Return the simulation of a run at its newest checkpoint, or at step 0 where it has none; it records nothing.
+
+        Raises:
+            RunError: It cannot go on, or `scenario` is missing or another one.
+            DivergenceError: It diverged and would do so again.
+        """
+        facts = directory.facts
+        if facts["exit"] == "diverged":
+            raise DivergenceError(f"{directory.path}: diverged and would do so again: {facts['error']}")
+        described = directory.described  # None: it is a document, of which checkpoints have their own
+        given = None if described is None else scenario
+        if scenario is not None:
+            saved = described_scenario(directory.scenario) if described is None else described
+            try:
+                check_same_scenario(saved, described_scenario(scenario))
+            except RunError as error:
+                raise RunError(f"{directory.path}: {error}") from None
+        settings = {"threads": facts["threads"], "backend": facts["backend"]}
+        settings["device"] = chosen_device(facts["device"])
+        if directory.checkpoints:
+            simulation = cls.load(directory.path, given, **settings)
+        else:  # it ended before its first checkpoint
+            dtype = getattr(torch, facts["dtype"])
+            simulation = cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)
+        if len(facts.get("together") or []) > 1 and "alone_from" not in facts:
+            directory.note(alone_from=simulation.now)  # its last bits differ from here on
+        return simulation
 
     # --- running -----------------------------------------------------------------------------------------
 
@@ -86,6 +160,8 @@ class Simulation(BaseSimulation):
         step, watch = self.now, self.watching(self.now)
         info = super().step()
         self._record(step, watch=watch)
+        if self._writer is not None:
+            self._writer.step_by_hand()
         return info
 
     def record_step(self, step: int, learned: AgentReport, ended: EnvMask, *, watch: bool) -> StepInfo:
@@ -130,7 +206,8 @@ class Simulation(BaseSimulation):
         return found
 
     def steps(self, count: int) -> Iterator[StepInfo]:
-        """Take `count` steps, one at a time."""
+        """Take `count` steps, one at a time; ScenarioError where it is no number of steps."""
+        check_limit("steps", count)
         return (self.step() for _ in range(count))
 
     def run(
@@ -147,17 +224,19 @@ class Simulation(BaseSimulation):
         result at the end, and after an exception its reason in run.json. On a terminal, progress is shown.
 
         Args:
-            steps: Environment steps; with nothing given, until `training.steps` have been done.
+            steps: Environment steps; with nothing given, until `training.steps` have been done (of a resumed simulation, to
+                the step that the run was to reach).
             episodes: Until so many episodes of the first environment have ended.
             seconds: At most so long, wall clock.
             on_step: Called after every step.
 
         Raises:
             DivergenceError: A loss or gradient was not finite; what was learned before is kept, also in `logdir`.
-            ScenarioError: Episodes are asked for, and the environment's never end.
+            ScenarioError: A limit that cannot be, or episodes of an environment whose never end.
+            RunError: It has been closed.
         """
         if steps is None and episodes is None and seconds is None:
-            steps = max(0, self.scenario.training.steps - self.now)
+            steps = max(0, self._goal - self.now)
         observers: list[Observer] = [ProgressBar(steps)]
         if on_step is not None:
             observers.append(StepCallback(partial(on_step, self)))
@@ -166,30 +245,36 @@ class Simulation(BaseSimulation):
         try:
             (outcome,) = Trainer([self], observers).run(steps, episodes=episodes, seconds=seconds)
         except ScenarioError as error:  # refused before it started
-            if self._writer is not None and self._writer.running:
-                self._writer.break_off(error)
+            if self._writer is not None:
+                self._writer.close(error)
             raise
         if outcome.error is not None:
             raise DivergenceError(outcome.error)
         self.redraw()
 
     def close(self) -> None:
-        """Close recorders and environment; a second call does nothing. A run that is not over has been stopped."""
-        if self._writer is not None and self._writer.running:
-            self._writer.break_off()
-        super().close()
+        """Close recorders and environment; a second call does nothing.
+
+        Steps taken by hand get a checkpoint and a result in `logdir`: they are done, or have stopped before `training.steps`.
+        """
+        self._close(None)
 
     def __exit__(self, kind: object, failure: BaseException | None, trace: object) -> None:
-        if failure is not None and self._writer is not None and self._writer.running:
-            self._writer.break_off(failure)
-        self.close()
+        self._close(failure)
+
+    def _close(self, failure: BaseException | None) -> None:
+        try:
+            if self._writer is not None:
+                self._writer.close(failure)
+        finally:
+            super().close()
 
     # --- figures -----------------------------------------------------------------------------------------
 
     @property
     def agents(self) -> dict[str, AgentHandle]:
         """The agents by name: `.module` is an agent's network as a plain torch module."""
-        return {name: AgentHandle(agent) for name, agent in self.system.agents.items()}
+        return Agents((name, AgentHandle(agent)) for name, agent in self.system.agents.items())
 
     @property
     def graph(self) -> nx.MultiDiGraph[str]:
@@ -272,3 +357,10 @@ class Simulation(BaseSimulation):
     ) -> Values:
         """Return what the learning signal of channels is worth, in forks (semantics 36): see `probes.value.value`."""
         return value(self, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
+
+
+def _check_interval(steps: int | None, logdir: str | Path | None) -> None:
+    if steps is not None and (isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1):
+        raise ScenarioError(f"checkpoint_every: {steps!r}; must be a whole number of steps, at least 1")
+    if steps is not None and logdir is None:
+        raise ScenarioError(f"checkpoint_every: {steps} has no effect without a logdir; give one")

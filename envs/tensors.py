@@ -32,11 +32,12 @@ class Source:
 
     Attributes:
         description: Signals, hold and splits of every stream made from it.
+        table: The examples, and the rows of each split.
     """
 
     def __init__(self, table: Table, description: Description, answer: str | None) -> None:
         self.description = description
-        self._table = table
+        self.table = table
         self._answer = answer
         self._placed: dict[tuple[str, torch.dtype], Table] = {}
 
@@ -56,7 +57,7 @@ class Source:
         check_split(split, self.description.splits)
         key = str(device), dtype
         if key not in self._placed:
-            self._placed[key] = self._table.to(device, dtype)
+            self._placed[key] = self.table.to(device, dtype)
         return ExampleStream(
             batch,
             self._placed[key],

@@ -294,19 +294,13 @@ def _not_at_once(scenario: Graph, channel: ChannelSpec, group_of: dict[str, tupl
     whole = episode_agents(scenario.agents, scenario.channels)
     ticks = [(clock.period, clock.phase % clock.period) for clock in clocks]
     learns = [
-        learning_steps(
-            group, scenario.agents, whole, locked=any(set(g) & set(group) for g in _locked(scenario))
-        )
+        learning_steps(group, scenario.agents, whole, locked=not scenario.locked_agents.isdisjoint(group))
         for group in (one, other)
     ]
     if ticks[0] != ticks[1] or learns[0] != learns[1]:
         verb = "tick" if ticks[0] != ticks[1] else "learn"
         return f"{ends[0]!r} and {ends[1]!r} {verb} at different steps; give them one clock"
     return None
-
-
-def _locked(scenario: Graph) -> list[tuple[str, ...]]:
-    return [group for group in scenario.locked_groups() if len(group) > 1]
 
 
 COUPLING_CHECKS: tuple[Callable[[Graph], None], ...] = (_requirements, _contexts, _feedback, _at_once)

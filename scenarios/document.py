@@ -108,6 +108,11 @@ class Scenario(Spec):
         """The agents whose metric, averaged, is the scenario's."""
         return self.readout or tuple(name for name, agent in self.agents.items() if agent.objective)
 
+    @cached_property
+    def locked_agents(self) -> frozenset[str]:
+        """The agents that a locked channel joins to another."""
+        return frozenset(agent for group in self._groups if len(group) > 1 for agent in group)
+
     def inputs_of(self, agent: str) -> tuple[ChannelSpec, ...]:
         """Return the message channels into an agent, in canonical order (that of a `concat` fan-in)."""
         return self._inputs[agent]

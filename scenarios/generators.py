@@ -123,6 +123,7 @@ def generate(graph: GraphSpec, sections: Mapping[str, Any]) -> Generated:
     width = len(str(graph.agents - 1))
     names = [f"{graph.prefix}{index:0{width}}" for index in range(graph.agents)]
     readouts = [names[index] for index in _readout_indices(graph)]
+    read = set(readouts)
     agents: dict[str, dict[str, Any]] = {}
     templates: dict[str | int, tuple[Path, ...]] = {}
     dealt = sections.get("dealt_agents", ())
@@ -132,14 +133,14 @@ def generate(graph: GraphSpec, sections: Mapping[str, Any]) -> Generated:
             used.append(("dealt_agents", index % len(dealt)))
         if index == 0:
             used.append(("first_agent",))
-        if name in readouts:
+        if name in read:
             used.append(("readout_agent",))
         agents[name], templates[name] = _merged(sections, used)
         observes = agents[name].get("observes", [])
         if graph.deal is not None and isinstance(observes, list | tuple):
             agents[name]["observes"] = [*observes, f"{graph.deal.observes}_{index}"]
     arcs = sorted(set(_arcs(graph)))
-    adjacent = {sender for sender, receiver in arcs if names[receiver] in readouts}
+    adjacent = {sender for sender, receiver in arcs if names[receiver] in read}
     channels: list[dict[str, Any]] = []
     for number, (sender, receiver) in enumerate(arcs):
         hidden, unheard = (

@@ -6,6 +6,7 @@ State channels connect no agents; locked ones only make an agent's window the ep
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
@@ -42,6 +43,8 @@ class Graph(Protocol):
     def readout(self) -> tuple[str, ...] | None: ...
     @property
     def readouts(self) -> tuple[str, ...]: ...
+    @property
+    def locked_agents(self) -> frozenset[str]: ...
     def locked_groups(self) -> tuple[tuple[str, ...], ...]: ...
 
 
@@ -63,17 +66,19 @@ def levels(agents: Collection[str], arcs: Arcs) -> tuple[tuple[tuple[str, ...], 
         agents: The nodes; their order within a level is kept.
         arcs: Pairs (from, to).
     """
-    waiting = {agent: set[str]() for agent in agents}
+    receivers: dict[str, set[str]] = {agent: set() for agent in agents}
     for sender, receiver in arcs:
-        waiting[receiver].add(sender)
+        receivers[sender].add(receiver)
+    waits = Counter(receiver for found in receivers.values() for receiver in found)
+    order = {agent: place for place, agent in enumerate(agents)}
     placed: list[tuple[str, ...]] = []
-    while ready := tuple(agent for agent, senders in waiting.items() if not senders):
-        placed.append(ready)
-        for agent in ready:
-            del waiting[agent]
-        for senders in waiting.values():
-            senders.difference_update(ready)
-    return tuple(placed), tuple(waiting)
+    ready = [agent for agent in agents if not waits[agent]]
+    while ready:
+        placed.append(tuple(ready))
+        waits.subtract(receiver for agent in ready for receiver in receivers[agent])
+        freed = {receiver for agent in ready for receiver in receivers[agent] if not waits[receiver]}
+        ready = sorted(freed, key=order.__getitem__)
+    return tuple(placed), tuple(agent for agent in agents if waits[agent])
 
 
 def undelayed(channels: Iterable[ChannelSpec]) -> list[tuple[str, str]]:
@@ -119,9 +124,13 @@ def _joined(agents: Collection[str], pairs: Arcs) -> tuple[tuple[str, ...], ...]
     for sender, receiver in pairs:
         one, other = group[sender], group[receiver]
         if one is not other:
+            one, other = sorted(
+                (one, other), key=len, reverse=True
+            )  # whoever moves does so log2(agents) times
             one.extend(other)
             group.update(dict.fromkeys(other, one))
-    return tuple(sorted({tuple(sorted(members)) for members in group.values()}))
+    found = {id(members): members for members in group.values()}
+    return tuple(sorted(tuple(sorted(members)) for members in found.values()))
 
 
 def episode_agents(agents: Mapping[str, AgentSpec], channels: Iterable[ChannelSpec]) -> frozenset[str]:

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar
 
 from pydantic import (
@@ -161,9 +163,9 @@ def _sequence(value: object) -> tuple[object, ...]:
 
 
 def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
-    for position, value in enumerate(values):
-        if value in values[:position]:
-            fail(f"names {value!r} twice")
+    if len(set(values)) < len(values):
+        twice = next(value for value, count in Counter(values).items() if count > 1)
+        fail(f"names {twice!r} twice")
     return values
 
 
@@ -331,7 +333,7 @@ class Spec(BaseModel):
         if cls.bare is not None and isinstance(data, str):
             return {cls.bare: data}
         if isinstance(data, Mapping) and cls.model_config["extra"] == "forbid":
-            accepted = {name for field in cls.model_fields for name in _spellings(cls, field)}
+            accepted = _accepted_keys(cls)
             for key in data:
                 if key not in accepted:
                     known = [_spellings(cls, field)[0] for field in cls.model_fields]
@@ -345,6 +347,12 @@ def _spellings(spec: type[Spec], field: str) -> list[str]:
     if isinstance(alias, AliasChoices):
         return [str(choice) for choice in alias.choices]
     return [field]
+
+
+@cache
+def _accepted_keys(spec: type[Spec]) -> frozenset[str]:
+    """All accepted names of a part's fields."""
+    return frozenset(name for field in spec.model_fields for name in _spellings(spec, field))
 
 
 def plain(spec: Spec) -> dict[str, Any]:

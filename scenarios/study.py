@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 from antiphon.errors import suggest
 from antiphon.scenarios.document import Template
 from antiphon.scenarios.problems import DocumentError, kind_of, show_value
+from antiphon.scenarios.python import PythonTemplate
 from antiphon.scenarios.spec import (
     Count,
     Flag,
@@ -259,13 +260,14 @@ class StudySpec(Spec):
     budgets: Annotated[dict[Name, BudgetSpec], Field(min_length=1)]
 
     @classmethod
-    def of_template(cls, template: Template) -> Self:
-        """Return the study of a scenario alone: its variants, over three seeds."""
+    def of_template(cls, template: Template | PythonTemplate, **keys: Any) -> Self:
+        """Return the study of a scenario alone: its variants, over three seeds; `keys` are further ones of the document."""
         return cls(
             study=template.name,
             description=template.description,
             rows=(RowSpec(scenario=template.name),),
             budgets={DEFAULT: BudgetSpec()},
+            **keys,
         )
 
     @classmethod

@@ -160,17 +160,15 @@ def _metric_rows(path: Path) -> Iterator[list[str]]:
 
 
 def read_figures(path: Path) -> Iterator[tuple[int, Figure]]:
-    """Yield (step, figure) of every row of a metrics.csv.
+    """Yield (step, figure) of every row of a metrics.csv, without a last one that has no end of line.
 
     Raises:
-        RunError: The file cannot be read.
+        RunError: The file cannot be read, or has a damaged row.
     """
     try:
-        with path.open(**TEXT) as file:
-            for row in csv.DictReader(file):
-                kind = cast("Kind", row["kind"])
-                yield int(row["step"]), Figure(kind, row["name"], row["metric"], float(row["value"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        for step, kind, name, metric, value in _metric_rows(path):
+            yield int(step), Figure(cast("Kind", kind), name, metric, float(value))
+    except (OSError, ValueError, csv.Error) as error:
         raise RunError(f"{path}: cannot be read ({error})") from None
 
 

@@ -15,7 +15,7 @@ from antiphon.commands.output import in_short, show_result
 from antiphon.errors import EngineError
 from tests.commands import Commands
 
-VERBS = ["run", "resume", "evaluate", "show", "check", "study", "report", "diff", "tb"]
+VERBS = ["run", "resume", "evaluate", "export", "show", "check", "study", "report", "diff", "tb"]
 TINY = "--steps 6 --set depth=2 --set width=8 --set batch=16"
 RUN = f"run digits-mlp {TINY} --logdir . --name a"
 

@@ -9,11 +9,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from antiphon.engine.runs.directory import RunDirectory
 from antiphon.errors import RunError, ScenarioError
-from antiphon.scenarios import Template, library_names, load
+from antiphon.scenarios import Scenario, Template, TrainingSpec, library_names, load
+from antiphon.scenarios.python import PythonTemplate, load_python
+from antiphon.scenarios.spec import plain
 from antiphon.scenarios.yaml_text import read
 
-__all__ = ["logdir_root", "new_directory", "scenario_template", "values_of"]
+__all__ = [
+    "given_scenario",
+    "given_template",
+    "logdir_root",
+    "new_directory",
+    "scenario_template",
+    "shown_template",
+    "values_of",
+]
 
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -23,10 +34,57 @@ def scenario_template(name: str) -> Template:
 
     Raises:
         ScenarioError: There is no such template.
+        RunError: It is a run whose scenario holds Python objects.
     """
     if name not in library_names() and (Path(name) / "scenario.yaml").is_file():
+        if (Path(name) / "run.json").is_file():
+            RunDirectory.open(name).check_document()
         return load(Path(name) / "scenario.yaml")
     return load(name)
+
+
+def given_template(verb: str, name: str | None, python: str | None) -> Template | PythonTemplate:
+    """Return the template of a name or of `--scenario`, of which just one must be given.
+
+    Raises:
+        ScenarioError: Both are given or neither, or there is no such template.
+    """
+    if (name is None) == (python is None):
+        found = "give a scenario's name, or --scenario MODULE:FUNCTION"
+        raise ScenarioError(
+            f"{verb}: {found if name is None else f'{name} and --scenario exclude each other'}"
+        )
+    return scenario_template(str(name)) if python is None else load_python(python)
+
+
+def shown_template(what: str | None, python: str | None) -> Template | PythonTemplate:
+    """Return the template of a name or of `--scenario`; of both, what the latter makes of the values of a run.
+
+    Raises:
+        ScenarioError: There is no such template.
+        RunError: With `--scenario`, `what` is no run.
+    """
+    if what is None or python is None:
+        return given_template("show", what, python)
+    scenario = given_scenario(RunDirectory.open(what), python)
+    assert scenario is not None
+    return PythonTemplate(base=scenario, source=python)
+
+
+def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | None:
+    """Return the scenario that `--scenario` makes of a run's values and steps; None: the option is not given.
+
+    Raises:
+        ScenarioError: There is no such scenario.
+    """
+    if python is None:
+        return None
+    template, described = load_python(python), directory.described
+    values = directory.facts.get("values") or {}
+    known = {name: value for name, value in values.items() if name in template.parameters}
+    saved = plain(directory.scenario) if described is None else described
+    steps = saved.get("training", {}).get("steps", TrainingSpec().steps)
+    return template.resolve(None, known).with_training(steps=steps)
 
 
 def values_of(settings: Iterable[str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from antiphon.agents.network import OBJECTIVE
+from antiphon.commands.arguments import given_scenario
 from antiphon.commands.output import (
     METRICS,
     console,
@@ -95,12 +96,21 @@ class Measurements:
                 raise RunError(f"--{option}: has no effect here; it goes with {wanted}")
 
 
-def evaluate(path: Path, *, split: str, links: Links, measurements: Measurements, json: bool) -> int:
+def evaluate(
+    path: Path,
+    *,
+    python: str | None,
+    split: str,
+    links: Links,
+    measurements: Measurements,
+    json: bool,
+) -> int:
     """Score the newest checkpoint of a run on a split, with optional measurements; return the exit code."""
     kind = None if measurements.ablate is None else Kind.read(measurements.ablate)
     channels = measurements.channels
     directory = RunDirectory.open(path)
-    with Simulation.load(path, threads=directory.facts["threads"]) as simulation:
+    scenario = given_scenario(directory, python)
+    with Simulation.load(path, scenario, threads=directory.facts["threads"]) as simulation:
         _check(simulation, measurements)
         found = simulation.evaluate(split, links)
         result = _result(directory, path, simulation, found)

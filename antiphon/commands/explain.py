@@ -10,6 +10,7 @@ from antiphon.engine.core.system import System
 from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
 from antiphon.envs import Description, Signal, describe
 from antiphon.scenarios import AgentSpec, ChannelSpec, EnvSpec, Scenario, Template, warnings
+from antiphon.scenarios.python import PythonTemplate
 
 __all__ = ["built", "explain", "explain_environment", "explain_template"]
 
@@ -47,8 +48,11 @@ def explain(scenario: Scenario, system: System) -> dict[str, Any]:
     }
 
 
-def explain_template(template: Template, resolved: Mapping[str, Any]) -> dict[str, Any]:
+def explain_template(template: Template | PythonTemplate, resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a template, with the values they have, and its variants."""
+    if isinstance(template, PythonTemplate):  # of its parameters only the values are known
+        values = {name: {"value": value, "accepts": "", "help": ""} for name, value in resolved.items()}
+        return {"parameters": values, "variants": {}}
     parameters = {}
     for name, parameter in template.parameters.items():
         kind = " | ".join(map(str, parameter.choices)) if parameter.choices else str(parameter.type)
@@ -76,8 +80,7 @@ def explain_environment(name: str, description: Description) -> dict[str, Any]:
 
 
 def _id(scenario: Scenario) -> str:
-    assert isinstance(scenario.env, EnvSpec)  # a document holds no Python environment
-    return scenario.env.id
+    return scenario.env.id if isinstance(scenario.env, EnvSpec) else f"a Python {type(scenario.env).__name__}"
 
 
 def _signal(signal: Signal) -> dict[str, Any]:

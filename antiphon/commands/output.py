@@ -79,7 +79,12 @@ def counted(value: float | None) -> str:
 
 
 def show_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: int = 0, title: str = ""
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: int = 0,
+    title: str = "",
+    out: Console | None = None,
 ) -> None:
     """Print a table.
 
@@ -88,17 +93,19 @@ def show_table(
         rows: The cells, as plain text.
         right: Number of right-aligned columns, counted from the right.
         title: A line above it.
+        out: Where it is printed; None: on stdout.
     """
+    out = out or console()
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="bold")
     if title:
-        console().print(Text(title + "\n", style="bold"))
+        out.print(Text(title + "\n", style="bold"))
     for index, heading in enumerate(columns):
         number = index >= len(columns) - right
         table.add_column(Text(heading), justify="right" if number else "left", no_wrap=number)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console().print(table)
-    console().print()
+    out.print(table)
+    out.print()
 
 
 def show_result(result: Mapping[str, Any]) -> None:

@@ -10,7 +10,13 @@ from typing import Any
 
 from rich.text import Text
 
-from antiphon.commands.arguments import logdir_root, new_directory, scenario_template, values_of
+from antiphon.commands.arguments import (
+    given_scenario,
+    given_template,
+    logdir_root,
+    new_directory,
+    values_of,
+)
 from antiphon.commands.output import (
     METRICS,
     console,
@@ -26,6 +32,7 @@ from antiphon.commands.output import (
 )
 from antiphon.commands.progress import ProgressDisplay
 from antiphon.engine.planning.advice import advice
+from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin
 from antiphon.engine.runs.run import resume as resume_run
@@ -37,8 +44,9 @@ __all__ = ["resume", "run", "show_seeds"]
 
 
 def run(
-    scenario: str,
+    name_or_file: str | None,
     *,
+    python: str | None,
     variant: str | None,
     settings: list[str],
     steps: int | None,
@@ -58,7 +66,7 @@ def run(
     if resume_if_exists and name is None:
         raise RunError("--resume-if-exists: which run? name it with --name")
     request = Request(
-        template=scenario_template(scenario),
+        template=given_template("run", name_or_file, python),
         variant=variant,
         values=values_of(settings),
         steps=steps,
@@ -77,9 +85,11 @@ def run(
     return _train(begin(request, path, resume_if_exists=resume_if_exists), checkpoint_every, json)
 
 
-def resume(path: Path, *, steps: int | None, checkpoint_every: int | None, json: bool) -> int:
+def resume(
+    path: Path, *, python: str | None, steps: int | None, checkpoint_every: int | None, json: bool
+) -> int:
     """Resume a run; return the exit code."""
-    resumed = resume_run(path, steps)
+    resumed = resume_run(path, steps, given_scenario(RunDirectory.open(path), python))
     if isinstance(resumed, Outcome):
         remark(f"{display_path(path)}: is done; --steps N goes on to a later step")
         return _report(resumed, json)

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.text import Text
 
-from antiphon.commands.arguments import scenario_template, values_of
+from antiphon.commands.arguments import scenario_template, shown_template, values_of
 from antiphon.commands.explain import built, explain, explain_environment, explain_template
 from antiphon.commands.output import console, percent, print_json, remark, show_table
 from antiphon.engine.metrics.timeline import span, timeline
@@ -149,6 +149,7 @@ Row = tuple[str, list[str], list[int], tuple[str, ...]]
 def show(
     what: str | None,
     *,
+    python: str | None,
     variant: str | None,
     settings: list[str],
     yaml: bool,
@@ -173,13 +174,13 @@ def show(
         console().print_json(data=json_schema(), indent=1, highlight=False) if not json else print_json(
             json_schema()
         )
-    elif what is None:
+    elif what is None and python is None:
         if yaml or resolved or timeline or variant or values or measure:
             raise ScenarioError("show: name a scenario, run or environment")
         _list(json)
     elif timeline:
-        _timeline(scenario_template(what).resolve(variant, values), steps, json=json)
-    elif _is_environment(what):
+        _timeline(shown_template(what, python).resolve(variant, values), steps, json=json)
+    elif what is not None and _is_environment(what):
         if measure:
             raise ScenarioError("show --measure times a scenario; an environment alone has no agents to run")
         _environment(what, values, json)
@@ -188,11 +189,13 @@ def show(
             raise ScenarioError(
                 "show --yaml prints the document as written; --resolved shows what --variant and --set make of it"
             )
-        print(scenario_template(what).text, end="")
+        if python is not None:
+            raise ScenarioError("show --yaml: a Python scenario has no document; --resolved writes one of it")
+        print(shown_template(what, None).text, end="")
     elif resolved:
-        print(scenario_template(what).resolve(variant, values).to_yaml(), end="")
+        print(shown_template(what, python).resolve(variant, values).to_yaml(), end="")
     else:
-        _scenario(what, variant, values, json, measure=measure)
+        _scenario(what, python, variant, values, json, measure=measure)
 
 
 def check(name: str, *, variant: str | None, settings: list[str], json: bool) -> None:
@@ -261,15 +264,21 @@ def _environment(name: str, values: Mapping[str, Any], json: bool) -> None:
 
 
 def _scenario(
-    what: str, variant: str | None, values: Mapping[str, Any], json: bool, *, measure: bool
+    what: str | None,
+    python: str | None,
+    variant: str | None,
+    values: Mapping[str, Any],
+    json: bool,
+    *,
+    measure: bool,
 ) -> None:
     from antiphon.commands.explain import built
 
-    template = scenario_template(what)
+    template = shown_template(what, python)
     resolved = template.resolve_values(variant, values)
     scenario = template.resolve(variant, values)
     system = built(scenario)
-    run = RunDirectory.open(what) if (Path(what) / "run.json").is_file() else None
+    run = RunDirectory.open(what) if what is not None and (Path(what) / "run.json").is_file() else None
     facts = {} if run is None else run.facts
     settings = {name: facts[name] for name in ("backend", "device") if name in facts}
     found = plan(scenario, system=system, **settings)

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.text import Text
 
-from antiphon.commands.arguments import new_directory, scenario_template, values_of
+from antiphon.commands.arguments import given_template, new_directory, scenario_template, values_of
 from antiphon.commands.output import (
     console,
     display_path,
@@ -28,7 +29,7 @@ from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.scenarios import library_names
 from antiphon.scenarios.study import StudySpec, find_study, study_names
 
-__all__ = ["study"]
+__all__ = ["cores", "find_study_or_scenario", "print_tables", "report_run", "study"]
 
 _DOCUMENTS = (".yaml", ".yml")
 
@@ -36,6 +37,7 @@ _DOCUMENTS = (".yaml", ".yml")
 def study(
     what: str | None,
     *,
+    python: str | None,
     budget: str | None,
     variants: list[str],
     settings: list[str],
@@ -56,14 +58,18 @@ def study(
         device=device,
         command=("antiphon", *sys.argv[1:]),
     )
-    if what is None:
+    if what is None and python is None:
         if budget or variants or settings or seeds or steps or logdir:
             raise RunError(f"study: which one? known: {', '.join(study_names())}")
         return _list(selection, json)
-    wanted = _study(what, selection, logdir)
-    jobs = jobs or _cores()
+    wanted = (
+        find_study_or_scenario(str(what), selection, logdir)
+        if python is None
+        else _of_python(what, python, selection, logdir)
+    )
+    jobs = jobs or cores()
     remark(f"{_cost(wanted.plan)}, {jobs} at a time, in {display_path(wanted.directory)}")
-    outcome = wanted.go(jobs, _say)
+    outcome = wanted.go(jobs, report_run)
     if json:
         print_json(outcome.result)
     elif outcome.exit_code == 0:
@@ -75,7 +81,14 @@ def study(
     return outcome.exit_code
 
 
-def _study(what: str, selection: StudyOptions, logdir: Path | None) -> Study:
+def _of_python(what: str | None, python: str, selection: StudyOptions, logdir: Path | None) -> Study:
+    template = given_template("study", what, python)
+    return Study.of_template(
+        template, logdir or new_directory(None, None, f"study-{template.name}"), selection
+    )
+
+
+def find_study_or_scenario(what: str, selection: StudyOptions, logdir: Path | None) -> Study:
     """Return the study of a name or file: a document, or all variants of one scenario.
 
     Raises:
@@ -137,21 +150,27 @@ def _cost(found: Plan) -> str:
     return f"{len(found.runs)} run{'s' if len(found.runs) != 1 else ''} of {steps} steps"
 
 
-def _say(run: Ended) -> None:
+def report_run(run: Ended) -> None:
+    """Print one line about a run that has ended to stderr."""
     done = "kept" if run.kept else f"{run.result['seconds']:.0f} s"
     outcome = run.result["exit"] if run.result["exit"] != "done" else in_short(run.result)
     remark(f"[{run.number}/{run.total}] {run.label} s{run.seed}: {outcome} ({done})")
 
 
-def _show(result: Mapping[str, Any], directory: Path) -> None:
-    remark("")
+def print_tables(result: Mapping[str, Any], out: Console) -> None:
+    """Print the tables of a study, with the lines that say what their numbers are."""
     for number, view in enumerate(views(result)):
         names = columns(view)
         title = "" if number else heading(view)
-        show_table(names, cells(view), right=len(names) - named(view), title=title)
+        show_table(names, cells(view), right=len(names) - named(view), title=title, out=out)
         for line in [*remarks(view), *([] if number + 1 < len(views(result)) else common_remarks(view))]:
-            console().print(Text(line, style="dim"))
-        console().print()
+            out.print(Text(line, style="dim"))
+        out.print()
+
+
+def _show(result: Mapping[str, Any], directory: Path) -> None:
+    remark("")
+    print_tables(result, console())
     console().print(Text(f"table        {display_path(directory / 'table.md')}, table.csv"), soft_wrap=True)
     pictures = [
         name
@@ -166,6 +185,6 @@ def _show(result: Mapping[str, Any], directory: Path) -> None:
     how_to_look(directory)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return the number of cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -26,8 +26,8 @@ from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock, EpisodeWindows, Schedule
 from antiphon.engine.core.divergence import Divergence
-from antiphon.engine.core.rows import Replicas
-from antiphon.engine.core.system import LearningGroup, System
+from antiphon.engine.core.records import LearningGroup, Replicas
+from antiphon.engine.core.system import System
 from antiphon.engine.state.weights import read_learners
 from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest
@@ -218,10 +218,11 @@ class _Builder:
 
     def _groups(self, episode: EpisodeWindows | None) -> list[LearningGroup]:
         groups = []
-        delayed = [channel for channel in self.scenario.channels if channel.coupling == "delayed"]
         for members in group_agents(self.scenario):
             windows = windows_of(self.scenario, members, self.env, episode)
-            waits = [c.staleness for c in delayed if c.sender in members and c.receiver not in members]
+            within = set(members)
+            sent = (channel for name in members for channel in self.scenario.outputs_of(name))
+            waits = [c.staleness for c in sent if c.coupling == "delayed" and c.receiver not in within]
             groups.append(LearningGroup(members, windows, late=bool(waits), staleness=max(waits, default=0)))
         return groups
 

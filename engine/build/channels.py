@@ -21,8 +21,7 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Sends
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
-from antiphon.engine.core.system import LearningGroup
-from antiphon.engine.step.predictors import ends_of
+from antiphon.engine.core.records import LearningGroup
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
 from antiphon.nets.optimisers import Rate
@@ -133,7 +132,7 @@ class Wiring:
     def _ledger(self, spec: ChannelSpec, returns: bool) -> GradientLedger:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         group, link = self.group_of[spec.receiver], spec.link
-        length = group.windows.end(1) - group.windows.end(0)
+        length = group.windows.steps()
         slack = (group.staleness + 1) * length + receiver.period if group.late else 0
         if spec.state:  # made at one tick, read at the next, and nothing is between
             way = Link(name=spec.name, delay=1, seed=self.seed)
@@ -171,10 +170,21 @@ class Wiring:
         return ContextSpec(name, signal.shape, signal.classes)
 
     def _ends(self, spec: ChannelSpec, names: tuple[str, ...], shape: Shape) -> tuple[ContextSpec, ...]:
-        agents = {"from.state": spec.sender, "to.state": spec.receiver}
-        ticks = [self.group_of[name].windows.ticks(self.agents[name].clock) for name in agents.values()]
-        states = {end: state_size(self.scenario.agents[name]) for end, name in agents.items()}
-        return ends_of(names, shape, ticks[0], ticks[1], states)
+        """The signals of a channel's ends among `names`, of `GRADIENT_ENDS` or `INPUT_ENDS`."""
+
+        def ticks(name: str) -> int:
+            return self.group_of[name].windows.ticks(self.agents[name].clock)
+
+        specs = {
+            "returned": ContextSpec("returned", shape),
+            "held": ContextSpec("held", shape),
+            "age": ContextSpec("age", ()),
+            "from.phase": ContextSpec("from.phase", (), ticks(spec.sender)),
+            "to.phase": ContextSpec("to.phase", (), ticks(spec.receiver)),
+            "from.state": ContextSpec("from.state", (state_size(self.scenario.agents[spec.sender]),)),
+            "to.state": ContextSpec("to.state", (state_size(self.scenario.agents[spec.receiver]),)),
+        }
+        return tuple(specs[name] for name in names)
 
     # --- predictors ---------------------------------------------------------------------------------------
 

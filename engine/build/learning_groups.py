@@ -42,8 +42,7 @@ def windows_of(
     if window == "episode":
         return _episodes(scenario, members, env, episode)
     first = scenario.agents[members[0]].clock
-    joined = any(len(set(group) & set(members)) > 1 for group in scenario.locked_groups())
-    if not joined:
+    if scenario.locked_agents.isdisjoint(members):
         assert isinstance(first.unroll, int)
         return TickWindows(Clock(first.period, first.phase), first.unroll)
     if window > limit:  # a locked group alone has been checked, but tied agents join groups

@@ -13,8 +13,8 @@ from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.divergence import Divergence, Report
-from antiphon.engine.core.records import AgentTick, Input, Tape, Tick
-from antiphon.engine.core.system import LearningGroup, System
+from antiphon.engine.core.records import AgentTick, Input, LearningGroup, Tape, Tick
+from antiphon.engine.core.system import System
 
 __all__ = ["Union", "bare", "sequential_reason_of"]
 

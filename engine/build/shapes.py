@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from antiphon.agents.feedforward import Conv
@@ -119,22 +120,26 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         elif sender.network.recurrent:
             messages[channel.name] = (sender.network.size,)
     inputs: dict[str, Shape] = {}
-    waiting = list(scenario.agents)
-    while waiting:
-        known = [name for name in waiting if all(c.name in messages for c in scenario.inputs_of(name))]
-        if not known:
-            raise ScenarioError(
-                f"agents {', '.join(waiting)}: each waits for the other's message to know its input; "
-                "give one of the channels between them a size"
-            )
-        for name in known:
-            waiting.remove(name)
-            inputs[name] = _input_shape(scenario, name, messages, env)
-            network = scenario.agents[name].network
-            if isinstance(network, NetworkSpec) and network.kind == "conv":
-                feature_map = Conv(inputs[name], network.hidden, (), filter=network.filter, pool=network.pool)
-                for channel in scenario.outputs_of(name):
-                    messages.setdefault(channel.name, feature_map.trunk_shape())
+    unknown = Counter(c.receiver for c in scenario.channels if c.name not in messages)
+    ready = [name for name in scenario.agents if not unknown[name]]
+    for name in ready:  # grows as it is read
+        inputs[name] = _input_shape(scenario, name, messages, env)
+        network = scenario.agents[name].network
+        if not isinstance(network, NetworkSpec) or network.kind != "conv":
+            continue
+        feature_map = Conv(inputs[name], network.hidden, (), filter=network.filter, pool=network.pool)
+        for channel in scenario.outputs_of(name):
+            if channel.name not in messages:
+                messages[channel.name] = feature_map.trunk_shape()
+                unknown[channel.receiver] -= 1
+                if not unknown[channel.receiver]:
+                    ready.append(channel.receiver)
+    if len(inputs) < len(scenario.agents):
+        waiting = [name for name in scenario.agents if name not in inputs]
+        raise ScenarioError(
+            f"agents {', '.join(waiting)}: each waits for the other's message to know its input; "
+            "give one of the channels between them a size"
+        )
     heads = {name: _heads(scenario, name, messages, env) for name in scenario.agents}
     return Shapes(inputs, messages, heads)
 
@@ -220,7 +225,7 @@ def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env:
 
 def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> tuple[Head, ...]:
     agent = scenario.agents[name]
-    heads: list[Head] = []
+    heads: dict[str, Head] = {}
     if agent.objective is not None:
         goal = agent.objective
         signal = env.signals[goal.target]
@@ -231,17 +236,17 @@ def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Descr
                 f"agents.{name}.objective: {goal.kind} does not fit the target '{goal.target}' "
                 f"({have}, shape {list(signal.shape)})"
             )
-        heads.append(Head(OBJECTIVE, (size,)))
+        heads[OBJECTIVE] = Head(OBJECTIVE, (size,))
     for channel in scenario.outputs_of(name):
         head = head_of(channel)
-        if head != HIDDEN and all(head != known.name for known in heads):
+        if head != HIDDEN and head not in heads:
             norm = channel.norm or default_norm(agent, env)
-            heads.append(Head(head, messages[channel.name], norm))
+            heads[head] = Head(head, messages[channel.name], norm)
     memory = scenario.memory_of(name)
     if memory is not None and memory.coupling == "decoupled" and memory.gradient.auxiliary:
-        heads.append(Head(AUXILIARY_PORT, (state_size(agent),)))
+        heads[AUXILIARY_PORT] = Head(AUXILIARY_PORT, (state_size(agent),))
     if not heads and not scenario.outputs_of(name):
         raise ScenarioError(
             f"agents.{name}: it has no objective and no channel leaves it; nothing could use it"
         )
-    return tuple(heads)
+    return tuple(heads.values())

@@ -6,7 +6,6 @@ be stacked, is a stack of one.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -31,8 +30,8 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
-from antiphon.engine.core.rows import Replicas
-from antiphon.engine.core.system import LearningGroup, Stacked, System
+from antiphon.engine.core.records import LearningGroup, Replicas
+from antiphon.engine.core.system import Stacked, System
 from antiphon.nets.optimisers import Optimiser
 
 __all__ = ["agent_kind", "channel_kind", "place_of", "reasons_alone", "stack", "stacks_of"]
@@ -47,11 +46,17 @@ def reasons_alone(system: System) -> dict[str, str]:
         if channel.needs_returned_loss:
             evaluated.add(id(system.group_of[channel.receiver]))
 
+    tied = {id(group) for group in system.groups if len(group.owners) < len(group.members)}
+    traced_groups = {
+        id(system.group_of[agent.name])
+        for agent in system.agents.values()
+        if agent.memory is not None and agent.memory.traced
+    }
+    quarantine = system.divergence.quarantine
+
     def reason(agent: Agent) -> str | None:
         group = system.group_of[agent.name]
-        traced = any((memory := system.agents[n].memory) is not None and memory.traced for n in group.members)
-        quarantine = system.divergence.quarantine
-        if any(count > 1 for count in group.owners.values()):
+        if id(group) in tied:
             return "it is tied to others"
         if group.late:
             return "it waits for delayed gradients"
@@ -67,7 +72,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "critics are told what its group loses"
         if quarantine and agent.align is not None:
             return "it works on the signals of whoever may fall silent"
-        if traced and (quarantine or agent.p_update < 1.0 or len(group.members) > 1):
+        if id(group) in traced_groups and (quarantine or agent.p_update < 1.0 or len(group.members) > 1):
             return "returns reach over windows that not everybody may learn from"
         return agent.learner.network.stackable()
 
@@ -235,10 +240,7 @@ def _replicas(base: System, agents: Sequence[str]) -> Replicas:
 
 def _rewired(agent: Agent) -> Agent:
     """A lone agent without its channels, which may become stacks; its parameters are the same tensors."""
-    twin = copy.copy(agent)
-    twin.inputs, twin.outputs, twin.memory, twin._ports = [], [], None, None
-    twin.members = (agent,)
-    return twin
+    return replace(agent, inputs=[], outputs=[], memory=None, members=(agent,))
 
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:

@@ -15,8 +15,8 @@ from torch import Tensor
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import StepSignals
-from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.core.system import System
 from antiphon.engine.metrics.digests import holders
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from antiphon.engine.runs.directory import RunDirectory
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios.spec import channel_name
 from antiphon.scenarios.yaml_text import read
-from antiphon.telemetry.csv_files import Column, Digests
+from antiphon.telemetry.csv_files import Column, Digests, read_figures
 
 __all__ = [
     "MISSING",
@@ -187,13 +187,12 @@ def compare_figures(first: Path, second: Path) -> FigureComparison | None:
         compared.append(step)
         for key in {**one, **other}:
             a, b = one.get(key), other.get(key)
-            if a != b:
-                difference = FigureDifference(step, *key, _number(first, a), _number(second, b))
-                return FigureComparison(tuple(compared), difference)
+            if repr(a) != repr(b):  # nan is equal to itself
+                return FigureComparison(tuple(compared), FigureDifference(step, *key, a, b))
     return FigureComparison(tuple(compared), None)
 
 
-Figures = dict[tuple[str, str, str], str]
+Figures = dict[tuple[str, str, str], float]
 """By kind, name and metric."""
 
 
@@ -210,27 +209,7 @@ def _common(
         other = next(second, None) if b <= a else other
 
 
-def _by_step(path: Path) -> Iterator[tuple[int, Figures]]:
-    """Yield the figures of each step of a table as they are written, without a last row that has no end."""
-    try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = csv.reader(line for line in file if line.endswith("\n"))
-            next(rows, None)
-            for step, found in groupby(rows, key=lambda row: int(row[0])):
-                figures = {(kind, name, metric): value for _, kind, name, metric, value in found}
-                yield step, {key: value for key, value in figures.items() if key != ("run", "", "seconds")}
-    except (ValueError, IndexError, csv.Error):
-        raise _damaged(path) from None
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror or error})") from None
-
-
-def _number(path: Path, text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        raise _damaged(path) from None
-
-
-def _damaged(path: Path) -> RunError:
-    return RunError(f"{path}: is no table of figures, or damaged; mend or remove it")
+def _by_step(table: Path) -> Iterator[tuple[int, Figures]]:
+    """Yield the figures of each step of a table, the wall clock left out."""
+    for step, rows in groupby(read_figures(table), key=itemgetter(0)):
+        yield step, {row[:3]: row.value for _, row in rows if row[:3] != ("run", "", "seconds")}

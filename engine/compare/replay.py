@@ -24,7 +24,7 @@ from antiphon.engine.compare.differences import (
     learned_tensors,
     step_tensors,
 )
-from antiphon.engine.core.rows import EnvMask
+from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.metrics.digests import digests
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.seeds import Seeds

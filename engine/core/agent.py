@@ -7,6 +7,7 @@ rows are the environments. Shapes: N members, B environments.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -16,7 +17,8 @@ from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE, Tensors
 from antiphon.comms.links import FanIn
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock
-from antiphon.engine.core.rows import EnvMask, Members, Replicas, mask_and, mask_not, mask_or, simplify
+from antiphon.engine.core.masks import EnvMask, mask_and, mask_not, mask_or, simplify
+from antiphon.engine.core.records import Members, Replicas
 from antiphon.nets.random import uniform_many
 
 __all__ = ["AGE", "Agent", "Goal"]
@@ -35,7 +37,7 @@ class Goal:
     weight: float
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Agent:
     """A stack of N >= 1 agents."""
 
@@ -83,7 +85,6 @@ class Agent:
     _participation: tuple[int, Members, EnvMask] = (-1, None, True)
     """The newest window asked for, who learns from it, and their rows."""
     _order: dict[tuple[str, ...], Tensor | None] = field(default_factory=dict)
-    _ports: tuple[str, ...] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -193,28 +194,26 @@ class Agent:
             return values
         return values.view(-1, self.batch, *values.shape[1:]).index_select(0, order).flatten(0, 1)
 
-    # --- ports and channels --------------------------------------------------------------------------------
+    # --- ports and channels, once it is connected ------------------------------------------------------------
 
-    @property
+    @cached_property
     def ports(self) -> tuple[str, ...]:
-        """The ports that a channel or objective reads, and those watched, once all its channels are there."""
-        if self._ports is None:
-            names = [*self.watched, *(channel.port for channel in self.outputs)]
-            if self.goal is not None:
-                names.append(OBJECTIVE)
-            if self.memory is not None:
-                names.append(STATE)
-                if self.memory.auxiliary:
-                    names.append(AUXILIARY_PORT)
-            self._ports = tuple(dict.fromkeys(names))
-        return self._ports
+        """The ports that a channel or objective reads, and those watched."""
+        names = [*self.watched, *(channel.port for channel in self.outputs)]
+        if self.goal is not None:
+            names.append(OBJECTIVE)
+        if self.memory is not None:
+            names.append(STATE)
+            if self.memory.auxiliary:
+                names.append(AUXILIARY_PORT)
+        return tuple(dict.fromkeys(names))
 
-    @property
+    @cached_property
     def channels(self) -> list[Channel]:
         """Its incoming channels, its state channel included."""
         return self.inputs if self.memory is None else [*self.inputs, self.memory]
 
-    @property
+    @cached_property
     def sends(self) -> list[Channel]:
         """Its outgoing channels, its state channel included."""
         return self.outputs if self.memory is None else [*self.outputs, self.memory]

@@ -20,8 +20,8 @@ from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
-from antiphon.engine.core.records import Record
-from antiphon.engine.core.rows import EnvMask, Members, Replicas, mask_fill_zero, mask_not, select_rows
+from antiphon.engine.core.masks import EnvMask, mask_fill_zero, mask_not
+from antiphon.engine.core.records import Members, Record, Replicas, members_and, select_rows
 from antiphon.nets.optimisers import Rate
 
 __all__ = ["Channel", "InputExample"]
@@ -118,6 +118,11 @@ class Channel:
         return len(self.zeros)
 
     @property
+    def models(self) -> list[Predictor | InputModel]:
+        """Its synthetic gradient and synthetic input, as far as it has them."""
+        return [model for model in (self.predictor, self.input) if model is not None]
+
+    @property
     def every_sender_sends(self) -> bool:
         """Whether every member of the sending stack has a channel in it."""
         return self.sender_index is None
@@ -181,6 +186,16 @@ class Channel:
         """Whether the synthetic inputs of all its channels have diverged."""
         return self.input_models_disabled is not None and bool(self.input_models_disabled.all())
 
+    @property
+    def predictors_enabled(self) -> Members:
+        """The channels whose synthetic gradient has not diverged."""
+        return None if self.predictors_disabled is None else torch.logical_not(self.predictors_disabled)
+
+    @property
+    def input_models_enabled(self) -> Members:
+        """The channels whose synthetic input has not diverged."""
+        return None if self.input_models_disabled is None else torch.logical_not(self.input_models_disabled)
+
     def disable_predictors(self, members: Sequence[int]) -> None:
         """Stop the synthetic gradients of some channels, by place."""
         self.predictors_disabled = self._with(self.predictors_disabled, members)
@@ -203,9 +218,8 @@ class Channel:
         members = torch.ones(len(self.members), dtype=torch.bool)
         if isinstance(mask, Tensor):
             members = self.members_in(mask)
-        if self.predictors_disabled is not None:
-            members = members & torch.logical_not(self.predictors_disabled)
-        return None if bool(members.all()) else members
+        both = members_and(members, self.predictors_enabled)
+        return None if both is None or bool(both.all()) else both
 
     def enabled_predictions(self, rows: Tensor) -> Tensor:
         """Synthetic gradients, zeros where the predictor is disabled."""
@@ -225,10 +239,7 @@ class Channel:
             members = self.members_in(learned)
         elif not learned:
             members = torch.zeros(len(self.members), dtype=torch.bool)
-        if self.predictors_disabled is None:
-            return members
-        able = torch.logical_not(self.predictors_disabled)
-        return able if members is None else members & able
+        return members_and(members, self.predictors_enabled)
 
     @property
     def stand_in_allowed(self) -> EnvMask:
@@ -243,10 +254,7 @@ class Channel:
         members: Members = None
         if isinstance(record.void, Tensor) and len(self.members) > 1:
             members = self.members_in(torch.logical_not(record.void))
-        if self.input_models_disabled is not None:
-            able = torch.logical_not(self.input_models_disabled)
-            members = able if members is None else members & able
-        self.input_example_members.append(members)
+        self.input_example_members.append(members_and(members, self.input_models_enabled))
 
     # --- what follows from its settings --------------------------------------------------------------------
 

@@ -114,6 +114,10 @@ class Windows(ABC):
     def ending(self, step: int) -> int | None:
         """Number of the window that ends at `step`, if one does."""
 
+    def steps(self) -> int:
+        """Steps of a window; of episodes to come, of the longest."""
+        return self.end(1) - self.end(0)
+
     @abstractmethod
     def ticks(self, clock: Clock) -> int:
         """Number of ticks of `clock` in a window, at most."""
@@ -276,3 +280,7 @@ class Schedule:
                 self._cache.clear()
             self._cache[pattern] = [call for call in self._calls if self._clocks[call[0]].due(step)]
         return self._cache[pattern]
+
+    def ticks(self, step: int) -> list[str]:
+        """Return the agents due at `step`, in the same order."""
+        return [name for call in self.calls(step) for name in call]

@@ -1,5 +1,8 @@
 """Divergence: what is not finite, or too long, never reaches a parameter (semantics 32).
 
+`Divergence` is what a scenario says about it, `DivergenceCheck` what a step does: gradients are checked before any is
+applied, and what has diverged is reported, or disabled (quarantine).
+
 On a GPU every look at a number stops the stream of work. There the guard leaves the numbers on the device: a step that
 diverged is skipped by the optimisers themselves, and so is every step after it; the next synchronisation reports which
 agents diverged, and when.
@@ -8,15 +11,26 @@ agents diverged, and when.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from antiphon.agents.learner import Learner, StackedLearner
+from antiphon.comms.model import Model
+from antiphon.comms.stacked import StackedModels
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.masks import mask_fill_zero, mask_not
+from antiphon.engine.core.records import LearningGroup, members_and
+from antiphon.engine.core.updates import InputUpdate, PredictorUpdate, Update
 from antiphon.errors import DivergenceError
 
-__all__ = ["Divergence", "Guard", "Report"]
+__all__ = ["Divergence", "DivergenceCheck", "Guard", "Report", "RunningStatistics"]
+
+NOT_FINITE = "is not finite"
 
 
 @dataclass(frozen=True)
@@ -74,13 +88,18 @@ class Divergence:
             return {}
         flat = [t.reshape(count, -1) for t in gradients]
         finite = torch.stack([t.isfinite().all(1) for t in [*flat, *(b.reshape(count, -1) for b in beside)]])
-        found = {n: "is not finite" for n, sound in enumerate(finite.all(0).tolist()) if not sound}
+        found = {n: NOT_FINITE for n, sound in enumerate(finite.all(0).tolist()) if not sound}
         if self.bound is not None and flat:
             lengths = torch.stack([t.norm(dim=1) for t in flat]).norm(dim=0)
             for n, length in enumerate(lengths.tolist()):
                 if n not in found and length > self.bound:
-                    found[n] = f"is longer than training.bound {self.bound:g}"
+                    found[n] = self.too_long
         return found
+
+    @property
+    def too_long(self) -> str:
+        """What is wrong with a gradient that is longer than the bound."""
+        return f"is longer than training.bound {self.bound:g}"
 
     def report(self, found: Report) -> None:
         """Note a quarantine, or raise.
@@ -147,3 +166,269 @@ class Guard:
             for name, mask in self.names.items()
             if (members := mask.nonzero().flatten().tolist())
         }
+
+
+AnyUpdate = TypeVar("AnyUpdate", PredictorUpdate, InputUpdate)
+StatisticsOwner = Learner | StackedLearner | Model | StackedModels
+
+
+class RunningStatistics:
+    """The running statistics of learners and predictors; these are values, which a step replaces.
+
+    Args:
+        agents: All.
+        channels: All.
+    """
+
+    def __init__(self, agents: Mapping[str, Agent], channels: Mapping[str, Channel]) -> None:
+        learners = {id(agent.learner): agent.learner for agent in agents.values()}
+        models = [model for channel in channels.values() for model in channel.models]
+        self._owners: list[StatisticsOwner] = [o for o in (*learners.values(), *models) if o.buffers]
+        self._before = [dict(owner.buffers) for owner in self._owners]
+
+    def note(self) -> None:
+        """Keep what they are before a step."""
+        self._before = [dict(owner.buffers) for owner in self._owners]
+
+    def restore(self) -> None:
+        """Put all back to what they were before the step."""
+        for owner, before in zip(self._owners, self._before, strict=True):
+            owner.buffers = before
+
+    def restore_members(self, stack: object, members: Tensor) -> None:
+        """Put those of members of a stack, [N] bool, back."""
+        for owner, before in zip(self._owners, self._before, strict=True):
+            if owner is stack and isinstance(owner, StackedLearner | StackedModels):
+                owner.restore_buffers(members, before)
+
+    def keep_where(self, guard: Guard) -> None:
+        """Put those of stacked learners back once the guard has found something that is not finite."""
+        for owner, before in zip(self._owners, self._before, strict=True):
+            if isinstance(owner, StackedLearner):
+                owner.buffers = {
+                    name: guard.frozen(before[name], after) for name, after in owner.buffers.items()
+                }
+
+
+class DivergenceCheck:
+    """Checks the gradients of a step before they are used, and disables, or reports, what has diverged.
+
+    Args:
+        divergence: What follows.
+        agents: All, by name.
+        channels: All, by name.
+        groups: The learning groups of single agents, which are disabled as wholes.
+
+    Attributes:
+        guard: Where stacks are checked on the device, and read by the host at `synchronize` only; None: at every step.
+        statistics: Running statistics of before the step.
+    """
+
+    def __init__(
+        self,
+        divergence: Divergence,
+        agents: Mapping[str, Agent],
+        channels: Mapping[str, Channel],
+        groups: Sequence[LearningGroup],
+    ) -> None:
+        self.divergence = divergence
+        self.agents, self.channels = agents, channels
+        self.guard: Guard | None = None
+        self.statistics = RunningStatistics(agents, channels)
+        self._group_of = {name: group for group in groups for name in group.members}
+        self._stopped: set[int] = set()
+        """Replicas that have been disabled."""
+
+    @property
+    def skip(self) -> Tensor | None:
+        """[] float, on the device: not 0 once optimisers are to skip their steps; None: the host has checked."""
+        return None if self.guard is None else self.guard.tripped
+
+    def synchronize(self) -> None:
+        """Wait for the device, and raise if anything was not finite since.
+
+        Raises:
+            DivergenceError: It names the agent or channel, and the step; from there on nothing has moved.
+        """
+        found = None if self.guard is None else self.guard.read()
+        if found is None:
+            return
+        step, diverged = found
+        for name, members in diverged.items():
+            if name in self.agents:
+                member = self.agents[name].members[members[0]]
+                self._report_group(self._group_of[member.name], NOT_FINITE, step)
+            if name in self.channels:
+                self._report_channel(self.channels[name].members[members[0]], NOT_FINITE, step, inputs=False)
+
+    def disable_stopped_replicas(self) -> None:
+        """Disable every member of the replicas that have diverged: nothing of them moves at this step either."""
+        for replica in self.divergence.stopped.keys() - self._stopped:
+            self._stopped.add(replica)
+            for agent in self.agents.values():
+                members = (agent.replicas.index == replica).cpu()
+                agent.disable(members)
+                self.statistics.restore_members(agent.learner, members)
+            for channel in self.channels.values():
+                members = (channel.replicas.index == replica).cpu()
+                for model in (channel.predictor, channel.input):
+                    self.statistics.restore_members(model, members)
+                places = members.nonzero().flatten().tolist()
+                channel.disable_predictors(places)
+                channel.disable_input_models(places)
+
+    # --- agents ----------------------------------------------------------------------------------------------
+
+    def check_updates(self, updates: Sequence[Update], step: int) -> list[Update]:
+        """Disable the agents that have diverged, and return the updates of which anything is left.
+
+        Raises:
+            DivergenceError: One has, and the scenario says stop.
+        """
+        checked = list(updates)
+        if self.guard is not None:
+            for update in updates:
+                if self._stacked(update):
+                    self._guard_update(self.guard, update, step)
+            checked = [update for update in updates if not self._stacked(update)]
+        if self.divergence.fine([g for update in checked for g in (*_own(update), *_deltas(update))]):
+            return list(updates)
+        kept = list(updates)
+        for update in checked:
+            if self._stacked(update):
+                self._disable_members(update, step)
+            elif wrong := self.divergence.members(1, _own(update), _deltas(update)):
+                self._report_group(update.group, wrong[0], step)
+                for name in update.group.members:
+                    self.agents[name].agent_disabled = True
+                kept.remove(update)
+        return kept
+
+    def _stacked(self, update: Update) -> bool:
+        return any(self.agents[name].stacked for name in update.group.members)
+
+    def _guard_update(self, guard: Guard, update: Update, step: int) -> None:
+        for name, gradients in update.gradients.items():
+            guard.look(name, len(self.agents[name].members), gradients, step)
+        for one in update.returned:
+            guard.look(one.channel.name, len(one.channel.members), [one.delta], step)
+
+    def _disable_members(self, update: Update, step: int) -> None:
+        """Disable the members of an update that have diverged, each with all that it learns with."""
+        wrong = self._groups_diverged(update)
+        for group in dict.fromkeys(self._group_of.values()):
+            if group in wrong:
+                self._report_group(group, wrong[group], step)
+        for name in update.group.members:
+            agent = self.agents[name]
+            bad = torch.tensor([self._group_of[member.name] in wrong for member in agent.members])
+            if not bool(bad.any()):
+                continue
+            agent.disable(bad)
+            if agent.stacked:
+                enabled = torch.logical_not(bad)
+                update.stepping_members[name] = members_and(update.stepping_members[name], enabled)
+            if name in update.window_loss.losses:
+                update.window_loss.losses[name] = update.window_loss.losses[name].without(bad)
+        for one in update.returned:  # what they would return does not count
+            disabled = self.agents[one.channel.receiver].agent_disabled
+            if isinstance(disabled, Tensor):
+                disabled = one.channel.of_receiver(disabled)
+            one.channel.ledger.restrict(one.use, mask_not(disabled))
+
+    def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
+        """By group of single agents: what is wrong with its gradients. Rows of deltas of nobody are zeroed."""
+        wrong: dict[LearningGroup, str] = {}
+        lengths: dict[LearningGroup, float] = {}  # of all gradients of a group together
+        for name, gradients in update.gradients.items():
+            agent, members = self.agents[name], update.stepping_members.get(name)
+            flat = [g.reshape(len(agent.members), -1) for g in gradients if g is not None]
+            finite = torch.stack([g.isfinite().all(1) for g in flat]).all(0).tolist() if flat else []
+            norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist() if flat else []
+            for n, (sound, norm) in enumerate(zip(finite, norms, strict=True)):
+                group = self._group_of[agent.members[n].name]
+                if members is not None and not bool(members[n]):
+                    continue
+                if not sound:
+                    wrong[group] = NOT_FINITE
+                lengths[group] = math.hypot(lengths.get(group, 0.0), norm)
+        for group, length in lengths.items():
+            if self.divergence.bound is not None and length > self.divergence.bound:
+                wrong.setdefault(group, self.divergence.too_long)
+        for one in update.returned:
+            if one.delta is None or bool(one.delta.isfinite().all()):
+                continue
+            members = update.stepping_members.get(one.channel.receiver)
+            if members is not None:  # a member that nothing reached returns nothing
+                rows = self.agents[one.channel.receiver].rows_of(members)
+                one.delta = mask_fill_zero(one.channel.of_receiver(rows), one.delta)
+            for k in self.divergence.members(len(one.channel.members), [], [one.delta]):
+                wrong.setdefault(self._group_of[one.channel.members[k].receiver], NOT_FINITE)
+        return wrong
+
+    def _report_group(self, group: LearningGroup, what: str, step: int) -> None:
+        text = (
+            f"agent {{agents}}: the gradient at step {step} {what}; "
+            "lower its learning rate, or the scale of the synthetic gradients it receives"
+        )
+        self.divergence.report(Report(step, text, group.members))
+
+    # --- synthetic gradients and inputs ----------------------------------------------------------------------
+
+    def check_predictors(self, updates: dict[str, AnyUpdate], step: int) -> None:
+        """Disable the models that have diverged, and drop the updates of which nothing is left.
+
+        Raises:
+            DivergenceError: One has, and the scenario says stop.
+        """
+        for name, diverged in self._diverged(updates, step).items():
+            channel, inputs = self.channels[name], isinstance(updates[name], InputUpdate)
+            disabled = channel.input_models_disabled if inputs else channel.predictors_disabled
+            new = [k for k in diverged if disabled is None or not disabled[k]]
+            for k in new:
+                self._report_channel(channel.members[k], diverged[k], step, inputs=inputs)
+            (channel.disable_input_models if inputs else channel.disable_predictors)(new)
+            if channel.input_model_disabled if inputs else channel.predictor_disabled:
+                del updates[name]
+
+    def _diverged(
+        self, updates: Mapping[str, PredictorUpdate | InputUpdate], step: int
+    ) -> dict[str, dict[int, str]]:
+        """What is wrong with the numbers of some members, by name and place; one reduction where nothing is.
+
+        Those of stacks are left to the guard where there is one.
+        """
+        checked = dict(updates)
+        if self.guard is not None:
+            for name, update in updates.items():
+                if update.loss.dim():
+                    self.guard.look(name, len(update.loss), [*update.gradients, update.loss], step)
+                    del checked[name]
+        if self.divergence.fine([t for update in checked.values() for t in (update.loss, *update.gradients)]):
+            return {}
+        found = {
+            name: self.divergence.members(update.loss.numel(), update.gradients, [update.loss])
+            for name, update in checked.items()
+        }
+        return {name: diverged for name, diverged in found.items() if diverged}
+
+    def _report_channel(self, channel: Channel, what: str, step: int, *, inputs: bool) -> None:
+        kind, end = ("input", channel.receiver) if inputs else ("gradient", channel.sender)
+        fix = (
+            "the learning rate of the synthetic input"
+            if inputs
+            else "its learning rate, or that of its synthetic gradients"
+        )
+        text = (
+            f"agent {{agents}}: the loss of the synthetic {kind} of its channel {{channel}} at step {step} {what}; "
+            f"lower {fix}"
+        )
+        self.divergence.report(Report(step, text, (end,), channel.name))
+
+
+def _own(update: Update) -> list[Tensor]:
+    return [g for gradients in update.gradients.values() for g in gradients if g is not None]
+
+
+def _deltas(update: Update) -> list[Tensor]:
+    return [one.delta for one in update.returned if one.delta is not None]

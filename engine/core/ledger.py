@@ -17,8 +17,8 @@ from torch import Tensor
 from antiphon.comms.credit import as_leaf, value_of
 from antiphon.comms.links import Link
 from antiphon.engine.core.clock import Clock, Sends, Windows, uses_of
+from antiphon.engine.core.masks import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or, simplify
 from antiphon.engine.core.records import Consumption, Delivery, Record, StepSignals, Tape
-from antiphon.engine.core.rows import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or, simplify
 from antiphon.errors import EngineError
 
 __all__ = ["GradientLedger"]

@@ -1,4 +1,7 @@
-"""Mailbox of a channel: what arrives at its receiver, when, and what stands in for it (semantics 18, 24, 25)."""
+"""Mailbox of a channel: what arrives at its receiver, and when; the newest arrival is held (semantics 18).
+
+What stands in for a message that has not come is decided in `engine/step/stand_ins.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.masks import EnvMask, mask_fill_zero, mask_not, mask_or
 from antiphon.engine.core.records import Delivery, Record, StepSignals
-from antiphon.engine.core.rows import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
 
 __all__ = ["Mailbox"]
 
@@ -116,24 +119,6 @@ class Mailbox:
         else:
             self.held = torch.where(missing.unsqueeze(1), self.held, record.received)
             self.held_stamp = torch.where(missing, self.held_stamp, stamp)
-
-    @staticmethod
-    def missing(delivery: Delivery, *, always: bool) -> EnvMask:
-        """Return the environments in which the due message is missing, though its example goes on.
-
-        Args:
-            delivery: What the tick found.
-            always: Whether it counts as missing even where it has come (`unlocked`).
-        """
-        if delivery.record is None:
-            return False
-        alive = mask_not(delivery.record.void)
-        if always or alive is False:
-            return alive
-        if delivery.counted is True:
-            return False
-        absent = mask_not(delivery.counted)
-        return mask_and(alive, absent)
 
     def stand_in(self, delivery: Delivery, value: Tensor, mask: EnvMask) -> Delivery:
         """Return a delivery in which `value` [B, size] stands in for the due message in `mask`."""

@@ -1,5 +1,7 @@
 """Records: the signals of a step, a message and its uses (semantics 17, 18), and the tape of an open window (15).
 
+One run has one environment of B lanes. Several seeds that run as one have one each, and a signal is [replicas * B, …].
+
 No autograd graph outlives its window, and none is ever stored: a fork, a checkpoint and a late learner replay the tape,
 which gives the same bits as the live graph.
 """
@@ -14,7 +16,8 @@ from torch import Tensor
 
 from antiphon.agents.network import Tensors
 from antiphon.comms.model import ContextSpec, encode
-from antiphon.engine.core.rows import EnvMask
+from antiphon.engine.core.clock import Windows
+from antiphon.engine.core.masks import EnvMask
 
 __all__ = [
     "AgentTick",
@@ -22,12 +25,17 @@ __all__ = [
     "Delivery",
     "EpisodeEnds",
     "Input",
+    "LearningGroup",
+    "Members",
     "Record",
     "ReplicaSignals",
+    "Replicas",
     "StepSignals",
     "Tape",
     "Tick",
     "joined",
+    "members_and",
+    "select_rows",
 ]
 
 # --- a step ------------------------------------------------------------------------------------------------
@@ -88,6 +96,58 @@ class EpisodeEnds:
     ended: EnvMask = False
     terminated: EnvMask = False
     """Those that ended for good, not by a limit of time."""
+
+
+# --- members of a stack ------------------------------------------------------------------------------------
+
+Members = Tensor | None
+"""[N] or [K] bool, on the CPU: some members of a stack; None: all."""
+
+
+def members_and(a: Members, b: Members) -> Members:
+    """The members that are in both."""
+    if a is None or b is None:
+        return a if b is None else b
+    return a & b
+
+
+class Replicas:
+    """The replica of each member of a stack, and so which lanes of a signal are its own.
+
+    Args:
+        each: Replica of every member.
+        count: Number of replicas.
+        batch: B.
+        device: Where signals are.
+    """
+
+    def __init__(
+        self, each: Sequence[int] = (0,), count: int = 1, batch: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        self.count, self.batch, self.members = count, batch, len(each)
+        self.in_order = list(each) == list(range(count))
+        self.index = torch.tensor(each, device=device)
+        self._shared = self.members == self.count == 1
+
+    def by_member(self, signal: Tensor) -> Tensor:
+        """A signal of all replicas, [replicas * B, …], by member, [members, B, …]."""
+        each = signal.view(self.count, self.batch, *signal.shape[1:])
+        if self.in_order:
+            return each
+        if self.count == 1:
+            return each.expand(self.members, *each.shape[1:])
+        return each.index_select(0, self.index)
+
+    def to_rows(self, signal: Tensor) -> Tensor:
+        """A signal of all replicas for the members' rows, [members * B, …]."""
+        return signal if self._shared else self.by_member(signal).flatten(0, 1)
+
+
+def select_rows(rows: Tensor, index: Tensor | None, batch: int) -> Tensor:
+    """The rows of the members at `index`, [len(index) * B, …]; None: all of them, unchanged."""
+    if index is None:
+        return rows
+    return rows.reshape(-1, batch, *rows.shape[1:]).index_select(0, index).flatten(0, 1)
 
 
 # --- a message ---------------------------------------------------------------------------------------------
@@ -258,3 +318,28 @@ class Tape:
             if entry.use is not None
         }
         return list(found.values())
+
+
+@dataclass(slots=True, eq=False)
+class LearningGroup:
+    """A maximal set of agents joined by locked channels or by tied parameters, or a stack of such sets.
+
+    Attributes:
+        members: Names, in canonical order.
+        windows: Its windows.
+        owners: The first agent of each learner, with how many agents share it.
+        late: Whether a delayed channel leaves it, so that its windows wait for the returned gradient.
+        staleness: How many windows a tape may wait: as long as the longest of its delayed channels.
+        tape: The open window.
+        pending: Windows that have ended and wait, oldest first.
+        past: The newest windows learned from, oldest first, where returns reach over several.
+    """
+
+    members: tuple[str, ...]
+    windows: Windows
+    owners: dict[str, int] = field(default_factory=dict)
+    late: bool = False
+    staleness: int = 0
+    tape: Tape = field(default_factory=Tape)
+    pending: list[Tape] = field(default_factory=list)
+    past: list[Tape] = field(default_factory=list)

@@ -12,42 +12,17 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
-from antiphon.engine.core.agent import AGE, Agent
+from antiphon.engine.core.agent import AGE, Agent, Goal
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.clock import EpisodeWindows, Schedule, Windows
+from antiphon.engine.core.clock import EpisodeWindows, Schedule
 from antiphon.engine.core.divergence import Divergence
-from antiphon.engine.core.records import EpisodeEnds, Tape
-from antiphon.engine.core.rows import EnvMask, mask_fill_zero, mask_not
+from antiphon.engine.core.masks import EnvMask, mask_fill_zero, mask_not
+from antiphon.engine.core.records import EpisodeEnds, LearningGroup
 
 if TYPE_CHECKING:
     from antiphon.envs.signal import Description
 
-__all__ = ["LearningGroup", "Stacked", "System"]
-
-
-@dataclass(slots=True, eq=False)
-class LearningGroup:
-    """A maximal set of agents joined by locked channels or by tied parameters, or a stack of such sets.
-
-    Attributes:
-        members: Names, in canonical order.
-        windows: Its windows.
-        owners: The first agent of each learner, with how many agents share it.
-        late: Whether a delayed channel leaves it, so that its windows wait for the returned gradient.
-        staleness: How many windows a tape may wait: as long as the longest of its delayed channels.
-        tape: The open window.
-        pending: Windows that have ended and wait, oldest first.
-        past: The newest windows learned from, oldest first, where returns reach over several.
-    """
-
-    members: tuple[str, ...]
-    windows: Windows
-    owners: dict[str, int] = field(default_factory=dict)
-    late: bool = False
-    staleness: int = 0
-    tape: Tape = field(default_factory=Tape)
-    pending: list[Tape] = field(default_factory=list)
-    past: list[Tape] = field(default_factory=list)
+__all__ = ["Stacked", "System"]
 
 
 def _rows(part: Agent | Channel, mask: EnvMask) -> EnvMask:
@@ -170,6 +145,10 @@ class System:
         """Return the first agent of each learner."""
         return {name: agent for name, agent in self.agents.items() if self.owner_of[name] == name}
 
+    def goals(self) -> dict[str, Goal]:
+        """Return the objectives of the agents that have one, by agent."""
+        return {name: agent.goal for name, agent in self.agents.items() if agent.goal is not None}
+
     def zeros_of(self, signal: str) -> Tensor:
         """Zeros in the shape of a signal, [replicas * B, …]."""
         shape = self.description.signals[signal].shape
@@ -177,11 +156,9 @@ class System:
 
     def signals(self) -> set[str]:
         """Return the names of all signals somebody asks for."""
-        names: set[str] = set()
+        names = {goal.target for goal in self.goals().values()}
         for agent in self.agents.values():
             names.update(name for name in agent.observes if name != AGE)
-            if agent.goal is not None:
-                names.add(agent.goal.target)
         for channel in self.channels.values():
             names.update(spec.name for spec in channel.input_context)
             if channel.predictor is not None:

@@ -113,7 +113,7 @@ def evaluate(
     links = Links.read(links)
     if not env.is_stream:
         return _forward(system, env, readout, split, links, seed, make)
-    goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
+    goals = system.goals()
     sums = {name: {"loss": 0.0, goal.objective.metric: 0.0} for name, goal in goals.items()}
     count = 0
     for rows, scores in _scores(system, env, split, links, seed):
@@ -129,7 +129,7 @@ def _scores(
     system: System, env: TorchVectorEnv, split: str, links: Links, seed: int
 ) -> Iterator[tuple[int, Scores]]:
     """Yield the scores of one batch of examples after the other, with its size."""
-    goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
+    goals = system.goals()
     perfect = links.kind == "perfect"
     module, names = (export(system, list(goals)), observed(system)) if perfect else (None, [])
     for number, batch in enumerate(examples(env, split)):
@@ -166,16 +166,15 @@ def _forward(
         assert steps is not None
         scores = EnvironmentRollout(system, other, links, rollout_seed(seed, split, 0)).run(steps)
     agents: dict[str, dict[str, float]] = {}
+    goals = system.goals()
     for name, score in scores.items():
         if name in readout and not score.count:
             raise ScenarioError(
                 f"evaluate: within the {steps} steps of the {split} split no tick of '{name}' has a target and all paths "
                 "to it filled; shorten delays or periods, or take more data"
             )
-        goal = system.agents[name].goal
-        assert goal is not None
         count = score.count or float("nan")
-        agents[name] = {"loss": score.loss / count, goal.objective.metric: score.metric / count}
+        agents[name] = {"loss": score.loss / count, goals[name].objective.metric: score.metric / count}
     targets = [scores[name].count for name in readout if name in scores]
     return Evaluation(split, max(targets, default=0), readout, agents, links)
 

@@ -13,21 +13,22 @@ import keyword
 import math
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from fractions import Fraction
 from typing import Any, final
 
 import torch
 from torch import fx, nn
 
+from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, STATE
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.rollout import steps_needed
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["export", "observed", "steps_per_round"]
+__all__ = ["agent_module", "argument_names", "export", "observed", "steps_per_round"]
 
 Ports = dict[str, fx.Node]
 _LONGEST = 4096
@@ -54,22 +55,46 @@ def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
         messages on their way, [batch, …] each, and `steps`, [] int64, how many have been taken.
 
     Raises:
-        ScenarioError: No agent observes anything, or a round is too long.
+        ScenarioError: No such agent, or one without an objective; no agent observes anything; a round is too long.
     """
+    goals = system.goals()
+    for name in agents:
+        if name not in system.agents:
+            raise ScenarioError(f"compose: no agent '{name}'{suggest(name, system.agents)}")
+        if name not in goals:
+            raise ScenarioError(
+                f"compose: '{name}' has no objective, so it has no output{suggest(name, goals)}"
+            )
     if not system.description.is_stream:
-        length = steps_per_round(system)
-        rounds = _Round(system, length)
-        rounds.append_ticks(length)
-        return _laid_end_to_end(rounds, rounds.finished(agents), agents)
-    example = _Ticks(system)
-    signals = observed(system)
-    example.signals = {name: example.graph.placeholder(word) for name, word in _words(signals).items()}
-    example.append_ticks(steps_needed(system))
-    example.graph.output({name: example.outputs[name][-1] for name in agents})
-    module = fx.GraphModule(example.root, example.graph, class_name="Corporation")
+        ticks = _Ticks(system, steps_per_round(system))
+        return _laid_end_to_end(ticks, ticks.round(agents), agents)
+    ticks = _Ticks(system)
+    ticks.signals = {
+        name: ticks.graph.placeholder(word) for name, word in argument_names(ticks.observed).items()
+    }
+    ticks.append(steps_needed(system))
+    ticks.graph.output({name: ticks.outputs[name][-1] for name in agents})
+    module = fx.GraphModule(ticks.root, ticks.graph, class_name="Corporation")
     module.graph.eliminate_dead_code()
     module.recompile()
     return module.eval()
+
+
+def agent_module(learner: Learner, *, stateful: bool = False) -> fx.GraphModule:
+    """Return one agent's network as a module in evaluation mode, with copies of the parameters.
+
+    Args:
+        learner: The agent's.
+        stateful: Whether the module takes a recurrent network's state; without it every call begins with zeros.
+
+    Returns:
+        A module from `x`, [batch, *input], and perhaps `state`, [batch, state size], to {port: [batch, …]}.
+    """
+    root, graph = nn.Module(), fx.Graph()
+    emit = learner.network.emit(root, "network", learner.parameters, learner.buffers)
+    x = graph.placeholder("x")
+    graph.output(emit(graph, x, graph.placeholder("state") if stateful else None))
+    return fx.GraphModule(root, graph, class_name="Agent").eval()
 
 
 def steps_per_round(system: System) -> int:
@@ -105,8 +130,8 @@ def observed(system: System) -> list[str]:
     return list(names)
 
 
-def _words(names: Sequence[str], taken: Sequence[str] = ()) -> dict[str, str]:
-    """Each signal's name as the name of an argument, different from those `taken`."""
+def argument_names(names: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
+    """Return each name as the name of an argument, different from those `taken`: what is no letter or digit becomes `_`."""
     found: dict[str, str] = {}
     for name in names:
         word = re.sub(r"\W", "_", name)
@@ -118,67 +143,125 @@ def _words(names: Sequence[str], taken: Sequence[str] = ()) -> dict[str, str]:
     return found
 
 
+@final
 class _Ticks:
-    """The ticks of a system from silence on, one after the other, as one graph; all steps show the same signals.
+    """Ticks of a system, one after the other, as one graph.
+
+    Of a stream, those of an example from silence on; all steps show the same signals. Elsewhere those of one round,
+    anywhere but at the beginning: what came before it is in the state. Steps are counted from the graph's start; those
+    below zero are of earlier rounds.
 
     Args:
-        system: Whose ticks; the graph's modules hold copies of its parameters.
+        system: Whose; the graph's modules hold copies of its parameters.
+        length: Steps in a round; 0: an example is shown.
+
+    Attributes:
+        observed: What is observed, in the order in which it is given.
+        signals: By name, what is observed: [batch, *shape] of an example, [steps, batch, *shape] of a round.
+        messages: By channel and stamp, [batch, size].
+        states: By agent and step of the tick that left it, [batch, state size].
+        outputs: By agent with an objective: one [batch, outputs] per tick.
+        carried: Shapes of the state's entries per environment, by name.
     """
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, length: int = 0) -> None:
         self.system = system
+        self.length = length
         self.root = nn.Module()
         self.graph = fx.Graph()
+        self.observed = observed(system)
         self.signals: Ports = {}
-        """What is observed, by name."""
         self.messages: dict[tuple[str, int], fx.Node] = {}
-        """By channel and stamp, [batch, size]."""
         self.states: dict[tuple[str, int], fx.Node] = {}
-        """By agent and step of the tick that left it, [batch, state size]."""
         self.outputs: dict[str, list[fx.Node]] = {}
-        """By agent with an objective: one [batch, outputs] per tick."""
-        self._flat: dict[fx.Node, fx.Node] = {}
-        self._zeros: dict[tuple[int, ...], fx.Node] = {}
+        self.carried: dict[str, tuple[int, ...]] = {}
+        self._calls: dict[str, fx.Node] = {}
+        self._left: list[tuple[str, Callable[[], fx.Node]]] = []
+        ledgers = [channel.ledger for channel in system.channels.values()]
+        spans = [one.link.delay + one.receiver.period + one.sender.clock.period for one in ledgers]
+        self._later = (max(spans, default=0) // length + 2) * length if length else 0
+        """The graph's start: a round's at which all that is ever due has been made (a sent share of ticks repeats)."""
+
+    def round(self, agents: Sequence[str]) -> fx.GraphModule:
+        """Return one round: (state, outputs so far of each agent) and the signals in, the same out."""
+        so_far, signals = self.graph.placeholder("so_far"), self.graph.placeholder("shown")
+        self.signals = {name: self._item(signals, at) for at, name in enumerate(self.observed)}
+        self._state = self._item(so_far, 0)
+        self._steps = self._item(self._state, _STEPS)
+        self.append(self.length)
+        after = {_STEPS: self.call(torch.add, self._steps, self.length)}
+        for key, left in self._left:  # grows as it is read: what lies further back moves up a round at a time
+            after[key] = left()
+        outputs = [
+            self.call(operator.add, self._item(so_far, at), (self.call(torch.stack, self.outputs[name]),))
+            for at, name in enumerate(agents, 1)
+        ]
+        self.graph.output((after, *outputs))
+        return fx.GraphModule(self.root, self.graph, class_name="Round").eval()
 
     # --- where a tick finds what it reads ---------------------------------------------------------------------
 
     def due(self, channel: Channel, step: int) -> list[int]:
         """Return the stamps that the receiver's tick at `step` reads, oldest first; empty before the first."""
-        return channel.mailbox.due(step)
+        return [stamp - self._later for stamp in channel.mailbox.due(step + self._later)]
 
     def made(self, stamps: Sequence[int]) -> fx.Node | None:
         """Return which of some due messages have come, [stamps] bool; None: all of them."""
-        return None
+        if all(stamp >= 0 for stamp in stamps):
+            return None
+        at = self.call("new_tensor", self._steps, list(stamps))
+        return self.call(torch.ge, self.call(torch.add, at, self._steps), 0)
 
     def signal(self, name: str, step: int | None) -> fx.Node:
         """Return the observation of a step, [batch, *shape]; None: what an aligned agent sees before its first message."""
-        return self.signals[name]
+        if not self.length:
+            return self.signals[name]
+        shape = self.system.description.signals[name].shape
+        if step is None:
+            return self.silence(*shape)
+        if step < 0:
+            return self._before(f"{name}@{step}", shape, lambda: self.signal(name, step + self.length))
+        return self.call("select", self.signals[name], 0, step)
 
     def message(self, channel: Channel, stamp: int) -> fx.Node:
         """Return the message of a due stamp, [batch, size]."""
-        return self.messages[channel.name, stamp]
+        if stamp >= 0:
+            return self.messages[channel.name, stamp]
+        key = f"{channel.name}@{stamp}"
+        return self._before(key, (channel.size,), lambda: self.message(channel, stamp + self.length))
 
     def state(self, agent: Agent, step: int) -> fx.Node:
         """Return the state that a recurrent agent's tick at `step` takes up, [batch, state size]."""
-        before = agent.clock.latest(step - 1)
+        assert agent.memory is not None
+        size = agent.learner.network.state_size
+        before = agent.clock.latest(step + self._later - 1)
         if before is None:
-            return self.silence(agent.learner.network.state_size)
-        return self.states[agent.name, before]
+            return self.silence(size)
+        left = before - self._later
+        if left >= 0:
+            return self.states[agent.name, left]
+        return self._before(agent.memory.name, (size,), lambda: self.states[agent.name, left + self.length])
 
-    def rows(self) -> fx.Node:
-        """Return a tensor whose first dimension is the batch, on the device where all is computed."""
-        return next(iter(self.signals.values()))
+    def _before(self, key: str, shape: tuple[int, ...], left: Callable[[], fx.Node]) -> fx.Node:
+        """An entry of the state, and what this round leaves in its place."""
+        if key not in self.carried:
+            self.carried[key] = shape
+            self._left.append((key, left))
+        return self._item(self._state, key)
+
+    def _item(self, whole: fx.Node, key: int | str) -> fx.Node:
+        return self.call(operator.getitem, whole, key)
 
     # --- ticks ---------------------------------------------------------------------------------------------
 
-    def append_ticks(self, steps: int) -> None:
+    def append(self, steps: int) -> None:
         """Append the ticks of steps 0 to `steps` - 1."""
         emitters = {
             name: a.learner.network.emit(self.root, f"agent_{name}", a.learner.parameters, a.learner.buffers)
             for name, a in self.system.owners().items()
         }
         for step in range(steps):
-            for name in (name for call in self.system.schedule.calls(step) for name in call):
+            for name in self.system.schedule.ticks(step):
                 agent = self.system.agents[name]
                 state = self.state(agent, step) if agent.memory is not None else None
                 emit = emitters[self.system.owner_of[name]]
@@ -189,11 +272,8 @@ class _Ticks:
             self.outputs.setdefault(agent.name, []).append(ports[OBJECTIVE])
         if agent.memory is not None:
             self.states[agent.name, step] = ports[STATE]
-        sent: Ports = {}
         for channel in agent.outputs:
-            if channel.port not in sent:
-                sent[channel.port] = self.call("flatten", ports[channel.port], 1)
-            self.messages[channel.name, step] = sent[channel.port]
+            self.messages[channel.name, step] = self.call("flatten", ports[channel.port], 1)
 
     def _input(self, agent: Agent, step: int) -> fx.Node:
         flat = len(agent.learner.network.input_shape) == 1
@@ -229,10 +309,7 @@ class _Ticks:
         signal = self.signal(name, step)
         if not flat:
             return signal
-        if signal not in self._flat:
-            method = "flatten" if self.system.description.signals[name].shape else "unsqueeze"
-            self._flat[signal] = self.call(method, signal, 1)
-        return self._flat[signal]
+        return self.call("flatten" if self.system.description.signals[name].shape else "unsqueeze", signal, 1)
 
     def _reading(self, channel: Channel, stamps: Sequence[int], flat: bool) -> fx.Node:
         """What a tick reads on a channel: one message, or several as one (`read`)."""
@@ -266,10 +343,8 @@ class _Ticks:
 
     def silence(self, *shape: int) -> fx.Node:
         """Return zeros [batch, *shape]: what is read before anything has come."""
-        if shape not in self._zeros:
-            rows = self.call("size", self.rows(), 0)
-            self._zeros[shape] = self.call("new_zeros", self.rows(), (rows, *shape), dtype=self.system.dtype)
-        return self._zeros[shape]
+        like = self.signal(self.observed[0], 0)
+        return self.call("new_zeros", like, (self.call("size", like, 0), *shape), dtype=self.system.dtype)
 
     def _sum(self, values: Sequence[fx.Node]) -> fx.Node:
         return functools.reduce(functools.partial(self.call, torch.add), values)
@@ -278,121 +353,27 @@ class _Ticks:
         return parts[0] if len(parts) == 1 else self.call(torch.cat, list(parts), 1)
 
     def call(self, function: Callable[..., Any] | str, *args: Any, **settings: Any) -> fx.Node:
-        """Append the call of a function, or of a method of the first argument."""
-        return _call(self.graph, function, *args, **settings)
+        """Return the call of a function, or of a method of the first argument; the same one is appended once."""
+        key = repr((function, args, settings))
+        if key not in self._calls:
+            self._calls[key] = _call(self.graph, function, *args, **settings)
+        return self._calls[key]
 
 
-@final
-class _Round(_Ticks):
-    """One round, anywhere but at the beginning: what came before it is in the state.
-
-    Steps are counted from the round's start; those below zero are of earlier rounds.
-
-    Args:
-        system: Whose.
-        length: Steps in a round.
-
-    Attributes:
-        observed: What is observed, in the order in which it is given.
-        carried: Shapes of the state's entries per environment, by name.
-    """
-
-    def __init__(self, system: System, length: int) -> None:
-        super().__init__(system)
-        self.length = length
-        self.observed = observed(system)
-        self.carried: dict[str, tuple[int, ...]] = {}
-        self._so_far = self.graph.placeholder("so_far")
-        signals = self.graph.placeholder("shown")
-        self.signals = {name: self._item(signals, at) for at, name in enumerate(self.observed)}
-        self._state = self._item(self._so_far, 0)
-        self._steps = self._item(self._state, _STEPS)
-        self._at: dict[tuple[str, int], fx.Node] = {}
-        self._past: dict[str, fx.Node] = {}
-        self._left: list[tuple[str, Callable[[], fx.Node]]] = []
-        ledgers = [channel.ledger for channel in system.channels.values()]
-        spans = [one.link.delay + one.receiver.period + one.sender.clock.period for one in ledgers]
-        longest = max(spans, default=0)
-        self._later = (longest // length + 2) * length
-        """A round's start at which all that is ever due has been made (a sent share of ticks repeats in a round)."""
-
-    def finished(self, agents: Sequence[str]) -> fx.GraphModule:
-        """Return the round: (state, outputs so far of each agent) and the signals in, the same out."""
-        after = {_STEPS: self.call(torch.add, self._steps, self.length)}
-        for key, left in self._left:  # grows as it is read: what lies further back moves up a round at a time
-            after[key] = left()
-        outputs = [
-            self.call(
-                operator.add, self._item(self._so_far, at), (self.call(torch.stack, self.outputs[name]),)
-            )
-            for at, name in enumerate(agents, 1)
-        ]
-        self.graph.output((after, *outputs))
-        return fx.GraphModule(self.root, self.graph, class_name="Round").eval()
-
-    def due(self, channel: Channel, step: int) -> list[int]:
-        return [stamp - self._later for stamp in channel.mailbox.due(step + self._later)]
-
-    def made(self, stamps: Sequence[int]) -> fx.Node | None:
-        if all(stamp >= 0 for stamp in stamps):
-            return None
-        at = self.call("new_tensor", self._steps, list(stamps))
-        return self.call(torch.ge, self.call(torch.add, at, self._steps), 0)
-
-    def signal(self, name: str, step: int | None) -> fx.Node:
-        shape = self.system.description.signals[name].shape
-        if step is None:
-            return self.silence(*shape)
-        if step < 0:
-            return self._before(f"{name}@{step}", shape, lambda: self.signal(name, step + self.length))
-        if (name, step) not in self._at:
-            self._at[name, step] = self.call("select", self.signals[name], 0, step)
-        return self._at[name, step]
-
-    def message(self, channel: Channel, stamp: int) -> fx.Node:
-        if stamp >= 0:
-            return self.messages[channel.name, stamp]
-        key = f"{channel.name}@{stamp}"
-        return self._before(key, (channel.size,), lambda: self.message(channel, stamp + self.length))
-
-    def state(self, agent: Agent, step: int) -> fx.Node:
-        assert agent.memory is not None
-        before = step - agent.clock.period
-        if before >= 0:
-            return self.states[agent.name, before]
-        left = before + self.length
-        size = agent.learner.network.state_size
-        return self._before(agent.memory.name, (size,), lambda: self.states[agent.name, left])
-
-    def rows(self) -> fx.Node:
-        return self.signal(self.observed[0], 0)
-
-    def _before(self, key: str, shape: tuple[int, ...], left: Callable[[], fx.Node]) -> fx.Node:
-        """An entry of the state, and what this round leaves in its place."""
-        if key not in self._past:
-            self._past[key] = self._item(self._state, key)
-            self.carried[key] = shape
-            self._left.append((key, left))
-        return self._past[key]
-
-    def _item(self, whole: fx.Node, key: int | str) -> fx.Node:
-        return self.call(operator.getitem, whole, key)
-
-
-def _laid_end_to_end(rounds: _Round, module: fx.GraphModule, agents: Sequence[str]) -> fx.GraphModule:
+def _laid_end_to_end(ticks: _Ticks, module: fx.GraphModule, agents: Sequence[str]) -> fx.GraphModule:
     """A module that cuts the signals into rounds and folds the state through them.
 
     fx graphs have no loop. `functools.reduce` is one, and with the other builtins here it stays a single node when
     the module is pickled and traced again.
     """
     root, graph = nn.Module(), fx.Graph()
-    root.round, root.steps_per_round = module, rounds.length  # type: ignore[assignment]
-    signals = [graph.placeholder(word) for word in _words(rounds.observed, taken=["state"]).values()]
+    root.round, root.steps_per_round = module, ticks.length  # type: ignore[assignment]
+    signals = [graph.placeholder(word) for word in argument_names(ticks.observed, taken=["state"]).values()]
     given = graph.placeholder("state", default_value=None)
     size = _call(graph, "size", signals[0], 1)
     silence = {_STEPS: _call(graph, "new_zeros", signals[0], (), dtype=torch.int64)}
-    for key, shape in rounds.carried.items():
-        silence[key] = _call(graph, "new_zeros", signals[0], (size, *shape), dtype=rounds.system.dtype)
+    for key, shape in ticks.carried.items():
+        silence[key] = _call(graph, "new_zeros", signals[0], (size, *shape), dtype=ticks.system.dtype)
     state = _whole(graph, next, _whole(graph, filter, None, [given, silence]))  # the first that is not None
     length = graph.get_attr("steps_per_round")
     split = [_call(graph, "unbind", _call(graph, "unflatten", one, 0, (-1, length))) for one in signals]

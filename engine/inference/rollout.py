@@ -28,11 +28,11 @@ from antiphon.engine.core.records import (
     EpisodeEnds,
     Input,
     Record,
+    Replicas,
     StepSignals,
     Tape,
     Tick,
 )
-from antiphon.engine.core.rows import Replicas
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.links import Links
 from antiphon.engine.step.backward import ObjectiveEvaluator
@@ -216,7 +216,7 @@ class ExampleRollout:
     def scores(self, ports: Mapping[str, Tensors]) -> Scores:
         """Return loss and metric per example of every agent with an objective."""
         signals = self._signals.signals
-        goals = {name: agent.goal for name, agent in self.system.agents.items() if agent.goal is not None}
+        goals = self.system.goals()
         return {name: scored(goal, ports[name][OBJECTIVE], signals) for name, goal in goals.items()}
 
     def sent(self, channel: str) -> dict[int, Tensor]:
@@ -327,7 +327,7 @@ class EnvironmentRollout:
         self.rollout = Rollout(system, env.num_envs, links, seed)
         self.system = self.rollout.system
         self.world = EnvironmentRunner(env, self.system.signals(), seed)
-        self.scores = {name: Score() for name, agent in system.agents.items() if agent.goal is not None}
+        self.scores = {name: Score() for name in system.goals()}
         self._evaluator = ObjectiveEvaluator(self.system)
         self._filled = filled(system)
 
@@ -442,7 +442,7 @@ def filled(system: System) -> dict[str, int]:
     found: dict[str, int] = {}
     step = 0
     while len(found) < len(system.agents):
-        for name in (name for call in system.schedule.calls(step) for name in call):
+        for name in system.schedule.ticks(step):
             full, others = True, set[str]()
             for channel in system.agents[name].inputs:
                 stamps = channel.mailbox.due(step)

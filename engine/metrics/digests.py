@@ -2,33 +2,40 @@
 
 The digest of an agent is one of its parameters and running statistics, that of a channel one of its synthetic gradient's
 and synthetic input's: names, shapes and types, then the numbers in order, however they lie in memory and whatever backend
-holds them. SHA-256, for which processors have instructions.
+holds them. SHA-256, for which processors have instructions. Python objects in a scenario have digests too, of their data.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
-from torch import Tensor
+from gymnasium.vector import VectorEnv
+from torch import Tensor, nn
 
 from antiphon.agents.learner import Learner
 from antiphon.comms.model import Model
 from antiphon.comms.stacked import StackedModels
-from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
+from antiphon.scenarios import Scenario
+from antiphon.scenarios.spec import plain
 from antiphon.telemetry.figures import DigestRow, Kind
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
+    from antiphon.engine.base_simulation import BaseSimulation
 
-__all__ = ["SIZE", "Holder", "digests", "holders", "numbers"]
+
+__all__ = ["SIZE", "Holder", "described_scenario", "digests", "holders", "numbers"]
 
 SIZE = 8
 """Bytes of a digest."""
@@ -128,3 +135,77 @@ def _bytes(tensor: Tensor, members: int) -> tuple[memoryview, int]:
     """Return a tensor's bytes, copied only from another device or order, and how many each member has."""
     rows = tensor.data.reshape(-1).view(torch.uint8).cpu().numpy().data
     return rows, len(rows) // members
+
+
+# --- Python objects in a scenario ------------------------------------------------------------------------
+
+_PLAIN = str | int | float | None
+
+
+def described_scenario(scenario: Scenario) -> dict[str, Any]:
+    """Return a scenario as plain data, with `{python: TYPE, digest: HEX}` in the place of each Python object.
+
+    The digest is of what can be known of an object: of tensors, arrays and data sets every number; of a module its
+    structure, since its parameters are in checkpoints; of a function and a Gymnasium environment the name; of any other
+    object its public attributes.
+    """
+    described: dict[str, Any] = _described(plain(scenario))
+    return described
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _described(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_described(item) for item in value]
+    if isinstance(value, _PLAIN):
+        return value
+    digest = hashlib.sha256()
+    for part in _content(value, frozenset()):
+        digest.update(part)
+    return {
+        "python": getattr(value, "__name__", type(value).__name__),
+        "digest": digest.hexdigest()[: 2 * SIZE],
+    }
+
+
+def _content(value: Any, outer: frozenset[int]) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of an object's digest; `outer`: the objects that it is part of."""
+    yield type(value).__qualname__.encode()
+    if isinstance(value, Tensor):
+        yield f"{value.dtype} {list(value.shape)}".encode()
+        yield _bytes(value, 1)[0]
+    elif isinstance(value, np.ndarray):
+        yield f"{value.dtype} {value.shape}".encode()
+        yield b"" if value.dtype.hasobject else value.tobytes()
+    elif isinstance(value, nn.Module):
+        settings = {name: own for name, own in vars(value).items() if isinstance(own, _PLAIN)}
+        settings = {name: own for name, own in settings.items() if name[0] != "_" and name != "training"}
+        yield repr((value, settings)).encode()
+        for held in (value.named_parameters(), value.named_buffers()):
+            yield repr([[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in held]).encode()
+    elif isinstance(value, VectorEnv):
+        yield repr((value.num_envs, getattr(value.spec, "id", None), value.single_observation_space)).encode()
+    elif isinstance(value, _PLAIN | bytes):
+        yield repr(value).encode()
+    elif hasattr(value, "__qualname__"):
+        yield value.__qualname__.encode()
+    elif id(value) not in outer:
+        for part in _parts_of(value):
+            yield from _content(part, outer | {id(value)})
+
+
+def _parts_of(value: Any) -> Iterable[Any]:
+    """Return what an object consists of: the items of a collection, or names and values of its public attributes."""
+    if isinstance(value, functools.partial):
+        return value.func, value.args, value.keywords
+    if isinstance(value, Mapping):
+        return [part for key in sorted(value, key=str) for part in (str(key), value[key])]
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    if isinstance(value, list | tuple):
+        return value
+    if is_dataclass(value):
+        return [part for field in fields(value) for part in (field.name, getattr(value, field.name))]
+    attributes = getattr(value, "__dict__", {})
+    return [part for name in sorted(attributes) if name[0] != "_" for part in (name, attributes[name])]

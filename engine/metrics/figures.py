@@ -20,10 +20,9 @@ from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
+from antiphon.engine.core.updates import PredictorUpdate, StepReport
 from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.metrics.digests import digests
-from antiphon.engine.step.predictors import PredictorUpdate
-from antiphon.engine.step.report import StepReport
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind, Recorder, Recorders, SampleRow
@@ -140,7 +139,7 @@ def channel_figures(twin: BaseSimulation) -> dict[str, dict[str, float]]:
     """Return each channel's newest figures, found by letting a fork, which is used up, go on for some steps."""
     system = twin.system
     found: dict[str, dict[str, float]] = {name: {} for name in system.channels}
-    windows = [group.windows.end(1) - group.windows.end(0) for group in system.groups]
+    windows = [group.windows.steps() for group in system.groups]
     delays = [channel.ledger.link.delay for channel in system.channels.values()]
     for _ in range(min(2 * max(system.hold, *windows) + 2 * max(delays, default=0), _LOOK_AHEAD)):
         twin.advance(watch=True)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from antiphon.comms.credit import constant
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.system import System
+from antiphon.engine.inference.export import agent_module
+from antiphon.engine.inference.model_files import write_agent
 from antiphon.engine.step.backends import Backend
 from antiphon.engine.step.report import AgentReport
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["AgentHandle", "Recording"]
+__all__ = ["AgentHandle", "Agents", "Recording"]
 
 _CHANNEL = ("message", "delta", "prediction")
 
@@ -53,12 +57,27 @@ class AgentHandle:
 
         It takes [batch, *input] and returns {port: [batch, …]}.
         """
-        learner = self._agent.learner
-        root, graph = nn.Module(), fx.Graph()
-        x = graph.placeholder("x")
-        emit = learner.network.emit(root, "network", learner.parameters, learner.buffers)
-        graph.output(emit(graph, x))
-        return fx.GraphModule(root, graph, class_name="Agent").eval()
+        return agent_module(self._agent.learner)
+
+    def export(self, path: str | Path) -> Path:
+        """Write the network alone, or its parameters, to a file that is read without antiphon, and return its path.
+
+        Args:
+            path: `*.pt2` (`torch.export.load`) or `*.onnx`: `x`, [batch, *input], to its ports, [batch, …]; a recurrent
+                agent's `state`, [batch, size], goes in and comes out too. `*.safetensors`: parameters and running
+                statistics under their own names.
+
+        Raises:
+            RunError: As of `Simulation.export`.
+        """
+        return write_agent(self._agent, Path(path))
+
+
+class Agents(dict[str, AgentHandle]):
+    """Agents by name."""
+
+    def __missing__(self, name: str) -> AgentHandle:
+        raise ScenarioError(f"agents: no agent '{name}'{suggest(name, self)}")
 
 
 class Recording:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.clock import EpisodeWindows, StepWindows, Windows
+from antiphon.engine.core.clock import EpisodeWindows, StepWindows, Windows, uses_of
 from antiphon.engine.core.system import System
 from antiphon.errors import ScenarioError
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
@@ -24,7 +24,7 @@ _SHORTEST = 8
 
 def span(system: System) -> int:
     """Return how many steps show what a system does: two of its longest windows, but 8 to 32 steps."""
-    longest = max((group.windows.end(1) - group.windows.end(0) for group in system.groups), default=0)
+    longest = max((group.windows.steps() for group in system.groups), default=0)
     return min(max(2 * longest, _SHORTEST), _LONGEST)
 
 
@@ -78,7 +78,7 @@ class _Times:
         self.reaches: dict[str, dict[int, _Reach]] = {name: {} for name in system.agents}
         """By agent and tick, how far the true gradient goes; earlier ticks of open windows are among them."""
         for step in range(self._opened(steps.start), steps.stop):
-            for name in (name for call in system.schedule.calls(step) for name in call):
+            for name in system.schedule.ticks(step):
                 self.reaches[name][step] = self._reach(system.agents[name], step)
 
     def flags(self, answer: Callable[[int], bool]) -> NDArray[np.bool_]:
@@ -176,17 +176,13 @@ class _Times:
         return tuple(stamp for stamp in channel.mailbox.due(step) if self._of_one_window(stamp, step))
 
     def _uses(self, channel: Channel, stamp: int) -> tuple[int, int] | None:
-        """First and last receiver tick that may use the message sent at `stamp`."""
-        ledger = channel.ledger
-        start, stop = stamp + ledger.link.delay, ledger.sender.after(stamp) + ledger.link.delay
-        first = ledger.receiver.following(start)
-        if not self._of_one_window(stamp, first):
-            return None
-        if first >= stop:
-            return None if ledger.read == "last" else (first, first)
-        last = ledger.receiver.latest(stop - 1)
-        assert last is not None
-        return first, last
+        """First receiver tick that may use the message sent at `stamp`, and the step at which all have learned from it."""
+        ledger, windows = channel.ledger, self.windows[channel.receiver]
+        delay, read = ledger.link.delay, ledger.read
+        first, _, closes = uses_of(
+            stamp, ledger.sender, ledger.receiver, windows, delay, read=read, state=False
+        )
+        return None if first is None or not self._of_one_window(stamp, first) else (first, closes)
 
     def _within(self, channel: Channel, stamp: int, tick: int) -> bool:
         """Whether credit for `stamp` comes back with the graph of the window of `tick`."""
@@ -199,12 +195,11 @@ class _Times:
         return closes and not channel.injects and any(lost)
 
     def _back(self, channel: Channel, stamp: int, uses: tuple[int, int]) -> int:
-        windows = self.windows[channel.receiver]
-        if self._within(channel, stamp, uses[0]):
+        first, closes = uses
+        if self._within(channel, stamp, first):
+            windows = self.windows[channel.receiver]
             return windows.end(windows.number(stamp))
-        return (
-            windows.end(windows.number(uses[1])) + channel.ledger.back if channel.ledger.wants_deltas else -1
-        )
+        return closes + channel.ledger.back if channel.ledger.wants_deltas else -1
 
     def _trained(self, channel: Channel, stamp: int, uses: tuple[int, int]) -> int:
         windows = self.windows[channel.sender]

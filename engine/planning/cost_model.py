@@ -21,10 +21,9 @@ from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.clock import Windows
 from antiphon.engine.core.system import System
 
-__all__ = ["CostModel", "NetworkCost", "length_of"]
+__all__ = ["CostModel", "NetworkCost"]
 
 _ROWS = 2
 """What is counted on these and on one row more gives any number of rows; on fewer, batch norm is another function."""
@@ -42,11 +41,6 @@ class NetworkCost:
     """FLOP of its gradients."""
     saved: int
     """Bytes that autograd keeps of it until the window's end."""
-
-
-def length_of(windows: Windows) -> int:
-    """Return the steps of a window; of episodes to come, of the longest."""
-    return windows.end(1) - windows.end(0)
 
 
 class CostModel:
@@ -128,14 +122,13 @@ class CostModel:
     def _predictors(self, channel: Channel) -> float:
         """Return the FLOP of a step of a channel's synthetic gradients and inputs."""
         total = 0.0
-        for model in (channel.predictor, channel.input):
-            if model is not None:
-                shapes = tuple(tuple(p.shape) for p in model.parameters.values())
-                key = type(model), model.context, model.norm, model.frozen, shapes
-                if key not in self._models:
-                    few, more = (_counted(partial(_train, model, rows))[0] for rows in (_ROWS, _ROWS + 1))
-                    self._models[key] = _at(self.system.batch, few, more)
-                total += self._models[key]
+        for model in channel.models:
+            shapes = tuple(tuple(p.shape) for p in model.parameters.values())
+            key = type(model), model.context, model.norm, model.frozen, shapes
+            if key not in self._models:
+                few, more = (_counted(partial(_train, model, rows))[0] for rows in (_ROWS, _ROWS + 1))
+                self._models[key] = _at(self.system.batch, few, more)
+            total += self._models[key]
         return total * _read(channel)
 
 
@@ -148,7 +141,7 @@ def _learns(agent: Agent) -> bool:
 def _read(channel: Channel) -> float:
     """Return how many messages a step of a channel are read: of states, one a window."""
     if channel.state:
-        return 1 / length_of(channel.ledger.windows)
+        return 1 / channel.ledger.windows.steps()
     sent = channel.ledger.sender.rate / channel.ledger.sender.clock.period
     return min(sent, channel.slots / channel.ledger.receiver.period)
 

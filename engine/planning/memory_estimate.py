@@ -15,8 +15,9 @@ from torch import Tensor
 from antiphon.engine.build.builder import build_to_look, outline
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.system import LearningGroup, System
-from antiphon.engine.planning.cost_model import CostModel, length_of
+from antiphon.engine.core.records import LearningGroup
+from antiphon.engine.core.system import System
+from antiphon.engine.planning.cost_model import CostModel
 from antiphon.envs.signal import Description
 from antiphon.errors import ResourceError
 from antiphon.nets.memory import was_refused
@@ -123,8 +124,8 @@ def in_units(count: float) -> str:
 def memory_of(system: System, costs: CostModel | None = None) -> MemoryEstimate:
     """Return the memory of a system; its tensors may be on torch's meta device."""
     costs = costs or CostModel(system)
-    learners = {id(agent.learner): agent.learner for agent in system.agents.values()}.values()
-    models = [m for c in system.channels.values() for m in (c.predictor, c.input) if m is not None]
+    learners = [agent.learner for agent in system.owners().values()]
+    models = [model for channel in system.channels.values() for model in channel.models]
     return MemoryEstimate(
         parameters=sum(_size(learner.parameters.values(), learner.buffers.values()) for learner in learners),
         optimiser=sum(_size(*learner.optimiser.state.values()) for learner in learners),
@@ -142,8 +143,7 @@ def _size(*tensors: Iterable[Tensor]) -> int:
 
 
 def _activations(system: System, agent: Agent, costs: CostModel) -> int:
-    ticks = -(-length_of(system.group_of[agent.name].windows) // agent.clock.period)
-    return costs.network(agent).saved * ticks
+    return costs.network(agent).saved * system.group_of[agent.name].windows.ticks(agent.clock)
 
 
 def _messages(system: System, channel: Channel) -> int:
@@ -158,8 +158,8 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
         return 3 + (channel.span if channel.traced else 0)
     every = ledger.sender.clock.period / ledger.sender.rate
     read = max(math.ceil(every), ledger.receiver.period)
-    used = ledger.link.delay + read - 1 + length_of(ledger.windows) - 1 + ledger.slack
-    learned = length_of(sender.windows) * (1 + (sender.staleness if sender.late else 0))
+    used = ledger.link.delay + read - 1 + ledger.windows.steps() - 1 + ledger.slack
+    learned = sender.windows.steps() * (1 + (sender.staleness if sender.late else 0))
     return math.ceil(max(used + ledger.back + 1, learned) / every)
 
 

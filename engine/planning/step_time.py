@@ -8,7 +8,6 @@ import timeit
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from antiphon.engine.planning.cost_model import length_of
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 
@@ -49,6 +48,6 @@ def measure_step_time(
 def _cycle(simulation: Simulation) -> int:
     """Return the steps after which all windows and clocks have come round, at most `_MOST_STEPS`."""
     system = simulation.system
-    lengths = {length_of(group.windows) for group in system.groups}
+    lengths = {group.windows.steps() for group in system.groups}
     periods = {agent.clock.period for agent in system.agents.values()}
     return min(math.lcm(system.hold, *lengths, *periods), _MOST_STEPS)

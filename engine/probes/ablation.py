@@ -169,7 +169,7 @@ def ablate(
         raise ScenarioError("ablate: the scenario has no channel to do without")
     if limit is not None and limit < 1:
         raise ScenarioError(f"examples: must be at least 1, not {limit}")
-    goals = {name: agent.goal for name, agent in system.agents.items() if agent.goal is not None}
+    goals = system.goals()
     settings: dict[str, Any] = {"ends": goals, "history": kind.name == "delay"}
     rollouts = [
         ExampleRollout(system, batch, links, seed=rollout_seed(simulation.seed, split, number), **settings)

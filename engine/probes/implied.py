@@ -130,11 +130,10 @@ def implied_loss(
         raise ScenarioError(f"points: a line needs at least 2, not {points}")
     if examples < 1:
         raise ScenarioError(f"examples: must be at least 1, not {examples}")
-    goals = [name for name, agent in system.agents.items() if agent.goal is not None]
     (batch,) = examples_of(
         simulation.world.env, split, examples, examples
     )  # one: the mean message is that of all
-    rollout = ExampleRollout(system, batch, Links(), seed=simulation.seed, ends=goals)
+    rollout = ExampleRollout(system, batch, Links(), seed=simulation.seed, ends=system.goals())
     signals = StepSignals(0, dict(batch))
     chosen = names if channels is None else dict.fromkeys(channels)
     return {name: _Lines(system, rollout, signals, system.channels[name]).compare(points) for name in chosen}
@@ -204,12 +203,10 @@ class _Lines:
         def message(stamp: int, made: Tensor) -> Tensor:
             return self._at(stamp, share) if stamp in self.own else made
 
-        total = np.zeros(self.rollout.rows)
+        total, goals = np.zeros(self.rollout.rows), self.system.goals()
         ports = self.rollout.replaced(self.channel.name, message)
         for name, found in self.rollout.scores(ports).items():
-            goal = self.system.agents[name].goal
-            assert goal is not None
-            total += goal.weight * found["loss"].double().cpu().numpy()
+            total += goals[name].weight * found["loss"].double().cpu().numpy()
         return total
 
 

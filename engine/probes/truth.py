@@ -207,7 +207,7 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
         _touch(touched, channel, stamp)
     last = stamp
     for step in itertools.count(stamp):
-        for name in itertools.chain.from_iterable(system.schedule.calls(step)):
+        for name in system.schedule.ticks(step):
             if name in touched[step]:
                 agent = system.agents[name]
                 if agent.goal is not None and _counts(system, name, step):
@@ -229,8 +229,7 @@ def _goals(system: System, starts: set[str]) -> tuple[set[str], bool]:
     graph.add_nodes_from(system.agents)
     graph.add_edges_from((channel.sender, channel.receiver) for channel in system.channels.values())
     reached = starts.union(*(nx.descendants(graph, name) for name in starts))
-    goals = {name for name in reached if system.agents[name].goal is not None}
-    return goals, not nx.is_directed_acyclic_graph(graph.subgraph(reached))
+    return reached & system.goals().keys(), not nx.is_directed_acyclic_graph(graph.subgraph(reached))
 
 
 def _counts(system: System, name: str, step: int) -> bool:

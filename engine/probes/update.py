@@ -78,9 +78,7 @@ def _followed(twin: BaseSimulation) -> dict[str, _Followed]:
     twin.backend.freeze()
     begun = {id(group): group.tape.window if group.tape.ticks else -1 for group in system.groups}
     wanted = {name for name, agent in system.owners().items() if agent.learner.trainable}
-    longest = max(
-        (group.staleness + 1) * (group.windows.end(1) - group.windows.end(0)) for group in system.groups
-    )
+    longest = max((group.staleness + 1) * group.windows.steps() for group in system.groups)
     delays = sum(channel.ledger.link.delay for channel in system.channels.values())
     found: dict[str, _Followed] = {}
     for _ in range(_WINDOWS * longest + delays):

@@ -33,10 +33,10 @@ from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.core.system import System
+from antiphon.engine.core.updates import StepReport
 from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.backends import StackedBackend
-from antiphon.engine.step.report import AgentReport
 from antiphon.errors import DivergenceError, ScenarioError, suggest
 from antiphon.nets.optimisers import Rate
 from antiphon.telemetry.figures import Figure
@@ -209,7 +209,7 @@ def _models(system: System) -> Iterator[Learner | Predictor | InputModel]:
     for agent in system.owners().values():
         yield agent.learner
     for channel in system.channels.values():
-        yield from (model for model in (channel.predictor, channel.input) if model is not None)
+        yield from channel.models
 
 
 def _rates(simulation: BaseSimulation, horizon: int) -> list[float]:
@@ -248,8 +248,8 @@ class _Forks:
                 if step < horizon // 2:
                     continue
                 for update in fork.learned.updates:
-                    for name in update.losses.keys() & sums.keys():
-                        losses, (loss, count) = update.losses[name], sums[name]
+                    for name in update.window_loss.losses.keys() & sums.keys():
+                        losses, (loss, count) = update.window_loss.losses[name], sums[name]
                         total = losses.loss.item() * fork.system.batch
                         sums[name] = loss + total, count + int(losses.count)
         except DivergenceError as error:
@@ -407,7 +407,7 @@ class TrueGradient(ZeroGradient):
                 self._before.run(ahead_of(self.bench, self.simulation), ahead + 1)
         super().tick(step, step_signals)
 
-    def learn(self, step: int, *, watch: bool = False) -> AgentReport:
+    def learn(self, step: int, *, watch: bool = False) -> StepReport:
         """Update what is due; the step's true gradients are found first."""
         rollout = self._before
         if rollout is not None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario
+from antiphon.scenarios.yaml_text import read, write
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
@@ -33,8 +34,10 @@ __all__ = [
     "RunDirectory",
     "facts_of",
     "finite",
+    "holds_objects",
     "now",
     "read_json",
+    "scenario_text",
     "write_csv",
     "write_json",
     "write_text",
@@ -100,6 +103,29 @@ def _unwritable(path: Path, error: OSError) -> RunError:
     return RunError(f"{path}: cannot be written ({reason}); choose a log directory that can")
 
 
+_NO_DOCUMENT = "# No document: "
+"""Beginning of a scenario.yaml whose scenario holds Python objects."""
+
+
+def holds_objects(scenario: Scenario) -> bool:
+    """Return whether a scenario holds Python objects, which no document can."""
+    try:
+        scenario.to_yaml()
+    except ScenarioError:
+        return True
+    return False
+
+
+def scenario_text(scenario: Scenario) -> str:
+    """Return the text of scenario.yaml: a document, or under a comment the description of a scenario with Python objects."""
+    try:
+        return scenario.to_yaml()
+    except ScenarioError as error:
+        from antiphon.engine.metrics.digests import described_scenario
+
+        return f"{_NO_DOCUMENT}{error}\n{write(described_scenario(scenario))}"
+
+
 @dataclass(eq=False)
 class RunDirectory:
     """A run on disk."""
@@ -114,7 +140,7 @@ class RunDirectory:
 
         Args:
             path: A folder that is not there yet, or empty.
-            scenario: Resolved. One that holds Python objects leaves a note in its place.
+            scenario: Resolved. One that holds Python objects is described, under a comment that says so.
             facts: For run.json.
 
         Raises:
@@ -129,11 +155,7 @@ class RunDirectory:
                     f"{path}: is there already and not empty; choose another directory for a new run"
                 )
             made.mkdir(parents=True)
-            try:
-                document = scenario.to_yaml()
-            except ScenarioError as error:
-                document = f"# No document: {error}\n"
-            write_text(made / "scenario.yaml", document)
+            write_text(made / "scenario.yaml", scenario_text(scenario))
             write_json(made / "run.json", directory.facts)
             if path.is_dir():
                 path.rmdir()
@@ -179,6 +201,42 @@ class RunDirectory:
             raise RunError(f"{self.path / 'scenario.yaml'}: cannot be read ({error.strerror})") from None
 
     @property
+    def described(self) -> dict[str, Any] | None:
+        """The scenario with a digest in the place of each Python object; None: it holds none, scenario.yaml is a document.
+
+        Raises:
+            RunError: scenario.yaml cannot be read, or is damaged.
+        """
+        document = self.document
+        if not document.startswith(_NO_DOCUMENT):
+            return None
+        if all(line.startswith("#") for line in document.splitlines()):  # of a version that described nothing
+            return {}
+        try:
+            return dict(read(document, str(self.path / "scenario.yaml")).data)
+        except ScenarioError as error:
+            raise RunError(str(error)) from None
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario of a document.
+
+        Raises:
+            RunError: It holds Python objects, and must be given.
+            ScenarioError: scenario.yaml is damaged.
+        """
+        self.check_document()
+        return Scenario.from_yaml(self.document, str(self.path / "scenario.yaml"))
+
+    def check_document(self) -> None:
+        """Raise RunError where the scenario holds Python objects, and must be given."""
+        if self.document.startswith(_NO_DOCUMENT):
+            raise RunError(
+                f"{self.path}: its scenario holds Python objects; give scenario=… "
+                "(on the command line: --scenario MODULE:FUNCTION)"
+            )
+
+    @property
     def result(self) -> dict[str, Any] | None:
         """The content of result.json; None where there is none (yet)."""
         return read_json(self.path / "result.json") or None
@@ -196,9 +254,10 @@ class RunDirectory:
         return int(found[-1].name.removeprefix("step-")) if found else 0
 
     def checkpoint(self, simulation: BaseSimulation) -> None:
-        """Save the simulation, and remove all checkpoints but the newest two."""
-        simulation.save(self.path / "checkpoints" / f"step-{simulation.now:09d}")
-        for path in self.checkpoints[:-_KEPT]:
+        """Save the simulation, and remove all checkpoints but the newest two, and what a killed process left half written."""
+        folder = self.path / "checkpoints"
+        simulation.save(folder / f"step-{simulation.now:09d}")
+        for path in (*self.checkpoints[:-_KEPT], *folder.glob(".step-*")):
             shutil.rmtree(path, ignore_errors=True)
         self.note(step=simulation.now)
 

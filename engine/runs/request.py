@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.runs.directory import RunDirectory, facts_of, finite
+from antiphon.engine.runs.directory import RunDirectory, facts_of, finite, holds_objects, scenario_text
 from antiphon.engine.runs.trainer import Outcome
 from antiphon.errors import DivergenceError, RunError
 from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.python import PythonTemplate
 
 __all__ = ["Request"]
 
@@ -24,7 +25,7 @@ class Request:
         ScenarioError: From `scenario` and `resolved_values`: something that the template does not accept.
     """
 
-    template: Template
+    template: Template | PythonTemplate
     variant: str | None = None
     """Of the template; None: its defaults."""
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -50,6 +51,12 @@ class Request:
         """The explicit scenario."""
         scenario = self.template.resolve(self.variant, self.values)
         return scenario if self.steps is None else scenario.with_training(steps=self.steps)
+
+    @property
+    def given(self) -> Scenario | None:
+        """The scenario, if it holds Python objects: then its checkpoints are loaded with it; else None."""
+        python = isinstance(self.template, PythonTemplate) and holds_objects(self.scenario)
+        return self.scenario if python else None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -95,11 +102,24 @@ class Request:
         pairs |= {"seed": (facts.get("seed"), self.seed), "device": (facts.get("device"), self.device)}
         pairs["backend"] = facts.get("backend"), self.backend
         found = [f"{name}: {old} there, {new} asked" for name, (old, new) in pairs.items() if old != new]
-        if not found and directory.document != self.scenario.to_yaml():
-            scenario = Scenario.from_yaml(directory.document, str(directory.path / "scenario.yaml"))
-            if scenario.training.steps != self.scenario.training.steps:
-                old, new = scenario.training.steps, self.scenario.training.steps
-                found.append(f"steps: {old} there, {new} asked")
-            elif scenario != self.scenario:
-                found.append(f"its scenario.yaml is not what {self.template.source} says now")
+        if not found and directory.document != scenario_text(self.scenario):
+            found += self._scenario_differences(directory)
         return found
+
+    def _scenario_differences(self, directory: RunDirectory) -> list[str]:
+        described = directory.described
+        if described is not None:
+            from antiphon.engine.metrics.digests import described_scenario
+            from antiphon.engine.state.compatibility import check_same_scenario
+
+            try:
+                check_same_scenario(described, described_scenario(self.scenario))
+            except RunError as error:
+                return [str(error)]
+            return []
+        scenario = directory.scenario
+        if scenario.training.steps != self.scenario.training.steps:
+            return [f"steps: {scenario.training.steps} there, {self.scenario.training.steps} asked"]
+        return [f"its scenario.yaml is not what {self.template.source} says now"] * (
+            scenario != self.scenario
+        )

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
-import torch
-
 from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.runs.directory import RunDirectory
@@ -17,7 +15,7 @@ from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_writer import RunWriter
 from antiphon.engine.runs.trainer import Outcome, Trainer
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import DivergenceError, RunError
+from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry import Recorder
 
@@ -48,13 +46,13 @@ class Run:
         `checkpoint_every` is that of `RunWriter`; `recorders` are one more for each simulation.
         """
         writers = [
-            RunWriter(simulation, directory, self.until, checkpoint_every, recorder)
+            RunWriter(simulation, directory, checkpoint_every, recorder)
             for simulation, directory, recorder in zip_longest(self.simulations, self.directories, recorders)
         ]
         scores = [] if on_step is None else [TrainingScores(on_step)]
         trainer = Trainer(self.simulations, [*scores, *writers], self.step)
         try:
-            outcomes = trainer.run(self.until - self.simulations[0].now)
+            outcomes = trainer.run(max(0, self.until - self.simulations[0].now))
         finally:
             for simulation in self.simulations:
                 simulation.close()
@@ -76,7 +74,7 @@ def begin(request: Request, path: str | Path, *, resume_if_exists: bool = False)
     if not resume_if_exists:
         check_empty(path)
     elif (there := request.existing(path)) is not None:
-        return _resumed(there, request.scenario.training.steps)
+        return _resumed(there, request.scenario.training.steps, request.given)
     device = chosen_device(request.device)
     simulation = Simulation(request.scenario, seed=request.seed, device=device, backend=request.backend)
     facts = {**request.facts, "backend": simulation.backend.name}  # chosen once, for resuming too
@@ -88,16 +86,17 @@ def begin(request: Request, path: str | Path, *, resume_if_exists: bool = False)
     return Run([simulation], [directory], request.scenario.training.steps)
 
 
-def resume(path: str | Path, steps: int | None = None) -> Run | Outcome:
+def resume(path: str | Path, steps: int | None = None, scenario: Scenario | None = None) -> Run | Outcome:
     """Resume a run from its newest checkpoint, to the same bits as if it had never stopped.
 
     Args:
         path: The run directory.
         steps: The step to stop at; schedules keep the scenario's `training.steps`. None: that of the run, whose outcome
             is returned where it is at that step already.
+        scenario: Needed where it holds Python objects.
 
     Raises:
-        RunError: No run is there, it has gone further, or it cannot go on.
+        RunError: No run is there, it has gone further, it cannot go on, or `scenario` is another one.
         DivergenceError: It diverged and would do so again.
     """
     directory = RunDirectory.open(path)
@@ -109,24 +108,11 @@ def resume(path: str | Path, steps: int | None = None) -> Run | Outcome:
         raise RunError(f"--steps: {until}, but {path} has done {step} already; give more")
     if until == step and done and result is not None:
         return Outcome("done", result=result)
-    return _resumed(directory, until)
+    return _resumed(directory, until, scenario)
 
 
-def _resumed(directory: RunDirectory, until: int) -> Run:
-    facts = directory.facts
-    if facts["exit"] == "diverged":
-        raise DivergenceError(f"{directory.path}: diverged and would do so again: {facts['error']}")
-    settings = {"threads": facts["threads"], "backend": facts["backend"]}
-    settings["device"] = chosen_device(facts["device"])
-    if directory.checkpoints:
-        simulation = Simulation.load(directory.path, **settings)
-    else:  # it ended before its first checkpoint
-        scenario = Scenario.from_yaml(directory.document, str(directory.path / "scenario.yaml"))
-        dtype = getattr(torch, facts["dtype"])
-        simulation = Simulation(scenario, seed=facts["seed"], dtype=dtype, **settings)
-    if len(facts.get("together") or []) > 1 and "alone_from" not in facts:
-        directory.note(alone_from=simulation.now)  # its last bits differ from here on
-    return Run([simulation], [directory], until)
+def _resumed(directory: RunDirectory, until: int, scenario: Scenario | None) -> Run:
+    return Run([Simulation.of_directory(directory, scenario)], [directory], until)
 
 
 def check_empty(path: str | Path) -> None:

@@ -12,7 +12,14 @@ from antiphon import telemetry
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.figures import Timed, figures
 from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.engine.runs.directory import RunDirectory, facts_of, finite, now, read_json, write_json
+from antiphon.engine.runs.directory import (
+    RunDirectory,
+    facts_of,
+    finite,
+    now,
+    read_json,
+    write_json,
+)
 from antiphon.engine.runs.trainer import Observer, Outcome, SharedClock, Trainer
 from antiphon.errors import AntiphonError, DivergenceError
 from antiphon.scenarios.training import OF_AGENTS
@@ -113,9 +120,8 @@ class RunWriter(Observer):
     """Writes figures, checkpoints, run.json and result.json of a simulation into its run directory.
 
     Args:
-        simulation: At the step it goes on from.
+        simulation: At the step it goes on from; its `until` is the step that the run is to reach.
         directory: Its run directory.
-        until: The step that the run is to reach.
         checkpoint_every: Steps between checkpoints. None: ten in a run, at least 100 steps apart.
         recorder: One besides those of the directory, closed at the end.
 
@@ -127,26 +133,29 @@ class RunWriter(Observer):
         self,
         simulation: BaseSimulation,
         directory: RunDirectory,
-        until: int,
         checkpoint_every: int | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         self.directory = directory
         self.result: dict[str, Any] = {}
-        self._simulation, self._until = simulation, until
-        self._checkpoint_every = checkpoint_every or max(_FEWEST_STEPS, -(-until // _CHECKPOINTS))
+        self._simulation, self._given_every = simulation, checkpoint_every
+        self._ended_at = simulation.now
+        self._trained = False
         self._latest = LatestFigures()
         self._further = [] if recorder is None else [recorder]
         self._clock: SharedClock | None = None
         self._seconds_before: float = directory.facts["seconds"]
 
     def attach(self) -> None:
-        """Attach recorders to the simulation; rows of an earlier session after its present step are dropped."""
+        """Attach recorders to the simulation; rows of an earlier session after its present step are dropped.
+
+        Where the scenario holds Python objects a checkpoint of step 0 keeps the parameters that they begin with.
+        """
         simulation, directory, start = self._simulation, self.directory, self._simulation.now
         scenario, document = simulation.scenario, directory.document
         first = timeline(simulation.system, 0, span(simulation.system))
         description = describe_run(
-            scenario, directory.facts, document=document, start=start, until=self._until, timeline=first
+            scenario, directory.facts, document=document, start=start, until=simulation.until, timeline=first
         )
         table = directory.path / "metrics.csv"
         resumed = start if table.exists() else None
@@ -161,6 +170,8 @@ class RunWriter(Observer):
         self._seconds_before = max(directory.facts["seconds"], logged)
         self._clock = SharedClock()
         self._clock.divide(1)
+        if directory.described is not None and not directory.checkpoints:
+            directory.checkpoint(simulation)
 
     def _seconds(self) -> float:
         """Return the seconds of the run so far, all sessions together."""
@@ -170,22 +181,43 @@ class RunWriter(Observer):
         """Attach recorders if there are none yet, and note in run.json that the run goes on."""
         if self._clock is None:
             self.attach()
+        self._trained = True
         self._seconds_before, self._clock = self._seconds() - trainer.clock(), trainer.clock
-        facts: dict[str, Any] = {"exit": "running", "steps": self._until, "step": self._simulation.now}
+        self._note_running()
+
+    def _note_running(self) -> None:
+        facts: dict[str, Any] = {
+            "exit": "running",
+            "steps": self._simulation.until,
+            "step": self._simulation.now,
+        }
         if self._simulation.changes or "changes" in self.directory.facts:
             facts["changes"] = self._simulation.changes
         self.directory.note(**facts, finished=None, error=None)
 
     def step(self, trainer: Trainer) -> None:
         """Write a checkpoint if one is due; the last step's is written by `end`."""
-        step = self._simulation.now
-        if self._simulation in trainer.running and step % self._checkpoint_every == 0 and step != self._until:
+        if self._simulation in trainer.running and self._simulation.now != self._simulation.until:
+            self._write_due_checkpoint()
+
+    def step_by_hand(self) -> None:
+        """Follow a step that was taken outside of a run loop, as `start` and `step` do; in one it does nothing."""
+        if self._trained:
+            return
+        if not self.running:
+            self._note_running()
+        self._write_due_checkpoint()
+
+    def _write_due_checkpoint(self) -> None:
+        every = self._given_every or max(_FEWEST_STEPS, -(-self._simulation.until // _CHECKPOINTS))
+        if self._simulation.now % every == 0:
             self.directory.checkpoint(self._simulation)
 
     def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
         """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json."""
         if simulation is not self._simulation:
             return
+        self._trained, self._ended_at = False, simulation.now
         if outcome.status in ("failed", "interrupted"):
             self._note_end("stopped" if outcome.status == "interrupted" else "failed", outcome.error)
             return
@@ -208,15 +240,25 @@ class RunWriter(Observer):
         """Whether run.json has no end of the run yet."""
         return bool(self.directory.facts["exit"] == "running")
 
-    def break_off(self, failure: BaseException | None = None) -> None:
-        """Note in run.json that a run stepped by hand is over, closed or by an exception."""
-        diverged = self._simulation.diverged
-        if diverged is not None and (failure is None or isinstance(failure, DivergenceError)):
-            self._note_end("diverged", diverged)
-        elif failure is None or isinstance(failure, KeyboardInterrupt):
-            self._note_end("stopped", None if failure is None else type(failure).__name__)
+    def close(self, failure: BaseException | None = None) -> None:
+        """Note how steps taken by hand have ended, as the run loop does: done, stopped early, diverged, or by an exception.
+
+        Where no step was taken since the last end nothing but run.json is written; nor is it where it has an end already.
+        """
+        simulation = self._simulation
+        if not self.running:
+            return
+        with suppress(DivergenceError):  # noted in the simulation
+            simulation.synchronize()
+        if simulation.diverged is not None and (failure is None or isinstance(failure, DivergenceError)):
+            self.end(simulation, Outcome("diverged", DivergenceError.exit_code, simulation.diverged))
+        elif failure is not None:
+            status = "interrupted" if isinstance(failure, KeyboardInterrupt) else "failed"
+            self.end(simulation, Outcome(status, 1, str(failure) or type(failure).__name__))
+        elif simulation.now == self._ended_at:
+            self._note_end("stopped", None)
         else:
-            self._note_end("failed", str(failure) or type(failure).__name__)
+            self.end(simulation, Outcome("done" if simulation.now >= simulation.until else "stopped"))
 
     def _note_end(self, status: str, error: str | None) -> None:
         with suppress(AntiphonError):  # the failure itself matters more than that of its note
@@ -224,7 +266,7 @@ class RunWriter(Observer):
             self.directory.note(exit=status, error=error, step=step, seconds=seconds, finished=now())
 
 
-def open_writer(simulation: BaseSimulation, path: Path) -> RunWriter:
+def open_writer(simulation: BaseSimulation, path: Path, checkpoint_every: int | None = None) -> RunWriter:
     """Create a run directory for a simulation made in Python; its figures are written from the first step.
 
     RunError where the folder holds something, or cannot be written.
@@ -239,7 +281,7 @@ def open_writer(simulation: BaseSimulation, path: Path) -> RunWriter:
         backend=simulation.backend.name,
     )
     directory = RunDirectory.create(path, scenario, facts)
-    writer = RunWriter(simulation, directory, scenario.training.steps)
+    writer = RunWriter(simulation, directory, checkpoint_every)
     writer.attach()
     return writer
 

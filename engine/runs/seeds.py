@@ -326,7 +326,7 @@ class MultiSeedRun:
         with ExitStack() as undo:
             undo.callback(replicas.close)
             for index, simulation in zip(group, replicas.simulations, strict=True) if resumed else ():
-                saved = read_simulation(self._existing[index].path, None, device)
+                saved = read_simulation(self._existing[index].path, request.given, device)
                 simulation.scenario = request.scenario
                 simulation.load_saved(saved)
             undo.pop_all()

@@ -16,7 +16,7 @@ from antiphon.errors import DivergenceError, ScenarioError
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation, StepInfo
 
-__all__ = ["Observer", "Outcome", "SharedClock", "Trainer", "stop_signals"]
+__all__ = ["Observer", "Outcome", "SharedClock", "Trainer", "check_limit", "stop_signals"]
 
 
 @contextmanager
@@ -89,6 +89,15 @@ class SharedClock:
         self._rate = 1 / simulations if simulations else 0.0
 
 
+def check_limit(name: str, limit: object, *, whole: bool = True) -> None:
+    """Raise ScenarioError where a limit of a run is less than 0 or no (whole) number; None is no limit."""
+    number = limit is None or hasattr(limit, "__index__" if whole else "__float__")
+    if not number or isinstance(limit, bool | str):
+        raise ScenarioError(f"run: {name}={limit!r}; must be a {'whole ' * whole}number")
+    if limit is not None and not limit >= 0:  # type: ignore[operator]
+        raise ScenarioError(f"run: {name}={limit}; must be at least 0")
+
+
 class Trainer:
     """The run loop of one simulation, or of several that are stepped together.
 
@@ -128,8 +137,13 @@ class Trainer:
             seconds: Wall-clock time.
 
         Raises:
-            ScenarioError: Episodes are the only limit, and the environment's never end.
+            ScenarioError: A limit is no number or less than 0, or episodes are the only one and the environment's never end.
+            RunError: A simulation has been closed.
         """
+        for simulation in self.simulations:
+            simulation.check_open()
+        for name, limit in (("steps", steps), ("episodes", episodes), ("seconds", seconds)):
+            check_limit(name, limit, whole=name != "seconds")
         endless = self.simulations[0].world.env.endless
         if episodes is not None and steps is None and seconds is None and endless:
             raise ScenarioError(
@@ -167,11 +181,11 @@ class Trainer:
         return [self._outcomes[simulation] for simulation in self.simulations]
 
     def _start(self, steps: int | None) -> None:
-        for observer in self._observers:
-            observer.start(self)
         if steps is not None:
             for simulation in self.simulations:
                 simulation.until = simulation.now + steps
+        for observer in self._observers:
+            observer.start(self)
         self.clock.divide(len(self.running))
         self._end_diverged()
 

@@ -201,10 +201,21 @@ class Saved:
     seed: int
     dtype: torch.dtype
     state: dict[str, Any]
+    described: dict[str, Any] | None = None
+    """The scenario that holds Python objects, described; None: it is a document, or was saved before they were."""
 
 
-def write_simulation(path: Path, scenario: Scenario, dtype: torch.dtype, state: dict[str, Any]) -> Path:
+def write_simulation(
+    path: Path, scenario: Scenario, dtype: torch.dtype, state: dict[str, Any], described: dict[str, Any]
+) -> Path:
     """Write a checkpoint folder, whole or not at all, and return its path.
+
+    Args:
+        path: The folder.
+        scenario: Resolved.
+        dtype: Of all floats.
+        state: Of the simulation.
+        described: The same scenario (`described_scenario`), in the place of one that holds Python objects.
 
     Raises:
         RunError: It cannot be written.
@@ -215,6 +226,7 @@ def write_simulation(path: Path, scenario: Scenario, dtype: torch.dtype, state: 
         document = None
     manifest = {
         "scenario": document,
+        **({} if document is not None else {"described": described}),
         "seed": state["seed"],
         "step": state["now"],
         "dtype": str(dtype).removeprefix("torch."),
@@ -239,6 +251,9 @@ def read_simulation(path: Path, scenario: Scenario | None, device: torch.device 
         )
     if scenario is None:
         if document is None:
-            raise RunError(f"{place}: its scenario holds Python objects; load it with scenario=…")
+            raise RunError(
+                f"{place}: its scenario holds Python objects; load it with scenario=… "
+                "(on the command line: --scenario MODULE:FUNCTION)"
+            )
         scenario = Scenario.from_yaml(document, str(place / "state.json"))
-    return Saved(place, scenario, seed, dtype, state)
+    return Saved(place, scenario, seed, dtype, state, manifest.get("described"))

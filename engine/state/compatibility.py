@@ -1,4 +1,4 @@
-"""Compatibility of a saved state with a system: whether it was saved from a system of the same make."""
+"""Compatibility of a saved state with a system and a scenario: whether it was saved from one of the same make."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from torch import Tensor
 
 from antiphon.engine.core.system import System
 from antiphon.errors import RunError
+from antiphon.scenarios.problems import show_value
+from antiphon.scenarios.spec import channel_name
 
-__all__ = ["check_compatible"]
+__all__ = ["check_compatible", "check_objects", "check_same_scenario"]
 
 _SECTIONS = {"parameters": "parameter", "buffers": "running statistic"}
 
@@ -101,3 +103,69 @@ def _shapes(place: str, what: str, saved: Mapping[str, Tensor], own: Mapping[str
         if ours != theirs:
             named = f"{what} {name}".rstrip()
             yield f"{place}: {named} is {theirs} in the state and {ours} in the scenario"
+
+
+# --- scenarios -------------------------------------------------------------------------------------------
+
+_OBJECT = "python"
+"""Key of a Python object in a described scenario."""
+
+
+def check_same_scenario(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Compare a saved scenario with another one, both as `described_scenario` returns them; an empty one is not known.
+
+    Raises:
+        RunError: They differ; the line names the first difference.
+    """
+    found = next(_settings("", saved, own), None) if saved else None
+    if found is not None:
+        raise RunError(f"scenario: {_different(*found)}; give the scenario that it was begun with")
+
+
+def check_objects(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Compare the Python objects of a saved scenario with those of another one, as `check_same_scenario` does.
+
+    Raises:
+        RunError: They differ in their data or types; the line names the first one.
+    """
+    found = (each for each in _settings("", saved, own) if any(map(_is_object, each[1:])))
+    difference = next(found, None)
+    if difference is not None:
+        raise RunError(
+            f"scenario: {_different(*difference)}; give the one that it was saved with, or take single agents from it "
+            "with `weights: RUN:agent`"
+        )
+
+
+def _settings(path: str, saved: Any, own: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (path, saved value, own value) of everything that differs; None stands for what is not there."""
+    if isinstance(saved, list) and isinstance(own, list):
+        saved, own = (
+            {_item_name(item, index): item for index, item in enumerate(each)} for each in (saved, own)
+        )
+    if isinstance(saved, Mapping) and isinstance(own, Mapping) and not (_is_object(saved) or _is_object(own)):
+        for key in dict.fromkeys([*saved, *own]):
+            yield from _settings(f"{path}.{key}".lstrip("."), saved.get(key), own.get(key))
+    elif saved != own:
+        yield path, saved, own
+
+
+def _item_name(item: Any, index: int) -> str:
+    """Return the name of a channel, or the place of any other item of a list."""
+    if isinstance(item, Mapping) and {"from", "to"} <= item.keys():
+        return channel_name(str(item["from"]), str(item["to"]), item.get("key", 0))
+    return str(index)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, Mapping) and _OBJECT in value
+
+
+def _different(path: str, saved: Any, own: Any) -> str:
+    if _is_object(saved) and _is_object(own) and saved[_OBJECT] == own[_OBJECT]:
+        return f"{path}: this {own[_OBJECT]} holds other data or settings than the one saved"
+    return f"{path}: {_in_words(saved)} was saved, {_in_words(own)} is given"
+
+
+def _in_words(value: Any) -> str:
+    return f"a Python {value[_OBJECT]}" if _is_object(value) else show_value(value)

@@ -18,9 +18,8 @@ from antiphon.comms.outliers import BundledOutliers
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import GradientLedger
-from antiphon.engine.core.records import ReplicaSignals, StepSignals, joined
-from antiphon.engine.core.rows import Replicas
-from antiphon.engine.core.system import LearningGroup, Stacked, System
+from antiphon.engine.core.records import LearningGroup, Replicas, ReplicaSignals, StepSignals, joined
+from antiphon.engine.core.system import Stacked, System
 from antiphon.engine.state.state_dict import Tree
 from antiphon.nets.optimisers import StackedParameters
 

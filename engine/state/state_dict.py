@@ -13,8 +13,16 @@ import torch
 
 from antiphon.comms.credit import as_leaf
 from antiphon.engine.core.mailbox import Mailbox
-from antiphon.engine.core.records import AgentTick, Consumption, Input, Record, StepSignals, Tape, Tick
-from antiphon.engine.core.rows import Members
+from antiphon.engine.core.records import (
+    AgentTick,
+    Consumption,
+    Input,
+    Members,
+    Record,
+    StepSignals,
+    Tape,
+    Tick,
+)
 from antiphon.engine.core.system import System
 from antiphon.nets.optimisers import TrainedParameters
 

@@ -86,17 +86,17 @@ def take_weights(
             raise ScenarioError(f"load_weights: {source} has no agent '{other}'{suggest(other, saved)}")
     found = TakenWeights(source, unused=[name for name in saved if name not in pairs.values()])
     for name, learner in learners.items():
-        other = pairs.get(name)
-        if other is None and agents is not None:
+        giver = pairs.get(name)
+        if giver is None and agents is not None:
             continue
         taken, left = found.taken.setdefault(name, []), found.left.setdefault(name, {})
         for part in _PARTS:
             for tensor, own in learner[part].items():
-                theirs = None if other is None else saved[other][part].get(tensor)
+                theirs = None if giver is None else saved[giver][part].get(tensor)
                 if theirs is not None and theirs.shape == own.shape:
                     learner[part][tensor] = theirs.to(own)
                     taken.append(tensor)
-                elif other is None:
+                elif giver is None:
                     left[tensor] = f"the run has no agent '{name}'"
                 elif theirs is None:
                     left[tensor] = "the run's agent has none"

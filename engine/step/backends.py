@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.build.stacking import stack
+from antiphon.engine.core.divergence import RunningStatistics
+from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import EpisodeEnds, StepSignals, Tape
-from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.core.system import Stacked, System
+from antiphon.engine.core.updates import InputUpdate, Losses, PredictorUpdate, StepReport, Update
 from antiphon.engine.reference import records as reference
 from antiphon.engine.reference.engine import ReferenceEngine
 from antiphon.engine.state.stacks import merge_state, parts_of, split_state
 from antiphon.engine.state.state_dict import load_messages, messages, restore, restore_parameters, snapshot
-from antiphon.engine.step.engine import Engine, with_statistics
-from antiphon.engine.step.predictors import InputUpdate, PredictorUpdate
-from antiphon.engine.step.report import AgentReport, Losses, StepReport, Update, WindowLoss
+from antiphon.engine.step.engine import Engine
 from antiphon.errors import ScenarioError, suggest
 
 __all__ = [
@@ -79,8 +79,8 @@ class Backend(Protocol):
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step."""
 
-    def learn(self, step: int, *, watch: bool = False) -> AgentReport:
-        """Update every agent and predictor whose time has come.
+    def learn(self, step: int, *, watch: bool = False) -> StepReport:
+        """Update every agent and predictor whose time has come, and return what was learned, by stack.
 
         Raises:
             DivergenceError: Something is not finite; nothing has moved.
@@ -155,9 +155,9 @@ class StackedBackend(Engine):
 
     def per_agent(self) -> System:
         """The agents and channels one by one, as views of the stacks' rows: made once a step, when somebody looks."""
-        if self._stale:
+        if self.stale:
             load_messages(self.stacked.base, self._split())
-            self._stale = False
+            self.stale = False
         return self.stacked.base
 
     def _split(self) -> dict[str, Any]:
@@ -188,7 +188,7 @@ class StackedBackend(Engine):
 
     def state_dict(self) -> dict[str, Any]:
         """See `Backend.state_dict`."""
-        return snapshot(self.stacked.base, self._split() if self._stale else None)
+        return snapshot(self.stacked.base, self._split() if self.stale else None)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Backend.load_state_dict`; open windows are replayed from their tapes."""
@@ -200,15 +200,15 @@ class StackedBackend(Engine):
 
     def _load(self, found: dict[str, Any]) -> None:
         """Load messages and windows by agent and channel, whose parameters have been loaded."""
-        self._stale = self.system is not self.stacked.base
-        if self._stale:
+        self.stale = self.system is not self.stacked.base
+        if self.stale:
             for part in parts_of(self.system):
                 part.read_members()
             found = merge_state(found, self.stacked)
         load_messages(self.system, found)
         for group in self.system.groups:
             self.forward_pass.replay(group.tape)
-        if self.guard is not None:  # what it holds is not of this state
+        if self.divergence.guard is not None:  # what it holds is not of this state
             self.check_later()
 
 
@@ -228,7 +228,7 @@ class ReferenceBackend:
         self.system = system
         self.engine = ReferenceEngine(system)
         self.stacked = Stacked.of_single_agents(system)
-        self._with_statistics = [(owner, owner.buffers) for owner in with_statistics(system)]
+        self._statistics = RunningStatistics(system.agents, system.channels)
         self._stale = False
 
     @property
@@ -244,7 +244,7 @@ class ReferenceBackend:
     def tick(self, step: int, step_signals: StepSignals) -> None:
         """Tick all agents due at `step`."""
         self._stale = True
-        self._with_statistics = [(owner, dict(owner.buffers)) for owner, _ in self._with_statistics]
+        self._statistics.note()
         self.engine.tick(step, step_signals.signals)
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
@@ -252,7 +252,7 @@ class ReferenceBackend:
         self._stale = True
         self.engine.cut(step, self._mask(ends.ended), self._mask(ends.terminated))
 
-    def learn(self, step: int, *, watch: bool = False) -> AgentReport:
+    def learn(self, step: int, *, watch: bool = False) -> StepReport:
         """Update every agent and predictor whose time has come."""
         self._stale = True
         found = self.engine.learn(step, watch=watch)
@@ -261,13 +261,11 @@ class ReferenceBackend:
             for name, update in found.gradients.items()
         }
         inputs = {name: InputUpdate(update.loss, update.gradients) for name, update in found.inputs.items()}
-        report = StepReport([self._update(update) for update in found.groups], gradients, inputs)
-        return AgentReport(report, self.stacked)
+        return StepReport([self._update(update) for update in found.groups], gradients, inputs)
 
     def restore_statistics(self) -> None:
         """Put all running statistics back to what they were before the step."""
-        for owner, buffers in self._with_statistics:
-            owner.buffers = buffers
+        self._statistics.restore()
 
     def synchronize(self) -> None:
         """Nothing to wait for: every step is checked at once."""
@@ -312,5 +310,6 @@ class ReferenceBackend:
             for name, loss in update.loss.agents.items()
         }
         group = self.system.group_of[update.group.members[0]]
-        tape = Tape(update.window)
-        return Update(group, tape, update.gradients, WindowLoss(losses=losses), update.injected)
+        found = Update(group, Tape(update.window), update.gradients, injected=update.injected)
+        found.window_loss.losses = losses
+        return found

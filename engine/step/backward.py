@@ -9,6 +9,9 @@ gradients of parameters wait for the update, those of received messages are book
                  its delta (`delayed`)
     injection    credit as it is put on the message in the sender's backward pass: shortened (`clip`), masked; `scale` and
                  `discount` weigh it
+
+An agent takes an optimiser step only where a gradient reaches it. The members of a stack share one gradient tensor, so
+this follows from where signals were injected, where objectives had a target, and what the window passed on (`reached`).
 """
 
 from __future__ import annotations
@@ -20,19 +23,17 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE
-from antiphon.comms.credit import BackwardRequest, Gradients, Injection, clipped, constant
+from antiphon.comms.credit import BackwardRequest, Injection, backward_all, clipped, constant
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import GradientLedger
-from antiphon.engine.core.records import AgentTick, Consumption, Record, Tape
-from antiphon.engine.core.rows import EnvMask, mask_and, mask_fill_zero, mask_not
-from antiphon.engine.core.system import LearningGroup, System
+from antiphon.engine.core.masks import EnvMask, mask_and, mask_fill_zero, mask_not
+from antiphon.engine.core.records import AgentTick, Consumption, LearningGroup, Members, Record, Tape
+from antiphon.engine.core.system import System
+from antiphon.engine.core.updates import Losses, Returned, Update, WindowLoss
 from antiphon.engine.step.predictors import PredictorTrainer
-from antiphon.engine.step.report import Losses, Update, WindowLoss
 
-__all__ = ["BackwardPass", "ObjectiveEvaluator", "Steering"]
-
-Uses = list[tuple[Channel, Consumption]]
+__all__ = ["BackwardPass", "ObjectiveEvaluator", "Steering", "reached", "reached_alone"]
 
 
 class ObjectiveEvaluator:
@@ -44,6 +45,7 @@ class ObjectiveEvaluator:
 
     def __init__(self, system: System) -> None:
         self.system = system
+        self._hold = system.hold
 
     def window(self, tape: Tape) -> WindowLoss:
         """Sum the losses of a window."""
@@ -83,7 +85,7 @@ class ObjectiveEvaluator:
         goal = agent.goal
         if goal is None or part.participates is False or goal.target not in part.step_signals.signals:
             return None
-        if goal.last_only and (part.step_signals.step + 1) % self.system.hold:
+        if goal.last_only and (part.step_signals.step + 1) % self._hold:
             return None
         output, target = part.ports[OBJECTIVE], part.step_signals.signals[goal.target]
         present = part.step_signals.signals.get(f"_{goal.target}")
@@ -138,61 +140,78 @@ class BackwardPass:
         self.predictor_trainer = predictor_trainer
         self.steering: Steering | None = None
 
-    def request(self, group: LearningGroup, tape: Tape, step: int) -> tuple[Update, BackwardRequest, Uses]:
-        """What a closed window asks of autograd, and the messages that it read."""
-        learners = [name for name in group.owners if self.agents[name].participates(tape.window) is not False]
-        update = Update(group, tape, window_loss=self.evaluator.window(tape), learners=learners)
-        uses = [(self.system.channels[name], use) for name, use in tape.consumptions()]
-        request = BackwardRequest(
+    def differentiate(self, closing: list[tuple[LearningGroup, Tape]], step: int) -> list[Update]:
+        """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
+        updates, requests = [], []
+        for group, tape in closing:
+            update = self._update(group, tape)
+            update.window_loss = self.evaluator.window(tape)
+            update.returned = [Returned(self.system.channels[name], use) for name, use in tape.consumptions()]
+            updates.append(update)
+            requests.append(self._request(update, step))
+        for update, result in zip(updates, backward_all(requests, self.system.batch), strict=True):
+            update.gradients = result.parameters
+            wanted = [one for one in update.returned if one.channel.ledger.wants_deltas]
+            for one, delta in zip(wanted, result.deltas, strict=True):
+                one.delta = delta
+        return updates
+
+    def _update(self, group: LearningGroup, tape: Tape) -> Update:
+        learning = {name: self.agents[name].participates(tape.window) for name in group.members}
+        return Update(group, tape, learning=learning)
+
+    def _request(self, update: Update, step: int) -> BackwardRequest:
+        return BackwardRequest(
             update.window_loss.total,
             self.injections(update, step),
-            [p for name in learners for p in self.agents[name].learner.trainable],
-            [use.leaf for channel, use in uses if channel.ledger.wants_deltas],
+            {
+                name: self.agents[name].learner.trainable
+                for name in update.group.owners
+                if update.learning[name] is not False
+            },
+            [one.use.leaf for one in update.returned if one.channel.ledger.wants_deltas],
             self._auxiliary_loss(update),
         )
-        return update, request, uses
 
-    def book(self, update: Update, uses: Uses, deltas: Gradients) -> None:
+    def book(self, update: Update) -> None:
         """Enter the returned gradients, and losses where a critic learns them, for the messages that a window read."""
-        back = iter(deltas)
         with_loss: dict[str, list[Consumption]] = {}
-        for channel, use in uses:
-            channel.ledger.book(use, next(back) if channel.ledger.wants_deltas else None)
-            if channel.needs_returned_loss:
-                with_loss.setdefault(channel.name, []).append(use)
+        for one in update.returned:
+            one.channel.ledger.book(one.use, one.delta)
+            if one.channel.needs_returned_loss:
+                with_loss.setdefault(one.channel.name, []).append(one.use)
         if with_loss:
             loss = self._returned_loss(update)
             for name, some in with_loss.items():
                 GradientLedger.book_loss(some, self.system.channels[name].of_receiver(loss))
 
-    def divide(self, update: Update, gradients: Gradients) -> None:
-        """Give each learner of a group its gradients; tied agents get the mean of theirs (semantics 27a)."""
-        rest = iter(gradients)
-        for name in update.learners:
+    @staticmethod
+    def average_tied(update: Update) -> None:
+        """Make the summed gradients of tied agents their mean (semantics 27a)."""
+        for name, gradients in update.gradients.items():
             sharing = update.group.owners[name]
-            found = [next(rest) for _ in self.agents[name].learner.trainable]
             if sharing > 1:
-                found = [None if g is None else g / sharing for g in found]
-            update.gradients[name] = found
+                update.gradients[name] = [None if g is None else g / sharing for g in gradients]
 
     def predict(self, closing: list[tuple[LearningGroup, Tape]]) -> None:
         """Evaluate the synthetic gradients of all messages of closed windows that are injected into, at once."""
-        asked = [
-            (self.system.channels[name], record)
-            for _, tape in closing
-            for name, record in tape.sent
-            if self.system.channels[name].injects
-            and self._participates(self.system.channels[name], tape) is not False
-        ]
         self.predictor_trainer.predict_missing(
-            [(c, r) for c, r in asked if r.first_use is not None and r.no_injection is not True]
+            [
+                (channel, record)
+                for _, tape in closing
+                for name, record in tape.sent
+                if record.first_use is not None
+                and record.no_injection is not True
+                and (channel := self.system.channels[name]).injects
+                and self.agents[channel.sender].participates(tape.window) is not False
+            ]
         )
 
     # --- what is injected ----------------------------------------------------------------------------------
 
     def injections(self, update: Update, step: int) -> list[Injection]:
         """What is injected into the messages that a window sent."""
-        return [*self._injected(update, step), *self._direct(update.tape)]
+        return [*self._injected(update, step), *self._direct(update)]
 
     def _injected(self, update: Update, step: int) -> Iterator[Injection]:
         tape = update.tape
@@ -200,7 +219,7 @@ class BackwardPass:
             channel = self.system.channels[name]
             if record.first_use is None or record.no_injection is True or record.live is None:
                 continue
-            participates = self._participates(channel, tape)
+            participates = update.learning[channel.sender]
             given_up = participates is False or name in tape.given_up
             credit = None if given_up else self._credit(channel, record)
             if credit is None:
@@ -222,7 +241,7 @@ class BackwardPass:
     def replayed_injections(self, group: LearningGroup, tape: Tape, step: int) -> list[Injection]:
         """What is injected into the messages of a window that has been replayed."""
         self.predict([(group, tape)])
-        return self.injections(Update(group, tape), step)
+        return self.injections(self._update(group, tape), step)
 
     def _credit(self, channel: Channel, record: Record) -> Tensor | None:
         """The credit of a message or what steering replaces it by, [rows, size] per sample; None: nothing."""
@@ -250,15 +269,16 @@ class BackwardPass:
                 credit = credit + channel.propagate * channel.predictor.propagated(example)
         return credit if channel.clip is None else clipped(credit, channel.clip)
 
-    def _direct(self, tape: Tape) -> Iterator[Injection]:
+    def _direct(self, update: Update) -> Iterator[Injection]:
         """Errors of objectives, broadcast to the messages sent before them in the window (semantics 10)."""
+        tape = update.tape
         sent = [
             (channel, record)
             for name, record in tape.sent
             if (channel := self.system.channels[name]).direct is not None
             and record.live is not None
             and not record.unread
-            and self._participates(channel, tape) is not False
+            and update.learning[channel.sender] is not False
         ]
         if not sent:
             return
@@ -322,6 +342,102 @@ class BackwardPass:
                 loss = loss + channel.to_sender(mask_fill_zero(mask_not(record.no_injection), value))
         return loss
 
-    def _participates(self, channel: Channel, tape: Tape) -> EnvMask:
-        """The rows of a channel's sender that learn from a window."""
-        return self.agents[channel.sender].participates(tape.window)
+
+# --- which members of a stack an update reaches ----------------------------------------------------------------
+
+
+def reached_alone(system: System, update: Update, agent: str) -> bool:
+    """Whether an update's learning signal reaches a lone agent that learns with stacks."""
+    if agent in update.window_loss.losses:
+        return True
+    reach = _Reach(system, update)
+    reach.read()
+    return any(bool(members.any()) for (name, _), members in reach.by_tick.items() if name == agent)
+
+
+def reached(system: System, update: Update, agent: Agent) -> Members:
+    """The members of a stack that an update's learning signal reaches."""
+    losses = update.window_loss.losses.get(agent.name)
+    if losses is not None and not isinstance(losses.count, Tensor):
+        return None
+    reach = _Reach(system, update)
+    for name, stamp in update.injected_messages:
+        channel = system.channels[name]
+        if channel.sender != agent.name or not channel.every_sender_sends:
+            continue
+        silent = reach.sent[name, stamp].no_injection
+        if channel.predictors_disabled is None and not isinstance(silent, Tensor):
+            return None
+    reach.read()
+    return reach.of(agent)
+
+
+class _Reach:
+    """A window read backwards."""
+
+    def __init__(self, system: System, update: Update) -> None:
+        self.system = system
+        self.update = update
+        self.by_tick: dict[tuple[str, int], Tensor] = {}
+        """By agent and step: the members reached, [N] bool."""
+        self.sent = {(name, record.stamp): record for name, record in update.tape.sent}
+
+    def read(self) -> None:
+        """Follow the signals from the window's end to its start."""
+        update = self.update
+        for name, stamp in update.injected_messages:
+            self._add_senders(name, stamp, None)
+        for tick in reversed(update.tape.ticks):
+            for part in tick.parts:
+                key = part.agent, tick.step
+                if (tick.step, part.agent) in update.window_loss.evaluated:
+                    known = self.by_tick.get(key, torch.zeros((), dtype=torch.bool))
+                    self.by_tick[key] = known | self._with_target(part.agent)
+                if key in self.by_tick:
+                    self._pass_on(part, self.by_tick[key])
+
+    def of(self, agent: Agent) -> Members:
+        """The members of a stack that are reached at some tick."""
+        found = torch.zeros(len(agent.members), dtype=torch.bool)
+        for (name, _), members in self.by_tick.items():
+            if name == agent.name:
+                found = found | members
+        if agent.name in self.update.auxiliary:
+            assert agent.memory is not None
+            disabled = agent.memory.predictors_disabled
+            found = torch.ones_like(found) if disabled is None else found | torch.logical_not(disabled)
+        return None if bool(found.all()) else found
+
+    def _with_target(self, agent: str) -> Tensor:
+        """The members that there was a target for."""
+        every = torch.ones(len(self.system.agents[agent].members), dtype=torch.bool)
+        count = self.update.window_loss.losses[agent].count
+        return every & (count > 0).cpu() if isinstance(count, Tensor) else every
+
+    def _pass_on(self, part: AgentTick, members: Tensor) -> None:
+        """Add the senders of what was read with its graph."""
+        if isinstance(part.participates, Tensor):
+            members = members & part.participates.view(len(members), -1)[:, 0].cpu()
+        for entry in part.consumed:
+            if entry.stamp is not None and part.participates is not False and entry.alive is not False:
+                self._add_senders(entry.channel, entry.stamp, members, entry.alive)
+
+    def _add_senders(self, name: str, stamp: int, receivers: Members, alive: EnvMask = True) -> None:
+        """Note that a channel's senders are reached: through their receivers, or (None) by an injection."""
+        channel = self.system.channels[name]
+        key = channel.sender, stamp
+        count = len(self.system.agents[channel.sender].members)
+        found = self.by_tick.setdefault(key, torch.zeros(count, dtype=torch.bool))
+        members = torch.ones(len(channel.members), dtype=torch.bool)
+        if receivers is not None:
+            members = receivers if channel.receiver_index is None else receivers[channel.receiver_index.cpu()]
+            if isinstance(alive, Tensor):
+                members = members & channel.members_in(alive)
+        else:  # nothing is injected where no injection is due, or the predictor is disabled
+            silent = self.sent[name, stamp].no_injection
+            if isinstance(silent, Tensor):
+                members = channel.members_in(torch.logical_not(silent))
+            if channel.predictors_disabled is not None:
+                members = members & torch.logical_not(channel.predictors_disabled)
+        places = torch.arange(len(members)) if channel.sender_index is None else channel.sender_index.cpu()
+        found[places[members]] = True

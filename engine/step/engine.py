@@ -7,50 +7,29 @@ and pull them back (backward), all with the parameters of before the step; predi
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner, StackedLearner
-from antiphon.comms.credit import Gradients, backward_all
-from antiphon.comms.model import Model
-from antiphon.comms.stacked import StackedModels
+from antiphon.comms.credit import Gradients
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.divergence import Guard, Report
+from antiphon.engine.core.divergence import DivergenceCheck, Guard
 from antiphon.engine.core.ledger import GradientLedger
-from antiphon.engine.core.records import EpisodeEnds, Record, StepSignals, Tape
-from antiphon.engine.core.rows import Members, mask_fill_zero, mask_not
-from antiphon.engine.core.system import LearningGroup, Stacked, System
-from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator, Uses
+from antiphon.engine.core.records import EpisodeEnds, LearningGroup, Record, StepSignals, Tape, members_and
+from antiphon.engine.core.system import Stacked
+from antiphon.engine.core.updates import StepReport, Update
+from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator, reached, reached_alone
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.predictors import PredictorTrainer
-from antiphon.engine.step.report import (
-    AgentReport,
-    StepReport,
-    Update,
-    among,
-    reached,
-    reached_alone,
-    without,
-)
 from antiphon.engine.step.returns import LambdaReturns
 from antiphon.nets.memory import keep_memory
 from antiphon.nets.optimisers import step_all
 
-__all__ = ["Engine", "with_statistics"]
+__all__ = ["Engine"]
 
 Windows = list[tuple[LearningGroup, Tape]]
 """Windows that have ended, with whose they are."""
-StatisticsOwner = Learner | StackedLearner | Model | StackedModels
-
-
-def with_statistics(system: System) -> list[StatisticsOwner]:
-    """Learners and predictors with running statistics; these are values, which a step replaces."""
-    learners = {id(agent.learner): agent.learner for agent in system.agents.values()}
-    models = [m for c in system.channels.values() for m in (c.predictor, c.input) if m is not None]
-    return [owner for owner in (*learners.values(), *models) if owner.buffers]
 
 
 class Engine:
@@ -69,21 +48,18 @@ class Engine:
         self.evaluator = ObjectiveEvaluator(self.system)
         self.backward_pass = BackwardPass(self.system, self.evaluator, self.predictor_trainer)
         self.returns = LambdaReturns(self.system, self.evaluator, self.forward_pass, self.backward_pass)
+        self.divergence = DivergenceCheck(
+            self.system.divergence, self.system.agents, self.system.channels, stacked.base.groups
+        )
+        self.frozen = False
+        self.stale = False
+        """Whether the single agents and channels are behind the stacks."""
         self._traced = any(channel.traced for channel in self.system.channels.values())
         self._stacks = {
             id(group): [agent for name in group.members if (agent := self.system.agents[name]).stacked]
             for group in self.system.groups
         }
         """By learning group (its identity): its agents with a leading axis of members."""
-        self.frozen = False
-        self._stale = False
-        """Whether the single agents and channels are behind the stacks."""
-        self.guard: Guard | None = None
-        self._with_statistics = with_statistics(self.system)
-        self._statistics: dict[int, dict[str, Tensor]] = {}
-        """Running statistics at the step's beginning, by the identity of what has them."""
-        self._stopped: set[int] = set()
-        """Replicas that have been disabled."""
         if self.system.device.type == "cuda":
             self.check_later()
 
@@ -107,17 +83,17 @@ class Engine:
 
     def tick(self, step: int, step_signals: StepSignals) -> None:
         """Tick all agents due at `step`, in waves."""
-        self._stale = self.system is not self.stacked.base
-        self._statistics = {id(owner): dict(owner.buffers) for owner in self._with_statistics}
+        self.stale = self.system is not self.stacked.base
+        self.divergence.statistics.note()
         self.forward_pass.tick(step, step_signals)
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step (semantics 20)."""
-        self._stale = self.system is not self.stacked.base
+        self.stale = self.system is not self.stacked.base
         if ends.ended is not False:
             self.system.cut(step, ends)
 
-    def learn(self, step: int, *, watch: bool = False) -> AgentReport:
+    def learn(self, step: int, *, watch: bool = False) -> StepReport:
         """Update every agent and predictor whose time has come.
 
         Args:
@@ -127,7 +103,7 @@ class Engine:
         Raises:
             DivergenceError: A number is not finite, or longer than the bound, and the scenario says stop.
         """
-        self._stale = self.system is not self.stacked.base
+        self.stale = self.system is not self.stacked.base
         closing, dropped = self._closing(step)
         self.backward_pass.predict(closing)
         turns = [self._differentiate(turn, step) for turn in self._turns(closing)]
@@ -136,23 +112,19 @@ class Engine:
             self._close(group, tape, step)
         returns = self.returns.extend(closing, step) if self._traced else {}
         gradients = self.predictor_trainer.gradients(local, returns, step, watch=watch)
+        self.divergence.check_predictors(gradients, step)
         input_gradients = self.predictor_trainer.input_gradients(step)
-        self._disable_stopped_replicas()
+        self.divergence.check_predictors(input_gradients, step)
+        self.divergence.disable_stopped_replicas()
         if not self.frozen:  # all is computed and finite: now, and only now, parameters move
             for updates in turns:
                 self._apply(updates, step)
-            self.predictor_trainer.apply(gradients, step)
-            self.predictor_trainer.apply(input_gradients, step)
+            self.predictor_trainer.apply(gradients, step, self.divergence.skip)
+            self.predictor_trainer.apply(input_gradients, step, self.divergence.skip)
         GradientLedger.release_graphs(tape for _, tape in [*closing, *dropped])
-        if self.guard is not None:
-            for owner in self._with_statistics:
-                if isinstance(owner, StackedLearner):
-                    before = self._statistics[id(owner)]
-                    owner.buffers = {
-                        name: self.guard.frozen(before[name], after) for name, after in owner.buffers.items()
-                    }
-        report = StepReport([u for updates in turns for u in updates], gradients, input_gradients)
-        return AgentReport(report, self.stacked)
+        if self.divergence.guard is not None:
+            self.divergence.statistics.keep_where(self.divergence.guard)
+        return StepReport([u for updates in turns for u in updates], gradients, input_gradients)
 
     def _closing(self, step: int) -> tuple[Windows, Windows]:
         """The windows learned from at `step`, and those given up."""
@@ -240,19 +212,19 @@ class Engine:
 
     def _differentiate(self, closing: Windows, step: int) -> list[Update]:
         """Pull the learning signal of closed windows back to parameters and leaves; only the ledgers change."""
-        requested = [self.backward_pass.request(group, tape, step) for group, tape in closing]
-        results = backward_all([request for _, request, _ in requested], self.system.batch)
-        diverged = self._disable_diverged([(update, uses) for update, _, uses in requested], results, step)
-        updates = []
-        for (update, _, uses), (own, deltas) in zip(requested, results, strict=True):
-            if update in diverged:
-                continue
-            self.backward_pass.divide(update, own)
-            self.backward_pass.book(update, uses, deltas)
+        updates = self.backward_pass.differentiate(closing, step)
+        for update in updates:
             update.stepping_members = {
-                agent.name: self._reached(update, agent) for agent in self._stacks[id(update.group)]
+                agent.name: members_and(
+                    members_and(agent.learning(update.tape.window), reached(self.system, update, agent)),
+                    agent.enabled(),
+                )
+                for agent in self._stacks[id(update.group)]
             }
-            updates.append(update)
+        updates = self.divergence.check_updates(updates, step)
+        for update in updates:
+            self.backward_pass.average_tied(update)
+            self.backward_pass.book(update)
         return updates
 
     def _close(self, group: LearningGroup, tape: Tape, step: int) -> None:
@@ -285,47 +257,15 @@ class Engine:
         self, update: Update, agent: Agent, learner: StackedLearner, gradients: Gradients, step: int
     ) -> None:
         """Take the optimiser step of the members of a stack that an update reaches."""
-        members = among(update.stepping_members[agent.name], agent.enabled())
+        members = members_and(update.stepping_members[agent.name], agent.enabled())
         if members is not None and not bool(members.any()):
             return
         full = [
             torch.zeros_like(p) if g is None else g for p, g in zip(learner.trainable, gradients, strict=True)
         ]
-        skip = None if self.guard is None else self.guard.tripped
-        learner.step(full, step, members, skip=skip)
-
-    def _reached(self, update: Update, agent: Agent) -> Members:
-        """The enabled members of a stack that a window's learning signal reaches."""
-        found = among(agent.learning(update.tape.window), reached(self.system, update, agent))
-        return among(found, agent.enabled())
+        learner.step(full, step, members, skip=self.divergence.skip)
 
     # --- divergence (semantics 32) -------------------------------------------------------------------------
-
-    def _disable_stopped_replicas(self) -> None:
-        """Disable every member of the replicas that have diverged: nothing of them moves at this step either."""
-        for replica in self.system.divergence.stopped.keys() - self._stopped:
-            self._stopped.add(replica)
-            for agent in self.system.agents.values():
-                members = (agent.replicas.index == replica).cpu()
-                agent.disable(members)
-                self._restore_members(agent.learner, members)
-            for channel in self.system.channels.values():
-                members = (channel.replicas.index == replica).cpu()
-                for model in (channel.predictor, channel.input):
-                    self._restore_members(model, members)
-                places = members.nonzero().flatten().tolist()
-                channel.disable_predictors(places)
-                channel.disable_input_models(places)
-
-    def _restore_members(self, owner: object, members: Tensor) -> None:
-        """Put the running statistics of members of a stack, [N] bool, back to what they were before the step."""
-        if isinstance(owner, StackedLearner | StackedModels) and id(owner) in self._statistics:
-            owner.restore_buffers(members, self._statistics[id(owner)])
-
-    def restore_statistics(self) -> None:
-        """Put all running statistics back to what they were before the step."""
-        for owner in self._with_statistics:
-            owner.buffers = self._statistics[id(owner)]
 
     def check_later(self) -> None:
         """Let the device skip what is not finite, and read on the host what it found at `synchronize` only.
@@ -333,130 +273,14 @@ class Engine:
         Where members that diverge are quarantined, a bound is asked for, or a replica stops while others go on, every
         step is checked at once.
         """
-        divergence = self.system.divergence
-        if not divergence.quarantine and divergence.bound is None and self.system.replicas == 1:
-            self.guard = self.predictor_trainer.guard = Guard(self.system.device)
+        policy = self.system.divergence
+        if not policy.quarantine and policy.bound is None and self.system.replicas == 1:
+            self.divergence.guard = Guard(self.system.device)
 
     def synchronize(self) -> None:
-        """Wait for the device, and raise if anything was not finite since.
+        """Wait for the device: see `DivergenceCheck.synchronize`."""
+        self.divergence.synchronize()
 
-        Raises:
-            DivergenceError: It names the agent or channel, and the step; from there on nothing has moved.
-        """
-        found = None if self.guard is None else self.guard.read()
-        if found is None:
-            return
-        step, diverged = found
-        for name, members in diverged.items():
-            if name in self.system.agents:
-                member = self.system.agents[name].members[members[0]]
-                self._report(self.stacked.base.group_of[member.name], "is not finite", step)
-            self.predictor_trainer.report_diverged(name, members[0], step)
-
-    def _disable_diverged(
-        self, requested: list[tuple[Update, Uses]], results: list[tuple[Gradients, Gradients]], step: int
-    ) -> list[Update]:
-        """Disable what has diverged, or raise; return the updates of which nothing is left."""
-        if self.guard is not None:
-            stacks = [bool(self._stacks[id(update.group)]) for update, _ in requested]
-            for (update, uses), result, some in zip(requested, results, stacks, strict=True):
-                if some:
-                    self._guard_update(self.guard, update, uses, result, step)
-            requested = [one for one, some in zip(requested, stacks, strict=True) if not some]
-            results = [one for one, some in zip(results, stacks, strict=True) if not some]
-        numbers = [t for own, deltas in results for t in (*own, *deltas) if t is not None]
-        if self.system.divergence.fine(numbers):
-            return []
-        dropped = []
-        for (update, uses), (own, deltas) in zip(requested, results, strict=True):
-            if self._stacks[id(update.group)]:
-                self._disable_members(update, uses, own, deltas, step)
-                continue
-            moving, back = ([t for t in found if t is not None] for found in (own, deltas))
-            for what in self.system.divergence.members(1, moving, back).values():
-                self._report(update.group, what, step)
-                for name in update.group.members:
-                    self.system.agents[name].agent_disabled = True
-                dropped.append(update)
-        return dropped
-
-    def _guard_update(
-        self, guard: Guard, update: Update, uses: Uses, result: tuple[Gradients, Gradients], step: int
-    ) -> None:
-        rest, back = iter(result[0]), iter(result[1])
-        for name in update.learners:
-            agent = self.system.agents[name]
-            found = [next(rest) for _ in agent.learner.trainable]
-            guard.look(name, len(agent.members), found, step)
-        for channel, _ in uses:
-            if channel.ledger.wants_deltas:
-                guard.look(channel.name, len(channel.members), [next(back)], step)
-
-    def _disable_members(
-        self, update: Update, uses: Uses, own: Gradients, deltas: list[Tensor | None], step: int
-    ) -> None:
-        """Disable the members of an update that have diverged, each with all that it learns with."""
-        base = self.stacked.base
-        wrong = self._groups_diverged(update, uses, own, deltas)
-        for group in base.groups:
-            if id(group) in wrong:
-                self._report(group, wrong[id(group)], step)
-        for name in update.group.members:
-            agent = self.system.agents[name]
-            bad = torch.tensor([id(base.group_of[member.name]) in wrong for member in agent.members])
-            if not bool(bad.any()):
-                continue
-            agent.disable(bad)
-            if name in update.losses:
-                update.losses[name] = without(update.losses[name], bad.to(self.system.device))
-        for channel, use in uses:  # what they would return does not count
-            disabled = self.system.agents[channel.receiver].agent_disabled
-            if isinstance(disabled, Tensor):
-                disabled = channel.of_receiver(disabled)
-            channel.ledger.restrict(use, mask_not(disabled))
-
-    def _groups_diverged(
-        self, update: Update, uses: Uses, own: Gradients, deltas: list[Tensor | None]
-    ) -> dict[int, str]:
-        """By group of single agents (its id): what is wrong with its gradients. Rows of deltas of nobody are zeroed."""
-        base, divergence = self.stacked.base, self.system.divergence
-        wrong: dict[int, str] = {}
-        reached = {agent.name: self._reached(update, agent) for agent in self._stacks[id(update.group)]}
-        rest = iter(own)
-        lengths: dict[int, float] = {}  # of all gradients of a group together
-        for name in update.learners:
-            agent, members = self.system.agents[name], reached.get(name)
-            count = len(agent.members)
-            found = [g for _ in agent.learner.trainable if (g := next(rest, None)) is not None]
-            flat = [g.reshape(count, -1) for g in found]
-            finite = torch.stack([g.isfinite().all(1) for g in flat]).all(0).tolist() if flat else []
-            norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist() if flat else []
-            for n, (sound, norm) in enumerate(zip(finite, norms, strict=True)):
-                group = id(base.group_of[agent.members[n].name])
-                if members is not None and not bool(members[n]):
-                    continue
-                if not sound:
-                    wrong[group] = "is not finite"
-                lengths[group] = math.hypot(lengths.get(group, 0.0), norm)
-        for group, length in lengths.items():
-            if divergence.bound is not None and length > divergence.bound:
-                wrong.setdefault(group, f"is longer than training.bound {divergence.bound:g}")
-        returning = [channel for channel, _ in uses if channel.ledger.wants_deltas]
-        for place, channel in enumerate(returning):
-            delta = deltas[place]
-            if delta is None or bool(delta.isfinite().all()):
-                continue
-            members = reached.get(channel.receiver)
-            if members is not None:  # a member that nothing reached returns nothing
-                rows = channel.of_receiver(members.to(delta.device).repeat_interleave(self.system.batch))
-                deltas[place] = delta = mask_fill_zero(rows, delta)
-            for k in divergence.members(len(channel.members), [], [delta]):
-                wrong.setdefault(id(base.group_of[channel.members[k].receiver]), "is not finite")
-        return wrong
-
-    def _report(self, group: LearningGroup, what: str, step: int) -> None:
-        text = (
-            f"agent {{agents}}: the gradient at step {step} {what}; "
-            "lower its learning rate, or the scale of the synthetic gradients it receives"
-        )
-        self.system.divergence.report(Report(step, text, group.members))
+    def restore_statistics(self) -> None:
+        """Put all running statistics back to what they were before the step."""
+        self.divergence.statistics.restore()

@@ -12,14 +12,13 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE, STATE
 from antiphon.comms.credit import constant
 from antiphon.comms.links import combine_reads
-from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Call
+from antiphon.engine.core.masks import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
 from antiphon.engine.core.records import AgentTick, Delivery, Input, Record, StepSignals, Tape, Tick
-from antiphon.engine.core.rows import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
 from antiphon.engine.core.system import System
-from antiphon.engine.step.predictors import Contexts
+from antiphon.engine.step.stand_ins import StandIns
 from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for
 
@@ -79,7 +78,7 @@ class ForwardPass:
     def __init__(self, system: System, messages: MessagePolicy | None = None) -> None:
         self.system = system
         self.messages = messages or TrainingMessages()
-        self.contexts = Contexts(system)
+        self.stand_ins = StandIns(system)
         self.action: Tensor | None = None
         """[B, outputs]: what the acting agent did at the newest step; None: it did not tick, or none acts."""
 
@@ -117,9 +116,8 @@ class ForwardPass:
         for channel in agent.inputs:
             readings = channel.mailbox.receive_all(step)
             newest = readings[-1]
-            if channel.input is not None and newest.record is not None and not channel.input_model_disabled:
-                newest = self._stand_in(channel, channel.input, newest.record, newest, step)
-                readings = [newest]
+            if channel.input is not None:
+                readings[-1] = newest = self.stand_ins.stand_in(channel, newest, step)
             if channel.name == agent.align:
                 part.step_signals = _aligned(newest)
             part.inputs.extend(self.messages.read(channel, reading, part, step, tape) for reading in readings)
@@ -141,23 +139,6 @@ class ForwardPass:
         if channel.mailbox.held_stamp is not None and reading.stand_in_mask is False:
             age = step - channel.mailbox.held_stamp
         return mask_fill_zero(reading.available, (blank + age) / channel.ledger.sender.clock.period)
-
-    def _stand_in(
-        self, channel: Channel, model: InputModel, record: Record, reading: Delivery, step: int
-    ) -> Delivery:
-        """Let the synthetic input stand in where the due message is missing; note what it can learn from."""
-        if channel.input_context and not record.step_signals.signals:
-            return reading  # made by an aligned agent before its first message
-        context = self.contexts.of_input(channel, record, step)
-        if record.first_use == step and record.void is not True:
-            away = mask_or(False if record.lost is None else record.lost, record.void)
-            arrived = torch.logical_not(away) if isinstance(away, Tensor) else None
-            channel.add_input_example(context, record, arrived)
-        missing = channel.mailbox.missing(reading, always=channel.coupling == "unlocked")
-        missing = mask_and(missing, channel.stand_in_allowed)
-        if missing is False:
-            return reading
-        return channel.mailbox.stand_in(reading, constant(model.predict(context, channel.rows)), missing)
 
     def evaluate(
         self, tick: Tick, tape: Tape, buffers: dict[str, Tensor], *, replay: bool = False

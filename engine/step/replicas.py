@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.build.replicas import Union, bare, named
+from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import EpisodeEnds, StepSignals
-from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.core.system import Stacked, System
+from antiphon.engine.core.updates import InputUpdate, Losses, PredictorUpdate, StepReport, Update
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.engine.step.backends import SentMessage, StackedBackend
-from antiphon.engine.step.predictors import InputUpdate, PredictorUpdate
-from antiphon.engine.step.report import AgentReport, Losses, LossesByAgent, StepReport, Update, losses_of
+from antiphon.engine.step.report import AgentReport, LossesByAgent
 from antiphon.errors import ScenarioError
 
 __all__ = ["Replica", "ReplicaReport", "ReplicatedEngine"]
@@ -56,7 +56,7 @@ class ReplicatedEngine:
     def learn(self, step: int, *, watch: bool = False) -> AgentReport:
         """Update the agents and predictors of all replicas; one that diverges is stopped, and the others go on."""
         self._stale = True
-        return self.engine.learn(step, watch=watch)
+        return AgentReport(self.engine.learn(step, watch=watch), self.engine.stacked)
 
     def cut(self, step: int, ends: Sequence[EpisodeEnds]) -> None:
         """End episodes, given by replica."""
@@ -168,7 +168,9 @@ class ReplicaReport(AgentReport):
             if self._is_own(update.group.members[0]):
                 own = Update(self._stacked.base.group_of[bare(update.group.members[0])], update.tape)
                 own.gradients = {bare(name): g for name, g in update.gradients.items()}
-                own.window_loss.losses = {bare(name): losses for name, losses in update.losses.items()}
+                own.window_loss.losses = {
+                    bare(name): losses for name, losses in update.window_loss.losses.items()
+                }
                 own.injected = {bare(name): rows for name, rows in update.injected.items()}
                 found.append(own)
         return found
@@ -194,7 +196,7 @@ class ReplicaReport(AgentReport):
                 self._places[names] = tuple(bare(names[n]) for n in mine), in_a_row if whole else mine
             own, places = self._places[names]
             if own:
-                yield own, losses_of(losses, places)
+                yield own, losses.of(places)
 
     def by_agent(self) -> Mapping[str, Tensor]:
         """The losses by agent."""

@@ -1,13 +1,9 @@
-"""What one step learned: losses, the report of each learning group and predictor, and the members of a stack it reached.
-
-An agent takes an optimiser step only where a gradient reaches it. The members of a stack share one gradient tensor, so
-this follows from where signals were injected, where objectives had a target, and what the window passed on.
-"""
+"""What one step learned, by agent and channel: taken apart from what was learned by stack, only where it is read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -15,97 +11,11 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.synthetic_gradients import Example
-from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.records import AgentTick, Tape
-from antiphon.engine.core.rows import EnvMask, Members
-from antiphon.engine.core.system import LearningGroup, Stacked, System
-from antiphon.engine.step.predictors import InputUpdate, PredictorUpdate
+from antiphon.engine.core.system import Stacked, System
+from antiphon.engine.core.updates import InputUpdate, Losses, PredictorUpdate, StepReport, Update, WindowLoss
 
-__all__ = [
-    "AgentReport",
-    "Losses",
-    "LossesByAgent",
-    "MeanAccumulator",
-    "StepReport",
-    "Update",
-    "WindowLoss",
-    "among",
-    "losses_of",
-    "reached",
-    "reached_alone",
-    "without",
-]
-
-
-@dataclass(slots=True)
-class Losses:
-    """An agent's objective over the ticks of a window."""
-
-    loss: Tensor
-    """Sum over ticks of the mean over the batch; of a stack [N], like the others."""
-    score: Tensor
-    """Sum over ticks and environments of the objective's metric."""
-    count: int | Tensor
-    """Ticks and environments that there was a target for."""
-
-
-@dataclass(slots=True)
-class WindowLoss:
-    """All objectives over a window."""
-
-    total: Tensor | None = None
-    """Sum over agents and ticks of the mean over the batch, with its graph; None without any target."""
-    by_agent: dict[str, Tensor] = field(default_factory=dict)
-    """Per agent and sample, [rows]: the sum over its ticks, without a graph."""
-    losses: dict[str, Losses] = field(default_factory=dict)
-    """By agent."""
-    evaluated: set[tuple[int, str]] = field(default_factory=set)
-    """Steps and agents of the ticks that there was a target for."""
-
-    @property
-    def samples(self) -> Tensor | None:
-        """[rows], the same per sample over all agents, without a graph; None without any target."""
-        found = list(self.by_agent.values())
-        return None if not found else found[0] if len(found) == 1 else torch.stack(found).sum(0)
-
-
-@dataclass(slots=True, eq=False)
-class Update:
-    """What one learning group learns from one window."""
-
-    group: LearningGroup
-    tape: Tape
-    gradients: dict[str, list[Tensor | None]] = field(default_factory=dict)
-    """By the learner's first agent, in the order of its trainable parameters."""
-    window_loss: WindowLoss = field(default_factory=WindowLoss)
-    """Of its objectives."""
-    injected: dict[str, Tensor] = field(default_factory=dict)
-    """Newest injection by channel, for telemetry."""
-    injected_messages: set[tuple[str, int]] = field(default_factory=set)
-    """Channels and stamps of the messages with an injection that parameters follow."""
-    learners: list[str] = field(default_factory=list)
-    """The first agents of the learners that gradients are asked for."""
-    stepping_members: dict[str, Members] = field(default_factory=dict)
-    """By stack, or lone agent beside stacks: the members that take a step, [N] bool; None or absent: all."""
-    auxiliary: set[str] = field(default_factory=set)
-    """Agents with an auxiliary loss."""
-
-    @property
-    def losses(self) -> dict[str, Losses]:
-        """The objectives' losses, by agent."""
-        return self.window_loss.losses
-
-
-@dataclass
-class StepReport:
-    """What was learned at one step, by stack."""
-
-    updates: list[Update]
-    predictor_updates: dict[str, PredictorUpdate]
-    """By channel."""
-    inputs: dict[str, InputUpdate] = field(default_factory=dict)
-    """Of the synthetic inputs that learned, by channel."""
+__all__ = ["AgentReport", "LossesByAgent", "MeanAccumulator"]
 
 
 class AgentReport:
@@ -152,7 +62,7 @@ class AgentReport:
     def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
         """Yield the objectives' losses: the names of a stack's members, and the losses, [N]."""
         for update in self.stacks.updates:
-            for name, losses in update.losses.items():
+            for name, losses in update.window_loss.losses.items():
                 yield self._stacked.system.agents[name].names, losses
 
     def by_agent(self) -> Mapping[str, Tensor]:
@@ -186,7 +96,7 @@ class AgentReport:
         found: dict[int, Update] = {}
         for name in update.group.members:
             agent = agents[name]
-            losses = update.losses.get(name)
+            losses = update.window_loss.losses.get(name)
             participating = agent.learning(update.tape.window) if agent.stacked else None
             for n, member in enumerate(agent.members):
                 group = base.group_of[member.name]
@@ -198,7 +108,7 @@ class AgentReport:
                         g[n] if agent.stacked and g is not None else g for g in update.gradients[name]
                     ]
                 if losses is not None and not _without_target(losses, n):
-                    own.window_loss.losses[member.name] = losses_of(losses, [n])
+                    own.window_loss.losses[member.name] = losses.of([n])
         for name, injected in update.injected.items():
             channel = self._stacked.system.channels[name]
             rows = torch.split(injected, channel.batch)
@@ -339,22 +249,6 @@ class MeanAccumulator:
         }
 
 
-# --- losses of some members, and whom a gradient reaches -----------------------------------------------------
-
-
-def losses_of(losses: Losses, places: list[int] | slice) -> Losses:
-    """The losses of some members of a stack."""
-    count = losses.count[places] if isinstance(losses.count, Tensor) else losses.count
-    return Losses(losses.loss[places], losses.score[places], count)
-
-
-def without(losses: Losses, members: Tensor) -> Losses:
-    """The losses of a stack as if `members`, [N] bool, had had no target."""
-    count = torch.as_tensor(losses.count, device=members.device).expand(len(members))
-    found = [torch.where(members, torch.zeros_like(t), t) for t in (losses.loss, losses.score, count)]
-    return Losses(*found)
-
-
 def _without_target(losses: Losses, n: int) -> bool:
     return isinstance(losses.count, Tensor) and not bool(losses.count[n])
 
@@ -368,107 +262,3 @@ def _examples(example: Example, batch: int, count: int) -> list[Example]:
         replace(example, members=None, **{name: rows[k] for name, rows in split.items()})
         for k in range(count)
     ]
-
-
-def among(a: Members, b: Members) -> Members:
-    """Return the members in both."""
-    if a is None or b is None:
-        return a if b is None else b
-    return a & b
-
-
-def reached_alone(system: System, update: Update, agent: str) -> bool:
-    """Whether an update's learning signal reaches a lone agent that learns with stacks."""
-    if agent in update.losses:
-        return True
-    reach = _Reach(system, update)
-    reach.read()
-    return any(bool(members.any()) for (name, _), members in reach.by_tick.items() if name == agent)
-
-
-def reached(system: System, update: Update, agent: Agent) -> Members:
-    """The members of a stack that an update's learning signal reaches."""
-    losses = update.losses.get(agent.name)
-    if losses is not None and not isinstance(losses.count, torch.Tensor):
-        return None
-    reach = _Reach(system, update)
-    for name, stamp in update.injected_messages:
-        channel = system.channels[name]
-        if channel.sender != agent.name or not channel.every_sender_sends:
-            continue
-        silent = reach.sent[name, stamp].no_injection
-        if channel.predictors_disabled is None and not isinstance(silent, torch.Tensor):
-            return None
-    reach.read()
-    return reach.of(agent)
-
-
-class _Reach:
-    """A window read backwards."""
-
-    def __init__(self, system: System, update: Update) -> None:
-        self.system = system
-        self.update = update
-        self.by_tick: dict[tuple[str, int], torch.Tensor] = {}
-        """By agent and step: the members reached, [N] bool."""
-        self.sent = {(name, record.stamp): record for name, record in update.tape.sent}
-
-    def read(self) -> None:
-        """Follow the signals from the window's end to its start."""
-        update = self.update
-        for name, stamp in update.injected_messages:
-            self._add_senders(name, stamp, None)
-        for tick in reversed(update.tape.ticks):
-            for part in tick.parts:
-                key = part.agent, tick.step
-                if (tick.step, part.agent) in update.window_loss.evaluated:
-                    known = self.by_tick.get(key, torch.zeros((), dtype=torch.bool))
-                    self.by_tick[key] = known | self._with_target(part.agent)
-                if key in self.by_tick:
-                    self._pass_on(part, self.by_tick[key])
-
-    def of(self, agent: Agent) -> Members:
-        """The members of a stack that are reached at some tick."""
-        found = torch.zeros(len(agent.members), dtype=torch.bool)
-        for (name, _), members in self.by_tick.items():
-            if name == agent.name:
-                found = found | members
-        if agent.name in self.update.auxiliary:
-            assert agent.memory is not None
-            disabled = agent.memory.predictors_disabled
-            found = torch.ones_like(found) if disabled is None else found | torch.logical_not(disabled)
-        return None if bool(found.all()) else found
-
-    def _with_target(self, agent: str) -> torch.Tensor:
-        """The members that there was a target for."""
-        every = torch.ones(len(self.system.agents[agent].members), dtype=torch.bool)
-        count = self.update.losses[agent].count
-        return every & (count > 0).cpu() if isinstance(count, torch.Tensor) else every
-
-    def _pass_on(self, part: AgentTick, members: torch.Tensor) -> None:
-        """Add the senders of what was read with its graph."""
-        if isinstance(part.participates, torch.Tensor):
-            members = members & part.participates.view(len(members), -1)[:, 0].cpu()
-        for entry in part.consumed:
-            if entry.stamp is not None and part.participates is not False and entry.alive is not False:
-                self._add_senders(entry.channel, entry.stamp, members, entry.alive)
-
-    def _add_senders(self, name: str, stamp: int, receivers: Members, alive: EnvMask = True) -> None:
-        """Note that a channel's senders are reached: through their receivers, or (None) by an injection."""
-        channel = self.system.channels[name]
-        key = channel.sender, stamp
-        count = len(self.system.agents[channel.sender].members)
-        found = self.by_tick.setdefault(key, torch.zeros(count, dtype=torch.bool))
-        members = torch.ones(len(channel.members), dtype=torch.bool)
-        if receivers is not None:
-            members = receivers if channel.receiver_index is None else receivers[channel.receiver_index.cpu()]
-            if isinstance(alive, torch.Tensor):
-                members = members & channel.members_in(alive)
-        else:  # nothing is injected where no injection is due, or the predictor is disabled
-            silent = self.sent[name, stamp].no_injection
-            if isinstance(silent, torch.Tensor):
-                members = channel.members_in(torch.logical_not(silent))
-            if channel.predictors_disabled is not None:
-                members = members & torch.logical_not(channel.predictors_disabled)
-        places = torch.arange(len(members)) if channel.sender_index is None else channel.sender_index.cpu()
-        found[places[members]] = True

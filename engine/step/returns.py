@@ -18,9 +18,9 @@ from torch import Tensor
 from antiphon.comms.credit import Injection, backward, clipped
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import GradientLedger
-from antiphon.engine.core.records import Input, Record, Tape
-from antiphon.engine.core.rows import mask_fill_zero, mask_not
-from antiphon.engine.core.system import LearningGroup, System
+from antiphon.engine.core.masks import mask_fill_zero, mask_not
+from antiphon.engine.core.records import Input, LearningGroup, Record, Tape
+from antiphon.engine.core.system import System
 from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.step.forward import ForwardPass
 

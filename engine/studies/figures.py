@@ -33,16 +33,22 @@ _BESIDE = 0.6
 """Over how much of the way from word to word the variants stand side by side."""
 
 
-def draw_figure(study: Mapping[str, Any], path: Path) -> Figure:
-    """Draw the figure of a study, an SVG, with its intervals; what papers report is drawn hollow.
+def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
+    """Draw the figure of a study, with its intervals; what papers report is drawn hollow.
 
-    RunError where matplotlib is not installed, or the file cannot be written.
+    Args:
+        study: Its result.
+        path: An SVG that it is written to; None: it is returned only.
+
+    Raises:
+        RunError: matplotlib is not installed, or the file cannot be written.
     """
     figure = new_figure("figure.svg", layout="constrained")
     figure.suptitle(heading(study), fontsize=10)
     draw = _draw_points if study["x"] is None else _draw_metrics
     draw(figure, study, styles_of(study["lines"]))
-    save_figure(figure, path)
+    if path is not None:
+        save_figure(figure, path)
     return figure
 
 

@@ -15,10 +15,15 @@ from antiphon.engine.studies.scoring import Scoring
 from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.scenarios.problems import show_value
+from antiphon.scenarios.python import PythonTemplate
 from antiphon.scenarios.study import DEFAULT, BudgetSpec, PaperSpec, RowSpec, StudySpec, VariantSpec
 from antiphon.scenarios.training import OF_AGENTS, OF_KIND, OF_TRAINING, split_metric
 
-__all__ = ["Candidate", "Line", "Plan", "PlannedRun", "StudyOptions", "plan", "worded"]
+__all__ = ["Candidate", "Line", "Plan", "PlannedRun", "StudyOptions", "Templates", "plan", "worded"]
+
+
+Templates = Mapping[str, Template | PythonTemplate]
+"""By the name that rows give them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +139,7 @@ class Plan:
         return len({line.row for line in self.lines}) > 1
 
 
-def plan(spec: StudySpec, options: StudyOptions, templates: Mapping[str, Template] | None = None) -> Plan:
+def plan(spec: StudySpec, options: StudyOptions, templates: Templates | None = None) -> Plan:
     """Work out every run of a study; templates by the name that rows give them, others are loaded.
 
     ScenarioError where there is no such budget, variant, parameter or value; nothing has been run.
@@ -163,7 +168,9 @@ def plan(spec: StudySpec, options: StudyOptions, templates: Mapping[str, Templat
     return Plan(spec, name, options.seeds or budget.seeds, builder.lines, runs, tuned, fixed)
 
 
-def variants_of(spec: StudySpec, row: RowSpec, template: Template) -> Mapping[str, VariantSpec]:
+def variants_of(
+    spec: StudySpec, row: RowSpec, template: Template | PythonTemplate
+) -> Mapping[str, VariantSpec]:
     """Return the variants of a row, each with the template's variant that it is, if it is one."""
     named = spec.variants_of(row)
     if named is None:
@@ -203,7 +210,13 @@ class _Builder:
         self.runs: dict[str, PlannedRun] = {}
         self._names: dict[tuple[str, int], str] = {}
 
-    def add(self, row: RowSpec, title: str, template: Template, variants: Mapping[str, VariantSpec]) -> None:
+    def add(
+        self,
+        row: RowSpec,
+        title: str,
+        template: Template | PythonTemplate,
+        variants: Mapping[str, VariantSpec],
+    ) -> None:
         """Add the lines of one row of the document: all variants at a point before the next point."""
         options, budget = self.options, self.budget
         fixed = {*budget.set, *options.values}
@@ -229,7 +242,7 @@ class _Builder:
 
     def _runs(
         self,
-        template: Template,
+        template: Template | PythonTemplate,
         variant: VariantSpec,
         values: Mapping[str, Any],
         words: Sequence[str],
@@ -252,7 +265,8 @@ class _Builder:
                 command=self.options.command,
             )
             if follows or not same:
-                same = repr(self._scenario(request, label))
+                scenario = self._scenario(request, label)
+                same = str(id(scenario)) if request.given else repr(scenario)
             key = (same, seed)
             if key not in self._names:
                 name = self._names[key] = self._name(label, seed)

@@ -13,10 +13,11 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.runs.request import Request
@@ -25,14 +26,17 @@ from antiphon.engine.studies.representations import measure_representations
 from antiphon.engine.studies.scoring import Scoring, add_scores
 from antiphon.errors import AntiphonError, EngineError
 from antiphon.scenarios import Template
+from antiphon.scenarios.python import PythonTemplate, load_python
 
 if TYPE_CHECKING:
     from antiphon.engine.runs.trainer import Outcome
+    from antiphon.scenarios import Scenario
 
 __all__ = ["Pool", "job_of", "work"]
 
 Job = dict[str, Any]
 Answer = dict[str, Any]
+Templates = Mapping[str, PythonTemplate]
 Group = list[tuple[int, Job]]
 """Jobs with their places among all, equal but for the seed."""
 
@@ -50,6 +54,7 @@ def job_of(
     return {
         "text": request.template.text,
         "source": request.template.source,
+        "python": isinstance(request.template, PythonTemplate),
         **{name: getattr(request, name) for name in _SETTINGS},
         "path": str(path),
         "scorings": [asdict(scoring) for scoring in scorings],
@@ -57,8 +62,12 @@ def job_of(
     }
 
 
-def work(jobs: Sequence[Job]) -> list[Answer] | None:
+def work(jobs: Sequence[Job], templates: Templates = MappingProxyType({})) -> list[Answer] | None:
     """Carry out a run, or the runs of several seeds in one program, or resume them, and score them.
+
+    Args:
+        jobs: Of one scenario.
+        templates: By source, those that are at hand; others are read or imported.
 
     Returns:
         For each job `result` (None where there is none), `scores` (by `Scoring.name`), `exit_code` and `error` (a line,
@@ -69,7 +78,7 @@ def work(jobs: Sequence[Job]) -> list[Answer] | None:
     try:
         requests = [
             Request(
-                template=Template.from_yaml(job["text"], job["source"]),
+                template=templates.get(job["source"]) or _template(job),
                 **{name: job[name] for name in _SETTINGS},
             )
             for job in jobs
@@ -79,10 +88,10 @@ def work(jobs: Sequence[Job]) -> list[Answer] | None:
             return None
         outcome = runs.train()
         return [
-            _answer(job, outcome.outcomes[job["seed"]])
+            _answer(job, outcome.outcomes[job["seed"]], request.given)
             if job["seed"] in outcome.outcomes
             else _failed(outcome.exit_code, "was not begun")
-            for job in jobs
+            for job, request in zip(jobs, requests, strict=True)
         ]
     except EngineError:
         raise
@@ -94,14 +103,18 @@ def _failed(exit_code: int, error: str) -> Answer:
     return {"result": None, "scores": {}, "exit_code": exit_code, "error": error}
 
 
-def _answer(job: Job, outcome: Outcome) -> Answer:
+def _template(job: Job) -> Template | PythonTemplate:
+    return load_python(job["source"]) if job["python"] else Template.from_yaml(job["text"], job["source"])
+
+
+def _answer(job: Job, outcome: Outcome, scenario: Scenario | None) -> Answer:
     """Score a run if it is done, and return the answer to its job."""
     scores = {}
     if outcome.exit_code == 0:
         path, steps = Path(job["path"]), outcome.result["steps"]
-        scores = add_scores(path, steps, [Scoring(**scoring) for scoring in job["scorings"]])
+        scores = add_scores(path, steps, [Scoring(**scoring) for scoring in job["scorings"]], scenario)
         if job["representations"]:
-            measure_representations(path, steps)
+            measure_representations(path, steps, scenario)
     return {
         "result": outcome.result,
         "scores": scores,
@@ -114,11 +127,12 @@ class Pool:
     """Carries out jobs of a study (`job_of`) in so many processes: one is this one, more are workers.
 
     Jobs that are equal but for the seed are one program where they can be joined. Where there are fewer such groups than
-    processes, groups are split, so that none is idle.
+    processes, groups are split, so that none is idle. `templates` are Python's, by source: other processes
+    import them.
     """
 
-    def __init__(self, jobs: int) -> None:
-        self._jobs = jobs
+    def __init__(self, jobs: int, templates: Templates = MappingProxyType({})) -> None:
+        self._jobs, self._templates = jobs, templates
         self._workers: list[subprocess.Popen[str]] = []
         self._stopping = False
         self.stopped: list[int] = []
@@ -160,7 +174,7 @@ class Pool:
     def _here(self) -> Generator[tuple[int, Answer], None, None]:
         while self._waiting:
             group = self._waiting.popleft()
-            answers = work([job for _, job in group])
+            answers = work([job for _, job in group], self._templates)
             if answers is None:
                 self._part(group)
                 continue
@@ -229,7 +243,11 @@ class Pool:
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            env={**os.environ, **_ONE_THREAD},
+            env={
+                **os.environ,
+                **_ONE_THREAD,
+                "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path),
+            },
             start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
         )
         self._workers.append(worker)

@@ -18,6 +18,8 @@ from antiphon.telemetry.pictures import new_figure, save_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from antiphon.scenarios import Scenario
+
 __all__ = ["draw_representations", "kept_representations", "measure_representations", "write_representations"]
 
 _FILE = "representations.json"
@@ -40,8 +42,8 @@ def kept_representations(path: Path, steps: int) -> dict[str, Any] | None:
     return kept if kept.get("steps") == steps else None
 
 
-def measure_representations(path: Path, steps: int) -> None:
-    """Measure a finished run, if that has not been done.
+def measure_representations(path: Path, steps: int, scenario: Scenario | None = None) -> None:
+    """Measure a finished run, if that has not been done; `scenario` is needed where it holds Python objects.
 
     Raises:
         ScenarioError: Its environment has no classes or no test split.
@@ -53,7 +55,7 @@ def measure_representations(path: Path, steps: int) -> None:
     from antiphon.engine.probes.representation import rdm, similarity, weight_norms
     from antiphon.engine.simulation import Simulation
 
-    with Simulation.load(path) as simulation:
+    with Simulation.load(path, scenario) as simulation:
         probes = linear_probe(simulation)
         similarities = similarity(rdm(simulation))
         norms = weight_norms(simulation)

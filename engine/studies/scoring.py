@@ -14,6 +14,7 @@ from antiphon.scenarios.training import OF_AGENTS
 
 if TYPE_CHECKING:
     from antiphon.engine.simulation import Simulation
+    from antiphon.scenarios import Scenario
 
 __all__ = ["Scoring", "add_scores", "figures", "kept_scores", "least_loss", "mean_of"]
 
@@ -89,8 +90,12 @@ def kept_scores(path: Path, steps: int) -> dict[str, dict[str, float]]:
     return scores
 
 
-def add_scores(path: Path, steps: int, wanted: Sequence[Scoring]) -> dict[str, dict[str, float]]:
+def add_scores(
+    path: Path, steps: int, wanted: Sequence[Scoring], scenario: Scenario | None = None
+) -> dict[str, dict[str, float]]:
     """Score a finished run in all ways that are wanted and not kept from before, and return all that it has been scored.
+
+    `scenario` is needed where it holds Python objects.
 
     Raises:
         ScenarioError: It cannot be scored so.
@@ -102,7 +107,7 @@ def add_scores(path: Path, steps: int, wanted: Sequence[Scoring]) -> dict[str, d
     missing = [scoring for scoring in wanted if scoring.name not in kept]
     if not missing:
         return kept
-    with Simulation.load(path) as simulation:
+    with Simulation.load(path, scenario) as simulation:
         for scoring in missing:
             kept[scoring.name] = _score(simulation, scoring)
     write_json(path / _FILE, {"format": _FORMAT, "steps": steps, "scores": kept})

@@ -12,7 +12,7 @@ from typing import Any
 from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.studies.curves import learning_curves, read_curves, write_curves
 from antiphon.engine.studies.figures import draw_curves, draw_figure
-from antiphon.engine.studies.plan import Plan, PlannedRun, StudyOptions, plan
+from antiphon.engine.studies.plan import Plan, PlannedRun, StudyOptions, Templates, plan
 from antiphon.engine.studies.pool import Pool, job_of
 from antiphon.engine.studies.representations import (
     draw_representations,
@@ -24,6 +24,7 @@ from antiphon.engine.studies.summary import Finished, summary
 from antiphon.engine.studies.table import write_tables
 from antiphon.errors import AntiphonError, EngineError, ResourceError, RunError, ScenarioError, suggest
 from antiphon.scenarios import Template
+from antiphon.scenarios.python import PythonTemplate
 from antiphon.scenarios.study import StudySpec
 from antiphon.scenarios.training import is_of_env, split_metric
 
@@ -70,14 +71,26 @@ class Study:
     directory: Path
     """Where its runs go: `<line>-s<seed>`."""
     options: StudyOptions = field(default_factory=StudyOptions)
-    templates: Mapping[str, Template] = field(default_factory=dict)
+    templates: Templates = field(default_factory=dict)
     """Scenarios by the name that rows give them; others are loaded."""
 
     @classmethod
-    def of_template(cls, template: Template, directory: Path, options: StudyOptions) -> Study:
-        """Return the study that a scenario alone is: its variants side by side."""
-        spec = StudySpec.of_template(template)
+    def of_template(
+        cls, template: Template | PythonTemplate, directory: Path, options: StudyOptions, **keys: Any
+    ) -> Study:
+        """Return the study that a scenario alone is: its variants side by side; `keys`: more of the document's."""
+        spec = StudySpec.of_template(template, **keys)
         return cls(spec=spec, directory=directory, options=options, templates={template.name: template})
+
+    @property
+    def in_process(self) -> str | None:
+        """A Python template that no other process can import: then all runs take place in this one, one at a time."""
+        return next((source for source, one in self._python.items() if not one.importable), None)
+
+    @property
+    def _python(self) -> dict[str, PythonTemplate]:
+        python = [one for one in self.templates.values() if isinstance(one, PythonTemplate)]
+        return {template.source: template for template in python}
 
     @cached_property
     def plan(self) -> Plan:
@@ -108,7 +121,8 @@ class Study:
         for name, found in kept.items():
             end(runs[name], found)
         todo = [run for name, run in runs.items() if name not in kept]
-        pool, represent = Pool(min(jobs, max(len(todo), 1))), self.spec.representations
+        processes = 1 if self.in_process is not None else min(jobs, max(len(todo), 1))
+        pool, represent = Pool(processes, self._python), self.spec.representations
         wanted = [
             job_of(r.request, self.directory / r.name, r.scorings, representations=represent) for r in todo
         ]
@@ -203,7 +217,7 @@ class Study:
         return learning_curves(lines, self.spec.curves, runs)
 
     def _draw(self, result: Mapping[str, Any]) -> str | None:
-        """Draw the figure, and of a study of one scenario its graph with its defaults; say why not, if so."""
+        """Draw the figure, and of a study of one scenario its graph, a document's with its defaults; say why not, if so."""
         from antiphon.telemetry import draw_graph
 
         templates = {run.request.template.source: run.request for run in self.plan.runs.values()}
@@ -216,7 +230,10 @@ class Study:
             if len(templates) == 1:
                 request = next(iter(templates.values()))
                 values = {**self.spec.set, **self.options.values}
-                draw_graph(graph_of(request.template.resolve(None, values)), self.directory / "graph.png")
+                template, scenario = request.template, request.scenario
+                if isinstance(template, Template):
+                    scenario = template.resolve(None, values)
+                draw_graph(graph_of(scenario), self.directory / "graph.png")
         except RunError as error:
             return str(error)
         return None

@@ -22,6 +22,7 @@ __all__ = [
     "metric_name",
     "named",
     "remarks",
+    "rows",
     "views",
     "write_tables",
 ]
@@ -146,7 +147,7 @@ def common_remarks(study: Mapping[str, Any]) -> list[str]:
 
 def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
     """Write table.csv and table.md; RunError where they cannot be written."""
-    write_csv(directory / "table.csv", _csv(study))
+    write_csv(directory / "table.csv", rows(study))
     lines = [f"# {heading(study)}"]
     for view in views(study):
         names = columns(view)
@@ -157,7 +158,7 @@ def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
     write_text(directory / "table.md", "\n".join(lines) + "\n")
 
 
-def _csv(study: Mapping[str, Any]) -> Iterator[list[Any]]:
+def rows(study: Mapping[str, Any]) -> Iterator[list[Any]]:
     """Yield the headings, and a row of numbers, unrounded, for every line of every table."""
     tuned = list(study["tuned"])
     middle = ("value", "low", "high") if any(_has(view, "iqm") for view in views(study)) else ()

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.links import InputSegment, StackedFanIn, join
+from antiphon.engine.core.masks import mask_fill_zero
 from antiphon.engine.core.records import AgentTick, Tape
-from antiphon.engine.core.rows import mask_fill_zero
 from antiphon.engine.simulation import Simulation
 from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring
 from tests.engine.numbers import close

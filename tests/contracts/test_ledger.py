@@ -16,8 +16,8 @@ from antiphon.engine.build.builder import build
 from antiphon.engine.core.clock import Clock, Sends, TickWindows
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
+from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import Consumption, Delivery, Record, StepSignals
-from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.step.backends import StackedBackend
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import seed_for, uniform

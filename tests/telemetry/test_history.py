@@ -14,6 +14,8 @@ from antiphon.errors import RunError
 from antiphon.telemetry import Figure
 from antiphon.telemetry.history import History, HistoryRow
 
+HEADER = "step,kind,name,metric,value\n"
+
 
 def filled() -> History:
     history = History()
@@ -92,6 +94,15 @@ def test_who_asks_late_is_told_so() -> None:
 def test_a_table_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cannot be read"):
         History.read(tmp_path / "metrics.csv")
-    (tmp_path / "metrics.csv").write_text("step,kind,name,metric,value\nx,agent,a,loss,1\n", encoding="utf-8")
-    with pytest.raises(RunError, match="cannot be read"):
-        History.read(tmp_path / "metrics.csv")
+    for row, expected in (
+        ("x,agent,a,loss,1", "is no row of step,kind"),
+        ("1,agent,a,loss,x", "cannot be read"),
+    ):
+        (tmp_path / "metrics.csv").write_text(f"{HEADER}{row}\n", encoding="utf-8")
+        with pytest.raises(RunError, match=expected):
+            History.read(tmp_path / "metrics.csv")
+
+
+def test_a_last_row_that_is_being_written_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text(f"{HEADER}1,agent,a,loss,0.5\n2,agent,a,loss,0.2", encoding="utf-8")
+    assert [row.value for row in History.read(tmp_path / "metrics.csv")] == [0.5]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.agent import Agent
-from antiphon.engine.core.rows import Replicas, select_rows
+from antiphon.engine.core.records import Replicas, select_rows
 from antiphon.engine.core.system import Stacked
 from tests.contracts.backend_documents import LABEL, OWN, Document, document, levels, ring
 from tests.engine.numbers import normal

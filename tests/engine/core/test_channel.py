@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import Record
-from antiphon.engine.core.rows import EnvMask
 from tests.contracts.backend_documents import GOAL, LABEL, OWN, document, ring
 from tests.engine.numbers import normal
 from tests.engine.scenes import BATCH, gradient

@@ -9,8 +9,8 @@ from antiphon.comms.links import Link
 from antiphon.engine.core.clock import Clock, Sends, TickWindows
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
+from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import Consumption, StepSignals
-from antiphon.engine.core.rows import EnvMask
 from antiphon.errors import EngineError
 
 BATCH, SIZE = 3, 2

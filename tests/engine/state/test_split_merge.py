@@ -171,7 +171,7 @@ def written_back(simulation: Simulation) -> State:
             channel.predictors_disabled, channel.input_models_disabled = None, None
             if len(channels.members) > 1:
                 channel.ledger.records, channel.ledger.uses, channel.ledger.completed = {}, {}, {}
-    engine._stale = True
+    engine.stale = True
     return snapshot(engine.per_agent())
 
 

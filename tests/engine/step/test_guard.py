@@ -52,7 +52,7 @@ def ring(network: dict[str, Any], **channel: Any) -> Simulation:
 def later(simulation: Simulation) -> Simulation:
     assert isinstance(simulation.backend, StackedBackend)
     simulation.backend.check_later()
-    assert simulation.backend.guard is not None
+    assert simulation.backend.divergence.guard is not None
     return simulation
 
 
@@ -136,7 +136,7 @@ def test_where_every_step_is_checked_at_once_there_is_none(training: dict[str, A
     simulation = Simulation(scenario, backend="cohort")
     assert isinstance(simulation.backend, StackedBackend)
     simulation.backend.check_later()
-    assert simulation.backend.guard is None
+    assert simulation.backend.divergence.guard is None
 
 
 def test_it_remembers_the_first_step_and_who() -> None:
@@ -170,6 +170,7 @@ LOOKS: dict[str, Callable[[Simulation, Path], object]] = {
     "state_dict": lambda simulation, _: simulation.state_dict(),
     "evaluate": lambda simulation, _: simulation.evaluate(),
     "compose": lambda simulation, _: simulation.compose(),
+    "export": lambda simulation, path: simulation.export(path / "weights.safetensors"),
     "probe": lambda simulation, _: simulation.probe(),
 }
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.core.records import AgentTick
+from antiphon.engine.core.updates import WindowLoss
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.backward import ObjectiveEvaluator
-from antiphon.engine.step.report import WindowLoss
 from tests.engine.recurring import BATCH, GOAL, STEPS, make, played
 from tests.numerics.played import Played
 

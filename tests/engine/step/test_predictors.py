@@ -11,8 +11,9 @@ from torch import Tensor
 from antiphon.comms.stacked import StackedModels
 from antiphon.comms.synthetic_gradients import Example
 from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.updates import PredictorUpdate
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.predictors import PredictorTrainer, PredictorUpdate
+from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import DivergenceError
 from tests.contracts.backend_documents import LABEL, OWN, Document, levels, ring
 from tests.contracts.backend_twins import agree, twins

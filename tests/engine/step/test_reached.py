@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from antiphon.engine.core.records import members_and
+from antiphon.engine.core.updates import Update
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.report import Update, among, reached
+from antiphon.engine.step.backward import reached
 from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring
 from tests.contracts.backend_twins import agree, made, side_by_side
@@ -202,10 +204,10 @@ def test_the_sender_of_a_message_that_nothing_is_injected_into_is_not_reached() 
 
 def test_members_of_both() -> None:
     one, other = mask(1, 1, 0, 0), mask(1, 0, 1, 0)
-    assert among(None, None) is None
-    assert among(one, None) is one
-    assert among(None, other) is other
-    both = among(one, other)
+    assert members_and(None, None) is None
+    assert members_and(one, None) is one
+    assert members_and(None, other) is other
+    both = members_and(one, other)
     assert both is not None
     assert both.tolist() == [True, False, False, False]
 
@@ -227,7 +229,7 @@ def test_a_window_is_read_backwards_along_each_member_s_own_channels(judged: tup
 
     def look(update: Update) -> None:
         last = stack_of(backend.stacked, "c0")
-        update.losses[last.name].count = torch.tensor(judged)
+        update.window_loss.losses[last.name].count = torch.tensor(judged)
         who = {}
         for name in update.group.members:
             agent = backend.system.agents[name]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.divergence import Report
+from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import EpisodeEnds, StepSignals
-from antiphon.engine.core.rows import EnvMask
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.replicas import Replica, ReplicatedEngine

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.synthetic_gradients import Example
+from antiphon.engine.core.updates import InputUpdate, Losses
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.predictors import InputUpdate
-from antiphon.engine.step.report import AgentReport, Losses, LossesByAgent, losses_of, without
+from antiphon.engine.step.report import AgentReport, LossesByAgent
 from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring
 from tests.contracts.backend_twins import twins
 from tests.engine.scenes import ENDS, LSTM, QUARANTINE, gradient
@@ -102,7 +102,8 @@ def groups(learned: AgentReport) -> dict[tuple[str, ...], dict[str, Any]]:
         told: dict[str, Any] = {
             "gradients": update.gradients,
             "losses": {
-                n: [o.loss, o.score, torch.as_tensor(o.count).expand(1)] for n, o in update.losses.items()
+                n: [o.loss, o.score, torch.as_tensor(o.count).expand(1)]
+                for n, o in update.window_loss.losses.items()
             },
             "injected": dict(sorted(update.injected.items())),
         }
@@ -123,7 +124,7 @@ def losses(learned: AgentReport) -> dict[str, list[Tensor]]:
     found: dict[str, list[Tensor]] = {}
     for names, said in learned.losses():
         for n, name in enumerate(names):
-            own = losses_of(said, [n])
+            own = said.of([n])
             if bool(torch.as_tensor(own.count)):
                 found[name] = [own.loss, own.score, torch.as_tensor(own.count).expand(1)]
     return dict(sorted(found.items()))
@@ -190,19 +191,19 @@ def some(count: int | Tensor) -> Losses:
 
 
 def test_losses_of_one_or_of_some() -> None:
-    one = losses_of(some(torch.tensor([7, 0, 9])), [2])
+    one = some(torch.tensor([7, 0, 9])).of([2])
     assert (one.loss.tolist(), one.score.tolist()) == ([3.0], [6.0])
     assert torch.as_tensor(one.count).tolist() == [9]
-    several = losses_of(some(5), [0, 2])
+    several = some(5).of([0, 2])
     assert (several.loss.tolist(), several.score.tolist(), several.count) == ([1.0, 3.0], [4.0, 6.0], 5)
-    assert losses_of(some(5), slice(1, 3)).loss.tolist() == [2.0, 3.0]
+    assert some(5).of(slice(1, 3)).loss.tolist() == [2.0, 3.0]
 
 
 @pytest.mark.parametrize("count", [4, torch.tensor([4, 4, 4])])
 def test_losses_without_some_members(count: int | Tensor) -> None:
     given = some(count)
     given.loss[1] = torch.nan
-    found = without(given, torch.tensor([False, True, False]))
+    found = given.without(torch.tensor([False, True, False]))
     assert found.loss.tolist() == [1.0, 0.0, 3.0]
     assert found.score.tolist() == [4.0, 0.0, 6.0]
     assert torch.as_tensor(found.count).tolist() == [4, 0, 4]

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.records import Tape
-from antiphon.engine.core.system import LearningGroup
+from antiphon.engine.core.records import LearningGroup, Tape
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.returns import LambdaReturns
 from tests.engine.recurring import GOAL, LINEAR, STATE, make, played

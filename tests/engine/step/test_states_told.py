@@ -66,7 +66,7 @@ def test_a_predictor_is_asked_and_taught_with_the_same_states() -> None:
     channel = {"from": "a", "to": "b", "size": 2, "gradient": gradient, "link": {"delay": 2}}
     with make(played(terminated=flags(1)), LINEAR, others={"b": MIND}, channels=[channel]) as simulation:
         asked: dict[tuple[float, ...], Tensor] = {}
-        of_gradient, taught = simulation.backend.predictor_trainer.contexts.of_gradient, 0
+        trainer, taught = simulation.backend.predictor_trainer, 0
         for _ in range(STEPS):
             step = simulation.now
             simulation.step()
@@ -74,9 +74,10 @@ def test_a_predictor_is_asked_and_taught_with_the_same_states() -> None:
                 (c, c.ledger.records) for c in simulation.system.channels.values() if c.ends
             ]:
                 if step in records:
-                    found = of_gradient(each, records[step])
+                    found = trainer.example(each, records[step], answered=False)
                     assert found is not None
-                    asked[tuple(records[step].message.flatten().tolist())] = found
+                    assert found.context is not None
+                    asked[tuple(records[step].message.flatten().tolist())] = found.context
             lesson = simulation.learned.predictor_updates.get("a->b")
             for example in lesson.examples if lesson is not None else []:
                 taught += 1

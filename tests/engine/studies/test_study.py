@@ -287,7 +287,7 @@ def test_a_worker_that_dies_is_a_defect_that_names_the_run(tmp_path: Path) -> No
 
 def test_a_defect_in_a_run_ends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = {"result": None, "exit_code": 1, "error": "the process that ran it ended with code -9"}
-    monkeypatch.setattr("antiphon.engine.studies.pool.work", lambda jobs: [answer for _ in jobs])
+    monkeypatch.setattr("antiphon.engine.studies.pool.work", lambda jobs, _: [answer for _ in jobs])
     with pytest.raises(EngineError, match="locked s0: the process"):
         study(tmp_path).go(1, silently)
 

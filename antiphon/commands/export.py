@@ -1,0 +1,25 @@
+"""The verb `export`: the newest checkpoint of a run as a file that is read without antiphon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from antiphon.commands.output import console, display_path, print_json
+from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.simulation import Simulation
+
+__all__ = ["export"]
+
+
+def export(path: Path, file: Path, *, agents: Sequence[str] | None, json: bool) -> None:
+    """Write the composed system of a run, or its weights, as the file's suffix says."""
+    directory = RunDirectory.open(path)
+    with Simulation.load(path, threads=directory.facts["threads"]) as simulation:
+        written, steps = simulation.export(file, agents), simulation.now
+    size = written.stat().st_size
+    if json:
+        print_json({"run_dir": str(path), "steps": steps, "file": str(written), "bytes": size})
+        return
+    line = f"written      {display_path(written)} ({size:,} bytes, after {steps:,} steps)"
+    console().print(line, soft_wrap=True)

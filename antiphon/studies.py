@@ -1,0 +1,182 @@
+"""Studies from Python: what `antiphon study` does, with scenarios, templates and functions that are at hand."""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from antiphon.commands.arguments import new_directory, scenario_template
+from antiphon.commands.output import console
+from antiphon.commands.study import cores, find_study_or_scenario, print_tables, report_run
+from antiphon.engine.studies.figures import draw_figure
+from antiphon.engine.studies.plan import StudyOptions
+from antiphon.engine.studies.study import Study
+from antiphon.engine.studies.table import rows
+from antiphon.errors import RunError, ScenarioError
+from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.python import Buildable, PythonTemplate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame  # type: ignore[import-untyped]
+
+__all__ = ["Table", "study", "sweep"]
+
+Variants = Sequence[str] | Mapping[str, Mapping[str, Any] | Buildable | None]
+"""Names of a template's variants; or by name parameters, a scenario, or a function that returns one."""
+
+
+class Table:
+    """The table of a study: printed, it is what the command prints.
+
+    Attributes:
+        result: The object of `antiphon study --json`.
+        directory: The study's, with table.md, table.csv, figure.svg and a run directory for each line and seed.
+    """
+
+    def __init__(self, result: Mapping[str, Any], directory: Path) -> None:
+        self.result, self.directory = result, directory
+
+    def __str__(self) -> str:
+        text = io.StringIO()
+        print_tables(self.result, Console(file=text, highlight=False, width=console().width))
+        return text.getvalue().rstrip()
+
+    __repr__ = __str__
+
+    def to_pandas(self) -> DataFrame:
+        """Return the numbers of table.csv, unrounded, a row for each line of the table; RunError without pandas."""
+        try:
+            import pandas
+        except ImportError:
+            raise RunError("to_pandas: needs pandas; pip install pandas") from None
+        names, *lines = rows(self.result)
+        return pandas.DataFrame(lines, columns=names)
+
+    def plot(self) -> Figure:
+        """Return the figure of the study, that of figure.svg; RunError without matplotlib."""
+        return draw_figure(self.result)
+
+
+def study(
+    scenario: Buildable | str | Path,
+    *,
+    variants: Variants | None = None,
+    values: Mapping[str, Any] | None = None,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    tune: Mapping[str, Sequence[Any]] | None = None,
+    metric: str | Sequence[str] | None = None,
+    seeds: int | None = None,
+    steps: int | None = None,
+    jobs: int | None = None,
+    logdir: str | Path | None = None,
+    device: str = "cpu",
+) -> Table:
+    """Run variants of a scenario over seeds, side by side, and return their table.
+
+    The same call with the same `logdir` goes on where it stopped. On a terminal each run that ends is reported.
+
+    Args:
+        scenario: A scenario; a template, library name or file; the name or file of a study; or a function that returns a
+            scenario, called with parameters by name.
+        variants: Lines of the table: names of the template's, or by name parameters, a scenario or a function that returns
+            one. None: all of the template's, or the scenario alone. Those named `locked` and `detached` give *recovered*.
+        values: Parameters set in every run.
+        grid: Lists of values by parameter: all variants run at every point.
+        tune: Lists of values by parameter, of which each line takes the best on the validation split.
+        metric: What is tabulated; None: the metric of the readouts' objective.
+        seeds: Each line runs with seeds 0 … seeds - 1; None: 3.
+        steps: Of training; None: the scenario's.
+        jobs: Runs at a time, in processes of their own; None: one per core. What other processes cannot import (a function
+            of the main program, a scenario at hand) runs in this one, one at a time.
+        logdir: The study's directory; None: a new one, where runs are written.
+        device: Where it runs.
+
+    Raises:
+        ScenarioError: A scenario, variant or value that is not accepted; nothing has been run.
+        RunError: A run is there with other values or data (nothing has been run), or one failed.
+        KeyboardInterrupt: Ctrl-C; the runs have checkpoints.
+    """
+    keys = {"grid": grid, "tune": tune, "metric": metric}
+    keys = {name: _plain(key) for name, key in keys.items() if key is not None}
+    names = () if variants is None or isinstance(variants, Mapping) else tuple(variants)
+    options = StudyOptions(
+        variants=names, values=_plain(values or {}), seeds=seeds, steps=steps, device=device
+    )
+    for name, count in (("seeds", seeds), ("steps", steps), ("jobs", jobs)):
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+            raise ScenarioError(f"study: {name}={count!r}; must be a whole number, at least 1")
+    given = variants if isinstance(variants, Mapping) else None
+    wanted = _study(scenario, given, options, None if logdir is None else Path(logdir), keys)
+    if wanted.in_process is not None and jobs is not None and jobs > 1:
+        line = f"study: runs are one at a time, in this process: others cannot import {wanted.in_process}"
+        warnings.warn(f"{line}; a function in a module of its own can be", stacklevel=2)
+    on_run = report_run if sys.stderr.isatty() else lambda run: None
+    outcome = wanted.go(jobs or cores(), on_run)
+    if outcome.exit_code:
+        raise KeyboardInterrupt(f"stopped; the same call with logdir='{wanted.directory}' goes on")
+    return Table(outcome.result, wanted.directory)
+
+
+def sweep(scenario: Buildable | str | Path, grid: Mapping[str, Sequence[Any]], **options: Any) -> Table:
+    """Run a scenario at every point of a grid of its parameters, over seeds, and return the table.
+
+    Args:
+        scenario: As of `study`.
+        grid: Lists of values by parameter.
+        **options: Other arguments of `study`: variants run at every point.
+    """
+    return study(scenario, grid=grid, **options)
+
+
+def _study(
+    scenario: Buildable | str | Path,
+    variants: Mapping[str, Any] | None,
+    options: StudyOptions,
+    logdir: Path | None,
+    keys: dict[str, Any],
+) -> Study:
+    if isinstance(scenario, str | Path):
+        if variants is None and not keys:
+            return find_study_or_scenario(str(scenario), options, logdir)
+        scenario = scenario_template(str(scenario))
+    if not isinstance(scenario, Scenario | Template) and not callable(scenario):
+        kind = type(scenario).__name__
+        raise ScenarioError(f"study: {kind}; must be a scenario, a template, a name or a function")
+    template = scenario if isinstance(scenario, Template) else PythonTemplate.of(scenario)
+    if variants is not None:
+        if not variants:
+            raise ScenarioError("variants: is empty; leave it out, or name one")
+        own: Mapping[str, Any] = template.variants
+        lines: dict[str, Any] = {
+            name: {**own.get(name, {}), **(line or {})} if line is None or isinstance(line, Mapping) else line
+            for name, line in variants.items()
+        }
+        for name, line in lines.items():
+            if not isinstance(line, dict | Scenario | Template) and not callable(line):
+                kind = type(line).__name__
+                raise ScenarioError(f"variants.{name}: {kind}; must be parameters, a scenario or a function")
+        if all(isinstance(line, dict) for line in lines.values()):  # other processes can have parameters
+            template = replace(template, variants={})
+            keys["variants"] = {name: {"set": _plain(line)} for name, line in lines.items()}
+        else:
+            template = PythonTemplate.of(scenario, lines)
+            keys["variants"] = list(lines)
+    directory = logdir or new_directory(None, None, f"study-{template.name}")
+    return Study.of_template(template, directory, options, **keys)
+
+
+def _plain(value: Any) -> Any:
+    """Return plain data with the numbers and arrays of numpy as Python's."""
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return [_plain(item) for item in value] if isinstance(value, list | tuple | range) else value

@@ -1,0 +1,60 @@
+"""Masks: for which environments something holds.
+
+A mask that is the same everywhere is a Python bool, so that the common cases (every environment, none) cost no tensor
+operation; any other is a tensor of rows, [B] or [N * B] bool.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "EnvMask",
+    "mask_and",
+    "mask_fill_zero",
+    "mask_not",
+    "mask_or",
+    "simplify",
+]
+
+EnvMask = bool | Tensor
+"""All rows, none, or a mask [rows] bool."""
+
+
+def mask_or(a: EnvMask, b: EnvMask) -> EnvMask:
+    """Union of two masks."""
+    if a is True or b is True:
+        return True
+    if a is False:
+        return b
+    return a if b is False else torch.logical_or(a, b)
+
+
+def mask_not(a: EnvMask) -> EnvMask:
+    """Complement of a mask."""
+    return torch.logical_not(a) if isinstance(a, Tensor) else not a
+
+
+def mask_and(a: EnvMask, b: EnvMask) -> EnvMask:
+    """Intersection of two masks."""
+    if a is False or b is False:
+        return False
+    if a is True:
+        return b
+    return a if b is True else torch.logical_and(a, b)
+
+
+def simplify(mask: EnvMask) -> EnvMask:
+    """A mask tensor that holds everywhere as True."""
+    return True if isinstance(mask, Tensor) and bool(mask.all()) else mask
+
+
+def mask_fill_zero(mask: EnvMask, value: Tensor) -> Tensor:
+    """`value` [rows, …] where the mask holds and zeros elsewhere; filled, never multiplied (NaN x 0 is NaN)."""
+    if mask is True:
+        return value
+    if mask is False:
+        return torch.zeros_like(value)
+    assert isinstance(mask, Tensor)
+    return torch.where(mask.view(-1, *([1] * (value.dim() - 1))), value, torch.zeros_like(value))

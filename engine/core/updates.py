@@ -1,0 +1,131 @@
+"""Updates: what a step learns. Losses of a window, the gradients of a learning group, of a synthetic gradient and input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.synthetic_gradients import Example
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.masks import EnvMask
+from antiphon.engine.core.records import Consumption, LearningGroup, Members, Tape
+
+__all__ = ["InputUpdate", "Losses", "PredictorUpdate", "Returned", "StepReport", "Update", "WindowLoss"]
+
+
+@dataclass(slots=True)
+class Losses:
+    """An agent's objective over the ticks of a window."""
+
+    loss: Tensor
+    """Sum over ticks of the mean over the batch; of a stack [N], like the others."""
+    score: Tensor
+    """Sum over ticks and environments of the objective's metric."""
+    count: int | Tensor
+    """Ticks and environments that there was a target for."""
+
+    def of(self, places: list[int] | slice) -> Losses:
+        """Those of some members of a stack."""
+        count = self.count[places] if isinstance(self.count, Tensor) else self.count
+        return Losses(self.loss[places], self.score[places], count)
+
+    def without(self, members: Tensor) -> Losses:
+        """Those of a stack as if `members`, [N] bool, had had no target."""
+        members = members.to(self.loss.device)
+        count = torch.as_tensor(self.count, device=members.device).expand(len(members))
+        found = [torch.where(members, torch.zeros_like(t), t) for t in (self.loss, self.score, count)]
+        return Losses(*found)
+
+
+@dataclass(slots=True)
+class WindowLoss:
+    """All objectives over a window."""
+
+    total: Tensor | None = None
+    """Sum over agents and ticks of the mean over the batch, with its graph; None without any target."""
+    by_agent: dict[str, Tensor] = field(default_factory=dict)
+    """Per agent and sample, [rows]: the sum over its ticks, without a graph."""
+    losses: dict[str, Losses] = field(default_factory=dict)
+    """By agent."""
+    evaluated: set[tuple[int, str]] = field(default_factory=set)
+    """Steps and agents of the ticks that there was a target for."""
+
+    @property
+    def samples(self) -> Tensor | None:
+        """[rows], the same per sample over all agents, without a graph; None without any target."""
+        found = list(self.by_agent.values())
+        return None if not found else found[0] if len(found) == 1 else torch.stack(found).sum(0)
+
+
+@dataclass(slots=True, eq=False)
+class Returned:
+    """What one window returns for one message that it read."""
+
+    channel: Channel
+    use: Consumption
+    delta: Tensor | None = None
+    """[rows, size] per sample; None: its losses do not depend on the message, or the channel wants none."""
+
+
+@dataclass(slots=True, eq=False)
+class Update:
+    """What one learning group learns from one window."""
+
+    group: LearningGroup
+    tape: Tape
+    gradients: dict[str, list[Tensor | None]] = field(default_factory=dict)
+    """By the learner's first agent, in the order of its trainable parameters: of those that learn from the window."""
+    learning: dict[str, EnvMask] = field(default_factory=dict)
+    """By agent: the rows in which it learns from the window."""
+    window_loss: WindowLoss = field(default_factory=WindowLoss)
+    """Of its objectives."""
+    injected: dict[str, Tensor] = field(default_factory=dict)
+    """Newest injection by channel, for telemetry."""
+    injected_messages: set[tuple[str, int]] = field(default_factory=set)
+    """Channels and stamps of the messages with an injection that parameters follow."""
+    returned: list[Returned] = field(default_factory=list)
+    """What it returns for each message that the window read."""
+    stepping_members: dict[str, Members] = field(default_factory=dict)
+    """By stack, or lone agent beside stacks: the members that take a step, [N] bool; None or absent: all."""
+    auxiliary: set[str] = field(default_factory=set)
+    """Agents with an auxiliary loss."""
+
+
+@dataclass(slots=True)
+class PredictorUpdate:
+    """What a synthetic gradient learns from at one step."""
+
+    examples: list[Example]
+    loss: Tensor
+    """Summed over the examples, before the update; [K] of a stack."""
+    gradients: list[Tensor]
+    """Of its parameters."""
+    prediction: Tensor | None
+    """Its prediction for the newest example before the update; None unless asked for."""
+    members: Members = None
+    """The channels of a stack that it is for; None: all."""
+
+
+@dataclass(slots=True)
+class InputUpdate:
+    """What a synthetic input learns from at one step."""
+
+    loss: Tensor
+    """Before the update; [K] of a stack."""
+    gradients: list[Tensor]
+    """Of its parameters."""
+    members: Members = None
+    """The channels of a stack that it is for; None: all."""
+
+
+@dataclass
+class StepReport:
+    """What was learned at one step, by stack."""
+
+    updates: list[Update]
+    predictor_updates: dict[str, PredictorUpdate]
+    """By channel."""
+    inputs: dict[str, InputUpdate] = field(default_factory=dict)
+    """Of the synthetic inputs that learned, by channel."""

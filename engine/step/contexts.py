@@ -1,0 +1,101 @@
+"""Contexts: what the predictors of a channel are conditioned on: signals of the step, and of the channel's two ends.
+
+Of the ends, a synthetic gradient may know `returned` (the newest gradient that has come back), a synthetic input
+`held` (the newest message that came before the one it stands in for) and its `age`; both may know `from.phase` and
+`to.phase`: which tick of its window the sender or the receiver is at. A synthetic gradient may know the states of the
+ends too: `from.state`, the sender's of the tick that made the message, and `to.state`, the newest of the receiver's
+that had crossed the link by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.records import Record
+from antiphon.engine.core.system import System
+
+__all__ = ["Contexts"]
+
+
+class Contexts:
+    """Encodes the contexts of a system's predictors, [B, features] each.
+
+    Args:
+        system: The channels.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+
+    def with_ends(self, signals: Tensor | None, channel: Channel, record: Record) -> Tensor:
+        """Return what the synthetic gradient of `record` is conditioned on, where signals of the ends are among it.
+
+        Args:
+            signals: [rows, features] of the environment.
+            channel: The channel.
+            record: One of its records.
+        """
+        ends: dict[str, Callable[[], Tensor]] = {
+            "returned": lambda: channel.zeros if record.returned is None else record.returned,
+            "from.phase": lambda: self._phase(channel, channel.sender, record.stamp, record.began),
+            "to.phase": lambda: self._phase(channel, channel.receiver, record.first_use, record.began),
+            "from.state": lambda: self._state(channel, channel.sender, record.states.get("from.state")),
+            "to.state": lambda: self._state(channel, channel.receiver, record.states.get("to.state")),
+        }
+        return _joined(signals, [ends[name]() for name in channel.ends])
+
+    def _state(self, channel: Channel, agent: str, state: Tensor | None) -> Tensor:
+        """[B, state size]: a state of an agent; zeros before its first."""
+        if state is not None:
+            return state
+        size = self.system.agents[agent].learner.network.state_size
+        return torch.zeros(channel.rows, size, dtype=self.system.dtype, device=self.system.device)
+
+    def of_input(self, channel: Channel, record: Record, step: int) -> Tensor | None:
+        """Return what a synthetic input that stands in for `record` at the tick at `step` is conditioned on."""
+        signals = record.step_signals.context(channel.input_context, self.system.dtype)
+        if signals is not None:
+            signals = channel.to_rows(signals)
+        if not channel.input_ends:
+            return signals
+        mailbox = channel.mailbox
+        ends: dict[str, Callable[[], Tensor]] = {
+            "held": lambda: channel.zeros if mailbox.prior is None else self._held(channel),
+            "age": lambda: self._age(channel, record.stamp),
+            "from.phase": lambda: self._phase(channel, channel.sender, record.stamp, record.began),
+            "to.phase": lambda: self._phase(channel, channel.receiver, step, record.began),
+        }
+        return _joined(signals, [ends[name]() for name in channel.input_ends])
+
+    def _held(self, channel: Channel) -> Tensor:
+        prior, stamp = channel.mailbox.prior, channel.mailbox.prior_stamp
+        assert prior is not None
+        assert stamp is not None
+        return torch.where((stamp >= 0).unsqueeze(1), prior, 0.0)
+
+    def _age(self, channel: Channel, stamp: int) -> Tensor:
+        held = channel.mailbox.prior_stamp
+        if held is None:
+            return channel.zeros.new_zeros(len(channel.zeros), 1)
+        age = torch.where(held >= 0, stamp - held, 0)
+        return age.to(self.system.dtype).unsqueeze(1)
+
+    def _phase(self, channel: Channel, agent: str, tick: int | None, began: int) -> Tensor:
+        """Which tick of its window an agent is at, one-hot; zeros where it never ticks."""
+        windows, clock = self.system.group_of[agent].windows, self.system.agents[agent].clock
+        count = windows.ticks(clock)
+        encoded = torch.zeros(count, dtype=self.system.dtype, device=self.system.device)
+        if tick is not None:
+            at = torch.tensor(windows.position(tick, clock, began), device=self.system.device)
+            encoded = F.one_hot(at, count).to(self.system.dtype)
+        return encoded.expand(channel.rows, count)
+
+
+def _joined(first: Tensor | None, rest: list[Tensor]) -> Tensor:
+    columns = [*([] if first is None else [first]), *rest]
+    return columns[0] if len(columns) == 1 else torch.cat(columns, 1)

@@ -1,0 +1,232 @@
+"""Scenarios made in Python, where a template may stand: a scenario or a function that returns one, and variants of it."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import operator
+import re
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from antiphon.errors import AntiphonError, ScenarioError, suggest
+from antiphon.scenarios.document import Scenario, Template
+from antiphon.scenarios.problems import DocumentError
+from antiphon.scenarios.spec import frozen_data
+
+__all__ = ["Buildable", "PythonTemplate", "load_python"]
+
+Buildable = Scenario | Template | Callable[..., Scenario]
+"""A scenario, or what makes one of the values of its parameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PythonTemplate:
+    """A scenario made in Python. A function is called with torch's random state at seed 0: in every process it makes the same.
+
+    Raises:
+        ScenarioError: From its methods: no such variant or parameter, or a function that returns something else.
+    """
+
+    base: Buildable
+    source: str
+    """What errors and run.json call it: MODULE:FUNCTION, if it can be imported under this name."""
+    importable: bool = False
+    """Whether another process can import it by `source`."""
+    variants: Mapping[str, Buildable | Mapping[str, Any]] = field(default_factory=dict)
+    """Parameters of the base, or what stands in its place, by name."""
+    text: ClassVar[str] = ""
+    """There is no document."""
+    _made: dict[str, Scenario] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, base: Buildable, variants: Mapping[str, Any] = MappingProxyType({})) -> PythonTemplate:
+        """Return the template of an object that is at hand."""
+        module, name = getattr(base, "__module__", None), getattr(base, "__qualname__", "")
+        found = functools.reduce(lambda at, part: getattr(at, part, None), name.split("."), _module(module))
+        if found is not base or found is None or module == "__main__":
+            return cls(base=base, source=f"the Python {_word(base)}", variants=variants)
+        return cls(base=base, source=f"{module}:{name}", importable=not variants, variants=variants)
+
+    @property
+    def name(self) -> str:
+        """The scenario's name, or the function's."""
+        if isinstance(self.base, Scenario):
+            return self.base.scenario
+        return self.base.name if isinstance(self.base, Template) else _word(self.base)
+
+    @property
+    def description(self) -> str:
+        """In words."""
+        return "" if callable(self.base) else self.base.description
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Names of the base's parameters, with what is known of each."""
+        if isinstance(self.base, Template):
+            return self.base.parameters
+        return _parameters(self.base) if callable(self.base) else {}
+
+    def resolve_values(
+        self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
+    ) -> dict[str, Any]:
+        """Return the value of every parameter that is plain data: its default, else the variant's, else the given one."""
+        base, values = self._chosen(variant, values)
+        if isinstance(base, Template):
+            return base.resolve_values(None, values)
+        found = {name: one.default for name, one in _parameters(base).items()} if callable(base) else {}
+        plain = {}
+        for name, value in {**found, **values}.items():
+            try:
+                plain[name] = frozen_data(value, (name,))
+            except DocumentError:
+                continue  # a Python object
+        return plain
+
+    def resolve(
+        self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
+    ) -> Scenario:
+        """Return the scenario of a variant and values, the same one each time; but for environments that serve one run only."""
+        from antiphon.envs import registry
+
+        base, values = self._chosen(variant, values)
+        key = repr((variant, sorted(values.items())))
+        if key not in self._made:
+            scenario = self._build(base, values)
+            if not isinstance(base, Scenario) and hasattr(scenario.env, "num_envs"):
+                return scenario
+            self._made[key] = scenario
+        scenario = self._made[key]
+        env = registry.copied(scenario.env, "every run needs one of its own")
+        return scenario if env is scenario.env else scenario.model_copy(update={"env": env})
+
+    def _chosen(self, variant: str | None, values: Mapping[str, Any]) -> tuple[Buildable, Mapping[str, Any]]:
+        """Return what makes the scenario of a variant, and the values that it takes."""
+        if variant is None:
+            return self.base, values
+        if variant not in self.variants:
+            raise ScenarioError(f"{self.source} has no variant {variant!r}{suggest(variant, self.variants)}")
+        chosen = self.variants[variant]
+        return (self.base, {**chosen, **values}) if isinstance(chosen, Mapping) else (chosen, values)
+
+    def _build(self, base: Buildable, values: Mapping[str, Any]) -> Scenario:
+        if isinstance(base, Template):
+            return base.resolve(None, values)
+        source = self.source if base is self.base else PythonTemplate.of(base).source
+        known = _parameters(base) if callable(base) else {}
+        unknown = [name for name in values if name not in known and not _takes_all(base)]
+        if unknown:
+            mend = suggest(unknown[0], known) or "; give a function of its parameters that returns a Scenario"
+            raise ScenarioError(f"{source} has no parameter {unknown[0]!r}{mend}")
+        if isinstance(base, Scenario):
+            return base
+        missing = [name for name, one in known.items() if one.default is one.empty and name not in values]
+        if missing:
+            raise ScenarioError(f"{source}: parameter {missing[0]!r} has no value; give it one, or a default")
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            made = base(**values)
+        if not isinstance(made, Scenario):
+            raise ScenarioError(
+                f"{source}: returns {type(made).__name__}; it must return an antiphon.Scenario"
+            )
+        return made
+
+
+def load_python(place: str) -> PythonTemplate:
+    """Import the scenario, or the function that returns one, of `MODULE:FUNCTION`; modules beside are found too.
+
+    Raises:
+        ScenarioError: There is no such module or function, it is something else, or it cannot be imported or called; one
+            line that names where.
+    """
+    option = f"--scenario {place}"
+    module_name, _, name = place.partition(":")
+    if not module_name or not name or Path(module_name).suffix == ".py" or "/" in module_name:
+        raise ScenarioError(
+            f"{option}: must be MODULE:FUNCTION, for example train:build for build() in train.py"
+        )
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise ScenarioError(f"{option}: {_reason(error)}") from error
+        raise ScenarioError(
+            f"{option}: no module '{error.name}' in {here} or among what is installed"
+        ) from None
+    except (Exception, SystemExit) as error:
+        raise ScenarioError(f"{option}: {_reason(error)}") from error
+    try:
+        found = operator.attrgetter(name)(module)
+    except AttributeError:
+        known = [word for word in vars(module) if word[0] != "_"]
+        raise ScenarioError(
+            f"{option}: module '{module_name}' has no '{name}'{suggest(name, known)}"
+        ) from None
+    if not isinstance(found, Scenario | Template) and not callable(found):
+        raise ScenarioError(
+            f"{option}: is of type {type(found).__name__}; must be an antiphon.Scenario or a function that returns one"
+        )
+    base = _in_one_line(found, option) if callable(found) else found
+    return PythonTemplate(base=base, source=place, importable=True)
+
+
+def _in_one_line(function: Callable[..., Scenario], option: str) -> Callable[..., Scenario]:
+    """Return a function whose exceptions are ScenarioErrors."""
+
+    @functools.wraps(function)
+    def called(**values: Any) -> Scenario:
+        try:
+            return function(**values)
+        except AntiphonError:
+            raise
+        except Exception as error:
+            raise ScenarioError(f"{option}: {_reason(error)}") from error
+
+    return called
+
+
+def _reason(error: BaseException) -> str:
+    """Return an exception in one line, with the last place in the user's own code."""
+    message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if isinstance(error, SyntaxError):  # has its place in the message
+        return message
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not re.search("importlib|-packages", frame.filename)]
+    place = [*frames[-1:], *theirs][-1]
+    return f"{message} ({Path(place.filename).name}:{place.lineno})"
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a function that can be given by name."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    found = inspect.signature(function).parameters
+    return {name: parameter for name, parameter in found.items() if parameter.kind in named}
+
+
+def _takes_all(function: Buildable) -> bool:
+    """Whether a function takes any name (`**values`)."""
+    kinds = (
+        [one.kind for one in inspect.signature(function).parameters.values()] if callable(function) else []
+    )
+    return inspect.Parameter.VAR_KEYWORD in kinds
+
+
+def _module(name: str | None) -> Any:
+    return sys.modules.get(name or "")
+
+
+def _word(value: object) -> str:
+    """Return the name of a function, or of any other object's type, as a scenario's name may be."""
+    name = getattr(value, "__name__", type(value).__name__)
+    return re.sub(r"[^A-Za-z0-9-]+", "_", name).strip("_") or "scenario"

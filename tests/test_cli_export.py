@@ -1,0 +1,46 @@
+"""`antiphon export`: a run's system and its weights as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from antiphon.engine.simulation import Simulation
+from tests.commands import Commands
+
+DOCUMENT = """
+scenario: pair
+env: {id: antiphon/Digits-v0}
+agents:
+  eye: {observes: [image], network: {kind: mlp, hidden: [5]}}
+  ear: {objective: {kind: classification, target: label}, network: {kind: mlp, hidden: [4]}}
+channels: [{from: eye, to: ear, size: 3, link: {delay: 1}}]
+training: {batch: 4, steps: 6}
+"""
+
+
+def test_a_run_is_exported(cli: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pair.yaml").write_text(DOCUMENT)
+    cli("run pair.yaml --name once --logdir runs")
+    found = cli.json("export runs/once files/model.pt2")
+    assert found == {
+        "run_dir": "runs/once",
+        "steps": 6,
+        "file": "files/model.pt2",
+        "bytes": Path("files/model.pt2").stat().st_size,
+    }
+    image = torch.rand(3, 1, 8, 8)
+    with Simulation.load("runs/once") as simulation:
+        expected = simulation.compose()(image=image)["ear"]
+    torch.testing.assert_close(torch.export.load("files/model.pt2").module()(image=image)["ear"], expected)
+    assert cli("export runs/once w.safetensors --agent ear").startswith("written      w.safetensors (")
+    assert {name.split(".")[0] for name in load_file("w.safetensors")} == {"ear"}
+    assert cli.refused("export runs/once w.pth").startswith(
+        "export: 'w.pth' is of no known format; end it in"
+    )
+    assert cli.refused("export runs/once m.pt2 --agent eye").startswith("compose: 'eye' has no objective")
+    assert "no run there" in cli.refused("export runs/none m.pt2")

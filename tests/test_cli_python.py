@@ -1,0 +1,160 @@
+"""`--scenario MODULE:FUNCTION`: Python scenarios on the command line, and runs that hold Python objects."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from antiphon import Simulation
+from antiphon.scenarios.python import load_python
+from tests.commands import Commands
+
+MODULE = """
+import torch
+from torch import nn
+
+import antiphon
+from antiphon.envs import from_tensors
+
+X = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+
+
+def network(inputs, outputs):
+    return nn.Sequential(nn.Linear(inputs, 8), nn.ReLU(), nn.Linear(8, outputs))
+
+
+def build(width: int = 4, coupling: str = "decoupled", shift: float = 0.0):
+    head = nn.Sequential(nn.Linear(width, 2))
+    return antiphon.Scenario.model_validate({
+        "scenario": "mine",
+        "env": from_tensors(x=X + shift, label=(X[:, 0] > 0).long()),
+        "agents": {
+            "a": {"observes": ["x"], "network": network},
+            "b": {"network": head, "objective": {"kind": "classification", "target": "label"}},
+        },
+        "channels": [{"from": "a", "to": "b", "size": width, "coupling": coupling, "norm": "none"}],
+        "training": {"batch": 8, "steps": 12},
+    })
+
+
+def shifted():
+    return build(shift=1.0)
+"""
+OBJECTS = "its scenario holds Python objects"
+
+
+@pytest.fixture(autouse=True)
+def _module(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A module in the working directory."""
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    (here / "own.py").write_text(MODULE)
+    yield
+    sys.modules.pop("own", None)
+
+
+def test_a_python_scenario_is_run_resumed_and_evaluated(here: Path, cli: Commands) -> None:
+    result = cli.json("run --scenario own:build --set width=3 --steps 10 --name a --logdir .")
+    assert (result["scenario"], result["steps"], result["exit"]) == ("mine", 10, "done")
+    facts = json.loads((here / "a/run.json").read_text())
+    assert facts["template"] == {"source": "own:build", "text": ""}
+    assert facts["values"] == {"width": 3, "coupling": "decoupled", "shift": 0.0}
+    again = "run --scenario own:build --set width=3 --steps 10 --name a --logdir . --resume-if-exists"
+    assert cli.json(again) == result
+    assert cli.json("resume a --scenario own:build --steps 14")["steps"] == 14
+    found = cli.json("evaluate a --scenario own:build --ablate zero --value --horizon 2 --repeats 2")
+    assert found["steps"] == 14
+    assert list(found["ablation"]["channels"]) == ["a->b"]
+    assert found["value"]
+    assert json.loads((here / "a/measured.json").read_text()).keys() == {"ablation", "value"}
+
+
+def test_a_run_from_python_is_evaluated_and_gone_on_with(here: Path, cli: Commands) -> None:
+    with Simulation(load_python("own:build").resolve(), logdir=here / "a") as simulation:
+        simulation.run(steps=6)
+    assert cli.json("evaluate a --scenario own:build --ablate mean")["ablation"]["kind"] == "mean"
+    assert cli.json("resume a --scenario own:build --steps 9")["steps"] == 9
+
+
+def test_what_needs_the_objects_says_so(here: Path, cli: Commands) -> None:
+    cli("run --scenario own:build --name a --logdir .")
+    for words in ("resume a --steps 20", "evaluate a", "show a", "run a"):
+        assert OBJECTS in (line := cli.refused(words)), words
+        assert "--scenario MODULE:FUNCTION" in line
+
+
+def test_other_objects_are_refused(here: Path, cli: Commands) -> None:
+    cli("run --scenario own:build --name a --logdir .")
+    data = "env: this Source holds other data or settings than the one saved"
+    assert data in cli.refused("resume a --scenario own:shifted --steps 20")
+    assert data in cli.refused("evaluate a --scenario own:shifted")
+    line = cli.refused("run --scenario own:shifted --name a --logdir . --resume-if-exists")
+    assert line.startswith("a: holds another run (")
+    assert "width: 3 there, 4 asked" not in line
+    again = "run --scenario own:build --set width=5 --name a --logdir . --resume-if-exists"
+    assert "width: 4 there, 5 asked" in cli.refused(again)
+
+
+def test_seeds_of_a_python_scenario_are_one_program(here: Path, cli: Commands) -> None:
+    words = "run --scenario own:build --steps 6 --seeds 2 --name k --logdir ."
+    result = cli.json(words)
+    assert [one["seed"] for one in result["seeds"]] == [0, 1]
+    assert result["apart"] is None
+    assert cli.json(f"{words} --resume-if-exists")["summary"] == result["summary"]
+
+
+def test_a_study_of_a_python_scenario_runs_in_other_processes(here: Path, cli: Commands) -> None:
+    words = "study --scenario own:build --set width=3 --steps 6 --seeds 2 --logdir s"
+    result = cli.json(words, "--jobs 2")
+    assert (result["study"], result["seeds"]) == ("build", 2)
+    assert [line["variant"] for line in result["lines"]] == ["default"]
+    assert cli.json(words, "--jobs 1") == result
+    assert cli.err.count("(kept)") == 2
+
+
+def test_show_explains_it_and_a_run_of_it(here: Path, cli: Commands) -> None:
+    printed = cli("show --scenario own:build --set width=3")
+    assert "width" in printed
+    assert "a Python Source" in printed
+    cli("run --scenario own:build --set width=3 --name a --logdir .")
+    shown = cli.json("show a --scenario own:build")
+    assert (shown["run"]["exit"], shown["run"]["step"]) == ("done", 12)
+    assert shown["agents"]["a"]["parameters"] == 6 * 8 + 8 + 8 * 3 + 3
+    assert cli("show --scenario own:build --timeline --steps 3").startswith("step")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("run", "run: give a scenario's name, or --scenario MODULE:FUNCTION"),
+        ("run digits-mlp --scenario own:build", "run: digits-mlp and --scenario exclude each other"),
+        ("study digits-mlp --scenario own:build", "study: digits-mlp and --scenario exclude each other"),
+        ("run --scenario own:biuld", "--scenario own:biuld: module 'own' has no 'biuld'"),
+        ("run --scenario nowhere:build", "--scenario nowhere:build: no module 'nowhere' in"),
+        ("run --scenario own:X", "--scenario own:X: is of type Tensor; must be an antiphon.Scenario"),
+        ("run --scenario own:network", "own:network: parameter 'inputs' has no value"),
+        ("run --scenario own:build --set wdth=3", "own:build has no parameter 'wdth'; did you mean 'width'?"),
+        ("run --scenario own:build --variant locked", "own:build has no variant 'locked'"),
+        ("study --scenario own:build --variant locked", "build has no variant 'locked'"),
+        ("show --scenario own:build --yaml", "show --yaml: a Python scenario has no document"),
+        ("show --scenario own:build --resolved", "env: a Python Source cannot become YAML"),
+        ("show nowhere --scenario own:build", "nowhere: no run there"),
+        ("evaluate nowhere --scenario own:build", "nowhere: no run there"),
+    ],
+)
+def test_what_cannot_be_is_one_line(words: str, line: str, cli: Commands) -> None:
+    assert cli.refused(words).startswith(line)
+
+
+def test_a_document_cannot_name_python(here: Path, cli: Commands) -> None:
+    """Code is named on the command line alone."""
+    (here / "bad.yaml").write_text(
+        "scenario: bad\nenv: {python: own}\nagents: {a: {network: {python: build}}}\n"
+    )
+    assert cli.refused("run bad.yaml").startswith("bad.yaml:2: env")
+    (here / "study.yaml").write_text("study: s\nrows: [own:build]\nbudgets: {default: {steps: 2}}\n")
+    assert "own:build" in cli.refused("study study.yaml")
+    assert "own" not in sys.modules

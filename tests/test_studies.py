@@ -1,0 +1,248 @@
+"""Studies from Python: the command's table and figure, of scenarios, templates and functions that are at hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import antiphon
+from antiphon import Scenario, load
+from antiphon.commands.study import print_tables
+from antiphon.engine.studies.pool import Pool
+from antiphon.envs import from_tensors
+from antiphon.errors import RunError, ScenarioError
+from antiphon.studies import Table, study, sweep
+from tests.commands import Commands
+from tests.engine.numbers import one_line
+from tests.engine.scenes import CLASSIFY, scenario_of
+
+TINY = {"depth": 2, "width": 8, "batch": 16}
+X = torch.randn(120, 3, generator=torch.Generator().manual_seed(0))
+
+
+def own(width: int = 4, coupling: str = "decoupled", shift: float = 0.0) -> Scenario:
+    """Own data, a module of one's own, and parameters."""
+    agents = {
+        "a": {"observes": ["x"]},
+        "b": {"network": nn.Sequential(nn.Linear(width, 2)), "objective": CLASSIFY},
+    }
+    channels = [{"from": "a", "to": "b", "size": width, "coupling": coupling, "norm": "none"}]
+    env = from_tensors(x=X + shift, label=(X[:, 0] > 0).long())
+    return scenario_of(agents, channels, env, batch=8, steps=6)
+
+
+def variants_of(table: Table) -> list[str]:
+    return [line["variant"] for line in table.result["lines"]]
+
+
+def test_it_is_the_commands_table_and_figure(here: Path, cli: Commands) -> None:
+    words = "study digits-mlp --set depth=2 --set width=8 --set batch=16 --variant locked --variant detached"
+    printed = cli(words, "--steps 6 --seeds 2 --jobs 1 --logdir line")
+    variants, budget = ["locked", "detached"], {"seeds": 2, "steps": 6, "jobs": 1}
+    table = antiphon.study("digits-mlp", values=TINY, variants=variants, **budget, logdir="line")
+    assert printed.startswith(str(table))  # the same runs: not a digit differs
+    assert repr(table) == str(table)
+    other = study(load("digits-mlp"), values=TINY, variants=variants, **budget, logdir=here / "python")
+    assert other.directory == here / "python"
+    for file in ("table.csv", "table.md", "figure.svg"):
+        assert (here / "python" / file).exists()
+    frame = other.to_pandas()
+    with (here / "python/table.csv").open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert list(frame.columns) == list(written[0])
+    assert [str(value) for value in frame["mean"]] == [row["mean"] for row in written]
+    assert [axes.get_xlabel() for axes in other.plot().axes] == ["accuracy %"]
+
+
+def test_variants_are_parameters_of_a_function(tmp_path: Path) -> None:
+    variants = {
+        "locked": {"coupling": "locked"},
+        "decoupled": None,
+        "detached": {"coupling": "detached", "width": np.int64(3)},
+    }
+    table = study(own, variants=variants, seeds=2, jobs=1, logdir=tmp_path / "s")
+    assert variants_of(table) == ["locked", "decoupled", "detached"]
+    facts = json.loads((tmp_path / "s/detached-s1/run.json").read_text())
+    assert facts["values"] == {"width": 3, "coupling": "detached", "shift": 0.0}
+    assert facts["template"]["source"] == "tests.test_studies:own"
+    assert table.result["lines"][0]["contrast"] is not None  # locked against detached
+    again = study(own, variants=variants, seeds=2, jobs=1, logdir=tmp_path / "s")
+    assert again.result == table.result
+    with one_line(r"locked-s0: holds another run \(shift: 0\.0 there, 1\.0 asked\)", RunError):
+        study(own, variants=variants, values={"shift": 1.0}, seeds=2, logdir=tmp_path / "s")
+
+
+def test_a_function_of_a_module_is_imported_by_other_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    module = "import os\nfrom tests.test_studies import own\n\ndef build(width=4):\n    print(os.getpid())\n    return own(width)\n"
+    (tmp_path / "elsewhere/mine_of_studies.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    from mine_of_studies import build  # type: ignore[import-not-found]
+
+    began: list[Pool] = []
+    start = Pool._start
+    monkeypatch.setattr(Pool, "_start", lambda pool: began.append(pool) or start(pool))
+    two = study(
+        build, variants={"small": {"width": 2}, "large": {}}, seeds=1, jobs=2, logdir=tmp_path / "two"
+    )
+    assert len(began) == 2
+    one = study(
+        build, variants={"small": {"width": 2}, "large": {}}, seeds=1, jobs=1, logdir=tmp_path / "one"
+    )
+    assert len(began) == 2
+    assert [line["ours"] for line in two.result["lines"]] == [line["ours"] for line in one.result["lines"]]
+    del sys.modules["mine_of_studies"]
+
+
+def test_variants_are_scenarios_and_functions_run_in_this_process(tmp_path: Path) -> None:
+    mine = own()
+
+    def wide(width: int = 9) -> Scenario:
+        return own(width)
+
+    variants = {"mine": mine, "wide": wide, "other data": own(shift=1.0)}
+    with one_line("variants.*'other data' is not a name"):
+        study(mine, variants=variants, logdir=tmp_path / "s")
+    variants["other"] = variants.pop("other data")
+    with pytest.warns(
+        UserWarning, match="one at a time, in this process: others cannot import the Python Sce"
+    ):
+        table = study(mine, variants=variants, seeds=2, jobs=2, logdir=tmp_path / "s")
+    assert variants_of(table) == ["mine", "wide", "other"]
+    assert len(table.result["runs"]) == 6, "data that differ make runs that differ"
+    alone = study(mine, seeds=1, logdir=tmp_path / "alone")
+    assert variants_of(alone) == ["default"]
+    first, *_ = (line["runs"] for line in table.result["lines"])
+    state = "checkpoints/step-000000006/state.safetensors"
+    assert (tmp_path / "s" / first[0] / state).exists()
+    variants["other"] = own(shift=2.0)
+    with one_line(r"other-s0: holds another run \(scenario: env: this Source holds other data", RunError):
+        study(mine, variants=variants, seeds=2, logdir=tmp_path / "s")
+
+
+def test_a_study_that_was_interrupted_goes_on_with_python_objects(tmp_path: Path) -> None:
+    scenario, folder = own(), tmp_path / "s"
+
+    def stop(run: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    from antiphon.engine.runs.trainer import Trainer
+
+    step, calls = Trainer._take_step, 0
+
+    def interrupted(self: Trainer) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_take_step", interrupted)
+        with pytest.raises(KeyboardInterrupt, match=rf"the same call with logdir='{folder}' goes on"):
+            study(scenario, seeds=2, logdir=folder)
+    assert json.loads((folder / "default-s0/run.json").read_text())["exit"] == "stopped"
+    table = study(scenario, seeds=2, logdir=folder)
+    whole = study(scenario, seeds=2, logdir=tmp_path / "whole")
+    assert table.result["lines"][0]["ours"] == whole.result["lines"][0]["ours"]
+
+
+def test_a_sweep_runs_every_point_of_a_grid(tmp_path: Path) -> None:
+    grid = {"width": np.array([2, 3]), "shift": [0.0, 0.5]}
+    table = sweep(own, grid, variants={"locked": {"coupling": "locked"}, "detached": {"coupling": "detached"}},
+                  seeds=1, jobs=1, logdir=tmp_path / "s")  # fmt: skip
+    points = [
+        (line["point"]["width"], line["point"]["shift"], line["variant"]) for line in table.result["lines"]
+    ]
+    assert points == [
+        (width, shift, variant)
+        for width in (2, 3)
+        for shift in (0.0, 0.5)
+        for variant in ("locked", "detached")
+    ]
+    names = {path.name for path in (tmp_path / "s").iterdir()}
+    assert {"width-2-shift-0.5-locked-s0", "figure.svg", "graph.png"} <= names
+    line = sweep("digits-mlp", {"width": range(4, 6)}, values={"depth": 2, "batch": 16}, variants=["locked"],
+                 seeds=1, steps=2, jobs=1, logdir=tmp_path / "d")  # fmt: skip
+    assert [one["point"] for one in line.result["lines"]] == [{"width": 4}, {"width": 5}]
+    assert line.plot().axes[0].get_xlabel() == "width"
+
+
+def test_values_are_tuned_on_validation_and_metrics_chosen(tmp_path: Path) -> None:
+    table = study(
+        "digits-mlp",
+        values={"depth": 2, "width": 8, "batch": 16},
+        variants={"locked": {}, "blind": {"context": []}},
+        tune={"lr": [1e-6, 0.01]},
+        metric=["error", "loss"],
+        seeds=1,
+        steps=20,
+        jobs=1,
+        logdir=tmp_path / "s",
+    )
+    assert [line["tuned"] for line in table.result["lines"]] == [{"lr": 0.01}] * 2
+    assert len(table.to_pandas()) == 4
+    assert "lr: of 1e-06, 0.01, for each line the one that was best" in str(table)
+    facts = json.loads((tmp_path / "s/blind-lr-0.01-s0/run.json").read_text())
+    assert facts["values"]["context"] == []
+
+
+@pytest.mark.parametrize(
+    ("scenario", "options", "line"),
+    [
+        (3, {}, "^study: int; must be a scenario, a template, a name or a function$"),
+        ("digits-mpl", {}, "no study or scenario 'digits-mpl'; did you mean 'digits-mlp'"),
+        (own, {"seeds": 0}, "^study: seeds=0; must be a whole number, at least 1$"),
+        (own, {"steps": 2.5}, r"^study: steps=2\.5; must be a whole number"),
+        (own, {"jobs": True}, "^study: jobs=True; must be a whole number"),
+        (own, {"variants": {}}, "^variants: is empty; leave it out, or name one$"),
+        (own, {"variants": {"a": 3}}, r"^variants\.a: int; must be parameters, a scenario or a function$"),
+        (
+            own,
+            {"variants": {"a": {"wdth": 3}}},
+            "tests.test_studies:own has no parameter 'wdth'; did you mean",
+        ),
+        (own, {"variants": ["a"]}, "^own has no variant 'a'"),
+        (own, {"variants": {"a": {"coupling": "lockd"}}}, "unknown coupling 'lockd'; did you mean 'locked'"),
+        (own, {"grid": {"width": 3}}, r"^grid\.width: must be a list of values"),
+        (own, {"grid": {"width": [object()]}}, r"^grid\.width\[0\]: must be plain data"),
+        (own, {"metric": "acuracy"}, "^metric: unknown metric 'acuracy'; did you mean 'accuracy'"),
+        (lambda: 3, {}, r"returns int; it must return an antiphon\.Scenario"),
+    ],
+)
+def test_what_is_not_accepted_is_one_line(
+    scenario: Any, options: dict[str, Any], line: str, tmp_path: Path
+) -> None:
+    with one_line(line, ScenarioError):
+        study(scenario, logdir=tmp_path / "s", **options)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_scenario_takes_no_parameters(tmp_path: Path) -> None:
+    with one_line("has no parameter 'lr'; give a function of its parameters that returns a Scenario"):
+        study(own(), variants={"fast": {"lr": 1.0}}, logdir=tmp_path / "s")
+
+
+def test_pandas_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with one_line("^to_pandas: needs pandas; pip install pandas$", RunError):
+        Table({}, Path()).to_pandas()
+
+
+def test_the_names_are_in_the_package_and_load_late() -> None:
+    assert antiphon.study is study
+    assert antiphon.sweep is sweep
+    assert {"study", "sweep"} <= set(antiphon.__all__)
+    assert print_tables.__module__ == "antiphon.commands.study"
