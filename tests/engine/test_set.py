@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from antiphon.engine.runs.run import Run, resume
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError, ScenarioError
@@ -277,3 +278,27 @@ def test_a_run_directory_has_it_at_once_and_is_run_again_with_it(tmp_path: Path)
     with Simulation.load(tmp_path / "one" / "checkpoints" / "step-000000004") as resumed:
         resumed.run()
         assert equal(all_parameters(resumed), all_parameters(simulation))
+
+
+def test_a_run_is_resumed_with_what_was_changed(tmp_path: Path) -> None:
+    """By the command's `resume` and from Python; the scenario on disk is that of the beginning."""
+    scenario = load("digits-mlp").resolve(values={"depth": 2, "width": 8, "steps": 12, "batch": 4})
+    for name in ("whole", "command", "python"):
+        with Simulation(scenario, logdir=tmp_path / name) as simulation:
+            simulation.run(steps=4)
+            simulation.set("n0.learn", False)
+            simulation.set("n1.learning_rate", 0.01)
+            if name == "whole":
+                simulation.run()
+                whole = [p.detach().clone() for p in all_parameters(simulation)]
+    run = resume(tmp_path / "command", steps=12)
+    assert isinstance(run, Run)
+    run.train()
+    with Simulation.load(tmp_path / "command") as resumed:
+        assert (resumed.now, equal(all_parameters(resumed), whole)) == (12, True)
+    with Simulation.resume(tmp_path / "python") as resumed:
+        resumed.run(steps=8)
+        assert equal(all_parameters(resumed), whole)
+    for name in ("command", "python"):
+        facts = json.loads((tmp_path / name / "run.json").read_text())
+        assert facts["changes"] == [[4, "n0.learn", False], [4, "n1.learning_rate", 0.01]]
