@@ -41,25 +41,21 @@ Moments = dict[int, tuple[StepSignals, int]]
 """By identity: the moment and its number."""
 
 
-def snapshot(system: System, found: Tree | None = None) -> Tree:
-    """Return the state of single agents and channels, without copying a tensor.
-
-    Args:
-        system: The single agents and channels.
-        found: Their messages and windows, where these are elsewhere; None: `messages`.
-    """
-    episode, channels = system.episode, system.channels
-    found = messages(system) if found is None else found
+def snapshot(system: System) -> Tree:
+    """Return the state of single agents and channels, without copying a tensor."""
+    episode, channels, found = system.episode, system.channels, messages(system)
+    outliers = {name: c.outliers for name, c in channels.items() if c.outliers is not None}
     return {
-        **found,
-        "moments": [[shared.step, dict(shared.signals)] for shared in found["moments"]],
         "learners": {name: agent.learner.state_dict() for name, agent in system.owners().items()},
         "predictors": {n: p.state_dict() for n, c in channels.items() if (p := c.predictor) is not None},
         "inputs": {n: model.state_dict() for n, c in channels.items() if (model := c.input) is not None},
+        "quarantine": found["quarantine"],
+        "ledgers": found["ledgers"],
+        "units": found["units"],
         "episode": None if episode is None else [episode.start, episode.length, episode.current],
-        "outliers": {
-            n: outliers.state_dict() for n, c in channels.items() if (outliers := c.outliers) is not None
-        },
+        "trails": found["trails"],
+        "outliers": {name: own.state_dict() for name, own in outliers.items()},
+        "moments": [[shared.step, dict(shared.signals)] for shared in found["moments"]],
     }
 
 

@@ -156,15 +156,11 @@ class StackedBackend(Engine):
     def per_agent(self) -> System:
         """The agents and channels one by one, as views of the stacks' rows: made once a step, when somebody looks."""
         if self.stale:
-            load_messages(self.stacked.base, self._split())
+            for part in parts_of(self.system):
+                part.write_members()
+            load_messages(self.stacked.base, split_state(messages(self.system), self.stacked))
             self.stale = False
         return self.stacked.base
-
-    def _split(self) -> dict[str, Any]:
-        """Write parameters and statistics to the single agents and channels, and return their messages and windows."""
-        for part in parts_of(self.system):
-            part.write_members()
-        return split_state(messages(self.system), self.stacked)
 
     def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
         """See `Backend.sent`."""
@@ -188,7 +184,7 @@ class StackedBackend(Engine):
 
     def state_dict(self) -> dict[str, Any]:
         """See `Backend.state_dict`."""
-        return snapshot(self.stacked.base, self._split() if self.stale else None)
+        return snapshot(self.per_agent())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Backend.load_state_dict`; open windows are replayed from their tapes."""
