@@ -13,7 +13,7 @@ from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.divergence import Divergence, Report
-from antiphon.engine.core.records import AgentTick, Input, LearningGroup, Tape, Tick
+from antiphon.engine.core.records import AgentTick, LearningGroup, Read, Tape, Tick
 from antiphon.engine.core.system import System
 
 __all__ = ["Union", "bare", "sequential_reason_of"]
@@ -86,7 +86,7 @@ class Union:
                 own_name = named(name, replica)
                 align = None if agent.align is None else named(agent.align, replica)
                 agents[own_name] = replace(
-                    agent, name=own_name, inputs=[], outputs=[], align=align, members=()
+                    agent, name=own_name, incoming=[], outgoing=[], align=align, members=()
                 )
             for name, channel in system.channels.items():
                 own = channels[named(name, replica)] = replace(
@@ -155,12 +155,12 @@ class Union:
 
 
 def _renamed(tape: Tape, called: Callable[[str], str]) -> Tape:
-    def entry(read: Input) -> Input:
+    def entry(read: Read) -> Read:
         return replace(read, channel=called(read.channel))
 
     def part(own: AgentTick) -> AgentTick:
         memory = None if own.memory is None else entry(own.memory)
-        return replace(own, agent=called(own.agent), inputs=[entry(e) for e in own.inputs], memory=memory)
+        return replace(own, agent=called(own.agent), reads=[entry(e) for e in own.reads], memory=memory)
 
     return Tape(
         tape.window,

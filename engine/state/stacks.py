@@ -127,7 +127,7 @@ class _Split:
     def _rows(self, value: Any, stack: Agent | Channel) -> Sequence[Any]:
         return split_rows(value, len(stack.members), self.base.batch)
 
-    def _moment(self, number: int, stack: Agent | Channel, k: int) -> int:
+    def _signals_number(self, number: int, stack: Agent | Channel, k: int) -> int:
         """The number of a member's own signals, where those of all replicas have one."""
         if self.base.replicas == 1:
             return number
@@ -143,7 +143,7 @@ class _Split:
         for k, (channel, own) in enumerate(zip(stack.members, self._rows(saved, stack), strict=True)):
             records = [*own["records"], *own["loose"]]
             for record in records:
-                record["moment"] = self._moment(record["moment"], stack, k)
+                record["moment"] = self._signals_number(record["moment"], stack, k)
                 if record["finished"] is not None and not _anywhere(record["counted"]):
                     record["counted"] = False  # as `GradientLedger.close` has it
             counted = {record["stamp"] for record in records if record["counted"] is not False}
@@ -195,7 +195,7 @@ class _Split:
             yield member.name, {key: own[n] for key, own in zip(member.learner.buffers, each, strict=True)}
 
     def _parts(self, part: list[Any], stack: Agent) -> Iterator[list[Any]]:
-        _, moment, inputs, participates, memory, ages = part
+        _, number, inputs, participates, memory, ages = part
         read: dict[str, list[Any]] = {}
         for entry in inputs if memory is None else [*inputs, memory]:
             channels = self.system.channels[entry[0]]
@@ -208,8 +208,8 @@ class _Split:
         for k, (agent, mask, own_ages) in enumerate(rows):
             yield [
                 agent.name,
-                self._moment(moment, stack, k),
-                [entry for channel in agent.inputs for entry in read[channel.name]],
+                self._signals_number(number, stack, k),
+                [entry for channel in agent.incoming for entry in read[channel.name]],
                 bool(mask[0]) if isinstance(mask, Tensor) else mask,
                 None if agent.memory is None else read[agent.memory.name][0],
                 own_ages,
@@ -262,7 +262,7 @@ def merge_state(saved: Tree, stacked: Stacked) -> Tree:
 class _Merge:
     def __init__(self, stacked: Stacked, saved: Tree) -> None:
         self.stacked, self.system, self.saved = stacked, stacked.system, saved
-        self.moments: list[StepSignals] = saved["moments"] if stacked.base.replicas == 1 else []
+        self.all_signals: list[StepSignals] = saved["moments"] if stacked.base.replicas == 1 else []
         self._numbers: dict[tuple[int, ...], int] = {}
         self._leaves: dict[tuple[str, int, int, int], Tensor] = {}
         """Of the stacks' uses, by channel, window, stamp and tick."""
@@ -284,21 +284,21 @@ class _Merge:
                 for group in self.system.groups
             ],
             "trails": trails,
-            "moments": self.moments,
+            "moments": self.all_signals,
         }
 
     def _rows(self, values: Sequence[Any]) -> Any:
         return join_rows(values, self.stacked.base.batch, self.stacked.base.device)
 
-    def _moment(self, numbers: Sequence[int], replicas: Replicas) -> int:
+    def _signals_number(self, numbers: Sequence[int], replicas: Replicas) -> int:
         """The number of the signals of all replicas, where each member's own have one."""
         if replicas.count == 1:
             return numbers[0]
         each = dict(zip(replicas.index.tolist(), numbers, strict=True))
         key = tuple(each[replica] for replica in range(replicas.count))
         if key not in self._numbers:
-            self._numbers[key] = len(self.moments)
-            self.moments.append(joined([self.saved["moments"][number] for number in key]))
+            self._numbers[key] = len(self.all_signals)
+            self.all_signals.append(joined([self.saved["moments"][number] for number in key]))
         return self._numbers[key]
 
     # --- ledgers ----------------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ class _Merge:
         return {
             **each[0],
             **{name: self._rows([record[name] for record in each]) for name in _RECORD},
-            "moment": self._moment([record["moment"] for record in each], stack.replicas),
+            "moment": self._signals_number([record["moment"] for record in each], stack.replicas),
             "waiting": sorted({window for record in each for window in record["waiting"]}),
             "pinned": any(record["pinned"] for record in each),
         }
@@ -397,11 +397,11 @@ class _Merge:
             own = [[e for e in read[c.receiver] if e[0] == c.name] for c in channels.members]
             return [self._input(channels, entries, window, step) for entries in zip(*own, strict=True)]
 
-        _, moments, _, participates, _, ages = zip(*each, strict=True)
+        _, numbers, _, participates, _, ages = zip(*each, strict=True)
         return [
             stack.name,
-            self._moment(moments, stack.replicas),
-            [entry for channels in stack.inputs for entry in merged(channels)],
+            self._signals_number(numbers, stack.replicas),
+            [entry for channels in stack.incoming for entry in merged(channels)],
             self._rows(participates),
             None if stack.memory is None else merged(stack.memory)[0],
             self._rows(ages),
@@ -410,10 +410,10 @@ class _Merge:
     def _input(self, stack: Channel, entries: Sequence[list[Any]], window: int, step: int) -> list[Any]:
         if len(entries) == 1:
             return [stack.name, *entries[0][1:]]
-        values, uses, alive = ([entry[i] for entry in entries] for i in (2, 3, 4))
+        values, uses, available = ([entry[i] for entry in entries] for i in (2, 3, 4))
         stamps = [use[0] for use in uses if use is not None]
         if not stamps:
-            return [stack.name, entries[0][1], self._rows(values), None, self._rows(alive)]
+            return [stack.name, entries[0][1], self._rows(values), None, self._rows(available)]
         place = stack.name, window, stamps[0]
         leaf = self._leaves.get((*place, step), self._leaves.get((*place, -1)))
         if leaf is None:  # the window has closed
@@ -422,7 +422,7 @@ class _Merge:
             if use is None:  # what it read counts for nothing, but is read when the window is replayed
                 rows.copy_(torch.zeros_like(rows) if value is None else constant(value))
         counted = self._rows([False if use is None else use[1] for use in uses])
-        return [stack.name, None, leaf, [stamps[0], counted], self._rows(alive)]
+        return [stack.name, None, leaf, [stamps[0], counted], self._rows(available)]
 
 
 def _filled(stamp: int, known: Sequence[dict[int, Tree]]) -> list[Tree]:

@@ -1,6 +1,6 @@
 """The whole state of a simulation as plain data: what a fork copies and a checkpoint writes.
 
-A state is a tree of dicts, lists, numbers, strings and tensors. Moments are shared by many records and parts:
+A state is a tree of dicts, lists, numbers, strings and tensors. Step signals are shared by many records and parts:
 they are kept once, by step. Graphs are never stored; open windows are replayed from their tapes.
 """
 
@@ -16,8 +16,8 @@ from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.records import (
     AgentTick,
     Consumption,
-    Input,
     Members,
+    Read,
     Record,
     StepSignals,
     Tape,
@@ -37,8 +37,8 @@ __all__ = [
 ]
 
 Tree = dict[str, Any]
-Moments = dict[int, tuple[StepSignals, int]]
-"""By identity: the moment and its number."""
+NumberedSignals = dict[int, tuple[StepSignals, int]]
+"""By identity: the signals and their number."""
 
 
 def snapshot(system: System) -> Tree:
@@ -80,8 +80,8 @@ def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
             channel.input.load_state_dict(state["inputs"][name])
         if channel.outliers is not None:
             channel.outliers.load_state_dict(state["outliers"][name])
-    moments = [StepSignals(step, signals) for step, signals in state["moments"]]
-    return {**state, "moments": moments}
+    all_signals = [StepSignals(step, signals) for step, signals in state["moments"]]
+    return {**state, "moments": all_signals}
 
 
 def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:
@@ -108,19 +108,19 @@ def messages(system: System) -> Tree:
 
     `moments` are the signals themselves, which records and ticks have by number.
     """
-    moments: Moments = {}
+    all_signals: NumberedSignals = {}
     tapes = [tape for group in system.groups for tape in (group.tape, *group.pending, *group.past)]
     held: dict[str, list[Record]] = {}
     for tape in tapes:
         for name, record in _records(tape):
             held.setdefault(name, []).append(record)
     channels = system.channels
-    ledgers = {name: _ledger(c.mailbox, held.get(name, []), moments) for name, c in channels.items()}
+    ledgers = {name: _ledger(c.mailbox, held.get(name, []), all_signals) for name, c in channels.items()}
     groups = [
         {
-            "tape": _tape(group.tape, moments),
-            "pending": [_tape(tape, moments) for tape in group.pending],
-            "past": [_tape(tape, moments) for tape in group.past],
+            "tape": _tape(group.tape, all_signals),
+            "pending": [_tape(tape, all_signals) for tape in group.pending],
+            "past": [_tape(tape, all_signals) for tape in group.past],
         }
         for group in system.groups
     ]
@@ -139,13 +139,13 @@ def messages(system: System) -> Tree:
             for agent in agents
             if agent.trail is not None
         },
-        "moments": [step_signals for step_signals, _ in moments.values()],
+        "moments": [step_signals for step_signals, _ in all_signals.values()],
     }
 
 
 def load_messages(system: System, state: Mapping[str, Any]) -> None:
     """Load what `messages` returned of single agents, or of the same stacks."""
-    moments = state["moments"]
+    all_signals = state["moments"]
     silenced, muted, deaf = (frozenset(state["quarantine"][key]) for key in ("silenced", "muted", "deaf"))
     for name, trail in state["trails"].items():
         system.agents[name].trail = dict(trail)
@@ -154,16 +154,16 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
         channel.input_examples, channel.input_example_members = [], []
         channel.predictors_disabled = _members(channel.names, muted)
         channel.input_models_disabled = _members(channel.names, deaf)
-        records[name] = _load_ledger(channel.mailbox, state["ledgers"][name], moments)
+        records[name] = _load_ledger(channel.mailbox, state["ledgers"][name], all_signals)
     for agent in system.agents.values():
         agent.agent_disabled = False
         if (members := _members(agent.names, silenced)) is not None:
             agent.disable(members)
     system.divergence.events = [(step, line) for step, line in state["quarantine"]["events"]]
     for group, saved in zip(system.groups, state["units"], strict=True):
-        group.tape = _load_tape(saved["tape"], system, moments, records)
-        group.pending = [_load_tape(tape, system, moments, records) for tape in saved["pending"]]
-        group.past = [_load_tape(tape, system, moments, records) for tape in saved["past"]]
+        group.tape = _load_tape(saved["tape"], system, all_signals, records)
+        group.pending = [_load_tape(tape, system, all_signals, records) for tape in saved["pending"]]
+        group.past = [_load_tape(tape, system, all_signals, records) for tape in saved["past"]]
 
 
 def _among(stacks: Iterable[tuple[Sequence[str], Members]]) -> list[str]:
@@ -178,8 +178,8 @@ def _members(names: Sequence[str], among: Collection[str]) -> Members:
     return torch.tensor(found) if any(found) else None
 
 
-def _signals(step_signals: StepSignals, moments: Moments) -> int:
-    return moments.setdefault(id(step_signals), (step_signals, len(moments)))[1]
+def _signals(step_signals: StepSignals, all_signals: NumberedSignals) -> int:
+    return all_signals.setdefault(id(step_signals), (step_signals, len(all_signals)))[1]
 
 
 def _records(tape: Tape) -> Iterator[tuple[str, Record]]:
@@ -211,12 +211,16 @@ _PLAIN = {
 """What a checkpoint calls the fields of a record."""
 
 
-def _ledger(mailbox: Mailbox, held: Sequence[Record], moments: Moments) -> Tree:
+def _ledger(mailbox: Mailbox, held: Sequence[Record], all_signals: NumberedSignals) -> Tree:
     ledger = mailbox.ledger
 
     def saved(record: Record) -> Tree:
         entry: Tree = {key: getattr(record, name) for key, name in _PLAIN.items()}
-        return {**entry, "waiting": sorted(record.waiting), "moment": _signals(record.step_signals, moments)}
+        return {
+            **entry,
+            "waiting": sorted(record.waiting),
+            "moment": _signals(record.step_signals, all_signals),
+        }
 
     returned = [record for found in ledger.completed.values() for record in found]
     loose = {record.stamp: record for record in (*held, *returned) if record.stamp not in ledger.records}
@@ -241,14 +245,14 @@ def _ledger(mailbox: Mailbox, held: Sequence[Record], moments: Moments) -> Tree:
 
 
 def _load_ledger(
-    mailbox: Mailbox, saved: Mapping[str, Any], moments: Sequence[StepSignals]
+    mailbox: Mailbox, saved: Mapping[str, Any], all_signals: Sequence[StepSignals]
 ) -> dict[int, Record]:
     """Fill a mailbox and its ledger, and return the records by stamp, those that only tapes hold among them."""
     ledger = mailbox.ledger
 
     def loaded(entry: Tree) -> Record:
         plain = {name: entry[key] for key, name in _PLAIN.items()}
-        return Record(**plain, waiting=set(entry["waiting"]), step_signals=moments[entry["moment"]])
+        return Record(**plain, waiting=set(entry["waiting"]), step_signals=all_signals[entry["moment"]])
 
     ledger.records = {entry["stamp"]: loaded(entry) for entry in saved["records"]}
     known = {entry["stamp"]: loaded(entry) for entry in saved["loose"]} | ledger.records
@@ -263,17 +267,17 @@ def _load_ledger(
     return known
 
 
-def _tape(tape: Tape, moments: Moments) -> Tree:
+def _tape(tape: Tape, all_signals: NumberedSignals) -> Tree:
     ticks = [
         [
             tick.step,
             [
                 [
                     part.agent,
-                    _signals(part.step_signals, moments),
-                    [_input(entry) for entry in part.inputs],
+                    _signals(part.step_signals, all_signals),
+                    [_read(entry) for entry in part.reads],
                     part.participates,
-                    None if part.memory is None else _input(part.memory),
+                    None if part.memory is None else _read(part.memory),
                     part.ages,
                 ]
                 for part in tick.parts
@@ -290,22 +294,22 @@ def _tape(tape: Tape, moments: Moments) -> Tree:
     }
 
 
-def _input(entry: Input) -> list[Any]:
+def _read(entry: Read) -> list[Any]:
     use = entry.use
     used = None if use is None else [use.record.stamp, use.counted]
-    return [entry.channel, entry.stamp, entry.value, used, entry.alive]
+    return [entry.channel, entry.stamp, entry.value, used, entry.available]
 
 
 def _load_tape(
     saved: Mapping[str, Any],
     system: System,
-    moments: Sequence[StepSignals],
+    all_signals: Sequence[StepSignals],
     records: Mapping[str, Mapping[int, Record]],
 ) -> Tape:
     tape = Tape(saved["window"], {name: dict(buffers) for name, buffers in saved["start"].items()})
 
-    def loaded(entry: list[Any], step: int) -> Input:
-        channel, stamp, value, used, alive = entry
+    def loaded(entry: list[Any], step: int) -> Read:
+        channel, stamp, value, used, available = entry
         use = None
         if used is not None:
             ledger = system.channels[channel].ledger
@@ -315,14 +319,14 @@ def _load_tape(
                 leaf = as_leaf(value) if ledger.wants_deltas else value
                 use = Consumption(records[channel][used[0]], leaf, used[1])
             value = use.leaf
-        return Input(channel, stamp, value, use, alive)
+        return Read(channel, stamp, value, use, available)
 
     for step, parts in saved["ticks"]:
         found = []
         for agent, step_signals, inputs, participates, memory, ages in parts:
             entries = [loaded(entry, step) for entry in inputs]
             own = None if memory is None else loaded(memory, step)
-            found.append(AgentTick(agent, moments[step_signals], entries, participates, own, ages))
+            found.append(AgentTick(agent, all_signals[step_signals], entries, participates, own, ages))
         tape.ticks.append(Tick(step, found))
     tape.sent = [(name, records[name][stamp]) for name, stamp in saved["sent"]]
     tape.given_up = set(saved.get("given_up", ()))  # older checkpoints have none
