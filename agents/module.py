@@ -139,6 +139,7 @@ class ModuleNetwork(Network):
         state: Tensor | None = None,
     ) -> tuple[Tensors, Tensors]:
         assert not transports  # a user's module has no weights for them
+        assert state is None or self.state_size
         self.module.train(training)
         if self.state_size:
             x = torch.cat([x, x.new_zeros(*x.shape[:-1], self.state_size) if state is None else state], -1)
