@@ -175,7 +175,7 @@ class ModuleNetwork(Network):
         return self._refusal[0]
 
     def port_shape(self, port: str) -> tuple[int, ...]:
-        return (self.state_size,) if port == STATE else self.heads[port].size
+        return (self.state_size,) if port == STATE and self.state_size else self.heads[port].size
 
     def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
         root.add_module(name, nn.Module())

@@ -138,7 +138,7 @@ _ONLY_A_CRITIC = "a critic alone is a baseline that hardly teaches; use kind sob
 def warnings(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
     """Return warnings about probably unintended settings, one line each.
 
-    Agents without any learning signal, channels that are never read, that lose every message or that carry no
+    Agents without any learning signal or that observe their own target, channels that are never read, that lose every message or that carry no
     credit, predictors without effect, and keys that the chosen kind or coupling does not use.
 
     Args:
@@ -192,6 +192,14 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
     yield from _unreached(scenario)
     for channel in scenario.channels:
         yield from (("channel", channel.name, message) for message in _unread(scenario, channel))
+    for name, agent in scenario.agents.items():
+        if agent.objective is not None and agent.objective.target in agent.observes:
+            target = agent.objective.target
+            yield (
+                "agent",
+                name,
+                f"observes its own target {target!r} and need only copy it; leave out one of them",
+            )
     yield from (("channel", name, "heard by no agent with an objective") for name in _unheard(scenario))
     for channel in scenario.channels:
         yield from (("channel", channel.name, message) for message in _doubtful(scenario, channel))

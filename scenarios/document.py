@@ -362,6 +362,10 @@ class Template:
         resolved = self.resolve_values(variant, values)
         with _located(self.source, self._lines):
             body = substitute(self._body, resolved)
+            if isinstance(body.get("env"), dict) and "file" in body["env"]:
+                from antiphon.envs.registry import with_paths
+
+                body["env"] = with_paths(body["env"], Path(self.source).parent)
             sections = {name: _sections(name, body.pop(name)) for name in _SECTIONS if name in body}
             graph = body.pop("graph", None)
             if graph is not None:

@@ -232,7 +232,9 @@ class _Builder:
                     f"{2 * every - 1}, …, and the agent ticks at {phase}, {phase + period}, …, never then; "
                     "change its phase or period",
                 )
-        return Goal(objective_in(name, goal), goal.target, last, goal.weight)
+        made = objective_in(name, spec, self.env)
+        assert made is not None
+        return Goal(made[0], goal.target, last, goal.weight)
 
     def _align(self, name: str, spec: AgentSpec) -> str | None:
         if not spec.align:

@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gymnasium import spaces
+
 from antiphon.agents.feedforward import Conv
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, Head, features_of
-from antiphon.agents.objectives import Objective, objective_of
+from antiphon.agents.objectives import ActionValue, Objective, objective_of
 from antiphon.engine.core.agent import AGE
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
 from antiphon.nets.recurrent import Cell
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec, ChannelSpec, ObjectiveSpec
+from antiphon.scenarios.parts import AgentSpec, ChannelSpec
 from antiphon.scenarios.problems import DocumentError, Path, Problems, placed
 
 __all__ = [
@@ -91,14 +93,6 @@ def default_norm(agent: AgentSpec, env: Description) -> str:
     """Return `batch` for an agent that ticks once per example, else `layer` (semantics 19, 26)."""
     once = env.is_stream and agent.clock.period >= env.hold
     return "batch" if once else "layer"
-
-
-def objective_in(agent: str, spec: ObjectiveSpec) -> Objective:
-    """Return the objective that an agent's part of the scenario names; ScenarioError with the place."""
-    try:
-        return objective_of(spec.kind, spec.options)
-    except ScenarioError as error:
-        raise placed(error, ("agents", agent, "objective")) from None
 
 
 def resolve(scenario: Scenario, env: Description) -> Shapes:
@@ -210,7 +204,7 @@ def _hidden(name: str, path: Path, env: Description, reader: str, verb: str) -> 
 def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> Shape:
     agent = scenario.agents[name]
     inputs = scenario.inputs_of(name)
-    observed = [(len(inputs),) if s == AGE else env.signals[s].shape for s in agent.observes]
+    observed = [(len(inputs),) if s == AGE else env.signals[s].input_shape for s in agent.observes]
     messages_read = []
     for channel in inputs:
         first, *rest = messages[channel.name]
@@ -247,20 +241,63 @@ def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env:
     return (sum(features_of(shape) for shape in [*observed, *messages_read]),)
 
 
+def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[Objective, int] | None:
+    """Return an agent's objective and the size of its output: that of the target, or an acting agent's of its actions.
+
+    Raises:
+        ScenarioError: It cannot be made, or the target or the action does not fit.
+    """
+    goal = agent.objective
+    if goal is None:
+        return None
+    signal = env.signals[goal.target]
+    try:
+        objective = objective_of(goal.kind, goal.options)
+    except ScenarioError as error:
+        raise placed(error, ("agents", name, "objective")) from None
+    size = objective.size(signal.shape, signal.classes)
+    if size is None:
+        have = f"{signal.classes} classes" if signal.classes is not None else "floats"
+        raise DocumentError(
+            ("agents", name, "objective"),
+            f"{name_of(goal.kind)} does not fit the target '{goal.target}' ({have}, shape {list(signal.shape)})",
+        )
+    space = env.action_space
+    if not agent.acts or space is None:
+        return objective, size
+    made = f"and a {name_of(goal.kind)} of '{goal.target}' gives {size} outputs; take a target of"
+    if isinstance(space, spaces.Discrete):
+        count = int(space.n)
+        if goal.kind == "regression" and size == 1:
+            return ActionValue(), count
+        if size != count:
+            raise DocumentError(
+                ("agents", name, "acts"),
+                f"the environment has {count} actions, {made} {count} classes or components, "
+                "or the regression of one number, such as 'reward'",
+            )
+    elif isinstance(space, spaces.Box):
+        count = features_of(space.shape)
+        if size != count:
+            raise DocumentError(
+                ("agents", name, "acts"),
+                f"an action has the shape {list(space.shape)}, {made} {count} component"
+                + ("" if count == 1 else "s"),
+            )
+    else:
+        raise DocumentError(
+            ("agents", name, "acts"),
+            f"actions of {space}; wrap the environment so that they are Discrete or a Box",
+        )
+    return objective, size
+
+
 def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> tuple[Head, ...]:
     agent = scenario.agents[name]
     heads: dict[str, Head] = {}
-    if agent.objective is not None:
-        goal = agent.objective
-        signal = env.signals[goal.target]
-        size = objective_in(name, goal).size(signal.shape, signal.classes)
-        if size is None:
-            have = f"{signal.classes} classes" if signal.classes is not None else "floats"
-            raise DocumentError(
-                ("agents", name, "objective"),
-                f"{name_of(goal.kind)} does not fit the target '{goal.target}' ({have}, shape {list(signal.shape)})",
-            )
-        heads[OBJECTIVE] = Head(OBJECTIVE, (size,))
+    goal = objective_in(name, agent, env)
+    if goal is not None:
+        heads[OBJECTIVE] = Head(OBJECTIVE, (goal[1],))
     for channel in scenario.outputs_of(name):
         head = head_of(channel)
         if head != HIDDEN and head not in heads:

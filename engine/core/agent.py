@@ -6,6 +6,7 @@ rows are the environments. Shapes: N members, B environments.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner, StackedLearner
-from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE, Tensors
+from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE
 from antiphon.agents.objectives import Objective
 from antiphon.comms.links import FanIn
 from antiphon.engine.core.channel import Channel
@@ -149,12 +150,11 @@ class Agent:
 
     # --- what it observes ----------------------------------------------------------------------------------
 
-    def observations(self, signals: Tensors, missing: dict[str, Tensor], dtype: torch.dtype) -> list[Tensor]:
+    def observations(self, signal: Callable[[str], Tensor], dtype: torch.dtype) -> list[Tensor]:
         """What the members observe, [rows, …] each, in the order in which they declare it, ages left out.
 
         Args:
-            signals: Of the step.
-            missing: Zeros in the shape of a signal, [replicas * B, …], for an aligned agent before its first message.
+            signal: Returns a signal of the step by its name, [replicas * B, …], as it enters a network.
             dtype: Of what the network reads.
         """
         flat = len(self.learner.network.input_shape) == 1
@@ -163,15 +163,11 @@ class Agent:
             if names[0] == AGE:
                 continue
             distinct = list(dict.fromkeys(names))
-            values = [signals.get(name, missing.get(name)) for name in distinct]
-            assert all(value is not None for value in values)
+            values = [signal(name).to(dtype) for name in distinct]
             if len(values) == 1:
-                assert values[0] is not None
-                rows = self.replicas.to_rows(values[0].to(dtype))
+                rows = self.replicas.to_rows(values[0])
             else:
-                rows = self._by_name(
-                    torch.cat([v.to(dtype) for v in values if v is not None]), names, distinct
-                )
+                rows = self._by_name(torch.cat(values), names, distinct)
             found.append(rows.reshape(len(rows), -1) if flat else rows)
         return found
 

@@ -145,14 +145,25 @@ class System:
         """Return the first agent of each learner."""
         return {name: agent for name, agent in self.agents.items() if self.owner_of[name] == name}
 
+    def network_input(self, name: str, value: Tensor | None) -> Tensor:
+        """Return a signal as it enters a network, [rows, *input_shape]: one-hot where it is categorical.
+
+        Args:
+            name: Of the signal.
+            value: [rows, *shape]; None: zeros for [replicas * B], as an aligned agent reads before its first message.
+        """
+        signal = self.description.signals[name]
+        if value is None:
+            rows = self.replicas * self.batch
+            return torch.zeros(rows, *signal.input_shape, dtype=self.dtype, device=self.device)
+        if signal.classes is None:
+            return value
+        classes = torch.arange(signal.classes, device=value.device)
+        return value.unsqueeze(1) == classes.view(-1, *(1 for _ in signal.shape))
+
     def goals(self) -> dict[str, Goal]:
         """Return the objectives of the agents that have one, by agent."""
         return {name: agent.goal for name, agent in self.agents.items() if agent.goal is not None}
-
-    def zeros_of(self, signal: str) -> Tensor:
-        """Zeros in the shape of a signal, [replicas * B, …]."""
-        shape = self.description.signals[signal].shape
-        return torch.zeros(self.replicas * self.batch, *shape, dtype=self.dtype, device=self.device)
 
     def signals(self) -> set[str]:
         """Return the names of all signals somebody asks for."""

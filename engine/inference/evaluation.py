@@ -139,8 +139,13 @@ def _scores(
             yield rows, rollout.scores(rollout.ports)
         else:
             with torch.no_grad():
-                outputs = module(*(batch[name].to(system.dtype) for name in names))
+                outputs = module(*(_as_argument(system, name, batch[name]) for name in names))
             yield rows, {name: scored(goal, outputs[name], batch) for name, goal in goals.items()}
+
+
+def _as_argument(system: System, name: str, signal: Tensor) -> Tensor:
+    """Return a signal as the composed module takes it: floats of the system's type, or classes."""
+    return signal.to(system.dtype) if system.description.signals[name].classes is None else signal
 
 
 def _forward(
@@ -162,9 +167,10 @@ def _forward(
     check_split(split, env.splits)
     assert make is not None  # an environment can be made again if it can be made of a split
     with closing(make(max(1, min(_ENVS, env.example_count(split) // _STRETCH)), split)) as other:
-        steps = other.evaluation_steps
+        rollout = EnvironmentRollout(system, other, links, rollout_seed(seed, split, 0))
+        steps = other.evaluation_steps  # which may depend on the seed
         assert steps is not None
-        scores = EnvironmentRollout(system, other, links, rollout_seed(seed, split, 0)).run(steps)
+        scores = rollout.run(steps)
     agents: dict[str, dict[str, float]] = {}
     goals = system.goals()
     for name, score in scores.items():

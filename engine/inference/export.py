@@ -69,9 +69,8 @@ def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
         ticks = _Ticks(system, steps_per_round(system))
         return _laid_end_to_end(ticks, ticks.round(agents), agents)
     ticks = _Ticks(system)
-    ticks.signals = {
-        name: ticks.graph.placeholder(word) for name, word in argument_names(ticks.observed).items()
-    }
+    words = argument_names(ticks.observed).items()
+    ticks.signals = {name: ticks.encoded(name, ticks.graph.placeholder(word)) for name, word in words}
     ticks.append(steps_needed(system))
     ticks.graph.output({name: ticks.outputs[name][-1] for name in agents})
     module = fx.GraphModule(ticks.root, ticks.graph, class_name="Corporation")
@@ -157,7 +156,7 @@ class _Ticks:
 
     Attributes:
         observed: What is observed, in the order in which it is given.
-        signals: By name, what is observed: [batch, *shape] of an example, [steps, batch, *shape] of a round.
+        signals: By name, what is observed: [batch, *input_shape] of an example, [steps, batch, *shape] of a round.
         messages: By channel and stamp, [batch, size].
         states: By agent and step of the tick that left it, [batch, state size].
         outputs: By agent with an objective: one [batch, outputs] per tick.
@@ -213,15 +212,15 @@ class _Ticks:
         return self.call(torch.ge, self.call(torch.add, at, self._steps), 0)
 
     def signal(self, name: str, step: int | None) -> fx.Node:
-        """Return the observation of a step, [batch, *shape]; None: what an aligned agent sees before its first message."""
+        """Return the observation of a step, [batch, *input_shape]; None: as an aligned agent reads before its first message."""
         if not self.length:
             return self.signals[name]
-        shape = self.system.description.signals[name].shape
+        shape = self.system.description.signals[name].input_shape
         if step is None:
             return self.silence(*shape)
         if step < 0:
             return self._before(f"{name}@{step}", shape, lambda: self.signal(name, step + self.length))
-        return self.call("select", self.signals[name], 0, step)
+        return self.encoded(name, self.call("select", self.signals[name], 0, step))
 
     def message(self, channel: Channel, stamp: int) -> fx.Node:
         """Return the message of a due stamp, [batch, size]."""
@@ -311,7 +310,16 @@ class _Ticks:
         signal = self.signal(name, step)
         if not flat:
             return signal
-        return self.call("flatten" if self.system.description.signals[name].shape else "unsqueeze", signal, 1)
+        shaped = self.system.description.signals[name].input_shape
+        return self.call("flatten" if shaped else "unsqueeze", signal, 1)
+
+    def encoded(self, name: str, value: fx.Node) -> fx.Node:
+        """Return a signal, [batch, *shape], as it enters a network: one-hot where it is categorical."""
+        classes = self.system.description.signals[name].classes
+        if classes is None:
+            return value
+        one_hot = self.call(nn.functional.one_hot, value, classes)
+        return self.call("to", self.call("movedim", one_hot, -1, 1), self.system.dtype)
 
     def _reading(self, channel: Channel, stamps: Sequence[int], flat: bool) -> fx.Node:
         """What a tick reads on a channel: one message, or several as one (`read`)."""

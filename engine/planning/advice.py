@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import prod
 
 import networkx as nx
 
@@ -13,6 +14,9 @@ from antiphon.envs.signal import Description
 from antiphon.scenarios import Scenario, warnings
 
 __all__ = ["advice"]
+
+_WIDE = 4096
+"""Zeros and ones of a one-hot observation of several values, at most, without a warning."""
 
 
 def advice(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
@@ -30,12 +34,32 @@ def advice(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
     if env.is_stream:
         found += _over(scenario) if env.episode_steps == env.hold else _late(scenario, env)
     found += [*_lost_credit(scenario, env), *_mixed(scenario), *_never_learning(scenario)]
-    if env.longest_episode is not None and not any(agent.acts for agent in scenario.agents.values()):
+    found += _wide(scenario, env)
+    grows = env.longest_episode is not None and not env.splits
+    if grows and not any(agent.acts for agent in scenario.agents.values()):
         found.append(
             "env: its task grows with how well an acting agent does it, and none acts; "
             "give an agent `acts: true`, or the environment threshold 0"
         )
     return [*found, *_waiting_for_each_other(scenario)]
+
+
+def _wide(scenario: Scenario, env: Description) -> Iterator[str]:
+    """Warnings of arrays of classes that are rather quantities: they enter networks one-hot."""
+    for name, agent in scenario.agents.items():
+        for observed in agent.observes:
+            signal = env.signals.get(observed)
+            if (
+                signal is None
+                or signal.classes is None
+                or prod(signal.input_shape) <= _WIDE
+                or not signal.shape
+            ):
+                continue
+            yield (
+                f"agent {name}: '{observed}' enters as {prod(signal.input_shape):,} zeros and ones: {prod(signal.shape):,} "
+                f"values of {signal.classes:,} classes each; if they are quantities, give floats"
+            )
 
 
 def _late(scenario: Scenario, env: Description) -> Iterator[str]:

@@ -126,13 +126,13 @@ def _outgoing(state: State, agent: Agent, step: int) -> list[Channel]:
 
 def _network_input(state: State, tick: AgentTick, tape: Tape) -> Tensor:
     """[B, *input_shape]: observations in declared order, then messages in canonical order (rules 26, 28)."""
-    agent = state.agents[tick.agent]
+    agent, system = state.agents[tick.agent], state.system
     flat = len(agent.learner.network.input_shape) == 1
     observations, messages, present = [], [], []
     for name in agent.observes:
-        value = tick.ages if name == "age" else tick.signals.values.get(name)
-        if value is not None or name != "age":
-            value = (state.system.zeros_of(name) if value is None else value).to(state.system.dtype)
+        value = tick.ages if name == "age" else system.network_input(name, tick.signals.values.get(name))
+        if value is not None:
+            value = value.to(system.dtype)
             observations.append(value.reshape(len(value), -1) if flat else value)
     for channel in agent.incoming:
         entries = [entry for entry in tick.reads if entry.channel == channel.name]

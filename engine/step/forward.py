@@ -167,8 +167,9 @@ class ForwardPass:
         """The network's input [rows, …]: observations and messages, joined by the agent's fan-in."""
         agent = self.system.agents[part.agent]
         flat = len(agent.learner.network.input_shape) == 1
+        signals = part.step_signals.signals
         observations = agent.observations(
-            part.step_signals.signals, self._missing(agent, part.step_signals.signals), self.system.dtype
+            lambda name: self.system.network_input(name, signals.get(name)), self.system.dtype
         )
         if part.ages is not None:
             observations.insert(agent.observes.index(AGE), part.ages)
@@ -186,13 +187,6 @@ class ForwardPass:
             messages.append(message)
             available.append(there)
         return agent.layout.join(observations, messages, available)
-
-    def _missing(self, agent: Agent, signals: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Zeros for the signals that an aligned agent does not have before its first message."""
-        if agent.align is None:
-            return {}
-        names = {name for names in agent.observed for name in names} - {AGE}
-        return {name: self.system.zeros_of(name) for name in names if name not in signals}
 
     def _value(self, entry: Read, channel: Channel, part: AgentTick, tape: Tape) -> Tensor:
         """[B, size]: what was read over a channel, with as much of its graph as the coupling lets through."""

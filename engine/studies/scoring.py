@@ -148,8 +148,10 @@ def least_loss(simulation: Simulation, split: str) -> float:
             f"excess_loss: the least loss of {name_of(objective.kind)} is not known; use loss"
         )
     batches = list(examples(simulation.world.env, split))
+    system = simulation.system
     observations = [
-        torch.cat([batch[name] for batch in batches]).flatten(1) for name in observed(simulation.system)
+        system.network_input(name, torch.cat([batch[name] for batch in batches])).flatten(1)
+        for name in observed(system)
     ]
     targets = torch.cat([batch[objective.target] for batch in batches])
     return optimum(torch.cat(observations, 1), targets, str(objective.kind))
