@@ -1,7 +1,7 @@
 # `make` alone lists what there is. Every target sets up .venv by itself, once.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run quick test other-cpu check format data-test
+.PHONY: help setup run quick test other-cpu check format docs data-test
 
 # The first Python that is new enough; PYTHON=... on the command line chooses another.
 PYTHON ?= $(firstword $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -52,6 +52,9 @@ check: $(STAMP) ## everything to run before a commit: format, lint, types, tests
 format: $(STAMP) ## rewrite the code in the one format, sort its imports
 	$(BIN)/ruff check --fix --exit-zero .
 	$(BIN)/ruff format .
+
+docs: $(STAMP) ## build the documentation site into docs/_build/html; a warning is an error
+	@$(BIN)/python -m sphinx -W --keep-going -q -E -b html -d docs/_build/doctrees docs docs/_build/html
 
 data-test: $(STAMP) ## run the tests that need MNIST in the folder that ANTIPHON_DATA names
 	@test -n "$$ANTIPHON_DATA" || { echo "make data-test: set ANTIPHON_DATA to a folder that holds mnist/*-ubyte[.gz]" >&2; exit 2; }

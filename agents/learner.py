@@ -18,6 +18,7 @@ from antiphon.nets.optimisers import StackedParameters, TrainedParameters
 
 __all__ = [
     "OBJECTIVES",
+    "ActionValue",
     "Classification",
     "Coding",
     "Learner",
@@ -109,6 +110,27 @@ class Coding(Objective):
         if classes is not None:
             return classes if shape == () else None
         return int(torch.Size(shape).numel()) if len(shape) < 2 else None
+
+
+@final
+class ActionValue(Objective):
+    """Squared error of an acting agent's estimate of one number, such as the reward, for the action that it takes.
+
+    It has an output per discrete action; the largest is the action taken, and the only one with a target.
+    """
+
+    metric = "error"
+    scores_loss = True
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        return squared_error(output.max(1, keepdim=True).values, target)
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.loss(output, target)
+
+    @staticmethod
+    def size(shape: tuple[int, ...], classes: int | None) -> int | None:
+        return None  # as many as there are actions
 
 
 OBJECTIVES: dict[str, type[Objective]] = {

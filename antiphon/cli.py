@@ -2,25 +2,87 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+import antiphon
 from antiphon.errors import AntiphonError, EngineError
 
-__all__ = ["app", "main"]
+__all__ = ["EXAMPLES", "app", "main"]
+
+EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "run": (
+        "antiphon run digits-mlp --steps 200 --name exp1",
+        "antiphon run digits-mlp --variant locked --set width=64 --steps 200 --name exp2",
+        "antiphon run digits-mlp --seeds 3 --steps 100 --name exp3 --json",
+    ),
+    "resume": ("antiphon resume runs/exp1", "antiphon resume runs/exp1 --steps 250"),
+    "evaluate": (
+        "antiphon evaluate runs/exp1 --split validation",
+        "antiphon evaluate runs/exp1 --ablate zero --examples 200",
+        "antiphon evaluate runs/exp1 --value --horizon 5 --repeats 2",
+    ),
+    "export": (
+        "antiphon export runs/exp1 system.pt2",
+        "antiphon export runs/exp1 weights.safetensors --agent n0",
+    ),
+    "show": (
+        "antiphon show",
+        "antiphon show corporation --variant locked",
+        "antiphon show digits-mlp --yaml",
+        "antiphon show two-timescales --timeline --steps 12",
+    ),
+    "check": ("antiphon check digits-mlp", "antiphon check digits-mlp --set width=64 --json"),
+    "study": (
+        "antiphon study",
+        "antiphon study corporation --variant locked --variant decoupled --seeds 2 --steps 600",
+    ),
+    "report": ("antiphon report runs/exp1 runs/exp2 --output report.html",),
+    "diff": ("antiphon diff runs/exp1 runs/exp2",),
+    "tb": ("antiphon tb runs",),
+}
+"""Examples in the help of each verb; they can be run in this order."""
 
 app = typer.Typer(
-    help="Independent networks that learn to work together.",
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _examples(verb: str) -> str:
+    """Return the end of a verb's help; an empty line is a line break there."""
+    return "\n\n".join(["Examples:", *EXAMPLES[verb]])
+
+
+def _whole(least: int, most: int | None = None) -> Callable[[str | int], int]:
+    """Return a parser of whole numbers within bounds."""
+
+    def parse(text: str | int) -> int:
+        bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+        try:
+            number = int(text)
+        except ValueError:
+            raise typer.BadParameter(f"must be a whole number, {bounds}, not '{text}'") from None
+        if number < least or (most is not None and number > most):
+            raise typer.BadParameter(f"must be {bounds}, not {number}")
+        return number
+
+    return parse
+
+
+def _number(text: str | float) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"must be a number, not '{text}'") from None
+
 
 Scenario = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A library scenario or a YAML file.")]
 OptionalScenario = Annotated[
@@ -49,7 +111,9 @@ Variant = Annotated[
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter; YAML; may be repeated.")
 ]
-Steps = Annotated[int | None, typer.Option("--steps", min=1, metavar="N", help="Steps of training.")]
+Steps = Annotated[
+    int | None, typer.Option("--steps", parser=_whole(1), metavar="N", help="Steps of training.")
+]
 LogDir = Annotated[
     Path | None,
     typer.Option(
@@ -69,7 +133,7 @@ Checkpoints = Annotated[
     int | None,
     typer.Option(
         "--checkpoint-every",
-        min=1,
+        parser=_whole(1),
         metavar="N",
         help="Steps between checkpoints; the newest two are kept (default: ten in a run).",
     ),
@@ -77,18 +141,36 @@ Checkpoints = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
 
 
-@app.command()
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"antiphon {antiphon.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Independent networks that learn to work together."""
+
+
+@app.command(epilog=_examples("run"))
 def run(
     name_or_file: OptionalScenario = None,
     python: Python = None,
     variant: Variant = None,
     settings: Settings = None,
     steps: Steps = None,
-    seed: Annotated[int, typer.Option("--seed", "-s", min=0, metavar="S", help="Of all that is drawn.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", "-s", parser=_whole(0), metavar="S", help="Of all random numbers.")
+    ] = 0,
     seeds: Annotated[
         int | None,
         typer.Option(
             "--seeds",
+            parser=_whole(1),
             metavar="K",
             help="Seeds S … S+K-1, in one program where that is possible; a run directory each. "
             "One that diverges ends by itself (exit code 3 if all do).",
@@ -130,13 +212,15 @@ def run(
     raise typer.Exit(code)
 
 
-@app.command()
+@app.command(epilog=_examples("resume"))
 def resume(
     path: RunPath,
     python: PythonOfRun = None,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", min=1, metavar="N", help="The step to stop at; schedules stay as they are."),
+        typer.Option(
+            "--steps", parser=_whole(1), metavar="N", help="The step to stop at; schedules stay as they are."
+        ),
     ] = None,
     checkpoint_every: Checkpoints = None,
     json: Json = False,
@@ -149,7 +233,7 @@ def resume(
     )
 
 
-@app.command()
+@app.command(epilog=_examples("evaluate"))
 def evaluate(
     path: RunPath,
     python: PythonOfRun = None,
@@ -164,7 +248,9 @@ def evaluate(
     ] = "perfect",
     drop: Annotated[
         float | None,
-        typer.Option("--drop", metavar="P", help="With --links as_run: what every link loses (0 to 1)."),
+        typer.Option(
+            "--drop", parser=_number, metavar="P", help="With --links as_run: what every link loses (0 to 1)."
+        ),
     ] = None,
     inputs: Annotated[
         bool, typer.Option("--inputs/--no-inputs", help="Whether synthetic inputs stand in (as_run).")
@@ -192,14 +278,17 @@ def evaluate(
     ] = None,
     examples: Annotated[
         int | None,
-        typer.Option("--examples", min=1, metavar="N", help="Of --ablate (2000) and --represent (400)."),
+        typer.Option(
+            "--examples", parser=_whole(1), metavar="N", help="Of --ablate (2000) and --represent (400)."
+        ),
     ] = None,
     horizon: Annotated[
         int | None,
-        typer.Option("--horizon", min=1, metavar="H", help="With --value: steps of learning."),
+        typer.Option("--horizon", parser=_whole(1), metavar="H", help="With --value: steps of learning."),
     ] = None,
     repeats: Annotated[
-        int | None, typer.Option("--repeats", min=2, metavar="R", help="With --value: of the measurement.")
+        int | None,
+        typer.Option("--repeats", parser=_whole(2), metavar="R", help="With --value: of the measurement."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -222,12 +311,13 @@ def evaluate(
     )
 
 
-@app.command()
+@app.command(epilog=_examples("export"))
 def export(
     path: RunPath,
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Its suffix is the format: .pt2, .onnx or .safetensors.")
     ],
+    python: PythonOfRun = None,
     agents: Annotated[
         list[str] | None,
         typer.Option(
@@ -241,10 +331,10 @@ def export(
     """Write a run's system, or its weights, to a file that is read without antiphon."""
     from antiphon.commands import export as verb
 
-    verb.export(path, file, agents=agents or None, json=json)
+    verb.export(path, file, python=python, agents=agents or None, json=json)
 
 
-@app.command()
+@app.command(epilog=_examples("show"))
 def show(
     what: Annotated[
         str | None, typer.Argument(metavar="[NAME|FILE|RUN|ENV]", help="A scenario, a run or an environment.")
@@ -264,7 +354,7 @@ def show(
         typer.Option("--timeline", help="Print who ticks when, what is read, how far back credit reaches."),
     ] = False,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, metavar="N", help="With --timeline: how many.")
+        int | None, typer.Option("--steps", parser=_whole(1), metavar="N", help="With --timeline: how many.")
     ] = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Time a short run on every backend, on this machine.")
@@ -289,15 +379,15 @@ def show(
     )
 
 
-@app.command()
+@app.command(epilog=_examples("check"))
 def check(scenario: Scenario, variant: Variant = None, settings: Settings = None, json: Json = False) -> None:
-    """Check a scenario without running it, and say what is probably not meant."""
-    from antiphon.commands import show as verb
+    """Check a scenario or a study without running it: list all problems, or what is probably not intended."""
+    from antiphon.commands import check as verb
 
-    verb.check(scenario, variant=variant, settings=settings or [], json=json)
+    raise typer.Exit(verb.check(scenario, variant=variant, settings=settings or [], json=json))
 
 
-@app.command()
+@app.command(epilog=_examples("report"))
 def report(
     paths: Annotated[
         list[Path],
@@ -316,7 +406,7 @@ def report(
     verb.report(paths, output, json=json)
 
 
-@app.command()
+@app.command(epilog=_examples("diff"))
 def diff(
     first: RunPath,
     second: Annotated[Path, typer.Argument(metavar="RUN", help="Another.")],
@@ -328,7 +418,7 @@ def diff(
     raise typer.Exit(verb.diff(first, second, json=json))
 
 
-@app.command()
+@app.command(epilog=_examples("study"))
 def study(
     what: Annotated[
         str | None,
@@ -351,7 +441,7 @@ def study(
         int | None,
         typer.Option(
             "--seeds",
-            min=1,
+            parser=_whole(1),
             metavar="K",
             help="Each line runs with seeds 0 … K-1 (default: the budget's, or 3).",
         ),
@@ -359,7 +449,9 @@ def study(
     steps: Steps = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, metavar="N", help="Runs at a time (default: one per core)."),
+        typer.Option(
+            "--jobs", "-j", parser=_whole(1), metavar="N", help="Runs at a time (default: one per core)."
+        ),
     ] = None,
     logdir: Annotated[
         Path | None,
@@ -389,13 +481,13 @@ def study(
     raise typer.Exit(code)
 
 
-@app.command()
+@app.command(epilog=_examples("tb"))
 def tb(
     path: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="A run, a study, or a folder of runs.")
     ] = None,
     port: Annotated[
-        int | None, typer.Option("--port", min=0, max=65535, metavar="P", help="(default: 6006)")
+        int | None, typer.Option("--port", parser=_whole(0, 65_535), metavar="P", help="(default: 6006)")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -405,16 +497,35 @@ def tb(
     verb.tb(path, port=port, json=json)
 
 
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""Wrong usage of the command line: a class of click or of typer itself, by typer's version."""
+
+
+def _in_one_line(error: Any) -> str:
+    """Return the message of a usage error as `--steps: must be at least 1, not 0`, or with the help that explains it."""
+    message = " ".join(error.format_message().split()).rstrip(".").replace(". Did", "; did")
+    found = re.fullmatch(r"Invalid value for '(?P<place>[^']*)'(?: / '[^']*')?: (?P<problem>.*)", message)
+    if found is not None:
+        return f"{found['place']}: {found['problem']}"
+    command = "antiphon" if error.ctx is None else error.ctx.command_path
+    return f"{message[:1].lower()}{message[1:]}; {command} --help explains the usage"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
     Args:
         arguments: The words after `antiphon`; None: those of this process.
     """
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="antiphon")
+        code = app(args=words or ["--help"], prog_name="antiphon", standalone_mode=False)
+        return code if isinstance(code, int) else 0
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else int(exit.code is not None)
+    except _UsageError as error:
+        print(f"error: {_in_one_line(error)}", file=sys.stderr)
+        return 2
     except EngineError:
         raise
     except AntiphonError as error:

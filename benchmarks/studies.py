@@ -35,6 +35,7 @@ STUDIES = {
     "clockwork": "clockwork",
     "copy-3": "dni-table2 --variant locked --variant detached --variant decoupled",
     "mnist-mlp-blind-2000": "mnist-mlp --set 'context=[]' --set sg_lr=0.01 --steps 2000",
+    "twenty-hops": "benchmarks/twenty-hops.yaml --seeds 1",
 }
 """Studies of one scenario: what follows `antiphon study`."""
 RESULTS = Path(__file__).parent / "results"

@@ -3,7 +3,7 @@
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
-from antiphon.envs.registry import describe, ids, make, register
+from antiphon.envs.registry import announce, describe, ids, make, register
 from antiphon.envs.signal import Description, Signal
 
 if TYPE_CHECKING:
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from antiphon.envs.datasets.catalogue import download
     from antiphon.envs.images import ImageStream
     from antiphon.envs.reading import CharText
+    from antiphon.envs.sequences import from_sequences
     from antiphon.envs.stream import ExampleStream, HyperplaneStream
-    from antiphon.envs.tensors import Source, from_dataset, from_tensors
+    from antiphon.envs.tensors import Source, from_dataset, from_file, from_tensors
 
 __all__ = [
     "CharText",
@@ -34,9 +35,12 @@ __all__ = [
     "describe",
     "download",
     "from_dataset",
+    "from_file",
+    "from_sequences",
     "from_tensors",
     "ids",
     "make",
+    "register",
     "vector",
 ]
 
@@ -53,11 +57,13 @@ _LAZY = {
     "check_vector_env": "conformance",
     "download": "datasets.catalogue",
     "from_dataset": "tensors",
+    "from_file": "tensors",
+    "from_sequences": "sequences",
     "from_tensors": "tensors",
     "vector": "adaptor",
 }
 
-register()
+announce()
 
 
 def __getattr__(name: str) -> Any:

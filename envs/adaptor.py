@@ -97,7 +97,7 @@ class VectorAdaptor(TorchVectorEnv):
         self._shown: dict[str, Tensor] = {}
         super().__init__(
             env.num_envs,
-            Description(signals=signals, example_counts={}),
+            Description(signals=signals, example_counts={}, action_space=env.single_action_space),
             env.single_action_space,
             device=device,
             dtype=dtype,
@@ -120,8 +120,8 @@ class VectorAdaptor(TorchVectorEnv):
         """Take a step.
 
         Args:
-            actions: As `action_space` has them, in a tensor or array, or of discrete ones the logits `[batch,
-                actions]`, of which the largest is taken; None: random actions.
+            actions: As `action_space` has them, in a tensor or array; None: random actions. Of floats in a tensor
+                `[batch, outputs]` the largest is the discrete action; those for a Box get its shape and bounds.
 
         Raises:
             ScenarioError: Logits of another number of actions.
@@ -129,10 +129,12 @@ class VectorAdaptor(TorchVectorEnv):
         space = self.single_action_space
         if actions is None:
             actions = self._env.action_space.sample()
-        elif (
-            isinstance(actions, Tensor) and actions.is_floating_point() and isinstance(space, spaces.Discrete)
-        ):
-            actions = chosen(actions, int(space.n)) + int(space.start)
+        elif isinstance(actions, Tensor) and actions.is_floating_point():
+            if isinstance(space, spaces.Discrete):
+                actions = chosen(actions, int(space.n)) + int(space.start)
+            elif isinstance(space, spaces.Box):
+                low, high = self._tensor(space.low).to(actions), self._tensor(space.high).to(actions)
+                actions = actions.reshape(-1, *space.shape).clamp(low, high)
         if isinstance(actions, Tensor) and not self._speaks_torch:
             actions = actions.numpy(force=True)
         obs, reward, terminated, truncated, info = self._env.step(actions)

@@ -117,7 +117,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
 
     @property
     def evaluation_steps(self) -> int | None:
-        """Steps from a reset that go through the environment's split once; None: there is no such pass."""
+        """Steps from the last reset that go through the environment's split once; None: there is no such pass."""
         return None
 
     def figures(self) -> dict[str, float]:

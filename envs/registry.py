@@ -1,16 +1,21 @@
-"""Registry of environments, and construction from a scenario's id, source or environment object."""
+"""Registry of environments, and construction from a scenario's id, source or environment object.
+
+An id is the library's, with options that are known before it is made, or the user's, with a factory.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, fields
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from antiphon.envs.options import (
     CopyOptions,
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
 
     from antiphon.envs.base import TorchVectorEnv
 
-__all__ = ["copied", "describe", "ids", "make", "register"]
+__all__ = ["announce", "copied", "describe", "ids", "make", "register", "with_paths"]
 
 _Options = ImageOptions | HyperplaneOptions | CountOptions | CopyOptions | RepeatCopyOptions | TextOptions
 
@@ -73,13 +78,53 @@ _ENTRIES = {
 }
 
 
+_TENSORS = "antiphon/Tensors-v0"
+
+
+_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_FACTORIES: dict[str, Callable[..., Any] | str] = {_TENSORS: "antiphon.envs.tensors:from_file"}
+"""By id, what makes the environments, or its module and name."""
+
+
 def ids() -> tuple[str, ...]:
     """Return the ids that a scenario document may name."""
-    return tuple(_ENTRIES)
+    return (*_ENTRIES, *_FACTORIES)
 
 
-def register() -> None:
-    """Register the ids with Gymnasium; called by `import antiphon.envs`."""
+def register(name: str, factory: Callable[..., Any]) -> None:
+    """Give an environment of one's own an id, by which scenario documents name it.
+
+    Args:
+        name: The id.
+        factory: A class or function. The other keys of a document's `env` are its arguments, and so are those of
+            `num_envs`, `device`, `dtype` and `split` (of an evaluation) that it names. It returns a
+            `gymnasium.vector.VectorEnv`, such as a `TorchVectorEnv`, of `num_envs`; or a single `gymnasium.Env`, of
+            which as many are made as the batch has; or a source, as `antiphon.envs.from_tensors` does.
+
+    Raises:
+        ScenarioError: The id is taken, or the factory cannot be called.
+    """
+    if not isinstance(name, str) or not name:
+        raise ScenarioError(f"register: {name!r}; the id of an environment must be text")
+    if name in ids():
+        raise ScenarioError(f"register: there is an environment '{name}' already; choose another id")
+    if not callable(factory):
+        raise ScenarioError(
+            f"register: '{name}': a {type(factory).__name__} makes no environments; give a class or a function"
+        )
+    _FACTORIES[name] = factory
+
+
+def with_paths(env: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a declared environment with the names of its files, if it has any, in a folder."""
+    if env.get("id") != _TENSORS:
+        return dict(env)
+    files = {key for key in ("file", "test", "validation") if isinstance(env.get(key), str)}
+    return {key: str((folder / value).absolute()) if key in files else value for key, value in env.items()}
+
+
+def announce() -> None:
+    """Register the library's ids with Gymnasium; called by `import antiphon.envs`."""
     for name, entry in _ENTRIES.items():
         if name not in gymnasium.registry:
             gymnasium.register(
@@ -97,9 +142,9 @@ def describe(spec: Any) -> Description:
         ScenarioError: As `make`.
         DataError: A header that is there and broken.
     """
-    found = _read(spec)
-    if found is not None:
-        return found[1].description()
+    declared = _declared(spec)
+    if declared is not None and declared[0] in _ENTRIES:
+        return _options(*declared)[1].description()
     if isinstance(getattr(spec, "description", None), Description):
         return spec.description  # type: ignore[no-any-return]
     if isinstance(spec, VectorEnv):
@@ -155,17 +200,16 @@ def make(
     from antiphon.envs.base import check_split
 
     dtype = torch.float32 if dtype is None else dtype
-    found = _read(spec)
-    if found is not None:
-        entry, given = found
-        module, _, cls = entry.vector.partition(":")
+    declared = _declared(spec)
+    if declared is not None and declared[0] in _FACTORIES:
+        spec = _built(*declared, split, {"num_envs": batch, "device": device, "dtype": dtype})
+    elif declared is not None:
+        entry, given = _options(*declared)
         options = {item.name: getattr(given, item.name) for item in fields(given)}
         if split is not None:
             check_split(split, given.description().splits)
             options["split"] = split
-        made: TorchVectorEnv = getattr(import_module(module), cls)(
-            batch, device=device, dtype=dtype, **options
-        )
+        made: TorchVectorEnv = _imported(entry.vector)(batch, device=device, dtype=dtype, **options)
         return made
     if isinstance(spec, VectorEnv):
         from antiphon.envs.adaptor import vector
@@ -178,8 +222,8 @@ def make(
     )
 
 
-def _read(spec: Any) -> tuple[_Entry, _Options] | None:
-    """Return the registry entry and options of a declared environment, or None for other objects."""
+def _declared(spec: Any) -> tuple[str, dict[str, Any]] | None:
+    """Return the id and the other keys of a declared environment, or None for other objects."""
     if isinstance(spec, Mapping):
         name, values = spec.get("id"), {key: value for key, value in spec.items() if key != "id"}
     elif hasattr(spec, "id") and isinstance(getattr(spec, "kwargs", None), Mapping):
@@ -187,10 +231,63 @@ def _read(spec: Any) -> tuple[_Entry, _Options] | None:
     else:
         return None
     if name not in ids():
-        raise ScenarioError(f"env.id: no environment '{name}'{suggest(str(name), _ENTRIES)}")
+        raise ScenarioError(f"env.id: no environment '{name}'{suggest(str(name), ids())}")
+    return name, values
+
+
+def _options(name: str, values: Mapping[str, Any]) -> tuple[_Entry, _Options]:
+    """Return the entry of an id of the library, and its options."""
     entry = _ENTRIES[name]
     known = [item.name for item in fields(entry.options)]
     for key in values:
         if key not in known:
             raise ScenarioError(f"env.{key}: unknown key{suggest(key, known)}")
     return entry, entry.options(**{**entry.defaults, **values})
+
+
+def _imported(place: str) -> Callable[..., Any]:
+    """Return what `module:name` names."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)  # type: ignore[no-any-return]
+
+
+def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Mapping[str, Any]) -> Any:
+    """Return what a user's factory makes: a source, or a vector environment of the batch.
+
+    Args:
+        name: The id.
+        values: The other keys of the document.
+        split: The part of a data set; None: the one that the factory, or `values`, begins with.
+        settings: More arguments, for a factory that names them.
+    """
+    found = _FACTORIES[name]
+    factory = _imported(found) if isinstance(found, str) else found
+    signature = inspect.signature(factory)
+    kinds = {key: parameter.kind for key, parameter in signature.parameters.items()}
+    known = [key for key, kind in kinds.items() if kind not in _REST]
+    for key in values:
+        if key in settings or (key not in known and inspect.Parameter.VAR_KEYWORD not in kinds.values()):
+            raise ScenarioError(f"env.{key}: unknown key{suggest(key, set(known) - set(settings))}")
+    arguments = {**values, **{key: value for key, value in settings.items() if key in known}}
+    if split is not None and "split" in known:
+        arguments["split"] = split
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise ScenarioError(f"env: '{name}': {error}; give it as a key of env") from None
+    made = factory(**arguments)
+    if isinstance(made, gymnasium.Env):
+        others = [lambda: factory(**arguments)] * (settings["num_envs"] - 1)
+        return SyncVectorEnv([lambda: made, *others], autoreset_mode=AutoresetMode.SAME_STEP)
+    if callable(getattr(made, "make", None)):
+        return made
+    if isinstance(made, VectorEnv):
+        if split is not None and "split" not in known:
+            raise ScenarioError(
+                f"env.split: the factory of '{name}' takes no split, such as '{split}'; let it take one"
+            )
+        return made
+    raise ScenarioError(
+        f"env: '{name}' makes an object of type {type(made).__name__}; its factory must return a gymnasium.Env, a VectorEnv or a "
+        "source"
+    )

@@ -32,6 +32,11 @@ class Signal:
     high: float = math.inf
     """Largest value of a float."""
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape in which it enters a network: a categorical signal is one-hot, `(classes, *shape)`."""
+        return self.shape if self.classes is None else (self.classes, *self.shape)
+
     def space(self, dtype: Any = np.float32) -> gymnasium.Space[Any]:
         """Return the Gymnasium space of one environment's value.
 
@@ -65,6 +70,8 @@ class Description:
     """Examples per split."""
     is_stream: bool = False
     """True: a stream of independent examples, on which actions have no effect."""
+    action_space: gymnasium.Space[Any] | None = None
+    """Of one environment, where what an agent's objective makes has to fit it; None: any output is an action."""
 
     @property
     def observations(self) -> tuple[str, ...]:

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from gymnasium.spaces import Discrete
@@ -16,6 +17,7 @@ from torch import Tensor
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values, check_split, chosen, single_lane
 from antiphon.envs.options import HyperplaneOptions
 from antiphon.envs.signal import Description
+from antiphon.errors import RunError
 from antiphon.nets.random import integers, normal, seed_for, uniform
 
 __all__ = ["Draws", "ExampleStream", "HyperplaneExample", "HyperplaneStream", "Table"]
@@ -35,7 +37,16 @@ class Table:
     divisors: dict[str, float] = field(default_factory=dict)
     """Divisors of the columns kept as bytes, applied after conversion to floats."""
 
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> Table:
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of the columns and splits, by which a checkpoint names its data."""
+        found = hashlib.sha256()
+        for name, tensor in [*self.columns.items(), *self.splits.items()]:
+            found.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
+            found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return found.hexdigest()
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """Return the table on a device and with a float type; tensors that match are not copied."""
         columns = {
             name: column.to(device, dtype if column.is_floating_point() else column.dtype)
@@ -86,6 +97,7 @@ class ExampleStream(TorchVectorEnv):
 
     Args:
         answer: The categorical column that actions guess, or None.
+        digest: Returns that of the data, for its state; None: the scenario says which they are.
 
     Raises:
         ScenarioError: There is no such split.
@@ -101,6 +113,7 @@ class ExampleStream(TorchVectorEnv):
         split: str = "train",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        digest: Callable[[], str] | None = None,
     ) -> None:
         classes = description.signals[answer].classes if answer is not None else None
         super().__init__(num_envs, description, Discrete(classes or 1), device=device, dtype=dtype)
@@ -108,6 +121,7 @@ class ExampleStream(TorchVectorEnv):
         self.split = split
         self._table = table.to(self.device, dtype)
         self._answer = answer
+        self._digest = digest
         self._example = 0  # examples of each environment since the last seed
         self._tick = 0  # steps of the present one
         self._draws = Draws(self._table.splits[split], num_envs)
@@ -152,11 +166,22 @@ class ExampleStream(TorchVectorEnv):
             yield self.signals_at(rows[start : start + size])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the stream: `seed`, `example` and `tick`."""
-        return {"seed": self._seed, "example": self._example, "tick": self._tick}
+        """Return the place in the stream: `seed`, `example` and `tick`; and of a file the digest of its `data`."""
+        place = {"seed": self._seed, "example": self._example, "tick": self._tick}
+        return place if self._digest is None else {**place, "data": self._digest()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a place in the stream."""
+        """Load a place in the stream.
+
+        Raises:
+            RunError: It is of other data.
+        """
+        saved = state.get("data")
+        if saved is not None and self._digest is not None and saved != self._digest():
+            raise RunError(
+                f"env: the state is of other data or splits (SHA-256 {saved[:12]}…), not of these "
+                f"({self._digest()[:12]}…); put the file back that it was saved with, or begin a new run"
+            )
         self._seed, self._example, self._tick = state["seed"], int(state["example"]), int(state["tick"])
         if self._seed is not None:
             self._show()

@@ -1,22 +1,41 @@
-"""Environments of the user's own data: streams of examples from tensors, arrays or a data set."""
+"""Environments of the user's own data: streams of examples from tensors, a data set or a file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
+from numbers import Real
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from antiphon.envs.base import check_split
+from antiphon.envs.base import TorchVectorEnv, check_split
+from antiphon.envs.datasets.columns import Chosen, chosen, read
+from antiphon.envs.datasets.folders import SPLITS, Identity, identity
 from antiphon.envs.options import check_hold
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
-from antiphon.errors import DataError, suggest
+from antiphon.errors import DataError, ScenarioError, suggest
 from antiphon.nets.random import generator
 
-__all__ = ["Indexable", "Source", "from_dataset", "from_tensors"]
+__all__ = [
+    "Indexable",
+    "Source",
+    "as_tensor",
+    "divided",
+    "from_dataset",
+    "from_file",
+    "from_tensors",
+    "hidden_names",
+    "is_whole",
+    "joined",
+    "signals_of",
+    "split_rows",
+    "where_of",
+]
 
 
 class Indexable(Protocol):
@@ -28,17 +47,18 @@ class Indexable(Protocol):
 
 
 class Source:
-    """Factory of streams of a data set: the `env` of a scenario written in Python.
+    """Factory of environments of a data set: the `env` of a scenario written in Python.
 
-    Attributes:
-        description: Signals, hold and splits of every stream made from it.
-        table: The examples, and the rows of each split.
+    Args:
+        table: The data.
+        description: Signals, hold and splits of every environment made from it.
+        stream: Makes one of a batch, the table on its device and the description; takes `split`, `device` and `dtype`.
     """
 
-    def __init__(self, table: Table, description: Description, answer: str | None) -> None:
+    def __init__(self, table: Table, description: Description, stream: Callable[..., TorchVectorEnv]) -> None:
         self.description = description
         self.table = table
-        self._answer = answer
+        self._stream = stream
         self._placed: dict[tuple[str, torch.dtype], Table] = {}
 
     def make(
@@ -48,8 +68,8 @@ class Source:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         split: str = "train",
-    ) -> ExampleStream:
-        """Return a stream of the examples of one split; all streams of a device and type share their memory.
+    ) -> TorchVectorEnv:
+        """Return an environment of one split; all those of a device and type share their memory.
 
         Raises:
             ScenarioError: There is no such split, or the batch is no number of examples.
@@ -58,21 +78,14 @@ class Source:
         key = str(device), dtype
         if key not in self._placed:
             self._placed[key] = self.table.to(device, dtype)
-        return ExampleStream(
-            batch,
-            self._placed[key],
-            self.description,
-            answer=self._answer,
-            split=split,
-            device=device,
-            dtype=dtype,
-        )
+        settings: dict[str, Any] = {"split": split, "device": device, "dtype": dtype}
+        return self._stream(batch, self._placed[key], self.description, **settings)
 
 
 def from_tensors(
     *,
-    test: float = 0.2,
-    validation: float = 0.1,
+    test: float | Mapping[str, Any] = 0.2,
+    validation: float | Mapping[str, Any] = 0.1,
     training_only: Iterable[str] | None = None,
     hold: int = 1,
     episode: str = "stream",
@@ -80,34 +93,33 @@ def from_tensors(
 ) -> Source:
     """Make an environment of tensors or arrays whose first axis counts the examples.
 
-    Floats are kept. Bytes with two axes or more are scaled to [0, 1]. Other whole numbers are classes.
+    Floats are kept. Bytes with two axes or more are scaled to [0, 1]. Other whole numbers are classes, which enter
+    networks one-hot.
 
     Args:
-        test: Share of all examples that is kept for testing.
-        validation: Share of all examples that is kept for validation.
+        test: Share of the examples that is kept for testing, or the test examples: tensors under the same names.
+        validation: Likewise, for validation.
         training_only: Names that no agent may observe; by default the classes with a single axis (labels).
         hold: Steps for which each example is repeated.
         episode: stream (never ends) or example (each example is an episode).
         tensors: `[examples, …]` each, under the names of the signals.
 
     Returns:
-        The `env` of an `antiphon.Scenario`. The split is a fixed permutation of the examples.
+        The `env` of an `antiphon.Scenario`. Shares are taken by a fixed permutation of the examples.
 
     Raises:
         DataError: Lengths disagree, values are not finite, classes are negative, or nothing is left to train on.
         ScenarioError: A hold or kind of episode that cannot be.
     """
-    return _source(
-        tensors, test=test, validation=validation, training_only=training_only, hold=hold, episode=episode
-    )
+    return _source(_tensors, "from_tensors", tensors, test, validation, training_only, hold, episode)
 
 
 def from_dataset(
     dataset: Indexable,
     names: Sequence[str] = ("image", "label"),
     *,
-    test: float = 0.2,
-    validation: float = 0.1,
+    test: float | Indexable = 0.2,
+    validation: float | Indexable = 0.1,
     training_only: Iterable[str] | None = None,
     hold: int = 1,
     episode: str = "stream",
@@ -118,56 +130,116 @@ def from_dataset(
         dataset: Its items are tuples in the order of `names` or dicts that have those keys, of tensors, arrays,
             pictures or numbers.
         names: Names of an item's parts, and of the signals.
-        test: As of `from_tensors`, like all that follow.
-        validation: Share of all examples that is kept for validation.
-        training_only: Names that no agent may observe.
-        hold: Steps for which each example is shown.
+        test: Share of the examples that is kept for testing, or the data set for testing.
+        validation: Likewise, for validation.
+        training_only: As of `from_tensors`, like all that follow.
+        hold: Steps for which each example is repeated.
         episode: stream or example.
 
     Raises:
-        DataError: An item has other parts than `names` or than the item before, or as `from_tensors`.
+        DataError: It has no items by index, or an item has other parts than `names` or than the item before, or as
+            `from_tensors`.
         ScenarioError: As `from_tensors`.
     """
-    if len(dataset) == 0:
-        raise DataError("from_dataset: the data set is empty")
-    parts: dict[str, list[Tensor]] = {name: [] for name in names}
-    for index in range(len(dataset)):
-        for name, value in zip(names, _parts(dataset[index], names, index), strict=True):
-            parts[name].append(_tensor(name, value))
-    columns = {}
-    for name, values in parts.items():
-        shapes = {tuple(value.shape) for value in values}
-        if len(shapes) > 1:
-            first, second, *_ = sorted(shapes)
-            raise DataError(f"{name}: items of unequal shape {first} and {second}; make them equal")
-        columns[name] = torch.stack(values)
-    return _source(
-        columns, test=test, validation=validation, training_only=training_only, hold=hold, episode=episode
+    reader = partial(_items, names=names)
+    return _source(reader, "from_dataset", dataset, test, validation, training_only, hold, episode)
+
+
+def from_file(
+    file: str | Path,
+    *,
+    columns: Mapping[str, str | Sequence[str]] | Sequence[str] | None = None,
+    test: float | str | Path = 0.2,
+    validation: float | str | Path = 0.1,
+    training_only: Iterable[str] | None = None,
+    hold: int = 1,
+    episode: str = "stream",
+) -> Source:
+    """Make an environment of a file; in documents it is `antiphon/Tensors-v0`.
+
+    Args:
+        file: A `.npz`, `.safetensors` or `.parquet` file, whose arrays or columns have a row per example.
+        columns: By signal, the column it is, or a list of columns whose numbers it has side by side, as floats; or a
+            list of the columns that are read. None: all of them.
+        test: Share of the examples that is kept for testing, or the file for testing.
+        validation: Likewise, for validation.
+        training_only: As of `from_tensors`, like all that follow.
+        hold: Steps for which each example is repeated.
+        episode: stream or example.
+
+    Raises:
+        DataError: A file that is missing, damaged or of another kind, a column that is not in it, or as
+            `from_tensors`.
+        ScenarioError: No name of a file, or as `from_tensors`.
+    """
+    check_hold(hold, episode)
+    given = {"file": file, "test": test, "validation": validation}
+    for key, value in given.items():
+        if isinstance(value, str | Path):
+            given[key] = Path(value).absolute()
+        elif key == "file" or not isinstance(value, Real):
+            share = "" if key == "file" else "a share of the examples, or "
+            raise ScenarioError(f"env.{key}: {value!r}; must be {share}the name of a file")
+    wanted = chosen(columns)
+    hidden = (training_only,) if isinstance(training_only, str) else training_only
+    if not (
+        hidden is None or (isinstance(hidden, Iterable) and all(isinstance(name, str) for name in hidden))
+    ):
+        raise ScenarioError(f"env.training_only: {training_only!r}; must be a list of names")
+    return _of_files(
+        *given.values(),
+        None if wanted is None else tuple(wanted.items()),
+        None if hidden is None else tuple(hidden),
+        hold,
+        episode,
+        identity(path for path in given.values() if isinstance(path, Path) and path.is_file()),
     )
 
 
+@lru_cache(maxsize=8)
+def _of_files(
+    file: Path,
+    test: Any,
+    validation: Any,
+    wanted: tuple[tuple[str, Any], ...] | None,
+    hidden: tuple[str, ...] | None,
+    hold: int,
+    episode: str,
+    state: tuple[Identity, ...],
+) -> Source:
+    """Read files once, while none of them changes (`state`)."""
+    del state
+    columns: Chosen | None = None if wanted is None else dict(wanted)
+
+    def reader(path: Path, place: str) -> dict[str, Tensor]:
+        del place  # the file's own name says where
+        return _tensors(read(path, columns), str(path))
+
+    return _source(reader, str(file), file, test, validation, hidden, hold, episode, named_in_state=True)
+
+
 def _source(
-    tensors: Mapping[str, Any],
-    *,
-    test: float,
-    validation: float,
+    reader: Callable[[Any, str], dict[str, Tensor]],
+    place: str,
+    train: Any,
+    test: Any,
+    validation: Any,
     training_only: Iterable[str] | None,
     hold: int,
     episode: str,
+    *,
+    named_in_state: bool = False,
 ) -> Source:
+    """Return the source of the columns that `reader` makes of the data of each split."""
     check_hold(hold, episode)
-    if not tensors:
-        raise DataError("from_tensors: no tensor given; name one, such as image=images")
-    # Rows are gathered at every step, which from a strided view takes four times as long.
-    columns = {name: _tensor(name, value).contiguous() for name, value in tensors.items()}
-    count = _common_length(columns)
-    hidden = _training_only(training_only, columns)
-    signals, divisors = {}, {}
-    for name, column in columns.items():
-        columns[name], signals[name], divisor = _column(name, column, training_only=name in hidden)
-        if divisor is not None:
-            divisors[name] = divisor
-    splits = _split(count, test, validation)
+    given, shares = divided(train, test, validation)
+    parts = {split: reader(data, where_of(place, split)) for split, data in given.items()}
+    columns = joined(parts, place)
+    counts = {split: len(next(iter(part.values()))) for split, part in parts.items()}
+    splits = split_rows(counts, shares, place)
+    labels = [name for name, column in columns.items() if column.dim() == 1 and is_whole(column)]
+    hidden = hidden_names(training_only, labels, columns, place)
+    signals, columns, divisors = signals_of(columns, hidden, place)
     answers = [name for name in hidden if signals[name].classes is not None and signals[name].shape == ()]
     description = Description(
         signals=signals,
@@ -179,93 +251,202 @@ def _source(
         is_stream=True,
     )
     table = Table(columns=columns, splits=splits, divisors=divisors)
-    return Source(table, description, answers[0] if answers else None)
+    digest = (lambda: table.digest) if named_in_state else None
+    return Source(
+        table, description, partial(ExampleStream, answer=answers[0] if answers else None, digest=digest)
+    )
 
 
-def _parts(item: Any, names: Sequence[str], index: int) -> Sequence[Any]:
+# --- splits ------------------------------------------------------------------------------------------------
+
+
+def divided(train: Any, test: Any, validation: Any) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return the data of each split that has its own, and the shares of the others in the training data."""
+    others = {"validation": validation, "test": test}
+    shares = {split: float(data) for split, data in others.items() if isinstance(data, Real)}
+    return {"train": train} | {split: data for split, data in others.items() if split not in shares}, shares
+
+
+def where_of(place: str, split: str) -> str:
+    """Return the place of a split's data, for errors."""
+    return place if split == "train" else f"{place}: {split}"
+
+
+def joined(parts: Mapping[str, Mapping[str, Tensor]], place: str) -> dict[str, Tensor]:
+    """Return each column of all splits as one, their rows one after the other.
+
+    Raises:
+        DataError: A split has other columns than `train`, or of another shape or type.
+    """
+    train = parts["train"]
+    for split, part in parts.items():
+        if part.keys() != train.keys():
+            raise DataError(
+                f"{where_of(place, split)}: it has {', '.join(part)}, and train {', '.join(train)}; give the same names"
+            )
+        for name, column in part.items():
+            mine, theirs = ((one.dtype, tuple(one.shape[1:])) for one in (column, train[name]))
+            if mine != theirs:
+                raise DataError(
+                    f"{where_of(place, split)}: {name} is {mine[0]} {list(mine[1])} per row, in train {theirs[0]} "
+                    f"{list(theirs[1])}; make them equal"
+                )
+    # Rows are gathered at every step, which from a strided view takes four times as long.
+    each = {name: [part[name] for part in parts.values()] for name in train}
+    return {
+        name: (found[0] if len(found) == 1 else torch.cat(found)).contiguous() for name, found in each.items()
+    }
+
+
+def split_rows(counts: Mapping[str, int], shares: Mapping[str, float], place: str) -> dict[str, Tensor]:
+    """Return the rows of each split: shares by a fixed permutation of the training data, the others as they come.
+
+    Args:
+        counts: Rows of the data of each split that has its own.
+        shares: Of the other splits; those without a share are left out.
+        place: For errors.
+
+    Raises:
+        DataError: A share that cannot be, or nothing is left to train on.
+    """
+    for name, share in shares.items():
+        if not 0 <= share < 1:
+            raise DataError(f"{place}: {name}: {share}; must be a share of the examples, from 0 to below 1")
+    count = counts["train"]
+    sizes = {name: max(1, round(share * count)) if share > 0 else 0 for name, share in shares.items()}
+    left = count - sum(sizes.values())
+    if left < 1:
+        taken = " and ".join(f"{name}={share}" for name, share in sorted(shares.items())) or "no shares"
+        raise DataError(f"{place}: {count} examples leave none for training with {taken}")
+    rows = {}
+    order = torch.randperm(count, generator=generator(0, "envs", "split"))
+    parts = torch.split(order, [left, *sizes.values()])
+    for name, part in zip(["train", *sizes], parts, strict=True):
+        rows[name] = part.sort().values
+    start = 0
+    for name, size in counts.items():
+        rows.setdefault(name, torch.arange(start, start + size))
+        start += size
+    return {name: rows[name] for name in SPLITS if len(rows[name])}
+
+
+# --- columns -----------------------------------------------------------------------------------------------
+
+
+def _tensors(given: Any, place: str) -> dict[str, Tensor]:
+    """Return columns of one length as tensors."""
+    if not isinstance(given, Mapping):
+        raise DataError(
+            f"{place}: {type(given).__name__}; give a share of the examples, or a mapping of tensors"
+        )
+    if not given:
+        raise DataError(f"{place}: no tensor given; name one, such as image=images")
+    columns = {name: as_tensor(name, value, place) for name, value in given.items()}
+    for name, column in columns.items():
+        if column.dim() == 0:
+            raise DataError(f"{place}: {name}: a single number; the first axis must count the examples")
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise DataError(f"{place}: lengths disagree: {found}; pass one row per example in each")
+    return columns
+
+
+def _items(dataset: Any, place: str, names: Sequence[str]) -> dict[str, Tensor]:
+    """Return the parts of a data set's items as columns."""
+    mapping = isinstance(dataset, Mapping)
+    if mapping or not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        fix = "its `dataset`" if hasattr(dataset, "dataset") else "list(…) of it, if it ends"
+        fix = "one of its values, or its tensors to from_tensors(**…)" if mapping else fix
+        raise DataError(f"{place}: {type(dataset).__name__} has no items by index; pass {fix}")
+    if len(dataset) == 0:
+        raise DataError(f"{place}: the data set is empty")
+    parts: dict[str, list[Tensor]] = {name: [] for name in names}
+    for index in range(len(dataset)):
+        for name, value in zip(names, _parts(dataset[index], names, f"{place}[{index}]"), strict=True):
+            parts[name].append(as_tensor(name, value, place))
+    columns = {}
+    for name, values in parts.items():
+        shapes = {tuple(value.shape) for value in values}
+        if len(shapes) > 1:
+            first, second, *_ = sorted(shapes)
+            raise DataError(f"{place}: {name}: items of unequal shape {first} and {second}; make them equal")
+        columns[name] = torch.stack(values)
+    return columns
+
+
+def _parts(item: Any, names: Sequence[str], place: str) -> Sequence[Any]:
     """Return the parts of one item in the order of `names`."""
     if isinstance(item, Mapping):
         for name in names:
             if name not in item:
-                raise DataError(f"dataset[{index}]: no '{name}'{suggest(name, item)}; pass names=(…)")
+                raise DataError(f"{place}: no '{name}'{suggest(name, item)}; pass names=(…)")
         return [item[name] for name in names]
     if not isinstance(item, Sequence) or len(item) != len(names):
         found = f"{len(item)} parts" if isinstance(item, Sequence) else type(item).__name__
-        raise DataError(f"dataset[{index}]: {found} for the names {', '.join(names)}; pass names=(…)")
+        raise DataError(f"{place}: {found} for the names {', '.join(names)}; pass names=(…)")
     return item
 
 
-def _tensor(name: str, value: Any) -> Tensor:
+def as_tensor(name: str, value: Any, place: str) -> Tensor:
+    """Return a tensor or array as a tensor; DataError where it is none of numbers."""
     if isinstance(value, Tensor):
         if value.requires_grad:
-            raise DataError(f"{name}: a tensor that requires a gradient; pass {name}.detach()")
+            raise DataError(f"{place}: {name}: a tensor that requires a gradient; pass {name}.detach()")
         return value
-    array = np.asarray(value)
-    plain = array.flags.writeable and array.flags.c_contiguous  # torch accepts no other without a copy
     try:
+        array = np.asarray(value)
+        plain = array.flags.writeable and array.flags.c_contiguous  # torch accepts no other without a copy
         return torch.from_numpy(array if plain else array.copy())
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"{name}: {type(value).__name__} cannot become a tensor; pass numbers") from error
+        raise DataError(
+            f"{place}: {name}: {type(value).__name__} cannot become a tensor; pass numbers"
+        ) from error
 
 
-def _common_length(columns: Mapping[str, Tensor]) -> int:
-    for name, column in columns.items():
-        if column.dim() == 0:
-            raise DataError(f"{name}: a single number; the first axis must count the examples")
-    lengths = {name: len(column) for name, column in columns.items()}
-    if len(set(lengths.values())) > 1:
-        found = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise DataError(f"from_tensors: lengths disagree: {found}; pass one row per example in each")
-    return next(iter(lengths.values()))
-
-
-def _is_whole(column: Tensor) -> bool:
+def is_whole(column: Tensor) -> bool:
+    """Whether a column has whole numbers."""
     return not column.is_floating_point() and not column.is_complex() and column.dtype != torch.bool
 
 
-def _training_only(given: Iterable[str] | None, columns: Mapping[str, Tensor]) -> list[str]:
-    if given is None:
-        return [name for name, column in columns.items() if column.dim() == 1 and _is_whole(column)]
-    wanted = [given] if isinstance(given, str) else list(given)
+def hidden_names(
+    given: Iterable[str] | None, default: Iterable[str], columns: Iterable[str], place: str
+) -> list[str]:
+    """Return the names that are for training only, in the order of the columns; DataError where there is no such column."""
+    wanted = list(default) if given is None else [given] if isinstance(given, str) else list(given)
     for name in wanted:
         if name not in columns:
-            raise DataError(f"training_only: no tensor '{name}'{suggest(name, columns)}")
+            raise DataError(f"{place}: training_only: no tensor '{name}'{suggest(name, columns)}")
     return [name for name in columns if name in wanted]
 
 
-def _column(name: str, column: Tensor, *, training_only: bool) -> tuple[Tensor, Signal, float | None]:
-    """Return a column's tensor, its signal, and the divisor of its bytes."""
-    shape = tuple(column.shape[1:])
-    if column.is_complex():
-        raise DataError(f"{name}: complex numbers; pass real and imaginary part as two tensors")
-    if column.dtype == torch.uint8 and column.dim() > 1:
-        return column, Signal(shape=shape, training_only=training_only, low=0.0, high=1.0), 255.0
-    if not _is_whole(column):
-        floats = column if column.is_floating_point() else column.float()
-        bad = int((~torch.isfinite(floats)).sum())
-        if bad:
-            raise DataError(f"{name}: {bad} of its values are not finite; replace or drop them")
-        return floats, Signal(shape=shape, training_only=training_only), None
-    classes = column.long()
-    if classes.numel() and int(classes.min()) < 0:
-        raise DataError(f"{name}: class {int(classes.min())}; classes are numbered from 0, floats are kept")
-    count = int(classes.max()) + 1 if classes.numel() else 1
-    return classes, Signal(shape=shape, classes=count, training_only=training_only), None
+def signals_of(
+    columns: Mapping[str, Tensor], hidden: Iterable[str], place: str
+) -> tuple[dict[str, Signal], dict[str, Tensor], dict[str, float]]:
+    """Return the signals of columns, the columns as they are kept, and the divisors of those kept as bytes.
 
-
-def _split(count: int, test: float, validation: float) -> dict[str, Tensor]:
-    """Split the examples by a fixed permutation; splits without a share are left out."""
-    shares = {"test": test, "validation": validation}
-    for name, share in shares.items():
-        if not 0 <= share < 1:
-            raise DataError(f"{name}: {share}; must be a share of the examples, from 0 to below 1")
-    sizes = {name: max(1, round(share * count)) if share > 0 else 0 for name, share in shares.items()}
-    left = count - sum(sizes.values())
-    if left < 1:
-        raise DataError(
-            f"from_tensors: {count} examples leave none for training with test={test} and validation={validation}"
-        )
-    order = torch.randperm(count, generator=generator(0, "envs", "split"))
-    first, second = left, left + sizes["validation"]
-    parts = {"train": order[:first], "validation": order[first:second], "test": order[second:]}
-    return {name: rows.sort().values for name, rows in parts.items() if len(rows)}
+    Raises:
+        DataError: Complex numbers, values that are not finite, or negative classes.
+    """
+    signals, kept, divisors = {}, {}, {}
+    for name, column in columns.items():
+        kind: dict[str, Any] = {"shape": tuple(column.shape[1:]), "training_only": name in hidden}
+        if column.is_complex():
+            raise DataError(f"{place}: {name}: complex numbers; pass real and imaginary part as two tensors")
+        if column.dtype == torch.uint8 and column.dim() > 1:
+            signals[name], divisors[name] = Signal(**kind, low=0.0, high=1.0), 255.0
+        elif is_whole(column):
+            column = column.long()
+            if column.numel() and int(column.min()) < 0:
+                raise DataError(
+                    f"{place}: {name}: class {int(column.min())}; classes are numbered from 0, floats are kept"
+                )
+            signals[name] = Signal(**kind, classes=int(column.max()) + 1 if column.numel() else 1)
+        else:
+            column = column if column.is_floating_point() else column.float()
+            bad = int((~torch.isfinite(column)).sum())
+            if bad:
+                raise DataError(f"{place}: {name}: {bad} of its values are not finite; replace or drop them")
+            signals[name] = Signal(**kind)
+        kept[name] = column
+    return signals, kept, divisors

@@ -4,7 +4,7 @@ effect for the chosen kind or coupling.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec, GradientSpec, InputSpec, NetworkSpec
@@ -13,8 +13,12 @@ from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 __all__ = ["unused_by_agent", "unused_by_channel", "unused_by_optimiser", "warnings"]
 
 
+_IS_NOT_USED = " is not used "
+_UNREACHED = "reached by no learning signal"
+
+
 def _unused(key: str, reason: str) -> str:
-    return f"{key} is not used {reason}"
+    return f"{key}{_IS_NOT_USED}{reason}"
 
 
 def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
@@ -131,15 +135,29 @@ _MOST_NAMED = 4
 _ONLY_A_CRITIC = "a critic alone is a baseline that hardly teaches; use kind sobolev"
 
 
-def warnings(scenario: Scenario) -> list[str]:
+def warnings(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
     """Return warnings about probably unintended settings, one line each.
 
-    Agents without any learning signal, channels that are never read, that lose every message or that carry no
+    Agents without any learning signal or that observe their own target, channels that are never read, that lose every message or that carry no
     credit, predictors without effect, and keys that the chosen kind or coupling does not use.
+
+    Args:
+        scenario: The scenario.
+        variants: The same scenario in the other variants of its template. A control (agents without a learning signal, a
+            critic alone) and a key that another variant uses are then intended.
     """
+    findings = list(_all(scenario))
+    compared = {finding for finding in findings if _subject(finding)}
+    for variant in variants if compared else ():
+        same = {_subject(finding) for finding in _all(variant)}
+        compared = {finding for finding in compared if not _differs(finding, same)}
+        if not compared:
+            break
     found: dict[tuple[str, str], list[str]] = {}
-    for kind, name, message in _all(scenario):
-        found.setdefault((kind, message), []).append(name)
+    for finding in findings:
+        if finding in compared or not _subject(finding):
+            kind, name, message = finding
+            found.setdefault((kind, message), []).append(name)
     return [f"{_listed(kind, names)}: {message}" for (kind, message), names in found.items()]
 
 
@@ -153,12 +171,35 @@ def _listed(kind: str, names: list[str]) -> str:
 
 
 Finding = tuple[str, str, str]
+"""Kind and name of a part of the scenario, and the message."""
+
+
+def _subject(finding: Finding) -> Finding | None:
+    """Return the subject of a finding that a variant may intend: the key without effect, the lack of a signal."""
+    kind, name, message = finding
+    key, unused, _ = message.partition(_IS_NOT_USED)
+    return (kind, name, key) if unused or message in (_UNREACHED, _ONLY_A_CRITIC) else None
+
+
+def _differs(finding: Finding, subjects: Collection[Finding | None]) -> bool:
+    """Whether another variant, of which the subjects are given, has no such finding, nor one of the whole section."""
+    kind, name, key = _subject(finding) or finding
+    sections = [key[:end] for end in range(len(key) + 1) if key[end : end + 1] in ("", ".")]
+    return all((kind, name, section) not in subjects for section in sections)
 
 
 def _all(scenario: Scenario) -> Iterator[Finding]:
     yield from _unreached(scenario)
     for channel in scenario.channels:
         yield from (("channel", channel.name, message) for message in _unread(scenario, channel))
+    for name, agent in scenario.agents.items():
+        if agent.objective is not None and agent.objective.target in agent.observes:
+            target = agent.objective.target
+            yield (
+                "agent",
+                name,
+                f"observes its own target {target!r} and need only copy it; leave out one of them",
+            )
     yield from (("channel", name, "heard by no agent with an objective") for name in _unheard(scenario))
     for channel in scenario.channels:
         yield from (("channel", channel.name, message) for message in _doubtful(scenario, channel))
@@ -217,7 +258,7 @@ def _unreached(scenario: Scenario) -> Iterator[Finding]:
     reached = _closure(with_signal, back)
     for name, agent in scenario.agents.items():
         if agent.learn and name not in reached:
-            yield "agent", name, "reached by no learning signal"
+            yield "agent", name, _UNREACHED
 
 
 def _injects(channel: ChannelSpec) -> bool:

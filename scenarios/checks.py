@@ -1,14 +1,14 @@
 """Checks across the parts of a scenario: unknown names, cycles, inconsistent groups; of each coupling, of `read`, of
 state channels and of states as context signals.
 
-Every check raises a DocumentError at the first problem. Channels are named by their place in the document. Keys that a
+Every check yields a DocumentError for each problem. Channels are named by their place in the document. Keys that a
 coupling does not use are not refused: a template sets them once for all its variants.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from antiphon.errors import suggest
 from antiphon.scenarios.parts import STATE, AgentSpec, ChannelSpec, GradientSpec, NetworkSpec
@@ -27,19 +27,24 @@ from antiphon.scenarios.relations import (
     window_of,
 )
 
-__all__ = ["AGE", "COUPLING_CHECKS", "READ_CHECKS", "STATES", "STATE_CHECKS", "check"]
+if TYPE_CHECKING:
+    from antiphon.scenarios.document import Scenario
+
+__all__ = ["AGE", "STATES", "check", "problems_of"]
 
 AGE = "age"
 """Observation of the age of each message read, in periods of its sender."""
 
+Check = Callable[[Graph], Iterator[DocumentError]]
 
-def _reads(scenario: Graph) -> None:
+
+def _reads(scenario: Graph) -> Iterator[DocumentError]:
     for index, channel in enumerate(scenario.channels):
         if channel.state or channel.read == "last":
             continue
         reason = _cannot(scenario, channel)
         if reason is not None:
-            raise DocumentError(("channels", index, "read"), f"{channel.read} {reason}, or read last")
+            yield DocumentError(("channels", index, "read"), f"{channel.read} {reason}, or read last")
 
 
 def _cannot(scenario: Graph, channel: ChannelSpec) -> str | None:
@@ -67,9 +72,6 @@ def _cannot(scenario: Graph, channel: ChannelSpec) -> str | None:
     return None
 
 
-READ_CHECKS: tuple[Callable[[Graph], None], ...] = (_reads,)
-
-
 STATES = ("from.state", "to.state")
 """Context signals: the states of a channel's ends."""
 _COUPLINGS = ("locked", "detached", "decoupled")
@@ -87,50 +89,50 @@ def _state_channels(scenario: Graph) -> Iterator[tuple[Path, ChannelSpec]]:
             yield ("channels", index), channel
 
 
-def _ends(scenario: Graph) -> None:
+def _ends(scenario: Graph) -> Iterator[DocumentError]:
     for path, channel in _state_channels(scenario):
         if channel.sender != channel.receiver:
             message = f"a state goes from an agent to itself, {channel.sender!r}, not to {channel.receiver!r}"
-            raise DocumentError((*path, "to"), f"{message}; make them one, or carry messages")
+            yield DocumentError((*path, "to"), f"{message}; make them one, or carry messages")
         if channel.key != STATE:
             message = f"the key of a state is {STATE}, not {show_value(channel.key)}; leave it out"
-            raise DocumentError((*path, "key"), message)
+            yield DocumentError((*path, "key"), message)
         network = scenario.agents[channel.sender].network
         if not _has_state(scenario.agents[channel.sender]):
             what = f"of kind {network.kind}" if isinstance(network, NetworkSpec) else "not built in"
             message = f"agent {channel.sender!r} has no state, its network being {what}"
-            raise DocumentError((*path, "carries"), f"{message}; use kind rnn, leaky, gru or lstm")
+            yield DocumentError((*path, "carries"), f"{message}; use kind rnn, leaky, gru or lstm")
 
 
-def _keys(scenario: Graph) -> None:
+def _keys(scenario: Graph) -> Iterator[DocumentError]:
     for path, channel in _state_channels(scenario):
         for key in _NOT_FOR_STATES:
             if getattr(channel, key) != ChannelSpec.model_fields[key].default:
-                raise DocumentError((*path, key), f"a state has no {key}; leave it out")
+                yield DocumentError((*path, key), f"a state has no {key}; leave it out")
         if channel.coupling not in _COUPLINGS:
             known = ", ".join(_COUPLINGS)
             message = f"a state cannot be {channel.coupling}, its reader being its sender; use one of {known}"
-            raise DocumentError((*path, "coupling"), message)
+            yield DocumentError((*path, "coupling"), message)
 
 
-def _gradients(scenario: Graph) -> None:
+def _gradients(scenario: Graph) -> Iterator[DocumentError]:
     plain = GradientSpec()
     for index, channel in enumerate(scenario.channels):
         path, gradient = ("channels", index, "gradient"), channel.gradient
         if not channel.state:
             for key in _FOR_STATES:
                 if getattr(gradient, key) != getattr(plain, key):
-                    raise DocumentError((*path, key), "is of state channels only; leave it out")
+                    yield DocumentError((*path, key), "is of state channels only; leave it out")
             continue
         if gradient.propagate:
             message = "is of message channels only; a state's SG would teach the state to be predictable"
-            raise DocumentError((*path, "propagate"), f"{message}; leave it out")
+            yield DocumentError((*path, "propagate"), f"{message}; leave it out")
         if channel.coupling == "decoupled" and gradient.kind == "local" and gradient.trace:
             message = "needs what comes back, of which a local gradient takes nothing; use another kind"
-            raise DocumentError((*path, "trace"), f"{message}, or leave it out")
+            yield DocumentError((*path, "trace"), f"{message}, or leave it out")
 
 
-def _state_contexts(scenario: Graph) -> None:
+def _state_contexts(scenario: Graph) -> Iterator[DocumentError]:
     for index, channel in enumerate(scenario.channels):
         ends = dict(zip(STATES, (channel.sender, channel.receiver), strict=True))
         for place, name in enumerate(channel.gradient.context):
@@ -138,13 +140,13 @@ def _state_contexts(scenario: Graph) -> None:
             if name not in ends:
                 continue
             if channel.state:
-                raise DocumentError(path, f"{name!r} is what this channel carries; leave it out")
+                yield DocumentError(path, f"{name!r} is what this channel carries; leave it out")
             if not _has_state(scenario.agents[ends[name]]):
                 message = f"agent {ends[name]!r} has no state; leave it out, or make its network recurrent"
-                raise DocumentError(path, f"{name!r}: {message}")
+                yield DocumentError(path, f"{name!r}: {message}")
 
 
-def _tied(scenario: Graph) -> None:
+def _tied(scenario: Graph) -> Iterator[DocumentError]:
     """Check that agents with shared parameters have equal state channels."""
     first: dict[str, str] = {}
     states = {
@@ -158,10 +160,7 @@ def _tied(scenario: Graph) -> None:
             message = (
                 f"its state channel differs from that of agent {other!r}, with which it shares parameters"
             )
-            raise DocumentError(("agents", name), f"{message} (share: {agent.share}); make them equal")
-
-
-STATE_CHECKS: tuple[Callable[[Graph], None], ...] = (_ends, _keys, _gradients, _state_contexts, _tied)
+            yield DocumentError(("agents", name), f"{message} (share: {agent.share}); make them equal")
 
 
 _PREDICTED = ("decoupled", "unlocked")
@@ -169,34 +168,34 @@ _FOR_INPUTS = ("held", "age")
 _FOR_GRADIENTS = ("returned", *STATES)
 
 
-def _requirements(scenario: Graph) -> None:
+def _requirements(scenario: Graph) -> Iterator[DocumentError]:
     for index, channel in enumerate(scenario.channels):
         path = ("channels", index)
         if channel.coupling == "locked" and channel.link.drop > 0:
             message = f"a locked channel loses nothing, not {channel.link.drop}; leave it out"
-            raise DocumentError((*path, "link", "drop"), f"{message}, or use another coupling")
+            yield DocumentError((*path, "link", "drop"), f"{message}, or use another coupling")
         if channel.coupling == "unlocked" and channel.input is None:
             message = (
                 "an unlocked channel always runs on a synthetic input; give it one, such as {kind: linear}"
             )
-            raise DocumentError((*path, "input"), message)
+            yield DocumentError((*path, "input"), message)
         if channel.coupling in _PREDICTED:
-            _gradient(scenario, channel, (*path, "gradient"))
+            yield from _gradient(scenario, channel, (*path, "gradient"))
 
 
-def _gradient(scenario: Graph, channel: ChannelSpec, path: Path) -> None:
+def _gradient(scenario: Graph, channel: ChannelSpec, path: Path) -> Iterator[DocumentError]:
     gradient = channel.gradient
     if gradient.kind in ("local", "sobolev_label") and gradient.target is None:
-        raise DocumentError((*path, "target"), f"a {gradient.kind} gradient needs the name of its target")
+        yield DocumentError((*path, "target"), f"a {gradient.kind} gradient needs the name of its target")
     if gradient.kind == "conv":
         network = scenario.agents[channel.sender].network
         flat = isinstance(channel.size, int)
         if flat or (channel.size is None and isinstance(network, NetworkSpec) and network.kind != "conv"):
             message = "a conv gradient needs messages of [channels, height, width]; use kind mlp"
-            raise DocumentError((*path, "kind"), message)
+            yield DocumentError((*path, "kind"), message)
 
 
-def _contexts(scenario: Graph) -> None:
+def _contexts(scenario: Graph) -> Iterator[DocumentError]:
     for index, channel in enumerate(scenario.channels):
         context = () if channel.input is None else channel.input.context
         refused = [
@@ -205,10 +204,10 @@ def _contexts(scenario: Graph) -> None:
         refused += [("input", p, n, "gradients") for p, n in enumerate(context) if n in _FOR_GRADIENTS]
         for key, place, name, others in refused:
             message = f"{name!r} is for synthetic {others} only; leave it out"
-            raise DocumentError(("channels", index, key, "context", place), message)
+            yield DocumentError(("channels", index, key, "context", place), message)
 
 
-def _feedback(scenario: Graph) -> None:
+def _feedback(scenario: Graph) -> Iterator[DocumentError]:
     groups = {name: group for group in scenario.locked_groups() for name in group}
     for index, channel in enumerate(scenario.channels):
         feedback = channel.feedback
@@ -218,7 +217,7 @@ def _feedback(scenario: Graph) -> None:
         if feedback.kind == "fa":
             if not isinstance(scenario.agents[channel.receiver].network, NetworkSpec):
                 message = f"agent {channel.receiver!r} has a network of its own, of which no first layer is known; use dfa"
-                raise DocumentError((*path, "kind"), message)
+                yield DocumentError((*path, "kind"), message)
             continue
         group = groups[channel.sender]
         choices = [name for name in group if scenario.agents[name].objective is not None]
@@ -226,17 +225,17 @@ def _feedback(scenario: Graph) -> None:
         if of is None and len(scenario.readouts) != 1:
             known = ", ".join(choices) if choices else "none in its locked group"
             message = f"the scenario has {len(scenario.readouts)} readouts; name the agent whose error it is: {known}"
-            raise DocumentError((*path, "of"), message)
+            yield DocumentError((*path, "of"), message)
         name = scenario.readouts[0] if of is None else of
         if name not in scenario.agents:
-            raise DocumentError((*path, "of"), f"no agent {name!r}{suggest(name, scenario.agents)}")
+            yield DocumentError((*path, "of"), f"no agent {name!r}{suggest(name, scenario.agents)}")
         if name not in choices:
             why = "has no objective" if name in group else f"learns apart from {channel.name}"
             known = suggest(name, choices) if choices else "; give an agent of its locked group an objective"
-            raise DocumentError((*path, "of"), f"agent {name!r} {why}{known}")
+            yield DocumentError((*path, "of"), f"agent {name!r} {why}{known}")
 
 
-def _at_once(scenario: Graph) -> None:
+def _at_once(scenario: Graph) -> Iterator[DocumentError]:
     """Check `trace` and `propagate`, which use the gradient returned at the step at which the sender learns."""
     asked = [
         (index, channel, key)
@@ -256,7 +255,7 @@ def _at_once(scenario: Graph) -> None:
             reason = "a local gradient takes nothing from it; use another kind"
         if reason is not None:
             path = ("channels", index, "gradient", key)
-            raise DocumentError(
+            yield DocumentError(
                 path, f"needs what the receiver returns at the same step, but {reason}, or leave it out"
             )
     first = {name: group[0] for name, group in group_of.items()}
@@ -264,7 +263,7 @@ def _at_once(scenario: Graph) -> None:
     if levels(set(first.values()), arcs)[1]:
         index, channel, key = asked[0]
         message = "what learns together lies on a cycle of such channels; leave it out of one of them"
-        raise DocumentError(("channels", index, "gradient", key), message)
+        yield DocumentError(("channels", index, "gradient", key), message)
 
 
 def _not_at_once(scenario: Graph, channel: ChannelSpec, group_of: dict[str, tuple[str, ...]]) -> str | None:
@@ -303,62 +302,50 @@ def _not_at_once(scenario: Graph, channel: ChannelSpec, group_of: dict[str, tupl
     return None
 
 
-COUPLING_CHECKS: tuple[Callable[[Graph], None], ...] = (_requirements, _contexts, _feedback, _at_once)
+def _unknown_agent(name: str, agents: Mapping[str, AgentSpec], path: Path) -> DocumentError:
+    return DocumentError(path, f"no agent {name!r}{suggest(name, agents)}")
 
 
-def check(scenario: Graph) -> None:
-    """Check a scenario as a whole, its channels still in the order in which they were written.
-
-    Raises:
-        DocumentError: At the first problem.
-    """
-    for check_one in _CHECKS:
-        check_one(scenario)
-
-
-def _require_agent(name: str, agents: Mapping[str, AgentSpec], path: Path) -> None:
-    if name not in agents:
-        raise DocumentError(path, f"no agent {name!r}{suggest(name, agents)}")
-
-
-def _agents_and_readout(scenario: Graph) -> None:
+def _agents_and_readout(scenario: Graph) -> Iterator[DocumentError]:
     if not scenario.agents:
-        raise DocumentError(("agents",), "there is none; name at least one agent")
+        yield DocumentError(("agents",), "there is none; name at least one agent")
     if not any(agent.objective for agent in scenario.agents.values()):
-        raise DocumentError(
+        yield DocumentError(
             ("agents",), "none has an objective, so nothing would be learned; give one to an agent"
         )
     for name in scenario.readout or ():
-        _require_agent(name, scenario.agents, ("readout",))
-        if scenario.agents[name].objective is None:
-            raise DocumentError(("readout",), f"agent {name!r} has no objective to be read; give it one")
+        if name not in scenario.agents:
+            yield _unknown_agent(name, scenario.agents, ("readout",))
+        elif scenario.agents[name].objective is None:
+            yield DocumentError(("readout",), f"agent {name!r} has no objective to be read; give it one")
 
 
-def _acting(scenario: Graph) -> None:
+def _acting(scenario: Graph) -> Iterator[DocumentError]:
     acting = [name for name, agent in scenario.agents.items() if agent.acts]
     if len(acting) > 1:
         message = f"{acting[0]!r} acts already, and the environment takes the actions of one; leave it out"
-        raise DocumentError(("agents", acting[1], "acts"), message)
+        yield DocumentError(("agents", acting[1], "acts"), message)
     for name in acting:
         if scenario.agents[name].objective is None:
             message = "the action is the output that an objective reads, and it has none; give it one"
-            raise DocumentError(("agents", name, "acts"), message)
+            yield DocumentError(("agents", name, "acts"), message)
 
 
-def _channel_ends(scenario: Graph) -> None:
+def _channel_ends(scenario: Graph) -> Iterator[DocumentError]:
     indices: dict[str, int] = {}
     for index, channel in enumerate(scenario.channels):
-        _require_agent(channel.sender, scenario.agents, ("channels", index, "from"))
-        _require_agent(channel.receiver, scenario.agents, ("channels", index, "to"))
+        for key, name in (("from", channel.sender), ("to", channel.receiver)):
+            if name not in scenario.agents:
+                yield _unknown_agent(name, scenario.agents, ("channels", index, key))
         first = indices.setdefault(channel.name, index)
         if first != index:
             mend = "an agent has one state; leave it out" if channel.state else "give one of them another key"
-            raise DocumentError(
+            yield DocumentError(
                 ("channels", index), f"{channel.name} is already declared as channels[{first}]; {mend}"
             )
 
 
-def _ports(scenario: Graph) -> None:
+def _ports(scenario: Graph) -> Iterator[DocumentError]:
     ports: dict[tuple[str, str], tuple[int, Any]] = {}
     for index, channel in enumerate(scenario.channels):
         path = ("channels", index)
@@ -367,14 +354,14 @@ def _ports(scenario: Graph) -> None:
             continue
         if channel.size is None:
             if channel.port is not None:
-                raise DocumentError((*path, "size"), f"port {channel.port!r} needs a size")
+                yield DocumentError((*path, "size"), f"port {channel.port!r} needs a size")
             if not isinstance(network, NetworkSpec):
-                raise DocumentError(
+                yield DocumentError(
                     (*path, "size"), f"agent {channel.sender!r} has a network of its own; give a size"
                 )
-            if not network.hidden and not network.recurrent:
+            elif not network.hidden and not network.recurrent:
                 message = f"agent {channel.sender!r} has no hidden layer that could be carried; give a size"
-                raise DocumentError((*path, "size"), message)
+                yield DocumentError((*path, "size"), message)
         if channel.port is None:
             continue
         first, other = ports.setdefault((channel.sender, channel.port), (index, channel))
@@ -383,24 +370,24 @@ def _ports(scenario: Graph) -> None:
             if mine != theirs:
                 message = f"{show_value(mine)} differs from channels[{first}].{field}, {show_value(theirs)}"
                 mend = f"on the same port {channel.port!r}; make them equal"
-                raise DocumentError((*path, field), f"{message}, {mend}")
+                yield DocumentError((*path, field), f"{message}, {mend}")
 
 
-def _agent_inputs(scenario: Graph) -> None:
+def _agent_inputs(scenario: Graph) -> Iterator[DocumentError]:
     channels = message_channels(scenario.agents, scenario.channels, "receiver")
     for name, agent in scenario.agents.items():
         path = ("agents", name)
         names = [channel.name for channel in channels[name]]
         if not names and not agent.observes:
-            raise DocumentError(path, "observes nothing and no channel leads to it; give it one or the other")
+            yield DocumentError(path, "observes nothing and no channel leads to it; give it one or the other")
         if AGE in agent.observes and not names:
             message = f"{AGE!r} is how old the messages are that it reads, and no channel leads to this agent"
-            raise DocumentError((*path, "observes"), f"{message}; leave it out")
+            yield DocumentError((*path, "observes"), f"{message}; leave it out")
         if agent.align is True and not names:
-            raise DocumentError((*path, "align"), "no channel leads to this agent; leave it out")
+            yield DocumentError((*path, "align"), "no channel leads to this agent; leave it out")
         if isinstance(agent.align, str) and agent.align not in names:
             known = suggest(agent.align, names)
-            raise DocumentError((*path, "align"), f"no channel {agent.align!r} leads to this agent{known}")
+            yield DocumentError((*path, "align"), f"no channel {agent.align!r} leads to this agent{known}")
         sizes = [(channel.name, channel.size) for channel in channels[name] if channel.size is not None]
         for other, size in sizes[1:]:
             if agent.fan_in != "concat" and size != sizes[0][1]:
@@ -408,10 +395,10 @@ def _agent_inputs(scenario: Graph) -> None:
                 message = (
                     f"{agent.fan_in} needs messages of one size, but {first} and {other} {show_value(size)}"
                 )
-                raise DocumentError((*path, "fan_in"), message)
+                yield DocumentError((*path, "fan_in"), message)
 
 
-def _shared(scenario: Graph) -> None:
+def _shared(scenario: Graph) -> Iterator[DocumentError]:
     first: dict[str, str] = {}
     for name, agent in scenario.agents.items():
         if agent.share is None:
@@ -422,21 +409,21 @@ def _shared(scenario: Graph) -> None:
                 message = (
                     f"differs from agent {other!r}, with which it shares parameters (share: {agent.share})"
                 )
-                raise DocumentError(("agents", name, field), f"{message}; make them equal")
+                yield DocumentError(("agents", name, field), f"{message}; make them equal")
 
 
-def _zero_delay_cycles(scenario: Graph) -> None:
+def _zero_delay_cycles(scenario: Graph) -> Iterator[DocumentError]:
     arcs = undelayed(scenario.channels)
     _, stuck = levels(scenario.agents, arcs)
     if stuck:
         cycle = cycle_among(stuck, arcs)
         shown = " -> ".join((*cycle, cycle[0]))
-        raise DocumentError(
+        yield DocumentError(
             ("channels",), f"zero-delay cycle {shown}; give one of these a link delay of 1 or more"
         )
 
 
-def _windows(scenario: Graph) -> None:
+def _windows(scenario: Graph) -> Iterator[DocumentError]:
     limit = scenario.training.window_limit
     episodic = episode_agents(scenario.agents, scenario.channels)
     for group in locked_groups(scenario.agents, scenario.channels):
@@ -445,7 +432,7 @@ def _windows(scenario: Graph) -> None:
             if unroll != "episode" and unroll > limit:
                 message = f"a window of {show_value(unroll)} ticks is more than training.window_limit {limit}"
                 path = ("agents", group[0], "clock", "unroll")
-                raise DocumentError(path, f"{message}; use a shorter one, or raise the limit")
+                yield DocumentError(path, f"{message}; use a shorter one, or raise the limit")
             continue
         shown = ", ".join(group[:8]) + (f", … ({len(group)} agents)" if len(group) > 8 else "")
         whole = [name for name in group if name in episodic]
@@ -455,35 +442,74 @@ def _windows(scenario: Graph) -> None:
             why = "has it" if clock.unroll == "episode" else "needs it, its state being locked"
             message = f"must be episode, as {whole[0]!r} of the same locked group {why}, not"
             given = scenario.agents[other].clock.unroll
-            raise DocumentError(("agents", other, "clock", "unroll"), f"{message} {given}")
+            yield DocumentError(("agents", other, "clock", "unroll"), f"{message} {given}")
         window = window_of(group, scenario.agents, episodic)
         if window != "episode" and window > limit:
             message = f"the locked group {shown} would learn every {show_value(window)} steps, more than"
             mend = "choose periods and unrolls with a smaller common multiple, or another coupling"
-            raise DocumentError(("agents",), f"{message} training.window_limit {limit}; {mend}")
+            yield DocumentError(("agents",), f"{message} training.window_limit {limit}; {mend}")
 
 
-def _discounts_on_cycles(scenario: Graph) -> None:
+def _discounts_on_cycles(scenario: Graph) -> Iterator[DocumentError]:
     if all(channel.gradient.discount <= 1 for channel in scenario.channels):
         return
     part = components(scenario.agents, [(c.sender, c.receiver) for c in scenario.channels])
     for index, channel in enumerate(scenario.channels):
         if channel.gradient.discount > 1 and part[channel.sender] == part[channel.receiver]:
             message = f"must be at most 1 on a cycle, not {channel.gradient.discount}"
-            raise DocumentError(("channels", index, "gradient", "discount"), message)
+            yield DocumentError(("channels", index, "gradient", "discount"), message)
 
 
-_CHECKS: tuple[Callable[[Graph], None], ...] = (
-    _channel_ends,
-    _agents_and_readout,
+_NAMES: tuple[Check, ...] = (_channel_ends, _agents_and_readout)
+"""Checks that all others rely on."""
+_STATES: tuple[Check, ...] = (_ends, _keys, _gradients, _state_contexts, _tied)
+_CHECKS: tuple[Check, ...] = (
+    *_NAMES,
     _acting,
-    *STATE_CHECKS,
+    *_STATES,
     _ports,
     _agent_inputs,
     _shared,
     _zero_delay_cycles,
     _windows,
     _discounts_on_cycles,
-    *COUPLING_CHECKS,
-    *READ_CHECKS,
+    _requirements,
+    _contexts,
+    _feedback,
+    _at_once,
+    _reads,
 )
+_PARTS: tuple[Check, ...] = (_acting, *_STATES, _ports, _shared, _requirements, _contexts, _reads)
+"""Checks of an agent or a channel that do not depend on the other channels."""
+
+
+def check(scenario: Graph) -> None:
+    """Check a scenario as a whole, its channels still in the order in which they were written.
+
+    Raises:
+        DocumentError: At the first problem.
+    """
+    for problem in _found(_CHECKS, scenario):
+        raise problem
+
+
+def problems_of(scenario: Scenario) -> list[DocumentError]:
+    """Return the problems of a scenario as a whole.
+
+    Where a channel or readout names no agent the graph is not known; the other channels are then checked one by one.
+    """
+    wrong = list(_found(_NAMES, scenario))
+    if not wrong:
+        return list(_found(_CHECKS, scenario))
+    skipped = {problem.path[1] for problem in wrong if problem.path[0] == "channels"}
+    kept = [index for index in range(len(scenario.channels)) if index not in skipped]
+    rest = scenario.model_copy(update={"channels": tuple(scenario.channels[index] for index in kept)})
+    for problem in _found(_PARTS, rest):
+        kind, item, *key = problem.path
+        number = kept[item] if kind == "channels" and isinstance(item, int) else item
+        wrong.append(DocumentError((kind, number, *key), problem.message))
+    return wrong
+
+
+def _found(checks: Iterable[Check], scenario: Graph) -> Iterator[DocumentError]:
+    return (problem for check_one in checks for problem in check_one(scenario))

@@ -12,21 +12,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, ValidationInfo, model_validator
 
 from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios.checks import check
-from antiphon.scenarios.generators import Generated, GraphSpec, generate
+from antiphon.scenarios.generators import GraphSpec, generate
 from antiphon.scenarios.graphs import document_of, graph_of, named_by_ends
-from antiphon.scenarios.parameters import (
-    ParameterSpec,
-    read_parameters,
-    read_variants,
-    section,
-    substitute,
-)
+from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, section, substitute
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec, EnvSpec, NetworkSpec
-from antiphon.scenarios.problems import DocumentError, kind_of
+from antiphon.scenarios.problems import DocumentError, Problems, kind_of
 from antiphon.scenarios.problems import Path as DocumentPath
 from antiphon.scenarios.relations import (
     episode_agents,
@@ -54,7 +48,7 @@ from antiphon.scenarios.yaml_text import read, write
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["Scenario", "Template", "catalogue", "library_names", "load"]
+__all__ = ["PARTS_ALONE", "ExplicitDocument", "Scenario", "Template", "catalogue", "library_names", "load"]
 
 
 def _is_environment(value: object) -> bool:
@@ -98,7 +92,9 @@ class Scenario(Spec):
     telemetry: TelemetrySpec = TelemetrySpec()
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _whole(self, info: ValidationInfo) -> Self:
+        if info.context is PARTS_ALONE:
+            return self
         check(self)
         self.__dict__["channels"] = tuple(sorted(self.channels, key=lambda channel: channel.order))
         return self
@@ -231,6 +227,8 @@ class Scenario(Spec):
         return levels(self.agents, undelayed(self.channels))[0]
 
 
+PARTS_ALONE = {"check": "the parts alone"}
+"""Context of a validation that leaves out the checks across parts, and the sorting of channels."""
 _DECLARATIONS = ("parameters", "variants")
 _SECTIONS = (
     "agent",
@@ -271,20 +269,26 @@ class Template:
                 `source:line: `. Other problems are raised by `resolve`.
         """
         document = read(text, source)
+        problems = Problems()
         with _located(source, document.lines):
             body = dict(document.data)
             known = (*Scenario.model_fields, *_KEYS)
             for key in body:
                 if key not in known:
-                    raise DocumentError((key,), f"unknown key {key!r}{suggest(key, known)}")
-            parameters = read_parameters(body.pop("parameters", None))
-            variants = read_variants(body.pop("variants", None), parameters)
-            problem = name_problem(body.get("scenario")) if "scenario" in body else "is missing"
-            if problem is not None:
-                raise DocumentError(("scenario",), problem)
+                    problems.append(DocumentError((key,), f"unknown key {key!r}{suggest(key, known)}"))
+            parameters: Mapping[str, ParameterSpec] = {}
+            variants: Mapping[str, Mapping[str, Any]] = {}
+            with problems.gathered():
+                parameters = read_parameters(body.pop("parameters", None))
+                variants = read_variants(body.pop("variants", None), parameters)
+            problem = name_problem(body["scenario"]) if "scenario" in body else "is missing"
+            if problem is not None and ("scenario" in body or not problems):  # misspelled, it is reported
+                problems.append(DocumentError(("scenario",), problem))
             description = body.get("description", "")
             if not isinstance(description, str):
-                raise DocumentError(("description",), f"must be text, not {kind_of(description)}")
+                message = f"must be text, not {kind_of(description)}"
+                problems.append(DocumentError(("description",), message))
+            problems.raise_any()
         return cls(body["scenario"], description, parameters, variants, text, source, body, document.lines)
 
     def resolve_values(
@@ -325,27 +329,42 @@ class Template:
         Raises:
             ScenarioError: One line that names the place in the document, the value and the fix.
         """
+        document = self.explicit(variant, values)
+        with _located(self.source, self._lines):
+            try:
+                return Scenario.model_validate(document.data)
+            except DocumentError as error:
+                raise document.as_written(error) from None
+
+    def explicit(self, variant: str | None, values: Mapping[str, Any]) -> ExplicitDocument:
+        """Return the document with every parameter filled in and its graph generated, not validated as a scenario.
+
+        Raises:
+            ScenarioError: As `resolve`.
+        """
         resolved = self.resolve_values(variant, values)
         with _located(self.source, self._lines):
             body = substitute(self._body, resolved)
+            if isinstance(body.get("env"), dict) and "file" in body["env"]:
+                from antiphon.envs.registry import with_paths
+
+                body["env"] = with_paths(body["env"], Path(self.source).parent)
             sections = {name: _sections(name, body.pop(name)) for name in _SECTIONS if name in body}
             graph = body.pop("graph", None)
-            if graph is None:
-                for name in sections:
-                    raise DocumentError(
-                        (name,), "is a part of a generated graph, but there is no graph; add one"
-                    )
-                return Scenario.model_validate(body)
-            return self._generated(body, graph, sections)
+            if graph is not None:
+                return self._generated(body, graph, sections)
+            for name in sections:
+                raise DocumentError((name,), "is a part of a generated graph, but there is no graph; add one")
+            return ExplicitDocument(body, self._lines)
 
-    def _generated(self, body: dict[str, Any], graph: Any, sections: Mapping[str, Any]) -> Scenario:
+    def _generated(self, body: dict[str, Any], graph: Any, sections: Mapping[str, Any]) -> ExplicitDocument:
         try:
             made = generate(GraphSpec.model_validate(graph), sections)
         except DocumentError as error:
             raise error.under(("graph",)) from None
         agents, channels = body.setdefault("agents", {}), body.get("channels", [])
         if not isinstance(agents, dict) or not isinstance(channels, list):
-            return Scenario.model_validate(body)
+            return ExplicitDocument(body, self._lines)
         for name in agents:
             if name in made.agents:
                 raise DocumentError(("agents", name), "the graph makes an agent of this name too; rename one")
@@ -353,18 +372,44 @@ class Template:
         body["channels"] = [*channels, *made.channels]
         if "readout_agent" in sections:
             body.setdefault("readout", list(made.readouts))
-        try:
-            return Scenario.model_validate(body)
-        except DocumentError as error:
-            raise self._in_section(error, made, len(channels)) from None
+        return ExplicitDocument(body, self._lines, made.templates, len(channels))
 
-    def _in_section(self, error: DocumentError, made: Generated, explicit: int) -> DocumentError:
-        """Relocate a problem of a generated agent or channel to its source section."""
+    def located(self, error: DocumentError) -> DocumentError:
+        """Return a problem of this document with `file:line: ` in front."""
+        return error.located(self.source, self._lines)
+
+    def line(self, error: DocumentError) -> int:
+        """Return the line of a problem of this document, from 1; 0: it has none."""
+        return error.line(self._lines) or 0
+
+
+@dataclass(frozen=True)
+class ExplicitDocument:
+    """A document with its parameters filled in and its graph generated.
+
+    Attributes:
+        data: Its keys and values.
+        sections: The paths of the sections of which an agent (by name) or a channel (by number among the generated
+            ones) was made, the one that counts most first.
+        written: Number of channels that are written out; the generated ones follow.
+    """
+
+    data: dict[str, Any]
+    _lines: Mapping[DocumentPath, int]
+    sections: Mapping[str | int, tuple[DocumentPath, ...]] = field(default_factory=dict)
+    written: int = 0
+
+    def as_written(self, error: DocumentError) -> DocumentError:
+        """Relocate the problems of generated agents and channels to the sections they were made from."""
+        found = Problems(self._in_section(one) for one in error.separate())
+        return DocumentError(found[0].path, found[0].message, others=found[1:])
+
+    def _in_section(self, error: DocumentError) -> DocumentError:
         if len(error.path) < 2:
             return error
         kind, item, *rest = error.path
-        key = item - explicit if kind == "channels" and isinstance(item, int) else item
-        sections = made.templates.get(key, ()) if kind in ("agents", "channels") else ()
+        key = item - self.written if kind == "channels" and isinstance(item, int) else item
+        sections = self.sections.get(key, ()) if kind in ("agents", "channels") else ()
         if not sections or (isinstance(key, int) and key < 0):
             return error
         at = next((path for path in sections if rest and (*path, rest[0]) in self._lines), sections[-1])

@@ -81,7 +81,7 @@ def _channel(sender: object, receiver: object, key: object, attributes: Mapping[
     one, other = _node_name(sender), _node_name(receiver)
     for end in _ENDS:
         if end in attributes:
-            path = (f"channels[{channel_name(one, other, 0)}]", end)
+            path = ("channels", channel_name(one, other, 0), end)
             raise DocumentError(path, "the edge itself says this; leave it out")
     if attributes.get("carries") == "state" and isinstance(key, int):
         key = STATE  # the number is networkx's own
@@ -100,5 +100,5 @@ def named_by_ends(error: DocumentError, channels: list[dict[str, Any]]) -> Docum
     if len(path) > 1 and path[0] == "channels" and isinstance(path[1], int):
         channel = channels[path[1]]
         name = channel_name(channel["from"], channel["to"], channel["key"])
-        return DocumentError((f"channels[{name}]", *path[2:]), error.message)
+        return DocumentError(("channels", name, *path[2:]), error.message, others=error.others)
     return error

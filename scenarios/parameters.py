@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import PlainValidator, WithJsonSchema, model_validator
 
 from antiphon.errors import suggest
-from antiphon.scenarios.problems import DocumentError, Path, kind_of, show_value
+from antiphon.scenarios.problems import DocumentError, Path, Problems, kind_of, show_value
 from antiphon.scenarios.spec import FrozenMap, Real, Spec, Text, frozen_data, name_problem
 
 __all__ = ["ParameterSpec", "read_parameters", "read_variants", "section", "substitute"]
@@ -166,15 +166,18 @@ def read_parameters(declared: Any) -> Mapping[str, ParameterSpec]:
     if declared is None:
         return FrozenMap()
     parameters: dict[str, ParameterSpec] = {}
+    problems = Problems()
     for name, value in section("parameters", declared).items():
         path = ("parameters", name)
         problem = name_problem(name) or ("begins with a digit or '-'" if name[0] in "0123456789-" else None)
         if problem is not None:
-            raise DocumentError(path, problem)
+            problems.append(DocumentError(path, problem))
+            continue
         try:
             parameters[name] = ParameterSpec.model_validate(value)
         except DocumentError as error:
-            raise error.under(path) from None
+            problems += error.under(path).separate()
+    problems.raise_any()
     return FrozenMap(parameters)
 
 
@@ -183,15 +186,20 @@ def read_variants(declared: Any, parameters: Mapping[str, ParameterSpec]) -> Map
     if declared is None:
         return FrozenMap()
     variants: dict[str, Mapping[str, Any]] = {}
+    problems = Problems()
     for variant, values in section("variants", declared).items():
         path: Path = ("variants", variant)
         if not isinstance(values, dict):
-            raise DocumentError(path, f"must be a mapping of parameters, not {kind_of(values)}")
+            message = f"must be a mapping of parameters, not {kind_of(values)}"
+            problems.append(DocumentError(path, message))
+            continue
         for name, value in values.items():
             if name not in parameters:
-                raise DocumentError((*path, name), f"no parameter {name!r}{suggest(name, parameters)}")
-            problem = parameters[name].problem(value)
+                problem: str | None = f"no parameter {name!r}{suggest(name, parameters)}"
+            else:
+                problem = parameters[name].problem(value)
             if problem is not None:
-                raise DocumentError((*path, name), problem)
+                problems.append(DocumentError((*path, name), problem))
         variants[variant] = frozen_data(values, path)
+    problems.raise_any()
     return FrozenMap(variants)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, AliasChoices, ConfigDict, Field, model_validator
@@ -239,7 +240,13 @@ class EnvSpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _plain_data(cls, data: Any) -> Any:
-        return frozen_data(data) if isinstance(data, Mapping) else data
+        if not isinstance(data, Mapping):
+            return data
+        if "file" in data:
+            from antiphon.envs.registry import with_paths
+
+            data = with_paths(data, Path.cwd())
+        return frozen_data(data)
 
 
 class ClockSpec(Spec):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -13,31 +14,49 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-__all__ = ["DocumentError", "Path", "kind_of", "show_path", "show_value", "translate"]
+__all__ = ["DocumentError", "Path", "Problems", "kind_of", "placed", "show_path", "show_value", "translate"]
 
 Path = tuple[str | int, ...]
 
 _LONGEST_VALUE = 60
 _LARGEST_SHOWN = 10**18
+_PLACE = re.compile(r"[a-z_]+(\.\w+)*")
 
 
 class DocumentError(ScenarioError):
     """A ScenarioError with its place in the document.
 
     Attributes:
-        path: Where in the document: keys and list indices from the root.
+        path: Where in the document: keys and list indices from the root; of a resolved scenario a channel's name.
         message: The problem and the fix.
+        others: Further problems that were found with this one; the line gives their number.
     """
 
-    def __init__(self, path: Path, message: str, prefix: str = "") -> None:
+    def __init__(
+        self, path: Path, message: str, prefix: str = "", others: Sequence[DocumentError] = ()
+    ) -> None:
         self.path = path
         self.message = message
+        self._prefix = prefix
+        self.others = tuple(others)
         place = show_path(path)
-        super().__init__(prefix + (f"{place}: {message}" if place else message))
+        more = f" (and {len(self.others)} more)" if others else ""
+        super().__init__(prefix + (f"{place}: {message}" if place else message) + more)
+
+    def separate(self) -> list[DocumentError]:
+        """Return this problem alone, and the others."""
+        return [DocumentError(self.path, self.message, self._prefix), *self.others]
 
     def under(self, path: Path) -> DocumentError:
         """Return the same problem with `path` in front of its path."""
-        return DocumentError(path + self.path, self.message)
+        others = [other.under(path) for other in self.others]
+        return DocumentError(path + self.path, self.message, others=others)
+
+    def line(self, lines: Mapping[Path, int]) -> int | None:
+        """Return the line of the nearest place that encloses this one; None: there is none."""
+        return next(
+            (lines[self.path[:n]] for n in range(len(self.path), -1, -1) if self.path[:n] in lines), None
+        )
 
     def located(self, source: str, lines: Mapping[Path, int]) -> DocumentError:
         """Return the same problem with `file:line: ` in front.
@@ -46,16 +65,35 @@ class DocumentError(ScenarioError):
             source: The file's name, or another name of the text's origin.
             lines: The line (from 1) of every path of the document; the nearest enclosing one is named.
         """
-        place = next((self.path[:n] for n in range(len(self.path), -1, -1) if self.path[:n] in lines), None)
-        prefix = f"{source}: " if place is None else f"{source}:{lines[place]}: "
-        return DocumentError(self.path, self.message, prefix)
+        line = self.line(lines)
+        prefix = f"{source}: " if line is None else f"{source}:{line}: "
+        others = [other.located(source, lines) for other in self.others]
+        return DocumentError(self.path, self.message, prefix, others)
+
+
+class Problems(list[DocumentError]):
+    """Problems of one document, gathered while its parts are read one by one."""
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Append the problems that the body raises, instead of raising them."""
+        try:
+            yield
+        except DocumentError as error:
+            self += error.separate()
+
+    def raise_any(self) -> None:
+        """Raise the first problem, with the others in its `others`; do nothing where there is none."""
+        if self:
+            first, *others = self
+            raise DocumentError(first.path, first.message, others=others)
 
 
 def show_path(path: Path) -> str:
-    """Format a path as users do: `channels[2].gradient.context`."""
+    """Format a path as users do: `channels[2].gradient.context`, or with a channel's name `channels[a->b].size`."""
     text = ""
     for part in path:
-        if isinstance(part, int):
+        if isinstance(part, int) or "->" in part:
             text += f"[{part}]"
         else:
             text += f".{part}" if text else part
@@ -88,13 +126,18 @@ def kind_of(value: object) -> str:
     return f"the word {show_value(value)}" if isinstance(value, str) else show_value(value)
 
 
+def placed(error: ScenarioError, path: Path = ()) -> DocumentError:
+    """Convert an error of a lower layer, whose line begins with a place such as `network.filter: `, put under `path`."""
+    place, _, message = str(error).partition(": ")
+    if message and _PLACE.fullmatch(place):
+        return DocumentError((*path, *place.split(".")), message)
+    return DocumentError(path, str(error))
+
+
 def translate(error: ValidationError) -> DocumentError:
-    """Convert pydantic's error to one DocumentError: the first problem, and the number of others."""
-    details = error.errors(include_url=False)
-    first = _problem(details[0])
-    more = len(details) - 1
-    message = first.message + (f" (and {more} more)" if more else "")
-    return DocumentError(first.path, message)
+    """Convert pydantic's error to one DocumentError: the first problem, with the others."""
+    found = [one for detail in error.errors(include_url=False) for one in _problem(detail).separate()]
+    return DocumentError(found[0].path, found[0].message, others=found[1:])
 
 
 def _problem(detail: ErrorDetails) -> DocumentError:
@@ -108,6 +151,10 @@ def _problem(detail: ErrorDetails) -> DocumentError:
     return DocumentError(path, _message(detail["type"], path, detail["input"], context, detail["msg"]))
 
 
+def _bound(number: float) -> str:
+    return f"{number:.0f}" if number == round(number) else f"{number:g}"
+
+
 def _message(kind: str, path: Path, value: object, context: dict[str, Any], fallback: str) -> str:
     if kind == "missing":
         return "is missing"
@@ -116,10 +163,10 @@ def _message(kind: str, path: Path, value: object, context: dict[str, Any], fall
         known = re.findall(r"'([^']*)'", str(context["expected"]))
         return f"unknown {key} {show_value(value)}{suggest(str(value), known)}"
     bounds: dict[str, Callable[[], str]] = {
-        "greater_than": lambda: f"greater than {context['gt']:g}",
-        "greater_than_equal": lambda: f"at least {context['ge']:g}",
-        "less_than": lambda: f"less than {context['lt']:g}",
-        "less_than_equal": lambda: f"at most {context['le']:g}",
+        "greater_than": lambda: f"greater than {_bound(context['gt'])}",
+        "greater_than_equal": lambda: f"at least {_bound(context['ge'])}",
+        "less_than": lambda: f"less than {_bound(context['lt'])}",
+        "less_than_equal": lambda: f"at most {_bound(context['le'])}",
         "too_short": lambda: f"a list of at least {context['min_length']}",
         "too_long": lambda: f"a list of at most {context['max_length']}",
         "model_type": lambda: "a mapping of keys",

@@ -9,7 +9,8 @@ import operator
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +21,7 @@ from antiphon.scenarios.document import Scenario, Template
 from antiphon.scenarios.problems import DocumentError
 from antiphon.scenarios.spec import frozen_data
 
-__all__ = ["Buildable", "PythonTemplate", "load_python"]
+__all__ = ["Buildable", "PythonTemplate", "load_python", "other_variants"]
 
 Buildable = Scenario | Template | Callable[..., Scenario]
 """A scenario, or what makes one of the values of its parameters."""
@@ -48,11 +49,14 @@ class PythonTemplate:
     @classmethod
     def of(cls, base: Buildable, variants: Mapping[str, Any] = MappingProxyType({})) -> PythonTemplate:
         """Return the template of an object that is at hand."""
-        module, name = getattr(base, "__module__", None), getattr(base, "__qualname__", "")
-        found = functools.reduce(lambda at, part: getattr(at, part, None), name.split("."), _module(module))
-        if found is not base or found is None or module == "__main__":
+        module, name = sys.modules.get(getattr(base, "__module__", "")), getattr(base, "__qualname__", "")
+        found: Any = functools.reduce(lambda at, part: getattr(at, part, None), name.split("."), module)
+        spec = getattr(
+            module, "__spec__", None
+        )  # of the main program, or of a notebook, others can import nothing
+        if found is not base or found is None or spec is None or spec.name != base.__module__:
             return cls(base=base, source=f"the Python {_word(base)}", variants=variants)
-        return cls(base=base, source=f"{module}:{name}", importable=not variants, variants=variants)
+        return cls(base=base, source=f"{spec.name}:{name}", importable=not variants, variants=variants)
 
     @property
     def name(self) -> str:
@@ -141,6 +145,20 @@ class PythonTemplate:
         return made
 
 
+def other_variants(
+    template: Template | PythonTemplate, variant: str | None, values: Mapping[str, Any]
+) -> Iterator[Scenario]:
+    """Yield the scenarios of a template's other variants, with the given values and with the parameters' defaults.
+
+    Those that cannot be resolved are left out.
+    """
+    for settings in (values, {}) if values else ({},):
+        for other in (None, *template.variants):
+            if other != variant or settings != values:
+                with suppress(ScenarioError):
+                    yield template.resolve(other, settings)
+
+
 def load_python(place: str) -> PythonTemplate:
     """Import the scenario, or the function that returns one, of `MODULE:FUNCTION`; modules beside are found too.
 
@@ -220,10 +238,6 @@ def _takes_all(function: Buildable) -> bool:
         [one.kind for one in inspect.signature(function).parameters.values()] if callable(function) else []
     )
     return inspect.Parameter.VAR_KEYWORD in kinds
-
-
-def _module(name: str | None) -> Any:
-    return sys.modules.get(name or "")
 
 
 def _word(value: object) -> str:

@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from antiphon.errors import suggest
-from antiphon.scenarios.problems import DocumentError, Path, kind_of, show_value, translate
+from antiphon.scenarios.problems import DocumentError, Path, Problems, kind_of, show_value, translate
 
 __all__ = [
     "Align",
@@ -334,10 +334,12 @@ class Spec(BaseModel):
             return {cls.bare: data}
         if isinstance(data, Mapping) and cls.model_config["extra"] == "forbid":
             accepted = _accepted_keys(cls)
-            for key in data:
-                if key not in accepted:
-                    known = [_spellings(cls, field)[0] for field in cls.model_fields]
-                    raise DocumentError((str(key),), f"unknown key {str(key)!r}{suggest(str(key), known)}")
+            unknown = [str(key) for key in data if key not in accepted]
+            if unknown:
+                known = [_spellings(cls, field)[0] for field in cls.model_fields]
+                Problems(
+                    DocumentError((key,), f"unknown key {key!r}{suggest(key, known)}") for key in unknown
+                ).raise_any()
         return data
 
 

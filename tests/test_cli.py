@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.cli import main
+import antiphon
+from antiphon.cli import EXAMPLES, main
 from antiphon.commands.output import in_short, show_result
 from antiphon.errors import EngineError
 from tests.commands import Commands
@@ -24,7 +25,6 @@ def test_help_of_every_verb_is_quick_and_loads_no_torch() -> None:
     program = f"""
 import sys, time
 from antiphon.cli import main
-from antiphon.commands.output import in_short, show_result
 codes = [main(words) for words in ([], *[[verb] for verb in {VERBS}]) for words in [words + ["--help"]]]
 print("codes", set(codes), "torch" in sys.modules, time.process_time())
 """
@@ -180,10 +180,45 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert [path.name for path in here.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("words", ["run", "rnu", "run digits-mlp --steps 0", "evaluate a --split tset"])
-def test_wrong_usage_exits_with_2(words: str, cli: Commands) -> None:
-    assert cli.code(words) == 2
-    assert cli.out == ""
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("run", "run: give a scenario's name, or --scenario MODULE:FUNCTION"),
+        ("rnu", "no such command 'rnu'; did you mean 'run'?; antiphon --help explains the usage"),
+        ("run digits-mlp --stesp 3", "no such option: --stesp"),
+        ("run digits-mlp --steps", "option '--steps' requires an argument"),
+        ("run digits-mlp --steps 0", "--steps: must be at least 1, not 0"),
+        ("run digits-mlp --steps few", "--steps: must be a whole number, at least 1, not 'few'"),
+        ("run digits-mlp -s -1", "--seed: must be at least 0, not -1"),
+        ("run digits-mlp --seeds 0", "--seeds: must be at least 1, not 0"),
+        ("evaluate a --drop much", "--drop: must be a number, not 'much'"),
+        ("evaluate a --repeats 1 --value", "--repeats: must be at least 2, not 1"),
+        ("study digits-mlp --jobs 0", "--jobs: must be at least 1, not 0"),
+        ("tb --port 65536", "--port: must be from 0 to 65535, not 65536"),
+    ],
+)
+def test_wrong_usage_is_one_line(words: str, problem: str, cli: Commands) -> None:
+    assert cli.refused(words).startswith(problem)
+
+
+def test_the_version_is_that_of_the_package(cli: Commands) -> None:
+    assert cli("--version") == f"antiphon {antiphon.__version__}\n"
+    assert cli() == cli("--help")
+
+
+def test_the_examples_in_help_are_there_and_run(
+    here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
+) -> None:
+    monkeypatch.delenv("ANTIPHON_LOGDIR")
+    monkeypatch.setattr("os.execv", lambda program, words: None)
+    monkeypatch.setattr("antiphon.commands.study.study", lambda what, **options: 0)
+    assert sorted(EXAMPLES) == sorted(VERBS)
+    for verb in EXAMPLES:
+        explained = " ".join(cli(verb, "--help").split())
+        for example in EXAMPLES[verb]:
+            assert example in explained
+            assert cli.code(example.removeprefix("antiphon ")) == (1 if verb == "diff" else 0), cli.err
+    assert (here / "report.html").exists()
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,24 +286,6 @@ def test_show_explains_a_run(here: Path, cli: Commands) -> None:
     assert "seed 5" in text
     assert "6 steps, done, accuracy" in text
     assert cli("show a --resolved") == (here / "a/scenario.yaml").read_text()
-
-
-def test_check_says_what_is_probably_not_meant(here: Path, cli: Commands) -> None:
-    text = cli("check digits-mlp")
-    assert "warning: detached: agents n0, n1, n2: reached by no learning signal" in text
-    assert "digits-mlp.yaml: ok with variants locked, detached, local, decoupled" in text
-    checked = cli.json("check digits-mlp --variant detached")
-    assert (checked["ok"], checked["checked"]) == (True, ["detached"])
-    assert "reached by no learning signal" in checked["warnings"][0]["warning"]
-
-
-def test_check_builds_what_the_document_alone_does_not_show(here: Path, cli: Commands) -> None:
-    text = "scenario: s\nenv: {id: antiphon/Digits-v0}\nagents:\n"
-    text += "  a: {observes: [imge], objective: {kind: classification, target: label}}\n"
-    (here / "s.yaml").write_text(text)
-    line = cli.refused("check s.yaml")
-    assert "imge" in line
-    assert "did you mean 'image'?" in line
 
 
 def test_study_prints_a_table_and_keeps_what_is_there(here: Path, cli: Commands) -> None:

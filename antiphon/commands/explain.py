@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from antiphon.engine.build.builder import build_to_look
@@ -24,8 +24,8 @@ def built(scenario: Scenario) -> System:
     return build_to_look(scenario, describe(scenario.env))
 
 
-def explain(scenario: Scenario, system: System) -> dict[str, Any]:
-    """Return the explanation of a resolved scenario and its system."""
+def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = ()) -> dict[str, Any]:
+    """Return the explanation of a resolved scenario and its system; `variants` is that of `warnings`."""
     agents = {name: _agent(scenario, spec, system, name) for name, spec in scenario.agents.items()}
     counted = {id(agent.learner): agent.learner.parameters for agent in system.agents.values()}
     return {
@@ -44,7 +44,7 @@ def explain(scenario: Scenario, system: System) -> dict[str, Any]:
             if len(group) > 1
         ],
         "environment": explain_environment(_id(scenario), system.description),
-        "warnings": warnings(scenario),
+        "warnings": warnings(scenario, variants),
     }
 
 

@@ -39,6 +39,7 @@ from antiphon.engine.runs.run import resume as resume_run
 from antiphon.engine.runs.seeds import MultiSeedOutcome, MultiSeedRun
 from antiphon.engine.runs.trainer import Outcome
 from antiphon.errors import RunError
+from antiphon.scenarios.python import other_variants
 
 __all__ = ["resume", "run", "show_seeds"]
 
@@ -133,7 +134,7 @@ def _run_seeds(
     requests = [replace(request, seed=seed) for seed in range(request.seed, request.seed + count)]
     paths, summary_dir = _directories(requests, name, logdir)
     runs = MultiSeedRun(requests, paths, resume_if_exists=resume_if_exists)
-    _warn(advice(request.scenario))
+    _warn(advice(request.scenario, other_variants(request.template, request.variant, request.values)))
     if runs.sequential_reason is not None:
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
     with ProgressDisplay(runs.until, runs.done) as display:

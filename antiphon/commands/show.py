@@ -10,11 +10,10 @@ from typing import Any
 
 from rich.text import Text
 
-from antiphon.commands.arguments import scenario_template, shown_template, values_of
+from antiphon.commands.arguments import shown_template, values_of
 from antiphon.commands.explain import built, explain, explain_environment, explain_template
 from antiphon.commands.output import console, percent, print_json, remark, show_table
 from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.engine.planning.advice import advice
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, byte_unit, in_unit, in_units
 from antiphon.engine.planning.plan import ChannelStackPlan, CohortPlan, Plan, Waves, plan
 from antiphon.engine.planning.step_time import measure_step_time
@@ -22,9 +21,10 @@ from antiphon.engine.runs.directory import RunDirectory, finite
 from antiphon.envs import describe, ids
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, catalogue, json_schema
+from antiphon.scenarios.python import other_variants
 from antiphon.telemetry.raster import raster_lines
 
-__all__ = ["check", "show", "show_plan", "some"]
+__all__ = ["show", "show_plan", "some"]
 
 _COHORT_ROWS = 12
 """Most cohorts with rows of their own."""
@@ -198,39 +198,6 @@ def show(
         _scenario(what, python, variant, values, json, measure=measure)
 
 
-def check(name: str, *, variant: str | None, settings: list[str], json: bool) -> None:
-    """Resolve and build a scenario, and print its warnings.
-
-    Raises:
-        ScenarioError: It cannot be run as written.
-    """
-    template = scenario_template(name)
-    values = values_of(settings)
-    variants = [variant] if variant or not template.variants else [None, *template.variants]
-    found: dict[str, list[str]] = {}
-    for each in variants:
-        scenario = template.resolve(each, values)
-        built(scenario)
-        for line in advice(scenario):
-            found.setdefault(line, []).append(each or "default")
-    if json:
-        lines = [{"warning": line, "variants": where} for line, where in found.items()]
-        print_json(
-            {
-                "scenario": template.name,
-                "ok": True,
-                "checked": [each or "default" for each in variants],
-                "warnings": lines,
-            }
-        )
-        return
-    for line, where in found.items():
-        only = "" if len(where) == len(variants) else f"{', '.join(where)}: "
-        console().print(Text(f"warning: {only}{line}", style="yellow"), soft_wrap=True)
-    checked = f" with variants {', '.join(v for v in variants if v)}" if len(variants) > 1 else ""
-    console().print(Text(f"{template.source}: ok{checked}"), soft_wrap=True)
-
-
 def _is_environment(name: str) -> bool:
     return name in ids() or (name.startswith("antiphon/") and not Path(name).exists())
 
@@ -284,7 +251,7 @@ def _scenario(
     found = plan(scenario, system=system, **settings)
     if measure:
         found = found.with_measured(measure_step_time(scenario, ("cohort", "reference")))
-    explained = explain(scenario, system)
+    explained = explain(scenario, system, other_variants(template, variant, values))
     explained["template"] = explain_template(template, resolved)
     explained["plan"] = found.as_dict()
     if run is not None:

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 
 from antiphon.agents.feedforward import Conv, Mlp
-from antiphon.agents.learner import OBJECTIVES, Learner
+from antiphon.agents.learner import Learner
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import Head, Network, features_of
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import group_agents, windows_of
-from antiphon.engine.build.shapes import Shapes, default_norm, memories, resolve
+from antiphon.engine.build.shapes import Shapes, default_norm, memories, objective_of, resolve
 from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock, EpisodeWindows, Schedule
@@ -35,6 +35,7 @@ from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec
+from antiphon.scenarios.problems import DocumentError, Path, placed
 
 __all__ = ["build", "build_to_look", "chosen_device", "outline", "read_weights", "without_weights"]
 
@@ -149,7 +150,7 @@ class _Builder:
             dtype=self.dtype,
         )
         if spec.weights is not None:
-            read_weights(learner, spec.weights, f"agents.{name}.weights")
+            read_weights(learner, spec.weights, ("agents", name, "weights"))
         return learner
 
     def _network(
@@ -160,7 +161,7 @@ class _Builder:
             try:
                 return ModuleNetwork(network, inputs, heads, seed_for(self.seed, "agent", owner, "module"))
             except ScenarioError as error:
-                raise ScenarioError(f"agents.{name}.{error}") from None
+                raise placed(error, ("agents", name)) from None
         shared: dict[str, Any] = {
             "norm": network.norm or default_norm(spec, self.env),
             "activation": network.activation,
@@ -179,10 +180,11 @@ class _Builder:
         known = {port: head.size for port, head in first.heads.items()}
         equal = features_of(inputs) == features_of(first.input_shape)
         if not equal or list(ports.items()) != list(known.items()):
-            raise ScenarioError(
-                f"agents.{name}.share: tied agents need equal inputs and ports, got inputs {list(inputs)} "
+            raise DocumentError(
+                ("agents", name, "share"),
+                f"tied agents need equal inputs and ports, got inputs {list(inputs)} "
                 f"and ports {list(ports)} against {list(first.input_shape)} and {list(known)}; "
-                "give their channels a common `port`"
+                "give their channels a common `port`",
             )
 
     def _goal(self, name: str, spec: AgentSpec) -> Goal | None:
@@ -192,32 +194,36 @@ class _Builder:
         episodes = self.env.is_stream and self.env.episode_steps == self.env.hold
         last = goal.when == "last" or (goal.when is None and episodes)
         if last and not self.env.is_stream:
-            raise ScenarioError(
-                f"agents.{name}.objective.when: 'last' needs a stream of examples; use 'each'"
+            raise DocumentError(
+                ("agents", name, "objective", "when"), "'last' needs a stream of examples; use 'each'"
             )
         if (
             not spec.align
         ):  # semantics 14: some tick is at an example's last step, and some at a value of the target
             period, phase, every = spec.clock.period, spec.clock.phase, self.env.signals[goal.target].every
             if last and (phase + 1) % math.gcd(period, self.env.hold):
-                raise ScenarioError(
-                    f"agents.{name}.clock: it ticks at steps {phase}, {phase + period}, …, never at an example's last "
-                    f"(hold {self.env.hold}), when its objective counts; change phase or period"
+                raise DocumentError(
+                    ("agents", name, "clock"),
+                    f"it ticks at steps {phase}, {phase + period}, …, never at an example's last "
+                    f"(hold {self.env.hold}), when its objective counts; change phase or period",
                 )
             if (phase + 1) % math.gcd(period, every):
-                raise ScenarioError(
-                    f"agents.{name}.objective.target: '{goal.target}' has a value every {every} steps, at {every - 1}, "
+                raise DocumentError(
+                    ("agents", name, "objective", "target"),
+                    f"'{goal.target}' has a value every {every} steps, at {every - 1}, "
                     f"{2 * every - 1}, …, and the agent ticks at {phase}, {phase + period}, …, never then; "
-                    "change its phase or period"
+                    "change its phase or period",
                 )
-        return Goal(OBJECTIVES[goal.kind](), goal.target, last, goal.weight)
+        made = objective_of(name, spec, self.env)
+        assert made is not None
+        return Goal(made[0], goal.target, last, goal.weight)
 
     def _align(self, name: str, spec: AgentSpec) -> str | None:
         if not spec.align:
             return None
         inputs = self.scenario.inputs_of(name)
         if not inputs:
-            raise ScenarioError(f"agents.{name}.align: no channel leads to it; remove `align`")
+            raise DocumentError(("agents", name, "align"), "no channel leads to it; remove `align`")
         chosen = inputs[0] if spec.align is True else next(c for c in inputs if c.name == spec.align)
         return chosen.name
 
@@ -243,7 +249,7 @@ class _Builder:
         return waves
 
 
-def read_weights(learner: Learner, source: str, place: str) -> None:
+def read_weights(learner: Learner, source: str, place: Path) -> None:
     """Fill a learner with the parameters and running statistics of an agent of another run.
 
     Args:
@@ -258,19 +264,20 @@ def read_weights(learner: Learner, source: str, place: str) -> None:
     try:
         _, state = checkpoint.read(checkpoint.latest(run))
     except RunError as error:
-        raise ScenarioError(f"{place}: {error}") from None
+        raise DocumentError(place, str(error)) from None
     learners = state["system"]["learners"]
     if name not in learners:
-        raise ScenarioError(f"{place}: run {run} has no agent '{name}'{suggest(name, learners)}")
+        raise DocumentError(place, f"run {run} has no agent '{name}'{suggest(name, learners)}")
     saved = learners[name]
     for part, own in (("parameters", learner.parameters), ("buffers", learner.buffers)):
         have = {key: tuple(t.shape) for key, t in saved[part].items()}
         want = {key: tuple(t.shape) for key, t in own.items()}
         if have != want:
             key = next(k for k in [*want, *have] if have.get(k) != want.get(k))
-            raise ScenarioError(
-                f"{place}: '{name}' of {run} has {part} {key} {have.get(key)}, this agent needs {want.get(key)}; "
-                "give both the same network and ports"
+            raise DocumentError(
+                place,
+                f"'{name}' of {run} has {part} {key} {have.get(key)}, this agent needs {want.get(key)}; "
+                "give both the same network and ports",
             )
     for key, parameter in learner.parameters.items():
         parameter.data.copy_(saved["parameters"][key])

@@ -29,6 +29,7 @@ from antiphon.nets.optimisers import Schedule as RateSchedule
 from antiphon.nets.random import generator
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import ChannelSpec, GradientSpec, InputSpec
+from antiphon.scenarios.problems import DocumentError, placed
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 __all__ = ["Wiring", "connect", "optimiser_of", "rate_of"]
@@ -53,8 +54,8 @@ def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
     if channel.state:
         agents[channel.sender].memory = channel
     else:
-        agents[channel.sender].outputs.append(channel)
-        agents[channel.receiver].inputs.append(channel)
+        agents[channel.sender].outgoing.append(channel)
+        agents[channel.receiver].incoming.append(channel)
 
 
 Shape = tuple[int, ...]
@@ -194,16 +195,17 @@ class Wiring:
         gradient = spec.gradient
         if gradient.propagate and not PREDICTORS[gradient.kind].propagates:
             kinds = ", ".join(name for name, made in PREDICTORS.items() if made.propagates)
-            raise ScenarioError(
-                f"channel {spec.name}: gradient.propagate: the loss of a gradient of kind {gradient.kind} does not "
-                f"reach the sender; leave it out, or use {kinds}"
+            raise DocumentError(
+                ("channels", spec.name, "gradient", "propagate"),
+                f"the loss of a gradient of kind {gradient.kind} does not "
+                f"reach the sender; leave it out, or use {kinds}",
             )
         settings = self._settings(spec.name, "gradient", gradient)
         settings["target"] = None if target is None else self._signal(target)
         try:
             return PREDICTORS[gradient.kind](shape, context, filter=gradient.filter, **settings)
         except ScenarioError as error:
-            raise ScenarioError(f"channel {spec.name}: {error}") from None
+            raise placed(error, ("channels", spec.name)) from None
 
     def _settings(self, channel: str, part: str, spec: GradientSpec | InputSpec) -> dict[str, Any]:
         """What every kind of predictor takes."""
@@ -234,14 +236,15 @@ class Wiring:
             try:
                 weights: Tensors = network.feedback_weights(channel.shape, random)
             except ScenarioError as error:
-                raise ScenarioError(f"channel {spec.name}.feedback: {error}") from None
+                raise placed(error, ("channels", spec.name, "feedback")) from None
             channel.aligned = {k: v.to(device=self.device, dtype=self.dtype) for k, v in weights.items()}
             return
         channel.error_of = feedback.of or self.scenario.readouts[0]
         if self.group_of[channel.error_of] is not self.group_of[spec.sender]:
-            raise ScenarioError(
-                f"channel {spec.name}.feedback: '{channel.error_of}', whose error it carries, is not in the locked group "
-                f"of '{spec.sender}'; join them by locked channels, or name an agent of the group with `of`"
+            raise DocumentError(
+                ("channels", spec.name, "feedback"),
+                f"'{channel.error_of}', whose error it carries, is not in the locked group "
+                f"of '{spec.sender}'; join them by locked channels, or name an agent of the group with `of`",
             )
         heads = self.shapes.heads[channel.error_of]
         outputs = next(head.features for head in heads if head.name == OBJECTIVE)

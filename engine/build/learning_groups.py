@@ -6,8 +6,8 @@ import networkx as nx
 
 from antiphon.engine.core.clock import Clock, EpisodeWindows, StepWindows, TickWindows, Windows
 from antiphon.envs.signal import Description
-from antiphon.errors import ScenarioError
 from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.problems import DocumentError
 
 __all__ = ["group_agents", "windows_of"]
 
@@ -46,9 +46,10 @@ def windows_of(
         assert isinstance(first.unroll, int)
         return TickWindows(Clock(first.period, first.phase), first.unroll)
     if window > limit:  # a locked group alone has been checked, but tied agents join groups
-        raise ScenarioError(
-            f"agents {', '.join(members)}: locked and tied together they would learn every {window} steps, more than "
-            f"training.window_limit {limit}; choose periods and unrolls with a smaller common multiple"
+        raise DocumentError(
+            ("agents", members[0]),
+            f"{', '.join(members)}: locked and tied together they would learn every {window} steps, more than "
+            f"training.window_limit {limit}; choose periods and unrolls with a smaller common multiple",
         )
     return StepWindows(window)
 
@@ -57,23 +58,26 @@ def _episodes(
     scenario: Scenario, members: tuple[str, ...], env: Description, episode: EpisodeWindows | None
 ) -> Windows:
     name = next((n for n in members if scenario.agents[n].clock.unroll == "episode"), members[0])
-    place = f"agents.{name}.clock.unroll"
+    place = ("agents", name, "clock", "unroll")
     declared = scenario.agents[name].clock.unroll == "episode"
     longest = env.longest_episode if env.episode_steps is None else env.episode_steps
     if longest is None and not declared:
-        raise ScenarioError(
-            f"agents.{name}: its locked state makes its window the episode, and this environment's have no known end; "
-            "use coupling detached or decoupled for the state"
+        raise DocumentError(
+            ("agents", name),
+            "its locked state makes its window the episode, and this environment's have no known end; "
+            "use coupling detached or decoupled for the state",
         )
     if longest is None:
-        raise ScenarioError(
-            f"{place}: 'episode' needs episodes of one known length; "
-            "use `episode: example` in env, or a number of ticks"
+        raise DocumentError(
+            place,
+            "'episode' needs episodes of one known length; "
+            "use `episode: example` in env, or a number of ticks",
         )
     if longest > scenario.training.window_limit:
-        raise ScenarioError(
-            f"{place}: an episode of {longest} steps exceeds training.window_limit "
-            f"({scenario.training.window_limit}); shorten the environment's episodes, or raise the limit"
+        raise DocumentError(
+            place,
+            f"an episode of {longest} steps exceeds training.window_limit "
+            f"({scenario.training.window_limit}); shorten the environment's episodes, or raise the limit",
         )
     if env.episode_steps is not None:
         return StepWindows(env.episode_steps)

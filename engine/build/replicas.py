@@ -16,8 +16,8 @@ from antiphon.engine.core.divergence import Divergence, Report
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.records import (
     AgentTick,
-    Input,
     LearningGroup,
+    Read,
     Record,
     ReplicaSignals,
     StepSignals,
@@ -96,7 +96,7 @@ class Union:
                 own_name = named(name, replica)
                 align = None if agent.align is None else named(agent.align, replica)
                 agents[own_name] = replace(
-                    agent, name=own_name, inputs=[], outputs=[], align=align, members=()
+                    agent, name=own_name, incoming=[], outgoing=[], align=align, members=()
                 )
             for name, channel in system.channels.items():
                 own = channels[named(name, replica)] = replace(
@@ -193,12 +193,12 @@ def _own(step_signals: StepSignals, world: int) -> StepSignals:
 
 
 def _renamed(tape: Tape, called: Callable[[str], str]) -> Tape:
-    def entry(read: Input) -> Input:
+    def entry(read: Read) -> Read:
         return replace(read, channel=called(read.channel))
 
     def part(own: AgentTick) -> AgentTick:
         memory = None if own.memory is None else entry(own.memory)
-        return replace(own, agent=called(own.agent), inputs=[entry(e) for e in own.inputs], memory=memory)
+        return replace(own, agent=called(own.agent), reads=[entry(e) for e in own.reads], memory=memory)
 
     return Tape(
         tape.window,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gymnasium import spaces
+
 from antiphon.agents.feedforward import Conv
-from antiphon.agents.learner import OBJECTIVES
+from antiphon.agents.learner import OBJECTIVES, ActionValue, Objective
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, Head, features_of
 from antiphon.engine.core.agent import AGE
 from antiphon.envs.signal import Description
-from antiphon.errors import ScenarioError, suggest
+from antiphon.errors import suggest
 from antiphon.nets.recurrent import Cell
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec
+from antiphon.scenarios.problems import DocumentError, Path, Problems
 
 __all__ = [
     "GRADIENT_ENDS",
@@ -22,7 +26,9 @@ __all__ = [
     "default_norm",
     "head_of",
     "memories",
+    "objective_of",
     "resolve",
+    "signal_problems",
     "slots_of",
     "state_size",
 ]
@@ -95,7 +101,7 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         ScenarioError: A signal the environment does not show or may not be seen, a target that does not fit, or
             sizes that do not go together; the line names the place.
     """
-    _check_signals(scenario, env)
+    Problems(signal_problems(scenario, env)).raise_any()
     messages: dict[str, Shape] = {
         channel.name: (state_size(scenario.agents[channel.sender]),) for channel in memories(scenario)
     }
@@ -106,15 +112,16 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         if channel.size is not None:
             messages[channel.name] = channel.size if isinstance(channel.size, tuple) else (channel.size,)
         elif not isinstance(sender.network, NetworkSpec):
-            raise ScenarioError(
-                f"channel {channel.name}: size is missing; only built-in networks can pass on their last hidden "
-                "activation, so give the message a size"
+            raise DocumentError(
+                ("channels", channel.name, "size"),
+                "is missing; only built-in networks can pass on their last hidden activation, so give the message "
+                "a size",
             )
         elif sender.network.kind == "mlp":
             if not sender.network.hidden:
-                raise ScenarioError(
-                    f"channel {channel.name}: size is missing and '{channel.sender}' has no hidden layer to pass on; "
-                    "give the message a size"
+                raise DocumentError(
+                    ("channels", channel.name, "size"),
+                    f"is missing and '{channel.sender}' has no hidden layer to pass on; give the message a size",
                 )
             messages[channel.name] = sender.network.hidden[-1:]
         elif sender.network.recurrent:
@@ -136,107 +143,148 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
                     ready.append(channel.receiver)
     if len(inputs) < len(scenario.agents):
         waiting = [name for name in scenario.agents if name not in inputs]
-        raise ScenarioError(
-            f"agents {', '.join(waiting)}: each waits for the other's message to know its input; "
-            "give one of the channels between them a size"
+        raise DocumentError(
+            ("agents", waiting[0]),
+            f"{', '.join(waiting)}: each waits for the other's message to know its input; "
+            "give one of the channels between them a size",
         )
-    heads = {name: _heads(scenario, name, messages, env) for name in scenario.agents}
+    heads: dict[str, tuple[Head, ...]] = {}
+    problems = Problems()
+    for name in scenario.agents:
+        with problems.gathered():
+            heads[name] = _heads(scenario, name, messages, env)
+    problems.raise_any()
     return Shapes(inputs, messages, heads)
 
 
-def _check_signals(scenario: Scenario, env: Description) -> None:
+def signal_problems(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
+    """Names of signals that lead nowhere, and signals that their reader may not have."""
     for name, agent in scenario.agents.items():
         for signal in agent.observes:
-            if signal == AGE:
-                continue
-            _visible(signal, f"agents.{name}.observes", env, "agent", "observe")
+            if signal != AGE:
+                yield from _hidden(signal, ("agents", name, "observes"), env, "agent", "observe")
         if agent.objective is not None:
-            _known(agent.objective.target, f"agents.{name}.objective.target", env)
-    for i, channel in enumerate(scenario.channels):
+            yield from _unknown(agent.objective.target, ("agents", name, "objective", "target"), env)
+    for channel in scenario.channels:
         if channel.coupling in ("decoupled", "unlocked"):
-            _check_predictors(channel, f"channels[{i}]", env)
+            yield from _predictor_problems(channel, ("channels", channel.name), env)
 
 
-def _check_predictors(channel: ChannelSpec, place: str, env: Description) -> None:
+def _predictor_problems(channel: ChannelSpec, path: Path, env: Description) -> Iterator[DocumentError]:
     """Names that lead nowhere, and what an input may not know: it is evaluated when deployed, at the tick."""
     gradient, model = channel.gradient, channel.input
     for signal in gradient.context:
         if signal not in GRADIENT_ENDS:
-            _known(signal, f"{place}.gradient.context ({channel.name})", env)
+            yield from _unknown(signal, (*path, "gradient", "context"), env)
     if gradient.kind in ("local", "sobolev_label") and gradient.target is not None:
-        _known(gradient.target, f"{place}.gradient.target ({channel.name})", env)
+        yield from _unknown(gradient.target, (*path, "gradient", "target"), env)
     for signal in () if model is None else model.context:
         if signal in INPUT_ENDS:
             continue
-        where = f"{place}.input.context ({channel.name})"
-        _visible(signal, where, env, "synthetic input", "use")
-        if env.signals[signal].known == "after_step":
-            raise ScenarioError(
-                f"{where}: '{signal}' is known only after the step, and an input is needed at the tick; "
-                f"use one of {', '.join(env.observations)}"
-            )
+        where = (*path, "input", "context")
+        yield from _hidden(signal, where, env, "synthetic input", "use")
+        if signal in env.signals and env.signals[signal].known == "after_step":
+            message = f"'{signal}' is known only after the step, and an input is needed at the tick"
+            yield DocumentError(where, f"{message}; use one of {', '.join(env.observations)}")
 
 
-def _known(name: str, place: str, env: Description) -> None:
+def _unknown(name: str, path: Path, env: Description) -> Iterator[DocumentError]:
     if name not in env.signals:
-        raise ScenarioError(f"{place}: no signal '{name}'{suggest(name, env.signals)}")
+        yield DocumentError(path, f"no signal '{name}'{suggest(name, env.signals)}")
 
 
-def _visible(name: str, place: str, env: Description, reader: str, verb: str) -> None:
-    _known(name, place, env)
-    if env.signals[name].training_only:
-        known = ", ".join(env.observations)
-        raise ScenarioError(
-            f"{place}: '{name}' is a training-only signal, which no {reader} may see; {verb} one of {known}"
-        )
+def _hidden(name: str, path: Path, env: Description, reader: str, verb: str) -> Iterator[DocumentError]:
+    yield from _unknown(name, path, env)
+    if name in env.signals and env.signals[name].training_only:
+        message = f"'{name}' is a training-only signal, which no {reader} may see"
+        yield DocumentError(path, f"{message}; {verb} one of {', '.join(env.observations)}")
 
 
 def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> Shape:
     agent = scenario.agents[name]
     inputs = scenario.inputs_of(name)
-    observed = [(len(inputs),) if s == AGE else env.signals[s].shape for s in agent.observes]
+    observed = [(len(inputs),) if s == AGE else env.signals[s].input_shape for s in agent.observes]
     messages_read = []
     for channel in inputs:
         first, *rest = messages[channel.name]
         slots = slots_of(channel, scenario) if channel.read == "concat" else 1
         messages_read.append((first * slots, *rest))
     if not observed and not messages_read:
-        raise ScenarioError(
-            f"agents.{name}: it observes nothing and no channel leads to it; give it an input"
+        raise DocumentError(
+            ("agents", name), "it observes nothing and no channel leads to it; give it an input"
         )
     if agent.fan_in != "concat" and messages_read:
         if len(set(messages_read)) > 1:
             sizes = ", ".join(f"{c.name} {list(messages[c.name])}" for c in scenario.inputs_of(name))
-            raise ScenarioError(
-                f"agents.{name}.fan_in: {agent.fan_in} needs messages of one size, got {sizes}"
+            raise DocumentError(
+                ("agents", name, "fan_in"), f"{agent.fan_in} needs messages of one size, got {sizes}"
             )
         messages_read = messages_read[:1]
     if isinstance(agent.network, NetworkSpec) and agent.network.kind == "conv":
         shapes = [*observed, *messages_read]
         if any(len(shape) != 3 for shape in shapes) or len({shape[1:] for shape in shapes}) > 1:
             given = ", ".join(str(list(shape)) for shape in shapes)
-            raise ScenarioError(
-                f"agents.{name}: a conv network needs [channels, height, width] inputs of one height and width, "
-                f"got {given}"
+            raise DocumentError(
+                ("agents", name),
+                f"a conv network needs [channels, height, width] inputs of one height and width, got {given}",
             )
         return (sum(shape[0] for shape in shapes), *shapes[0][1:])
     return (sum(features_of(shape) for shape in [*observed, *messages_read]),)
 
 
+def objective_of(name: str, agent: AgentSpec, env: Description) -> tuple[Objective, int] | None:
+    """Return an agent's objective and the size of its output: that of the target, or an acting agent's of its actions.
+
+    Raises:
+        DocumentError: The target or the action does not fit.
+    """
+    goal = agent.objective
+    if goal is None:
+        return None
+    signal = env.signals[goal.target]
+    size = OBJECTIVES[goal.kind].size(signal.shape, signal.classes)
+    if size is None:
+        have = f"{signal.classes} classes" if signal.classes is not None else "floats"
+        raise DocumentError(
+            ("agents", name, "objective"),
+            f"{goal.kind} does not fit the target '{goal.target}' ({have}, shape {list(signal.shape)})",
+        )
+    objective, space = OBJECTIVES[goal.kind](), env.action_space
+    if not agent.acts or space is None:
+        return objective, size
+    made = f"and a {goal.kind} of '{goal.target}' gives {size} outputs; take a target of"
+    if isinstance(space, spaces.Discrete):
+        count = int(space.n)
+        if goal.kind == "regression" and size == 1:
+            return ActionValue(), count
+        if size != count:
+            raise DocumentError(
+                ("agents", name, "acts"),
+                f"the environment has {count} actions, {made} {count} classes or components, "
+                "or the regression of one number, such as 'reward'",
+            )
+    elif isinstance(space, spaces.Box):
+        count = features_of(space.shape)
+        if size != count:
+            raise DocumentError(
+                ("agents", name, "acts"),
+                f"an action has the shape {list(space.shape)}, {made} {count} component"
+                + ("" if count == 1 else "s"),
+            )
+    else:
+        raise DocumentError(
+            ("agents", name, "acts"),
+            f"actions of {space}; wrap the environment so that they are Discrete or a Box",
+        )
+    return objective, size
+
+
 def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> tuple[Head, ...]:
     agent = scenario.agents[name]
     heads: dict[str, Head] = {}
-    if agent.objective is not None:
-        goal = agent.objective
-        signal = env.signals[goal.target]
-        size = OBJECTIVES[goal.kind].size(signal.shape, signal.classes)
-        if size is None:
-            have = f"{signal.classes} classes" if signal.classes is not None else "floats"
-            raise ScenarioError(
-                f"agents.{name}.objective: {goal.kind} does not fit the target '{goal.target}' "
-                f"({have}, shape {list(signal.shape)})"
-            )
-        heads[OBJECTIVE] = Head(OBJECTIVE, (size,))
+    goal = objective_of(name, agent, env)
+    if goal is not None:
+        heads[OBJECTIVE] = Head(OBJECTIVE, (goal[1],))
     for channel in scenario.outputs_of(name):
         head = head_of(channel)
         if head != HIDDEN and head not in heads:
@@ -246,7 +294,7 @@ def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Descr
     if memory is not None and memory.coupling == "decoupled" and memory.gradient.auxiliary:
         heads[AUXILIARY_PORT] = Head(AUXILIARY_PORT, (state_size(agent),))
     if not heads and not scenario.outputs_of(name):
-        raise ScenarioError(
-            f"agents.{name}: it has no objective and no channel leaves it; nothing could use it"
+        raise DocumentError(
+            ("agents", name), "it has no objective and no channel leaves it; nothing could use it"
         )
     return tuple(heads.values())

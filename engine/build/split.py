@@ -34,7 +34,7 @@ def split(
         model: Its layers; the agents start from copies of their present parameters.
         at: Positions before which to cut, rising: `at=[2, 4]` gives layers 0-1, 2-3 and 4 on.
         env: As a scenario has it: `{"id": …}`, `antiphon.envs.from_tensors(…)`, …
-        observes: The signal the first agent sees; the model takes [batch, *its shape].
+        observes: The signal the first agent sees; the model takes [batch, *its input shape].
         objective: The last agent's; None: classification of `label`; a word names the target to classify.
         coupling: Of every channel.
         gradient: Of every channel.
@@ -56,7 +56,7 @@ def split(
         )
     if objective is None or isinstance(objective, str):
         objective = {"kind": "classification", "target": objective or "label"}
-    shape = description.signals[observes].shape
+    shape = description.signals[observes].input_shape
     agents: dict[str, dict[str, Any]] = {}
     channels: list[dict[str, Any]] = []
     names = [f"part{i}" for i in range(len(cuts) - 1)]

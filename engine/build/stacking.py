@@ -85,7 +85,7 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
     """Return what agents of one stack have in common; `wave`: at which place of a step's order they tick."""
     group, learner, goal = system.group_of[agent.name], agent.learner, agent.goal
     # How messages come about is their channel stacks' affair, of which a stack may read many: here it matters how they fit.
-    read = [(channel.shape, channel.slots, channel.ledger.read) for channel in agent.inputs]
+    read = [(channel.shape, channel.slots, channel.ledger.read) for channel in agent.incoming]
     return (
         learner.network.signature(),
         agent.clock,
@@ -95,7 +95,7 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         learner.frozen,
         learner.rate,
         _optimiser(learner.optimiser),
-        tuple(AGE if n == AGE else system.description.signals[n].shape for n in agent.observes),
+        tuple(AGE if n == AGE else system.description.signals[n].input_shape for n in agent.observes),
         None if agent.align is None else aligned_kind(system, agent),
         agent.fan_in,
         tuple(read) if agent.fan_in == "concat" else frozenset(read),
@@ -120,7 +120,7 @@ def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> 
     before: Hashable | None = ()
     if sender.align is not None:
         before = aligned_kind(system, sender, (*behind, agent.name))
-    place = [c.name for c in agent.inputs].index(agent.align)
+    place = [c.name for c in agent.incoming].index(agent.align)
     own = (place, ledger.sender.clock, ledger.sender.rate, ledger.link.delay)
     return None if before is None else (own, before)
 
@@ -180,7 +180,7 @@ def stacks_of(system: System) -> tuple[list[list[Agent]], dict[str, str]]:
         kind: Hashable = name if name in reasons else agent_kind(system, agent, waves[name])
         kinds.setdefault(kind, []).append(agent)
     for members in kinds.values():
-        name, read = members[0].name, [channel_kind(system, channel) for channel in members[0].inputs]
+        name, read = members[0].name, [channel_kind(system, channel) for channel in members[0].incoming]
         if len(members) == 1 and name not in reasons and len(set(read)) == len(read):
             reasons[name] = "no other is like it"
     return list(kinds.values()), reasons
@@ -240,7 +240,7 @@ def _replicas(base: System, agents: Sequence[str]) -> Replicas:
 
 def _rewired(agent: Agent) -> Agent:
     """A lone agent without its channels, which may become stacks; its parameters are the same tensors."""
-    return replace(agent, inputs=[], outputs=[], memory=None, members=(agent,))
+    return replace(agent, incoming=[], outgoing=[], memory=None, members=(agent,))
 
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
@@ -249,8 +249,8 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
     return replace(
         members[0],
         name=name,
-        inputs=[],
-        outputs=[],
+        incoming=[],
+        outgoing=[],
         memory=None,
         learner=learner,
         members=tuple(members),
@@ -287,7 +287,7 @@ class _Channels:
             if agent.stacked:
                 agent.layout = self._layout(agent)
                 if agent.align is not None:
-                    agent.align = next(c.name for c in agent.inputs if agent.align in c.names)
+                    agent.align = next(c.name for c in agent.incoming if agent.align in c.names)
         return found
 
     def _ends(self, channel: Channel) -> tuple[Agent, Agent]:
@@ -335,20 +335,20 @@ class _Channels:
         if agent.fan_in != "concat":
             receiver_index = [
                 torch.arange(count, device=device) if c.receiver_index is None else c.receiver_index
-                for c in agent.inputs
+                for c in agent.incoming
             ]
             return StackedFanIn(agent.fan_in, count, self.base.batch, (), receiver_index)
         where = {
-            name: (b, k) for b, channel in enumerate(agent.inputs) for k, name in enumerate(channel.names)
+            name: (b, k) for b, channel in enumerate(agent.incoming) for k, name in enumerate(channel.names)
         }
-        shapes = [(c.shape, c.slots, c.ledger.read) for c in agent.members[0].inputs]
+        shapes = [(c.shape, c.slots, c.ledger.read) for c in agent.members[0].incoming]
         segments: list[InputSegment] = []
         first = 0
         for _, equal in groupby(shapes):
             last = first + len(list(equal))
-            read = [where[c.name] for member in agent.members for c in member.inputs[first:last]]
+            read = [where[c.name] for member in agent.members for c in member.incoming[first:last]]
             used = sorted({b for b, _ in read})
-            *starts, total = accumulate((len(agent.inputs[b].members) for b in used), initial=0)
+            *starts, total = accumulate((len(agent.incoming[b].members) for b in used), initial=0)
             start = dict(zip(used, starts, strict=True))
             places = [start[b] + k for b, k in read]
             segments.append(InputSegment(tuple(used), _index(places, total, device), last - first, total))

@@ -6,6 +6,7 @@ rows are the environments. Shapes: N members, B environments.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner, Objective, StackedLearner
-from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE, Tensors
+from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE
 from antiphon.comms.links import FanIn
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock
@@ -53,8 +54,8 @@ class Agent:
     goal: Goal | None = None
     align: str | None = None
     """The incoming channel whose step signals it works on."""
-    inputs: list[Channel] = field(default_factory=list)
-    outputs: list[Channel] = field(default_factory=list)
+    incoming: list[Channel] = field(default_factory=list)
+    outgoing: list[Channel] = field(default_factory=list)
     memory: Channel | None = None
     """The state channel to its own next tick; None: it has no state."""
     trail: dict[int, Tensor] | None = None
@@ -148,12 +149,11 @@ class Agent:
 
     # --- what it observes ----------------------------------------------------------------------------------
 
-    def observations(self, signals: Tensors, missing: dict[str, Tensor], dtype: torch.dtype) -> list[Tensor]:
+    def observations(self, signal: Callable[[str], Tensor], dtype: torch.dtype) -> list[Tensor]:
         """What the members observe, [rows, …] each, in the order in which they declare it, ages left out.
 
         Args:
-            signals: Of the step.
-            missing: Zeros in the shape of a signal, [replicas * B, …], for an aligned agent before its first message.
+            signal: Returns a signal of the step by its name, [replicas * B, …], as it enters a network.
             dtype: Of what the network reads.
         """
         flat = len(self.learner.network.input_shape) == 1
@@ -162,15 +162,11 @@ class Agent:
             if names[0] == AGE:
                 continue
             distinct = list(dict.fromkeys(names))
-            values = [signals.get(name, missing.get(name)) for name in distinct]
-            assert all(value is not None for value in values)
+            values = [signal(name).to(dtype) for name in distinct]
             if len(values) == 1:
-                assert values[0] is not None
-                rows = self.replicas.to_rows(values[0].to(dtype))
+                rows = self.replicas.to_rows(values[0])
             else:
-                rows = self._by_name(
-                    torch.cat([v.to(dtype) for v in values if v is not None]), names, distinct
-                )
+                rows = self._by_name(torch.cat(values), names, distinct)
             found.append(rows.reshape(len(rows), -1) if flat else rows)
         return found
 
@@ -194,7 +190,7 @@ class Agent:
     @cached_property
     def ports(self) -> tuple[str, ...]:
         """The ports that a channel or objective reads, and those watched."""
-        names = [*self.watched, *(channel.port for channel in self.outputs)]
+        names = [*self.watched, *(channel.port for channel in self.outgoing)]
         if self.goal is not None:
             names.append(OBJECTIVE)
         if self.memory is not None:
@@ -206,9 +202,9 @@ class Agent:
     @cached_property
     def channels(self) -> list[Channel]:
         """Its incoming channels, its state channel included."""
-        return self.inputs if self.memory is None else [*self.inputs, self.memory]
+        return self.incoming if self.memory is None else [*self.incoming, self.memory]
 
     @cached_property
     def sends(self) -> list[Channel]:
         """Its outgoing channels, its state channel included."""
-        return self.outputs if self.memory is None else [*self.outputs, self.memory]
+        return self.outgoing if self.memory is None else [*self.outgoing, self.memory]

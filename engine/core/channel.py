@@ -8,21 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import Tensors
-from antiphon.comms.feedback import DirectFeedback
-from antiphon.comms.model import ContextSpec
-from antiphon.comms.outliers import Outliers
-from antiphon.comms.synthetic_gradients import Predictor
-from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.masks import EnvMask, mask_fill_zero, mask_not
 from antiphon.engine.core.records import Members, Record, Replicas, members_and, select_rows
 from antiphon.nets.optimisers import Rate
+
+if TYPE_CHECKING:  # what may be plugged into a channel
+    from antiphon.agents.network import Tensors
+    from antiphon.comms.feedback import DirectFeedback
+    from antiphon.comms.model import ContextSpec
+    from antiphon.comms.outliers import Outliers
+    from antiphon.comms.synthetic_gradients import Predictor
+    from antiphon.comms.synthetic_inputs import InputModel
 
 __all__ = ["Channel", "InputExample"]
 

@@ -18,8 +18,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import Learner, StackedLearner
-from antiphon.comms.model import Model
+from antiphon.agents.learner import StackedLearner
 from antiphon.comms.stacked import StackedModels
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
@@ -169,7 +168,6 @@ class Guard:
 
 
 AnyUpdate = TypeVar("AnyUpdate", PredictorUpdate, InputUpdate)
-StatisticsOwner = Learner | StackedLearner | Model | StackedModels
 
 
 class RunningStatistics:
@@ -181,33 +179,31 @@ class RunningStatistics:
     """
 
     def __init__(self, agents: Mapping[str, Agent], channels: Mapping[str, Channel]) -> None:
-        learners = {id(agent.learner): agent.learner for agent in agents.values()}
-        models = [model for channel in channels.values() for model in channel.models]
-        self._owners: list[StatisticsOwner] = [o for o in (*learners.values(), *models) if o.buffers]
-        self._before = [dict(owner.buffers) for owner in self._owners]
+        learners = [agent.learner for agent in agents.values()]
+        models = [m for c in channels.values() for m in (c.predictor, c.input) if m is not None]
+        self._owners = {id(owner): owner for owner in (*learners, *models) if owner.buffers}
+        self.note()
 
     def note(self) -> None:
         """Keep what they are before a step."""
-        self._before = [dict(owner.buffers) for owner in self._owners]
+        self._before = {key: dict(owner.buffers) for key, owner in self._owners.items()}
 
     def restore(self) -> None:
         """Put all back to what they were before the step."""
-        for owner, before in zip(self._owners, self._before, strict=True):
-            owner.buffers = before
+        for key, owner in self._owners.items():
+            owner.buffers = self._before[key]
 
-    def restore_members(self, stack: object, members: Tensor) -> None:
+    def restore_members(self, owner: object, members: Tensor) -> None:
         """Put those of members of a stack, [N] bool, back."""
-        for owner, before in zip(self._owners, self._before, strict=True):
-            if owner is stack and isinstance(owner, StackedLearner | StackedModels):
-                owner.restore_buffers(members, before)
+        if isinstance(owner, StackedLearner | StackedModels) and id(owner) in self._before:
+            owner.restore_buffers(members, self._before[id(owner)])
 
     def keep_where(self, guard: Guard) -> None:
         """Put those of stacked learners back once the guard has found something that is not finite."""
-        for owner, before in zip(self._owners, self._before, strict=True):
+        for key, owner in self._owners.items():
             if isinstance(owner, StackedLearner):
-                owner.buffers = {
-                    name: guard.frozen(before[name], after) for name, after in owner.buffers.items()
-                }
+                before = self._before[key]
+                owner.buffers = {name: guard.frozen(before[name], b) for name, b in owner.buffers.items()}
 
 
 class DivergenceCheck:
@@ -259,7 +255,9 @@ class DivergenceCheck:
                 member = self.agents[name].members[members[0]]
                 self._report_group(self._group_of[member.name], NOT_FINITE, step)
             if name in self.channels:
-                self._report_channel(self.channels[name].members[members[0]], NOT_FINITE, step, inputs=False)
+                self._report_channel(
+                    self.channels[name].members[members[0]], NOT_FINITE, step, of_input=False
+                )
 
     def disable_stopped_replicas(self) -> None:
         """Disable every member of the replicas that have diverged: nothing of them moves at this step either."""
@@ -382,13 +380,13 @@ class DivergenceCheck:
             DivergenceError: One has, and the scenario says stop.
         """
         for name, diverged in self._diverged(updates, step).items():
-            channel, inputs = self.channels[name], isinstance(updates[name], InputUpdate)
-            disabled = channel.input_models_disabled if inputs else channel.predictors_disabled
+            channel, of_input = self.channels[name], isinstance(updates[name], InputUpdate)
+            disabled = channel.input_models_disabled if of_input else channel.predictors_disabled
             new = [k for k in diverged if disabled is None or not disabled[k]]
             for k in new:
-                self._report_channel(channel.members[k], diverged[k], step, inputs=inputs)
-            (channel.disable_input_models if inputs else channel.disable_predictors)(new)
-            if channel.input_model_disabled if inputs else channel.predictor_disabled:
+                self._report_channel(channel.members[k], diverged[k], step, of_input=of_input)
+            (channel.disable_input_models if of_input else channel.disable_predictors)(new)
+            if channel.input_model_disabled if of_input else channel.predictor_disabled:
                 del updates[name]
 
     def _diverged(
@@ -412,11 +410,11 @@ class DivergenceCheck:
         }
         return {name: diverged for name, diverged in found.items() if diverged}
 
-    def _report_channel(self, channel: Channel, what: str, step: int, *, inputs: bool) -> None:
-        kind, end = ("input", channel.receiver) if inputs else ("gradient", channel.sender)
+    def _report_channel(self, channel: Channel, what: str, step: int, *, of_input: bool) -> None:
+        kind, end = ("input", channel.receiver) if of_input else ("gradient", channel.sender)
         fix = (
             "the learning rate of the synthetic input"
-            if inputs
+            if of_input
             else "its learning rate, or that of its synthetic gradients"
         )
         text = (

@@ -76,7 +76,7 @@ class GradientLedger:
         link, sent = self.link, value_of(message)
         received = link.carry(step, sent) if link.noise or link.bits else sent
         deadline += self.slack if first is not None else 0
-        record = Record(step, sent, received, step_signals, first, waiting, deadline, live=message)
+        record = Record(step, sent, received, step_signals, first, waiting, deadline, graph_output=message)
         if link.drop:
             record.lost = link.lost(step, message.shape[0], message.device)
         self._note_newest(step)
@@ -151,18 +151,18 @@ class GradientLedger:
     @staticmethod
     def attach_graph(record: Record, message: Tensor) -> None:
         """Join a message again to the sender's graph, which has been replayed."""
-        record.live = message
+        record.graph_output = message
 
     @staticmethod
     def release_graphs(tapes: Iterable[Tape]) -> None:
         """Let the graphs of windows go, and what was predicted of their messages; the tapes can still be replayed."""
         for tape in tapes:
-            tape.live.clear()
+            tape.graph_outputs.clear()
             for tick in tape.ticks:
                 for part in tick.parts:
                     part.ports = {}
             for _, record in tape.sent:
-                record.live = record.prediction = None
+                record.graph_output = record.prediction = None
 
     @staticmethod
     def keep_prediction(record: Record, prediction: Tensor, updates: int) -> None:

@@ -78,8 +78,8 @@ class Mailbox:
             return Delivery(record, record.received, True, True)
         if record.void is True:
             return Delivery(record, None, False, False)
-        alive = mask_not(record.void)
-        return Delivery(record, mask_fill_zero(alive, record.received), alive, alive)
+        valid = mask_not(record.void)
+        return Delivery(record, mask_fill_zero(valid, record.received), valid, valid)
 
     def _receive_held(self, due: Record) -> Delivery:
         if self.held is None or self.held_stamp is None:

@@ -3,7 +3,7 @@
 One run has one environment of B lanes. Several seeds that run as one have one each, and a signal is [replicas * B, …].
 
 No autograd graph outlives its window, and none is ever stored: a fork, a checkpoint and a late learner replay the tape,
-which gives the same bits as the live graph.
+which gives the same bits as the first graph.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ __all__ = [
     "Consumption",
     "Delivery",
     "EpisodeEnds",
-    "Input",
     "LearningGroup",
     "Members",
+    "Read",
     "Record",
     "ReplicaSignals",
     "Replicas",
@@ -192,7 +192,7 @@ class Record:
     """Step at which its last window closed."""
     held_by_sender: bool = True
     """Whether the sender has still to learn from it."""
-    live: Tensor | None = None
+    graph_output: Tensor | None = None
     """The message with the sender's graph, while the sender's window is open."""
     prediction: tuple[Tensor, int] | None = None
     """What its predictor said of it, and after how many updates."""
@@ -239,7 +239,7 @@ class Delivery:
 
 
 @dataclass(slots=True, eq=False)
-class Input:
+class Read:
     """What one agent consumed from one channel at one tick."""
 
     channel: str
@@ -249,7 +249,7 @@ class Input:
     """[B, size], otherwise: the leaf, or a constant; None: zeros."""
     use: Consumption | None = None
     """The ledger's, whose leaf `value` is."""
-    alive: EnvMask = True
+    available: EnvMask = True
     """Environments in which there is a message."""
 
 
@@ -257,26 +257,26 @@ class Input:
 class AgentTick:
     """One agent's share in a tick.
 
-    Several inputs of one channel, one after the other, are the messages that it reads side by side, oldest first.
+    Several reads of one channel, one after the other, are the messages that it reads side by side, oldest first.
     """
 
     agent: str
     step_signals: StepSignals
     """The signals it worked on (its own step's, or those its aligned message was made from)."""
-    inputs: list[Input]
+    reads: list[Read]
     participates: EnvMask = True
-    """The rows in which the agent learns from this window; in others its inputs are constants."""
-    memory: Input | None = None
+    """The rows in which the agent learns from this window; in others what it reads is constant."""
+    memory: Read | None = None
     """What a recurrent agent read of its own state; None for others."""
     ages: Tensor | None = None
     """[B, channels]: how old the messages are, for an agent that observes it."""
     ports: Tensors = field(default_factory=dict)
-    """Live outputs; empty once the window has closed."""
+    """Its outputs, with their graph; empty once the window has closed."""
 
     @property
-    def consumed(self) -> list[Input]:
+    def consumed(self) -> list[Read]:
         """All that it read over channels, its own state among it."""
-        return self.inputs if self.memory is None else [*self.inputs, self.memory]
+        return self.reads if self.memory is None else [*self.reads, self.memory]
 
 
 @dataclass(slots=True, eq=False)
@@ -296,7 +296,7 @@ class Tape:
         start: Running statistics of each learner, by its first agent, at the window's start.
         ticks: In the order they were made.
         sent: Records of the messages sent, by channel name, in order.
-        live: Messages of this window with their graph, by (channel, stamp).
+        graph_outputs: Messages of this window with their graph, by (channel, stamp).
         given_up: Delayed channels whose gradients were not complete within their staleness: the window is learned from
             without them.
     """
@@ -305,7 +305,7 @@ class Tape:
     start: dict[str, Tensors] = field(default_factory=dict)
     ticks: list[Tick] = field(default_factory=list)
     sent: list[tuple[str, Record]] = field(default_factory=list)
-    live: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    graph_outputs: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set)
 
     def consumptions(self) -> list[tuple[str, Consumption]]:

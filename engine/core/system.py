@@ -96,8 +96,8 @@ class System:
             channel.cut(step, *(_rows(channel, mask) for mask in (ends.ended, ends.terminated)))
         for agent in self.agents.values():
             if agent.trail is not None:
-                alive = mask_not(_rows(agent, ends.ended))
-                agent.trail = {stamp: mask_fill_zero(alive, state) for stamp, state in agent.trail.items()}
+                going_on = mask_not(_rows(agent, ends.ended))
+                agent.trail = {stamp: mask_fill_zero(going_on, state) for stamp, state in agent.trail.items()}
 
     def next_episode(self, step: int, length: int | None) -> None:
         """Tell those that learn once an episode how long the one is that begins at `step`; None: they know it."""
@@ -123,8 +123,8 @@ class System:
                 agent,
                 members=(),
                 learner=instead.get(id(agent.learner), agent.learner),
-                inputs=[channels[channel.name] for channel in agent.inputs],
-                outputs=[channels[channel.name] for channel in agent.outputs],
+                incoming=[channels[channel.name] for channel in agent.incoming],
+                outgoing=[channels[channel.name] for channel in agent.outgoing],
                 memory=None if agent.memory is None else channels[agent.memory.name],
             )
             for name, agent in self.agents.items()
@@ -145,14 +145,25 @@ class System:
         """Return the first agent of each learner."""
         return {name: agent for name, agent in self.agents.items() if self.owner_of[name] == name}
 
+    def network_input(self, name: str, value: Tensor | None) -> Tensor:
+        """Return a signal as it enters a network, [rows, *input_shape]: one-hot where it is categorical.
+
+        Args:
+            name: Of the signal.
+            value: [rows, *shape]; None: zeros for [replicas * B], as an aligned agent reads before its first message.
+        """
+        signal = self.description.signals[name]
+        if value is None:
+            rows = self.replicas * self.batch
+            return torch.zeros(rows, *signal.input_shape, dtype=self.dtype, device=self.device)
+        if signal.classes is None:
+            return value
+        classes = torch.arange(signal.classes, device=value.device)
+        return value.unsqueeze(1) == classes.view(-1, *(1 for _ in signal.shape))
+
     def goals(self) -> dict[str, Goal]:
         """Return the objectives of the agents that have one, by agent."""
         return {name: agent.goal for name, agent in self.agents.items() if agent.goal is not None}
-
-    def zeros_of(self, signal: str) -> Tensor:
-        """Zeros in the shape of a signal, [replicas * B, …]."""
-        shape = self.description.signals[signal].shape
-        return torch.zeros(self.replicas * self.batch, *shape, dtype=self.dtype, device=self.device)
 
     def signals(self) -> set[str]:
         """Return the names of all signals somebody asks for."""

@@ -127,5 +127,5 @@ class StepReport:
     updates: list[Update]
     predictor_updates: dict[str, PredictorUpdate]
     """By channel."""
-    inputs: dict[str, InputUpdate] = field(default_factory=dict)
+    input_updates: dict[str, InputUpdate] = field(default_factory=dict)
     """Of the synthetic inputs that learned, by channel."""

@@ -172,9 +172,9 @@ def _forward(
     check_split(split, env.splits)
     assert make is not None  # an environment can be made again if it can be made of a split
     with closing(make(max(1, min(_ENVS, env.example_count(split) // _STRETCH)), split)) as other:
-        steps = other.evaluation_steps
-        assert steps is not None
         rollout = EnvironmentRollout(system, other, links, rollout_seed(seed, split, 0))
+        steps = other.evaluation_steps  # which may depend on the seed
+        assert steps is not None
         with Progress("evaluating", steps) as bar:
             scores = rollout.run(steps, bar.advance)
     agents: dict[str, dict[str, float]] = {}

@@ -69,9 +69,8 @@ def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
         ticks = Ticks(system, steps_per_round(system))
         return _laid_end_to_end(ticks, ticks.round(agents), agents)
     ticks = Ticks(system)
-    ticks.signals = {
-        name: ticks.graph.placeholder(word) for name, word in argument_names(ticks.observed).items()
-    }
+    words = argument_names(ticks.observed).items()
+    ticks.signals = {name: ticks.encoded(name, ticks.graph.placeholder(word)) for name, word in words}
     ticks.append(steps_needed(system))
     ticks.graph.output({name: ticks.outputs[name][-1] for name in agents})
     module = fx.GraphModule(ticks.root, ticks.graph, class_name="Corporation")
@@ -166,7 +165,7 @@ class Ticks:
 
     Attributes:
         observed: What is observed, in the order in which it is given.
-        signals: By name, what is observed: [batch, *shape] of an example, [steps, batch, *shape] of a round.
+        signals: By name, what is observed: [batch, *input_shape] of an example, [steps, batch, *shape] of a round.
         messages: By channel and stamp, [batch, size].
         states: By agent and step of the tick that left it, [batch, state size].
         outputs: By agent with an objective: one [batch, outputs] per tick.
@@ -222,15 +221,15 @@ class Ticks:
         return self.call(torch.ge, self.call(torch.add, at, self._steps), 0)
 
     def signal(self, name: str, step: int | None) -> fx.Node:
-        """Return the observation of a step, [batch, *shape]; None: what an aligned agent sees before its first message."""
+        """Return the observation of a step, [batch, *input_shape]; None: as an aligned agent reads before its first message."""
         if not self.length:
             return self.signals[name]
-        shape = self.system.description.signals[name].shape
+        shape = self.system.description.signals[name].input_shape
         if step is None:
             return self.silence(*shape)
         if step < 0:
             return self._before(f"{name}@{step}", shape, lambda: self.signal(name, step + self.length))
-        return self.call("select", self.signals[name], 0, step)
+        return self.encoded(name, self.call("select", self.signals[name], 0, step))
 
     def message(self, channel: Channel, stamp: int) -> fx.Node:
         """Return the message of a due stamp, [batch, size]."""
@@ -280,7 +279,7 @@ class Ticks:
             self.outputs.setdefault(agent.name, []).append(ports[OBJECTIVE])
         if agent.memory is not None:
             self.states[agent.name, step] = ports[STATE]
-        for channel in agent.outputs:
+        for channel in agent.outgoing:
             self.messages[channel.name, step] = self.call("flatten", ports[channel.port], 1)
 
     def _input(self, agent: Agent, step: int) -> fx.Node:
@@ -290,9 +289,9 @@ class Ticks:
             self._ages(agent, step) if name == AGE else self._observation(name, at, flat)
             for name in agent.observes
         ]
-        due = [self.due(channel, step) for channel in agent.inputs]
+        due = [self.due(channel, step) for channel in agent.incoming]
         messages = [
-            self._reading(channel, stamps, flat) for channel, stamps in zip(agent.inputs, due, strict=True)
+            self._reading(channel, stamps, flat) for channel, stamps in zip(agent.incoming, due, strict=True)
         ]
         if agent.fan_in != "concat" and messages:
             newest = [stamps[-1] for stamps in due if stamps]
@@ -303,7 +302,7 @@ class Ticks:
         """The step whose observations an agent works on: an aligned one on those of the message it consumes."""
         passed: set[str] = set()
         while agent.align is not None:
-            channel = next(channel for channel in agent.inputs if channel.name == agent.align)
+            channel = next(channel for channel in agent.incoming if channel.name == agent.align)
             due = self.due(channel, step)
             if not due or agent.name in passed:  # aligned to each other in a ring, none ever sees anything
                 return None
@@ -317,7 +316,16 @@ class Ticks:
         signal = self.signal(name, step)
         if not flat:
             return signal
-        return self.call("flatten" if self.system.description.signals[name].shape else "unsqueeze", signal, 1)
+        shaped = self.system.description.signals[name].input_shape
+        return self.call("flatten" if shaped else "unsqueeze", signal, 1)
+
+    def encoded(self, name: str, value: fx.Node) -> fx.Node:
+        """Return a signal, [batch, *shape], as it enters a network: one-hot where it is categorical."""
+        classes = self.system.description.signals[name].classes
+        if classes is None:
+            return value
+        one_hot = self.call(nn.functional.one_hot, value, classes)
+        return self.call("to", self.call("movedim", one_hot, -1, 1), self.system.dtype)
 
     def _reading(self, channel: Channel, stamps: Sequence[int], flat: bool) -> fx.Node:
         """What a tick reads on a channel: one message, or several as one (`read`)."""
@@ -338,7 +346,7 @@ class Ticks:
     def _ages(self, agent: Agent, step: int) -> fx.Node:
         """[batch, channels]: how old the newest messages are, in ticks of their senders; 0 where none has come."""
         ages, stamps = [], []
-        for channel in agent.inputs:
+        for channel in agent.incoming:
             due = self.due(channel, step)
             ages.append((step - due[-1]) / channel.ledger.sender.clock.period if due else 0.0)
             stamps.append(due[-1] if due else 0)

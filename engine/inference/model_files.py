@@ -65,12 +65,14 @@ def write_system(system: System, path: Path, agents: Sequence[str] | None, reado
         return _write_weights(path, named)
     agents = list(dict.fromkeys(readouts if agents is None else agents))
     module = export(system, agents).cpu()
-    shapes = [system.description.signals[name].shape for name in observed(system)]
-    words = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"][: len(shapes)]
+    signals = [system.description.signals[name] for name in observed(system)]
+    words = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"][: len(signals)]
     steps = () if system.description.is_stream else (int(module.steps_per_round),)  # type: ignore[arg-type]
     arguments: Arguments = {
-        word: torch.zeros(*steps, _ROWS, *shape, dtype=system.dtype)
-        for word, shape in zip(words, shapes, strict=True)
+        word: torch.zeros(
+            *steps, _ROWS, *signal.shape, dtype=system.dtype if signal.classes is None else torch.int64
+        )
+        for word, signal in zip(words, signals, strict=True)
     }
     outputs = agents.copy()
     if steps:

@@ -26,7 +26,7 @@ from antiphon.engine.core.records import (
     AgentTick,
     Delivery,
     EpisodeEnds,
-    Input,
+    Read,
     Record,
     Replicas,
     StepSignals,
@@ -125,8 +125,8 @@ class _DeliveredMessages:
     def __init__(self, deliver: Deliver | None) -> None:
         self.deliver = deliver
 
-    def read(self, channel: Channel, delivery: Delivery, part: AgentTick, step: int, tape: Tape) -> Input:
-        return Input(channel.name, None, delivery.value, alive=delivery.available)
+    def read(self, channel: Channel, delivery: Delivery, part: AgentTick, step: int, tape: Tape) -> Read:
+        return Read(channel.name, None, delivery.value, available=delivery.available)
 
     def send(self, channel: Channel, step: int, message: Tensor, step_signals: StepSignals) -> Record:
         if self.deliver is not None:
@@ -462,7 +462,7 @@ def filled(system: System) -> dict[str, int]:
     while len(found) < len(system.agents):
         for name in system.schedule.ticks(step):
             full, others = True, set[str]()
-            for channel in system.agents[name].inputs:
+            for channel in system.agents[name].incoming:
                 stamps = channel.mailbox.due(step)
                 if channel.sender in cycle[name]:
                     others |= sources[channel.sender, stamps[-1]] if stamps else set()

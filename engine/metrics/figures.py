@@ -196,7 +196,7 @@ def _norms(tensors: Sequence[Tensor], agent: Agent) -> list[float]:
 
 def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Measured]:
     """Yield the figures of channels that `figures` lists; `learned` is of the same stacks as `system`."""
-    for name, trained in learned.inputs.items():
+    for name, trained in learned.input_updates.items():
         losses = trained.loss.reshape(-1).tolist()
         yield Measured(system.channels[name].names, "si_loss", losses, _list(trained.members))
     injected = {name: (rows, update) for update in learned.updates for name, rows in update.injected.items()}

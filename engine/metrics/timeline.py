@@ -110,7 +110,7 @@ class _Times:
                 reach = reach.joined(self.reaches[agent.name][before])
             elif agent.memory.injects:
                 reach = reach._replace(state=True)
-        for channel in agent.inputs:
+        for channel in agent.incoming:
             for stamp in self._read(channel, step):
                 if _true(channel):
                     if windows.number(stamp) == window:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from math import prod
 
 import networkx as nx
 
@@ -14,20 +15,51 @@ from antiphon.scenarios import Scenario, warnings
 
 __all__ = ["advice"]
 
+_WIDE = 4096
+"""Zeros and ones of a one-hot observation of several values, at most, without a warning."""
 
-def advice(scenario: Scenario) -> list[str]:
-    """Return the scenario's warnings and those about delays and waiting (semantics 21, 27b); ScenarioError: no such environment."""
+
+def advice(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
+    """Return the scenario's warnings and those about delays and waiting (semantics 21, 27b).
+
+    Args:
+        scenario: The scenario.
+        variants: As for `antiphon.scenarios.warnings`.
+
+    Raises:
+        ScenarioError: There is no such environment.
+    """
     env = describe(scenario.env)
-    found = warnings(scenario)
+    found = warnings(scenario, variants)
     if env.is_stream:
         found += _over(scenario) if env.episode_steps == env.hold else _late(scenario, env)
     found += [*_lost_credit(scenario, env), *_mixed(scenario), *_never_learning(scenario)]
-    if env.longest_episode is not None and not any(agent.acts for agent in scenario.agents.values()):
+    found += _wide(scenario, env)
+    grows = env.longest_episode is not None and not env.splits
+    if grows and not any(agent.acts for agent in scenario.agents.values()):
         found.append(
             "env: its task grows with how well an acting agent does it, and none acts; "
             "give an agent `acts: true`, or the environment threshold 0"
         )
     return [*found, *_waiting_for_each_other(scenario)]
+
+
+def _wide(scenario: Scenario, env: Description) -> Iterator[str]:
+    """Warnings of arrays of classes that are rather quantities: they enter networks one-hot."""
+    for name, agent in scenario.agents.items():
+        for observed in agent.observes:
+            signal = env.signals.get(observed)
+            if (
+                signal is None
+                or signal.classes is None
+                or prod(signal.input_shape) <= _WIDE
+                or not signal.shape
+            ):
+                continue
+            yield (
+                f"agent {name}: '{observed}' enters as {prod(signal.input_shape):,} zeros and ones: {prod(signal.shape):,} "
+                f"values of {signal.classes:,} classes each; if they are quantities, give floats"
+            )
 
 
 def _late(scenario: Scenario, env: Description) -> Iterator[str]:
@@ -94,7 +126,7 @@ def _never_learning(scenario: Scenario) -> Iterator[str]:
 
 
 def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
-    """Warnings of locked channels whose messages are read in a later window, where their credit ends."""
+    """Warnings of locked channels of whose messages at least half are read in a later window, where their credit ends."""
     for group in scenario.locked_groups():
         if len(group) < 2:
             continue
@@ -110,7 +142,7 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
             sender, receiver = (Clock(clock.period, clock.phase) for clock in clocks)
             sent = [step for step in range(length, 2 * length) if sender.due(step)]
             lost = sum(receiver.following(step + channel.link.delay) >= 2 * length for step in sent)
-            if lost > 0 and channel.link.delay < length:
+            if lost and 2 * lost >= len(sent) and channel.link.delay < length:
                 yield (
                     f"channel {channel.name}: {lost} of {len(sent)} messages of a window are read after its end, where "
                     "their credit is lost; use a longer unroll, or `unroll: episode`"

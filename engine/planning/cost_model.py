@@ -62,7 +62,9 @@ class CostModel:
     def network(self, agent: Agent) -> NetworkCost:
         """Return the cost of one tick of an agent."""
         learner = agent.learner
-        returns = any(channel.coupling == "locked" or channel.ledger.wants_deltas for channel in agent.inputs)
+        returns = any(
+            channel.coupling == "locked" or channel.ledger.wants_deltas for channel in agent.incoming
+        )
         key = learner.network.signature(), returns, learner.frozen
         if key not in self._networks:
             try:
@@ -133,7 +135,7 @@ class CostModel:
 
 def _learns(agent: Agent) -> bool:
     """Whether an agent has a learning signal, or passes one on."""
-    returns = any(channel.injects or channel.coupling == "delayed" for channel in agent.outputs)
+    returns = any(channel.injects or channel.coupling == "delayed" for channel in agent.outgoing)
     return agent.goal is not None or returns or (agent.memory is not None and agent.memory.injects)
 
 

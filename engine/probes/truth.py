@@ -21,7 +21,7 @@ from antiphon.comms.credit import constant
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.environment import EnvironmentRunner
-from antiphon.engine.core.records import AgentTick, Delivery, Input, Record, StepSignals, Tape
+from antiphon.engine.core.records import AgentTick, Delivery, Read, Record, StepSignals, Tape
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.rollout import copied
 from antiphon.engine.step.backward import ObjectiveEvaluator
@@ -101,8 +101,8 @@ class _GraphMessages:
         self.marked = marked
         self.sent: dict[str, Record] = {}
 
-    def read(self, channel: Channel, delivery: Delivery, part: AgentTick, step: int, tape: Tape) -> Input:
-        return Input(channel.name, None, delivery.value, alive=delivery.available)
+    def read(self, channel: Channel, delivery: Delivery, part: AgentTick, step: int, tape: Tape) -> Read:
+        return Read(channel.name, None, delivery.value, available=delivery.available)
 
     def send(self, channel: Channel, step: int, message: Tensor, step_signals: StepSignals) -> Record:
         message = message.flatten(1)

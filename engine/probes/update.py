@@ -101,7 +101,7 @@ def _true(twin: BaseSimulation, followed: dict[str, _Followed], ahead: int | Non
     last = twin.now
     for name, window in followed.items():
         members = [agent for member, agent in system.agents.items() if system.owner_of[member] == name]
-        sent = [channel.name for agent in members for channel in agent.outputs]
+        sent = [channel.name for agent in members for channel in agent.outgoing]
         stamps = range(window.first, window.last + 1)
         reach = max(s + look_ahead(system, sent, s) for s in stamps) if ahead is None else window.last + ahead
         last = max(last, window.last, reach)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.credit import as_leaf
-from antiphon.engine.reference.records import AgentTick, Consumption, Input, MessageRecord, StepSignals, Tape
+from antiphon.engine.reference.records import AgentTick, Consumption, MessageRecord, Read, StepSignals, Tape
 from antiphon.engine.reference.state import Optimizer, State
 
 __all__ = ["load_state_dict", "state_dict"]
@@ -225,12 +225,12 @@ def _saved_tape(tape: Tape, signals: Numbering) -> Tree:
 
 
 def _saved_tick(tick: AgentTick, signals: Numbering) -> list[Any]:
-    number, inputs = _number(tick.signals, signals), [_saved_input(entry) for entry in tick.inputs]
-    state = None if tick.state is None else _saved_input(tick.state)
+    number, inputs = _number(tick.signals, signals), [_saved_read(entry) for entry in tick.reads]
+    state = None if tick.state is None else _saved_read(tick.state)
     return [tick.agent, number, inputs, tick.participates, state, tick.ages]
 
 
-def _saved_input(entry: Input) -> list[Any]:
+def _saved_read(entry: Read) -> list[Any]:
     used = None if entry.use is None else [entry.use.record.stamp, _simplified(entry.use.counts)]
     return [entry.channel, entry.stamp, entry.value, used, _simplified(entry.present)]
 
@@ -243,7 +243,7 @@ def _loaded_tape(
 ) -> Tape:
     tape = Tape(saved["window"], {name: dict(buffers) for name, buffers in saved["start"].items()})
 
-    def loaded(entry: Sequence[Any], step: int) -> Input:
+    def loaded(entry: Sequence[Any], step: int) -> Read:
         name, stamp, value, used, present = entry
         use = None
         if used is not None:
@@ -256,7 +256,7 @@ def _loaded_tape(
             value = use.leaf
         elif value is None and stamp is None:
             value = state.mailboxes[name].zeros
-        return Input(name, stamp, value, _mask(state, present), use)
+        return Read(name, stamp, value, _mask(state, present), use)
 
     for step, agents in saved["ticks"]:
         ticks = []

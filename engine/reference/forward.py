@@ -13,7 +13,7 @@ from antiphon.comms.credit import constant
 from antiphon.comms.links import combine_reads, join
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.predictors import context_of
-from antiphon.engine.reference.records import AgentTick, Delivery, Input, LearningGroup, StepSignals, Tape
+from antiphon.engine.reference.records import AgentTick, Delivery, LearningGroup, Read, StepSignals, Tape
 from antiphon.engine.reference.state import State
 from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for
@@ -50,18 +50,18 @@ def _read(state: State, agent: Agent, signals: StepSignals, tape: Tape) -> Agent
     step = signals.step
     tick = AgentTick(agent.name, signals, [], state.participates(agent.name, tape.window))
     ages: list[Tensor] = []
-    for channel in agent.inputs:
+    for channel in agent.incoming:
         mailbox = state.mailboxes[channel.name]
         deliveries = mailbox.deliveries(step)
         if channel.input is not None and channel.name not in state.input_disabled:
             deliveries = [_with_stand_in(state, channel, deliveries[-1], step)]
         if channel.name == agent.align:
             tick.signals = deliveries[-1].signals
-        tick.inputs += [_input(state, channel, delivery, tick, step, tape) for delivery in deliveries]
+        tick.reads += [_entry(state, channel, delivery, tick, step, tape) for delivery in deliveries]
         ages.append(mailbox.age(deliveries[-1], step))
     if agent.memory is not None:
         delivery = state.mailboxes[agent.memory.name].deliveries(step)[-1]
-        tick.state = _input(state, agent.memory, delivery, tick, step, tape)
+        tick.state = _entry(state, agent.memory, delivery, tick, step, tape)
     if ages and "age" in agent.observes:
         tick.ages = torch.stack(ages, 1)
     return tick
@@ -82,19 +82,19 @@ def _with_stand_in(state: State, channel: Channel, delivery: Delivery, step: int
     return mailbox.stand_in(delivery, constant(channel.input.predict(context, state.batch)), missing)
 
 
-def _input(state: State, channel: Channel, read: Delivery, tick: AgentTick, step: int, tape: Tape) -> Input:
+def _entry(state: State, channel: Channel, read: Delivery, tick: AgentTick, step: int, tape: Tape) -> Read:
     """Note what a tick reads as it will be differentiated: with its graph, as a leaf, or as a constant (rule 2)."""
     record, mailbox = read.record, state.mailboxes[channel.name]
     passed_on = channel.coupling == "locked" or mailbox.ledger.is_state
     if record is not None and passed_on and (channel.name, record.stamp) in tape.outputs:
-        return Input(channel.name, record.stamp, None, ~record.void)
+        return Read(channel.name, record.stamp, None, ~record.void)
     # Over a locked channel it was sent in an earlier window, where its credit is lost (rule 15).
     constant_only = channel.coupling == "locked" or not tick.participates or not read.counts.any()
     if record is None or constant_only:
-        return Input(channel.name, None, read.value, read.present)
+        return Read(channel.name, None, read.value, read.present)
     shared = not mailbox.keeps and bool(read.counts.all()) and not read.predicted.any()
     use = mailbox.ledger.consume(step, read, shared=shared)
-    return Input(channel.name, None, use.leaf, read.present, use)
+    return Read(channel.name, None, use.leaf, read.present, use)
 
 
 def _evaluate(state: State, step: int, ticks: list[AgentTick], tape: Tape, buffers: Tensors) -> Tensors:
@@ -120,22 +120,22 @@ def _evaluate(state: State, step: int, ticks: list[AgentTick], tape: Tape, buffe
 
 def _outgoing(state: State, agent: Agent, step: int) -> list[Channel]:
     """The channels on which an agent sends at a tick; the state goes last."""
-    sending = [c for c in agent.outputs if state.ledgers[c.name].sender.due(step)]
+    sending = [c for c in agent.outgoing if state.ledgers[c.name].sender.due(step)]
     return sending if agent.memory is None else [*sending, agent.memory]
 
 
 def _network_input(state: State, tick: AgentTick, tape: Tape) -> Tensor:
     """[B, *input_shape]: observations in declared order, then messages in canonical order (rules 26, 28)."""
-    agent = state.agents[tick.agent]
+    agent, system = state.agents[tick.agent], state.system
     flat = len(agent.learner.network.input_shape) == 1
     observations, messages, present = [], [], []
     for name in agent.observes:
-        value = tick.ages if name == "age" else tick.signals.values.get(name)
-        if value is not None or name != "age":
-            value = (state.system.zeros_of(name) if value is None else value).to(state.system.dtype)
+        value = tick.ages if name == "age" else system.network_input(name, tick.signals.values.get(name))
+        if value is not None:
+            value = value.to(system.dtype)
             observations.append(value.reshape(len(value), -1) if flat else value)
-    for channel in agent.inputs:
-        entries = [entry for entry in tick.inputs if entry.channel == channel.name]
+    for channel in agent.incoming:
+        entries = [entry for entry in tick.reads if entry.channel == channel.name]
         values = [_value(state, entry, tick, tape) for entry in entries]
         shaped = [value if flat else value.reshape(-1, *channel.shape) for value in values]
         read = list(zip(shaped, [entry.present for entry in entries], strict=True))
@@ -145,7 +145,7 @@ def _network_input(state: State, tick: AgentTick, tape: Tape) -> Tensor:
     return join(agent.fan_in, observations, messages, present)
 
 
-def _value(state: State, entry: Input, tick: AgentTick, tape: Tape) -> Tensor:
+def _value(state: State, entry: Read, tick: AgentTick, tape: Tape) -> Tensor:
     """[B, size]: what was read on a channel, with as much of its graph as the coupling lets through."""
     if entry.value is not None:
         return entry.value
@@ -154,7 +154,7 @@ def _value(state: State, entry: Input, tick: AgentTick, tape: Tape) -> Tensor:
     return constant(value) if cut else value  # rules 7 and 10: nothing flows back this way
 
 
-def _passed_on(state: State, entry: Input, tape: Tape) -> Tensor:
+def _passed_on(state: State, entry: Read, tape: Tape) -> Tensor:
     """[B, size]: a message of the same window as it arrives, with its graph (rule 8: straight-through)."""
     assert entry.stamp is not None
     sent = tape.outputs[entry.channel, entry.stamp].flatten(1)
@@ -166,7 +166,7 @@ def _passed_on(state: State, entry: Input, tape: Tape) -> Tensor:
 def _feedback_paths(state: State, tick: AgentTick, tape: Tape, position: int) -> Iterator[Transport]:
     """Messages whose gradient goes back through fixed weights: feedback alignment (rule 10)."""
     rows = slice(position * state.batch, (position + 1) * state.batch)
-    for entry in tick.inputs:
+    for entry in tick.reads:
         weights = state.channels[entry.channel].aligned
         if weights is not None and entry.stamp is not None and tick.participates:
             yield Transport(_passed_on(state, entry, tape), weights, rows)

@@ -111,7 +111,7 @@ class Delivery:
 
 
 @dataclass(slots=True, eq=False)
-class Input:
+class Read:
     """What an agent read on one channel at one tick."""
 
     channel: str
@@ -132,11 +132,11 @@ class AgentTick:
     agent: str
     signals: StepSignals
     """Its own step's, or those that its aligned message was computed from (rule 21)."""
-    inputs: list[Input]
+    reads: list[Read]
     """In canonical order of channels; several of one channel are read side by side, oldest first."""
     participates: bool
     """Whether it learns from the window (rule 7)."""
-    state: Input | None = None
+    state: Read | None = None
     """The state it took up, of a recurrent agent."""
     ages: Tensor | None = None
     """[B, channels]: ages of the messages, where it observes them."""
@@ -144,9 +144,9 @@ class AgentTick:
     """Outputs with their graph, while the window is open."""
 
     @property
-    def consumed(self) -> list[Input]:
+    def consumed(self) -> list[Read]:
         """All that it read over channels, its own state included."""
-        return self.inputs if self.state is None else [*self.inputs, self.state]
+        return self.reads if self.state is None else [*self.reads, self.state]
 
 
 @dataclass(slots=True, eq=False)
@@ -291,5 +291,5 @@ class StepReport:
     groups: list[GroupUpdate]
     gradients: Updates
     """Of synthetic gradients."""
-    inputs: Updates
+    input_updates: Updates
     """Of synthetic inputs."""

@@ -303,8 +303,9 @@ def facts_of(
     dtype: str = "float32",
     threads: int = 1,
     backend: str = "cohort",
+    variants: Iterable[Scenario] = (),
 ) -> dict[str, Any]:
-    """Return the content of run.json for a run that begins now, but for its template."""
+    """Return the content of run.json for a run that begins now, but for its template; `variants` is that of `advice`."""
     from antiphon.engine.planning.advice import advice
 
     return {
@@ -317,7 +318,7 @@ def facts_of(
         "backend": backend,
         "versions": _versions(),
         "git": _commit(),
-        "warnings": advice(scenario),
+        "warnings": advice(scenario, variants),
         "started": now(),
         "finished": None,
         "seconds": 0.0,

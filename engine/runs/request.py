@@ -12,7 +12,7 @@ from antiphon.engine.runs.directory import RunDirectory, facts_of, finite, holds
 from antiphon.engine.runs.trainer import Outcome
 from antiphon.errors import DivergenceError, RunError
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.python import PythonTemplate
+from antiphon.scenarios.python import PythonTemplate, other_variants
 
 __all__ = ["Request"]
 
@@ -61,12 +61,15 @@ class Request:
     @property
     def facts(self) -> dict[str, Any]:
         """The content of run.json at the start of this run."""
+        variants = other_variants(self.template, self.variant, self.values)
         return {
             "template": {"source": self.template.source, "text": self.template.text},
             "variant": self.variant,
             "values": self.resolved_values,
             "command": list(self.command),
-            **facts_of(self.scenario, seed=self.seed, device=self.device, backend=self.backend),
+            **facts_of(
+                self.scenario, seed=self.seed, device=self.device, backend=self.backend, variants=variants
+            ),
         }
 
     def existing(self, path: str | Path) -> RunDirectory | None:

@@ -22,8 +22,8 @@ from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.records import (
     AgentTick,
     Consumption,
-    Input,
     LearningGroup,
+    Read,
     Record,
     Replicas,
     StepSignals,
@@ -173,7 +173,7 @@ class _Splitter:
                 record,
                 waiting=set(record.waiting),
                 states=states[k],
-                live=None,
+                graph_output=None,
                 prediction=None,
                 **{name: values[k] for name, values in each.items()},
             )
@@ -233,7 +233,7 @@ class _Splitter:
     def _parts(self, part: AgentTick, stack: Agent) -> list[AgentTick]:
         count = len(stack.members)
         participates, ages = self._each(part.participates, count), self._each(part.ages, count)
-        read: dict[str, list[Input]] = {}
+        read: dict[str, list[Read]] = {}
         for entry in part.consumed:
             channels = self.stacked.system.channels[entry.channel]
             for channel, own in zip(channels.members, self._inputs(entry, channels), strict=True):
@@ -242,7 +242,7 @@ class _Splitter:
             AgentTick(
                 agent.name,
                 part.step_signals,
-                [entry for channel in agent.inputs for entry in read[channel.name]],
+                [entry for channel in agent.incoming for entry in read[channel.name]],
                 bool(mask[0]) if isinstance(mask, Tensor) else mask,
                 None if agent.memory is None else read[agent.memory.name][0],
                 own_ages,
@@ -250,21 +250,21 @@ class _Splitter:
             for agent, mask, own_ages in zip(stack.members, participates, ages, strict=True)
         ]
 
-    def _inputs(self, entry: Input, stack: Channel) -> list[Input]:
+    def _inputs(self, entry: Read, stack: Channel) -> list[Read]:
         count = len(stack.members)
         if count == 1:
             return [replace(entry, channel=stack.members[0].name)]
-        values, alive = self._each(entry.value, count), self._each(entry.alive, count)
+        values, available = self._each(entry.value, count), self._each(entry.available, count)
         uses = [None] * count if entry.use is None else self.uses(entry.use, count)
         return [
-            Input(
+            Read(
                 channel.name,
                 entry.stamp,
                 value if use is None else use.leaf,
                 use if use is not None and _counts(use) else None,
                 there,
             )
-            for channel, value, use, there in zip(stack.members, values, uses, alive, strict=True)
+            for channel, value, use, there in zip(stack.members, values, uses, available, strict=True)
         ]
 
     # --- rows ---------------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ class _Merger:
         self._records: dict[tuple[int, ...], Record] = {}
         self._uses: dict[tuple[int, ...], Consumption] = {}
         self._void: dict[int, Record] = {}
-        self._moments: dict[tuple[int, ...], StepSignals] = {}
+        self._signals_of_replicas: dict[tuple[int, ...], StepSignals] = {}
 
     def run(self) -> None:
         for agent in self.stacked.system.agents.values():
@@ -400,7 +400,7 @@ class _Merger:
                 waiting={window for record in records for window in record.waiting},
                 states=self._dict([record.states for record in records]),
                 held_by_sender=any(record.held_by_sender for record in records),
-                live=None,
+                graph_output=None,
                 prediction=None,
             )
         return self._records[key]
@@ -487,7 +487,7 @@ class _Merger:
     def _part(self, stack: Agent, parts: Sequence[AgentTick]) -> AgentTick:
         by_agent = {part.agent: part for part in parts}
 
-        def merged(channels: Channel) -> list[Input]:
+        def merged(channels: Channel) -> list[Read]:
             each = [
                 [entry for entry in by_agent[channel.receiver].consumed if entry.channel == channel.name]
                 for channel in channels.members
@@ -497,7 +497,7 @@ class _Merger:
         return AgentTick(
             stack.name,
             self._signals([part.step_signals for part in parts], stack.replicas),
-            [entry for channels in stack.inputs for entry in merged(channels)],
+            [entry for channels in stack.incoming for entry in merged(channels)],
             self._rows([part.participates for part in parts]),
             None if stack.memory is None else merged(stack.memory)[0],
             self._rows([part.ages for part in parts]),
@@ -510,23 +510,23 @@ class _Merger:
         each = dict(zip(replicas.index.tolist(), signals_of, strict=True))
         own = [each[world] for world in range(replicas.count)]
         key = tuple(id(step_signals) for step_signals in own)
-        if key not in self._moments:
-            self._moments[key] = joined(own)
-        return self._moments[key]
+        if key not in self._signals_of_replicas:
+            self._signals_of_replicas[key] = joined(own)
+        return self._signals_of_replicas[key]
 
-    def _input(self, stack: Channel, entries: Sequence[Input]) -> Input:
+    def _input(self, stack: Channel, entries: Sequence[Read]) -> Read:
         if len(entries) == 1:
             return replace(entries[0], channel=stack.name)
-        alive = self._rows([entry.alive for entry in entries])
+        available = self._rows([entry.available for entry in entries])
         uses = [entry.use for entry in entries]
         if all(use is None for use in uses):
             value = self._rows([entry.value for entry in entries])
-            return Input(stack.name, entries[0].stamp, value, None, alive)
+            return Read(stack.name, entries[0].stamp, value, None, available)
         use = self._use(uses, [channel.ledger for channel in stack.members], stack)
         for rows, entry in zip(torch.split(constant(use.leaf), self.batch), entries, strict=True):
             if entry.use is None:  # what it read counts for nothing, but is read when the window is replayed
                 rows.copy_(torch.zeros_like(rows) if entry.value is None else constant(entry.value))
-        return Input(stack.name, None, use.leaf, use, alive)
+        return Read(stack.name, None, use.leaf, use, available)
 
     # --- rows ---------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """The whole state of a simulation as plain data: what a fork copies and a checkpoint writes.
 
-A state is a tree of dicts, lists, numbers, strings and tensors. Moments are shared by many records and parts:
+A state is a tree of dicts, lists, numbers, strings and tensors. Step signals are shared by many records and parts:
 they are kept once, by step. Graphs are never stored; open windows are replayed from their tapes.
 """
 
@@ -12,33 +12,33 @@ from typing import Any
 from antiphon.comms.credit import as_leaf
 from antiphon.comms.model import Model
 from antiphon.engine.core.mailbox import Mailbox
-from antiphon.engine.core.records import AgentTick, Consumption, Input, Record, StepSignals, Tape, Tick
+from antiphon.engine.core.records import AgentTick, Consumption, Read, Record, StepSignals, Tape, Tick
 from antiphon.engine.core.system import System
 
 __all__ = ["restore", "snapshot"]
 
 Tree = dict[str, Any]
-Moments = dict[int, tuple[StepSignals, int]]
+NumberedSignals = dict[int, tuple[StepSignals, int]]
 """By identity: the moment and its number."""
 
 
 def snapshot(system: System) -> Tree:
     """Return the state of single agents and channels, without copying a tensor."""
-    moments: Moments = {}
+    all_signals: NumberedSignals = {}
     tapes = [tape for group in system.groups for tape in (group.tape, *group.pending, *group.past)]
     held: dict[str, list[Record]] = {}
     for tape in tapes:
         for name, record in _records(tape):
             held.setdefault(name, []).append(record)
     ledgers = {
-        name: _ledger(channel.mailbox, held.get(name, []), moments)
+        name: _ledger(channel.mailbox, held.get(name, []), all_signals)
         for name, channel in system.channels.items()
     }
     groups = [
         {
-            "tape": _tape(group.tape, moments),
-            "pending": [_tape(tape, moments) for tape in group.pending],
-            "past": [_tape(tape, moments) for tape in group.past],
+            "tape": _tape(group.tape, all_signals),
+            "pending": [_tape(tape, all_signals) for tape in group.pending],
+            "past": [_tape(tape, all_signals) for tape in group.past],
         }
         for group in system.groups
     ]
@@ -66,7 +66,9 @@ def snapshot(system: System) -> Tree:
             for name, channel in system.channels.items()
             if channel.outliers is not None
         },
-        "moments": [[step_signals.step, dict(step_signals.signals)] for step_signals, _ in moments.values()],
+        "moments": [
+            [step_signals.step, dict(step_signals.signals)] for step_signals, _ in all_signals.values()
+        ],
     }
 
 
@@ -75,7 +77,7 @@ def restore(system: System, state: Mapping[str, Any]) -> None:
 
     The tensors of `state` are used as they are, so hand in copies.
     """
-    moments = [StepSignals(step, signals) for step, signals in state["moments"]]
+    all_signals = [StepSignals(step, signals) for step, signals in state["moments"]]
     if system.episode is not None:
         system.episode.begin(*state["episode"])
     for name, trail in state["trails"].items():
@@ -94,14 +96,14 @@ def restore(system: System, state: Mapping[str, Any]) -> None:
         channel.predictors_disabled = channel.input_models_disabled = None
         channel.disable_predictors([0] if name in state["quarantine"]["muted"] else [])
         channel.disable_input_models([0] if name in state["quarantine"]["deaf"] else [])
-        records[name] = _load_ledger(channel.mailbox, state["ledgers"][name], moments)
+        records[name] = _load_ledger(channel.mailbox, state["ledgers"][name], all_signals)
     for name, agent in system.agents.items():
         agent.agent_disabled = name in state["quarantine"]["silenced"]
     system.divergence.events = [(step, line) for step, line in state["quarantine"]["events"]]
     for group, saved in zip(system.groups, state["units"], strict=True):
-        group.tape = _load_tape(saved["tape"], system, moments, records)
-        group.pending = [_load_tape(tape, system, moments, records) for tape in saved["pending"]]
-        group.past = [_load_tape(tape, system, moments, records) for tape in saved["past"]]
+        group.tape = _load_tape(saved["tape"], system, all_signals, records)
+        group.pending = [_load_tape(tape, system, all_signals, records) for tape in saved["pending"]]
+        group.past = [_load_tape(tape, system, all_signals, records) for tape in saved["past"]]
 
 
 def _predictor(predictor: Model) -> Tree:
@@ -124,8 +126,8 @@ def _load_predictor(predictor: Model, saved: Mapping[str, Any]) -> None:
     predictor.updates = saved["updates"]
 
 
-def _signals(step_signals: StepSignals, moments: Moments) -> int:
-    return moments.setdefault(id(step_signals), (step_signals, len(moments)))[1]
+def _signals(step_signals: StepSignals, all_signals: NumberedSignals) -> int:
+    return all_signals.setdefault(id(step_signals), (step_signals, len(all_signals)))[1]
 
 
 def _records(tape: Tape) -> Iterator[tuple[str, Record]]:
@@ -157,12 +159,16 @@ _PLAIN = {
 """What a checkpoint calls the fields of a record."""
 
 
-def _ledger(mailbox: Mailbox, held: Sequence[Record], moments: Moments) -> Tree:
+def _ledger(mailbox: Mailbox, held: Sequence[Record], all_signals: NumberedSignals) -> Tree:
     ledger = mailbox.ledger
 
     def saved(record: Record) -> Tree:
         entry: Tree = {key: getattr(record, name) for key, name in _PLAIN.items()}
-        return {**entry, "waiting": sorted(record.waiting), "moment": _signals(record.step_signals, moments)}
+        return {
+            **entry,
+            "waiting": sorted(record.waiting),
+            "moment": _signals(record.step_signals, all_signals),
+        }
 
     returned = [record for found in ledger.completed.values() for record in found]
     loose = {record.stamp: record for record in (*held, *returned) if record.stamp not in ledger.records}
@@ -187,14 +193,14 @@ def _ledger(mailbox: Mailbox, held: Sequence[Record], moments: Moments) -> Tree:
 
 
 def _load_ledger(
-    mailbox: Mailbox, saved: Mapping[str, Any], moments: Sequence[StepSignals]
+    mailbox: Mailbox, saved: Mapping[str, Any], all_signals: Sequence[StepSignals]
 ) -> dict[int, Record]:
     """Fill a mailbox and its ledger, and return the records by stamp, those that only tapes hold among them."""
     ledger = mailbox.ledger
 
     def loaded(entry: Tree) -> Record:
         plain = {name: entry[key] for key, name in _PLAIN.items()}
-        return Record(**plain, waiting=set(entry["waiting"]), step_signals=moments[entry["moment"]])
+        return Record(**plain, waiting=set(entry["waiting"]), step_signals=all_signals[entry["moment"]])
 
     ledger.records = {entry["stamp"]: loaded(entry) for entry in saved["records"]}
     known = {entry["stamp"]: loaded(entry) for entry in saved["loose"]} | ledger.records
@@ -209,17 +215,17 @@ def _load_ledger(
     return known
 
 
-def _tape(tape: Tape, moments: Moments) -> Tree:
+def _tape(tape: Tape, all_signals: NumberedSignals) -> Tree:
     ticks = [
         [
             tick.step,
             [
                 [
                     part.agent,
-                    _signals(part.step_signals, moments),
-                    [_input(entry) for entry in part.inputs],
+                    _signals(part.step_signals, all_signals),
+                    [_read(entry) for entry in part.reads],
                     part.participates,
-                    None if part.memory is None else _input(part.memory),
+                    None if part.memory is None else _read(part.memory),
                     part.ages,
                 ]
                 for part in tick.parts
@@ -236,22 +242,22 @@ def _tape(tape: Tape, moments: Moments) -> Tree:
     }
 
 
-def _input(entry: Input) -> list[Any]:
+def _read(entry: Read) -> list[Any]:
     use = entry.use
     used = None if use is None else [use.record.stamp, use.counted]
-    return [entry.channel, entry.stamp, entry.value, used, entry.alive]
+    return [entry.channel, entry.stamp, entry.value, used, entry.available]
 
 
 def _load_tape(
     saved: Mapping[str, Any],
     system: System,
-    moments: Sequence[StepSignals],
+    all_signals: Sequence[StepSignals],
     records: Mapping[str, Mapping[int, Record]],
 ) -> Tape:
     tape = Tape(saved["window"], {name: dict(buffers) for name, buffers in saved["start"].items()})
 
-    def loaded(entry: list[Any], step: int) -> Input:
-        channel, stamp, value, used, alive = entry
+    def loaded(entry: list[Any], step: int) -> Read:
+        channel, stamp, value, used, available = entry
         use = None
         if used is not None:
             ledger = system.channels[channel].ledger
@@ -261,14 +267,14 @@ def _load_tape(
                 leaf = as_leaf(value) if ledger.wants_deltas else value
                 use = Consumption(records[channel][used[0]], leaf, used[1])
             value = use.leaf
-        return Input(channel, stamp, value, use, alive)
+        return Read(channel, stamp, value, use, available)
 
     for step, parts in saved["ticks"]:
         found = []
         for agent, step_signals, inputs, participates, memory, ages in parts:
             entries = [loaded(entry, step) for entry in inputs]
             own = None if memory is None else loaded(memory, step)
-            found.append(AgentTick(agent, moments[step_signals], entries, participates, own, ages))
+            found.append(AgentTick(agent, all_signals[step_signals], entries, participates, own, ages))
         tape.ticks.append(Tick(step, found))
     tape.sent = [(name, records[name][stamp]) for name, stamp in saved["sent"]]
     tape.given_up = set(saved.get("given_up", ()))  # older checkpoints have none

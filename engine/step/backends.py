@@ -247,7 +247,9 @@ class ReferenceBackend:
             name: PredictorUpdate(update.examples, update.loss, update.gradients, update.prediction)
             for name, update in found.gradients.items()
         }
-        inputs = {name: InputUpdate(update.loss, update.gradients) for name, update in found.inputs.items()}
+        inputs = {
+            name: InputUpdate(update.loss, update.gradients) for name, update in found.input_updates.items()
+        }
         return StepReport([self._update(update) for update in found.groups], gradients, inputs)
 
     def restore_statistics(self) -> None:

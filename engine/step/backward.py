@@ -184,6 +184,7 @@ class BackwardPass:
             loss = self._returned_loss(update)
             for name, some in with_loss.items():
                 GradientLedger.book_loss(some, self.system.channels[name].of_receiver(loss))
+        update.returned = []  # as large as the messages, and of no more use
 
     @staticmethod
     def average_tied(update: Update) -> None:
@@ -217,7 +218,7 @@ class BackwardPass:
         tape = update.tape
         for name, record in tape.sent:
             channel = self.system.channels[name]
-            if record.first_use is None or record.no_injection is True or record.live is None:
+            if record.first_use is None or record.no_injection is True or record.graph_output is None:
                 continue
             participates = update.learning[channel.sender]
             given_up = participates is False or name in tape.given_up
@@ -230,13 +231,13 @@ class BackwardPass:
                 rows = mask_and(channel.of_sender(participates), mask_not(record.no_injection))
                 credit = mask_fill_zero(rows, credit)
             if channel.coupling == "delayed":
-                yield Injection(record.live, credit)
+                yield Injection(record.graph_output, credit)
             else:
                 scale = channel.scale(step)
                 update.injected[name] = credit
                 if scale:
                     update.injected_messages.add((name, record.stamp))
-                yield Injection(record.live, credit, scale, channel.discount)
+                yield Injection(record.graph_output, credit, scale, channel.discount)
 
     def replayed_injections(self, group: LearningGroup, tape: Tape, step: int) -> list[Injection]:
         """What is injected into the messages of a window that has been replayed."""
@@ -276,7 +277,7 @@ class BackwardPass:
             (channel, record)
             for name, record in tape.sent
             if (channel := self.system.channels[name]).direct is not None
-            and record.live is not None
+            and record.graph_output is not None
             and not record.unread
             and update.learning[channel.sender] is not False
         ]
@@ -291,10 +292,10 @@ class BackwardPass:
         ]
         for channel, record in sent:
             assert channel.direct is not None
-            assert record.live is not None
+            assert record.graph_output is not None
             for step, agent, error in errors:
                 if agent == channel.error_of and step >= record.stamp:
-                    yield Injection(record.live, channel.direct.signal(error))
+                    yield Injection(record.graph_output, channel.direct.signal(error))
 
     # --- losses beside the objectives' ---------------------------------------------------------------------
 
@@ -419,10 +420,10 @@ class _Reach:
         if isinstance(part.participates, Tensor):
             members = members & part.participates.view(len(members), -1)[:, 0].cpu()
         for entry in part.consumed:
-            if entry.stamp is not None and part.participates is not False and entry.alive is not False:
-                self._add_senders(entry.channel, entry.stamp, members, entry.alive)
+            if entry.stamp is not None and part.participates is not False and entry.available is not False:
+                self._add_senders(entry.channel, entry.stamp, members, entry.available)
 
-    def _add_senders(self, name: str, stamp: int, receivers: Members, alive: EnvMask = True) -> None:
+    def _add_senders(self, name: str, stamp: int, receivers: Members, available: EnvMask = True) -> None:
         """Note that a channel's senders are reached: through their receivers, or (None) by an injection."""
         channel = self.system.channels[name]
         key = channel.sender, stamp
@@ -431,8 +432,8 @@ class _Reach:
         members = torch.ones(len(channel.members), dtype=torch.bool)
         if receivers is not None:
             members = receivers if channel.receiver_index is None else receivers[channel.receiver_index.cpu()]
-            if isinstance(alive, Tensor):
-                members = members & channel.members_in(alive)
+            if isinstance(available, Tensor):
+                members = members & channel.members_in(available)
         else:  # nothing is injected where no injection is due, or the predictor is disabled
             silent = self.sent[name, stamp].no_injection
             if isinstance(silent, Tensor):

@@ -16,7 +16,7 @@ from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Call
 from antiphon.engine.core.masks import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
-from antiphon.engine.core.records import AgentTick, Delivery, Input, Record, StepSignals, Tape, Tick
+from antiphon.engine.core.records import AgentTick, Delivery, Read, Record, StepSignals, Tape, Tick
 from antiphon.engine.core.system import System
 from antiphon.engine.step.stand_ins import StandIns
 from antiphon.nets.layers import Transport
@@ -28,7 +28,7 @@ __all__ = ["ForwardPass", "MessagePolicy", "TrainingMessages"]
 class MessagePolicy(Protocol):
     """How messages enter a tick's graph, and what is sent."""
 
-    def read(self, channel: Channel, delivery: Delivery, part: AgentTick, step: int, tape: Tape) -> Input:
+    def read(self, channel: Channel, delivery: Delivery, part: AgentTick, step: int, tape: Tape) -> Read:
         """Return what a tick reads, as it will be differentiated."""
 
     def send(self, channel: Channel, step: int, message: Tensor, step_signals: StepSignals) -> Record:
@@ -38,22 +38,22 @@ class MessagePolicy(Protocol):
 class TrainingMessages:
     """The policy of a run: gradients end where the couplings let them, and come back through the ledgers."""
 
-    def read(self, channel: Channel, delivery: Delivery, part: AgentTick, step: int, tape: Tape) -> Input:
+    def read(self, channel: Channel, delivery: Delivery, part: AgentTick, step: int, tape: Tape) -> Read:
         """Return a message made in this window, a leaf, or a constant."""
         record = delivery.record
-        if record is not None and (channel.name, record.stamp) in tape.live:
-            return Input(
-                channel.name, record.stamp, None, alive=record.void is False or mask_not(record.void)
+        if record is not None and (channel.name, record.stamp) in tape.graph_outputs:
+            return Read(
+                channel.name, record.stamp, None, available=record.void is False or mask_not(record.void)
             )
         if channel.coupling == "locked" or part.participates is False:
             # Over a locked channel it was made in an earlier window, where its credit is lost.
-            return Input(channel.name, None, delivery.value, alive=delivery.available)
+            return Read(channel.name, None, delivery.value, available=delivery.available)
         if isinstance(part.participates, Tensor):
             learned = mask_and(delivery.counted, channel.of_receiver(part.participates))
             delivery = replace(delivery, counted=learned)
         use = channel.ledger.use(step, delivery)
         value = delivery.value if use is None else use.leaf
-        return Input(channel.name, None, value, use, delivery.available)
+        return Read(channel.name, None, value, use, delivery.available)
 
     def send(self, channel: Channel, step: int, message: Tensor, step_signals: StepSignals) -> Record:
         """Enter a message and return its record."""
@@ -113,14 +113,14 @@ class ForwardPass:
         part = AgentTick(agent.name, step_signals, [], agent.participates(tape.window))
         ages: list[Tensor] = []
         sees_ages = AGE in agent.observes
-        for channel in agent.inputs:
+        for channel in agent.incoming:
             readings = channel.mailbox.receive_all(step)
             newest = readings[-1]
             if channel.input is not None:
                 readings[-1] = newest = self.stand_ins.stand_in(channel, newest, step)
             if channel.name == agent.align:
                 part.step_signals = _aligned(newest)
-            part.inputs.extend(self.messages.read(channel, reading, part, step, tape) for reading in readings)
+            part.reads.extend(self.messages.read(channel, reading, part, step, tape) for reading in readings)
             if sees_ages:
                 ages.append(self._age(channel, newest, step))
         if agent.memory is not None:
@@ -167,38 +167,32 @@ class ForwardPass:
         """The network's input [rows, …]: observations and messages, joined by the agent's fan-in."""
         agent = self.system.agents[part.agent]
         flat = len(agent.learner.network.input_shape) == 1
+        signals = part.step_signals.signals
         observations = agent.observations(
-            part.step_signals.signals, self._missing(agent, part.step_signals.signals), self.system.dtype
+            lambda name: self.system.network_input(name, signals.get(name)), self.system.dtype
         )
         if part.ages is not None:
             observations.insert(agent.observes.index(AGE), part.ages)
         messages: list[Tensor] = []
         available: list[EnvMask] = []
-        entries = iter(part.inputs)
+        entries = iter(part.reads)
         entry = next(entries, None)
-        for channel in agent.inputs:
+        for channel in agent.incoming:
             read: list[tuple[Tensor, EnvMask]] = []
             while entry is not None and entry.channel == channel.name:
                 value = self._value(entry, channel, part, tape)
-                read.append((value if flat else value.reshape(len(value), *channel.shape), entry.alive))
+                read.append((value if flat else value.reshape(len(value), *channel.shape), entry.available))
                 entry = next(entries, None)
             message, there = combine_reads(channel.ledger.read, read, channel.slots)
             messages.append(message)
             available.append(there)
         return agent.layout.join(observations, messages, available)
 
-    def _missing(self, agent: Agent, signals: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Zeros for the signals that an aligned agent does not have before its first message."""
-        if agent.align is None:
-            return {}
-        names = {name for names in agent.observed for name in names} - {AGE}
-        return {name: self.system.zeros_of(name) for name in names if name not in signals}
-
-    def _value(self, entry: Input, channel: Channel, part: AgentTick, tape: Tape) -> Tensor:
+    def _value(self, entry: Read, channel: Channel, part: AgentTick, tape: Tape) -> Tensor:
         """[B, size]: what was read over a channel, with as much of its graph as the coupling lets through."""
         if entry.stamp is None:
             return channel.zeros if entry.value is None else entry.value
-        value = mask_fill_zero(entry.alive, tape.live[channel.name, entry.stamp].flatten(1))
+        value = mask_fill_zero(entry.available, tape.graph_outputs[channel.name, entry.stamp].flatten(1))
         if part.participates is False or channel.direct is not None or channel.aligned is not None:
             return constant(value)
         if isinstance(part.participates, Tensor):
@@ -217,10 +211,12 @@ class ForwardPass:
 
     def _transports(self, part: AgentTick, tape: Tape, position: int) -> Iterator[Transport]:
         """The messages whose gradient goes back through fixed weights (feedback alignment)."""
-        for entry in part.inputs:
+        for entry in part.reads:
             channel = self.system.channels[entry.channel]
             if channel.aligned is not None and entry.stamp is not None and part.participates is not False:
-                message = mask_fill_zero(entry.alive, tape.live[channel.name, entry.stamp].flatten(1))
+                message = mask_fill_zero(
+                    entry.available, tape.graph_outputs[channel.name, entry.stamp].flatten(1)
+                )
                 first = position * self.system.batch
                 yield Transport(message, channel.aligned, slice(first, first + self.system.batch))
 
@@ -244,9 +240,9 @@ class ForwardPass:
     def _keep_graph(channel: Channel, step: int, message: Tensor, tape: Tape) -> None:
         """Keep a message with its graph for readers within the window: over a locked channel, or an agent's own state."""
         if channel.state:
-            tape.live[channel.name, step] = message
+            tape.graph_outputs[channel.name, step] = message
         elif channel.coupling == "locked":
-            tape.live[channel.name, step] = channel.ledger.link.carry(step, message.flatten(1))
+            tape.graph_outputs[channel.name, step] = channel.ledger.link.carry(step, message.flatten(1))
 
     def _note(self, agent: Agent, part: AgentTick, step: int) -> None:
         """Keep an agent's state for predictors that are conditioned on it."""

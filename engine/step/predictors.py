@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from antiphon.comms.credit import constant
-from antiphon.comms.outliers import Outliers
 from antiphon.comms.stacked import StackedModels, gradients_all, predict_all
 from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.engine.core.channel import Channel
@@ -19,6 +19,9 @@ from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import InputUpdate, PredictorUpdate
 from antiphon.engine.step.contexts import Contexts
 from antiphon.nets.optimisers import step_all
+
+if TYPE_CHECKING:
+    from antiphon.comms.outliers import Outliers
 
 __all__ = ["PredictorTrainer"]
 

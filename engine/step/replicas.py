@@ -155,7 +155,7 @@ class ReplicaReport(AgentReport):
     @property
     def stacks(self) -> StepReport:  # type: ignore[override]
         """By agent and channel: a replica's stacks are of one."""
-        return StepReport(self.updates, self.predictor_updates, self.inputs)
+        return StepReport(self.updates, self.predictor_updates, self.input_updates)
 
     def _is_own(self, name: str) -> bool:
         return name.endswith(named("", self._index))
@@ -182,9 +182,13 @@ class ReplicaReport(AgentReport):
         return {bare(name): update for name, update in found.items() if self._is_own(name)}
 
     @cached_property
-    def inputs(self) -> dict[str, InputUpdate]:
+    def input_updates(self) -> dict[str, InputUpdate]:
         """By channel."""
-        return {bare(name): update for name, update in self._everything.inputs.items() if self._is_own(name)}
+        return {
+            bare(name): update
+            for name, update in self._everything.input_updates.items()
+            if self._is_own(name)
+        }
 
     def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
         """Yield the objectives' losses of its own members of each stack."""

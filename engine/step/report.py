@@ -46,10 +46,10 @@ class AgentReport:
         return {name: found[name] for name in self._stacked.base.channels if name in found}
 
     @cached_property
-    def inputs(self) -> dict[str, InputUpdate]:
+    def input_updates(self) -> dict[str, InputUpdate]:
         """By channel."""
         found: dict[str, InputUpdate] = {}
-        for name, update in self.stacks.inputs.items():
+        for name, update in self.stacks.input_updates.items():
             channel = self._stacked.system.channels[name]
             if len(channel.members) == 1:
                 found[channel.names[0]] = update

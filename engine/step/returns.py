@@ -19,7 +19,7 @@ from antiphon.comms.credit import Injection, backward, clipped
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.masks import mask_fill_zero, mask_not
-from antiphon.engine.core.records import Input, LearningGroup, Record, Tape
+from antiphon.engine.core.records import LearningGroup, Read, Record, Tape
 from antiphon.engine.core.system import System
 from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.step.forward import ForwardPass
@@ -76,7 +76,7 @@ class LambdaReturns:
         return found
 
     @staticmethod
-    def _entry(tape: Tape, channel: Channel) -> Input | None:
+    def _entry(tape: Tape, channel: Channel) -> Read | None:
         return next((p.memory for tick in tape.ticks for p in tick.parts if p.agent == channel.sender), None)
 
     def _return(self, group: LearningGroup, tapes: list[Tape], channel: Channel, step: int) -> Tensor:
@@ -112,10 +112,10 @@ class LambdaReturns:
     def _beyond(self, tape: Tape, memory: Channel, later: Tensor | None) -> Injection | None:
         """What is mixed in beside the synthetic gradient: lambda (G - SG) of the state that the window ended with."""
         record = next((record for name, record in tape.sent if name == memory.name), None)
-        if record is None or record.live is None or record.prediction is None or later is None:
+        if record is None or record.graph_output is None or record.prediction is None or later is None:
             return None
         if not memory.traced or record.no_injection is True:
             return None
         said = record.prediction[0] if memory.clip is None else clipped(record.prediction[0], memory.clip)
         more = mask_fill_zero(mask_not(record.no_injection), memory.trace * (later - said))
-        return Injection(record.live, more, scale=0.0, discount=memory.discount)
+        return Injection(record.graph_output, more, scale=0.0, discount=memory.discount)

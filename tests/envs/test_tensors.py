@@ -1,12 +1,13 @@
 """One's own data: kinds of tensors, splits that never mix, data sets, and what is refused."""
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from antiphon import envs
 from antiphon.errors import ScenarioError
@@ -15,6 +16,7 @@ from tests.envs.made import message
 COUNT = 50
 IMAGES = torch.arange(COUNT * 6, dtype=torch.float32).reshape(COUNT, 2, 3) / 300
 LABELS = torch.arange(COUNT) % 4
+LABEL_9 = torch.arange(2, 10)
 
 
 def every(env: envs.TorchVectorEnv, name: str) -> dict[str, torch.Tensor]:
@@ -92,6 +94,70 @@ def test_splits_without_a_share_are_left_out() -> None:
     assert source.description.example_counts == {"train": COUNT}
     with pytest.raises(ScenarioError, match="no split 'test'; known: train"):
         source.make(batch=1, split="test")
+
+
+def test_splits_of_ones_own_are_kept_as_they_are() -> None:
+    held = {"image": IMAGES[:8] + 9, "label": LABEL_9}
+    tensors = envs.from_tensors(image=IMAGES, label=LABELS, test=held, validation=0.1)
+    dataset = envs.from_dataset(
+        TensorDataset(IMAGES, LABELS), test=TensorDataset(IMAGES[:8] + 9, LABEL_9), validation=0.1
+    )
+    for source in (tensors, dataset):
+        assert source.description.example_counts == {"train": 45, "validation": 5, "test": 8}
+        assert source.description.signals["label"].classes == 10  # of all splits
+        found = every(source.make(batch=1), "image")
+        assert torch.equal(found["test"], IMAGES[:8] + 9)
+        ours = torch.cat([found["train"], found["validation"]])
+        assert torch.equal(ours[ours[:, 0, 0].argsort()], IMAGES)
+    parts = {"test": held, "validation": held}
+    whole = envs.from_tensors(image=IMAGES, label=LABELS, **parts)
+    assert torch.equal(every(whole.make(batch=1), "image")["train"], IMAGES)
+    assert whole.description.example_counts == {"train": COUNT, "validation": 8, "test": 8}
+
+
+class Stream(IterableDataset[Any]):
+    """Items one after the other."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(zip(IMAGES, LABELS, strict=True))
+
+
+def test_items_that_have_no_place_are_refused_with_the_way_to_read_them() -> None:
+    assert message(lambda: envs.from_dataset(Stream())) == (  # type: ignore[arg-type]
+        "from_dataset: Stream has no items by index; pass list(…) of it, if it ends"
+    )
+    loader: Any = DataLoader(TensorDataset(IMAGES, LABELS))
+    assert message(lambda: envs.from_dataset(loader)) == (
+        "from_dataset: DataLoader has no items by index; pass its `dataset`"
+    )
+    line = message(lambda: envs.from_dataset(TensorDataset(IMAGES, LABELS), test=Stream()))  # type: ignore[arg-type]
+    assert line == "from_dataset: test: Stream has no items by index; pass list(…) of it, if it ends"
+    columns: Any = {"image": IMAGES, "label": LABELS}
+    assert message(lambda: envs.from_dataset(columns)) == (
+        "from_dataset: dict has no items by index; pass one of its values, or its tensors to from_tensors(**…)"
+    )
+    assert envs.from_dataset(list(Stream())).description.example_counts["test"] == 10
+
+
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [
+        ({"image": IMAGES}, "from_tensors: test: it has image, and train image, label; give the same names"),
+        (
+            {"image": IMAGES[:, :1], "label": LABELS},
+            "test: image is torch.float32 [1, 3] per row, in train torch.f",
+        ),
+        (
+            {"image": IMAGES.double(), "label": LABELS},
+            "test: image is torch.float64 [2, 3] per row, in train tor",
+        ),
+        ({"image": IMAGES, "label": LABELS[1:]}, "from_tensors: test: lengths disagree: image 50, label 49"),
+        ([IMAGES, LABELS], "from_tensors: test: list; give a share of the examples, or a mapping of tensors"),
+        (None, "from_tensors: test: NoneType; give a share of the examples, or a mapping of tensors"),
+    ],
+)
+def test_splits_that_do_not_fit_are_named(held: Any, expected: str) -> None:
+    assert expected in message(lambda: envs.from_tensors(image=IMAGES, label=LABELS, test=held))
 
 
 def test_arrays_that_torch_takes_only_as_copies() -> None:
@@ -173,8 +239,6 @@ def test_a_data_set_takes_the_options_of_tensors_and_no_other() -> None:
     ours, theirs = (inspect.signature(f).parameters for f in (envs.from_dataset, envs.from_tensors))
     options = [name for name, found in theirs.items() if found.kind is found.KEYWORD_ONLY]
     assert [name for name, found in ours.items() if found.kind is found.KEYWORD_ONLY] == options
-    assert all(
-        (ours[n].default, ours[n].annotation) == (theirs[n].default, theirs[n].annotation) for n in options
-    )
+    assert all(ours[name].default == theirs[name].default for name in options)
     with pytest.raises(TypeError, match=r"from_dataset\(\) got an unexpected keyword argument 'tset'"):
         envs.from_dataset(TensorDataset(IMAGES, LABELS), tset=0.1)  # type: ignore[call-arg]

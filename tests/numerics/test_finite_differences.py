@@ -89,10 +89,10 @@ class Window:
         for name, record in self.tape.sent:
             prediction = self.predictions.get((name, record.stamp))
             if prediction is not None:
-                assert record.live is not None
+                assert record.graph_output is not None
                 channel = self.simulation.system.channels[name]
                 weight = channel.scale.base if factor == "scale" else channel.discount
-                total = total + weight * (record.live.flatten(1) * prediction).sum() / BATCH
+                total = total + weight * (record.graph_output.flatten(1) * prediction).sum() / BATCH
         return total.item()
 
     def slope(self, tensor: Tensor, index: int, factor: str) -> float:
@@ -107,7 +107,7 @@ class Window:
         return (found[0] - found[1]) / (2 * EPSILON)
 
     def uses(self) -> dict[tuple[str, int], Consumption]:
-        entries = [e for tick in self.tape.ticks for part in tick.parts for e in part.inputs]
+        entries = [e for tick in self.tape.ticks for part in tick.parts for e in part.reads]
         return {(e.channel, e.use.record.stamp): e.use for e in entries if e.use is not None}
 
 

@@ -47,6 +47,14 @@ def test_agents_that_no_signal_reaches(channel: dict[str, Any]) -> None:
     assert advice(channel, a={"learn": False}) == []
 
 
+def test_an_agent_that_observes_its_own_target() -> None:
+    copy = {"observes": ["image"], "objective": {"kind": "regression", "target": "image"}}
+    assert advice({}, b=copy) == [
+        "agent b: observes its own target 'image' and need only copy it; leave out one of them"
+    ]
+    assert advice({}, b={**copy, "observes": ["label"]}) == []
+
+
 def test_signal_travels_over_several_channels() -> None:
     chain = [{}, {"from": "c", "to": "a"}]
     assert advice(*chain, c={}) == []

@@ -59,9 +59,11 @@ def test_agents_stand_for_those_of_each_replica(name: str) -> None:
             assert twin.learner is agent.learner
             assert twin.participation_seed == agent.participation_seed
             assert union.system.replica_of[twin.name] == replica
-            assert [channel.name for channel in twin.inputs] == [named(c.name, replica) for c in agent.inputs]
-            assert [channel.name for channel in twin.outputs] == [
-                named(c.name, replica) for c in agent.outputs
+            assert [channel.name for channel in twin.incoming] == [
+                named(c.name, replica) for c in agent.incoming
+            ]
+            assert [channel.name for channel in twin.outgoing] == [
+                named(c.name, replica) for c in agent.outgoing
             ]
             assert (twin.memory is None) is (agent.memory is None)
             assert twin.align == (None if agent.align is None else named(agent.align, replica))

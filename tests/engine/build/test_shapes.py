@@ -108,12 +108,12 @@ WRONG: list[tuple[dict[str, Document], list[Document], str]] = [
     (
         {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}},
         [{**AB[0], "gradient": {"context": ["labels"]}}],
-        r"channels\[0\]\.gradient\.context \(a->b\): no signal 'labels'",
+        r"channels\[a->b\]\.gradient\.context: no signal 'labels'",
     ),
     (
         {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}},
         [{**AB[0], "gradient": {"kind": "local", "target": "labels"}}],
-        r"channels\[0\]\.gradient\.target \(a->b\): no signal 'labels'",
+        r"channels\[a->b\]\.gradient\.target: no signal 'labels'",
     ),
     (
         {
@@ -132,7 +132,7 @@ WRONG: list[tuple[dict[str, Document], list[Document], str]] = [
     (
         {"a": {"observes": ["image"], "network": CONV}, "b": {"objective": CLASSIFY, "network": CONV}},
         [{"from": s, "to": r, "link": {"delay": 1}} for s, r in ("ab", "ba")],
-        r"agents a, b: each waits for the other's message to know its input; give one of the channels between them a size",
+        r"agents.a: a, b: each waits for the other's message to know its input; give one of the channels between them a size",
     ),
     (
         {"a": {"observes": ["image"]}, "b": {"observes": ["image"], "objective": CLASSIFY}},

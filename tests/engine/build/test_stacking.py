@@ -81,8 +81,8 @@ def _check_ends(found: Stacked, channel: Channel) -> None:
     if channel.state:
         assert sender.memory is channel
     else:
-        assert channel in sender.outputs
-        assert channel in receiver.inputs
+        assert channel in sender.outgoing
+        assert channel in receiver.incoming
     assert (sender.stacked or receiver.stacked) is (channel in channel_stacks(found))
     assert channel.names == tuple(own.name for own in members)
     assert channel.rows == len(members) * found.base.batch
@@ -192,7 +192,7 @@ def test_a_lone_agent_sends_to_a_stack_and_reads_of_it() -> None:
     assert back.ledger is found.base.channels["n1->z"].ledger
     assert back.predictor is found.base.channels["n1->z"].predictor
     assert found.system.agents["z"] is not found.base.agents["z"]
-    assert found.base.agents["z"].outputs == [found.base.channels[f"z->n{i}"] for i in range(3)]
+    assert found.base.agents["z"].outgoing == [found.base.channels[f"z->n{i}"] for i in range(3)]
 
 
 def test_what_stands_alone_at_both_ends_is_itself() -> None:

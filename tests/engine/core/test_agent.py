@@ -107,7 +107,7 @@ def test_each_member_observes_its_own_signals_in_its_own_replica(
             name: normal(replicas * BATCH, *SEEN[name], seed=seed + i, dtype=torch.float32)
             for i, name in enumerate(SEEN)
         }
-        seen = cohort.observations(signals, {}, torch.float64)
+        seen = cohort.observations(signals.__getitem__, torch.float64)
         assert len(seen) == len(looks[0])
         for n, look in enumerate(looks):
             replica = slice(n % replicas * BATCH, (n % replicas + 1) * BATCH)
@@ -120,17 +120,18 @@ def test_each_member_observes_its_own_signals_in_its_own_replica(
 def test_images_keep_their_shape_and_flat_networks_see_them_flat() -> None:
     signals = {"image": normal(BATCH, 1, 6, 6)}
     cohort = scene(["image"], ["image"], kind="conv")
-    assert cohort.observations(signals, {}, torch.float64)[0].shape == (2 * BATCH, 1, 6, 6)
+    assert cohort.observations(signals.__getitem__, torch.float64)[0].shape == (2 * BATCH, 1, 6, 6)
     cohort = scene(["image"], ["image"])
     assert torch.equal(
-        cohort.observations(signals, {}, torch.float64)[0][BATCH:], signals["image"].flatten(1)
+        cohort.observations(signals.__getitem__, torch.float64)[0][BATCH:], signals["image"].flatten(1)
     )
 
 
 def test_before_its_first_message_an_aligned_agent_sees_blanks() -> None:
     found = stacked_system(levels(high={"align": True, "observes": ["y", "x"]}))
-    missing = {name: found.system.zeros_of(name) for name in ("x", "y")}
-    seen = stack_of(found, "b0").observations({}, missing, torch.float64)
+    seen = stack_of(found, "b0").observations(
+        lambda name: found.system.network_input(name, None), torch.float64
+    )
     assert [value.shape for value in seen] == [(3 * BATCH, 3), (3 * BATCH, 4)]
     assert not any(bool(value.any()) for value in seen)
 

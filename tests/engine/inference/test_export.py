@@ -30,6 +30,11 @@ def make(
     return simulation
 
 
+def one_hot(kind: Tensor) -> Tensor:
+    """Of the four kinds of things: [5, 4, …]."""
+    return torch.stack([kind == one for one in range(4)], 1).double()
+
+
 def by_hand(simulation: Simulation, signals: dict[str, Tensor], steps: int) -> dict[str, Tensor]:
     """Tick the running system's agents in evaluation mode, from silence, on one example."""
     scenario, modules = simulation.scenario, {n: a.module for n, a in simulation.agents.items()}
@@ -54,7 +59,9 @@ def by_hand(simulation: Simulation, signals: dict[str, Tensor], steps: int) -> d
                 told.append(message.reshape(5, *size) if len(shape) > 1 else message.flatten(1))
             if spec.fan_in != "concat" and told:
                 told = [torch.stack(told).sum(0) / (came if spec.fan_in == "mean" and came else 1)]
-            seen = [signals[s] if len(shape) > 1 else signals[s].reshape(5, -1) for s in spec.observes]
+            known = simulation.system.description.signals
+            seen = [signals[s] if known[s].classes is None else one_hot(signals[s]) for s in spec.observes]
+            seen = [one if len(shape) > 1 else one.reshape(5, -1) for one in seen]
             ports = modules[name](torch.cat([*seen, *told], 1))
             for channel in scenario.outputs_of(name):
                 sent[channel.name][step] = ports[simulation.system.channels[channel.name].port]

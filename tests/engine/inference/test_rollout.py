@@ -213,7 +213,7 @@ def test_states_and_messages_end_with_their_episode() -> None:
         )
         parts = rollout.step()
         assert torch.equal(outputs([p for p in parts if p.agent == "a"])["a"], lived["a"])
-        begun = [part.memory is not None and part.memory.alive is False for part in parts]
+        begun = [part.memory is not None and part.memory.available is False for part in parts]
         assert all(begun) == any(begun) == (step % 7 == 0)
         simulation.system.cut(step, simulation.world.advance(simulation.backend.forward_pass.action))
         simulation.backend.learn(step)
@@ -277,7 +277,7 @@ def test_who_learns_no_more_is_judged_and_heard_as_the_links_go() -> None:
     for kind in ("perfect", "as_run"):
         rollout = EnvironmentRollout(simulation.system, second(simulation), Links(kind), 0)
         parts = [part for _ in range(9) for part in rollout.step()]
-        alive[kind] = [part.inputs[0].alive for part in parts if part.agent == "b"]
+        alive[kind] = [part.reads[0].available for part in parts if part.agent == "b"]
         assert rollout.scores["a"].count == 15
     assert alive == {"perfect": [True] * 3, "as_run": [False] * 3}
     assert simulation.system.agents["a"].agent_disabled

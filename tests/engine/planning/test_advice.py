@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.simulation import Simulation
+from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -138,3 +140,20 @@ def test_a_task_that_grows_needs_an_agent_that_acts() -> None:
     idle = acting.model_copy(update={"agents": agents})
     assert [line for line in advice(idle) if "none acts" in line]
     assert not [line for line in advice(acting) if "none acts" in line]
+
+
+def test_pictures_of_whole_numbers_are_pointed_out() -> None:
+    """Bytes would have been scaled; int64 are classes, which enter one-hot."""
+    pixels = torch.arange(40 * 100).reshape(40, 100) % 256
+    source = from_tensors(
+        pixels=pixels, word=torch.arange(40) % 7, label=torch.arange(40) % 2, training_only="label"
+    )
+    (line,) = advice(
+        scenario_of({"eye": {"observes": ["pixels", "word"], "objective": CLASSIFY}}, env=source)
+    )
+    assert line == (
+        "agent eye: 'pixels' enters as 25,600 zeros and ones: 100 values of 256 classes each; "
+        "if they are quantities, give floats"
+    )
+    source = from_tensors(pixels=pixels.float(), label=torch.arange(40) % 2)
+    assert advice(scenario_of({"eye": {"observes": ["pixels"], "objective": CLASSIFY}}, env=source)) == []

@@ -37,7 +37,7 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
             record = twin.system.channels[name].ledger.records[now]
             moved = record.received.clone()
             moved[row, column] += nudge
-            record.received = unit.tape.live[name, now] = moved
+            record.received = unit.tape.graph_outputs[name, now] = moved
         twin.backend.cut(step, twin.world.advance())
         for part in (p for u in twin.system.groups for t in u.tape.ticks if t.step == step for p in t.parts):
             found = twin.backend.evaluator._loss(part)

@@ -35,7 +35,7 @@ def locked_gradients(simulation: Simulation, horizon: int) -> dict[str, Tensor]:
                     label = twin.world.step_signals.signals["label"]
                     losses.append(-part.ports["objective"].log_softmax(1)[range(len(label)), label].sum())
         twin.world.advance()
-    messages = {name: unit.tape.live[name, now] for name in system.channels}
+    messages = {name: unit.tape.graph_outputs[name, now] for name in system.channels}
     found = torch.autograd.grad(losses, list(messages.values()), allow_unused=True)
     return {
         n: torch.zeros_like(m) if g is None else g for (n, m), g in zip(messages.items(), found, strict=True)

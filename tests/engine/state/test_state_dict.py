@@ -63,9 +63,9 @@ def test_no_graph_outlives_its_window() -> None:
     tapes = [unit.tape for unit in simulation.system.groups]
     simulation.run(1)
     for tape in tapes:
-        assert not tape.live
+        assert not tape.graph_outputs
         assert all(part.ports == {} for tick in tape.ticks for part in tick.parts)
-        assert all(record.live is None and record.prediction is None for _, record in tape.sent)
+        assert all(record.graph_output is None and record.prediction is None for _, record in tape.sent)
 
 
 @pytest.mark.parametrize("coupling", ["locked", "decoupled", "delayed", "detached"])

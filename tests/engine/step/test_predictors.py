@@ -122,7 +122,7 @@ def test_the_report_of_a_step_leaves_out_an_input_that_diverges_at_it(value: flo
         simulation.run(4)
         fill(simulation.system.channels["a1->b1"].input, value)
         simulation.step()
-        reported.append(set(simulation.learned.inputs))
+        reported.append(set(simulation.learned.input_updates))
         assert any("'b1'" in line for _, line in simulation.events)
     assert reported == [{"a0->b0", "a2->b2"}] * 2
 

@@ -164,9 +164,9 @@ def test_what_one_seed_learned_is_reported_by_its_own_names() -> None:
             own.step()
             one, other = own.learned, simulation.learned
             assert sorted(one.predictor_updates) == sorted(other.predictor_updates)
-            assert sorted(one.inputs) == sorted(other.inputs)
-            for name, trained in one.inputs.items():
-                torch.testing.assert_close(other.inputs[name].loss, trained.loss, rtol=1e-9, atol=1e-9)
+            assert sorted(one.input_updates) == sorted(other.input_updates)
+            for name, trained in one.input_updates.items():
+                torch.testing.assert_close(other.input_updates[name].loss, trained.loss, rtol=1e-9, atol=1e-9)
             for name, own_update in one.predictor_updates.items():
                 torch.testing.assert_close(
                     other.predictor_updates[name].loss, own_update.loss, rtol=1e-9, atol=1e-9

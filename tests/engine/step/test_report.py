@@ -151,8 +151,10 @@ def test_everything_is_reported_as_of_single_agents(name: str) -> None:
                 assert_close(value, _of(theirs[members][key], value), f"{place} {members} {key}")
         assert_close(losses(one), losses(other), place)
         assert_close(trained(one), trained(other), place)
-        assert_close(dict(sorted(one.inputs.items())), dict(sorted(other.inputs.items())), place)
-        ever |= {*one.by_agent(), *one.predictor_updates, *one.inputs}
+        assert_close(
+            dict(sorted(one.input_updates.items())), dict(sorted(other.input_updates.items())), place
+        )
+        ever |= {*one.by_agent(), *one.predictor_updates, *one.input_updates}
     assert ever
 
 

@@ -57,9 +57,9 @@ def test_no_more_windows_are_kept_than_they_reach_over_and_no_graph() -> None:
             done = (info["step"] + 1) // 2
             assert windows == list(range(max(0, done - SPAN), done))
             for tape in unit.past:
-                assert tape.live == {}
+                assert tape.graph_outputs == {}
                 assert all(part.ports == {} for tick in tape.ticks for part in tick.parts)
-                assert all(record.live is None for _, record in tape.sent)
+                assert all(record.graph_output is None for _, record in tape.sent)
 
 
 @pytest.mark.parametrize("more", [{}, {"trace": 0.5, "span": 1}, {"trace": 0.0}])

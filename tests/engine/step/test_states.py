@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.records import AgentTick, Input
+from antiphon.engine.core.records import AgentTick, Read
 from antiphon.engine.simulation import Simulation
 from tests.engine.recurring import (
     BATCH,
@@ -67,12 +67,12 @@ def lessons(simulation: Simulation, steps: int, channel: str = STATE) -> list[tu
 @pytest.mark.parametrize("coupling", [None, "detached", LINEAR], ids=["implicit", "detached", "decoupled"])
 def test_a_state_keeps_its_graph_within_a_window_and_is_a_leaf_at_its_border(coupling: Any) -> None:
     with make(played(endless=True), coupling, unroll=3) as simulation:
-        read: list[Input] = []
+        read: list[Read] = []
         for step in range(9):
             part = tick(simulation)
             assert part.memory is not None
             read.append(part.memory)
-            live = simulation.backend.system.groups[0].tape.live
+            live = simulation.backend.system.groups[0].tape.graph_outputs
             assert live[STATE, step].requires_grad
             if step % 3:
                 assert part.memory.stamp == step - 1
@@ -87,7 +87,7 @@ def test_a_state_keeps_its_graph_within_a_window_and_is_a_leaf_at_its_border(cou
             simulation.backend.learn(step)
             simulation.now += 1
         assert read[0].value is None
-        assert read[0].alive is False
+        assert read[0].available is False
 
 
 def test_a_locked_state_has_no_leaf_at_all() -> None:

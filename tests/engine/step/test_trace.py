@@ -310,7 +310,7 @@ def test_an_aligned_receiver_works_on_the_example_of_what_it_reads(
     genuine = ForwardPass._gather
 
     def gather(ticker: ForwardPass, part: AgentTick, tape: Tape) -> Tensor:
-        if part.agent == "b" and part.inputs[0].value is not None:
+        if part.agent == "b" and part.reads[0].value is not None:
             signals = part.step_signals.signals
             seen.append((signals["label"].clone(), torch.as_tensor(signals["_label"]).expand(BATCH).clone()))
         return genuine(ticker, part, tape)

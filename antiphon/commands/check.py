@@ -1,0 +1,140 @@
+"""The verb `check`: all problems of a scenario or study, else its warnings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.text import Text
+
+from antiphon.commands.arguments import scenario_template, values_of
+from antiphon.commands.explain import built
+from antiphon.commands.output import console, print_json
+from antiphon.engine.build.shapes import signal_problems
+from antiphon.engine.planning.advice import advice
+from antiphon.engine.studies.plan import StudyOptions, plan
+from antiphon.envs import describe
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import DocumentError, Template, library_names
+from antiphon.scenarios.examination import Examination
+from antiphon.scenarios.problems import placed
+from antiphon.scenarios.python import other_variants
+from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
+
+__all__ = ["Findings", "check", "check_scenario", "check_study"]
+
+
+@dataclass
+class Findings:
+    """Result of a check.
+
+    Attributes:
+        name: Of the scenario or study.
+        source: Its file.
+        checked: The variants that were checked; of a study, the labels of its runs.
+        problems: Lines, each with those that it is about.
+        warnings: The same; of those that have no problem.
+    """
+
+    name: str
+    source: str
+    checked: list[str] = field(default_factory=list)
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, label: str, problems: list[DocumentError], warnings: list[str]) -> None:
+        """Add what was found in one variant or run."""
+        self.checked.append(label)
+        for lines, found in ((map(str, problems), self.problems), (warnings, self.warnings)):
+            for line in lines:
+                found.setdefault(line, []).append(label)
+
+
+def check(name: str, *, variant: str | None, settings: list[str], json: bool) -> int:
+    """Check a scenario or a study, print its problems and warnings, and return the exit code.
+
+    Raises:
+        ScenarioError: There is no such scenario, variant or parameter, or no valid YAML.
+    """
+    values = values_of(settings)
+    try:
+        study = None if name in library_names() else find_study(name)
+        if study is None:
+            found = check_scenario(scenario_template(name), variant, values)
+        else:
+            found = check_study(
+                study, StudyOptions(variants=[variant] if variant else [], values=values, seeds=1)
+            )
+    except DocumentError as error:
+        found = Findings(name, name)
+        found.add(variant or DEFAULT, error.separate(), [])
+    if json:
+        print_json(_as_dict(found))
+    else:
+        _print(found)
+    return ScenarioError.exit_code if found.problems else 0
+
+
+def check_scenario(template: Template, variant: str | None, values: Mapping[str, Any]) -> Findings:
+    """Check a variant of a template, or all of them."""
+    found = Findings(template.name, template.source)
+    for each in [variant] if variant or not template.variants else [None, *template.variants]:
+        problems = list(_problems(template, each, values))
+        warnings = []
+        if not problems:
+            warnings = advice(template.resolve(each, values), other_variants(template, each, values))
+        found.add(each or DEFAULT, problems, warnings)
+    return found
+
+
+def check_study(study: StudySpec, options: StudyOptions) -> Findings:
+    """Check every run of a study's first budget with one seed."""
+    found = Findings(study.study, study.study)
+    for run in plan(study, options).runs.values():
+        request = run.request
+        built(request.scenario)
+        others = other_variants(request.template, request.variant, request.values)
+        found.add(run.label, [], advice(request.scenario, others))
+    return found
+
+
+def _problems(template: Template, variant: str | None, values: Mapping[str, Any]) -> Iterator[DocumentError]:
+    """Yield all problems of a document in one variant, those included that show when it is built."""
+    examined = Examination(template, variant, values)
+    if examined.scenario is not None:
+        try:
+            env = describe(examined.scenario.env)
+        except ScenarioError as error:
+            examined.add(placed(error))
+        else:
+            examined.add(*signal_problems(examined.scenario, env))
+            if not examined.problems():
+                try:
+                    built(template.resolve(variant, values))
+                except ScenarioError as error:
+                    examined.add(error if isinstance(error, DocumentError) else placed(error))
+    yield from examined.problems()
+
+
+def _as_dict(found: Findings) -> dict[str, Any]:
+    kinds = {"problem": found.problems, "warning": found.warnings}
+    lists = {
+        f"{kind}s": [{kind: line, "variants": where} for line, where in lines.items()]
+        for kind, lines in kinds.items()
+    }
+    return {"scenario": found.name, "ok": not found.problems, "checked": found.checked, **lists}
+
+
+def _print(found: Findings) -> None:
+    for line, where in found.problems.items():
+        only = "" if len(where) == len(found.checked) else f" (only {', '.join(where)})"
+        print(f"error: {line}{only}", file=sys.stderr)
+    for line, where in found.warnings.items():
+        only = "" if len(where) == len(found.checked) else f"{', '.join(where)}: "
+        console().print(Text(f"warning: {only}{line}", style="yellow"), soft_wrap=True)
+    if not found.problems:
+        variants = [label for label in found.checked if label != DEFAULT]
+        checked = f" with variants {', '.join(variants)}" if len(found.checked) > 1 else ""
+        console().print(Text(f"{found.source}: ok{checked}"), soft_wrap=True)

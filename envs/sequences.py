@@ -1,0 +1,308 @@
+"""Environments of the user's own sequences: each is an episode, in step with those of the other environments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from gymnasium.spaces import Discrete
+from torch import Tensor
+
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values, check_split
+from antiphon.envs.options import check_whole
+from antiphon.envs.signal import Description
+from antiphon.envs.stream import Table
+from antiphon.envs.tensors import (
+    Source,
+    as_tensor,
+    divided,
+    hidden_names,
+    joined,
+    signals_of,
+    split_rows,
+    where_of,
+)
+from antiphon.errors import DataError, suggest
+from antiphon.nets.random import seed_for, uniform
+
+__all__ = ["SequenceStream", "SequenceTable", "from_sequences"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceTable(Table):
+    """Sequences, end to end: a column has a row per step, or a row per sequence; splits are of sequences."""
+
+    lengths: Tensor
+    """Steps of each sequence, int64."""
+    padded: Tensor
+    """Steps of each sequence with what is added to make them a multiple, int64."""
+    starts: Tensor
+    """The row of each sequence's first step, int64."""
+    whole: frozenset[str]
+    """Columns with a row per sequence."""
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
+        """Return the table on a device and with a float type; tensors that match are not copied."""
+        placed = super().to(device, dtype)
+        each = {name: getattr(self, name).to(device) for name in ("lengths", "padded", "starts")}
+        return replace(placed, **each)
+
+
+def from_sequences(
+    *,
+    test: float | Mapping[str, Any] = 0.2,
+    validation: float | Mapping[str, Any] = 0.1,
+    training_only: Iterable[str] | None = None,
+    per_sequence: Iterable[str] = (),
+    pad_to_multiple: int = 1,
+    **sequences: Any,
+) -> Source:
+    """Make an environment of sequences whose lengths may differ; each is an episode.
+
+    Values are kept as by `from_tensors`. A signal has a value per step, or one per sequence: a target of a sequence counts
+    at its last step. Where sequences that run side by side are of unequal length, the shorter ones are padded with zeros,
+    and no objective counts there.
+
+    Args:
+        test: Share of the sequences that is kept for testing, or the test sequences: data under the same names.
+        validation: Likewise, for validation.
+        training_only: Names that no agent may observe; by default those with a value per sequence.
+        per_sequence: Names of signals with a value per sequence, `[sequences, …]`, in addition to those of single
+            numbers, `[sequences]`.
+        pad_to_multiple: Steps of which the length of every sequence is made a multiple by padding, so that an agent of
+            this period, at phase -1, ticks at the end of each; a target of a sequence counts there.
+        sequences: By signal, a list of tensors or arrays `[steps, …]`, one for each sequence; `_name`, a list of bool
+            `[steps]`, leaves out steps of a target `name`.
+
+    Returns:
+        The `env` of an `antiphon.Scenario`. Shares are taken by a fixed permutation of the sequences.
+
+    Raises:
+        DataError: Numbers or lengths of sequences disagree, a sequence is empty, or as `from_tensors`.
+        ScenarioError: A multiple that cannot be.
+    """
+    place = "from_sequences"
+    check_whole("pad_to_multiple", pad_to_multiple, 1, None)
+    per_sequence = [per_sequence] if isinstance(per_sequence, str) else list(per_sequence)
+    given, shares = divided(sequences, test, validation)
+    packed = {split: _packed(data, per_sequence, where_of(place, split)) for split, data in given.items()}
+    columns = joined({split: found[0] for split, found in packed.items()}, place)
+    lengths = torch.cat([found[1] for found in packed.values()])
+    whole = packed["train"][2]
+    splits = split_rows({split: len(found[1]) for split, found in packed.items()}, shares, place)
+    masks = {name: columns.pop(name) for name in list(columns) if name.startswith("_")}
+    hidden = hidden_names(training_only, [name for name in columns if name in whole], columns, place)
+    signals, columns, divisors = signals_of(columns, hidden, place)
+    padded = -(-lengths // pad_to_multiple) * pad_to_multiple
+    longest, even = int(padded.max()), bool((padded == padded[0]).all())
+    description = Description(
+        signals=signals,
+        episode_steps=longest if even else None,
+        longest_episode=None if even else longest,
+        splits=tuple(splits),
+        example_counts={name: len(rows) for name, rows in splits.items()},
+    )
+    table = SequenceTable(
+        columns={**columns, **masks},
+        splits=splits,
+        divisors=divisors,
+        lengths=lengths,
+        padded=padded,
+        starts=lengths.cumsum(0) - lengths,
+        whole=whole,
+    )
+    return Source(table, description, SequenceStream)
+
+
+def _packed(
+    given: Any, per_sequence: list[str], place: str
+) -> tuple[dict[str, Tensor], Tensor, frozenset[str]]:
+    """Return the columns of sequences laid end to end, their lengths, and which columns have a row per sequence."""
+    if not isinstance(given, Mapping) or not given:
+        raise DataError(f"{place}: no sequences given; name them, such as x=[…]")
+    for name in per_sequence:
+        if name not in given:
+            raise DataError(f"{place}: per_sequence: no signal '{name}'{suggest(name, given)}")
+    counts = {}
+    each: dict[str, list[Tensor]] = {}
+    for name, values in given.items():
+        try:
+            each[name] = [as_tensor(f"{name}[{i}]", value, place) for i, value in enumerate(values)]
+        except TypeError:
+            raise DataError(
+                f"{place}: {name}: {type(values).__name__}; give a list of tensors, one per sequence"
+            ) from None
+        counts[name] = len(each[name])
+    if len(set(counts.values())) > 1 or not all(counts.values()):
+        found = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise DataError(
+            f"{place}: numbers of sequences disagree: {found}; give as many of each, and at least one"
+        )
+    whole = frozenset(n for n, parts in each.items() if n in per_sequence or all(p.dim() == 0 for p in parts))
+    steps = [name for name in each if name not in whole]
+    if not steps:
+        raise DataError(
+            f"{place}: no signal has a value per step; give one, such as x=[…] of tensors [steps, …]"
+        )
+    for name in steps:
+        for index, part in enumerate(each[name]):
+            first = each[steps[0]][index]
+            if part.dim() == 0 or len(part) == 0:
+                raise DataError(
+                    f"{place}: {name}[{index}]: {list(part.shape)}; a sequence has at least one step"
+                )
+            if len(part) != len(first):
+                raise DataError(
+                    f"{place}: {name}[{index}] has {len(part)} steps, and {steps[0]}[{index}] {len(first)}; make them equal, "
+                    "or name what has one value per sequence in per_sequence"
+                )
+    columns = {}
+    for name, parts in each.items():
+        shapes = {tuple(part.shape if name in whole else part.shape[1:]) for part in parts}
+        kinds = {part.dtype for part in parts}
+        if len(shapes) > 1 or len(kinds) > 1:
+            one, other = sorted(map(str, shapes if len(shapes) > 1 else kinds))[:2]
+            raise DataError(f"{place}: {name}: some values are {one} and some {other}; make them equal")
+        columns[name] = torch.stack(parts) if name in whole else torch.cat(parts)
+    for name, mask in columns.items():
+        if name.startswith("_") and (mask.dtype != torch.bool or mask.dim() != 1 or name[1:] not in steps):
+            raise DataError(
+                f"{place}: {name}: a mask is a list of bool [steps] of a signal with a value per step, such as "
+                f"_{steps[0].lstrip('_')}"
+            )
+    return columns, torch.tensor([len(part) for part in each[steps[0]]]), whole
+
+
+class SequenceStream(TorchVectorEnv):
+    """Sequences in episodes: as many side by side as there are environments, then the next ones.
+
+    Description:
+        Every sequence is an episode. Those of the train split come in epochs, each in an order of its own; other splits
+        in the order of the data. Environments without a sequence, at the end of an epoch, and those whose sequence is
+        over before the longest beside it, are padded: with zeros, which are class 0.
+    Action space:
+        One action, without effect.
+    Observation space:
+        The requested signals that are not training-only; the others are in `info`. For each signal `info` has the mask
+        `_name`, bool `[batch]`, false in padding; of a training-only signal with a value per sequence, also before the
+        sequence's last step.
+    Rewards:
+        None: 0.0.
+    Episode end:
+        With the last step of the longest of the present sequences, in all environments at once.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        table: SequenceTable,
+        description: Description,
+        *,
+        split: str = "train",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(num_envs, description, Discrete(1), device=device, dtype=dtype)
+        check_split(split, self.splits)
+        self.split = split
+        self._table = table
+        self._episode = 0  # episodes since the last seed
+        self._tick = 0  # steps of the present one
+        self._rows = self._steps = self._padded = torch.empty(0)
+        """Of the present sequences, [batch] int64: numbers in the table, and lengths, 0 where there is no sequence."""
+        self._length = 0
+        self._present: Values = {}, {}
+
+    @property
+    def episode_length(self) -> int:
+        """Length of the longest of the present sequences."""
+        return self._length
+
+    @property
+    def evaluation_steps(self) -> int:
+        """Steps of the present epoch."""
+        lengths = self._table.padded[self._order(self._episode // self._per_epoch)]
+        longest = [part.max() for part in torch.split(lengths, self.num_envs)]
+        return int(torch.stack(longest).sum())
+
+    @property
+    def _per_epoch(self) -> int:
+        """Episodes of an epoch."""
+        return -(-len(self._table.splits[self.split]) // self.num_envs)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
+        """Go to the first episode of a seed, or without one to the next."""
+        self._episode = 0 if self._begin_seed(seed) else self._episode + 1
+        self._tick = 0
+        self._open()
+        return dict(self._present[0]), dict(self._present[1])
+
+    def step(self, actions: Any = None) -> StepResult:
+        """Go on by a step; actions have no effect."""
+        self._require_reset()
+        last = self._present
+        self._tick += 1
+        ended = self._tick == self._length
+        if ended:
+            self._tick = 0
+            self._episode += 1
+            self._open()
+        else:
+            self._present = self._values()
+        return self._step_result(self._present, None, last if ended else None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the stream: `seed`, `episode` and `tick`."""
+        return {"seed": self._seed, "episode": self._episode, "tick": self._tick}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a place in the stream."""
+        self._seed, self._episode, self._tick = state["seed"], int(state["episode"]), int(state["tick"])
+        if self._seed is not None:
+            self._open()
+
+    def _order(self, epoch: int) -> Tensor:
+        """Return the order of the split's sequences in an epoch, by their number in the table."""
+        rows = self._table.splits[self.split]
+        if self.split != "train" or self._seed is None:
+            return rows
+        return rows[uniform(seed_for(self._seed, "env"), epoch, len(rows), self.device).argsort(stable=True)]
+
+    def _open(self) -> None:
+        """Look up the sequences of the present episode."""
+        epoch, place = divmod(self._episode, self._per_epoch)
+        rows = self._order(epoch)[place * self.num_envs : (place + 1) * self.num_envs]
+        rest = self.num_envs - len(rows)
+        self._rows = torch.cat([rows, rows[:1].expand(rest)])
+        self._steps, self._padded = (
+            torch.cat([lengths[rows], rows.new_zeros(rest)])
+            for lengths in (self._table.lengths, self._table.padded)
+        )
+        self._length = int(self._padded.max())
+        self._present = self._values()
+
+    def _values(self) -> Values:
+        """Return observations and info of the present step."""
+        table = self._table
+        at = table.starts[self._rows] + (self._steps - 1).clamp(0, self._tick)
+        values: dict[str, Tensor] = {}
+        masks: dict[str, Tensor] = {}
+        for name in self.requested:
+            whole = name in table.whole
+            there = (self._padded if whole else self._steps) > self._tick
+            value = table.columns[name].index_select(0, self._rows if whole else at)
+            if name in table.divisors:
+                value = value.to(self.dtype).div_(table.divisors[name])
+            values[name] = torch.where(
+                there.view(-1, *(1 for _ in value.shape[1:])), value, torch.zeros_like(value)
+            )
+            mask = there
+            if whole and self.signals[name].training_only:
+                mask = self._padded == self._tick + 1
+            elif f"_{name}" in table.columns:
+                mask = there & table.columns[f"_{name}"][at]
+            masks[f"_{name}"] = mask
+        observations, info = self._divide(values)
+        return observations, {**info, **masks}

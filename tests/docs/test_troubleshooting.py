@@ -1,0 +1,113 @@
+"""Troubleshooting is true: every message in it is the one that antiphon prints today."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import antiphon
+from tests.commands import Commands
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/troubleshooting.md"
+MESSAGES = re.findall(r"```text\n(.*)\n```", PAGE.read_text(encoding="utf-8"))
+
+MINE = """\
+scenario: small
+env: {id: antiphon/Digits-v0}
+agents:
+  a: {observes: [image], network: {kind: mlp, hidden: [16]}}
+  b: {objective: {kind: classification, target: label}}
+channels:
+  - {from: a, to: b, size: 8}
+training: {batch: 16, steps: 5}
+"""
+COMMANDS = (
+    "run digts-mlp",
+    "run none.yaml",
+    "run digits-mlp --set widht=3",
+    "run digits-mlp --set width=wide",
+    "run mnist-mlp",
+    "run runs/../mine.yaml --name a",
+    "run mine.yaml --name a --seed 4 --resume-if-exists",
+    "resume nothing",
+    "resume runs/a --steps 2",
+    "run mine.yaml --device cuda:9",
+    "run digits-mlp --set lr=1e30 --steps 20",
+    "run digits-mlp --set width=1000000000",
+)
+"""Commands that are refused, or end, with a message of the page; runs/a is there."""
+CHANGES = (
+    ("hidden", "hiden"),
+    ("[image]", "[imge]"),
+    ("[image]", "[label]"),
+    ("to: b", "to: c"),
+    ("  b: {", "  c: {objective: {kind: classification, target: label}}\n  b: {"),
+    ("size: 8}", "size: 8}\n  - {from: b, to: a, size: 8}"),
+    ("hidden: [16]", "hidden: []"),
+    ("kind: classification", "kind: regression"),
+    ("size: 8}", "size: 8, gradient: {kind: conv}}"),
+    ("size: 8}", "size: 8, coupling: locked, link: {drop: 0.2}}"),
+    ("size: 8}", "size: 8, coupling: unlocked}"),
+    ("a: {obs", "a: {clock: {unroll: 2000}, obs"),
+    ("a: {obs", "a: {weights: 'runs/old:a', obs"),
+)
+"""Changes of the document that `check` refuses with a message of the page."""
+
+
+def simulated(network: Callable[..., nn.Module]) -> None:
+    """Build a system whose agent `a` has a network of its own."""
+    agents: dict[str, Any] = {
+        "a": {"observes": ["image"], "network": network},
+        "b": {"objective": {"kind": "classification", "target": "label"}},
+    }
+    channels: list[Any] = [{"from": "a", "to": "b", "size": 8}]
+    env: Any = {"id": "antiphon/Digits-v0"}
+    antiphon.Simulation(antiphon.Scenario(scenario="own", env=env, agents=agents, channels=channels))  # type: ignore[arg-type]
+
+
+PYTHON: tuple[Callable[[], object], ...] = (
+    lambda: simulated(lambda inputs, outputs: nn.Linear(inputs, 5)),
+    lambda: simulated(lambda i, o: nn.Linear(i, o)),
+    lambda: antiphon.envs.from_tensors(image=torch.zeros(4, 3), label=torch.zeros(3)),
+)
+"""Programs that raise a message of the page."""
+
+
+def printed(cli: Commands) -> set[str]:
+    """Return the errors that the last command printed."""
+    return {line.removeprefix("error: ") for line in cli.err.splitlines() if line.startswith("error: ")}
+
+
+def test_every_message_is_one_that_is_printed(
+    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ANTIPHON_DATA", raising=False)
+    monkeypatch.delenv("ANTIPHON_LOGDIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here))
+    document = here / "mine.yaml"
+    document.write_text(MINE)
+    cli("run mine.yaml --name a --json")
+    found: set[str] = set()
+    for words in COMMANDS:
+        assert cli.code(words) in (2, 3, 4)
+        found |= printed(cli)
+    for before, after in CHANGES:
+        text = MINE.replace(before, after)
+        assert text != MINE
+        document.write_text(text.replace(", size: 8", "") if after == "hidden: []" else text)
+        assert cli.code("check mine.yaml") == 2
+        found |= printed(cli)
+    for program in PYTHON:
+        with pytest.raises(antiphon.AntiphonError) as caught:
+            program()
+        found.add(str(caught.value))
+    for message in MESSAGES:
+        pattern = ".*".join(map(re.escape, message.split("…")))
+        assert any(re.fullmatch(pattern, line) for line in found), f"not printed any more: {message}"
+    assert len(MESSAGES) == len(set(MESSAGES)) == len(COMMANDS) + len(CHANGES) + len(PYTHON)

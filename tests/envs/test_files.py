@@ -1,0 +1,237 @@
+"""Files of one's own data, in documents and in Python: the three kinds, splits, columns, and what is refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow  # type: ignore[import-untyped]
+import pytest
+import torch
+from pyarrow import parquet
+from safetensors.torch import save_file
+
+from antiphon import envs
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import DataError, RunError, ScenarioError
+from antiphon.scenarios import Scenario, Template, load
+from tests.envs.made import message
+
+COUNT = 60
+X = np.arange(COUNT * 3, dtype=np.float32).reshape(COUNT, 3) / 100
+LABEL = np.arange(COUNT) % 4
+NAME = "antiphon/Tensors-v0"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the same data in three files, which is where we are."""
+    np.savez(tmp_path / "data.npz", x=X, label=LABEL)
+    np.savez(tmp_path / "held.npz", x=X[:8], label=LABEL[:8])
+    save_file({"x": torch.tensor(X), "label": torch.tensor(LABEL)}, tmp_path / "data.safetensors")
+    columns = {**{f"x{i}": X[:, i] for i in range(3)}, "label": LABEL, "age": LABEL + 20}
+    parquet.write_table(pyarrow.table({**columns, "who": ["she"] * COUNT}), tmp_path / "data.parquet")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+X_COLUMNS = {"x": ["x0", "x1", "x2"], "label": "label"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"file": "data.npz"}, {"file": "data.safetensors"}, {"file": "data.parquet", "columns": X_COLUMNS}],
+)
+def test_a_file_is_its_tensors(folder: Path, options: dict[str, Any]) -> None:
+    direct = envs.from_tensors(x=X, label=LABEL)
+    assert envs.describe({"id": NAME, **options}) == direct.description
+    env, twin = envs.make({"id": NAME, **options}, batch=5), direct.make(batch=5)
+    assert torch.equal(env.reset(seed=3)[0]["x"].float(), twin.reset(seed=3)[0]["x"])
+    envs.check_vector_env(lambda: envs.make({"id": NAME, **options}, batch=3, split="test"))
+
+
+def test_columns_are_chosen_named_and_laid_side_by_side(folder: Path) -> None:
+    chosen = {"who": ["x0", "age"], "old": ["age"], "class": "label"}
+    source = envs.from_file("data.parquet", columns=chosen, test=0, validation=0)
+    assert source.description.signals["who"] == envs.Signal(shape=(2,))
+    assert source.description.signals["old"] == envs.Signal(shape=(1,))
+    assert source.description.signals["class"] == envs.Signal(classes=4, training_only=True)
+    (batch,) = source.make(batch=1).batches("train", COUNT)
+    assert torch.equal(batch["who"], torch.tensor(np.stack([X[:, 0], LABEL + 20.0], 1)).float())
+    assert list(envs.from_file("data.npz", columns=["x"]).description.signals) == ["x"]
+
+
+def test_splits_are_shares_or_files(folder: Path) -> None:
+    env = envs.make({"id": NAME, "file": "data.npz", "test": "held.npz", "validation": 0.1}, batch=2)
+    assert env.description.example_counts == {"train": 54, "validation": 6, "test": 8}
+    (batch,) = env.batches("test", 10)
+    assert torch.equal(batch["x"], torch.tensor(X[:8]))
+
+
+def test_a_file_is_read_once_while_it_does_not_change(folder: Path) -> None:
+    first, loaded = envs.from_file("data.npz"), envs.from_file(folder / "data.npz")
+    assert first is loaded
+    np.savez(folder / "data.npz", x=X[:50], label=LABEL[:50])
+    assert envs.from_file("data.npz").description.example_counts["train"] == 35
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"file": "none.npz"}, "/none.npz: no such file"),
+        ({"file": "data.npz", "test": "none.npz"}, "/none.npz: no such file"),
+        (
+            {"file": "data.csv"},
+            "/data.csv: files of this kind are not read; give one of .npz, .safetensors, .parq",
+        ),
+        ({"file": "data.npz", "columns": ["y"]}, "/data.npz: no column 'y'; known: label, x"),
+        (
+            {"file": "data.npz", "columns": {"x": ["x", "label"]}},
+            "/data.npz: x: columns of shape (60, 3), (60,); ",
+        ),
+        (
+            {"file": "short.npz"},
+            "/short.npz: lengths disagree: x 60, label 3; pass one row per example in each",
+        ),
+        (
+            {"file": "data.npz", "test": "other.npz"},
+            "/data.npz: test: it has x, and train x, label; give the same",
+        ),
+        (
+            {"file": "data.npz", "test": "wide.npz"},
+            "/data.npz: test: x is torch.float64 [2] per row, in train torch.",
+        ),
+        (
+            {"file": "objects.npz"},
+            "/objects.npz: column 'x' holds Python objects, which are not read; save numbers",
+        ),
+        (
+            {"file": "data.parquet"},
+            "/data.parquet: column 'who' is of type object, not of numbers; number its clas",
+        ),
+        (
+            {"file": "words.npz"},
+            "/words.npz: column 'x' is of type <U3, not of numbers; number its classes from 0",
+        ),
+        (
+            {"file": "single.npz"},
+            "/single.npz: holds a single array without a name; save it with numpy.savez",
+        ),
+        ({"file": "cut.npz"}, "/cut.npz: cannot be read ("),
+        ({"file": "cut.safetensors"}, "/cut.safetensors: cannot be read ("),
+        ({"file": "cut.parquet"}, "/cut.parquet: cannot be read ("),
+        ({"file": "nan.npz"}, "/nan.npz: x: 180 of its values are not finite; replace or drop them"),
+        (
+            {"file": "data.npz", "training_only": ["y"]},
+            "/data.npz: training_only: no tensor 'y'; known: label, x",
+        ),
+        ({"file": "data.npz", "test": 2}, "/data.npz: test: 2.0; must be a share of the examples"),
+    ],
+)
+def test_bad_files_are_named(folder: Path, options: dict[str, Any], expected: str) -> None:
+    (folder / "data.csv").write_text("x,label\n")
+    np.savez(folder / "short.npz", x=X, label=LABEL[:3])
+    np.savez(folder / "other.npz", x=X)
+    np.savez(folder / "wide.npz", x=X[:, :2].astype(float), label=LABEL)
+    np.savez(folder / "objects.npz", x=np.array([{}], dtype=object))
+    np.savez(folder / "words.npz", x=np.array(["she", "he"]))
+    np.savez(folder / "nan.npz", x=X * np.nan, label=LABEL)
+    np.save(folder / "single.npy", X)
+    (folder / "single.npy").rename(folder / "single.npz")
+    for kind in ("npz", "safetensors", "parquet"):
+        whole = (folder / f"data.{kind}").read_bytes()
+        (folder / f"cut.{kind}").write_bytes(whole[: len(whole) // 2])
+    assert expected in message(lambda: envs.make({"id": NAME, **options}, batch=2))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "env: 'antiphon/Tensors-v0': missing a required argument: 'file'; give it as a key of env"),
+        ({"file": 3}, "env.file: 3; must be the name of a file"),
+        (
+            {"file": "data.npz", "test": [1]},
+            "env.test: [1]; must be a share of the examples, or the name of a file",
+        ),
+        ({"file": "data.npz", "colums": ["x"]}, "env.colums: unknown key; did you mean 'columns'?"),
+        ({"file": "data.npz", "num_envs": 3}, "env.num_envs: unknown key; known: columns, "),
+        ({"file": "data.npz", "columns": "x"}, "env.columns: 'x'; must be a list of columns, or a mapping"),
+        ({"file": "data.npz", "columns": {"x": 3}}, "env.columns: {'x': 3}; must be a list of columns"),
+        ({"file": "data.npz", "columns": []}, "env.columns: []; must be a list of columns"),
+        ({"file": "data.npz", "columns": [["x"]]}, "env.columns: [['x']]; must be a list of columns"),
+        ({"file": "data.npz", "training_only": 3}, "env.training_only: 3; must be a list of names"),
+        ({"file": "data.npz", "hold": [1]}, "env.hold: [1]; must be a whole number of at least 1"),
+    ],
+)
+def test_options_that_cannot_be_are_named(folder: Path, options: dict[str, Any], expected: str) -> None:
+    for call in (
+        lambda: envs.make({"id": NAME, **options}, batch=2),
+        lambda: envs.describe({"id": NAME, **options}),
+    ):
+        with pytest.raises(ScenarioError) as caught:
+            call()
+        assert str(caught.value).startswith(expected)
+        assert "\n" not in str(caught.value)
+
+
+def test_without_pyarrow_its_line_is_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    line = message(lambda: envs.from_file("data.parquet", columns=["x0"]))
+    assert line == f"{folder}/data.parquet: parquet files need pyarrow: pip install 'antiphon[parquet]'"
+
+
+DOCUMENT = """
+scenario: filed
+env: {id: antiphon/Tensors-v0, file: data.npz, test: held.npz}
+agents:
+  a: {observes: [x], objective: {kind: classification, target: label}}
+training: {batch: 4, steps: 5}
+"""
+
+
+def test_files_are_found_beside_the_document_from_anywhere(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "filed.yaml").write_text(DOCUMENT)
+    by_name = load("filed.yaml").resolve()
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    by_path = load(folder / "filed.yaml").resolve()
+    assert by_path == by_name
+    assert str(folder / "data.npz") in by_path.to_yaml()
+    assert Scenario.from_yaml(by_path.to_yaml(), "run/scenario.yaml") == by_path
+    with Simulation(by_path) as simulation:
+        simulation.run()
+        assert simulation.evaluate().examples == 8
+
+
+def test_files_of_a_scenario_in_python_are_found_from_where_it_was_made(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = {"id": NAME, "file": "data.npz", "test": "held.npz"}
+    agent = {"observes": ["x"], "objective": {"kind": "classification", "target": "label"}}
+    scenario = Scenario.model_validate({"scenario": "s", "env": env, "agents": {"a": agent}})
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert Scenario.from_yaml(scenario.to_yaml()) == scenario
+    assert envs.describe(scenario.env).example_counts["test"] == 8
+
+
+def test_a_checkpoint_says_which_data_it_is_of_and_refuses_others(folder: Path) -> None:
+    scenario = Template.from_yaml(DOCUMENT).resolve()
+    with Simulation(scenario) as simulation:
+        simulation.run()
+        saved = simulation.save(folder / "saved")
+        digest = simulation.world.env.state_dict()["data"]
+    assert digest in (saved / "state.json").read_text()
+    with Simulation.load(saved) as loaded:
+        assert loaded.now == 5
+    np.savez(folder / "data.npz", x=X + 1, label=LABEL)
+    with pytest.raises(RunError) as caught:
+        Simulation.load(saved)
+    assert f"env: the state is of other data or splits (SHA-256 {digest[:12]}…), not of these (" in str(
+        caught.value
+    )
+    (folder / "data.npz").unlink()
+    with pytest.raises(DataError, match=r"data\.npz: no such file"):
+        Simulation.load(saved)

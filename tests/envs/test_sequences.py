@@ -1,0 +1,300 @@
+"""One's own sequences: every step of every one is shown once in an epoch, and what is padding is masked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon import envs
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import ScenarioError
+from tests.engine.scenes import scenario_of
+from tests.envs.made import message
+
+LENGTHS = [1 + 5 * i % 7 for i in range(20)]
+X = [torch.arange(n * 2.0).reshape(n, 2) + 100 * (i + 1) for i, n in enumerate(LENGTHS)]
+Y = [x.sum(1) for x in X]
+LABEL = torch.arange(20) % 3
+
+
+def source(**changes: Any) -> envs.Source:
+    return envs.from_sequences(**{"x": X, "y": Y, "label": LABEL, "training_only": ["y", "label"], **changes})
+
+
+def visible(env: envs.TorchVectorEnv, name: str, steps: int, seed: int = 0) -> list[list[tuple[int, Tensor]]]:
+    """What the masks let through, by environment, in order: step and value."""
+    found: list[list[tuple[int, Tensor]]] = [[] for _ in range(env.num_envs)]
+    obs, info = env.reset(seed=seed)
+    for step in range(steps):
+        values = {**obs, **info}
+        for row in range(env.num_envs):
+            if values[f"_{name}"][row]:
+                found[row].append((step, values[name][row].clone()))
+        obs, _, _, _, info = env.step(None)
+    return found
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"pad_to_multiple": 3}, {"x": X[:7], "y": Y[:7], "label": LABEL[:7]}]
+)
+def test_contract(options: dict[str, Any]) -> None:
+    envs.check_vector_env(lambda: source(**options).make(batch=3), steps=30)
+    envs.check_vector_env(lambda: source(**options).make(batch=2, dtype=torch.float64), steps=30)
+
+
+def test_lengths_that_vary_and_lengths_that_do_not() -> None:
+    description = source().description
+    assert (description.episode_steps, description.longest_episode) == (None, 7)
+    assert description.example_counts == {"train": 14, "validation": 2, "test": 4}
+    assert (description.is_stream, description.endless) == (False, False)
+    even = envs.from_sequences(x=torch.zeros(20, 5, 2)).description
+    assert (even.episode_steps, even.longest_episode) == (5, None)
+    rounded = source(pad_to_multiple=4).description
+    assert (rounded.episode_steps, rounded.longest_episode) == (None, 8)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_an_epoch_shows_every_step_of_every_sequence_once(split: str, batch: int) -> None:
+    made = source()
+    env = made.make(batch=batch, split=split)
+    env.reset(seed=4)
+    rows = env._table.splits[split].tolist()  # type: ignore[attr-defined]
+    values = [value for row in visible(env, "x", env.evaluation_steps or 0, seed=4) for _, value in row]
+    expected = torch.cat([X[row] for row in rows])
+    assert sorted(map(tuple, torch.stack(values).tolist())) == sorted(map(tuple, expected.tolist()))
+
+
+def test_every_epoch_of_training_has_an_order_of_its_own_and_other_splits_that_of_the_data() -> None:
+    def firsts(split: str, seed: int, epochs: int) -> list[int]:
+        env = source().make(batch=1, split=split)
+        env.reset(seed=seed)
+        steps = (env.evaluation_steps or 0) * epochs
+        (row,) = visible(env, "x", steps, seed=seed)
+        return [int(v[0]) // 100 for _, v in row if v[0] % 100 == 0]
+
+    train = firsts("train", 0, 2)
+    assert sorted(train[:14]) == sorted(train[14:])
+    assert train[:14] != train[14:]
+    assert train != firsts("train", 1, 2)
+    test = firsts("test", 0, 1)
+    assert test == sorted(test) == firsts("test", 1, 1)
+
+
+def test_padding_is_zero_and_masked_and_ends_with_the_longest() -> None:
+    env = source(test=0, validation=0).make(batch=4)
+    obs, info = env.reset(seed=1)
+    for _ in range(6):
+        lengths = [LENGTHS[int(x[0]) // 100 - 1] for x in obs["x"]]
+        for step in range(max(lengths)):
+            there = torch.tensor([step < n for n in lengths])
+            assert torch.equal(info["_x"], there)
+            assert torch.equal(info["_y"], there)
+            assert torch.equal(info["_label"], torch.tensor([step == n - 1 for n in lengths]))
+            assert not bool(obs["x"][~there].any())
+            assert not bool(info["y"][~there].any())
+            assert env.episode_length == max(lengths)
+            last = obs
+            obs, reward, terminated, _, info = env.step(None)
+            assert not bool(reward.any())
+            assert bool((terminated == (step == max(lengths) - 1)).all())
+        assert torch.equal(info["final_obs"]["x"], last["x"])
+        if not bool(info["_x"].all()):
+            break  # the epoch's last episode
+
+
+def test_a_sequence_is_asked_for_its_target_where_slow_agents_tick() -> None:
+    env = source(pad_to_multiple=3, test=0, validation=0).make(batch=20)
+    rows = visible(env, "label", 9)
+    assert sorted(step for row in rows for step, _ in row) == sorted(-(-n // 3) * 3 - 1 for n in LENGTHS)
+    found = sorted(int(value) for row in rows for _, value in row)
+    assert found == sorted(LABEL.tolist())
+
+
+def test_steps_of_a_target_may_be_left_out() -> None:
+    known = [torch.arange(n) % 2 == 0 for n in LENGTHS]
+    made = source(_y=known, test=0, validation=0)
+    assert set(made.description.signals) == {"x", "y", "label"}
+    rows = visible(made.make(batch=20), "y", 7)
+    assert sorted(float(v) for row in rows for _, v in row) == sorted(
+        torch.cat([y[k] for y, k in zip(Y, known, strict=True)]).tolist()
+    )
+
+
+def test_kinds_of_signals() -> None:
+    made = envs.from_sequences(
+        word=[np.arange(n) % 5 for n in LENGTHS],
+        pixels=[np.full((n, 2, 2), 51, dtype=np.uint8) for n in LENGTHS],
+        whose=torch.randn(20, 4),
+        tone=list(range(20)),
+        per_sequence="whose",
+        training_only="tone",
+    )
+    signals = made.description.signals
+    assert signals["word"] == envs.Signal(classes=5)
+    assert signals["pixels"] == envs.Signal(shape=(2, 2), low=0.0, high=1.0)
+    assert signals["whose"] == envs.Signal(shape=(4,))
+    assert signals["tone"] == envs.Signal(classes=20, training_only=True)
+    obs, _ = made.make(batch=2, dtype=torch.float64).reset(seed=0)
+    assert torch.equal(obs["pixels"], torch.full((2, 2, 2), 0.2, dtype=torch.float64))
+    assert obs["word"].dtype == torch.int64
+
+
+def test_splits_of_ones_own() -> None:
+    held = {"x": X[:3], "y": Y[:3], "label": LABEL[:3]}
+    made = source(test=held, validation=0)
+    assert made.description.example_counts == {"train": 20, "test": 3}
+    env = made.make(batch=3, split="test")
+    obs, _ = env.reset(seed=0)
+    assert torch.equal(obs["x"], torch.stack([x[0] for x in X[:3]]))
+
+
+@pytest.mark.parametrize(
+    ("sequences", "expected"),
+    [
+        ({}, "from_sequences: no sequences given; name them, such as x=[…]"),
+        ({"x": 3}, "from_sequences: x: int; give a list of tensors, one per sequence"),
+        ({"x": X, "y": Y[1:]}, "numbers of sequences disagree: x 20, y 19"),
+        ({"x": []}, "numbers of sequences disagree: x 0"),
+        ({"x": X, "y": [y[:-1] for y in Y]}, "y[0]: [0]; a sequence has at least one step"),
+        ({"x": X, "y": [y.repeat(2) for y in Y]}, "y[0] has 2 steps, and x[0] 1; make them equal, or name"),
+        ({"label": LABEL}, "no signal has a value per step; give one"),
+        ({"x": [*X[1:], torch.zeros(2, 3)]}, "x: some values are (2,) and some (3,); make them equal"),
+        ({"x": [*X[1:], X[0].double()]}, "x: some values are torch.float32 and some torch.float64; make"),
+        ({"x": X, "_y": [torch.ones(n).bool() for n in LENGTHS]}, "_y: a mask is a list of bool [steps] of"),
+        (
+            {"x": X, "_x": Y},
+            "_x: a mask is a list of bool [steps] of a signal with a value per step, such as _x",
+        ),
+        ({"x": X, "per_sequence": ["z"]}, "per_sequence: no signal 'z'; known: x"),
+        ({"x": X, "training_only": ["z"]}, "training_only: no tensor 'z'; known: x"),
+        ({"x": [["a"]] * 20}, "x[0]: list cannot become a tensor; pass numbers"),
+        ({"x": X, "test": {"z": X}}, "from_sequences: test: it has z, and train x; give the same names"),
+        ({"x": X, "test": [1]}, "from_sequences: test: no sequences given"),
+        ({"x": X, "test": 1.5}, "from_sequences: test: 1.5; must be a share of the examples"),
+        ({"x": X[:2]}, "2 examples leave none for training with test=0.2 and validation=0.1"),
+    ],
+)
+def test_bad_sequences_are_named(sequences: dict[str, Any], expected: str) -> None:
+    assert expected in message(lambda: envs.from_sequences(**sequences))
+
+
+def test_a_multiple_is_a_number_of_steps() -> None:
+    with pytest.raises(ScenarioError, match=r"env\.pad_to_multiple: 0; must be a whole number of at least 1"):
+        source(pad_to_multiple=0)
+
+
+# --- trained on --------------------------------------------------------------------------------------------
+
+LINEAR = {"kind": "mlp", "hidden": [], "norm": "none"}
+
+
+def simulation(made: envs.Source, backend: str = "cohort", **changes: Any) -> Simulation:
+    agent: dict[str, Any] = {
+        "observes": ["x"],
+        "network": LINEAR,
+        "objective": {"kind": "regression", "target": "y"},
+        **changes,
+    }
+    scenario = scenario_of({"a": agent}, env=made, batch=4, optimiser={"kind": "sgd", "lr": 1e-7})
+    return Simulation(scenario, dtype=torch.float64, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+def test_the_loss_is_over_the_steps_that_there_are(backend: str) -> None:
+    """By hand: the mean over all steps of all sequences of a split, whatever the batch pads."""
+    made = source()
+    with simulation(made, backend) as one:
+        one.run(9)
+        linear = one.system.agents["a"].learner.parameters
+        rows = made.make(batch=1)._table.splits  # type: ignore[attr-defined]
+        for split in ("train", "test"):
+            x, y = (torch.cat([part[row] for row in rows[split]]).double() for part in (X, Y))
+            output = x @ linear["objective.weight"].data.T + linear["objective.bias"].data
+            found = one.evaluate(split)
+            assert found.loss == pytest.approx(float((output[:, 0] - y).square().mean()))
+            assert found.examples == len(x)
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+def test_padding_gives_no_gradient(backend: str) -> None:
+    """More of it makes the same step, of windows that are the whole episode."""
+    after = []
+    lstm: dict[str, Any] = {"network": {"kind": "lstm", "size": 3}, "clock": {"unroll": "episode"}}
+    for multiple in (1, 9):
+        with simulation(source(pad_to_multiple=multiple), backend, **lstm) as one:
+            length = one.world.env.episode_length
+            assert length is not None
+            one.run(length)
+            after.append({k: v.clone() for k, v in one.system.agents["a"].learner.parameters.items()})
+    assert all(torch.allclose(after[0][key], after[1][key], rtol=1e-12, atol=0) for key in after[0])
+
+
+def words(length: int) -> Tensor:
+    """A word of three letters and, at its end, a fourth."""
+    letters = torch.randint(3, (length,), generator=torch.Generator().manual_seed(length))
+    return torch.cat([letters, torch.tensor([3])])
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+def test_slow_and_fast_networks_learn_from_sequences(backend: str) -> None:
+    spoken = [words(2 + i % 5) for i in range(60)]
+    made = envs.from_sequences(
+        letter=spoken, first=[int(word[0]) for word in spoken], pad_to_multiple=2, training_only="first"
+    )
+    goal = {"kind": "classification", "target": "first"}
+    agents = {
+        "fast": {
+            "observes": ["letter"],
+            "network": {"kind": "lstm", "size": 8},
+            "clock": {"unroll": "episode"},
+        },
+        "slow": {
+            "network": {"kind": "lstm", "size": 8},
+            "clock": {"period": 2, "phase": -1, "unroll": "episode"},
+            "objective": goal,
+        },
+    }
+    channel = {"from": "fast", "to": "slow", "size": 6, "coupling": "locked"}
+    scenario = scenario_of(agents, [channel], made, batch=8, optimiser={"kind": "adam", "lr": 0.02})
+    with Simulation(scenario, backend=backend) as one:
+        before = one.evaluate()
+        one.run(200)
+        after = one.evaluate()
+    assert after.examples == 12
+    assert after.loss < 0.5 * before.loss
+
+
+def test_a_composed_module_takes_the_letters_of_a_sequence(tmp_path: Any) -> None:
+    made = envs.from_sequences(letter=[words(3)] * 20, next=[words(3).roll(-1)] * 20, training_only="next")
+    goal = {"kind": "classification", "target": "next"}
+    agents = {"a": {"observes": ["letter"], "network": {"kind": "gru", "size": 5}, "objective": goal}}
+    with Simulation(scenario_of(agents, env=made, batch=2)) as one:
+        one.run(8)
+        module = one.compose()
+    letters = words(3).unsqueeze(1)
+    outputs, _ = module(letters)
+    assert outputs["a"].shape == (4, 1, 4)
+    program = torch.export.export(module, (letters,)).module()
+    assert torch.equal(program(letters)[0]["a"], outputs["a"])
+
+
+RESUMED: list[Callable[[Simulation], None]] = [lambda one: one.run(5), lambda one: one.run(13)]
+
+
+@pytest.mark.parametrize("first", RESUMED)
+def test_a_saved_run_goes_on_to_the_same_bits(first: Callable[[Simulation], None], tmp_path: Any) -> None:
+    with simulation(source()) as one:
+        first(one)
+        one.save(tmp_path / "saved")
+        one.run(30)
+        expected = one.system.agents["a"].learner.parameters
+        with Simulation.load(tmp_path / "saved", one.scenario) as loaded:
+            loaded.run(30)
+            found = loaded.system.agents["a"].learner.parameters
+            assert all(torch.equal(found[key], expected[key]) for key in expected)

@@ -1,0 +1,165 @@
+"""`antiphon check`: all problems of a document at once, each with its line; the library has none, and no warnings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from antiphon.commands.check import check_scenario, check_study
+from antiphon.engine.studies.plan import StudyOptions
+from antiphon.scenarios import library_names, load
+from antiphon.scenarios.study import find_study, study_names
+from tests.commands import Commands
+
+MANY = """\
+scenario: many
+env: {id: antiphon/Digits-v0}
+agents:
+  a: {observes: [imge], network: {kind: mlp, hiden: [32]}}
+  b:
+    observes: [label]
+    objective: {kind: classification, target: lable}
+  c: {observes: [image], clock: {period: 0}}
+channels:
+  - {from: a, to: B, size: 8}
+  - from: a
+    to: b
+    size: 8
+    coupling: locked
+    link: {drop: 0.1}
+  - from: c
+    to: b
+    size: 8
+    gradient: {kind: linear, context: [lable, imag]}
+training: {batch: 0}
+"""
+PROBLEMS = (
+    "4: agents.a.network.hiden: unknown key 'hiden'; did you mean 'hidden'?",
+    "4: agents.a.observes: no signal 'imge'; did you mean 'image'?",
+    "6: agents.b.observes: 'label' is a training-only signal, which no agent may see; observe one of image, left_half, right_half",
+    "7: agents.b.objective.target: no signal 'lable'; did you mean 'label'?",
+    "8: agents.c.clock.period: must be at least 1, not 0",
+    "10: channels[0].to: no agent 'B'; known: a, b, c",
+    "15: channels[1].link.drop: a locked channel loses nothing, not 0.1; leave it out, or use another coupling",
+    "19: channels[2].gradient.context: no signal 'lable'; did you mean 'label'?",
+    "20: training.batch: must be at least 1, not 0",
+)
+SOUND = (
+    MANY.replace("imge", "image")
+    .replace("hiden", "hidden")
+    .replace("[label]", "[image]")
+    .replace("lable, imag", "label")
+    .replace("lable", "label")
+    .replace("period: 0", "period: 1")
+    .replace("{from: a, to: B, size: 8}", "{from: a, to: c, size: 8}")
+    .replace("drop: 0.1", "drop: 0")
+    .replace("batch: 0", "batch: 4")
+)
+"""The same without the problems."""
+
+
+def problems(cli: Commands, text: str, *words: str) -> list[str]:
+    """Return the lines with which a document is refused, without `s.yaml:`."""
+    Path("s.yaml").write_text(text)
+    assert cli.code("check s.yaml", *words) == 2
+    assert cli.out == ""
+    return [line.removeprefix("error: s.yaml:") for line in cli.err.splitlines()]
+
+
+def test_all_problems_are_listed_at_once_by_line(here: Path, cli: Commands) -> None:
+    assert problems(cli, MANY) == list(PROBLEMS)
+    assert cli.code("check s.yaml --json") == 2
+    assert '"ok": false' in cli.out
+    assert cli.out.count('"problem":') == len(PROBLEMS)
+
+
+def test_without_them_the_document_is_accepted(here: Path, cli: Commands) -> None:
+    Path("s.yaml").write_text(SOUND)
+    assert cli("check s.yaml").splitlines()[-1] == "s.yaml: ok"
+    assert cli.err == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line"),
+    [
+        ("batch: 4", "batch: 4, stepz: 1", "20: training.stepz: unknown key 'stepz'; did you mean 'steps'?"),
+        (
+            "Digits",
+            "Digts",
+            "2: env.id: no environment 'antiphon/Digts-v0'; did you mean 'antiphon/Digits-v0'?",
+        ),
+        ("Digits-v0", "Digits-v0, holds: 2", "2: env.holds: unknown key; did you mean 'hold'?"),
+        (
+            "objective: {kind: classification",
+            "objective: {kind: regression",
+            "7: agents.b.objective: regression does not fit the target 'label'",
+        ),
+        (
+            "{kind: linear,",
+            "{kind: conv, filter: 3,",
+            "19: channels[2].gradient.kind: a conv gradient needs messages",
+        ),
+    ],
+)
+def test_what_shows_when_it_is_built_has_its_line(
+    here: Path, cli: Commands, before: str, after: str, line: str
+) -> None:
+    assert before in SOUND
+    (found,) = problems(cli, SOUND.replace(before, after))
+    assert found.startswith(line)
+
+
+def test_a_problem_of_many_generated_agents_is_one_line_at_their_section(here: Path, cli: Commands) -> None:
+    text = load("corporation").text.replace("target: label}", "target: lable}")
+    lines = problems(cli, text, "--variant", "local")
+    assert all("no signal 'lable'" in line for line in lines)
+    assert len(lines) == len({line.partition(":")[0] for line in lines}) > 1
+
+
+def test_problems_of_parameters_and_variants_are_listed(here: Path, cli: Commands) -> None:
+    declared = "parameters: {width: {type: int, default: x}, depth: {type: float, mni: 2, default: 1}}\n"
+    found = problems(cli, SOUND + declared + "variants: {a: {widht: 3}}\n")
+    assert [line.partition(":")[2].partition(":")[0] for line in found] == [
+        " parameters.width.default",
+        " parameters.depth.mni",
+    ]
+
+
+def test_a_problem_of_one_variant_names_it(here: Path, cli: Commands) -> None:
+    text = SOUND.replace("[image], clock", "[$seen], clock")
+    text += "parameters: {seen: {type: str, default: image}}\nvariants: {right: {seen: right_half}, wrong: {seen: left_hal}}\n"
+    (line,) = problems(cli, text)
+    assert line == "8: agents.c.observes: no signal 'left_hal'; did you mean 'left_half'? (only wrong)"
+
+
+def test_a_warning_of_one_variant_names_it(here: Path, cli: Commands) -> None:
+    text = SOUND.replace("link: {drop: 0}", "link: {drop: $lost}").replace("locked", "detached")
+    text += "parameters: {lost: {type: float, default: 0}}\nvariants: {soon: {}, all: {lost: 1}}\n"
+    Path("s.yaml").write_text(text)
+    assert "warning: all: channel a->b: loses every message" in cli("check s.yaml")
+
+
+@pytest.mark.parametrize("name", library_names())
+def test_the_library_warns_of_nothing(name: str) -> None:
+    values = {"agents": 24} if name == "big-corporation" else {}
+    found = check_scenario(load(name), None, values)
+    assert (found.problems, found.warnings) == ({}, {})
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_studies_warn_of_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text/moby_dick.txt").write_text("Call me Ishmael. " * 4_000)
+    monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path))
+    study = find_study(name)
+    assert study is not None
+    found = check_study(study, StudyOptions(seeds=1))
+    assert (found.problems, found.warnings) == ({}, {})
+
+
+def test_a_study_is_checked_by_name(cli: Commands) -> None:
+    assert cli("check lossy-links").startswith("lossy-links: ok with variants ")
+    assert "has no variant 'lockt'; did you mean 'locked'?" in cli.refused(
+        "check lossy-links --variant lockt"
+    )
