@@ -317,6 +317,7 @@ def export(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Its suffix is the format: .pt2, .onnx or .safetensors.")
     ],
+    python: PythonOfRun = None,
     agents: Annotated[
         list[str] | None,
         typer.Option(
@@ -330,7 +331,7 @@ def export(
     """Write a run's system, or its weights, to a file that is read without antiphon."""
     from antiphon.commands import export as verb
 
-    verb.export(path, file, agents=agents or None, json=json)
+    verb.export(path, file, python=python, agents=agents or None, json=json)
 
 
 @app.command(epilog=_examples("show"))

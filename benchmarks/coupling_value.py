@@ -33,8 +33,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--at", type=int, default=200, help="steps before the measurement")
-    parser.add_argument("--horizon", type=int, default=50, help="steps of learning in each fork")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--horizon", type=int, default=100, help="steps of learning in each fork")
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parsed(parser)
     rows = []

@@ -49,11 +49,14 @@ class PythonTemplate:
     @classmethod
     def of(cls, base: Buildable, variants: Mapping[str, Any] = MappingProxyType({})) -> PythonTemplate:
         """Return the template of an object that is at hand."""
-        module, name = getattr(base, "__module__", None), getattr(base, "__qualname__", "")
-        found = functools.reduce(lambda at, part: getattr(at, part, None), name.split("."), _module(module))
-        if found is not base or found is None or module == "__main__":
+        module, name = sys.modules.get(getattr(base, "__module__", "")), getattr(base, "__qualname__", "")
+        found: Any = functools.reduce(lambda at, part: getattr(at, part, None), name.split("."), module)
+        spec = getattr(
+            module, "__spec__", None
+        )  # of the main program, or of a notebook, others can import nothing
+        if found is not base or found is None or spec is None or spec.name != base.__module__:
             return cls(base=base, source=f"the Python {_word(base)}", variants=variants)
-        return cls(base=base, source=f"{module}:{name}", importable=not variants, variants=variants)
+        return cls(base=base, source=f"{spec.name}:{name}", importable=not variants, variants=variants)
 
     @property
     def name(self) -> str:
@@ -235,10 +238,6 @@ def _takes_all(function: Buildable) -> bool:
         [one.kind for one in inspect.signature(function).parameters.values()] if callable(function) else []
     )
     return inspect.Parameter.VAR_KEYWORD in kinds
-
-
-def _module(name: str | None) -> Any:
-    return sys.modules.get(name or "")
 
 
 def _word(value: object) -> str:

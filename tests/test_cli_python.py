@@ -76,12 +76,16 @@ def test_a_run_from_python_is_evaluated_and_gone_on_with(here: Path, cli: Comman
     with Simulation(load_python("own:build").resolve(), logdir=here / "a") as simulation:
         simulation.run(steps=6)
     assert cli.json("evaluate a --scenario own:build --ablate mean")["ablation"]["kind"] == "mean"
+    assert cli.json("export a weights.safetensors --scenario own:build")["steps"] == 6
+    assert OBJECTS in cli.refused("export a weights.safetensors")
     assert cli.json("resume a --scenario own:build --steps 9")["steps"] == 9
+    assert cli.json("export a a.safetensors --scenario own:build")["steps"] == 9
+    assert (here / "a.safetensors").exists()
 
 
 def test_what_needs_the_objects_says_so(here: Path, cli: Commands) -> None:
     cli("run --scenario own:build --name a --logdir .")
-    for words in ("resume a --steps 20", "evaluate a", "show a", "run a"):
+    for words in ("resume a --steps 20", "evaluate a", "show a", "run a", "export a a.safetensors"):
         assert OBJECTS in (line := cli.refused(words)), words
         assert "--scenario MODULE:FUNCTION" in line
 

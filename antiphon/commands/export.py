@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from antiphon.commands.arguments import given_scenario
 from antiphon.commands.output import console, display_path, print_json
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.simulation import Simulation
@@ -12,10 +13,11 @@ from antiphon.engine.simulation import Simulation
 __all__ = ["export"]
 
 
-def export(path: Path, file: Path, *, agents: Sequence[str] | None, json: bool) -> None:
+def export(path: Path, file: Path, *, python: str | None, agents: Sequence[str] | None, json: bool) -> None:
     """Write the composed system of a run, or its weights, as the file's suffix says."""
     directory = RunDirectory.open(path)
-    with Simulation.load(path, threads=directory.facts["threads"]) as simulation:
+    scenario = given_scenario(directory, python)
+    with Simulation.load(path, scenario, threads=directory.facts["threads"]) as simulation:
         written, steps = simulation.export(file, agents), simulation.now
     size = written.stat().st_size
     if json:

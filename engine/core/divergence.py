@@ -18,8 +18,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import Learner, StackedLearner
-from antiphon.comms.model import Model
+from antiphon.agents.learner import StackedLearner
 from antiphon.comms.stacked import StackedModels
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
@@ -169,7 +168,6 @@ class Guard:
 
 
 AnyUpdate = TypeVar("AnyUpdate", PredictorUpdate, InputUpdate)
-StatisticsOwner = Learner | StackedLearner | Model | StackedModels
 
 
 class RunningStatistics:
@@ -181,33 +179,31 @@ class RunningStatistics:
     """
 
     def __init__(self, agents: Mapping[str, Agent], channels: Mapping[str, Channel]) -> None:
-        learners = {id(agent.learner): agent.learner for agent in agents.values()}
-        models = [model for channel in channels.values() for model in channel.models]
-        self._owners: list[StatisticsOwner] = [o for o in (*learners.values(), *models) if o.buffers]
-        self._before = [dict(owner.buffers) for owner in self._owners]
+        learners = [agent.learner for agent in agents.values()]
+        models = [m for c in channels.values() for m in (c.predictor, c.input) if m is not None]
+        self._owners = {id(owner): owner for owner in (*learners, *models) if owner.buffers}
+        self.note()
 
     def note(self) -> None:
         """Keep what they are before a step."""
-        self._before = [dict(owner.buffers) for owner in self._owners]
+        self._before = {key: dict(owner.buffers) for key, owner in self._owners.items()}
 
     def restore(self) -> None:
         """Put all back to what they were before the step."""
-        for owner, before in zip(self._owners, self._before, strict=True):
-            owner.buffers = before
+        for key, owner in self._owners.items():
+            owner.buffers = self._before[key]
 
-    def restore_members(self, stack: object, members: Tensor) -> None:
+    def restore_members(self, owner: object, members: Tensor) -> None:
         """Put those of members of a stack, [N] bool, back."""
-        for owner, before in zip(self._owners, self._before, strict=True):
-            if owner is stack and isinstance(owner, StackedLearner | StackedModels):
-                owner.restore_buffers(members, before)
+        if isinstance(owner, StackedLearner | StackedModels) and id(owner) in self._before:
+            owner.restore_buffers(members, self._before[id(owner)])
 
     def keep_where(self, guard: Guard) -> None:
         """Put those of stacked learners back once the guard has found something that is not finite."""
-        for owner, before in zip(self._owners, self._before, strict=True):
+        for key, owner in self._owners.items():
             if isinstance(owner, StackedLearner):
-                owner.buffers = {
-                    name: guard.frozen(before[name], after) for name, after in owner.buffers.items()
-                }
+                before = self._before[key]
+                owner.buffers = {name: guard.frozen(before[name], b) for name, b in owner.buffers.items()}
 
 
 class DivergenceCheck:

@@ -184,6 +184,7 @@ class BackwardPass:
             loss = self._returned_loss(update)
             for name, some in with_loss.items():
                 GradientLedger.book_loss(some, self.system.channels[name].of_receiver(loss))
+        update.returned = []  # as large as the messages, and of no more use
 
     @staticmethod
     def average_tied(update: Update) -> None:
