@@ -23,6 +23,7 @@ from antiphon.engine.inference.model_files import write_system
 from antiphon.engine.metrics.digests import described_scenario
 from antiphon.engine.planning.memory_estimate import MemoryGuard
 from antiphon.engine.state import checkpoint
+from antiphon.engine.state.changes import changed
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.state_dict import with_optimisers_of
@@ -35,7 +36,6 @@ from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario, Template, load
-from antiphon.scenarios.changes import changed
 from antiphon.scenarios.problems import show_value
 from antiphon.scenarios.spec import frozen_data
 from antiphon.telemetry.figures import Recorder

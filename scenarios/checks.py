@@ -8,7 +8,7 @@ coupling does not use are not refused: a template sets them once for all its var
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from antiphon.errors import suggest
 from antiphon.extensions import name_of
@@ -27,9 +27,6 @@ from antiphon.scenarios.relations import (
     undelayed,
     window_of,
 )
-
-if TYPE_CHECKING:
-    from antiphon.scenarios.document import Scenario
 
 __all__ = ["AGE", "STATES", "check", "problems_of"]
 
@@ -494,7 +491,7 @@ def check(scenario: Graph) -> None:
         raise problem
 
 
-def problems_of(scenario: Scenario) -> list[DocumentError]:
+def problems_of(scenario: Graph) -> list[DocumentError]:
     """Return the problems of a scenario as a whole.
 
     Where a channel or readout names no agent the graph is not known; the other channels are then checked one by one.

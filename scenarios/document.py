@@ -17,8 +17,7 @@ from pydantic import AfterValidator, ValidationInfo, model_validator
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
 from antiphon.scenarios.checks import check
-from antiphon.scenarios.generators import GraphSpec, generate
-from antiphon.scenarios.graphs import document_of, graph_of, named_by_ends
+from antiphon.scenarios.generators import GraphSpec, document_of, generate, graph_of, named_by_ends
 from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, section, substitute
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec, EnvSpec, NetworkSpec
 from antiphon.scenarios.problems import DocumentError, Problems, kind_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec
 from antiphon.scenarios.training import TrainingSpec
@@ -46,6 +46,7 @@ class Graph(Protocol):
     @property
     def locked_agents(self) -> frozenset[str]: ...
     def locked_groups(self) -> tuple[tuple[str, ...], ...]: ...
+    def model_copy(self, *, update: Mapping[str, Any]) -> Self: ...
 
 
 def message_channels(

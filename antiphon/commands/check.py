@@ -1,7 +1,8 @@
-"""The verb `check`: all problems of a scenario or study, else its warnings."""
+"""The verb `check`: all problems of a scenario or study, where `Template.resolve` stops at the first; else its warnings."""
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,12 +19,13 @@ from antiphon.engine.runs.python_template import other_variants
 from antiphon.engine.studies.plan import StudyOptions, plan
 from antiphon.envs import describe
 from antiphon.errors import ScenarioError
-from antiphon.scenarios import DocumentError, Template, library_names
-from antiphon.scenarios.examination import Examination
-from antiphon.scenarios.problems import placed
+from antiphon.scenarios import DocumentError, Scenario, Template, library_names
+from antiphon.scenarios.checks import problems_of
+from antiphon.scenarios.document import PARTS_ALONE
+from antiphon.scenarios.problems import Path, placed
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
 
-__all__ = ["Findings", "check", "check_scenario", "check_study"]
+__all__ = ["Examination", "Findings", "check", "check_scenario", "check_study"]
 
 
 @dataclass
@@ -116,6 +118,78 @@ def _problems(template: Template, variant: str | None, values: Mapping[str, Any]
                 except ScenarioError as error:
                     examined.add(error if isinstance(error, DocumentError) else placed(error))
     yield from examined.problems()
+
+
+class Examination:
+    """A document that has been read as far as its problems allow.
+
+    Values that are not accepted are left out of the scenario, so that the rest can be checked. A problem that may be a
+    consequence of that is not reported.
+
+    Attributes:
+        scenario: What is left of it, its channels as they are written; None: too little is left.
+    """
+
+    def __init__(self, template: Template, variant: str | None, values: Mapping[str, Any]) -> None:
+        """Read a template's document and check it, its environment left out.
+
+        Raises:
+            ScenarioError: Nothing can be checked: an unknown variant or parameter, or a graph that cannot be generated.
+        """
+        self.scenario: Scenario | None = None
+        self._template = template
+        self._document = template.explicit(variant, values)
+        self._problems: list[DocumentError] = []
+        self._incomplete: set[Path] = set()
+        data = copy.deepcopy(self._document.data)
+        while self.scenario is None:
+            try:
+                self.scenario = Scenario.model_validate(data, context=PARTS_ALONE)
+            except DocumentError as error:
+                found = error.separate()
+                self.add(*found)
+                self._incomplete |= {one.path for one in found}
+                if not sum(_leave_out(data, one.path) for one in found):
+                    return
+        parts = {path[:2] for path in self._incomplete}
+        for problem in problems_of(self.scenario):
+            if not parts or (len(problem.path) > 1 and problem.path[:2] not in parts):
+                self.add(problem)
+
+    def add(self, *errors: DocumentError) -> None:
+        """Add problems, of which a place has one, unless its value was left out."""
+        left_out = {path[:3] for path in self._incomplete}
+        for problem in (one for error in errors for one in error.separate()):
+            path = self._numbered(problem.path)
+            if path[:3] not in left_out and all(path != known.path for known in self._problems):
+                self._problems.append(DocumentError(path, problem.message))
+
+    def problems(self) -> list[DocumentError]:
+        """Return the problems by line, with `file:line: ` in front; one that many generated agents have, once."""
+        written = [self._document.as_written(one) for one in self._problems]
+        written.sort(key=self._template.line)
+        return list({str(located): located for located in map(self._template.located, written)}.values())
+
+    def _numbered(self, path: Path) -> Path:
+        """Replace a channel's name in a path by its number in the document."""
+        if self.scenario is None or len(path) < 2 or path[0] != "channels" or isinstance(path[1], int):
+            return path
+        names = [channel.name for channel in self.scenario.channels]
+        return (path[0], names.index(path[1]), *path[2:])
+
+
+def _leave_out(data: Any, path: Path) -> bool:
+    """Remove the value at a path, of a list all of it; return whether there was one that can be left out."""
+    while path and isinstance(path[-1], int):
+        path = path[:-1]
+    if len(path) < 2:
+        return False
+    for key in path[:-1]:
+        try:
+            data = data[key]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return isinstance(data, dict) and data.pop(path[-1], _leave_out) is not _leave_out
 
 
 def _as_dict(found: Findings) -> dict[str, Any]:

@@ -202,7 +202,7 @@ class ReplayedRun:
         recorded = self.record.of(self.now)
         other = tuple(
             Column(kind, name)
-            for kind, name, digest in digests(self.simulation)
+            for kind, name, digest in digests(self.simulation.backend, self.simulation.scenario.agents)
             if recorded.get(Column(kind, name)) != digest
         )
         if other:

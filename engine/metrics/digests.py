@@ -27,14 +27,13 @@ from antiphon.comms.stacked import StackedModels
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
+from antiphon.engine.step.backends import Backend
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.spec import plain
 from antiphon.telemetry.figures import DigestRow, Kind
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
-
-    from antiphon.engine.base_simulation import BaseSimulation
 
 
 __all__ = ["SIZE", "Holder", "described_scenario", "digests", "holders", "numbers"]
@@ -58,11 +57,16 @@ class _Part(NamedTuple):
     stacked: bool
 
 
-def digests(simulation: BaseSimulation) -> list[DigestRow]:
-    """Return (kind, name, digest) of every agent, then of every channel, in canonical order, between two steps."""
+def digests(backend: Backend, agents: Iterable[str]) -> list[DigestRow]:
+    """Return (kind, name, digest) of every agent, then of every channel, between two steps.
+
+    Args:
+        backend: What holds their numbers; its order of channels is kept.
+        agents: Their names, in order.
+    """
     found: dict[tuple[Kind, str], bytes] = {}
     shared: dict[int, bytes] = {}  # of tied agents, who have one learner
-    for part in _parts(simulation.backend.view()):
+    for part in _parts(backend.view()):
         key = id(part.run[0]) if part.run and not part.stacked else None
         if key is None or key not in shared:
             values = list(_digested(part))
@@ -71,8 +75,8 @@ def digests(simulation: BaseSimulation) -> list[DigestRow]:
         else:
             values = [shared[key]]
         found.update(((part.kind, name), value) for name, value in zip(part.names, values, strict=True))
-    order: list[tuple[Kind, str]] = [("agent", name) for name in simulation.scenario.agents]
-    order += [("channel", name) for name in simulation.backend.channels]
+    order: list[tuple[Kind, str]] = [("agent", name) for name in agents]
+    order += [("channel", name) for name in backend.channels]
     return [(kind, name, found[kind, name]) for kind, name in order]
 
 

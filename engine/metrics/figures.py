@@ -77,7 +77,7 @@ def write_figures(simulation: BaseSimulation, step: int) -> None:
         arrays = histograms(simulation) if telemetry.histograms else []
         sampled = sampled_at(step, telemetry.every, simulation.until)
         messages = samples(simulation.backend.view(), simulation.scenario) if sampled else []
-        digested = digests(simulation)
+        digested = digests(simulation.backend, simulation.scenario.agents)
         for recorder in simulation.recorders:
             recorder.figures(step + 1, rows)
             if arrays:

@@ -12,9 +12,9 @@ import torch
 from antiphon.engine.runs.run import Run, resume
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.state.changes import AGENT_KEYS, CHANNEL_KEYS
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario, load
-from antiphon.scenarios.changes import AGENT_KEYS, CHANNEL_KEYS
 from antiphon.scenarios.spec import plain
 from tests.contracts.backend_documents import LABEL, OWN, Document, document, ring
 from tests.contracts.backend_twins import agree, made
