@@ -141,8 +141,8 @@ Checkpoints = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         print(f"antiphon {antiphon.__version__}")
         raise typer.Exit
 

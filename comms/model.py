@@ -85,24 +85,33 @@ class Model(TrainedParameters):
     ) -> None:
         self.hidden = hidden
         self.norm = norm
-        super().__init__(*self._initial(inputs, outputs, generator), **settings)
+        super().__init__(*self.initial_values(inputs, outputs, generator), **settings)
 
-    def _initial(self, inputs: int, outputs: int, generator: torch.Generator) -> tuple[Numbers, Numbers]:
+    def initial_values(
+        self, inputs: int, outputs: int, generator: torch.Generator
+    ) -> tuple[Numbers, Numbers]:
+        """Return the initial parameters and running statistics, by name; called at construction.
+
+        Args:
+            inputs: Input features.
+            outputs: Output features.
+            generator: Samples the parameters.
+        """
         initial: Numbers = {}
         buffers: Numbers = {}
         for i, width in enumerate(self.hidden):
-            shape = self._weight(width, inputs)
+            shape = self.weight_shape(width, inputs)
             fan_in = shape[1:].numel()
             initial[f"{i}.weight"], initial[f"{i}.bias"] = initial_linear(fan_in, tuple(shape), generator)
             initial |= initial_norm(self.norm, width, f"{i}.norm.")
             buffers |= norm_buffers(self.norm, width, f"{i}.norm.")
             inputs = width
-        initial["last.weight"] = torch.zeros(self._weight(outputs, inputs))
+        initial["last.weight"] = torch.zeros(self.weight_shape(outputs, inputs))
         initial["last.bias"] = torch.zeros(outputs)
         return initial, buffers
 
-    def _weight(self, outputs: int, inputs: int) -> torch.Size:
-        """Shape of a layer's weight."""
+    def weight_shape(self, outputs: int, inputs: int) -> torch.Size:
+        """Return the shape of a layer's weight."""
         return torch.Size((outputs, inputs))
 
     def run(self, x: Tensor, *, move: bool, training: bool = True) -> Tensor:

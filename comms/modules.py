@@ -58,7 +58,9 @@ class _ModuleModel(Model):
     _options: Mapping[str, Any]
     point: ClassVar[str]
 
-    def _initial(self, inputs: int, outputs: int, generator: torch.Generator) -> tuple[Numbers, Numbers]:
+    def initial_values(
+        self, inputs: int, outputs: int, generator: torch.Generator
+    ) -> tuple[Numbers, Numbers]:
         try:
             if self._options and isinstance(self._source, nn.Module):
                 raise ScenarioError(

@@ -270,7 +270,7 @@ class ConvGradient(DirectGradient):
     def _channels(self, spec: ContextSpec) -> int:
         return spec.shape[0] if self._is_map(spec) else spec.features
 
-    def _weight(self, outputs: int, inputs: int) -> torch.Size:
+    def weight_shape(self, outputs: int, inputs: int) -> torch.Size:
         return torch.Size((outputs, inputs, self.filter, self.filter))
 
     def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
@@ -311,8 +311,10 @@ class _Critic(Predictor):
         inputs = self.size + sum(place.stop - place.start for place in self._others)
         return inputs, 1 if chosen is None else chosen[0].features
 
-    def _initial(self, inputs: int, outputs: int, generator: torch.Generator) -> tuple[Numbers, Numbers]:
-        initial, buffers = super()._initial(inputs, outputs, generator)
+    def initial_values(
+        self, inputs: int, outputs: int, generator: torch.Generator
+    ) -> tuple[Numbers, Numbers]:
+        initial, buffers = super().initial_values(inputs, outputs, generator)
         if self._real:
             initial["bilinear"] = torch.zeros(
                 self.size, sum(place.stop - place.start for place in self._real)

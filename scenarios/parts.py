@@ -216,7 +216,7 @@ class InputSpec(_PredictorSpec):
         optimiser: Its own; None: `training.predictor`.
     """
 
-    kind: Annotated[str | Callable[..., Any], Registered("input", besides=("none",))] = "linear"
+    kind: Annotated[str | Callable[..., Any], Registered("input", extra=("none",))] = "linear"
     options: Options = Field(default_factory=FrozenMap)
     context: Signals = ()
     hidden: Annotated[tuple[Count, ...], Field(max_length=2), Sequence] = ()

@@ -454,22 +454,22 @@ class Registered:
 
     Args:
         point: The extension point.
-        besides: Names that are no factory's: those that stand for none at all.
+        extra: Names that are no factory's: those that stand for none at all.
     """
 
-    def __init__(self, point: str, besides: tuple[str, ...] = ()) -> None:
-        self.point, self.besides = point, besides
+    def __init__(self, point: str, extra: tuple[str, ...] = ()) -> None:
+        self.point, self.extra = point, extra
 
     def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(self.checked)
 
     def __get_pydantic_json_schema__(self, _: Any, __: Any) -> dict[str, Any]:
         own = [name for name in Catalogue(self.point).own if is_built_in(self.point, name)]
-        return {"anyOf": [{"enum": [*own, *self.besides], "type": "string"}, {"type": "string"}]}
+        return {"anyOf": [{"enum": [*own, *self.extra], "type": "string"}, {"type": "string"}]}
 
     def checked(self, value: object) -> object:
         """Return a name that is known, or an object; DocumentError for all else."""
         known = Catalogue(self.point)
-        if callable(value) or (isinstance(value, str) and (value in self.besides or value in known)):
+        if callable(value) or (isinstance(value, str) and (value in self.extra or value in known)):
             return value
-        fail(f"unknown kind {show_value(value)}{suggest(str(value), [*known, *self.besides])}")
+        fail(f"unknown kind {show_value(value)}{suggest(str(value), [*known, *self.extra])}")

@@ -22,7 +22,7 @@ __all__ = [
     "logdir_root",
     "new_directory",
     "scenario_template",
-    "shown_template",
+    "template_to_show",
     "values_of",
 ]
 
@@ -57,7 +57,7 @@ def given_template(verb: str, name: str | None, python: str | None) -> Template 
     return scenario_template(str(name)) if python is None else load_python(python)
 
 
-def shown_template(what: str | None, python: str | None) -> Template | PythonTemplate:
+def template_to_show(what: str | None, python: str | None) -> Template | PythonTemplate:
     """Return the template of a name or of `--scenario`; of both, what the latter makes of the values of a run.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.text import Text
 
-from antiphon.commands.arguments import shown_template, values_of
+from antiphon.commands.arguments import template_to_show, values_of
 from antiphon.commands.explain import built, explain, explain_environment, explain_template
 from antiphon.commands.output import console, percent, print_json, remark, show_table
 from antiphon.engine.metrics.timeline import span, timeline
@@ -179,7 +179,7 @@ def show(
             raise ScenarioError("show: name a scenario, run or environment")
         _list(json)
     elif timeline:
-        _timeline(shown_template(what, python).resolve(variant, values), steps, json=json)
+        _timeline(template_to_show(what, python).resolve(variant, values), steps, json=json)
     elif what is not None and _is_environment(what):
         if measure:
             raise ScenarioError("show --measure times a scenario; an environment alone has no agents to run")
@@ -191,9 +191,9 @@ def show(
             )
         if python is not None:
             raise ScenarioError("show --yaml: a Python scenario has no document; --resolved writes one of it")
-        print(shown_template(what, None).text, end="")
+        print(template_to_show(what, None).text, end="")
     elif resolved:
-        print(shown_template(what, python).resolve(variant, values).to_yaml(), end="")
+        print(template_to_show(what, python).resolve(variant, values).to_yaml(), end="")
     else:
         _scenario(what, python, variant, values, json, measure=measure)
 
@@ -241,7 +241,7 @@ def _scenario(
 ) -> None:
     from antiphon.commands.explain import built
 
-    template = shown_template(what, python)
+    template = template_to_show(what, python)
     resolved = template.resolve_values(variant, values)
     scenario = template.resolve(variant, values)
     system = built(scenario)

@@ -201,18 +201,11 @@ class Channel:
 
     def disable_predictors(self, members: Sequence[int]) -> None:
         """Stop the synthetic gradients of some channels, by place."""
-        self.predictors_disabled = self._with(self.predictors_disabled, members)
+        self.predictors_disabled = _members_with(self.predictors_disabled, members, len(self.members))
 
     def disable_input_models(self, members: Sequence[int]) -> None:
         """Stop the synthetic inputs of some channels, by place."""
-        self.input_models_disabled = self._with(self.input_models_disabled, members)
-
-    def _with(self, disabled: Members, more: Sequence[int]) -> Members:
-        if not more:
-            return disabled
-        found = torch.zeros(len(self.members), dtype=torch.bool) if disabled is None else disabled.clone()
-        found[list(more)] = True
-        return found
+        self.input_models_disabled = _members_with(self.input_models_disabled, members, len(self.members))
 
     def examples_for(self, mask: EnvMask) -> Members:
         """The channels of several with an enabled predictor that a record is an example for: with a row in the mask."""
@@ -292,3 +285,12 @@ class Channel:
     def size(self) -> int:
         """Components of one message."""
         return int(torch.Size(self.shape).numel())
+
+
+def _members_with(members: Members, more: Sequence[int], count: int) -> Members:
+    """Return members, of `count`, with some more by place."""
+    if not more:
+        return members
+    found = torch.zeros(count, dtype=torch.bool) if members is None else members.clone()
+    found[list(more)] = True
+    return found
