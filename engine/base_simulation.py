@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,7 +11,12 @@ import torch
 from torch import fx
 
 from antiphon.engine.build.builder import build, chosen_device, without_weights
-from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
+from antiphon.engine.core.environment import (
+    EnvironmentRunner,
+    environment_state,
+    make_environment,
+    with_own_env,
+)
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.system import System
@@ -27,12 +32,10 @@ from antiphon.engine.state.changes import changed
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.state_dict import with_optimisers_of
-from antiphon.engine.state.weights import TakenWeights, read_learners, take_weights
+from antiphon.engine.state.weights import TakenWeights, load_weights
 from antiphon.engine.step.backends import backend_of
 from antiphon.engine.step.replicas import Replica
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
-from antiphon.envs import registry
-from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario, Template, load
@@ -85,7 +88,7 @@ class BaseSimulation:
         self.recorders: list[Recorder] = []
         self.changes: list[tuple[int, str, Any]] = []
         self.closed = False
-        self._env = self._make(scenario.training.batch)
+        self._env = make_environment(scenario, self.device, dtype, scenario.training.batch)
         try:
             self._memory_guard = MemoryGuard(scenario, self._env.description, self.device, dtype)
             self._memory_guard.check()
@@ -198,13 +201,13 @@ class BaseSimulation:
 
         It goes on to own an environment that nobody steps; the former one belongs to the caller.
         """
-        state = checkpoint.copy_tree({"env": self._env_state(), **self._own_state()})
+        state = checkpoint.copy_tree({"env": environment_state(self._env), **self._own_state()})
         quiet: dict[str, list[str]] = {"silenced": [], "muted": [], "deaf": []}  # only in what it leaves
         state["system"]["quarantine"] = {**state["system"]["quarantine"], **quiet}
         kept = self.until, self.train_means, self.learned
         if state["env"] is not None:
             self.scenario = with_own_env(self.scenario, "a seed that stops needs one of its own")
-            self._env = self._make(self.scenario.training.batch)
+            self._env = make_environment(self.scenario, self.device, self.dtype, self.scenario.training.batch)
             self._backend_name, self._stacked = "cohort", False
             self._start(self.seed)
             self.load_state_dict(state)
@@ -231,10 +234,10 @@ class BaseSimulation:
         """
         self.synchronize()
         scenario = changed(self.scenario, [(key, value)])
-        self._check_alone("set")
+        _check_alone(self, "set")
         line = f"{key} is {show_value(value)} from here on"
         with self._memory_guard:
-            self._continue_as(scenario, self._built(scenario), line)
+            self._continue_as(scenario, _built(self, scenario), line)
         self.changes.append((self.now, key, frozen_data(value)))
 
     def load_weights(
@@ -258,23 +261,7 @@ class BaseSimulation:
             DivergenceError: As of `synchronize`.
         """
         self.synchronize()
-        state = checkpoint.copy_tree(self.backend.state_dict())
-        found = take_weights(state["learners"], read_learners(source), str(source), agents)
-        takers = ", ".join(name for name, taken in found.taken.items() if taken)
-        state["quarantine"]["events"].append([self.now, f"weights of {source} are taken by {takers}"])
-        self.backend.load_state_dict(state)
-        return found
-
-    def _check_alone(self, what: str) -> None:
-        if isinstance(self.backend, Replica):
-            raise ScenarioError(
-                f"{what}: this simulation is one of several seeds that go on together; change a fork of it"
-            )
-
-    def _built(self, scenario: Scenario) -> System:
-        description = self._env.description
-        settings: dict[str, Any] = {"seed": self.seed, "device": self.device, "dtype": self.dtype}
-        return build(without_weights(scenario), description, **settings)
+        return load_weights(self.backend, self.now, source, agents)
 
     def _continue_as(self, scenario: Scenario, system: System, event: str | None = None) -> None:
         """Go on with another system of the same shapes, from the present state."""
@@ -304,9 +291,8 @@ class BaseSimulation:
         """
         self.synchronize()
         with uncollected():
-            return evaluate(
-                self.system, self._env, self.scenario.readouts, split, links, self.seed, self._make
-            )
+            make = partial(make_environment, self.scenario, self.device, self.dtype)
+            return evaluate(self.system, self._env, self.scenario.readouts, split, links, self.seed, make)
 
     def compose(self, agents: Sequence[str] | None = None) -> fx.GraphModule:
         """Return the corporation as one torch module: signals in, {agent: output} out; None: of the readouts.
@@ -334,11 +320,6 @@ class BaseSimulation:
         """
         self.synchronize()
         return write_system(self.system, Path(path), agents, self.scenario.readouts)
-
-    def _make(self, batch: int, split: str | None = None) -> TorchVectorEnv:
-        """Make an environment of the scenario; None: of the part of the data that it trains on."""
-        env = self.scenario.env
-        return registry.make(env, batch=batch, device=self.device, dtype=self.dtype, split=split)
 
     # --- forking and saving ------------------------------------------------------------------------------
 
@@ -377,13 +358,13 @@ class BaseSimulation:
             if changes != self.changes:
                 scenario = changed(scenario, [(key, value) for _, key, value in changes])
             if scenario != self.scenario:
-                system = self._built(scenario)
+                system = _built(self, scenario)
             check_compatible(system, self.world.step_signals.signals, state["system"], state["present"])
         except (RunError, ScenarioError) as difference:
-            raise self._refusal(state) or RunError(str(difference)) from None
+            raise self.world.refusal(state) or RunError(str(difference)) from None
         with self._memory_guard, uncollected():
             if system is not self.system:
-                self._check_alone("load")
+                _check_alone(self, "load")
                 self._continue_as(scenario, system)
             self.changes = changes
             if state["seed"] != self.seed:
@@ -396,19 +377,6 @@ class BaseSimulation:
             self.world.elapsed = state["elapsed"]
             self.train_means.load_state_dict(state["tally"])
             self.diverged = state["diverged"]
-
-    def _refusal(self, state: dict[str, Any]) -> RunError | None:
-        """Return the environment's own reason against a state, which names more than a shape; None: it has none."""
-        if state["present"].keys() != self.world.step_signals.signals.keys():
-            return None
-        before = self._env.state_dict()
-        try:
-            self._env.load_state_dict(checkpoint.copy_tree(state["env"]))
-        except RunError as error:
-            return error
-        finally:
-            self._env.load_state_dict(before)
-        return None
 
     def load_saved(self, saved: Saved) -> None:
         """Take over the state of a checkpoint.
@@ -463,20 +431,13 @@ class BaseSimulation:
             DivergenceError: As of `synchronize`; once it has been raised, the diverged simulation can be saved.
         """
         with uncollected():
-            state = {"env": self._env_state(), **self._own_state()}
+            state = {"env": environment_state(self._env), **self._own_state()}
             return write_simulation(Path(path), self.scenario, self.dtype, state, self.described)
 
     @cached_property
     def described(self) -> dict[str, Any]:
         """The scenario as plain data, with the digest of each Python object when this was first asked for."""
         return described_scenario(self.scenario)
-
-    def _env_state(self) -> dict[str, Any] | None:
-        """The environment's state, or None where it keeps that to itself (somebody else's VectorEnv)."""
-        try:
-            return self._env.state_dict()
-        except RunError:
-            return None
 
     @classmethod
     def load(
@@ -526,3 +487,21 @@ class BaseSimulation:
 
     def __exit__(self, kind: object, failure: BaseException | None, trace: object) -> None:
         self.close()
+
+
+def _check_alone(simulation: BaseSimulation, what: str) -> None:
+    if isinstance(simulation.backend, Replica):
+        raise ScenarioError(
+            f"{what}: this simulation is one of several seeds that go on together; change a fork of it"
+        )
+
+
+def _built(simulation: BaseSimulation, scenario: Scenario) -> System:
+    """Return the system of a scenario for a simulation's environment, seed, device and type, without pretrained weights."""
+    description = simulation.world.env.description
+    settings: dict[str, Any] = {
+        "seed": simulation.seed,
+        "device": simulation.device,
+        "dtype": simulation.dtype,
+    }
+    return build(without_weights(scenario), description, **settings)

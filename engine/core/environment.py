@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.records import EpisodeEnds, StepSignals
+from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
+from antiphon.errors import RunError
 from antiphon.scenarios.document import Scenario
 
-__all__ = ["EnvironmentRunner", "with_own_env"]
+__all__ = ["EnvironmentRunner", "environment_state", "make_environment", "with_own_env"]
 
 
 class EnvironmentRunner:
@@ -75,6 +77,50 @@ class EnvironmentRunner:
         if not bool(ended.any()):
             return EpisodeEnds()
         return EpisodeEnds(ended, terminated if bool(terminated.any()) else False)
+
+    def refusal(self, state: dict[str, Any]) -> RunError | None:
+        """Return the environment's own reason against a state, which names more than a shape; None: it has none.
+
+        Args:
+            state: Of a simulation; its environment's is tried, and the present one is put back.
+        """
+        if state["present"].keys() != self.step_signals.signals.keys():
+            return None
+        before = self.env.state_dict()
+        try:
+            self.env.load_state_dict(copy_tree(state["env"]))
+        except RunError as error:
+            return error
+        finally:
+            self.env.load_state_dict(before)
+        return None
+
+
+def environment_state(env: TorchVectorEnv) -> dict[str, Any] | None:
+    """Return an environment's state, or None where it keeps that to itself (somebody else's VectorEnv)."""
+    try:
+        return env.state_dict()
+    except RunError:
+        return None
+
+
+def make_environment(
+    scenario: Scenario, device: torch.device, dtype: torch.dtype, batch: int, split: str | None = None
+) -> TorchVectorEnv:
+    """Make an environment of a scenario.
+
+    Args:
+        scenario: What declares it.
+        device: Of its tensors.
+        dtype: Of its floats.
+        batch: Number of environments.
+        split: The part of the data; None: the one that the scenario trains on.
+
+    Raises:
+        ScenarioError: As of `envs.make`.
+        DataError: The data are missing or broken.
+    """
+    return registry.make(scenario.env, batch=batch, device=device, dtype=dtype, split=split)
 
 
 def with_own_env(scenario: Scenario, reason: str) -> Scenario:

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from antiphon.engine.state.checkpoint import latest, read
+from antiphon.engine.state.checkpoint import copy_tree, latest, read
+from antiphon.engine.step.backends import Backend
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["TakenWeights", "read_learners", "take_weights"]
+__all__ = ["TakenWeights", "load_weights", "read_learners", "take_weights"]
 
 _PARTS = ("parameters", "buffers")
 
@@ -45,6 +46,29 @@ class TakenWeights:
         if self.unused:
             lines.append(f"of the run not used: {', '.join(self.unused)}")
         return "\n".join(lines)
+
+
+def load_weights(
+    backend: Backend, now: int, source: str | Path, agents: Iterable[str] | Mapping[str, str] | None
+) -> TakenWeights:
+    """Put weights of another run into a backend, with an event; see `BaseSimulation.load_weights`.
+
+    Args:
+        backend: Changed only where something fits.
+        now: The step of the event.
+        source: A run directory or a checkpoint folder.
+        agents: As of `take_weights`.
+
+    Raises:
+        RunError: As `read_learners`.
+        ScenarioError: As `take_weights`.
+    """
+    state = copy_tree(backend.state_dict())
+    found = take_weights(state["learners"], read_learners(source), str(source), agents)
+    takers = ", ".join(name for name, taken in found.taken.items() if taken)
+    state["quarantine"]["events"].append([now, f"weights of {source} are taken by {takers}"])
+    backend.load_state_dict(state)
+    return found
 
 
 def read_learners(source: str | Path) -> dict[str, Any]:
