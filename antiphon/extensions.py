@@ -17,7 +17,17 @@ from typing import Any
 
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["POINTS", "Catalogue", "called", "is_built_in", "key_of", "made", "name_of", "register"]
+__all__ = [
+    "POINTS",
+    "Catalogue",
+    "call_factory",
+    "imported",
+    "is_built_in",
+    "key_of",
+    "made",
+    "name_of",
+    "register",
+]
 
 _OWN: dict[str, dict[str, str]] = {
     "objective": {
@@ -101,6 +111,12 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
     _registered[point][name] = factory
 
 
+def imported(place: str) -> Any:
+    """Return what `module:attribute` names."""
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)
+
+
 class Catalogue(Mapping[str, Any]):
     """The factories of one extension point by name: antiphon's own, the registered ones, those of installed packages."""
 
@@ -112,8 +128,7 @@ class Catalogue(Mapping[str, Any]):
         if name in _registered[self.point]:
             return _registered[self.point][name]
         if name in _OWN[self.point]:
-            module, _, attribute = _OWN[self.point][name].partition(":")
-            return getattr(import_module(module), attribute)
+            return imported(_OWN[self.point][name])
         return _loaded(self.point, name)
 
     def __iter__(self) -> Iterator[str]:
@@ -194,10 +209,10 @@ def made(point: str, kind: Any, options: Mapping[str, Any], *, factory: bool = F
         )
     else:
         return kind
-    return called(source, name_of(kind), **sizes, **options)
+    return call_factory(source, name_of(kind), **sizes, **options)
 
 
-def called(factory: Callable[..., Any], name: str, /, **arguments: Any) -> Any:
+def call_factory(factory: Callable[..., Any], name: str, /, **arguments: Any) -> Any:
     """Return a factory's result.
 
     Raises:

@@ -10,7 +10,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, fields
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from antiphon.envs.options import (
 )
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
+from antiphon.extensions import imported
 
 if TYPE_CHECKING:
     import torch
@@ -209,7 +209,7 @@ def make(
         if split is not None:
             check_split(split, given.description().splits)
             options["split"] = split
-        made: TorchVectorEnv = _imported(entry.vector)(batch, device=device, dtype=dtype, **options)
+        made: TorchVectorEnv = imported(entry.vector)(batch, device=device, dtype=dtype, **options)
         return made
     if isinstance(spec, VectorEnv):
         from antiphon.envs.adaptor import vector
@@ -245,12 +245,6 @@ def _options(name: str, values: Mapping[str, Any]) -> tuple[_Entry, _Options]:
     return entry, entry.options(**{**entry.defaults, **values})
 
 
-def _imported(place: str) -> Callable[..., Any]:
-    """Return what `module:name` names."""
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)  # type: ignore[no-any-return]
-
-
 def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Mapping[str, Any]) -> Any:
     """Return what a user's factory makes: a source, or a vector environment of the batch.
 
@@ -261,7 +255,7 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
         settings: More arguments, for a factory that names them.
     """
     found = _FACTORIES[name]
-    factory = _imported(found) if isinstance(found, str) else found
+    factory = imported(found) if isinstance(found, str) else found
     signature = inspect.signature(factory)
     kinds = {key: parameter.kind for key, parameter in signature.parameters.items()}
     known = [key for key, kind in kinds.items() if kind not in _REST]

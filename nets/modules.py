@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from antiphon.errors import ScenarioError
-from antiphon.extensions import called as call_factory
-from antiphon.extensions import name_of
+from antiphon.extensions import call_factory, name_of
 
 __all__ = [
     "IncomparableError",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.errors import ScenarioError
-from antiphon.extensions import Catalogue, called, key_of, name_of
+from antiphon.extensions import Catalogue, call_factory, key_of, name_of
 from antiphon.nets.optimisers import Members, Optimiser, clipped
 
 __all__ = [
@@ -74,7 +74,7 @@ class TorchOptimiser:
         )
         name = name_of(self.kind)
         try:
-            made = called(_over(source, self.parameters), name, lr=self.lr, **self.options)
+            made = call_factory(_over(source, self.parameters), name, lr=self.lr, **self.options)
         except ScenarioError as error:
             raise ScenarioError(f"optimiser: {error}") from None
         if not isinstance(made, torch.optim.Optimizer):

@@ -26,7 +26,7 @@ def check_compatible(
         system: What is to take over the state.
         present: The signals of its environment at a step, [batch, …] each.
         state: As made by `engine.state.snapshot`.
-        seen: The signals saved with it.
+        observed: The signals saved with it.
 
     Raises:
         RunError: They differ; the line names the first difference.
@@ -68,7 +68,7 @@ def _differences(
         yield f"episodes: the scenario's {ours}, the state's {theirs}"
     if len(state["units"]) != len(system.groups):
         yield (
-            f"agents that learn together: the state has {len(state['groups'])} groups of them, the scenario "
+            f"agents that learn together: the state has {len(state['units'])} groups of them, the scenario "
             f"{len(system.groups)} (couplings or ties differ)"
         )
     for group, saved in zip(system.groups, state["units"], strict=True):

@@ -94,6 +94,16 @@ def test_a_checkpoint_of_another_scenario_names_the_first_difference(other: str,
     assert "delete" not in line
 
 
+def test_agents_that_learn_with_others_are_told_from_those_that_learn_alone(tmp_path: Path) -> None:
+    def coupled(coupling: str) -> Scenario:
+        return scenario(lambda d: [channel.update(coupling=coupling) for channel in d["channels"]])
+
+    saved = Simulation(coupled("locked")).save(tmp_path / "point")
+    expected = "agents that learn together: the state has 1 groups of them, the scenario 3"
+    with pytest.raises(RunError, match=expected):
+        Simulation.load(saved, coupled("detached"))
+
+
 def test_a_state_that_is_refused_changes_nothing(saved: Path) -> None:
     ours = Simulation(scenario(OTHERS["one more channel"][0]), seed=1)
     before = parameters(ours, "a")
