@@ -1,14 +1,18 @@
-"""The rules of the code's shape, read from its source: who imports whom, what is never called, how long files are."""
+"""The rules of the code's shape, read from its source: who imports whom, what is never called, how much a folder, class or
+function holds.
+"""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,6 +21,10 @@ LAYERS = ("antiphon", "engine", "telemetry", "scenarios", "agents", "comms", "en
 STRANGERS = {"telemetry": {"scenarios", "agents", "comms", "envs"}, "agents": {"envs"}, "comms": {"envs"}}
 """Folders below that are nevertheless not to be known."""
 LONGEST_FUNCTION = 80
+MOST_METHODS = 30
+"""Of a class, properties included."""
+MOST_FILES = 15
+"""Python files in a folder, those of folders in it not counted."""
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 YAML_CALLS = {"unsafe_load", "unsafe_load_all", "full_load", "full_load_all"}
 
@@ -65,6 +73,59 @@ def imports_when_loaded(tree: ast.Module) -> Iterator[tuple[int, str]]:
             waiting.extend(node.orelse)
         elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             waiting.extend(ast.iter_child_nodes(node))
+
+
+def module_of(path: str) -> str:
+    """Return the dotted name by which a file of the library is imported."""
+    parts = Path(path).with_suffix("").parts
+    parts = parts if parts[0] == "antiphon" else ("antiphon", *parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def circles(sources: Iterable[Source]) -> list[list[str]]:
+    """Return the sets of modules that import one another, also in functions and under `if TYPE_CHECKING`."""
+    trees = {module_of(source.path): source.tree for source in sources}
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    for module, tree in trees.items():
+        for _, name in imports(tree):
+            target = name if name in trees else name.rpartition(".")[0]
+            if target in trees and target != module:
+                graph.add_edge(module, target)
+    return sorted(sorted(found) for found in nx.strongly_connected_components(graph) if len(found) > 1)
+
+
+def methods(node: ast.ClassDef) -> list[str]:
+    """Return the names of the methods and properties that a class defines itself."""
+    return [item.name for item in node.body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def private_overrides(sources: Iterable[Source]) -> Iterator[str]:
+    """Yield the private methods that a class has from a base in another file and defines anew."""
+    classes: dict[tuple[str, str], ast.ClassDef] = {}
+    origins: dict[str, dict[str, str]] = {}
+    for source in sources:
+        module = module_of(source.path)
+        origins[module] = {}
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.ClassDef):
+                classes[module, node.name] = node
+            elif isinstance(node, ast.ImportFrom):
+                origins[module].update(dict.fromkeys((alias.name for alias in node.names), node.module or ""))
+
+    def bases(module: str, node: ast.ClassDef) -> Iterator[tuple[str, ast.ClassDef]]:
+        for written in node.bases:
+            name = final_name(written.value if isinstance(written, ast.Subscript) else written)
+            home = module if (module, name) in classes else origins[module].get(name, "")
+            if (home, name) in classes:
+                base = classes[home, name]
+                yield home, base
+                yield from bases(home, base)
+
+    for (module, name), node in classes.items():
+        private = {own for own in methods(node) if own.startswith("_") and not own.endswith("__")}
+        for home, base in bases(module, node):
+            for method in sorted(private & set(methods(base))) if home != module else ():
+                yield f"{module}: {name}.{method} overrides that of {home}: {base.name}"
 
 
 def layer(name: str) -> str | None:
@@ -235,3 +296,54 @@ def test_functions_are_short_enough_to_read() -> None:
                         f"{source.path}:{node.lineno}: {node.name} has {length} lines, at most {LONGEST_FUNCTION}"
                     )
     assert not long, "\n".join(long)
+
+
+def test_folders_hold_few_files() -> None:
+    counts = Counter(str(Path(source.path).parent) for source in LIBRARY)
+    full = [
+        f"{folder}/ holds {count} files, at most {MOST_FILES}"
+        for folder, count in counts.items()
+        if count > MOST_FILES
+    ]
+    assert not full, "\n".join(full)
+
+
+def test_classes_have_few_methods() -> None:
+    wide = [
+        f"{source.path}:{node.lineno}: {node.name} has {len(methods(node))} methods, at most {MOST_METHODS}"
+        for source in LIBRARY
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.ClassDef) and len(methods(node)) > MOST_METHODS
+    ]
+    assert not wide, "\n".join(wide)
+
+
+def test_no_modules_import_one_another_not_even_late() -> None:
+    assert not circles(LIBRARY)
+
+
+def test_private_methods_are_overridden_in_their_own_file_only() -> None:
+    wrong = list(private_overrides(LIBRARY))
+    assert not wrong, "\n".join(wrong)
+
+
+def planted(path: str, text: str) -> Source:
+    return Source(path, path.partition("/")[0], text.count("\n"), ast.parse(text))
+
+
+@pytest.mark.parametrize(
+    "late", ["def f():\n    from antiphon.nets.a import x", "if TYPE_CHECKING:\n    import antiphon.nets.a"]
+)
+def test_the_check_for_circles_sees_late_ones(late: str) -> None:
+    early = planted("nets/a.py", "from antiphon.nets import b")
+    assert circles([early, planted("nets/b.py", late)]) == [["antiphon.nets.a", "antiphon.nets.b"]]
+    assert not circles([early, planted("nets/b.py", "import torch")])
+
+
+def test_the_check_for_private_overrides_sees_those_of_distant_bases() -> None:
+    base = planted("nets/a.py", "class A:\n    def _go(self): ...\n    def __init__(self): ...\n")
+    between = planted("nets/b.py", "from antiphon.nets.a import A\nclass B(A): ...\n")
+    last = "from antiphon.nets.b import B\nclass C(B):\n    def __init__(self): ...\n    def {}(self): ...\n"
+    assert not list(private_overrides([base, between, planted("nets/c.py", last.format("go"))]))
+    (line,) = private_overrides([base, between, planted("nets/c.py", last.format("_go"))])
+    assert "C._go" in line
