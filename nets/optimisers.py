@@ -273,13 +273,14 @@ class StackedOptimiser(_Settings):
             stacks: Their parameters, stacked [N, …]; each member's own are views into them already.
         """
         first = optimisers[0]
+        for i, stack in enumerate(stacks):
+            if len(stack) != len(optimisers):
+                raise ValueError(f"stack {i} holds {len(stack)} members, not {len(optimisers)}")
+        views = [stack.unbind() for stack in stacks]
         for n, optimiser in enumerate(optimisers):
             if optimiser.settings() != first.settings():
                 raise ValueError(f"member {n} is {optimiser.settings()}, member 0 is {first.settings()}")
-            for i, (p, stack) in enumerate(zip(optimiser.parameters, stacks, strict=True)):
-                if len(stack) != len(optimisers):
-                    raise ValueError(f"stack {i} holds {len(stack)} members, not {len(optimisers)}")
-                view = stack[n]
+            for i, (p, view) in enumerate(zip(optimiser.parameters, [own[n] for own in views], strict=True)):
                 if p.data_ptr() != view.data_ptr() or p.shape != view.shape or p.stride() != view.stride():
                     raise ValueError(f"parameter {i} of member {n} is no view into its stack")
         stacked = cls(parameters=stacks, **first.settings())

@@ -76,6 +76,27 @@ class TrainedParameters:
         self.trainable = [] if frozen else list(self.parameters.values())
         self.optimiser = _optimiser(self.trainable, **optimiser)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state for a fork or checkpoint, without copying."""
+        return {
+            "parameters": dict(self.parameters),
+            "buffers": dict(self.buffers),
+            "optimiser": {name: list(tensors) for name, tensors in self.optimiser.state.items()},
+            "updates": self.updates,
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a copy of the state from `state_dict`."""
+        for name, p in self.parameters.items():
+            p.copy_(state["parameters"][name])
+        for name, b in self.buffers.items():
+            saved = state["buffers"][name]
+            if saved is not b:  # its own state is loaded where a reference shares it
+                self.buffers[name] = saved.to(b).clone()
+        self.optimiser.load(state["optimiser"])
+        self.updates = state["updates"]
+
     def planned(
         self, gradients: Sequence[Tensor | None], now: int
     ) -> tuple[AnyOptimiser, Sequence[Tensor], float]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
+import yaml
 
 from antiphon.commands.check import check_scenario, check_study
 from antiphon.engine.studies.plan import StudyOptions
-from antiphon.scenarios import library_names, load
+from antiphon.errors import AntiphonError
+from antiphon.scenarios import Template, library_names, load
 from antiphon.scenarios.study import find_study, study_names
 from tests.commands import Commands
 
@@ -57,6 +63,24 @@ SOUND = (
     .replace("batch: 0", "batch: 4")
 )
 """The same without the problems."""
+STRANGE = (
+    None,
+    -1,
+    0,
+    3.5,
+    "x",
+    "label",
+    [],
+    {},
+    ["x"],
+    {"a": 1},
+    True,
+    10**20,
+    float("inf"),
+    "$nope",
+    "conv",
+)
+"""Values for any place."""
 
 
 def problems(cli: Commands, text: str, *words: str) -> list[str]:
@@ -138,6 +162,56 @@ def test_a_warning_of_one_variant_names_it(here: Path, cli: Commands) -> None:
     text += "parameters: {lost: {type: float, default: 0}}\nvariants: {soon: {}, all: {lost: 1}}\n"
     Path("s.yaml").write_text(text)
     assert "warning: all: channel a->b: loses every message" in cli("check s.yaml")
+
+
+def places(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of every value in a document."""
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in items:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+def damaged(document: dict[str, Any], random: Random) -> str:
+    """Return a document in which some values are removed, misspelt or replaced."""
+    data = copy.deepcopy(document)
+    for _ in range(random.randint(1, 4)):
+        *parents, last = random.choice(list(places(data)))
+        part: Any = data
+        for key in parents:
+            part = part[key]
+        match random.choice(("remove", "misspell", "replace", "replace")):
+            case "remove":
+                del part[last]
+            case "misspell" if isinstance(part, dict):
+                part[f"{last}z"] = part.pop(last)
+            case _:
+                part[last] = random.choice(STRANGE)
+    return yaml.safe_dump(data, sort_keys=False)
+
+
+@pytest.mark.parametrize("name", ["digits-mlp", "lossy", "two-timescales"])
+def test_a_damaged_document_has_lines_and_no_traceback(name: str) -> None:
+    random = Random(name)
+    documents = [yaml.safe_load(load(name).text), yaml.safe_load(load(name).resolve().to_yaml())]
+    lines: list[str] = []
+    several = 0
+    for _ in range(40):
+        text = damaged(random.choice(documents), random)
+        try:
+            template = Template.from_yaml(text, "d.yaml")
+            found = check_scenario(template, None, {})
+        except AntiphonError as error:
+            lines.append(str(error))
+            continue
+        lines += found.problems
+        assert all(line.startswith("d.yaml:") for line in found.problems)
+        several += len(found.problems) > 1
+        if not found.problems:
+            for variant in (None, *template.variants):
+                template.resolve(variant)
+    assert several
+    assert not [line for line in lines if "\n" in line]
 
 
 @pytest.mark.parametrize("name", library_names())

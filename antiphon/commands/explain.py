@@ -8,10 +8,10 @@ from typing import Any
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.core.system import System
 from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
+from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.envs import Description, Signal, describe
 from antiphon.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, EnvSpec, Scenario, Template, warnings
-from antiphon.scenarios.python import PythonTemplate
 
 __all__ = ["built", "explain", "explain_environment", "explain_template"]
 

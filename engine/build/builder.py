@@ -27,14 +27,15 @@ from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock, EpisodeWindows, Schedule
 from antiphon.engine.core.divergence import Divergence
+from antiphon.engine.core.progress import Progress
 from antiphon.engine.core.records import LearningGroup, Replicas
 from antiphon.engine.core.system import System
-from antiphon.engine.state import checkpoint
+from antiphon.engine.state.weights import read_learners
 from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec, NetworkSpec
+from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec
 from antiphon.scenarios.problems import DocumentError, Path, placed
 
 __all__ = ["build", "build_to_look", "chosen_device", "outline", "read_weights", "without_weights"]
@@ -65,19 +66,24 @@ class _Builder:
     dtype: torch.dtype
 
     def build(self) -> System:
+        specs = [*(c for c in self.scenario.channels if not c.state), *memories(self.scenario)]
+        with Progress("building", len(self.scenario.agents) + len(specs)) as progress:
+            return self._build(specs, progress)
+
+    def _build(self, specs: list[ChannelSpec], progress: Progress) -> System:
         shapes = resolve(self.scenario, self.env)
-        agents = self._agents(shapes)
+        agents = self._agents(shapes, progress)
         longest = self.env.longest_episode
         episode = None if longest is None else EpisodeWindows(longest)
         groups = self._groups(episode)
         group_of = {name: group for group in groups for name in group.members}
         clocks = {name: agent.clock for name, agent in agents.items()}
         wiring = Wiring(self.scenario, self.env, shapes, agents, group_of, self.seed, self.device, self.dtype)
-        specs = [*(c for c in self.scenario.channels if not c.state), *memories(self.scenario)]
-        specs.sort(key=lambda channel: channel.order)
-        channels = {spec.name: wiring.channel(spec) for spec in specs}
-        for channel in channels.values():
-            connect(channel, agents)
+        channels: dict[str, Channel] = {}
+        for spec in sorted(specs, key=lambda channel: channel.order):
+            channels[spec.name] = wiring.channel(spec)
+            connect(channels[spec.name], agents)
+            progress.advance()
         self._trails(agents, channels)
         return System(
             agents,
@@ -105,7 +111,7 @@ class _Builder:
 
     # --- agents ------------------------------------------------------------------------------------------
 
-    def _agents(self, shapes: Shapes) -> dict[str, Agent]:
+    def _agents(self, shapes: Shapes, progress: Progress) -> dict[str, Agent]:
         learners: dict[str, Learner] = {}
         agents: dict[str, Agent] = {}
         for name, spec in self.scenario.agents.items():
@@ -132,6 +138,7 @@ class _Builder:
                 layout=FanIn(fan_in),
                 replicas=Replicas(device=self.device),
             )
+            progress.advance()
         return agents
 
     def _learner(self, name: str, owner: str, spec: AgentSpec, shapes: Shapes) -> Learner:
@@ -280,10 +287,9 @@ def read_weights(learner: Learner, source: str, place: Path) -> None:
     """
     run, _, name = source.rpartition(":")
     try:
-        _, state = checkpoint.read(checkpoint.latest(run))
+        learners = read_learners(run)
     except RunError as error:
         raise DocumentError(place, str(error)) from None
-    learners = state["system"]["learners"]
     if name not in learners:
         raise DocumentError(place, f"run {run} has no agent '{name}'{suggest(name, learners)}")
     saved = learners[name]

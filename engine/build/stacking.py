@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import attrgetter
 from typing import Any
 
@@ -30,6 +30,7 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
+from antiphon.engine.core.progress import Progress
 from antiphon.engine.core.records import LearningGroup, Replicas
 from antiphon.engine.core.system import Stacked, System
 from antiphon.nets.optimisers import Optimiser
@@ -184,15 +185,8 @@ def _model(model: Predictor | InputModel) -> Hashable:
     if model.stackable() is not None:
         return id(model)
     shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
-    return (
-        type(model),
-        model.function,
-        model.hidden,
-        model.norm,
-        model.rate,
-        _optimiser(model.optimiser),
-        shapes,
-    )
+    kind = type(model), model.function, model.hidden, model.norm, model.rate, model.frozen
+    return kind, _optimiser(model.optimiser), shapes
 
 
 def stacks_of(system: System) -> tuple[list[list[Agent]], dict[str, str]]:
@@ -228,16 +222,20 @@ def channel_stacks_of(
 
 
 def stack(base: System) -> Stacked:
-    """Make a system of stacks."""
+    """Make a system of stacks; where every agent stands alone, the system itself."""
     found, alone = stacks_of(base)
+    if len(alone) == len(base.agents):
+        return replace(Stacked.of_single_agents(base), alone=alone)
     place: dict[str, tuple[str, int]] = {}
     agents: dict[str, Agent] = {}
-    for members in found:
-        first = members[0].name
-        name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
-        agents[name] = _rewired(members[0]) if first in alone else _stack_agents(name, members, base)
-        place |= {agent.name: (name, i) for i, agent in enumerate(members)}
-    channels = _Channels(base, place, agents, alone).stack()
+    with Progress("stacking", len(base.agents) + len(base.channels)) as progress:
+        for members in found:
+            first = members[0].name
+            name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
+            agents[name] = _rewired(members[0]) if first in alone else _stack_agents(name, members, base)
+            place |= {agent.name: (name, i) for i, agent in enumerate(members)}
+            progress.advance(len(members))
+        channels = _Channels(base, place, agents, alone).stack(progress)
     groups = _groups(base, place)
 
     def stacked(call: tuple[str, ...]) -> tuple[str, ...]:
@@ -299,7 +297,7 @@ class _Channels:
     agents: dict[str, Agent]
     alone: Mapping[str, str]
 
-    def stack(self) -> dict[str, Channel]:
+    def stack(self, progress: Progress) -> dict[str, Channel]:
         """Make the channel stacks and wire them."""
         found: dict[str, Channel] = {}
         for members in channel_stacks_of(
@@ -308,6 +306,7 @@ class _Channels:
             made = self._channel(members)
             found[made.name] = made
             connect(made, self.agents)
+            progress.advance(len(members))
         for agent in self.agents.values():
             if agent.stacked:
                 agent.layout = self._layout(agent)
@@ -322,8 +321,6 @@ class _Channels:
         batch = self.base.batch
         first = members[0]
         sender, receiver = self._ends(first)
-        if not sender.stacked and not receiver.stacked:
-            return first
         members = sorted(members, key=lambda c: self.place[c.sender][1])
         first = members[0]
         device = first.zeros.device
@@ -343,11 +340,12 @@ class _Channels:
         if sender.stacked:  # its ports have the names of its first member's
             port = place_of(first.port, sender.members[self.place[first.sender][1]].learner.network)
             settings["port"] = port if isinstance(port, str) else list(sender.learner.network.heads)[port]
+        ledger = settings["ledger"] = _ledger(first.name, [channel.ledger for channel in members], batch)
+        settings["mailbox"] = Mailbox(ledger, first.mailbox.aligns)
         if len(members) > 1:
             settings["name"] = f"{first.name} and {len(members) - 1} more"
             settings["zeros"] = torch.cat([channel.zeros for channel in members])
-            settings["ledger"] = _ledger(settings["name"], [channel.ledger for channel in members], batch)
-            settings["mailbox"] = Mailbox(settings["ledger"], first.mailbox.aligns)
+            ledger.name = settings["name"]
             settings["predictor"] = _models([c.predictor for c in members], batch)
             settings["input"] = _models([c.input for c in members], batch)
             if first.outliers is not None:
@@ -373,16 +371,16 @@ class _Channels:
             last = first + len(list(equal))
             read = [where[c.name] for member in agent.members for c in member.incoming[first:last]]
             used = sorted({b for b, _ in read})
-            start = {b: sum(len(agent.incoming[o].members) for o in used if o < b) for b in used}
+            *starts, total = accumulate((len(agent.incoming[b].members) for b in used), initial=0)
+            start = dict(zip(used, starts, strict=True))
             places = [start[b] + k for b, k in read]
-            total = sum(len(agent.incoming[b].members) for b in used)
             segments.append(InputSegment(tuple(used), _index(places, total, device), last - first, total))
             first = last
         return StackedFanIn(agent.fan_in, count, self.base.batch, segments)
 
 
 def _ledger(name: str, members: Sequence[GradientLedger], batch: int) -> GradientLedger:
-    link: Any = StackedLinks([own.link for own in members], batch)
+    link: Any = members[0].link if len(members) == 1 else StackedLinks([own.link for own in members], batch)
     return replace(members[0], name=name, link=link, records={}, uses={}, completed={})
 
 

@@ -145,7 +145,7 @@ class PredictorTrainer:
         for channel in self.system.channels.values():
             predictor = channel.predictor
             records = channel.ledger.take(step)
-            if self.frozen or predictor is None or channel.predictor_disabled:
+            if self.frozen or predictor is None or predictor.frozen or channel.predictor_disabled:
                 continue
             examples = local.get(channel.name, [])
             if channel.traced:  # what was consumed waits for its return; an episode's last state need not
@@ -157,12 +157,13 @@ class PredictorTrainer:
                 reached[channel.name] = predictor, examples
         predictions: dict[str, Tensor] = {}
         if watch:
-            newest = {name: (predictor, examples[-1]) for name, (predictor, examples) in reached.items()}
-            predictions = {name: constant(p) for name, p in self._predictions(newest).items()}
-        learned = self._gradients(reached)
+            newest = [(predictor, examples[-1]) for predictor, examples in reached.values()]
+            predictions = dict(zip(reached, map(constant, predict_all(newest)), strict=True))
         updates = {
-            name: PredictorUpdate(examples, *learned[name], predictions.get(name))
-            for name, (_, examples) in reached.items()
+            name: PredictorUpdate(examples, loss, gradients, predictions.get(name))
+            for (name, (_, examples)), (loss, gradients) in zip(
+                reached.items(), gradients_all(list(reached.values())), strict=True
+            )
         }
         for name, update in updates.items():
             if (count := len(self.system.channels[name].members)) > 1:
@@ -170,37 +171,20 @@ class PredictorTrainer:
                 update.members = members_and(members, self.system.channels[name].predictors_enabled)
         return updates
 
-    @staticmethod
-    def _predictions(
-        requested: Mapping[str, tuple[Predictor, Example]],
-    ) -> dict[str, Tensor]:
-        """Synthetic gradients by name; those of lone channels of one shape as one batched product."""
-        lone = {n: (p, e) for n, (p, e) in requested.items() if not isinstance(p, StackedModels)}
-        found = dict(zip(lone, predict_all(list(lone.values())), strict=True))
-        return found | {n: p.predict(e) for n, (p, e) in requested.items() if isinstance(p, StackedModels)}
-
-    @staticmethod
-    def _gradients(
-        requested: Mapping[str, tuple[Predictor, list[Example]]],
-    ) -> dict[str, tuple[Tensor, list[Tensor]]]:
-        """Each predictor's loss, [K] of a stack, and the gradients of its parameters."""
-        lone = {n: (p, e) for n, (p, e) in requested.items() if not isinstance(p, StackedModels)}
-        found = dict(zip(lone, gradients_all(list(lone.values())), strict=True))
-        return found | {n: p.gradients(e) for n, (p, e) in requested.items() if isinstance(p, StackedModels)}
-
     def input_gradients(self, step: int) -> dict[str, InputUpdate]:
         """Gather what each synthetic input learns from at this step, with the gradients of its parameters."""
         found: dict[str, InputUpdate] = {}
         for name, channel in self.system.channels.items():
             examples, members = channel.input_examples, channel.input_example_members
             channel.input_examples, channel.input_example_members = [], []
-            if self.frozen or channel.input is None or not examples or channel.input_model_disabled:
+            model = channel.input
+            if self.frozen or model is None or model.frozen or not examples or channel.input_model_disabled:
                 continue
-            if isinstance(channel.input, StackedModels):
+            if isinstance(model, StackedModels):
                 of = _union(members, len(channel.members))
-                found[name] = InputUpdate(*channel.input.input_gradients(examples, members), of)
+                found[name] = InputUpdate(*model.input_gradients(examples, members), of)
             else:
-                found[name] = InputUpdate(*channel.input.gradients(examples))
+                found[name] = InputUpdate(*model.gradients(examples))
         return found
 
     def apply(

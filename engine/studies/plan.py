@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.engine.runs.request import Request
 from antiphon.engine.studies.scoring import Scoring
 from antiphon.errors import ScenarioError, suggest
@@ -17,7 +18,6 @@ from antiphon.extensions import name_of
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.scenarios.parts import ObjectiveSpec
 from antiphon.scenarios.problems import show_value
-from antiphon.scenarios.python import PythonTemplate
 from antiphon.scenarios.study import DEFAULT, BudgetSpec, PaperSpec, RowSpec, StudySpec, VariantSpec
 from antiphon.scenarios.training import OF_AGENTS, OF_KIND, OF_TRAINING, split_metric
 
