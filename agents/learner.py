@@ -153,35 +153,6 @@ class Learner(TrainedParameters):
         self.network = network
         super().__init__(network.parameters(generator), network.buffers(), **settings)
 
-    def state_dict(self) -> dict[str, object]:
-        """Return the state for a fork or checkpoint, without copying."""
-        return {
-            "parameters": dict(self.parameters),
-            "buffers": dict(self.buffers),
-            "optimiser": {name: list(tensors) for name, tensors in self.optimiser.state.items()},
-            "updates": self.updates,
-        }
-
-    @torch.no_grad()
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        """Load a copy of the state from `state_dict`."""
-        parameters, buffers, optimiser = state["parameters"], state["buffers"], state["optimiser"]
-        assert isinstance(parameters, dict)
-        assert isinstance(buffers, dict)
-        assert isinstance(optimiser, dict)
-        for name, p in self.parameters.items():
-            p.copy_(parameters[name])
-        for name, b in self.buffers.items():
-            if buffers[name] is not b:  # its own state is loaded where a reference shares the learner
-                self.buffers[name] = buffers[name].to(b).clone()
-        self.optimiser.allocate()
-        for name, tensors in self.optimiser.state.items():
-            for own, saved in zip(tensors, optimiser[name], strict=True):
-                own.copy_(saved)
-        updates = state["updates"]
-        assert isinstance(updates, int)
-        self.updates = updates
-
     def counts(self) -> list[int]:
         """Return the optimiser steps taken, as a list of one."""
         return [self.updates]

@@ -64,7 +64,7 @@ class BundledOutliers:
     """K stacked `Outliers`, on gradients [K B, size]; clipping never synchronises host and device.
 
     Args:
-        members: Source of the initial state; `write_back` copies the state back.
+        members: Source of the initial state; `write_members` copies the state back.
 
     Attributes:
         median: [K] float64; NaN before the first batch.
@@ -74,16 +74,16 @@ class BundledOutliers:
 
     def __init__(self, members: Sequence[Outliers]) -> None:
         self.members = list(members)
-        self.refresh()
+        self.read_members()
 
-    def refresh(self) -> None:
+    def read_members(self) -> None:
         """Stack the members' state."""
         medians = [math.nan if one.median is None else one.median for one in self.members]
         self.median = torch.tensor(medians, dtype=torch.float64)
         self.batches = torch.tensor([one.batches for one in self.members])
         self.clip_count = torch.tensor([one.clip_count for one in self.members])
 
-    def write_back(self) -> None:
+    def write_members(self) -> None:
         """Write the state to the members."""
         state = zip(
             self.members, self.median.tolist(), self.batches.tolist(), self.clip_count.tolist(), strict=True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -25,12 +25,18 @@ from antiphon.engine.planning.memory_estimate import MemoryGuard
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible, check_objects
+from antiphon.engine.state.state_dict import with_optimisers_of
+from antiphon.engine.state.weights import TakenWeights, read_learners, take_weights
 from antiphon.engine.step.backends import backend_of
+from antiphon.engine.step.replicas import Replica
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
-from antiphon.errors import DivergenceError, RunError
+from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
+from antiphon.scenarios.changes import changed
+from antiphon.scenarios.problems import show_value
+from antiphon.scenarios.spec import frozen_data
 from antiphon.telemetry.figures import Recorder
 
 __all__ = ["BaseSimulation", "StepInfo"]
@@ -43,8 +49,9 @@ class BaseSimulation:
     """All state of a running scenario; arguments as of `Simulation`, which adds recording and the run loop.
 
     Attributes:
-        scenario: Resolved.
+        scenario: Resolved, with what has been changed since.
         now: Steps taken.
+        changes: What `set` has changed: step, key and value, in order.
         until: The step that the run is to reach.
         backend: What computes a step.
         world: Its environment.
@@ -75,6 +82,7 @@ class BaseSimulation:
         self.scenario = scenario
         self.device, self.dtype = chosen_device(device), dtype
         self.recorders: list[Recorder] = []
+        self.changes: list[tuple[int, str, Any]] = []
         self.closed = False
         self._env = self._make(scenario.training.batch)
         try:
@@ -107,7 +115,7 @@ class BaseSimulation:
 
     @property
     def events(self) -> list[tuple[int, str]]:
-        """What was clipped or put into quarantine, the first time each: (step, one line)."""
+        """What was clipped or put into quarantine, the first time each, and what was changed: (step, one line)."""
         return self.system.divergence.events
 
     # --- stepping ----------------------------------------------------------------------------------------
@@ -202,6 +210,83 @@ class BaseSimulation:
         self.until, self.train_means, self.learned = kept
         self.diverged = line
 
+    # --- changing ----------------------------------------------------------------------------------------
+
+    def set(self, key: str, value: object) -> None:
+        """Change a setting from the coming step on; `scenario` has it then, and so have forks and checkpoints.
+
+        The system is made again with the changed scenario and takes over its own state, so that what follows is bit for
+        bit what a simulation with this setting would do from here. Who begins to learn does so with a new optimiser.
+
+        Args:
+            key: `AGENT.learning_rate`, `.schedule`, `.learn`; `CHANNEL.learning_rate`, `.schedule`, `.scale`, `.learn` of a
+                synthetic gradient, `.input.…` of a synthetic input, `.drop`, `.noise`, `.bits` of a link. `*` in the
+                name stands for any characters. Agents that share parameters are set together.
+            value: As in a document. A learning rate is the schedule's base, a schedule keeps the run's horizon.
+
+        Raises:
+            ScenarioError: It cannot change in mid-run, or not to this value; nothing has changed.
+            DivergenceError: As of `synchronize`.
+        """
+        self.synchronize()
+        scenario = changed(self.scenario, [(key, value)])
+        self._check_alone("set")
+        line = f"{key} is {show_value(value)} from here on"
+        with self._memory_guard:
+            self._continue_as(scenario, self._built(scenario), line)
+        self.changes.append((self.now, key, frozen_data(value)))
+
+    def load_weights(
+        self, source: str | Path, agents: Iterable[str] | Mapping[str, str] | None = None
+    ) -> TakenWeights:
+        """Take parameters and running statistics of another run's agents, where names and shapes are the same.
+
+        Predictors of channels keep theirs; optimisers of those that take something begin anew.
+
+        Args:
+            source: A run directory (its newest checkpoint), or a checkpoint folder.
+            agents: Those that take weights, or by these the run's agents that they take them of; None: all that the
+                run has.
+
+        Returns:
+            What was taken and what was not, and why; an event says it too.
+
+        Raises:
+            RunError: The run or checkpoint is missing or damaged.
+            ScenarioError: An agent that is named is missing here or there, or nothing fits; nothing has changed.
+            DivergenceError: As of `synchronize`.
+        """
+        self.synchronize()
+        state = checkpoint.copy_tree(self.backend.state_dict())
+        found = take_weights(state["learners"], read_learners(source), str(source), agents)
+        takers = ", ".join(name for name, taken in found.taken.items() if taken)
+        state["quarantine"]["events"].append([self.now, f"weights of {source} are taken by {takers}"])
+        self.backend.load_state_dict(state)
+        return found
+
+    def _check_alone(self, what: str) -> None:
+        if isinstance(self.backend, Replica):
+            raise ScenarioError(
+                f"{what}: this simulation is one of several seeds that go on together; change a fork of it"
+            )
+
+    def _built(self, scenario: Scenario) -> System:
+        description = self._env.description
+        settings: dict[str, Any] = {"seed": self.seed, "device": self.device, "dtype": self.dtype}
+        return build(without_weights(scenario), description, **settings)
+
+    def _continue_as(self, scenario: Scenario, system: System, event: str | None = None) -> None:
+        """Go on with another system of the same shapes, from the present state."""
+        state = checkpoint.copy_tree(with_optimisers_of(system, self.backend.state_dict()))
+        if event is not None:
+            state["quarantine"]["events"].append([self.now, event])
+        means = self.train_means.state_dict()
+        self.scenario = scenario
+        self.backend = backend_of(self._backend_name, system, stacked=self._stacked)
+        self.backend.load_state_dict(state)
+        self.train_means = MeanAccumulator(system)
+        self.train_means.load_state_dict(means)
+
     # --- evaluating --------------------------------------------------------------------------------------
 
     def evaluate(self, split: str = "test", links: Links | str = "perfect") -> Evaluation:
@@ -272,6 +357,7 @@ class BaseSimulation:
             "elapsed": self.world.elapsed,
             "tally": self.train_means.state_dict(),
             "system": self.backend.state_dict(),
+            **({"changes": [list(change) for change in self.changes]} if self.changes else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -281,11 +367,21 @@ class BaseSimulation:
             RunError: It is of another scenario; the line names the first difference, and nothing has changed.
             ResourceError: There is not enough memory for it.
         """
+        scenario, system = self.scenario, self.system
+        changes = [(step, key, value) for step, key, value in state.get("changes", self.changes)]
         try:
-            check_compatible(self.system, self.world.step_signals.signals, state["system"], state["present"])
-        except RunError as difference:
-            raise self._refusal(state) or difference from None
+            if changes != self.changes:
+                scenario = changed(scenario, [(key, value) for _, key, value in changes])
+            if scenario != self.scenario:
+                system = self._built(scenario)
+            check_compatible(system, self.world.step_signals.signals, state["system"], state["present"])
+        except (RunError, ScenarioError) as difference:
+            raise self._refusal(state) or RunError(str(difference)) from None
         with self._memory_guard:
+            if system is not self.system:
+                self._check_alone("load")
+                self._continue_as(scenario, system)
+            self.changes = changes
             if state["seed"] != self.seed:
                 self._start(state["seed"])
             state = checkpoint.copy_tree(state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +25,7 @@ from antiphon.engine.runs.observers import ProgressBar, StepCallback
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.runs.trainer import Observer, Trainer, check_limit
 from antiphon.engine.state.compatibility import check_same_scenario
+from antiphon.engine.state.weights import TakenWeights
 from antiphon.engine.step.report import AgentReport
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template
@@ -187,6 +188,22 @@ class Simulation(BaseSimulation):
             write_value(self, step)
         for recording in self.recordings:
             recording.add(self.backend, self.learned, step)
+
+    def set(self, key: str, value: object) -> None:
+        """Change a setting from the coming step on, as its base does; a run directory has it in a checkpoint at once."""
+        super().set(key, value)
+        if self._writer is not None:
+            self._writer.directory.note(changes=self.changes)
+            self._writer.directory.checkpoint(self)
+
+    def load_weights(
+        self, source: str | Path, agents: Iterable[str] | Mapping[str, str] | None = None
+    ) -> TakenWeights:
+        """Take weights of another run, as its base does; a run directory has them in a checkpoint at once."""
+        found = super().load_weights(source, agents)
+        if self._writer is not None:
+            self._writer.directory.checkpoint(self)
+        return found
 
     def steps(self, count: int) -> Iterator[StepInfo]:
         """Take `count` steps, one at a time; ScenarioError where it is no number of steps."""

@@ -509,6 +509,30 @@ class TrainedParameters:
         self.trainable = [] if frozen else list(self.parameters.values())
         self.optimiser = Optimiser(parameters=self.trainable, **optimiser)  # type: ignore[arg-type]
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state for a fork or checkpoint, without copying."""
+        return {
+            "parameters": dict(self.parameters),
+            "buffers": dict(self.buffers),
+            "optimiser": {name: list(tensors) for name, tensors in self.optimiser.state.items()},
+            "updates": self.updates,
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a copy of the state from `state_dict`."""
+        for name, p in self.parameters.items():
+            p.copy_(state["parameters"][name])
+        for name, b in self.buffers.items():
+            saved = state["buffers"][name]
+            if saved is not b:  # its own state is loaded where a reference shares it
+                self.buffers[name] = saved.to(b).clone()
+        self.optimiser.allocate()
+        for name, tensors in self.optimiser.state.items():
+            for own, saved in zip(tensors, state["optimiser"][name], strict=True):
+                own.copy_(saved)
+        self.updates = state["updates"]
+
     def planned(
         self, gradients: Sequence[Tensor | None], now: int
     ) -> tuple[Optimiser, Sequence[Tensor], float]:

@@ -152,6 +152,7 @@ class GradientSpec(_PredictorSpec):
         hidden: Widths of its hidden layers, or their filters (`conv`).
         filter: `conv` only: height and width of the filters, in pixels.
         norm: After each hidden layer.
+        learn: False freezes its parameters; it is applied all the same.
         optimiser: Its own; None: `training.predictor`.
     """
 
@@ -170,6 +171,7 @@ class GradientSpec(_PredictorSpec):
     hidden: Annotated[tuple[Count, ...], Field(max_length=2), Sequence] = ()
     filter: Count = 5
     norm: Norm = "batch"
+    learn: Flag = True
     optimiser: OptimiserSpec | None = None
 
     default_hidden = {"mlp": (1024,), "conv": (64,), "critic": (256,), "sobolev": (256,)}  # noqa: RUF012
@@ -184,6 +186,7 @@ class InputSpec(_PredictorSpec):
         context: Signals that condition it: observations, and `held`, `age`, `from.phase`, `to.phase`.
         hidden: Widths of its hidden layers: one or two for `mlp` (default 1024).
         norm: After each hidden layer.
+        learn: False freezes its parameters; it is applied all the same.
         optimiser: Its own; None: `training.predictor`.
     """
 
@@ -191,6 +194,7 @@ class InputSpec(_PredictorSpec):
     context: Signals = ()
     hidden: Annotated[tuple[Count, ...], Field(max_length=2), Sequence] = ()
     norm: Norm = "batch"
+    learn: Flag = True
     optimiser: OptimiserSpec | None = None
 
     default_hidden = {"mlp": (1024,)}  # noqa: RUF012

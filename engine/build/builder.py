@@ -28,7 +28,7 @@ from antiphon.engine.core.clock import Clock, EpisodeWindows, Schedule
 from antiphon.engine.core.divergence import Divergence
 from antiphon.engine.core.records import LearningGroup, Replicas
 from antiphon.engine.core.system import System
-from antiphon.engine.state import checkpoint
+from antiphon.engine.state.weights import read_learners
 from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
@@ -255,10 +255,9 @@ def read_weights(learner: Learner, source: str, place: Path) -> None:
     """
     run, _, name = source.rpartition(":")
     try:
-        _, state = checkpoint.read(checkpoint.latest(run))
+        learners = read_learners(run)
     except RunError as error:
         raise DocumentError(place, str(error)) from None
-    learners = state["system"]["learners"]
     if name not in learners:
         raise DocumentError(place, f"run {run} has no agent '{name}'{suggest(name, learners)}")
     saved = learners[name]

@@ -214,6 +214,7 @@ class Wiring:
             "generator": generator(self.seed, "channel", channel, part),
             "optimiser": optimiser,
             "rate": rate,
+            "frozen": not spec.learn,
             "hidden": spec.hidden,
             "norm": spec.norm,
             "device": self.device,

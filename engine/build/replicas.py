@@ -5,7 +5,7 @@ An agent of the union is `name@world`. It shares all numbers with the one it sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from antiphon.engine.build.channels import connect
@@ -13,17 +13,7 @@ from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.divergence import Divergence, Report
-from antiphon.engine.core.ledger import GradientLedger
-from antiphon.engine.core.records import (
-    AgentTick,
-    LearningGroup,
-    Read,
-    Record,
-    ReplicaSignals,
-    StepSignals,
-    Tape,
-    Tick,
-)
+from antiphon.engine.core.records import AgentTick, LearningGroup, Read, Tape, Tick
 from antiphon.engine.core.system import System
 
 __all__ = ["Union", "bare", "sequential_reason_of"]
@@ -136,11 +126,6 @@ class Union:
     def part(self) -> None:
         """Bring the systems up to what the union has become."""
         self._exchange(to_union=False)
-        for world, system in enumerate(self.systems):
-            for record in records_of(system):
-                GradientLedger.replace_signals(record, _own(record.step_signals, world))
-            for part in (part for tape in _tapes(system) for tick in tape.ticks for part in tick.parts):
-                part.step_signals = _own(part.step_signals, world)
 
     def join(self) -> None:
         """Bring the union up to what the systems have become."""
@@ -167,29 +152,6 @@ class Union:
                 old, new = (own, joint) if to_union else (joint, own)
                 new.tape = _renamed(old.tape, called)
                 new.past = [_renamed(tape, called) for tape in old.past]
-
-
-def _tapes(system: System) -> Iterator[Tape]:
-    for group in system.groups:
-        yield from (group.tape, *group.pending, *group.past)
-
-
-def records_of(system: System) -> Iterator[Record]:
-    """Yield all records of a system; some more than once."""
-    for channel in system.channels.values():
-        ledger = channel.ledger
-        yield from ledger.records.values()
-        yield from (record for found in ledger.completed.values() for record in found)
-        yield from (use.record for found in ledger.uses.values() for use in found.values())
-    for tape in _tapes(system):
-        yield from (record for _, record in tape.sent)
-        for tick in tape.ticks:
-            for part in tick.parts:
-                yield from (entry.use.record for entry in part.consumed if entry.use is not None)
-
-
-def _own(step_signals: StepSignals, world: int) -> StepSignals:
-    return step_signals.each[world] if isinstance(step_signals, ReplicaSignals) else step_signals
 
 
 def _renamed(tape: Tape, called: Callable[[str], str]) -> Tape:

@@ -163,7 +163,8 @@ def _optimiser(optimiser: Optimiser) -> Hashable:
 
 def _model(model: Predictor | InputModel) -> Hashable:
     shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
-    return type(model), model.hidden, model.norm, model.rate, _optimiser(model.optimiser), shapes
+    kind = type(model), model.hidden, model.norm, model.rate, model.frozen
+    return kind, _optimiser(model.optimiser), shapes
 
 
 def stacks_of(system: System) -> tuple[list[list[Agent]], dict[str, str]]:
@@ -199,8 +200,10 @@ def channel_stacks_of(
 
 
 def stack(base: System) -> Stacked:
-    """Make a system of stacks."""
+    """Make a system of stacks; where every agent stands alone, the system itself."""
     found, alone = stacks_of(base)
+    if len(alone) == len(base.agents):
+        return replace(Stacked.of_single_agents(base), alone=alone)
     place: dict[str, tuple[str, int]] = {}
     agents: dict[str, Agent] = {}
     for members in found:
@@ -293,8 +296,6 @@ class _Channels:
         batch = self.base.batch
         first = members[0]
         sender, receiver = self._ends(first)
-        if not sender.stacked and not receiver.stacked:
-            return first
         members = sorted(members, key=lambda c: self.place[c.sender][1])
         first = members[0]
         device = first.zeros.device
@@ -314,11 +315,12 @@ class _Channels:
         if sender.stacked:  # its ports have the names of its first member's
             port = place_of(first.port, sender.members[self.place[first.sender][1]].learner.network)
             settings["port"] = port if isinstance(port, str) else list(sender.learner.network.heads)[port]
+        ledger = settings["ledger"] = _ledger(first.name, [channel.ledger for channel in members], batch)
+        settings["mailbox"] = Mailbox(ledger, first.mailbox.aligns)
         if len(members) > 1:
             settings["name"] = f"{first.name} and {len(members) - 1} more"
             settings["zeros"] = torch.cat([channel.zeros for channel in members])
-            settings["ledger"] = _ledger(settings["name"], [channel.ledger for channel in members], batch)
-            settings["mailbox"] = Mailbox(settings["ledger"], first.mailbox.aligns)
+            ledger.name = settings["name"]
             settings["predictor"] = _models([c.predictor for c in members], batch)
             settings["input"] = _models([c.input for c in members], batch)
             if first.outliers is not None:
@@ -353,7 +355,7 @@ class _Channels:
 
 
 def _ledger(name: str, members: Sequence[GradientLedger], batch: int) -> GradientLedger:
-    link: Any = StackedLinks([own.link for own in members], batch)
+    link: Any = members[0].link if len(members) == 1 else StackedLinks([own.link for own in members], batch)
     return replace(members[0], name=name, link=link, records={}, uses={}, completed={})
 
 

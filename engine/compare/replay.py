@@ -175,6 +175,9 @@ class ReplayedRun:
     def step(self) -> StepTaken:
         """Take a step as the run took it."""
         simulation = self.simulation
+        for step, key, value in self.directory.facts.get("changes", ())[len(simulation.changes) :]:
+            if step == simulation.now:
+                simulation.set(key, value)
         signals = simulation.world.step_signals
         ended: EnvMask = False
         torch.set_num_threads(simulation.threads)

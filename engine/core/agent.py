@@ -125,6 +125,11 @@ class Agent:
             return torch.zeros(len(self.members), dtype=torch.bool) if self.agent_disabled else None
         return torch.logical_not(self.agent_disabled.view(len(self.members), -1)[:, 0]).cpu()
 
+    def disabled(self) -> Members:
+        """The members that have diverged; None: none has."""
+        enabled = self.enabled()
+        return None if enabled is None else torch.logical_not(enabled)
+
     # --- participation -------------------------------------------------------------------------------------
 
     def learning(self, window: int) -> Members:

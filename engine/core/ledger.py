@@ -174,11 +174,6 @@ class GradientLedger:
         """Put another gradient in place of what came back: clipped, or a return over several windows."""
         record.delta = delta
 
-    @staticmethod
-    def replace_signals(record: Record, step_signals: StepSignals) -> None:
-        """Put the signals of one replica in place of those of all."""
-        record.step_signals = step_signals
-
     def take(self, step: int) -> list[Record]:
         """Return the records whose delta reaches the sender at `step`, once."""
         if not (self.back and self.sender.due(step)):  # else they have been noted when it sent

@@ -22,10 +22,19 @@ _CHANNEL = ("message", "delta", "prediction")
 
 
 class AgentHandle:
-    """One agent of a running simulation."""
+    """One agent of a running simulation. It is looked at; `Simulation.set` changes settings."""
+
+    _agent: Agent
 
     def __init__(self, agent: Agent) -> None:
-        self._agent = agent
+        object.__setattr__(self, "_agent", agent)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        key = "learning_rate" if name in ("lr", "rate") else name
+        raise ScenarioError(
+            f"agents['{self.name}'].{name} cannot be assigned; a setting is changed by "
+            f"simulation.set('{self.name}.{key}', …), a parameter in place"
+        )
 
     @property
     def name(self) -> str:

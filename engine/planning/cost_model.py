@@ -125,7 +125,8 @@ class CostModel:
         """Return the FLOP of a step of a channel's synthetic gradients and inputs."""
         total = 0.0
         for model in channel.models:
-            key = type(model), model.context, model.norm, tuple(tuple(p.shape) for p in model.trainable)
+            shapes = tuple(tuple(p.shape) for p in model.parameters.values())
+            key = type(model), model.context, model.norm, model.frozen, shapes
             if key not in self._models:
                 few, more = (_counted(partial(_train, model, rows))[0] for rows in (_ROWS, _ROWS + 1))
                 self._models[key] = _at(self.system.batch, few, more)
@@ -151,13 +152,15 @@ def _train(model: Predictor | InputModel, rows: int) -> None:
     """Predict for a message of so many rows and compute the loss's gradients; the model does not change."""
     model = copy(model)
     model.buffers = dict(model.buffers)  # its running statistics move
-    place: dict[str, Any] = {"dtype": model.trainable[0].dtype, "device": _device(model.parameters)}
+    dtype = next(iter(model.parameters.values())).dtype
+    place: dict[str, Any] = {"dtype": dtype, "device": _device(model.parameters)}
     width = sum(spec.features for spec in model.context)
     context = torch.zeros(rows, width, **place) if model.context else None
     message = torch.zeros(rows, model.size, **place)
     if isinstance(model, InputModel):
         model.predict(context, rows)
-        model.gradients([(context, message, None)])
+        if not model.frozen:
+            model.gradients([(context, message, None)])
         return
     example = Example(message, context, torch.zeros_like(message))
     if model.target is not None:
@@ -166,7 +169,8 @@ def _train(model: Predictor | InputModel, rows: int) -> None:
     if model.needs_loss:
         example.loss = message.new_zeros(rows)
     model.predict(example)
-    model.gradients([example])
+    if not model.frozen:
+        model.gradients([example])
 
 
 def _device(tensors: Mapping[str, Tensor]) -> torch.device:

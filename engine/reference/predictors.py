@@ -73,7 +73,7 @@ def gradient_updates(state: State, closed: Closed, returns: Returns, step: int, 
     updates = Updates()
     for name, channel in state.channels.items():
         records = state.ledgers[name].take(step)
-        if channel.predictor is None or name in state.predictor_disabled:
+        if channel.predictor is None or channel.predictor.frozen or name in state.predictor_disabled:
             continue
         if channel.traced:  # what was consumed waits for its return, an episode's last state does not
             records = [r for r in records if r.unread or r.no_injection.all()] + returns.get(name, [])
@@ -106,7 +106,7 @@ def input_updates(state: State, step: int) -> Updates:
     updates = Updates()
     for name, channel in state.channels.items():
         examples = state.input_examples.pop(name, [])
-        if channel.input is not None and examples:
+        if channel.input is not None and examples and not channel.input.frozen:
             updates[name] = _update(channel.input, [channel.input.loss(*example) for example in examples], [])
     return _sound(state, updates, state.input_disabled, step)
 

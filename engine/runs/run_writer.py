@@ -186,7 +186,13 @@ class RunWriter(Observer):
         self._note_running()
 
     def _note_running(self) -> None:
-        facts = {"exit": "running", "steps": self._simulation.until, "step": self._simulation.now}
+        facts: dict[str, Any] = {
+            "exit": "running",
+            "steps": self._simulation.until,
+            "step": self._simulation.now,
+        }
+        if self._simulation.changes or "changes" in self.directory.facts:
+            facts["changes"] = self._simulation.changes
         self.directory.note(**facts, finished=None, error=None)
 
     def step(self, trainer: Trainer) -> None:

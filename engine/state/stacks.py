@@ -1,544 +1,432 @@
-"""The state of stacks by agent and channel, the form in which a checkpoint is written, and back.
+"""Messages and windows of stacks by agent and channel, the form in which a checkpoint is written, and back.
 
+Both forms are trees of `state_dict.messages`. Every tensor of a stack has the rows of its members one after the other, and
+is split and joined like any other (`split_rows`, `join_rows`); what is left says what a single channel has no record of.
 Splitting copies nothing: a member's tensors are views of its rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import StackedLearner
-from antiphon.comms.credit import as_leaf, constant
+from antiphon.comms.credit import constant
 from antiphon.comms.outliers import BundledOutliers
-from antiphon.comms.stacked import StackedModels
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import GradientLedger
-from antiphon.engine.core.records import (
-    AgentTick,
-    Consumption,
-    LearningGroup,
-    Read,
-    Record,
-    Replicas,
-    StepSignals,
-    Tape,
-    Tick,
-    joined,
-)
-from antiphon.engine.core.system import Stacked
+from antiphon.engine.core.records import LearningGroup, Replicas, ReplicaSignals, StepSignals, joined
+from antiphon.engine.core.system import Stacked, System
+from antiphon.engine.state.state_dict import Tree
+from antiphon.nets.optimisers import StackedParameters
 
-__all__ = ["merge_state", "split_state"]
+__all__ = ["merge_state", "parts_of", "split_state"]
 
-_RECORD = ("message", "received", "returned", "lost", "void", "no_injection", "counted", "delta", "loss")
-_MAILBOX = ("held", "held_stamp", "prior", "prior_stamp")
-"""Fields that have rows: tensors [rows, …], masks, or None."""
-
-Whole = TypeVar("Whole", Record, Consumption)
+_RECORD = ("message", "received", "returned", "states", "lost", "dead", "silent", "counted", "delta", "loss")
+_MAILBOX = ("newest", "held", "held_stamp", "held_signals", "prior", "prior_stamp")
+"""What has rows: tensors [rows, …], masks, or None; dicts of such."""
+_WAITING = ("pending", "past")
 
 
-def split_state(stacked: Stacked) -> None:
-    """Write the state of the stacks, parameters apart, to the single agents and channels."""
-    if stacked.system is not stacked.base:
-        _Splitter(stacked).run()
+def parts_of(system: System) -> Iterator[StackedParameters | BundledOutliers]:
+    """Yield what stacks have of their members: parameters of agents and predictors, and bounds of outliers."""
+    channels = system.channels.values()
+    found: list[object] = [agent.learner for agent in system.agents.values()]
+    found += [part for channel in channels for part in (channel.predictor, channel.input, channel.outliers)]
+    yield from (part for part in found if isinstance(part, StackedParameters | BundledOutliers))
 
 
-def merge_state(stacked: Stacked) -> None:
-    """Read the state of the single agents and channels into their stacks."""
-    if stacked.system is not stacked.base:
-        _Merger(stacked).run()
+def split_rows(value: Any, count: int, batch: int) -> Sequence[Any]:
+    """Return a value of a stack of `count` for each member: tensors [count * batch, …] by rows, others as they are."""
+    if isinstance(value, Tensor):
+        return torch.split(constant(value), batch)
+    if isinstance(value, dict):
+        each = {key: split_rows(item, count, batch) for key, item in value.items()}
+        return [{key: items[k] for key, items in each.items()} for k in range(count)]
+    if isinstance(value, list):
+        rows = [split_rows(item, count, batch) for item in value]
+        return [[items[k] for items in rows] for k in range(count)]
+    return (value,) * count
 
 
-def _models(channel: Channel) -> list[StackedModels]:
-    models: tuple[object, ...] = channel.predictor, channel.input
-    return [model for model in models if isinstance(model, StackedModels)]
+def join_rows(values: Sequence[Any], batch: int, device: torch.device) -> Any:
+    """Return values of all members, in order, as one of their stack.
+
+    Where one has a tensor, None stands for zeros and a bool for a mask of its rows.
+    """
+    if isinstance(values[0], dict):
+        return {key: join_rows([value[key] for value in values], batch, device) for key in values[0]}
+    if not any(isinstance(value, Tensor) for value in values) and len(set(values)) == 1:
+        return values[0]
+    mask = torch.zeros(batch, dtype=torch.bool, device=device)
+    like = next((value for value in values if isinstance(value, Tensor)), mask)
+    return torch.cat(
+        [constant(v) if isinstance(v, Tensor) else torch.full_like(like, bool(v)) for v in values]
+    )
 
 
-def _groups(stacked: Stacked, group: LearningGroup) -> dict[int, LearningGroup]:
+def _anywhere(mask: Any) -> bool:
+    return bool(mask.any()) if isinstance(mask, Tensor) else bool(mask)
+
+
+def _units(saved: Tree, system: System) -> dict[int, Tree]:
+    """The saved windows of learning groups, by the identity of these."""
+    return {id(group): unit for group, unit in zip(system.groups, saved["units"], strict=True)}
+
+
+def _groups(stacked: Stacked, group: LearningGroup) -> list[int]:
     """The groups of single agents that a group of stacks is made of, by identity."""
     group_of, agents = stacked.base.group_of, stacked.system.agents
-    found = [group_of[member.name] for name in group.members for member in agents[name].members]
-    return {id(group): group for group in found}
+    members = (member.name for name in group.members for member in agents[name].members)
+    return list(dict.fromkeys(id(group_of[name]) for name in members))
 
 
-class _Splitter:
+# --- from stacks to single agents ------------------------------------------------------------------------
+
+
+def split_state(saved: Tree, stacked: Stacked) -> Tree:
+    """Return the messages and windows of stacks by agent and channel."""
+    return _Split(stacked).tree(saved)
+
+
+class _Split:
     def __init__(self, stacked: Stacked) -> None:
-        self.stacked = stacked
-        self.batch = stacked.base.batch
-        self._done: dict[int, tuple[object, list[Any]]] = {}
-        """By identity: records and uses (which must not be collected meanwhile), and what they are split into."""
+        self.stacked, self.system, self.base = stacked, stacked.system, stacked.base
 
-    def run(self) -> None:
-        for agent in self.stacked.system.agents.values():
-            self._agent(agent)
-        for channel in self.stacked.system.channels.values():
-            self._channel(channel)
-        for group in self.stacked.base.groups:
-            group.tape, group.pending, group.past = Tape(), [], []
-        for group in self.stacked.system.groups:
-            self._group(group)
-
-    # --- agents and channels ------------------------------------------------------------------------------
-
-    def _agent(self, agent: Agent) -> None:
-        if isinstance(agent.learner, StackedLearner):
-            agent.learner.write_members()
-        enabled, count = agent.enabled(), len(agent.members)
-        trails = [None] * count if agent.trail is None else self._dicts(agent.trail, count)
-        for n, member in enumerate(agent.members):
-            member.trail = trails[n]
-            if member is not agent:
-                member.agent_disabled = enabled is not None and not bool(enabled[n])
-
-    def _channel(self, channel: Channel) -> None:
-        for model in _models(channel):
-            model.write_members()
-        if isinstance(channel.outliers, BundledOutliers):
-            channel.outliers.write_back()
-        for name in ("predictors_disabled", "input_models_disabled"):
-            disabled = getattr(channel, name)
-            for k, own in enumerate(channel.members):
-                if own is not channel:
-                    of_own = disabled is not None and bool(disabled[k])
-                    setattr(own, name, torch.ones(1, dtype=torch.bool) if of_own else None)
-        if len(channel.members) > 1:
-            self._ledger(channel)
-            self._mailbox(channel)
-
-    def _ledger(self, stack: Channel) -> None:
-        ledger, count = stack.ledger, len(stack.members)
-        records = {stamp: self.records(record, count) for stamp, record in ledger.records.items()}
-        uses = {
-            window: {key: self.uses(use, count) for key, use in found.items()}
-            for window, found in ledger.uses.items()
+    def tree(self, saved: Tree) -> Tree:
+        units: dict[int, Tree] = {id(group): {"pending": [], "past": []} for group in self.base.groups}
+        for group, unit in zip(self.system.groups, saved["units"], strict=True):
+            members = _groups(self.stacked, group)
+            for key, tape in self._tapes(unit["tape"], members).items():
+                units[key]["tape"] = tape
+            for waiting in _WAITING:
+                for whole in unit[waiting]:
+                    for key, tape in self._tapes(whole, members).items():
+                        units[key][waiting].append(tape)
+        needed = _stamps(units.values())
+        channels, agents = self.system.channels.values(), self.system.agents
+        return {
+            **saved,
+            "ledgers": {
+                name: own
+                for channel in channels
+                for name, own in self._ledgers(channel, saved["ledgers"][channel.name], needed)
+            },
+            "units": list(units.values()),
+            "trails": {
+                member.name: own
+                for name, trail in saved["trails"].items()
+                for member, own in zip(agents[name].members, self._rows(trail, agents[name]), strict=True)
+            },
+            "moments": [one for shared in saved["moments"] for one in _each(shared)],
         }
-        returned = {
-            step: [self.records(record, count) for record in found]
-            for step, found in ledger.completed.items()
+
+    def _rows(self, value: Any, stack: Agent | Channel) -> Sequence[Any]:
+        return split_rows(value, len(stack.members), self.base.batch)
+
+    def _signals_number(self, number: int, stack: Agent | Channel, k: int) -> int:
+        """The number of a member's own signals, where those of all replicas have one."""
+        if self.base.replicas == 1:
+            return number
+        return number * self.base.replicas + int(stack.replicas.index[k])
+
+    def _ledgers(
+        self, stack: Channel, saved: Tree, needed: dict[str, set[int]]
+    ) -> Iterator[tuple[str, Tree]]:
+        """The ledger and mailbox of each channel, with the records that a channel alone would have kept."""
+        if len(stack.members) == 1:
+            yield stack.members[0].name, saved
+            return
+        for k, (channel, own) in enumerate(zip(stack.members, self._rows(saved, stack), strict=True)):
+            records = [*own["records"], *own["loose"]]
+            for record in records:
+                record["moment"] = self._signals_number(record["moment"], stack, k)
+                if record["finished"] is not None and not _anywhere(record["counted"]):
+                    record["counted"] = False  # as `GradientLedger.close` has it
+            counted = {record["stamp"] for record in records if record["counted"] is not False}
+            returned = [
+                [step, [stamp for stamp in stamps if stamp in counted]] for step, stamps in own["returned"]
+            ]
+            kept = [record for record in own["records"] if not _forgotten(stack.ledger, record)]
+            stamps = {record["stamp"] for record in kept}
+            loose = needed.get(channel.name, set()) | {stamp for _, back in returned for stamp in back}
+            yield (
+                channel.name,
+                {
+                    **own,
+                    "records": kept,
+                    "loose": [record for record in records if record["stamp"] in loose - stamps],
+                    "uses": [use for use in own["uses"] if _anywhere(use[4])],
+                    "returned": [[step, back] for step, back in returned if back],
+                },
+            )
+
+    def _tapes(self, tape: Tree, groups: Sequence[int]) -> dict[int, Tree]:
+        """A window of a group of stacks, by group of single agents."""
+        group_of, agents, channels = self.base.group_of, self.system.agents, self.system.channels
+        found: dict[int, Tree] = {
+            key: {**tape, "start": {}, "ticks": [], "sent": [], "given_up": []} for key in groups
         }
-        newest = self._each(ledger.newest, count)
-        for k, channel in enumerate(stack.members):
-            own = channel.ledger
-            own.records = {s: some[k] for s, some in records.items() if not _forgotten(ledger, some[k])}
-            own.uses = {
-                w: counting
-                for w, found in uses.items()
-                if (counting := {key: some[k] for key, some in found.items() if _counts(some[k])})
-            }
-            own.completed = {
-                step: back
-                for step, found in returned.items()
-                if (back := [some[k] for some in found if some[k].counted is not False])
-            }
-            own.newest, own.read_up_to = newest[k], ledger.read_up_to
-
-    def _mailbox(self, stack: Channel) -> None:
-        count = len(stack.members)
-        rows = {name: self._each(getattr(stack.mailbox, name), count) for name in _MAILBOX}
-        signals = self._dicts(stack.mailbox.held_signals, count)
-        for k, channel in enumerate(stack.members):
-            channel.mailbox.held_signals = signals[k]
-            for name, values in rows.items():
-                setattr(channel.mailbox, name, values[k])
-
-    def records(self, record: Record, count: int) -> list[Record]:
-        """Return a stack's record as those of its channels."""
-        return self._once(record, count, self._record)
-
-    def uses(self, use: Consumption, count: int) -> list[Consumption]:
-        """Return a stack's use as those of its channels."""
-        return self._once(use, count, self._use)
-
-    def _once(self, whole: Whole, count: int, split: Callable[[Whole, int], list[Whole]]) -> list[Whole]:
-        if count == 1:
-            return [whole]
-        if id(whole) not in self._done:
-            self._done[id(whole)] = whole, split(whole, count)
-        return self._done[id(whole)][1]
-
-    def _record(self, record: Record, count: int) -> list[Record]:
-        each = {name: self._each(getattr(record, name), count) for name in _RECORD}
-        if record.finished is not None:  # who has nothing that counts has nothing (`GradientLedger.close`)
-            each["counted"] = tuple(
-                own if not isinstance(own, Tensor) or bool(own.any()) else False for own in each["counted"]
-            )
-        states = self._dicts(record.states, count)
-        return [
-            replace(
-                record,
-                waiting=set(record.waiting),
-                states=states[k],
-                graph_output=None,
-                prediction=None,
-                **{name: values[k] for name, values in each.items()},
-            )
-            for k in range(count)
-        ]
-
-    def _use(self, use: Consumption, count: int) -> list[Consumption]:
-        parts = self.records(use.record, count), self._each(use.leaf, count), self._each(use.counted, count)
-        return [Consumption(*own) for own in zip(*parts, strict=True)]
-
-    # --- tapes --------------------------------------------------------------------------------------------
-
-    def _group(self, group: LearningGroup) -> None:
-        groups = _groups(self.stacked, group)
-        for key, tape in self._tapes(group.tape, groups).items():
-            groups[key].tape = tape
-        for waiting in ("pending", "past"):
-            for whole in getattr(group, waiting):
-                for key, tape in self._tapes(whole, groups).items():
-                    getattr(groups[key], waiting).append(tape)
-
-    def _tapes(self, tape: Tape, groups: Iterable[int]) -> dict[int, Tape]:
-        base = self.stacked.base
-        found = {key: Tape(tape.window) for key in groups}
-        for name, buffers in tape.start.items():
-            for agent, statistics in self._by_member(name, buffers):
-                found[id(base.group_of[agent])].start[agent] = statistics
-        for tick in tape.ticks:
-            stack = self.stacked.system.agents[tick.parts[0].agent]
-            if not stack.stacked:
-                found[id(base.group_of[stack.name])].ticks.append(tick)
-                continue
-            for part in self._parts(tick.parts[0], stack):
-                found[id(base.group_of[part.agent])].ticks.append(Tick(tick.step, [part]))
-        for name, record in tape.sent:
-            channels = self.stacked.system.channels[name]
-            for channel, own in zip(
-                channels.members, self.records(record, len(channels.members)), strict=True
-            ):
-                sent = found[id(base.group_of[channel.sender])]
-                sent.sent.append((channel.name, own))
-                if name in tape.given_up:
-                    sent.given_up.add(channel.name)
+        for name, buffers in tape["start"].items():
+            for member, own in self._buffers(buffers, agents[name]):
+                found[id(group_of[member])]["start"][member] = own
+        for step, parts in tape["ticks"]:
+            agent = agents[parts[0][0]]
+            for each in [[part] for part in self._parts(parts[0], agent)] if agent.stacked else [parts]:
+                found[id(group_of[each[0][0]])]["ticks"].append([step, each])
+        for name, stamp in tape["sent"]:
+            for channel in channels[name].members:
+                own_tape = found[id(group_of[channel.sender])]
+                own_tape["sent"].append([channel.name, stamp])
+                if name in tape["given_up"] and channel.name not in own_tape["given_up"]:
+                    own_tape["given_up"].append(channel.name)
         return found
 
-    def _by_member(self, name: str, buffers: dict[str, Tensor]) -> list[tuple[str, dict[str, Tensor]]]:
-        stack = self.stacked.system.agents[name]
+    @staticmethod
+    def _buffers(buffers: Tree, stack: Agent) -> Iterator[tuple[str, Tree]]:
         if not stack.stacked:
-            return [(name, buffers)]
-        names = [list(member.learner.buffers) for member in stack.members]
-        split = [buffers[key].unbind() for key in names[0]]
-        return [
-            (member.name, {key: own[n] for key, own in zip(names[n], split, strict=True)})
-            for n, member in enumerate(stack.members)
-        ]
+            yield stack.name, buffers
+            return
+        each = [rows.unbind() for rows in buffers.values()]
+        for n, member in enumerate(stack.members):
+            yield member.name, {key: own[n] for key, own in zip(member.learner.buffers, each, strict=True)}
 
-    def _parts(self, part: AgentTick, stack: Agent) -> list[AgentTick]:
-        count = len(stack.members)
-        participates, ages = self._each(part.participates, count), self._each(part.ages, count)
-        read: dict[str, list[Read]] = {}
-        for entry in part.consumed:
-            channels = self.stacked.system.channels[entry.channel]
-            for channel, own in zip(channels.members, self._inputs(entry, channels), strict=True):
+    def _parts(self, part: list[Any], stack: Agent) -> Iterator[list[Any]]:
+        _, number, inputs, participates, memory, ages = part
+        read: dict[str, list[Any]] = {}
+        for entry in inputs if memory is None else [*inputs, memory]:
+            channels = self.system.channels[entry[0]]
+            for channel, own in zip(channels.members, self._rows(entry, channels), strict=True):
+                own[0] = channel.name
+                if len(channels.members) > 1 and own[3] is not None and not _anywhere(own[3][1]):
+                    own[3] = None
                 read.setdefault(channel.name, []).append(own)
-        return [
-            AgentTick(
+        rows = zip(stack.members, self._rows(participates, stack), self._rows(ages, stack), strict=True)
+        for k, (agent, mask, own_ages) in enumerate(rows):
+            yield [
                 agent.name,
-                part.step_signals,
+                self._signals_number(number, stack, k),
                 [entry for channel in agent.incoming for entry in read[channel.name]],
                 bool(mask[0]) if isinstance(mask, Tensor) else mask,
                 None if agent.memory is None else read[agent.memory.name][0],
                 own_ages,
-            )
-            for agent, mask, own_ages in zip(stack.members, participates, ages, strict=True)
-        ]
-
-    def _inputs(self, entry: Read, stack: Channel) -> list[Read]:
-        count = len(stack.members)
-        if count == 1:
-            return [replace(entry, channel=stack.members[0].name)]
-        values, available = self._each(entry.value, count), self._each(entry.available, count)
-        uses = [None] * count if entry.use is None else self.uses(entry.use, count)
-        return [
-            Read(
-                channel.name,
-                entry.stamp,
-                value if use is None else use.leaf,
-                use if use is not None and _counts(use) else None,
-                there,
-            )
-            for channel, value, use, there in zip(stack.members, values, uses, available, strict=True)
-        ]
-
-    # --- rows ---------------------------------------------------------------------------------------------
-
-    def _each(self, rows: Any, count: int) -> tuple[Any, ...]:
-        """The rows of each member; what is no tensor is the same for all."""
-        return torch.split(rows, self.batch) if isinstance(rows, Tensor) else (rows,) * count
-
-    def _dicts(self, rows: dict[Any, Tensor], count: int) -> list[dict[Any, Tensor]]:
-        each = {key: self._each(value, count) for key, value in rows.items()}
-        return [{key: values[k] for key, values in each.items()} for k in range(count)]
+            ]
 
 
-def _counts(use: Consumption) -> bool:
-    """Whether a use counts anywhere; a channel alone has no other."""
-    return bool(use.counted.any()) if isinstance(use.counted, Tensor) else use.counted
+def _each(shared: StepSignals) -> Sequence[StepSignals]:
+    return shared.each if isinstance(shared, ReplicaSignals) else (shared,)
 
 
-def _forgotten(ledger: GradientLedger, record: Record) -> bool:
+def _stamps(units: Iterable[Tree]) -> dict[str, set[int]]:
+    """The stamps of the messages that windows need, by channel."""
+    found: dict[str, set[int]] = {}
+    for unit in units:
+        for tape in (unit["tape"], *unit["pending"], *unit["past"]):
+            for name, stamp in tape["sent"]:
+                found.setdefault(name, set()).add(stamp)
+            for _, parts in tape["ticks"]:
+                for part in parts:
+                    for entry in _read(part):
+                        if entry[3] is not None:
+                            found.setdefault(entry[0], set()).add(entry[3][0])
+    return found
+
+
+def _read(part: list[Any]) -> list[Any]:
+    """All that an agent read at a tick, its own state among it."""
+    return part[2] if part[4] is None else [*part[2], part[4]]
+
+
+def _forgotten(ledger: GradientLedger, record: Tree) -> bool:
     """Whether a channel alone would have dropped a void record that its stack still keeps for others."""
-    if record.finished is None or record.complete or record.held_by_sender:
+    if record["finished"] is None or record["counted"] is not False or record["pinned"]:
         return False
     sent = max(ledger.records)
     newest = ledger.sender.latest(sent - ledger.link.delay)
-    if (ledger.link.drop or ledger.remembers) and record.stamp > ledger.read_up_to:
+    if (ledger.link.drop or ledger.remembers) and record["stamp"] > ledger.read_up_to:
         return False
-    return newest is not None and record.stamp < newest and record.finished < sent
+    return newest is not None and record["stamp"] < newest and record["finished"] < sent
 
 
-class _Merger:
-    def __init__(self, stacked: Stacked) -> None:
-        self.stacked = stacked
-        self.batch = stacked.base.batch
-        self._records: dict[tuple[int, ...], Record] = {}
-        self._uses: dict[tuple[int, ...], Consumption] = {}
-        self._void: dict[int, Record] = {}
-        self._signals_of_replicas: dict[tuple[int, ...], StepSignals] = {}
+# --- from single agents to stacks ------------------------------------------------------------------------
 
-    def run(self) -> None:
-        for agent in self.stacked.system.agents.values():
-            self._agent(agent)
-        for channel in self.stacked.system.channels.values():
-            self._channel(channel)
-        for group in self.stacked.system.groups:
-            self._group(group)
 
-    # --- agents and channels ------------------------------------------------------------------------------
+def merge_state(saved: Tree, stacked: Stacked) -> Tree:
+    """Return the messages and windows of single agents and channels by stack."""
+    return _Merge(stacked, saved).tree()
 
-    def _agent(self, agent: Agent) -> None:
-        if isinstance(agent.learner, StackedLearner):
-            agent.learner.read_members()
-        disabled = torch.tensor([member.agent_disabled is True for member in agent.members])
-        agent.agent_disabled = False
-        if bool(disabled.any()):
-            agent.disable(disabled)
-        trails = [member.trail for member in agent.members if member.trail is not None]
-        if trails:
-            agent.trail = self._dict(trails)
 
-    def _channel(self, channel: Channel) -> None:
-        channel.input_examples, channel.input_example_members = [], []
-        for model in _models(channel):
-            model.read_members()
-        if isinstance(channel.outliers, BundledOutliers):
-            channel.outliers.refresh()
-        predictors = [own.predictor_disabled for own in channel.members]
-        inputs = [own.input_model_disabled for own in channel.members]
-        channel.predictors_disabled = torch.tensor(predictors) if any(predictors) else None
-        channel.input_models_disabled = torch.tensor(inputs) if any(inputs) else None
-        if len(channel.members) > 1:
-            self._ledger(channel, [member.ledger for member in channel.members])
-            mailboxes = [member.mailbox for member in channel.members]
-            for name in _MAILBOX:
-                setattr(channel.mailbox, name, self._rows([getattr(own, name) for own in mailboxes]))
-            channel.mailbox.held_signals = self._dict([own.held_signals for own in mailboxes])
+class _Merge:
+    def __init__(self, stacked: Stacked, saved: Tree) -> None:
+        self.stacked, self.system, self.saved = stacked, stacked.system, saved
+        self.all_signals: list[StepSignals] = saved["moments"] if stacked.base.replicas == 1 else []
+        self._numbers: dict[tuple[int, ...], int] = {}
+        self._leaves: dict[tuple[str, int, int, int], Tensor] = {}
+        """Of the stacks' uses, by channel, window, stamp and tick."""
 
-    def _ledger(self, stack: Channel, members: Sequence[GradientLedger]) -> None:
-        ledger, replicas = stack.ledger, stack.replicas
-        ledger.records = {
-            stamp: self._record(
-                self._filled(stamp, [own.records.get(stamp) for own in members], members), replicas
-            )
-            for stamp in sorted({stamp for own in members for stamp in own.records})
+    def tree(self) -> Tree:
+        saved, agents, channels = self.saved, self.system.agents, self.system.channels.values()
+        ledgers = {c.name: self._ledger(c, [saved["ledgers"][name] for name in c.names]) for c in channels}
+        units = _units(saved, self.stacked.base)
+        trails = {
+            name: [[own[0][0], self._rows([state for _, state in own])] for own in zip(*each, strict=True)]
+            for name, agent in agents.items()
+            if (each := [saved["trails"][member] for member in agent.names if member in saved["trails"]])
         }
-        ledger.completed = {
-            step: [self._record(some, replicas) for some in self._returned(step, members)]
-            for step in dict.fromkeys(step for own in members for step in own.completed)
+        return {
+            **saved,
+            "ledgers": ledgers,
+            "units": [
+                self._unit(group, [units[key] for key in _groups(self.stacked, group)])
+                for group in self.system.groups
+            ],
+            "trails": trails,
+            "moments": self.all_signals,
         }
-        ledger.uses = {}
-        for window in dict.fromkeys(w for own in members for w in own.uses):
-            found = [own.uses.get(window, {}) for own in members]
-            keys = dict.fromkeys(key for some in found for key in some)
-            by_tick = {stamp for stamp, tick in keys if tick >= 0}
-            ledger.uses[window] = {
-                (stamp, tick): self._use(
-                    [some.get((stamp, tick)) or some.get((stamp, -1)) for some in found], members, stack
-                )
-                for stamp, tick in keys
-                if tick >= 0 or stamp not in by_tick
-            }
-        ledger.read_up_to = members[0].read_up_to
-        ledger.newest = self._rows([own.newest for own in members])
-
-    def _returned(self, step: int, members: Sequence[GradientLedger]) -> list[list[Record]]:
-        """The records that come back at `step`, those of all members for each stamp.
-
-        To some nothing comes back: theirs has no environment that counts.
-        """
-        found = [{record.stamp: record for record in own.completed.get(step, [])} for own in members]
-        stamps = dict.fromkeys(stamp for some in found for stamp in some)
-        return [self._filled(stamp, [some.get(stamp) for some in found], members) for stamp in stamps]
-
-    def _filled(
-        self, stamp: int, records: Sequence[Record | None], members: Sequence[GradientLedger]
-    ) -> list[Record]:
-        """A record of every member: some channels have none any more where nothing counted for them."""
-        known = [record or own.records.get(stamp) for record, own in zip(records, members, strict=True)]
-        like = next(record for record in known if record is not None)
-        if id(like) not in self._void:
-            self._void[id(like)] = replace(like, counted=False, delta=None, loss=None)
-        return [self._void[id(like)] if record is None else record for record in known]
-
-    def _record(self, records: Sequence[Record], replicas: Replicas) -> Record:
-        """The records of a stack's channels as one: the same one for the same records."""
-        if len(records) == 1:
-            return records[0]
-        key = tuple(id(record) for record in records)
-        if key not in self._records:
-            self._records[key] = replace(
-                records[0],
-                **{name: self._rows([getattr(record, name) for record in records]) for name in _RECORD},
-                step_signals=self._signals([record.step_signals for record in records], replicas),
-                waiting={window for record in records for window in record.waiting},
-                states=self._dict([record.states for record in records]),
-                held_by_sender=any(record.held_by_sender for record in records),
-                graph_output=None,
-                prediction=None,
-            )
-        return self._records[key]
-
-    def _use(
-        self, uses: Sequence[Consumption | None], members: Sequence[GradientLedger], stack: Channel
-    ) -> Consumption:
-        """The uses of a stack's channels as one; where one has none, nothing counts."""
-        if len(uses) == 1 and uses[0] is not None:
-            return uses[0]
-        key = tuple(id(use) for use in uses)
-        if key not in self._uses:
-            stamp = next(use.record.stamp for use in uses if use is not None)
-            known = self._filled(stamp, [None if use is None else use.record for use in uses], members)
-            leaves = [
-                one.received if use is None else constant(use.leaf)
-                for use, one in zip(uses, known, strict=True)
-            ]
-            leaf = torch.cat(leaves)
-            counted = self._rows([False if use is None else use.counted for use in uses])
-            self._uses[key] = Consumption(
-                self._record(known, stack.replicas),
-                as_leaf(leaf) if stack.ledger.wants_deltas else leaf,
-                counted,
-            )
-        return self._uses[key]
-
-    # --- tapes --------------------------------------------------------------------------------------------
-
-    def _group(self, group: LearningGroup) -> None:
-        groups = list(_groups(self.stacked, group).values())
-        group.tape = self._tape(group, [own.tape for own in groups])
-        group.pending = [
-            self._tape(group, each) for each in zip(*(own.pending for own in groups), strict=True)
-        ]
-        group.past = [self._tape(group, each) for each in zip(*(own.past for own in groups), strict=True)]
-
-    def _tape(self, group: LearningGroup, tapes: Sequence[Tape]) -> Tape:
-        tape = Tape(max(own.window for own in tapes))
-        starts = {name: buffers for own in tapes for name, buffers in own.start.items()}
-        for agent in (self.stacked.system.agents[name] for name in group.owners) if starts else ():
-            if agent.stacked:  # a member that has not ticked yet starts from its present statistics
-                each = [
-                    list(starts.get(member.name, member.learner.buffers).values()) for member in agent.members
-                ]
-                names = agent.members[0].learner.buffers
-                tape.start[agent.name] = {
-                    key: torch.stack(own) for key, *own in zip(names, *each, strict=True)
-                }
-            else:
-                tape.start[agent.name] = starts.get(agent.name, dict(agent.learner.buffers))
-        parts = {
-            (tick.step, part.agent): (tick, part)
-            for own in tapes
-            for tick in own.ticks
-            for part in tick.parts
-        }
-        for step in sorted({step for step, _ in parts}):
-            for call in self.stacked.system.schedule.calls(step):
-                agent = self.stacked.system.agents[call[0]]
-                if (step, agent.members[0].name) not in parts:
-                    continue
-                if agent.stacked:
-                    some = [parts[step, member.name][1] for member in agent.members]
-                    tape.ticks.append(Tick(step, [self._part(agent, some)]))
-                else:
-                    tape.ticks.append(parts[step, call[0]][0])
-        tape.sent = list(self._sent(entry for own in tapes for entry in own.sent))
-        tape.given_up = {name for own in tapes for name in own.given_up}  # delayed channels are stacks of one
-        return tape
-
-    def _sent(self, entries: Iterable[tuple[str, Record]]) -> Iterable[tuple[str, Record]]:
-        by_stamp: dict[tuple[str, int], list[Record]] = {}
-        for name, record in sorted(entries, key=lambda entry: entry[1].stamp):
-            stack, k = self.stacked.channel_of(name)
-            if len(stack.members) == 1:
-                yield name, record
-                continue
-            some = by_stamp.setdefault((stack.name, record.stamp), [record] * len(stack.members))
-            some[k] = record
-        for (name, _), some in by_stamp.items():
-            yield name, self._record(some, self.stacked.system.channels[name].replicas)
-
-    def _part(self, stack: Agent, parts: Sequence[AgentTick]) -> AgentTick:
-        by_agent = {part.agent: part for part in parts}
-
-        def merged(channels: Channel) -> list[Read]:
-            each = [
-                [entry for entry in by_agent[channel.receiver].consumed if entry.channel == channel.name]
-                for channel in channels.members
-            ]
-            return [self._input(channels, some) for some in zip(*each, strict=True)]
-
-        return AgentTick(
-            stack.name,
-            self._signals([part.step_signals for part in parts], stack.replicas),
-            [entry for channels in stack.incoming for entry in merged(channels)],
-            self._rows([part.participates for part in parts]),
-            None if stack.memory is None else merged(stack.memory)[0],
-            self._rows([part.ages for part in parts]),
-        )
-
-    def _signals(self, signals_of: Sequence[StepSignals], replicas: Replicas) -> StepSignals:
-        """The signals of all replicas that members are in."""
-        if replicas.count == 1:
-            return signals_of[0]
-        each = dict(zip(replicas.index.tolist(), signals_of, strict=True))
-        own = [each[world] for world in range(replicas.count)]
-        key = tuple(id(step_signals) for step_signals in own)
-        if key not in self._signals_of_replicas:
-            self._signals_of_replicas[key] = joined(own)
-        return self._signals_of_replicas[key]
-
-    def _input(self, stack: Channel, entries: Sequence[Read]) -> Read:
-        if len(entries) == 1:
-            return replace(entries[0], channel=stack.name)
-        available = self._rows([entry.available for entry in entries])
-        uses = [entry.use for entry in entries]
-        if all(use is None for use in uses):
-            value = self._rows([entry.value for entry in entries])
-            return Read(stack.name, entries[0].stamp, value, None, available)
-        use = self._use(uses, [channel.ledger for channel in stack.members], stack)
-        for rows, entry in zip(torch.split(constant(use.leaf), self.batch), entries, strict=True):
-            if entry.use is None:  # what it read counts for nothing, but is read when the window is replayed
-                rows.copy_(torch.zeros_like(rows) if entry.value is None else constant(entry.value))
-        return Read(stack.name, None, use.leaf, use, available)
-
-    # --- rows ---------------------------------------------------------------------------------------------
 
     def _rows(self, values: Sequence[Any]) -> Any:
-        """The rows of all members; where one has a tensor, None stands for zeros and a bool for a mask of its rows."""
-        if not any(isinstance(value, Tensor) for value in values) and len(set(values)) == 1:
-            return values[0]
-        blank = torch.zeros(self.batch, dtype=torch.bool, device=self.stacked.base.device)
-        like = next((value for value in values if isinstance(value, Tensor)), blank)
-        return torch.cat(
-            [value if isinstance(value, Tensor) else torch.full_like(like, bool(value)) for value in values]
-        )
+        return join_rows(values, self.stacked.base.batch, self.stacked.base.device)
 
-    def _dict(self, each: Sequence[dict[Any, Tensor]]) -> dict[Any, Tensor]:
-        return {key: self._rows([own[key] for own in each]) for key in each[0]}
+    def _signals_number(self, numbers: Sequence[int], replicas: Replicas) -> int:
+        """The number of the signals of all replicas, where each member's own have one."""
+        if replicas.count == 1:
+            return numbers[0]
+        each = dict(zip(replicas.index.tolist(), numbers, strict=True))
+        key = tuple(each[replica] for replica in range(replicas.count))
+        if key not in self._numbers:
+            self._numbers[key] = len(self.all_signals)
+            self.all_signals.append(joined([self.saved["moments"][number] for number in key]))
+        return self._numbers[key]
+
+    # --- ledgers ----------------------------------------------------------------------------------------
+
+    def _ledger(self, stack: Channel, each: Sequence[Tree]) -> Tree:
+        if len(each) == 1:
+            return each[0]
+        known = [{record["stamp"]: record for record in (*own["loose"], *own["records"])} for own in each]
+        stamps = sorted({record["stamp"] for own in each for record in own["records"]})
+        loose = dict.fromkeys(record["stamp"] for own in each for record in own["loose"])
+        returned: dict[int, dict[int, None]] = {}
+        for step, back in (entry for own in each for entry in own["returned"]):
+            returned.setdefault(step, {}).update(dict.fromkeys(back))
+        return {
+            **each[0],
+            "records": [self._record(stack, _filled(stamp, known)) for stamp in stamps],
+            "loose": [self._record(stack, _filled(s, known)) for s in loose if s not in stamps],
+            "uses": self._uses(stack, each, known),
+            "returned": [[step, list(back)] for step, back in returned.items()],
+            **{name: self._rows([own[name] for own in each]) for name in _MAILBOX},
+        }
+
+    def _record(self, stack: Channel, each: Sequence[Tree]) -> Tree:
+        return {
+            **each[0],
+            **{name: self._rows([record[name] for record in each]) for name in _RECORD},
+            "moment": self._signals_number([record["moment"] for record in each], stack.replicas),
+            "waiting": sorted({window for record in each for window in record["waiting"]}),
+            "pinned": any(record["pinned"] for record in each),
+        }
+
+    def _uses(
+        self, stack: Channel, each: Sequence[Tree], known: Sequence[dict[int, Tree]]
+    ) -> list[list[Any]]:
+        """The uses of a stack's channels; where one has none, nothing counts."""
+        by_key = [{(window, stamp, tick): rest for window, stamp, tick, *rest in own["uses"]} for own in each]
+        keys = dict.fromkeys(key for own in by_key for key in own)
+        by_tick = {key[:2] for key in keys if key[2] >= 0}
+        uses = []
+        for window, stamp, tick in keys:
+            if tick < 0 and (window, stamp) in by_tick:
+                continue
+            found = [own.get((window, stamp, tick)) or own.get((window, stamp, -1)) for own in by_key]
+            received = [record["received"] for record in _filled(stamp, known)]
+            leaf = self._rows([r if use is None else use[0] for use, r in zip(found, received, strict=True)])
+            self._leaves[stack.name, window, stamp, tick] = leaf
+            counted = self._rows([False if use is None else use[1] for use in found])
+            uses.append([window, stamp, tick, leaf, counted])
+        return uses
+
+    # --- windows ----------------------------------------------------------------------------------------
+
+    def _unit(self, group: LearningGroup, each: Sequence[Tree]) -> Tree:
+        found: Tree = {"tape": self._tape(group, [unit["tape"] for unit in each])}
+        for key in _WAITING:
+            found[key] = [self._tape(group, own) for own in zip(*(unit[key] for unit in each), strict=True)]
+        return found
+
+    def _tape(self, group: LearningGroup, tapes: Sequence[Tree]) -> Tree:
+        window, agents = max(tape["window"] for tape in tapes), self.system.agents
+        starts = {name: buffers for tape in tapes for name, buffers in tape["start"].items()}
+        ticks = {(step, parts[0][0]): parts for tape in tapes for step, parts in tape["ticks"]}
+        found: list[list[Any]] = []
+        for step in sorted({step for step, _ in ticks}):
+            for call in self.system.schedule.calls(step):
+                agent = agents[call[0]]
+                if (step, agent.names[0]) not in ticks:
+                    continue
+                if agent.stacked:
+                    own = [ticks[step, name][0] for name in agent.names]
+                    found.append([step, [self._part(agent, own, window, step)]])
+                else:
+                    found.append([step, ticks[step, call[0]]])
+        sent = sorted((entry for tape in tapes for entry in tape["sent"]), key=lambda entry: entry[1])
+        return {
+            "window": window,
+            "start": {name: self._start(agents[name], starts) for name in group.owners} if starts else {},
+            "ticks": found,
+            "sent": list(dict.fromkeys((self.stacked.channel_of(name)[0].name, s) for name, s in sent)),
+            "given_up": [name for tape in tapes for name in tape.get("given_up", ())],  # by stacks of one
+        }
+
+    @staticmethod
+    def _start(agent: Agent, starts: Tree) -> Tree:
+        """A stack's statistics at the window's start; a member that has not ticked yet starts from its present ones."""
+        each = [starts.get(member.name, member.learner.buffers) for member in agent.members]
+        if not agent.stacked:
+            return dict(each[0])
+        values = zip(*(own.values() for own in each), strict=True)
+        return {key: torch.stack(own) for key, own in zip(agent.learner.buffers, values, strict=True)}
+
+    def _part(self, stack: Agent, each: Sequence[list[Any]], window: int, step: int) -> list[Any]:
+        read = {part[0]: _read(part) for part in each}
+
+        def merged(channels: Channel) -> list[list[Any]]:
+            own = [[e for e in read[c.receiver] if e[0] == c.name] for c in channels.members]
+            return [self._input(channels, entries, window, step) for entries in zip(*own, strict=True)]
+
+        _, numbers, _, participates, _, ages = zip(*each, strict=True)
+        return [
+            stack.name,
+            self._signals_number(numbers, stack.replicas),
+            [entry for channels in stack.incoming for entry in merged(channels)],
+            self._rows(participates),
+            None if stack.memory is None else merged(stack.memory)[0],
+            self._rows(ages),
+        ]
+
+    def _input(self, stack: Channel, entries: Sequence[list[Any]], window: int, step: int) -> list[Any]:
+        if len(entries) == 1:
+            return [stack.name, *entries[0][1:]]
+        values, uses, available = ([entry[i] for entry in entries] for i in (2, 3, 4))
+        stamps = [use[0] for use in uses if use is not None]
+        if not stamps:
+            return [stack.name, entries[0][1], self._rows(values), None, self._rows(available)]
+        place = stack.name, window, stamps[0]
+        leaf = self._leaves.get((*place, step), self._leaves.get((*place, -1)))
+        if leaf is None:  # the window has closed
+            leaf = self._rows(values)
+        for rows, value, use in zip(leaf.split(stack.batch), values, uses, strict=True):
+            if use is None:  # what it read counts for nothing, but is read when the window is replayed
+                rows.copy_(torch.zeros_like(rows) if value is None else constant(value))
+        counted = self._rows([False if use is None else use[1] for use in uses])
+        return [stack.name, None, leaf, [stamps[0], counted], self._rows(available)]
+
+
+def _filled(stamp: int, known: Sequence[dict[int, Tree]]) -> list[Tree]:
+    """A message's record by channel, where some have none any more: nothing counted for them."""
+    like = next(own[stamp] for own in known if stamp in own)
+    void = {**like, "counted": False, "delta": None, "loss": None}
+    return [own.get(stamp, void) for own in known]

@@ -6,69 +6,56 @@ they are kept once, by step. Graphs are never stored; open windows are replayed 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from antiphon.comms.credit import as_leaf
-from antiphon.comms.model import Model
-from antiphon.engine.core.mailbox import Mailbox
-from antiphon.engine.core.records import AgentTick, Consumption, Read, Record, StepSignals, Tape, Tick
-from antiphon.engine.core.system import System
+import torch
 
-__all__ = ["restore", "snapshot"]
+from antiphon.comms.credit import as_leaf
+from antiphon.engine.core.mailbox import Mailbox
+from antiphon.engine.core.records import (
+    AgentTick,
+    Consumption,
+    Members,
+    Read,
+    Record,
+    StepSignals,
+    Tape,
+    Tick,
+)
+from antiphon.engine.core.system import System
+from antiphon.nets.optimisers import TrainedParameters
+
+__all__ = [
+    "Tree",
+    "load_messages",
+    "messages",
+    "restore",
+    "restore_parameters",
+    "snapshot",
+    "with_optimisers_of",
+]
 
 Tree = dict[str, Any]
 NumberedSignals = dict[int, tuple[StepSignals, int]]
-"""By identity: the moment and its number."""
+"""By identity: the signals and their number."""
 
 
 def snapshot(system: System) -> Tree:
     """Return the state of single agents and channels, without copying a tensor."""
-    all_signals: NumberedSignals = {}
-    tapes = [tape for group in system.groups for tape in (group.tape, *group.pending, *group.past)]
-    held: dict[str, list[Record]] = {}
-    for tape in tapes:
-        for name, record in _records(tape):
-            held.setdefault(name, []).append(record)
-    ledgers = {
-        name: _ledger(channel.mailbox, held.get(name, []), all_signals)
-        for name, channel in system.channels.items()
-    }
-    groups = [
-        {
-            "tape": _tape(group.tape, all_signals),
-            "pending": [_tape(tape, all_signals) for tape in group.pending],
-            "past": [_tape(tape, all_signals) for tape in group.past],
-        }
-        for group in system.groups
-    ]
-    episode, channels = system.episode, system.channels
+    episode, channels, found = system.episode, system.channels, messages(system)
+    outliers = {name: c.outliers for name, c in channels.items() if c.outliers is not None}
     return {
         "learners": {name: agent.learner.state_dict() for name, agent in system.owners().items()},
-        "predictors": {n: _predictor(p) for n, c in channels.items() if (p := c.predictor) is not None},
-        "inputs": {n: _predictor(model) for n, c in channels.items() if (model := c.input) is not None},
-        "quarantine": {
-            "silenced": [name for name, agent in system.agents.items() if agent.agent_disabled],
-            "muted": [name for name, channel in system.channels.items() if channel.predictor_disabled],
-            "deaf": [name for name, channel in system.channels.items() if channel.input_model_disabled],
-            "events": [list(event) for event in system.divergence.events],
-        },
-        "ledgers": ledgers,
-        "units": groups,
+        "predictors": {n: p.state_dict() for n, c in channels.items() if (p := c.predictor) is not None},
+        "inputs": {n: model.state_dict() for n, c in channels.items() if (model := c.input) is not None},
+        "quarantine": found["quarantine"],
+        "ledgers": found["ledgers"],
+        "units": found["units"],
         "episode": None if episode is None else [episode.start, episode.length, episode.current],
-        "trails": {
-            name: [[step, state] for step, state in agent.trail.items()]
-            for name, agent in system.agents.items()
-            if agent.trail is not None
-        },
-        "outliers": {
-            name: channel.outliers.state_dict()
-            for name, channel in system.channels.items()
-            if channel.outliers is not None
-        },
-        "moments": [
-            [step_signals.step, dict(step_signals.signals)] for step_signals, _ in all_signals.values()
-        ],
+        "trails": found["trails"],
+        "outliers": {name: own.state_dict() for name, own in outliers.items()},
+        "moments": [[shared.step, dict(shared.signals)] for shared in found["moments"]],
     }
 
 
@@ -77,28 +64,101 @@ def restore(system: System, state: Mapping[str, Any]) -> None:
 
     The tensors of `state` are used as they are, so hand in copies.
     """
-    all_signals = [StepSignals(step, signals) for step, signals in state["moments"]]
+    load_messages(system, restore_parameters(system, state))
+
+
+def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
+    """Load all of a state but the messages and windows, and return these as `messages` does."""
     if system.episode is not None:
         system.episode.begin(*state["episode"])
-    for name, trail in state["trails"].items():
-        system.agents[name].trail = dict(trail)
     for name, agent in system.owners().items():
         agent.learner.load_state_dict(state["learners"][name])
-    records: dict[str, dict[int, Record]] = {}
     for name, channel in system.channels.items():
         if channel.predictor is not None:
-            _load_predictor(channel.predictor, state["predictors"][name])
+            channel.predictor.load_state_dict(state["predictors"][name])
         if channel.input is not None:
-            _load_predictor(channel.input, state["inputs"][name])
+            channel.input.load_state_dict(state["inputs"][name])
         if channel.outliers is not None:
             channel.outliers.load_state_dict(state["outliers"][name])
+    all_signals = [StepSignals(step, signals) for step, signals in state["moments"]]
+    return {**state, "moments": all_signals}
+
+
+def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:
+    """Return a state for a system in which other agents or predictors learn: these begin with new optimisers."""
+    channels = system.channels
+    owners: dict[str, dict[str, TrainedParameters]] = {
+        "learners": {name: agent.learner for name, agent in system.owners().items()},
+        "predictors": {name: c.predictor for name, c in channels.items() if c.predictor is not None},
+        "inputs": {name: c.input for name, c in channels.items() if c.input is not None},
+    }
+    found = dict(state)
+    for key, each in owners.items():
+        found[key] = dict(state[key])
+        for name, own in each.items():
+            own.optimiser.allocate()
+            new, saved = own.state_dict()["optimiser"], state[key][name]
+            if any(len(new[moment]) != len(tensors) for moment, tensors in saved["optimiser"].items()):
+                found[key][name] = {**saved, "optimiser": new}
+    return found
+
+
+def messages(system: System) -> Tree:
+    """Return what is on the way and in open windows, and what has diverged, of single agents or of stacks.
+
+    `moments` are the signals themselves, which records and ticks have by number.
+    """
+    all_signals: NumberedSignals = {}
+    tapes = [tape for group in system.groups for tape in (group.tape, *group.pending, *group.past)]
+    held: dict[str, list[Record]] = {}
+    for tape in tapes:
+        for name, record in _records(tape):
+            held.setdefault(name, []).append(record)
+    channels = system.channels
+    ledgers = {name: _ledger(c.mailbox, held.get(name, []), all_signals) for name, c in channels.items()}
+    groups = [
+        {
+            "tape": _tape(group.tape, all_signals),
+            "pending": [_tape(tape, all_signals) for tape in group.pending],
+            "past": [_tape(tape, all_signals) for tape in group.past],
+        }
+        for group in system.groups
+    ]
+    agents = system.agents.values()
+    return {
+        "quarantine": {
+            "silenced": _among((agent.names, agent.disabled()) for agent in agents),
+            "muted": _among((c.names, c.predictors_disabled) for c in channels.values()),
+            "deaf": _among((c.names, c.input_models_disabled) for c in channels.values()),
+            "events": [list(event) for event in system.divergence.events],
+        },
+        "ledgers": ledgers,
+        "units": groups,
+        "trails": {
+            agent.name: [[step, state] for step, state in agent.trail.items()]
+            for agent in agents
+            if agent.trail is not None
+        },
+        "moments": [step_signals for step_signals, _ in all_signals.values()],
+    }
+
+
+def load_messages(system: System, state: Mapping[str, Any]) -> None:
+    """Load what `messages` returned of single agents, or of the same stacks."""
+    all_signals = state["moments"]
+    silenced, muted, deaf = (frozenset(state["quarantine"][key]) for key in ("silenced", "muted", "deaf"))
+    for name, trail in state["trails"].items():
+        system.agents[name].trail = dict(trail)
+    records: dict[str, dict[int, Record]] = {}
+    for name, channel in system.channels.items():
         channel.input_examples, channel.input_example_members = [], []
-        channel.predictors_disabled = channel.input_models_disabled = None
-        channel.disable_predictors([0] if name in state["quarantine"]["muted"] else [])
-        channel.disable_input_models([0] if name in state["quarantine"]["deaf"] else [])
+        channel.predictors_disabled = _members(channel.names, muted)
+        channel.input_models_disabled = _members(channel.names, deaf)
         records[name] = _load_ledger(channel.mailbox, state["ledgers"][name], all_signals)
-    for name, agent in system.agents.items():
-        agent.agent_disabled = name in state["quarantine"]["silenced"]
+    for agent in system.agents.values():
+        agent.agent_disabled = False
+        if (members := _members(agent.names, silenced)) is not None:
+            agent.disable(members)
     system.divergence.events = [(step, line) for step, line in state["quarantine"]["events"]]
     for group, saved in zip(system.groups, state["units"], strict=True):
         group.tape = _load_tape(saved["tape"], system, all_signals, records)
@@ -106,24 +166,16 @@ def restore(system: System, state: Mapping[str, Any]) -> None:
         group.past = [_load_tape(tape, system, all_signals, records) for tape in saved["past"]]
 
 
-def _predictor(predictor: Model) -> Tree:
-    return {
-        "parameters": dict(predictor.parameters),
-        "buffers": dict(predictor.buffers),
-        "optimiser": {name: list(tensors) for name, tensors in predictor.optimiser.state.items()},
-        "updates": predictor.updates,
-    }
+def _among(stacks: Iterable[tuple[Sequence[str], Members]]) -> list[str]:
+    """The names of the members of stacks that a mask, [N] bool, holds for; None: of none."""
+    found = (zip(names, mask.tolist(), strict=True) for names, mask in stacks if mask is not None)
+    return [name for stack in found for name, disabled in stack if disabled]
 
 
-def _load_predictor(predictor: Model, saved: Mapping[str, Any]) -> None:
-    for name, p in predictor.parameters.items():
-        p.data.copy_(saved["parameters"][name])
-    predictor.buffers = dict(saved["buffers"])
-    predictor.optimiser.allocate()
-    for name, tensors in predictor.optimiser.state.items():
-        for own, value in zip(tensors, saved["optimiser"][name], strict=True):
-            own.copy_(value)
-    predictor.updates = saved["updates"]
+def _members(names: Sequence[str], among: Collection[str]) -> Members:
+    """Which of a stack's members are among those named, [N] bool; None: none of them."""
+    found = [name in among for name in names]
+    return torch.tensor(found) if any(found) else None
 
 
 def _signals(step_signals: StepSignals, all_signals: NumberedSignals) -> int:

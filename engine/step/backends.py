@@ -16,8 +16,8 @@ from antiphon.engine.core.system import Stacked, System
 from antiphon.engine.core.updates import InputUpdate, Losses, PredictorUpdate, StepReport, Update
 from antiphon.engine.reference import records as reference
 from antiphon.engine.reference.engine import ReferenceEngine
-from antiphon.engine.state.stacks import merge_state, split_state
-from antiphon.engine.state.state_dict import restore, snapshot
+from antiphon.engine.state.stacks import merge_state, parts_of, split_state
+from antiphon.engine.state.state_dict import load_messages, messages, restore, restore_parameters, snapshot
 from antiphon.engine.step.engine import Engine
 from antiphon.errors import ScenarioError, suggest
 
@@ -156,7 +156,9 @@ class StackedBackend(Engine):
     def per_agent(self) -> System:
         """The agents and channels one by one, as views of the stacks' rows: made once a step, when somebody looks."""
         if self.stale:
-            split_state(self.stacked)
+            for part in parts_of(self.system):
+                part.write_members()
+            load_messages(self.stacked.base, split_state(messages(self.system), self.stacked))
             self.stale = False
         return self.stacked.base
 
@@ -186,13 +188,20 @@ class StackedBackend(Engine):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Backend.load_state_dict`; open windows are replayed from their tapes."""
-        restore(self.stacked.base, state)
-        self.load_members()
+        self._load(restore_parameters(self.stacked.base, state))
 
     def load_members(self) -> None:
         """Read the state of the single agents and channels into their stacks, and replay open windows."""
-        merge_state(self.stacked)
-        self.stale = False
+        self._load(messages(self.stacked.base))
+
+    def _load(self, found: dict[str, Any]) -> None:
+        """Load messages and windows by agent and channel, whose parameters have been loaded."""
+        self.stale = self.system is not self.stacked.base
+        if self.stale:
+            for part in parts_of(self.system):
+                part.read_members()
+            found = merge_state(found, self.stacked)
+        load_messages(self.system, found)
         for group in self.system.groups:
             self.forward_pass.replay(group.tape)
         if self.divergence.guard is not None:  # what it holds is not of this state

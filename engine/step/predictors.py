@@ -145,7 +145,7 @@ class PredictorTrainer:
         for channel in self.system.channels.values():
             predictor = channel.predictor
             records = channel.ledger.take(step)
-            if self.frozen or predictor is None or channel.predictor_disabled:
+            if self.frozen or predictor is None or predictor.frozen or channel.predictor_disabled:
                 continue
             examples = local.get(channel.name, [])
             if channel.traced:  # what was consumed waits for its return; an episode's last state need not
@@ -194,13 +194,14 @@ class PredictorTrainer:
         for name, channel in self.system.channels.items():
             examples, members = channel.input_examples, channel.input_example_members
             channel.input_examples, channel.input_example_members = [], []
-            if self.frozen or channel.input is None or not examples or channel.input_model_disabled:
+            model = channel.input
+            if self.frozen or model is None or model.frozen or not examples or channel.input_model_disabled:
                 continue
-            if isinstance(channel.input, StackedModels):
+            if isinstance(model, StackedModels):
                 of = _union(members, len(channel.members))
-                found[name] = InputUpdate(*channel.input.input_gradients(examples, members), of)
+                found[name] = InputUpdate(*model.input_gradients(examples, members), of)
             else:
-                found[name] = InputUpdate(*channel.input.gradients(examples))
+                found[name] = InputUpdate(*model.gradients(examples))
         return found
 
     def apply(

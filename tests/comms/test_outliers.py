@@ -135,7 +135,7 @@ def test_many_as_one_do_what_each_does_alone(dtype: torch.dtype) -> None:
         for k, one in enumerate(alone):
             expected = one.clip(given[k])
             torch.testing.assert_close(found[k], expected, rtol=1e-12, atol=1e-12, equal_nan=True)
-    together.write_back()
+    together.write_members()
     assert [one.clip_count for one in alone] == together.clip_count.tolist()
     assert all(one.clip_count for one in alone)
     for mine, theirs in zip(together.members, alone, strict=True):
@@ -147,14 +147,14 @@ def test_many_as_one_take_over_a_state_and_give_it_back() -> None:
     members = [used_to(1.0), Outliers(), used_to(2.0, 4), used_to(3.0, 12)]
     before = [one.state_dict() for one in members]
     together = BundledOutliers(members)
-    together.write_back()
+    together.write_members()
     assert [one.state_dict() for one in members] == before
     given = of_lengths(*[1.0, 1.0, 40.0] * MEMBERS)
     expected = torch.cat([one.clip(given[3 * k : 3 * k + 3]) for k, one in enumerate(members)])
     assert torch.equal(together.clip(given), expected)
     assert together.clip_count.tolist() == [1, 0, 0, 1]
     members[1].load_state_dict(before[3])
-    together.refresh()
+    together.read_members()
     assert together.batches.tolist() == [11, 12, 5, 13]
     torch.testing.assert_close(together.clip(given)[3:6], of_lengths(1.0, 1.0, 30.0))
 

@@ -47,8 +47,9 @@ def stacks(found: Stacked) -> list[Agent]:
 
 
 def channel_stacks(found: Stacked) -> list[Channel]:
-    """The channels between which and their stacks of agents rows are selected: all but those as they were built."""
-    return [channel for channel in found.system.channels.values() if channel.members != (channel,)]
+    """The channels between which and their stacks of agents rows are selected: all but those of lone agents."""
+    agents, channels = found.system.agents, found.system.channels.values()
+    return [c for c in channels if agents[c.sender].stacked or agents[c.receiver].stacked]
 
 
 def stacked_names(document: Document) -> list[tuple[str, ...]]:

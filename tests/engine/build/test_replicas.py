@@ -10,7 +10,7 @@ import torch
 
 from antiphon.engine.build.replicas import Union, bare, named, sequential_reason_of
 from antiphon.engine.build.stacking import reasons_alone, stack
-from antiphon.engine.core.records import Record, ReplicaSignals, StepSignals, joined
+from antiphon.engine.core.records import ReplicaSignals, StepSignals, joined
 from antiphon.engine.core.system import System
 from antiphon.engine.state.state_dict import snapshot
 from tests.contracts.backend_documents import GOAL, Document, Play, levels, ring
@@ -177,27 +177,6 @@ def test_moments_of_replicas_are_one_after_the_other() -> None:
     found.complete()
     assert found.signals["goal"].tolist() == [1.0] * (2 * BATCH) + [0.0] * BATCH
     assert [own is one for own, one in zip(found.each, each, strict=True)] == [True] * 3
-
-
-def test_parted_records_and_ticks_have_the_moments_of_their_replicas() -> None:
-    union, systems = united(SCENES["windows"], steps=6)
-    union.join()
-    each = [StepSignals(5, {"x": torch.full((BATCH, 4), float(w))}) for w in range(REPLICAS)]
-    together = joined(each)
-    for channel in union.system.channels.values():
-        for record in channel.ledger.records.values():
-            record.step_signals = together
-    for unit in union.system.groups:
-        for part in (part for tick in unit.tape.ticks for part in tick.parts):
-            part.step_signals = together
-    union.part()
-    for replica, system in enumerate(systems):
-        records: list[Record] = [r for c in system.channels.values() for r in c.ledger.records.values()]
-        assert records
-        assert all(record.step_signals is each[replica] for record in records)
-        parts = [part for unit in system.groups for tick in unit.tape.ticks for part in tick.parts]
-        assert parts
-        assert all(part.step_signals is each[replica] for part in parts)
 
 
 # --- why not ---------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, resume
 from antiphon.engine.runs.seeds import MultiSeedRun
+from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
 from antiphon.errors import RunError
 from antiphon.scenarios import load
@@ -261,3 +262,20 @@ def test_other_agents_are_left_out(pair: Pair, tmp_path: Path) -> None:
     rows = compare_digests(record(pair[0]), record(made(tmp_path / "b", more)))
     assert rows.first_different is None
     assert rows.only_in == ((), (("agent", "lip"),))
+
+
+def test_what_was_changed_in_mid_run_is_changed_again(pair: Pair, tmp_path: Path) -> None:
+    """From the first step on: the checkpoints of the changed run are removed."""
+    file = tmp_path / "b.yaml"
+    file.write_text(DOCUMENT)
+    with Simulation(file, logdir=tmp_path / "b") as simulation:
+        simulation.run(steps=8)
+        simulation.set("ear.learning_rate", 0.02)
+        simulation.run()
+    run = RunDirectory.open(tmp_path / "b")
+    shutil.rmtree(run.path / "checkpoints")
+    found = replayed(pair[0], run)
+    assert found.reproduces
+    assert found.step == 9
+    assert found.first is not None
+    assert found.first.difference.name == "ear"

@@ -109,19 +109,19 @@ def test_a_defect_while_restoring_stays_what_it_is(saved: Path, monkeypatch: pyt
     def broken(*_: Any) -> None:
         raise KeyError("ours")
 
-    monkeypatch.setattr(backends, "restore", broken)
+    monkeypatch.setattr(backends, "load_messages", broken)
     with pytest.raises(KeyError, match="ours"):
         Simulation.load(saved)
 
 
-@pytest.mark.parametrize("place", ["load_file", "restore"])
+@pytest.mark.parametrize("place", ["load_file", "load_messages"])
 def test_too_little_memory_while_restoring_is_said(
     place: str, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
-    monkeypatch.setattr(backends if place == "restore" else checkpoint, place, full)
+    monkeypatch.setattr(backends if place == "load_messages" else checkpoint, place, full)
     with pytest.raises(ResourceError, match="out of memory") as caught:
         Simulation.load(saved)
     assert "damaged" not in str(caught.value)

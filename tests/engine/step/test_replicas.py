@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.engine.core.divergence import Report
 from antiphon.engine.core.masks import EnvMask
-from antiphon.engine.core.records import EpisodeEnds
+from antiphon.engine.core.records import EpisodeEnds, StepSignals
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.replicas import Replica, ReplicatedEngine
@@ -151,6 +151,22 @@ def test_all_seeds_share_one_engine_and_own_their_place_in_it() -> None:
             strict=True,
         ):
             assert p.data_ptr() == stacked[index].data_ptr()
+
+
+def test_records_and_ticks_of_a_seed_have_the_signals_of_its_own_environment() -> None:
+    seeds = together(ring(agent={"clock": {"unroll": 4}}, channel={"link": {"delay": 1, "drop": 0.5}}))
+    signals: list[list[StepSignals]] = []
+    for _ in range(6):
+        signals.append([simulation.world.step_signals for simulation in seeds.simulations])
+        seeds.step()
+    for index, simulation in enumerate(seeds.simulations):
+        system = simulation.system
+        records = [r for c in system.channels.values() for r in c.ledger.records.values()]
+        parts = [part for group in system.groups for tick in group.tape.ticks for part in tick.parts]
+        assert records
+        assert parts
+        for found in [r.step_signals for r in records] + [part.step_signals for part in parts]:
+            assert found is signals[found.step][index]
 
 
 def test_what_one_seed_learned_is_reported_by_its_own_names() -> None:

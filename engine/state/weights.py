@@ -1,0 +1,112 @@
+"""Weights of another run: what fits a system's agents by name and shape is taken, and what was and was not is stated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from antiphon.engine.state.checkpoint import latest, read
+from antiphon.errors import ScenarioError, suggest
+
+__all__ = ["TakenWeights", "read_learners", "take_weights"]
+
+_PARTS = ("parameters", "buffers")
+
+
+@dataclass(frozen=True)
+class TakenWeights:
+    """What was taken out of another run; printed, a line for each agent.
+
+    Attributes:
+        source: The run or checkpoint.
+        taken: By agent, the parameters and running statistics that were taken.
+        left: By agent, those that keep their present values, and why.
+        unused: Agents of the run that nothing was asked of.
+    """
+
+    source: str
+    taken: dict[str, list[str]] = field(default_factory=dict)
+    left: dict[str, dict[str, str]] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"weights of {self.source}"]
+        for name, taken in self.taken.items():
+            by_reason: dict[str, list[str]] = {}
+            for tensor, reason in self.left[name].items():
+                by_reason.setdefault(reason, []).append(tensor)
+            parts = [f"{len(taken)} of {len(taken) + len(self.left[name])} tensors taken"]
+            parts += [f"{', '.join(tensors)} left: {reason}" for reason, tensors in by_reason.items()]
+            lines.append(f"{name}: {'; '.join(parts)}")
+        if self.unused:
+            lines.append(f"of the run not used: {', '.join(self.unused)}")
+        return "\n".join(lines)
+
+
+def read_learners(source: str | Path) -> dict[str, Any]:
+    """Return the saved learners of a run directory's newest checkpoint, or of a checkpoint, by agent.
+
+    Raises:
+        RunError: There is none, or it is damaged.
+    """
+    learners: dict[str, Any] = read(latest(source))[1]["system"]["learners"]
+    return learners
+
+
+def take_weights(
+    learners: dict[str, Any],
+    saved: Mapping[str, Any],
+    source: str,
+    agents: Iterable[str] | Mapping[str, str] | None,
+) -> TakenWeights:
+    """Put weights of another run into the learners of a state, where a name and shape is the same.
+
+    Args:
+        learners: By agent, as in a state of the system; what is taken replaces what is there, and moments of its
+            optimiser begin anew.
+        saved: Those of the run.
+        source: The run, for the statement and errors.
+        agents: Those that take weights, or by these the run's agents that they take them of; None: all that the run has.
+
+    Raises:
+        ScenarioError: One that is named is missing here or there, or nothing fits.
+    """
+    if agents is None:
+        pairs = {name: name for name in learners if name in saved}
+    else:
+        pairs = dict(agents) if isinstance(agents, Mapping) else {name: name for name in agents}
+    for own, other in pairs.items():
+        if own not in learners:
+            raise ScenarioError(f"load_weights: no agent '{own}'{suggest(own, learners)}")
+        if other not in saved:
+            raise ScenarioError(f"load_weights: {source} has no agent '{other}'{suggest(other, saved)}")
+    found = TakenWeights(source, unused=[name for name in saved if name not in pairs.values()])
+    for name, learner in learners.items():
+        giver = pairs.get(name)
+        if giver is None and agents is not None:
+            continue
+        taken, left = found.taken.setdefault(name, []), found.left.setdefault(name, {})
+        for part in _PARTS:
+            for tensor, own in learner[part].items():
+                theirs = None if giver is None else saved[giver][part].get(tensor)
+                if theirs is not None and theirs.shape == own.shape:
+                    learner[part][tensor] = theirs.to(own)
+                    taken.append(tensor)
+                elif giver is None:
+                    left[tensor] = f"the run has no agent '{name}'"
+                elif theirs is None:
+                    left[tensor] = "the run's agent has none"
+                else:
+                    left[tensor] = f"{list(theirs.shape)} in the run, {list(own.shape)} here"
+        if taken:
+            moments = learner["optimiser"].items()
+            learner["optimiser"] = {key: [torch.zeros_like(m) for m in each] for key, each in moments}
+    if not any(found.taken.values()):
+        raise ScenarioError(
+            f"load_weights: nothing of {source} fits by name and shape; its agents: {', '.join(saved)}"
+        )
+    return found

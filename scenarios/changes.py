@@ -1,0 +1,122 @@
+"""Changes in mid-run: which settings of a scenario a running simulation can change, by the names of `Simulation.set`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from antiphon.errors import ScenarioError, suggest
+from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.parts import AgentSpec, ChannelSpec
+from antiphon.scenarios.problems import DocumentError, Path
+from antiphon.scenarios.spec import frozen_data, plain
+
+__all__ = ["AGENT_KEYS", "CHANNEL_KEYS", "changed"]
+
+AGENT_KEYS: Mapping[str, Path] = {
+    "learning_rate": ("optimiser", "lr"),
+    "schedule": ("optimiser", "schedule"),
+    "learn": ("learn",),
+}
+"""What can change of an agent, and where it stands in its part of a document."""
+CHANNEL_KEYS: Mapping[str, Path] = {
+    "learning_rate": ("gradient", "optimiser", "lr"),
+    "schedule": ("gradient", "optimiser", "schedule"),
+    "scale": ("gradient", "scale"),
+    "learn": ("gradient", "learn"),
+    "input.learning_rate": ("input", "optimiser", "lr"),
+    "input.schedule": ("input", "optimiser", "schedule"),
+    "input.learn": ("input", "learn"),
+    "drop": ("link", "drop"),
+    "noise": ("link", "noise"),
+    "bits": ("link", "bits"),
+}
+"""The same of a channel; without a prefix it is the synthetic gradient's."""
+
+
+def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
+    """Return a scenario with settings changed that a running simulation can change.
+
+    Args:
+        scenario: Not changed itself.
+        changes: `NAME.KEY` and the new value, in order. NAME is an agent or a channel; `*` in it stands for any
+            characters: `n*.learning_rate`, `a->*.scale`.
+
+    Raises:
+        ScenarioError: There is no such name, the setting cannot change in mid-run, or not to this value.
+    """
+    agents, channels = dict(scenario.agents), {channel.name: channel for channel in scenario.channels}
+    for key, value in changes:
+        pattern, _, what = key.partition(".")
+        of_agents = "->" not in pattern
+        keys = AGENT_KEYS if of_agents else CHANNEL_KEYS
+        names = [name for name in (agents if of_agents else channels) if fnmatchcase(name, pattern)]
+        if not names:
+            kind = "agent" if of_agents else "channel"
+            raise ScenarioError(
+                f"set: no {kind} '{pattern}'{suggest(pattern, agents if of_agents else channels)}"
+            )
+        if what not in keys:
+            raise ScenarioError(
+                f"set: '{what}' of '{pattern}' cannot change in mid-run; what can: {', '.join(keys)}"
+            )
+        if not of_agents:
+            refused = {name: why for name in names if (why := _refusal(channels[name], what, value))}
+            names = [name for name in names if name not in refused]
+            if not names:
+                name, why = next(iter(refused.items()))
+                raise ScenarioError(f"set: {what} of {name}: {why}")
+        try:
+            new = frozen_data(value)
+            for name in names:
+                if of_agents:
+                    for other in _sharing(agents, name):
+                        agents[other] = _with(agents[other], keys[what], new, scenario)
+                else:
+                    channels[name] = _with(channels[name], keys[what], new, scenario)
+        except DocumentError as error:
+            raise ScenarioError(f"set: {key}: {error.message}") from None
+    fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
+    try:
+        return Scenario(**{**fields, "agents": agents, "channels": tuple(channels.values())})
+    except DocumentError as error:
+        raise ScenarioError(f"set: {error}") from None
+
+
+def _sharing(agents: Mapping[str, AgentSpec], name: str) -> list[str]:
+    """An agent and those that share its parameters, which are set together."""
+    group = agents[name].share
+    return [name] if group is None else [other for other, spec in agents.items() if spec.share == group]
+
+
+def _refusal(channel: ChannelSpec, what: str, value: object) -> str | None:
+    """Return why a setting of a channel cannot change, with the fix; None: it can."""
+    part = CHANNEL_KEYS[what][0]
+    if part == "link":
+        if channel.state:
+            return "a state crosses no link; leave it out"
+        if what == "drop" and not (channel.link.drop and value):
+            return "changes between values above 0 only, for a link that loses nothing keeps no messages; begin above 0"
+        return None
+    if channel.coupling not in ("decoupled", "unlocked"):
+        return f"it is {channel.coupling} and has no synthetic {part}; choose a decoupled or unlocked channel"
+    return (
+        "it has no synthetic input; choose another channel"
+        if part == "input" and channel.input is None
+        else None
+    )
+
+
+def _with(spec: Any, path: Path, value: object, scenario: Scenario) -> Any:
+    """Return an agent's or a channel's part of a document with the value at `path` changed."""
+    document = plain(spec)
+    at = document
+    for key in path[:-1]:
+        if key == "optimiser" and key not in at:
+            training = scenario.training
+            default = training.optimiser if isinstance(spec, AgentSpec) else training.predictor
+            at[key] = plain(default or training.optimiser)
+        at = at.setdefault(str(key), {})
+    at[str(path[-1])] = value
+    return type(spec)(**document)

@@ -1,0 +1,106 @@
+"""Weights of another run: what fits is taken, on both backends, and the statement says what was not and why."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon.errors import RunError
+from tests.contracts.backend_documents import LABEL, OWN, Document, document
+from tests.contracts.backend_twins import made
+from tests.engine.numbers import equal, one_line, parameters
+from tests.engine.scenes import BATCH_NORM, gradient
+
+WIDER: Document = {"network": {"kind": "mlp", "hidden": [7], "norm": "batch"}}
+
+
+def scene(names: str, **agents: Any) -> Document:
+    """Agents in a row, each with an objective."""
+    found: Document = {n: {**OWN, **BATCH_NORM, "objective": LABEL, **agents.get(n, {})} for n in names}
+    return document(found, [{"from": a, "to": b, "size": 4, **gradient()} for a, b in pairwise(names)])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    with made(scene("abc"), "cohort") as simulation:
+        simulation.run(steps=6)
+        return simulation.save(tmp_path / "run")
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+def test_all_that_fits_is_taken_and_the_rest_is_stated(run: Path, backend: str) -> None:
+    """b is wider, c the last there and not here, d new."""
+    with made(scene("abc"), "cohort") as trained:
+        trained.run(steps=6)
+    simulation = made(scene("abcd", b=WIDER), backend, seed=9)
+    simulation.run(steps=3)
+    before = {n: [p.clone() for p in parameters(simulation, n)] for n in "abcd"}
+    found = simulation.load_weights(run)
+    assert found.left["a"] == {}
+    assert equal(parameters(simulation, "a"), parameters(trained, "a"))
+    theirs, ours = trained.agents["c"].parameters, simulation.agents["c"].parameters
+    assert set(found.taken["c"]) >= set(theirs)
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+    assert {why for name, why in found.left["c"].items()} == {"the run's agent has none"}
+    assert "[7]" in "".join(found.left["b"].values())
+    assert found.taken["d"] == []
+    assert equal(before["d"], parameters(simulation, "d"))
+    lines = str(found).splitlines()
+    assert lines[0] == f"weights of {run}"
+    assert lines[1] == f"a: {len(found.taken['a'])} of {len(found.taken['a'])} tensors taken"
+    assert lines[4].startswith(f"d: 0 of {len(found.left['d'])} tensors taken; ")
+    assert lines[4].endswith(" left: the run has no agent 'd'")
+    assert simulation.events == [(3, f"weights of {run} are taken by a, b, c")]
+    moments = simulation.system.agents["a"].learner.optimiser.state
+    assert not any(bool(m.any()) for each in moments.values() for m in each)
+    simulation.run(steps=5)
+    assert not equal(parameters(simulation, "a"), parameters(trained, "a"))
+
+
+def test_both_backends_take_the_same(run: Path) -> None:
+    runs = [made(scene("abcd", b=WIDER), backend) for backend in ("cohort", "reference")]
+    for simulation in runs:
+        simulation.load_weights(run)
+        simulation.run(steps=4)
+    for name in "abcd":
+        for one, other in zip(*(parameters(simulation, name) for simulation in runs), strict=True):
+            assert torch.allclose(one, other, rtol=0, atol=1e-9)
+
+
+def test_only_those_that_are_named_take_weights(run: Path) -> None:
+    simulation = made(scene("abc"), "cohort", seed=9)
+    before = [p.clone() for p in parameters(simulation, "a")]
+    found = simulation.load_weights(run, ["b"])
+    assert (list(found.taken), found.unused) == (["b"], ["a", "c"])
+    assert str(found).endswith("of the run not used: a, c")
+    assert equal(before, parameters(simulation, "a"))
+    assert simulation.load_weights(run, {"a": "b"}).taken["a"]
+    simulation.close()
+
+
+def test_running_statistics_are_taken_too(run: Path) -> None:
+    simulation, trained = made(scene("abc"), "cohort", seed=9), made(scene("abc"), "cohort")
+    trained.run(steps=6)
+    simulation.load_weights(run)
+    theirs = trained.system.agents["a"].learner.buffers
+    assert theirs
+    assert equal(simulation.system.agents["a"].learner.buffers.values(), theirs.values())
+
+
+def test_what_is_not_there_is_refused_and_nothing_has_changed(run: Path, tmp_path: Path) -> None:
+    simulation = made(scene("abc"), "cohort")
+    before = [p.clone() for p in parameters(simulation, "a")]
+    with one_line("load_weights: no agent 'x'; known: a, b, c"):
+        simulation.load_weights(run, ["a", "x"])
+    with one_line("has no agent 'x'; known: a, b, c"):
+        simulation.load_weights(run, {"a": "x"})
+    with one_line("nothing of .* fits by name and shape; its agents: a, b, c"):
+        made(scene("xy"), "cohort").load_weights(run)
+    with one_line("neither a checkpoint nor a run", RunError):
+        simulation.load_weights(tmp_path / "none")
+    assert equal(before, parameters(simulation, "a"))
+    assert simulation.events == []
