@@ -1,9 +1,17 @@
 """Networks, objectives and learners, independent of environment, graph and other agents."""
 
 from antiphon.agents.feedforward import Conv, Mlp
-from antiphon.agents.learner import OBJECTIVES, Classification, Coding, Learner, Objective, Regression
+from antiphon.agents.learner import Learner
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, Head, Network
+from antiphon.agents.objectives import (
+    OBJECTIVES,
+    Classification,
+    Coding,
+    LossPerSample,
+    Objective,
+    Regression,
+)
 from antiphon.agents.recurrent import Recurrent
 from antiphon.nets.layers import Transport
 
@@ -18,6 +26,7 @@ __all__ = [
     "Conv",
     "Head",
     "Learner",
+    "LossPerSample",
     "Mlp",
     "ModuleNetwork",
     "Network",

@@ -3,23 +3,67 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import operator
-from collections.abc import Callable, Hashable, Sequence
-from typing import final
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor, fx, nn
 
 from antiphon.agents.feedforward import head_module
-from antiphon.agents.network import Emitter, Head, Network, Tensors, features_of, sub, unnamed, with_prefix
-from antiphon.agents.stacking import IncomparableError, called, called_stacked, described, refusal
+from antiphon.agents.network import (
+    STATE,
+    Emitter,
+    Head,
+    Network,
+    Tensors,
+    features_of,
+    sub,
+    unnamed,
+    with_prefix,
+)
 from antiphon.errors import ScenarioError
 from antiphon.nets.layers import Transport, initial_norm, norm_buffers, normalise
+from antiphon.nets.modules import (
+    IncomparableError,
+    called,
+    called_stacked,
+    described,
+    module_of,
+    refusal,
+    shape_problem,
+)
 
-__all__ = ["ModuleNetwork"]
+__all__ = ["ModuleNetwork", "StatefulModule"]
 
 _MODULE = "module"
+
+
+class StatefulModule(Protocol):
+    """A network of a user's with a state: a `torch.nn.Module` with the attribute `state_size`, or a class that has it."""
+
+    state_size: int
+
+    def __call__(self, x: Tensor, state: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Return [B, outputs] and the state for the next tick, of [B, inputs] and [B, state_size], zeros at first."""
+
+
+class Stateful(nn.Module):
+    """A module with a state as one of input and state side by side."""
+
+    def __init__(self, module: nn.Module, inputs: int) -> None:
+        super().__init__()
+        self.module = module
+        self.inputs = inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, outputs + state_size] of [B, inputs + state_size]."""
+        found = self.module(x[..., : self.inputs], x[..., self.inputs :])
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise TypeError("return the output and the state for the next tick")
+        output, state = found
+        return torch.cat([output, state], -1)
 
 
 @final
@@ -31,10 +75,11 @@ class ModuleNetwork(Network):
         input_shape: Shape of one sample; flattened.
         heads: The objective's head first, then the message ports.
         seed: Of the global random state under which a factory samples its initial parameters.
+        options: More keyword arguments of the factory.
 
     Raises:
         ScenarioError: If the factory does not take `inputs` and `outputs`, or the module does not turn
-            [2, inputs] into [2, outputs].
+            [2, inputs] into [2, outputs], with a state [2, state_size] beside both where it has one.
     """
 
     pure = False
@@ -45,34 +90,24 @@ class ModuleNetwork(Network):
         input_shape: tuple[int, ...],
         heads: tuple[Head, ...],
         seed: int,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         super().__init__((features_of(input_shape),), heads)
         inputs, outputs = self.input_shape[0], sum(head.features for head in heads)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            made = _made(source, inputs, outputs)
-        if not isinstance(made, nn.Module):
-            raise ScenarioError(f"network: the factory returned {type(made).__name__}, not a torch.nn.Module")
-        self.module = made.cpu().float()
+        try:
+            module = module_of(source, seed, inputs=inputs, outputs=outputs, **options)
+            self.state_size = int(getattr(source, "state_size", 0))
+            needs = "the objective's size plus the sizes of its messages"
+            if self.state_size:
+                module, needs = Stateful(module, inputs), f"{needs}, and its state"
+            self.module = module
+            problem = shape_problem(module, inputs + self.state_size, outputs + self.state_size, needs)
+            if problem is not None:
+                raise ScenarioError(problem)
+        except ScenarioError as error:
+            raise ScenarioError(f"network: {error}") from None
         self._alone = object()
         self._refusal: tuple[str | None] | None = None
-        self._check(inputs, outputs)
-
-    def _check(self, inputs: int, outputs: int) -> None:
-        probe = copy.deepcopy(self.module).eval()
-        try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                shape = tuple(probe(torch.zeros(2, inputs)).shape)
-        except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ScenarioError(
-                f"network: {type(self.module).__name__} does not take inputs of [batch, {inputs}] ({reason})"
-            ) from None
-        if shape != (2, outputs):
-            raise ScenarioError(
-                f"network: {type(self.module).__name__} turns [2, {inputs}] into {list(shape)}; the graph needs "
-                f"[2, {outputs}] (the objective's size plus the sizes of its messages)"
-            )
 
     def parameters(self, generator: torch.Generator) -> Tensors:
         initial = {f"{_MODULE}.{name}": p.data.clone() for name, p in self.module.named_parameters()}
@@ -104,8 +139,9 @@ class ModuleNetwork(Network):
         state: Tensor | None = None,
     ) -> tuple[Tensors, Tensors]:
         assert not transports  # a user's module has no weights for them
-        assert state is None  # and no state
         self.module.train(training)
+        if self.state_size:
+            x = torch.cat([x, x.new_zeros(*x.shape[:-1], self.state_size) if state is None else state], -1)
         own_parameters, own_buffers = sub(parameters, _MODULE), sub(buffers, _MODULE)
         if x.dim() == 3:
             y, updated = called_stacked(self.module, own_parameters, own_buffers, x)
@@ -115,6 +151,8 @@ class ModuleNetwork(Network):
                 y, updated = called(self.module, own_parameters, own_buffers, x.flatten(1))
         after = with_prefix(_MODULE, updated)
         ports: Tensors = {}
+        if self.state_size:
+            y, ports[STATE] = y[..., : -self.state_size], y[..., -self.state_size :]
         parts = torch.split(y, [head.features for head in self.heads.values()], dim=-1)
         for head, part in zip(self.heads.values(), parts, strict=True):
             name = f"{head.name}.norm."
@@ -132,11 +170,11 @@ class ModuleNetwork(Network):
 
     def stackable(self) -> str | None:
         if self._refusal is None:
-            self._refusal = (refusal(self.module, self.input_shape[0]),)
+            self._refusal = (refusal(self.module, self.input_shape[0] + self.state_size),)
         return self._refusal[0]
 
     def port_shape(self, port: str) -> tuple[int, ...]:
-        return self.heads[port].size
+        return (self.state_size,) if port == STATE else self.heads[port].size
 
     def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
         root.add_module(name, nn.Module())
@@ -149,32 +187,27 @@ class ModuleNetwork(Network):
         place.add_module(_MODULE, module)
         for head in self.heads.values():
             place.add_module(f"head_{head.name}", head_module(head, parameters, buffers))
-        return _ModuleEmitter(name, tuple(self.heads.values()))
-
-
-def _made(source: Callable[..., nn.Module] | nn.Module, inputs: int, outputs: int) -> object:
-    """Return a copy of a module, or a factory's result."""
-    if isinstance(source, nn.Module):
-        return copy.deepcopy(source)
-    try:
-        inspect.signature(source).bind(inputs=inputs, outputs=outputs)
-    except TypeError as error:
-        name = getattr(source, "__name__", type(source).__name__)
-        raise ScenarioError(
-            f"network: {name} cannot be called as {name}(inputs={inputs}, outputs={outputs}): {error}"
-        ) from None
-    return source(inputs=inputs, outputs=outputs)
+        return _ModuleEmitter(name, tuple(self.heads.values()), self.state_size)
 
 
 class _ModuleEmitter(Emitter):
-    def __init__(self, name: str, heads: tuple[Head, ...]) -> None:
+    def __init__(self, name: str, heads: tuple[Head, ...], state_size: int) -> None:
         self._name = name
         self._heads = heads
+        self._state_size = state_size
 
     def __call__(self, graph: fx.Graph, x: fx.Node, state: fx.Node | None = None) -> dict[str, fx.Node]:
         flat = graph.call_method("clone", (graph.call_method("flatten", (x, 1)),))
+        if self._state_size:
+            if state is None:
+                rows = graph.call_method("size", (x, 0))
+                state = graph.call_method("new_zeros", (x, (rows, self._state_size)))
+            flat = graph.call_function(torch.cat, ([flat, state], 1))
         y = graph.call_module(f"{self._name}.{_MODULE}", (flat,))
         ports: dict[str, fx.Node] = {}
+        if self._state_size:
+            columns = (slice(None), slice(-self._state_size, None))
+            ports[STATE] = graph.call_function(operator.getitem, (y, columns))
         start = 0
         for head in self._heads:
             columns = (slice(None), slice(start, start + head.features))

@@ -146,17 +146,25 @@ class _RecurrentEmitter(Emitter):
         if state is None:
             rows = graph.call_method("size", (x, 0))
             state = graph.call_method("new_zeros", (x, (rows, self._cell.state_size)))
-        before: Any = fx.Proxy(state)  # a proxy of the graph in place of a tensor
-        past = before.chunk(self._cell.state_size // self._cell.size, -1)
-        from_input = self._normed("input.norm", self._module("input", fx.Proxy(x)))
-        from_past = self._module("recurrent", past[0])
-        from_past = self._normed("recurrent.norm", from_past)
-        made: Any = combine(self._cell, from_input, from_past, past, lambda c: self._normed("cell.norm", c))
+
+        def module(part: str, value: Any) -> Any:
+            return _as_tensor(graph.call_module(f"{self._name}.{part}", (_as_node(value),)))
+
+        def normed(norm: str, value: Any) -> Any:
+            return module(_place(norm), value) if norm in self._cell.norms else value
+
+        past = _as_tensor(state).chunk(self._cell.state_size // self._cell.size, -1)
+        from_input = normed("input.norm", module("input", x))
+        from_past = normed("recurrent.norm", module("recurrent", past[0]))
+        made: Any = combine(self._cell, from_input, from_past, past, lambda c: normed("cell.norm", c))
         hidden, after = made
-        return {HIDDEN: hidden.node, STATE: after.node}
+        return {HIDDEN: _as_node(hidden), STATE: _as_node(after)}
 
-    def _normed(self, norm: str, x: Any) -> Any:
-        return self._module(_place(norm), x) if norm in self._cell.norms else x
 
-    def _module(self, part: str, x: Any) -> Any:
-        return fx.Proxy(x.node.graph.call_module(f"{self._name}.{part}", (x.node,)))
+def _as_tensor(value: Any) -> Any:
+    """A proxy of the graph in place of a tensor; a tensor stays one, where calls are carried out at once."""
+    return fx.Proxy(value) if isinstance(value, fx.Node) else value
+
+
+def _as_node(value: Any) -> Any:
+    return value.node if isinstance(value, fx.Proxy) else value

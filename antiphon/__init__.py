@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from antiphon.engine.build.split import split
     from antiphon.engine.simulation import Simulation
     from antiphon.errors import AntiphonError, DataError, DivergenceError, RunError, ScenarioError
+    from antiphon.extensions import register
     from antiphon.scenarios import Scenario, Template, load
     from antiphon.studies import study, sweep
 
@@ -30,6 +31,7 @@ __all__ = [
     "engine",
     "envs",
     "load",
+    "register",
     "scenarios",
     "split",
     "study",
@@ -53,6 +55,7 @@ _FROM = {
     "load": "scenarios",
     "Simulation": "engine.simulation",
     "split": "engine.build.split",
+    "register": "extensions",
     "study": "studies",
     "sweep": "studies",
 }

@@ -15,13 +15,13 @@ from rich.console import Console
 from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.output import console
 from antiphon.commands.study import cores, find_study_or_scenario, print_tables, report_run
+from antiphon.engine.runs.python_template import Buildable, PythonTemplate
 from antiphon.engine.studies.figures import draw_figure
 from antiphon.engine.studies.plan import StudyOptions
 from antiphon.engine.studies.study import Study
 from antiphon.engine.studies.table import rows
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.python import Buildable, PythonTemplate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

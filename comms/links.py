@@ -16,6 +16,7 @@ from antiphon.nets.random import normal, normal_many, seed_for, uniform, uniform
 
 __all__ = [
     "FAN_IN",
+    "REDUCED",
     "FanIn",
     "InputSegment",
     "Link",
@@ -123,7 +124,9 @@ def quantised(message: Tensor, bits: int) -> Tensor:
     return largest * ((2 * level - intervals) / intervals)
 
 
-FAN_IN = ("concat", "sum", "mean")
+FAN_IN = ("concat", "sum", "mean", "own")
+REDUCED = ("sum", "mean")
+"""The kinds that have no columns for each message."""
 
 
 def join(
@@ -132,7 +135,8 @@ def join(
     """Return one input from observations and messages, joined along dimension 1.
 
     Args:
-        kind: `concat` in canonical order, or `sum` or `mean` over the messages.
+        kind: `concat` in canonical order, or `sum` or `mean` over the messages; `own`: as `concat`, and after the messages
+            a column for each that is 1 where it is present, for a network that aggregates them.
         observations: [B, …] each, in declared order.
         messages: [B, …] each, in canonical order of their channels; zeros where none has arrived.
         valid: In which environments a message arrived on each channel, all, none or [B] bool; `mean` counts only
@@ -140,10 +144,19 @@ def join(
     """
     if kind == "concat" or not messages:
         parts = [*observations, *messages]
+    elif kind == "own":
+        columns = [_column(there, message) for there, message in zip(valid, messages, strict=True)]
+        parts = [*observations, *messages, *columns]
     else:
         total = messages[0] if len(messages) == 1 else torch.stack(list(messages)).sum(0)
         parts = [*observations, total / _count(valid, total) if kind == "mean" else total]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _column(there: bool | Tensor, like: Tensor) -> Tensor:
+    """[B, 1]: 1 where a message is present."""
+    mask = there if isinstance(there, Tensor) else torch.full((len(like),), there, device=like.device)
+    return mask.to(like.dtype).unsqueeze(1)
 
 
 def combine_reads(
@@ -260,6 +273,9 @@ class StackedFanIn(FanIn):
         """
         parts = [o.view(self.members, self.batch, *o.shape[1:]) for o in observations]
         parts += self._messages(messages, available)
+        if self.kind == "own":
+            columns = [_column(there, message) for there, message in zip(available, messages, strict=True)]
+            parts += self._messages(columns, available)
         return (parts[0] if len(parts) == 1 else torch.cat(parts, 2)).flatten(0, 1)
 
     def columns(self, values: Sequence[Tensor]) -> Tensor:
@@ -271,7 +287,7 @@ class StackedFanIn(FanIn):
     def _messages(self, messages: Sequence[Tensor], available: Sequence[bool | Tensor]) -> list[Tensor]:
         """Messages as inputs, [N, B, …] each, to be concatenated along dimension 2."""
         opened = [m.reshape(-1, self.batch, *m.shape[1:]) for m in messages]
-        if self.kind != "concat":
+        if self.kind in REDUCED:
             return [self._summed(opened, available)] if opened else []
         return [
             self._side_by_side(segment, back, opened)

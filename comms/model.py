@@ -7,7 +7,7 @@ shape, [K, B, …] (see `StackedModels`). A mean over the batch is then one mean
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from antiphon.comms.credit import constant
 from antiphon.nets.layers import initial_linear, initial_norm, layer, linear, norm_buffers
-from antiphon.nets.optimisers import TrainedParameters
+from antiphon.nets.trained_parameters import TrainedParameters
 
 __all__ = ["ContextSpec", "Model", "Numbers", "encode"]
 
@@ -68,6 +68,10 @@ class Model(TrainedParameters):
 
     apply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = staticmethod(linear)
     """Map of every layer, of input, weight and bias."""
+    kind: str = ""
+    """Its name in a scenario."""
+    function: Hashable = None
+    """A key of what it computes, beside its class, sizes and settings."""
 
     def __init__(
         self,
@@ -116,6 +120,10 @@ class Model(TrainedParameters):
                 self.buffers |= updated
             x = torch.relu(x)
         return self.apply(x, self.parameters["last.weight"], self.parameters["last.bias"])
+
+    def stackable(self) -> str | None:
+        """Return why it cannot be called with stacked parameters, in one line; None: it can."""
+        return None
 
     def learned(self, losses: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return the sum of `losses`, scalars or [K] each, and its gradients by the parameters."""

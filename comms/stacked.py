@@ -21,9 +21,9 @@ from torch import Tensor
 from antiphon.comms.credit import constant
 from antiphon.comms.model import Model, Numbers
 from antiphon.comms.synthetic_gradients import Example, LinearGradient, LocalGradient, Predictor
-from antiphon.comms.synthetic_inputs import InputModel
+from antiphon.comms.synthetic_inputs import InputModel, LinearInput, MlpInput
 from antiphon.errors import EngineError
-from antiphon.nets.optimisers import StackedParameters
+from antiphon.nets.trained_parameters import StackedParameters
 
 __all__ = ["LinearMaps", "StackedModels", "gradients_all", "predict_all"]
 
@@ -239,7 +239,7 @@ class StackedModels(StackedParameters):
         self.needs_delta: bool = getattr(first, "needs_delta", True)
         self.needs_loss: bool = getattr(first, "needs_loss", False)
         self.maps: LinearMaps | None = None
-        if not first.hidden and isinstance(first, LinearGradient | LocalGradient | InputModel):
+        if not first.hidden and isinstance(first, LinearGradient | LocalGradient | LinearInput | MlpInput):
             weights, biases = (constant(self.parameters[name]) for name in ("last.weight", "last.bias"))
             self.maps = LinearMaps.of(first, weights, biases)
         self.updates = 0
@@ -407,7 +407,7 @@ def _model_shape(model: Model) -> tuple[object, ...]:
     """Kind and shapes, equal for models that can be stacked."""
     parameters = [(name, tuple(p.shape), p.dtype, p.device) for name, p in model.parameters.items()]
     settings = [getattr(model, name, None) for name in ("shape", "size", "context", "target", "filter")]
-    return type(model), model.hidden, model.norm, *settings, *parameters
+    return type(model), model.function, model.hidden, model.norm, *settings, *parameters
 
 
 def _masked(example: Example, members: Tensor | None) -> Example:

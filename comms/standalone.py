@@ -6,8 +6,8 @@ it was sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -16,16 +16,18 @@ from torch import Tensor
 from antiphon.comms.alignment import alignment
 from antiphon.comms.credit import Injection, as_leaf, backward, constant, value_of
 from antiphon.comms.model import ContextSpec, encode
+from antiphon.comms.modules import predictor_class, predictor_of
 from antiphon.comms.synthetic_gradients import PREDICTORS, Example, LabelGradient, Predictor
 from antiphon.errors import ScenarioError, suggest
-from antiphon.nets.optimisers import Rate
+from antiphon.extensions import Catalogue, is_built_in, name_of
 from antiphon.nets.random import generator
+from antiphon.nets.schedules import Rate
+from antiphon.nets.torch_optimisers import copied
 
 __all__ = ["Channel", "GradientSettings", "learn", "read_gradient"]
 
 _NORMS = ("batch", "layer", "none")
-_OPTIMISERS = ("sgd", "adam", "adamw")
-_OPTIMISER_KEYS = ("kind", "lr", "momentum", "betas", "weight_decay", "clip")
+_OPTIMISER_KEYS = ("kind", "options", "lr", "momentum", "betas", "weight_decay", "clip")
 _HIDDEN = {"mlp": (1024,), "conv": (64,), "critic": (256,), "sobolev": (256,)}
 """Default hidden layers by kind."""
 
@@ -34,7 +36,10 @@ _HIDDEN = {"mlp": (1024,), "conv": (64,), "critic": (256,), "sobolev": (256,)}
 class GradientSettings:
     """A synthetic gradient, as declared."""
 
-    kind: str = "linear"
+    kind: Any = "linear"
+    """A name, or a module or factory."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of a registered predictor's factory."""
     target: str | None = None
     """The signal of the context that its own loss is on (`local`, `sobolev_label`)."""
     scale: float = 1.0
@@ -47,7 +52,9 @@ class GradientSettings:
 
 
 def read_gradient(
-    given: str | Mapping[str, Any], context: Mapping[str, ContextSpec], error: Callable[[str], ScenarioError]
+    given: str | Mapping[str, Any] | Callable[..., Any],
+    context: Mapping[str, ContextSpec],
+    error: Callable[[str], ScenarioError],
 ) -> GradientSettings:
     """Read `gradient=`; a target is given only to the kinds that have an own loss.
 
@@ -60,24 +67,27 @@ def read_gradient(
         ScenarioError: A key or value that is not accepted.
     """
 
-    def one_of(place: str, value: object, known: Sequence[str]) -> None:
+    def one_of(place: str, value: object, known: Collection[str]) -> None:
         if value not in known:
             raise error(f"{place}: there is no {value!r}{suggest(str(value), known)}")
 
-    keys = dict(given) if isinstance(given, Mapping) else {"kind": given}
+    keys: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {"kind": given}
     for key in keys:
         one_of("gradient", key, [field.name for field in fields(GradientSettings)])
     kind = keys.get("kind", "linear")
-    one_of("gradient.kind", kind, list(PREDICTORS))
-    own_loss = issubclass(PREDICTORS[kind], LabelGradient)
+    if not callable(kind):
+        one_of("gradient.kind", kind, list(PREDICTORS))
+    own_loss = issubclass(predictor_class(kind), LabelGradient)
     target = keys.get("target") if own_loss else None
-    hidden = tuple(keys.get("hidden", _HIDDEN.get(kind, ())))
+    default: Sequence[int] = _HIDDEN.get(name_of(kind), ())
+    hidden = tuple(keys.get("hidden", default))
     settings = GradientSettings(**{**keys, "hidden": hidden, "target": target})
     one_of("gradient.norm", settings.norm, _NORMS)
     for key in settings.optimiser or {}:
         one_of("gradient.optimiser", key, _OPTIMISER_KEYS)
-    if settings.optimiser is not None:
-        one_of("gradient.optimiser.kind", settings.optimiser.get("kind", "adam"), _OPTIMISERS)
+    optimiser = (settings.optimiser or {}).get("kind", "adam")
+    if not callable(optimiser):
+        one_of("gradient.optimiser.kind", optimiser, Catalogue("optimiser"))
     if kind == "mlp" and not hidden:
         raise error("gradient.hidden: an mlp has one or two hidden layers; or use kind linear")
     if own_loss:
@@ -123,10 +133,11 @@ class Channel:
     Args:
         size: Components of one message, or [channels, height, width]; messages are [B, size], or [B, ...] with as
             many components.
-        gradient: The kind of the synthetic gradient (`linear`, `mlp`, `conv`, `critic`, `sobolev`,
-            `sobolev_label`, `local`), or the keys of a scenario's `gradient`: `kind`, `target` (the name in
-            `context` of what `local` and `sobolev_label` predict), `scale`, `discount`, `apply`, `hidden`,
-            `filter`, `norm` and `optimiser` (`kind`, `lr`, `momentum`, `betas`, `weight_decay`, `clip`).
+        gradient: The kind of the synthetic gradient (`linear`, `mlp`, `conv`, `critic`, `sobolev`, `sobolev_label`,
+            `local`, a registered name, or a module or factory called with `inputs` and `outputs`), or the keys of a
+            scenario's `gradient`: `kind`, `options`, `target` (the name in `context` of what `local` and
+            `sobolev_label` predict), `scale`, `discount`, `apply`, `hidden`, `filter`, `norm` and `optimiser`
+            (`kind`, `options`, `lr`, `momentum`, `betas`, `weight_decay`, `clip`).
         context: What the predictor is conditioned on: a number of classes for integers [B], or the shape of one
             sample for floats [B, *shape].
         coupling: `decoupled`; `detached` (nothing comes back); or `locked` (true backpropagation: one `learn`
@@ -148,7 +159,7 @@ class Channel:
         self,
         size: int | Sequence[int],
         *,
-        gradient: str | Mapping[str, Any] = "linear",
+        gradient: str | Mapping[str, Any] | Callable[..., Any] = "linear",
         context: Mapping[str, int | tuple[int, ...]] | None = None,
         coupling: str = "decoupled",
         lr: float = 1e-3,
@@ -194,9 +205,15 @@ class Channel:
         device: torch.device | str,
     ) -> Predictor:
         optimiser: dict[str, Any] = {"kind": "adam", "lr": lr, **(settings.optimiser or {})}
-        rate = Rate(base=optimiser.pop("lr"), horizon=1)
+        rate = Rate(base=optimiser["lr"], horizon=1)
+        if is_built_in("optimiser", optimiser["kind"]):
+            del optimiser["lr"]
+        else:
+            optimiser.setdefault("options", {})
         try:
-            return PREDICTORS[settings.kind](
+            return predictor_of(
+                settings.kind,
+                settings.options,
                 self.shape,
                 self._context,
                 generator=generator(seed, "channel", self.name, "gradient"),
@@ -291,6 +308,55 @@ class Channel:
         predictor.step(gradients, predictor.updates)
         return loss
 
+    def parameters(self) -> Iterator[Tensor]:
+        """Yield the predictor's parameters, as `torch.nn.Module.parameters` does: to be counted, or put on a device."""
+        yield from () if self.predictor is None else self.predictor.parameters.values()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the channel has learned, as a tree of plain data and tensors for `torch.save`; tensors are copied.
+
+        It holds the predictor's parameters, running statistics, optimiser and updates; no message on its way.
+        """
+        if self.predictor is None:
+            return {}
+        predictor = self.predictor
+        return {
+            "parameters": copied(predictor.parameters),
+            "buffers": copied(predictor.buffers),
+            "optimiser": copied(predictor.optimiser.state),
+            "updates": predictor.updates,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load what another channel of the same settings has learned; messages on their way are dropped.
+
+        Raises:
+            ScenarioError: The state is of another channel; the line names the first difference.
+        """
+        predictor = self.predictor
+        for section in ("parameters", "buffers"):
+            own = {} if predictor is None else getattr(predictor, section)
+            found = state.get(section, {})
+            for name in [*own, *(name for name in found if name not in own)]:
+                have, want = ([*t[name].shape] if name in t else None for t in (found, own))
+                if have != want:
+                    raise self._error(
+                        f"state: {section} '{name}' is {have}, the channel needs {want}; "
+                        "make both with the same size, gradient and context"
+                    )
+        if predictor is not None:
+            with torch.no_grad():
+                for name, p in predictor.parameters.items():
+                    p.copy_(state["parameters"][name])
+                predictor.optimiser.load(state["optimiser"])
+            predictor.buffers = {
+                name: state["buffers"][name].to(b).clone() for name, b in predictor.buffers.items()
+            }
+            predictor.updates = state["updates"]
+        self._live, self._newest, self._compared = None, None, None
+        for waiting in (self._open, self._injections, self._expected):
+            waiting.clear()
+
     def alignment(self) -> dict[str, Tensor] | None:
         """Return the alignment of synthetic and returned gradient, for the newest message trained on.
 
@@ -320,7 +386,7 @@ class Channel:
         for name in context:
             if name not in self._names:
                 raise self._error(f"context: none is called '{name}'{suggest(name, self._names)}")
-        for name in self._names:
+        for name in self._names if self.predictor is not None else ():
             if name not in context:
                 raise self._error(f"context: '{name}' is missing; pass {name}= to send")
 

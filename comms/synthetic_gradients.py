@@ -14,7 +14,7 @@ features; with stacked parameters every batched tensor has one more leading axis
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -24,6 +24,7 @@ from torch import Tensor
 from antiphon.comms.credit import as_leaf, constant
 from antiphon.comms.model import ContextSpec, Model, Numbers
 from antiphon.errors import ScenarioError
+from antiphon.extensions import Catalogue
 from antiphon.nets.layers import convolution, cross_entropy, squared_error
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "SobolevGradient",
     "SobolevLabelGradient",
     "counted",
+    "with_slope",
 ]
 
 
@@ -157,10 +159,10 @@ class DirectGradient(Predictor):
         def squared(message: Tensor) -> Tensor:
             return _error(example, self.forward(message, example.context, move=False)).square()
 
-        return _with_slope(squared, example.message)[1]
+        return with_slope(squared, example.message)[1]
 
 
-def _with_slope(
+def with_slope(
     function: Callable[[Tensor], Tensor], message: Tensor, *, keep: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Return a function's value for a message, and the slope of its sum, [B, M]; `keep` for a slope with a graph."""
@@ -337,7 +339,7 @@ class _Critic(Predictor):
             return self.forward(example.message, example.context, move=False)
 
     def predict(self, example: Example) -> Tensor:
-        return _with_slope(lambda m: self.forward(m, example.context, move=False), example.message)[1]
+        return with_slope(lambda m: self.forward(m, example.context, move=False), example.message)[1]
 
     def _absolute_error(self, example: Example, value: Tensor) -> Tensor:
         """Mean over the batch of |v - returned loss|."""
@@ -364,7 +366,7 @@ class SobolevGradient(_Critic):
 
     def loss(self, example: Example) -> Tensor:
         assert example.delta is not None
-        value, slope = _with_slope(
+        value, slope = with_slope(
             lambda m: self.forward(m, example.context, move=True), example.message, keep=True
         )
         mismatch = counted(example, slope - example.delta).abs().sum((-2, -1)) / slope.shape[-2]
@@ -388,7 +390,7 @@ class LabelGradient(Predictor):
         return self.target is not None and self.target.classes is not None
 
     def predict(self, example: Example) -> Tensor:
-        return _with_slope(lambda m: self._losses(example, m, move=False), example.message)[1]
+        return with_slope(lambda m: self._losses(example, m, move=False), example.message)[1]
 
     def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
         """Losses per sample, [B]."""
@@ -414,17 +416,10 @@ class SobolevLabelGradient(LabelGradient):
 
     def loss(self, example: Example) -> Tensor:
         assert example.delta is not None
-        losses, slope = _with_slope(lambda m: self._losses(example, m, move=True), example.message, keep=True)
+        losses, slope = with_slope(lambda m: self._losses(example, m, move=True), example.message, keep=True)
         mismatch = counted(example, slope - example.delta).abs().sum(-1)
         return (counted(example, losses) + mismatch).sum(-1) / losses.shape[-1]
 
 
-PREDICTORS: dict[str, type[Predictor]] = {
-    "linear": LinearGradient,
-    "mlp": MlpGradient,
-    "conv": ConvGradient,
-    "critic": CriticGradient,
-    "sobolev": SobolevGradient,
-    "sobolev_label": SobolevLabelGradient,
-    "local": LocalGradient,
-}
+PREDICTORS: Mapping[str, Any] = Catalogue("predictor")
+"""The classes and factories of synthetic gradients by name."""

@@ -7,13 +7,14 @@ parameters every batched tensor has one more leading axis, that of the models (s
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from antiphon.comms.model import ContextSpec, Model
+from antiphon.extensions import Catalogue
 
 __all__ = ["INPUTS", "InputModel", "LinearInput", "MlpInput"]
 
@@ -41,7 +42,7 @@ class InputModel(Model, ABC):
             training: Whether batch norm uses the statistics of these rows; deployed, it uses the running ones.
         """
         with torch.no_grad():
-            return self._forward(context, rows, move=False, training=training)
+            return self.forward(context, rows, move=False, training=training)
 
     def gradients(
         self, examples: Sequence[tuple[Tensor | None, Tensor, Tensor | None]]
@@ -57,12 +58,13 @@ class InputModel(Model, ABC):
     def loss(self, context: Tensor | None, message: Tensor, arrived: Tensor | None) -> Tensor:
         """Return the loss on one example of `gradients`: a scalar, a mean over the batch."""
         rows = message.shape[-2]
-        error = self._forward(context, rows, move=True) - message
+        error = self.forward(context, rows, move=True) - message
         if arrived is not None:
             error = torch.where(arrived.unsqueeze(-1), error, 0.0)
         return error.square().sum((-2, -1)) / rows
 
-    def _forward(self, context: Tensor | None, rows: int, *, move: bool, training: bool = True) -> Tensor:
+    def forward(self, context: Tensor | None, rows: int, *, move: bool, training: bool = True) -> Tensor:
+        """Return the predicted message, [B, M]; running statistics are updated only if `move`."""
         if context is None:
             last = self.parameters["last.bias"]
             context = last.new_zeros(*last.shape[:-1], rows, 0)
@@ -85,5 +87,5 @@ class MlpInput(InputModel):
     """One or two hidden layers of linear map, normalisation and ReLU, then a linear layer (the form of the paper)."""
 
 
-INPUTS: dict[str, type[InputModel]] = {"linear": LinearInput, "mlp": MlpInput}
-"""Synthetic inputs by kind."""
+INPUTS: Mapping[str, Any] = Catalogue("input")
+"""The classes and factories of synthetic inputs by name."""

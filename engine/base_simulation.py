@@ -33,6 +33,7 @@ from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import DivergenceError, RunError, ScenarioError
+from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.scenarios.changes import changed
 from antiphon.scenarios.problems import show_value
@@ -88,7 +89,7 @@ class BaseSimulation:
         try:
             self._memory_guard = MemoryGuard(scenario, self._env.description, self.device, dtype)
             self._memory_guard.check()
-            with self._memory_guard:
+            with self._memory_guard, uncollected():
                 self._start(seed)
             if scenario.telemetry.value is not None:
                 self._env.state_dict()  # forks need it: an environment without one is refused now, not in mid-run
@@ -302,7 +303,10 @@ class BaseSimulation:
             DivergenceError: As of `synchronize`.
         """
         self.synchronize()
-        return evaluate(self.system, self._env, self.scenario.readouts, split, links, self.seed, self._make)
+        with uncollected():
+            return evaluate(
+                self.system, self._env, self.scenario.readouts, split, links, self.seed, self._make
+            )
 
     def compose(self, agents: Sequence[str] | None = None) -> fx.GraphModule:
         """Return the corporation as one torch module: signals in, {agent: output} out; None: of the readouts.
@@ -377,7 +381,7 @@ class BaseSimulation:
             check_compatible(system, self.world.step_signals.signals, state["system"], state["present"])
         except (RunError, ScenarioError) as difference:
             raise self._refusal(state) or RunError(str(difference)) from None
-        with self._memory_guard:
+        with self._memory_guard, uncollected():
             if system is not self.system:
                 self._check_alone("load")
                 self._continue_as(scenario, system)
@@ -458,8 +462,9 @@ class BaseSimulation:
         Raises:
             DivergenceError: As of `synchronize`; once it has been raised, the diverged simulation can be saved.
         """
-        state = {"env": self._env_state(), **self._own_state()}
-        return write_simulation(Path(path), self.scenario, self.dtype, state, self.described)
+        with uncollected():
+            state = {"env": self._env_state(), **self._own_state()}
+            return write_simulation(Path(path), self.scenario, self.dtype, state, self.described)
 
     @cached_property
     def described(self) -> dict[str, Any]:
@@ -496,7 +501,8 @@ class BaseSimulation:
             RunError: The checkpoint is missing, damaged, of another scenario, or needs its scenario.
             ResourceError: There is not enough memory for it.
         """
-        saved = read_simulation(Path(path), scenario, device)
+        with uncollected():
+            saved = read_simulation(Path(path), scenario, device)
         settings = {"seed": saved.seed, "device": device, "dtype": saved.dtype, "threads": threads}
         return cls._restored(saved.scenario, lambda one: one.load_saved(saved), **settings, backend=backend)
 

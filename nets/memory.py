@@ -45,10 +45,10 @@ def keep_memory() -> bool:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Pause garbage collection, for code that makes many small objects and frees them before its end.
+    """Pause garbage collection, for code that makes many small objects and keeps them, or frees them before its end.
 
     With 1,000 agents and 4,000 channels a row of figures is 57,000 objects, which triggered collections of the whole
-    simulation: 0.35 s on top of 0.06.
+    simulation: 0.35 s on top of 0.06. Collections were half of the time in which such a simulation is built.
     """
     before = gc.isenabled()
     gc.disable()

@@ -1,69 +1,20 @@
-"""Optimisers as functions of (parameters, gradients, state), equal to torch's, and learning-rate schedules; of many
-of one kind on stacked parameters, one fused kernel call for any subset; and named parameters with their optimiser.
+"""Optimisers as functions of (parameters, gradients, state), equal to torch's; of many of one kind on stacked
+parameters, one fused kernel call for any subset.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from antiphon.nets.memory import give_back
-
-__all__ = [
-    "Optimiser",
-    "Rate",
-    "Schedule",
-    "StackedOptimiser",
-    "StackedParameters",
-    "TrainedParameters",
-    "step_all",
-]
+__all__ = ["Members", "Optimiser", "StackedOptimiser", "Stepping", "clipped", "step_all"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """Schedule of a learning rate over a run, as a factor of its base value."""
-
-    kind: str = "constant"
-    at: tuple[float, ...] = ()
-    """Fractions of the run after which the rate is multiplied by `factor` (`steps`)."""
-    factor: float = 0.1
-    """The multiplier (`steps`), or the factor reached at the end (`cosine`, `linear`)."""
-    warmup: float = 0.0
-    """Fraction of the run over which the rate rises linearly from zero."""
-
-    def __call__(self, progress: float) -> float:
-        """Return the factor at `progress`, the fraction of the run done; beyond 1 the last value holds."""
-        progress = min(max(progress, 0.0), 1.0)
-        rise = min(1.0, progress / self.warmup) if self.warmup > 0 else 1.0
-        if self.kind == "steps":
-            return rise * self.factor ** sum(progress >= at for at in self.at)
-        if self.kind == "cosine":
-            return rise * (self.factor + (1 - self.factor) * 0.5 * (1 + math.cos(math.pi * progress)))
-        if self.kind == "linear":
-            return rise * (1 + (self.factor - 1) * progress)
-        return rise
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rate:
-    """A learning rate over a run of `horizon` steps."""
-
-    base: float
-    horizon: int
-    schedule: Schedule = Schedule()
-
-    def __call__(self, step: int) -> float:
-        """Return the rate used at `step`."""
-        return self.base * self.schedule(step / max(self.horizon, 1))
-
-
-def _clipped(gradients: Sequence[Tensor], largest: float) -> Sequence[Tensor]:
+def clipped(gradients: Sequence[Tensor], largest: float) -> Sequence[Tensor]:
     """Clip gradients to a joint norm of `largest`, without synchronising host and device.
 
     It is torch.nn.utils.clip_grad_norm_ without the 1e-6 that it adds to the norm: a larger norm becomes
@@ -146,6 +97,11 @@ class _Settings:
         names = ("kind", "momentum", "betas", "weight_decay", "clip")
         return {name: getattr(self, name) for name in names}
 
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield the tensors of its state."""
+        for tensors in self.state.values():
+            yield from tensors
+
     def _run(self, call: _Call, rate: float | Tensor, found_inf: Tensor | None = None) -> None:
         """Run the kernel on `call`, which may include other optimisers of the same settings."""
         if self.kind == "sgd":
@@ -182,8 +138,15 @@ class _Settings:
         )
 
 
+class Stepping(Protocol):
+    """What takes a step on gradients."""
+
+    def step(self, gradients: Sequence[Tensor], rate: float) -> None:
+        """Update parameters along `-gradients` at learning rate `rate`."""
+
+
 @torch.no_grad()
-def step_all(steps: Sequence[tuple[Optimiser, Sequence[Tensor], float]]) -> None:
+def step_all(steps: Sequence[tuple[Stepping, Sequence[Tensor], float]]) -> None:
     """Take a step of many optimisers, those of the same settings and rate in one call of torch's fused kernel.
 
     Args:
@@ -191,6 +154,9 @@ def step_all(steps: Sequence[tuple[Optimiser, Sequence[Tensor], float]]) -> None
     """
     calls: dict[_CallKey, tuple[Optimiser, float, _Call]] = {}
     for optimiser, gradients, rate in steps:
+        if not isinstance(optimiser, Optimiser):
+            optimiser.step(gradients, rate)
+            continue
         call = optimiser._call(gradients)
         if call is None:
             continue
@@ -226,6 +192,17 @@ class Optimiser(_Settings):
                 self.state[name] = [torch.zeros_like(p) for p in self.parameters]
             self.lazy = False
 
+    def load(self, state: Mapping[str, Sequence[Tensor]]) -> None:
+        """Load a copy of a state."""
+        self.allocate()
+        for name, tensors in self.state.items():
+            for own, saved in zip(tensors, state[name], strict=True):
+                own.copy_(saved)
+
+    def expected(self) -> Sequence[Tensor]:
+        """Return tensors of the size that its state has."""
+        return list(self.tensors())
+
     def step(self, gradients: Sequence[Tensor], rate: float) -> None:
         """Update the parameters along `-gradients` (one per parameter, in order) at learning rate `rate`."""
         step_all([(self, gradients, rate)])
@@ -236,7 +213,7 @@ class Optimiser(_Settings):
             return None
         self.allocate()
         if self.clip is not None:
-            gradients = _clipped(gradients, self.clip)
+            gradients = clipped(gradients, self.clip)
         steps = []
         if "steps" in self.state:
             steps = [self.state["steps"][0].add_(1)] * len(self.parameters)
@@ -296,13 +273,14 @@ class StackedOptimiser(_Settings):
             stacks: Their parameters, stacked [N, …]; each member's own are views into them already.
         """
         first = optimisers[0]
+        for i, stack in enumerate(stacks):
+            if len(stack) != len(optimisers):
+                raise ValueError(f"stack {i} holds {len(stack)} members, not {len(optimisers)}")
+        views = [stack.unbind() for stack in stacks]
         for n, optimiser in enumerate(optimisers):
             if optimiser.settings() != first.settings():
                 raise ValueError(f"member {n} is {optimiser.settings()}, member 0 is {first.settings()}")
-            for i, (p, stack) in enumerate(zip(optimiser.parameters, stacks, strict=True)):
-                if len(stack) != len(optimisers):
-                    raise ValueError(f"stack {i} holds {len(stack)} members, not {len(optimisers)}")
-                view = stack[n]
+            for i, (p, view) in enumerate(zip(optimiser.parameters, [own[n] for own in views], strict=True)):
                 if p.data_ptr() != view.data_ptr() or p.shape != view.shape or p.stride() != view.stride():
                     raise ValueError(f"parameter {i} of member {n} is no view into its stack")
         stacked = cls(parameters=stacks, **first.settings())
@@ -465,155 +443,3 @@ def _clipped_each(gradients: Sequence[Tensor], largest: float) -> list[Tensor]:
     ]
     factor = (largest / torch.stack(norms).norm(dim=0)).clamp(max=1.0)
     return [g * factor.view(-1, *[1] * (g.ndim - 1)) for g in gradients]
-
-
-class TrainedParameters:
-    """Named parameters with running statistics and an optimiser of their own.
-
-    Args:
-        parameters: Initial parameters, by name.
-        buffers: Initial running statistics, by name.
-        optimiser: Kind and settings, as `Optimiser` takes them.
-        rate: The learning rate over the run.
-        frozen: Whether the parameters are constant; gradients still pass through.
-        device: Of all tensors.
-        dtype: Of parameters and float buffers.
-
-    Attributes:
-        trainable: The parameters that the optimiser changes.
-        updates: Optimiser steps taken.
-    """
-
-    def __init__(
-        self,
-        parameters: Mapping[str, Tensor],
-        buffers: Mapping[str, Tensor],
-        *,
-        optimiser: dict[str, object],
-        rate: Rate,
-        frozen: bool = False,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        self.rate = rate
-        self.frozen = frozen
-        self.updates = 0
-        self.parameters: dict[str, Tensor] = {
-            name: p.to(device=device, dtype=dtype).requires_grad_(not frozen)
-            for name, p in parameters.items()
-        }
-        self.buffers: dict[str, Tensor] = {
-            name: b.to(device=device, dtype=dtype if b.is_floating_point() else b.dtype)
-            for name, b in buffers.items()
-        }
-        self.trainable = [] if frozen else list(self.parameters.values())
-        self.optimiser = Optimiser(parameters=self.trainable, **optimiser)  # type: ignore[arg-type]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state for a fork or checkpoint, without copying."""
-        return {
-            "parameters": dict(self.parameters),
-            "buffers": dict(self.buffers),
-            "optimiser": {name: list(tensors) for name, tensors in self.optimiser.state.items()},
-            "updates": self.updates,
-        }
-
-    @torch.no_grad()
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a copy of the state from `state_dict`."""
-        for name, p in self.parameters.items():
-            p.copy_(state["parameters"][name])
-        for name, b in self.buffers.items():
-            saved = state["buffers"][name]
-            if saved is not b:  # its own state is loaded where a reference shares it
-                self.buffers[name] = saved.to(b).clone()
-        self.optimiser.allocate()
-        for name, tensors in self.optimiser.state.items():
-            for own, saved in zip(tensors, state["optimiser"][name], strict=True):
-                own.copy_(saved)
-        self.updates = state["updates"]
-
-    def planned(
-        self, gradients: Sequence[Tensor | None], now: int
-    ) -> tuple[Optimiser, Sequence[Tensor], float]:
-        """Return the optimiser step for `gradients`, and count it as taken.
-
-        A parameter without a gradient (None) gets zeros, as in torch's sum.
-        """
-        full = [
-            torch.zeros_like(p) if g is None else g for p, g in zip(self.trainable, gradients, strict=True)
-        ]
-        self.updates += 1
-        return self.optimiser, full, self.rate(now)
-
-    def step(self, gradients: Sequence[Tensor | None], now: int) -> None:
-        """Take one optimiser step."""
-        step_all([self.planned(gradients, now)])
-
-
-class StackedParameters:
-    """N `TrainedParameters` of one kind, stacked [N, …]; the members' own parameters become views.
-
-    Running statistics and counts of updates are values: the stack has its own until `write_members`. Members correspond
-    by the order of their parameters and statistics; names are those of the first.
-
-    Attributes:
-        parameters: To be changed in place only.
-        taken: [N]: optimiser steps taken since the members' own counts were written.
-    """
-
-    def __init__(self, members: Sequence[TrainedParameters]) -> None:
-        first = members[0]
-        self.members = list(members)
-        self.rate, self.frozen = first.rate, first.frozen
-        self.parameters: dict[str, Tensor] = {}
-        each = [list(member.parameters.values()) for member in members]
-        for name, *own in zip(first.parameters, *each, strict=True):
-            with torch.no_grad():
-                stack = torch.stack(own)
-            for p, view in zip(own, stack.unbind(), strict=True):
-                p.data = view
-            self.parameters[name] = stack.requires_grad_(own[0].requires_grad)
-        give_back(sum(stack.numel() * stack.element_size() for stack in self.parameters.values()))
-        self.trainable = [] if first.frozen else list(self.parameters.values())
-        self.optimiser = StackedOptimiser.from_members([one.optimiser for one in members], self.trainable)
-        self.taken = torch.zeros(len(members), dtype=torch.int64)
-        self.buffers: dict[str, Tensor] = {}
-        self.read_members()
-
-    def step(
-        self, gradients: Sequence[Tensor], now: int, members: Tensor | None, *, skip: Tensor | None = None
-    ) -> None:
-        """Take one optimiser step of `members`, [N] bool or None for all.
-
-        Args:
-            gradients: [N, …] each, in the order of `trainable`.
-            now: The step, for the learning rate.
-            members: Those that are updated.
-            skip: [] float, on the device; if it is not 0, no parameter is updated.
-        """
-        self.optimiser.step(gradients, self.rate(now), members, skip=skip)
-        self.taken += 1 if members is None else members.long()
-
-    def read_members(self) -> None:
-        """Stack the running statistics and counts of the members again, after a state was loaded into them."""
-        each = [list(member.buffers.values()) for member in self.members]
-        names = self.members[0].buffers
-        self.buffers = {name: torch.stack(own) for name, *own in zip(names, *each, strict=True)}
-        self.taken.zero_()
-        self.optimiser.refresh()
-
-    def write_members(self) -> None:
-        """Write running statistics and counts of updates to the members; their parameters are views."""
-        split = [self.buffers[name].unbind() for name in self.members[0].buffers]
-        for n, (member, taken) in enumerate(zip(self.members, self.taken.tolist(), strict=True)):
-            member.buffers = {name: own[n] for name, own in zip(member.buffers, split, strict=True)}
-            member.updates += taken
-        self.taken.zero_()
-
-    def restore_buffers(self, members: Tensor, buffers: Mapping[str, Tensor]) -> None:
-        """Set the running statistics of `members`, [N] bool, back to `buffers`."""
-        self.buffers = {
-            name: torch.where(members.view(-1, *[1] * (stack.dim() - 1)), buffers[name], stack)
-            for name, stack in self.buffers.items()
-        }

@@ -84,8 +84,8 @@ def _by_input(model: InputSpec) -> Iterator[str]:
 
 def unused_by_agent(agent: AgentSpec) -> Iterator[str]:
     """Return the keys of an agent without effect."""
-    if isinstance(agent.network, NetworkSpec):
-        yield from (f"network.{text}" for text in _by_network(agent.network))
+    if agent.layers is not None:
+        yield from (f"network.{text}" for text in _by_network(agent.layers))
     if agent.optimiser is not None and not agent.learn:
         yield _unused("optimiser", "by an agent that does not learn")
     yield from (f"optimiser.{text}" for text in unused_by_optimiser(agent.optimiser))

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from antiphon.errors import suggest
-from antiphon.scenarios.parts import STATE, AgentSpec, ChannelSpec, GradientSpec, NetworkSpec
+from antiphon.extensions import name_of
+from antiphon.scenarios.parts import STATE, AgentSpec, ChannelSpec, GradientSpec
 from antiphon.scenarios.problems import DocumentError, Path, show_value
 from antiphon.scenarios.relations import (
     Graph,
@@ -62,7 +63,7 @@ def _cannot(scenario: Graph, channel: ChannelSpec) -> str | None:
     if channel.read == "mean":
         return None
     if receiver.fan_in != "concat":
-        return f"lays messages side by side, but the fan_in of {channel.receiver!r} is {receiver.fan_in}; read mean"
+        return f"lays messages side by side, but the fan_in of {channel.receiver!r} is {name_of(receiver.fan_in)}; read mean"
     periods = scenario.agents[channel.sender].clock.period, receiver.clock.period
     if periods[1] > periods[0] and periods[1] % periods[0]:
         message = (
@@ -80,7 +81,7 @@ _FOR_STATES = ("span", "auxiliary")
 
 
 def _has_state(agent: AgentSpec) -> bool:
-    return isinstance(agent.network, NetworkSpec) and agent.network.recurrent
+    return agent.layers.recurrent if agent.layers is not None else agent.state_size > 0
 
 
 def _state_channels(scenario: Graph) -> Iterator[tuple[Path, ChannelSpec]]:
@@ -97,9 +98,11 @@ def _ends(scenario: Graph) -> Iterator[DocumentError]:
         if channel.key != STATE:
             message = f"the key of a state is {STATE}, not {show_value(channel.key)}; leave it out"
             yield DocumentError((*path, "key"), message)
-        network = scenario.agents[channel.sender].network
+        network = scenario.agents[channel.sender].layers
         if not _has_state(scenario.agents[channel.sender]):
-            what = f"of kind {network.kind}" if isinstance(network, NetworkSpec) else "not built in"
+            what = (
+                f"of kind {network.kind}" if network is not None else "not built in, and without a state_size"
+            )
             message = f"agent {channel.sender!r} has no state, its network being {what}"
             yield DocumentError((*path, "carries"), f"{message}; use kind rnn, leaky, gru or lstm")
 
@@ -188,9 +191,9 @@ def _gradient(scenario: Graph, channel: ChannelSpec, path: Path) -> Iterator[Doc
     if gradient.kind in ("local", "sobolev_label") and gradient.target is None:
         yield DocumentError((*path, "target"), f"a {gradient.kind} gradient needs the name of its target")
     if gradient.kind == "conv":
-        network = scenario.agents[channel.sender].network
+        network = scenario.agents[channel.sender].layers
         flat = isinstance(channel.size, int)
-        if flat or (channel.size is None and isinstance(network, NetworkSpec) and network.kind != "conv"):
+        if flat or (channel.size is None and network is not None and network.kind != "conv"):
             message = "a conv gradient needs messages of [channels, height, width]; use kind mlp"
             yield DocumentError((*path, "kind"), message)
 
@@ -215,7 +218,7 @@ def _feedback(scenario: Graph) -> Iterator[DocumentError]:
             continue
         path = ("channels", index, "feedback")
         if feedback.kind == "fa":
-            if not isinstance(scenario.agents[channel.receiver].network, NetworkSpec):
+            if scenario.agents[channel.receiver].layers is None:
                 message = f"agent {channel.receiver!r} has a network of its own, of which no first layer is known; use dfa"
                 yield DocumentError((*path, "kind"), message)
             continue
@@ -349,13 +352,13 @@ def _ports(scenario: Graph) -> Iterator[DocumentError]:
     ports: dict[tuple[str, str], tuple[int, Any]] = {}
     for index, channel in enumerate(scenario.channels):
         path = ("channels", index)
-        network = scenario.agents[channel.sender].network
+        network = scenario.agents[channel.sender].layers
         if channel.state:
             continue
         if channel.size is None:
             if channel.port is not None:
                 yield DocumentError((*path, "size"), f"port {channel.port!r} needs a size")
-            if not isinstance(network, NetworkSpec):
+            if network is None:
                 yield DocumentError(
                     (*path, "size"), f"agent {channel.sender!r} has a network of its own; give a size"
                 )
@@ -392,9 +395,7 @@ def _agent_inputs(scenario: Graph) -> Iterator[DocumentError]:
         for other, size in sizes[1:]:
             if agent.fan_in != "concat" and size != sizes[0][1]:
                 first = f"{sizes[0][0]} has {show_value(sizes[0][1])}"
-                message = (
-                    f"{agent.fan_in} needs messages of one size, but {first} and {other} {show_value(size)}"
-                )
+                message = f"{name_of(agent.fan_in)} needs messages of one size, but {first} and {other} {show_value(size)}"
                 yield DocumentError((*path, "fan_in"), message)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, ValidationInfo, model_validator
 
 from antiphon.errors import ScenarioError, suggest
+from antiphon.extensions import name_of
 from antiphon.scenarios.checks import check
 from antiphon.scenarios.generators import GraphSpec, generate
 from antiphon.scenarios.graphs import document_of, graph_of, named_by_ends
@@ -163,7 +164,14 @@ class Scenario(Spec):
             if not isinstance(agent.network, NetworkSpec):
                 message = "a Python network cannot become YAML; name a built-in kind such as {kind: mlp}"
                 raise DocumentError(("agents", name, "network"), message)
-        return write(plain(self))
+        document = plain(self)
+        for path, found in _python_objects(document):
+            kind = name_of(found)
+            message = (
+                f"a Python {kind} cannot become YAML; give it a name with antiphon.register, and write that"
+            )
+            raise DocumentError(path, message)
+        return write(document)
 
     @classmethod
     def from_yaml(cls, text: str, source: str = "scenario") -> Scenario:
@@ -225,6 +233,15 @@ class Scenario(Spec):
     @cached_property
     def _waves(self) -> tuple[tuple[str, ...], ...]:
         return levels(self.agents, undelayed(self.channels))[0]
+
+
+def _python_objects(value: object, path: DocumentPath = ()) -> Iterator[tuple[DocumentPath, object]]:
+    """Yield what is no plain data in nested dicts and lists, with its place."""
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _python_objects(item, (*path, key))
+    elif callable(value):
+        yield path, value
 
 
 PARTS_ALONE = {"check": "the parts alone"}

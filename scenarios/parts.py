@@ -9,19 +9,32 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 
+from antiphon.extensions import Catalogue
 from antiphon.scenarios.problems import DocumentError, show_value
 from antiphon.scenarios.spec import (
     Align,
     Count,
     Counts,
     Flag,
+    FrozenMap,
     Index,
     IsReal,
     Key,
+    KindSpec,
     Name,
+    Options,
     OrObject,
+    Registered,
     Sequence,
     Signal,
     Signals,
@@ -53,14 +66,17 @@ __all__ = [
 ]
 
 Norm = Literal["batch", "layer", "none"]
+_FAN_IN = {"anyOf": [{"type": "string"}, {"type": "object"}]}
 _RECURRENT = ("rnn", "leaky", "gru", "lstm")
 
 
-class NetworkSpec(Spec):
-    """A built-in network.
+class NetworkSpec(KindSpec):
+    """A network by name.
 
     Attributes:
-        kind: `mlp`; `conv` for images; or with a state carried to the next tick: `rnn`, `leaky`, `gru`, `lstm`.
+        kind: `mlp`; `conv` for images; or with a state carried to the next tick: `rnn`, `leaky`, `gru`, `lstm`; or a
+            registered name.
+        options: Of a registered network.
         hidden: Widths of the hidden layers (`mlp`), or filters of the convolutions (`conv`).
         size: Recurrent kinds only: units of the cell.
         encoder: Recurrent kinds only: widths of the hidden layers before the cell.
@@ -73,7 +89,8 @@ class NetworkSpec(Spec):
         pool: `conv` only: pooling after each convolution; one per layer, or none at all.
     """
 
-    kind: Literal["mlp", "conv", "rnn", "leaky", "gru", "lstm"] = "mlp"
+    kind: Annotated[str, Registered("network")] = "mlp"
+    options: Options = Field(default_factory=FrozenMap)
     hidden: Counts = (128,)
     size: Count = 128
     encoder: Counts = ()
@@ -84,6 +101,7 @@ class NetworkSpec(Spec):
     filter: Count = 5
     pool: Annotated[tuple[Literal["max", "avg", "none"], ...], Sequence] = ()
 
+    point = "network"
     bare: ClassVar[str | None] = "kind"
 
     @property
@@ -93,6 +111,8 @@ class NetworkSpec(Spec):
 
     def always_written(self) -> frozenset[str]:
         """Return the fields of kind and size."""
+        if self.own:
+            return frozenset({"kind"})
         return frozenset({"kind", "size" if self.recurrent else "hidden"})
 
     @model_validator(mode="after")
@@ -105,7 +125,7 @@ class NetworkSpec(Spec):
         return self
 
 
-class _PredictorSpec(Spec):
+class _PredictorSpec(KindSpec):
     """Base of synthetic gradients and inputs: hidden layers by kind."""
 
     default_hidden: ClassVar[Mapping[str, tuple[int, ...]]]
@@ -135,7 +155,9 @@ class GradientSpec(_PredictorSpec):
     """The synthetic gradient of a decoupled or unlocked channel, of a message or of a state.
 
     Attributes:
-        kind: Of the predictor; `local` is the control (a predictor of `target`; nothing returned).
+        kind: Of the predictor; `local` is the control (a predictor of `target`; nothing returned). A registered name, or
+            from Python a module or a factory called with `inputs`, `outputs`.
+        options: Of a registered predictor.
         context: Signals that condition it.
         target: `local` and `sobolev_label` only: the signal its own loss is on.
         scale: Factor of the injected gradient.
@@ -156,7 +178,8 @@ class GradientSpec(_PredictorSpec):
         optimiser: Its own; None: `training.predictor`.
     """
 
-    kind: Literal["linear", "mlp", "conv", "critic", "sobolev", "sobolev_label", "local"] = "linear"
+    kind: Annotated[str | Callable[..., Any], Registered("predictor")] = "linear"
+    options: Options = Field(default_factory=FrozenMap)
     context: Signals = ()
     target: Signal | None = None
     scale: Annotated[float, Field(ge=0), IsReal] = 1.0
@@ -176,13 +199,16 @@ class GradientSpec(_PredictorSpec):
 
     default_hidden = {"mlp": (1024,), "conv": (64,), "critic": (256,), "sobolev": (256,)}  # noqa: RUF012
     noun = "gradient"
+    point = "predictor"
 
 
 class InputSpec(_PredictorSpec):
     """The synthetic input of a channel: the receiver's prediction of the message.
 
     Attributes:
-        kind: Of the predictor; `none`: no synthetic input, for templates.
+        kind: Of the predictor; `none`: no synthetic input, for templates. A registered name, or from Python a module or a
+            factory called with `inputs`, `outputs`.
+        options: Of a registered predictor.
         context: Signals that condition it: observations, and `held`, `age`, `from.phase`, `to.phase`.
         hidden: Widths of its hidden layers: one or two for `mlp` (default 1024).
         norm: After each hidden layer.
@@ -190,7 +216,8 @@ class InputSpec(_PredictorSpec):
         optimiser: Its own; None: `training.predictor`.
     """
 
-    kind: Literal["linear", "mlp", "none"] = "linear"
+    kind: Annotated[str | Callable[..., Any], Registered("input", besides=("none",))] = "linear"
+    options: Options = Field(default_factory=FrozenMap)
     context: Signals = ()
     hidden: Annotated[tuple[Count, ...], Field(max_length=2), Sequence] = ()
     norm: Norm = "batch"
@@ -199,6 +226,7 @@ class InputSpec(_PredictorSpec):
 
     default_hidden = {"mlp": (1024,)}  # noqa: RUF012
     noun = "input"
+    point = "input"
 
 
 class FeedbackSpec(Spec):
@@ -274,22 +302,27 @@ class ClockSpec(Spec):
         return self
 
 
-class ObjectiveSpec(Spec):
+class ObjectiveSpec(KindSpec):
     """Objective of an agent.
 
     Attributes:
         kind: Cross-entropy (`classification`), squared error (`regression`), or code length of the
-            target (`coding`): of a categorical one cross-entropy, of zeros and ones each component's own.
+            target (`coding`): of a categorical one cross-entropy, of zeros and ones each component's own. A registered
+            name, or from Python a function or module that returns the loss per sample.
+        options: Of a registered objective.
         target: The target signal.
         when: Whether each step of an example counts or only its last; None: last where
             examples are episodes, else each.
         weight: Factor of the loss.
     """
 
-    kind: Literal["classification", "regression", "coding"]
+    kind: Annotated[str | Callable[..., Any], Registered("objective")]
+    options: Options = Field(default_factory=FrozenMap)
     target: Signal
     when: Literal["each", "last"] | None = None
     weight: Annotated[float, Field(gt=0), IsReal] = 1.0
+
+    point = "objective"
 
 
 class LinkSpec(Spec):
@@ -379,6 +412,30 @@ class ChannelSpec(Spec):
         return self.sender, self.receiver, isinstance(self.key, str), self.key
 
 
+class FanInSpec(KindSpec):
+    """An aggregation with options: how the messages of an agent's incoming channels are joined.
+
+    Attributes:
+        kind: `attention`, a registered name, or from Python a class.
+        options: Of its factory.
+    """
+
+    kind: Annotated[str | Callable[..., Any], Registered("aggregation")]
+    options: Options = Field(default_factory=FrozenMap)
+
+    point = "aggregation"
+
+
+def _fan_in(value: object) -> object:
+    """Read a fan-in: a name stays a word where it has no options."""
+    spec = value if isinstance(value, FanInSpec) else None
+    if isinstance(value, Mapping):
+        spec = FanInSpec.model_validate(value)
+    if spec is None:
+        return Registered("aggregation").checked(value)
+    return spec if spec.options else spec.kind
+
+
 def _is_network(value: object) -> bool:
     return callable(value) and not isinstance(value, NetworkSpec)
 
@@ -397,7 +454,8 @@ class AgentSpec(Spec):
         weights: `RUN:agent`, the source of its initial parameters.
         share: Agents of the same group have one set of parameters.
         align: The incoming channel whose stamp selects the observation and target; True: its first.
-        fan_in: How the messages of its incoming channels are joined.
+        fan_in: How the messages of its incoming channels are joined: `concat`, `sum`, `mean`, `attention`, a registered name,
+            or from Python an aggregation; with options as `{kind: attention, options: {heads: 2}}`.
         p_update: The probability that it learns from a window.
     """
 
@@ -411,8 +469,34 @@ class AgentSpec(Spec):
     weights: Text | None = None
     share: Name | None = None
     align: Align = None
-    fan_in: Literal["concat", "sum", "mean"] = "concat"
+    fan_in: Annotated[
+        str | FanInSpec | Callable[..., Any], PlainValidator(_fan_in), WithJsonSchema(_FAN_IN)
+    ] = "concat"
     p_update: Annotated[float, Field(gt=0, le=1), IsReal] = 1.0
+
+    @property
+    def aggregation(self) -> FanInSpec | None:
+        """What joins its messages by an aggregation of its own; None: `concat`, `sum` or `mean`."""
+        fan_in = self.fan_in if isinstance(self.fan_in, FanInSpec) else FanInSpec(kind=self.fan_in)
+        return fan_in if fan_in.own else None
+
+    @property
+    def layers(self) -> NetworkSpec | None:
+        """Its network, where that is of a built-in kind; None: a user's."""
+        network = self.network
+        return network if isinstance(network, NetworkSpec) and not network.own else None
+
+    @property
+    def source(self) -> Any:
+        """The module or factory of a user's network."""
+        network = self.network
+        return Catalogue("network")[str(network.kind)] if isinstance(network, NetworkSpec) else network
+
+    @property
+    def state_size(self) -> int:
+        """Components of the state that a user's network hands to its next tick: its attribute `state_size`, or 0."""
+        size = 0 if self.layers is not None else getattr(self.source, "state_size", 0)
+        return size if isinstance(size, int) and size > 0 else 0
 
     @model_validator(mode="after")
     def _weights_name_an_agent(self) -> Self:

@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from antiphon.errors import suggest
+from antiphon.extensions import Catalogue, is_built_in
 from antiphon.scenarios.problems import DocumentError, Path, Problems, kind_of, show_value, translate
 
 __all__ = [
@@ -38,11 +39,14 @@ __all__ = [
     "Index",
     "IsReal",
     "Key",
+    "KindSpec",
     "Name",
     "Names",
+    "Options",
     "OrObject",
     "Real",
     "Reals",
+    "Registered",
     "Sequence",
     "Signal",
     "Signals",
@@ -97,6 +101,9 @@ class FrozenMap(dict[str, Value]):
 
     def __reduce__(self) -> tuple[type, tuple[dict[str, Value]]]:
         return FrozenMap, (dict(self),)
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
 
     def __deepcopy__(self, _: object) -> FrozenMap[Value]:
         return self
@@ -255,6 +262,12 @@ def _frozen_items(mapping: Mapping[Any, Any], path: Path) -> Iterator[tuple[str,
         yield str(key), frozen_data(item, (*path, str(key)))
 
 
+def _options(value: object) -> FrozenMap[Any]:
+    if not isinstance(value, Mapping):
+        fail(f"must be a mapping of keys, not {kind_of(value)}")
+    return FrozenMap(_frozen_items(value, ()))
+
+
 _UNROLL_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "episode"}]}
 _SIZE_SCHEMA = {
     "anyOf": [
@@ -285,6 +298,11 @@ Reals = Annotated[tuple[Real, ...], Sequence]
 Unroll = Annotated[int | Literal["episode"], PlainValidator(_unroll), WithJsonSchema(_UNROLL_SCHEMA)]
 Size = Annotated[int | tuple[int, int, int] | None, PlainValidator(_size), WithJsonSchema(_SIZE_SCHEMA)]
 Key = Annotated[int | str, PlainValidator(_key), WithJsonSchema(_KEY_SCHEMA)]
+Options = Annotated[
+    Mapping[str, Any],
+    PlainValidator(_options),
+    WithJsonSchema({"type": "object"}),
+]
 Align = Annotated[str | bool | None, PlainValidator(_align), WithJsonSchema(_ALIGN_SCHEMA)]
 
 
@@ -330,7 +348,7 @@ class Spec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
-        if cls.bare is not None and isinstance(data, str):
+        if cls.bare is not None and (isinstance(data, str) or callable(data)):
             return {cls.bare: data}
         if isinstance(data, Mapping) and cls.model_config["extra"] == "forbid":
             accepted = _accepted_keys(cls)
@@ -341,6 +359,31 @@ class Spec(BaseModel):
                     DocumentError((key,), f"unknown key {key!r}{suggest(key, known)}") for key in unknown
                 ).raise_any()
         return data
+
+
+class KindSpec(Spec):
+    """A part of a scenario whose `kind` is a name of an extension point, or from Python a user's object.
+
+    `options` are keyword arguments of a factory that is not one of antiphon's kinds with keys of their own.
+    """
+
+    point: ClassVar[str]
+
+    @property
+    def own(self) -> bool:
+        """Whether the kind is a user's, or takes options as a user's does."""
+        return not is_built_in(self.point, getattr(self, "kind", None))
+
+    @model_validator(mode="after")
+    def _options_have_a_factory(self) -> Self:
+        options, kind = getattr(self, "options", None), getattr(self, "kind", None)
+        if options and not self.own:
+            keys = ", ".join(options)
+            raise DocumentError(
+                ("options",),
+                f"the kind {kind} has keys of its own; leave {keys} out, or write them beside kind",
+            )
+        return self
 
 
 def _spellings(spec: type[Spec], field: str) -> list[str]:
@@ -366,7 +409,11 @@ def plain(spec: Spec) -> dict[str, Any]:
     always_written = spec.always_written()
     for field, info in type(spec).model_fields.items():
         value = getattr(spec, field)
-        if field in always_written or info.is_required() or value != info.default:
+        if (
+            field in always_written
+            or info.is_required()
+            or value != info.get_default(call_default_factory=True)
+        ):
             data[_spellings(type(spec), field)[0]] = _plain_value(value)
     for key, value in (spec.model_extra or {}).items():
         data[key] = _plain_value(value)
@@ -400,3 +447,29 @@ class OrObject:
 
     def _validate(self, value: object, validate: core_schema.ValidatorFunctionWrapHandler) -> object:
         return value if self.accepts(value) else validate(value)
+
+
+class Registered:
+    """Annotation of a field that names something of an extension point or, from Python only, is a user's object.
+
+    Args:
+        point: The extension point.
+        besides: Names that are no factory's: those that stand for none at all.
+    """
+
+    def __init__(self, point: str, besides: tuple[str, ...] = ()) -> None:
+        self.point, self.besides = point, besides
+
+    def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.checked)
+
+    def __get_pydantic_json_schema__(self, _: Any, __: Any) -> dict[str, Any]:
+        own = [name for name in Catalogue(self.point).own if is_built_in(self.point, name)]
+        return {"anyOf": [{"enum": [*own, *self.besides], "type": "string"}, {"type": "string"}]}
+
+    def checked(self, value: object) -> object:
+        """Return a name that is known, or an object; DocumentError for all else."""
+        known = Catalogue(self.point)
+        if callable(value) or (isinstance(value, str) and (value in self.besides or value in known)):
+            return value
+        fail(f"unknown kind {show_value(value)}{suggest(str(value), [*known, *self.besides])}")

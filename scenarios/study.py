@@ -12,9 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from antiphon.errors import suggest
-from antiphon.scenarios.document import Template
 from antiphon.scenarios.problems import DocumentError, kind_of, show_value
-from antiphon.scenarios.python import PythonTemplate
 from antiphon.scenarios.spec import (
     Count,
     Flag,
@@ -260,12 +258,12 @@ class StudySpec(Spec):
     budgets: Annotated[dict[Name, BudgetSpec], Field(min_length=1)]
 
     @classmethod
-    def of_template(cls, template: Template | PythonTemplate, **keys: Any) -> Self:
+    def of_scenario(cls, name: str, description: str, **keys: Any) -> Self:
         """Return the study of a scenario alone: its variants, over three seeds; `keys` are further ones of the document."""
         return cls(
-            study=template.name,
-            description=template.description,
-            rows=(RowSpec(scenario=template.name),),
+            study=name,
+            description=description,
+            rows=(RowSpec(scenario=name),),
             budgets={DEFAULT: BudgetSpec()},
             **keys,
         )

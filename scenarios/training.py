@@ -5,7 +5,7 @@ the readouts (`accuracy`), of one agent (`A.accuracy`), of the environment (`sol
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -13,7 +13,20 @@ from pydantic import Field, PlainValidator, model_validator
 
 from antiphon.errors import suggest
 from antiphon.scenarios.problems import DocumentError, kind_of, show_value
-from antiphon.scenarios.spec import Count, Flag, FrozenMap, IsReal, Reals, Spec, fail, name_problem
+from antiphon.scenarios.spec import (
+    Count,
+    Flag,
+    FrozenMap,
+    IsReal,
+    KindSpec,
+    Options,
+    Reals,
+    Registered,
+    Sequence,
+    Spec,
+    fail,
+    name_problem,
+)
 
 __all__ = [
     "OF_AGENTS",
@@ -22,6 +35,7 @@ __all__ = [
     "Bounds",
     "Metrics",
     "OptimiserSpec",
+    "RecorderSpec",
     "ScheduleSpec",
     "TelemetrySpec",
     "TrainingSpec",
@@ -35,22 +49,26 @@ __all__ = [
 Decay = Annotated[float, Field(ge=0, lt=1), IsReal]
 
 
-class ScheduleSpec(Spec):
+class ScheduleSpec(KindSpec):
     """Schedule of a learning rate over `training.steps`.
 
     Attributes:
         kind: `constant`, `steps` (times `factor` at each of `at`), `cosine` or `linear` (down to `factor`
-            of the rate at the last step).
+            of the rate at the last step); a registered name, or from Python a function of the step.
+        options: Of a registered schedule.
         at: Where a `steps` schedule steps, as rising fractions of `training.steps` between 0 and 1.
         factor: Of the rate: at each step, or at the end.
         warmup: The fraction of `training.steps` over which the rate first rises from zero.
     """
 
-    kind: Literal["constant", "steps", "cosine", "linear"] = "constant"
+    kind: Annotated[str | Callable[[int], float], Registered("schedule")] = "constant"
+    options: Options = Field(default_factory=FrozenMap)
     at: Reals = ()
     factor: Annotated[float, Field(ge=0, le=1), IsReal] = 0.1
     warmup: Decay = 0.0
 
+    point = "schedule"
+    bare: ClassVar[str | None] = "kind"
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
 
     @model_validator(mode="after")
@@ -63,11 +81,13 @@ class ScheduleSpec(Spec):
         return self
 
 
-class OptimiserSpec(Spec):
+class OptimiserSpec(KindSpec):
     """An optimiser of an agent or of a channel's predictor.
 
     Attributes:
-        kind: `sgd`, `adam` or `adamw`.
+        kind: `sgd`, `adam` or `adamw`; the name of a class of `torch.optim` such as `RMSprop`; a registered name, or
+            from Python a class or factory of the parameters and `lr`.
+        options: Of a class of `torch.optim` or a registered optimiser, beside the learning rate.
         lr: The learning rate.
         momentum: Of `sgd` only.
         betas: Of `adam` and `adamw` only.
@@ -76,7 +96,8 @@ class OptimiserSpec(Spec):
         schedule: Of `lr` over the training; None: constant.
     """
 
-    kind: Literal["sgd", "adam", "adamw"] = "adam"
+    kind: Annotated[str | Callable[..., Any], Registered("optimiser")] = "adam"
+    options: Options = Field(default_factory=FrozenMap)
     lr: Annotated[float, Field(gt=0), IsReal] = 0.001
     momentum: Decay = 0.0
     betas: tuple[Decay, Decay] = (0.9, 0.999)
@@ -84,6 +105,7 @@ class OptimiserSpec(Spec):
     clip: Annotated[float, Field(gt=0), IsReal] | None = None
     schedule: ScheduleSpec | None = None
 
+    point = "optimiser"
     written: ClassVar[frozenset[str]] = frozenset({"kind", "lr"})
 
 
@@ -124,6 +146,21 @@ class ValueSpec(Spec):
     horizon: Count = 50
 
 
+class RecorderSpec(KindSpec):
+    """A recorder beside those of the run directory.
+
+    Attributes:
+        kind: A registered name, or from Python a class or factory called with `directory`, that of the run.
+        options: Of its factory.
+    """
+
+    kind: Annotated[str | Callable[..., Any], Registered("recorder")]
+    options: Options = Field(default_factory=FrozenMap)
+
+    point = "recorder"
+    bare: ClassVar[str | None] = "kind"
+
+
 class TelemetrySpec(Spec):
     """Telemetry of a run.
 
@@ -132,12 +169,14 @@ class TelemetrySpec(Spec):
         histograms: Whether histograms are recorded too.
         top: How many agents and channels have scalars of their own; the others are in the aggregates.
         value: Measurement of the value of every channel's learning signal, in forks; None: not during the run.
+        recorders: Recorders of a user's, beside those of a run directory.
     """
 
     every: Count = 100
     histograms: Flag = False
     top: Count = 32
     value: ValueSpec | None = None
+    recorders: Annotated[tuple[RecorderSpec, ...], Sequence] = ()
 
 
 OF_KIND = {"classification": ("accuracy", "error"), "regression": ("error",), "coding": ("bits",)}

@@ -104,6 +104,23 @@ def test_equal_runs(cli: Commands) -> None:
     assert found["digests"]["compared"] == [1, 6, 12]
 
 
+def test_python_objects_are_compared_by_digest_and_named_since_their_code_is_not(cli: Commands) -> None:
+    record = "# No document: env: a Python object\nscenario: own\nenv: {python: Env, digest: '00'}\n"
+    shutil.copytree("a", "b")
+    for name in "ab":
+        (Path(name) / "scenario.yaml").write_text(record)
+    diff(cli, "a b")
+    assert "settings: nothing differs" not in cli.out
+    assert "not compared: the code of Python objects, which runs do not record: env" in cli.out
+    assert as_json(cli, "a b")["not_recorded"] == ["env"]
+    (Path("b") / "scenario.yaml").write_text(record.replace("00", "11"))
+    assert as_json(cli, "a b")["settings"] == [
+        {"part": "scenario", "name": "", "key": "env.digest", "a": "00", "b": "11"}
+    ]
+    (Path("b") / "scenario.yaml").write_text("# No document: env: a Python object\n")
+    assert as_json(cli, "a b")["not_recorded"] == ["env", "the whole scenario"]
+
+
 def test_how_often_rows_are_written_changes_nothing(cli: Commands) -> None:
     run(cli, "b", DOCUMENT.replace("every: 6", "every: 4"))
     assert diff(cli, "a b")[0] == 0

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from antiphon.cli import main
+from antiphon.commands import evaluate
+from antiphon.engine.inference.links import Links
+from antiphon.engine.probes.ablation import Ablation, Change, Kind
 from antiphon.engine.simulation import Simulation
 from tests.commands import Commands
 
@@ -80,6 +83,22 @@ def test_without_matplotlib_the_numbers_are_there_all_the_same(
     cli("evaluate", run, "--represent", tmp_path / "r", "--examples 20")
     assert "pip install 'antiphon[plots]'" in cli.err
     assert [path.name for path in (tmp_path / "r").iterdir()] == ["representations.npz"]
+
+
+def test_a_channel_without_which_all_lose_less_is_needed_by_none(
+    run: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(better: float) -> Ablation:
+        change = {"loss": Change(better, 0.001)}
+        intact = {"n2": {"loss": 0.5}}
+        channels = {"n0->n1": {"n2": change}}
+        return Ablation(Kind("zero"), "test", Links(), 9, ("n2",), intact, channels, {"n0->n1": change})
+
+    for better, last in ((0.01, "n2"), (-0.01, "–")):
+        monkeypatch.setattr(evaluate, "ablate", lambda *_, better=better, **__: found(better))
+        cli("evaluate", run, "--ablate zero")
+        (row,) = (line for line in cli.out.splitlines() if line.strip().startswith("n0->n1"))
+        assert row.split()[-1] == last
 
 
 @pytest.mark.parametrize(

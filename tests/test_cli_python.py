@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from antiphon import Simulation
-from antiphon.scenarios.python import load_python
+from antiphon.engine.runs.python_template import load_python
 from tests.commands import Commands
 
 MODULE = """
@@ -27,7 +27,11 @@ def network(inputs, outputs):
     return nn.Sequential(nn.Linear(inputs, 8), nn.ReLU(), nn.Linear(8, outputs))
 
 
+CALLS = []
+
+
 def build(width: int = 4, coupling: str = "decoupled", shift: float = 0.0):
+    CALLS.append(width)
     head = nn.Sequential(nn.Linear(width, 2))
     return antiphon.Scenario.model_validate({
         "scenario": "mine",
@@ -62,6 +66,7 @@ def test_a_python_scenario_is_run_resumed_and_evaluated(here: Path, cli: Command
     facts = json.loads((here / "a/run.json").read_text())
     assert facts["template"] == {"source": "own:build", "text": ""}
     assert facts["values"] == {"width": 3, "coupling": "decoupled", "shift": 0.0}
+    assert sys.modules["own"].CALLS == [3]
     again = "run --scenario own:build --set width=3 --steps 10 --name a --logdir . --resume-if-exists"
     assert cli.json(again) == result
     assert cli.json("resume a --scenario own:build --steps 14")["steps"] == 14

@@ -68,12 +68,12 @@ def imports_when_loaded(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def layer(name: str) -> str | None:
-    """Return the folder that an imported name belongs to; None for other people's packages and for errors."""
+    """Return the folder that an imported name belongs to; None for other people's packages, errors and the registry."""
     first, _, rest = name.partition(".")
     if first != "antiphon":
         return None
     second = rest.partition(".")[0]
-    if second == "errors":
+    if second in {"errors", "extensions"}:
         return None
     return second if second in LAYERS else "antiphon"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.python_template import PythonTemplate, load_python
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, TrainingSpec, library_names, load
-from antiphon.scenarios.python import PythonTemplate, load_python
 from antiphon.scenarios.spec import plain
 from antiphon.scenarios.yaml_text import read
 

@@ -14,13 +14,13 @@ from antiphon.commands.explain import built
 from antiphon.commands.output import console, print_json
 from antiphon.engine.build.shapes import signal_problems
 from antiphon.engine.planning.advice import advice
+from antiphon.engine.runs.python_template import other_variants
 from antiphon.engine.studies.plan import StudyOptions, plan
 from antiphon.envs import describe
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import DocumentError, Template, library_names
 from antiphon.scenarios.examination import Examination
 from antiphon.scenarios.problems import placed
-from antiphon.scenarios.python import other_variants
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
 
 __all__ = ["Findings", "check", "check_scenario", "check_study"]

@@ -45,6 +45,7 @@ class Comparison:
     Attributes:
         runs: Their directories.
         settings: Differences of their settings.
+        not_recorded: Where in the scenario Python objects are, whose code cannot be compared.
         digests: First difference of their digests; None: a run has none.
         figures: First difference of their figures, without digests; None: a run has no figures either.
         replay: Replay of both; None: not needed, or not possible.
@@ -54,6 +55,7 @@ class Comparison:
 
     runs: Runs
     settings: Sequence[SettingDifference]
+    not_recorded: Sequence[str]
     digests: DigestComparison | None = None
     figures: FigureComparison | None = None
     replay: Replay | None = None
@@ -195,7 +197,8 @@ def diff(first: Path, second: Path, *, json: bool) -> int:
 
 def compare_runs(runs: Runs) -> Comparison:
     """Return the comparison of two runs: by settings, digests and a replay, or by figures where a run has no digests."""
-    found = Comparison(runs, compare_settings(*runs))
+    not_recorded = list(dict.fromkeys(place for run in runs for place in run.not_recorded))
+    found = Comparison(runs, compare_settings(*runs), not_recorded)
     first, second = (read_digests(run.path / "digests.csv") for run in runs)
     if first is None or second is None:
         return replace(found, figures=compare_figures(*(run.path / "metrics.csv" for run in runs)))
@@ -247,7 +250,7 @@ def _show(found: Comparison) -> None:
             f"{label}  {display_path(run.path)}  {facts.get('scenario')} · seed {facts['seed']} · {facts['step']:,} steps"
         )
     _say("")
-    _show_settings(found.settings)
+    _show_settings(found.settings, found.not_recorded)
     if found.digests is not None:
         _show_digests(found.digests)
     else:
@@ -265,8 +268,16 @@ def _say(text: str, style: str = "") -> None:
     console().print(Text(text, style=style), soft_wrap=True)
 
 
-def _show_settings(settings: Sequence[SettingDifference]) -> None:
-    """Print the settings that differ, agents and channels with the same difference in one row."""
+def _show_settings(settings: Sequence[SettingDifference], not_recorded: Sequence[str]) -> None:
+    """Print the settings that differ, agents and channels with the same difference in one row, and what cannot be compared."""
+    if not_recorded:
+        _say(
+            f"not compared: the code of Python objects, which runs do not record: {some(not_recorded)}",
+            "yellow",
+        )
+    if not settings and not_recorded:
+        _say("settings: nothing else differs, in scenario, seed, device, backend, versions and commit")
+        return
     if not settings:
         _say("settings: nothing differs in scenario, seed, device, backend, versions and commit")
         return

@@ -8,9 +8,10 @@ from typing import Any
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.core.system import System
 from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
+from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.envs import Description, Signal, describe
+from antiphon.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, EnvSpec, Scenario, Template, warnings
-from antiphon.scenarios.python import PythonTemplate
 
 __all__ = ["built", "explain", "explain_environment", "explain_template"]
 
@@ -107,7 +108,7 @@ def _agent(scenario: Scenario, spec: AgentSpec, system: System, name: str) -> di
         "ticks": ticks_in_words(spec),
         "learning": learning_in_words(spec),
         "clock": {"period": spec.clock.period, "phase": spec.clock.phase, "unroll": spec.clock.unroll},
-        "objective": None if objective is None else f"{objective.kind} of {objective.target}",
+        "objective": None if objective is None else f"{name_of(objective.kind)} of {objective.target}",
     }
 
 
@@ -121,10 +122,10 @@ def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:
         "to": channel.receiver,
         "shape": list(system.channels[channel.name].shape),
         "coupling": channel.coupling,
-        "gradient": gradient.kind if predicted else None,
+        "gradient": name_of(gradient.kind) if predicted else None,
         "context": list(gradient.context) if predicted else [],
         "target": gradient.target if predicted and own else None,
-        "input": channel.input.kind if has_input and channel.input else None,
+        "input": name_of(channel.input.kind) if has_input and channel.input else None,
         "input_context": list(channel.input.context) if has_input and channel.input else [],
         "feedback": channel.feedback.kind if channel.coupling == "locked" and channel.feedback else None,
         "carries": channel.carries,

@@ -10,17 +10,12 @@ from typing import TYPE_CHECKING, Self
 from rich import box
 from rich.console import Group
 from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 
 from antiphon.commands.output import METRICS, decimal, percent, remark, remarks, scored
+from antiphon.engine.core.progress import Progress
 
 if TYPE_CHECKING:
     from antiphon.engine.runs.observers import Scores
@@ -45,7 +40,7 @@ class ProgressDisplay:
         self._live: Live | None = None
         screen = remarks()
         if screen.is_terminal:
-            self._bar = Progress(
+            self._bar = Bar(
                 BarColumn(bar_width=40),
                 MofNCompleteColumn(),
                 TextColumn("steps"),
@@ -80,6 +75,7 @@ class ProgressDisplay:
     def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start()
+            Progress.displayed = True
         return self
 
     def __exit__(
@@ -87,6 +83,7 @@ class ProgressDisplay:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+            Progress.displayed = False
 
 
 def _live_table(scores: Mapping[str, Mapping[str, float]]) -> Table:

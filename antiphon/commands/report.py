@@ -15,8 +15,7 @@ from typing import Any
 import antiphon
 from antiphon.commands.output import console, display_path, print_json, remark
 from antiphon.engine.runs.directory import RunDirectory, now
-from antiphon.errors import RunError, ScenarioError
-from antiphon.scenarios.yaml_text import read
+from antiphon.errors import RunError
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.report.report import report as page_of
 from antiphon.telemetry.report.run import Picture, ReportRun, grouped, read_table
@@ -132,11 +131,11 @@ def _read(directories: Sequence[RunDirectory]) -> list[ReportRun]:
 def _run(directory: RunDirectory, name: str, picture_bytes: int) -> ReportRun:
     path = directory.path
     notes: list[str] = []
-    text, document = "", {}
+    text, document, not_recorded = "", {}, ["the whole scenario"]
     try:
         text = directory.document
-        document = dict(read(text, "scenario.yaml").data)
-    except (RunError, ScenarioError, UnicodeError) as error:
+        document, not_recorded = directory.values, directory.not_recorded
+    except (RunError, UnicodeError) as error:
         notes.append(f"The scenario cannot be read: {error}")
     table = read_table(path / "metrics.csv")
     if table.damage:
@@ -151,6 +150,7 @@ def _run(directory: RunDirectory, name: str, picture_bytes: int) -> ReportRun:
         result=result,
         text=text,
         document=document,
+        not_recorded=not_recorded,
         measured=_json(path / "measured.json"),
         table=table,
         pictures=_pictures(path, picture_bytes, notes),

@@ -33,13 +33,13 @@ from antiphon.commands.output import (
 from antiphon.commands.progress import ProgressDisplay
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.python_template import other_variants
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin
 from antiphon.engine.runs.run import resume as resume_run
 from antiphon.engine.runs.seeds import MultiSeedOutcome, MultiSeedRun
 from antiphon.engine.runs.trainer import Outcome
 from antiphon.errors import RunError
-from antiphon.scenarios.python import other_variants
 
 __all__ = ["resume", "run", "show_seeds"]
 

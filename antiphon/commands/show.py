@@ -18,10 +18,10 @@ from antiphon.engine.planning.memory_estimate import MemoryEstimate, byte_unit, 
 from antiphon.engine.planning.plan import ChannelStackPlan, CohortPlan, Plan, Waves, plan
 from antiphon.engine.planning.step_time import measure_step_time
 from antiphon.engine.runs.directory import RunDirectory, finite
+from antiphon.engine.runs.python_template import other_variants
 from antiphon.envs import describe, ids
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, catalogue, json_schema
-from antiphon.scenarios.python import other_variants
 from antiphon.telemetry.raster import raster_lines
 
 __all__ = ["show", "show_plan", "some"]

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from antiphon.agents.aggregation import Aggregated
 from antiphon.agents.feedforward import Conv, Mlp
 from antiphon.agents.learner import Learner
 from antiphon.agents.module import ModuleNetwork
@@ -21,11 +22,12 @@ from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import group_agents, windows_of
-from antiphon.engine.build.shapes import Shapes, default_norm, memories, objective_of, resolve
+from antiphon.engine.build.shapes import Shapes, default_norm, memories, objective_in, resolve
 from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock, EpisodeWindows, Schedule
 from antiphon.engine.core.divergence import Divergence
+from antiphon.engine.core.progress import Progress
 from antiphon.engine.core.records import LearningGroup, Replicas
 from antiphon.engine.core.system import System
 from antiphon.engine.state.weights import read_learners
@@ -33,7 +35,7 @@ from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec, NetworkSpec
+from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec
 from antiphon.scenarios.problems import DocumentError, Path, placed
 
 __all__ = ["build", "build_to_look", "chosen_device", "outline", "read_weights", "without_weights"]
@@ -64,19 +66,24 @@ class _Builder:
     dtype: torch.dtype
 
     def build(self) -> System:
+        specs = [*(c for c in self.scenario.channels if not c.state), *memories(self.scenario)]
+        with Progress("building", len(self.scenario.agents) + len(specs)) as progress:
+            return self._build(specs, progress)
+
+    def _build(self, specs: list[ChannelSpec], progress: Progress) -> System:
         shapes = resolve(self.scenario, self.env)
-        agents = self._agents(shapes)
+        agents = self._agents(shapes, progress)
         longest = self.env.longest_episode
         episode = None if longest is None else EpisodeWindows(longest)
         groups = self._groups(episode)
         group_of = {name: group for group in groups for name in group.members}
         clocks = {name: agent.clock for name, agent in agents.items()}
         wiring = Wiring(self.scenario, self.env, shapes, agents, group_of, self.seed, self.device, self.dtype)
-        specs = [*(c for c in self.scenario.channels if not c.state), *memories(self.scenario)]
-        specs.sort(key=lambda channel: channel.order)
-        channels = {spec.name: wiring.channel(spec) for spec in specs}
-        for channel in channels.values():
-            connect(channel, agents)
+        channels: dict[str, Channel] = {}
+        for spec in sorted(specs, key=lambda channel: channel.order):
+            channels[spec.name] = wiring.channel(spec)
+            connect(channels[spec.name], agents)
+            progress.advance()
         self._trails(agents, channels)
         return System(
             agents,
@@ -104,7 +111,7 @@ class _Builder:
 
     # --- agents ------------------------------------------------------------------------------------------
 
-    def _agents(self, shapes: Shapes) -> dict[str, Agent]:
+    def _agents(self, shapes: Shapes, progress: Progress) -> dict[str, Agent]:
         learners: dict[str, Learner] = {}
         agents: dict[str, Agent] = {}
         for name, spec in self.scenario.agents.items():
@@ -114,47 +121,72 @@ class _Builder:
                 learners[key] = self._learner(name, owner, spec, shapes)
             else:
                 self._check_tied(name, learners[key], shapes)
+            own = spec.aggregation is not None
+            fan_in = ("own" if self.scenario.inputs_of(name) else "concat") if own else str(spec.fan_in)
             agents[name] = Agent(
                 name,
                 Clock(spec.clock.period, spec.clock.phase),
                 learners[key],
                 spec.observes,
-                spec.fan_in,
+                fan_in,
                 self.scenario.training.batch,
                 self._goal(name, spec),
                 self._align(name, spec),
                 seed=seed_for(self.seed, "agent", name),
                 p_update=spec.p_update,
                 participation_seed=seed_for(self.seed, "update", owner),
-                layout=FanIn(spec.fan_in),
+                layout=FanIn(fan_in),
                 replicas=Replicas(device=self.device),
             )
+            progress.advance()
         return agents
 
     def _learner(self, name: str, owner: str, spec: AgentSpec, shapes: Shapes) -> Learner:
         kind, rate = optimiser_of(spec.optimiser, self.scenario)
-        learner = Learner(
-            self._network(name, owner, spec, shapes.inputs[name], shapes.heads[name]),
-            generator(self.seed, "agent", owner, "parameters"),
-            optimiser=kind,
-            rate=rate,
-            frozen=not spec.learn,
-            device=self.device,
-            dtype=self.dtype,
-        )
+        network = self._network(name, owner, spec, shapes)
+        try:
+            learner = Learner(
+                network,
+                generator(self.seed, "agent", owner, "parameters"),
+                optimiser=kind,
+                rate=rate,
+                frozen=not spec.learn,
+                device=self.device,
+                dtype=self.dtype,
+            )
+        except ScenarioError as error:  # of its optimiser
+            raise placed(error, ("agents", name)) from None
         if spec.weights is not None:
             read_weights(learner, spec.weights, ("agents", name, "weights"))
         return learner
 
-    def _network(
-        self, name: str, owner: str, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
+    def _network(self, name: str, owner: str, spec: AgentSpec, shapes: Shapes) -> Network:
+        inputs, heads = shapes.inputs[name], shapes.heads[name]
+        aggregation, channels = spec.aggregation, self.scenario.inputs_of(name)
+        try:
+            if aggregation is None or not channels:
+                return self._layers(owner, spec, inputs, heads)
+            size = features_of(shapes.messages[channels[0].name])
+            return Aggregated(
+                aggregation.kind,
+                aggregation.options,
+                observed=inputs[0] - len(channels) * (size + 1),
+                senders=len(channels),
+                size=size,
+                seed=seed_for(self.seed, "agent", owner, "fan_in"),
+                inner=lambda shape: self._layers(owner, spec, shape, heads),
+            )
+        except ScenarioError as error:
+            raise placed(error, ("agents", name)) from None
+
+    def _layers(
+        self, owner: str, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
     ) -> Network:
-        network = spec.network
-        if not isinstance(network, NetworkSpec):
-            try:
-                return ModuleNetwork(network, inputs, heads, seed_for(self.seed, "agent", owner, "module"))
-            except ScenarioError as error:
-                raise placed(error, ("agents", name)) from None
+        network = spec.layers
+        if network is None:
+            options = spec.network.options if isinstance(spec.network, NetworkSpec) else {}
+            seed = seed_for(self.seed, "agent", owner, "module")
+            return ModuleNetwork(spec.source, inputs, heads, seed, options)
         shared: dict[str, Any] = {
             "norm": network.norm or default_norm(spec, self.env),
             "activation": network.activation,
@@ -207,7 +239,7 @@ class _Builder:
                     f"{2 * every - 1}, …, and the agent ticks at {phase}, {phase + period}, …, never then; "
                     "change its phase or period",
                 )
-        made = objective_of(name, spec, self.env)
+        made = objective_in(name, spec, self.env)
         assert made is not None
         return Goal(made[0], goal.target, last, goal.weight)
 
@@ -311,7 +343,7 @@ def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = tor
     if outline(scenario, env, dtype.itemsize) < _MUCH:
         return build(scenario, env, seed=0, device=torch.device("cpu"), dtype=dtype)
     scenario = without_weights(scenario)
-    own = any(not isinstance(agent.network, NetworkSpec) for agent in scenario.agents.values())
+    own = any(agent.layers is None or agent.aggregation for agent in scenario.agents.values())
     with nullcontext() if own else _META:  # a user's module has numbers of its own
         return build(scenario, env, seed=0, device=_META, dtype=dtype)
 
@@ -343,8 +375,8 @@ def outline(scenario: Scenario, env: Description, width: int) -> int:
 
 def _outline(agent: AgentSpec, inputs: tuple[int, ...], heads: int) -> tuple[int, int]:
     """An agent's weights, and the units that a tick computes."""
-    network = agent.network
-    if not isinstance(network, NetworkSpec):
+    network = agent.layers
+    if network is None:
         return 0, features_of(inputs) + heads
     if network.kind == "conv":
         channels = (inputs[0], *network.hidden)
@@ -358,7 +390,7 @@ def _outline(agent: AgentSpec, inputs: tuple[int, ...], heads: int) -> tuple[int
     return weights + layers[-1] * heads, sum(layers) + heads
 
 
-def _width(kind: str, hidden: tuple[int, ...], size: int) -> int:
+def _width(kind: object, hidden: tuple[int, ...], size: int) -> int:
     """About the weights that a synthetic gradient has for a component of the message."""
     if kind == "conv":  # its filters are small
         return 1

@@ -12,9 +12,10 @@ from antiphon.agents.network import OBJECTIVE, STATE, Tensors
 from antiphon.comms.feedback import DirectFeedback
 from antiphon.comms.links import Link
 from antiphon.comms.model import ContextSpec
+from antiphon.comms.modules import input_of, predictor_class, predictor_of
 from antiphon.comms.outliers import Outliers
 from antiphon.comms.synthetic_gradients import PREDICTORS, LabelGradient, Predictor
-from antiphon.comms.synthetic_inputs import INPUTS, InputModel
+from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of, state_size
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
@@ -24,9 +25,10 @@ from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.records import LearningGroup
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
-from antiphon.nets.optimisers import Rate
-from antiphon.nets.optimisers import Schedule as RateSchedule
+from antiphon.extensions import key_of, made, name_of
 from antiphon.nets.random import generator
+from antiphon.nets.schedules import OwnSchedule, Rate
+from antiphon.nets.schedules import Schedule as RateSchedule
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import ChannelSpec, GradientSpec, InputSpec
 from antiphon.scenarios.problems import DocumentError, placed
@@ -37,14 +39,23 @@ __all__ = ["Wiring", "connect", "optimiser_of", "rate_of"]
 
 def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> Rate:
     """Return a number that moves over the training by a schedule; None: it stays."""
+    if schedule is not None and schedule.own:
+        function = made("schedule", schedule.kind, schedule.options)
+        own = OwnSchedule(
+            name=name_of(schedule.kind), key=key_of(schedule.kind, schedule.options), function=function
+        )
+        return Rate(base=base, horizon=scenario.training.steps, schedule=own)
     names = () if schedule is None else ("kind", "at", "factor", "warmup")
     moves = {name: getattr(schedule, name) for name in names}
     return Rate(base=base, horizon=scenario.training.steps, schedule=RateSchedule(**moves))
 
 
-def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[str, object], Rate]:
-    """Return the settings of an optimiser, as `Optimiser` takes them, and its rate; None: that of `training.optimiser`."""
+def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[str, Any], Rate]:
+    """Return the settings of an optimiser, as `TrainedParameters` takes them, and its rate; None: that of `training.optimiser`."""
     spec = spec or scenario.training.optimiser
+    if spec.own:
+        own = {name: getattr(spec, name) for name in ("kind", "options", "lr", "clip")}
+        return own, rate_of(spec.lr, spec.schedule, scenario)
     settings = {name: getattr(spec, name) for name in ("kind", "momentum", "betas", "weight_decay", "clip")}
     return settings, rate_of(spec.lr, spec.schedule, scenario)
 
@@ -83,7 +94,9 @@ class Wiring:
         context: tuple[ContextSpec, ...] = ()
         predictor = None
         if spec.coupling in ("decoupled", "unlocked"):
-            if issubclass(PREDICTORS[gradient.kind], LabelGradient):  # a model of the target does not see it
+            if issubclass(
+                predictor_class(gradient.kind), LabelGradient
+            ):  # a model of the target does not see it
                 target = gradient.target
             context = self._signals((n for n in gradient.context if n != target), GRADIENT_ENDS)
             ends = tuple(name for name in gradient.context if name in GRADIENT_ENDS)
@@ -193,17 +206,19 @@ class Wiring:
         self, spec: ChannelSpec, shape: Shape, context: tuple[ContextSpec, ...], target: str | None
     ) -> Predictor:
         gradient = spec.gradient
-        if gradient.propagate and not PREDICTORS[gradient.kind].propagates:
-            kinds = ", ".join(name for name, made in PREDICTORS.items() if made.propagates)
+        if gradient.propagate and not predictor_class(gradient.kind).propagates:
+            kinds = ", ".join(name for name in PREDICTORS if predictor_class(name).propagates)
             raise DocumentError(
                 ("channels", spec.name, "gradient", "propagate"),
-                f"the loss of a gradient of kind {gradient.kind} does not "
+                f"the loss of a gradient of kind {name_of(gradient.kind)} does not "
                 f"reach the sender; leave it out, or use {kinds}",
             )
         settings = self._settings(spec.name, "gradient", gradient)
         settings["target"] = None if target is None else self._signal(target)
         try:
-            return PREDICTORS[gradient.kind](shape, context, filter=gradient.filter, **settings)
+            return predictor_of(
+                gradient.kind, gradient.options, shape, context, filter=gradient.filter, **settings
+            )
         except ScenarioError as error:
             raise placed(error, ("channels", spec.name)) from None
 
@@ -225,7 +240,10 @@ class Wiring:
         assert spec.input is not None
         context = (*channel.input_context, *self._ends(spec, channel.input_ends, channel.shape))
         settings = self._settings(spec.name, "input", spec.input)
-        return INPUTS[spec.input.kind](channel.size, context, **settings)
+        try:
+            return input_of(spec.input.kind, spec.input.options, channel.size, context, **settings)
+        except ScenarioError as error:
+            raise placed(error, ("channels", spec.name)) from None
 
     def _feed_back(self, spec: ChannelSpec, channel: Channel) -> None:
         """Give a locked channel the fixed weights that carry its gradient back."""

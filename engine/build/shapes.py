@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from gymnasium import spaces
 
 from antiphon.agents.feedforward import Conv
-from antiphon.agents.learner import OBJECTIVES, ActionValue, Objective
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, Head, features_of
+from antiphon.agents.objectives import ActionValue, Objective, objective_of
 from antiphon.engine.core.agent import AGE
 from antiphon.envs.signal import Description
-from antiphon.errors import suggest
+from antiphon.errors import ScenarioError, suggest
+from antiphon.extensions import name_of
 from antiphon.nets.recurrent import Cell
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec
-from antiphon.scenarios.problems import DocumentError, Path, Problems
+from antiphon.scenarios.parts import AgentSpec, ChannelSpec
+from antiphon.scenarios.problems import DocumentError, Path, Problems, placed
 
 __all__ = [
     "GRADIENT_ENDS",
@@ -26,7 +27,7 @@ __all__ = [
     "default_norm",
     "head_of",
     "memories",
-    "objective_of",
+    "objective_in",
     "resolve",
     "signal_problems",
     "slots_of",
@@ -55,9 +56,9 @@ class Shapes:
 
 def state_size(agent: AgentSpec) -> int:
     """Return the components of the state that an agent hands to its next tick; 0: it has none."""
-    network = agent.network
-    if not isinstance(network, NetworkSpec) or not network.recurrent:
-        return 0
+    network = agent.layers
+    if network is None or not network.recurrent:
+        return agent.state_size
     return Cell(kind=network.kind, inputs=1, size=network.size).state_size
 
 
@@ -111,28 +112,28 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         sender = scenario.agents[channel.sender]
         if channel.size is not None:
             messages[channel.name] = channel.size if isinstance(channel.size, tuple) else (channel.size,)
-        elif not isinstance(sender.network, NetworkSpec):
+        elif sender.layers is None:
             raise DocumentError(
                 ("channels", channel.name, "size"),
                 "is missing; only built-in networks can pass on their last hidden activation, so give the message "
                 "a size",
             )
-        elif sender.network.kind == "mlp":
-            if not sender.network.hidden:
+        elif sender.layers.kind == "mlp":
+            if not sender.layers.hidden:
                 raise DocumentError(
                     ("channels", channel.name, "size"),
                     f"is missing and '{channel.sender}' has no hidden layer to pass on; give the message a size",
                 )
-            messages[channel.name] = sender.network.hidden[-1:]
-        elif sender.network.recurrent:
-            messages[channel.name] = (sender.network.size,)
+            messages[channel.name] = sender.layers.hidden[-1:]
+        elif sender.layers.recurrent:
+            messages[channel.name] = (sender.layers.size,)
     inputs: dict[str, Shape] = {}
     unknown = Counter(c.receiver for c in scenario.channels if c.name not in messages)
     ready = [name for name in scenario.agents if not unknown[name]]
     for name in ready:  # grows as it is read
         inputs[name] = _input_shape(scenario, name, messages, env)
-        network = scenario.agents[name].network
-        if not isinstance(network, NetworkSpec) or network.kind != "conv":
+        network = scenario.agents[name].layers
+        if network is None or network.kind != "conv":
             continue
         feature_map = Conv(inputs[name], network.hidden, (), filter=network.filter, pool=network.pool)
         for channel in scenario.outputs_of(name):
@@ -217,10 +218,18 @@ def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env:
         if len(set(messages_read)) > 1:
             sizes = ", ".join(f"{c.name} {list(messages[c.name])}" for c in scenario.inputs_of(name))
             raise DocumentError(
-                ("agents", name, "fan_in"), f"{agent.fan_in} needs messages of one size, got {sizes}"
+                ("agents", name, "fan_in"), f"{name_of(agent.fan_in)} needs messages of one size, got {sizes}"
             )
+        if agent.aggregation is not None:  # each message, flat, and whether it is present
+            messages_read = [(features_of(messages_read[0]) * len(inputs) + len(inputs),)]
         messages_read = messages_read[:1]
-    if isinstance(agent.network, NetworkSpec) and agent.network.kind == "conv":
+    if agent.layers is not None and agent.layers.kind == "conv":
+        if agent.aggregation is not None:
+            raise DocumentError(
+                ("agents", name, "fan_in"),
+                f"{name_of(agent.aggregation.kind)} joins flat messages, and a conv network reads maps; "
+                "use concat, sum or mean",
+            )
         shapes = [*observed, *messages_read]
         if any(len(shape) != 3 for shape in shapes) or len({shape[1:] for shape in shapes}) > 1:
             given = ", ".join(str(list(shape)) for shape in shapes)
@@ -232,27 +241,31 @@ def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env:
     return (sum(features_of(shape) for shape in [*observed, *messages_read]),)
 
 
-def objective_of(name: str, agent: AgentSpec, env: Description) -> tuple[Objective, int] | None:
+def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[Objective, int] | None:
     """Return an agent's objective and the size of its output: that of the target, or an acting agent's of its actions.
 
     Raises:
-        DocumentError: The target or the action does not fit.
+        ScenarioError: It cannot be made, or the target or the action does not fit.
     """
     goal = agent.objective
     if goal is None:
         return None
     signal = env.signals[goal.target]
-    size = OBJECTIVES[goal.kind].size(signal.shape, signal.classes)
+    try:
+        objective = objective_of(goal.kind, goal.options)
+    except ScenarioError as error:
+        raise placed(error, ("agents", name, "objective")) from None
+    size = objective.size(signal.shape, signal.classes)
     if size is None:
         have = f"{signal.classes} classes" if signal.classes is not None else "floats"
         raise DocumentError(
             ("agents", name, "objective"),
-            f"{goal.kind} does not fit the target '{goal.target}' ({have}, shape {list(signal.shape)})",
+            f"{name_of(goal.kind)} does not fit the target '{goal.target}' ({have}, shape {list(signal.shape)})",
         )
-    objective, space = OBJECTIVES[goal.kind](), env.action_space
+    space = env.action_space
     if not agent.acts or space is None:
         return objective, size
-    made = f"and a {goal.kind} of '{goal.target}' gives {size} outputs; take a target of"
+    made = f"and a {name_of(goal.kind)} of '{goal.target}' gives {size} outputs; take a target of"
     if isinstance(space, spaces.Discrete):
         count = int(space.n)
         if goal.kind == "regression" and size == 1:
@@ -282,7 +295,7 @@ def objective_of(name: str, agent: AgentSpec, env: Description) -> tuple[Objecti
 def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> tuple[Head, ...]:
     agent = scenario.agents[name]
     heads: dict[str, Head] = {}
-    goal = objective_of(name, agent, env)
+    goal = objective_in(name, agent, env)
     if goal is not None:
         heads[OBJECTIVE] = Head(OBJECTIVE, (goal[1],))
     for channel in scenario.outputs_of(name):

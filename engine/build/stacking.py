@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import attrgetter
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from antiphon.agents.learner import StackedLearner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, Network
-from antiphon.comms.links import FanIn, InputSegment, StackedFanIn, StackedLinks
+from antiphon.comms.links import REDUCED, FanIn, InputSegment, StackedFanIn, StackedLinks
 from antiphon.comms.model import Model
 from antiphon.comms.outliers import BundledOutliers, Outliers
 from antiphon.comms.stacked import StackedModels
@@ -30,11 +30,13 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
+from antiphon.engine.core.progress import Progress
 from antiphon.engine.core.records import LearningGroup, Replicas
 from antiphon.engine.core.system import Stacked, System
 from antiphon.nets.optimisers import Optimiser
+from antiphon.nets.torch_optimisers import TorchOptimiser
 
-__all__ = ["agent_kind", "channel_kind", "place_of", "reasons_alone", "stack", "stacks_of"]
+__all__ = ["agent_kind", "channel_kind", "channels_alone", "place_of", "reasons_alone", "stack", "stacks_of"]
 
 
 def reasons_alone(system: System) -> dict[str, str]:
@@ -64,7 +66,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it acts"
         if agent.align is not None and aligned_kind(system, agent) is None:
             return "it works on the signals of whichever message arrived"
-        if AGE in agent.observes and agent.fan_in != "concat":
+        if AGE in agent.observes and agent.fan_in in REDUCED:
             return "it sees the ages of messages that it adds up"
         if id(group) in fixed:
             return "feedback goes through fixed weights in its group"
@@ -74,10 +76,29 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it works on the signals of whoever may fall silent"
         if id(group) in traced_groups and (quarantine or agent.p_update < 1.0 or len(group.members) > 1):
             return "returns reach over windows that not everybody may learn from"
+        if (goal := agent.goal) is not None:
+            signal, outputs = (
+                system.description.signals[goal.target],
+                agent.learner.network.port_shape(OBJECTIVE),
+            )
+            mixed = goal.objective.stackable(outputs[0], signal.shape, signal.classes)
+            if mixed is not None:
+                return mixed
         return agent.learner.network.stackable()
 
     found = {name: reason(agent) for name, agent in system.agents.items()}
     return {name: why for name, why in found.items() if why is not None}
+
+
+def channels_alone(system: System) -> dict[str, str]:
+    """By channel, why the predictors of some cannot be stacked; the others' can."""
+    found: dict[str, str] = {}
+    for name, channel in system.channels.items():
+        for model, what in ((channel.predictor, "gradient"), (channel.input, "input")):
+            reason = None if model is None else model.stackable()
+            if reason is not None:
+                found.setdefault(name, f"its synthetic {what}: {reason}")
+    return found
 
 
 def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
@@ -97,8 +118,8 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         tuple(AGE if n == AGE else system.description.signals[n].input_shape for n in agent.observes),
         None if agent.align is None else aligned_kind(system, agent),
         agent.fan_in,
-        tuple(read) if agent.fan_in == "concat" else frozenset(read),
-        None if goal is None else (type(goal.objective), goal.target, goal.last_only, goal.weight),
+        frozenset(read) if agent.fan_in in REDUCED else tuple(read),
+        None if goal is None else (goal.objective.key, goal.target, goal.last_only, goal.weight),
         agent.p_update,
         None if agent.memory is None else channel_kind(system, agent.memory),
         agent.trail is None,
@@ -153,17 +174,18 @@ _LEDGER = attrgetter(
     *("remembers", "read", "state"),
 )
 _PREDICTOR = attrgetter("shape", "context", "target", "filter")
-_OPTIMISER = attrgetter("kind", "momentum", "betas", "weight_decay", "clip")
 """Fields in which members of a stack are equal."""
 
 
-def _optimiser(optimiser: Optimiser) -> Hashable:
-    return _OPTIMISER(optimiser), len(optimiser.parameters)
+def _optimiser(optimiser: Optimiser | TorchOptimiser) -> Hashable:
+    return tuple(optimiser.settings().items()), len(optimiser.parameters)
 
 
 def _model(model: Predictor | InputModel) -> Hashable:
+    if model.stackable() is not None:
+        return id(model)
     shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
-    kind = type(model), model.hidden, model.norm, model.rate, model.frozen
+    kind = type(model), model.function, model.hidden, model.norm, model.rate, model.frozen
     return kind, _optimiser(model.optimiser), shapes
 
 
@@ -206,12 +228,14 @@ def stack(base: System) -> Stacked:
         return replace(Stacked.of_single_agents(base), alone=alone)
     place: dict[str, tuple[str, int]] = {}
     agents: dict[str, Agent] = {}
-    for members in found:
-        first = members[0].name
-        name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
-        agents[name] = _rewired(members[0]) if first in alone else _stack_agents(name, members, base)
-        place |= {agent.name: (name, i) for i, agent in enumerate(members)}
-    channels = _Channels(base, place, agents, alone).stack()
+    with Progress("stacking", len(base.agents) + len(base.channels)) as progress:
+        for members in found:
+            first = members[0].name
+            name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
+            agents[name] = _rewired(members[0]) if first in alone else _stack_agents(name, members, base)
+            place |= {agent.name: (name, i) for i, agent in enumerate(members)}
+            progress.advance(len(members))
+        channels = _Channels(base, place, agents, alone).stack(progress)
     groups = _groups(base, place)
 
     def stacked(call: tuple[str, ...]) -> tuple[str, ...]:
@@ -273,7 +297,7 @@ class _Channels:
     agents: dict[str, Agent]
     alone: Mapping[str, str]
 
-    def stack(self) -> dict[str, Channel]:
+    def stack(self, progress: Progress) -> dict[str, Channel]:
         """Make the channel stacks and wire them."""
         found: dict[str, Channel] = {}
         for members in channel_stacks_of(
@@ -282,6 +306,7 @@ class _Channels:
             made = self._channel(members)
             found[made.name] = made
             connect(made, self.agents)
+            progress.advance(len(members))
         for agent in self.agents.values():
             if agent.stacked:
                 agent.layout = self._layout(agent)
@@ -330,7 +355,7 @@ class _Channels:
 
     def _layout(self, agent: Agent) -> FanIn:
         device, count = self.base.device, len(agent.members)
-        if agent.fan_in != "concat":
+        if agent.fan_in in REDUCED:
             receiver_index = [
                 torch.arange(count, device=device) if c.receiver_index is None else c.receiver_index
                 for c in agent.incoming
@@ -346,12 +371,12 @@ class _Channels:
             last = first + len(list(equal))
             read = [where[c.name] for member in agent.members for c in member.incoming[first:last]]
             used = sorted({b for b, _ in read})
-            start = {b: sum(len(agent.incoming[o].members) for o in used if o < b) for b in used}
+            *starts, total = accumulate((len(agent.incoming[b].members) for b in used), initial=0)
+            start = dict(zip(used, starts, strict=True))
             places = [start[b] + k for b, k in read]
-            total = sum(len(agent.incoming[b].members) for b in used)
             segments.append(InputSegment(tuple(used), _index(places, total, device), last - first, total))
             first = last
-        return StackedFanIn("concat", count, self.base.batch, segments)
+        return StackedFanIn(agent.fan_in, count, self.base.batch, segments)
 
 
 def _ledger(name: str, members: Sequence[GradientLedger], batch: int) -> GradientLedger:

@@ -19,6 +19,7 @@ from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.metrics.digests import holders
+from antiphon.nets.torch_optimisers import flat_state
 
 __all__ = [
     "DIGESTED",
@@ -105,7 +106,7 @@ def learned_tensors(state: Mapping[str, Any]) -> Tensors:
         for name, saved in state[section].items():
             for tensor, value in saved["buffers"].items():
                 found["running statistic", kind, name, prefix + tensor] = value
-            for moments, values in saved["optimiser"].items():
+            for moments, values in flat_state(saved["optimiser"]).items():
                 names = ["steps"] if moments == "steps" else [f"{p} ({moments})" for p in saved["parameters"]]
                 for tensor, value in zip(names, values, strict=False):  # a frozen learner has no moments
                     found["moment", kind, name, prefix + tensor] = value
@@ -224,4 +225,4 @@ def _stacks(taken: StepTaken) -> Iterator[Tensor]:
     for part in _parts(system):
         for holder in holders(part).values():
             yield from (*holder.parameters.values(), *holder.buffers.values())
-            yield from (t for moments in holder.optimiser.state.values() for t in moments)
+            yield from holder.optimiser.tensors()

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from antiphon.engine.runs.directory import RunDirectory
-from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios.spec import channel_name
-from antiphon.scenarios.yaml_text import read
 from antiphon.telemetry.csv_files import Column, Digests, read_figures
 
 __all__ = [
@@ -125,13 +123,7 @@ def compare_settings(first: RunDirectory, second: RunDirectory) -> list[SettingD
 
 
 def _document(run: RunDirectory) -> dict[str, Any]:
-    text = run.document
-    if text.startswith("# No document"):  # the scenario holds Python objects
-        return {}
-    try:
-        document = dict(read(text, str(run.path / "scenario.yaml")).data)
-    except ScenarioError as error:
-        raise RunError(str(error)) from None
+    document = run.values
     channels = document.get("channels")
     if isinstance(channels, list) and all(isinstance(entry, dict) for entry in channels):
         document["channels"] = {

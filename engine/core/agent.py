@@ -13,8 +13,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import Learner, Objective, StackedLearner
+from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE
+from antiphon.agents.objectives import Objective
 from antiphon.comms.links import FanIn
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock

@@ -17,7 +17,7 @@ from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.masks import EnvMask, mask_fill_zero, mask_not
 from antiphon.engine.core.records import Members, Record, Replicas, members_and, select_rows
-from antiphon.nets.optimisers import Rate
+from antiphon.nets.schedules import Rate
 
 if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.agents.network import Tensors
@@ -167,7 +167,7 @@ class Channel:
 
     def not_finite(self, message: Tensor) -> EnvMask:
         """The rows of messages that hold a number that is not finite."""
-        finite = message.view(len(self.members), -1).isfinite().all(1)
+        finite = message.reshape(len(self.members), -1).isfinite().all(1)
         if bool(finite.all()):
             return False
         return True if len(self.members) == 1 else torch.logical_not(finite).repeat_interleave(self.batch)

@@ -12,10 +12,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from antiphon.engine.core.progress import Progress
 from antiphon.engine.core.system import System
-from antiphon.engine.inference.export import export, observed
+from antiphon.engine.inference.composed import ComposedSystem
 from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.rollout import EnvironmentRollout, ExampleRollout, Scores, scored
+from antiphon.engine.inference.rollout import (
+    EnvironmentRollout,
+    ExampleRollout,
+    Scores,
+    scored,
+    steps_needed,
+)
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import seed_for
@@ -130,22 +137,20 @@ def _scores(
 ) -> Iterator[tuple[int, Scores]]:
     """Yield the scores of one batch of examples after the other, with its size."""
     goals = system.goals()
-    perfect = links.kind == "perfect"
-    module, names = (export(system, list(goals)), observed(system)) if perfect else (None, [])
-    for number, batch in enumerate(examples(env, split)):
-        rows = len(next(iter(batch.values())))
-        if module is None:
-            rollout = ExampleRollout(system, batch, links, seed=rollout_seed(seed, split, number), ends=goals)
-            yield rows, rollout.scores(rollout.ports)
-        else:
-            with torch.no_grad():
-                outputs = module(*(_as_argument(system, name, batch[name]) for name in names))
-            yield rows, {name: scored(goal, outputs[name], batch) for name, goal in goals.items()}
-
-
-def _as_argument(system: System, name: str, signal: Tensor) -> Tensor:
-    """Return a signal as the composed module takes it: floats of the system's type, or classes."""
-    return signal.to(system.dtype) if system.description.signals[name].classes is None else signal
+    batches = -(-env.example_count(split) // _ROWS)
+    if links.kind == "perfect":
+        composed = ComposedSystem(system, list(goals))
+        with Progress("evaluating", batches * len(composed.ticks)) as bar:
+            for batch in examples(env, split):
+                outputs = composed.outputs(batch, bar.advance)
+                scores = {name: scored(goal, outputs[name], batch) for name, goal in goals.items()}
+                yield len(next(iter(batch.values()))), scores
+        return
+    with Progress("evaluating", batches * steps_needed(system)) as bar:
+        for number, batch in enumerate(examples(env, split)):
+            own = rollout_seed(seed, split, number)
+            rollout = ExampleRollout(system, batch, links, seed=own, ends=goals, on_step=bar.advance)
+            yield rollout.rows, rollout.scores(rollout.ports)
 
 
 def _forward(
@@ -170,7 +175,8 @@ def _forward(
         rollout = EnvironmentRollout(system, other, links, rollout_seed(seed, split, 0))
         steps = other.evaluation_steps  # which may depend on the seed
         assert steps is not None
-        scores = rollout.run(steps)
+        with Progress("evaluating", steps) as bar:
+            scores = rollout.run(steps, bar.advance)
     agents: dict[str, dict[str, float]] = {}
     goals = system.goals()
     for name, score in scores.items():

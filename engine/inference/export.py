@@ -21,14 +21,14 @@ import torch
 from torch import fx, nn
 
 from antiphon.agents.learner import Learner
-from antiphon.agents.network import OBJECTIVE, STATE
+from antiphon.agents.network import OBJECTIVE, STATE, Emitter
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.rollout import steps_needed
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["agent_module", "argument_names", "export", "observed", "steps_per_round"]
+__all__ = ["Ticks", "agent_module", "argument_names", "emitters_of", "export", "observed", "steps_per_round"]
 
 Ports = dict[str, fx.Node]
 _LONGEST = 4096
@@ -66,9 +66,9 @@ def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
                 f"compose: '{name}' has no objective, so it has no output{suggest(name, goals)}"
             )
     if not system.description.is_stream:
-        ticks = _Ticks(system, steps_per_round(system))
+        ticks = Ticks(system, steps_per_round(system))
         return _laid_end_to_end(ticks, ticks.round(agents), agents)
-    ticks = _Ticks(system)
+    ticks = Ticks(system)
     words = argument_names(ticks.observed).items()
     ticks.signals = {name: ticks.encoded(name, ticks.graph.placeholder(word)) for name, word in words}
     ticks.append(steps_needed(system))
@@ -142,8 +142,16 @@ def argument_names(names: Iterable[str], taken: Collection[str] = ()) -> dict[st
     return found
 
 
+def emitters_of(system: System, root: nn.Module) -> dict[str, Emitter]:
+    """Add copies of all networks to `root`, and return their emitters by the first agent of each."""
+    return {
+        name: a.learner.network.emit(root, f"agent_{name}", a.learner.parameters, a.learner.buffers)
+        for name, a in system.owners().items()
+    }
+
+
 @final
-class _Ticks:
+class Ticks:
     """Ticks of a system, one after the other, as one graph.
 
     Of a stream, those of an example from silence on; all steps show the same signals. Elsewhere those of one round,
@@ -153,6 +161,7 @@ class _Ticks:
     Args:
         system: Whose; the graph's modules hold copies of its parameters.
         length: Steps in a round; 0: an example is shown.
+        graph: What takes the calls; None: a new one, into which the same call is appended once.
 
     Attributes:
         observed: What is observed, in the order in which it is given.
@@ -163,18 +172,18 @@ class _Ticks:
         carried: Shapes of the state's entries per environment, by name.
     """
 
-    def __init__(self, system: System, length: int = 0) -> None:
+    def __init__(self, system: System, length: int = 0, graph: fx.Graph | None = None) -> None:
         self.system = system
         self.length = length
         self.root = nn.Module()
-        self.graph = fx.Graph()
+        self.graph = fx.Graph() if graph is None else graph
         self.observed = observed(system)
         self.signals: Ports = {}
         self.messages: dict[tuple[str, int], fx.Node] = {}
         self.states: dict[tuple[str, int], fx.Node] = {}
         self.outputs: dict[str, list[fx.Node]] = {}
         self.carried: dict[str, tuple[int, ...]] = {}
-        self._calls: dict[str, fx.Node] = {}
+        self._calls: dict[str, fx.Node] | None = {} if graph is None else None
         self._left: list[tuple[str, Callable[[], fx.Node]]] = []
         ledgers = [channel.ledger for channel in system.channels.values()]
         spans = [one.link.delay + one.receiver.period + one.sender.clock.period for one in ledgers]
@@ -255,16 +264,15 @@ class _Ticks:
 
     def append(self, steps: int) -> None:
         """Append the ticks of steps 0 to `steps` - 1."""
-        emitters = {
-            name: a.learner.network.emit(self.root, f"agent_{name}", a.learner.parameters, a.learner.buffers)
-            for name, a in self.system.owners().items()
-        }
+        emitters = emitters_of(self.system, self.root)
         for step in range(steps):
             for name in self.system.schedule.ticks(step):
-                agent = self.system.agents[name]
-                state = self.state(agent, step) if agent.memory is not None else None
-                emit = emitters[self.system.owner_of[name]]
-                self._deliver(agent, emit(self.graph, self._input(agent, step), state), step)
+                self.append_tick(emitters[self.system.owner_of[name]], self.system.agents[name], step)
+
+    def append_tick(self, emit: Emitter, agent: Agent, step: int) -> None:
+        """Append an agent's tick; `emit`: the emitter of its network."""
+        state = self.state(agent, step) if agent.memory is not None else None
+        self._deliver(agent, emit(self.graph, self._input(agent, step), state), step)
 
     def _deliver(self, agent: Agent, ports: Ports, step: int) -> None:
         if OBJECTIVE in ports:
@@ -278,14 +286,16 @@ class _Ticks:
         flat = len(agent.learner.network.input_shape) == 1
         at = self._observed_step(agent, step)
         parts = [
-            self._ages(agent, step) if name == AGE else self._observation(name, at, flat)
+            self._per_channel(agent, step, _age(step)) if name == AGE else self._observation(name, at, flat)
             for name in agent.observes
         ]
         due = [self.due(channel, step) for channel in agent.incoming]
         messages = [
             self._reading(channel, stamps, flat) for channel, stamps in zip(agent.incoming, due, strict=True)
         ]
-        if agent.fan_in != "concat" and messages:
+        if agent.fan_in == "own":
+            messages.append(self._per_channel(agent, step, lambda channel, stamp: 1.0))
+        elif agent.fan_in != "concat" and messages:
             newest = [stamps[-1] for stamps in due if stamps]
             messages = [self._mean(messages, newest) if agent.fan_in == "mean" else self._sum(messages)]
         return self._joined([*parts, *messages])
@@ -335,15 +345,15 @@ class _Ticks:
         count = max(len(stamps), 1) if mask is None else self.call("clamp_min", self.call("sum", mask), 1)
         return self.call(torch.div, self._sum(values), count)
 
-    def _ages(self, agent: Agent, step: int) -> fx.Node:
-        """[batch, channels]: how old the newest messages are, in ticks of their senders; 0 where none has come."""
-        ages, stamps = [], []
+    def _per_channel(self, agent: Agent, step: int, number: Callable[[Channel, int], float]) -> fx.Node:
+        """[batch, channels]: a number of each newest message, by its channel and stamp; 0 where none has come."""
+        values, stamps = [], []
         for channel in agent.incoming:
             due = self.due(channel, step)
-            ages.append((step - due[-1]) / channel.ledger.sender.clock.period if due else 0.0)
+            values.append(number(channel, due[-1]) if due else 0.0)
             stamps.append(due[-1] if due else 0)
-        zeros = self.silence(len(ages))
-        row = self.call("new_tensor", zeros, ages)
+        zeros = self.silence(len(values))
+        row = self.call("new_tensor", zeros, values)
         mask = self.made(stamps)
         if mask is not None:
             row = self.call(torch.mul, row, mask)
@@ -361,14 +371,21 @@ class _Ticks:
         return parts[0] if len(parts) == 1 else self.call(torch.cat, list(parts), 1)
 
     def call(self, function: Callable[..., Any] | str, *args: Any, **settings: Any) -> fx.Node:
-        """Return the call of a function, or of a method of the first argument; the same one is appended once."""
+        """Return the call of a function, or of a method of the first argument."""
+        if self._calls is None:
+            return _call(self.graph, function, *args, **settings)
         key = repr((function, args, settings))
         if key not in self._calls:
             self._calls[key] = _call(self.graph, function, *args, **settings)
         return self._calls[key]
 
 
-def _laid_end_to_end(ticks: _Ticks, module: fx.GraphModule, agents: Sequence[str]) -> fx.GraphModule:
+def _age(step: int) -> Callable[[Channel, int], float]:
+    """How old a message is at a step, in ticks of its sender."""
+    return lambda channel, stamp: (step - stamp) / channel.ledger.sender.clock.period
+
+
+def _laid_end_to_end(ticks: Ticks, module: fx.GraphModule, agents: Sequence[str]) -> fx.GraphModule:
     """A module that cuts the signals into rounds and folds the state through them.
 
     fx graphs have no loop. `functools.reduce` is one, and with the other builtins here it stays a single node when

@@ -8,7 +8,7 @@ A delivery hook may replace messages before they go out.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -52,6 +52,7 @@ __all__ = [
     "filled",
     "scored",
     "steps_needed",
+    "ticks_needed",
 ]
 
 Deliver = Callable[[str, int, Tensor], Tensor]
@@ -150,6 +151,7 @@ class ExampleRollout:
         ends: The agents whose newest outputs are wanted; ticks that do not reach these are left out. None: all agents.
         history: Whether delivery hooks look at older messages.
         watched: By agent: ports that are wanted beside those that a channel or objective reads.
+        on_step: Called after each of the steps for which the examples are shown.
 
     Attributes:
         rows: How many examples there are.
@@ -166,6 +168,7 @@ class ExampleRollout:
         ends: Collection[str] | None = None,
         history: bool = False,
         watched: Mapping[str, tuple[str, ...]] | None = None,
+        on_step: Callable[[], None] = lambda: None,
     ) -> None:
         self.system = system
         self.rows = len(next(iter(signals.values())))
@@ -175,7 +178,7 @@ class ExampleRollout:
         self._lossy = {name for name, c in system.channels.items() if _link(c, links, seed).drop}
         self._calls = [system.schedule.calls(step) for step in range(steps_needed(system))]
         self._newest = {name: step for name, step in self._ticks() if ends is None or name in ends}
-        self._calls = self._among(self._needed())
+        self._calls = self._among(ticks_needed(system, self._ticks(), self._newest, self._behind))
         self._records: dict[tuple[str, int], Record] = {}
         self.ports: dict[str, Tensors] = {}
         self._rollout = Rollout(system, self.rows, links, seed)
@@ -190,6 +193,7 @@ class ExampleRollout:
             for name, channel in self._rollout.system.channels.items():
                 if step in channel.ledger.records:
                     self._records[name, step] = channel.ledger.records[step]
+            on_step()
 
     def replaced(self, channel: str, message: Callable[[int, Tensor], Tensor]) -> dict[str, Tensors]:
         """Return the ports of the ends' newest ticks with the messages of one channel replaced.
@@ -257,15 +261,6 @@ class ExampleRollout:
         ]
         return [[call for call in calls if call] for calls in each]
 
-    def _needed(self) -> set[tuple[str, int]]:
-        """The ticks that the newest ones of the ends rest on."""
-        needed = set(self._newest.items())
-        for name, step in reversed(self._ticks()):
-            if (name, step) in needed:
-                for channel in self.system.agents[name].channels:
-                    needed.update((channel.sender, stamp) for stamp in self._behind(channel, step))
-        return needed
-
     def _changed_by(self, replaced: str) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
         """The ticks, by agent, that rest on messages of a channel, and the messages, by channel, that these rest on."""
         changed: set[tuple[str, int]] = set()
@@ -290,6 +285,28 @@ class ExampleRollout:
             while earlier is not None:
                 yield earlier
                 earlier = channel.ledger.sender.latest(earlier - 1)
+
+
+def ticks_needed(
+    system: System,
+    ticks: Sequence[tuple[str, int]],
+    newest: Mapping[str, int],
+    behind: Callable[[Channel, int], Iterable[int]],
+) -> set[tuple[str, int]]:
+    """Return the ticks, agent and step, that some rest on.
+
+    Args:
+        system: Whose ticks.
+        ticks: All that there are, in order.
+        newest: By agent: the step of the tick that is wanted.
+        behind: The stamps of a channel that what its receiver reads at a step may rest on.
+    """
+    needed = set(newest.items())
+    for name, step in reversed(ticks):
+        if (name, step) in needed:
+            for channel in system.agents[name].channels:
+                needed.update((channel.sender, stamp) for stamp in behind(channel, step))
+    return needed
 
 
 def scored(goal: Goal, output: Tensor, signals: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -331,10 +348,11 @@ class EnvironmentRollout:
         self._evaluator = ObjectiveEvaluator(self.system)
         self._filled = filled(system)
 
-    def run(self, steps: int) -> dict[str, Score]:
-        """Take so many steps and return the scores."""
+    def run(self, steps: int, on_step: Callable[[], None] = lambda: None) -> dict[str, Score]:
+        """Take so many steps, calling `on_step` after each, and return the scores."""
         for _ in range(steps):
             self.step()
+            on_step()
         return self.scores
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ import networkx as nx
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
+from antiphon.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
 from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.timeline import Timeline
@@ -96,7 +97,7 @@ def _about_agent(agent: AgentSpec) -> dict[str, str]:
     about = {
         "network": network_in_words(agent),
         "observes": ", ".join(agent.observes) or "nothing",
-        "objective": "none" if objective is None else f"{objective.kind} of {objective.target}",
+        "objective": "none" if objective is None else f"{name_of(objective.kind)} of {objective.target}",
         "ticks": ticks_in_words(agent),
         "learns": learning_in_words(agent),
     }
@@ -117,7 +118,7 @@ def _about_channel(channel: ChannelSpec) -> dict[str, str]:
         about["gradient"] = _gradient(channel)
     if predicted and channel.input is not None:
         context = ", ".join(channel.input.context)
-        about["input"] = channel.input.kind + (f", given {context}" if context else "")
+        about["input"] = name_of(channel.input.kind) + (f", given {context}" if context else "")
     if channel.coupling == "locked" and channel.feedback is not None:
         about["feedback"] = channel.feedback.kind
     parts = [f"delay {link.delay}"] if link.delay else []
@@ -133,7 +134,7 @@ def _about_channel(channel: ChannelSpec) -> dict[str, str]:
 
 def _gradient(channel: ChannelSpec) -> str:
     gradient = channel.gradient
-    parts: list[str] = [gradient.kind]
+    parts: list[str] = [name_of(gradient.kind)]
     labelled = gradient.kind in ("local", "sobolev_label")
     parts += [f"target {gradient.target}"] if labelled and gradient.target else []
     parts += [f"given {', '.join(gradient.context)}"] if gradient.context else []

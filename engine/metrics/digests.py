@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -146,8 +148,8 @@ def described_scenario(scenario: Scenario) -> dict[str, Any]:
     """Return a scenario as plain data, with `{python: TYPE, digest: HEX}` in the place of each Python object.
 
     The digest is of what can be known of an object: of tensors, arrays and data sets every number; of a module its
-    structure, since its parameters are in checkpoints; of a function and a Gymnasium environment the name; of any other
-    object its public attributes.
+    structure, since its parameters are in checkpoints; of a function the name, its defaults and what it encloses; of a
+    class and a Gymnasium environment the name; of any other object its public attributes.
     """
     described: dict[str, Any] = _described(plain(scenario))
     return described
@@ -188,9 +190,9 @@ def _content(value: Any, outer: frozenset[int]) -> Iterator[bytes | memoryview]:
         yield repr((value.num_envs, getattr(value.spec, "id", None), value.single_observation_space)).encode()
     elif isinstance(value, _PLAIN | bytes):
         yield repr(value).encode()
-    elif hasattr(value, "__qualname__"):
-        yield value.__qualname__.encode()
     elif id(value) not in outer:
+        if hasattr(value, "__qualname__"):
+            yield value.__qualname__.encode()
         for part in _parts_of(value):
             yield from _content(part, outer | {id(value)})
 
@@ -207,5 +209,9 @@ def _parts_of(value: Any) -> Iterable[Any]:
         return value
     if is_dataclass(value):
         return [part for field in fields(value) for part in (field.name, getattr(value, field.name))]
+    if isinstance(value, FunctionType):
+        return value.__defaults__, value.__kwdefaults__, inspect.getclosurevars(value).nonlocals
+    if hasattr(value, "__qualname__"):
+        return ()
     attributes = getattr(value, "__dict__", {})
     return [part for name in sorted(attributes) if name[0] != "_" for part in (name, attributes[name])]

@@ -128,9 +128,9 @@ def memory_of(system: System, costs: CostModel | None = None) -> MemoryEstimate:
     models = [model for channel in system.channels.values() for model in channel.models]
     return MemoryEstimate(
         parameters=sum(_size(learner.parameters.values(), learner.buffers.values()) for learner in learners),
-        optimiser=sum(_size(*learner.optimiser.state.values()) for learner in learners),
+        optimiser=sum(_size(learner.optimiser.expected()) for learner in learners),
         predictors=sum(
-            _size(m.parameters.values(), m.buffers.values(), *m.optimiser.state.values()) for m in models
+            _size(m.parameters.values(), m.buffers.values(), m.optimiser.expected()) for m in models
         ),
         gradients=sum(_size(one.trainable) for one in (*learners, *models)),
         messages=sum(_messages(system, channel) for channel in system.channels.values()),

@@ -11,10 +11,8 @@ from typing import Any
 
 import torch
 
-from antiphon.comms.synthetic_gradients import PREDICTORS
-from antiphon.comms.synthetic_inputs import INPUTS
 from antiphon.engine.build.builder import build_to_look
-from antiphon.engine.build.stacking import channel_stacks_of, stacks_of
+from antiphon.engine.build.stacking import channel_stacks_of, channels_alone, stacks_of
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
@@ -25,6 +23,7 @@ from antiphon.engine.step.backends import checked_backend
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
+from antiphon.extensions import name_of
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec
 
@@ -152,7 +151,7 @@ class ChannelStackPlan:
 
 @dataclass(frozen=True)
 class Alone:
-    """Agents that are not stacked, for one reason."""
+    """Agents, or channels for the sake of a predictor, that are not stacked for one reason."""
 
     agents: tuple[str, ...]
     reason: str
@@ -221,6 +220,8 @@ def plan(
     alone: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         alone.setdefault(reason, []).append(name)
+    for name, reason in channels_alone(system).items():
+        alone.setdefault(reason, []).append(name)
     return Plan(
         scenario=scenario.scenario,
         batch=scenario.training.batch,
@@ -263,8 +264,8 @@ def _cohort(scenario: Scenario, members: Sequence[Agent]) -> CohortPlan:
         network=network_in_words(spec),
         ticks=ticks_in_words(spec),
         learns=learning_in_words(spec),
-        optimiser=f"{optimiser.kind} {optimiser.lr:g}" if spec.learn else None,
-        objective=None if goal is None else f"{goal.kind} of {goal.target}",
+        optimiser=f"{name_of(optimiser.kind)} {optimiser.lr:g}" if spec.learn else None,
+        objective=None if goal is None else f"{name_of(goal.kind)} of {goal.target}",
         parameters=sum(p.numel() for p in members[0].learner.parameters.values()),
     )
 
@@ -276,8 +277,8 @@ def _channel_stack(channels: Sequence[Channel], first_of: Mapping[str, str]) -> 
         sender=first_of[first.sender],
         receiver=first_of[first.receiver],
         coupling=first.coupling,
-        gradient=next((name for name, kind in PREDICTORS.items() if type(first.predictor) is kind), None),
-        input=next((name for name, kind in INPUTS.items() if type(first.input) is kind), None),
+        gradient=None if first.predictor is None else first.predictor.kind,
+        input=None if first.input is None else first.input.kind,
         size=first.size,
     )
 
@@ -287,9 +288,9 @@ def _channel_stack(channels: Sequence[Channel], first_of: Mapping[str, str]) -> 
 
 def network_in_words(spec: AgentSpec) -> str:
     """Return the kind and the sizes of an agent's network: `mlp 64`."""
-    network = spec.network
-    if not isinstance(network, NetworkSpec):
-        return "Python"
+    network = spec.layers
+    if network is None:
+        return str(spec.network.kind) if isinstance(spec.network, NetworkSpec) else "Python"
     if network.recurrent:
         before = f" behind {', '.join(map(str, network.encoder))}" if network.encoder else ""
         return f"{network.kind} {network.size}{before}"

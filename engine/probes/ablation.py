@@ -96,8 +96,16 @@ class Change:
 
     @property
     def resolved(self) -> bool:
-        """Whether the interval leaves zero out."""
+        """Whether the interval leaves zero out, on either side."""
         return self.half is not None and abs(self.value) > self.half
+
+    @property
+    def sign(self) -> int:
+        """1 where the interval lies above zero, -1 where it lies below, 0 where it holds zero or is not known.
+
+        Of a loss, 1: the channel is needed; -1: the system is better without it.
+        """
+        return 0 if not self.resolved else 1 if self.value > 0 else -1
 
 
 @dataclass(frozen=True)

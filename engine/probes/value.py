@@ -38,7 +38,7 @@ from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_a
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.backends import StackedBackend
 from antiphon.errors import DivergenceError, ScenarioError, suggest
-from antiphon.nets.optimisers import Rate
+from antiphon.nets.schedules import Rate
 from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.statistics import Ratio, ratio
 

@@ -11,6 +11,9 @@ from torch import Tensor
 from antiphon.comms.credit import as_leaf
 from antiphon.engine.reference.records import AgentTick, Consumption, MessageRecord, Read, StepSignals, Tape
 from antiphon.engine.reference.state import Optimizer, State
+from antiphon.nets.torch_optimisers import TorchOptimiser
+from antiphon.nets.torch_optimisers import load as load_optimiser
+from antiphon.nets.torch_optimisers import saved as saved_optimiser
 
 __all__ = ["load_state_dict", "state_dict"]
 
@@ -101,20 +104,28 @@ def load_state_dict(state: State, saved: Mapping[str, Any]) -> None:
 def _saved_optimizer(optimizer: Optimizer) -> Tree:
     """Parameters, running statistics, the optimiser's state and its count of steps."""
     kept: Any = {} if optimizer.torch is None else optimizer.torch.state
+    parameters, buffers = dict(optimizer.owner.parameters), dict(optimizer.owner.buffers)
+    if isinstance(optimizer.owner.optimiser, TorchOptimiser):
+        state = {"torch": [] if optimizer.torch is None else [saved_optimiser(optimizer.torch)]}
+        return {
+            "parameters": parameters,
+            "buffers": buffers,
+            "optimiser": state,
+            "updates": optimizer.updates,
+        }
     found: Tree = {}
     for ours, theirs in _moments(optimizer).items():  # zeros before the first step
         found[ours] = [kept.get(p, {}).get(theirs, torch.zeros_like(p)) for p in optimizer.parameters]
     if optimizer.kind != "sgd":
         first = kept.get(optimizer.parameters[0], {}) if optimizer.parameters else {}
         found["steps"] = [first.get("step", torch.zeros((), dtype=torch.float32))]
-    parameters, buffers = dict(optimizer.owner.parameters), dict(optimizer.owner.buffers)
     return {"parameters": parameters, "buffers": buffers, "optimiser": found, "updates": optimizer.updates}
 
 
 def _moments(optimizer: Optimizer) -> dict[str, str]:
     """torch's names of an optimiser's state, by those of a checkpoint."""
     if optimizer.kind == "sgd":
-        return {"momentum": "momentum_buffer"} if optimizer.owner.optimiser.momentum else {}
+        return {"momentum": "momentum_buffer"} if optimizer.owner.optimiser.settings()["momentum"] else {}
     return {"mean": "exp_avg", "square": "exp_avg_sq"}
 
 
@@ -124,6 +135,10 @@ def _load_optimizer(optimizer: Optimizer, saved: Tree) -> None:
         p.copy_(saved["parameters"][name])
     optimizer.owner.buffers = {name: value.clone() for name, value in saved["buffers"].items()}
     optimizer.updates = saved["updates"]
+    if isinstance(optimizer.owner.optimiser, TorchOptimiser):
+        if optimizer.torch is not None:
+            load_optimiser(optimizer.torch, saved["optimiser"]["torch"][0])
+        return
     for i, p in enumerate(optimizer.parameters):
         assert optimizer.torch is not None
         moments = _moments(optimizer).items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from antiphon.engine.reference.mailbox import Mailbox
 from antiphon.engine.reference.records import InputExample, LearningGroup
 from antiphon.errors import DivergenceError
 from antiphon.nets.random import uniform
+from antiphon.nets.torch_optimisers import plain_optimiser, rate_shares
 
 if TYPE_CHECKING:
     from antiphon.agents.learner import Learner
@@ -27,13 +28,8 @@ class Optimizer:
         built = owner.optimiser
         self.owner, self.parameters, self.rate = owner, owner.trainable, owner.rate
         self.clip, self.updates, self.kind = built.clip, owner.updates, built.kind
-        self.torch: torch.optim.Optimizer | None = None
-        plain: dict[str, Any] = {"weight_decay": built.weight_decay, "foreach": False, "fused": False}
-        if self.parameters and self.kind == "sgd":
-            self.torch = torch.optim.SGD(self.parameters, momentum=built.momentum, **plain)
-        elif self.parameters:
-            adam = torch.optim.Adam if self.kind == "adam" else torch.optim.AdamW
-            self.torch = adam(self.parameters, betas=built.betas, eps=built.EPSILON, **plain)
+        self.torch = plain_optimiser(built, self.rate.base)
+        self.shares = rate_shares(self.torch, self.rate.base)
 
     def step(self, gradients: Sequence[Tensor | None], now: int) -> None:
         """Set, clip and follow gradients, one per parameter in order; a parameter that nothing reaches has zero."""
@@ -46,7 +42,8 @@ class Optimizer:
             found = [g * (self.clip / norm).clamp(max=1.0) for g in found]
         for p, g in zip(self.parameters, found, strict=True):
             p.grad = g
-        self.torch.param_groups[0]["lr"] = self.rate(now)
+        for group, share in zip(self.torch.param_groups, self.shares, strict=True):
+            group["lr"] = self.rate(now) * share
         self.torch.step()
         self.torch.zero_grad()
         self.updates += 1

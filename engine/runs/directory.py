@@ -17,7 +17,7 @@ import platform
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -126,6 +126,16 @@ def scenario_text(scenario: Scenario) -> str:
         return f"{_NO_DOCUMENT}{error}\n{write(described_scenario(scenario))}"
 
 
+def _objects(described: Any, place: str) -> Iterator[str]:
+    """Yield the places of Python objects in the description of a scenario."""
+    if isinstance(described, Mapping) and described.keys() == {"python", "digest"}:
+        yield place
+    elif isinstance(described, Mapping | list):
+        items = described.items() if isinstance(described, Mapping) else enumerate(described)
+        for key, value in items:
+            yield from _objects(value, f"{place}.{key}" if place else str(key))
+
+
 @dataclass(eq=False)
 class RunDirectory:
     """A run on disk."""
@@ -216,6 +226,29 @@ class RunDirectory:
             return dict(read(document, str(self.path / "scenario.yaml")).data)
         except ScenarioError as error:
             raise RunError(str(error)) from None
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The data of scenario.yaml; empty where a version that described no Python objects has left a note only.
+
+        Raises:
+            RunError: It cannot be read, or is damaged.
+        """
+        described = self.described
+        try:
+            return (
+                dict(read(self.document, str(self.path / "scenario.yaml")).data)
+                if described is None
+                else described
+            )
+        except ScenarioError as error:
+            raise RunError(str(error)) from None
+
+    @property
+    def not_recorded(self) -> list[str]:
+        """The places in the scenario of Python objects, whose code is not recorded; RunError as of `values`."""
+        described = self.described
+        return ["the whole scenario"] if described == {} else list(_objects(described, ""))
 
     @property
     def scenario(self) -> Scenario:

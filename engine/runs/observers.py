@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from antiphon.engine.core.progress import Progress
 from antiphon.engine.runs.trainer import Observer, Outcome, Trainer
 from antiphon.engine.step.report import MeanAccumulator
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from antiphon.engine.base_simulation import BaseSimulation
 
 __all__ = ["OnStep", "ProgressBar", "Scores", "StepCallback", "TrainingScores"]
@@ -26,27 +24,16 @@ class ProgressBar(Observer):
     """A progress bar on standard error, if that is a terminal; without `steps` its end is not known."""
 
     def __init__(self, steps: int | None) -> None:
-        self._steps = steps
-        self._bar: Progress | None = None
+        self._progress = Progress("steps", steps)
 
     def start(self, trainer: Trainer) -> None:
-        if not sys.stderr.isatty():
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task("steps", total=self._steps)
-        self._bar.start()
+        self._progress.display()
 
     def step(self, trainer: Trainer) -> None:
-        if self._bar is not None:
-            self._bar.advance(self._task)
+        self._progress.advance()
 
     def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._progress.close()
 
 
 class StepCallback(Observer):

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.engine.runs.directory import RunDirectory, facts_of, finite, holds_objects, scenario_text
+from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.engine.runs.trainer import Outcome
 from antiphon.errors import DivergenceError, RunError
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.python import PythonTemplate, other_variants
 
 __all__ = ["Request"]
 

@@ -21,8 +21,9 @@ from antiphon.engine.runs.directory import (
     write_json,
 )
 from antiphon.engine.runs.trainer import Observer, Outcome, SharedClock, Trainer
-from antiphon.errors import AntiphonError, DivergenceError
-from antiphon.scenarios.training import OF_AGENTS
+from antiphon.errors import AntiphonError, DivergenceError, ScenarioError
+from antiphon.extensions import made, name_of
+from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
 from antiphon.telemetry import CsvRecorder, Figure, Recorder, Recorders
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.csv_files import DigestsCsv
@@ -105,6 +106,20 @@ def result_of(
     return result
 
 
+def _recorder(spec: RecorderSpec, directory: Path) -> Recorder:
+    """Return a recorder of a user's; ScenarioError where it cannot be made."""
+    name = name_of(spec.kind)
+    try:
+        recorder = made("recorder", spec.kind, spec.options, factory=True, directory=directory)
+    except ScenarioError as error:
+        raise ScenarioError(f"telemetry.recorders: {error}") from None
+    if not isinstance(recorder, Recorder):
+        raise ScenarioError(
+            f"telemetry.recorders: {name} made {type(recorder).__name__}; make it a subclass of antiphon.telemetry.Recorder"
+        )
+    return recorder
+
+
 def over(readouts: Sequence[str], metric: str, agents: Mapping[str, Mapping[str, Any]]) -> float | None:
     """Return the mean of a metric over the readouts that have it; `agents`: figures by agent."""
     values = [agents[name][metric] for name in readouts if agents[name].get(metric) is not None]
@@ -161,7 +176,8 @@ class RunWriter(Observer):
         resumed = start if table.exists() else None
         digests = DigestsCsv(directory.path / "digests.csv", resumed)
         board = telemetry.TensorBoardRecorder(directory.path, start)
-        files = Recorders([CsvRecorder(table, resumed), digests, board])
+        own = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
+        files = Recorders([CsvRecorder(table, resumed), digests, board, *own])
         files.begin(description)
         self._latest.read(table, start)
         simulation.recorders += [Timed(files, self._seconds), self._latest, *self._further]

@@ -21,7 +21,7 @@ from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.records import LearningGroup, Replicas, ReplicaSignals, StepSignals, joined
 from antiphon.engine.core.system import Stacked, System
 from antiphon.engine.state.state_dict import Tree
-from antiphon.nets.optimisers import StackedParameters
+from antiphon.nets.trained_parameters import StackedParameters
 
 __all__ = ["merge_state", "parts_of", "split_state"]
 

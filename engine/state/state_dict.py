@@ -24,7 +24,7 @@ from antiphon.engine.core.records import (
     Tick,
 )
 from antiphon.engine.core.system import System
-from antiphon.nets.optimisers import TrainedParameters
+from antiphon.nets.trained_parameters import TrainedParameters
 
 __all__ = [
     "Tree",

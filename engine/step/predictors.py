@@ -157,36 +157,19 @@ class PredictorTrainer:
                 reached[channel.name] = predictor, examples
         predictions: dict[str, Tensor] = {}
         if watch:
-            newest = {name: (predictor, examples[-1]) for name, (predictor, examples) in reached.items()}
-            predictions = {name: constant(p) for name, p in self._predictions(newest).items()}
-        learned = self._gradients(reached)
+            newest = [(predictor, examples[-1]) for predictor, examples in reached.values()]
+            predictions = dict(zip(reached, map(constant, predict_all(newest)), strict=True))
         updates = {
-            name: PredictorUpdate(examples, *learned[name], predictions.get(name))
-            for name, (_, examples) in reached.items()
+            name: PredictorUpdate(examples, loss, gradients, predictions.get(name))
+            for (name, (_, examples)), (loss, gradients) in zip(
+                reached.items(), gradients_all(list(reached.values())), strict=True
+            )
         }
         for name, update in updates.items():
             if (count := len(self.system.channels[name].members)) > 1:
                 members = _union([example.members for example in update.examples], count)
                 update.members = members_and(members, self.system.channels[name].predictors_enabled)
         return updates
-
-    @staticmethod
-    def _predictions(
-        requested: Mapping[str, tuple[Predictor, Example]],
-    ) -> dict[str, Tensor]:
-        """Synthetic gradients by name; those of lone channels of one shape as one batched product."""
-        lone = {n: (p, e) for n, (p, e) in requested.items() if not isinstance(p, StackedModels)}
-        found = dict(zip(lone, predict_all(list(lone.values())), strict=True))
-        return found | {n: p.predict(e) for n, (p, e) in requested.items() if isinstance(p, StackedModels)}
-
-    @staticmethod
-    def _gradients(
-        requested: Mapping[str, tuple[Predictor, list[Example]]],
-    ) -> dict[str, tuple[Tensor, list[Tensor]]]:
-        """Each predictor's loss, [K] of a stack, and the gradients of its parameters."""
-        lone = {n: (p, e) for n, (p, e) in requested.items() if not isinstance(p, StackedModels)}
-        found = dict(zip(lone, gradients_all(list(lone.values())), strict=True))
-        return found | {n: p.gradients(e) for n, (p, e) in requested.items() if isinstance(p, StackedModels)}
 
     def input_gradients(self, step: int) -> dict[str, InputUpdate]:
         """Gather what each synthetic input learns from at this step, with the gradients of its parameters."""

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.engine.runs.request import Request
 from antiphon.engine.studies.scoring import Scoring
 from antiphon.errors import ScenarioError, suggest
+from antiphon.extensions import name_of
 from antiphon.scenarios import Scenario, Template, load
+from antiphon.scenarios.parts import ObjectiveSpec
 from antiphon.scenarios.problems import show_value
-from antiphon.scenarios.python import PythonTemplate
 from antiphon.scenarios.study import DEFAULT, BudgetSpec, PaperSpec, RowSpec, StudySpec, VariantSpec
 from antiphon.scenarios.training import OF_AGENTS, OF_KIND, OF_TRAINING, split_metric
 
@@ -111,8 +113,8 @@ class Plan:
             return self.spec.metric
         scenario = next(iter(self.runs.values())).request.scenario
         objectives = [scenario.agents[name].objective for name in scenario.readouts]
-        kinds = {objective.kind for objective in objectives if objective is not None}
-        return (OF_KIND[kinds.pop()][0] if len(kinds) == 1 else "loss",)
+        kinds = {name_of(objective.kind) for objective in objectives if objective is not None}
+        return (_metrics_of(objectives[0])[0] if len(kinds) == 1 and objectives[0] is not None else "loss",)
 
     @cached_property
     def axes(self) -> tuple[str, ...]:
@@ -295,7 +297,7 @@ class _Builder:
 
 def _metrics_are_there(spec: StudySpec, scenario: Scenario) -> None:
     """Refuse a metric or curve of an agent that there is not, or that its objective does not have."""
-    goals = {name: a.objective.kind for name, a in scenario.agents.items() if a.objective is not None}
+    goals = {name: a.objective for name, a in scenario.agents.items() if a.objective is not None}
     for key, metrics in (("metric", spec.metric), ("curves", spec.curves)):
         for metric in metrics:
             agent, what = split_metric(metric)
@@ -303,9 +305,20 @@ def _metrics_are_there(spec: StudySpec, scenario: Scenario) -> None:
                 known = suggest(agent, goals)
                 raise ScenarioError(f"{key}: {metric}: no agent {agent!r} with an objective{known}")
             for name in scenario.readouts if agent is None and what in OF_AGENTS else (agent,):
-                if name is not None and what not in (*OF_KIND[goals[name]], "loss"):
-                    known = suggest(what, (*OF_KIND[goals[name]], "loss"))
-                    raise ScenarioError(f"{key}: {metric}: {name} has none, it is for {goals[name]}{known}")
+                if name is not None and what not in (*_metrics_of(goals[name]), "loss"):
+                    known = suggest(what, (*_metrics_of(goals[name]), "loss"))
+                    raise ScenarioError(
+                        f"{key}: {metric}: {name} has none, it is for {name_of(goals[name].kind)}{known}"
+                    )
+
+
+def _metrics_of(objective: ObjectiveSpec) -> tuple[str, ...]:
+    """The metrics of an objective beside its loss, its own first."""
+    if isinstance(objective.kind, str) and objective.kind in OF_KIND:
+        return OF_KIND[objective.kind]
+    from antiphon.agents.objectives import objective_of  # with torch
+
+    return (objective_of(objective.kind, objective.options).metric,)
 
 
 def _product(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:

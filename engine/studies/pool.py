@@ -20,13 +20,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from antiphon.engine.runs.python_template import PythonTemplate, load_python
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.trainer import stop_signals
 from antiphon.engine.studies.representations import measure_representations
 from antiphon.engine.studies.scoring import Scoring, add_scores
 from antiphon.errors import AntiphonError, EngineError
 from antiphon.scenarios import Template
-from antiphon.scenarios.python import PythonTemplate, load_python
 
 if TYPE_CHECKING:
     from antiphon.engine.runs.trainer import Outcome

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.runs.directory import read_json, write_json
 from antiphon.errors import ScenarioError
+from antiphon.extensions import name_of
 from antiphon.scenarios.training import OF_AGENTS
 
 if TYPE_CHECKING:
@@ -142,6 +143,10 @@ def least_loss(simulation: Simulation, split: str) -> float:
         )
     objective = simulation.scenario.agents[readouts[0]].objective
     assert objective is not None
+    if objective.own:
+        raise ScenarioError(
+            f"excess_loss: the least loss of {name_of(objective.kind)} is not known; use loss"
+        )
     batches = list(examples(simulation.world.env, split))
     system = simulation.system
     observations = [
@@ -149,4 +154,4 @@ def least_loss(simulation: Simulation, split: str) -> float:
         for name in observed(system)
     ]
     targets = torch.cat([batch[objective.target] for batch in batches])
-    return optimum(torch.cat(observations, 1), targets, objective.kind)
+    return optimum(torch.cat(observations, 1), targets, str(objective.kind))

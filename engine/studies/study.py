@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.engine.metrics.description import graph_of
+from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.engine.studies.curves import learning_curves, read_curves, write_curves
 from antiphon.engine.studies.figures import draw_curves, draw_figure
 from antiphon.engine.studies.plan import Plan, PlannedRun, StudyOptions, Templates, plan
@@ -24,7 +25,6 @@ from antiphon.engine.studies.summary import Finished, summary
 from antiphon.engine.studies.table import write_tables
 from antiphon.errors import AntiphonError, EngineError, ResourceError, RunError, ScenarioError, suggest
 from antiphon.scenarios import Template
-from antiphon.scenarios.python import PythonTemplate
 from antiphon.scenarios.study import StudySpec
 from antiphon.scenarios.training import is_of_env, split_metric
 
@@ -79,7 +79,7 @@ class Study:
         cls, template: Template | PythonTemplate, directory: Path, options: StudyOptions, **keys: Any
     ) -> Study:
         """Return the study that a scenario alone is: its variants side by side; `keys`: more of the document's."""
-        spec = StudySpec.of_template(template, **keys)
+        spec = StudySpec.of_scenario(template.name, template.description, **keys)
         return cls(spec=spec, directory=directory, options=options, templates={template.name: template})
 
     @property

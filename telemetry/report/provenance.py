@@ -76,6 +76,8 @@ _LONGEST = 160
 """Characters of a value in the table."""
 _TEXT = 60_000
 """Most characters of a document that is included whole."""
+_PLACES = 4
+"""Most places of Python objects that are named."""
 _MISSING = object()
 
 
@@ -96,6 +98,14 @@ def difference(runs: Sequence[ReportRun]) -> Html:
             blocks.append(element("p", more, class_="says"))
     if any(len(found) > 1 for found in forms.values()):
         says = "What differs between runs of one scenario, value by value, all else being the same."
+    elif len(runs) > 1 and (
+        places := list(dict.fromkeys(place for run in runs for place in run.not_recorded))
+    ):
+        named = ", ".join(places[:_PLACES]) + (", …" if len(places) > _PLACES else "")
+        says = (
+            "Runs of one scenario have the same values here. Whether more than their seeds differs cannot be known: the "
+            f"code of Python objects is not recorded ({named})."
+        )
     elif len(runs) > 1:
         says = "Runs of one scenario have the same values here; they differ in their seeds alone."
     else:

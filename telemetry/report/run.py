@@ -151,6 +151,7 @@ class ReportRun:
         result: Of result.json; empty where there is none.
         text: scenario.yaml.
         document: The scenario as plain data; empty where it cannot be read.
+        not_recorded: Places of the scenario with Python objects, whose code is not recorded.
         measured: Of measured.json; empty where there is none.
         table: Of metrics.csv.
         data: Of the Channels tab; None: there is none.
@@ -165,6 +166,7 @@ class ReportRun:
     result: Mapping[str, Any] = field(default_factory=dict)
     text: str = ""
     document: Mapping[str, Any] = field(default_factory=dict)
+    not_recorded: Sequence[str] = ()
     measured: Mapping[str, Any] = field(default_factory=dict)
     table: Table = field(default_factory=Table)
     data: RunData | None = None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.agents import OBJECTIVE, Head, Learner, Mlp, ModuleNetwork
-from antiphon.nets.optimisers import Rate, Schedule
+from antiphon.nets.schedules import Rate, Schedule
 
 DOUBLE = torch.float64
 

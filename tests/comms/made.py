@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.synthetic_gradients import PREDICTORS, Example, Predictor
-from antiphon.nets.optimisers import Rate
+from antiphon.nets.schedules import Rate
 
 DOUBLE = torch.float64
 BATCH, CHANNELS, SIDE, CLASSES = 6, 2, 3, 3

@@ -319,7 +319,7 @@ def test_the_optimiser_of_the_gradient_wins_over_lr() -> None:
         ),
         (
             {"gradient": {"optimiser": {"rate": 1.0}}},
-            "gradient.optimiser: there is no 'rate'; known: betas, clip, kind, lr, momentum, weight_decay",
+            "gradient.optimiser: there is no 'rate'; known: betas, clip, kind, lr, momentum, options, weight_decay",
         ),
         (
             {"gradient": {"optimiser": {"kind": "adamm"}}},

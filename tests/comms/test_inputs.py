@@ -11,7 +11,7 @@ from torch import Tensor
 
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.synthetic_inputs import INPUTS, InputModel
-from antiphon.nets.optimisers import Rate
+from antiphon.nets.schedules import Rate
 from tests.comms.made import DOUBLE, draw
 
 CONTEXT = (ContextSpec("image", (3,)), ContextSpec("to.phase", (), 2))

@@ -18,7 +18,7 @@ from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.comms.synthetic_inputs import INPUTS, InputModel
 from antiphon.errors import EngineError
 from antiphon.nets.layers import binary_cross_entropy, cross_entropy, squared_error
-from antiphon.nets.optimisers import Rate
+from antiphon.nets.schedules import Rate
 from tests.comms.made import BATCH, CASES, CLASSES, CONTEXT, DOUBLE, LABEL, PLACE, case, draw, example, make
 from tests.some import some
 

@@ -118,7 +118,10 @@ def test_objects_with_make() -> None:
         ),
         ({"id": COPY, "threshold": "low"}, ".threshold: 'low'; must be a number of bits"),
         ({"id": COPY, "threshold": float("nan")}, ".threshold: nan; must be a number of bits"),
-        ({"id": COPY, "repeats": 2}, ".repeats: unknown key; known: bits, length, max_length, threshold"),
+        (
+            {"id": COPY, "repeats": 2},
+            ".repeats: unknown key; known: bits, curriculum, length, max_length, threshold",
+        ),
         ({"id": COPY, "split": "test"}, ".split: unknown key; "),
         ({"id": REPEAT, "length": 5, "repeats": 5}, ".repeats: 5 times length 5 exceeds max_length 24; "),
         ({"id": REPEAT, "repeats": 0}, ".repeats: 0; must be a whole number from 1 to 24"),

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.nets.optimisers import Optimiser, Rate, Schedule, step_all
+from antiphon.nets.optimisers import Optimiser, step_all
+from antiphon.nets.schedules import Rate, Schedule
 from tests.tensors import DOUBLE, same
 
 TORCHS: dict[str, type[torch.optim.Optimizer]] = {

@@ -20,7 +20,7 @@ from antiphon.comms.model import ContextSpec
 from antiphon.comms.synthetic_gradients import PREDICTORS, Example, Predictor
 from antiphon.engine.probes.truth import true_gradients
 from antiphon.engine.simulation import Simulation
-from antiphon.nets.optimisers import Rate
+from antiphon.nets.schedules import Rate
 from tests.numerics.whole import DOUBLE, LINEAR, Whole, adam, drawn, run_of, updates_of
 
 B, M, H, P = 6, 5, 7, 3

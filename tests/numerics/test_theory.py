@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.engine.probes.truth import true_gradients
 from antiphon.engine.simulation import Simulation
-from antiphon.nets.optimisers import Optimiser, Rate
+from antiphon.nets.optimisers import Optimiser
 from antiphon.nets.optimum import optimum
+from antiphon.nets.schedules import Rate
 from antiphon.scenarios import catalogue
 from tests.numerics.whole import (
     DOUBLE,

@@ -80,7 +80,7 @@ def test_metrics_are_of_readouts_of_agents_or_of_the_environment() -> None:
 
 
 def test_a_scenario_alone_is_a_study_of_all_its_variants() -> None:
-    spec = StudySpec.of_template(load("digits-mlp"))
+    spec = StudySpec.of_scenario("digits-mlp", "")
     assert (spec.study, [row.scenario for row in spec.rows]) == ("digits-mlp", ["digits-mlp"])
     assert (spec.variants, list(spec.budgets), spec.budgets[DEFAULT].seeds) == (None, [DEFAULT], 3)
 

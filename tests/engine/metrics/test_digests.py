@@ -217,6 +217,13 @@ def other_factory(inputs: int, outputs: int) -> nn.Module:
 X = torch.arange(12.0).reshape(4, 3)
 
 
+def factory_of(width: int) -> Callable[..., nn.Module]:
+    def make(inputs: int, outputs: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(inputs, width), nn.Linear(width, outputs))
+
+    return make
+
+
 @pytest.mark.parametrize(
     ("make", "others"),
     [
@@ -242,6 +249,7 @@ X = torch.arange(12.0).reshape(4, 3)
         ),
         (lambda: Tempered(1.0), [lambda: Tempered(2.0), lambda: nn.Linear(3, 2)]),
         (lambda: factory, [lambda: other_factory, lambda: nn.Linear]),
+        (lambda: factory_of(8), [lambda: factory_of(9)]),
         (
             lambda: functools.partial(factory, bias=False),
             [lambda: functools.partial(factory, bias=True), lambda: functools.partial(other_factory)],

@@ -62,6 +62,15 @@ def test_the_channel_that_matters_comes_first_for_whom_it_matters(trained: Simul
     assert (unreached.value, unreached.half, unreached.resolved) == (0.0, 0.0, False)
 
 
+@pytest.mark.parametrize(
+    ("value", "half", "sign"), [(0.2, 0.1, 1), (-0.2, 0.1, -1), (0.1, 0.2, 0), (-0.1, 0.2, 0), (0.2, None, 0)]
+)
+def test_a_channel_is_needed_where_the_interval_lies_above_zero(
+    value: float, half: float | None, sign: int
+) -> None:
+    assert Change(value, half).sign == sign
+
+
 def test_it_agrees_with_a_system_whose_channel_is_silent(trained: Simulation) -> None:
     found = ablate(trained, Kind("zero"))
     silent = trained.fork()

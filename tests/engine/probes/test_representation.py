@@ -16,7 +16,7 @@ from antiphon.engine.probes.representation import dissimilarity, rdm, represent,
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError
-from antiphon.nets.optimisers import Rate
+from antiphon.nets.schedules import Rate
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 

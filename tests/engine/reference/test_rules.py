@@ -16,7 +16,8 @@ from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.backends import ReferenceBackend
 from antiphon.errors import DivergenceError, EngineError
 from antiphon.nets.layers import cross_entropy
-from antiphon.nets.optimisers import Optimiser, Rate, Schedule
+from antiphon.nets.optimisers import Optimiser
+from antiphon.nets.schedules import Rate, Schedule
 from tests.contracts.backend_documents import LABEL, Document, Play, document, ring
 from tests.contracts.backend_twins import made
 from tests.engine.numbers import equal, parameters

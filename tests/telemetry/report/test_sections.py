@@ -231,6 +231,9 @@ def test_only_scenarios_of_one_name_are_compared() -> None:
     assert Elements(page).count("details") == 3
     assert "Cannot be read: b." in difference([one("a", "s", 1), replace(one("b", "s", 2), document={})])
     assert "differ in their seeds alone" in difference([one("a", "s", 1), one("b", "s", 1)])
+    page = difference([one("a", "s", 1), replace(one("b", "s", 1), not_recorded=["env"])])
+    assert "cannot be known: the code of Python objects is not recorded (env)" in page
+    assert "alone" not in page
 
 
 def test_provenance_says_once_what_all_runs_share() -> None:

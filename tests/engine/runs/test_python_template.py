@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from antiphon import Scenario, load
+from antiphon.engine.runs.python_template import PythonTemplate, load_python
 from antiphon.envs import from_tensors
-from antiphon.scenarios.python import PythonTemplate, load_python
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.engine.walks import Walk, walking
@@ -96,7 +96,7 @@ def test_a_scenario_or_a_template_is_a_base_too() -> None:
 
 def test_only_what_another_process_finds_by_its_name_is_importable() -> None:
     assert PythonTemplate.of(build).importable
-    assert PythonTemplate.of(build).source == "tests.scenarios.test_python:build"
+    assert PythonTemplate.of(build).source == "tests.engine.runs.test_python_template:build"
     assert not PythonTemplate.of(build, {"own": build()}).importable
     for other in (build(), load("digits-mlp"), lambda: build(), functools.partial(build, 0.1)):
         assert not PythonTemplate.of(other).importable
@@ -120,8 +120,8 @@ def test_every_run_has_an_environment_of_its_own(base: Any) -> None:
 @pytest.mark.parametrize(
     ("function", "values", "line"),
     [
-        (build, {"lrr": 1}, r"test_python:build has no parameter 'lrr'; did you mean 'lr'\?$"),
-        (needs, {}, r"test_python:needs: parameter 'lr' has no value"),
+        (build, {"lrr": 1}, r"test_python_template:build has no parameter 'lrr'; did you mean 'lr'\?$"),
+        (needs, {}, r"test_python_template:needs: parameter 'lr' has no value"),
         (lambda: 3, {}, r"returns int; it must return an antiphon\.Scenario$"),
     ],
 )

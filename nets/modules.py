@@ -1,4 +1,6 @@
-"""Stacking of users' modules: signatures for equality, and a trial of vmap against single calls."""
+"""Users' torch modules as functions of (parameters, buffers, inputs), one or many stacked: construction, signatures for
+equality, and a trial of vmap against single calls.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,24 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from antiphon.agents.network import Tensors
+from antiphon.errors import ScenarioError
+from antiphon.extensions import called as call_factory
+from antiphon.extensions import name_of
 
-__all__ = ["IncomparableError", "called", "called_stacked", "described", "refusal"]
+__all__ = [
+    "IncomparableError",
+    "called",
+    "called_stacked",
+    "described",
+    "draws",
+    "module_of",
+    "output_size",
+    "per_sample",
+    "refusal",
+    "shape_problem",
+]
+
+Tensors = dict[str, Tensor]
 
 _ROWS = 4
 _TOLERANCE = 1e-4
@@ -48,6 +65,82 @@ _ATOMS = (
 
 class IncomparableError(Exception):
     """A module holds an attribute that cannot be compared with another module's."""
+
+
+def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **arguments: Any) -> nn.Module:
+    """Return a copy of a module, or a factory's result, in float32 on the CPU.
+
+    Args:
+        source: A module, or a factory.
+        seed: Of the global random state under which a factory samples its initial parameters.
+        arguments: Of the factory.
+
+    Raises:
+        ScenarioError: The factory does not take the arguments, fails, or returns something else.
+    """
+    if isinstance(source, nn.Module):
+        return copy.deepcopy(source).cpu().float()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = call_factory(source, name_of(source), **arguments)
+    if not isinstance(module, nn.Module):
+        raise ScenarioError(f"the factory returned {type(module).__name__}, not a torch.nn.Module")
+    return module.cpu().float()
+
+
+def output_size(module: nn.Module, inputs: int, what: str) -> int:
+    """Return the features that a module makes of [2, inputs]; ScenarioError, beginning with `what`, where it does not."""
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            found = copy.deepcopy(module).eval()(torch.zeros(2, inputs))
+    except ScenarioError:
+        raise
+    except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+        raise ScenarioError(f"{what} fails: {_line(error)}") from None
+    if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != 2:
+        shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ScenarioError(f"{what} makes {shape}; return [batch, features]")
+    return found.shape[1]
+
+
+def draws(module: nn.Module, inputs: int) -> bool:
+    """Whether a module uses torch's random numbers in training."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        state = torch.get_rng_state()
+        parameters = {name: p.data for name, p in module.named_parameters()}
+        called(module.train(), parameters, dict(module.named_buffers()), torch.zeros(2, inputs))
+        return not torch.equal(torch.get_rng_state(), state)
+
+
+def shape_problem(module: nn.Module, inputs: int, outputs: int, needs: str) -> str | None:
+    """Return why a module does not turn [2, inputs] into [2, outputs], in one line; None: it does.
+
+    Args:
+        module: The module.
+        inputs: Input features.
+        outputs: Output features.
+        needs: What the outputs are, for the line.
+    """
+    name = type(getattr(module, "module", module)).__name__  # of what is wrapped
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            found = copy.deepcopy(module).eval()(torch.zeros(2, inputs))
+    except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+        return f"{name} does not take inputs of [batch, {inputs}] ({_line(error)})"
+    shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if shape != [2, outputs]:
+        return f"{name} turns [2, {inputs}] into {shape}; the graph needs [2, {outputs}] ({needs})"
+    return None
+
+
+def per_sample(what: str, found: object, rows: int) -> Tensor:
+    """Return a user's losses or metrics, checked to be one number per sample, [rows]; ScenarioError elsewhere."""
+    if isinstance(found, Tensor) and found.shape == (rows,):
+        return found
+    have = f"{list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+    raise ScenarioError(
+        f"{what} is {have}, not one number per sample, [{rows}]; do not average over the batch (reduction='none')"
+    )
 
 
 def called(module: nn.Module, parameters: Tensors, buffers: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
@@ -159,11 +252,28 @@ class _UntriedError(_RefusedError):
     """Why a module could not be run alone."""
 
 
+_refusals: dict[Hashable, str | None] = {}
+_MOST_REFUSALS = 256
+
+
 def refusal(module: nn.Module, inputs: int) -> str | None:
     """Return why modules like `module` with `inputs` features cannot be stacked, in one line; None: they can.
 
-    Two stacked modules are compared with each alone: outputs, buffers, gradients, in training and evaluation.
+    Two stacked modules are compared with each alone: outputs, buffers, gradients, in training and evaluation. The
+    result is kept for modules that are described alike.
     """
+    try:
+        key = described(module), inputs
+    except IncomparableError:
+        return _tried(module, inputs)
+    if key not in _refusals:
+        if len(_refusals) >= _MOST_REFUSALS:
+            _refusals.clear()
+        _refusals[key] = _tried(module, inputs)
+    return _refusals[key]
+
+
+def _tried(module: nn.Module, inputs: int) -> str | None:
     why: str | None = None
     # In float64 rounding is negligible, but not every module accepts it.
     for dtype in (torch.float64, torch.float32):

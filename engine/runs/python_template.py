@@ -150,8 +150,10 @@ def other_variants(
 ) -> Iterator[Scenario]:
     """Yield the scenarios of a template's other variants, with the given values and with the parameters' defaults.
 
-    Those that cannot be resolved are left out.
+    Those that cannot be resolved are left out. A function is not called only to see what it would return.
     """
+    if isinstance(template, PythonTemplate) and not isinstance(template.base, Template):
+        return
     for settings in (values, {}) if values else ({},):
         for other in (None, *template.variants):
             if other != variant or settings != values:

@@ -1,0 +1,191 @@
+"""Networks with an aggregation of a user's, or with attention, before them: it joins the messages of several senders."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Protocol, final
+
+import torch
+from torch import Tensor, fx, nn
+
+from antiphon.agents.feedforward import attach
+from antiphon.agents.network import Emitter, Network, Tensors, sub, with_prefix
+from antiphon.errors import ScenarioError
+from antiphon.extensions import made, name_of
+from antiphon.nets.layers import Transport
+from antiphon.nets.modules import (
+    IncomparableError,
+    called,
+    called_stacked,
+    described,
+    draws,
+    module_of,
+    output_size,
+    refusal,
+)
+
+__all__ = ["Aggregated", "Aggregation", "Aggregator", "aggregator_of"]
+
+_PREFIX = "fan_in"
+
+
+class Aggregation(Protocol):
+    """An aggregation of a user's: a function, or a `torch.nn.Module`, whose parameters are trained with the agent's.
+
+    A class is called with `size` (components of one message) and `senders` (how many channels it joins).
+    """
+
+    def __call__(self, messages: Tensor, present: Tensor, /) -> Tensor:
+        """Return [B, features] of messages [B, senders, size], zeros where none is present, [B, senders] bool."""
+
+
+class Aggregator(nn.Module):
+    """An aggregation of messages that stand side by side, each with a column that says whether it is present."""
+
+    def __init__(self, aggregation: Callable[[Tensor, Tensor], Tensor], senders: int, size: int) -> None:
+        super().__init__()
+        self.aggregation = aggregation
+        self.senders, self.size = senders, size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, features] of [B, senders * size + senders]."""
+        messages = x[..., : self.senders * self.size].reshape(*x.shape[:-1], self.senders, self.size)
+        return self.aggregation(messages, x[..., self.senders * self.size :] > 0.5)
+
+
+def aggregator_of(
+    kind: Any, options: Mapping[str, Any], *, senders: int, size: int, seed: int
+) -> tuple[Aggregator, int]:
+    """Return an aggregation of messages that stand side by side, and the features that it makes.
+
+    Raises:
+        ScenarioError: It cannot be made, or does not fit; the line begins with the key.
+    """
+
+    def assembled() -> nn.Module:
+        found = made("aggregation", kind, options, size=size, senders=senders)
+        return Aggregator(copy.deepcopy(found) if isinstance(found, nn.Module) else found, senders, size)
+
+    joined = senders * size + senders
+    try:
+        module = module_of(assembled, seed)
+        features = output_size(module, joined, f"{name_of(kind)} of messages [2, {senders}, {size}]")
+        if draws(module, joined):
+            raise ScenarioError(f"{name_of(kind)} draws random numbers (dropout?); leave them to the network")
+    except ScenarioError as error:
+        raise ScenarioError(f"fan_in: {error}") from None
+    assert isinstance(module, Aggregator)
+    return module, features
+
+
+@final
+class Aggregated(Network):
+    """A network that reads observations, and what an aggregation makes of the messages.
+
+    Args:
+        kind: A registered name, a class, or the aggregation itself.
+        options: Keyword arguments of its factory.
+        observed: Components of the observations, which come first.
+        senders: How many channels are joined.
+        size: Components of a message of each.
+        seed: Of the aggregation's initial parameters.
+        inner: Makes the network, of the shape of its input.
+
+    Raises:
+        ScenarioError: The aggregation cannot be made or does not fit; the line begins with the key.
+    """
+
+    def __init__(
+        self,
+        kind: Any,
+        options: Mapping[str, Any],
+        *,
+        observed: int,
+        senders: int,
+        size: int,
+        seed: int,
+        inner: Callable[[tuple[int, ...]], Network],
+    ) -> None:
+        joined = senders * size + senders
+        self.module, features = aggregator_of(kind, options, senders=senders, size=size, seed=seed)
+        self.observed, self._joined = observed, joined
+        self.inner = inner((observed + features,))
+        super().__init__((observed + joined,), tuple(self.inner.heads.values()))
+        self.pure, self.state_size = self.inner.pure, self.inner.state_size
+        self._alone = object()
+
+    def parameters(self, generator: torch.Generator) -> Tensors:
+        own = {name: p.data.clone() for name, p in self.module.named_parameters()}
+        return self.inner.parameters(generator) | with_prefix(_PREFIX, own)
+
+    def buffers(self) -> Tensors:
+        own = {name: b.clone() for name, b in self.module.named_buffers()}
+        return self.inner.buffers() | with_prefix(_PREFIX, own)
+
+    def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
+        raise ScenarioError(
+            "fan_in: feedback fa needs the first layer that reads a message, and here an aggregation does; use dfa"
+        )
+
+    def __call__(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        x: Tensor,
+        *,
+        training: bool,
+        seed: int = 0,
+        transports: Sequence[Transport] = (),
+        state: Tensor | None = None,
+    ) -> tuple[Tensors, Tensors]:
+        self.module.train(training)
+        call = called_stacked if x.dim() == 3 else called
+        y, after = call(self.module, sub(parameters, _PREFIX), sub(buffers, _PREFIX), x[..., self.observed :])
+        ports, updated = self.inner(
+            parameters,
+            buffers,
+            torch.cat([x[..., : self.observed], y], -1),
+            training=training,
+            seed=seed,
+            transports=transports,
+            state=state,
+        )
+        return ports, updated | with_prefix(_PREFIX, after)
+
+    def port_shape(self, port: str) -> tuple[int, ...]:
+        return self.inner.port_shape(port)
+
+    def signature(self) -> Hashable:
+        try:
+            what = described(self.module)
+        except IncomparableError:
+            what = self._alone
+        return Aggregated, self.observed, what, self.inner.signature()
+
+    def stackable(self) -> str | None:
+        reason = refusal(self.module, self._joined)
+        return self.inner.stackable() if reason is None else f"its fan-in: {reason}"
+
+    def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
+        inner = self.inner.emit(root, name, parameters, buffers)
+        like = next(iter(parameters.values()), torch.zeros(()))
+        module = copy.deepcopy(self.module).to(like).eval()
+        module.load_state_dict(sub(parameters, _PREFIX) | sub(buffers, _PREFIX), strict=False)
+        attach(root, f"{name}.{_PREFIX}", module)
+        return _AggregatedEmitter(f"{name}.{_PREFIX}", self.observed, inner)
+
+
+class _AggregatedEmitter(Emitter):
+    def __init__(self, name: str, observed: int, inner: Emitter) -> None:
+        self._name, self._observed, self._inner = name, observed, inner
+
+    def __call__(self, graph: fx.Graph, x: fx.Node, state: fx.Node | None = None) -> dict[str, fx.Node]:
+        flat = graph.call_method("flatten", (x, 1))
+        seen, read = (
+            graph.call_function(operator.getitem, (flat, (slice(None), columns)))
+            for columns in (slice(None, self._observed), slice(self._observed, None))
+        )
+        made = graph.call_module(self._name, (read,))
+        return self._inner(graph, graph.call_function(torch.cat, ([seen, made], 1)), state)

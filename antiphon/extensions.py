@@ -1,0 +1,219 @@
+"""Registry of the extension points: the names that a scenario may use, those of antiphon and those of users.
+
+An extension point maps names to factories. antiphon's own names are entries of the same registry; others are added by
+`register`, or by the entry points of an installed package, in the group `antiphon.<point>s` (`antiphon.objectives`,
+`antiphon.predictors`, …). docs/extending.md has what each factory is called with and what it returns.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from antiphon.errors import ScenarioError, suggest
+
+__all__ = ["POINTS", "Catalogue", "called", "is_built_in", "key_of", "made", "name_of", "register"]
+
+_OWN: dict[str, dict[str, str]] = {
+    "objective": {
+        "classification": "antiphon.agents.objectives:Classification",
+        "regression": "antiphon.agents.objectives:Regression",
+        "coding": "antiphon.agents.objectives:Coding",
+    },
+    "predictor": {
+        "linear": "antiphon.comms.synthetic_gradients:LinearGradient",
+        "mlp": "antiphon.comms.synthetic_gradients:MlpGradient",
+        "conv": "antiphon.comms.synthetic_gradients:ConvGradient",
+        "critic": "antiphon.comms.synthetic_gradients:CriticGradient",
+        "sobolev": "antiphon.comms.synthetic_gradients:SobolevGradient",
+        "sobolev_label": "antiphon.comms.synthetic_gradients:SobolevLabelGradient",
+        "local": "antiphon.comms.synthetic_gradients:LocalGradient",
+    },
+    "input": {
+        "linear": "antiphon.comms.synthetic_inputs:LinearInput",
+        "mlp": "antiphon.comms.synthetic_inputs:MlpInput",
+    },
+    "aggregation": {
+        "concat": "antiphon.comms.links:join",
+        "sum": "antiphon.comms.links:join",
+        "mean": "antiphon.comms.links:join",
+        "attention": "antiphon.nets.attention:Attention",
+    },
+    "optimiser": {
+        "sgd": "antiphon.nets.optimisers:Optimiser",
+        "adam": "antiphon.nets.optimisers:Optimiser",
+        "adamw": "antiphon.nets.optimisers:Optimiser",
+    },
+    "schedule": {
+        "constant": "antiphon.nets.optimisers:Schedule",
+        "steps": "antiphon.nets.optimisers:Schedule",
+        "cosine": "antiphon.nets.optimisers:Schedule",
+        "linear": "antiphon.nets.optimisers:Schedule",
+    },
+    "recorder": {},
+    "curriculum": {"mean_below": "antiphon.envs.copying:MeanBelow"},
+    "network": {
+        "mlp": "antiphon.agents.feedforward:Mlp",
+        "conv": "antiphon.agents.feedforward:Conv",
+        "rnn": "antiphon.agents.recurrent:Recurrent",
+        "leaky": "antiphon.agents.recurrent:Recurrent",
+        "gru": "antiphon.agents.recurrent:Recurrent",
+        "lstm": "antiphon.agents.recurrent:Recurrent",
+    },
+}
+"""antiphon's own names, as `module:attribute`: nothing is imported before it is used."""
+_WITH_OPTIONS = {"attention", "mean_below"}
+"""Those of them whose factory takes the `options` of a document, as a user's does."""
+POINTS = tuple(_OWN)
+"""The extension points."""
+_registered: dict[str, dict[str, Any]] = {point: {} for point in POINTS}
+
+
+def register(point: str, name: str, factory: Callable[..., Any]) -> None:
+    """Add a name to an extension point, for documents and for Python, in this process.
+
+    Args:
+        point: `objective`, `predictor` (of gradients), `input` (predictor of messages), `aggregation`, `optimiser`,
+            `schedule`, `network`, `recorder`, `curriculum`; or `environment`, which is `antiphon.envs.register`.
+        name: As a document has it; a name of a user's that is there already is replaced.
+        factory: Called with the document's `options` as keyword arguments, and with the sizes that the point has.
+
+    Raises:
+        ScenarioError: There is no such point, the name is antiphon's own, or the factory is not callable.
+    """
+    if point == "environment":
+        envs: Any = import_module("antiphon.envs")
+        envs.register(name, factory)
+        return
+    if point not in POINTS:
+        raise ScenarioError(f"register: there is no extension point {point!r}{suggest(point, POINTS)}")
+    if not isinstance(name, str) or not name or "$" in name:
+        raise ScenarioError(f"register: {name!r} cannot name a {point}; use a word")
+    if name in _OWN[point]:
+        raise ScenarioError(f"register: {name!r} is a {point} of antiphon's own; choose another name")
+    if not callable(factory):
+        raise ScenarioError(f"register: {name!r} is {factory!r}, which cannot be called; register a factory")
+    _registered[point][name] = factory
+
+
+class Catalogue(Mapping[str, Any]):
+    """The factories of one extension point by name: antiphon's own, the registered ones, those of installed packages."""
+
+    def __init__(self, point: str) -> None:
+        self.point = point
+        self.own = tuple(_OWN[point])
+
+    def __getitem__(self, name: str) -> Any:
+        if name in _registered[self.point]:
+            return _registered[self.point][name]
+        if name in _OWN[self.point]:
+            module, _, attribute = _OWN[self.point][name].partition(":")
+            return getattr(import_module(module), attribute)
+        return _loaded(self.point, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*_OWN[self.point], *_registered[self.point], *_installed(self.point)]))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, name: object) -> bool:
+        point = self.point
+        return name in _OWN[point] or name in _registered[point] or name in _installed(point)
+
+
+@cache
+def _installed(point: str) -> dict[str, Any]:
+    """What installed packages have, by name: entry points, and of optimisers the classes of torch."""
+    found: dict[str, Any] = {entry.name: entry for entry in entry_points(group=f"antiphon.{point}s")}
+    return _of_torch() | found if point == "optimiser" else found
+
+
+def _of_torch() -> dict[str, type]:
+    """The classes of `torch.optim` whose step needs no closure and no sparse gradients."""
+    from torch import optim
+
+    classes = {name: found for name, found in vars(optim).items() if isinstance(found, type)}
+    left_out = {"Optimizer", "LBFGS", "SparseAdam"}
+    return {n: c for n, c in classes.items() if issubclass(c, optim.Optimizer) and n not in left_out}
+
+
+def _loaded(point: str, name: str) -> Any:
+    entry = _installed(point)[name]
+    if isinstance(entry, type):
+        return entry
+    try:
+        return entry.load()
+    except Exception as error:  # noqa: BLE001  (anything a package may raise)
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ScenarioError(
+            f"{point} {name!r}: its package cannot be loaded from {entry.value} ({reason}); reinstall it"
+        ) from None
+
+
+def is_built_in(point: str, kind: object) -> bool:
+    """Whether a kind is a name of antiphon's own that has keys of its own in a document."""
+    return isinstance(kind, str) and kind in _OWN[point] and kind not in _WITH_OPTIONS
+
+
+def name_of(kind: object) -> str:
+    """Return a kind in words: its name, or that of the Python object."""
+    return kind if isinstance(kind, str) else getattr(kind, "__name__", type(kind).__name__)
+
+
+def key_of(kind: object, options: Mapping[str, Any]) -> tuple[object, str]:
+    """Return a key that is equal for kinds that are made alike: of equal names, or one object, with equal options."""
+    return (kind if isinstance(kind, str) else id(kind)), json.dumps(dict(options), sort_keys=True)
+
+
+def made(point: str, kind: Any, options: Mapping[str, Any], *, factory: bool = False, **sizes: Any) -> Any:
+    """Return what a kind stands for: made by the factory of that name or class, or the Python object itself.
+
+    Args:
+        point: The extension point.
+        kind: A registered name, a class, or an object that is used as it is.
+        options: Keyword arguments of the factory.
+        factory: Whether a function is a factory too, and no object of its own.
+        sizes: More keyword arguments of the factory.
+
+    Raises:
+        ScenarioError: The factory does not take them, or fails; or there are options and nothing to give them to.
+    """
+    if isinstance(kind, str):
+        source = Catalogue(point)[kind]
+    elif isinstance(kind, type) or (factory and not hasattr(kind, "forward")):
+        source = kind
+    elif options:
+        raise ScenarioError(
+            f"options: {name_of(kind)} is an object that exists; give its class or a registered name"
+        )
+    else:
+        return kind
+    return called(source, name_of(kind), **sizes, **options)
+
+
+def called(factory: Callable[..., Any], name: str, /, **arguments: Any) -> Any:
+    """Return a factory's result.
+
+    Raises:
+        ScenarioError: It does not take these arguments, or fails.
+    """
+    try:
+        inspect.signature(factory).bind(**arguments)
+    except TypeError as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        raise ScenarioError(f"{name} cannot be called as {name}({given}): {error}") from None
+    except ValueError:  # of some built-in callables no signature is known
+        pass
+    try:
+        return factory(**arguments)
+    except ScenarioError:
+        raise
+    except Exception as error:  # noqa: BLE001  (anything a user's factory may raise)
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ScenarioError(f"{name} failed: {reason}") from None

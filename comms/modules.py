@@ -1,0 +1,239 @@
+"""Predictors that are torch modules of a user's: synthetic gradients and synthetic inputs.
+
+Such a module maps [B, inputs], the message and its context side by side (the context alone, for an input), to the
+gradient or the message, [B, outputs]. Its loss is the squared error, unless it has a method
+`loss(prediction, truth)`, [B, outputs] each, that returns one number per sample, [B].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, final
+
+import torch
+from torch import Tensor, nn
+
+from antiphon.comms.model import ContextSpec, Model, Numbers
+from antiphon.comms.synthetic_gradients import (
+    PREDICTORS,
+    DirectGradient,
+    Example,
+    Predictor,
+    counted,
+    with_slope,
+)
+from antiphon.comms.synthetic_inputs import INPUTS, InputModel
+from antiphon.errors import ScenarioError
+from antiphon.extensions import name_of
+from antiphon.nets.modules import (
+    IncomparableError,
+    called,
+    called_stacked,
+    described,
+    draws,
+    module_of,
+    per_sample,
+    refusal,
+    shape_problem,
+)
+
+__all__ = ["ModuleGradient", "ModuleInput", "PredictorModule", "input_of", "predictor_class", "predictor_of"]
+
+
+class PredictorModule(Protocol):
+    """A predictor of a user's: a `torch.nn.Module`, made by a factory called with `inputs` and `outputs`.
+
+    With a method `loss(prediction, truth)` it learns from that, one number per sample [B], in place of the squared
+    error. It draws no random numbers, and its loss is a function of the two tensors alone.
+    """
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Return the prediction, [B, outputs], for [B, inputs]: the message and its context, or the context."""
+
+
+class _ModuleModel(Model):
+    """A model whose layers are a user's module."""
+
+    _source: Callable[..., nn.Module] | nn.Module
+    _options: Mapping[str, Any]
+    point: ClassVar[str]
+
+    def _initial(self, inputs: int, outputs: int, generator: torch.Generator) -> tuple[Numbers, Numbers]:
+        try:
+            if self._options and isinstance(self._source, nn.Module):
+                raise ScenarioError(
+                    "options: a module that exists takes none; give its class or a registered name"
+                )
+            self.module = module_of(
+                self._source,
+                generator.initial_seed() % 2**63,
+                inputs=inputs,
+                outputs=outputs,
+                **self._options,
+            )
+            problem = shape_problem(self.module, inputs, outputs, "the message's components")
+            if problem is None and draws(self.module, inputs):
+                name = type(self.module).__name__
+                problem = f"{name} draws random numbers (dropout?), and a prediction may not depend on them; leave it out"
+            if problem is not None:
+                raise ScenarioError(problem)
+        except ScenarioError as error:
+            raise ScenarioError(f"{self.point}.kind: {error}") from None
+        self._refusal: tuple[str | None] | None = None
+        try:
+            self.function: Hashable = described(self.module)
+        except IncomparableError:
+            self.function = object()
+        self._inputs, self._outputs = inputs, outputs
+        parameters = {name: p.data.clone() for name, p in self.module.named_parameters()}
+        return parameters, {name: b.clone() for name, b in self.module.named_buffers()}
+
+    def run(self, x: Tensor, *, move: bool, training: bool = True) -> Tensor:
+        self.module.train(training)
+        call = called_stacked if x.dim() == 3 else called
+        y, updated = call(self.module, self.parameters, self.buffers, x)
+        if move:
+            self.buffers |= updated
+        return y
+
+    def losses(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        """Return the losses per sample, [B] or [K, B]."""
+        own = getattr(self.module, "loss", None)
+        if own is None:
+            return (prediction - truth).square().sum(-1)
+        flat = prediction.reshape(-1, prediction.shape[-1])
+        found = own(flat, truth.reshape(flat.shape))
+        return per_sample(f"{self.point} {type(self.module).__name__}: its loss", found, len(flat)).view(
+            prediction.shape[:-1]
+        )
+
+    def stackable(self) -> str | None:
+        if self._refusal is None:
+            self._refusal = (refusal(self.module, self._inputs) or self._mixed(),)
+        return self._refusal[0]
+
+    def _mixed(self) -> str | None:
+        """Return why losses of several models cannot be one call."""
+        some = torch.rand(
+            2, 4, self._outputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+        )
+        whole = self.losses(*some)
+        parts = torch.cat([self.losses(*some[:, i : i + 2]) for i in (0, 2)])
+        same = torch.allclose(whole, parts, rtol=1e-9, atol=1e-12, equal_nan=True)
+        return None if same else "the loss of a sample depends on the others in its batch"
+
+
+@final
+class ModuleGradient(_ModuleModel, DirectGradient):
+    """Synthetic gradient by a user's module.
+
+    Args:
+        shape: As of `Predictor`.
+        context: As of `Predictor`.
+        source: A module, or a factory called with `inputs` and `outputs`.
+        options: More keyword arguments of the factory.
+        settings: The others of `Predictor`; those of built-in layers are not used.
+
+    Raises:
+        ScenarioError: The module does not fit; the line begins with the key.
+    """
+
+    point = "gradient"
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        context: Sequence[ContextSpec],
+        *,
+        source: Callable[..., nn.Module] | nn.Module,
+        options: Mapping[str, Any],
+        hidden: tuple[int, ...] = (),
+        norm: str = "none",
+        **settings: Any,
+    ) -> None:
+        del hidden, norm
+        self._source, self._options = source, options
+        super().__init__(shape, context, **settings)
+
+    def loss(self, example: Example) -> Tensor:
+        assert example.delta is not None
+        prediction = self.forward(example.message, example.context, move=True)
+        return counted(example, self.losses(prediction, example.delta)).sum(-1) / prediction.shape[-2]
+
+    def propagated(self, example: Example) -> Tensor:
+        def losses(message: Tensor) -> Tensor:
+            assert example.delta is not None
+            prediction = self.forward(message, example.context, move=False)
+            return counted(example, self.losses(prediction, example.delta))
+
+        return with_slope(losses, example.message)[1]
+
+
+@final
+class ModuleInput(_ModuleModel, InputModel):
+    """Synthetic input by a user's module; arguments as of `ModuleGradient`, with the message's size for its shape."""
+
+    point = "input"
+
+    def __init__(
+        self,
+        size: int,
+        context: Sequence[ContextSpec],
+        *,
+        source: Callable[..., nn.Module] | nn.Module,
+        options: Mapping[str, Any],
+        hidden: tuple[int, ...] = (),
+        norm: str = "none",
+        **settings: Any,
+    ) -> None:
+        del hidden, norm
+        self._source, self._options = source, options
+        super().__init__(size, context, **settings)
+
+    def loss(self, context: Tensor | None, message: Tensor, arrived: Tensor | None) -> Tensor:
+        rows = message.shape[-2]
+        losses = self.losses(self.forward(context, rows, move=True), message)
+        return (losses if arrived is None else torch.where(arrived, losses, 0.0)).sum(-1) / rows
+
+
+def predictor_class(kind: Any) -> type[Predictor]:
+    """Return the class of the synthetic gradients of a kind."""
+    source = PREDICTORS[kind] if isinstance(kind, str) else kind
+    return source if isinstance(source, type) and issubclass(source, Predictor) else ModuleGradient
+
+
+def predictor_of(
+    kind: Any,
+    options: Mapping[str, Any],
+    shape: tuple[int, ...],
+    context: Sequence[ContextSpec],
+    **settings: Any,
+) -> Predictor:
+    """Return a synthetic gradient of antiphon's own or of a user's kind; arguments as of `Predictor`.
+
+    Raises:
+        ScenarioError: It does not fit; the line begins with the key.
+    """
+    made = predictor_class(kind)
+    if made is ModuleGradient:
+        settings |= {"source": PREDICTORS[kind] if isinstance(kind, str) else kind, "options": options}
+    predictor = made(shape, context, **settings)
+    predictor.kind = name_of(kind)
+    return predictor
+
+
+def input_of(
+    kind: Any, options: Mapping[str, Any], size: int, context: Sequence[ContextSpec], **settings: Any
+) -> InputModel:
+    """Return a synthetic input of antiphon's own or of a user's kind; arguments as of `InputModel`.
+
+    Raises:
+        ScenarioError: It does not fit; the line begins with the key.
+    """
+    source = INPUTS[kind] if isinstance(kind, str) else kind
+    if isinstance(source, type) and issubclass(source, InputModel):
+        model = source(size, context, **settings)
+    else:
+        model = ModuleInput(size, context, source=source, options=options, **settings)
+    model.kind = name_of(kind)
+    return model

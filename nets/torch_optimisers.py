@@ -1,0 +1,254 @@
+"""Optimisers of `torch.optim`, and users' own, by class or factory: alone, and those of a stack's members one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from antiphon.errors import ScenarioError
+from antiphon.extensions import Catalogue, called, key_of, name_of
+from antiphon.nets.optimisers import Members, Optimiser, clipped
+
+__all__ = [
+    "OptimiserFactory",
+    "StackedTorchOptimiser",
+    "TorchOptimiser",
+    "copied",
+    "flat_state",
+    "load",
+    "plain_optimiser",
+    "rate_shares",
+    "saved",
+]
+
+Tree = dict[str, Any]
+
+
+class OptimiserFactory(Protocol):
+    """An optimiser of a user's: a class of `torch.optim`, or a factory of one."""
+
+    def __call__(self, parameters: list[Tensor], *, lr: float) -> torch.optim.Optimizer:
+        """Return an optimiser that changes the parameters in place, at `step()` without a closure.
+
+        Its learning rate is set before every step, with its schedule; groups keep the ratio of theirs to `lr`.
+        """
+
+
+class TorchOptimiser:
+    """An optimiser of torch's or a user's class on a list of tensors, with the interface of `Optimiser`.
+
+    Args:
+        parameters: The tensors that it changes in place; none: it does nothing.
+        kind: A registered name, that of a class of `torch.optim`, or a class or factory.
+        options: Keyword arguments beside `lr`.
+        lr: The learning rate at which it is made.
+        clip: The largest joint norm of the gradients; None: no limit.
+
+    Raises:
+        ScenarioError: It cannot be made; the line begins with the key.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        *,
+        kind: Any,
+        options: Mapping[str, Any],
+        lr: float,
+        clip: float | None = None,
+    ) -> None:
+        self.parameters = list(parameters)
+        self.kind, self.options, self.lr, self.clip = kind, options, lr, clip
+        self.torch = self.make()
+        self._shares = rate_shares(self.torch, lr)
+
+    def make(self) -> torch.optim.Optimizer | None:
+        """Return another optimiser like this one, at its beginning; None: there is nothing to change."""
+        if not self.parameters:
+            return None
+        source: Callable[..., Any] = (
+            Catalogue("optimiser")[self.kind] if isinstance(self.kind, str) else self.kind
+        )
+        name = name_of(self.kind)
+        try:
+            made = called(_over(source, self.parameters), name, lr=self.lr, **self.options)
+        except ScenarioError as error:
+            raise ScenarioError(f"optimiser: {error}") from None
+        if not isinstance(made, torch.optim.Optimizer):
+            raise ScenarioError(f"optimiser: {name} made {type(made).__name__}, not a torch.optim.Optimizer")
+        return made
+
+    def settings(self) -> Tree:
+        """Return what optimisers of one kind have in common."""
+        return {"kind": key_of(self.kind, self.options), "lr": self.lr, "clip": self.clip}
+
+    def allocate(self) -> None:
+        """Do nothing: its state is made at its first step."""
+
+    @property
+    def state(self) -> dict[str, list[Any]]:
+        """Its state as data, without copying: what `state_dict` of torch returns, with words for keys."""
+        return {"torch": [] if self.torch is None else [saved(self.torch)]}
+
+    def load(self, state: Mapping[str, Sequence[Any]]) -> None:
+        """Load a copy of a state; ScenarioError where the optimiser refuses it."""
+        if self.torch is not None:
+            load(self.torch, state["torch"][0])
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield the tensors of its state."""
+        yield from _tensors(self.state)
+
+    def expected(self) -> Sequence[Tensor]:
+        """Return tensors of the size that its state is estimated at: two per parameter, as Adam's."""
+        return [*self.parameters, *self.parameters]
+
+    def step(self, gradients: Sequence[Tensor], rate: float) -> None:
+        """Update the parameters along `-gradients` (one per parameter, in order) at learning rate `rate`."""
+        if self.torch is None:
+            return
+        if self.clip is not None:
+            gradients = clipped(gradients, self.clip)
+        for group, share in zip(self.torch.param_groups, self._shares, strict=True):
+            group["lr"] = rate * share
+        for p, g in zip(self.parameters, gradients, strict=True):
+            p.grad = g
+        self.torch.step()
+        for p in self.parameters:
+            p.grad = None
+
+
+def _over(source: Callable[..., Any], parameters: list[Tensor]) -> Callable[..., Any]:
+    """A factory of which only the keyword arguments are open."""
+
+    def made(**arguments: Any) -> Any:
+        return source(parameters, **arguments)
+
+    return made
+
+
+def plain_optimiser(built: Optimiser | TorchOptimiser, lr: float) -> torch.optim.Optimizer | None:
+    """Return torch's optimiser of the same settings, at its beginning; None: there is nothing to change."""
+    if isinstance(built, TorchOptimiser):
+        return built.make()
+    if not built.parameters:
+        return None
+    plain: dict[str, Any] = {"lr": lr, "weight_decay": built.weight_decay, "foreach": False, "fused": False}
+    if built.kind == "sgd":
+        return torch.optim.SGD(built.parameters, momentum=built.momentum, **plain)
+    adam = torch.optim.Adam if built.kind == "adam" else torch.optim.AdamW
+    return adam(built.parameters, betas=built.betas, eps=built.EPSILON, **plain)
+
+
+def rate_shares(optimiser: torch.optim.Optimizer | None, base: float) -> list[float]:
+    """Return the learning rates of an optimiser's groups as shares of the one that it was made with."""
+    return [] if optimiser is None else [group["lr"] / base for group in optimiser.param_groups]
+
+
+def saved(optimiser: torch.optim.Optimizer) -> Tree:
+    """Return an optimiser's state as a tree with words for keys, without copying a tensor."""
+    state = optimiser.state_dict()
+    groups = [
+        {
+            name: value
+            for name, value in group.items()
+            if isinstance(value, bool | int | float | list | tuple | Tensor)
+        }
+        for group in state["param_groups"]
+    ]
+    return {"state": {str(key): value for key, value in state["state"].items()}, "param_groups": groups}
+
+
+def flat_state(state: Mapping[str, Sequence[Any]]) -> dict[str, list[Tensor]]:
+    """Return the moments of an optimiser's saved state by name: a tensor for each parameter, as antiphon's kinds have."""
+    if "torch" not in state:
+        return {name: list(tensors) for name, tensors in state.items()}
+    found: dict[str, list[Tensor]] = {}
+    for tree in state["torch"]:
+        for own in tree["state"].values():
+            for name, value in own.items():
+                if isinstance(value, Tensor | int | float):
+                    found.setdefault(name, []).append(torch.as_tensor(value))
+    return found
+
+
+def load(optimiser: torch.optim.Optimizer, tree: Mapping[str, Any]) -> None:
+    """Load a copy of a state of `saved`; what it leaves out stays as the optimiser was made."""
+    present = optimiser.state_dict()["param_groups"]
+    groups = [
+        {**own, **{name: _like(own.get(name), value) for name, value in group.items()}}
+        for own, group in zip(present, tree["param_groups"], strict=True)
+    ]
+    state = {int(key) if key.isdecimal() else key: copied(value) for key, value in tree["state"].items()}
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
+    for index, p in enumerate(p for group in optimiser.param_groups for p in group["params"]):
+        if index in state:  # torch turns tensors into the parameter's type, NAdam's products among them
+            optimiser.state[p] = state[index]
+
+
+def _like(own: Any, value: Any) -> Any:
+    """A value read from a file, where lists stand for tuples."""
+    return tuple(value) if isinstance(own, tuple) else copied(value)
+
+
+def copied(value: Any) -> Any:
+    """Return a copy of a tree of mappings, lists, tensors and plain values."""
+    if isinstance(value, Tensor):
+        return value.data.clone()
+    if isinstance(value, Mapping):
+        return {key: copied(item) for key, item in value.items()}
+    return [copied(item) for item in value] if isinstance(value, list) else value
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(item)
+
+
+class StackedTorchOptimiser:
+    """The optimisers of a stack's members, one after the other: their parameters are views into the stacks.
+
+    Args:
+        members: One optimiser for each member, in the order of the stacks' first axis.
+    """
+
+    def __init__(self, members: Sequence[TorchOptimiser]) -> None:
+        self.members = members
+        self._checked = False
+
+    def refresh(self) -> None:
+        """Do nothing: the members' state is the state."""
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield the tensors of its state."""
+        for one in self.members:
+            yield from one.tensors()
+
+    @torch.no_grad()
+    def step(
+        self,
+        gradients: Sequence[Tensor],
+        rate: float,
+        members: Members = None,
+        *,
+        skip: Tensor | None = None,
+    ) -> None:
+        """Update the parameters of `members`: arguments as of `StackedOptimiser`; a `skip` is read on the host."""
+        if skip is not None and bool(skip != 0):
+            return
+        stepping = range(len(self.members)) if members is None else [n for n, on in enumerate(members) if on]
+        for n in stepping:
+            one = self.members[n]
+            places = [p.data_ptr() for p in one.parameters]
+            one.step([g[n] for g in gradients], rate)
+            if not self._checked and places != [p.data_ptr() for p in one.parameters]:
+                raise ScenarioError(
+                    f"optimiser: {name_of(one.kind)} replaces its parameters' memory; let it change them in place"
+                )
+        self._checked = True

@@ -1,0 +1,524 @@
+"""Objects of a user's in every place that takes one: both backends agree on them, and runs go on to the same bits."""
+
+from __future__ import annotations
+
+import random
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from antiphon.engine.planning.plan import plan
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import ScenarioError
+from antiphon.nets.attention import Attention
+from antiphon.scenarios import Scenario
+from tests.contracts.backend_documents import Document, Play, levels, ring
+from tests.contracts.backend_twins import hold, made
+from tests.contracts.test_random_graphs import draw
+from tests.engine.numbers import assert_same_state, one_line
+from tests.engine.scenes import scenario_of
+from tests.engine.stacks import channel_stacks, stacked_names, stacked_system
+
+ALL = [("n0", "n1", "n2", "n3")]
+UNLOCKED: Document = {"coupling": "unlocked", "input": {"kind": "linear", "context": ["x"]}}
+
+
+class Focal:
+    """Cross-entropy that counts easy samples less (Lin et al. 2017)."""
+
+    metric = "sure"
+
+    def __init__(self, gamma: float = 2.0) -> None:
+        self.gamma = gamma
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        losses = F.cross_entropy(output, target, reduction="none")
+        return (1 - torch.exp(-losses)) ** self.gamma * losses
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the probability of the target."""
+        return output.softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)
+
+
+def hinge(output: Tensor, target: Tensor) -> Tensor:
+    """A function as it is."""
+    return F.multi_margin_loss(output, target, reduction="none")
+
+
+def contrastive(output: Tensor, target: Tensor) -> Tensor:
+    """A loss of samples against the others of their batch."""
+    return F.cross_entropy(output @ output.mT, torch.arange(len(output)), reduction="none")
+
+
+def two_layers(inputs: int, outputs: int, width: int = 5) -> nn.Module:
+    """A predictor."""
+    return nn.Sequential(nn.Linear(inputs, width), nn.Tanh(), nn.Linear(width, outputs))
+
+
+def normed(inputs: int, outputs: int) -> nn.Module:
+    """A predictor with running statistics."""
+    return nn.Sequential(nn.Linear(inputs, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, outputs))
+
+
+class Robust(nn.Module):
+    """A predictor with a loss of its own."""
+
+    def __init__(self, inputs: int, outputs: int, width: int = 6) -> None:
+        super().__init__()
+        self.layers = two_layers(inputs, outputs, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.layers(x)
+        return found
+
+    def loss(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        """Return the Huber loss per sample."""
+        return F.huber_loss(prediction, truth, reduction="none").sum(1)
+
+
+class Branching(nn.Module):
+    """A predictor whose shape of computation depends on its input: vmap refuses it."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.layer(x)
+        return found if found.sum() > 0 else 2 * found
+
+
+def goal(kind: Any, **keys: Any) -> Document:
+    return {"objective": {"kind": kind, "target": "label", **keys}}
+
+
+def predicted(kind: Any, **keys: Any) -> Document:
+    return {"gradient": {"kind": kind, "context": ["label", "x"], **keys}}
+
+
+OBJECTIVES = {
+    "a function": hinge,
+    "an object": Focal(1.5),
+    "a class": Focal,
+    "a module of torch": nn.CrossEntropyLoss(reduction="none", label_smoothing=0.1),
+    "a module with buffers": nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 0.5]), reduction="none"),
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_backends_agree_on_objectives(kind: str) -> None:
+    scene = ring(agent=goal(OBJECTIVES[kind]), env=Play(gaps=0.2, share=0.1))
+    assert stacked_names(scene) == ALL
+    hold(scene)
+
+
+def test_an_objective_that_mixes_samples_is_computed_one_agent_after_another() -> None:
+    scene = ring(agent=goal(contrastive))
+    assert stacked_names(scene) == []
+    reasons = {alone.reason: alone.agents for alone in plan(Scenario.model_validate(scene)).alone}
+    assert reasons["the loss of a sample depends on the others in its batch"] == ("n0", "n1", "n2", "n3")
+    hold(scene)
+
+
+def test_an_objective_without_a_metric_reports_its_loss_and_one_with_a_metric_both() -> None:
+    with made(ring(agent=[goal(hinge), goal(Focal)]), "cohort") as simulation:
+        simulation.run(steps=3)
+        means = simulation.train_means.means()
+    assert set(means["n0"]) == {"loss", "error"}
+    assert means["n0"]["loss"] == pytest.approx(means["n0"]["error"])
+    assert 0 < means["n1"]["sure"] < 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (nn.CrossEntropyLoss(), "CrossEntropyLoss: its loss is [], not one number per sample, [8]"),
+        (lambda output, target: 3.0, "<lambda>: its loss is float, not one number per sample, [8]"),
+    ],
+)
+def test_a_loss_that_is_not_per_sample_is_refused_in_one_line(kind: Any, line: str) -> None:
+    scene = ring(count=1, agent=goal(kind), channel={"coupling": "detached"}, batch=8)
+    with made(scene, "reference") as one, one_line(re.escape(line)):
+        one.step()
+
+
+def test_an_objective_with_parameters_is_refused() -> None:
+    class Learned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, output: Tensor, target: Tensor) -> Tensor:
+            return self.scale * F.cross_entropy(output, target, reduction="none")
+
+    with one_line("agents.n0.objective: Learned has parameters, which nothing would train"):
+        made(ring(agent=goal(Learned)), "cohort")
+
+
+GRADIENTS: dict[str, Document] = {
+    "a factory": predicted(two_layers),
+    "a factory with options": predicted(Robust, options={"width": 3}),
+    "a module": predicted(nn.Linear(4 + 3 + 4, 4)),
+    "with statistics": predicted(normed),
+    "with a loss of its own": predicted(Robust),
+    "mixed": predicted(Robust, trace=0.3, propagate=0.2),
+}
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_backends_agree_on_synthetic_gradients(name: str) -> None:
+    if name == "mixed":
+        scene = levels(channel=GRADIENTS[name])
+    else:
+        scene = ring(channel=GRADIENTS[name], env=Play(share=0.1))
+    assert max(len(stack.members) for stack in channel_stacks(stacked_system(scene))) > 1
+    hold(scene)
+
+
+@pytest.mark.parametrize("kind", [two_layers, normed, Robust])
+def test_backends_agree_on_synthetic_inputs(kind: Any) -> None:
+    scene = ring(channel={**UNLOCKED, "input": {"kind": kind, "context": ["x"]}})
+    assert [len(stack.members) for stack in channel_stacks(stacked_system(scene))] == [4]
+    hold(scene)
+
+
+def test_a_predictor_that_vmap_refuses_is_computed_one_after_another() -> None:
+    scene = ring(channel=predicted(Branching))
+    found = stacked_system(scene)
+    assert all(len(stack.members) == 1 for stack in found.system.channels.values())
+    reasons = {alone.reason: alone.agents for alone in plan(Scenario.model_validate(scene)).alone}
+    (reason,) = reasons
+    assert reason.startswith("its synthetic gradient: vmap refuses it")
+    assert reasons[reason] == ("n0->n1", "n1->n2", "n2->n3", "n3->n0")
+    hold(scene)
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (nn.Linear(5, 4), r"channels\[n0->n1\].gradient.kind: Linear does not take inputs of .batch, 11."),
+        (nn.Linear(11, 5), r"channels\[n0->n1\].gradient.kind: Linear turns .2, 11. into .2, 5."),
+        (
+            lambda inputs, outputs: nn.Sequential(nn.Dropout(0.5), nn.Linear(inputs, outputs)),
+            r"channels\[n0->n1\].gradient.kind: Sequential draws random numbers",
+        ),
+        (
+            lambda inputs: nn.Linear(inputs, 4),
+            r"channels\[n0->n1\].gradient.kind: <lambda> cannot be called as",
+        ),
+    ],
+)
+def test_a_predictor_that_does_not_fit_is_refused_in_one_line(kind: Any, line: str) -> None:
+    with one_line(line):
+        made(ring(channel=predicted(kind)), "cohort")
+
+
+class Lion(torch.optim.Optimizer):
+    """Sign of an interpolated momentum (Chen et al. 2023), as one writes an optimiser of torch's."""
+
+    def __init__(self, params: Any, lr: float = 1e-3, beta: float = 0.9) -> None:
+        super().__init__(params, {"lr": lr, "beta": beta})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state[p]
+                if not state:
+                    state["mean"], state["count"] = torch.zeros_like(p), 0
+                state["count"] += 1
+                state["mean"].lerp_(p.grad, 1 - group["beta"])
+                p.add_(state["mean"].sign(), alpha=-group["lr"])
+
+
+def slower_first(parameters: list[Tensor], lr: float) -> torch.optim.Optimizer:
+    """A factory with two groups of parameters."""
+    return torch.optim.SGD([{"params": parameters[:1], "lr": lr / 10}, {"params": parameters[1:]}], lr=lr)
+
+
+def inverse_root(step: int) -> float:
+    return 1 / (1 + step) ** 0.5
+
+
+SCHEDULED: Document = {"kind": "RMSprop", "lr": 1e-2, "schedule": {"kind": inverse_root}}
+OPTIMISERS: dict[str, Document] = {
+    **{
+        name: {"kind": name, "lr": 1e-2}
+        for name in ("RMSprop", "Adagrad", "Adadelta", "Adamax", "ASGD", "NAdam", "RAdam", "Rprop")
+    },
+    "nesterov": {"kind": "SGD", "lr": 0.1, "options": {"momentum": 0.9, "nesterov": True}},
+    "a class": {"kind": Lion, "lr": 1e-3, "options": {"beta": 0.8}},
+    "groups": {"kind": slower_first, "lr": 0.1, "clip": 0.5},
+    "scheduled": SCHEDULED,
+}
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_backends_agree_on_optimisers(name: str) -> None:
+    scene = ring(optimiser=OPTIMISERS[name], env=Play(share=0.1))
+    assert stacked_names(scene) == ALL
+    hold(scene, steps=8)
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_a_run_with_an_own_optimiser_goes_on_to_the_same_bits(
+    name: str, backend: str, tmp_path: Path
+) -> None:
+    scene = Scenario.model_validate(ring(agent={"p_update": 0.7}, optimiser=OPTIMISERS[name]))
+    with made(scene, backend) as whole, made(scene, backend) as half:
+        whole.run(steps=9)
+        half.run(steps=4)
+        half.save(tmp_path / "saved")
+        with Simulation.load(tmp_path / "saved", scenario=scene, backend=backend) as rest:
+            rest.run(steps=5)
+            assert_same_state(whole, rest)
+
+
+def test_a_schedule_is_followed_at_every_step_and_by_predictors_too() -> None:
+    rates: list[float] = []
+
+    class Seen(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            rates.append(self.param_groups[0]["lr"])
+            super().step()
+
+    scene = ring(count=1, channel={"coupling": "detached"}, optimiser={**SCHEDULED, "kind": Seen, "lr": 0.5})
+    with made(scene, "cohort") as simulation:
+        simulation.run(steps=4)
+    assert rates == [0.5 * inverse_root(step) for step in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "line"),
+    [
+        ({"kind": "RMSprop", "options": {"alhpa": 0.9}}, "agents.n0.optimiser: RMSprop failed: .*alhpa"),
+        ({"kind": "Adagrad", "options": {"lr_decay": -1.0}}, "agents.n0.optimiser: Adagrad failed: Invalid"),
+        ({"kind": "RMSpropp"}, "training.optimiser.kind: unknown kind 'RMSpropp'; did you mean 'RMSprop'"),
+        ({"kind": "LBFGS"}, "training.optimiser.kind: unknown kind 'LBFGS'"),
+        ({"kind": lambda parameters, lr: 3}, "agents.n0.optimiser: <lambda> made int, not a torch.optim.Opt"),
+        (
+            {"kind": "adam", "options": {"amsgrad": True}},
+            "training.optimiser.options: the kind adam has keys of",
+        ),
+    ],
+)
+def test_an_optimiser_that_cannot_be_is_refused_in_one_line(optimiser: Document, line: str) -> None:
+    with one_line(line):
+        made(ring(optimiser=optimiser), "cohort")
+
+
+def test_a_schedule_that_is_no_rate_is_refused_in_one_line() -> None:
+    scene = ring(optimiser={"schedule": {"kind": lambda step: -1.0 if step == 2 else 1.0}})
+    with made(scene, "cohort") as simulation:
+        simulation.run(steps=2)
+        with one_line("schedule <lambda>: it returns -1.0 at step 2; return a finite factor of 0 or more"):
+            simulation.step()
+
+
+def largest(messages: Tensor, present: Tensor) -> Tensor:
+    """The largest of each component over those that are present."""
+    return messages.masked_fill(~present.unsqueeze(-1), -10.0).amax(1)
+
+
+class Gated(nn.Module):
+    """An aggregation with parameters: a gate for each sender."""
+
+    def __init__(self, size: int, senders: int, sharp: float = 1.0) -> None:
+        super().__init__()
+        self.gates = nn.Linear(size, 1)
+        self.last = nn.Linear(size, 5)
+        self.sharp, self.senders = sharp, senders
+
+    def forward(self, messages: Tensor, present: Tensor) -> Tensor:
+        gates = (self.sharp * self.gates(messages)).sigmoid() * present.unsqueeze(-1)
+        found: Tensor = self.last((gates * messages).sum(-2))
+        return found
+
+
+TWO_SENDERS = ("concat", "attention", {"kind": "attention", "options": {"heads": 2}}, largest, Gated)
+
+
+def meshed(fan_in: Any, **keys: Any) -> Document:
+    """A ring in which every agent hears both of its neighbours, over links that lose messages."""
+    scene = ring(
+        agent={"fan_in": fan_in, "network": {"kind": "mlp", "hidden": [6]}, **keys}, env=Play(share=0.1)
+    )
+    back = [{**channel, "from": channel["to"], "to": channel["from"]} for channel in scene["channels"]]
+    channels = [{**channel, "link": {"delay": 1, "drop": 0.3}} for channel in [*scene["channels"], *back]]
+    return {**scene, "channels": channels}
+
+
+@pytest.mark.parametrize("fan_in", TWO_SENDERS[1:], ids=str)
+def test_backends_agree_on_aggregations(fan_in: Any) -> None:
+    scene = meshed(fan_in)
+    assert stacked_names(scene) == ALL
+    hold(scene, look=7)
+
+
+@pytest.mark.parametrize("fan_in", ["attention", Gated])
+def test_an_aggregation_is_trained_over_a_locked_channel_too(fan_in: Any) -> None:
+    locked: Document = {"coupling": "locked", "link": {"delay": 0}}
+    scene = levels(high={"fan_in": fan_in, "observes": ["x", "age"]}, channel=locked, wide=True)
+    hold(scene, steps=6)
+    with made(scene, "cohort") as simulation:
+        first = {n: p.detach().clone() for n, p in simulation.system.agents["b0"].learner.parameters.items()}
+        simulation.run(steps=6)
+        after = simulation.system.agents["b0"].learner.parameters
+        own = [name for name in first if name.startswith("fan_in.")]
+        assert own
+        assert any(not torch.equal(first[name], after[name]) for name in own)
+
+
+def test_attention_is_the_mean_of_what_is_present_before_it_has_learned() -> None:
+    attention = Attention(4, 3, heads=2)
+    messages, present = torch.randn(5, 3, 4), torch.tensor([[1, 0, 1]] * 4 + [[0, 0, 0]]).bool()
+    mean = (messages[:, 0] + messages[:, 2]) / 2
+    expected = torch.cat([mean, mean], 1) * present.any(1, keepdim=True)
+    torch.testing.assert_close(attention(messages, present), expected)
+
+
+def test_attention_does_not_depend_on_the_order_of_senders_and_not_on_what_is_absent() -> None:
+    attention = Attention(4, 3)
+    nn.init.normal_(attention.query, generator=torch.Generator().manual_seed(0))
+    messages, present = torch.randn(5, 3, 4), torch.tensor([[True, False, True]] * 5)
+    other = messages.clone()
+    other[:, 1] = 7.0
+    torch.testing.assert_close(attention(messages, present), attention(other, present))
+    torch.testing.assert_close(attention(messages, present), attention(messages.flip(1), present.flip(1)))
+    assert not torch.allclose(attention(messages, present), messages[:, [0, 2]].mean(1))
+
+
+@pytest.mark.parametrize("fan_in", TWO_SENDERS[1:], ids=str)
+def test_an_exported_system_aggregates_as_the_simulation_does(fan_in: Any) -> None:
+    agents: Document = {
+        "a": {"observes": ["image"]},
+        "b": {"observes": ["image"]},
+        "c": {"fan_in": fan_in, "objective": {"kind": "classification", "target": "label"}},
+    }
+    channels = [{"from": name, "to": "c", "size": 4} for name in "ab"]
+    scene = scenario_of(agents, channels)
+    with made(scene, "cohort") as simulation:
+        simulation.run(steps=3)
+        perfect = simulation.evaluate("test").agents["c"]
+        as_run = simulation.evaluate("test", links="as_run").agents["c"]
+    assert perfect == pytest.approx(as_run, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("fan_in", "line"),
+    [
+        ("attentoin", "agents.n0.fan_in: unknown kind 'attentoin'; did you mean 'attention'"),
+        (
+            {"kind": "attention", "options": {"heads": 0}},
+            "agents.n0.fan_in: heads: must be at least 1, not 0",
+        ),
+        (
+            {"kind": "mean", "options": {"heads": 2}},
+            "agents.n0.fan_in.options: the kind mean has keys of its own",
+        ),
+        (
+            lambda messages, present: messages,
+            "agents.n0.fan_in: <lambda> of messages .2, 2, 4. makes .2, 2, 4.",
+        ),
+        (lambda messages: messages, "agents.n0.fan_in: <lambda> of messages .2, 2, 4. fails: "),
+        (lambda m, p: F.dropout(m, 0.5).sum(1), "agents.n0.fan_in: <lambda> draws random numbers"),
+    ],
+)
+def test_an_aggregation_that_does_not_fit_is_refused_in_one_line(fan_in: Any, line: str) -> None:
+    with one_line(line):
+        made(meshed(fan_in), "cohort")
+
+
+class Leaky(nn.Module):
+    """A network with a state of its own."""
+
+    state_size = 5
+
+    def __init__(self, inputs: int, outputs: int, leak: float = 0.5) -> None:
+        super().__init__()
+        self.into, self.out = nn.Linear(inputs, 5), nn.Linear(5, outputs)
+        self.leak = leak
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        state = (1 - self.leak) * state + self.leak * torch.tanh(self.into(x) + state.roll(1, -1))
+        return self.out(state), state
+
+
+STATE_GRADIENT: Document = {"coupling": "decoupled", "gradient": {"kind": "linear"}}
+
+
+@pytest.mark.parametrize("state", [None, {"coupling": "locked"}, STATE_GRADIENT], ids=str)
+@pytest.mark.parametrize("fan_in", ["concat", "attention"])
+def test_backends_agree_on_networks_with_a_state(state: Document | None, fan_in: str) -> None:
+    scene = ring(
+        agent={"network": Leaky, "clock": {"unroll": 3}, "fan_in": fan_in},
+        state=state,
+        env=Play(lengths=(5, 7)),
+    )
+    assert stacked_names(scene) == ALL
+    hold(scene)
+
+
+def test_a_network_with_a_state_goes_on_to_the_same_bits_and_is_exported(tmp_path: Path) -> None:
+    scene = Scenario.model_validate(ring(agent={"network": Leaky, "clock": {"unroll": 3}}))
+    with made(scene, "cohort") as whole, made(scene, "cohort") as half:
+        whole.run(steps=8)
+        half.run(steps=4)
+        half.save(tmp_path / "saved")
+        with Simulation.load(tmp_path / "saved", scenario=scene) as rest:
+            rest.run(steps=4)
+            assert_same_state(whole, rest)
+
+
+def test_a_state_that_does_not_fit_is_refused_in_one_line() -> None:
+    class Wrong(Leaky):
+        state_size = 4
+
+    with one_line("agents.n0.network: Wrong does not take inputs of "):
+        made(ring(agent={"network": Wrong}), "cohort")
+
+
+def hinge_of(margin: float = 1.0) -> Any:
+    """A factory of objectives, as an entry point of a package names one."""
+    return partial(F.multi_margin_loss, margin=margin, reduction="none")
+
+
+KINDS: dict[str, Any] = {"linear": Robust, "mlp": two_layers}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_backends_agree_on_random_graphs_of_own_kinds(seed: int) -> None:
+    rng = random.Random(seed)
+    scene = None
+    while scene is None:
+        scene = own_kinds(draw(rng), rng)
+        try:
+            made(scene, "cohort").close()
+        except ScenarioError:
+            scene = None
+    hold(scene, steps=6)
+
+
+def own_kinds(scene: Document, rng: random.Random) -> Document:
+    """A document of the contracts with kinds of a user's in place of antiphon's own."""
+    for agent in scene["agents"].values():
+        if agent.get("objective"):
+            agent["objective"]["kind"] = rng.choice([Focal, hinge])
+        if agent.get("fan_in") != "concat":
+            agent["fan_in"] = rng.choice(["attention", largest, Gated])
+        if agent["network"]["kind"] in ("mlp", "rnn") and rng.random() < 0.5:
+            agent["network"] = Leaky
+    for channel in scene["channels"]:
+        if (gradient := channel.get("gradient")) and gradient.get("kind") in KINDS:
+            channel["gradient"] = {**gradient, "kind": KINDS[gradient["kind"]]}
+        if channel.get("input"):
+            channel["input"] = {**channel["input"], "kind": normed}
+    scene["training"]["optimiser"] = rng.choice([SCHEDULED, OPTIMISERS["groups"], OPTIMISERS["NAdam"]])
+    return scene

@@ -1,0 +1,291 @@
+"""Names of extension points: registered, of installed packages, in documents, checkpoints and the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor, nn
+
+import antiphon
+from antiphon import extensions
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario
+from antiphon.telemetry import Recorder
+from antiphon.telemetry.figures import Figure
+from tests.contracts.backend_twins import hold
+from tests.engine.numbers import assert_same_state, one_line
+from tests.engine.stacks import stacked_names
+from tests.test_extensions import Focal, Gated, Leaky, Lion, Robust
+
+DOCUMENT = """
+scenario: named
+env: {id: antiphon/Digits-v0}
+agents:
+  a: {observes: [image], network: {kind: leaky_of_mine, options: {leak: 0.25}}, clock: {unroll: 2}}
+  b: {observes: [image], network: {kind: leaky_of_mine, options: {leak: 0.25}}, clock: {unroll: 2}}
+  c:
+    network: {hidden: [8], norm: none}
+    fan_in: {kind: gated, options: {sharp: 2.0}}
+    objective: {kind: focal, target: label, options: {gamma: 1.5}}
+    optimiser: {kind: lion, lr: 0.001, options: {beta: 0.8}, schedule: {kind: falling, options: {half: 40}}}
+channels:
+  - {from: a, to: c, size: 4, gradient: {kind: robust, context: [label], options: {width: 5}}}
+  - {from: b, to: c, size: 4, gradient: {kind: robust, context: [label], options: {width: 5}}}
+  - {from: c, to: a, size: 4, coupling: unlocked, link: {delay: 1}, input: {kind: robust_input, context: [image]}}
+training: {batch: 8, steps: 20, optimiser: {kind: NAdam, lr: 0.002}}
+"""
+
+
+class Falling:
+    """A schedule that a factory makes."""
+
+    def __init__(self, half: int = 100) -> None:
+        self.half = half
+
+    def __call__(self, step: int) -> float:
+        return 0.5 ** (step / self.half)
+
+
+class Lines(Recorder):
+    """Writes its rows into a file."""
+
+    def __init__(self, directory: Path, name: str = "lines.txt") -> None:
+        self.path = directory / name
+
+    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            print(step, len(rows), file=file)
+
+    def end(self, result: Any) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            print(result["exit"], file=file)
+
+
+@pytest.fixture(autouse=True)
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Names for one test."""
+    monkeypatch.setattr(extensions, "_registered", {point: {} for point in extensions.POINTS})
+    for point, name, factory in (
+        ("objective", "focal", Focal),
+        ("predictor", "robust", Robust),
+        ("input", "robust_input", Robust),
+        ("aggregation", "gated", Gated),
+        ("optimiser", "lion", Lion),
+        ("schedule", "falling", Falling),
+        ("network", "leaky_of_mine", Leaky),
+        ("recorder", "lines", Lines),
+    ):
+        antiphon.register(point, name, factory)
+    yield
+    extensions._installed.cache_clear()
+
+
+def test_a_document_of_registered_names_runs_alike_on_both_backends_and_is_written_as_it_was_read() -> None:
+    scenario = Scenario.from_yaml(DOCUMENT)
+    assert Scenario.from_yaml(scenario.to_yaml()) == scenario
+    assert stacked_names(scenario)  # type: ignore[arg-type]
+    hold(scenario, steps=8)
+
+
+def test_a_checkpoint_of_names_is_loaded_without_its_scenario(tmp_path: Path) -> None:
+    with Simulation(Scenario.from_yaml(DOCUMENT)) as whole:
+        whole.run(steps=3)
+        whole.save(tmp_path / "saved")
+        whole.run(steps=3)
+        with Simulation.load(tmp_path / "saved") as rest:
+            rest.run(steps=3)
+            assert_same_state(whole, rest)
+
+
+def test_a_name_that_is_not_registered_any_more_is_said(tmp_path: Path) -> None:
+    with Simulation(Scenario.from_yaml(DOCUMENT)) as simulation:
+        simulation.save(tmp_path / "saved")
+    del extensions._registered["objective"]["focal"]
+    with pytest.raises(ScenarioError, match=r"agents.c.objective.kind: unknown kind 'focal'; known: "):
+        Simulation.load(tmp_path / "saved")
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (("gamma: 1.5", "gama: 1.5"), "agents.c.objective: focal cannot be called as focal.gama=1.5.: "),
+        (
+            ("kind: focal", "kind: fokal"),
+            "scenario:.*: agents.c.objective.kind: unknown kind 'fokal'; did you mean 'focal'",
+        ),
+        (("width: 5", "wide: 5"), r"channels\[a->c\].gradient.kind: Robust cannot be called as"),
+        (("leak: 0.25", "leek: 1"), "agents.a.network: Leaky cannot be called as"),
+        (("sharp: 2.0", "blunt: 2.0"), "agents.c.fan_in: gated cannot be called as"),
+        (("half: 40", "third: 40"), "falling cannot be called as falling.third=40."),
+        (
+            ("options: {gamma: 1.5}", "options: [1.5]"),
+            "agents.c.objective.options: must be a mapping of keys",
+        ),
+    ],
+)
+def test_what_a_document_says_wrongly_is_one_line(change: tuple[str, str], line: str) -> None:
+    with one_line(f".*{line}"):
+        Simulation(Scenario.from_yaml(DOCUMENT.replace(*change)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ("objectiv", "x", Focal),
+            "register: there is no extension point 'objectiv'; did you mean 'objective'?",
+        ),
+        (("objective", "coding", Focal), "register: 'coding' is a objective of antiphon's own"),
+        (("objective", "", Focal), "register: '' cannot name a objective; use a word"),
+        (("objective", "x", 3), "register: 'x' is 3, which cannot be called; register a factory"),
+    ],
+)
+def test_what_cannot_be_registered(arguments: Any, line: str) -> None:
+    with one_line(line):
+        antiphon.register(*arguments)
+
+
+def test_an_environment_is_registered_with_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("antiphon.envs.register", lambda *given: seen.append(given))
+    antiphon.register("environment", "mine/Env-v0", dict)
+    assert seen == [("mine/Env-v0", dict)]
+
+
+def test_names_of_installed_packages_are_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    def entries(group: str) -> list[EntryPoint]:
+        found = {
+            "antiphon.objectives": ["hinge = tests.test_extensions:hinge_of", "gone = tests.nowhere:Gone"]
+        }
+        return [EntryPoint(*map(str.strip, line.split("=")), group) for line in found.get(group, [])]
+
+    extensions._installed.cache_clear()
+    monkeypatch.setattr(extensions, "entry_points", entries)
+    scenario = Scenario.from_yaml(
+        DOCUMENT.replace("kind: focal", "kind: hinge").replace("gamma: 1.5", "margin: 0.5")
+    )
+    hold(scenario, steps=3)
+    with one_line(
+        "agents.c.objective: objective 'gone': its package cannot be loaded from tests.nowhere:Gone .No"
+    ):
+        Simulation(Scenario.from_yaml(DOCUMENT.replace("kind: focal", "kind: gone")))
+
+
+def test_python_objects_cannot_become_a_document_and_the_line_says_where() -> None:
+    scenario = Scenario.from_yaml(DOCUMENT)
+    agents = {**scenario.agents, "c": scenario.agents["c"].model_copy(update={"fan_in": Gated})}
+    with one_line(
+        "agents.c.fan_in: a Python Gated cannot become YAML; give it a name with antiphon.register"
+    ):
+        scenario.model_copy(update={"agents": agents}).to_yaml()
+
+
+def test_recorders_of_a_scenario_are_handed_its_figures(tmp_path: Path) -> None:
+    telemetry: dict[str, Any] = {
+        "every": 5,
+        "recorders": ["lines", {"kind": Lines, "options": {"name": "b.txt"}}],
+    }
+    fields = {name: getattr(Scenario.from_yaml(DOCUMENT), name) for name in Scenario.model_fields}
+    scenario = Scenario(**{**fields, "telemetry": telemetry})
+    with Simulation(scenario, logdir=tmp_path / "run") as simulation:
+        simulation.run()
+    steps = [line.split()[0] for line in (tmp_path / "run" / "lines.txt").read_text().splitlines()]
+    assert steps == ["1", "5", "10", "15", "20", "done"]
+    assert (tmp_path / "run" / "b.txt").read_text() == (tmp_path / "run" / "lines.txt").read_text()
+
+
+def test_what_is_no_recorder_is_refused_in_one_line(tmp_path: Path) -> None:
+    fields = {name: getattr(Scenario.from_yaml(DOCUMENT), name) for name in Scenario.model_fields}
+    scenario = Scenario(**{**fields, "telemetry": {"recorders": [lambda directory: 3]}})
+    with one_line(
+        "telemetry.recorders: <lambda> made int; make it a subclass of antiphon.telemetry.Recorder"
+    ):
+        Simulation(scenario, logdir=tmp_path / "run")
+
+
+def test_checking_a_document_of_own_names_alone_loads_no_torch(tmp_path: Path) -> None:
+    program = "import sys, antiphon; antiphon.load('digits-mlp').resolve(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_show_names_what_is_not_stacked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Branching(nn.Linear):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__(inputs, outputs)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found = super().forward(x)
+            return found if found.sum() > 0 else -found
+
+    antiphon.register("predictor", "branching", Branching)
+    from antiphon.cli import main
+
+    path = tmp_path / "named.yaml"
+    path.write_text(
+        DOCUMENT.replace("kind: robust,", "kind: branching,").replace("options: {width: 5}", "apply: true")
+    )
+    main(["show", str(path), "--json"])
+    plan = json.loads(capsys.readouterr().out)
+    assert "its synthetic gradient: vmap refuses it" in json.dumps(plan)
+
+
+COPY = """
+scenario: grown
+env: {id: antiphon/Copy-v0, bits: 2, max_length: 4, curriculum: {kind: streak, options: {episodes: 2}}}
+agents:
+  a:
+    observes: [symbol]
+    network: {kind: gru, size: 8}
+    clock: {unroll: 2}
+    objective: {kind: coding, target: target}
+    acts: true
+training: {batch: 4, steps: 60}
+"""
+
+
+class Late:
+    """Solved after some episodes, whatever the errors."""
+
+    def __init__(self, episodes: int = 3) -> None:
+        self.episodes = episodes
+        self.restart()
+
+    def restart(self) -> None:
+        self.seen = 0
+
+    def update(self, error: float) -> bool:
+        self.seen += 1
+        return self.seen >= self.episodes
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.seen = state["seen"]
+
+
+def test_a_curriculum_of_a_name_makes_the_task_grow_and_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    antiphon.register("curriculum", "streak", Late)
+    scenario = Scenario.from_yaml(COPY)
+    hold(scenario, steps=12)
+    with Simulation(scenario) as whole:
+        whole.run(steps=13)
+        whole.save(tmp_path / "saved")
+        whole.run(steps=30)
+        assert whole.world.env.figures()["difficulty"] > 2
+        with Simulation.load(tmp_path / "saved") as rest:
+            rest.run(steps=30)
+            assert_same_state(whole, rest)
+
+
+def test_a_curriculum_that_there_is_not_is_refused_in_one_line() -> None:
+    with one_line("env.curriculum: unknown kind 'streak'; known: mean_below"):
+        Simulation(Scenario.from_yaml(COPY))
