@@ -139,6 +139,7 @@ class ModuleNetwork(Network):
         state: Tensor | None = None,
     ) -> tuple[Tensors, Tensors]:
         assert not transports  # a user's module has no weights for them
+        assert state is None or self.state_size
         self.module.train(training)
         if self.state_size:
             x = torch.cat([x, x.new_zeros(*x.shape[:-1], self.state_size) if state is None else state], -1)
@@ -174,7 +175,7 @@ class ModuleNetwork(Network):
         return self._refusal[0]
 
     def port_shape(self, port: str) -> tuple[int, ...]:
-        return (self.state_size,) if port == STATE else self.heads[port].size
+        return (self.state_size,) if port == STATE and self.state_size else self.heads[port].size
 
     def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
         root.add_module(name, nn.Module())

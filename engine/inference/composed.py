@@ -17,7 +17,7 @@ from antiphon.engine.core.system import System
 from antiphon.engine.inference.export import Ticks, emitters_of, observed
 from antiphon.engine.inference.rollout import steps_needed, ticks_needed
 
-__all__ = ["Calls", "ComposedSystem"]
+__all__ = ["Calls", "ComposedSystem", "as_argument"]
 
 
 class ComposedSystem:
@@ -61,11 +61,8 @@ class ComposedSystem:
             on_tick: Called after every tick.
         """
         system, done = self._system, Ticks(self._system, graph=Calls(self._root))
-        for name in self._observed:
-            signal = signals[name]
-            if system.description.signals[name].classes is None:
-                signal = signal.to(system.dtype)
-            done.signals[name] = done.encoded(name, signal)  # type: ignore[arg-type]
+        given: dict[str, Any] = {name: as_argument(system, name, signals[name]) for name in self._observed}
+        done.signals = {name: done.encoded(name, value) for name, value in given.items()}
         kept_from = dict.fromkeys(system.channels, 0)
         for name, step in self.ticks:
             agent = system.agents[name]
@@ -79,6 +76,11 @@ class ComposedSystem:
                 kept_from[channel.name] = oldest
             on_tick()
         return {name: done.outputs[name][-1] for name in self._agents}  # type: ignore[misc]
+
+
+def as_argument(system: System, name: str, signal: Tensor) -> Tensor:
+    """Return a signal as the composed module takes it: floats of the system's type, or classes."""
+    return signal.to(system.dtype) if system.description.signals[name].classes is None else signal
 
 
 class Calls(fx.Graph):

@@ -45,7 +45,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         pair(state(), a={"network": lambda inputs, outputs: None}),
-        f"channels[1].carries: agent 'a' has no state, its network being not built in; {NO_STATE}",
+        f"channels[1].carries: agent 'a' has no state, its network being not built in, and without a state_size; {NO_STATE}",
     ),
     (
         pair(state(), state(coupling="detached")),

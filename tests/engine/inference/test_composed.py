@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.inference.composed import ComposedSystem
+from antiphon.engine.inference.composed import ComposedSystem, as_argument
 from antiphon.engine.inference.evaluation import examples
 from antiphon.engine.inference.export import Ticks, export, observed
 from antiphon.engine.simulation import Simulation
@@ -30,7 +30,8 @@ def test_its_outputs_are_those_of_the_exported_module(
     simulation.run(steps=8)
     agents = [name for name, agent in simulation.system.agents.items() if agent.goal is not None]
     batch = next(examples(simulation._env, "test", limit=40))
-    signals = {name: batch[name].to(simulation.dtype) for name in observed(simulation.system)}
+    system = simulation.system
+    signals = {name: as_argument(system, name, batch[name]) for name in observed(system)}
     with torch.no_grad():
         module = export(simulation.system, agents)(*signals.values())
     count = 0
